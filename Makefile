@@ -1,0 +1,69 @@
+# Every target sets up what it needs. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+MLA := $(BIN)/mla
+DATA ?= openmoji
+OUT ?= runs
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev test test-slow lint types smoke bench tune reproduce-table1 \
+	reproduce-table3 reproduce-projection docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## make .venv with everything that running needs
+
+setup-dev: $(VENV)/.installed-dev ## make .venv with what tests and development need too
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --progress-bar off -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --progress-bar off -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+reproduce-table1: setup ## train the paper's methods x 3 seeds and show Table 1 (DATA=openmoji)
+	$(MLA) train -m experiment=table1/$(DATA) paths.output_dir=$(OUT)
+	$(MLA) report table1 $(OUT)/table1/$(DATA)
+
+reproduce-table3: setup ## the ablation: HGM x DF (DATA=openmoji)
+	$(MLA) train -m experiment=table3/$(DATA) paths.output_dir=$(OUT)
+	$(MLA) report table3 $(OUT)/table3/$(DATA)
+
+reproduce-projection: setup ## projection modes at the default and at ten times the length
+	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT)
+	$(MLA) report projection $(OUT)/projection/$(DATA)
+
+tune: setup ## one grid of learning rates for every method, chosen on validation
+	$(MLA) train -m experiment=tuning/$(DATA) paths.output_dir=$(OUT)
+	$(MLA) report tuning $(OUT)/tuning/$(DATA)
+
+test: setup-dev lint types ## lint, types, tests and a real small sweep (what CI runs)
+	$(BIN)/python -m pytest -n 2 -q
+
+test-slow: setup-dev ## the tests that take minutes
+	$(BIN)/python -m pytest -n 2 -q -m slow
+
+lint: setup-dev ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-dev ## mypy
+	$(BIN)/mypy
+
+bench: setup-dev ## measure the promises on speed, as ratios
+	$(BIN)/python -m benchmarks
+
+docs: setup-dev ## write METHODS.md from the classes and their configs
+	$(BIN)/python -c "from mla_lightning.config.catalogue import methods_page; print(methods_page(), end='')" > METHODS.md
+
+clean: ## remove caches and the virtual environment, never runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build
