@@ -1,0 +1,1 @@
+"""How features or logits of the modalities meet, one fusion per file."""

@@ -1,0 +1,64 @@
+"""Concat: one linear head on the joined features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from mla_lightning.errors import ConfigError, near
+from mla_lightning.fusion.base import Fusion, Present, linear
+
+
+class Concat(Fusion):
+    r"""One linear layer on the concatenated features: :math:`z = W [h_1; \dots; h_M] + b`.
+
+    Single modality, ``slice``: :math:`z_m = W_m h_m + b / M` with the columns of W that read
+    modality m, so the :math:`z_m` add up to z. ``zero_feature``: the same layer with zeros in place
+    of the other features, hence with the full bias.
+    """
+
+    RULES = ("slice", "zero_feature")
+
+    def __init__(
+        self,
+        feature_dims: Mapping[str, int],
+        num_classes: int,
+        *,
+        unimodal_rule: str = "slice",
+    ) -> None:
+        """Build the head.
+
+        Args:
+            feature_dims: Modality -> width of its feature; widths may differ.
+            num_classes: Number of classes C.
+            unimodal_rule: ``slice`` or ``zero_feature``.
+
+        Raises:
+            ConfigError: If the rule is unknown.
+        """
+        super().__init__(feature_dims, num_classes)
+        if unimodal_rule not in self.RULES:
+            raise ConfigError(
+                f"fusion unimodal_rule={unimodal_rule!r} is unknown."
+                f"{near(unimodal_rule, self.RULES)} Known: {', '.join(self.RULES)}"
+            )
+        self.unimodal_rule = unimodal_rule
+        self.head = linear(sum(feature_dims.values()), num_classes)
+
+    def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Apply the head to all features; those of absent modalities are zero."""
+        features = self.zeroed(features, present)
+        return self.head(torch.cat([features[name] for name in self.feature_dims], dim=1))
+
+    def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Apply each modality's columns of the head."""
+        columns = self.head.weight.split([*self.feature_dims.values()], dim=1)
+        share = len(self.feature_dims) if self.unimodal_rule == "slice" else 1
+        bias = self.head.bias / share
+        return {
+            name: affine(features[name], weight, bias)
+            for name, weight in zip(self.feature_dims, columns, strict=True)
+        }

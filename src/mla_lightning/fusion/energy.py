@@ -1,0 +1,50 @@
+"""Energy fusion: logits weighted by their own confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mla_lightning.functional import energy_confidence
+from mla_lightning.fusion.base import Present
+from mla_lightning.fusion.sum import Sum
+
+
+class EnergyFusion(Sum):
+    r"""Confidence-weighted sum of one head per modality: :math:`z = \sum_m c_m z_m`.
+
+    :math:`c_m = \mathrm{logsumexp}(z_m) / 10`, which may be negative. QMF (ICML 2023) detaches it
+    in its text-image code and MLA's copy does; its RGB-D code does not. Single modality: own head.
+    """
+
+    def __init__(
+        self,
+        feature_dims: Mapping[str, int],
+        num_classes: int,
+        *,
+        detach_confidence: bool = True,
+    ) -> None:
+        """Build one head per modality.
+
+        Args:
+            feature_dims: Modality -> width of its feature.
+            num_classes: Number of classes C.
+            detach_confidence: Let no gradient of the fused loss reach the confidence.
+        """
+        super().__init__(feature_dims, num_classes)
+        self.detach_confidence = detach_confidence
+
+    def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Weight and add the logits of the modalities that are present."""
+        parts = []
+        for name, logits in self.unimodal(features).items():
+            confidence = energy_confidence(logits)
+            if self.detach_confidence:
+                confidence = confidence.detach()
+            part = confidence[:, None] * logits
+            if present is not None:
+                part = torch.where(present[name][:, None], part, torch.zeros_like(part))
+            parts.append(part)
+        return torch.stack(parts).sum(dim=0)

@@ -1,0 +1,52 @@
+"""FiLM: the other modalities scale and shift one modality's feature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mla_lightning.fusion.base import Fusion, Present, linear
+
+
+class FiLM(Fusion):
+    r"""Feature-wise linear modulation: :math:`z = W_o(\gamma \odot h_v + \beta) + b_o`.
+
+    :math:`[\gamma, \beta] = W_f h_c + b_f`, where :math:`h_c` is the concatenation of all features
+    but the modulated one (for two modalities: the other one), without residual 1 + gamma. Source:
+    Perez et al., AAAI 2018, as in the released codes of OGM-GE and MLA.
+
+    Single modality, ``zero_feature``: the whole module with zeros in place of the other features.
+    No public code of the two computes this row (their fusion head cannot be sliced).
+    """
+
+    unimodal_rule = "zero_feature"
+
+    def __init__(
+        self, feature_dims: Mapping[str, int], num_classes: int, *, modulated: str | None = None
+    ) -> None:
+        """Build the module.
+
+        Args:
+            feature_dims: Modality -> width of its feature, at least two.
+            num_classes: Number of classes C.
+            modulated: The modality whose feature is modulated; the last one by default.
+        """
+        super().__init__(feature_dims, num_classes)
+        self.modulated = self.chosen(modulated, "modulated")
+        self.conditions = [name for name in feature_dims if name != self.modulated]
+        width = feature_dims[self.modulated]
+        self.film = linear(sum(feature_dims[name] for name in self.conditions), 2 * width)
+        self.head = linear(width, num_classes)
+
+    def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Modulate and classify; features of absent modalities are zero."""
+        features = self.zeroed(features, present)
+        condition = torch.cat([features[name] for name in self.conditions], dim=1)
+        gamma, beta = self.film(condition).chunk(2, dim=1)
+        return self.head(gamma * features[self.modulated] + beta)
+
+    def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the module once per modality, the others zero."""
+        return {name: self(self.only(name, features)) for name in self.feature_dims}
