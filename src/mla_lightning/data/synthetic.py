@@ -1,0 +1,141 @@
+"""Random features whose classes can be learnt: for smoke tests and demonstrations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from mla_lightning.data.base import SPLITS, MultimodalDataModule, Split
+from mla_lightning.errors import ConfigError
+from mla_lightning.randomness import derive_seed
+
+
+class Synthetic(MultimodalDataModule):
+    """Gaussian features around class means, some modalities easier than others.
+
+    Sample ``x = signal * mean[class] + noise``, where the means have about unit length and the noise
+    is standard normal. All classes are equally frequent. Given their classes, the modalities are
+    independent, so fusing them helps.
+    """
+
+    name = "synthetic"
+    split_name = "drawn"
+
+    def __init__(
+        self,
+        *,
+        names: Sequence[str] | None = None,
+        num_modalities: int | None = None,
+        num_classes: int = 4,
+        num_train: int = 320,
+        num_val: int = 80,
+        num_test: int = 160,
+        num_features: int = 16,
+        signal: float | Sequence[float] | None = None,
+        data_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        """Check the options; nothing is drawn yet.
+
+        Args:
+            names: The modalities' names; None for ``a``, ``b`` and so on.
+            num_modalities: How many modalities, where ``names`` is None; None for 2.
+            num_classes: Number of classes C, at least 2.
+            num_train: Number of training samples, at least C.
+            num_val: Number of validation samples.
+            num_test: Number of test samples.
+            num_features: Features per modality D.
+            signal: Distance of the class means from the origin, in standard deviations of the
+                noise: one number per modality or one for all; None for 3.0 in the first modality
+                and 1.5 in the others.
+            data_seed: Draws the data. It is not the run's seed: runs that differ in their seed are
+                compared on the same data.
+            **options: Options of every data set: ``batch_size`` and others.
+
+        Raises:
+            ConfigError: If options are out of range or contradict each other.
+        """
+        self.all_modalities = _names(names, num_modalities)
+        sizes = {"num_train": num_train, "num_val": num_val, "num_test": num_test}
+        least = {"num_classes": 2, "num_train": num_classes, "num_features": 1}
+        for option, value in {
+            "num_classes": num_classes,
+            "num_features": num_features,
+            **sizes,
+        }.items():
+            if value < least.get(option, 1):
+                raise ConfigError(
+                    f"data.{option} must be at least {least.get(option, 1)}, got {value}"
+                )
+        self.class_names = tuple(f"class {number}" for number in range(num_classes))
+        self.signal = _strengths(signal, self.all_modalities)
+        self.sizes = dict(zip(SPLITS, sizes.values(), strict=True))
+        self.num_features, self.data_seed = num_features, data_seed
+        super().__init__(**options)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that the data are drawn from."""
+        drawn_from = ["synthetic 1", self.signal, self.num_classes, self.sizes]
+        drawn_from += [self.num_features, self.data_seed]
+        return hashlib.sha256(json.dumps(drawn_from).encode()).hexdigest()
+
+    def load_splits(self) -> Mapping[str, Split]:
+        """Draw the data.
+
+        Returns:
+            Split -> features (N, D) of each modality and labels (N,).
+        """
+        return {split: self._draw(split, number) for split, number in self.sizes.items()}
+
+    def _draw(self, split: str, number: int) -> Split:
+        shuffled = torch.randperm(number, generator=self._generator("label", split))
+        label = shuffled % self.num_classes
+        inputs = {}
+        for name, signal in self.signal.items():
+            means = torch.randn(
+                self.num_classes, self.num_features, generator=self._generator("mean", name)
+            )
+            noise = torch.randn(
+                number, self.num_features, generator=self._generator("noise", name, split)
+            )
+            inputs[name] = means[label] * (signal / self.num_features**0.5) + noise
+        return Split(inputs, label)
+
+    def _generator(self, *counters: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(self.data_seed, "synthetic", *counters))
+
+
+def _names(names: Sequence[str] | None, num_modalities: int | None) -> tuple[str, ...]:
+    if names is not None:
+        if num_modalities is not None and num_modalities != len(names):
+            raise ConfigError(
+                f"data.num_modalities is {num_modalities}, but data.names has {len(names)}: "
+                "give one of them"
+            )
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"data.names must hold at least one name, each once, got {names}")
+        return tuple(names)
+    number = 2 if num_modalities is None else num_modalities
+    if not 1 <= number <= len(string.ascii_lowercase):
+        raise ConfigError(f"data.num_modalities must be 1 to 26, got {number}; or give data.names")
+    return tuple(string.ascii_lowercase[:number])
+
+
+def _strengths(
+    signal: float | Sequence[float] | None, names: tuple[str, ...]
+) -> dict[str, float]:
+    if signal is None:
+        signal = [3.0] + [1.5] * (len(names) - 1)
+    elif isinstance(signal, int | float):
+        signal = [signal] * len(names)
+    if len(signal) != len(names):
+        raise ConfigError(
+            f"data.signal has {len(signal)} numbers for {len(names)} modalities ({', '.join(names)})"
+        )
+    return {name: float(value) for name, value in zip(names, signal, strict=True)}

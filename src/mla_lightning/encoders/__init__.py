@@ -1,0 +1,1 @@
+"""Encoders: one modality's input to a feature (B, out_features)."""

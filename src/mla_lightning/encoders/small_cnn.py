@@ -1,0 +1,48 @@
+"""A small convolutional network for small images and spectrograms."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from mla_lightning.encoders.base import Encoder
+
+
+class SmallCNN(Encoder):
+    """Three strided 3x3 convolutions (16, 32, out_features channels), batch norm, average.
+
+    Inputs (B, in_channels, H, W) with H, W >= 8; about 24 thousand parameters at width 64.
+    """
+
+    def __init__(
+        self, in_channels: int = 3, *, out_features: int = 64, channels_last: bool = True
+    ) -> None:
+        """Build the layers.
+
+        Args:
+            in_channels: Channels of the input.
+            out_features: Width of the feature.
+            channels_last: Keep maps channels-last in memory: the same function, faster.
+        """
+        super().__init__()
+        self.in_channels, self.out_features = in_channels, out_features
+        self.channels_last = channels_last
+        layers: list[nn.Module] = []
+        for channels, following in pairwise((in_channels, 16, 32, out_features)):
+            layers += [
+                nn.Conv2d(channels, following, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(following),
+                nn.ReLU(inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers)
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode images (B, C, H, W)."""
+        self.expect(x, 4, "images (B, channels, height, width)")
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self.layers(x).mean(dim=(2, 3))
