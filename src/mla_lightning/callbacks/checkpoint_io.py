@@ -1,0 +1,132 @@
+"""Checkpoint files that are plain, complete and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from mla_lightning.errors import RunError
+
+
+class CheckedCheckpointIO(CheckpointIO):
+    """Writes a checkpoint atomically with a checksum beside it, and reads only what agrees.
+
+    Lightning's writer copies over from the system's temporary folder and leaves partial files on a
+    full disk; a flipped bit in a tensor would load without a word. Here the bytes go to a temporary
+    file in the same folder, reach the disk, and are renamed; the checksum is written first, so a
+    checkpoint without its checksum is an unfinished one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: Plain containers, numbers, strings and tensors.
+            path: The file.
+            storage_options: Not used by Lightning for local files.
+
+        Raises:
+            RunError: If the disk is full or the folder cannot be written.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        content = buffer.getbuffer()
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            digest = path.with_name(f".{path.name}.sha256.tmp")
+            digest.write_text(hashlib.sha256(content).hexdigest() + "\n", encoding="ascii")
+            digest.replace(checksum_of(path))
+            temporary.replace(path)
+        except OSError as error:
+            raise RunError(
+                f"Cannot write checkpoint {path}: {error.strerror}. Earlier ones are intact; "
+                "free some space and run the same command again to go on from the last one."
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint that agrees with its checksum.
+
+        Args:
+            path: The file.
+            map_location: Where tensors go; the CPU by default.
+            weights_only: Ignored: nothing but plain data is ever loaded.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            RunError: If the file is missing, broken, or holds more than plain data.
+        """
+        return read_checkpoint(Path(path), map_location)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint and its checksum.
+
+        Args:
+            path: The file.
+        """
+        Path(path).unlink(missing_ok=True)
+        checksum_of(Path(path)).unlink(missing_ok=True)
+
+
+def checksum_of(path: Path) -> Path:
+    """Name the file beside a checkpoint that holds its SHA-256."""
+    return path.with_name(path.name + ".sha256")
+
+
+def is_valid(path: Path) -> bool:
+    """Whether a checkpoint is whole: there, with a checksum that agrees."""
+    try:
+        expected = checksum_of(path).read_text(encoding="ascii").strip()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == expected
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def read_checkpoint(path: Path, map_location: Any | None = None) -> dict[str, Any]:
+    """Read a checkpoint that agrees with its checksum; never executes code from it.
+
+    Args:
+        path: The file.
+        map_location: Where tensors go; the CPU by default.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        RunError: If the file is missing, broken, or holds more than plain data.
+    """
+    if not path.is_file():
+        raise RunError(f"There is no checkpoint {path}")
+    if not is_valid(path):
+        raise RunError(
+            f"Checkpoint {path} does not agree with its checksum: it is cut off, damaged or not "
+            "written by this program. Remove it and run again to go on from the one before."
+        )
+    try:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise RunError(
+            f"Checkpoint {path} cannot be loaded as plain data and was not executed. Save it again "
+            f"with tensors and plain containers only. ({type(error).__name__})"
+        ) from error

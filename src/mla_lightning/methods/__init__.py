@@ -1,0 +1,1 @@
+"""Training rules, one per file: what happens to a batch."""

@@ -1,0 +1,55 @@
+"""Joint loss plus unimodal losses: the strongest simple baseline."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mla_lightning.errors import ConfigError
+from mla_lightning.methods.reference import Reference
+from mla_lightning.module import Batch, MultimodalModule, Parts
+
+
+class JointUnimodal(MultimodalModule):
+    """Cross-entropy on the fused logits plus one on each modality's own logits.
+
+    The own logits are the fusion's (for ``concat``: the slices of the joint head), so no parameter
+    is added to those of joint training. Every encoder receives its own error signal.
+    """
+
+    reference = Reference(
+        "What Makes Training Multi-Modal Classification Networks Hard? (multi-task baseline)",
+        "CVPR",
+        2020,
+        "https://arxiv.org/abs/1905.12681",
+    )
+
+    def __init__(self, parts: Parts, *, unimodal_weight: float = 1.0) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of.
+            unimodal_weight: Weight of each modality's own cross-entropy, > 0.
+
+        Raises:
+            ConfigError: If ``unimodal_weight`` is not positive.
+        """
+        if unimodal_weight <= 0:
+            raise ConfigError(
+                f"method.unimodal_weight must be > 0, got {unimodal_weight}; without unimodal "
+                "losses this is method=concat"
+            )
+        super().__init__(parts)
+        self.unimodal_weight = unimodal_weight
+
+    def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one step on the joint and the unimodal losses."""
+
+        def losses_of(chunk: Batch) -> dict[str, Tensor]:
+            features, label = self.features(chunk), chunk["label"]
+            losses = {"joint": cross_entropy(self.fusion(features), label)}
+            for name, logits in self.fusion.unimodal(features).items():
+                losses[name] = self.unimodal_weight * cross_entropy(logits, label)
+            return losses
+
+        return self.step_on(batch, losses_of)

@@ -1,0 +1,209 @@
+"""MLA: alternate the modalities and keep the shared head from forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mla_lightning.errors import ConfigError, near
+from mla_lightning.functional import (
+    project_gradient,
+    update_projector_,
+    update_projector_frobenius_,
+    update_projector_released_,
+    update_projector_unit_,
+)
+from mla_lightning.methods.reference import Reference
+from mla_lightning.module import Batch, MultimodalModule, Parts
+
+#: How the projector learns of a batch: (projector, mean feature, alpha), in place.
+UPDATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "owm": update_projector_,
+    "others": update_projector_,
+    "owm_fro": update_projector_frobenius_,
+    "owm_unit": update_projector_unit_,
+    "released_formula": update_projector_released_,
+}
+
+
+class MLA(MultimodalModule):
+    """One modality per step through one shared head, whose gradient is projected.
+
+    For each modality in turn: encode, cross-entropy through the shared head, step. The head's
+    gradient is multiplied by a projector that shrinks the directions of the mean features which
+    earlier steps trained on (head gradient modification, HGM). At test time each sample's logits
+    are weighted by their entropy (dynamic fusion, DF).
+
+    An encoder runs forward just before its own step, so one graph is alive at a time; encoders
+    share nothing, so this equals running all of them first.
+    """
+
+    reference = Reference(
+        "Multimodal Representation Learning by Alternating Unimodal Adaptation",
+        "CVPR",
+        2024,
+        "https://arxiv.org/abs/2311.10707",
+    )
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        hgm: bool = True,
+        df: bool = True,
+        projection: str = "owm",
+        alpha: float = 0.1,
+        source: str = "previous",
+        project_bias: bool = False,
+        project_update: bool = False,
+        reset_every: int | None = None,
+        order: Sequence[str] | None = None,
+        dynamic_weighting: str = "entropy",
+        static_weighting: str | Sequence[float] = "mean",
+    ) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of; the fusion must have one shared head.
+            hgm: Project the shared head's gradient. Off is the paper's ablation.
+            df: Weight logits by ``dynamic_weighting`` at test time, else by ``static_weighting``.
+            projection: How the projector is built. ``owm``: the paper's recursion, over every
+                earlier step. ``owm_fro``: the same, divided by its Frobenius norm at each update.
+                ``owm_unit``: times sqrt(D) in addition, so that the head's step size is kept.
+                ``others``: one projector per modality, of the other modalities' features only.
+                ``released_formula``: the element-wise division of the released code.
+            alpha: Ridge term of the recursion, > 0. Smaller protects past features more.
+            source: Project with features of the ``previous`` steps, or with the ``current`` ones
+                included, as the released code would.
+            project_bias: Protect the bias too, by a constant 1 appended to the feature.
+            project_update: Project the optimiser's update instead of the gradient, so that momentum
+                and weight decay are projected as well.
+            reset_every: Forget the projector every so many batches, None for never.
+            order: The modalities in the order of their steps; the data's order by default.
+            dynamic_weighting: ``entropy``, or ``batch_entropy`` as in the released code.
+            static_weighting: ``mean``, or one weight per modality in the data's order.
+
+        Raises:
+            ConfigError: If a value is out of range or a setting would have no effect.
+        """
+        if projection not in UPDATES:
+            raise ConfigError(
+                f"method.projection={projection!r} is unknown.{near(projection, UPDATES)} "
+                f"Known: {', '.join(UPDATES)}; use method.hgm=false for no projection"
+            )
+        if alpha <= 0:
+            raise ConfigError(f"method.alpha must be > 0, got {alpha}")
+        if source not in ("previous", "current"):
+            raise ConfigError(f"method.source must be 'previous' or 'current', got {source!r}")
+        if projection == "others" and source == "current":
+            raise ConfigError("method.source has no effect with method.projection=others")
+        if reset_every is not None and reset_every < 1:
+            raise ConfigError(f"method.reset_every must be >= 1 or null, got {reset_every}")
+        weighting = dynamic_weighting if df else static_weighting
+        super().__init__(replace(parts, fusion=partial(parts.fusion, weighting=weighting)))
+        if not hasattr(self.fusion, "head_input"):
+            raise ConfigError("MLA trains one shared head; use fusion@method.fusion=shared_head")
+        self.order = tuple(order or self.modalities)
+        if sorted(self.order) != sorted(self.modalities):
+            raise ConfigError(f"method.order={list(self.order)} must name {list(self.modalities)}")
+        self.hgm, self.df = hgm, df
+        self.projection, self.alpha, self.source = projection, alpha, source
+        self.project_bias, self.project_update = project_bias, project_update
+        self.reset_every = reset_every
+        self.projectors: Tensor
+        if hgm:
+            width = self.fusion.head.in_features + project_bias
+            number = len(self.modalities) if projection == "others" else 1
+            self.register_buffer("projectors", torch.eye(width).repeat(number, 1, 1))
+
+    def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one step per modality."""
+        if self.hgm and self.reset_every and self.trainer.global_step % self.reset_every == 0:
+            self.projectors.copy_(torch.eye(self.projectors.shape[-1], device=self.device))
+        losses: dict[str, Tensor] = {}
+        for name in self.order:
+            losses |= self._fit_modality(name, batch)
+        return losses
+
+    def _fit_modality(self, name: str, batch: Batch) -> dict[str, Tensor]:
+        head = self.fusion.head
+        feature_sum = torch.zeros(head.in_features, device=self.device)
+
+        def losses_of(chunk: Batch) -> dict[str, Tensor]:
+            feature = self.fusion.head_input(name, self.encoders[name](chunk["inputs"][name]))
+            feature_sum.add_(feature.detach().float().sum(dim=0))
+            return {name: cross_entropy(head(feature), chunk["label"])}
+
+        if not self.hgm:
+            return self.step_on(batch, losses_of)
+
+        def update() -> None:
+            self._update_projectors(name, feature_sum / len(batch["label"]))
+
+        def edit() -> None:
+            if self.source == "current":
+                update()
+            if not self.project_update:
+                self._project(name, head.weight.grad, head.bias.grad)
+
+        before = [p.detach().clone() for p in head.parameters()] if self.project_update else []
+        losses = self.step_on(batch, losses_of, edit_grads=edit)
+        if self.project_update:
+            self._project_step(name, before)
+        if self.source == "previous":
+            update()
+        return losses
+
+    def _projector_for(self, name: str) -> Tensor:
+        return self.projectors[self.modalities.index(name) if self.projection == "others" else 0]
+
+    def _project(self, name: str, weight_CD: Tensor, bias_C: Tensor) -> None:
+        """Project a gradient (or an update) of the shared head in place."""
+        projector = self._projector_for(name)
+        if not self.project_bias:
+            weight_CD.copy_(self.modified(weight_CD, projector))
+            return
+        whole = self.modified(torch.cat([weight_CD, bias_C[:, None]], dim=1), projector)
+        weight_CD.copy_(whole[:, :-1])
+        bias_C.copy_(whole[:, -1])
+
+    def modified(self, gradient: Tensor, projector: Tensor) -> Tensor:
+        """Apply the projector to the head's gradient.
+
+        Args:
+            gradient: Gradient (C, D).
+            projector: Projector (D, D).
+
+        Returns:
+            The gradient (C, D) that the optimiser sees.
+        """
+        return project_gradient(gradient, projector)
+
+    @torch.no_grad()
+    def _project_step(self, name: str, before: list[Tensor]) -> None:
+        head = self.fusion.head
+        weight, bias = head.weight - before[0], head.bias - before[1]
+        self._project(name, weight, bias)
+        head.weight.copy_(before[0] + weight)
+        head.bias.copy_(before[1] + bias)
+
+    @torch.no_grad()
+    def _update_projectors(self, name: str, mean_D: Tensor) -> None:
+        if self.project_bias:
+            mean_D = torch.cat([mean_D, mean_D.new_ones(1)])
+        update = UPDATES[self.projection]
+        if self.projection != "others":
+            update(self.projectors[0], mean_D, self.alpha_now())
+            return
+        for row, other in enumerate(self.modalities):
+            if other != name:
+                update(self.projectors[row], mean_D, self.alpha_now())
+
+    def alpha_now(self) -> float:
+        """Tell the ridge term of this batch: constant in the paper."""
+        return self.alpha

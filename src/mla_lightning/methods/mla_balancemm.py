@@ -1,0 +1,55 @@
+"""MLA as the BalanceBenchmark toolkit computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mla_lightning.functional import balancemm_gradient, released_alpha
+from mla_lightning.methods.mla import MLA
+from mla_lightning.methods.reference import Reference
+from mla_lightning.module import Parts
+
+
+class MLABalanceMM(MLA):
+    """Alternating steps whose head gradient gets its own projection added.
+
+    The toolkit corrects the parameter name of the released code, so its formula runs: element-wise
+    division, Frobenius norm, the current modality's feature, an alpha that falls within each epoch.
+    It then adds the projected gradient to the raw one instead of replacing it. Since that projector
+    tends to the direction of the mean feature, the component that HGM should remove is doubled.
+    """
+
+    reference = Reference(
+        "BalanceBenchmark: A Survey for Multimodal Imbalance Learning",
+        "arXiv",
+        2025,
+        "https://arxiv.org/abs/2502.10816",
+    )
+
+    def __init__(
+        self, parts: Parts, *, df: bool = True, order: Sequence[str] | None = None
+    ) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of; the fusion must have one shared head.
+            df: Weight logits by each sample's entropy at test time.
+            order: The modalities in the order of their steps; the data's order by default.
+        """
+        super().__init__(parts, df=df, order=order, projection="released_formula", source="current")
+        self._batch_idx = 0
+
+    def modified(self, gradient: Tensor, projector: Tensor) -> Tensor:
+        """Add the projected gradient (C, D) to the raw one."""
+        return balancemm_gradient(gradient, projector)
+
+    def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:  # type: ignore[override]
+        """Note the batch's place in the epoch, which the schedule of alpha depends on."""
+        super().on_train_batch_start(batch, batch_idx)  # type: ignore[arg-type]
+        self._batch_idx = batch_idx
+
+    def alpha_now(self) -> float:
+        """Tell the ridge term of this batch: 0.1 ** (b / L + 1)."""
+        return released_alpha(self._batch_idx, int(self.trainer.num_training_batches))

@@ -1,0 +1,29 @@
+"""Each modality alone: the reference that shows laziness."""
+
+from __future__ import annotations
+
+from mla_lightning.methods.late_fusion import LateFusion
+from mla_lightning.module import Parts
+
+
+class Unimodal(LateFusion):
+    """Each modality trained, and its epoch selected, as if the others did not exist.
+
+    Encoders and heads share nothing, so training them side by side changes no number. Each
+    modality is evaluated at its own best epoch; ``multi`` is the mean of these models' logits, an
+    ensemble of unimodal models.
+    """
+
+    min_modalities = 1
+
+    def __init__(self, parts: Parts) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of; the fusion keeps one head per modality.
+        """
+        super().__init__(parts)
+
+    def selections(self) -> dict[str, str]:
+        """Select every modality by its own accuracy."""
+        return {name: f"acc/{name}" for name in self.modalities}

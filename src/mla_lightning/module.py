@@ -1,0 +1,319 @@
+"""The LightningModule that every method shares: parts, optimisation steps, evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.metrics.evaluation import Evaluation
+from mla_lightning.randomness import derive_seed
+
+
+class Batch(TypedDict):
+    """What a data module hands over.
+
+    ``inputs``: per modality a tensor whose first axis is the batch. ``label``: (B,) int64.
+    ``index``: (B,) int64, the sample's stable number in its split. ``present``: per modality (B,)
+    bool.
+    """
+
+    inputs: dict[str, Tensor]
+    label: Tensor
+    index: Tensor
+    present: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method is composed of; training rules vary by subclass, everything here by config.
+
+    Attributes:
+        encoders: One encoder per modality, in the order of the modalities.
+        fusion: Builds the fusion from ``(feature_dims, num_classes)``.
+        optimizer: Builds the optimiser from parameters.
+        scheduler: Builds the learning-rate schedule from the optimiser; stepped once an epoch.
+        num_classes: Number of classes C.
+        num_train: Number of training samples N.
+        seed: The run's seed.
+        clip_norm: Largest norm of a step's gradient, None for no clipping.
+        accumulate: Number of chunks that a batch is split into to save memory. The gradient is
+            that of the whole batch (batch statistics excepted).
+        log_every_n_batches: How often losses are checked and sent to the loggers.
+    """
+
+    encoders: Mapping[str, nn.Module]
+    fusion: Callable[..., nn.Module]
+    optimizer: Callable[..., Optimizer]
+    scheduler: Callable[..., LRScheduler] | None
+    num_classes: int
+    num_train: int
+    seed: int = 0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    log_every_n_batches: int = 50
+
+
+class MultimodalModule(LightningModule):
+    """Encoders, a fusion and one optimiser; a method adds ``fit_batch``.
+
+    A method is what happens to one batch: one or several calls of :meth:`step_on`. Everything else
+    (precision, clipping, counters, schedules, evaluation, the finite guard) exists once, here.
+    """
+
+    #: Fewest modalities that the training rule makes sense for.
+    min_modalities = 2
+
+    def __init__(self, parts: Parts) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of.
+
+        Raises:
+            ConfigError: If there are too few modalities, or ``accumulate`` is below 1.
+        """
+        super().__init__()
+        self.modalities = tuple(parts.encoders)
+        if len(self.modalities) < self.min_modalities:
+            raise ConfigError(
+                f"{type(self).__name__} needs at least {self.min_modalities} modalities, got "
+                f"{list(self.modalities)}. Use method=unimodal to train one modality alone."
+            )
+        if parts.accumulate < 1:
+            raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
+        self.automatic_optimization = False  # a batch takes several steps; see step_on
+        self.encoders = nn.ModuleDict(parts.encoders)
+        widths = {name: encoder.out_features for name, encoder in parts.encoders.items()}
+        self.fusion = parts.fusion(widths, parts.num_classes)
+        self.parts = parts
+        self.epoch_losses: dict[str, list[float]] = {}
+        self.epoch_metrics: dict[str, float] = {}
+        self._unchecked: list[tuple[int, dict[str, Tensor]]] = []
+        self._edit_grads: Callable[[], None] | None = None
+        self._evaluation = Evaluation(parts.num_classes)
+
+    # ------------------------------------------------------------------ what a method defines
+
+    def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Train on one batch: the algorithm box of the method's paper.
+
+        Args:
+            batch: The batch, on the module's device.
+
+        Returns:
+            The losses to report by name, each a scalar without graph.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define fit_batch")
+
+    def selections(self) -> dict[str, str]:
+        """Name the metric that selects the weights each reported modality is evaluated with.
+
+        Returns:
+            Reported modality (``multi`` or a modality) -> validation metric. By default one epoch,
+            the best by fused accuracy, serves all.
+        """
+        return dict.fromkeys(("multi", *self.modalities), "acc")
+
+    # ------------------------------------------------------------------ what a method uses
+
+    def features(self, batch: Batch) -> dict[str, Tensor]:
+        """Encode every modality.
+
+        Args:
+            batch: A batch or a chunk of one.
+
+        Returns:
+            Modality -> feature (B, D_m).
+        """
+        return {name: encoder(batch["inputs"][name]) for name, encoder in self.encoders.items()}
+
+    def step_on(
+        self,
+        batch: Batch,
+        losses_of: Callable[[Batch], dict[str, Tensor]],
+        *,
+        edit_grads: Callable[[], None] | None = None,
+    ) -> dict[str, Tensor]:
+        """Backward, edit, clip, step: the one way in which any method changes weights.
+
+        Gradients start as None, so a parameter that no loss reaches is left bit for bit as it was:
+        no momentum, no weight decay.
+
+        Args:
+            batch: The batch.
+            losses_of: Batch -> losses by name, each a mean over the batch; their sum is minimised.
+                Called once per chunk of the batch.
+            edit_grads: Changes gradients before clipping; sees them unscaled, in the parameters'
+                own precision, with autocast off.
+
+        Returns:
+            The losses by name over the whole batch, without graph.
+        """
+        optimizer = self.trainer.optimizers[0]  # the raw one: Lightning's would count every step
+        self._clear_grads(optimizer)
+        losses: dict[str, Tensor] = {}
+        for chunk, share in self._chunks(batch):
+            of_chunk = losses_of(chunk)
+            loss = sum(of_chunk.values())
+            self.manual_backward(loss if share == 1.0 else loss * share)
+            for name, value in of_chunk.items():
+                value = value.detach() if share == 1.0 else value.detach() * share
+                losses[name] = losses[name] + value if name in losses else value
+        self._edit_grads = edit_grads
+        self.trainer.strategy.optimizer_step(optimizer, lambda: None)
+        self._edit_grads = None
+        return losses
+
+    def _clear_grads(self, optimizer: Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=True)
+
+    def _chunks(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
+        size, pieces = len(batch["label"]), self.parts.accumulate
+        if pieces == 1:
+            yield batch, 1.0
+            return
+        width = math.ceil(size / pieces)
+        for start in range(0, size, width):
+            chunk = _slice(batch, slice(start, start + width))
+            yield chunk, len(chunk["label"]) / size
+
+    # ------------------------------------------------------------------ Lightning: training
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Edit and clip; Lightning calls this with gradients already unscaled."""
+        if self._edit_grads is not None:
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                self._edit_grads()
+        if self.parts.clip_norm is not None:
+            self.clip_gradients(optimizer, self.parts.clip_norm, "norm")
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make dropout and gradient noise a function of (seed, epoch, batch)."""
+        torch.manual_seed(derive_seed(self.parts.seed, "batch", self.current_epoch, batch_idx))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Let the method train on the batch and count it once."""
+        losses = self.fit_batch(batch)
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
+        self._unchecked.append((batch_idx, losses))
+        if len(self._unchecked) >= self.parts.log_every_n_batches:
+            recent = self.check_losses()
+            for logger in self.loggers:
+                logger.log_metrics(recent, step=self.trainer.global_step)
+
+    def check_losses(self) -> dict[str, float]:
+        """Read the losses not looked at yet: one transfer from the device for many batches.
+
+        Returns:
+            Their means, ``train/loss/<name>`` -> value; empty if there were none.
+
+        Raises:
+            RunError: If one is not finite, naming loss, epoch and batch.
+        """
+        if not self._unchecked:
+            return {}
+        names = list(dict.fromkeys(name for _, losses in self._unchecked for name in losses))
+        seen = [(at, name, loss) for at, losses in self._unchecked for name, loss in losses.items()]
+        values = torch.stack([loss.float() for *_, loss in seen]).tolist()
+        self._unchecked = []
+        sums = dict.fromkeys(names, 0.0)
+        counts = dict.fromkeys(names, 0)
+        for (at, name, _), value in zip(seen, values, strict=True):
+            if not math.isfinite(value):
+                raise RunError(
+                    f"The {name} loss is {value} in epoch {self.current_epoch + 1}, "
+                    f"batch {at + 1}. "
+                    "The last checkpoint before it is kept. Try a smaller optimizer.lr, or "
+                    "trainer.clip_norm=1."
+                )
+            self.epoch_losses.setdefault(name, []).append(value)
+            sums[name] += value
+            counts[name] += 1
+        return {f"train/loss/{name}": sums[name] / counts[name] for name in names}
+
+    def on_train_epoch_end(self) -> None:
+        """Step the schedule, which Lightning leaves to manual optimisation, and sum up losses."""
+        self.check_losses()
+        optimizer = self.trainer.optimizers[0]
+        means = {f"train/loss/{k}": math.fsum(v) / len(v) for k, v in self.epoch_losses.items()}
+        self.epoch_metrics = {"lr": optimizer.param_groups[0]["lr"], **means, **self.epoch_metrics}
+        self.epoch_losses = {}
+        for config in self.trainer.lr_scheduler_configs:
+            config.scheduler.step()
+        for logger in self.loggers:
+            logger.log_metrics(self.epoch_metrics, step=self.trainer.global_step)
+
+    def configure_optimizers(self) -> Any:
+        """Build one optimiser over all parameters and its schedule."""
+        optimizer = self.parts.optimizer(self.parameters())
+        if self.parts.scheduler is None:
+            return optimizer
+        return [optimizer], [self.parts.scheduler(optimizer)]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the losses of an unfinished epoch, so that its mean survives a resume."""
+        self.check_losses()
+        checkpoint["epoch_losses"] = {k: list(v) for k, v in self.epoch_losses.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the losses of an unfinished epoch back."""
+        self.epoch_losses = {k: list(v) for k, v in checkpoint["epoch_losses"].items()}
+
+    # ------------------------------------------------------------------ Lightning: evaluation
+
+    def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute the logits of every reported modality.
+
+        Args:
+            batch: The batch.
+
+        Returns:
+            ``multi`` and each modality -> logits (B, C).
+        """
+        features = self.features(batch)
+        fused = self.fusion(features, batch["present"])
+        return {"multi": fused, **self.fusion.unimodal(features)}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect logits."""
+        self._evaluation.add(self.evaluate_batch(batch), batch["label"], batch["index"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute the validation metrics once, from all logits."""
+        scores = self._evaluation.metrics()
+        self._evaluation.reset()
+        for key, metric in (("acc", "accuracy"), ("f1_macro", "macro_f1"), ("ece", "ece")):
+            for modality, values in scores.items():
+                suffix = "" if modality == "multi" else f"/{modality}"
+                self.epoch_metrics[f"val/{key}{suffix}"] = values[metric]
+        self.log("val/acc", self.epoch_metrics["val/acc"], prog_bar=True)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the last epoch's metrics."""
+        self.epoch_metrics = {}
+
+    def predict_step(
+        self, batch: Batch, batch_idx: int
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Return logits by reported modality, labels and indices, for evaluation after training."""
+        return self.evaluate_batch(batch), batch["label"], batch["index"]
+
+
+def _slice(batch: Batch, part: slice) -> Batch:
+    return {
+        "inputs": {name: value[part] for name, value in batch["inputs"].items()},
+        "label": batch["label"][part],
+        "index": batch["index"][part],
+        "present": {name: value[part] for name, value in batch["present"].items()},
+    }

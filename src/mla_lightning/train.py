@@ -1,0 +1,371 @@
+"""One job: config in, run folder out. The only place that builds a Trainer."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from mla_lightning import run_folder as files
+from mla_lightning.callbacks.checkpoint import RunCheckpoint, newest_valid
+from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO, read_checkpoint
+from mla_lightning.callbacks.epoch_table import EpochTable
+from mla_lightning.callbacks.signals import StopOnSignal
+from mla_lightning.config import Job, instantiate
+from mla_lightning.data.base import MultimodalDataModule
+from mla_lightning.errors import ConfigError, MLAError, RunError, near
+from mla_lightning.loggers import build_loggers, finish_loggers
+from mla_lightning.metrics.evaluation import Evaluation, score_logits
+from mla_lightning.module import MultimodalModule, Parts
+from mla_lightning.randomness import derive_seed
+from mla_lightning.record import (
+    Status,
+    already_finished,
+    empty,
+    peak_memory_mb,
+    provenance_of,
+    refuse_another_identity,
+    write_predictions,
+)
+
+
+def run_job(job: Job) -> int:
+    """Train and evaluate one job, or go on where an earlier attempt stopped.
+
+    Args:
+        job: The job; everything it writes goes to its run folder.
+
+    Returns:
+        The exit code: 0 finished, 1 failed, 2 bad config, 3 bad data, 130 interrupted, 143
+        preempted. Failures are written to the run folder and printed, never raised.
+    """
+    run_dir = job.run_dir
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = files.RunLock(run_dir).__enter__()
+    except (MLAError, OSError) as error:  # not ours to write in: leave its status alone
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, MLAError) else 1
+    with lock:
+        if job.config.get("overwrite"):
+            empty(run_dir)
+        if files.is_finished(run_dir):
+            return already_finished(job)
+        status = Status(job)
+        loggers: list[Any] = []
+        code = 0
+        try:
+            refuse_another_identity(job)
+            status.write("running")
+            _run(job, loggers)
+            status.write("finished", exit_code=0)
+        except MLAError as error:
+            code = error.exit_code
+            state = {130: "interrupted", 143: "preempted"}.get(code, "failed")
+            status.fail(state, code, str(error))
+        except OSError as error:
+            code = 1
+            status.fail("failed", code, f"{type(error).__name__}: {error}")
+        except Exception as error:
+            code = 1
+            status.fail("failed", code, f"{type(error).__name__}: {error}")
+        finally:
+            finish_loggers(loggers, code)
+        return code
+
+
+def build_data(config: Mapping[str, Any]) -> MultimodalDataModule:
+    """Build and set up the data module of a config.
+
+    Args:
+        config: The resolved config.
+
+    Returns:
+        The data module, with its splits.
+    """
+    data = instantiate(config["data"], seed=config["seed"], modalities=config["modalities"])
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> MultimodalModule:
+    """Build the method of a config, its weights a function of the seed.
+
+    Args:
+        config: The resolved config.
+        data: The data module, set up.
+
+    Returns:
+        The module.
+
+    Raises:
+        ConfigError: If an encoder is missing, or one is given for a modality that no data has.
+    """
+    given = config["encoder"]
+    for name in data.modalities:
+        if name not in given:
+            raise ConfigError(
+                f"encoder has no entry for {name!r}.{near(name, given)} Given: {list(given)}"
+            )
+    known = data.all_modalities
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"encoder.{name}: {data.name} has no such modality.{near(name, known)}"
+            )
+    torch.manual_seed(derive_seed(config["seed"], "init"))
+    method = dict(config["method"])
+    trainer = config["trainer"]
+    parts = Parts(
+        encoders={name: instantiate(given[name]) for name in data.modalities},
+        fusion=instantiate(method.pop("fusion")),
+        optimizer=instantiate(config["optimizer"]),
+        scheduler=instantiate(config["scheduler"]) if config["scheduler"] else None,
+        num_classes=data.num_classes,
+        num_train=len(data.splits["train"]),
+        seed=config["seed"],
+        clip_norm=trainer["clip_norm"],
+        accumulate=trainer["accumulate"],
+        log_every_n_batches=trainer["log_every_n_batches"],
+    )
+    return instantiate(method, parts=parts)
+
+
+def build_trainer(
+    config: Mapping[str, Any], run_dir: Path, checkpoint: RunCheckpoint, loggers: list[Any]
+) -> Trainer:
+    """Build the Trainer of a config.
+
+    Args:
+        config: The resolved config.
+        run_dir: The run folder.
+        checkpoint: Decides when checkpoints are written.
+        loggers: Lightning loggers; may be empty.
+
+    Returns:
+        The Trainer.
+    """
+    options = config["trainer"]
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    return Trainer(
+        max_epochs=options["max_epochs"],
+        accelerator=options["accelerator"],
+        devices=1,
+        precision=options["precision"],
+        deterministic=options["deterministic"],
+        callbacks=[StopOnSignal(checkpoint), EpochTable(run_dir), checkpoint],
+        plugins=[CheckedCheckpointIO()],
+        logger=loggers or False,
+        log_every_n_steps=options["log_every_n_batches"],
+        enable_progress_bar=options["progress_bar"] and sys.stdout.isatty(),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=run_dir,
+    )
+
+
+def evaluate(
+    trainer: Trainer,
+    module: MultimodalModule,
+    loader: Any,
+    checkpoint: RunCheckpoint,
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Compute every reported modality's logits with the weights selected for it.
+
+    Args:
+        trainer: The trainer.
+        module: The module; its weights are replaced.
+        loader: Loader of the split.
+        checkpoint: Knows where the selected weights are.
+
+    Returns:
+        Logits (N, C) by reported modality, labels (N,), indices (N,), sorted by index.
+    """
+    selections = module.selections()
+    logits: dict[str, Tensor] = {}
+    for metric in dict.fromkeys(selections.values()):
+        content = read_checkpoint(checkpoint.best_path(metric))
+        if content["epoch"] != checkpoint.best[metric][1]:
+            raise RunError(
+                f"{checkpoint.best_path(metric)} is of epoch {content['epoch']}, expected "
+                f"{checkpoint.best[metric][1]}; add overwrite=true to train again"
+            )
+        load_weights(module, content["state_dict"], checkpoint.best_path(metric))
+        collected = Evaluation(module.parts.num_classes)
+        for part in trainer.predict(module, loader) or []:
+            collected.add(*part)
+        values, label, index = collected.arrays()
+        logits |= {name: values[name] for name, by in selections.items() if by == metric}
+    if "multi" not in logits:
+        logits = {"multi": torch.stack(list(logits.values())).mean(dim=0), **logits}
+    return logits, label, index
+
+
+def load_weights(module: MultimodalModule, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights, all or none.
+
+    Args:
+        module: The module.
+        state: Weights and buffers by name.
+        path: Where they come from, for the message.
+
+    Raises:
+        RunError: If names or shapes differ, listing which.
+    """
+    own = module.state_dict()
+    faults = [f"missing {key}" for key in own.keys() - state.keys()]
+    faults += [f"unexpected {key}" for key in state.keys() - own.keys()]
+    for key in own.keys() & state.keys():
+        if own[key].shape != state[key].shape:
+            faults.append(f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}")
+    if faults:
+        raise RunError(
+            f"{path} is of another model: {'; '.join(sorted(faults))}. Nothing was loaded."
+        )
+    module.load_state_dict(state)
+
+
+def evaluate_run(
+    run_dir: Path, split: str, eval_batch_size: int | None = None
+) -> dict[str, dict[str, float]]:
+    """Evaluate a run's selected weights on a split once more.
+
+    Args:
+        run_dir: The run folder.
+        split: ``train``, ``val`` or ``test``.
+        eval_batch_size: Samples per batch, None for the run's own; it changes no number.
+
+    Returns:
+        Reported modality -> metrics.
+
+    Raises:
+        RunError: If there is no finished run.
+    """
+    if not (run_dir / files.CONFIG).is_file():
+        raise RunError(
+            f"{run_dir} is no run folder: it has no {files.CONFIG}. See mla report runs."
+        )
+    if not files.is_finished(run_dir):
+        raise RunError(
+            f"{run_dir} is not finished (state: {files.state_of(run_dir)}). "
+            f"Run `mla train` with its overrides again to finish it."
+        )
+    config = yaml.safe_load((run_dir / files.CONFIG).read_text(encoding="utf-8"))
+    if eval_batch_size is not None:
+        config["data"]["eval_batch_size"] = eval_batch_size
+    data = build_data(config)
+    if split not in data.splits:
+        raise ConfigError(
+            f"Unknown split {split!r}.{near(split, data.splits)} Known: {list(data.splits)}"
+        )
+    _silence_lightning()
+    torch.set_num_threads(config["trainer"]["threads"])
+    module = build_module(config, data)
+    checkpoint = RunCheckpoint(run_dir / files.CHECKPOINTS)
+    for metric in module.selections().values():
+        epoch = read_checkpoint(checkpoint.best_path(metric))["epoch"]
+        checkpoint.best[metric] = (math.nan, epoch)
+    trainer = build_trainer(config, run_dir, checkpoint, [])
+    logits, label, _ = evaluate(trainer, module, data.loader(split), checkpoint)
+    return {name: score_logits(value, label) for name, value in logits.items()}
+
+
+def _run(job: Job, loggers: list[Any]) -> None:
+    config, run_dir = job.config, job.run_dir
+    _silence_lightning()
+    torch.set_num_threads(config["trainer"]["threads"])
+    files.write_text(run_dir / files.CONFIG, yaml.safe_dump(config, sort_keys=False))
+    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    data = build_data(config)
+    provenance = provenance_of(job, data, started)
+    files.write_json(run_dir / files.PROVENANCE, provenance)
+    module = build_module(config, data)
+    folder = run_dir / files.CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    checkpoint = RunCheckpoint(folder, **config["checkpoint"])
+    newest, broken = newest_valid(folder)
+    for path in broken:
+        print(f"checkpoint {path.name} is broken; going on from {newest.name if newest else '-'}")
+    loggers += build_loggers(config, run_dir, job.identity)
+    trainer = build_trainer(config, run_dir, checkpoint, loggers)
+    selection = data.loader("test" if config["protocol"] == "paper" else "val")
+    trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)
+    trainer.fit_loop.epoch_loop.val_loop._results.clear()
+    _write_result(job, trainer, module, data, checkpoint)
+    provenance["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    files.write_json(run_dir / files.PROVENANCE, provenance)
+
+
+def _write_result(
+    job: Job,
+    trainer: Trainer,
+    module: MultimodalModule,
+    data: MultimodalDataModule,
+    checkpoint: RunCheckpoint,
+) -> None:
+    config, run_dir = job.config, job.run_dir
+    scores: dict[str, Any] = {"val": None, "test": None}
+    for split in ("val", "test") if config["evaluate_test"] else ("val",):
+        logits, label, index = evaluate(trainer, module, data.loader(split), checkpoint)
+        scores[split] = {name: score_logits(value, label) for name, value in logits.items()}
+        if split == "test":
+            write_predictions(run_dir, logits, label, index, data.class_names)
+    times = [row["time/epoch_s"] for row in files.read_metrics(run_dir)]
+    about = data.describe()
+    choices = config["choices"]
+    result = {
+        "schema": 1,
+        "identity": job.identity,
+        "name": config["name"],
+        "dataset": data.name,
+        "method": choices["method"],
+        "ablation": choices["ablation"],
+        "seed": config["seed"],
+        "protocol": config["protocol"],
+        "split": about["split"],
+        **{f"num_{split}": len(data.splits[split]) for split in ("train", "val", "test")},
+        "modalities": list(module.modalities),
+        "unimodal_rule": module.fusion.unimodal_rule,
+        "lr": config["optimizer"].get("lr"),
+        "epochs": config["trainer"]["max_epochs"],
+        "best_epoch": max(epoch for _, epoch in checkpoint.best.values()),
+        **scores,
+        "train_time_s": sum(times),
+        "epoch_time_s": float(np.median(times)),
+        "peak_memory_mb": peak_memory_mb(trainer.strategy.root_device),
+        "num_parameters": sum(p.numel() for p in module.parameters()),
+        "num_batches_trained": trainer.global_step,
+        "overrides": dict(job.distinguishes),
+        "code": files.code_fingerprint(),
+        "threads": config["trainer"]["threads"],
+        "device": str(module.device),
+    }
+    files.write_json(run_dir / files.RESULT, result)
+    multi = scores["val"]["multi"]["accuracy"]
+    print(
+        f"{job.title}: val/acc {multi:.3f} (best epoch {result['best_epoch']}), {sum(times):.1f} s"
+    )
+
+
+def _silence_lightning() -> None:
+    """Drop advice that does not apply: our loaders hold tensors and need no workers."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for text in (
+        ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning 2.6.6 with torch 2.13
+    ):
+        warnings.filterwarnings("ignore", text)

@@ -1,0 +1,153 @@
+"""Every switch changes something, and a switch that would not is an error."""
+
+import pytest
+import torch
+from harness import Conv, batches, build, fit, weights
+from mla_lightning.fusion.concat import Concat
+from mla_lightning.fusion.energy import EnergyFusion
+from mla_lightning.fusion.late import LateFusion as LateLogits
+from mla_lightning.fusion.shared_head import SharedHead
+
+from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.methods.joint import Joint
+from mla_lightning.methods.joint_unimodal import JointUnimodal
+from mla_lightning.methods.late_fusion import LateFusion
+from mla_lightning.methods.mla import MLA, UPDATES
+from mla_lightning.methods.mla_released import MLAReleased
+from mla_lightning.methods.ogm_ge import OGMGE
+from mla_lightning.methods.qmf import QMF
+from mla_lightning.methods.unimodal import Unimodal
+
+TRAINING_SWITCHES = [
+    (MLA, SharedHead, {"hgm": False}),
+    *[(MLA, SharedHead, {"projection": mode}) for mode in UPDATES if mode != "owm"],
+    (MLA, SharedHead, {"alpha": 1.0}),
+    (MLA, SharedHead, {"source": "current"}),
+    (MLA, SharedHead, {"project_bias": True}),
+    (MLA, SharedHead, {"project_update": True}),
+    (MLA, SharedHead, {"reset_every": 2}),
+    (MLA, SharedHead, {"order": ["visual", "audio"]}),
+    (LateFusion, LateLogits, {"joint_weight": 1.0}),
+    (JointUnimodal, Concat, {"unimodal_weight": 0.5}),
+    (OGMGE, Concat, {"alpha": 0.1}),
+    (OGMGE, Concat, {"noise": False}),
+    (OGMGE, Concat, {"start_epoch": 1}),
+    (OGMGE, Concat, {"end_epoch": 0}),
+    (OGMGE, Concat, {"param_filter": "conv"}),
+    (OGMGE, Concat, {"param_filter": "ndim>=2"}),
+    (QMF, EnergyFusion, {"rank_weight": 1.0}),
+    (QMF, EnergyFusion, {"joint_weight": 0.0}),
+    (QMF, EnergyFusion, {"rank_mode": "released"}),
+    (QMF, EnergyFusion, {"history_update": "after"}),
+    (MLAReleased, SharedHead, {"legacy_zero_grad": False}),
+]
+
+
+@pytest.mark.parametrize(("method", "fusion", "switch"), TRAINING_SWITCHES)
+def test_a_training_switch_changes_the_weights(method, fusion, switch):
+    data = batches(4)
+    default = build(method, fusion, data, encoder=Conv)
+    switched = build(method, fusion, data, encoder=Conv, **switch)
+    fit(default, data, epochs=3)
+    fit(switched, data, epochs=3)
+    assert not torch.equal(weights(default), weights(switched))
+
+
+@pytest.mark.parametrize(
+    ("method", "switch"),
+    [
+        (MLA, {"df": False}),
+        (MLA, {"dynamic_weighting": "batch_entropy"}),
+        (MLAReleased, {"df": True}),
+    ],
+)
+def test_a_fusion_switch_changes_fused_logits_and_no_weight(method, switch):
+    data = batches(4)
+    default, switched = build(method, SharedHead, data), build(method, SharedHead, data, **switch)
+    fit(default, data)
+    fit(switched, data)
+    assert torch.equal(weights(default), weights(switched))
+    default.eval(), switched.eval()
+    with torch.no_grad():
+        one, other = default.evaluate_batch(data[0]), switched.evaluate_batch(data[0])
+    assert torch.equal(one["audio"], other["audio"])
+    assert not torch.allclose(one["multi"], other["multi"])
+
+
+def test_the_head_sees_another_gradient_than_the_raw_one():
+    """The released code's projection never touched a gradient; ours must."""
+    data = batches(2)
+    module = build(MLA, SharedHead, data)
+    differ = []
+    original = module.modified
+
+    def watching(gradient, projector):
+        result = original(gradient, projector)
+        differ.append(not torch.allclose(gradient, result))
+        return result
+
+    module.modified = watching
+    fit(module, data)
+    assert differ == [False, True, True, True]  # nothing to protect before the first step
+
+
+def test_released_weights_are_fixed_by_the_order_of_the_steps():
+    data = batches(1)
+    module = build(MLAReleased, SharedHead, data, order=["visual", "audio"])
+    module.eval()
+    with torch.no_grad():
+        logits = module.evaluate_batch(data[0])
+    expected = 0.55 * logits["visual"] + 0.45 * logits["audio"]
+    torch.testing.assert_close(logits["multi"], expected)
+
+
+def test_qmf_remembers_every_sample_once_per_epoch():
+    data = batches(3)
+    module = build(QMF, EnergyFusion, data)
+    fit(module, data)
+    assert module.history_MN.shape == (2, 24)
+    assert (module.history_MN > 0).all()
+
+
+def test_unimodal_selects_each_modality_by_its_own_accuracy():
+    module = build(Unimodal, LateLogits, batches(1))
+    assert module.selections() == {"audio": "acc/audio", "visual": "acc/visual"}
+    assert set(build(Joint, Concat, batches(1)).selections().values()) == {"acc"}
+
+
+@pytest.mark.parametrize(
+    ("method", "fusion", "options", "message"),
+    [
+        (MLA, SharedHead, {"projection": "own"}, "Did you mean 'owm'"),
+        (MLA, SharedHead, {"alpha": 0.0}, "alpha must be > 0"),
+        (MLA, SharedHead, {"source": "next"}, "source"),
+        (MLA, SharedHead, {"order": ["audio"]}, "order"),
+        (MLA, SharedHead, {"reset_every": 0}, "reset_every"),
+        (MLA, SharedHead, {"projection": "others", "source": "current"}, "no effect"),
+        (OGMGE, Concat, {"param_filter": "conv"}, "selects no parameter"),
+        (OGMGE, Concat, {"param_filter": "convs"}, "Did you mean 'conv'"),
+        (OGMGE, Concat, {"alpha": -1.0}, "alpha"),
+        (OGMGE, Concat, {"start_epoch": 3, "end_epoch": 2}, "before"),
+        (QMF, EnergyFusion, {"rank_mode": "margins"}, "rank_mode"),
+        (QMF, EnergyFusion, {"rank_weight": -1.0}, "rank_weight"),
+        (LateFusion, LateLogits, {"joint_weight": -1.0}, "joint_weight"),
+        (JointUnimodal, Concat, {"unimodal_weight": 0.0}, "method=concat"),
+    ],
+)
+def test_a_bad_value_is_named(method, fusion, options, message):
+    with pytest.raises(ConfigError, match=message):
+        build(method, fusion, batches(1), **options)
+
+
+def test_one_modality_is_for_unimodal_only():
+    data = batches(1, num_modalities=1)
+    with pytest.raises(ConfigError, match="method=unimodal"):
+        build(Joint, Concat, data)
+    assert build(Unimodal, LateLogits, data).modalities == ("audio",)
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    data = batches(3)
+    data[2]["inputs"]["visual"][0, 0] = float("nan")
+    with pytest.raises(RunError, match=r"visual loss is nan in epoch 1, batch 3"):
+        fit(build(MLA, SharedHead, data), data)

@@ -1,0 +1,113 @@
+"""Real jobs on tiny synthetic data, run in forked children that may be killed."""
+
+import os
+import traceback
+from pathlib import Path
+
+import torch
+
+from mla_lightning.callbacks.checkpoint import resumable
+from mla_lightning.callbacks.checkpoint_io import read_checkpoint
+from mla_lightning.config import compose_jobs
+from mla_lightning.run_folder import CHECKPOINTS, RESULT, read_json, read_metrics
+from mla_lightning.train import run_job
+
+BATCHES, EPOCHS = 10, 2
+TINY = (
+    "data=synthetic",
+    "data.num_train=80",
+    "data.num_val=24",
+    "data.num_test=24",
+    "data.batch_size=8",
+    f"trainer.max_epochs={EPOCHS}",
+    "scheduler.step_size=1",
+    "optimizer.lr=0.05",
+)
+METHODS = (
+    "sum",
+    "concat",
+    "late_fusion",
+    "film",
+    "bigated",
+    "ogm_ge",
+    "qmf",
+    "mla",
+    "mla_released",
+    "mla_balancemm",
+    "unimodal",
+    "joint_unimodal",
+)
+
+
+def make_job(root: Path, *overrides: str):
+    given = [*TINY, f"paths.output_dir={root}", *overrides]
+    by_key = {text.partition("=")[0]: text for text in given}  # the later one counts
+    (job,) = compose_jobs([*by_key.values()], multirun=False)
+    return job
+
+
+def in_child(action) -> int:
+    """Run an action in a forked child; return its exit code, -n if a signal n killed it."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = action() or 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kill_at(owner, name: str, number: int, *, before: bool = True) -> None:
+    """Have the process killed by SIGKILL at the given call, from 1, of a function."""
+    original, calls = getattr(owner, name), [0]
+
+    def counting(*args, **kwargs):
+        calls[0] += 1
+        if before and calls[0] == number:
+            os.kill(os.getpid(), 9)
+        result = original(*args, **kwargs)
+        if calls[0] == number:
+            os.kill(os.getpid(), 9)
+        return result
+
+    setattr(owner, name, counting)
+
+
+def killed(job, *sabotage, before: bool = True) -> int:
+    """Run a job in a child that kills itself; return how it ended."""
+
+    def action():
+        for owner, name, number in sabotage:
+            kill_at(owner, name, number, before=before)
+        return run_job(job)
+
+    return in_child(action)
+
+
+def outcome(run_dir: Path) -> dict:
+    """Everything that two equal runs must have equal, time aside."""
+    last = read_checkpoint(resumable(run_dir / CHECKPOINTS)[0])
+    result = read_json(run_dir / RESULT)
+    rows = [
+        {k: v for k, v in row.items() if not k.startswith("time/")} for row in read_metrics(run_dir)
+    ]
+    kept = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "callbacks")
+    return {
+        "rows": rows,
+        "checkpoint": {key: last[key] for key in kept},
+        "result": {k: result[k] for k in ("val", "test", "best_epoch", "num_batches_trained")},
+    }
+
+
+def same(one, other) -> bool:
+    """Whether two nested structures are equal bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other

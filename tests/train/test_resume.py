@@ -1,0 +1,201 @@
+"""A run that is killed and started again equals the uninterrupted run bit for bit."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from jobs import BATCHES, EPOCHS, METHODS, in_child, kill_at, killed, make_job, outcome, same
+
+import mla_lightning.callbacks.checkpoint_io as checkpoint_io
+from mla_lightning.callbacks.checkpoint import RunCheckpoint
+from mla_lightning.callbacks.epoch_table import EpochTable
+from mla_lightning.module import MultimodalModule
+from mla_lightning.run_folder import RESULT, STATUS, is_finished, read_json, state_of
+from mla_lightning.train import run_job
+
+STEP = (MultimodalModule, "training_step")
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    job = make_job(tmp_path_factory.mktemp("whole"), "method=mla")
+    assert run_job(job) == 0
+    return outcome(job.run_dir)
+
+
+def resume_after(job, *sabotage, before=True):
+    assert killed(job, *sabotage, before=before) == -9
+    assert not is_finished(job.run_dir)
+    assert state_of(job.run_dir) == "killed"
+    assert in_child(lambda: run_job(job)) == 0
+    return outcome(job.run_dir)
+
+
+ALL_POINTS = range(1, BATCHES * EPOCHS + 1)
+
+
+@pytest.mark.parametrize("every", ["null", "1", "3"])
+@pytest.mark.parametrize("batch", [*sorted(random.Random(0).sample(ALL_POINTS, 4)), 10])
+def test_killed_at_a_batch(tmp_path, uninterrupted, batch, every):  # R01
+    job = make_job(tmp_path, "method=mla", f"checkpoint.every_n_batches={every}")
+    assert same(resume_after(job, (*STEP, batch)), uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", ALL_POINTS)
+def test_killed_at_every_batch(tmp_path, uninterrupted, batch):  # R01
+    job = make_job(tmp_path, "method=mla", "checkpoint.every_n_batches=1")
+    assert same(resume_after(job, (*STEP, batch)), uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        (MultimodalModule, "validation_step", 1),
+        (MultimodalModule, "on_validation_epoch_end", 2),
+        (MultimodalModule, "on_train_epoch_end", 1),
+        (EpochTable, "on_train_epoch_end", 2),
+        (RunCheckpoint, "_save", 1),
+        (RunCheckpoint, "_save", 2),
+        (checkpoint_io.os, "fsync", 2),
+        (checkpoint_io.os, "fsync", 3),
+        (checkpoint_io.torch, "save", 3),
+    ],
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_between_batches(tmp_path, uninterrupted, owner, name, call, before):  # R02
+    job = make_job(tmp_path, "method=mla", "checkpoint.every_n_batches=4")
+    assert same(resume_after(job, (owner, name, call), before=before), uninterrupted)
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 2), (0, 2), (2, 0)])
+def test_workers_change_nothing(tmp_path, uninterrupted, first, then):  # R03
+    job = make_job(
+        tmp_path, "method=mla", "checkpoint.every_n_batches=1", f"data.num_workers={first}"
+    )
+    assert killed(job, (*STEP, 7)) == -9
+    again = make_job(
+        tmp_path,
+        "method=mla",
+        "checkpoint.every_n_batches=1",
+        f"data.num_workers={then}",
+        f"run_dir={job.run_dir}",
+        "force_resume=true",
+    )
+    assert in_child(lambda: run_job(again)) == 0
+    assert same(outcome(job.run_dir), uninterrupted)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_resumes(tmp_path, method):  # R04
+    whole = make_job(tmp_path / "whole", f"method={method}")
+    assert in_child(lambda: run_job(whole)) == 0
+    job = make_job(tmp_path / "killed", f"method={method}", "checkpoint.every_n_batches=1")
+    assert same(resume_after(job, (*STEP, 14)), outcome(whole.run_dir))
+
+
+def test_several_kills_in_a_row_do_not_add_or_lose_a_batch(tmp_path, uninterrupted):  # R14
+    job = make_job(tmp_path, "method=mla", "checkpoint.every_n_batches=2")
+    for batch in (3, 2, 5, 6):
+        assert killed(job, (*STEP, batch)) == -9
+    assert in_child(lambda: run_job(job)) == 0
+    assert same(outcome(job.run_dir), uninterrupted)
+    assert read_json(job.run_dir / RESULT)["num_batches_trained"] == BATCHES * EPOCHS
+    assert read_json(job.run_dir / STATUS)["attempt"] == 5
+
+
+def test_a_finished_run_returns_at_once(tmp_path, capsys):  # R05
+    job = make_job(tmp_path, "method=concat")
+    assert run_job(job) == 0
+    before = (job.run_dir / RESULT).stat().st_mtime_ns
+
+    def must_not_train():
+        kill_at(*STEP, 1)
+        return run_job(job)
+
+    assert in_child(must_not_train) == 0
+    assert (job.run_dir / RESULT).stat().st_mtime_ns == before
+
+
+def test_killed_after_the_last_epoch(tmp_path, uninterrupted):  # R05
+    job = make_job(tmp_path, "method=mla")
+    import mla_lightning.train as train
+
+    assert same(resume_after(job, (train, "evaluate", 1)), uninterrupted)
+
+
+def test_seeds(tmp_path, uninterrupted):  # R06
+    again = make_job(tmp_path / "again", "method=mla")
+    other = make_job(tmp_path / "other", "method=mla", "seed=1")
+    assert in_child(lambda: run_job(again)) == 0
+    assert in_child(lambda: run_job(other)) == 0
+    assert same(outcome(again.run_dir), uninterrupted)
+    assert not same(outcome(other.run_dir)["rows"], uninterrupted["rows"])
+
+
+def test_a_job_run_before_in_the_same_process_changes_nothing(tmp_path, uninterrupted):  # R07
+    first, second = make_job(tmp_path, "method=qmf", "seed=3"), make_job(tmp_path, "method=mla")
+
+    def both():
+        return run_job(first) or run_job(second)
+
+    assert in_child(both) == 0
+    assert same(outcome(second.run_dir), uninterrupted)
+
+
+def test_threads_precision_and_layout_belong_to_the_identity(tmp_path):  # R08
+    plain = make_job(tmp_path)
+    for key in ("trainer.threads=2", "trainer.precision=bf16-mixed", "trainer.accumulate=2"):
+        assert make_job(tmp_path, key).identity != plain.identity
+    assert make_job(tmp_path, "trainer.progress_bar=false").identity == plain.identity
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_golden_losses(tmp_path, method):  # R11
+    job = make_job(tmp_path, f"method={method}")
+    losses = tmp_path / "losses.json"
+
+    def recording():
+        seen, original = [], MultimodalModule.step_on
+
+        def step_on(self, *args, **kwargs):
+            result = original(self, *args, **kwargs)
+            seen.extend(value.item() for value in result.values())
+            return result
+
+        MultimodalModule.step_on = step_on
+        code = run_job(job)
+        losses.write_text(json.dumps(seen[:20]))
+        return code
+
+    assert in_child(recording) == 0
+    assert json.loads(losses.read_text()) == pytest.approx(
+        json.loads(GOLDEN.read_text())[method], abs=1e-5
+    )
+
+
+def test_another_job_in_the_same_folder_is_refused(tmp_path, capfd):  # R12
+    folder = tmp_path / "mine"
+    job = make_job(tmp_path, "method=mla", f"run_dir={folder}")
+    assert killed(job, (*STEP, 12)) == -9
+    other = make_job(tmp_path, "method=mla", "optimizer.momentum=0.5", f"run_dir={folder}")
+    assert run_job(other) == 2
+    message = capfd.readouterr().err
+    assert "optimizer.momentum: 0.9 -> 0.5" in message
+    assert "force_resume=true" in message
+    forced = make_job(
+        tmp_path, "method=mla", "optimizer.momentum=0.5", f"run_dir={folder}", "force_resume=true"
+    )
+    assert in_child(lambda: run_job(forced)) == 0
+
+
+def test_changed_code_is_refused(tmp_path, capfd):  # R12
+    job = make_job(tmp_path, "method=mla", f"run_dir={tmp_path / 'mine'}")
+    assert killed(job, (*STEP, 12)) == -9
+    provenance = job.run_dir / "provenance.json"
+    content = json.loads(provenance.read_text())
+    provenance.write_text(json.dumps({**content, "identity": "other", "code_fingerprint": "other"}))
+    assert run_job(job) == 2
+    assert "code of mla_lightning has changed" in capfd.readouterr().err
