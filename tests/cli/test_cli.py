@@ -1,0 +1,225 @@
+"""The command line: verbs, examples, exit codes, and what it does not import."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mla_lightning import cli
+from mla_lightning.cli import main
+from mla_lightning.errors import DataError
+
+SOURCES = str(Path(cli.__file__).parents[1])
+
+
+def run_python(code: str, *, expected: int = 0, cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": SOURCES},
+    )
+    assert done.returncode == expected, done.stderr
+    return done.stdout
+
+
+LIGHT = """
+import contextlib, io, json, sys
+from mla_lightning.cli import main
+seen = {}
+for words in %r:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            code = main(words)
+        except SystemExit as end:
+            code = end.code
+    heavy = {"torch", "lightning", "hydra", "omegaconf", "wandb", "matplotlib"} & set(sys.modules)
+    seen[" ".join(words)] = [code, len(out.getvalue()), sorted(heavy)]
+print(json.dumps(seen))
+"""
+
+
+def test_help_and_lists_and_configs_are_shown_without_torch() -> None:
+    light = [["--help"], [], ["--version"], ["train", "--help"], ["list", "--help"], ["list"]]
+    light += [["list", kind] for kind in ("methods", "data", "experiments", "encoders")]
+    light += [["list", kind] for kind in ("fusions", "ablations", "loggers", "trainers")]
+    with_hydra = [["train", "--cfg"], ["train", "-m", "--cfg", "experiment=table3/openmoji"]]
+    seen = json.loads(run_python(LIGHT % [*light, *with_hydra]))
+    for words in light:
+        code, length, heavy = seen[" ".join(words)]
+        assert (code, heavy) == (0, []), words
+        assert length > 0
+    for words in with_hydra:
+        code, length, heavy = seen[" ".join(words)]
+        assert code == 0
+        assert set(heavy) <= {"hydra", "omegaconf"}
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, mla_lightning; print(sorted(sys.modules))"
+    assert not {"torch", "numpy", "yaml", "hydra"} & set(eval(run_python(code)))
+
+
+def test_a_module_run_works_from_any_folder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mla_lightning.cli", "train", "method=ogmge", "--cfg"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": SOURCES},
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: Unknown method 'ogmge'. Did you mean 'ogm_ge'?")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_installed_package_brings_its_configs(tmp_path: Path) -> None:
+    package = Path(cli.__file__).parent
+    ignored = shutil.ignore_patterns("__pycache__", "*.npz")
+    shutil.copytree(package, tmp_path / "site" / "mla_lightning", ignore=ignored)
+    shutil.copytree(config_dir(), tmp_path / "site" / "mla_lightning" / "conf")
+    code = (
+        "import sys; sys.path.insert(0, 'site')\n"
+        "from mla_lightning.cli import main\n"
+        "from mla_lightning.config import conf_dir\n"
+        "assert 'site' in str(conf_dir()), conf_dir()\n"
+        "sys.exit(main(['train', '--cfg', 'experiment=table1/openmoji']))"
+    )
+    assert "name: table1/openmoji" in run_python(code, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_itself_with_examples(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert f"mla {verb}" in text.partition("examples:")[2]
+
+
+def test_every_kind_of_report_is_in_the_help() -> None:
+    from mla_lightning.report.main import KINDS
+
+    assert [kind for kind in KINDS if f"mla report {kind} " not in cli.REPORT] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trian"], "Unknown verb 'trian'. Did you mean 'train'?"),
+        (["train", "--multi-run"], "unknown option --multi-run. Did you mean '--multirun'?"),
+        (["train", "--api-key=s3cret"], "unknown option --api-key."),
+        (["train", "seed=1", "-m", "sed=2"], "Unknown key 'sed'. Did you mean 'seed'?"),
+        (["list", "method5"], "Nothing to list by the name 'method5'. Did you mean 'method'"),
+        (["eval"], "the following arguments are required: RUN"),
+        (["eval", "x", "spilt=val"], "mla eval takes split=train, val or test, not 'spilt=val'"),
+        (["report", "table1"], "the following arguments are required: RUNS"),
+        (["list", "methods", "x"], "mla list does not take 'x'"),
+        (["data", "prepare", "openmojis"], "Nothing to prepare by the name 'openmojis'."),
+        (["data", "repare", "openmoji"], "invalid choice: 'repare'"),
+        (["train", "--cfg", "--allow-target", "a b"], "is no name of a package"),
+    ],
+)
+def test_mistakes_end_with_code_2_and_one_message(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    assert expected in err
+    assert "Traceback" not in out + err
+    assert "s3cret" not in out + err
+
+
+def test_words_after_an_option_in_the_middle_count(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "seed=3", "--cfg", "method=qmf"]) == 0
+    out = capsys.readouterr().out
+    assert "seed: 3" in out
+    assert "method: qmf" in out
+
+
+def test_a_multirun_shows_every_config(capsys: pytest.CaptureFixture[str]) -> None:
+    import yaml
+
+    assert main(["train", "-m", "--cfg", "seed=0,1", "method=concat,mla"]) == 0
+    configs = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert [(c["seed"], c["choices"]["method"]) for c in configs] == [
+        (0, "concat"),
+        (0, "mla"),
+        (1, "concat"),
+        (1, "mla"),
+    ]
+
+
+def test_lists_show_docstrings_and_references(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "methods"]) == 0
+    text = capsys.readouterr().out
+    names = [line.split()[0] for line in text.splitlines() if not line.startswith(" ")]
+    own = sorted(path.stem for path in Path(config_dir(), "method").glob("*.yaml"))
+    assert names == own
+    assert "MLA: One modality per step through one shared head" in text
+    assert "CVPR 2024, https://arxiv.org/abs/2311.10707" in text
+    released = text.partition("mla_released")[2]
+    assert "CVPR 2024" in released.partition("ogm")[0]  # the base class's publication
+    assert main(["list", "experiments"]) == 0
+    assert "(27 jobs)" in capsys.readouterr().out
+
+
+def config_dir() -> Path:
+    from mla_lightning.config import conf_dir
+
+    return conf_dir()
+
+
+def test_errors_keep_their_exit_code_and_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "very-secret-value")
+
+    def fail(**_: object) -> None:
+        raise DataError("no data at https://very-secret-value.example")
+
+    monkeypatch.setattr("mla_lightning.config.compose_jobs", fail)
+    assert main(["train"]) == 3
+    assert capsys.readouterr().err == "error: no data at https://***.example\n"
+
+
+def test_ctrl_c_ends_with_130_without_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(**_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+    monkeypatch.setattr("mla_lightning.config.compose_jobs", interrupt)
+    assert main(["train"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m mla_lightning.cli list methods | true"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": SOURCES},
+    )
+    assert done.stderr == ""

@@ -1,0 +1,190 @@
+"""Every YAML: it composes, its classes take its keys, it lists their parameters, it explains."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mla_lightning
+from mla_lightning import cli
+from mla_lightning.config import Planned, conf_dir, plan
+from mla_lightning.config.bind import SUPPLIED, TAKEN_OUT, parameters_of
+from mla_lightning.config.search import PLURALS, groups, options
+from mla_lightning.config.settings import SETTINGS
+from mla_lightning.config.targets import targets_of
+from mla_lightning.config.values import flat
+
+CONF = conf_dir()
+YAMLS = sorted(CONF.rglob("*.yaml"))
+
+
+def names(group: str) -> list[str]:
+    return list(options((CONF,), group))
+
+
+@cache
+def whole(experiment: str) -> list[Planned]:
+    return plan([f"experiment={experiment}"], multirun=True, binds=True)
+
+
+def of_path(path: Path) -> str:
+    return path.relative_to(CONF).as_posix()
+
+
+@pytest.mark.parametrize("group", ["method", "ablation"])
+def test_every_method_and_ablation_binds(group: str) -> None:
+    jobs = plan(["data=synthetic", f"{group}=glob(*)"], multirun=True, binds=True)
+    assert [job.config["choices"][group] for job in jobs] == names(group)
+
+
+@pytest.mark.parametrize("data", names("data"))
+def test_every_data_set_binds(data: str) -> None:
+    (job,) = plan([f"data={data}", "method=concat"], binds=True)
+    assert job.config["choices"]["data"] == data
+
+
+def test_every_train_example_composes() -> None:
+    examples = [
+        shlex.split(re.split(r"\s{3,}", line.strip())[0])[1:]
+        for line in (cli.OVERVIEW + cli.TRAIN).splitlines()
+        if line.strip().startswith("mla train") and "my_conf" not in line
+    ]
+    assert len(examples) >= 8
+    for words in sorted(map(list, set(map(tuple, examples)))):
+        overrides = [word for word in words[1:] if not word.startswith("-")]
+        assert plan(overrides, "-m" in words)
+
+
+@pytest.mark.parametrize(
+    ("group", "fixed"),
+    [
+        ("trainer", ()),
+        ("debug", ()),
+        ("recipe", ("optimizer.lr=0.1",)),
+        ("fusion@method.fusion", ("method=concat",)),
+    ],
+)
+def test_every_other_option_binds_in_one_sweep(group: str, fixed: tuple[str, ...]) -> None:
+    known = names(group.partition("@")[0])
+    assert len(plan([f"{group}=glob(*)", *fixed], multirun=True, binds=True)) == len(known)
+
+
+@pytest.mark.parametrize("group", ["logger", "launcher", "paths"])
+def test_every_option_that_changes_no_number_binds(group: str) -> None:
+    for name in names(group):
+        plan([f"{group}={name}"], binds=True)
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_job_of_every_experiment_binds(experiment: str) -> None:
+    jobs = whole(experiment)
+    grid = jobs[0].config["grid"]
+    assert len(jobs) > 1
+    assert len({job.title for job in jobs}) == len(jobs)
+    assert {job.config["name"] for job in jobs} == {experiment}
+    for key, values in grid.items():
+        top = key.partition(".")[0]
+        if key in jobs[0].config["choices"]:
+            found = {str(job.config["choices"][key]) for job in jobs}
+        else:
+            found = {str(dict(flat(job.config))[key]) for job in jobs}
+            assert top in jobs[0].config
+        assert found == set(map(str, values))
+
+
+def test_table_1_is_the_papers_eight_methods_and_the_unimodal_reference() -> None:
+    jobs = whole("table1/openmoji")
+    assert len(jobs) == 27
+    methods = {job.config["choices"]["method"] for job in jobs}
+    eight = {"sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla"}
+    assert methods == eight | {"unimodal"}
+
+
+def test_tuning_and_projection_never_look_at_the_test_part() -> None:
+    for experiment in ("tuning/openmoji", "projection/openmoji"):
+        jobs = whole(experiment)
+        assert not any(job.config["evaluate_test"] for job in jobs)
+        assert {job.config["protocol"] for job in jobs} == {"validation"}
+
+
+def test_the_same_tuning_budget_for_every_method() -> None:
+    jobs = whole("tuning/openmoji")
+    budgets: dict[str, set[tuple[float, int]]] = {}
+    for job in jobs:
+        method = job.config["choices"]["method"]
+        cell = (job.config["optimizer"]["lr"], job.config["seed"])
+        budgets.setdefault(method, set()).add(cell)
+    assert set(budgets) == set(names("method"))
+    assert len(set(map(frozenset, budgets.values()))) == 1
+    tuned = yaml.safe_load((CONF / "recipe" / "openmoji.yaml").read_text())["tuned_lr"]
+    assert set(tuned) == set(names("method"))
+    tried = {lr for cells in budgets.values() for lr, _ in cells}
+    assert set(tuned.values()) <= tried
+
+
+def test_the_papers_recipe_is_that_of_its_code() -> None:
+    (job,) = plan(["recipe=paper"])
+    config = job.config
+    assert config["optimizer"] == {
+        "_target_": "torch.optim.SGD",
+        "_partial_": True,
+        "lr": 1e-3,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+    }
+    assert (config["scheduler"]["step_size"], config["scheduler"]["gamma"]) == (70, 0.1)
+    assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == (100, 64)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=of_path)
+def test_every_yaml_opens_with_what_it_is_for(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    assert re.match(r"# [A-Z`0-9].{20}", lines[0]), f"{of_path(path)}: {lines[:1]}"
+    assert path.read_text().isascii() or "experiment" in of_path(path)
+    assert all(len(line) <= 100 for line in lines)
+
+
+@pytest.mark.parametrize("group", groups((CONF,)))
+def test_every_group_can_be_listed(group: str) -> None:
+    assert group in PLURALS
+    assert names(group)
+
+
+def test_the_settings_are_those_of_the_yamls() -> None:
+    (job,) = plan([])
+    given = {key for key, _ in flat({k: v for k, v in job.config.items() if k != "choices"})}
+    assert SETTINGS.keys() <= given
+
+
+@pytest.mark.parametrize("method", names("method"))
+def test_a_methods_yaml_lists_every_parameter(method: str) -> None:
+    (job,) = plan([f"method={method}", "optimizer.lr=0.1"])
+    for key, node in targets_of(job.config["method"], "method"):
+        takes, _ = parameters_of(node["_target_"])
+        settable = takes.keys() - set(SUPPLIED.get(key, ())) - set(TAKEN_OUT.get(key, ()))
+        missing = settable - node.keys() - NOT_LISTED.get(node["_target_"], set())
+        assert not missing, f"{key}: its YAML does not show {sorted(missing)}"
+
+
+#: Parameters that another setting decides.
+NOT_LISTED = {"mla_lightning.fusion.shared_head.SharedHead": {"weighting"}}
+
+
+@pytest.mark.parametrize("data", names("data"))
+def test_a_data_sets_yaml_lists_every_parameter(data: str) -> None:
+    (job,) = plan([f"data={data}"])
+    takes, _ = parameters_of(job.config["data"]["_target_"])
+    missing = takes.keys() - set(SUPPLIED["data"]) - job.config["data"].keys()
+    assert not missing
+
+
+def test_every_trainer_setting_is_read() -> None:
+    text = (Path(mla_lightning.__file__).parent / "train.py").read_text()
+    for key in SETTINGS:
+        if key.startswith("trainer."):
+            assert f'"{key.partition(".")[2]}"' in text, f"{key} has no effect"

@@ -1,0 +1,118 @@
+"""The house rules: who may know whom, and what is imported only when it is used."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mla_lightning
+
+PACKAGE = Path(mla_lightning.__file__).parent
+GROUND = {"errors", "randomness", "run_folder"}
+#: Room -> the rooms it may know besides itself and the ground floor. Classes of other rooms reach
+#: a room through configs (`_target_`), not through imports.
+MAY_KNOW: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "randomness": set(),
+    "run_folder": set(),
+    "functional": set(),
+    "encoders": {"functional"},
+    "fusion": {"functional"},
+    "metrics": {"functional"},
+    "data": set(),
+    "module": {"functional", "encoders", "fusion", "metrics"},
+    "methods": {"module", "functional"},
+    "callbacks": {"module"},
+    "config": set(),
+    "loggers": {"config"},
+    "record": {"config", "data"},
+    "train": {"config", "data", "module", "metrics", "callbacks", "loggers", "record"},
+    "launchers": {"config"},  # what to import before forking
+    "sweep": {"launchers"},
+    "report": set(),
+    "cli": {"config", "data", "report", "sweep", "train"},
+}
+#: Third-party package -> the only rooms that may import it.
+ONLY_IN = {
+    "hydra": {"config"},
+    "omegaconf": {"config"},
+    "matplotlib": {"report"},
+    "scipy": {"report", "functional", "metrics"},
+    "torch": {
+        *("functional", "encoders", "fusion", "metrics", "data", "module", "methods"),
+        *("callbacks", "train", "record"),
+    },
+    "lightning": {"data", "module", "methods", "callbacks", "train", "loggers"},
+}
+#: Slow to import and rarely needed: inside functions only.
+LAZY = {"wandb", "transformers", "torchaudio", "tensorboard", "matplotlib", "hydra", "omegaconf"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports_of(path: Path) -> list[tuple[str, bool]]:
+    """List imported modules, and whether at the top level; those for type checkers do not count."""
+    found: list[tuple[str, bool]] = []
+
+    def walk(node: ast.AST, is_top: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, is_top) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative import"
+                names = [f"{child.module}.{alias.name}" for alias in child.names]
+                found.extend((name, is_top) for name in names)
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            walk(child, is_top and not is_function)
+
+    walk(ast.parse(path.read_text(encoding="utf-8")), True)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_the_right_way(path: Path) -> None:
+    room = room_of(path)
+    assert room in MAY_KNOW, f"{room} is a new room: say in MAY_KNOW whom it may know"
+    allowed = MAY_KNOW[room] | GROUND | {room}
+    for name, is_top in imports_of(path):
+        top, _, rest = name.partition(".")
+        if top == "mla_lightning":
+            known = rest.partition(".")[0] or "__init__"
+            assert known in allowed | {"__version__"}, f"{room} must not know {known}"
+            continue
+        assert room in ONLY_IN.get(top, {room}), f"{room} must not import {top}"
+        assert not (is_top and top in LAZY), f"{top} is imported where it is not used"
+
+
+def test_the_ground_floor_needs_the_standard_library_alone() -> None:
+    for name in GROUND:
+        for imported, _ in imports_of(PACKAGE / f"{name}.py"):
+            top = imported.partition(".")[0]
+            assert top == "mla_lightning" or top in __import__("sys").stdlib_module_names
+
+
+def test_only_one_place_instantiates_and_one_builds_a_trainer() -> None:
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert "hydra.utils" not in text, f"{path}: config.instantiate is the only way"
+        builds = [
+            node
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Trainer"
+        ]
+        assert not builds or room_of(path) == "train"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_short_and_named_for_what_they_do(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert path.stem not in {"utils", "util", "helpers", "common", "misc"}
