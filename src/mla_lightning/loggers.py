@@ -1,0 +1,335 @@
+"""Loggers beside metrics.csv: W&B and TensorBoard, copies of it that decide nothing.
+
+Whatever a tracking service does (missing, unreachable, wrong key, gone in the middle), training
+goes on and ``metrics.csv`` is complete. One run per job: its id is the job's identity, so a resumed
+job continues its run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from lightning.pytorch.loggers import Logger
+
+from mla_lightning.config.secrets import names_secret, scrub
+from mla_lightning.config.targets import instantiate
+from mla_lightning.errors import Interrupted, Preempted
+from mla_lightning.run_folder import RESULT, read_json
+
+#: Length of a W&B run id: short enough for its pages, long enough never to collide.
+ID_LENGTH = 16
+LAST_STEP = ".last_step"
+
+
+@runtime_checkable
+class LoggerSpec(Protocol):
+    """What a node of ``conf/logger/`` names: it makes a logger once the job is known."""
+
+    def make(self, config: Mapping[str, Any], run_dir: Path, identity: str) -> Logger | None:
+        """Make the logger, None if it is off or cannot be had."""
+
+
+def build_loggers(config: Mapping[str, Any], run_dir: Path, identity: str) -> list[Logger]:
+    """Build the loggers of a job.
+
+    Args:
+        config: The resolved config; its ``logger`` node maps names to nodes that name a
+            :class:`LoggerSpec` or any Lightning logger.
+        run_dir: The run folder.
+        identity: The job's identity.
+
+    Returns:
+        The loggers; empty if nothing but ``metrics.csv`` is wanted or to be had.
+    """
+    loggers = []
+    for node in (config["logger"] or {}).values():
+        spec = instantiate(node)
+        made = spec.make(config, run_dir, identity) if isinstance(spec, LoggerSpec) else spec
+        if made is not None:
+            loggers.append(made)
+    return loggers
+
+
+def finish_loggers(loggers: Sequence[Logger], exit_code: int) -> None:
+    """Close the loggers, also after a failure.
+
+    Args:
+        loggers: What :func:`build_loggers` returned.
+        exit_code: The job's; the tracking service shows the run as failed unless it is 0.
+    """
+    for logger in loggers:
+        try:
+            if isinstance(logger, WandbRun):
+                logger.finish(exit_code)
+            else:
+                logger.finalize("success" if exit_code == 0 else "failed")
+        except Exception as error:
+            _tell(f"{type(logger).__name__} did not finish: {error}")
+
+
+def import_ahead(config: Mapping[str, Any]) -> None:
+    """Import what a job's loggers will need, so that forked jobs find it imported.
+
+    Importing W&B starts neither a thread nor its service process, which must not be inherited.
+
+    Args:
+        config: A job's resolved config.
+    """
+    targets = [node["_target_"] for node in (config["logger"] or {}).values()]
+    if f"{__name__}.{Wandb.__name__}" in targets:
+        _import("wandb")
+        with contextlib.suppress(ImportError):  # what every run imports late, half of its start
+            importlib.import_module("wandb.sdk.launch")
+
+
+class Wandb:
+    """Weights & Biases, one run per job, grouped by experiment; needs no account when offline."""
+
+    def __init__(
+        self,
+        *,
+        project: str = "mla_lightning",
+        entity: str | None = None,
+        mode: Literal["offline", "online", "disabled"] = "offline",
+        init_timeout_s: float = 8.0,
+        finish_timeout_s: float = 60.0,
+    ) -> None:
+        """Choose where runs go.
+
+        Args:
+            project: The W&B project.
+            entity: The user or team, None for the account's own.
+            mode: ``offline`` writes below the run folder, for ``wandb sync``. ``online`` sends, and
+                turns to offline if the server does not answer or does not accept the key.
+            init_timeout_s: Seconds that the server has to answer.
+            finish_timeout_s: Seconds that it has to take the rest at the end; what it does not take
+                stays on disk.
+        """
+        self.project = project
+        self.entity = entity
+        self.mode = mode
+        self.init_timeout_s = init_timeout_s
+        self.finish_timeout_s = finish_timeout_s
+
+    def make(self, config: Mapping[str, Any], run_dir: Path, identity: str) -> WandbRun | None:
+        """Start the job's run, or continue it.
+
+        Args:
+            config: The resolved config, uploaded once with dotted keys.
+            run_dir: The run folder, which W&B writes its files to.
+            identity: The job's identity, from which the run's id is made.
+
+        Returns:
+            The logger, or None if W&B is disabled, not installed or cannot start.
+        """
+        if self.mode == "disabled":
+            return None
+        wandb = _import("wandb")
+        if wandb is None:
+            return None
+        os.environ.pop("WANDB_SERVICE", None)  # another process's service ends with that process
+        # No crash reports: who chose offline wants nothing sent, not even about W&B itself.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        choices = config["choices"]
+        variant = [] if choices.get("ablation", "none") == "none" else [choices["ablation"]]
+        about = {
+            "project": self.project,
+            "entity": self.entity,
+            "id": identity[:ID_LENGTH],
+            # None replaces the run of the same id, which training again from the start is meant to.
+            "resume": None if config["overwrite"] else "allow",
+            "reinit": "finish_previous",  # a forgotten run would swallow this job's metrics
+            "group": config["name"],
+            "job_type": choices["method"],
+            "name": " ".join([choices["method"], *variant, f"seed={config['seed']}"]),
+            "dir": str(run_dir),
+            "config": dict(_flat(config)),
+            "settings": self._settings(wandb),
+        }
+        run = None
+        if self.mode == "online":
+            run = self._start(wandb, about, "online")
+            if run is None:
+                wandb.teardown()  # its service still holds the id
+        run = run or self._start(wandb, about, "offline")
+        return None if run is None else WandbRun(wandb, run, run_dir)
+
+    def _start(self, wandb: Any, about: Mapping[str, Any], mode: str) -> Any:
+        begun = time.monotonic()
+        try:
+            return wandb.init(**about, mode=mode)
+        except Exception as error:  # whatever the service does must not end a job
+            reason = scrub(str(error).strip().partition("\n")[0])
+            after = f"after {time.monotonic() - begun:.0f} s"
+            then = "going on offline" if mode == "online" else "going on with metrics.csv alone"
+            _tell(f"W&B could not start {mode} {after} ({reason}); {then}.")
+            return None
+
+    def _settings(self, wandb: Any) -> Any:
+        """Keep W&B quiet, quick to give up, and from collecting command lines."""
+        wanted = {
+            "init_timeout": self.init_timeout_s,
+            "finish_timeout": self.finish_timeout_s,
+            "silent": True,
+            "console": "off",  # the log is in the run folder
+            "save_code": False,
+            "disable_git": True,
+            "x_disable_meta": True,  # would store the command line
+            "x_save_requirements": False,
+            "x_transaction_log_flush_interval": 1.0,  # what a kill can lose of the offline file
+        }
+        known = wandb.Settings.model_fields  # not every version that we allow has them all
+        return wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
+
+
+class WandbRun(Logger):
+    """Hands metrics to a W&B run: one row per step, and no step twice however often resumed.
+
+    The last step handed over is kept in a file. A job that is killed and goes on from an earlier
+    checkpoint computes some steps again, bit for bit; these rows are left out.
+    """
+
+    def __init__(self, wandb: Any, run: Any, run_dir: Path) -> None:
+        """Take a started run over.
+
+        Args:
+            wandb: The module.
+            run: The run.
+            run_dir: The run folder.
+        """
+        super().__init__()
+        self._wandb = wandb
+        self._run = run
+        self._run_dir = run_dir
+        self._last_step_file = run_dir / "wandb" / LAST_STEP
+        self._last_step = self._read_last_step()
+        self._step = -1
+        self._row: dict[str, Any] = {}
+        self._is_broken = False
+
+    @property
+    def experiment(self) -> Any:
+        """The W&B run."""
+        return self._run
+
+    @property
+    def name(self) -> str:
+        """The run's project."""
+        return str(self._run.project)
+
+    @property
+    def version(self) -> str:
+        """The run's id."""
+        return str(self._run.id)
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self._run_dir)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the whole config was uploaded when the run started."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Collect a step's metrics; a row is handed over when the next step begins.
+
+        Args:
+            metrics: Metric -> value.
+            step: The step, None for the current one.
+        """
+        step = max(self._step, 0) if step is None else max(self._step, step)
+        if step <= self._last_step:
+            return
+        if step > self._step:
+            self._hand_over()
+            self._step = step
+        self._row |= metrics
+
+    def finish(self, exit_code: int) -> None:
+        """Hand the last row and the result over, and end the run.
+
+        Args:
+            exit_code: The job's. A run that was told to stop is shown as preempted, other codes
+                than 0 as failed.
+        """
+        self._hand_over()
+        is_offline = bool(self._run.settings._offline)
+        directory = Path(self._run.settings.sync_dir)
+        result = read_json(self._run_dir / RESULT) if exit_code == 0 else None
+        if result is not None:
+            scores = {split: result.get(split) for split in ("val", "test")}
+            self._run.summary.update(dict(_flat({"result": scores})))
+        if exit_code in (Interrupted.exit_code, Preempted.exit_code):
+            self._run.mark_preempting()
+        self._run.finish(exit_code=exit_code)
+        self._wandb.teardown()  # its service process would outlive a forked job
+        if is_offline:
+            _tell(f"W&B: upload with  wandb sync {shlex.quote(str(directory))}")
+
+    def _hand_over(self) -> None:
+        row, self._row = self._row, {}
+        if not row or self._is_broken:
+            return
+        try:
+            self._run.log(row, step=self._step, commit=True)
+            self._last_step_file.write_text(str(self._step), encoding="ascii")
+        except Exception as error:  # a full disk, a dead service: the metrics are in metrics.csv
+            self._is_broken = True
+            _tell(f"W&B takes no more metrics ({scrub(str(error))}); metrics.csv goes on.")
+
+    def _read_last_step(self) -> int:
+        try:
+            return int(self._last_step_file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return -1
+
+
+class TensorBoard:
+    """TensorBoard event files in the run folder: ``tensorboard --logdir runs``."""
+
+    def make(self, config: Mapping[str, Any], run_dir: Path, identity: str) -> Logger | None:
+        """Make the logger.
+
+        Args:
+            config: The resolved config.
+            run_dir: The run folder.
+            identity: The job's identity.
+
+        Returns:
+            The logger, or None if TensorBoard is not installed.
+        """
+        if _import("tensorboard") is None:
+            return None
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        return TensorBoardLogger(run_dir, name="tensorboard", version="", default_hp_metric=False)
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        _tell(f"{name} cannot be imported ({error}), so metrics go to metrics.csv alone.")
+        return None
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Flatten a config to dotted keys; secrets were refused before, and are blotted out here."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif names_secret(str(key)):
+            yield f"{prefix}{key}", "***"
+        else:
+            yield f"{prefix}{key}", scrub(value) if isinstance(value, str) else value
+
+
+def _tell(text: str) -> None:
+    print(text, flush=True)

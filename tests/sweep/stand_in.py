@@ -1,0 +1,140 @@
+"""A stand-in for training: takes the lock, reports its state, and behaves as its config says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mla_lightning import run_folder as files
+
+CHECKPOINT = "checkpoint"
+BEGUN_AT = "begun_at"
+
+
+@dataclass(frozen=True)
+class StandInJob:
+    """Has what a sweep knows of a job."""
+
+    run_dir: Path
+    behaviour: str = "finish"
+    duration_s: float = 0.0
+    threads: int = 1
+    accelerator: str = "cpu"
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Fill the config."""
+        trainer = {"threads": self.threads, "accelerator": self.accelerator}
+        self.config.update(trainer=trainer, overwrite=False)
+
+    @property
+    def title(self) -> str:
+        """Name the job."""
+        return self.run_dir.name
+
+    @property
+    def identity(self) -> str:
+        """Identify the job."""
+        return f"identity of {self.title}"
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Give it overrides, one of which a shell must not see bare."""
+        return (f"run={self.title}", "note=a b")
+
+
+def write_status(job: StandInJob, state: str, **more: Any) -> None:
+    """Write a status as training does."""
+    before = files.read_json(job.run_dir / files.STATUS) or {}
+    attempt = int(before.get("attempt", 0)) + (state == "running")
+    content = {"state": state, "pid": os.getpid(), "host": socket.gethostname(), "attempt": attempt}
+    files.write_json(job.run_dir / files.STATUS, {**content, **more})
+
+
+def run_stand_in(job: StandInJob) -> int:
+    """Behave as told, and go on from the stand-in's checkpoint where there is one."""
+    try:
+        lock = files.RunLock(job.run_dir).__enter__()
+    except files.RunError as error:
+        print(f"error: {error}")
+        return 1
+    with lock:
+        write_status(job, "running")
+        print(f"running {job.title}")
+        behave(job)
+        (job.run_dir / files.CONFIG).write_text("a: 1\n")
+        result = {"identity": job.identity, "val": {"multi": {"accuracy": 0.612}}}
+        files.write_json(job.run_dir / files.RESULT, result)
+        write_status(job, "finished", exit_code=0)
+    return 0
+
+
+def behave(job: StandInJob) -> None:
+    """Do what the behaviour names."""
+    match job.behaviour:
+        case "raise":
+            raise ValueError("a wrong value")
+        case "exit":
+            sys.exit(7)
+        case "leave":
+            os._exit(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            time.sleep(600)
+        case "hang for ever":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            time.sleep(600)
+        case "checkpoint":
+            work_with_checkpoints(job)
+        case _:
+            time.sleep(job.duration_s)
+
+
+def work_with_checkpoints(job: StandInJob) -> None:
+    """Count to a hundred, and on SIGTERM or SIGINT keep the count and end as training does."""
+    path = job.run_dir / CHECKPOINT
+    count = int(path.read_text()) if path.exists() else 0
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: asked.append(number))
+    (job.run_dir / BEGUN_AT).write_text(str(count))
+    while count < 100:
+        time.sleep(job.duration_s / 100)
+        count += 1
+        if asked:
+            path.write_text(str(count))
+            code, state = {2: (130, "interrupted"), 15: (143, "preempted")}[asked[0]]
+            write_status(job, state, exit_code=code, reason=f"{state} at {count}")
+            sys.exit(code)
+
+
+def status_of(job: StandInJob) -> Mapping[str, Any]:
+    """Read a job's status."""
+    status = files.read_json(job.run_dir / files.STATUS)
+    assert status is not None
+    return status
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for a condition, or fail."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "the condition never held"
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,185 @@
+"""Devices, warm-up and the live display."""
+
+import os
+import pty
+import re
+import sys
+import types
+
+import pytest
+from stand_in import StandInJob
+
+from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.launchers import devices
+from mla_lightning.launchers.base import Ended
+from mla_lightning.launchers.display import PlainDisplay, Tally, choose_display, clock
+from mla_lightning.launchers.fork import ForkLauncher, refuse_cuda_in_parent, warm_up
+
+TWO_GPUS = """\
+GPU 0: NVIDIA H200 (UUID: GPU-11111111-2222-3333-4444-555555555555)
+GPU 1: NVIDIA H200 (UUID: GPU-66666666-2222-3333-4444-555555555555)
+"""
+PARTITIONED = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-1)
+  MIG 3g.20gb     Device  0: (UUID: MIG-a)
+  MIG 3g.20gb     Device  1: (UUID: MIG-b)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-2)
+"""
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """Put a command of that name on the path, which prints a listing."""
+
+    def install(listing, code=0):
+        path = tmp_path / "nvidia-smi"
+        path.write_text(f"#!/bin/sh\ncat <<'END'\n{listing}END\nexit {code}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return install
+
+
+def test_partitioned_gpus_are_used_through_their_parts():
+    assert devices.parse_listing(PARTITIONED) == ("MIG-a", "MIG-b", "GPU-2")
+    assert devices.parse_listing("No devices were found\n") == ()
+
+
+def test_visible_gpus(nvidia_smi, monkeypatch):
+    nvidia_smi(TWO_GPUS)
+    assert len(devices.visible_gpus()) == 2
+    for value, expected in [("1", ("1",)), ("1,0", ("1", "0")), ("0,-1,1", ("0",)), ("", ())]:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert devices.visible_gpus() == expected
+
+
+def test_no_gpu_without_a_driver(nvidia_smi, monkeypatch, tmp_path):
+    nvidia_smi("NVIDIA-SMI has failed\n", 9)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert devices.visible_gpus() == ()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert devices.visible_gpus() == ()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "threads", "gpus", "expected"),
+    [
+        (None, 1, 0, 8),
+        (None, 3, 0, 2),
+        (None, 8, 0, 1),
+        (2, 4, 0, 2),
+        (None, 1, 2, 2),  # one per GPU
+        (None, 4, 4, 2),  # but no more than the cores carry
+        (6, 1, 2, 6),  # small models may share
+    ],
+)
+def test_slots(monkeypatch, jobs, threads, gpus, expected):
+    monkeypatch.setattr(devices, "visible_cores", lambda: 8)
+    monkeypatch.setattr(devices, "visible_gpus", lambda: tuple("abcd"[:gpus]))
+    slots = devices.plan_slots(jobs, threads, ["auto"])
+    assert len(slots) == expected
+    used = [slot.get("CUDA_VISIBLE_DEVICES") for slot in slots]
+    assert used == [("abcd"[i % gpus] if gpus else None) for i in range(expected)]
+    assert devices.plan_slots(1, threads, ["cpu"]) == [{}]
+
+
+def test_impossible_limits_are_refused():
+    for limits in ({"jobs": 0}, {"timeout_s": 0}, {"grace_s": -1.0}):
+        with pytest.raises(ConfigError, match=f"launcher.{next(iter(limits))} must be positive"):
+            ForkLauncher(**limits)
+
+
+def test_no_fork_after_cuda_was_initialised(monkeypatch):
+    for is_initialized in (False, True):
+        cuda = types.SimpleNamespace(is_initialized=lambda answer=is_initialized: answer)
+        monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
+        if is_initialized:
+            with pytest.raises(RunError, match="CUDA was initialised"):
+                refuse_cuda_in_parent()
+        else:
+            refuse_cuda_in_parent()
+
+
+def test_warm_up_imports_what_configs_name_and_what_they_may(monkeypatch, tmp_path):
+    def run_job(job):
+        return 0
+
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    modules = {
+        "mla_lightning.train": types.SimpleNamespace(run_job=run_job),
+        "mla_lightning.loggers": types.SimpleNamespace(import_ahead=lambda config: None),
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "mla_lightning.launchers.serial", raising=False)
+    launcher = {"_target_": "mla_lightning.launchers.serial.SerialLauncher"}
+    config = {"a": [launcher], "b": {"_target_": "evil_module.Thing"}}
+    job = StandInJob(tmp_path / "a", config={**config, "c": {"_target_": "mla_lightning.no.No"}})
+    assert warm_up([job]) is run_job
+    assert "mla_lightning.launchers.serial" in sys.modules
+    assert "evil_module" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (3, "ended with exit code 3"),
+        (-9, "killed by SIGKILL (out of memory?)"),
+        (-11, "killed by SIGSEGV"),
+        (-40, "killed by signal 40"),
+    ],
+)
+def test_words_for_ends(code, words):
+    assert Ended(code, 1.0, 1).describe() == words
+
+
+def test_plain_lines(capsys):
+    display = choose_display(has_free_terminal=True)
+    assert type(display) is PlainDisplay  # the captured output is no terminal
+    tally = Tally(total=24, done=4, not_done=1, running=[("x", 1.0)], left_s=83.4)
+    display.ended(tally, "table1/openmoji: mla seed=1", "finished", "val 0.612  4.3 s")
+    display.tick(tally)
+    expected = "[ 5/24] done      table1/openmoji: mla seed=1  val 0.612  4.3 s  (1:23 left)\n"
+    assert capsys.readouterr().out == expected
+    assert [clock(s) for s in (0.4, 59.6, 3600, 90061)] == ["0:00", "1:00", "1:00:00", "25:01:01"]
+
+
+def test_live_display_on_a_terminal():
+    code = (
+        "from mla_lightning.launchers.display import Tally, LiveDisplay, choose_display\n"
+        "with choose_display(True) as display:\n"
+        "    assert type(display) is LiveDisplay\n"
+        "    tally = Tally(24, 4, 1, [(f'job {i}', 61.0) for i in range(10)], 83.4)\n"
+        "    display.tick(tally)\n"
+        "    display.ended(tally, 'the [bold]title', 'failed', 'a reason')\n"
+        "    import threading; assert threading.active_count() == 1\n"
+    )
+    parent, child = pty.openpty()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for number in (1, 2):
+                os.dup2(child, number)
+            environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+            os.execve(sys.executable, [sys.executable, "-c", code], environment)
+        finally:
+            os._exit(1)
+    os.close(child)
+    printed = b""
+    while True:
+        try:
+            part = os.read(parent, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        printed += part
+    os.close(parent)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.decode())
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, text
+    for words in ("4 done", "10 running", "1 failed", "9 to go", "1:23 left", "1:01  job 0"):
+        assert words in text
+    assert "and 2 more" in text
+    assert "the [bold]title" in text

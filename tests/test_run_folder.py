@@ -1,0 +1,284 @@
+"""The run folder: atomic files, torn files, identity, lock."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import socket
+import time
+
+import pytest
+
+from mla_lightning import run_folder as files
+from mla_lightning.errors import RunError
+from mla_lightning.run_folder import RunLock
+
+
+def in_child(function):
+    """Run a function in a forked process and return its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = function() or 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# ---------------------------------------------------------------------- files
+
+
+def test_json_is_read_back(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"name": "ä", "value": 0.1})
+    assert files.read_json(path) == {"name": "ä", "value": 0.1}
+    assert files.read_json(tmp_path / "b.json") is None
+    assert files.read_json(path / "c.json") is None  # below a file
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00\x00"])
+def test_broken_json_is_named(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(RunError, match=r"a\.json"):
+        files.read_json(path)
+
+
+def test_non_finite_numbers_are_refused_and_change_nothing(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"value": 1.0})
+    with pytest.raises(ValueError, match="Out of range"):
+        files.write_json(path, {"value": float("nan")})
+    assert files.read_json(path) == {"value": 1.0}
+
+
+def test_s01_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "a.json"
+    files.write_json(path, {"value": 1})
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_json(path, {"value": 2})
+    assert files.read_json(path) == {"value": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_s01_a_limit_on_the_size_of_files(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"value": 1})
+
+    def write_too_much():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            files.write_json(path, {"value": "x" * 100_000})
+        except OSError as error:
+            return error.errno
+        return 0
+
+    assert in_child(write_too_much) == errno.EFBIG
+    assert files.read_json(path) == {"value": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_s07_torn_last_line_of_metrics_is_ignored(tmp_path):
+    path = tmp_path / files.METRICS
+    assert files.read_metrics(tmp_path) == []
+    path.write_text("epoch,val/acc,lr\n1,0.5,\n2,0.75,0.1\n")
+    whole = files.read_metrics(tmp_path)
+    assert whole == [{"epoch": 1, "val/acc": 0.5}, {"epoch": 2, "val/acc": 0.75, "lr": 0.1}]
+    text = path.read_text()
+    for end in range(len(text)):
+        path.write_text(text[:end])
+        rows = files.read_metrics(tmp_path)
+        assert rows == whole[: len(rows)]
+
+
+def test_folders_of_loggers_are_no_runs(tmp_path):
+    for name in ("b/run2", "a/run1", "a/run1/wandb/offline-run-x/files", "c"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / files.CONFIG).touch()
+    (tmp_path / "d").mkdir()
+    assert list(files.find_runs(tmp_path)) == [tmp_path / n for n in ("a/run1", "b/run2", "c")]
+    assert list(files.find_runs(tmp_path / "c")) == [tmp_path / "c"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_x07_nothing_becomes_world_writable(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with files.not_world_writable():
+            (tmp_path / "a" / "b").mkdir(parents=True)
+            files.write_json(tmp_path / "a" / "c.json", {})
+            with RunLock(tmp_path / "a"):
+                assert not (tmp_path / "a" / files.LOCK).stat().st_mode & 0o002
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "a").rglob("*"):
+        assert not path.stat().st_mode & 0o002
+        assert path.stat().st_mode & 0o600
+
+
+# ---------------------------------------------------------------------- state and identity
+
+
+def test_states(tmp_path):
+    assert files.state_of(tmp_path) == "missing"
+    for state in ("failed", "preempted", "interrupted"):
+        files.write_json(tmp_path / files.STATUS, {"state": state})
+        assert files.state_of(tmp_path) == state
+    files.write_json(tmp_path / files.STATUS, {"state": "running"})
+    assert files.state_of(tmp_path) == "killed"
+    with RunLock(tmp_path):
+        assert files.state_of(tmp_path) == "running"
+    files.write_json(tmp_path / files.RESULT, {"identity": "a"})
+    assert files.state_of(tmp_path) == "finished"
+    assert files.is_finished_as(tmp_path, "a")
+    assert not files.is_finished_as(tmp_path, "b")
+
+
+def test_identity_is_of_what_computes_numbers():
+    config = {"seed": 0, "trainer": {"threads": 1, "progress_bar": True}, "optimizer": {"lr": 0.1}}
+    identity = files.identity_of(config, "data")
+    for key in files.NOT_IDENTITY:
+        assert files.identity_of({**config, key: "other"}, "data") == identity
+    quiet = {**config, "trainer": {"threads": 1, "progress_bar": False}}
+    assert files.identity_of(quiet, "data") == identity
+    reordered = dict(reversed(config.items()))
+    assert files.identity_of(reordered, "data") == identity
+    others = [
+        files.identity_of(config, "other data"),
+        files.identity_of({**config, "seed": 1}, "data"),
+        files.identity_of({**config, "trainer": {"threads": 2}}, "data"),
+        files.identity_of({**config, "optimizer": {"lr": 0.2}}, "data"),
+    ]
+    assert len({identity, *others}) == 5
+
+
+def test_code_is_part_of_the_identity(monkeypatch):
+    before = files.identity_of({}, "data")
+    monkeypatch.setattr(files, "code_fingerprint", lambda: "other code")
+    assert files.identity_of({}, "data") != before
+
+
+def test_retry_command_can_be_pasted():
+    overrides = ("method=mla", "data.note=it's", "seed=0")
+    assert files.retry_command(overrides) == """mla train method=mla 'data.note=it'"'"'s' seed=0"""
+
+
+# ---------------------------------------------------------------------- lock
+
+
+def test_s05_lock_of_a_living_process_is_refused_with_its_data(tmp_path):
+    def contend():
+        with pytest.raises(RunError, match=f"in use by process {parent} on {socket.gethostname()}"):
+            RunLock(tmp_path).__enter__()
+
+    parent = os.getpid()
+    with RunLock(tmp_path):
+        assert in_child(contend) == 0
+        with pytest.raises(RunError, match="in use"), RunLock(tmp_path):
+            pass
+        assert (tmp_path / files.LOCK).exists()
+    assert os.listdir(tmp_path) == []
+
+
+def test_lock_may_be_entered_again_by_the_same_object(tmp_path):
+    lock = RunLock(tmp_path).__enter__()
+    with lock:
+        assert lock.holder() is not None
+    assert lock.holder() is None
+
+
+def test_s05_lock_of_a_dead_process_is_taken_over(tmp_path):
+    def take_and_die():
+        RunLock(tmp_path).__enter__()
+        (tmp_path / ".status.json.1.tmp").write_text("{half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(take_and_die) == -signal.SIGKILL
+    assert (tmp_path / files.LOCK).exists()
+    assert RunLock(tmp_path).holder() is None
+    with RunLock(tmp_path) as lock:
+        assert lock.holder()["pid"] == os.getpid()
+        assert os.listdir(tmp_path) == [files.LOCK]  # what was half written is gone
+
+
+def test_s05_reused_pid_and_zombie_are_dead(tmp_path):
+    lock = tmp_path / files.LOCK
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "born": "1", "since": "now"}
+    lock.write_text(json.dumps(mine))
+    assert RunLock(tmp_path).holder() is None
+    with RunLock(tmp_path):
+        pass
+    pid = os.fork()
+    if pid == 0:
+        try:
+            RunLock(tmp_path).__enter__()
+        finally:
+            os._exit(0)
+    until = time.monotonic() + 5
+    while RunLock(tmp_path).holder() is not None or not lock.exists():  # not yet waited for
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.waitpid(pid, 0)
+
+
+def test_lock_of_another_machine_is_respected_and_can_be_removed_by_hand(tmp_path):
+    other = {"host": "elsewhere", "pid": 1, "born": "1", "since": "yesterday"}
+    (tmp_path / files.LOCK).write_text(json.dumps(other))
+    with pytest.raises(RunError, match=r"process 1 on elsewhere since yesterday.*remove .*lock"):
+        RunLock(tmp_path).__enter__()
+    assert not RunLock(tmp_path).remove_stale()
+    assert (tmp_path / files.LOCK).exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"host": 1}'])
+def test_unreadable_lock_is_nobodys(tmp_path, text):
+    (tmp_path / files.LOCK).write_text(text)
+    with RunLock(tmp_path) as lock:
+        assert lock.holder() is not None
+
+
+def test_a_forked_child_cannot_give_its_parents_lock_back(tmp_path):
+    with RunLock(tmp_path) as lock:
+        assert in_child(lambda: lock.__exit__(None, None, None)) == 0
+        assert lock.holder() is not None
+
+
+def test_s05_many_contenders_for_a_dead_holders_lock_and_one_winner(tmp_path):
+    def take_and_die():
+        RunLock(tmp_path).__enter__()
+        os._exit(0)
+
+    def contend():
+        while not (tmp_path / "go").exists():
+            time.sleep(0.001)
+        try:
+            RunLock(tmp_path).__enter__()
+        except RunError:
+            return 1
+        time.sleep(0.5)  # hold on, so that nobody can have it after this one
+        return 7
+
+    for _ in range(3):
+        in_child(take_and_die)
+        pids = []
+        for _ in range(8):
+            pid = os.fork()
+            if pid == 0:
+                code = 99
+                try:
+                    code = contend()
+                finally:
+                    os._exit(code)
+            pids.append(pid)
+        (tmp_path / "go").touch()
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        assert sorted(codes) == [1] * 7 + [7]
+        (tmp_path / "go").unlink()
