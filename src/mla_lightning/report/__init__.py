@@ -1,0 +1,1 @@
+"""Evidence: run folders in, tables and figures out. Reads files; knows no model and no torch."""

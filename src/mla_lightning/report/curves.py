@@ -1,0 +1,110 @@
+"""Learning curves: validation accuracy over epochs, from the runs' own epoch tables."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mla_lightning.report.cells import Block
+from mla_lightning.report.figures import COLOURS, new_figure, style
+from mla_lightning.report.results import MULTI
+from mla_lightning.run_folder import read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METRIC = "val/acc"
+LINES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Accuracy in percent after each epoch: modality or ``multi`` -> column -> seed -> values."""
+
+    lines: Mapping[str, Mapping[str, Mapping[int, tuple[float, ...]]]]
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of the longest line; 0 if there is none."""
+        lengths = [
+            len(v) for by in self.lines.values() for seeds in by.values() for v in seeds.values()
+        ]
+        return max(lengths, default=0)
+
+
+def read_curves(block: Block, names: Sequence[str]) -> Curves:
+    """Read the curves of a block's finished runs.
+
+    Args:
+        block: The block.
+        names: Modalities and ``multi``.
+
+    Returns:
+        The curves; empty for runs that were read from a table, which holds none.
+    """
+    lines: dict[str, dict[str, dict[int, tuple[float, ...]]]] = {name: {} for name in names}
+    for variant in block.variants:
+        for seed, run in sorted(block.cells[variant].items()):
+            if run.path is None or not run.is_finished:
+                continue
+            epochs = read_metrics(run.path)
+            for name in names:
+                key = METRIC if name == MULTI else f"{METRIC}/{name}"
+                values = tuple(100 * epoch[key] for epoch in epochs if key in epoch)
+                if values:
+                    lines[name].setdefault(variant.label, {})[seed] = values
+    return Curves(lines)
+
+
+def curves_figure(curves: Curves, title: str) -> Figure:
+    """Draw a panel per modality and for multi: a column's mean over seeds, a band of ± sd.
+
+    Args:
+        curves: The curves.
+        title: What was trained.
+
+    Returns:
+        The figure.
+    """
+    names = [name for name, by_label in curves.lines.items() if by_label]
+    labels = list(dict.fromkeys(label for name in names for label in curves.lines[name]))
+    with style():
+        figure = new_figure(2.2 + 3.2 * len(names), max(3.2, 1.4 + 0.2 * len(labels)))
+        axes = figure.subplots(1, len(names), squeeze=False)[0]
+        for axis, name in zip(axes, names, strict=True):
+            for place, label in enumerate(labels):
+                seeds = curves.lines[name].get(label, {})
+                if seeds:
+                    _line(axis, label, list(seeds.values()), place)
+            axis.set_title(name, loc="left", fontweight="bold")
+            axis.set_xlabel("epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.set_xlim(1, max(2, curves.epochs))
+            axis.grid(color="#E5E5E5", linewidth=0.6)
+        axes[0].set_ylabel("validation accuracy, percent")
+        drawn = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
+        figure.legend(
+            [drawn[label] for label in labels], labels, loc="outside right upper", frameon=False
+        )
+        figure.suptitle(f"{title}: mean over seeds, band ± sd", fontsize=11, fontweight="bold")
+    return figure
+
+
+def _line(axis: Axes, label: str, seeds: Sequence[Sequence[float]], place: int) -> None:
+    """Draw one column as far as all its seeds reach."""
+    columns = list(zip(*seeds, strict=False))
+    epochs = range(1, len(columns) + 1)
+    means = [statistics.fmean(column) for column in columns]
+    colour, dashes = COLOURS[place % len(COLOURS)], LINES[place // len(COLOURS) % len(LINES)]
+    marker = "o" if len(means) == 1 else ""
+    axis.plot(
+        epochs, means, marker=marker, color=colour, linestyle=dashes, linewidth=1.6, label=label
+    )
+    if len(seeds) > 1:
+        spreads = [statistics.stdev(column) for column in columns]
+        low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
+        high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
+        axis.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)

@@ -1,0 +1,235 @@
+"""The figure of Table 1: every method's modalities against what each reaches alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mla_lightning.report.cells import REFERENCE, Block, Summary, Variant
+from mla_lightning.report.results import MULTI
+from mla_lightning.report.table import state
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's colours, which colour-blind readers tell apart; the pale yellow is left out.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+ABOVE, BELOW, PLAIN, GREY = COLOURS[0], COLOURS[1], "#444444", "#8A8A8A"
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,  # names are no formulas, whatever characters they hold
+    "svg.hashsalt": "mla_lightning",  # else the ids in the SVG differ from run to run
+    "svg.fonttype": "path",
+}
+PNG_DPI = 150
+ALONE = (0, (4, 3))
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw with this package's settings, whatever the user's matplotlibrc says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Make an empty figure that no window system and no global state knows of.
+
+    Args:
+        width: In inches.
+        height: In inches.
+
+    Returns:
+        The figure.
+    """
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, stem: Path) -> list[str]:
+    """Write a figure as SVG and PNG, byte for byte the same for the same data.
+
+    Args:
+        figure: The figure.
+        stem: Path without ending.
+
+    Returns:
+        Names of the files.
+    """
+    names = []
+    metadata: dict[str, dict[str, Any]] = {
+        "svg": {"Date": None, "Creator": None},
+        "png": {"Software": None},
+    }
+    with style():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, so both files look alike
+        for ending, about in metadata.items():
+            content = io.BytesIO()
+            figure.savefig(content, format=ending, dpi=PNG_DPI, metadata=about)
+            path = stem.with_name(f"{stem.name}.{ending}")  # with_suffix would cut names with dots
+            path.write_bytes(content.getvalue())
+            names.append(path.name)
+    return names
+
+
+def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) -> Figure:
+    """Draw one panel per modality and one for multi; a line per method, a dot for its mean.
+
+    The way from the dashed line, the modality trained alone, to the dot is what joint training
+    costs or gives. All panels span the same number of points, so these ways compare.
+
+    Args:
+        block: The block.
+        columns: Label -> column; by default all of the block but the reference.
+
+    Returns:
+        The figure.
+    """
+    if columns is None:
+        columns = {v.label: v for v in block.variants if v.method != REFERENCE}
+    names = (*block.modalities, MULTI)
+    panels = {name: {k: block.summary(v, name) for k, v in columns.items()} for name in names}
+    reference = block.find(REFERENCE)
+    alone = {
+        name: block.summary(reference, name) if reference else Summary({}, block.seeds)
+        for name in names
+    }
+    limits = _limits([[*panels[name].values(), alone[name]] for name in names])
+    with style():
+        figure = new_figure(1.5 + 2.45 * len(names), 1.65 + 0.29 * len(columns))
+        axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axis, name, limit in zip(axes, names, limits, strict=True):
+            _panel(axis, name, panels[name], alone[name], limit)
+        axes[0].set_yticks(range(len(columns)), list(columns))
+        axes[0].set_ylim(len(columns) - 0.4, -0.6)
+        figure.suptitle(f"{block.title}: test accuracy, percent", fontsize=11, fontweight="bold")
+        _legend(figure, has_reference=any(summary.num for summary in alone.values()))
+    return figure
+
+
+def _panel(
+    axis: Axes,
+    name: str,
+    summaries: Mapping[str, Summary],
+    alone: Summary,
+    limit: tuple[float, float],
+) -> None:
+    axis.set_xlim(*limit)
+    axis.set_title(_panel_title(name, alone), loc="left")
+    axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    if alone.num:
+        axis.axvline(alone.mean, color="black", linewidth=1.2, linestyle=ALONE, gid="alone")
+    way_from = alone.mean if alone.num and name != MULTI else None
+    for line, summary in enumerate(summaries.values()):
+        if summary.num:
+            _method(axis, line, summary, way_from)
+        else:
+            axis.text(
+                0.03,
+                line,
+                state(summary),
+                transform=axis.get_yaxis_transform(),
+                va="center",
+                color=GREY,
+                fontstyle="italic",
+                fontsize=8,
+            )
+
+
+def _method(axis: Axes, line: int, summary: Summary, alone: float | None) -> None:
+    mean, values = summary.mean, list(summary.values.values())
+    colour = PLAIN
+    if alone is not None:
+        colour = _colour(round(mean - alone, 1))
+        way = axis.plot([alone, mean], [line, line], color=colour, linewidth=4, alpha=0.4, zorder=2)
+        way[0].set_solid_capstyle("butt")
+    if summary.sd is not None:
+        reach = [mean - summary.sd, mean + summary.sd]
+        axis.plot(reach, [line, line], color="black", linewidth=1.1, zorder=4)
+        axis.plot(
+            values, [line] * len(values), "|", color="black", markersize=7, alpha=0.5, zorder=4
+        )
+    axis.plot([mean], [line], "o", color=colour, markersize=6.5, zorder=5, gid="mean")
+    counted = "" if summary.is_complete else f" ({summary.num} of {len(summary.expected)})"
+    axis.text(
+        1.02,
+        line,
+        f"{mean:.1f}{counted}",
+        transform=axis.get_yaxis_transform(),
+        va="center",
+        ha="left",
+        fontsize=8.5,
+        color=colour,
+    )
+
+
+def _colour(gap: float) -> str:
+    """Choose by the sign of a gap as it prints."""
+    if gap == 0:
+        return PLAIN
+    return BELOW if gap < 0 else ABOVE
+
+
+def _panel_title(name: str, alone: Summary) -> str:
+    if not alone.num:
+        return name
+    spread = "" if alone.sd is None else f" ± {alone.sd:.1f}"
+    what = "their ensemble" if name == MULTI else "alone"
+    return f"{name}\n{what}: {alone.mean:.1f}{spread}"
+
+
+def _limits(panels: Sequence[Sequence[Summary]]) -> list[tuple[float, float]]:
+    """Give every panel the same span, centred on its own numbers."""
+    ranges = []
+    for summaries in panels:
+        values = [value for summary in summaries for value in summary.values.values()]
+        for summary in summaries:
+            if summary.sd is not None:
+                values += [summary.mean - summary.sd, summary.mean + summary.sd]
+        ranges.append((min(values, default=0.0), max(values, default=0.0)))
+    half = max(high - low for low, high in ranges) / 2 * 1.1 + 0.5
+    return [((low + high) / 2 - half, (low + high) / 2 + half) for low, high in ranges]
+
+
+def _legend(figure: Figure, *, has_reference: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D(
+            [], [], color=PLAIN, marker="o", markersize=6, linestyle="", label="mean over seeds"
+        ),
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="|",
+            markersize=7,
+            linewidth=1.1,
+            label="± sd, and each seed",
+        ),
+    ]
+    if has_reference:
+        handles = [
+            Line2D([], [], color="black", linewidth=1.2, linestyle=ALONE, label="trained alone"),
+            Line2D([], [], color=BELOW, marker="o", linewidth=3, alpha=0.8, label="below it"),
+            Line2D([], [], color=ABOVE, marker="o", linewidth=3, alpha=0.8, label="above it"),
+            handles[1],
+        ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

@@ -1,0 +1,133 @@
+"""``mla report``: read runs, write the report's files, print it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mla_lightning.errors import ConfigError, RunError, near
+from mla_lightning.report import render
+from mla_lightning.report.results import Run, read_runs
+from mla_lightning.report.results_csv import RESULTS, write_csv
+from mla_lightning.report.table import Report
+from mla_lightning.run_folder import CONFIG, write_text
+
+#: Width of what is printed where there is no terminal to ask.
+WIDTH = 120
+#: Kind -> what it shows.
+KINDS = {
+    "table1": "all methods, each modality and multi, beside the paper's numbers",
+    "table3": "MLA with and without head gradient modification and dynamic fusion",
+    "tuning": "learning rate per method, chosen on validation",
+    "projection": "variants of a method on validation, with their learning curves",
+    "runs": "every run: state, result, reason of failure, command to retry",
+}
+
+
+def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) -> int:
+    """Make a report from runs, write its files and print it.
+
+    Args:
+        kind: One of :data:`KINDS`.
+        runs: Run folders, folders above them, or ``results.csv`` files.
+        output: Folder for the files; by default ``report`` in the folder above the runs.
+
+    Returns:
+        The exit code 0: a report that shows failed or missing runs is a report.
+
+    Raises:
+        ConfigError: If there is no such kind.
+        RunError: If there are no runs, a cell was run twice, or the files cannot be written.
+    """
+    from rich.console import Console
+
+    make = _maker(kind)
+    found = read_runs(runs)
+    report = make(found)
+    folder = default_output(runs) if output is None else output
+    try:
+        written = write_files(report, found, folder)
+    except OSError as error:
+        raise RunError(f"Cannot write the report to {folder}: {error}") from error
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=WIDTH)
+    render.to_terminal(report, console)
+    console.print()
+    console.print(f"Written to {folder}: {', '.join(written)}", markup=False, highlight=False)
+    return 0
+
+
+def default_output(runs: Sequence[Path]) -> Path:
+    """Choose where a report's files go.
+
+    Args:
+        runs: What the report is made from.
+
+    Returns:
+        ``report`` in the folder that holds the runs.
+    """
+    roots = []
+    for path in runs:
+        is_run = path.is_file() or (path / CONFIG).is_file()
+        roots.append(path.absolute().parent if is_run else path.absolute())
+    folder = Path(os.path.commonpath(roots)) / "report"
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
+    """Write a report's files: results, tables, figures.
+
+    Args:
+        report: The report.
+        runs: What it was made from.
+        folder: Where to; made if it is not there.
+
+    Returns:
+        Names of the files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / RESULTS, runs)
+    texts = {
+        f"{report.kind}.md": render.to_markdown(report, [f"{stem}.svg" for stem in report.figures]),
+        f"{report.kind}.tex": render.to_latex(report),
+    }
+    for table in report.tables:
+        if table.written_sections:
+            stem = f"{report.kind}-{table.slug}" if table.slug else report.kind
+            texts[f"{stem}.csv"] = render.to_csv(table)
+    texts |= report.texts
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    written = [RESULTS, *texts]
+    for stem, draw in report.figures.items():
+        from mla_lightning.report.figures import save
+
+        written += save(draw(), folder / stem)
+    return written
+
+
+def _maker(kind: str) -> Callable[[Sequence[Run]], Report]:
+    if kind not in KINDS:
+        raise ConfigError(f"Unknown report {kind!r}.{near(kind, KINDS)} Known: {', '.join(KINDS)}.")
+    if kind == "table1":
+        from mla_lightning.report.table1 import table1
+
+        return table1
+    if kind == "table3":
+        from mla_lightning.report.table3 import table3
+
+        return table3
+    if kind == "tuning":
+        from mla_lightning.report.tuning import tuning
+
+        return tuning
+    if kind == "projection":
+        from mla_lightning.report.projection import projection
+
+        return projection
+    from mla_lightning.report.ledger import ledger
+
+    return ledger

@@ -1,0 +1,363 @@
+"""Run folders as rows: what ran, in which state it is, and what it measured.
+
+Every table is made from these rows, whether they come from run folders or from a ``results.csv``.
+A run that is not finished has a row too, but never a number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mla_lightning import run_folder as files
+from mla_lightning.errors import RunError, near
+
+SCHEMA = 1
+FINISHED = "finished"
+#: A folder whose files contradict the format; its reason says which.
+UNREADABLE = "unreadable"
+MULTI = "multi"
+SPLITS = ("val", "test")
+#: Overrides that are columns of their own or that only name the experiment.
+NAMED_ELSEWHERE = ("seed", "method", "data", "ablation", "experiment", "protocol")
+VERSIONS_SHOWN = ("mla_lightning", "torch", "lightning")
+
+#: What reading a broken file raises.
+BROKEN = (RunError, OSError, AttributeError, KeyError, TypeError, ValueError)
+
+Overrides = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One modality's or the fused prediction's quality on one split.
+
+    Attributes:
+        accuracy_percent: Share of right answers, in percent.
+        macro_f1_percent: Mean F1 over the classes, in percent.
+        ece: Expected calibration error in [0, 1].
+    """
+
+    accuracy_percent: float
+    macro_f1_percent: float
+    ece: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One job: what distinguishes it, its state and, if it is finished, its numbers.
+
+    Attributes:
+        run: Name of its folder.
+        where: Where it was read, for messages.
+        path: Its folder, None if it was read from a table.
+        state: As :func:`mla_lightning.run_folder.state_of` tells it, or ``unreadable``.
+        reason: Why it is not finished.
+        retry: Command that runs it again.
+        overrides: What else distinguishes it, as sorted (key, value) texts.
+        scores: Split -> modality or ``multi`` -> score; empty unless finished.
+        identity: First characters of its identity; ``code`` and ``data`` likewise.
+    """
+
+    run: str
+    where: str = field(compare=False)
+    path: Path | None = field(default=None, compare=False)
+    config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    state: str
+    reason: str = ""
+    retry: str = ""
+    name: str = ""
+    dataset: str = ""
+    method: str = ""
+    ablation: str = "none"
+    overrides: Overrides = ()
+    seed: int | None = None
+    protocol: str = ""
+    data_split: str = ""
+    num_train: int | None = None
+    num_val: int | None = None
+    num_test: int | None = None
+    unimodal_rule: str = ""
+    epochs: int | None = None
+    best_epoch: int | None = None
+    lr: float | None = None
+    train_time_s: float | None = None
+    epoch_time_s: float | None = None
+    peak_memory_mb: float | None = None
+    num_parameters: int | None = None
+    identity: str = ""
+    code: str = ""
+    data: str = ""
+    git_commit: str = ""
+    versions: str = ""
+    device: str = ""
+    threads: int | None = None
+    scores: dict[str, dict[str, Score]] = field(default_factory=dict)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has numbers."""
+        return self.state == FINISHED
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Its single modalities, in its order."""
+        return tuple(dict.fromkeys(m for by in self.scores.values() for m in by if m != MULTI))
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read every run below some folders, or those of committed tables.
+
+    Args:
+        paths: Folders with run folders below them, run folders, or ``results.csv`` files (or
+            folders that hold such a file and no run).
+
+    Returns:
+        The runs in the order of the paths and of their names; a folder met twice counts once.
+
+    Raises:
+        RunError: If a path does not exist or holds no run.
+    """
+    found: dict[Path | str, Run] = {}
+    for path in paths:
+        for run in _read_path(path):
+            found.setdefault(run.path.resolve() if run.path else run.where, run)
+    return _with_overrides(list(found.values()))
+
+
+def read_run(folder: Path) -> Run | None:
+    """Read one run folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The run, or None if the folder holds a config but is no run folder. A folder whose files
+        are broken gives a run in state ``unreadable``.
+    """
+    try:
+        result = files.read_json(folder / files.RESULT)
+        if result is None:
+            run = _read_unfinished(folder)
+            if run is None or not run.is_finished:
+                return run
+            result = files.read_json(folder / files.RESULT) or {}  # it finished just now
+        provenance = files.read_json(folder / files.PROVENANCE) or {}
+        return _from_result(folder, result, provenance)
+    except BROKEN as error:
+        reason = _reason(folder, error)
+        try:
+            run = _read_unfinished(folder)
+        except BROKEN:
+            run = None
+        if run is None:
+            run = Run(run=folder.name, where=str(folder), path=folder, state=UNREADABLE)
+        return replace(run, state=UNREADABLE, reason=reason)
+
+
+def _read_path(path: Path) -> Iterator[Run]:
+    from mla_lightning.report.results_csv import RESULTS, read_csv
+
+    if path.is_file() and path.suffix == ".csv":
+        yield from read_csv(path)
+        return
+    if not path.is_dir():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        what = "is a file, not a run folder" if path.exists() else "does not exist"
+        raise RunError(
+            f"{path} {what}.{near(path.name, siblings)} Give run folders, folders above them, or "
+            f"a {RESULTS}."
+        )
+    runs = [run for run in map(read_run, files.find_runs(path)) if run is not None]
+    if runs:
+        yield from runs
+    elif (path / RESULTS).is_file():
+        yield from read_csv(path / RESULTS)
+    else:
+        raise RunError(
+            f"No run below {path}: looked for folders with a {files.CONFIG} beside a "
+            f"{files.RESULT} or {files.STATUS}, and for {path / RESULTS}. Train first, for example "
+            "`mla train -m experiment=table1/openmoji`."
+        )
+
+
+def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[str, Any]) -> Run:
+    if result["schema"] != SCHEMA:
+        raise ValueError(f"schema {result['schema']}; this version reads schema {SCHEMA}")
+    scores = {split: _scores(result[split]) for split in SPLITS if result[split] is not None}
+    for split, by_modality in scores.items():
+        lacking = [m for m in (*result["modalities"], MULTI) if m not in by_modality]
+        if lacking:
+            raise ValueError(f"{split} has no scores of {', '.join(lacking)}")
+    return Run(
+        run=folder.name,
+        where=str(folder),
+        path=folder,
+        state=FINISHED,
+        name=str(result["name"]),
+        dataset=str(result["dataset"]),
+        method=str(result["method"]),
+        ablation=str(result["ablation"] or "none"),
+        overrides=_overrides(result["overrides"]),
+        seed=int(result["seed"]),
+        protocol=str(result["protocol"]),
+        data_split=str(result["split"] or ""),
+        num_train=result["num_train"],
+        num_val=result["num_val"],
+        num_test=result["num_test"],
+        unimodal_rule=str(result["unimodal_rule"]),
+        epochs=result["epochs"],
+        best_epoch=result["best_epoch"],
+        lr=result.get("lr"),
+        train_time_s=_rounded(result["train_time_s"], 3),
+        epoch_time_s=_rounded(result["epoch_time_s"], 4),
+        peak_memory_mb=_rounded(result["peak_memory_mb"], 1),
+        num_parameters=result["num_parameters"],
+        identity=str(result["identity"])[:16],
+        code=str(result.get("code") or provenance.get("code_fingerprint") or "")[:12],
+        device=str(result.get("device") or provenance.get("device") or ""),
+        threads=result.get("threads", provenance.get("threads")),
+        scores=scores,
+        **_origin(provenance),
+    )
+
+
+def _read_unfinished(folder: Path) -> Run | None:
+    status = files.read_json(folder / files.STATUS)
+    provenance = files.read_json(folder / files.PROVENANCE) or {}
+    config = _read_config(folder / files.CONFIG)
+    choices = config.get("choices")
+    if not isinstance(choices, Mapping):
+        if status is None and not provenance:
+            return None  # some other program's config.yaml
+        raise ValueError(f"{files.CONFIG} has no choices")
+    about = provenance.get("data") or {}
+    state = files.state_of(folder)
+    return Run(
+        run=folder.name,
+        where=str(folder),
+        path=folder,
+        config=config,
+        state=state,
+        reason=_reason_of_state(state, status or {}),
+        retry=str((status or {}).get("retry") or provenance.get("command") or ""),
+        name=str(config.get("name") or ""),
+        dataset=str(about.get("name") or choices.get("data") or ""),
+        method=str(choices.get("method") or ""),
+        ablation=str(choices.get("ablation") or "none"),
+        seed=int(config["seed"]),
+        protocol=str(config["protocol"]),
+        data_split=str(about.get("split") or ""),
+        epochs=(config.get("trainer") or {}).get("max_epochs"),
+        lr=(config.get("optimizer") or {}).get("lr"),
+        identity=str(provenance.get("identity") or "")[:16],
+        code=str(provenance.get("code_fingerprint") or "")[:12],
+        **_origin(provenance),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times the speed, where it is built
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    except FileNotFoundError:
+        raise ValueError(f"no {path.name}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path.name} is not valid YAML") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path.name} holds no mapping")
+    return config
+
+
+def _scores(by_modality: Mapping[str, Mapping[str, float]]) -> dict[str, Score]:
+    return {
+        str(name): Score(
+            accuracy_percent=round(100 * float(values["accuracy"]), 4),
+            macro_f1_percent=round(100 * float(values["macro_f1"]), 4),
+            ece=round(float(values["ece"]), 6),
+        )
+        for name, values in by_modality.items()
+    }
+
+
+def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    versions = provenance.get("versions") or {}
+    shown = [f"{name} {versions[name]}" for name in VERSIONS_SHOWN if name in versions]
+    return {
+        "data": str(provenance.get("data_fingerprint") or "")[:12],
+        "git_commit": str(provenance.get("git_commit") or "")[:10],
+        "versions": ", ".join(shown),
+    }
+
+
+def _overrides(given: Mapping[str, Any]) -> Overrides:
+    kept = {str(k): _text(v) for k, v in given.items() if k not in NAMED_ELSEWHERE}
+    return tuple(sorted(kept.items()))
+
+
+def _with_overrides(runs: list[Run]) -> list[Run]:
+    """Give unfinished runs the overrides and the split that finished runs of their kind have.
+
+    Only a finished run records what distinguishes it; an unfinished one has the same settings in
+    its config, so its cell is found by looking up the same keys.
+    """
+    keys: dict[tuple[str, str | None], set[str]] = {}
+    splits: dict[str, set[str]] = {}
+    for run in runs:
+        if run.is_finished:
+            own = {key for key, _ in run.overrides}
+            keys.setdefault((run.dataset, run.method), set()).update(own)
+            keys.setdefault((run.dataset, None), set()).update(own)
+            splits.setdefault(run.dataset, set()).add(run.data_split)
+    completed = []
+    for run in runs:
+        if run.config is not None:
+            wanted = keys.get((run.dataset, run.method), keys.get((run.dataset, None), set()))
+            found = {key: _look_up(run.config, key) for key in sorted(wanted)}
+            overrides = tuple((key, text) for key, text in found.items() if text is not None)
+            known = splits.get(run.dataset, set())
+            split = run.data_split or (next(iter(known)) if len(known) == 1 else "")
+            run = replace(run, overrides=overrides, data_split=split, config=None)
+        completed.append(run)
+    return completed
+
+
+def _look_up(config: Mapping[str, Any], key: str) -> str | None:
+    node: Any = config
+    for part in key.lstrip("+~").split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            choice = config["choices"].get(key)
+            return None if choice is None else str(choice)
+        node = node[part]
+    return str(config["choices"].get(key)) if isinstance(node, Mapping) else _text(node)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(float(value), digits)
+
+
+def _reason_of_state(state: str, status: Mapping[str, Any]) -> str:
+    if state == "killed":
+        return "the process is gone without a word; run the same command again to go on"
+    if state == "running":
+        return f"process {status.get('pid', '?')} on {status.get('host', '?')}"
+    if state == "missing":
+        return f"no {files.STATUS}"
+    return " ".join(str(status.get("reason") or "").split())
+
+
+def _reason(folder: Path, error: Exception) -> str:
+    if isinstance(error, RunError):
+        return str(error)
+    lacking = f"no {error}" if isinstance(error, KeyError) else str(error)
+    name = files.RESULT if files.is_finished(folder) else "the run folder"
+    return f"{name} is not as expected: {lacking}"

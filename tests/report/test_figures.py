@@ -1,0 +1,146 @@
+from itertools import pairwise
+
+import pytest
+from synthetic_runs import write_run, write_table1
+
+from mla_lightning.report.cells import blocks
+from mla_lightning.report.curves import Curves, curves_figure, read_curves
+from mla_lightning.report.figures import ABOVE, BELOW, PLAIN, modality_figure, save
+from mla_lightning.report.results import read_runs
+
+
+def block_of(root):
+    (block,) = blocks(read_runs([root]))
+    return block
+
+
+def means(axis):
+    return [float(line.get_xdata()[0]) for line in axis.get_lines() if line.get_gid() == "mean"]
+
+
+def levels(image, multi):
+    return {"image": image, "text": 0.5, "multi": multi}
+
+
+def test_dots_are_the_means_and_the_dashed_line_is_the_reference(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "unimodal", seed, accuracy=levels(0.40, 0.55))
+        write_run(tmp_path, "concat", seed, accuracy=levels(0.30 + seed / 50, 0.50))
+        write_run(tmp_path, "mla", seed, accuracy=levels(0.44, 0.60))
+    figure = modality_figure(block_of(tmp_path))
+    image, _, multi = figure.axes
+    assert [label.get_text() for label in image.get_yticklabels()] == ["concat", "mla"]
+    assert means(image) == pytest.approx([31.0, 44.0])
+    assert means(multi) == pytest.approx([50.0, 60.0])
+    (alone,) = [line for line in image.get_lines() if line.get_gid() == "alone"]
+    assert alone.get_xdata() == pytest.approx([40.0, 40.0])
+    colours = [line.get_color() for line in image.get_lines() if line.get_gid() == "mean"]
+    assert colours == [BELOW, ABOVE]
+    assert image.get_ylim()[0] > image.get_ylim()[1]  # first method on top
+
+
+def test_spread_and_each_seed_are_drawn(tmp_path):
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "mla", seed, accuracy=levels(0.40 + seed / 100, 0.5))
+    axis = modality_figure(block_of(tmp_path)).axes[0]
+    data = [list(map(float, line.get_xdata())) for line in axis.get_lines()]
+    assert pytest.approx([40.0, 42.0]) in data  # mean ± sd
+    assert pytest.approx([40.0, 41.0, 42.0]) in data
+
+
+def test_one_seed_has_no_bar_and_no_reference_no_colour(tmp_path):
+    write_run(tmp_path, "mla", 0)
+    axis = modality_figure(block_of(tmp_path)).axes[0]
+    (dot,) = axis.get_lines()
+    assert dot.get_color() == PLAIN
+
+
+def test_panels_span_the_same_number_of_points(tmp_path):
+    figure = modality_figure(block_of(write_table1(tmp_path)))
+    spans = [axis.get_xlim()[1] - axis.get_xlim()[0] for axis in figure.axes]
+    assert spans == pytest.approx([spans[0]] * 3)
+
+
+def test_methods_without_numbers_say_why(tmp_path):
+    write_run(tmp_path, "mla", 0)
+    write_run(tmp_path, "film", 0, state="failed")
+    texts = [text.get_text() for text in modality_figure(block_of(tmp_path)).axes[0].texts]
+    assert "failed" in texts
+
+
+def test_nothing_overlaps_at_full_size(tmp_path):
+    root = write_table1(tmp_path, modalities=("image", "text", "audio"))
+    figure = modality_figure(block_of(root))
+    figure.draw_without_rendering()
+    axes = [axis.get_tightbbox() for axis in figure.axes]
+    for left, right in pairwise(axes):
+        assert left.x1 <= right.x0
+    legend = figure.legends[0].get_window_extent()
+    assert legend.y1 <= min(box.y0 for box in axes)
+    assert max(box.y1 for box in axes) <= figure._suptitle.get_window_extent().y0 + 1
+    assert axes[0].x0 >= 0
+    assert axes[-1].x1 <= figure.bbox.x1
+
+
+def test_files_are_the_same_byte_for_byte(tmp_path):
+    block = block_of(write_table1(tmp_path / "runs", seeds=(0, 1)))
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        names = save(modality_figure(block), tmp_path / folder / "v1.5")
+    assert names == ["v1.5.svg", "v1.5.png"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert b"<dc:date>" not in (tmp_path / "a" / "v1.5.svg").read_bytes()
+
+
+def test_names_with_formulas_and_brackets_are_drawn_as_they_are(tmp_path):
+    write_run(tmp_path, "a$b_{$", 0, overrides={"x": "$\\frac{$"})
+    write_run(tmp_path, "mla", 0)
+    save(modality_figure(block_of(tmp_path)), tmp_path / "figure")
+
+
+def test_the_users_settings_change_nothing(tmp_path):
+    import matplotlib
+
+    block = block_of(write_table1(tmp_path / "runs", methods=("mla",)))
+    save(modality_figure(block), tmp_path / "a")
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        save(modality_figure(block), tmp_path / "b")
+        assert matplotlib.rcParams["font.size"] == 30
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_curves_are_means_with_a_band_as_far_as_all_seeds_reach(tmp_path):
+    write_run(tmp_path, "mla", 0, curve=[0.1, 0.2, 0.3])
+    write_run(tmp_path, "mla", 1, curve=[0.3, 0.4])
+    write_run(tmp_path, "mla", 2, curve=[0.9], state="failed")
+    curves = read_curves(block_of(tmp_path), ("multi", "image"))
+    assert curves.epochs == 3
+    axis = curves_figure(curves, "openmoji").axes[0]
+    (line,) = axis.get_lines()
+    assert list(line.get_xdata()) == [1, 2]
+    assert list(line.get_ydata()) == pytest.approx([20.0, 30.0])
+    (band,) = axis.collections
+    low, high = band.get_datalim(axis.transData).intervaly
+    assert (low, high) == pytest.approx((20 - 200**0.5, 30 + 200**0.5))
+
+
+def test_a_torn_last_line_of_the_epochs_is_ignored(tmp_path):
+    folder = write_run(tmp_path, "mla", 0, curve=[0.1, 0.2])
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("3,0.9")
+    assert read_curves(block_of(tmp_path), ("multi",)).lines["multi"]["mla"][0] == pytest.approx(
+        (10.0, 20.0)
+    )
+
+
+def test_many_curves_have_a_legend_outside_the_panels(tmp_path):
+    lines = {f"variant {n}": {0: (10.0 + n, 20.0 + n)} for n in range(16)}
+    figure = curves_figure(Curves({"multi": lines, "image": lines}), "openmoji")
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert len(figure.legends[0].get_texts()) == 16
+    assert legend.x0 >= figure.axes[-1].get_tightbbox().x1
+    assert legend.y0 >= 0
+    styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
+    assert len(styles) == 16

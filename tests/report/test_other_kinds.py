@@ -1,0 +1,198 @@
+import pytest
+import yaml
+from synthetic_runs import write_run
+
+from mla_lightning.errors import RunError
+from mla_lightning.report.cells import Summary
+from mla_lightning.report.ledger import ledger
+from mla_lightning.report.projection import projection
+from mla_lightning.report.published import read_table3
+from mla_lightning.report.results import read_runs
+from mla_lightning.report.table3 import table3
+from mla_lightning.report.tuning import choose, tuning
+
+ABLATIONS = {"no_hgm_no_df": 0.50, "no_hgm": 0.52, "no_df": 0.55, "none": 0.60}
+
+
+def write_grid(root, seeds=(0, 1, 2), **options):
+    for name, level in ABLATIONS.items():
+        for seed in seeds:
+            multi = level + 0.01 * seed * (1 + (name == "none"))
+            accuracy = {"image": 0.4, "text": 0.5 + 0.02 * ("hgm" not in name), "multi": multi}
+            write_run(root, "mla", seed, ablation=name, accuracy=accuracy, **options)
+
+
+def test_table3_shows_the_grid_with_late_fusion_and_the_paper_beside(tmp_path):
+    write_grid(tmp_path)
+    write_run(tmp_path, "late_fusion", 0, accuracy={"image": 0.4, "text": 0.5, "multi": 0.5})
+    table = table3(read_runs([tmp_path])).tables[0]
+    assert table.columns == ("late_fusion", "neither", "DF only", "HGM only", "HGM + DF")
+    multi = table.sections[0].rows[-1]
+    assert [cell.text for cell in multi.cells] == [
+        "50.0 (1 of 3)",
+        "51.0 ± 1.0 (3)",
+        "53.0 ± 1.0 (3)",
+        "56.0 ± 1.0 (3)",
+        "62.0 ± 2.0 (3)",
+    ]
+    assert [cell.rank for cell in multi.cells] == [0, 0, 0, 2, 1]
+    cremad = next(section for section in table.sections if section.title == "cremad")
+    assert [cell.text for cell in cremad.rows[-1].cells] == [
+        "66.32",
+        "66.32",
+        "72.79",
+        "74.51",
+        "79.70",
+    ]
+
+
+def test_table3_tests_each_effect_with_the_other_on_and_off(tmp_path):
+    write_grid(tmp_path)
+    effects = table3(read_runs([tmp_path])).tables[1].sections[0]
+    found = {row.label: [cell.text for cell in row.cells] for row in effects.rows}
+    assert found["HGM, static fusion: multi"][:2] == ["+5.0", "no spread"]
+    assert found["HGM, dynamic fusion: multi"] == ["+9.0", "+6.5 to +11.5", "0.004", "0.012", "3"]
+    assert found["DF, without HGM: multi"][0] == "+2.0"
+    assert found["DF, with HGM: multi"][0] == "+6.0"
+    assert found["HGM, dynamic fusion: image alone"][2] == "1.000"
+    assert not any("late_fusion" in label for label in found)  # it was not run
+
+
+def test_table3_without_its_runs_says_what_it_needs(tmp_path):
+    write_run(tmp_path, "concat")
+    with pytest.raises(RunError, match=r"ablation=no_hgm_no_df,no_hgm,no_df,none.*table3/openmoji"):
+        table3(read_runs([tmp_path]))
+
+
+def test_all_numbers_of_the_papers_table3_are_there():
+    paper = read_table3()
+    assert len(paper.accuracy) == 64
+    assert paper.get("cremad", "multi", "no_df") == 74.51  # HGM alone
+    assert paper.get("cremad", "multi", "no_hgm") == 72.79  # DF alone
+
+
+def summary(*values, expected=2, states=None):
+    return Summary(dict(enumerate(values)), tuple(range(expected)), states or {})
+
+
+def test_the_best_mean_is_chosen_and_of_equal_ones_the_smaller_rate():
+    grid = {0.02: summary(50, 52), 0.05: summary(60, 62), 0.1: summary(62, 60), 0.2: summary(9, 9)}
+    assert choose(grid).lr == 0.05
+    assert choose(grid).remarks == []
+
+
+def test_a_choice_at_the_edge_of_the_grid_is_flagged():
+    assert choose({0.1: summary(1, 1), 0.2: summary(2, 2)}).remarks == ["at the edge of the grid"]
+    assert choose({0.1: summary(1, 1)}).at_edge
+
+
+def test_a_rate_that_diverged_has_had_its_chance_one_that_is_missing_has_not():
+    diverged = summary(99, states={"failed": 1})
+    running = summary(99, states={"running": 1})
+    good, low = summary(60, 61), summary(50, 51)
+    grid = {0.02: low, 0.05: good, 0.1: low, 0.2: diverged}
+    assert (choose(grid).lr, choose(grid).is_provisional) == (0.05, False)
+    grid[0.2] = running
+    assert (choose(grid).lr, choose(grid).is_provisional) == (0.05, True)
+    assert choose({0.1: diverged}).lr is None
+
+
+def write_tuning(root, levels, method="mla", **options):
+    for lr, by_seed in levels.items():
+        for seed, level in enumerate(by_seed):
+            accuracy = {"image": 0.4, "text": 0.5, "multi": level}
+            overrides = {"optimizer.lr": lr}
+            given = {"lr": lr, "overrides": overrides, "test": False} | options
+            write_run(root, method, seed, accuracy=accuracy, **given)
+
+
+def test_tuning_prints_the_grid_and_a_mapping_for_the_config(tmp_path):
+    write_tuning(tmp_path, {1e-5: (0.3, 0.3), 0.1: (0.5, 0.6), 0.2: (0.4, 0.5)})
+    write_tuning(tmp_path, {1e-5: (0.6, 0.6), 0.1: (0.5, 0.6), 0.2: (0.4, 0.4)}, "concat")
+    report = tuning(read_runs([tmp_path]))
+    (table,) = report.tables
+    assert table.columns == ("1.0e-05", "0.1", "0.2", "chosen")
+    found = {row.label: [cell.text for cell in row.cells] for row in table.sections[0].rows}
+    assert found["mla"] == ["30.0 ± 0.0 (2)", "55.0 ± 7.1 (2)", "45.0 ± 7.1 (2)", "0.1"]
+    assert found["concat"][-1] == "1.0e-05 (edge)"
+    text = report.texts["tuned_lr-openmoji.yaml"]
+    assert yaml.safe_load(text) == {"concat": 1e-5, "mla": 0.1}
+    assert "at the edge of the grid" in text
+
+
+def test_tuning_never_looks_at_the_test_split(tmp_path):
+    write_tuning(tmp_path, {0.1: (0.5,), 0.2: (0.6,)}, test=True)
+    for folder in tmp_path.iterdir():
+        content = (folder / "result.json").read_text()
+        head, middle, tail = content.partition('"test"')
+        (folder / "result.json").write_text(head + middle + tail.replace("0.5,", "0.99,"))
+    (row,) = tuning(read_runs([tmp_path])).tables[0].sections[0].rows
+    assert row.cells[0].text == "50.0 (1)"
+
+
+def test_tuning_with_missing_runs_is_provisional(tmp_path):
+    write_tuning(tmp_path, {0.05: (0.3, 0.3), 0.1: (0.5, 0.5), 0.2: (0.4, 0.4)})
+    write_tuning(tmp_path, {0.05: (0.3, 0.3), 0.1: (0.5, 0.5)}, "concat")
+    write_tuning(tmp_path, {0.2: (0.3, 0.3)}, "concat", state="running")
+    report = tuning(read_runs([tmp_path]))
+    rows = {row.label: row for row in report.tables[0].sections[0].rows}
+    assert rows["concat"].cells[2].text == "killed"
+    assert rows["concat"].cells[3].text == "0.1 (provisional)"
+    assert "provisional" in report.texts["tuned_lr-openmoji.yaml"]
+
+
+def test_tuning_without_any_rate_is_an_error(tmp_path):
+    write_run(tmp_path, "mla", lr=None)
+    with pytest.raises(RunError, match="learning rate"):
+        tuning(read_runs([tmp_path]))
+
+
+def test_variants_are_compared_by_length_on_validation(tmp_path):
+    for epochs in (2, 20):
+        for seed in (0, 1):
+            for name, last in (("none", 0.5 + seed / 10), ("no_hgm", 0.4)):
+                write_run(
+                    tmp_path,
+                    "mla",
+                    seed,
+                    ablation=name,
+                    epochs=epochs,
+                    overrides={"trainer.max_epochs": epochs},
+                    accuracy={"image": 0.3, "text": 0.4, "multi": 0.7},
+                    curve=[0.1, last],
+                )
+    report = projection(read_runs([tmp_path]))
+    assert [s.title for s in report.tables[0].sections] == [
+        "openmoji, 2 epochs",
+        "openmoji, 20 epochs",
+    ]
+    rows = {row.label: [c.text for c in row.cells] for row in report.tables[0].sections[0].rows}
+    assert report.tables[0].columns == ("multi", "multi, last epoch", "image", "text", "best epoch")
+    assert rows["mla"][:3] == ["70.0 ± 0.0 (2)", "55.0 ± 7.1 (2)", "30.0 ± 0.0 (2)"]
+    assert rows["mla no_hgm"][1] == "40.0 ± 0.0 (2)"
+    assert report.tables[1].sections[0].title == "openmoji, 2 epochs, against mla no_hgm"
+    assert sorted(report.figures) == [
+        "projection-openmoji-20_epochs",
+        "projection-openmoji-2_epochs",
+    ]
+
+
+def test_the_ledger_lists_every_run_with_reason_and_retry(tmp_path):
+    write_run(tmp_path, "mla", 0, accuracy={"image": 0.4, "text": 0.5, "multi": 0.6})
+    write_run(tmp_path, "mla", 1, protocol="paper")
+    failed = write_run(tmp_path, "film", 0, state="failed", reason="out of memory")
+    broken = write_run(tmp_path, "sum", 0)
+    (broken / "result.json").write_text("{")
+    report = ledger(read_runs([tmp_path]))
+    (table,) = report.tables
+    rows = {row.label: [c.text for c in row.cells] for row in table.sections[0].rows}
+    assert len(rows) == 4
+    finished = next(v for k, v in rows.items() if "mla-seed0" in k)
+    assert finished == ["finished", "12 of 20", "60.0", "60.0", "3.2 s", "validation"]
+    assert next(v for k, v in rows.items() if "mla-seed1" in k)[-1] == "TEST"
+    assert rows[failed.name][:4] == ["failed", "–", "–", "–"]
+    notes = "\n".join(table.notes)
+    assert f"{failed.name}: failed: out of memory" in notes
+    assert "retry: mla train data=openmoji method=film ablation=none seed=0" in notes
+    assert f"{broken.name}: unreadable" in notes
+    assert report.title == "4 runs: 2 finished, 1 failed, 1 unreadable"

@@ -1,0 +1,190 @@
+import csv
+import io
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from synthetic_runs import write_run, write_table1
+
+from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.report import render
+from mla_lightning.report.main import default_output, write_report
+from mla_lightning.report.table import Cell, Report, Row, Section, Table
+
+NASTY = "<script>|[red]a_b*c`d\\e$f%g&h#i{j}~k^l\n\x1b[31mm"
+
+
+def small(text=NASTY):
+    cells = (Cell("60.0 ± 1.0 (3)", 1), Cell("59.0 ± 1.0 (3)", 2), Cell(text))
+    rows = (Row(text, cells), Row("[x]", cells))
+    table = Table(
+        "", f"Title {text}", text, ("a", "b", text), (Section(text, rows, text),), (text,)
+    )
+    return Report("kind", text, (table,), (text,), (text,), texts={"x.yaml": "a: 1\n"})
+
+
+def printed(report, width=100):
+    out = io.StringIO()
+    render.to_terminal(report, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def check_latex(text):
+    """Braces balanced, environments nested, every line of a table with its number of cells."""
+    text = "\n".join(re.sub(r"(?<!\\)%.*", "", line) for line in text.splitlines())
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", text.replace("\\\\", "")):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    open_environments = []
+    for what, name in re.findall(r"\\(begin|end)\{([a-z*]+)\}", text):
+        if what == "begin":
+            open_environments.append(name)
+        else:
+            assert open_environments.pop() == name
+    assert open_environments == []
+    for columns, body in re.findall(
+        r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL
+    ):
+        for line in body.splitlines():
+            if line.endswith("\\\\") and "multicolumn" not in line:
+                assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
+    for char in "#$":
+        unescaped = re.sub(r"\$(\\pm|-|\\times)\$", "", text)
+        assert not re.search(rf"(?<!\\)\{char}", unescaped)
+
+
+def test_latex_is_balanced_and_escaped():
+    text = render.to_latex(small())
+    check_latex(text)
+    assert r"\textbf{60.0 $\pm$ 1.0 (3)}" in text
+    assert r"\underline{59.0 $\pm$ 1.0 (3)}" in text
+    assert "\n{[}x{]} &" in text  # else the line break before takes it as its argument
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+
+
+@given(st.text(max_size=30))
+def test_any_name_survives_latex_and_markdown(text):
+    check_latex(render.to_latex(small(text)))
+    rows = [line for line in render.to_markdown(small(text)).splitlines() if line.startswith("| ")]
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in rows)
+
+
+def test_markdown_marks_and_escapes():
+    text = render.to_markdown(small())
+    assert "**60.0 ± 1.0 (3)**" in text
+    assert "<u>59.0 ± 1.0 (3)</u>" in text
+    assert "<script>" not in text
+    assert r"&lt;script&gt;\|\[red\]a_b\*c\`d" in text
+    assert "\x1b" not in text
+    assert render.escape_markdown("late_fusion _x_") == r"late_fusion \_x\_"
+
+
+def test_terminal_shows_names_as_they_are_and_sends_no_codes_of_theirs():
+    text = printed(small(), width=200)
+    assert "<script>|[red]a_b" in text
+    assert "\x1b" not in text
+
+
+def test_terminal_styles_best_and_second():
+    out = io.StringIO()
+    console = Console(file=out, width=100, force_terminal=True, color_system="standard")
+    render.to_terminal(small("x"), console)
+    assert "\x1b[1m60.0 ± 1.0 (3)" in out.getvalue()
+    assert "\x1b[4m59.0 ± 1.0 (3)" in out.getvalue()
+
+
+def test_a_table_wider_than_the_terminal_is_cut_between_columns():
+    cells = tuple(Cell(f"{number}.0 ± 1.0 (3)") for number in range(10, 22))
+    columns = tuple(f"method{number}" for number in range(10, 22))
+    table = Table("", "t", "", columns, (Section("openmoji", (Row("multi", cells),)),))
+    lines = printed(Report("k", "r", (table,)), width=80).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert sum(line.startswith("  multi") for line in lines) == 3
+    assert all(cell.text in "\n".join(lines) for cell in cells)
+
+
+def test_columns_that_are_empty_for_a_data_set_are_not_printed():
+    rows = (Row("multi", (Cell("1.0"), Cell("–"))),)
+    table = Table("", "t", "", ("sum", "extra"), (Section("cremad", rows),))
+    assert "extra" not in printed(Report("k", "r", (table,)))
+
+
+def test_csv_of_a_table_is_read_back():
+    rows = list(csv.reader(io.StringIO(render.to_csv(small().tables[0]))))
+    assert rows[0][2:] == ["a", "b", NASTY]
+    assert rows[1][2:] == ["60.0 ± 1.0 (3)", "59.0 ± 1.0 (3)", NASTY]
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_report_writes_its_files_and_says_where(tmp_path, capsys):
+    root = write_table1(tmp_path / "runs")
+    assert write_report("table1", [root]) == 0
+    out = capsys.readouterr().out
+    assert set(files_of(root / "report")) == {
+        "results.csv",
+        "table1.md",
+        "table1.tex",
+        "table1.csv",
+        "table1-comparisons.csv",
+        "table1-laziness.csv",
+        "table1-measures.csv",
+        "table1-openmoji.svg",
+        "table1-openmoji.png",
+    }
+    assert "Written to" in out
+    assert "kinetics_sounds  not run: mla data prepare kinetics_sounds raw=DIR, then make" in out
+    assert "54.14" in out
+    check_latex((root / "report" / "table1.tex").read_text())
+    assert "![table1-openmoji.svg](table1-openmoji.svg)" in (root / "report/table1.md").read_text()
+
+
+def test_table_from_the_csv_equals_the_table_from_the_folders(tmp_path, capsys):
+    root = write_table1(tmp_path / "runs", methods=("concat", "mla", "unimodal"))
+    write_run(root, "film", 0, state="failed")
+    write_report("table1", [root], tmp_path / "first")
+    printed_first = capsys.readouterr().out.partition("Written to")[0]
+    write_report("table1", [tmp_path / "first" / "results.csv"], tmp_path / "second")
+    printed_second = capsys.readouterr().out.partition("Written to")[0]
+    assert files_of(tmp_path / "first") == files_of(tmp_path / "second")
+    assert printed_first == printed_second
+    write_report("table1", [tmp_path / "first"], tmp_path / "first")  # in place
+    assert files_of(tmp_path / "first") == files_of(tmp_path / "second")
+
+
+@pytest.mark.parametrize("kind", ["tuning", "projection", "runs"])
+def test_other_kinds_write_and_print(tmp_path, capsys, kind):
+    for seed in (0, 1):
+        for lr in (0.1, 0.2):
+            write_run(tmp_path / "r", "mla", seed, lr=lr, overrides={"optimizer.lr": lr})
+    assert write_report(kind, [tmp_path / "r"], tmp_path / "out") == 0
+    assert f"{kind}.md" in files_of(tmp_path / "out")
+    check_latex((tmp_path / "out" / f"{kind}.tex").read_text())
+    assert "mla" in capsys.readouterr().out
+
+
+def test_unknown_kind_and_unwritable_output(tmp_path):
+    write_run(tmp_path / "runs")
+    with pytest.raises(ConfigError, match="Did you mean 'table1'"):
+        write_report("tabel1", [tmp_path / "runs"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="Cannot write the report"):
+        write_report("runs", [tmp_path / "runs"], tmp_path / "file")
+
+
+def test_default_output_is_beside_the_runs(tmp_path, monkeypatch):
+    first = write_run(tmp_path / "runs" / "a")
+    second = write_run(tmp_path / "runs" / "b", seed=1)
+    (tmp_path / "runs" / "results.csv").write_text("")
+    assert default_output([tmp_path / "runs"]) == tmp_path / "runs" / "report"
+    assert default_output([first]) == tmp_path / "runs" / "a" / "report"
+    assert default_output([first, second]) == tmp_path / "runs" / "report"
+    assert default_output([tmp_path / "runs" / "results.csv"]) == tmp_path / "runs" / "report"
+    monkeypatch.chdir(tmp_path)
+    assert str(default_output([tmp_path / "runs"])) == "runs/report"

@@ -1,0 +1,207 @@
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from synthetic_runs import change, write_run, write_table1
+
+from mla_lightning.errors import RunError
+from mla_lightning.report.results import Score, read_run, read_runs
+from mla_lightning.report.results_csv import COLUMNS, read_csv, write_csv
+
+
+def test_a_finished_run_has_all_its_numbers(tmp_path):
+    accuracy = {"image": 0.4, "text": 0.5, "multi": 0.6122449}
+    folder = write_run(tmp_path, "mla", 3, accuracy=accuracy, overrides={"method.alpha": 0.5})
+    run = read_run(folder)
+    assert (run.dataset, run.method, run.seed, run.state) == ("openmoji", "mla", 3, "finished")
+    assert run.overrides == (("method.alpha", "0.5"),)  # seed and method have their own columns
+    assert run.scores["test"]["multi"] == Score(61.2245, 56.2245, 0.1)
+    assert run.modalities == ("image", "text")
+    assert (run.lr, run.best_epoch, run.epochs, run.num_test) == (0.1, 12, 20, 490)
+    assert run.versions == "mla_lightning 0.1.0, torch 2.13.0, lightning 2.6.6"
+
+
+@pytest.mark.parametrize("state", ["failed", "preempted", "interrupted"])
+def test_an_unfinished_run_tells_its_cell_and_its_reason_but_no_number(tmp_path, state):
+    run = read_run(write_run(tmp_path, "film", 1, state=state, reason="line one\nline two"))
+    assert (run.method, run.seed, run.state) == ("film", 1, state)
+    assert run.reason == "line one line two"
+    assert run.retry == "mla train data=openmoji method=film ablation=none seed=1"
+    assert run.scores == {}
+
+
+def test_a_run_whose_process_is_gone_counts_as_killed(tmp_path):
+    run = read_run(write_run(tmp_path, state="running"))
+    assert run.state == "killed"
+    assert "gone" in run.reason
+
+
+def test_a_run_without_a_status_is_missing(tmp_path):
+    folder = write_run(tmp_path, state="failed")
+    (folder / "status.json").unlink()
+    assert read_run(folder).state == "missing"
+
+
+@pytest.mark.parametrize("name", ["result.json", "status.json", "provenance.json", "config.yaml"])
+@pytest.mark.parametrize("content", ["", '{"schema": 1, "ident', "[1, 2]", "\x00\xff"])
+def test_torn_files_make_a_run_unreadable_never_a_number(tmp_path, name, content):
+    folder = write_run(tmp_path, state="finished" if name == "result.json" else "failed")
+    (folder / name).write_text(content, encoding="latin-1")
+    run = read_run(folder)
+    assert run.state == "unreadable"
+    assert run.scores == {}
+    assert name in run.reason
+    if name == "result.json":
+        assert (run.dataset, run.method, run.seed) == ("openmoji", "mla", 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"schema": 2}, "schema 2"),
+        ({"identity": None}, "no 'identity'"),
+        ({"test": {"multi": {"accuracy": 0.5, "macro_f1": 0.5, "ece": 0.1}}}, "image, text"),
+        ({"test": {"multi": "half"}}, "result.json is not as expected"),
+    ],
+)
+def test_a_result_of_another_shape_is_unreadable_and_says_why(tmp_path, values, complaint):
+    folder = write_run(tmp_path)
+    change(folder, "result.json", **values)
+    run = read_run(folder)
+    assert run.state == "unreadable"
+    assert complaint in run.reason
+
+
+def test_some_other_programs_config_is_no_run(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("defaults: [_self_]\n")
+    assert len(read_runs([tmp_path])) == 1
+
+
+def test_a_folder_met_twice_counts_once(tmp_path):
+    folder = write_run(tmp_path)
+    assert len(read_runs([tmp_path, folder, tmp_path / "." / folder.name])) == 1
+
+
+def test_an_unfinished_run_finds_its_overrides_in_its_config(tmp_path):
+    write_run(tmp_path, "mla", 0, lr=0.1, overrides={"optimizer.lr": 0.1})
+    write_run(tmp_path, "mla", 1, lr=0.2, overrides={"optimizer.lr": 0.2}, state="failed")
+    write_run(tmp_path, "sum", 1, state="failed")
+    found = {(run.method, run.seed): run.overrides for run in read_runs([tmp_path])}
+    assert found["mla", 1] == (("optimizer.lr", "0.2"),)
+
+
+def test_unknown_folders_are_told_with_what_was_looked_for(tmp_path):
+    (tmp_path / "table1").mkdir()
+    with pytest.raises(RunError, match=r"tabel1 does not exist\. Did you mean 'table1'\?"):
+        read_runs([tmp_path / "tabel1"])
+    with pytest.raises(RunError, match=r"No run below .*config\.yaml.*results\.csv.*Train first"):
+        read_runs([tmp_path / "table1"])
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(RunError, match="is a file, not a run folder"):
+        read_runs([tmp_path / "notes.txt"])
+
+
+def test_csv_gives_back_the_very_same_runs(tmp_path):
+    root = write_table1(tmp_path / "runs", methods=("concat", "mla"))
+    write_run(root, "film", 0, state="failed", reason='with, comma and "quotes"')
+    write_run(root, "mla", 0, overrides={"a.b": "x y='1'", "c": [1, None]}, test=False)
+    write_run(root, "mla", 7, ablation="no_hgm", protocol="paper")
+    runs = read_runs([root])
+    write_csv(tmp_path / "results.csv", runs)
+    again = read_csv(tmp_path / "results.csv")
+    assert again == runs
+    assert [run.scores for run in again] == [run.scores for run in runs]
+    write_csv(tmp_path / "again.csv", again)
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "results.csv").read_text()
+
+
+def test_csv_names_no_folder_of_this_machine(tmp_path):
+    write_csv(tmp_path / "results.csv", read_runs([write_table1(tmp_path / "runs", ("mla",))]))
+    assert str(tmp_path) not in (tmp_path / "results.csv").read_text()
+
+
+def test_a_folder_with_only_a_csv_is_read(tmp_path):
+    runs = read_runs([write_table1(tmp_path / "runs", methods=("mla",))])
+    (tmp_path / "committed").mkdir()
+    write_csv(tmp_path / "committed" / "results.csv", runs)
+    assert read_runs([tmp_path / "committed"]) == runs
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (lambda lines: ["dataset,method", "a,b"], "lacks ablation"),
+        (lambda lines: [*lines, lines[-1][:40]], "wrong number of cells"),
+        (lambda lines: [*lines, lines[-1]], "multi, test twice"),
+        (lambda lines: [*lines, lines[-1].replace(",multi,test,", ",multi,test,x")], "line 8"),
+    ],
+)
+def test_a_broken_csv_is_an_error_that_names_the_line(tmp_path, edit, complaint):
+    path = tmp_path / "results.csv"
+    write_csv(path, read_runs([write_table1(tmp_path, ("mla",), seeds=(2,))]))
+    path.write_text("\n".join(edit(path.read_text().splitlines())) + "\n")
+    with pytest.raises(RunError, match=complaint):
+        read_csv(path)
+
+
+def test_required_columns_are_there():
+    wanted = (
+        "dataset method ablation seed modality split accuracy_percent macro_f1_percent ece "
+        "best_epoch epochs lr train_time_s peak_memory_mb protocol data_split identity code"
+    )
+    assert set(wanted.split()) <= set(COLUMNS)
+
+
+def test_a_run_that_finishes_while_it_is_read_is_finished(tmp_path, monkeypatch):
+    from mla_lightning.report import results
+
+    folder = write_run(tmp_path)
+    real, calls = results.files.read_json, []
+
+    def late(path):
+        calls.append(path.name)
+        return (
+            None if calls.count("result.json") == 1 and path.name == "result.json" else real(path)
+        )
+
+    monkeypatch.setattr(results.files, "read_json", late)
+    assert read_run(folder).scores["test"]
+
+
+def test_reading_many_runs_is_quick(tmp_path, monkeypatch):
+    from mla_lightning import run_folder
+
+    monkeypatch.setattr(run_folder.os, "fsync", lambda file: None)
+    write_table1(tmp_path, methods=("sum", "concat", "mla", "qmf"), seeds=range(45))
+    for seed in range(20):
+        write_run(tmp_path, "film", seed, state="failed")
+    started = time.perf_counter()
+    assert len(read_runs([tmp_path])) == 200
+    assert time.perf_counter() - started < 0.4  # 2 s for a thousand
+
+
+def test_reports_import_neither_torch_nor_any_model(tmp_path):
+    root = write_table1(tmp_path, methods=("concat", "mla"), seeds=(0,))
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from mla_lightning.report.main import write_report\n"
+        "write_report('table1', [Path(sys.argv[1])])\n"
+        "bad = [m for m in sys.modules if m.split('.')[0] in ('torch', 'lightning', 'hydra')]\n"
+        "own = [m for m in sys.modules if m.startswith('mla_lightning.')]\n"
+        "allowed = ('report', 'errors', 'run_folder')\n"
+        "bad += [m for m in own if m.split('.')[1] not in allowed]\n"
+        "assert not bad, bad"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(root)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_runs_compare_without_their_place(tmp_path):
+    run = read_run(write_run(tmp_path))
+    assert run == replace(run, where="elsewhere", path=None)

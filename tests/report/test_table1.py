@@ -1,0 +1,332 @@
+import pytest
+from synthetic_runs import METHODS, change, write_run, write_table1
+
+from mla_lightning.errors import RunError
+from mla_lightning.report.cells import Block, Variant, blocks
+from mla_lightning.report.published import DATASETS, read_table1
+from mla_lightning.report.results import read_runs
+from mla_lightning.report.table1 import table1
+
+
+def report_of(root):
+    return table1(read_runs([root]))
+
+
+def row(table, section, label):
+    found = next(s for s in table.sections if s.title.startswith(section))
+    cells = next(r for r in found.rows if r.label == label).cells
+    return dict(zip(table.columns, cells, strict=True))
+
+
+def three(method, root, levels, **options):
+    for seed, level in enumerate(levels):
+        accuracy = {"image": level / 200, "text": level / 150, "multi": level / 100}
+        write_run(root, method, seed, accuracy=accuracy, **options)
+
+
+def test_cells_are_mean_sd_and_number_of_seeds(tmp_path):
+    three("mla", tmp_path, (60, 61, 63))
+    cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
+    assert cells["mla"].text == "61.3 ± 1.5 (3)"
+    assert cells["sum"].text == "missing"
+
+
+def test_one_seed_prints_no_spread(tmp_path):
+    three("mla", tmp_path, (60,))
+    three("concat", tmp_path, (58,))
+    report = report_of(tmp_path)
+    assert row(report.tables[0], "openmoji", "multi")["mla"].text == "60.0 (1)"
+    difference = report.tables[1].sections[0]
+    assert [cell.text for cell in difference.rows[0].cells] == ["+2.0", "–", "–", "–", "1"]
+    assert report.tables[1].notes == ("One seed: differences without a test.",)
+
+
+def test_columns_keep_the_papers_order_then_what_is_found(tmp_path):
+    found = ("zeta", "unimodal", "mla_balancemm", "mla", "joint_unimodal", "mla_released", "concat")
+    for method in found:
+        write_run(tmp_path, method)
+    write_run(tmp_path, "mla", ablation="no_df")
+    write_run(tmp_path, "mla", overrides={"method.alpha": 10})
+    write_run(tmp_path, "mla", overrides={"method.alpha": 9})
+    columns = report_of(tmp_path).tables[0].columns
+    assert columns[:7] == METHODS[:7]
+    assert columns[7:] == (
+        "mla",
+        "mla alpha=9",
+        "mla alpha=10",
+        "mla no_df",
+        "joint_unimodal",
+        "unimodal",
+        "mla_released",
+        "mla_balancemm",
+        "zeta",
+    )
+
+
+def test_overrides_of_all_runs_name_no_column_but_are_told(tmp_path):
+    for method in ("concat", "mla"):
+        write_run(tmp_path, method, overrides={"trainer.max_epochs": 2})
+    report = report_of(tmp_path)
+    assert report.tables[0].columns == METHODS
+    assert any("all runs with trainer.max_epochs=2" in note for note in report.notes)
+
+
+def test_best_and_second_are_marked_per_row_and_the_reference_is_not(tmp_path):
+    three("sum", tmp_path, (50, 52))
+    three("concat", tmp_path, (54, 56))
+    three("mla", tmp_path, (60, 62))
+    three("unimodal", tmp_path, (90, 92))
+    cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
+    places = {name: cell.rank for name, cell in cells.items() if cell.text != "missing"}
+    assert places == {"sum": 0, "concat": 2, "mla": 1, "unimodal": 0}
+
+
+def test_numbers_that_print_alike_share_the_first_place(tmp_path):
+    three("sum", tmp_path, (60.01,))
+    three("concat", tmp_path, (60.04,))
+    three("film", tmp_path, (55,))
+    cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
+    assert [cells[name].rank for name in ("sum", "concat", "film")] == [1, 1, 2]
+
+
+def test_missing_cells_are_counted_never_averaged_silently(tmp_path):
+    three("concat", tmp_path, (50, 51, 52))
+    three("mla", tmp_path, (60, 61))
+    write_run(tmp_path, "mla", 2, state="failed", reason="loss is nan")
+    write_run(tmp_path, "film", 0, state="failed")
+    write_run(tmp_path, "film", 1, state="running")
+    write_run(tmp_path, "qmf", 0, state="preempted")
+    write_run(tmp_path, "qmf", 1, state="preempted")
+    write_run(tmp_path, "qmf", 2, state="preempted")
+    table = report_of(tmp_path).tables[0]
+    cells = row(table, "openmoji", "multi")
+    assert cells["concat"].text == "51.0 ± 1.0 (3)"
+    assert cells["mla"].text == "60.5 ± 0.7 (2 of 3)"
+    assert cells["mla"].rank == 0  # two seeds do not beat three
+    assert cells["film"].text == "failed 1, killed 1, missing 1"
+    assert cells["qmf"].text == "preempted"
+    assert cells["sum"].text == "missing"
+    notes = "\n".join(table.notes)
+    assert "(n of N)" in notes
+    assert "openmoji mla seed 2: failed (loss is nan). Retry: mla train data=openmoji" in notes
+
+
+def test_a_torn_result_leaves_a_hole_not_a_number(tmp_path):
+    three("mla", tmp_path, (60, 61))
+    folder = next(tmp_path.glob("*mla*seed1*"))
+    (folder / "result.json").write_text((folder / "result.json").read_text()[:200])
+    table = report_of(tmp_path).tables[0]
+    assert row(table, "openmoji", "multi")["mla"].text == "60.0 (1 of 2)"
+    assert any("unreadable" in note and "result.json" in note for note in table.notes)
+
+
+def test_a_run_that_tells_nothing_is_named_below(tmp_path):
+    three("mla", tmp_path, (60,))
+    folder = write_run(tmp_path, "sum", state="failed")
+    (folder / "config.yaml").write_text("")
+    notes = report_of(tmp_path).tables[0].notes
+    assert any(folder.name in note and "config.yaml" in note for note in notes)
+
+
+def test_runs_without_test_numbers_are_said_to_be_not_evaluated(tmp_path):
+    write_run(tmp_path, "mla", test=False)
+    cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
+    assert cells["mla"].text == "not evaluated"
+
+
+def test_a_method_without_a_modality_says_so(tmp_path):
+    write_run(tmp_path, "mla", modalities=("image", "text"))
+    write_run(tmp_path, "concat", modalities=("image",))
+    table = report_of(tmp_path).tables[0]
+    assert row(table, "openmoji", "text")["concat"].text == "absent"
+
+
+def test_the_papers_numbers_stand_beside_ours(tmp_path):
+    write_run(tmp_path, "mla", dataset="cremad", modalities=("audio", "visual"))
+    table = report_of(tmp_path).tables[0]
+    assert row(table, "cremad", "audio (paper)")["mla"].text == "59.27"
+    assert row(table, "cremad", "visual (paper)")["mla"].text == "64.91"  # its video
+    paper = row(table, "cremad", "multi (paper)")
+    assert (paper["mla"].text, paper["mla"].rank) == ("79.70", 1)
+    assert (paper["ogm_ge"].text, paper["ogm_ge"].rank) == ("68.14", 2)
+
+
+def test_every_data_set_of_the_paper_is_shown_and_how_to_run_it(tmp_path):
+    write_run(tmp_path, "mla")
+    table = report_of(tmp_path).tables[0]
+    assert [section.title for section in table.sections] == ["openmoji", *DATASETS]
+    assert table.sections[1].remark == (
+        "not run: mla data prepare cremad raw=DIR, then make reproduce-table1 DATA=cremad"
+    )
+    assert [section.title for section in table.written_sections] == ["openmoji"]
+
+
+def test_all_numbers_of_the_paper_are_there():
+    paper = read_table1()
+    assert len(paper.accuracy) == 128
+    assert paper.modalities["iemocap"] == ("audio", "image", "text", "multi")
+    assert paper.get("mvsa", "image", "mla") == 54.99
+    assert paper.get("openmoji", "image", "mla") is None
+
+
+def test_an_installed_package_reads_its_own_copy(tmp_path, monkeypatch):
+    from mla_lightning.report import published
+
+    here = published._path("table1").read_text()
+    package = tmp_path / "lib" / "site-packages" / "mla_lightning" / "report"
+    (package / "paper").mkdir(parents=True)
+    (package / "paper" / "table1.csv").write_text(here)
+    monkeypatch.setattr(published, "__file__", str(package / "published.py"))
+    assert published._path("table1") == package / "paper" / "table1.csv"
+    with pytest.raises(RunError, match="table3"):
+        published.read_table3()
+
+
+def test_selection_on_test_is_flagged_everywhere(tmp_path):
+    three("mla", tmp_path, (60, 61), protocol="paper")
+    report = report_of(tmp_path)
+    assert "selected on TEST" in report.warnings[0]
+    assert all(
+        "selected on TEST" in section.title
+        for table in report.tables
+        for section in table.written_sections
+    )
+    assert any("selected on TEST" in note for note in report.notes)
+
+
+def test_protocols_and_splits_never_share_a_row(tmp_path):
+    three("mla", tmp_path, (60, 61))
+    three("mla", tmp_path, (70, 71), protocol="paper")
+    three("mla", tmp_path, (50, 51), split="actors")
+    report = report_of(tmp_path)
+    titles = [section.title for section in report.tables[0].written_sections]
+    assert titles == [
+        "openmoji split actors protocol validation",
+        "openmoji split groups protocol validation",
+        "openmoji split groups protocol paper (epoch selected on TEST)",
+    ]
+    means = [s.rows[-1].cells[7].text for s in report.tables[0].written_sections]
+    assert means == ["50.5 ± 0.7 (2)", "60.5 ± 0.7 (2)", "70.5 ± 0.7 (2)"]
+    assert len(report.figures) == 3
+
+
+def test_differences_are_paired_and_corrected_over_the_methods(tmp_path):
+    three("concat", tmp_path, (50, 52, 54))
+    three("late_fusion", tmp_path, (55, 56, 60))
+    three("mla", tmp_path, (60, 63, 64))
+    three("unimodal", tmp_path, (40, 41, 42))
+    sections = {s.title: s for s in report_of(tmp_path).tables[1].sections}
+    against = sections["openmoji, against concat"]
+    assert [r.label for r in against.rows] == ["late_fusion", "mla"]  # not the reference
+    texts = [cell.text for cell in against.rows[1].cells]
+    assert texts == ["+10.3", "+8.9 to +11.8", "0.001", "0.002", "3"]
+    assert against.rows[1].cells[0].rank == 1
+    assert [r.label for r in sections["openmoji, against late_fusion"].rows] == ["concat", "mla"]
+
+
+def test_pairs_use_common_seeds_only_and_say_how_many(tmp_path):
+    three("concat", tmp_path, (50, 52, 54))
+    three("mla", tmp_path, (60, 63))
+    (line,) = report_of(tmp_path).tables[1].sections[0].rows
+    assert (line.cells[0].text, line.cells[-1].text) == ("+10.5", "2")
+
+
+def test_laziness_gap_is_the_distance_to_each_modality_alone(tmp_path):
+    three("unimodal", tmp_path, (80, 82))  # image 40, 41
+    three("concat", tmp_path, (60, 66))  # image 30, 33
+    table = report_of(tmp_path).tables[2]
+    assert row(table, "openmoji", "image")["concat"].text == "−9.0 ± 1.4 (2)"
+    assert "unimodal" not in table.columns
+
+
+def test_measures_and_costs(tmp_path):
+    three("mla", tmp_path, (60, 61))
+    three("concat", tmp_path, (50, 51))
+    table = report_of(tmp_path).tables[3]
+    assert row(table, "openmoji", "macro F1, multi, percent")["mla"].text == "55.5 ± 0.7 (2)"
+    assert row(table, "openmoji", "calibration error, multi")["mla"].text == "0.100 ± 0.000 (2)"
+    assert row(table, "openmoji", "training time of a run, s")["mla"].text == "3.2"
+    assert row(table, "openmoji", "peak memory of a run, MB")["mla"].text == "612"
+
+
+def test_footer_says_what_the_numbers_rest_on(tmp_path):
+    three("mla", tmp_path, (60, 61), lr=0.05)
+    three("concat", tmp_path, (50, 51))
+    text = "\n".join(report_of(tmp_path).notes)
+    assert "split groups (976 train / 163 val / 490 test), epoch selected on validation" in text
+    assert "2 seeds (0, 1)" in text
+    assert "standard error of 2.2 points" in text
+    assert "learning rate: 0.1 (concat), 0.05 (mla)." in text
+    assert "epochs: 20." in text
+    assert "predicted: slice (concat), own_head (mla)" in text
+    assert "torch 2.13.0" in text
+    assert "code c0dec0dec0de" in text
+    assert "MIXED" not in text
+
+
+def test_mixed_code_is_flagged(tmp_path):
+    three("mla", tmp_path, (60, 61))
+    three("concat", tmp_path, (50, 51), code="beef")
+    assert any("MIXED code versions: " in note for note in report_of(tmp_path).notes)
+
+
+def test_a_cell_that_was_run_twice_is_an_error_that_names_both(tmp_path):
+    first = write_run(tmp_path, "mla", 0)
+    second = write_run(tmp_path, "mla", 0, code="beef")
+    with pytest.raises(RunError) as caught:
+        report_of(tmp_path)
+    message = str(caught.value)
+    assert str(first) in message
+    assert str(second) in message
+    assert "openmoji mla seed 0 was run twice" in message
+    assert "The code changed" in message
+    assert "name only the folders that you mean" in message
+    assert len(table1(read_runs([first])).tables) == 4
+
+
+def test_a_copy_of_a_run_and_an_earlier_attempt_are_no_second_run(tmp_path):
+    write_run(tmp_path / "a", "mla", 0)
+    write_run(tmp_path / "b", "mla", 0)
+    write_run(tmp_path / "c", "mla", 0, code="beef", state="failed")
+    table = report_of(tmp_path).tables[0]
+    assert row(table, "openmoji", "multi")["mla"].text.endswith("(1)")
+    assert not any("No number" in note for note in table.notes)
+
+
+def test_all_failed_is_still_a_table(tmp_path):
+    for method in ("concat", "mla"):
+        write_run(tmp_path, method, dataset="cremad", state="failed")
+    report = report_of(tmp_path)
+    assert row(report.tables[0], "cremad", "multi")["mla"].text == "failed"
+    assert row(report.tables[0], "cremad", "video (paper)")["mla"].text == "64.91"
+    assert report.figures == {}
+
+
+def test_nothing_that_tells_its_cell_is_an_error(tmp_path):
+    folder = write_run(tmp_path, "mla", state="failed")
+    (folder / "config.yaml").write_text("")
+    with pytest.raises(RunError, match="none does"):
+        report_of(tmp_path)
+
+
+def test_three_modalities(tmp_path):
+    names = ("audio", "image", "text")
+    write_run(tmp_path, "mla", dataset="iemocap", modalities=names)
+    labels = [r.label for r in report_of(tmp_path).tables[0].sections[0].rows]
+    assert labels[::2] == [*names, "multi"]
+
+
+def test_different_test_sets_in_one_row_are_flagged(tmp_path):
+    three("mla", tmp_path, (60,))
+    folder = write_run(tmp_path, "concat")
+    change(folder, "result.json", num_test=400)
+    assert any("DIFFERENT SIZES" in note for note in report_of(tmp_path).notes)
+
+
+def test_find_prefers_the_plain_column(tmp_path):
+    write_table1(tmp_path, methods=("mla",), seeds=(0,))
+    write_run(tmp_path, "mla", overrides={"method.alpha": 2})
+    (block,) = blocks(read_runs([tmp_path]))
+    assert isinstance(block, Block)
+    assert block.find("mla") == Variant("mla")
+    assert block.find("sum") is None
