@@ -319,7 +319,7 @@ def _data(options: argparse.Namespace) -> int:
     for key, parameter in takes.items():
         if parameter.default is inspect.Parameter.empty and key not in given:
             raise ConfigError(f"{key} is missing: mla data prepare {options.name} {key}=...")
-    build(**given)
+    print(f"Wrote {build(**given)}")
     return 0
 
 

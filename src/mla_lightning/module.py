@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.fusion.base import Fusion
 from mla_lightning.metrics.evaluation import Evaluation
 from mla_lightning.randomness import derive_seed
 
@@ -51,7 +54,7 @@ class Parts:
     """
 
     encoders: Mapping[str, nn.Module]
-    fusion: Callable[..., nn.Module]
+    fusion: Callable[..., Fusion]
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[..., LRScheduler] | None
     num_classes: int
@@ -69,6 +72,7 @@ class MultimodalModule(LightningModule):
     (precision, clipping, counters, schedules, evaluation, the finite guard) exists once, here.
     """
 
+    fusion: Fusion
     #: Fewest modalities that the training rule makes sense for.
     min_modalities = 2
 
@@ -163,7 +167,7 @@ class MultimodalModule(LightningModule):
         losses: dict[str, Tensor] = {}
         for chunk, share in self._chunks(batch):
             of_chunk = losses_of(chunk)
-            loss = sum(of_chunk.values())
+            loss = reduce(add, of_chunk.values())
             self.manual_backward(loss if share == 1.0 else loss * share)
             for name, value in of_chunk.items():
                 value = value.detach() if share == 1.0 else value.detach() * share
@@ -198,7 +202,12 @@ class MultimodalModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout and gradient noise a function of (seed, epoch, batch)."""
-        torch.manual_seed(derive_seed(self.parts.seed, "batch", self.current_epoch, batch_idx))
+        seed = derive_seed(self.parts.seed, "batch", self.current_epoch, batch_idx)
+        # torch.manual_seed would queue a stack trace per call for every device not yet started:
+        # milliseconds per batch, and kept for ever.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Let the method train on the batch and count it once."""
@@ -250,7 +259,10 @@ class MultimodalModule(LightningModule):
         self.epoch_metrics = {"lr": optimizer.param_groups[0]["lr"], **means, **self.epoch_metrics}
         self.epoch_losses = {}
         for config in self.trainer.lr_scheduler_configs:
-            config.scheduler.step()
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                config.scheduler.step(self.epoch_metrics["val/acc"])
+            else:
+                config.scheduler.step()
         for logger in self.loggers:
             logger.log_metrics(self.epoch_metrics, step=self.trainer.global_step)
 

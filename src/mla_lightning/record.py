@@ -48,13 +48,14 @@ def write_predictions(
     """
     path = run_dir / files.PREDICTIONS
     temporary = path.with_name(f".{path.name}.tmp")
+    by_modality: dict[str, Any] = {f"logits_{k}": value.numpy() for k, value in logits.items()}
     with temporary.open("wb") as file:
         np.savez_compressed(
             file,
             label=label.numpy(),
             index=index.numpy(),
             class_names=np.array(class_names),
-            **{f"logits_{name}": value.numpy() for name, value in logits.items()},
+            **by_modality,
         )
     temporary.replace(path)
 

@@ -47,7 +47,7 @@ NOT_IDENTITY = (
     "force_resume",
 )
 #: Parts of the package that cannot change a number that training writes.
-NOT_TRAINING = ("report", "launchers", "cli.py", "sweep.py", "loggers.py", "show.py")
+NOT_TRAINING = ("report", "config", "launchers", "cli.py", "sweep.py", "loggers.py")
 
 
 def write_text(path: Path, text: str) -> None:

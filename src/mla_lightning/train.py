@@ -24,7 +24,7 @@ from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.callbacks.signals import StopOnSignal
 from mla_lightning.config import Job, instantiate
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError, MLAError, RunError, near
+from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
 from mla_lightning.loggers import build_loggers, finish_loggers
 from mla_lightning.metrics.evaluation import Evaluation, score_logits
 from mla_lightning.module import MultimodalModule, Parts
@@ -51,38 +51,43 @@ def run_job(job: Job) -> int:
         preempted. Failures are written to the run folder and printed, never raised.
     """
     run_dir = job.run_dir
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        lock = files.RunLock(run_dir).__enter__()
-    except (MLAError, OSError) as error:  # not ours to write in: leave its status alone
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, MLAError) else 1
-    with lock:
-        if job.config.get("overwrite"):
-            empty(run_dir)
-        if files.is_finished(run_dir):
-            return already_finished(job)
-        status = Status(job)
-        loggers: list[Any] = []
-        code = 0
+    with files.not_world_writable():
         try:
-            refuse_another_identity(job)
-            status.write("running")
-            _run(job, loggers)
-            status.write("finished", exit_code=0)
-        except MLAError as error:
-            code = error.exit_code
-            state = {130: "interrupted", 143: "preempted"}.get(code, "failed")
-            status.fail(state, code, str(error))
-        except OSError as error:
-            code = 1
-            status.fail("failed", code, f"{type(error).__name__}: {error}")
-        except Exception as error:
-            code = 1
-            status.fail("failed", code, f"{type(error).__name__}: {error}")
-        finally:
-            finish_loggers(loggers, code)
-        return code
+            run_dir.mkdir(parents=True, exist_ok=True)
+            with files.RunLock(run_dir):
+                return _run_alone(job)
+        except (MLAError, OSError) as error:  # not ours to write in: leave its status alone
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code if isinstance(error, MLAError) else RunError.exit_code
+
+
+def _run_alone(job: Job) -> int:
+    """Run a job whose folder is ours, and write how it ended."""
+    if job.config.get("overwrite"):
+        empty(job.run_dir)
+    if files.is_finished(job.run_dir):
+        return already_finished(job)
+    status = Status(job)
+    loggers: list[Any] = []
+    code = RunError.exit_code  # whatever ends this without a word has failed
+    try:
+        refuse_another_identity(job)
+        status.write("running")
+        _run(job, loggers)
+        status.write("finished", exit_code=0)
+        code = 0
+    except KeyboardInterrupt:
+        code = Interrupted.exit_code
+        status.fail("interrupted", code, "Interrupted; run the same command again.")
+    except MLAError as error:
+        code = error.exit_code
+        state = {130: "interrupted", 143: "preempted"}.get(code, "failed")
+        status.fail(state, code, str(error))
+    except Exception as error:  # a job reports its own failure, whatever it is
+        status.fail("failed", code, f"{type(error).__name__}: {error}")
+    finally:
+        finish_loggers(loggers, code)
+    return code
 
 
 def build_data(config: Mapping[str, Any]) -> MultimodalDataModule:

@@ -274,7 +274,7 @@ def test_a_users_own_method_needs_leave_and_is_checked_like_ours(
         "my_methods",
     )
     plan(
-        [*overrides, "method._target_=my_methods.factory", "~experiment"],
+        [*overrides, "method._target_=my_methods.factory", "experiment=null"],
         config_dir=own["config_dir"],
     )
 

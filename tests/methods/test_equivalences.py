@@ -6,14 +6,14 @@ from functools import partial
 import pytest
 import torch
 from harness import Conv, Linear, batches, build, fit, weights
+from torch.nn.functional import cross_entropy
+
+from mla_lightning.functional import project_gradient, update_projector
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.late import LateFusion as LateLogits
 from mla_lightning.fusion.shared_head import SharedHead
 from mla_lightning.fusion.sum import Sum
-from torch.nn.functional import cross_entropy
-
-from mla_lightning.functional import project_gradient, update_projector
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.joint_unimodal import JointUnimodal
 from mla_lightning.methods.late_fusion import LateFusion

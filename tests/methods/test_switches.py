@@ -1,14 +1,16 @@
 """Every switch changes something, and a switch that would not is an error."""
 
+from functools import partial
+
 import pytest
 import torch
 from harness import Conv, batches, build, fit, weights
+
+from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.late import LateFusion as LateLogits
 from mla_lightning.fusion.shared_head import SharedHead
-
-from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.joint_unimodal import JointUnimodal
 from mla_lightning.methods.late_fusion import LateFusion
@@ -137,6 +139,11 @@ def test_unimodal_selects_each_modality_by_its_own_accuracy():
 def test_a_bad_value_is_named(method, fusion, options, message):
     with pytest.raises(ConfigError, match=message):
         build(method, fusion, batches(1), **options)
+
+
+def test_a_weighting_that_mla_would_replace_is_refused():
+    with pytest.raises(ConfigError, match="no effect on MLA"):
+        build(MLA, partial(SharedHead, weighting="mean"), batches(1))
 
 
 def test_one_modality_is_for_unimodal_only():

@@ -121,7 +121,7 @@ def newest_valid(folder: Path) -> tuple[Path | None, list[Path]]:
     Raises:
         RunError: If there are checkpoints but every one is broken.
     """
-    broken = []
+    broken: list[Path] = []
     for path in resumable(folder):
         if is_valid(path):
             return path, broken

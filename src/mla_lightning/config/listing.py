@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib.util
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,10 @@ def entries(group: str, config_dir: Path | None = None) -> list[Entry]:
 
 
 def docstring_of(target: str) -> str:
-    """Read the first docstring line of a class from its source text, empty if there is none."""
+    """Read a class's first docstring line, without formulas, from its source; or empty."""
     found = class_of(target)
-    return (ast.get_docstring(found[0]) or "").partition("\n")[0] if found else ""
+    line = (ast.get_docstring(found[0]) or "").partition("\n")[0] if found else ""
+    return re.sub(r":? :math:`[^`]*`", "", line)
 
 
 def reference_of(target: str) -> str:
@@ -149,17 +151,12 @@ def _target_of(group: str, content: Mapping[str, Any], known: Mapping[str, Path]
 
 
 def _summary(text: str) -> str:
-    """Take the first sentence of the opening comment; ``# @package`` is no part of it."""
+    """Take the first sentence of the opening comment, without commands and ``# @package``."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):
             break
-        if not line.startswith("# @package"):
+        if not line.startswith(("# @package", "#   ")):
             lines.append(line.lstrip("# ").rstrip())
-    joined = ""
-    for line in lines:
-        joined = f"{joined} {line}".strip()
-        if joined.endswith((".", ":")) or not line:
-            break
-    end = joined.find(". ")
-    return joined[: end + 1] if end >= 0 else joined
+    joined = re.sub(r":\s+mla .*", ".", " ".join(lines))
+    return re.split(r"(?<=[.?!])\s", joined, maxsplit=1)[0]

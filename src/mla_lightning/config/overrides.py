@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ class Override:
     """One override, or one axis of a sweep.
 
     Attributes:
-        prefix: ``""`` to change, ``+`` to add, ``++`` for either, ``~`` to remove a group.
+        prefix: ``""`` to change, ``+`` to add, ``++`` for either.
         key: ``optimizer.lr``, ``method`` or ``fusion@method.fusion``.
         values: The values in Hydra's spelling; one unless it is an axis.
         is_group: It chooses a file of a group instead of setting a value.
@@ -38,8 +39,6 @@ class Override:
 
     def texts(self) -> list[str]:
         """Spell the override for the command line, once per value."""
-        if self.prefix == "~":
-            return [f"~{self.key}"]
         return [f"{self.prefix}{self.key}={value}" for value in self.values]
 
 
@@ -104,24 +103,27 @@ class Reader:
     def _parse(self, text: str, faults: list[str]) -> Override | None:
         from hydra.errors import HydraException
 
-        if not text.startswith("~") and "=" not in text:
+        if text.startswith("~"):
+            key = text[1:].partition("=")[0]
+            faults.append(f"{text}: nothing can be removed; write {key}=null if it may be left out")
+            return None
+        if "=" not in text:
             faults.append(f"{text!r} is no setting: write key=value")
             return None
         try:
             parsed = _parser(self.folders).parse_overrides([text])[0]
-            if not parsed.is_sweep_override():
-                values = () if parsed.is_delete() else (parsed.get_value_element_as_str(),)
-            else:
+            if parsed.is_sweep_override():
                 values = tuple(parsed.sweep_string_iterator())
+            else:
+                values = (parsed.get_value_element_as_str(),)
         except HydraException as error:
             faults.append(f"{text!r} cannot be read: {str(error).splitlines()[0]}")
             return None
-        prefix = {"DEL": "~", "ADD": "+", "FORCE_ADD": "++"}.get(parsed.type.name, "")
+        prefix = {"ADD": "+", "FORCE_ADD": "++"}.get(parsed.type.name, "")
         key = parsed.get_key_element()[len(prefix) :]
-        is_mapping = values and isinstance(_value(values[0]), dict)
-        is_group = self.is_group(key) and not is_mapping
-        if prefix == "~" and not is_group:
-            faults.append(f"{text}: a value cannot be removed; write {key}=null")
+        is_group = self.is_group(key) and not isinstance(value_of(values[0]), dict)
+        if is_group and prefix:
+            faults.append(f"{text}: write {text[len(prefix) :]}")
             return None
         if parsed.is_hydra_override():
             faults.append(f"{key}: runs are started by mla itself; Hydra's own settings do nothing")
@@ -132,11 +134,11 @@ class Reader:
         """Report unknown choices and values that repeat."""
         if len(set(override.values)) < len(override.values):
             faults.append(f"{override.key}={','.join(override.values)} names a value twice")
-        if not override.is_group or override.prefix == "~":
+        if not override.is_group:
             return override
         group = override.name
         known = options(self.folders, group)
-        for value in map(_value, override.values):
+        for value in map(value_of, override.values):
             if value is None and group not in OPTIONAL:
                 faults.append(f"{group}=null: one has to be chosen: {', '.join(known)}")
             elif isinstance(value, list | dict):
@@ -148,17 +150,12 @@ class Reader:
 
 def value_of(spelled: str) -> Any:
     """Turn a value in Hydra's spelling into plain containers."""
-    return _value(spelled)
+    return copy.deepcopy(_parsed(spelled))
 
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(spelled: str) -> Any:
     return _parser(()).parse_overrides([f"key={spelled}"])[0].value()
-
-
-def _value(spelled: str) -> Any:
-    value = _parsed(spelled)
-    return value.copy() if isinstance(value, dict | list) else value
 
 
 @functools.lru_cache(maxsize=8)

@@ -174,8 +174,6 @@ def _combinations(
 
 
 def _values_of(override: Override) -> list[Override]:
-    if override.prefix == "~":
-        return [override]
     return [replace(override, values=(value,)) for value in override.values]
 
 
@@ -184,8 +182,8 @@ def _choices(overrides: list[Override], composed: Composer) -> tuple[tuple[str, 
     texts: list[str] = []
     open_keys: set[str] = set()
     for override in overrides:
-        name = None if override.prefix == "~" else value_of(override.values[0])
-        if override.prefix == "~" or str(name) in options(composed.folders, override.name):
+        name = value_of(override.values[0])
+        if str(name) in options(composed.folders, override.name):
             texts += override.texts()
         elif name is not None or override.name not in OPTIONAL:
             open_keys |= {override.name} if override.name in _OWN_PART_ONLY else set(NODES)
@@ -223,7 +221,7 @@ def _plan_one(
     told = {
         override.name: value_of(override.values[0])
         for override in overrides
-        if override.prefix != "~" and distinguishes(override.key)
+        if distinguishes(override.key)
     }
     before = composed.resolved(choices)
     changed = {

@@ -284,9 +284,7 @@ def _check_finite(values: Tensor, where: str) -> None:
         )
 
 
-def _chosen(
-    modalities: Sequence[str] | None, known: tuple[str, ...], name: str
-) -> tuple[str, ...]:
+def _chosen(modalities: Sequence[str] | None, known: tuple[str, ...], name: str) -> tuple[str, ...]:
     if modalities is None:
         return known
     for given in modalities:

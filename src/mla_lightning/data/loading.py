@@ -233,7 +233,7 @@ class TrainLoader(DataLoader):
 
     sampler: TrainOrder
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches of an epoch; the position is read when the first one is asked for."""
         self.sampler.begin()
         for batch in super().__iter__():

@@ -18,8 +18,8 @@ from mla_lightning.randomness import derive_seed
 class Synthetic(MultimodalDataModule):
     """Gaussian features around class means, some modalities easier than others.
 
-    Sample ``x = signal * mean[class] + noise``, where the means have about unit length and the noise
-    is standard normal. All classes are equally frequent. Given their classes, the modalities are
+    Sample ``x = signal * mean[class] + noise``, where means have about unit length and noise is
+    standard normal. All classes are equally frequent. Given their classes, the modalities are
     independent, so fusing them helps.
     """
 
@@ -127,15 +127,14 @@ def _names(names: Sequence[str] | None, num_modalities: int | None) -> tuple[str
     return tuple(string.ascii_lowercase[:number])
 
 
-def _strengths(
-    signal: float | Sequence[float] | None, names: tuple[str, ...]
-) -> dict[str, float]:
+def _strengths(signal: float | Sequence[float] | None, names: tuple[str, ...]) -> dict[str, float]:
     if signal is None:
         signal = [3.0] + [1.5] * (len(names) - 1)
     elif isinstance(signal, int | float):
         signal = [signal] * len(names)
     if len(signal) != len(names):
         raise ConfigError(
-            f"data.signal has {len(signal)} numbers for {len(names)} modalities ({', '.join(names)})"
+            f"data.signal has {len(signal)} numbers for {len(names)} modalities: "
+            f"{', '.join(names)}"
         )
     return {name: float(value) for name, value in zip(names, signal, strict=True)}

@@ -38,7 +38,7 @@ class SmallCNN(Encoder):
             ]
         self.layers = nn.Sequential(*layers)
         if channels_last:
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode images (B, C, H, W)."""

@@ -96,8 +96,9 @@ def update_projector_released_(projector: Tensor, mean_feature: Tensor, alpha: f
     """Update in place by the formula of the released code, had it ever run.
 
     It divides element by element, by ``alpha + k_i r_j`` where the recursion has the scalar
-    ``alpha + r^T k``, and then by the Frobenius norm. The result is not symmetric and tends to the
-    projection *onto* the mean feature.
+    ``alpha + r^T k``, and then by the Frobenius norm. The result is not symmetric and
+    its eigenvalues are not those of a projector: for features of small norm it comes to keep the
+    mean feature, the direction that it should remove.
 
     Args:
         projector: P, changed in place, shape (D, D).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from mla_lightning.functional import (
 )
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import Batch, MultimodalModule, Parts
+
+if TYPE_CHECKING:
+    from mla_lightning.fusion.shared_head import SharedHead
 
 #: How the projector learns of a batch: (projector, mean feature, alpha), in place.
 UPDATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
@@ -43,6 +47,7 @@ class MLA(MultimodalModule):
     share nothing, so this equals running all of them first.
     """
 
+    fusion: SharedHead
     reference = Reference(
         "Multimodal Representation Learning by Alternating Unimodal Adaptation",
         "CVPR",
@@ -104,6 +109,11 @@ class MLA(MultimodalModule):
             raise ConfigError("method.source has no effect with method.projection=others")
         if reset_every is not None and reset_every < 1:
             raise ConfigError(f"method.reset_every must be >= 1 or null, got {reset_every}")
+        if "weighting" in getattr(parts.fusion, "keywords", {}):
+            raise ConfigError(
+                "method.fusion.weighting has no effect on MLA; set method.dynamic_weighting or, "
+                "with method.df=false, method.static_weighting"
+            )
         weighting = dynamic_weighting if df else static_weighting
         super().__init__(replace(parts, fusion=partial(parts.fusion, weighting=weighting)))
         if not hasattr(self.fusion, "head_input"):
@@ -149,6 +159,8 @@ class MLA(MultimodalModule):
             if self.source == "current":
                 update()
             if not self.project_update:
+                assert head.weight.grad is not None
+                assert head.bias.grad is not None
                 self._project(name, head.weight.grad, head.bias.grad)
 
         before = [p.detach().clone() for p in head.parameters()] if self.project_update else []

@@ -17,8 +17,8 @@ class MLABalanceMM(MLA):
 
     The toolkit corrects the parameter name of the released code, so its formula runs: element-wise
     division, Frobenius norm, the current modality's feature, an alpha that falls within each epoch.
-    It then adds the projected gradient to the raw one instead of replacing it. Since that projector
-    tends to the direction of the mean feature, the component that HGM should remove is doubled.
+    It then adds the projected gradient to the raw one instead of replacing it, so no component of
+    the gradient is ever removed, and those that the projector keeps are doubled.
     """
 
     reference = Reference(

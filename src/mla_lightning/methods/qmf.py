@@ -56,9 +56,9 @@ class QMF(MultimodalModule):
         Raises:
             ConfigError: If a value is out of range.
         """
-        for key, value in (("rank_weight", rank_weight), ("joint_weight", joint_weight)):
-            if value < 0:
-                raise ConfigError(f"method.{key} must be >= 0, got {value}")
+        for key, weight in (("rank_weight", rank_weight), ("joint_weight", joint_weight)):
+            if weight < 0:
+                raise ConfigError(f"method.{key} must be >= 0, got {weight}")
         for key, value, known in (
             ("rank_mode", rank_mode, ("margin", "released")),
             ("history_update", history_update, ("before", "after")),

@@ -81,10 +81,15 @@ def score_logits(logits: Tensor, label: Tensor) -> dict[str, float]:
         ``ece`` (expected calibration error, 15 equal-width bins), each in [0, 1].
     """
     num_classes = logits.shape[1]
-    options = {"num_classes": num_classes, "validate_args": False}
     probabilities = logits.softmax(dim=1)
     return {
-        "accuracy": multiclass_accuracy(logits, label, average="micro", **options).item(),
-        "macro_f1": multiclass_f1_score(logits, label, average="macro", **options).item(),
-        "ece": multiclass_calibration_error(probabilities, label, n_bins=15, **options).item(),
+        "accuracy": multiclass_accuracy(
+            logits, label, num_classes, average="micro", validate_args=False
+        ).item(),
+        "macro_f1": multiclass_f1_score(
+            logits, label, num_classes, average="macro", validate_args=False
+        ).item(),
+        "ece": multiclass_calibration_error(
+            probabilities, label, num_classes, n_bins=15, validate_args=False
+        ).item(),
     }

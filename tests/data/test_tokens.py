@@ -1,0 +1,40 @@
+"""Hashed words and trigrams."""
+
+import zlib
+
+import torch
+
+from mla_lightning.data.tokens import token_ids, tokens_of
+
+
+def test_tokens_are_words_and_their_trigrams():
+    assert tokens_of("Red ox") == ["<red>", "<re", "red", "ed>", "<ox>", "<ox", "ox>"]
+    assert tokens_of("a") == ["<a>"]  # the word is its only trigram: it counts once
+    assert tokens_of("keycap #")[-1] == "<#>"
+    assert tokens_of("") == []
+
+
+def test_ids_are_the_same_everywhere():
+    expected = [1 + zlib.crc32(token.encode()) % 99 for token in ("<a>", "<b>")]
+    assert token_ids(["a b"], 100).tolist() == [expected]
+
+
+def test_short_texts_are_padded_with_zeros():
+    ids = token_ids(["red ox", "a", ""], 4096)
+    assert ids.shape == (3, 7)
+    assert ids.dtype == torch.int64
+    assert (ids != 0).sum(dim=1).tolist() == [7, 1, 0]
+    assert ids.min() == 0
+    assert ids.max() < 4096
+
+
+def test_a_text_has_the_ids_it_has_alone():
+    together = token_ids(["red ox", "grinning face"], 4096)
+    assert together[0, :7].tolist() == token_ids(["red ox"], 4096)[0].tolist()
+    assert token_ids(["RED OX"], 4096).tolist() == token_ids(["red ox"], 4096).tolist()
+
+
+def test_the_length_can_be_fixed():
+    full = token_ids(["red ox"], 4096)
+    assert token_ids(["red ox"], 4096, length=3).tolist() == full[:, :3].tolist()
+    assert token_ids(["red ox"], 4096, length=9).shape == (1, 9)
