@@ -78,7 +78,7 @@ def test_wrong_modalities(modalities, message):
 
 
 def test_an_unknown_split():
-    with pytest.raises(ConfigError, match="no split 'tset'. Did you mean 'test'"):
+    with pytest.raises(ConfigError, match=r"no split 'tset'\. Did you mean 'test'"):
         Toy(batch_size=4).loader("tset")
 
 
@@ -99,7 +99,7 @@ def test_an_empty_split():
 def test_a_missing_split():
     data = broken()
     data.load_splits = lambda: {"train": split_of(3), "valid": split_of(3)}
-    with pytest.raises(DataError, match="no split 'val'. Did you mean 'valid'"):
+    with pytest.raises(DataError, match=r"no split 'val'\. Did you mean 'valid'"):
         data.setup()
 
 

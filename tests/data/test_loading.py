@@ -1,6 +1,7 @@
 """Batches, their order, and loaders that go on where they stopped."""
 
 import time
+from itertools import chain
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_every_epoch_is_whole_and_new():
     for epoch in (first, second):
         assert len(epoch) == len(loader) == 5
         assert [len(rows) for rows in epoch] == [5, 5, 5, 5, 3]
-        assert sorted(sum(epoch, [])) == list(range(NUM))
+        assert sorted(chain(*epoch)) == list(range(NUM))
     assert first != second
     assert indices(toy().train_dataloader()) == first
     assert indices(toy(seed=4).train_dataloader()) != first
@@ -124,7 +125,9 @@ def noise_of(loader):
     noise = {}
     for batch in loader:
         clean = torch.stack([batch["index"], -batch["index"]], dim=1)
-        for row, value in zip(batch["index"].tolist(), batch["inputs"]["audio"] - clean):
+        for row, value in zip(
+            batch["index"].tolist(), batch["inputs"]["audio"] - clean, strict=True
+        ):
             noise[row] = [round(number, 4) for number in value.tolist()]
     return noise
 
@@ -174,7 +177,7 @@ def test_a_loader_goes_on_where_it_stopped(before, after):
         assert len(resumed) == 5  # of the whole epoch: Lightning counts from its start
         while len(seen) < 15:
             seen += indices(resumed)
-        assert seen == sum(expected, [])
+        assert seen == list(chain(*expected))
 
 
 def test_batches_that_workers_fetched_ahead_do_not_count():

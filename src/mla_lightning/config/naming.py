@@ -52,7 +52,8 @@ def run_dir_of(config: Mapping[str, Any], slug: str, identity: str) -> Path:
     """
     if config["run_dir"] is not None:
         return Path(config["run_dir"]).expanduser()
-    stem = re.sub(r"[^A-Za-z0-9_=.+-]+", "_", "-".join(_parts(config, slug)))[:_LONGEST_STEM]
+    # No "=" here: a folder's name can then be pasted into an override such as run_dir=...
+    stem = re.sub(r"[^A-Za-z0-9_.+-]+", "_", "-".join(_parts(config, slug)))[:_LONGEST_STEM]
     folder = Path(config["paths"]["output_dir"]).expanduser() / config["name"]
     return folder / f"{stem}-seed{config['seed']}-{identity[:10]}"
 

@@ -90,7 +90,8 @@ def read_arrays(path: Path = FILE) -> dict[str, np.ndarray]:
     """
     remedy = "Install mla_lightning again, or rebuild it: mla data prepare openmoji"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since numpy leaves a broken archive open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing. {remedy} target={path}") from error

@@ -235,7 +235,7 @@ def name_key(name: str) -> str:
     Returns:
         What variants have in common, such as ``"running"``.
     """
-    plain = unicodedata.normalize("NFKC", name).casefold().replace("’", "'")
+    plain = unicodedata.normalize("NFKC", name).casefold().replace("\u2019", "'")
     plain = re.sub(r"'s\b|s'(?=\s|$)", "", plain)  # woman's -> woman
     words = " ".join(re.findall(r"[^\W_]+|[#*!?]", plain))
     words = _SKIN_TONE.sub("", _HAIR_COLOUR.sub("", words))

@@ -134,7 +134,6 @@ def _strengths(signal: float | Sequence[float] | None, names: tuple[str, ...]) -
         signal = [signal] * len(names)
     if len(signal) != len(names):
         raise ConfigError(
-            f"data.signal has {len(signal)} numbers for {len(names)} modalities: "
-            f"{', '.join(names)}"
+            f"data.signal has {len(signal)} numbers for {len(names)} modalities: {', '.join(names)}"
         )
     return {name: float(value) for name, value in zip(names, signal, strict=True)}

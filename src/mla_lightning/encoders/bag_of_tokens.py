@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import Encoder
+from mla_lightning.encoders.base import Encoder, check_at_least
 
 
 class BagOfTokens(Encoder):
@@ -20,13 +20,30 @@ class BagOfTokens(Encoder):
         Args:
             num_tokens: Number of token ids including padding.
             out_features: Width of the feature.
+
+        Raises:
+            ConfigError: If a size is too small.
         """
         super().__init__()
+        check_at_least(2, num_tokens=num_tokens)
+        check_at_least(1, out_features=out_features)
         self.out_features = out_features
         self.embedding = nn.EmbeddingBag(num_tokens, out_features, mode="sum", padding_idx=0)
         nn.init.normal_(self.embedding.weight, std=0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode token ids (B, L)."""
-        self.expect(x, 2, "token ids (B, length)")
+        """Encode texts.
+
+        Args:
+            x: (B, L) integer token ids below ``num_tokens``.
+
+        Returns:
+            (B, out_features).
+
+        Raises:
+            ConfigError: If the input has another shape or type.
+        """
+        self.require(
+            x.ndim == 2 and not x.is_floating_point(), x, "token ids (B, L) of an integer type"
+        )
         return self.embedding(x)

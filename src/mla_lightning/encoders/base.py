@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mla_lightning.errors import ConfigError
+
 
 class Encoder(nn.Module):
-    """Turns a modality's input into a feature.
+    """Turns a modality's input into a feature (B, out_features).
 
     Attributes:
         out_features: Width D of the feature.
@@ -14,16 +16,34 @@ class Encoder(nn.Module):
 
     out_features: int
 
-    def expect(self, x: Tensor, ndim: int, meaning: str) -> None:
-        """Check an input's number of axes.
+    def require(self, is_right: bool, x: Tensor, expected: str) -> None:
+        """Refuse an input that the encoder was not made for.
 
         Args:
+            is_right: Whether the input is as expected.
             x: The input.
-            ndim: How many axes it must have.
-            meaning: What they are, for the message.
+            expected: What was expected, for the message.
 
         Raises:
-            ValueError: If the input has another number of axes.
+            ConfigError: If it is not.
         """
-        if x.ndim != ndim:
-            raise ValueError(f"{type(self).__name__} expects {meaning}, got shape {tuple(x.shape)}")
+        if not is_right:
+            raise ConfigError(
+                f"{type(self).__name__} expects {expected}, got {tuple(x.shape)} of {x.dtype}. "
+                "Does the config's encoder fit the data?"
+            )
+
+
+def check_at_least(least: int, **values: int) -> None:
+    """Check sizes that an encoder is given.
+
+    Args:
+        least: The smallest value allowed.
+        **values: Size by name.
+
+    Raises:
+        ConfigError: If one is smaller, naming it.
+    """
+    for name, value in values.items():
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}")

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import Encoder
+from mla_lightning.encoders.base import Encoder, check_at_least
+from mla_lightning.errors import ConfigError
 
 
 class MLP(Encoder):
@@ -28,15 +29,22 @@ class MLP(Encoder):
             hidden: Width of the hidden layers.
             out_features: Width of the feature.
             num_layers: Number of linear layers, >= 1.
-            dropout: Share of hidden units dropped in training, in [0, 1).
+            dropout: Fraction of hidden units dropped in training, in [0, 1).
 
         Raises:
-            ValueError: If ``num_layers`` is below 1.
+            ConfigError: If a size is below 1 or ``dropout`` out of range.
         """
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
-        self.out_features = out_features
+        check_at_least(
+            1,
+            in_features=in_features,
+            hidden=hidden,
+            out_features=out_features,
+            num_layers=num_layers,
+        )
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {dropout}")
+        self.in_features, self.out_features = in_features, out_features
         widths = [in_features, *[hidden] * (num_layers - 1), out_features]
         layers: list[nn.Module] = []
         for width, following in pairwise(widths):
@@ -44,6 +52,18 @@ class MLP(Encoder):
         self.layers = nn.Sequential(*layers[:-2])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode vectors (B, in_features)."""
-        self.expect(x, 2, "vectors (B, features)")
-        return self.layers(x.flatten(1))
+        """Encode vectors.
+
+        Args:
+            x: (B, in_features).
+
+        Returns:
+            (B, out_features).
+
+        Raises:
+            ConfigError: If the input has another shape.
+        """
+        self.require(
+            x.ndim == 2 and x.shape[1] == self.in_features, x, f"vectors (B, {self.in_features})"
+        )
+        return self.layers(x)

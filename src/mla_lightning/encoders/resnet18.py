@@ -5,28 +5,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import Encoder
+from mla_lightning.encoders.base import Encoder, check_at_least
 
 
 class ResNet18(Encoder):
-    """The body of torchvision's ResNet-18, with its parameter names, without its classifier.
+    """The body of torchvision's ResNet-18 with its parameter names, from scratch; 512 features.
 
-    Differences: any number of input channels (1 for spectrograms), and video: frames of
-    (B, C, T, H, W) go through the network as a batch of B * T images, and the average runs over
-    T, H and W. Feature width 512. From scratch, as in the codes of both papers.
+    He et al. 2016, Table 1, without the classifier. Two differences: any number of input channels
+    (1 for spectrograms), and video: the frames of (B, C, T, H, W) run through the network as a
+    batch of B * T images, and the average is over T, H and W.
     """
 
     out_features = 512
 
     def __init__(self, in_channels: int = 3, *, channels_last: bool = True) -> None:
-        """Build the layers.
+        """Build the layers; convolutions are Kaiming-normal (fan-out), batch norms identities.
 
         Args:
             in_channels: Channels of the input.
-            channels_last: Keep maps channels-last in memory: the same function, faster.
+            channels_last: Keep maps channels-last in memory: the same function, faster on CPUs and
+                on GPUs with half precision.
+
+        Raises:
+            ConfigError: If ``in_channels`` is below 1.
         """
         super().__init__()
-        self.channels_last = channels_last
+        check_at_least(1, in_channels=in_channels)
+        self.in_channels, self.channels_last = in_channels, channels_last
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
@@ -42,25 +47,46 @@ class ResNet18(Encoder):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def maps(self, x: Tensor) -> Tensor:
-        """Compute the last layer's maps (B, 512, h, w) of images (B, C, H, W)."""
+        """Compute the last layer's maps.
+
+        Args:
+            x: Images (B, in_channels, H, W).
+
+        Returns:
+            (B, 512, h, w), where h and w are H and W halved five times, rounded up.
+        """
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images or spectrograms (B, C, H, W), or video (B, C, T, H, W)."""
+        """Encode images, spectrograms or video.
+
+        Args:
+            x: (B, in_channels, H, W) or (B, in_channels, T, H, W).
+
+        Returns:
+            (B, 512).
+
+        Raises:
+            ConfigError: If the input has another shape.
+        """
+        channels = self.in_channels
+        self.require(
+            x.ndim in (4, 5) and x.shape[1] == channels,
+            x,
+            f"images (B, {channels}, H, W) or video (B, {channels}, T, H, W)",
+        )
         if x.ndim == 4:
             return self.maps(x).mean(dim=(2, 3))
-        self.expect(x, 5, "images (B, C, H, W) or video (B, C, T, H, W)")
-        size, _, num_frames = x.shape[:3]
         frames = x.transpose(1, 2).flatten(0, 1)
         # All maps have one size, so the mean over frames of the means is the 3-D average.
-        return self.maps(frames).mean(dim=(2, 3)).view(size, num_frames, -1).mean(dim=1)
+        return self.maps(frames).mean(dim=(2, 3)).unflatten(0, (len(x), -1)).mean(dim=1)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut."""
+    """Two 3x3 convolutions with a shortcut (He et al. 2016, Figure 5, left)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         """Build the layers.
@@ -68,7 +94,7 @@ class BasicBlock(nn.Module):
         Args:
             in_channels: Channels of the input.
             channels: Channels of the output.
-            stride: Stride of the first convolution.
+            stride: Stride of the first convolution, and of the shortcut.
         """
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
@@ -82,7 +108,14 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the block to maps (B, C, H, W)."""
+        """Apply the block.
+
+        Args:
+            x: Maps (B, in_channels, H, W).
+
+        Returns:
+            (B, channels, H / stride, W / stride), rounded up.
+        """
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import Encoder
+from mla_lightning.encoders.base import Encoder, check_at_least
 
 
 class SmallCNN(Encoder):
@@ -25,8 +25,12 @@ class SmallCNN(Encoder):
             in_channels: Channels of the input.
             out_features: Width of the feature.
             channels_last: Keep maps channels-last in memory: the same function, faster.
+
+        Raises:
+            ConfigError: If a size is below 1.
         """
         super().__init__()
+        check_at_least(1, in_channels=in_channels, out_features=out_features)
         self.in_channels, self.out_features = in_channels, out_features
         self.channels_last = channels_last
         layers: list[nn.Module] = []
@@ -41,8 +45,22 @@ class SmallCNN(Encoder):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images (B, C, H, W)."""
-        self.expect(x, 4, "images (B, channels, height, width)")
+        """Encode images.
+
+        Args:
+            x: (B, in_channels, H, W).
+
+        Returns:
+            (B, out_features).
+
+        Raises:
+            ConfigError: If the input has another shape.
+        """
+        self.require(
+            x.ndim == 4 and x.shape[1] == self.in_channels and min(x.shape[2:]) >= 8,
+            x,
+            f"images (B, {self.in_channels}, H, W) with H, W >= 8",
+        )
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         return self.layers(x).mean(dim=(2, 3))
