@@ -1,0 +1,82 @@
+"""A real sweep through the command line: killed half way, finished, reported."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mla_lightning.run_folder import RESULT, find_runs, is_finished
+
+METHODS = "sum,concat,late_fusion,film,bigated,ogm_ge,qmf,mla,unimodal"
+SWEEP = ["train", "-m", "data=synthetic", "name=table1/synthetic", f"method={METHODS}", "seed=0,1"]
+MLA = [sys.executable, "-m", "mla_lightning.cli"]
+
+
+def run(folder: Path, *words: str, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [*MLA, *words], cwd=folder, env=environment, capture_output=True, text=True, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A folder whose sweep was killed after some jobs and then started again."""
+    folder = tmp_path_factory.mktemp("sweep")
+    with (folder / "first.log").open("w") as log:
+        first = subprocess.Popen([*MLA, *SWEEP], cwd=folder, stdout=log, stderr=log)
+    until = time.monotonic() + 120
+    while len(list(folder.rglob(RESULT))) < 4 and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    done = {path: path.stat().st_mtime_ns for path in folder.rglob(RESULT)}
+    return folder, done, run(folder, *SWEEP)
+
+
+def test_the_second_start_finishes_what_is_left_and_repeats_nothing(swept):
+    folder, done, second = swept
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert 4 <= len(done) < 18
+    assert f"18 jobs, {len(done)} finished before and not run again" in second.stdout
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    runs = list(find_runs(folder / "runs"))
+    assert len(runs) == 18
+    assert all(map(is_finished, runs))
+
+
+def test_a_third_start_has_nothing_to_do(swept):
+    folder, *_ = swept
+    third = run(folder, *SWEEP)
+    assert third.returncode == 0
+    assert "18 jobs, 18 finished before and not run again" in third.stdout
+
+
+def test_the_table_has_every_method_and_both_seeds(swept):
+    folder, *_ = swept
+    report = run(folder, "report", "table1", "runs/table1/synthetic")
+    assert report.returncode == 0, report.stdout + report.stderr
+    for part in ("bigated", "(2)", "not run: mla data prepare", "late_fusion", "cremad"):
+        assert part.lower() in report.stdout.lower(), part
+    made = {path.suffix for path in (folder / "runs/table1/synthetic/report").iterdir()}
+    assert {".md", ".tex", ".csv", ".svg", ".png"} <= made
+
+
+def test_a_finished_run_can_be_evaluated_again(swept):
+    folder, *_ = swept
+    (path,) = (folder / "runs/table1/synthetic").glob("synthetic-mla-seed0-*")
+    again = run(folder, "eval", str(path))
+    assert again.returncode == 0, again.stderr
+    assert "multi" in again.stdout
+
+
+def test_an_unknown_run_folder_is_named(tmp_path):
+    for words in (["eval", "nowhere"], ["report", "table1", "nowhere"]):
+        result = run(tmp_path, *words)
+        assert result.returncode != 0
+        assert "nowhere" in result.stderr
+        assert "Traceback" not in result.stderr
