@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mla_lightning.errors import RunError
 from mla_lightning.report import notes
-from mla_lightning.report.cells import Block, Summary, Variant, blocks, without_number
+from mla_lightning.report.cells import REFERENCE, Block, Summary, Variant, blocks, without_number
 from mla_lightning.report.results import MULTI, Run
 from mla_lightning.report.rows import LEGEND
 from mla_lightning.report.table import BEST, BLANK, Cell, Report, Row, Section, Table, cell
@@ -85,6 +85,7 @@ def tuning(runs: Sequence[Run]) -> Report:
         sections.append(Section(block.title, _rows(grids, choices, rates)))
         texts[f"tuned_lr-{block.slug}.yaml"] = _yaml(block, grids, choices)
     legend = LEGEND.partition(";")[0] + "; chosen rate bold: best mean, of equal ones the smaller."
+    legend += f" `{REFERENCE}` is judged by the mean accuracy of its modalities."
     return Report(
         kind="tuning",
         title="Tuning: learning rate per method, chosen on validation",
@@ -121,7 +122,7 @@ def _grids(block: Block) -> dict[Variant, dict[float, Summary]]:
 
 def _summary(block: Block, runs: Mapping[int, Run]) -> Summary:
     values = {
-        seed: run.scores[SPLIT][MULTI].accuracy_percent
+        seed: _judged_by(run)
         for seed, run in sorted(runs.items())
         if run.is_finished and SPLIT in run.scores
     }
@@ -131,6 +132,13 @@ def _summary(block: Block, runs: Mapping[int, Run]) -> Summary:
         if seed not in values
     ]
     return Summary(values, block.seeds, Counter(others))
+
+
+def _judged_by(run: Run) -> float:
+    """The fused accuracy; for the unimodal reference the mean of what it is a reference for."""
+    scores = run.scores[SPLIT]
+    own = [scores[name].accuracy_percent for name in run.modalities if name in scores]
+    return sum(own) / len(own) if run.method == REFERENCE else scores[MULTI].accuracy_percent
 
 
 def _rows(
