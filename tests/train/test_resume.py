@@ -5,7 +5,9 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 from jobs import BATCHES, EPOCHS, METHODS, in_child, kill_at, killed, make_job, outcome, same
+from torch.utils.data import DataLoader, TensorDataset
 
 import mla_lightning.callbacks.checkpoint_io as checkpoint_io
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
@@ -72,6 +74,8 @@ def test_killed_between_batches(tmp_path, uninterrupted, owner, name, call, befo
 
 @pytest.mark.parametrize(("first", "then"), [(2, 2), (0, 2), (2, 0)])
 def test_workers_change_nothing(tmp_path, uninterrupted, first, then):  # R03
+    # A parent that has had workers itself must not stand in the way of its children's workers.
+    assert len(list(DataLoader(TensorDataset(torch.arange(2)), num_workers=1))) == 2
     job = make_job(
         tmp_path, "method=mla", "checkpoint.every_n_batches=1", f"data.num_workers={first}"
     )

@@ -131,6 +131,7 @@ def _run_in_child(
         os.setpgid(0, 0)  # Ctrl-C reaches the parent, which asks its children in its own way
         _redirect_to(log)
         _end_with(parent)
+        settle_after_fork()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
@@ -149,6 +150,17 @@ def _run_in_child(
             sys.stderr.flush()
         finally:
             os._exit(code & 0xFF)
+
+
+def settle_after_fork() -> None:
+    """Do what multiprocessing's own fork does: forget the parent's threads and addresses.
+
+    A parent that has used loader workers leaves the address at which it hands out file
+    descriptors; this process's workers would ask there for what only this process has.
+    """
+    from multiprocessing import util
+
+    util._run_after_forkers()  # type: ignore[attr-defined]
 
 
 def exit_code_of(error: SystemExit) -> int:
