@@ -38,11 +38,11 @@ ALL = [
 ]
 
 
-def plain_mla(module, data, *, project, alpha=0.1, lr=0.1):
-    """The paper's algorithm as a plain PyTorch loop."""
+def plain_mla(module, data, *, project, others=False, alpha=0.1, lr=0.1):
+    """The paper's algorithm as a plain PyTorch loop; others: a projector per modality."""
     head = module.fusion.head
     optimizer = torch.optim.SGD(module.parameters(), lr=lr, momentum=0.9, weight_decay=1e-2)
-    projector = torch.eye(head.in_features)
+    projectors = {name: torch.eye(head.in_features) for name in module.modalities}
     losses = []
     for batch in data:
         of_batch = {}
@@ -52,10 +52,13 @@ def plain_mla(module, data, *, project, alpha=0.1, lr=0.1):
             loss = cross_entropy(head(feature), batch["label"])
             loss.backward()
             if project:
-                head.weight.grad.copy_(project_gradient(head.weight.grad, projector))
+                projected = project_gradient(head.weight.grad, projectors[name])
+                head.weight.grad.copy_(projected)
             optimizer.step()
-            if project:
-                projector = update_projector(projector, feature.detach().mean(dim=0), alpha)
+            for other in module.modalities if project else ():
+                if not others or other != name:
+                    mean = feature.detach().mean(dim=0)
+                    projectors[other] = update_projector(projectors[other], mean, alpha)
             of_batch[name] = loss.item()
         losses.append(of_batch)
     return losses
@@ -69,11 +72,12 @@ def test_mla_without_projection_is_a_plain_alternating_loop(num_modalities):
     assert torch.equal(weights(ours), weights(plain))
 
 
+@pytest.mark.parametrize("projection", ["owm", "others"])
 @pytest.mark.parametrize("num_modalities", [2, 3])
-def test_mla_is_the_papers_algorithm(num_modalities):
+def test_mla_is_the_papers_algorithm(num_modalities, projection):
     data = batches(4, num_modalities)
-    ours, plain = (build(MLA, SharedHead, data) for _ in range(2))
-    expected = plain_mla(plain, data, project=True)
+    ours, plain = (build(MLA, SharedHead, data, projection=projection) for _ in range(2))
+    expected = plain_mla(plain, data, project=True, others=projection == "others")
     for one, other in zip(fit(ours, data), expected, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     torch.testing.assert_close(weights(ours), weights(plain), rtol=1e-5, atol=1e-6)

@@ -22,9 +22,8 @@ from mla_lightning.methods.unimodal import Unimodal
 
 TRAINING_SWITCHES = [
     (MLA, SharedHead, {"hgm": False}),
-    *[(MLA, SharedHead, {"projection": mode}) for mode in UPDATES if mode != "owm"],
+    *[(MLA, SharedHead, {"projection": mode}) for mode in UPDATES if mode != "others"],
     (MLA, SharedHead, {"alpha": 1.0}),
-    (MLA, SharedHead, {"source": "current"}),
     (MLA, SharedHead, {"project_bias": True}),
     (MLA, SharedHead, {"project_update": True}),
     (MLA, SharedHead, {"reset_every": 2}),
@@ -53,6 +52,15 @@ def test_a_training_switch_changes_the_weights(method, fusion, switch):
     fit(default, data, epochs=3)
     fit(switched, data, epochs=3)
     assert not torch.equal(weights(default), weights(switched))
+
+
+def test_the_source_of_the_projector_changes_the_weights():
+    data, found = batches(4), []
+    for source in ("previous", "current"):
+        module = build(MLA, SharedHead, data, encoder=Conv, projection="owm", source=source)
+        fit(module, data, epochs=3)
+        found.append(weights(module))
+    assert not torch.equal(*found)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class MLA(MultimodalModule):
         *,
         hgm: bool = True,
         df: bool = True,
-        projection: str = "owm",
+        projection: str = "others",
         alpha: float = 0.1,
         source: str = "previous",
         project_bias: bool = False,
@@ -78,9 +78,10 @@ class MLA(MultimodalModule):
             hgm: Project the shared head's gradient. Off is the paper's ablation.
             df: Weight logits by ``dynamic_weighting`` at test time, else by ``static_weighting``.
             projection: How the projector is built. ``owm``: the paper's recursion, over every
-                earlier step. ``owm_fro``: the same, divided by its Frobenius norm at each update.
+                earlier step. ``others``: the same recursion, one projector per modality, of the
+                other modalities' features only; measured best on validation, which is why it is
+                the default. ``owm_fro``: ``owm`` divided by its Frobenius norm at each update.
                 ``owm_unit``: times sqrt(D) in addition, so that the head's step size is kept.
-                ``others``: one projector per modality, of the other modalities' features only.
                 ``released_formula``: the element-wise division of the released code.
             alpha: Ridge term of the recursion, > 0. Smaller protects past features more.
             source: Project with features of the ``previous`` steps, or with the ``current`` ones
@@ -106,7 +107,10 @@ class MLA(MultimodalModule):
         if source not in ("previous", "current"):
             raise ConfigError(f"method.source must be 'previous' or 'current', got {source!r}")
         if projection == "others" and source == "current":
-            raise ConfigError("method.source has no effect with method.projection=others")
+            raise ConfigError(
+                "method.source=current has no effect with method.projection=others, whose "
+                "projector never holds the modality's own features; add method.projection=owm"
+            )
         if reset_every is not None and reset_every < 1:
             raise ConfigError(f"method.reset_every must be >= 1 or null, got {reset_every}")
         if "weighting" in getattr(parts.fusion, "keywords", {}):
