@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -177,6 +178,15 @@ class MultimodalModule(LightningModule):
         self._edit_grads = None
         return losses
 
+    @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Compute in the tensors' own precision, without graph: for what a method remembers.
+
+        Under autocast a recursion over many batches would round every product to half precision.
+        """
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            yield
+
     def _clear_grads(self, optimizer: Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)
 
@@ -195,7 +205,7 @@ class MultimodalModule(LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Edit and clip; Lightning calls this with gradients already unscaled."""
         if self._edit_grads is not None:
-            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            with self.full_precision():
                 self._edit_grads()
         if self.parts.clip_norm is not None:
             self.clip_gradients(optimizer, self.parts.clip_norm, "norm")

@@ -285,7 +285,7 @@ def evaluate_run(
         checkpoint.best[metric] = (math.nan, epoch)
     trainer = build_trainer(config, run_dir, checkpoint, [])
     logits, label, _ = evaluate(trainer, module, data.loader(split), checkpoint)
-    return {name: score_logits(value, label) for name, value in logits.items()}
+    return score_logits(logits, label)
 
 
 def _run(job: Job, loggers: list[Any]) -> None:
@@ -325,7 +325,7 @@ def _write_result(
     scores: dict[str, Any] = {"val": None, "test": None}
     for split in ("val", "test") if config["evaluate_test"] else ("val",):
         logits, label, index = evaluate(trainer, module, data.loader(split), checkpoint)
-        scores[split] = {name: score_logits(value, label) for name, value in logits.items()}
+        scores[split] = score_logits(logits, label)
         if split == "test":
             write_predictions(run_dir, logits, label, index, data.class_names)
     times = [row["time/epoch_s"] for row in files.read_metrics(run_dir)]

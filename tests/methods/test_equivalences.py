@@ -207,6 +207,25 @@ def test_every_method_learns(method, fusion, num_modalities, precision):
         assert losses[-1][name] < 0.9 * losses[0][name], name
 
 
+def test_half_precision_leaves_the_projector_in_single_precision():
+    data = batches(30)
+    module = build(MLA, SharedHead, data)
+    means, original = [], module._update_projectors
+
+    def noting(name, mean):
+        means.append((name, mean.clone()))
+        original(name, mean)
+
+    module._update_projectors = noting
+    fit(module, data, precision="bf16-mixed")
+    expected = {name: torch.eye(module.fusion.head.in_features) for name in module.modalities}
+    for name, mean in means:
+        (other,) = set(module.modalities) - {name}
+        expected[other] = update_projector(expected[other], mean, module.alpha)
+    for projector, name in zip(module.projectors, module.modalities, strict=True):
+        torch.testing.assert_close(projector, expected[name], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("method", "fusion"), ALL)
 def test_a_batch_is_one_global_step(method, fusion):
     data = batches(5)

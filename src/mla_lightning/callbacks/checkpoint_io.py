@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,15 @@ class CheckedCheckpointIO(CheckpointIO):
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        content = buffer.getbuffer()
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
+            with temporary.open("wb") as file, ThreadPoolExecutor(1) as beside:
+                torch.save(checkpoint, file)
                 file.flush()
+                hashed = beside.submit(_sha256_of, temporary)  # while the disk is busy
                 os.fsync(file.fileno())
             digest = path.with_name(f".{path.name}.sha256.tmp")
-            digest.write_text(hashlib.sha256(content).hexdigest() + "\n", encoding="ascii")
+            digest.write_text(hashed.result() + "\n", encoding="ascii")
             digest.replace(checksum_of(path))
             temporary.replace(path)
         except OSError as error:
@@ -93,12 +91,16 @@ def checksum_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def is_valid(path: Path) -> bool:
     """Whether a checkpoint is whole: there, with a checksum that agrees."""
     try:
         expected = checksum_of(path).read_text(encoding="ascii").strip()
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == expected
+        return _sha256_of(path) == expected
     except (OSError, UnicodeDecodeError):
         return False
 

@@ -157,7 +157,8 @@ class MLA(MultimodalModule):
             return self.step_on(batch, losses_of)
 
         def update() -> None:
-            self._update_projectors(name, feature_sum / len(batch["label"]))
+            with self.full_precision():
+                self._update_projectors(name, feature_sum / len(batch["label"]))
 
         def edit() -> None:
             if self.source == "current":
@@ -170,7 +171,8 @@ class MLA(MultimodalModule):
         before = [p.detach().clone() for p in head.parameters()] if self.project_update else []
         losses = self.step_on(batch, losses_of, edit_grads=edit)
         if self.project_update:
-            self._project_step(name, before)
+            with self.full_precision():
+                self._project_step(name, before)
         if self.source == "previous":
             update()
         return losses
@@ -200,7 +202,6 @@ class MLA(MultimodalModule):
         """
         return project_gradient(gradient, projector)
 
-    @torch.no_grad()
     def _project_step(self, name: str, before: list[Tensor]) -> None:
         head = self.fusion.head
         weight, bias = head.weight - before[0], head.bias - before[1]
@@ -208,7 +209,6 @@ class MLA(MultimodalModule):
         head.weight.copy_(before[0] + weight)
         head.bias.copy_(before[1] + bias)
 
-    @torch.no_grad()
     def _update_projectors(self, name: str, mean_D: Tensor) -> None:
         if self.project_bias:
             mean_D = torch.cat([mean_D, mean_D.new_ones(1)])

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_f1_score,
+    binary_calibration_error,
+    multiclass_confusion_matrix,
 )
 
 
@@ -54,10 +53,13 @@ class Evaluation:
         Returns:
             Logits (N, C) by reported modality in float32, labels (N,), indices (N,), on the CPU.
         """
-        index = torch.cat(self._indices)
-        order = index.argsort()
-        logits = {k: torch.cat(v).float()[order].cpu() for k, v in self._logits.items()}
-        return logits, torch.cat(self._labels)[order].cpu(), index[order].cpu()
+        index, label = torch.cat(self._indices), torch.cat(self._labels)
+        logits = {name: torch.cat(values).float() for name, values in self._logits.items()}
+        if not bool((index[1:] > index[:-1]).all()):  # an evaluation loader's are in order
+            order = index.argsort()
+            index, label = index[order], label[order]
+            logits = {name: values[order] for name, values in logits.items()}
+        return {name: values.cpu() for name, values in logits.items()}, label.cpu(), index.cpu()
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Compute the metrics of everything collected.
@@ -66,30 +68,48 @@ class Evaluation:
             Reported modality -> ``accuracy``, ``macro_f1``, ``ece``, see :func:`score_logits`.
         """
         logits, label, _ = self.arrays()
-        return {name: score_logits(value, label) for name, value in logits.items()}
+        return score_logits(logits, label)
 
 
-def score_logits(logits: Tensor, label: Tensor) -> dict[str, float]:
-    """Score one set of logits.
+def score_logits(logits: Mapping[str, Tensor], label: Tensor) -> dict[str, dict[str, float]]:
+    """Score the logits of several modalities on the same samples.
 
     Args:
-        logits: Logits (N, C).
+        logits: Reported modality -> logits (N, C).
         label: Labels (N,).
 
     Returns:
-        ``accuracy`` (share of right answers), ``macro_f1`` (mean F1 over classes that occur),
-        ``ece`` (expected calibration error, 15 equal-width bins), each in [0, 1].
+        Reported modality -> ``accuracy`` (share of right answers), ``macro_f1`` (mean F1 over
+        classes that occur or are answered), ``ece`` (expected calibration error of the answered
+        class, 15 equal-width bins), each in [0, 1].
     """
-    num_classes = logits.shape[1]
-    probabilities = logits.softmax(dim=1)
+    logits_MNC = torch.stack(list(logits.values()))
+    best_MN, answer_MN = logits_MNC.max(dim=2)
+    # The largest probability alone: a softmax over few classes costs five times as much.
+    confidence_MN = 1.0 / (logits_MNC - best_MN[:, :, None]).exp_().sum(dim=2)
+    is_right_MN = (answer_MN == label).long()
+    num_classes = logits_MNC.shape[2]
+    confusion_MCC = torch.stack(
+        [
+            multiclass_confusion_matrix(answer_N, label, num_classes, validate_args=False)
+            for answer_N in answer_MN
+        ]
+    ).double()
+    right_MC = confusion_MCC.diagonal(dim1=1, dim2=2)
+    either_MC = confusion_MCC.sum(dim=1) + confusion_MCC.sum(dim=2)
+    f1_MC = 2 * right_MC / either_MC  # not a number where a class is neither there nor answered
+    columns = {
+        "accuracy": right_MC.sum(dim=1) / len(label),
+        "macro_f1": f1_MC.nanmean(dim=1),
+        "ece": torch.stack(
+            [
+                binary_calibration_error(*pair, n_bins=15, validate_args=False)
+                for pair in zip(confidence_MN, is_right_MN, strict=True)
+            ]
+        ),
+    }
+    lists = {metric: values.tolist() for metric, values in columns.items()}
     return {
-        "accuracy": multiclass_accuracy(
-            logits, label, num_classes, average="micro", validate_args=False
-        ).item(),
-        "macro_f1": multiclass_f1_score(
-            logits, label, num_classes, average="macro", validate_args=False
-        ).item(),
-        "ece": multiclass_calibration_error(
-            probabilities, label, num_classes, n_bins=15, validate_args=False
-        ).item(),
+        name: {metric: values[row] for metric, values in lists.items()}
+        for row, name in enumerate(logits)
     }

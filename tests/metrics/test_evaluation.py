@@ -1,0 +1,57 @@
+"""The scores equal torchmetrics' own, and nothing about batches changes them."""
+
+import pytest
+import torch
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+    multiclass_f1_score,
+)
+
+from mla_lightning.metrics.evaluation import Evaluation, score_logits
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), [(1, 2), (7, 3), (500, 6), (300, 101)])
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_equal_the_librarys(num_samples, num_classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(num_samples, num_classes, generator=generator)
+    label = torch.randint(num_classes // 2 + 1, (num_samples,), generator=generator)
+    scores = score_logits({"other": -logits, "multi": logits}, label)["multi"]
+    assert scores["accuracy"] == pytest.approx(
+        multiclass_accuracy(logits, label, num_classes, average="micro").item(), abs=1e-6
+    )
+    assert scores["macro_f1"] == pytest.approx(
+        multiclass_f1_score(logits, label, num_classes, average="macro").item(), abs=1e-6
+    )
+    assert scores["ece"] == pytest.approx(
+        multiclass_calibration_error(logits.softmax(1), label, num_classes, n_bins=15).item(),
+        abs=1e-6,
+    )
+
+
+def test_a_worked_example():
+    logits = torch.tensor([[0.0, -1e4], [0.0, -1e4], [-1e4, 0.0], [0.0, 0.0]])
+    scores = score_logits({"multi": logits}, torch.tensor([0, 1, 1, 0]))["multi"]
+    assert scores["accuracy"] == 0.75
+    # Class 0: 2 right of 3 told and 2 there; class 1: 1 right of 1 told and 2 there.
+    assert scores["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    # Three sure answers, two of them right; one answer with confidence 0.5, right.
+    assert scores["ece"] == pytest.approx(3 / 4 * (1 - 2 / 3) + 1 / 4 * (1 - 0.5))
+
+
+def test_a_class_that_neither_occurs_nor_is_told_does_not_count():
+    logits = torch.tensor([[1.0, 0.0, -5.0], [0.0, 1.0, -5.0]])
+    scores = score_logits({"multi": logits}, torch.tensor([0, 1]))
+    assert scores["multi"]["macro_f1"] == 1.0
+
+
+def test_batches_and_their_order_change_nothing():
+    logits, label = torch.randn(50, 4), torch.randint(4, (50,))
+    found = []
+    for order, size in ((torch.arange(50), 50), (torch.randperm(50), 7)):
+        evaluation = Evaluation(4)
+        for rows in order.split(size):
+            evaluation.add({"multi": logits[rows]}, label[rows], rows)
+        found.append(evaluation.metrics())
+    assert found[0] == found[1]
