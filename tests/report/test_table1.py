@@ -1,3 +1,6 @@
+import os
+import time
+
 import pytest
 from synthetic_runs import METHODS, change, write_run, write_table1
 
@@ -271,17 +274,30 @@ def test_mixed_code_is_flagged(tmp_path):
 
 
 def test_a_cell_that_was_run_twice_is_an_error_that_names_both(tmp_path):
-    first = write_run(tmp_path, "mla", 0)
-    second = write_run(tmp_path, "mla", 0, code="beef")
+    first = write_run(tmp_path / "a", "mla", 0)
+    second = write_run(tmp_path / "b", "mla", 0, epochs=21)
     with pytest.raises(RunError) as caught:
         report_of(tmp_path)
     message = str(caught.value)
     assert str(first) in message
     assert str(second) in message
     assert "openmoji mla seed 0 was run twice" in message
-    assert "The code changed" in message
     assert "name only the folders that you mean" in message
     assert len(table1(read_runs([first])).tables) == 4
+
+
+@pytest.mark.parametrize("newer", ["c0de", "beef"])
+def test_a_cell_run_again_by_newer_code_counts_and_the_older_run_is_told(tmp_path, newer):
+    levels = {"c0de": 50, "beef": 51}
+    for code, level in levels.items():
+        accuracy = {"image": 0.4, "text": 0.4, "multi": level / 100}
+        folder = write_run(tmp_path, "concat", 0, code=code, accuracy=accuracy)
+        finished_at = time.time() + 60 * (code == newer)
+        os.utime(folder / "result.json", (finished_at, finished_at))
+    report = report_of(tmp_path)
+    cell = row(report.tables[0], "openmoji", "multi")["concat"]
+    assert cell.text.startswith(f"{levels[newer]}.0")
+    assert any("1 runs of earlier code" in note for note in report.notes)
 
 
 def test_a_copy_of_a_run_and_an_earlier_attempt_are_no_second_run(tmp_path):

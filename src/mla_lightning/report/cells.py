@@ -10,6 +10,7 @@ from functools import cached_property
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.results import MULTI, Overrides, Run
+from mla_lightning.run_folder import RESULT
 
 #: The paper's order, then this package's own references and variants, then whatever is found.
 PAPER_METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla")
@@ -97,7 +98,7 @@ class Block:
             runs: Runs of one data set, split and protocol; not empty.
 
         Raises:
-            RunError: If a cell was run twice with different identities.
+            RunError: If a cell was run twice with different identities by the same code.
         """
         self.dataset = runs[0].dataset
         self.data_split = runs[0].data_split
@@ -107,6 +108,8 @@ class Block:
         #: Overrides that all runs share: they name no column.
         self.common = frozenset.intersection(*(frozenset(run.overrides) for run in runs))
         self.cells: dict[Variant, dict[int, Run]] = {}
+        #: Finished runs of earlier code whose cell was run again since.
+        self.superseded: list[Run] = []
         twice: list[tuple[Run, Run]] = []
         for run in runs:
             own = tuple(pair for pair in run.overrides if pair not in self.common)
@@ -116,7 +119,12 @@ class Block:
             if other is run:
                 continue
             if run.is_finished and other.is_finished and run.identity != other.identity:
-                twice.append((other, run))
+                if run.code == other.code or run.path is None or other.path is None:
+                    twice.append((other, run))
+                    continue
+                older, seeds[run.seed] = sorted((other, run), key=_finished_at)
+                self.superseded.append(older)
+                continue
             seeds[run.seed] = min(other, run, key=_claim)
         if twice:
             raise RunError(_ran_twice(twice))
@@ -238,7 +246,8 @@ def blocks(runs: Iterable[Run]) -> list[Block]:
         One block per data set, split and protocol, in the order of their names.
 
     Raises:
-        RunError: If a cell was run twice with different identities, naming both folders.
+        RunError: If a cell was run twice with different identities by the same code, naming both
+            folders.
     """
     grouped: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
@@ -297,6 +306,11 @@ def _claim(run: Run) -> int:
     return order.index(run.state) if run.state in order else len(order)
 
 
+def _finished_at(run: Run) -> float:
+    assert run.path is not None
+    return (run.path / RESULT).stat().st_mtime
+
+
 def _ran_twice(pairs: Sequence[tuple[Run, Run]]) -> str:
     first, second = pairs[0]
     lines = [
@@ -306,9 +320,7 @@ def _ran_twice(pairs: Sequence[tuple[Run, Run]]) -> str:
     ]
     if len(pairs) > 1:
         lines.append(f"and so were {len(pairs) - 1} more cells.")
-    if first.code != second.code:
-        lines.append("The code changed between the two.")
-    elif first.data != second.data:
+    if first.data != second.data:
         lines.append("The data changed between the two.")
     lines.append(
         "A table holds one run per cell: name only the folders that you mean (mla report KIND "

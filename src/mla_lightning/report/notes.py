@@ -56,6 +56,12 @@ def about(block: Block, *, split: str = "test", with_settings: bool = True) -> l
         sentences.append(f"{name}: all runs with {shared}.")
     if with_settings:
         sentences += _settings(block)
+    if block.superseded:
+        codes = ", ".join(sorted({run.code or "unknown" for run in block.superseded}))
+        sentences.append(
+            f"{name}: {len(block.superseded)} runs of earlier code ({codes}) left out: newer runs "
+            "of the same cells count."
+        )
     return sentences + _origins(name, runs)
 
 
