@@ -96,7 +96,7 @@ def page(rows: list[Row], took: float) -> str:
         "better than the milliseconds beside them.",
         "",
         f"- machine: {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "- threads: 1",
+        "- threads: 1, unless the last section says otherwise",
         f"- versions: Python {platform.python_version()}, {versions}",
         f"- date: {time.strftime('%Y-%m-%d')}; the run took {took:.0f} s",
         "",
