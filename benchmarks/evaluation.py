@@ -65,8 +65,8 @@ def measure() -> list[Row]:
                 "ours": lambda b=batches, c=num_classes: at_once(b, c),
                 "loop": lambda b=batches, c=num_classes: per_sample(b, c),
             },
-            15,
-            warm=2,
+            41,
+            warm=4,
         )
         detail = f"{seconds['loop'] * 1e3:.1f} → {seconds['ours'] * 1e3:.2f} ms"
         ratio = seconds["ours"] / seconds["loop"]

@@ -57,8 +57,8 @@ def measure() -> list[Row]:
     layout = [f"encoder.{name}.channels_last=false" for name in ("audio", "visual")]
     cases = (
         ("P1", "ResNet step, Lightning / bare, contiguous", 1.03, layout, 4),
-        ("P2", "ResNet step, channels_last / bare", 0.80, [], 3),
-        ("P3", "ResNet step, trainer=fast / bare", 0.45, ["trainer=fast"], 3),
+        ("P2", "ResNet step, channels_last / bare", 0.80, [], 6),
+        ("P3", "ResNet step, trainer=fast / bare", 0.45, ["trainer=fast"], 4),
     )
     rows = []
     bare = None

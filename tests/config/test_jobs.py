@@ -112,15 +112,15 @@ def test_a_folder_tells_what_distinguishes_the_job(tmp_path: Path) -> None:
             "seed=7",
             "ablation=no_df",
             "optimizer.lr=0.2",
-            "method.projection=others",
+            "method.projection=owm",
             "trainer.progress_bar=false",
         ]
     )
     assert job.run_dir.parent == tmp_path / "sweeps" / "one"
-    expected = f"synthetic-mla-no_df-projection_others-lr_0.2-seed7-{job.identity[:10]}"
+    expected = f"synthetic-mla-no_df-projection_owm-lr_0.2-seed7-{job.identity[:10]}"
     assert job.run_dir.name == expected  # overrides in the order of their keys
-    assert job.distinguishes == {"optimizer.lr": 0.2, "method.projection": "others"}
-    assert job.title == "sweeps/one: synthetic mla no_df projection=others-lr=0.2 seed=7"
+    assert job.distinguishes == {"optimizer.lr": 0.2, "method.projection": "owm"}
+    assert job.title == "sweeps/one: synthetic mla no_df projection=owm-lr=0.2 seed=7"
 
 
 @pytest.mark.parametrize("value", ["a b", "a/b", "ä'\"", "x" * 300, "..", "a:b|c*?"])

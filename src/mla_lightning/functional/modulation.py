@@ -47,4 +47,6 @@ def ogm_coefficients(scores: Tensor, alpha: float) -> Tensor:
     if alpha < 0:
         raise ValueError(f"alpha must be >= 0, got {alpha}")
     ratio = scores * (len(scores) - 1) / (scores.sum() - scores)
-    return torch.where(ratio > 1, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
+    # rho > 1, free of rounding: at a tie nothing leads, and the factor jumps at 1.
+    leads = (scores[:, None] - scores).sum(dim=1) > 0
+    return torch.where(leads, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
