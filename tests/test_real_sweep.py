@@ -8,8 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from mla_lightning.run_folder import RESULT, find_runs, is_finished
+from mla_lightning.run_folder import (
+    CONFIG,
+    PROVENANCE,
+    RESULT,
+    STATUS,
+    find_runs,
+    is_finished,
+    read_json,
+    read_metrics,
+)
 
 METHODS = "sum,concat,late_fusion,film,bigated,ogm_ge,qmf,mla,unimodal"
 SWEEP = ["train", "-m", "data=synthetic", "name=table1/synthetic", f"method={METHODS}", "seed=0,1"]
@@ -54,6 +64,25 @@ def test_a_third_start_has_nothing_to_do(swept):
     third = run(folder, *SWEEP)
     assert third.returncode == 0
     assert "18 jobs, 18 finished before and not run again" in third.stdout
+
+
+def test_the_records_agree_with_each_other(swept):  # W08
+    folder, *_ = swept
+    cells = set()
+    for path in find_runs(folder / "runs"):
+        config = yaml.safe_load((path / CONFIG).read_text())
+        result, status, provenance = (
+            read_json(path / name) for name in (RESULT, STATUS, PROVENANCE)
+        )
+        assert result["seed"] == config["seed"]
+        assert result["identity"] == provenance["identity"]
+        assert f"-seed{result['seed']}-{result['identity'][:10]}" in path.name
+        assert status["state"] == "finished"
+        assert status["started"] <= status["updated"]
+        epochs = [int(row["epoch"]) for row in read_metrics(path) if row.get("val/acc")]
+        assert epochs == list(range(1, config["trainer"]["max_epochs"] + 1))
+        cells.add((result["method"], result["seed"]))
+    assert cells == {(method, seed) for method in METHODS.split(",") for seed in (0, 1)}
 
 
 def test_the_table_has_every_method_and_both_seeds(swept):
