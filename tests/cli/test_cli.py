@@ -209,7 +209,12 @@ def test_ctrl_c_ends_with_130_without_traceback(
         time.sleep(10)
 
     monkeypatch.setattr("mla_lightning.config.compose_jobs", interrupt)
-    assert main(["train"]) == 130
+    # A shell starts background processes with Ctrl-C ignored; here it must arrive.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["train"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
