@@ -1,6 +1,8 @@
+import base64
 import csv
 import io
 import re
+from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from synthetic_runs import write_run, write_table1
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.report import render
 from mla_lightning.report.main import default_output, write_report
+from mla_lightning.report.page import to_page
 from mla_lightning.report.table import Cell, Report, Row, Section, Table
 
 NASTY = "<script>|[red]a_b*c`d\\e$f%g&h#i{j}~k^l\n\x1b[31mm"
@@ -137,6 +140,7 @@ def test_report_writes_its_files_and_says_where(tmp_path, capsys):
         "table1-measures.csv",
         "table1-openmoji.svg",
         "table1-openmoji.png",
+        "table1.html",
     }
     assert "Written to" in out
     assert "kinetics_sounds  not run: mla data prepare kinetics_sounds raw=DIR, then make" in out
@@ -156,6 +160,65 @@ def test_table_from_the_csv_equals_the_table_from_the_folders(tmp_path, capsys):
     assert printed_first == printed_second
     write_report("table1", [tmp_path / "first"], tmp_path / "first")  # in place
     assert files_of(tmp_path / "first") == files_of(tmp_path / "second")
+
+
+class PageChecker(HTMLParser):
+    """Notes tags, attributes and text; fails where tags do not nest."""
+
+    VOID = ("meta", "img", "input", "link")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.words = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_page_holds_everything_and_needs_nothing(tmp_path):
+    root = write_table1(tmp_path / "runs")
+    write_report("table1", [root])
+    text = (root / "report" / "table1.html").read_text()
+    page = PageChecker()
+    page.feed(text)
+    assert not page.open
+    found = " ".join(page.words)
+    for cell in ("Table 1: each modality", "late_fusion", "Laziness gap", "mla report table1"):
+        assert cell in found
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == 1
+    assert images[0]["alt"]
+    svg = base64.b64decode(images[0]["src"].removeprefix("data:image/svg+xml;base64,"))
+    assert svg == (root / "report" / "table1-openmoji.svg").read_bytes()
+    for tag, attrs in page.tags:
+        for address in (attrs.get("src", ""), attrs.get("href", "")):
+            assert not address or address.startswith(("data:", "#")), (tag, address)
+    targets = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    links = {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"}
+    assert links <= targets
+    boxes = [attrs for tag, attrs in page.tags if tag == "input"]
+    assert {attrs["data-table"] for attrs in boxes} <= targets
+    assert "default-src 'none'" in text
+
+
+def test_the_page_escapes_names():
+    page = PageChecker()
+    page.feed(to_page(small(), {"a<b": "<svg/>"}))
+    assert not page.open
+    assert {tag for tag, _ in page.tags} <= {
+        *("html", "head", "meta", "title", "style", "body", "a", "h1", "main", "p", "strong"),
+        *("nav", "ul", "li", "h2", "figure", "img", "figcaption", "div", "table", "thead", "tr"),
+        *("th", "td", "tbody", "pre", "script", "u", "span"),
+    }
+    assert " ".join(page.words).count(NASTY.split()[0]) >= 6
 
 
 @pytest.mark.parametrize("kind", ["tuning", "projection", "runs"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.report import render
+from mla_lightning.report.page import to_page
 from mla_lightning.report.results import Run, read_runs
 from mla_lightning.report.results_csv import RESULTS, write_csv
 from mla_lightning.report.table import Report
@@ -78,7 +79,7 @@ def default_output(runs: Sequence[Path]) -> Path:
 
 
 def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
-    """Write a report's files: results, tables, figures.
+    """Write a report's files: results, tables, figures, and all of it as one HTML page.
 
     Args:
         report: The report.
@@ -106,7 +107,10 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
         from mla_lightning.report.figures import save
 
         written += save(draw(), folder / stem)
-    return written
+    drawn = {stem: (folder / f"{stem}.svg").read_text("utf-8") for stem in report.figures}
+    page = f"{report.kind}.html"
+    write_text(folder / page, to_page(report, drawn))
+    return [*written, page]
 
 
 def _maker(kind: str) -> Callable[[Sequence[Run]], Report]:
