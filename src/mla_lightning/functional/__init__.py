@@ -1,6 +1,15 @@
 """The mathematics as pure functions of tensors; imports torch and nothing of the package."""
 
+from mla_lightning.functional.correlation import dcca_loss, linear_cca
+from mla_lightning.functional.masks import (
+    anchor_mask,
+    missing_rate_of,
+    reachable_rate,
+    resampled_mask,
+    restored_mask,
+)
 from mla_lightning.functional.modulation import ogm_coefficients, unimodal_scores
+from mla_lightning.functional.moments import central_moment_discrepancy
 from mla_lightning.functional.projection import (
     balancemm_gradient,
     project_gradient,
@@ -26,19 +35,27 @@ from mla_lightning.functional.weighting import (
 )
 
 __all__ = [
+    "anchor_mask",
     "balancemm_gradient",
     "batch_entropy_weights",
+    "central_moment_discrepancy",
     "confidence_rank_loss",
+    "dcca_loss",
     "energy_confidence",
     "entropy_weights",
     "fixed_weights",
     "fuse_logits",
+    "linear_cca",
     "mean_weights",
+    "missing_rate_of",
     "normalise_history",
     "ogm_coefficients",
     "project_gradient",
     "projector_of",
+    "reachable_rate",
     "released_alpha",
+    "resampled_mask",
+    "restored_mask",
     "unimodal_scores",
     "update_projector",
     "update_projector_",

@@ -1,0 +1,136 @@
+"""Which (sample, modality) cells are missing: samplers of availability masks in closed form.
+
+A missing rate is the share of missing cells. Every sample keeps at least one modality, so with M
+modalities the largest rate is (M - 1) / M: what papers on three modalities call 70 % is 66.7 %.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def reachable_rate(num_modalities: int) -> float:
+    """Tell the largest missing rate at which every sample still keeps one modality.
+
+    Args:
+        num_modalities: Number of modalities M.
+
+    Returns:
+        (M - 1) / M.
+    """
+    return (num_modalities - 1) / num_modalities
+
+
+def anchor_mask(
+    num_samples: int,
+    num_modalities: int,
+    missing_rate: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Keep one modality of each sample, drawn uniformly, and each other one at random.
+
+    .. math:: q = \mathrm{clip}\!\left(\frac{M (1 - r) - 1}{M - 1}, 0, 1\right)
+
+    is the chance of every other cell. The expected rate is r exactly, up to the reachable one. The
+    law is that of CPM-Nets' sampler (Zhang et al. 2019), which public code draws again and again
+    until the realised rate is near; this needs one draw.
+
+    Args:
+        num_samples: Number of samples N.
+        num_modalities: Number of modalities M, at least 2.
+        missing_rate: Share of missing cells r in [0, 1]; above (M - 1) / M it realises that.
+        generator: Source of random numbers; torch's own by default.
+
+    Returns:
+        (N, M) bool, true where a modality is there; no row is empty.
+
+    Raises:
+        ValueError: If the rate is outside [0, 1] or there are fewer than two modalities.
+    """
+    _check(num_modalities, missing_rate)
+    anchor_N = torch.randint(num_modalities, (num_samples,), generator=generator)
+    keep = (num_modalities * (1 - missing_rate) - 1) / (num_modalities - 1)
+    mask_NM = torch.rand(num_samples, num_modalities, generator=generator) < min(max(keep, 0), 1)
+    return mask_NM.scatter_(1, anchor_N[:, None], True)
+
+
+def resampled_mask(
+    num_samples: int,
+    num_modalities: int,
+    drop_chance: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Drop every cell independently; rows that are left empty are drawn again.
+
+    The realised rate is (p - p^M) / (1 - p^M), less than p: with p = 0.7 and three modalities 54 %.
+
+    Args:
+        num_samples: Number of samples N.
+        num_modalities: Number of modalities M, at least 2.
+        drop_chance: Chance p of a cell, in [0, 1).
+        generator: Source of random numbers; torch's own by default.
+
+    Returns:
+        (N, M) bool, true where a modality is there; no row is empty.
+
+    Raises:
+        ValueError: If the chance is outside [0, 1) or there are fewer than two modalities.
+    """
+    _check(num_modalities, drop_chance)
+    if drop_chance == 1:
+        raise ValueError("drop_chance must be below 1: every row would be empty for ever")
+    mask_NM = torch.zeros(num_samples, num_modalities, dtype=torch.bool)
+    while (empty_N := ~mask_NM.any(dim=1)).any():
+        size = (int(empty_N.sum()), num_modalities)
+        mask_NM[empty_N] = torch.rand(size, generator=generator) >= drop_chance
+    return mask_NM
+
+
+def restored_mask(
+    num_samples: int,
+    num_modalities: int,
+    drop_chance: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Drop every cell independently; rows that are left empty get one modality back.
+
+    The realised rate is p - p^M / M.
+
+    Args:
+        num_samples: Number of samples N.
+        num_modalities: Number of modalities M, at least 2.
+        drop_chance: Chance p of a cell, in [0, 1].
+        generator: Source of random numbers; torch's own by default.
+
+    Returns:
+        (N, M) bool, true where a modality is there; no row is empty.
+
+    Raises:
+        ValueError: If the chance is outside [0, 1] or there are fewer than two modalities.
+    """
+    _check(num_modalities, drop_chance)
+    mask_NM = torch.rand(num_samples, num_modalities, generator=generator) >= drop_chance
+    back_N = torch.randint(num_modalities, (num_samples,), generator=generator)
+    empty_N = ~mask_NM.any(dim=1)
+    mask_NM[empty_N, back_N[empty_N]] = True
+    return mask_NM
+
+
+def missing_rate_of(mask: Tensor) -> float:
+    """Measure the realised missing rate.
+
+    Args:
+        mask: (N, M) bool, true where a modality is there.
+
+    Returns:
+        Share of missing cells.
+    """
+    return 1.0 - mask.double().mean().item()
+
+
+def _check(num_modalities: int, rate: float) -> None:
+    if num_modalities < 2:
+        raise ValueError(f"masks need at least 2 modalities, got {num_modalities}")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"a rate must be in [0, 1], got {rate}")

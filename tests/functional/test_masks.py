@@ -1,0 +1,93 @@
+"""Masks: rates and frequencies of patterns against their closed forms."""
+
+import pytest
+import torch
+
+from mla_lightning.functional import (
+    anchor_mask,
+    missing_rate_of,
+    reachable_rate,
+    resampled_mask,
+    restored_mask,
+)
+
+N = 200_000
+#: Rate -> share of samples that keep 1, 2, 3 of three modalities.
+PATTERNS = {
+    0.1: (0.0225, 0.2550, 0.7225),
+    0.2: (0.0900, 0.4200, 0.4900),
+    0.3: (0.2025, 0.4950, 0.3025),
+    0.4: (0.3600, 0.4800, 0.1600),
+    0.5: (0.5625, 0.3750, 0.0625),
+    0.6: (0.8100, 0.1800, 0.0100),
+    0.7: (1.0, 0.0, 0.0),
+}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("rate", PATTERNS)
+def test_the_anchor_samplers_rates_and_patterns(rate):
+    mask = anchor_mask(N, 3, rate, generator())
+    assert mask.shape == (N, 3)
+    assert mask.dtype == torch.bool
+    kept = mask.sum(dim=1)
+    assert kept.min() >= 1
+    assert missing_rate_of(mask) == pytest.approx(min(rate, 2 / 3), abs=0.004)
+    frequencies = [(kept == number).double().mean().item() for number in (1, 2, 3)]
+    assert frequencies == pytest.approx(PATTERNS[rate], abs=0.004)
+    per_modality = mask.double().mean(dim=0).tolist()
+    assert per_modality == pytest.approx([1 - min(rate, 2 / 3)] * 3, abs=0.004)
+    assert len(mask.unique(dim=0)) == (3 if rate == 0.7 else 7)
+
+
+@pytest.mark.parametrize(("num_modalities", "rate"), [(2, 0.3), (2, 0.5), (4, 0.6), (5, 0.2)])
+def test_any_number_of_modalities(num_modalities, rate):
+    mask = anchor_mask(N, num_modalities, rate, generator(1))
+    assert missing_rate_of(mask) == pytest.approx(rate, abs=0.004)
+    assert reachable_rate(num_modalities) == (num_modalities - 1) / num_modalities
+
+
+def test_the_ends():
+    assert anchor_mask(100, 3, 0.0).all()
+    assert (anchor_mask(100, 3, 1.0).sum(dim=1) == 1).all()
+    assert resampled_mask(100, 3, 0.0).all()
+    assert (restored_mask(100, 3, 1.0).sum(dim=1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("chance", "resampled", "restored"),
+    [
+        (0.1, 0.099099, 0.099667),
+        (0.3, 0.280576, 0.291000),
+        (0.5, 0.428571, 0.458333),
+        (0.7, 0.543379, 0.585667),
+    ],
+)
+def test_independent_cells_realise_less_than_they_say(chance, resampled, restored):
+    for sampler, expected in ((resampled_mask, resampled), (restored_mask, restored)):
+        mask = sampler(N, 3, chance, generator(2))
+        assert mask.any(dim=1).all()
+        assert missing_rate_of(mask) == pytest.approx(expected, abs=0.004)
+        assert mask.double().mean(dim=0).tolist() == pytest.approx([1 - expected] * 3, abs=0.004)
+
+
+@pytest.mark.parametrize("sampler", [anchor_mask, resampled_mask, restored_mask])
+def test_a_seed_is_a_mask(sampler):
+    one, same, other = (sampler(500, 3, 0.4, generator(seed)) for seed in (3, 3, 4))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("sampler", [anchor_mask, resampled_mask, restored_mask])
+@pytest.mark.parametrize(("num_modalities", "rate"), [(1, 0.1), (3, -0.1), (3, 1.1)])
+def test_impossible_masks_are_refused(sampler, num_modalities, rate):
+    with pytest.raises(ValueError, match=r"modalities|rate"):
+        sampler(10, num_modalities, rate)
+
+
+def test_what_can_never_end_is_refused():
+    with pytest.raises(ValueError, match="below 1"):
+        resampled_mask(10, 3, 1.0)
