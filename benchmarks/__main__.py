@@ -19,6 +19,7 @@ GROUPS = (
     "projection",
     "evaluation",
     "loader",
+    "prepare",
     "small_loop",
     "checkpoints",
     "memory",

@@ -22,7 +22,9 @@ MAY_KNOW: dict[str, set[str]] = {
     "encoders": {"functional"},
     "fusion": {"functional"},
     "metrics": {"functional"},
-    "data": set(),
+    "media": set(),
+    "data": {"media"},
+    "prepare": {"data", "media"},
     "module": {"functional", "encoders", "fusion", "metrics"},
     "methods": {"module", "functional"},
     "callbacks": {"module"},
@@ -33,22 +35,26 @@ MAY_KNOW: dict[str, set[str]] = {
     "launchers": {"config"},  # what to import before forking
     "sweep": {"launchers"},
     "report": set(),
-    "cli": {"config", "data", "report", "sweep", "train"},
+    "cli": {"cli_data", "config", "data", "prepare", "report", "sweep", "train"},
+    "cli_data": {"config", "data", "prepare"},
 }
 #: Third-party package -> the only rooms that may import it.
 ONLY_IN = {
     "hydra": {"config"},
     "omegaconf": {"config"},
-    "matplotlib": {"report"},
+    "matplotlib": {"report", "prepare"},
     "scipy": {"report", "functional", "metrics"},
     "torch": {
         *("functional", "encoders", "fusion", "metrics", "data", "module", "methods"),
-        *("callbacks", "train", "record"),
+        *("callbacks", "train", "record", "media", "prepare"),
     },
     "lightning": {"data", "module", "methods", "callbacks", "train", "loggers"},
 }
 #: Slow to import and rarely needed: inside functions only.
-LAZY = {"wandb", "transformers", "torchaudio", "tensorboard", "matplotlib", "hydra", "omegaconf"}
+LAZY = {
+    *("wandb", "transformers", "torchaudio", "tensorboard", "matplotlib", "hydra", "omegaconf"),
+    *("av", "soundfile", "PIL", "sklearn"),
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -103,7 +103,9 @@ def commands():
     for path in [ROOT / "README.md", *sorted((ROOT / "conf").rglob("*.yaml"))]:
         for line in path.read_text(encoding="utf-8").splitlines():
             match = re.search(r"(?:^|[ `#])mla train ([^`#]*)", line)
-            if match and "..." not in line and "DIR" not in line:
+            # What --config-dir needs is made first; tests of importing run those examples whole.
+            left_out = ("...", "DIR", "--config-dir")
+            if match and not any(word in line for word in left_out):
                 text = re.split(r"  +| \(|\.(?: |$)", match[1])[0].strip().rstrip("\\").strip()
                 yield pytest.param(text, id=f"{path.name}: {text}")
 

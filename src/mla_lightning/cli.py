@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
-from mla_lightning import __version__
+from mla_lightning import __version__, cli_data
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
 
 VERBS = ("train", "eval", "report", "list", "data")
@@ -25,7 +22,8 @@ Balanced multimodal learning: MLA and its baselines, from one command line.
   mla report table1 runs/table1/openmoji             show it: tables, tests, figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
   mla list methods                                   what there is to choose from
-  mla data prepare openmoji                          build a data set from its originals
+  mla data list                                      data sets, and how to get them
+  mla data prepare cremad raw=/download/CREMA-D      read a data set's official files
 """
 TRAIN = """\
 examples:
@@ -60,11 +58,6 @@ examples:
   mla list methods
   mla list experiments
   mla list methods --config-dir my_conf
-"""
-DATA = """\
-examples:
-  mla data prepare openmoji                          rebuild the arrays that the package ships
-  mla data prepare openmoji output=/tmp/openmoji.npz
 """
 
 
@@ -179,10 +172,9 @@ def _build_parser() -> _Parser:
     listing.add_argument("kind", nargs="?", metavar="KIND", help="methods, data, experiments, ...")
     listing.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configs, too")
 
-    data = verb("data", _data, "prepare data sets", DATA)
-    data.add_argument("action", choices=["prepare"], metavar="ACTION", help="prepare")
-    data.add_argument("name", metavar="NAME", help="a data set, such as openmoji")
-    data.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="options of the data set")
+    data = verb("data", _data, "prepare, check and look at data sets", cli_data.HELP)
+    data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))
+    data.add_argument("overrides", nargs="*", metavar="WORD", help="a data set, and KEY=VALUE")
     return parser
 
 
@@ -299,32 +291,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    """Call ``build`` of ``mla_lightning.data.<name>_build`` with the options it takes."""
-    import mla_lightning.data
-
-    known = {path.stem.removesuffix("_build") for path in _build_modules(mla_lightning.data)}
-    if options.name not in known:
-        raise ConfigError(
-            f"Nothing to prepare by the name {options.name!r}.{near(options.name, known)} "
-            f"Known: {', '.join(sorted(known))}."
-        )
-    build = importlib.import_module(f"mla_lightning.data.{options.name}_build").build
-    takes = inspect.signature(build).parameters
-    given: dict[str, Any] = {}
-    for text in options.overrides:
-        key, separator, value = text.partition("=")
-        if not separator or key not in takes:
-            raise ConfigError(f"{text!r}: {options.name} takes {', '.join(takes) or 'no options'}")
-        given[key] = Path(value) if "Path" in str(takes[key].annotation) else value
-    for key, parameter in takes.items():
-        if parameter.default is inspect.Parameter.empty and key not in given:
-            raise ConfigError(f"{key} is missing: mla data prepare {options.name} {key}=...")
-    print(f"Wrote {build(**given)}")
-    return 0
-
-
-def _build_modules(package: ModuleType) -> list[Path]:
-    return sorted(path for place in package.__path__ for path in Path(place).glob("*_build.py"))
+    return cli_data.run(options.action, options.overrides)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def test_every_kind_of_report_is_in_the_help() -> None:
         (["report", "table1"], "the following arguments are required: RUNS"),
         (["list", "methods", "x"], "mla list does not take 'x'"),
         (["data", "prepare", "openmojis"], "Nothing to prepare by the name 'openmojis'."),
-        (["data", "repare", "openmoji"], "invalid choice: 'repare'"),
+        (["data", "repare", "openmoji"], "no action 'repare'. Did you mean 'prepare'?"),
         (["train", "--cfg", "--allow-target", "a b"], "is no name of a package"),
     ],
 )

@@ -11,8 +11,8 @@ import torch
 
 from mla_lightning.data import openmoji
 from mla_lightning.data.openmoji import DIGEST, FILE, OpenMoji, array_digest, read_arrays
-from mla_lightning.data.tokens import token_ids
 from mla_lightning.errors import DataError
+from mla_lightning.media.tokens import token_ids
 
 #: Written apart from the recipe on purpose: whatever tells variants apart in a name.
 VARIANT = re.compile(

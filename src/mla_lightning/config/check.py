@@ -68,6 +68,7 @@ def _path_faults(config: Mapping[str, Any]) -> list[str]:
         ("name", config.get("name")),
         ("run_dir", config.get("run_dir")),
         ("paths.output_dir", (config.get("paths") or {}).get("output_dir")),
+        ("paths.data_dir", (config.get("paths") or {}).get("data_dir")),
     ):
         if not isinstance(value, str) or value == UNRESOLVED:
             continue

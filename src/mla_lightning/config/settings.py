@@ -39,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "force_resume": bool,
     "run_dir": str | None,
     "paths.output_dir": str,
+    "paths.data_dir": str,
     "trainer.max_epochs": Count,
     "trainer.threads": Count,
     "trainer.precision": Literal["32-true", "bf16-mixed", "16-mixed", "64-true"],

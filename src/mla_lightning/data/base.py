@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from mla_lightning.data.loading import (
     ArrayDataset,
+    Rows,
     SequentialOrder,
     TrainLoader,
     TrainOrder,
@@ -28,15 +29,18 @@ class Split:
     """The samples of one split.
 
     Attributes:
-        inputs: Modality -> (N, ...).
+        inputs: Modality -> (N, ...), or more rows, of which ``rows`` tells those of the split.
         label: (N,) int64, from 0 to the number of classes minus 1.
         present: Modality -> (N,) bool, False where a sample lacks the modality; modalities that no
             sample lacks may be left out.
+        rows: (N,) int64, the row of each sample in ``inputs``, for splits that share one file; None
+            where ``inputs`` are the split's own.
     """
 
-    inputs: Mapping[str, Tensor]
+    inputs: Mapping[str, Rows]
     label: Tensor
     present: Mapping[str, Tensor] | None = None
+    rows: Tensor | None = None
 
 
 class MultimodalDataModule(LightningDataModule):
@@ -157,6 +161,7 @@ class MultimodalDataModule(LightningDataModule):
             splits[split] = ArrayDataset(
                 {name: arrays.inputs[name] for name in self.modalities},
                 arrays.label,
+                rows=arrays.rows,
                 present=arrays.present,
                 transform=self.transform if is_transformed and split == "train" else None,
                 seed=self.seed,
@@ -216,7 +221,7 @@ class MultimodalDataModule(LightningDataModule):
         """
         data = self._split(split)
         if data.transform is not None:
-            data = ArrayDataset(data.inputs, data.label, present=data.present)
+            data = ArrayDataset(data.inputs, data.label, rows=data.rows, present=data.present)
         order = SequentialOrder(len(data), self.eval_batch_size)
         return DataLoader(data, sampler=order, **options_of(self.num_workers))
 
@@ -237,6 +242,8 @@ class MultimodalDataModule(LightningDataModule):
             raise DataError(f"{where}: no inputs of {', '.join(missing)}")
         present = arrays.present or {}
         lengths = {name: len(arrays.inputs[name]) for name in self.modalities}
+        if arrays.rows is not None:
+            lengths = {"rows": len(arrays.rows)}
         lengths |= {f"present[{name}]": len(mask) for name, mask in present.items()}
         lengths["label"] = len(arrays.label)
         if len(set(lengths.values())) > 1:
@@ -256,7 +263,9 @@ class MultimodalDataModule(LightningDataModule):
                 f"classes, found {lowest} to {highest}"
             )
         for name in self.modalities:
-            _check_finite(arrays.inputs[name], f"{where}, modality {name!r}")
+            values = arrays.inputs[name]
+            if isinstance(values, Tensor):  # what lies in files was checked when it was written
+                _check_finite(values, f"{where}, modality {name!r}")
 
     def _check_classes(self, label: Tensor) -> None:
         counts = torch.bincount(label, minlength=self.num_classes).tolist()

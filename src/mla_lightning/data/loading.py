@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,16 @@ from mla_lightning.randomness import derive_seed
 
 #: One sample's inputs by modality, and the generator of its random numbers -> the inputs to use.
 Transform = Callable[[dict[str, Tensor], torch.Generator], Mapping[str, Tensor]]
+
+
+class Rows(Protocol):
+    """Rows that can be gathered: a tensor, or a file that is read when asked."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Gather rows (dim is 0) into a new tensor (B, ...)."""
 
 
 class Request(NamedTuple):
@@ -29,16 +39,17 @@ class Request(NamedTuple):
 
 
 class ArrayDataset(Dataset):
-    """A split held in memory, handed out a batch at a time: one gather per tensor.
+    """A split in memory or in files, handed out a batch at a time: one gather per modality.
 
     Collating single samples costs more than the training step of a small model.
     """
 
     def __init__(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Mapping[str, Rows],
         label: Tensor,
         *,
+        rows: Tensor | None = None,
         present: Mapping[str, Tensor] | None = None,
         transform: Transform | None = None,
         seed: int = 0,
@@ -46,8 +57,9 @@ class ArrayDataset(Dataset):
         """Hold the tensors; nothing is copied.
 
         Args:
-            inputs: Modality -> (N, ...).
+            inputs: Modality -> (N, ...), or more rows, of which ``rows`` tells those to use.
             label: (N,) int64.
+            rows: (N,) int64, the row of each sample in ``inputs``; None where they are the same.
             present: Modality -> (N,) bool, False where a sample lacks the modality; None for all
                 present.
             transform: Changes single samples at random; None to use them as they are.
@@ -55,7 +67,7 @@ class ArrayDataset(Dataset):
                 depend on (seed, e, i) alone, so neither workers nor a resume change them.
         """
         self.inputs = dict(inputs)
-        self.label = label
+        self.label, self.rows = label, rows
         present = present or {}
         everything = torch.ones(len(label), dtype=torch.bool)
         self.present = {name: present.get(name, everything) for name in self.inputs}
@@ -77,7 +89,8 @@ class ArrayDataset(Dataset):
             ``present`` (modality -> (B,) bool).
         """
         epoch, indices = request
-        inputs = {name: values.index_select(0, indices) for name, values in self.inputs.items()}
+        rows = indices if self.rows is None else self.rows.index_select(0, indices)
+        inputs = {name: values.index_select(0, rows) for name, values in self.inputs.items()}
         if self.transform is not None:
             inputs = self._transformed(inputs, epoch, indices)
         return {

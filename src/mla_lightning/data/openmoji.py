@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from mla_lightning.data.base import SPLITS, MultimodalDataModule, Split
-from mla_lightning.data.tokens import token_ids
 from mla_lightning.errors import DataError
+from mla_lightning.media.tokens import token_ids
 
 FILE = Path(__file__).with_name("openmoji.npz")
 #: SHA-256 over the arrays in the file, see :func:`array_digest`.

@@ -4,7 +4,7 @@ import zlib
 
 import torch
 
-from mla_lightning.data.tokens import token_ids, tokens_of
+from mla_lightning.media.tokens import token_ids, tokens_of
 
 
 def test_tokens_are_words_and_their_trigrams():

@@ -1,0 +1,352 @@
+"""``mla data``: prepare, check, list, show and import data sets."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.prepare.catalogue import Known, known_sets
+
+ACTIONS = ("prepare", "check", "list", "show", "import")
+#: Where stores lie below the current folder, as in conf/paths/default.yaml.
+DATA_DIR = Path("data")
+HELP = """\
+actions:
+  prepare NAME raw=DIR [target=DIR] [on_bad=skip] [jobs=N] [OPTION=VALUE ...]
+                  read the official files into a store, data/NAME unless target= says otherwise;
+                  raw= is their folder, or an archive, or a folder with archives
+  check NAME|DIR  compare a store with its manifest, every byte of it
+  list            data sets: what they are, how to get them, whether they are prepared
+  show NAME|DIR [output=FILE.png] [per_class=4] [seed=0]
+                  draw samples of every class
+  import FILE target=DIR [OPTION=VALUE ...]
+                  make a store from a CSV file, an .npz file or a folder of .npy files
+
+examples:
+  mla data list
+  mla data prepare cremad raw=/download/CREMA-D
+  mla data prepare cremad raw=/download/CREMA-D.zip on_bad=skip target=/big/cremad jobs=8
+  mla data check cremad
+  mla data show data/cremad output=cremad.png
+  mla data import my.csv target=data/my
+  mla data prepare openmoji                          rebuild the arrays that the package ships
+  mla data prepare openmoji output=/tmp/openmoji.npz
+
+A preparation that was interrupted or killed goes on where it was with the same command.
+exit codes: 0 done, 1 failed, 2 wrong command, 3 wrong data, 130 interrupted
+"""
+
+
+def run(action: str, words: Sequence[str]) -> int:
+    """Run an action.
+
+    Args:
+        action: One of :data:`ACTIONS`.
+        words: What follows it.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: If the command is wrong.
+        DataError: If the data are.
+    """
+    actions: Mapping[str, Callable[[Sequence[str]], int]] = {
+        "prepare": _prepare,
+        "check": _check,
+        "list": _list,
+        "show": _show,
+        "import": _import,
+    }
+    if action not in actions:
+        raise ConfigError(
+            f"mla data has no action {action!r}.{near(action, actions)} "
+            f"Known: {', '.join(actions)}. See `mla data --help`."
+        )
+    return actions[action](words)
+
+
+# ---------------------------------------------------------------------- actions
+
+
+def _prepare(words: Sequence[str]) -> int:
+    name, given = _split(words, "prepare", "NAME")
+    known = known_sets()
+    if name not in known:
+        raise ConfigError(
+            f"Nothing to prepare by the name {name!r}.{near(name, known)} "
+            f"Known: {', '.join(known)}."
+        )
+    entry = known[name]
+    module = importlib.import_module(entry.module)
+    if not entry.class_name:
+        options = _options(module.build, given, f"mla data prepare {name}")
+        print(f"Wrote {module.build(**options)}")
+        return 0
+    from mla_lightning.prepare.engine import prepare
+
+    how = {key: given.pop(key) for key in ("target", "on_bad", "jobs") if key in given}
+    target = Path(how["target"]) if "target" in how else DATA_DIR / name
+    jobs = _converted(how["jobs"], int, "jobs") if "jobs" in how else None
+    source = _source(getattr(module, entry.class_name), entry, given)
+    folder = prepare(source, target, on_bad=how.get("on_bad", "stop"), jobs=jobs)
+    _print_splits(folder)
+    elsewhere = f" data.path={folder}" if folder != DATA_DIR / name else ""
+    print(f"Look at it: mla data show {folder}\nTrain on it: mla train data={name}{elsewhere}")
+    return 0
+
+
+def _source(made_by: Any, entry: Known, given: dict[str, str]) -> Any:
+    """Construct a source, from archives where the files themselves are not there."""
+    from mla_lightning.prepare.archives import archives_in, is_archive, is_unfinished, unpacked
+
+    command = f"mla data prepare {entry.name}"
+    also = ("target", "on_bad", "jobs")
+    options = _options(made_by.__init__, given, command, also=also, hint=entry.how_to_get)
+    raw = options.get("raw")
+    if raw is None:
+        return made_by(**options)
+    if not raw.exists():
+        raise DataError(f"raw={raw} does not exist. {entry.how_to_get}")
+    if is_archive(raw):
+        return made_by(**{**options, "raw": unpacked(raw)})
+    if not raw.is_dir():
+        raise DataError(f"raw={raw} is neither a folder nor an archive. {entry.how_to_get}")
+    if is_unfinished(raw):
+        return made_by(**{**options, "raw": unpacked(raw)})
+    try:
+        source = made_by(**options)
+        source.items()
+    except DataError:
+        if not archives_in(raw):
+            raise
+        return made_by(**{**options, "raw": unpacked(raw)})
+    return source
+
+
+def _print_splits(folder: Path) -> None:
+    manifest = _manifest(folder)
+    for name, split in manifest["splits"].items():
+        sizes = "/".join(str(size) for size in split["sizes"])
+        mark = " (default)" if name == manifest["default_split"] else ""
+        print(f"split {name}{mark}: {sizes} train/val/test. {split['description']}")
+        for attribute, shared in split.get("overlap", {}).items():
+            if shared["num"]:
+                print(f"  train and test share {shared['num']} values of {attribute}")
+
+
+def _check(words: Sequence[str]) -> int:
+    name, given = _split(words, "check", "NAME|DIR")
+    _nothing_else(given, "check")
+    from mla_lightning.data.store import verify_store
+
+    folder = _store_folder(name)
+    faults = verify_store(folder)
+    if faults:
+        listed = "\n".join(f"  {fault}" for fault in faults)
+        raise DataError(
+            f"{folder} is not what its manifest says:\n{listed}\n"
+            f"Remove it and prepare it again: rm -r {folder}"
+        )
+    manifest = _manifest(folder)
+    failures = len(manifest.get("failures", ()))
+    left_out = f", {failures} failures recorded" if failures else ""
+    print(f"{folder}: {manifest['name']} is whole ({len(manifest['arrays'])} arrays{left_out})")
+    return 0
+
+
+def _list(words: Sequence[str]) -> int:
+    if words:
+        raise ConfigError(f"mla data list takes nothing, got {' '.join(words)!r}")
+    known = known_sets()
+    width = max(len(name) for name in known) + 2
+    for name, entry in known.items():
+        print(f"{name:<{width}}{entry.summary}")
+        if entry.how_to_get:
+            print(f"{'':<{width}}{entry.how_to_get}")
+        if entry.class_name:
+            print(f"{'':<{width}}{_state(DATA_DIR / name)}")
+    return 0
+
+
+def _state(folder: Path) -> str:
+    if (folder / "manifest.json").exists():
+        return f"prepared: {folder}"
+    if folder.with_name(folder.name + ".partial").exists():
+        return f"begun: {folder}.partial; the same command goes on"
+    return f"not prepared in {folder}"
+
+
+def _show(words: Sequence[str]) -> int:
+    name, given = _split(words, "show", "NAME|DIR")
+    from mla_lightning.prepare.contact_sheet import contact_sheet
+
+    folder = _store_folder(name)
+    given.setdefault("output", f"{folder.resolve().name}.png")
+    options = _options(contact_sheet, given, "mla data show", skip=("store",))
+    print(f"Wrote {contact_sheet(folder, **options)}")
+    return 0
+
+
+def _import(words: Sequence[str]) -> int:
+    name, given = _split(words, "import", "FILE")
+    from mla_lightning.prepare.importing import import_arrays, import_csv
+
+    path = Path(name)
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Give a .csv or .npz file, or a folder of .npy")
+    if path.suffix.lower() in {".csv", ".tsv"}:
+        function: Callable[..., Any] = import_csv
+    elif path.is_dir() or path.suffix.lower() == ".npz":
+        function = import_arrays
+    else:
+        raise ConfigError(f"{path}: a .csv or .npz file, or a folder of .npy files is imported")
+    if "target" not in given:
+        raise ConfigError(f"target is missing: mla data import {name} target=data/NAME")
+    folder = function(path, **_options(function, given, f"mla data import {name}", skip=("path",)))
+    folder = folder if isinstance(folder, Path) else Path(given["target"])
+    _print_splits(folder)
+    from mla_lightning.prepare.starter import write_config
+
+    conf = write_config(folder)
+    (made,) = (conf / "data").glob("*.yaml")
+    print(
+        f"Look at it: mla data show {folder}\n"
+        f"Train on it: mla train --config-dir {conf} data={made.stem}   (edit {made})"
+    )
+    return 0
+
+
+# ---------------------------------------------------------------------- words
+
+
+def _split(words: Sequence[str], action: str, needs: str) -> tuple[str, dict[str, str]]:
+    """Divide words into what is acted on and KEY=VALUE."""
+    names = [word for word in words if "=" not in word]
+    if len(names) != 1:
+        got = f", got {' '.join(names)!r}" if names else ""
+        raise ConfigError(f"mla data {action} takes one {needs}{got}. See `mla data --help`.")
+    given: dict[str, str] = {}
+    for word in words:
+        key, separator, value = word.partition("=")
+        if separator:
+            if key in given:
+                raise ConfigError(f"{key} is given twice")
+            given[key] = value
+    return names[0], given
+
+
+def _nothing_else(given: Mapping[str, str], action: str) -> None:
+    if given:
+        raise ConfigError(f"mla data {action} takes no options, got {', '.join(given)}")
+
+
+def _options(
+    function: Callable[..., Any],
+    given: Mapping[str, str],
+    command: str,
+    *,
+    skip: Sequence[str] = (),
+    also: Sequence[str] = (),
+    hint: str = "",
+) -> dict[str, Any]:
+    """Convert KEY=VALUE to what a function takes."""
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in {"self", *skip}
+        and parameter.kind not in {parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL}
+    }
+    hints = typing.get_type_hints(function)
+    known = [*parameters, *also]
+    options = {}
+    for key, value in given.items():
+        if key not in parameters:
+            raise ConfigError(
+                f"{command}: unknown option {key!r}.{near(key, known)} "
+                f"It takes {', '.join(known) or 'no options'}."
+            )
+        options[key] = _converted(value, hints.get(key, str), key)
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in options:
+            raise ConfigError(f"{key} is missing: {command} {key}=... {hint}".rstrip())
+    return options
+
+
+def _converted(text: str, wanted: Any, key: str) -> Any:
+    """Read a text as the type that an annotation names."""
+    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in {typing.Union, types.UnionType}:
+        if type(None) in inner and text.lower() in {"none", "null"}:
+            return None
+        kinds = [kind for kind in inner if kind is not type(None)]
+        kinds.sort(key=lambda kind: kind is str)  # the most telling one first, text last
+        if Path in kinds and str in kinds:
+            kinds = [kind for kind in kinds if kind is not str]
+        for number, kind in enumerate(kinds, start=1):
+            try:
+                return _converted(text, kind, key)
+            except ConfigError:
+                if number == len(kinds):
+                    raise
+    if origin is typing.Literal:
+        for value in inner:
+            if text == str(value):
+                return value
+        known = [str(value) for value in inner]
+        raise ConfigError(f"{key}={text}: must be one of {', '.join(known)}.{near(text, known)}")
+    if origin in {tuple, list} or (inspect.isclass(origin) and issubclass(origin, Sequence)):
+        kind = inner[0] if inner else str
+        values = [_converted(part, kind, key) for part in text.strip("[]()").split(",") if part]
+        return tuple(values) if origin is not list else values
+    if wanted is bool:
+        if text.lower() not in {"true", "false"}:
+            raise ConfigError(f"{key} must be true or false, got {text!r}")
+        return text.lower() == "true"
+    if wanted in {int, float}:
+        try:
+            return wanted(text)
+        except ValueError:
+            what = "a whole number" if wanted is int else "a number"
+            raise ConfigError(f"{key} must be {what}, got {text!r}") from None
+    if wanted is Path:
+        return Path(text).expanduser()
+    return text
+
+
+def _store_folder(name: str) -> Path:
+    """Find a store by its name or folder."""
+    tried = [Path(name)] if "/" in name else [DATA_DIR / name, Path(name)]
+    for folder in tried:
+        if (folder / "manifest.json").exists():
+            return folder
+    for folder in tried:
+        if folder.with_name(folder.name + ".partial").exists():
+            raise DataError(
+                f"{folder} is not finished; start its `mla data prepare` again, it goes on"
+            )
+    known = known_sets()
+    if name in known and known[name].class_name:
+        raise DataError(f"{tried[0]} is not prepared yet: mla data prepare {name} raw=DIR")
+    stores = [path.parent.name for path in DATA_DIR.glob("*/manifest.json")]
+    raise DataError(
+        f"No store in {' or '.join(map(str, tried))}.{near(name, [*stores, *known])} "
+        "See `mla data list`."
+    )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(
+            (folder / "manifest.json").read_text(encoding="utf-8")
+        )
+    except ValueError as error:
+        raise DataError(f"{folder}/manifest.json is broken: {error}") from error
+    return manifest

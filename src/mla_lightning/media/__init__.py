@@ -1,0 +1,1 @@
+"""Reading images, sound, video and text into arrays."""

@@ -1,0 +1,219 @@
+"""Sound as spectrograms: Kaldi's log-mel energies, and the two STFTs of public code."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from mla_lightning.errors import ConfigError, near
+from mla_lightning.media.parts import BadMedia, Extractor, Part
+from mla_lightning.media.sound import read_sound
+
+#: Floor of the energies before the logarithm: the epsilon of float32, as in Kaldi and torchaudio.
+_FLOOR = float(np.finfo(np.float32).eps)
+
+
+class LogMel(Extractor):
+    """Log-mel energies as Kaldi's fbank computes them, for sound of any length.
+
+    25 ms frames every 10 ms, Hann window, pre-emphasis 0.97, power spectrum, mel bins from 20 Hz to
+    half the sample rate, natural logarithm. The mean over all channels and samples is removed
+    before, and the first channel used. Longer sound is cut at the end; shorter is padded after the
+    logarithm with 0.0, as public code for AST, CAV-MAE and MLA does.
+
+    Attributes:
+        shape: (num_frames, num_mels), time first.
+    """
+
+    kind = "spectrogram"
+    dtype = "float16"
+
+    def __init__(
+        self, sample_rate: int = 16000, num_frames: int = 1024, num_mels: int = 128
+    ) -> None:
+        """Choose the size.
+
+        Args:
+            sample_rate: Samples per second; sound of another rate is resampled.
+            num_frames: Frames of 10 ms that are kept; 1024 are 10.24 s.
+            num_mels: Mel bins.
+
+        Raises:
+            ConfigError: If a number is too small.
+        """
+        for name, value, least in (
+            ("sample_rate", sample_rate, 1000),
+            ("num_frames", num_frames, 1),
+            ("num_mels", num_mels, 1),
+        ):
+            if value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
+        self.sample_rate, self.num_frames, self.num_mels = sample_rate, num_frames, num_mels
+        self.shape = (num_frames, num_mels)
+
+    def __call__(self, raw: Path, part: Part) -> np.ndarray:
+        """Read a sound file or a film's sound; see :class:`Extractor`."""
+        samples = read_sound(raw, part, self.sample_rate)
+        energies = self.log_mel(samples[0].astype(np.float64) - samples.mean(dtype=np.float64))
+        result = np.zeros(self.shape, dtype=self.dtype)
+        kept = energies[: self.num_frames]
+        result[: len(kept)] = kept
+        return result
+
+    def options(self) -> dict[str, Any]:
+        """Spell the options."""
+        return {
+            "extractor": "log_mel",
+            "version": 1,
+            "sample_rate": self.sample_rate,
+            "num_frames": self.num_frames,
+            "num_mels": self.num_mels,
+        }
+
+    def log_mel(self, samples: np.ndarray) -> np.ndarray:
+        """Compute the log-mel energies of a waveform.
+
+        Args:
+            samples: (N,) float64, its mean removed.
+
+        Returns:
+            (1 + (N - frame) // shift, num_mels) float64; only whole frames (Kaldi's snip_edges).
+
+        Raises:
+            BadMedia: If it is shorter than one frame.
+        """
+        size, shift = self.sample_rate * 25 // 1000, self.sample_rate * 10 // 1000
+        if len(samples) < size:
+            raise BadMedia(f"zero length: {len(samples)} samples are less than one frame of 25 ms")
+        # Frames that are cut away afterwards are not computed.
+        samples = samples[: size + shift * (self.num_frames - 1)]
+        frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::shift]
+        frames = frames - frames.mean(axis=1, keepdims=True)
+        emphasised = frames.copy()
+        emphasised[:, 1:] -= 0.97 * frames[:, :-1]
+        emphasised[:, 0] -= 0.97 * frames[:, 0]
+        spectrum = np.fft.rfft(emphasised * np.hanning(size), n=self._fft_size, axis=1)
+        power = spectrum.real**2 + spectrum.imag**2
+        mel = np.empty((len(power), self.num_mels))
+        for number, (first, weights) in enumerate(self._filters):
+            # A handful of bins each; and no BLAS, so that threads cannot change the rounding.
+            mel[:, number] = (power[:, first : first + len(weights)] * weights).sum(axis=1)
+        return np.log(np.maximum(mel, _FLOOR))
+
+    @property
+    def _fft_size(self) -> int:
+        return 1 << (self.sample_rate * 25 // 1000 - 1).bit_length()
+
+    @cached_property
+    def _filters(self) -> list[tuple[int, np.ndarray]]:
+        """Triangles of equal width on the mel scale, as first bin and weights of each."""
+        bins = np.arange(self._fft_size // 2) * self.sample_rate / self._fft_size
+        bins_mel = _to_mel(bins)
+        edges = np.linspace(_to_mel(20.0), _to_mel(self.sample_rate / 2), self.num_mels + 2)
+        filters = []
+        for left, centre, right in zip(edges, edges[1:], edges[2:], strict=False):
+            rising = (bins_mel - left) / (centre - left)
+            falling = (right - bins_mel) / (right - centre)
+            weights = np.maximum(0.0, np.minimum(rising, falling))
+            inside = np.flatnonzero(weights)
+            first, last = (inside[0], inside[-1] + 1) if len(inside) else (0, 0)
+            filters.append((int(first), weights[first:last]))
+        return filters
+
+
+def _to_mel(hertz: Any) -> Any:
+    return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
+
+
+class _Recipe(NamedTuple):
+    sample_rate: int
+    num_samples: int
+    fft_size: int
+    hop: int
+
+
+#: The public recipes: OGM-GE's CramedDataset, and its VGGSoundDataset (MLA's extract_spec).
+RECIPES = {
+    "ogm_cremad": _Recipe(22050, 66150, 512, 353),
+    "vggsound": _Recipe(16000, 80000, 256, 128),
+}
+
+
+class Stft(Extractor):
+    """The logarithm of a short-time Fourier transform's magnitude, as public code computes it.
+
+    ``ogm_cremad``: 22,050 Hz, repeated to at least three seconds, the first three of them,
+    (257, 188). ``vggsound``: 16,000 Hz, doubled until ten seconds, five seconds of them,
+    (129, 626); public code takes the five at random, in the test too, here they are the middle of
+    the first ten. Both: mean of the channels, clipped to -1 and 1, Hann window, edges mirrored,
+    log(x + 1e-7).
+
+    Attributes:
+        shape: (frequencies, frames), frequency first.
+    """
+
+    kind = "spectrogram"
+    dtype = "float16"
+    VARIANTS: ClassVar[tuple[str, ...]] = tuple(RECIPES)
+
+    def __init__(self, variant: Literal["ogm_cremad", "vggsound"] = "ogm_cremad") -> None:
+        """Choose the recipe.
+
+        Args:
+            variant: ``ogm_cremad`` or ``vggsound``.
+
+        Raises:
+            ConfigError: If there is no such recipe.
+        """
+        if variant not in RECIPES:
+            raise ConfigError(
+                f"variant {variant!r} is unknown.{near(variant, RECIPES)} "
+                f"Known: {', '.join(RECIPES)}."
+            )
+        self.variant = variant
+        self.recipe = recipe = RECIPES[variant]
+        self.shape = (recipe.fft_size // 2 + 1, recipe.num_samples // recipe.hop + 1)
+
+    def __call__(self, raw: Path, part: Part) -> np.ndarray:
+        """Read a sound file or a film's sound; see :class:`Extractor`."""
+        samples = read_sound(raw, part, self.recipe.sample_rate).mean(axis=0, dtype=np.float64)
+        return self.log_magnitude(self.window(samples)).astype(self.dtype)
+
+    def options(self) -> dict[str, Any]:
+        """Spell the options."""
+        return {"extractor": "stft", "version": 1, "variant": self.variant}
+
+    def window(self, samples: np.ndarray) -> np.ndarray:
+        """Cut the stretch that is transformed.
+
+        Args:
+            samples: (N,) waveform of any length from 1.
+
+        Returns:
+            (num_samples,) between -1 and 1.
+        """
+        length, rate = self.recipe.num_samples, self.recipe.sample_rate
+        start, needed = 0, length
+        if self.variant == "vggsound":
+            start, needed = rate * 5 // 2, 10 * rate
+        # Doubling and repeating give the same samples, as far as they are used.
+        samples = np.tile(samples, -(-needed // len(samples)))
+        return np.clip(samples[start : start + length], -1.0, 1.0)
+
+    def log_magnitude(self, samples: np.ndarray) -> np.ndarray:
+        """Transform a waveform.
+
+        Args:
+            samples: (num_samples,) waveform.
+
+        Returns:
+            (frequencies, frames) float64.
+        """
+        size, hop = self.recipe.fft_size, self.recipe.hop
+        padded = np.pad(samples, size // 2, mode="reflect")
+        frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+        window = np.hanning(size + 1)[:-1]  # periodic, as for spectral analysis
+        return np.log(np.abs(np.fft.rfft(frames * window, axis=1)).T + 1e-7)

@@ -1,0 +1,1 @@
+"""From the official files of a data set to a prepared store."""

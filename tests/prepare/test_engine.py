@@ -1,0 +1,374 @@
+"""Preparing: complete, the same whatever happens, and nothing dropped in silence."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import toy
+from media_files import LFS_POINTER, tone, write_wav
+from toy import Toy, fake
+
+from mla_lightning.data.store import open_store, verify_store
+from mla_lightning.errors import ConfigError, DataError, RunError
+from mla_lightning.media.audio import LogMel
+from mla_lightning.media.parts import FilePart
+from mla_lightning.prepare import journal as journals
+from mla_lightning.prepare.engine import prepare
+from mla_lightning.prepare.rows import RowFile
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    return fake(tmp_path_factory.mktemp("official"))
+
+
+@pytest.fixture(scope="module")
+def finished(official, tmp_path_factory):
+    return prepare(Toy(official), tmp_path_factory.mktemp("stores") / "toy", jobs=1)
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """Write a data set with four bad items of sixteen, each in its own way."""
+    root = fake(tmp_path / "raw")
+    (root / "wav" / "item01.wav").unlink()
+    cut = root / "flv" / "item02.flv"
+    cut.write_bytes(b"")
+    (root / "wav" / "item03.wav").write_text(LFS_POINTER)
+    film = root / "mp4" / "item04.mp4"
+    film.write_bytes(film.read_bytes()[:300])
+    return root
+
+
+def hashes(store):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(store.iterdir())
+        if path.name != "manifest.json"
+    }
+
+
+def manifest_of(store):
+    return json.loads((store / "manifest.json").read_text())
+
+
+def test_a_store_holds_what_the_files_hold(official, finished):
+    assert verify_store(finished) == []
+    store = open_store(finished)
+    assert [str(name) for name in store.ids] == [f"item{n:02d}" for n in range(16)]
+    assert list(store.label) == [n % 2 for n in range(16)]
+    audio = np.load(finished / "audio.npy")
+    assert audio.shape == (16, 40, 8)
+    assert audio.dtype == np.float16
+    expected = LogMel(num_frames=40, num_mels=8)(official, FilePart(Path("wav/item05.wav")))
+    np.testing.assert_array_equal(audio[5], expected)
+    visual = np.load(finished / "visual.npy")
+    assert visual.shape == (16, 3, 3, 12, 12)
+    np.testing.assert_allclose(visual[:10].mean((1, 2, 3, 4)), 6 + 10 * np.arange(10), atol=4)
+    present = np.load(finished / "image.present.npy")
+    assert present.tolist() == [n % 5 != 0 for n in range(16)]
+    assert (np.load(finished / "image.npy")[~present] == 0).all()
+    assert not (finished / "audio.present.npy").exists()
+    assert list(store.attribute("speaker")) == ["s1"] * 16
+
+
+def test_sources_are_listed_with_size_and_hash(official, finished):
+    sources = {e["file"]: e for e in json.loads((finished / "sources.json").read_text())}
+    for name in ("wav/item01.wav", "flv/item00.flv", "mp4/item15.mp4", "labels/item00.txt"):
+        content = (official / name).read_bytes()
+        assert sources[name]["bytes"] == len(content)
+        assert sources[name]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert "flv/item01.flv" not in sources  # not used
+
+
+@pytest.mark.parametrize("jobs", [2, 5])
+def test_the_number_of_jobs_changes_nothing(official, finished, tmp_path, jobs):
+    assert hashes(prepare(Toy(official), tmp_path / "toy", jobs=jobs)) == hashes(finished)
+
+
+def test_a_finished_store_is_not_made_again(official, finished, capsys):
+    before = (finished / "manifest.json").stat().st_mtime_ns
+    assert prepare(Toy(official), finished) == finished
+    assert "was prepared before" in capsys.readouterr().out
+    assert (finished / "manifest.json").stat().st_mtime_ns == before
+    with pytest.raises(DataError, match="made from other files or with other options"):
+        prepare(Toy(official, size=10), finished)
+
+
+def start(official, target, notes, seconds):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, toy.__file__, official, target, str(seconds), notes]
+    return subprocess.Popen(
+        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def test_killed_at_random_moments_it_goes_on_and_ends_the_same(official, finished, tmp_path):
+    target, notes = tmp_path / "toy", tmp_path / "notes"
+    journal = tmp_path / "toy.partial" / "journal.jsonl"
+    rng = random.Random(0)
+    before = 0
+    for _ in range(4):
+        process = start(official, target, notes, 0.15)
+        wanted = before + rng.randint(1, 3)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if journal.exists() and journal.read_text().count('"item"') >= wanted:
+                break
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.1)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not target.exists()
+        before = journal.read_text().count('"item"')
+    done = before
+    last = start(official, target, notes, 0.0)
+    output = last.communicate(timeout=120)[0].decode()
+    assert last.returncode == 0, output
+    assert f"{done} of 16 items are done; going on." in output
+    assert hashes(target) == hashes(finished)
+    assert verify_store(target) == []
+    assert not journal.parent.exists()
+    # Nothing finished was read again: each call is a finished item, or was cut off by a kill; two
+    # workers hold up to two items each.
+    calls = notes.read_text().splitlines()
+    assert len(set(calls)) == 16
+    assert len(calls) <= 16 + 4 * 4
+
+
+def test_control_c_says_that_it_can_go_on(official, finished, tmp_path):
+    process = start(official, tmp_path / "toy", tmp_path / "notes", 0.3)
+    journal = tmp_path / "toy.partial" / "journal.jsonl"
+    while not (journal.exists() and '"item"' in journal.read_text()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0].decode()
+    assert "of 16 items done; the same command goes on from here" in output
+    assert hashes(prepare(Toy(official), tmp_path / "toy")) == hashes(finished)
+
+
+@pytest.mark.parametrize("stage", ["finish_store", "rename"])
+def test_killed_while_it_finishes_it_ends_the_same(
+    official, finished, tmp_path, monkeypatch, stage
+):
+    class Killed(BaseException):
+        pass
+
+    def die(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if stage == "rename":
+            patch.setattr(Path, "rename", die)
+        else:
+            patch.setattr("mla_lightning.data.store.finish_store", die)
+        with pytest.raises(Killed):
+            prepare(Toy(official), tmp_path / "toy", jobs=1)
+    assert hashes(prepare(Toy(official), tmp_path / "toy", jobs=1)) == hashes(finished)
+
+
+def test_bad_items_stop_it_at_the_end_all_of_them_named(broken, tmp_path, capsys):
+    with pytest.raises(DataError) as caught:
+        prepare(Toy(broken), tmp_path / "toy", jobs=2)
+    message = str(caught.value)
+    assert "4 of 16 items of toy cannot be read:" in message
+    assert "item01, audio (wav/item01.wav): missing" in message
+    assert "item02, audio (flv/item02.flv): empty: 0 bytes" in message
+    assert "item03, audio (wav/item03.wav): a Git LFS pointer" in message
+    assert "`git lfs pull`" in message
+    assert "(known to its makers: hums)" in message
+    assert "item04, visual (mp4/item04.mp4): truncated or damaged" in message
+    assert "The other 12 are done." in message
+    assert "on_bad=skip" in message
+    assert not (tmp_path / "toy").exists()
+    store = prepare(Toy(broken), tmp_path / "toy", on_bad="skip", jobs=2)
+    assert "12 of 16 items are done" in capsys.readouterr().out
+    assert verify_store(store) == []
+    manifest = manifest_of(store)
+    assert [failure["id"] for failure in manifest["failures"]] == [
+        f"item0{n}" for n in (1, 2, 3, 4)
+    ]
+    assert manifest["failures"][0]["reason"] == "missing"
+    kept = open_store(store)
+    assert [str(name) for name in kept.ids] == ["item00", *(f"item{n:02d}" for n in range(5, 16))]
+    sources = {e["file"]: e for e in json.loads((store / "sources.json").read_text())}
+    assert sources["wav/item01.wav"] == {"file": "wav/item01.wav", "failure": "missing"}
+    again = prepare(Toy(broken), tmp_path / "again", on_bad="skip", jobs=1)
+    assert hashes(again) == hashes(store)
+
+
+def test_repaired_and_changed_files_are_read_again(broken, finished, official, tmp_path):
+    with pytest.raises(DataError):
+        prepare(Toy(broken), tmp_path / "toy", jobs=2)
+    for name in ("wav/item01.wav", "flv/item02.flv", "wav/item03.wav", "mp4/item04.mp4"):
+        (broken / name).write_bytes((official / name).read_bytes())
+    write_wav(broken / "wav" / "item07.wav", tone(0.5, 16000, 2000.0))  # was read before
+    store = prepare(Toy(broken), tmp_path / "toy", jobs=2)
+    ours, theirs = np.load(store / "audio.npy"), np.load(finished / "audio.npy")
+    differs = [n for n in range(16) if not np.array_equal(ours[n], theirs[n])]
+    assert differs == [7]
+
+
+def test_a_known_bad_item_that_can_be_read_is_kept_and_named(official, tmp_path, capsys):
+    prepare(Toy(official), tmp_path / "toy")
+    assert (
+        "item03 could be read and is kept, though its makers say: hums" in capsys.readouterr().out
+    )
+
+
+def test_other_options_do_not_go_on_with_a_partial_store(broken, tmp_path):
+    with pytest.raises(DataError):
+        prepare(Toy(broken), tmp_path / "toy")
+    with pytest.raises(DataError) as caught:
+        prepare(Toy(broken, mels=9), tmp_path / "toy")
+    assert "modalities.audio.num_mels was 8, now it is 9" in str(caught.value)
+    assert f"rm -r {tmp_path / 'toy.partial'}" in str(caught.value)
+
+
+def test_nothing_readable_asks_for_raw(tmp_path):
+    root = fake(tmp_path / "raw", 4)
+    for path in (root / "mp4").iterdir():
+        path.write_bytes(b"")
+    for on_bad in ("stop", "skip"):
+        with pytest.raises(DataError, match=r"None could be read. Is .* the right raw=\?"):
+            prepare(Toy(root), tmp_path / "toy", on_bad=on_bad)
+
+
+def test_a_decoder_that_crashes_takes_one_item_with_it(official, tmp_path):
+    class Crashing(Toy):
+        def extractors(self):
+            def crash(raw, part):
+                if part.path.stem == "item05":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return original(raw, part)
+
+            found = super().extractors()
+            original = found["audio"].__call__
+            found["audio"] = type("Crash", (LogMel,), {"__call__": lambda _, *a: crash(*a)})(
+                num_frames=40, num_mels=8
+            )
+            return found
+
+    with pytest.raises(DataError) as caught:
+        prepare(Crashing(official), tmp_path / "toy", jobs=2)
+    assert "1 of 16 items" in str(caught.value)
+    assert "item05, audio (wav/item05.wav): the process that read it died: signal 9" in str(
+        caught.value
+    )
+
+
+def done_of(path):
+    journal = journals.Journal.resume(path)
+    journal.close()
+    return journal.done
+
+
+def test_after_a_crash_of_the_machine_only_what_was_forced_to_disk_counts(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    record = journals.FileRecord(3, 4, "abc")
+    journal = journals.Journal.begin(path, {"a": 1})
+    journal.add(0, {"x": record})
+    journal.mark()
+    journal.add(1, {"y": record})
+    journal.close()
+    with path.open("a") as file:
+        file.write('{"item": 2')  # cut off
+    same = journals.Journal.resume(path)
+    assert same.done == {0, 1}
+    assert same.files == {"x": record, "y": record}
+    same.add(3, {})
+    same.close()
+    assert done_of(path) == {0, 1, 3}
+    monkeypatch.setattr(journals, "_boot", lambda: "another")
+    crashed = journals.Journal.resume(path)
+    assert crashed.done == {0}
+    assert crashed.files == {"x": record}
+    crashed.close()
+    assert done_of(path) == {0}
+    assert journals.Journal.identity_of(path) == {"a": 1}
+
+
+def test_full_disks_and_unwritable_targets_are_said(official, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(RunError, match=r"the disk of .* is full: .* GB are needed"):
+            prepare(Toy(official), tmp_path / "toy")
+    with monkeypatch.context() as patch:
+        patch.setattr(RowFile, "write", full)
+        with pytest.raises(RunError, match=r"is full.*it goes on where it was"):
+            prepare(Toy(official), tmp_path / "toy")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        prepare(Toy(official), tmp_path / "file" / "toy")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    with pytest.raises(DataError, match="exists and is no prepared store"):
+        prepare(Toy(official), tmp_path / "full")
+    assert (tmp_path / "full" / "thesis.txt").exists()
+
+
+def test_two_processes_do_not_work_on_one_store(official, tmp_path):
+    process = start(official, tmp_path / "toy", tmp_path / "notes", 1.0)
+    try:
+        while not (tmp_path / "toy.partial" / "journal.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        with pytest.raises(RunError, match="another process is preparing"):
+            prepare(Toy(official), tmp_path / "toy")
+        while len(workers := psutil.Process(process.pid).children(recursive=True)) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.communicate()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []  # none lives on
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"on_bad": "ignore"}, "on_bad must be stop or skip"), ({"jobs": 0}, "jobs must be at least")],
+)
+def test_wrong_options_are_refused(official, tmp_path, options, reason):
+    with pytest.raises(ConfigError, match=reason):
+        prepare(Toy(official), tmp_path / "toy", **options)
+
+
+def test_sources_that_contradict_themselves_are_refused(official, tmp_path):
+    class Wrong(Toy):
+        class_names = ("high", "lower")
+
+    class Twice(Toy):
+        def items(self):
+            return super().items() * 2
+
+    class Empty(Toy):
+        def items(self):
+            return []
+
+    class NoSplit(Toy):
+        default_split = "randon"
+
+    for kind, reason in (
+        (Wrong, "unknown label 'low'. Did you mean 'lower'"),
+        (Twice, "two items are called 'item00'"),
+        (Empty, "no items were found in .* Call fake"),
+        (NoSplit, "no split 'randon', the default one. Did you mean 'random'"),
+    ):
+        with pytest.raises(DataError, match=reason):
+            prepare(kind(official), tmp_path / "toy")

@@ -1,0 +1,190 @@
+"""Your own data through the command line: a CSV of real files, arrays, and what can be wrong."""
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from mla_lightning.cli import main
+from mla_lightning.data.store import open_store, verify_store
+from mla_lightning.errors import DataError
+from mla_lightning.prepare.importing import import_arrays, import_csv
+
+DOCS = Path(__file__).parents[2] / "docs" / "store.md"
+OPTIONS = {"size": 16, "num_frames": 20, "length": 8, "jobs": 1}
+
+
+def pets(folder, num=30, **changes):
+    """Write a CSV with a picture, a sound and words per row; changes: (row, column) -> cell."""
+    rng = np.random.default_rng(0)
+    (folder / "files").mkdir(parents=True)
+    rows = []
+    for i in range(num):
+        y = i % 2
+        pixels = rng.integers(0, 120, (20, 24, 3), dtype=np.uint8) + np.uint8(100 * y)
+        Image.fromarray(pixels).save(folder / f"files/{i}.jpg")
+        wave = 0.3 * np.sin(2 * np.pi * (300 + 900 * y) * np.arange(4000) / 16000)
+        soundfile.write(folder / f"files/{i}.wav", wave, 16000)
+        rows.append(
+            {
+                "id": f"s{i}",
+                "label": ("cat", "dog")[y],
+                "split": ("train", "train", "train", "val", "test")[i // 2 % 5],
+                "picture": f"files/{i}.jpg",
+                "sound": f"files/{i}.wav",
+                "words": f"a small {('cat', 'dog')[y]}",
+            }
+        )
+    for (row, column), cell in changes.get("cells", {}).items():
+        rows[row][column] = cell
+    for column in changes.get("without", ()):
+        for row in rows:
+            del row[column]
+    path = folder / "pets.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_a_csv_becomes_a_store_that_trains(tmp_path, monkeypatch, capsys):
+    pets(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = ["size=16", "num_frames=20", "length=8", "jobs=1"]
+    assert main(["data", "import", "pets.csv", "target=data/pets", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "mla train --config-dir data/pets/conf data=pets" in printed
+    store = open_store(Path("data/pets"))
+    kinds = {name: about["kind"] for name, about in store.manifest["modalities"].items()}
+    assert kinds == {"picture": "image", "sound": "spectrogram", "words": "tokens"}
+    assert store.manifest["splits"]["own"]["sizes"] == [18, 6, 6]
+    assert verify_store(store.folder) == []
+    command = ["train", "--config-dir", "data/pets/conf", "data=pets", "optimizer.lr=0.05"]
+    assert main([*command, "trainer.max_epochs=3", "method=mla"]) == 0
+    assert main(["data", "check", "data/pets"]) == 0
+    assert main(["data", "show", "data/pets"]) == 0
+    assert Path("pets.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cells": {(4, "id"): "s3"}}, "line 6: the id 's3' was in line 5"),
+        ({"cells": {(4, "label"): ""}}, "line 6: id or label is empty"),
+        ({"cells": {(4, "split"): "tets"}}, "line 6: the split 'tets' is unknown. Did you mean"),
+        ({"cells": {(4, "picture"): "files/no.jpg"}}, "line 6: there is no file .*no.jpg"),
+        ({"cells": {(4, "picture"): "a text"}}, "holds different things: image .*, text in line 6"),
+        ({"without": ("label",)}, "no column 'label'"),
+        ({"without": ("picture", "sound", "words")}, "no column of a modality"),
+        ({"num": 1}, "one class only, 'cat'"),
+    ],
+)
+def test_a_wrong_csv_is_refused_with_the_line(tmp_path, changes, message):
+    path = pets(tmp_path, **changes)
+    with pytest.raises(DataError, match=message):
+        import_csv(path, tmp_path / "store", **OPTIONS)
+    assert not (tmp_path / "store").exists()
+
+
+def test_files_that_cannot_be_read_stop_or_are_recorded(tmp_path):
+    path = pets(tmp_path)
+    (tmp_path / "files" / "4.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="s4"):
+        import_csv(path, tmp_path / "store", **OPTIONS)
+    import_csv(path, tmp_path / "store", **OPTIONS, on_bad="skip")
+    store = open_store(tmp_path / "store")
+    assert "s4" not in store.ids
+    assert [entry["id"] for entry in store.manifest["failures"]] == ["s4"]
+
+
+def test_without_a_split_one_is_drawn_and_told(tmp_path):
+    store = open_store(import_csv(pets(tmp_path, without=("split",)), tmp_path / "s", **OPTIONS))
+    assert "came without a split" in store.manifest["splits"]["own"]["description"]
+
+
+def test_an_empty_cell_is_a_modality_that_is_not_there(tmp_path):
+    path = pets(tmp_path, cells={(8, "words"): ""})
+    store = open_store(import_csv(path, tmp_path / "s", **OPTIONS))
+    present = store.present("words")
+    assert [store.ids[row] for row in np.flatnonzero(~present)] == ["s8"]
+    assert store.present("picture") is None
+
+
+def arrays(**changes):
+    label = np.arange(60) % 3
+    return {
+        "label": label,
+        "audio": np.eye(3, 5)[label] + 0.1,
+        "video": np.eye(3, 4)[label].astype(np.float32),
+    } | changes
+
+
+def test_arrays_of_a_file_or_a_folder(tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays())
+    (tmp_path / "folder").mkdir()
+    for name, values in arrays().items():
+        np.save(tmp_path / "folder" / f"{name}.npy", values)
+    one = open_store(import_arrays(tmp_path / "a.npz", tmp_path / "one"))
+    other = open_store(import_arrays(tmp_path / "folder", tmp_path / "other"))
+    assert one.fingerprint == other.fingerprint
+    assert one.manifest["class_names"] == ["0", "1", "2"]
+    assert one.manifest["splits"]["own"]["sizes"] == [42, 6, 12]
+
+
+def test_arrays_may_bring_names_ids_and_a_split(tmp_path):
+    split = np.array(["train", "val", "test"])[np.arange(60) // 20]
+    ids = np.array([f"x{number:02d}" for number in range(60)])
+    names = np.array(["red", "green", "blue"])
+    np.savez(tmp_path / "a.npz", **arrays(split=split, id=ids, class_names=names))
+    store = open_store(import_arrays(tmp_path / "a.npz", tmp_path / "s", name="colours"))
+    assert store.manifest["name"] == "colours"
+    assert store.manifest["class_names"] == ["red", "green", "blue"]
+    assert store.ids[0] == "x00"
+    assert store.manifest["splits"]["own"]["sizes"] == [20, 20, 20]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"audio": np.ones((59, 5))}, "lengths differ"),
+        ({"audio": np.full((60, 5), np.nan)}, "row 0: a value is not finite"),
+        ({"label": np.zeros(60, dtype=int)}, "one class only"),
+        ({"split": np.array(["train"] * 59 + ["tset"])}, "row 59: the split 'tset' .* 'test'"),
+        ({"id": np.array(["x"] * 60)}, "'x' occurs twice"),
+    ],
+)
+def test_wrong_arrays_are_refused(tmp_path, changes, message):
+    np.savez(tmp_path / "a.npz", **arrays(**changes))
+    with pytest.raises(DataError, match=message):
+        import_arrays(tmp_path / "a.npz", tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_arrays_without_label_or_modality(tmp_path):
+    np.savez(tmp_path / "a.npz", labels=np.zeros(3))
+    with pytest.raises(DataError, match=r"no array 'label'\. Did you mean 'labels'"):
+        import_arrays(tmp_path / "a.npz", tmp_path / "s")
+    np.savez(tmp_path / "b.npz", label=np.arange(3))
+    with pytest.raises(DataError, match="no array of a modality"):
+        import_arrays(tmp_path / "b.npz", tmp_path / "s")
+    with pytest.raises(DataError, match="cannot be read as arrays"):
+        import_arrays(tmp_path / "c.npz", tmp_path / "s")
+
+
+def test_the_documented_example_runs(tmp_path, monkeypatch):
+    text = DOCS.read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len([line for line in script.splitlines() if line]) <= 10
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-c", script], check=True)
+    shown = re.findall(r"^    mla (.*my.*)$", text, re.MULTILINE)
+    assert len(shown) == 2
+    assert main(shown[0].split()) == 0
+    assert main([*shown[1].split(), "trainer.max_epochs=5"]) == 0
