@@ -20,7 +20,8 @@ DATA_DIR = Path("data")
 HELP = """\
 actions:
   prepare NAME raw=DIR [target=DIR] [on_bad=skip] [jobs=N] [OPTION=VALUE ...]
-                  read the official files into a store, data/NAME unless target= says otherwise;
+                  read the official files into a store, data/NAME unless target= says otherwise
+                  (or paths.data_dir=DIR, as in training, for DIR/NAME);
                   raw= is their folder, or an archive, or a folder with archives
   check NAME|DIR  compare a store with its manifest, every byte of it
   list            data sets: what they are, how to get them, whether they are prepared
@@ -93,12 +94,17 @@ def _prepare(words: Sequence[str]) -> int:
     from mla_lightning.prepare.engine import prepare
 
     how = {key: given.pop(key) for key in ("target", "on_bad", "jobs") if key in given}
-    target = Path(how["target"]) if "target" in how else DATA_DIR / name
+    if "target" in how and "paths.data_dir" in given:
+        raise ConfigError("target and paths.data_dir both say where the store goes; give one")
+    data_dir = Path(given.pop("paths.data_dir", str(DATA_DIR))).expanduser()
+    target = Path(how["target"]).expanduser() if "target" in how else data_dir / name
     jobs = _converted(how["jobs"], int, "jobs") if "jobs" in how else None
     source = _source(getattr(module, entry.class_name), entry, given)
     folder = prepare(source, target, on_bad=how.get("on_bad", "stop"), jobs=jobs)
     _print_splits(folder)
     elsewhere = f" data.path={folder}" if folder != DATA_DIR / name else ""
+    if folder == data_dir / name != DATA_DIR / name:
+        elsewhere = f" paths.data_dir={data_dir}"
     print(f"Look at it: mla data show {folder}\nTrain on it: mla train data={name}{elsewhere}")
     return 0
 

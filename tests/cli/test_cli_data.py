@@ -191,6 +191,10 @@ def test_options_are_read_by_their_types(tones, capsys):
     options = json.loads(Path("elsewhere/manifest.json").read_text())["options"]
     options.pop("identity")
     assert options == {"loud": True, "rule": "even", "only": ["a", "b"], "scale": 0.5}
+    output = run(capsys, "prepare", "tones", f"raw={tones}", "paths.data_dir=big")
+    assert "mla train data=tones paths.data_dir=big" in output
+    both = ["target=a", "paths.data_dir=big"]
+    assert "give one" in run(capsys, "prepare", "tones", f"raw={tones}", *both, code=2)
 
 
 @pytest.mark.parametrize("layout", ["file", "folder", "inside"])

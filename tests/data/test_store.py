@@ -89,6 +89,23 @@ def test_training_gets_what_encoders_take(tmp_path):
     assert torch.equal(inputs["film"], film.transpose(1, 2))
 
 
+def test_normalising_is_taking_off_the_mean(tmp_path):
+    folder = make(tmp_path / "s")
+    plain = next(iter(prepared(folder).test_dataloader()))["inputs"]
+    normalise = {"picture": [0.4, 0.2], "sound": [-1.0, 3.0]}
+    scaled = next(iter(prepared(folder, normalise=normalise).test_dataloader()))["inputs"]
+    for name in ARRAYS:
+        mean, std = normalise.get(name, (0.0, 1.0))
+        torch.testing.assert_close(scaled[name], ((plain[name] - mean) / std).to(plain[name].dtype))
+    for wrong, message in (
+        ({"pictur": [0, 1]}, "no such modality. Did you mean 'picture'"),
+        ({"words": [0, 1]}, "tokens have no mean"),
+        ({"sound": [0, 0]}, "deviation > 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Prepared(path=folder, normalise=wrong, batch_size=8)
+
+
 def test_workers_and_a_second_reader_see_the_same(tmp_path):
     folder = make(tmp_path / "s")
     one = list(prepared(folder).train_dataloader())

@@ -149,7 +149,10 @@ def test_killed_at_random_moments_it_goes_on_and_ends_the_same(official, finishe
 
 
 def test_control_c_says_that_it_can_go_on(official, finished, tmp_path):
+    # A shell starts background processes with Ctrl-C ignored, and their children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(official, tmp_path / "toy", tmp_path / "notes", 0.3)
+    signal.signal(signal.SIGINT, before)
     journal = tmp_path / "toy.partial" / "journal.jsonl"
     while not (journal.exists() and '"item"' in journal.read_text()):
         assert process.poll() is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from mla_lightning.data.base import SPLITS, MultimodalDataModule, Split
 from mla_lightning.data.mapped import MappedArray
 from mla_lightning.data.store import OpenStore, open_store
-from mla_lightning.errors import DataError
+from mla_lightning.errors import ConfigError, DataError, near
 
 
 class AsFloat:
@@ -23,12 +23,12 @@ class AsFloat:
 
     ``image`` uint8 (3, H, W) becomes float32 in [0, 1]; ``frames`` (T, 3, H, W) becomes float32 in
     [0, 1] of (3, T, H, W); ``spectrogram`` (T, F) float32 of (1, T, F); ``features`` float32;
-    ``tokens`` stay int64.
+    ``tokens`` stay int64. Then the mean is taken off, and the deviation divided by.
     """
 
-    def __init__(self, rows: MappedArray, kind: str) -> None:
-        """Remember the rows and what they are."""
-        self.rows, self.kind = rows, kind
+    def __init__(self, rows: MappedArray, kind: str, mean: float = 0.0, std: float = 1.0) -> None:
+        """Remember the rows, what they are, and how they are scaled."""
+        self.rows, self.kind, self.mean, self.std = rows, kind, mean, std
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -40,6 +40,8 @@ class AsFloat:
         if values.dtype == torch.int64:
             return values
         values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
+        if (self.mean, self.std) != (0.0, 1.0):
+            values = (values - self.mean) / self.std
         if self.kind == "frames":
             return values.transpose(1, 2)
         return values[:, None] if self.kind == "spectrogram" else values
@@ -51,15 +53,26 @@ class Prepared(MultimodalDataModule):
     Inputs come as :class:`AsFloat` says, by the kind that the manifest tells.
     """
 
-    def __init__(self, *, path: str | Path, split: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        path: str | Path,
+        split: str | None = None,
+        normalise: Mapping[str, Sequence[float]] | None = None,
+        **options: Any,
+    ) -> None:
         """Open the store; no array is read.
 
         Args:
             path: Folder of the store.
             split: Name of one of its splits; None for its default one.
+            normalise: Modality -> mean and standard deviation, of images and frames in [0, 1];
+                modalities left out are taken as they are.
             **options: Options of every data set: ``batch_size`` and others.
 
         Raises:
+            ConfigError: If ``normalise`` names a modality that is not there or holds tokens, or is
+                not a mean and a positive deviation.
             DataError: If there is no complete store, or no such split; the message says what to do.
         """
         self.store: OpenStore = open_store(Path(path).expanduser())
@@ -69,7 +82,24 @@ class Prepared(MultimodalDataModule):
         self.class_names = tuple(manifest["class_names"])
         self.split_name = split or str(manifest["default_split"])
         self._codes = self.store.split(self.split_name)
+        self.normalise = {
+            name: self._checked(name, values) for name, values in (normalise or {}).items()
+        }
         super().__init__(**options)
+
+    def _checked(self, modality: str, values: Sequence[float]) -> tuple[float, float]:
+        if modality not in self.all_modalities:
+            raise ConfigError(
+                f"data.normalise.{modality}: {self.name} has no such modality."
+                f"{near(modality, self.all_modalities)}"
+            )
+        if self.store.manifest["modalities"][modality]["kind"] == "tokens":
+            raise ConfigError(f"data.normalise.{modality}: tokens have no mean")
+        if len(values) != 2 or values[1] <= 0:
+            raise ConfigError(
+                f"data.normalise.{modality} must be [mean, deviation > 0], got {list(values)}"
+            )
+        return float(values[0]), float(values[1])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -89,7 +119,10 @@ class Prepared(MultimodalDataModule):
         """
         about = self.store.manifest["modalities"]
         inputs = {
-            name: AsFloat(self.store.array(name), about[name]["kind"]) for name in self.modalities
+            name: AsFloat(
+                self.store.array(name), about[name]["kind"], *self.normalise.get(name, ())
+            )
+            for name in self.modalities
         }
         present = {name: self.store.present(name) for name in self.modalities}
         train = self._codes == SPLITS.index("train")

@@ -44,7 +44,8 @@ def known_sets() -> dict[str, Known]:
             module = f"mla_lightning.data.{path.stem}"
             if path.stem.endswith("_build"):
                 name = path.stem.removesuffix("_build")
-                summary = _first_line(ast.get_docstring(tree))
+                data_set = ast.parse(path.with_name(f"{name}.py").read_text(encoding="utf-8"))
+                summary = _first_line(ast.get_docstring(data_set))
                 how = f"In the package; `mla data prepare {name}` rebuilds it from its originals."
                 found[name] = Known(name, module, "", summary, how)
             for node in tree.body:
