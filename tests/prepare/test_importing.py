@@ -93,6 +93,24 @@ def test_a_wrong_csv_is_refused_with_the_line(tmp_path, changes, message):
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (",id,label,words", "'' is no name of a modality"),
+        ("id,label,Split,words", r"'Split' is no name of a modality\. Did you mean 'split'"),
+        ("id,label,line,words", "'line' is no name of a modality"),
+        ("id,label,words,words", "'words' is there twice"),
+        ("id,label,a/b", "'a/b' is no name of a modality"),
+    ],
+)
+def test_columns_that_would_be_misread_are_refused(tmp_path, header, message):
+    path = tmp_path / "a.csv"
+    cells = ",".join("x" for _ in header.split(","))
+    path.write_text(f"{header}\n{cells}\n")
+    with pytest.raises(DataError, match=message):
+        import_csv(path, tmp_path / "s", **OPTIONS)
+
+
 def test_files_that_cannot_be_read_stop_or_are_recorded(tmp_path):
     path = pets(tmp_path)
     (tmp_path / "files" / "4.jpg").write_bytes(b"")
@@ -158,6 +176,14 @@ def test_arrays_may_bring_names_ids_and_a_split(tmp_path):
         ({"label": np.zeros(60, dtype=int)}, "one class only"),
         ({"split": np.array(["train"] * 59 + ["tset"])}, "row 59: the split 'tset' .* 'test'"),
         ({"id": np.array(["x"] * 60)}, "'x' occurs twice"),
+        ({"split": np.arange(60) % 3 + 256}, "row 0: the split 256 is unknown"),
+        ({"label": np.eye(3)[np.arange(60) % 3]}, r"'label' is float64 of shape \(60, 3\)"),
+        ({"label": np.arange(60) % 3 + 0.5}, "must be .N,. whole numbers or names"),
+        ({"Split": np.zeros((60, 2))}, r"'Split' is no name of a modality\. Did you mean 'split'"),
+        ({"a.present": np.zeros((60, 2))}, "'a.present' is no name of a modality"),
+        ({"audio": np.zeros(60)}, r"'audio' is float32 of shape \(60,\)"),
+        ({"audio": np.zeros((60, 8, 8, 3), dtype=np.uint8)}, "'audio' is uint8 of shape"),
+        ({"words": np.full((60, 4), -1)}, "'words' holds token ids below 0"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, changes, message):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mla_lightning.data.mapped import MappedArray, open_array
-from mla_lightning.data.splits import TEST, TRAIN, VAL, NamedSplit, overlap
+from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL, NamedSplit, overlap
 from mla_lightning.data.store_faults import faults_of
 from mla_lightning.errors import DataError, near
 from mla_lightning.run_folder import write_json
@@ -238,6 +238,10 @@ def finish_store(
             part of a split is empty, a type is not allowed, or a value is not finite.
     """
     for key, split in splits.items():
+        if not np.isin(split.codes, (TRAIN, VAL, TEST, UNUSED)).all():
+            raise DataError(
+                f"{name}: the split {key!r} does not fit: it holds other codes than -1 to 2"
+            )
         np.save(folder / f"split.{key}.npy", np.asarray(split.codes, dtype=np.int8))
     text = json.dumps(list(sources), indent=1, ensure_ascii=False)
     (folder / SOURCES).write_text(text + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ FILMS = (".mp4", ".flv", ".avi", ".mkv", ".mov", ".webm")
 PARTS = ("train", "val", "test")
 #: Shares of train, validation and test where the data have no split.
 FRACTIONS = (0.7, 0.1, 0.2)
+RESERVED = ("id", "label", "split", "class_names", "line")
 NO_SPLIT = "70/10/20 at random within each class (seed 0); the data came without a split"
 
 
@@ -202,6 +204,7 @@ def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
             :func:`~mla_lightning.data.store.finish_store` says.
     """
     arrays = _read_arrays(path)
+    _check_names(list(arrays), str(path), known=("id", "label", "split", "class_names"))
     if "label" not in arrays:
         raise DataError(f"{path} has no array 'label'.{near('label', arrays)}")
     label = arrays.pop("label")
@@ -210,6 +213,11 @@ def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
     class_names = arrays.pop("class_names", None)
     if not arrays:
         raise DataError(f"{path} has no array of a modality beside label, id and split")
+    if label.ndim != 1 or label.dtype.kind not in ("iu" if class_names is not None else "iuU"):
+        raise DataError(
+            f"{path}: 'label' is {label.dtype} of shape {label.shape}. It must be (N,) whole "
+            f"numbers{'' if class_names is not None else ' or names'}, one per sample."
+        )
     texts = [str(value) for value in label.tolist()]
     if class_names is None:
         names = _class_names(texts, str(path), numeric=label.dtype.kind in "iu")
@@ -222,6 +230,7 @@ def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
     floats = {name: values for name, values in arrays.items() if values.dtype.kind == "f"}
     arrays |= {name: values.astype(np.float32) for name, values in floats.items()}
     arrays |= {m: v.astype(np.int64) for m, v in arrays.items() if v.dtype.kind == "i"}
+    kinds = {name: _kind_of(name, values, str(path)) for name, values in arrays.items()}
     if split is None:
         codes, description = _at_random(texts), NO_SPLIT
     else:
@@ -233,10 +242,7 @@ def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
         ids=list(own_ids),
         label=numbers,
         arrays=arrays,
-        kinds={
-            m: "features" if v.ndim == 2 and v.dtype.kind == "f" else _kind_of(v)
-            for m, v in arrays.items()
-        },
+        kinds=kinds,
         splits={"own": NamedSplit(codes, description)},
     )
     return target
@@ -260,6 +266,7 @@ def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
                 rows.append({**cells, "line": str(line)})
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    _check_names(columns, str(path), known=("id", "label", "split"))
     for wanted in ("id", "label"):
         if wanted not in columns:
             raise DataError(
@@ -286,6 +293,43 @@ def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     return rows, columns
 
 
+def _check_names(names: Sequence[str], where: str, *, known: Sequence[str]) -> None:
+    """Refuse names that would be taken for something else, or that no file can have."""
+    for number, name in enumerate(names):
+        if name in known:
+            fault = "is there twice" if name in names[:number] else ""
+        elif name.lower() in RESERVED:
+            fault = f"is no name of a modality.{near(name.lower(), known)}"
+        elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            fault = "is no name of a modality: use letters, digits, _ and -"
+        else:
+            fault = "is there twice" if name in names[:number] else ""
+        if fault:
+            raise DataError(f"{where}: {name!r} {fault}")
+
+
+def _kind_of(name: str, values: np.ndarray, where: str) -> str:
+    """Tell what an array holds by its type and shape."""
+    kind, shape = values.dtype.kind, values.shape[1:]
+    if kind == "f" and len(shape) == 1 and shape[0] > 0:
+        return "features"
+    if kind == "f" and len(shape) == 2:
+        return "spectrogram"
+    if kind == "i" and len(shape) == 1:
+        if values.min(initial=0) < 0:
+            raise DataError(f"{where}: {name!r} holds token ids below 0; 0 is padding")
+        return "tokens"
+    if values.dtype == np.uint8 and len(shape) == 3 and shape[0] in (1, 3):
+        return "image"
+    if values.dtype == np.uint8 and len(shape) == 4 and shape[1] == 3:
+        return "frames"
+    raise DataError(
+        f"{where}: {name!r} is {values.dtype} of shape {values.shape}. Understood are float (N, D) "
+        "features, float (N, T, F) spectrograms, int (N, L) tokens, uint8 (N, 3, H, W) images and "
+        "uint8 (N, T, 3, H, W) frames."
+    )
+
+
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.is_dir():
@@ -309,6 +353,12 @@ def _at_random(labels: Sequence[str]) -> np.ndarray:
 
 def _codes(split: np.ndarray, where: str) -> np.ndarray:
     if split.dtype.kind in "iu":
+        wrong = np.flatnonzero(~np.isin(split, (-1, 0, 1, 2)))
+        if len(wrong):
+            raise DataError(
+                f"{where}, row {wrong[0]}: the split {split[wrong[0]]} is unknown. Known: 0 train, "
+                "1 val, 2 test, -1 unused."
+            )
         return split.astype(np.int8)
     for row, value in enumerate(split.tolist()):
         if value not in PARTS:
@@ -317,11 +367,3 @@ def _codes(split: np.ndarray, where: str) -> np.ndarray:
                 f"Known: {', '.join(PARTS)}."
             )
     return np.array([PARTS.index(value) for value in split.tolist()], dtype=np.int8)
-
-
-def _kind_of(values: np.ndarray) -> str:
-    if values.dtype.kind == "i":
-        return "tokens"
-    if values.dtype == np.uint8:
-        return "frames" if values.ndim == 5 else "image"
-    return "spectrogram"
