@@ -366,11 +366,12 @@ def _write_result(
 
 
 def _silence_lightning() -> None:
-    """Drop advice that does not apply: our loaders hold tensors and need no workers."""
+    """Drop advice that does not apply: loaders of tensors need no workers, and the like."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for text in (
         ".*does not have many workers.*",
         ".*is smaller than the logging interval.*",
+        ".*in eval mode at the start of training.*",  # frozen encoders are meant to be
         ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning 2.6.6 with torch 2.13
     ):
         warnings.filterwarnings("ignore", text)

@@ -33,6 +33,29 @@ class Encoder(nn.Module):
                 "Does the config's encoder fit the data?"
             )
 
+    def require_ids(self, x: Tensor, num_tokens: int) -> None:
+        """Refuse what is no batch of token ids.
+
+        Args:
+            x: The input.
+            num_tokens: Number of ids that there are.
+
+        Raises:
+            ConfigError: If the input has another shape or type; on the CPU, where looking costs
+                little, also if an id is out of range.
+        """
+        self.require(
+            x.ndim == 2 and not x.is_floating_point(), x, "token ids (B, L) of an integer type"
+        )
+        if x.device.type != "cpu" or not x.numel():
+            return
+        lowest, highest = int(x.min()), int(x.max())
+        if lowest < 0 or highest >= num_tokens:
+            raise ConfigError(
+                f"{type(self).__name__} has the token ids 0 to {num_tokens - 1}, the data hold "
+                f"{lowest} to {highest}. Were they prepared with another vocabulary?"
+            )
+
 
 def check_at_least(least: int, **values: int) -> None:
     """Check sizes that an encoder is given.

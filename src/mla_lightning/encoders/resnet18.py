@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from mla_lightning.encoders.base import Encoder, check_at_least
+from mla_lightning.encoders.checkpoints import Layout, fill, read_tensors
+from mla_lightning.errors import ConfigError
 
 
 class ResNet18(Encoder):
@@ -18,19 +22,34 @@ class ResNet18(Encoder):
 
     out_features = 512
 
-    def __init__(self, in_channels: int = 3, *, channels_last: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int = 3,
+        *,
+        channels_last: bool = True,
+        checkpoint: str | None = None,
+        stem: Literal["same", "rgb_sum"] = "same",
+    ) -> None:
         """Build the layers; convolutions are Kaiming-normal (fan-out), batch norms identities.
 
         Args:
             in_channels: Channels of the input.
             channels_last: Keep maps channels-last in memory: the same function, faster on CPUs and
                 on GPUs with half precision.
+            checkpoint: File of weights with torchvision's names; its classifier is left out.
+            stem: How the file's first convolution is taken: ``same``, or ``rgb_sum``: summed over
+                its three colours, for inputs of one channel.
 
         Raises:
-            ConfigError: If ``in_channels`` is below 1.
+            ConfigError: If ``in_channels`` is below 1, or ``stem`` is unknown or has no effect.
+            DataError: If the checkpoint does not fit.
         """
         super().__init__()
         check_at_least(1, in_channels=in_channels)
+        if stem not in ("same", "rgb_sum"):
+            raise ConfigError(f"stem must be same or rgb_sum, got {stem!r}")
+        if stem == "rgb_sum" and (checkpoint is None or in_channels != 1):
+            raise ConfigError("stem=rgb_sum needs a checkpoint and in_channels=1")
         self.in_channels, self.channels_last = in_channels, channels_last
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -43,8 +62,20 @@ class ResNet18(Encoder):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if checkpoint is not None:
+            self._load(checkpoint, stem)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _load(self, checkpoint: str, stem: str) -> None:
+        tensors = read_tensors(checkpoint)
+        if stem == "rgb_sum" and "conv1.weight" in tensors:
+            tensors["conv1.weight"] = tensors["conv1.weight"].sum(dim=1, keepdim=True)
+        names = {name: name for name in self.state_dict()}
+        # Files of 2017 and before do not count batches; the counts have no effect.
+        counts = frozenset(name for name in names if name.endswith("num_batches_tracked"))
+        layout = Layout("torchvision", names, (r"fc\.(weight|bias)",), counts)
+        fill(self, tensors, checkpoint, [layout])
 
     def maps(self, x: Tensor) -> Tensor:
         """Compute the last layer's maps.
