@@ -23,9 +23,10 @@ MAY_KNOW: dict[str, set[str]] = {
     "fusion": {"functional"},
     "metrics": {"functional"},
     "media": set(),
-    "data": {"media"},
-    "prepare": {"data", "media"},
-    "module": {"functional", "encoders", "fusion", "metrics"},
+    "inputs": set(),
+    "data": {"media", "inputs"},
+    "prepare": {"data", "inputs", "media"},
+    "module": {"functional", "encoders", "fusion", "inputs", "metrics"},
     "methods": {"module", "functional"},
     "callbacks": {"module"},
     "config": set(),
@@ -36,7 +37,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "sweep": {"launchers"},
     "report": set(),
     "cli": {"cli_data", "config", "data", "prepare", "report", "sweep", "train"},
-    "cli_data": {"config", "data", "prepare"},
+    "cli_data": {"config", "data", "prepare", "train"},
 }
 #: Third-party package -> the only rooms that may import it.
 ONLY_IN = {
@@ -46,7 +47,7 @@ ONLY_IN = {
     "scipy": {"report", "functional", "metrics"},
     "torch": {
         *("functional", "encoders", "fusion", "metrics", "data", "module", "methods"),
-        *("callbacks", "train", "record", "media", "prepare"),
+        *("callbacks", "train", "record", "media", "prepare", "inputs"),
     },
     "lightning": {"data", "module", "methods", "callbacks", "train", "loggers"},
 }

@@ -1,4 +1,4 @@
-"""``mla data``: prepare, check, list, show and import data sets."""
+"""``mla data``: prepare, check, list, show, import and embed data sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.catalogue import Known, known_sets
 
-ACTIONS = ("prepare", "check", "list", "show", "import")
+ACTIONS = ("prepare", "check", "list", "show", "import", "embed")
 #: Where stores lie below the current folder, as in conf/paths/default.yaml.
 DATA_DIR = Path("data")
 HELP = """\
@@ -29,6 +29,9 @@ actions:
                   draw samples of every class
   import FILE target=DIR [OPTION=VALUE ...]
                   make a store from a CSV file, an .npz file or a folder of .npy files
+  embed target=DIR data=NAME encoder=NAME [batch_size=64] [device=cpu] [OVERRIDE ...]
+                  make a store of the features that encoders give without being trained;
+                  training on it costs little. Overrides are those of mla train.
 
 examples:
   mla data list
@@ -37,6 +40,8 @@ examples:
   mla data check cremad
   mla data show data/cremad output=cremad.png
   mla data import my.csv target=data/my
+  mla data embed target=data/food101_hf data=food101 encoder=hf_image_text device=cuda
+  mla train data=store data.path=data/food101_hf
   mla data prepare openmoji                          rebuild the arrays that the package ships
   mla data prepare openmoji output=/tmp/openmoji.npz
 
@@ -65,6 +70,7 @@ def run(action: str, words: Sequence[str]) -> int:
         "list": _list,
         "show": _show,
         "import": _import,
+        "embed": _embed,
     }
     if action not in actions:
         raise ConfigError(
@@ -227,6 +233,30 @@ def _import(words: Sequence[str]) -> int:
         f"Look at it: mla data show {folder}\n"
         f"Train on it: mla train --config-dir {conf} data={made.stem}   (edit {made})"
     )
+    return 0
+
+
+def _embed(words: Sequence[str]) -> int:
+    from mla_lightning.config import instantiate, plan
+    from mla_lightning.data.prepared import Prepared
+    from mla_lightning.prepare.embed import embed_store
+    from mla_lightning.train import build_encoders
+
+    own = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    how = {key: own[key] for key in ("target", "batch_size", "device") if key in own}
+    if "target" not in how:
+        raise ConfigError("target is missing: mla data embed target=DIR data=NAME encoder=NAME")
+    config = plan([word for word in words if word.partition("=")[0] not in how])[0].config
+    given = {"seed": config["seed"], "modalities": config["modalities"]}
+    data = instantiate(config["data"], **given)
+    if not isinstance(data, Prepared):
+        raise ConfigError(
+            f"data={config['choices']['data']} is no prepared store; mla data list shows which are"
+        )
+    target = Path(how["target"]).expanduser()
+    size = _converted(how.get("batch_size", "64"), int, "batch_size")
+    embed_store(data, target, build_encoders(config, data), size, device=how.get("device", "cpu"))
+    print(f"Train on it: mla train data=store data.path={target}")
     return 0
 
 

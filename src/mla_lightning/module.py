@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from typing import Any, TypedDict
@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.fusion.base import Fusion
+from mla_lightning.inputs.base import Draws, Input
 from mla_lightning.metrics.evaluation import Evaluation
 from mla_lightning.randomness import derive_seed
 
@@ -52,6 +53,8 @@ class Parts:
         accumulate: Number of chunks that a batch is split into to save memory. The gradient is
             that of the whole batch (batch statistics excepted).
         log_every_n_batches: How often losses are checked and sent to the loggers.
+        inputs: Modality -> what turns its rows in a batch into what its encoder takes; modalities
+            that go in as they are are left out.
     """
 
     encoders: Mapping[str, nn.Module]
@@ -64,6 +67,7 @@ class Parts:
     clip_norm: float | None = None
     accumulate: int = 1
     log_every_n_batches: int = 50
+    inputs: Mapping[str, Input] = field(default_factory=dict)
 
 
 class MultimodalModule(LightningModule):
@@ -199,6 +203,20 @@ class MultimodalModule(LightningModule):
         for start in range(0, size, width):
             chunk = _slice(batch, slice(start, start + width))
             yield chunk, len(chunk["label"]) / size
+
+    # ------------------------------------------------------------------ Lightning: inputs
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Make what encoders take of the batch's rows, on the device; at random in training."""
+        if not self.parts.inputs:
+            return batch
+        inputs = dict(batch["inputs"])
+        for name, convert in self.parts.inputs.items():
+            draws = None
+            if self.trainer.training:
+                draws = Draws(self.parts.seed, self.current_epoch, name, batch["index"])
+            inputs[name] = convert(inputs[name], draws)
+        return {**batch, "inputs": inputs}
 
     # ------------------------------------------------------------------ Lightning: training
 

@@ -105,20 +105,22 @@ def build_data(config: Mapping[str, Any]) -> MultimodalDataModule:
     return data
 
 
-def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> MultimodalModule:
-    """Build the method of a config, its weights a function of the seed.
+def build_encoders(
+    config: Mapping[str, Any], data: MultimodalDataModule
+) -> dict[str, torch.nn.Module]:
+    """Build the encoders of a config, their weights a function of the seed.
 
     Args:
         config: The resolved config.
-        data: The data module, set up.
+        data: The data module.
 
     Returns:
-        The module.
+        Modality in use -> encoder.
 
     Raises:
         ConfigError: If an encoder is missing, or one is given for a modality that no data has.
     """
-    given = config["encoder"]
+    given = config["encoder"] or data.usual_encoders()
     for name in data.modalities:
         if name not in given:
             raise ConfigError(
@@ -131,10 +133,27 @@ def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> Multi
                 f"encoder.{name}: {data.name} has no such modality.{near(name, known)}"
             )
     torch.manual_seed(derive_seed(config["seed"], "init"))
+    return {name: instantiate(given[name]) for name in data.modalities}
+
+
+def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> MultimodalModule:
+    """Build the method of a config, its weights a function of the seed.
+
+    Args:
+        config: The resolved config.
+        data: The data module, set up.
+
+    Returns:
+        The module.
+
+    Raises:
+        ConfigError: As :func:`build_encoders` says, or if a setting of the method is wrong.
+    """
+    encoders = build_encoders(config, data)
     method = dict(config["method"])
     trainer = config["trainer"]
     parts = Parts(
-        encoders={name: instantiate(given[name]) for name in data.modalities},
+        encoders=encoders,
         fusion=instantiate(method.pop("fusion")),
         optimizer=instantiate(config["optimizer"]),
         scheduler=instantiate(config["scheduler"]) if config["scheduler"] else None,
@@ -144,6 +163,7 @@ def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> Multi
         clip_norm=trainer["clip_norm"],
         accumulate=trainer["accumulate"],
         log_every_n_batches=trainer["log_every_n_batches"],
+        inputs=data.inputs,
     )
     return instantiate(method, parts=parts)
 

@@ -7,7 +7,7 @@ from mla_lightning.config.bind import parameters_of, unbound
 from mla_lightning.config.search import options
 from mla_lightning.config.targets import targets_of
 
-NAMES = [name for name in options((conf_dir(),), "encoder") if name != "none"]
+NAMES = [name for name in options((conf_dir(),), "encoder") if name != "auto"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,6 +13,9 @@ from mla_lightning.data.prepared import Prepared
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.data.store import open_store, verify_store, write_store
 from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.inputs.features import Features
+from mla_lightning.inputs.images import Images
+from mla_lightning.inputs.spectrograms import Spectrograms
 
 N = 40
 RNG = np.random.default_rng(0)
@@ -63,12 +66,27 @@ def test_rows_are_sorted_by_id_and_come_back(tmp_path):
     assert verify_store(store.folder) == []
 
 
+def converted(data, batch, draws=None):
+    return {
+        name: data.inputs[name](values, draws) if name in data.inputs else values
+        for name, values in batch["inputs"].items()
+    }
+
+
 def test_training_gets_what_encoders_take(tmp_path):
     data = prepared(make(tmp_path / "s"))
     assert data.name == "toy"
     assert [len(data.splits[part]) for part in ("train", "val", "test")] == [20, 10, 10]
     batch = next(iter(data.test_dataloader()))
-    inputs = batch["inputs"]
+    stored = {name: values.dtype for name, values in batch["inputs"].items()}
+    assert stored == {
+        "picture": torch.uint8,  # a quarter of the bytes on their way to the device
+        "film": torch.uint8,
+        "sound": torch.float16,
+        "words": torch.int64,
+        "vector": torch.float32,
+    }
+    inputs = converted(data, batch)
     shapes = {name: tuple(values.shape[1:]) for name, values in inputs.items()}
     assert shapes == {
         "picture": (3, 8, 8),
@@ -86,24 +104,27 @@ def test_training_gets_what_encoders_take(tmp_path):
     assert batch["label"].tolist() == LABEL[order][rows].tolist()
     assert torch.equal(inputs["vector"], torch.from_numpy(ARRAYS["vector"][order][rows]))
     film = torch.from_numpy(ARRAYS["film"][order][rows]).float() / 255
-    assert torch.equal(inputs["film"], film.transpose(1, 2))
+    torch.testing.assert_close(inputs["film"], film.transpose(1, 2))
 
 
-def test_normalising_is_taking_off_the_mean(tmp_path):
+def test_the_configs_inputs_replace_the_usual_ones(tmp_path):
     folder = make(tmp_path / "s")
-    plain = next(iter(prepared(folder).test_dataloader()))["inputs"]
-    normalise = {"picture": [0.4, 0.2], "sound": [-1.0, 3.0]}
-    scaled = next(iter(prepared(folder, normalise=normalise).test_dataloader()))["inputs"]
-    for name in ARRAYS:
-        mean, std = normalise.get(name, (0.0, 1.0))
-        torch.testing.assert_close(scaled[name], ((plain[name] - mean) / std).to(plain[name].dtype))
+    data = prepared(folder, inputs={"sound": Spectrograms(-1.0, 3.0)})
+    batch = next(iter(data.test_dataloader()))
+    plain = converted(prepared(folder), batch)
+    scaled = converted(data, batch)
+    torch.testing.assert_close(scaled["sound"], (plain["sound"] + 1) / 3)
+    assert torch.equal(scaled["picture"], plain["picture"])
+    assert prepared(folder, modalities=["words", "vector"]).inputs.keys() == {"vector"}
     for wrong, message in (
-        ({"pictur": [0, 1]}, "no such modality. Did you mean 'picture'"),
-        ({"words": [0, 1]}, "tokens have no mean"),
-        ({"sound": [0, 0]}, "deviation > 0"),
+        ({"pictur": Images()}, "no such modality. Did you mean 'picture'"),
+        ({"words": Features()}, "takes features, the store holds tokens. Leave it out"),
+        ({"sound": Images()}, "takes frames and image, the store holds spectrogram. Use Spectro"),
     ):
         with pytest.raises(ConfigError, match=message):
-            Prepared(path=folder, normalise=wrong, batch_size=8)
+            Prepared(path=folder, inputs=wrong, batch_size=8)
+    with pytest.raises(ConfigError, match=r"data\.path is not set"):
+        Prepared(path=None, batch_size=8)
 
 
 def test_workers_and_a_second_reader_see_the_same(tmp_path):

@@ -152,12 +152,15 @@ def test_sizes_out_of_range_are_refused(build, message):
         build()
 
 
+CNN_TAKES = "SmallCNN expects images (B, 3, H, W) or video (B, 3, T, H, W), H and W at least 8"
+
+
 @pytest.mark.parametrize(
     ("encoder", "shape", "expected"),
     [
-        (SmallCNN(3), (2, 32, 32), "SmallCNN expects images (B, 3, H, W) with H, W >= 8"),
-        (SmallCNN(3), (2, 1, 32, 32), "SmallCNN expects images (B, 3, H, W) with H, W >= 8"),
-        (SmallCNN(3), (2, 3, 32, 7), "SmallCNN expects images (B, 3, H, W) with H, W >= 8"),
+        (SmallCNN(3), (2, 32, 32), CNN_TAKES),
+        (SmallCNN(3), (2, 1, 32, 32), CNN_TAKES),
+        (SmallCNN(3), (2, 3, 32, 7), CNN_TAKES),
         (BagOfTokens(9), (4, 5), "BagOfTokens expects token ids (B, L) of an integer type"),
         (MLP(6), (4, 5), "MLP expects vectors (B, 6)"),
         (MLP(6), (4, 2, 3), "MLP expects vectors (B, 6)"),

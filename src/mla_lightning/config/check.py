@@ -89,6 +89,8 @@ def _path_faults(config: Mapping[str, Any]) -> list[str]:
 def _modality_faults(modalities: Any, encoder: Any) -> list[str]:
     if not isinstance(encoder, Mapping) or not isinstance(modalities, list):
         return []
+    if not encoder:  # the data choose them, and know their modalities
+        return []
     faults = [
         f"modalities: unknown modality {name!r}.{near(str(name), encoder)} "
         f"Known: {', '.join(encoder)}."

@@ -94,7 +94,7 @@ def _look_at_data(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         data = instantiate(config["data"], seed=config["seed"], modalities=config["modalities"])
     except ConfigError as error:
         return "", (str(error),)
-    encoders = config["encoder"]
+    encoders = config["encoder"] or data.usual_encoders()
     wrong = [
         f"encoder has no entry for {name!r} of {data.name}.{near(name, encoders)} "
         f"It has: {', '.join(encoders)}. See `mla list encoders`."

@@ -20,6 +20,7 @@ from mla_lightning.data.loading import (
     options_of,
 )
 from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.inputs.base import Input
 
 SPLITS = ("train", "val", "test")
 
@@ -130,6 +131,18 @@ class MultimodalDataModule(LightningDataModule):
             The sample to train with; every epoch's shapes must be equal. By default as it is.
         """
         return inputs
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        """Modality -> what turns its rows into what encoders take, on the device.
+
+        Modalities whose rows go to encoders as they are, by default all, are left out.
+        """
+        return {}
+
+    def usual_encoders(self) -> Mapping[str, Mapping[str, Any]]:
+        """Modality in use -> config of its encoder where the run's names none; by default none."""
+        return {}
 
     # ------------------------------------------------------------------ what a data set has
 

@@ -3,62 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mla_lightning.data.base import SPLITS, MultimodalDataModule, Split
-from mla_lightning.data.mapped import MappedArray
 from mla_lightning.data.store import OpenStore, open_store
+from mla_lightning.data.usual_encoders import usual_encoders
 from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.inputs.base import Input
+from mla_lightning.inputs.features import Features
+from mla_lightning.inputs.images import Images
+from mla_lightning.inputs.spectrograms import Spectrograms
 
-
-class AsFloat:
-    """Rows of a file in the form that encoders take.
-
-    ``image`` uint8 (3, H, W) becomes float32 in [0, 1]; ``frames`` (T, 3, H, W) becomes float32 in
-    [0, 1] of (3, T, H, W); ``spectrogram`` (T, F) float32 of (1, T, F); ``features`` float32;
-    ``tokens`` stay int64. Then the mean is taken off, and the deviation divided by.
-    """
-
-    def __init__(self, rows: MappedArray, kind: str, mean: float = 0.0, std: float = 1.0) -> None:
-        """Remember the rows, what they are, and how they are scaled."""
-        self.rows, self.kind, self.mean, self.std = rows, kind, mean, std
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.rows)
-
-    def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """Read rows: (B, ...)."""
-        values = self.rows.index_select(dim, index)
-        if values.dtype == torch.int64:
-            return values
-        values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
-        if (self.mean, self.std) != (0.0, 1.0):
-            values = (values - self.mean) / self.std
-        if self.kind == "frames":
-            return values.transpose(1, 2)
-        return values[:, None] if self.kind == "spectrogram" else values
+#: Kind of a store's arrays -> how they are taken unless the config says otherwise.
+USUAL: Mapping[str, type[Input]] = {
+    kind: taken for taken in (Features, Images, Spectrograms) for kind in sorted(taken.kinds)
+}
 
 
 class Prepared(MultimodalDataModule):
     """Any prepared store; its rows stay on the disk and are read batch by batch.
 
-    Inputs come as :class:`AsFloat` says, by the kind that the manifest tells.
+    Batches hold rows as they are stored, such as bytes of images, so that little is moved to the
+    device; there :attr:`inputs` turn them into what encoders take. Tokens stay as they are.
     """
 
     def __init__(
         self,
         *,
-        path: str | Path,
+        path: str | Path | None,
         split: str | None = None,
-        normalise: Mapping[str, Sequence[float]] | None = None,
+        inputs: Mapping[str, Input] | None = None,
         **options: Any,
     ) -> None:
         """Open the store; no array is read.
@@ -66,15 +46,20 @@ class Prepared(MultimodalDataModule):
         Args:
             path: Folder of the store.
             split: Name of one of its splits; None for its default one.
-            normalise: Modality -> mean and standard deviation, of images and frames in [0, 1];
-                modalities left out are taken as they are.
+            inputs: Modality -> how its rows are scaled, and augmented in training; modalities left
+                out are taken as they are, images and frames in [0, 1].
             **options: Options of every data set: ``batch_size`` and others.
 
         Raises:
-            ConfigError: If ``normalise`` names a modality that is not there or holds tokens, or is
-                not a mean and a positive deviation.
+            ConfigError: If there is no path, or ``inputs`` names a modality that is not there or
+                holds something else.
             DataError: If there is no complete store, or no such split; the message says what to do.
         """
+        if path is None:
+            raise ConfigError(
+                "data.path is not set: which store? For example: "
+                "mla train data=store data.path=data/mfeat"
+            )
         self.store: OpenStore = open_store(Path(path).expanduser())
         manifest = self.store.manifest
         self.name = str(manifest["name"])
@@ -82,24 +67,39 @@ class Prepared(MultimodalDataModule):
         self.class_names = tuple(manifest["class_names"])
         self.split_name = split or str(manifest["default_split"])
         self._codes = self.store.split(self.split_name)
-        self.normalise = {
-            name: self._checked(name, values) for name, values in (normalise or {}).items()
-        }
+        self._inputs = dict(inputs or {})
+        for name, taken in self._inputs.items():
+            self._check_input(name, taken)
         super().__init__(**options)
 
-    def _checked(self, modality: str, values: Sequence[float]) -> tuple[float, float]:
+    def _check_input(self, modality: str, taken: Input) -> None:
         if modality not in self.all_modalities:
             raise ConfigError(
-                f"data.normalise.{modality}: {self.name} has no such modality."
+                f"data.inputs.{modality}: {self.name} has no such modality."
                 f"{near(modality, self.all_modalities)}"
             )
-        if self.store.manifest["modalities"][modality]["kind"] == "tokens":
-            raise ConfigError(f"data.normalise.{modality}: tokens have no mean")
-        if len(values) != 2 or values[1] <= 0:
+        kind = self.store.manifest["modalities"][modality]["kind"]
+        if kind not in taken.kinds:
+            fits = f" Use {USUAL[kind].__name__}." if kind in USUAL else " Leave it out."
             raise ConfigError(
-                f"data.normalise.{modality} must be [mean, deviation > 0], got {list(values)}"
+                f"data.inputs.{modality}: {type(taken).__name__} takes "
+                f"{' and '.join(sorted(taken.kinds))}, the store holds {kind}.{fits}"
             )
-        return float(values[0]), float(values[1])
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """How the rows of each modality in use become what its encoder takes."""
+        about = self.store.manifest["modalities"]
+        usual = {
+            name: USUAL[about[name]["kind"]]()
+            for name in self.modalities
+            if about[name]["kind"] in USUAL
+        }
+        return usual | {k: v for k, v in self._inputs.items() if k in self.modalities}
+
+    def usual_encoders(self) -> Mapping[str, Mapping[str, Any]]:
+        """Choose small encoders by kind and shape; see :func:`usual_encoders`."""
+        return usual_encoders(self.store, self.modalities)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -117,13 +117,7 @@ class Prepared(MultimodalDataModule):
             DataError: If training samples lack a modality in use: no method here leaves it out in
                 training, and zeros in its place would be learnt from.
         """
-        about = self.store.manifest["modalities"]
-        inputs = {
-            name: AsFloat(
-                self.store.array(name), about[name]["kind"], *self.normalise.get(name, ())
-            )
-            for name in self.modalities
-        }
+        inputs = {name: self.store.array(name) for name in self.modalities}
         present = {name: self.store.present(name) for name in self.modalities}
         train = self._codes == SPLITS.index("train")
         for name, mask in present.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from mla_lightning.errors import ConfigError
@@ -70,3 +72,19 @@ def check_at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+
+def over_frames(encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Encode images, or the frames of videos each by itself, and average over the frames.
+
+    Args:
+        encode: Images (B, C, H, W) -> (B, D).
+        x: (B, C, H, W) or (B, C, T, H, W).
+
+    Returns:
+        (B, D).
+    """
+    if x.ndim == 4:
+        return encode(x)
+    frames = x.transpose(1, 2).flatten(0, 1)
+    return encode(frames).unflatten(0, (len(x), -1)).mean(dim=1)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import check_at_least
+from mla_lightning.encoders.base import check_at_least, over_frames
 from mla_lightning.encoders.checkpoints import Layout, load_checkpoint
 from mla_lightning.encoders.transformer import (
     PATCH,
     Gelu,
     grid_positions,
-    over_frames,
     transformer,
 )
 from mla_lightning.encoders.tuning import TunedEncoder

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mla_lightning.encoders.base import over_frames
 from mla_lightning.encoders.hf import HFEncoder
-from mla_lightning.encoders.transformer import over_frames
 from mla_lightning.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import check_at_least
+from mla_lightning.encoders.base import check_at_least, over_frames
 from mla_lightning.encoders.checkpoints import Layout, load_checkpoint
 from mla_lightning.encoders.transformer import (
     PATCH,
@@ -15,7 +15,6 @@ from mla_lightning.encoders.transformer import (
     grid_positions,
     line_positions,
     masked_mean,
-    over_frames,
     patches,
     transformer,
 )

@@ -7,13 +7,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import Encoder, check_at_least
+from mla_lightning.encoders.base import Encoder, check_at_least, over_frames
 
 
 class SmallCNN(Encoder):
     """Three strided 3x3 convolutions (16, 32, out_features channels), batch norm, average.
 
-    Inputs (B, in_channels, H, W) with H, W >= 8; about 24 thousand parameters at width 64.
+    Inputs (B, in_channels, H, W) with H, W >= 8, or frames (B, in_channels, T, H, W) whose features
+    are averaged; about 24 thousand parameters at width 64.
     """
 
     def __init__(
@@ -45,10 +46,10 @@ class SmallCNN(Encoder):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images.
+        """Encode images, or films as the mean over their frames.
 
         Args:
-            x: (B, in_channels, H, W).
+            x: (B, in_channels, H, W) or (B, in_channels, T, H, W).
 
         Returns:
             (B, out_features).
@@ -57,10 +58,14 @@ class SmallCNN(Encoder):
             ConfigError: If the input has another shape.
         """
         self.require(
-            x.ndim == 4 and x.shape[1] == self.in_channels and min(x.shape[2:]) >= 8,
+            x.ndim in (4, 5) and x.shape[1] == self.in_channels and min(x.shape[-2:]) >= 8,
             x,
-            f"images (B, {self.in_channels}, H, W) with H, W >= 8",
+            f"images (B, {self.in_channels}, H, W) or video (B, {self.in_channels}, T, H, W), "
+            "H and W at least 8",
         )
+        return over_frames(self._encode, x)
+
+    def _encode(self, x: Tensor) -> Tensor:
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         return self.layers(x).mean(dim=(2, 3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -142,19 +141,3 @@ def masked_mean(tokens: Tensor, counts: Tensor | None) -> Tensor:
     weights = counts.to(tokens.dtype)
     total = torch.einsum("bld,bl->bd", tokens, weights)
     return total / weights.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def over_frames(encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Encode images, or the frames of videos each by itself, and average over the frames.
-
-    Args:
-        encode: Images (B, C, H, W) -> (B, D).
-        x: (B, C, H, W) or (B, C, T, H, W).
-
-    Returns:
-        (B, D).
-    """
-    if x.ndim == 4:
-        return encode(x)
-    frames = x.transpose(1, 2).flatten(0, 1)
-    return encode(frames).unflatten(0, (len(x), -1)).mean(dim=1)

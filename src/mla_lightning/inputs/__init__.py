@@ -1,0 +1,1 @@
+"""From stored rows to what encoders take: computed on the device, augmented in training."""
