@@ -32,7 +32,10 @@ MAY_KNOW: dict[str, set[str]] = {
     "config": set(),
     "loggers": {"config"},
     "record": {"config", "data"},
-    "train": {"config", "data", "module", "metrics", "callbacks", "loggers", "record"},
+    "evaluate": {"module", "metrics", "callbacks"},
+    "train": {
+        *("config", "data", "module", "metrics", "callbacks", "evaluate", "loggers", "record"),
+    },
     "launchers": {"config"},  # what to import before forking
     "sweep": {"launchers"},
     "report": set(),
@@ -47,9 +50,9 @@ ONLY_IN = {
     "scipy": {"report", "functional", "metrics"},
     "torch": {
         *("functional", "encoders", "fusion", "metrics", "data", "module", "methods"),
-        *("callbacks", "train", "record", "media", "prepare", "inputs"),
+        *("callbacks", "evaluate", "train", "record", "media", "prepare", "inputs"),
     },
-    "lightning": {"data", "module", "methods", "callbacks", "train", "loggers"},
+    "lightning": {"data", "module", "methods", "callbacks", "evaluate", "train", "loggers"},
 }
 #: Slow to import and rarely needed: inside functions only.
 LAZY = {

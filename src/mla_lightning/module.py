@@ -109,6 +109,8 @@ class MultimodalModule(LightningModule):
         self._unchecked: list[tuple[int, dict[str, Tensor]]] = []
         self._edit_grads: Callable[[], None] | None = None
         self._evaluation = Evaluation(parts.num_classes)
+        #: Whether predictions carry the encoders' features, too.
+        self.keeps_features = False
 
     # ------------------------------------------------------------------ what a method defines
 
@@ -321,8 +323,21 @@ class MultimodalModule(LightningModule):
         Returns:
             ``multi`` and each modality -> logits (B, C).
         """
-        features = self.features(batch)
-        fused = self.fusion(features, batch["present"])
+        return self.answers(self.features(batch), batch["present"])
+
+    def answers(
+        self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Compute the logits of every reported modality from features.
+
+        Args:
+            features: Modality -> feature (B, D_m).
+            present: Modality -> (B,) bool.
+
+        Returns:
+            ``multi`` and each modality -> logits (B, C).
+        """
+        fused = self.fusion(features, present)
         return {"multi": fused, **self.fusion.unimodal(features)}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -346,8 +361,15 @@ class MultimodalModule(LightningModule):
     def predict_step(
         self, batch: Batch, batch_idx: int
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Return logits by reported modality, labels and indices, for evaluation after training."""
-        return self.evaluate_batch(batch), batch["label"], batch["index"]
+        """Return logits by reported modality, labels and indices, for evaluation after training.
+
+        With ``keeps_features`` also ``feature/<modality>`` and ``present/<modality>``.
+        """
+        values = self.evaluate_batch(batch)
+        if self.keeps_features:
+            values |= {f"feature/{name}": h for name, h in self.features(batch).items()}
+            values |= {f"present/{name}": has for name, has in batch["present"].items()}
+        return values, batch["label"], batch["index"]
 
 
 def _slice(batch: Batch, part: slice) -> Batch:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import yaml
 from lightning.pytorch import Trainer
-from torch import Tensor
 
 from mla_lightning import run_folder as files
 from mla_lightning.callbacks.checkpoint import RunCheckpoint, newest_valid
@@ -25,8 +24,9 @@ from mla_lightning.callbacks.signals import StopOnSignal
 from mla_lightning.config import Job, instantiate
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
+from mla_lightning.evaluate import evaluate, probe
 from mla_lightning.loggers import build_loggers, finish_loggers
-from mla_lightning.metrics.evaluation import Evaluation, score_logits
+from mla_lightning.metrics.evaluation import score_logits
 from mla_lightning.module import MultimodalModule, Parts
 from mla_lightning.randomness import derive_seed
 from mla_lightning.record import (
@@ -202,67 +202,6 @@ def build_trainer(
     )
 
 
-def evaluate(
-    trainer: Trainer,
-    module: MultimodalModule,
-    loader: Any,
-    checkpoint: RunCheckpoint,
-) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Compute every reported modality's logits with the weights selected for it.
-
-    Args:
-        trainer: The trainer.
-        module: The module; its weights are replaced.
-        loader: Loader of the split.
-        checkpoint: Knows where the selected weights are.
-
-    Returns:
-        Logits (N, C) by reported modality, labels (N,), indices (N,), sorted by index.
-    """
-    selections = module.selections()
-    logits: dict[str, Tensor] = {}
-    for metric in dict.fromkeys(selections.values()):
-        content = read_checkpoint(checkpoint.best_path(metric))
-        if content["epoch"] != checkpoint.best[metric][1]:
-            raise RunError(
-                f"{checkpoint.best_path(metric)} is of epoch {content['epoch']}, expected "
-                f"{checkpoint.best[metric][1]}; add overwrite=true to train again"
-            )
-        load_weights(module, content["state_dict"], checkpoint.best_path(metric))
-        collected = Evaluation(module.parts.num_classes)
-        for part in trainer.predict(module, loader) or []:
-            collected.add(*part)
-        values, label, index = collected.arrays()
-        logits |= {name: values[name] for name, by in selections.items() if by == metric}
-    if "multi" not in logits:
-        logits = {"multi": torch.stack(list(logits.values())).mean(dim=0), **logits}
-    return logits, label, index
-
-
-def load_weights(module: MultimodalModule, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights, all or none.
-
-    Args:
-        module: The module.
-        state: Weights and buffers by name.
-        path: Where they come from, for the message.
-
-    Raises:
-        RunError: If names or shapes differ, listing which.
-    """
-    own = module.state_dict()
-    faults = [f"missing {key}" for key in own.keys() - state.keys()]
-    faults += [f"unexpected {key}" for key in state.keys() - own.keys()]
-    for key in own.keys() & state.keys():
-        if own[key].shape != state[key].shape:
-            faults.append(f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}")
-    if faults:
-        raise RunError(
-            f"{path} is of another model: {'; '.join(sorted(faults))}. Nothing was loaded."
-        )
-    module.load_state_dict(state)
-
-
 def evaluate_run(
     run_dir: Path, split: str, eval_batch_size: int | None = None
 ) -> dict[str, dict[str, float]]:
@@ -304,8 +243,8 @@ def evaluate_run(
         epoch = read_checkpoint(checkpoint.best_path(metric))["epoch"]
         checkpoint.best[metric] = (math.nan, epoch)
     trainer = build_trainer(config, run_dir, checkpoint, [])
-    logits, label, _ = evaluate(trainer, module, data.loader(split), checkpoint)
-    return score_logits(logits, label)
+    found = evaluate(trainer, module, data.loader(split), checkpoint)
+    return score_logits(found.logits, found.label)
 
 
 def _run(job: Job, loggers: list[Any]) -> None:
@@ -343,11 +282,17 @@ def _write_result(
 ) -> None:
     config, run_dir = job.config, job.run_dir
     scores: dict[str, Any] = {"val": None, "test": None}
-    for split in ("val", "test") if config["evaluate_test"] else ("val",):
-        logits, label, index = evaluate(trainer, module, data.loader(split), checkpoint)
-        scores[split] = score_logits(logits, label)
-        if split == "test":
-            write_predictions(run_dir, logits, label, index, data.class_names)
+    splits = ("val", "test") if config["evaluate_test"] else ("val",)
+    probed = ("train", *splits) if config["evaluate_probe"] else ()
+    found = {
+        split: evaluate(trainer, module, data.loader(split), checkpoint, features=split in probed)
+        for split in dict.fromkeys((*splits, *probed))
+    }
+    for split in splits:
+        scores[split] = score_logits(found[split].logits, found[split].label)
+    probed_accuracy = probe(found, data.num_classes) if probed else None
+    if "test" in found:
+        write_predictions(run_dir, *found["test"].predictions, data.class_names)
     times = [row["time/epoch_s"] for row in files.read_metrics(run_dir)]
     about = data.describe()
     choices = config["choices"]
@@ -368,6 +313,7 @@ def _write_result(
         "epochs": config["trainer"]["max_epochs"],
         "best_epoch": max(epoch for _, epoch in checkpoint.best.values()),
         **scores,
+        "probe_accuracy": probed_accuracy,
         "train_time_s": sum(times),
         "epoch_time_s": float(np.median(times)),
         "peak_memory_mb": peak_memory_mb(trainer.strategy.root_device),

@@ -1,3 +1,4 @@
+import json
 import os
 import time
 
@@ -245,7 +246,7 @@ def test_laziness_gap_is_the_distance_to_each_modality_alone(tmp_path):
 def test_measures_and_costs(tmp_path):
     three("mla", tmp_path, (60, 61))
     three("concat", tmp_path, (50, 51))
-    table = report_of(tmp_path).tables[3]
+    table = report_of(tmp_path).tables[4]
     assert row(table, "openmoji", "macro F1, multi, percent")["mla"].text == "55.5 ± 0.7 (2)"
     assert row(table, "openmoji", "calibration error, multi")["mla"].text == "0.100 ± 0.000 (2)"
     assert row(table, "openmoji", "training time of a run, s")["mla"].text == "3.2"
@@ -283,7 +284,7 @@ def test_a_cell_that_was_run_twice_is_an_error_that_names_both(tmp_path):
     assert str(second) in message
     assert "openmoji mla seed 0 was run twice" in message
     assert "name only the folders that you mean" in message
-    assert len(table1(read_runs([first])).tables) == 4
+    assert len(table1(read_runs([first])).tables) == 5
 
 
 @pytest.mark.parametrize("newer", ["c0de", "beef"])
@@ -346,3 +347,18 @@ def test_find_prefers_the_plain_column(tmp_path):
     assert isinstance(block, Block)
     assert block.find("mla") == Variant("mla")
     assert block.find("sum") is None
+
+
+def test_probes_stand_beside_the_accuracies(tmp_path):
+    for method, values in (("concat", (40, 44)), ("mla", (50, 52))):
+        for seed, value in enumerate(values):
+            folder = write_run(tmp_path, method, seed)
+            result = json.loads((folder / "result.json").read_text())
+            result["probe_accuracy"] = {"test": {"image": value / 100}}
+            (folder / "result.json").write_text(json.dumps(result))
+    table = report_of(tmp_path).tables[3]
+    assert row(table, "openmoji", "image")["mla"].text == "51.0 ± 1.4 (2)"
+    assert row(table, "openmoji", "image")["concat"].text == "42.0 ± 2.8 (2)"
+    assert [r.label for r in table.sections[0].rows] == ["image"]
+    plain = write_run(tmp_path / "plain", "mla", 0)
+    assert not table1(read_runs([plain])).tables[3].written_sections

@@ -15,8 +15,9 @@ import mla_lightning.callbacks.checkpoint_io as checkpoint_io
 from mla_lightning.callbacks.checkpoint import newest_valid, resumable
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO, is_valid, read_checkpoint
 from mla_lightning.errors import RunError
+from mla_lightning.evaluate import load_weights
 from mla_lightning.run_folder import CHECKPOINTS, ERROR, RESULT, STATUS, read_json
-from mla_lightning.train import build_data, build_module, load_weights, run_job
+from mla_lightning.train import build_data, build_module, run_job
 
 
 @pytest.fixture(scope="module")

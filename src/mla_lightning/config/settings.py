@@ -34,6 +34,7 @@ SETTINGS: dict[str, Any] = {
     "seed": Annotated[int, AtLeast(0)],
     "protocol": Literal["validation", "paper"],
     "evaluate_test": bool,
+    "evaluate_probe": bool,
     "modalities": list[str] | None,
     "overwrite": bool,
     "force_resume": bool,

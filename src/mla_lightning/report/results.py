@@ -39,11 +39,14 @@ class Score:
         accuracy_percent: Share of right answers, in percent.
         macro_f1_percent: Mean F1 over the classes, in percent.
         ece: Expected calibration error in [0, 1].
+        probe_percent: Accuracy of a linear classifier on the encoder's frozen features, in percent;
+            None for the fused prediction and where it was not computed.
     """
 
     accuracy_percent: float
     macro_f1_percent: float
     ece: float
+    probe_percent: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +190,12 @@ def _read_path(path: Path) -> Iterator[Run]:
 def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[str, Any]) -> Run:
     if result["schema"] != SCHEMA:
         raise ValueError(f"schema {result['schema']}; this version reads schema {SCHEMA}")
-    scores = {split: _scores(result[split]) for split in SPLITS if result[split] is not None}
+    probes = result.get("probe_accuracy") or {}
+    scores = {
+        split: _scores(result[split], probes.get(split, {}))
+        for split in SPLITS
+        if result[split] is not None
+    }
     for split, by_modality in scores.items():
         lacking = [m for m in (*result["modalities"], MULTI) if m not in by_modality]
         if lacking:
@@ -274,12 +282,15 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _scores(by_modality: Mapping[str, Mapping[str, float]]) -> dict[str, Score]:
+def _scores(
+    by_modality: Mapping[str, Mapping[str, float]], probes: Mapping[str, float]
+) -> dict[str, Score]:
     return {
         str(name): Score(
             accuracy_percent=round(100 * float(values["accuracy"]), 4),
             macro_f1_percent=round(100 * float(values["macro_f1"]), 4),
             ece=round(float(values["ece"]), 6),
+            probe_percent=_percent(probes.get(name)),
         )
         for name, values in by_modality.items()
     }
@@ -339,6 +350,10 @@ def _look_up(config: Mapping[str, Any], key: str) -> str | None:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * float(share), 4)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

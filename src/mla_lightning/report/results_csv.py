@@ -26,6 +26,7 @@ COLUMNS = (
     "accuracy_percent",
     "macro_f1_percent",
     "ece",
+    "probe_percent",
     "state",
     "reason",
     "best_epoch",
@@ -52,7 +53,9 @@ COLUMNS = (
     "retry",
     "run",
 )
-OF_SCORE = ("accuracy_percent", "macro_f1_percent", "ece")
+OF_SCORE = ("accuracy_percent", "macro_f1_percent", "ece", "probe_percent")
+#: Columns that files of earlier versions lack.
+LATER = ("probe_percent",)
 INTEGERS = (
     "seed",
     "best_epoch",
@@ -101,7 +104,7 @@ def read_csv(path: Path) -> list[Run]:
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        lacking = [name for name in COLUMNS if name not in (*(reader.fieldnames or ()), *LATER)]
         if lacking:
             raise RunError(f"{path} is no table of results: it lacks {', '.join(lacking)}")
         found: dict[tuple[str, str], Run] = {}
@@ -141,4 +144,6 @@ def _add(found: dict[tuple[str, str], Run], row: Mapping[str, str], path: Path) 
         scores = found[key].scores.setdefault(row["split"], {})
         if row["modality"] in scores:
             raise ValueError(f"{row['run']} has {row['modality']}, {row['split']} twice")
-        scores[row["modality"]] = Score(**{name: float(row[name]) for name in OF_SCORE})
+        scores[row["modality"]] = Score(
+            **{name: float(row[name]) for name in OF_SCORE if row.get(name)}
+        )

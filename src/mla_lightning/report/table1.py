@@ -73,6 +73,7 @@ def table1(runs: Sequence[Run]) -> Report:
             _accuracy(found, read_table1(), without_number(found, runs)),
             _comparisons(found),
             _laziness(found),
+            _probes(found),
             _measures(found),
         ),
         notes=tuple(note for block in found for note in notes.about(block)),
@@ -184,6 +185,30 @@ def _laziness(found: Sequence[Block]) -> Table:
         columns=tuple(variant.label for variant in columns),
         sections=tuple(sections),
         notes=(f"Alone: method {REFERENCE}, paired by seed. Negative: left behind by the others.",),
+    )
+
+
+def _probes(found: Sequence[Block]) -> Table:
+    columns = sorted({v for block in found for v in block.variants}, key=lambda v: v.order)
+    sections = []
+    for block in found:
+        rows = []
+        for modality in block.modalities:
+            measured = [block.summary(c, modality, measure="probe_percent") for c in columns]
+            if any(one.num for one in measured):
+                rows.append(summary_row(modality, columns, measured))
+        if rows:
+            sections.append(Section(block.title, tuple(rows)))
+    return Table(
+        slug="probe",
+        title="Ridge probe: test accuracy of a linear classifier on frozen features, in percent",
+        corner="",
+        columns=tuple(variant.label for variant in columns),
+        sections=tuple(sections),
+        notes=(
+            "What each encoder knows, whatever the head does with it: fitted on train in closed "
+            "form, its ridge term chosen on validation.",
+        ),
     )
 
 

@@ -1,0 +1,133 @@
+"""What a trained module answers and what its encoders know, with the weights selected for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from mla_lightning.callbacks.checkpoint import RunCheckpoint
+from mla_lightning.callbacks.checkpoint_io import read_checkpoint
+from mla_lightning.errors import RunError
+from mla_lightning.metrics.evaluation import Evaluation
+from mla_lightning.metrics.probe import probe_accuracies
+from mla_lightning.module import MultimodalModule
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A split as a module sees it, sorted by the samples' numbers, on the CPU.
+
+    Attributes:
+        logits: Reported modality -> logits (N, C).
+        label: Labels (N,).
+        index: The samples' numbers (N,).
+        features: Modality -> features (N, D_m); empty unless asked for.
+        present: Modality -> (N,) bool; as ``features``.
+    """
+
+    logits: Mapping[str, Tensor]
+    label: Tensor
+    index: Tensor
+    features: Mapping[str, Tensor]
+    present: Mapping[str, Tensor]
+
+    @property
+    def predictions(self) -> tuple[Mapping[str, Tensor], Tensor, Tensor]:
+        """Logits, labels and indices."""
+        return self.logits, self.label, self.index
+
+
+def evaluate(
+    trainer: Trainer,
+    module: MultimodalModule,
+    loader: Any,
+    checkpoint: RunCheckpoint,
+    *,
+    features: bool = False,
+) -> Answers:
+    """Compute every reported modality's logits with the weights selected for it.
+
+    Args:
+        trainer: The trainer.
+        module: The module; its weights are replaced.
+        loader: Loader of the split.
+        checkpoint: Knows where the selected weights are.
+        features: Keep the encoders' features, too, each modality's with its own weights.
+
+    Returns:
+        What was computed.
+    """
+    selections = module.selections()
+    logits: dict[str, Tensor] = {}
+    kept: dict[str, dict[str, Tensor]] = {"feature": {}, "present": {}}
+    module.keeps_features = features
+    for metric in dict.fromkeys(selections.values()):
+        content = read_checkpoint(checkpoint.best_path(metric))
+        if content["epoch"] != checkpoint.best[metric][1]:
+            raise RunError(
+                f"{checkpoint.best_path(metric)} is of epoch {content['epoch']}, expected "
+                f"{checkpoint.best[metric][1]}; add overwrite=true to train again"
+            )
+        load_weights(module, content["state_dict"], checkpoint.best_path(metric))
+        collected = Evaluation(module.parts.num_classes)
+        for part in trainer.predict(module, loader) or []:
+            collected.add(*part)
+        values, label, index = collected.arrays()
+        chosen = [name for name, by in selections.items() if by == metric]
+        logits |= {name: values[name] for name in chosen}
+        if features:
+            for kind, of in kept.items():
+                of |= {m: values[f"{kind}/{m}"] for m in chosen if m in module.modalities}
+    module.keeps_features = False
+    if "multi" not in logits:
+        logits = {"multi": torch.stack(list(logits.values())).mean(dim=0), **logits}
+    present = {name: values > 0 for name, values in kept["present"].items()}
+    return Answers(logits, label, index, kept["feature"], present)
+
+
+def probe(found: Mapping[str, Answers], num_classes: int) -> dict[str, dict[str, float]]:
+    """Probe every modality's encoder; see :func:`~mla_lightning.metrics.probe.ridge_probe`.
+
+    Args:
+        found: Split -> what was computed of it, features included; ``train`` and ``val`` are
+            needed.
+        num_classes: Number of classes C.
+
+    Returns:
+        Split other than ``train`` -> modality -> share of right answers.
+    """
+    return probe_accuracies(
+        {split: answers.features for split, answers in found.items()},
+        {split: answers.label for split, answers in found.items()},
+        {split: answers.present for split, answers in found.items()},
+        num_classes,
+    )
+
+
+def load_weights(module: MultimodalModule, state: Mapping[str, Tensor], path: Any) -> None:
+    """Load weights, all or none.
+
+    Args:
+        module: The module.
+        state: Weights and buffers by name.
+        path: Where they come from, for the message.
+
+    Raises:
+        RunError: If names or shapes differ, listing which.
+    """
+    own = module.state_dict()
+    faults = [f"missing {key}" for key in own.keys() - state.keys()]
+    faults += [f"unexpected {key}" for key in state.keys() - own.keys()]
+    for key in own.keys() & state.keys():
+        if own[key].shape != state[key].shape:
+            faults.append(f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}")
+    if faults:
+        raise RunError(
+            f"{path} is of another model: {'; '.join(sorted(faults))}. Nothing was loaded."
+        )
+    module.load_state_dict(state)
