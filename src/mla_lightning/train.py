@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import shutil
 import sys
 import time
 import warnings
@@ -133,7 +135,22 @@ def build_encoders(
                 f"encoder.{name}: {data.name} has no such modality.{near(name, known)}"
             )
     torch.manual_seed(derive_seed(config["seed"], "init"))
-    return {name: instantiate(given[name]) for name in data.modalities}
+    encoders = {name: instantiate(given[name]) for name in data.modalities}
+    if config["trainer"]["compile"]:
+        _require_compiler(config["trainer"]["accelerator"])
+        for encoder in encoders.values():
+            encoder.compile()  # in place: the names of the weights stay
+    return encoders
+
+
+def _require_compiler(accelerator: str) -> None:
+    """Refuse to compile for a processor without a compiler: it would fail in the first batch."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "cl"]
+    if accelerator == "cpu" and not any(map(shutil.which, names)):
+        raise ConfigError(
+            f"trainer.compile=true needs a C++ compiler on the CPU, and {' or '.join(names)} is "
+            "not there. Install one (Debian: apt install g++), or leave trainer.compile=false."
+        )
 
 
 def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> MultimodalModule:

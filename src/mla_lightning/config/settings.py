@@ -47,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "trainer.accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps"],
     "trainer.clip_norm": Annotated[float, Above(0)] | None,
     "trainer.accumulate": Count,
+    "trainer.compile": bool,
     "trainer.deterministic": bool,
     "trainer.progress_bar": bool,
     "trainer.log_every_n_batches": Count,
