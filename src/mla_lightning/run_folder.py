@@ -46,8 +46,13 @@ NOT_IDENTITY = (
     "run_dir",
     "force_resume",
 )
+#: Settings of the data that change no number.
+ELSEWHERE = ("path", "num_workers")
 #: Parts of the package that cannot change a number that training writes.
-NOT_TRAINING = ("report", "config", "launchers", "cli.py", "sweep.py", "loggers.py")
+NOT_TRAINING = (
+    *("report", "config", "launchers", "cli.py", "cli_data.py", "sweep.py", "loggers.py"),
+    *("prepare", "media"),  # what they make is in the data's fingerprint
+)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -228,6 +233,8 @@ def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
     """
     kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     kept["trainer"] = {k: v for k, v in config.get("trainer", {}).items() if k != "progress_bar"}
+    # Where a store lies is not what it holds, which the fingerprint tells.
+    kept["data"] = {k: v for k, v in config.get("data", {}).items() if k not in ELSEWHERE}
     text = json.dumps([kept, data_fingerprint, code_fingerprint()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

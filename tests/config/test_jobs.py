@@ -38,6 +38,7 @@ def usual() -> str:
         "run_dir=/tmp/one",
         "force_resume=true",
         "trainer.progress_bar=false",
+        "data.num_workers=1",
         "experiment=null",
         "optimizer.lr=0.05",  # the recipe's own value
     ],
@@ -58,6 +59,8 @@ def test_where_and_how_comfortably_a_job_runs_is_not_its_identity(
         "ablation=no_hgm",
         "protocol=paper",
         "evaluate_test=false",
+        "evaluate_probe=false",
+        "trainer.compile=true",
         "optimizer.lr=0.051",
         "optimizer.momentum=0.8",
         "+optimizer.nesterov=true",
@@ -82,7 +85,7 @@ def test_everything_else_is_its_identity(usual: str, override: str) -> None:
 def test_every_key_is_in_the_identity_or_said_not_to_be(usual: str) -> None:
     (job,) = plan(TINY)
     known = {"seed", "protocol", "evaluate_test", "modalities", "checkpoint", "choices", "trainer"}
-    known |= {"encoder", "optimizer", "scheduler", "data", "method"}
+    known |= {"evaluate_probe", "encoder", "optimizer", "scheduler", "data", "method"}
     assert job.config.keys() == known | set(NOT_IDENTITY)
 
 
@@ -114,6 +117,7 @@ def test_a_folder_tells_what_distinguishes_the_job(tmp_path: Path) -> None:
             "optimizer.lr=0.2",
             "method.projection=owm",
             "trainer.progress_bar=false",
+        "data.num_workers=1",
         ]
     )
     assert job.run_dir.parent == tmp_path / "sweeps" / "one"
