@@ -117,7 +117,7 @@ def test_a_folder_tells_what_distinguishes_the_job(tmp_path: Path) -> None:
             "optimizer.lr=0.2",
             "method.projection=owm",
             "trainer.progress_bar=false",
-        "data.num_workers=1",
+            "data.num_workers=1",
         ]
     )
     assert job.run_dir.parent == tmp_path / "sweeps" / "one"

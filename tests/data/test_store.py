@@ -12,6 +12,7 @@ from mla_lightning.data.mapped import MappedArray
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.data.store import open_store, verify_store, write_store
+from mla_lightning.data.store_faults import faults_of
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images
@@ -262,3 +263,48 @@ def test_training_samples_that_lack_a_modality_are_refused(tmp_path):
     (batch,) = list(data.test_dataloader())
     assert int((~batch["present"]["sound"]).sum()) == 3
     assert batch["present"]["words"].all()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda about: about.pop("arrays"), "is damaged: KeyError"),
+        (lambda about: about.pop("modalities"), "is damaged: KeyError"),
+        (lambda about: about["arrays"].pop("label.npy"), "does not list label.npy"),
+        (lambda about: about.update(default_split="none"), "no split 'none', its default"),
+        (lambda about: about.update(arrays=[]), "is damaged"),
+    ],
+)
+def test_a_damaged_manifest_is_told(tmp_path, damage, message):
+    folder = make(tmp_path / "s")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    damage(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_store(folder)
+    if "default" not in message and "list" not in message:
+        with pytest.raises(DataError, match=re.escape(message)):
+            verify_store(folder)
+
+
+def test_arrays_of_another_shape_or_type_are_refused(tmp_path):
+    folder = make(tmp_path / "s")
+    np.save(folder / "vector.npy", ARRAYS["vector"][:, :3])
+    with pytest.raises(DataError, match=r"vector.npy is float32 of \(40, 3\), the manifest says"):
+        open_store(folder)
+    assert any("vector.npy" in fault for fault in verify_store(folder))
+    np.save(folder / "vector.npy", ARRAYS["vector"].astype(np.float16))
+    with pytest.raises(DataError, match="is float16"):
+        open_store(folder)
+
+
+def test_presence_and_attributes_have_a_row_per_sample(tmp_path):
+    folder = make(tmp_path / "s")
+    np.save(folder / "vector.present.npy", np.ones(3, dtype=bool))
+    np.save(folder / "attribute.speaker.npy", np.array(["x"]))
+    faults = "; ".join(faults_of(folder, ("a", "b", "c", "d"), ("vector",), ("own",)))
+    assert "vector.present.npy has 3 rows for 40" in faults
+    assert "attribute.speaker.npy has 1 rows for 40" in faults
+    np.save(folder / "label.npy", LABEL.astype(float))
+    faults = "; ".join(faults_of(folder, ("a", "b", "c", "d"), ("vector",), ("own",)))
+    assert "labels must be whole numbers" in faults

@@ -11,6 +11,8 @@ from mla_lightning.run_folder import NOT_IDENTITY
 
 #: Overrides that every name tells anyway.
 _NAMED_ANYWAY = ("data", "method", "ablation", "seed", "experiment")
+#: Settings that change no number.
+_OF_NO_CONCERN = ("trainer.progress_bar", "data.num_workers")
 #: File systems allow 255 bytes; seed, identity and the suffixes of temporary files need some.
 _LONGEST_STEM = 120
 
@@ -18,7 +20,7 @@ _LONGEST_STEM = 120
 def distinguishes(key: str) -> bool:
     """Whether an override of this key may set a job apart from others of its data and method."""
     top = key.partition(".")[0]
-    return key not in (*_NAMED_ANYWAY, "trainer.progress_bar") and top not in NOT_IDENTITY
+    return key not in (*_NAMED_ANYWAY, *_OF_NO_CONCERN) and top not in NOT_IDENTITY
 
 
 def slug_of(values: Mapping[str, Any]) -> str:

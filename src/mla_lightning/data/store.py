@@ -108,7 +108,8 @@ def open_store(folder: Path) -> OpenStore:
         The store; of its arrays only labels and ids are read.
 
     Raises:
-        DataError: If it is no store, not complete, of a later format, or lacks an array.
+        DataError: If it is no store, not complete, damaged, of a later format, or an array is
+            missing or of another type or shape.
     """
     path = folder / MANIFEST
     try:
@@ -130,10 +131,32 @@ def open_store(folder: Path) -> OpenStore:
             f"{folder} has format {manifest.get('version')}; this version of mla_lightning reads "
             f"format {VERSION}. Prepare it again, or use the version that made it."
         )
-    for file in manifest["arrays"]:
+    try:
+        _check_arrays(folder, manifest)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error!r}. Prepare the store again.") from error
+    return OpenStore(folder, manifest)
+
+
+def _check_arrays(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Compare names, types and shapes with the manifest; no value is read."""
+    wanted = {"id.npy", "label.npy"}
+    wanted |= {f"{name}.npy" for name in manifest["modalities"]}
+    wanted |= {f"split.{name}.npy" for name in manifest["splits"]}
+    if lacking := sorted(wanted - manifest["arrays"].keys()):
+        raise ValueError(f"it does not list {', '.join(lacking)}")
+    if manifest["default_split"] not in manifest["splits"]:
+        raise ValueError(f"there is no split {manifest['default_split']!r}, its default one")
+    for file, about in manifest["arrays"].items():
         if not (folder / file).is_file():
             raise DataError(f"{folder} lacks {file}. Check it: mla data check {folder}")
-    return OpenStore(folder, manifest)
+        values = open_array(folder / file)
+        found, written = (str(values.dtype), list(values.shape)), (about["dtype"], about["shape"])
+        if found != written:
+            raise DataError(
+                f"{folder / file} is {found[0]} of {tuple(found[1])}, the manifest says "
+                f"{written[0]} of {tuple(written[1])}. Check it: mla data check {folder}"
+            )
 
 
 def write_store(
@@ -282,12 +305,12 @@ def verify_store(folder: Path) -> list[str]:
         What is wrong, a sentence each; empty if nothing is.
 
     Raises:
-        DataError: If it is no store at all.
+        DataError: If it is no store of this format, or its manifest is damaged.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        open_store(folder)  # says why
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        manifest = open_store(folder).manifest
+    except DataError:
+        manifest = _readable(folder)
     faults = []
     for file, about in manifest["arrays"].items():
         if not (folder / file).is_file():
@@ -304,6 +327,19 @@ def verify_store(folder: Path) -> list[str]:
         parts = tuple(manifest["modalities"]), tuple(manifest["splits"])
         faults += faults_of(folder, manifest["class_names"], *parts)
     return faults
+
+
+def _readable(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a store with faulty arrays; other faults are raised once more."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if (manifest["format"], manifest["version"]) == (FORMAT, VERSION):
+            _ = manifest["modalities"], manifest["splits"], manifest["class_names"]
+            _ = manifest["sources"]["sha256"], [a["sha256"] for a in manifest["arrays"].values()]
+            return manifest
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return open_store(folder).manifest
 
 
 # ---------------------------------------------------------------------- pieces

@@ -37,10 +37,19 @@ def faults_of(
         yield f"the id {twice!r} occurs twice" if twice else "the ids are not sorted"
     if len(label) != len(ids):
         yield f"there are {len(ids)} ids and {len(label)} labels"
+    if label.dtype.kind not in "iu":
+        yield f"labels must be whole numbers, got {label.dtype}"
+        return
     if not len(label) or label.min() < 0 or label.max() >= len(class_names):
         yield f"labels must be 0 to {len(class_names) - 1}"
     for modality in modalities:
         yield from _array_faults(folder / f"{modality}.npy", len(ids))
+    for path in sorted((*folder.glob("*.present.npy"), *folder.glob("attribute.*.npy"))):
+        values = open_array(path)
+        if len(values) != len(ids):
+            yield f"{path.name} has {len(values)} rows for {len(ids)} samples"
+        if path.name.endswith(".present.npy") and values.dtype != bool:
+            yield f"{path.name} must be of bool, got {values.dtype}"
     for name in splits:
         codes = open_array(folder / f"split.{name}.npy")
         if len(codes) != len(ids) or not np.isin(codes, (TRAIN, VAL, TEST, UNUSED)).all():
