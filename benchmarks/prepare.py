@@ -1,4 +1,4 @@
-"""P19 and P20: what preparing costs, and what it saves while training."""
+"""P19 to P21: what preparing costs, and what it saves while training."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import Row, interleaved
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.data.source import Item, Source
 from mla_lightning.data.splits import NamedSplit, stratified
+from mla_lightning.encoders.resnet18 import ResNet18
 from mla_lightning.media.audio import LogMel
 from mla_lightning.media.image import Image
 from mla_lightning.media.parts import Extractor, FilePart
@@ -27,7 +29,7 @@ from mla_lightning.prepare.engine import prepare
 NUM_CLIPS, SECONDS, RATE, FPS, HEIGHT, WIDTH = 64, 2.5, 16000, 30, 360, 480
 #: flv has only such rates; so the films' sound is resampled, as that of CREMA-D.
 FLV_RATE = 22050
-BATCH = 16
+BATCH, STEP_BATCH = 16, 4
 HOW_PREPARE = (
     f"`prepare` with one job on {NUM_CLIPS} flv films of {SECONDS} s and {WIDTH}x{HEIGHT} with "
     "sound, as CREMA-D's: log-mel 1024x128 and three frames of 256x256, hashes of sources and "
@@ -36,7 +38,12 @@ HOW_PREPARE = (
 HOW_LOADER = (
     f"Process CPU time per sample of the training loader of a store (batch {BATCH}, no workers) "
     "against a DataLoader whose dataset reads wav to log-mel 1024x128 and jpg to 224x224 at each "
-    "access, with the same extractors; the files are in the cache"
+    "access, with the same extractors; the files are in the cache; both hand over what is stored, "
+    "floats are made of it on the device"
+)
+HOW_STEP = (
+    "Process CPU time per sample of that loader against forward and backward of two ResNet-18 on "
+    f"1024x128 and 224x224, batch {STEP_BATCH}, one frame"
 )
 
 
@@ -111,12 +118,28 @@ def measure() -> list[Row]:
         times = interleaved({"store": lambda: drain(loader), "files": lambda: drain(direct)}, 5)
         num_train = len(loader.dataset)
     store_s, files_s = times["store"] / num_train, times["files"] / NUM_CLIPS
+    step_s = resnet_step_s()
+    of_step = f"{step_s * 1e3:.0f} ms of training per sample"
     per_second = f"{1 / took_s:.0f} clips/s per core"
     detail = f"{1 / files_s:.0f} → {1 / store_s:.0f} samples/s"
     return [
         Row("P19", "prepare, a film of 2.5 s", took_s * 1e3, 100, "ms", HOW_PREPARE, per_second),
         Row("P20", "loader, store / files", store_s / files_s, 0.05, "x", HOW_LOADER, detail),
+        Row("P21", "loader / ResNet-18 step", store_s / step_s, 1, "x", HOW_STEP, of_step),
     ]
+
+
+def resnet_step_s() -> float:
+    """Measure process time per sample of a training step of both ResNet-18."""
+    encoders = [ResNet18(1), ResNet18(3)]
+    inputs = [torch.randn(STEP_BATCH, 1, 1024, 128), torch.randn(STEP_BATCH, 3, 224, 224)]
+    times = []
+    for _ in range(3):
+        begin = time.process_time()
+        for encoder, x in zip(encoders, inputs, strict=True):
+            encoder(x).sum().backward()
+        times.append(time.process_time() - begin)
+    return min(times) / STEP_BATCH
 
 
 def drain(loader: DataLoader) -> None:

@@ -3,6 +3,9 @@
 import json
 import pickle
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -308,3 +311,32 @@ def test_presence_and_attributes_have_a_row_per_sample(tmp_path):
     np.save(folder / "label.npy", LABEL.astype(float))
     faults = "; ".join(faults_of(folder, ("a", "b", "c", "d"), ("vector",), ("own",)))
     assert "labels must be whole numbers" in faults
+
+
+READS = """
+import re, sys
+from pathlib import Path
+import torch
+from mla_lightning.data.mapped import MappedArray
+
+def own_kb():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return int(re.search(r"Anonymous: +(\\d+) kB", text)[1])
+
+rows = MappedArray(Path(sys.argv[1]))
+rows.index_select(0, torch.arange(8))
+before = own_kb()
+for numbers in torch.randperm(len(rows)).split(64):
+    rows.index_select(0, numbers).sum()
+print(own_kb() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells")
+def test_reading_all_rows_costs_no_memory_that_grows_with_them(tmp_path):
+    grown = []
+    for num in (1000, 20_000):
+        np.save(tmp_path / "rows.npy", np.ones((num, 4096), dtype=np.uint8))  # 4 and 82 MB
+        command = [sys.executable, "-c", READS, str(tmp_path / "rows.npy")]
+        grown.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
+    assert abs(grown[1] - grown[0]) < 4000  # kB; the larger file has 78,000 more
