@@ -95,7 +95,11 @@ class Prepared(MultimodalDataModule):
             for name in self.modalities
             if about[name]["kind"] in USUAL
         }
-        return usual | {k: v for k, v in self._inputs.items() if k in self.modalities}
+        found = usual | {k: v for k, v in self._inputs.items() if k in self.modalities}
+        for name, taken in found.items():
+            if isinstance(taken, Images) and taken.frames_per_segment is None:
+                taken.frames_per_segment = about[name]["options"].get("frames_per_segment", 1)
+        return found
 
     def usual_encoders(self) -> Mapping[str, Mapping[str, Any]]:
         """Choose small encoders by kind and shape; see :func:`usual_encoders`."""

@@ -44,7 +44,7 @@ class Images(Input):
         flip: float = 0.5,
         jitter: float = 0.0,
         per_frame: bool = False,
-        frames_per_segment: int = 1,
+        frames_per_segment: int | None = None,
     ) -> None:
         """Choose the rules.
 
@@ -61,7 +61,8 @@ class Images(Input):
             per_frame: Draw anew for every frame, as MLA's released code does, rather than once for
                 a film.
             frames_per_segment: Frames stored of each segment of a film: training takes one of them
-                at random, evaluation the middle one. 1 takes all frames as they are.
+                at random, evaluation the middle one. 1 takes all frames as they are; None as many
+                as the store tells.
 
         Raises:
             ConfigError: If a value is out of range or would have no effect.
@@ -106,7 +107,7 @@ class Images(Input):
 
     def _chosen(self, x: Tensor, draws: Draws | None) -> Tensor:
         """Take one frame of each segment: (B, T, 3, H, W) to (B, S, 3, H, W)."""
-        each = self.frames_per_segment
+        each = self.frames_per_segment or 1
         if each == 1:
             return x
         if x.shape[1] % each:

@@ -1,0 +1,1 @@
+"""Small official distributions, made up: real file formats and layouts to try commands on."""

@@ -1,0 +1,109 @@
+"""Kinetics-Sounds: the tables of Kinetics-400, its films wherever they lie, its splits."""
+
+import numpy as np
+import pytest
+
+from mla_lightning.data.fakes.kinetics_sounds import fake_kinetics_sounds
+from mla_lightning.data.kinetics_sounds import CLASSES, KineticsSounds, clip_name
+from mla_lightning.data.splits import TEST, TRAIN, VAL
+from mla_lightning.data.store import open_store
+from mla_lightning.errors import DataError
+from mla_lightning.prepare.engine import prepare
+
+SMALL = {"num_frames": 64, "image_size": 24}
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return fake_kinetics_sounds(tmp_path / "raw", per_class=6, num_classes=3)
+
+
+def test_there_are_31_classes_in_alphabetical_order():
+    assert len(CLASSES) == 31
+    assert sorted(CLASSES) == list(CLASSES)
+    assert CLASSES[13] == "playing harmonica"
+    assert clip_name("abcdefghijk", 7, 17) == "abcdefghijk_000007_000017"
+
+
+def test_rows_of_other_classes_are_none_and_films_are_found_anywhere(raw):
+    film = next((raw / "train").glob("*.mp4"))
+    (raw / "deep" / "folder").mkdir(parents=True)
+    film.rename(raw / "deep" / "folder" / film.name)
+    items = {item.id: item for item in KineticsSounds(raw).items()}
+    assert len(items) == 18
+    assert {item.label for item in items.values()} == set(CLASSES[:3])
+    moved = items[film.stem].parts["audio"]
+    assert moved.path.as_posix() == f"deep/folder/{film.name}"
+    assert items[film.stem].parts["visual"] == moved
+
+
+def test_a_replacement_counts_before_the_broken_clip(raw):
+    film = next((raw / "train").glob("*.mp4"))
+    folder = raw / "replacement_for_corrupted_k400"
+    folder.mkdir()
+    (folder / film.name).write_bytes(film.read_bytes())
+    items = {item.id: item for item in KineticsSounds(raw).items()}
+    assert items[film.stem].parts["visual"].path.parent.name == folder.name
+
+
+def test_splits_are_those_of_kinetics_and_of_ogms_lists(raw, tmp_path):
+    source = KineticsSounds(raw)
+    items = source.items()
+    codes = source.splits(items)["kinetics"].codes
+    parts = np.array([item.attributes["part"] for item in items])
+    assert (codes[parts == "test"] == TEST).all()
+    assert set(codes[parts == "train"].tolist()) == {TRAIN, VAL}
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    rows = {"train": [], "test": []}
+    for item in items:
+        clip, number = item.id, CLASSES.index(item.label)
+        part = "test" if item.attributes["part"] == "train" else "train"  # the other way round
+        start = int(clip[12:18])
+        rows[part].append(f"{clip if part == 'train' else f'{clip[:11]}_{start}'},10,{number}")
+    for part, lines in rows.items():
+        (lists / f"my_{part}.txt").write_text("\n".join(lines) + "\n")
+    source = KineticsSounds(raw, lists=lists)
+    ogm = source.splits(source.items())["ogm"].codes
+    assert (ogm[parts == "train"] == TEST).all()
+    (lists / "my_test.txt").write_text("abc,10,3\n")
+    with pytest.raises(DataError, match=r"my_test.txt, line 1: .* not of a clip such as"):
+        KineticsSounds(raw, lists=lists)
+    (lists / "my_test.txt").write_text("abcdefghijk_3,10,31\n")
+    with pytest.raises(DataError, match="label number from 0 to 30"):
+        KineticsSounds(raw, lists=lists)
+
+
+def test_films_that_are_gone_are_listed_and_skipped_on_request(raw, tmp_path):
+    gone = min((raw / "test").glob("*.mp4"))
+    gone.unlink()
+    with pytest.raises(DataError) as caught:
+        prepare(KineticsSounds(raw, **SMALL), tmp_path / "store", jobs=1)
+    assert gone.stem in str(caught.value)
+    prepare(KineticsSounds(raw, **SMALL), tmp_path / "store", on_bad="skip", jobs=1)
+    store = open_store(tmp_path / "store")
+    assert len(store) == 17
+    (failure,) = {entry["id"]: entry["reason"] for entry in store.manifest["failures"]}.items()
+    assert failure == (gone.stem, "missing")
+
+
+def test_wrong_folders_and_tables_are_told(raw, tmp_path):
+    with pytest.raises(DataError, match=r"holds no .mp4 file; it holds nothing"):
+        KineticsSounds(tmp_path / "raw" / "none").items()
+    table = raw / "test.csv"
+    text = table.read_text()
+    table.write_text(text.replace("label,", "", 1))
+    with pytest.raises(DataError, match=r"lacks the column 'label'.* An early test.csv has no"):
+        KineticsSounds(raw).items()
+    table.write_text(text.replace(",40,", ",forty,"))
+    with pytest.raises(DataError, match=r"test.csv, line \d+: time_start 'forty'"):
+        KineticsSounds(raw).items()
+    table.write_text(text + text.partition("\n")[2])
+    with pytest.raises(DataError, match="is in two rows"):
+        KineticsSounds(raw).items()
+    table.write_text("label,youtube_id,time_start,time_end\nabseiling,xxxxxxxxxxx,0,10\n")
+    with pytest.raises(DataError, match="no row of a class such as 'blowing nose'"):
+        KineticsSounds(raw).items()
+    table.unlink()
+    with pytest.raises(DataError, match=r"test.csv does not exist"):
+        KineticsSounds(raw).items()

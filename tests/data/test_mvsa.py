@@ -1,0 +1,134 @@
+"""MVSA-Single: two labels become one, texts are latin-1, retweets stay together."""
+
+import numpy as np
+import pytest
+
+from mla_lightning.data.fakes.mvsa import fake_mvsa
+from mla_lightning.data.mvsa import LABELS, MVSA, merged
+from mla_lightning.data.splits import TEST, TRAIN, VAL, overlap
+from mla_lightning.data.store import open_store
+from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.prepare.engine import prepare
+
+SMALL = {"hashed": True, "length": 16, "image_size": 24}
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return fake_mvsa(tmp_path / "raw")
+
+
+def test_the_official_counts_follow_from_the_rules():
+    # The table of the distribution: text, image -> rows.
+    rows = {
+        ("positive", "positive"): 1398,
+        ("neutral", "positive"): 1030,
+        ("negative", "negative"): 724,
+        ("neutral", "neutral"): 470,
+        ("neutral", "negative"): 421,
+        ("positive", "neutral"): 255,
+        ("negative", "neutral"): 213,
+        ("negative", "positive"): 280,
+        ("positive", "negative"): 78,
+    }
+    assert sum(rows.values()) == 4869
+    counts = {}
+    for rule in ("agree", "multisentinet"):
+        kept = [(merged(*both, rule), n) for both, n in rows.items() if merged(*both, rule)]
+        counts[rule] = {label: sum(n for own, n in kept if own == label) for label in LABELS}
+    assert counts["agree"] == {"negative": 724, "neutral": 470, "positive": 1398}
+    assert sum(counts["agree"].values()) == 2592
+    assert sum(counts["multisentinet"].values()) == 4511
+    assert merged("neutral", "positive", "multisentinet") == "positive"
+    assert merged("negative", "neutral", "multisentinet") == "negative"
+
+
+def test_a_tweet_is_its_number(raw):
+    source = MVSA(raw, **SMALL)
+    items = source.items()
+    assert len(items) == 60
+    assert source.options()["left_out"] == {"labels differ": 6}
+    assert (items[0].id, items[0].label) == ("00001", "negative")
+    assert "caf\xe9" in items[0].parts["text"].text
+    assert items[0].parts["image"].path.as_posix() == "data/1.jpg"
+    assert len(MVSA(raw, labels="multisentinet", **SMALL).items()) == 64
+
+
+def test_retweets_are_on_one_side_in_the_clean_split(raw, tmp_path):
+    source = MVSA(raw, **SMALL)
+    items = source.items()
+    ids = [item.id for item in items]
+    one, other = ids.index("00001"), ids.index("00002")
+    splits = source.splits(items)
+    assert splits["clean"].codes[one] == splits["clean"].codes[other]
+    for split in splits.values():
+        assert [(split.codes == c).sum() > 5 for c in (TRAIN, VAL, TEST)] == [True] * 3
+    tweets = [item.id for item in items]
+    assert not overlap(splits["clean"].codes, tweets)
+
+
+def test_lists_leave_the_rest_for_validation(raw, tmp_path):
+    items = MVSA(raw, **SMALL).items()
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    lines = [f"{int(item.id)}.jpg {item.label}\n" for item in items]
+    (lists / "my_train_mvsa.txt").write_text("".join(lines[:40]))
+    (lists / "my_test_mvsa.txt").write_text("".join(lines[50:]))
+    source = MVSA(raw, lists=lists, **SMALL)
+    codes = source.splits(source.items())["paper"].codes
+    assert (codes == np.repeat([TRAIN, VAL, TEST], [40, 10, 10])).all()
+    (lists / "my_test_mvsa.txt").write_text("one.jpg negative\n")
+    source = MVSA(raw, lists=lists, **SMALL)
+    with pytest.raises(DataError, match="ids of MVSA are numbers"):
+        source.splits(source.items())
+
+
+def test_lists_of_qmf_are_json(raw, tmp_path):
+    items = MVSA(raw, **SMALL).items()
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for part, some in (("train", items[:40]), ("dev", items[40:50]), ("test", items[50:])):
+        (lists / f"{part}.jsonl").write_text(
+            "".join(
+                f'{{"id": "{int(i.id)}", "label": "{i.label}", "text": "x", '
+                f'"img": "data/{int(i.id)}.jpg"}}\n'
+                for i in some
+            )
+        )
+    source = MVSA(raw, lists=lists, **SMALL)
+    codes = source.splits(source.items())["qmf"].codes
+    assert (codes == np.repeat([TRAIN, VAL, TEST], [40, 10, 10])).all()
+    (lists / "dev.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match=r"dev.jsonl, line 1: '{}' is no JSON object with 'label'"):
+        MVSA(raw, lists=lists, **SMALL)
+
+
+def test_bad_input_is_told(raw, tmp_path):
+    table = raw / "labelResultAll.txt"
+    text = table.read_text()
+    with pytest.raises(DataError, match=r"labelResultAll.txt does not exist; .* holds nothing"):
+        MVSA(tmp_path / "none", **SMALL).items()
+    table.write_text(text + "7 positive,positive\n")
+    with pytest.raises(DataError, match=r"line 68: '7 positive,positive' is not of the form"):
+        MVSA(raw, **SMALL).items()
+    table.write_text(text + "1\tpositive,positive\n")
+    with pytest.raises(DataError, match="line 68: 1 is there twice"):
+        MVSA(raw, **SMALL).items()
+    table.write_text("ID\ttext,image\n1\tpositive,negative\n")
+    with pytest.raises(DataError, match="no tweet whose labels fit together"):
+        MVSA(raw, **SMALL).items()
+    table.write_text(text)
+    with pytest.raises(DataError, match=r"1.txt is not utf-8: .* encoding=latin-1"):
+        MVSA(raw, encoding="utf-8", **SMALL).items()
+    with pytest.raises(ConfigError, match="Did you mean 'agree'"):
+        MVSA(raw, labels="agre", **SMALL)
+    (raw / "data" / "1.txt").write_text("version https://git-lfs.github.com/spec/v1\noid x\n")
+    with pytest.raises(DataError, match="git lfs pull"):
+        MVSA(raw, **SMALL).items()
+
+
+def test_the_store_is_made(raw, tmp_path):
+    prepare(MVSA(raw, **SMALL), tmp_path / "store", jobs=1)
+    store = open_store(tmp_path / "store")
+    assert len(store) == 60
+    assert store.manifest["splits"]["random"]["sizes"] == [36, 12, 12]

@@ -1,0 +1,83 @@
+"""From an official download to a printed Table 1 through the command line, for each data set."""
+
+import re
+
+import pytest
+
+from mla_lightning.cli import main
+from mla_lightning.data.fakes.cremad import fake_cremad
+from mla_lightning.data.fakes.food101 import fake_food101
+from mla_lightning.data.fakes.iemocap import fake_iemocap
+from mla_lightning.data.fakes.kinetics_sounds import fake_kinetics_sounds
+from mla_lightning.data.fakes.mvsa import fake_mvsa
+from mla_lightning.run_folder import read_json
+
+SOUND = ("num_frames=96", "image_size=32")
+TEXT = ("hashed=true", "length=16", "image_size=32")
+#: Data set -> its fake, options of preparing it small, chance of its classes.
+SETS = {
+    "cremad": (fake_cremad, SOUND, 6),
+    "kinetics_sounds": (fake_kinetics_sounds, SOUND, 31),
+    "food101": (fake_food101, TEXT, 4),
+    "mvsa": (fake_mvsa, TEXT, 3),
+    "iemocap": (fake_iemocap, (*TEXT, "num_frames=96"), 4),
+}
+#: What makes a run small: small networks chosen by the data, small images, two epochs.
+TINY = (
+    *("encoder=auto", "trainer.max_epochs=2", "optimizer.lr=0.1", "data.batch_size=8"),
+    "data.num_workers=0",
+)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_two_commands_lead_to_table_1(tmp_path, monkeypatch, capfd, name):
+    fake, options, _ = SETS[name]
+    monkeypatch.chdir(tmp_path)
+    fake(tmp_path / "raw")
+    assert main(["data", "prepare", name, "raw=raw", *options, "jobs=2"]) == 0
+    assert f"mla train data={name}" in capfd.readouterr().out
+    assert main(["data", "check", name]) == 0
+    assert main(["data", "show", name, "output=sheet.png"]) == 0
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    size = f"data.inputs.{seen(tmp_path, name)}.size=32"
+    assert main(["train", "-m", f"experiment=table1/{name}", "seed=0", *TINY, size]) == 0
+    capfd.readouterr()
+    assert main(["report", "table1", f"runs/table1/{name}"]) == 0
+    printed = capfd.readouterr().out
+    assert "failed" not in printed
+    table = (tmp_path / "runs" / "table1" / name / "report" / "table1.md").read_text()
+    multi = next(line for line in table.splitlines() if line.startswith("| multi |"))
+    assert len(re.findall(r"\d+\.\d\S* \(1\)", multi)) == 9
+    assert f"{name}: split" in printed
+    assert "(paper)" in printed
+
+
+def seen(folder, name):
+    """Name the modality of pictures."""
+    modalities = read_json(folder / "data" / name / "manifest.json")["modalities"]
+    return "visual" if "visual" in modalities else "image"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_is_prepared_can_be_learnt(tmp_path, monkeypatch, name):
+    """The signal of the fakes reaches the encoders: the right labels at the right rows."""
+    fake, options, num_classes = SETS[name]
+    monkeypatch.chdir(tmp_path)
+    more = {"per_class": 12, "num_classes": 6} if name == "kinetics_sounds" else {}
+    fake(tmp_path / "raw", **more)
+    assert main(["data", "prepare", name, "raw=raw", *options, "jobs=2"]) == 0
+    split = ["data.split=random"] if name in {"mvsa", "cremad", "iemocap"} else []
+    pictures = f"data.inputs.{seen(tmp_path, name)}"
+    words = [
+        *("train", f"data={name}", "method=late_fusion", *TINY[:1], *TINY[4:5]),
+        *("trainer.max_epochs=25", "optimizer.lr=0.1", "data.batch_size=8", "run_dir=run", *split),
+        *("scheduler=null", f"{pictures}.augment=none", f"{pictures}.size=32"),
+    ]
+    if name == "kinetics_sounds":
+        # Only six of the 31 classes have clips here.
+        assert main(words) == 3
+        return
+    assert main(words) == 0
+    found = read_json(tmp_path / "run" / "result.json")["test"]
+    for modality, scores in found.items():
+        assert scores["accuracy"] > 2 / num_classes, (modality, scores)
