@@ -231,7 +231,8 @@ def _import(words: Sequence[str]) -> int:
     (made,) = (conf / "data").glob("*.yaml")
     print(
         f"Look at it: mla data show {folder}\n"
-        f"Train on it: mla train --config-dir {conf} data={made.stem}   (edit {made})"
+        f"Train on it: mla train data=store data.path={folder}\n"
+        f"With encoders of your own: edit {made}, then --config-dir {conf} data={made.stem}"
     )
     return 0
 

@@ -60,7 +60,8 @@ def test_a_csv_becomes_a_store_that_trains(tmp_path, monkeypatch, capsys):
     words = ["size=16", "num_frames=20", "length=8", "jobs=1"]
     assert main(["data", "import", "pets.csv", "target=data/pets", *words]) == 0
     printed = capsys.readouterr().out
-    assert "mla train --config-dir data/pets/conf data=pets" in printed
+    assert "mla train data=store data.path=data/pets" in printed
+    assert "--config-dir data/pets/conf data=pets" in printed
     store = open_store(Path("data/pets"))
     kinds = {name: about["kind"] for name, about in store.manifest["modalities"].items()}
     assert kinds == {"picture": "image", "sound": "spectrogram", "words": "tokens"}
@@ -214,3 +215,26 @@ def test_the_documented_example_runs(tmp_path, monkeypatch):
     assert len(shown) == 2
     assert main(shown[0].split()) == 0
     assert main([*shown[1].split(), "trainer.max_epochs=5"]) == 0
+
+
+def test_a_split_without_validation_gets_one_and_says_so(tmp_path):
+    cells = {(row, "split"): "train" for row in range(30) if row // 2 % 5 == 3}
+    folder = tmp_path / "store"
+    import_csv(pets(tmp_path / "raw", cells=cells), folder, **OPTIONS)
+    split = open_store(folder).manifest["splits"]["own"]
+    assert split["sizes"] == [22, 2, 6]
+    assert "validation is a tenth of train" in split["description"]
+
+
+def test_a_split_without_test_is_refused_before_anything_is_decoded(tmp_path):
+    cells = {(row, "split"): "val" for row in range(30) if row // 2 % 5 == 4}
+    path = pets(tmp_path / "raw", cells=cells)
+    for file in (tmp_path / "raw" / "files").iterdir():
+        file.write_bytes(b"broken")
+    with pytest.raises(DataError, match="no sample of split 'test', only train, val"):
+        import_csv(path, tmp_path / "store", **OPTIONS)
+    label = np.arange(20) % 2
+    arrays = {"label": label, "x": np.ones((20, 3)), "split": np.zeros(20, dtype=int)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match="no sample of split 'test', only train"):
+        import_arrays(tmp_path / "a.npz", tmp_path / "arrays")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from mla_lightning.data.source import Item, Source
-from mla_lightning.data.splits import NamedSplit, from_lists, stratified
+from mla_lightning.data.splits import VAL, NamedSplit, from_lists, stratified, with_validation
 from mla_lightning.data.store import write_store
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart
@@ -73,6 +73,8 @@ class Table(Source):
         if not self.modalities:
             raise DataError(f"{path} has no column of a modality beside {', '.join(columns)}")
         self.class_names = _class_names([row["label"] for row in self.rows], str(path))
+        if "split" in columns:
+            _check_parts({row["split"] for row in self.rows}, str(path))
         self.kinds = {name: self._kind(name) for name in self.modalities}
 
     def items(self) -> list[Item]:
@@ -114,7 +116,8 @@ class Table(Source):
             for part in PARTS
         }
         codes = from_lists(ids, lists, str(self.path))
-        return {"own": NamedSplit(codes, f"the column split of {self.path.name}")}
+        about = f"the column split of {self.path.name}"
+        return {"own": _with_validation(codes, [item.label for item in items], about)}
 
     def options(self) -> dict[str, Any]:
         """Spell what changes the items: nothing but the file."""
@@ -232,9 +235,12 @@ def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
     arrays |= {m: v.astype(np.int64) for m, v in arrays.items() if v.dtype.kind == "i"}
     kinds = {name: _kind_of(name, values, str(path)) for name, values in arrays.items()}
     if split is None:
-        codes, description = _at_random(texts), NO_SPLIT
+        own = NamedSplit(_at_random(texts), NO_SPLIT)
     else:
-        codes, description = _codes(split, str(path)), f"the array split of {path.name}"
+        codes = _codes(split, str(path))
+        present = [part for code, part in enumerate(PARTS) if (codes == code).any()]
+        _check_parts(present, str(path))
+        own = _with_validation(codes, texts, f"the array split of {path.name}")
     write_store(
         target,
         name=name or target.name,
@@ -243,7 +249,7 @@ def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
         label=numbers,
         arrays=arrays,
         kinds=kinds,
-        splits={"own": NamedSplit(codes, description)},
+        splits={"own": own},
     )
     return target
 
@@ -291,6 +297,24 @@ def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
                 f"{near(row['split'], PARTS)} Known: {', '.join(PARTS)}."
             )
     return rows, columns
+
+
+def _check_parts(present: Collection[str], where: str) -> None:
+    """Refuse a split without training or test samples before anything is decoded."""
+    for part in ("train", "test"):
+        if part not in present:
+            raise DataError(
+                f"{where}: no sample of split {part!r}, only {', '.join(sorted(present))}. Name "
+                "train and test (and val, or a tenth of train becomes it), or leave split out"
+            )
+
+
+def _with_validation(codes: np.ndarray, labels: Sequence[str], about: str) -> NamedSplit:
+    """Take a tenth of train for validation where the data have none: epochs are selected on it."""
+    if (codes == VAL).any():
+        return NamedSplit(codes, about)
+    about += "; validation is a tenth of train, at random within each class (seed 0)"
+    return NamedSplit(with_validation(codes, labels), about)
 
 
 def _check_names(names: Sequence[str], where: str, *, known: Sequence[str]) -> None:
