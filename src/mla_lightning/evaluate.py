@@ -12,7 +12,10 @@ from torch import Tensor
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
+from mla_lightning.data.base import MultimodalDataModule
+from mla_lightning.data.missing import manifest_hash
 from mla_lightning.errors import RunError
+from mla_lightning.functional import fuse_logits, mean_weights, missing_rate_of
 from mla_lightning.metrics.evaluation import Evaluation
 from mla_lightning.metrics.probe import probe_accuracies
 from mla_lightning.module import MultimodalModule
@@ -27,7 +30,7 @@ class Answers:
         label: Labels (N,).
         index: The samples' numbers (N,).
         features: Modality -> features (N, D_m); empty unless asked for.
-        present: Modality -> (N,) bool; as ``features``.
+        present: Modality -> (N,) bool.
     """
 
     logits: Mapping[str, Tensor]
@@ -80,13 +83,15 @@ def evaluate(
         values, label, index = collected.arrays()
         chosen = [name for name, by in selections.items() if by == metric]
         logits |= {name: values[name] for name in chosen}
+        kept["present"] |= {m: values[f"present/{m}"] for m in module.modalities}
         if features:
-            for kind, of in kept.items():
-                of |= {m: values[f"{kind}/{m}"] for m in chosen if m in module.modalities}
+            kept["feature"] |= {m: values[f"feature/{m}"] for m in chosen if m in module.modalities}
     module.keeps_features = False
-    if "multi" not in logits:
-        logits = {"multi": torch.stack(list(logits.values())).mean(dim=0), **logits}
     present = {name: values > 0 for name, values in kept["present"].items()}
+    if "multi" not in logits:
+        own = torch.stack([logits[m] for m in module.modalities])
+        weights = mean_weights(torch.stack([present[m] for m in module.modalities]))
+        logits = {"multi": fuse_logits(weights, own), **logits}
     return Answers(logits, label, index, kept["feature"], present)
 
 
@@ -131,3 +136,36 @@ def load_weights(module: MultimodalModule, state: Mapping[str, Tensor], path: An
             f"{path} is of another model: {'; '.join(sorted(faults))}. Nothing was loaded."
         )
     module.load_state_dict(state)
+
+
+def missing_of(data: MultimodalDataModule, found: Mapping[str, Answers]) -> dict[str, Any]:
+    """Tell what was missing, and how accurate the fused answers are by pattern.
+
+    Args:
+        data: The data module.
+        found: Split -> what was computed of it.
+
+    Returns:
+        ``realised_rate`` (split -> share of missing cells), ``mask_sha256``, and ``patterns``:
+        evaluated split -> pattern such as ``audio+text`` -> ``num`` and ``accuracy``.
+    """
+    patterns: dict[str, dict[str, dict[str, float]]] = {}
+    for split, answers in found.items():
+        if split == "train":
+            continue
+        mask = data.masks[split].index_select(0, answers.index)
+        is_right = answers.logits["multi"].argmax(dim=1) == answers.label
+        codes = (mask.long() << torch.arange(mask.shape[1])).sum(dim=1)
+        patterns[split] = {}
+        for code in codes.unique().tolist():
+            rows = codes == code
+            kept = [m for place, m in enumerate(data.modalities) if code >> place & 1]
+            patterns[split]["+".join(kept)] = {
+                "num": int(rows.sum()),
+                "accuracy": float(is_right[rows].double().mean()),
+            }
+    return {
+        "realised_rate": {split: missing_rate_of(mask) for split, mask in data.masks.items()},
+        "mask_sha256": manifest_hash(data.masks),
+        "patterns": patterns,
+    }

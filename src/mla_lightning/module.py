@@ -5,69 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.fusion.base import Fusion
-from mla_lightning.inputs.base import Draws, Input
+from mla_lightning.inputs.base import Draws
 from mla_lightning.metrics.evaluation import Evaluation
+from mla_lightning.parts import Batch, Parts, slice_batch
+
+__all__ = ["Batch", "MultimodalModule", "Parts"]
 from mla_lightning.randomness import derive_seed
-
-
-class Batch(TypedDict):
-    """What a data module hands over.
-
-    ``inputs``: per modality a tensor whose first axis is the batch. ``label``: (B,) int64.
-    ``index``: (B,) int64, the sample's stable number in its split. ``present``: per modality (B,)
-    bool.
-    """
-
-    inputs: dict[str, Tensor]
-    label: Tensor
-    index: Tensor
-    present: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a method is composed of; training rules vary by subclass, everything here by config.
-
-    Attributes:
-        encoders: One encoder per modality, in the order of the modalities.
-        fusion: Builds the fusion from ``(feature_dims, num_classes)``.
-        optimizer: Builds the optimiser from parameters.
-        scheduler: Builds the learning-rate schedule from the optimiser; stepped once an epoch.
-        num_classes: Number of classes C.
-        num_train: Number of training samples N.
-        seed: The run's seed.
-        clip_norm: Largest norm of a step's gradient, None for no clipping.
-        accumulate: Number of chunks that a batch is split into to save memory. The gradient is
-            that of the whole batch (batch statistics excepted).
-        log_every_n_batches: How often losses are checked and sent to the loggers.
-        inputs: Modality -> what turns its rows in a batch into what its encoder takes; modalities
-            that go in as they are are left out.
-    """
-
-    encoders: Mapping[str, nn.Module]
-    fusion: Callable[..., Fusion]
-    optimizer: Callable[..., Optimizer]
-    scheduler: Callable[..., LRScheduler] | None
-    num_classes: int
-    num_train: int
-    seed: int = 0
-    clip_norm: float | None = None
-    accumulate: int = 1
-    log_every_n_batches: int = 50
-    inputs: Mapping[str, Input] = field(default_factory=dict)
 
 
 class MultimodalModule(LightningModule):
@@ -80,6 +35,10 @@ class MultimodalModule(LightningModule):
     fusion: Fusion
     #: Fewest modalities that the training rule makes sense for.
     min_modalities = 2
+    #: Whether there is a rule for training samples that lack a modality.
+    takes_incomplete = True
+    #: Whether training batches must hold what was hidden.
+    wants_truth = False
 
     def __init__(self, parts: Parts) -> None:
         """Build the module.
@@ -96,6 +55,11 @@ class MultimodalModule(LightningModule):
             raise ConfigError(
                 f"{type(self).__name__} needs at least {self.min_modalities} modalities, got "
                 f"{list(self.modalities)}. Use method=unimodal to train one modality alone."
+            )
+        if not parts.is_complete and not self.takes_incomplete:
+            raise ConfigError(
+                f"{type(self).__name__} has no rule for samples that lack a modality. Use "
+                "missing.policy=zero_input, which hands zeros over, or another method."
             )
         if parts.accumulate < 1:
             raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
@@ -145,7 +109,35 @@ class MultimodalModule(LightningModule):
         Returns:
             Modality -> feature (B, D_m).
         """
-        return {name: encoder(batch["inputs"][name]) for name, encoder in self.encoders.items()}
+        if self.parts.is_complete:
+            return {name: encoder(batch["inputs"][name]) for name, encoder in self.encoders.items()}
+        return {name: self.encoded(name, batch) for name in self.modalities}
+
+    def encoded(self, name: str, batch: Batch) -> Tensor:
+        """Encode one modality of the samples that have it.
+
+        Args:
+            name: The modality.
+            batch: A batch or a chunk of one.
+
+        Returns:
+            Features (B, D_m), zeros where the modality is absent.
+        """
+        x, encoder = batch["inputs"][name], self.encoders[name]
+        there = batch["present"][name]
+        if self.parts.is_complete or bool(there.all()):
+            return encoder(x)
+        if not there.any():
+            width: int = encoder.out_features  # type: ignore[assignment]
+            return x.new_zeros((len(x), width), dtype=torch.float32)
+        found = encoder(x[there])
+        return found.new_zeros((len(x), found.shape[1])).index_put((there.nonzero()[:, 0],), found)
+
+    def training_samples(self) -> Iterator[Batch]:
+        """Go through the training split in its own order, not augmented, on the device."""
+        for batch in self.parts.train_batches():
+            moved: Batch = self.transfer_batch_to_device(batch, self.device, 0)
+            yield self.converted(moved, draw=False)
 
     def step_on(
         self,
@@ -203,22 +195,43 @@ class MultimodalModule(LightningModule):
             return
         width = math.ceil(size / pieces)
         for start in range(0, size, width):
-            chunk = _slice(batch, slice(start, start + width))
+            chunk = slice_batch(batch, slice(start, start + width))
             yield chunk, len(chunk["label"]) / size
 
     # ------------------------------------------------------------------ Lightning: inputs
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Make what encoders take of the batch's rows, on the device; at random in training."""
+        return self.converted(batch, draw=self.trainer.training)
+
+    def converted(self, batch: Batch, *, draw: bool) -> Batch:
+        """Make what encoders take of a batch's rows.
+
+        Args:
+            batch: The batch, on the device.
+            draw: Whether inputs are augmented.
+
+        Returns:
+            The batch with inputs, and truth where there is one, as encoders take them; hidden ones
+            are zeros.
+        """
         if not self.parts.inputs:
             return batch
-        inputs = dict(batch["inputs"])
-        for name, convert in self.parts.inputs.items():
-            draws = None
-            if self.trainer.training:
-                draws = Draws(self.parts.seed, self.current_epoch, name, batch["index"])
-            inputs[name] = convert(inputs[name], draws)
-        return {**batch, "inputs": inputs}
+        found = batch.copy()
+        for part in ("inputs", "truth"):
+            if part not in batch:
+                continue
+            values = dict(batch[part])
+            for name, convert in self.parts.inputs.items():
+                draws = None
+                if draw:
+                    draws = Draws(self.parts.seed, self.current_epoch, name, batch["index"])
+                values[name] = convert(values[name], draws)
+            found[part] = values
+        for name, hidden in batch.get("hidden", {}).items():  # zeros as encoders take them
+            x = found["inputs"][name]
+            found["inputs"][name] = x.masked_fill(hidden.view(-1, *[1] * (x.ndim - 1)), 0)
+        return found
 
     # ------------------------------------------------------------------ Lightning: training
 
@@ -342,7 +355,8 @@ class MultimodalModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect logits."""
-        self._evaluation.add(self.evaluate_batch(batch), batch["label"], batch["index"])
+        present = None if self.parts.is_complete else batch["present"]
+        self._evaluation.add(self.evaluate_batch(batch), batch["label"], batch["index"], present)
 
     def on_validation_epoch_end(self) -> None:
         """Compute the validation metrics once, from all logits."""
@@ -363,19 +377,10 @@ class MultimodalModule(LightningModule):
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return logits by reported modality, labels and indices, for evaluation after training.
 
-        With ``keeps_features`` also ``feature/<modality>`` and ``present/<modality>``.
+        Also ``present/<modality>``, and with ``keeps_features`` ``feature/<modality>``.
         """
         values = self.evaluate_batch(batch)
+        values |= {f"present/{name}": has for name, has in batch["present"].items()}
         if self.keeps_features:
             values |= {f"feature/{name}": h for name, h in self.features(batch).items()}
-            values |= {f"present/{name}": has for name, has in batch["present"].items()}
         return values, batch["label"], batch["index"]
-
-
-def _slice(batch: Batch, part: slice) -> Batch:
-    return {
-        "inputs": {name: value[part] for name, value in batch["inputs"].items()},
-        "label": batch["label"][part],
-        "index": batch["index"][part],
-        "present": {name: value[part] for name, value in batch["present"].items()},
-    }

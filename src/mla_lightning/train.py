@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from mla_lightning.callbacks.signals import StopOnSignal
 from mla_lightning.config import Job, instantiate
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
-from mla_lightning.evaluate import evaluate, probe
+from mla_lightning.evaluate import evaluate, missing_of, probe
 from mla_lightning.loggers import build_loggers, finish_loggers
 from mla_lightning.metrics.evaluation import score_logits
 from mla_lightning.module import MultimodalModule, Parts
@@ -101,7 +102,10 @@ def build_data(config: Mapping[str, Any]) -> MultimodalDataModule:
     Returns:
         The data module, with its splits.
     """
-    data = instantiate(config["data"], seed=config["seed"], modalities=config["modalities"])
+    given = {"seed": config["seed"], "modalities": config["modalities"]}
+    if config["missing"]:
+        given["missing"] = instantiate(config["missing"])
+    data = instantiate(config["data"], **given)
     data.prepare_data()
     data.setup()
     return data
@@ -181,8 +185,14 @@ def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> Multi
         accumulate=trainer["accumulate"],
         log_every_n_batches=trainer["log_every_n_batches"],
         inputs=data.inputs,
+        is_complete=data.is_complete,
+        train_batches=partial(data.loader, "train"),
     )
-    return instantiate(method, parts=parts)
+    module: MultimodalModule = instantiate(method, parts=parts)
+    hiding = data.splits["train"].hiding
+    if module.wants_truth and hiding is not None:
+        hiding.keeps_truth = True
+    return module
 
 
 def build_trainer(
@@ -261,7 +271,7 @@ def evaluate_run(
         checkpoint.best[metric] = (math.nan, epoch)
     trainer = build_trainer(config, run_dir, checkpoint, [])
     found = evaluate(trainer, module, data.loader(split), checkpoint)
-    return score_logits(found.logits, found.label)
+    return score_logits(found.logits, found.label, found.present)
 
 
 def _run(job: Job, loggers: list[Any]) -> None:
@@ -273,6 +283,8 @@ def _run(job: Job, loggers: list[Any]) -> None:
     data = build_data(config)
     provenance = provenance_of(job, data, started)
     files.write_json(run_dir / files.PROVENANCE, provenance)
+    if data.missing:
+        data.write_masks(Path(config["paths"]["output_dir"]) / "masks")
     module = build_module(config, data)
     folder = run_dir / files.CHECKPOINTS
     folder.mkdir(exist_ok=True)
@@ -306,7 +318,8 @@ def _write_result(
         for split in dict.fromkeys((*splits, *probed))
     }
     for split in splits:
-        scores[split] = score_logits(found[split].logits, found[split].label)
+        answers = found[split]
+        scores[split] = score_logits(answers.logits, answers.label, answers.present)
     probed_accuracy = probe(found, data.num_classes) if probed else None
     if "test" in found:
         write_predictions(run_dir, *found["test"].predictions, data.class_names)
@@ -331,6 +344,7 @@ def _write_result(
         "best_epoch": max(epoch for _, epoch in checkpoint.best.values()),
         **scores,
         "probe_accuracy": probed_accuracy,
+        "missing": missing_of(data, found) if data.missing else None,
         "train_time_s": sum(times),
         "epoch_time_s": float(np.median(times)),
         "peak_memory_mb": peak_memory_mb(trainer.strategy.root_device),

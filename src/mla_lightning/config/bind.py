@@ -15,7 +15,7 @@ from mla_lightning.errors import ConfigError, near
 
 #: What training gives to the class of a node; nobody may set it in a config.
 SUPPLIED: dict[str, tuple[str, ...]] = {
-    "data": ("seed", "modalities"),
+    "data": ("seed", "modalities", "missing"),
     "method": ("parts",),
     "method.fusion": ("feature_dims", "num_classes"),
     "optimizer": ("params",),

@@ -19,6 +19,7 @@ CHOICES = {
     "encoder": "encoder",
     "recipe": "recipe",
     "ablation": "ablation",
+    "missing": "missing",
     "trainer": "trainer",
     "debug": "debug",
 }

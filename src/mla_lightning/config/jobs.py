@@ -91,7 +91,10 @@ def _look_at_data(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         The data's fingerprint, and what of the config does not fit to the data.
     """
     try:
-        data = instantiate(config["data"], seed=config["seed"], modalities=config["modalities"])
+        given = {"seed": config["seed"], "modalities": config["modalities"]}
+        if config["missing"]:
+            given["missing"] = instantiate(config["missing"])
+        data = instantiate(config["data"], **given)
     except ConfigError as error:
         return "", (str(error),)
     encoders = config["encoder"] or data.usual_encoders()

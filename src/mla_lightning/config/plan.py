@@ -22,7 +22,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.run_folder import NOT_IDENTITY
 
 #: An unknown choice of these leaves that part of the config open; any other leaves all of it open.
-_OWN_PART_ONLY = ("method", "encoder", "logger", "launcher", "trainer", "paths")
+_OWN_PART_ONLY = ("method", "encoder", "missing", "logger", "launcher", "trainer", "paths")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ PLURALS = {
     "data": "data",
     "recipe": "recipes",
     "ablation": "ablations",
+    "missing": "missing",
     "experiment": "experiments",
     "trainer": "trainers",
     "logger": "loggers",

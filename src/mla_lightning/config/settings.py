@@ -63,7 +63,10 @@ INSTEAD = {
     "trainer.accumulate_grad_batches": "write trainer.accumulate.",
 }
 #: Top-level keys whose content is checked elsewhere: mostly nodes that name classes.
-NODES = ("data", "encoder", "method", "optimizer", "scheduler", "logger", "launcher", "grid")
+NODES = (
+    *("data", "encoder", "missing", "method", "optimizer", "scheduler", "logger", "launcher"),
+    "grid",
+)
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +15,14 @@ from torch.utils.data import DataLoader
 
 from mla_lightning.data.loading import (
     ArrayDataset,
+    Hiding,
     Rows,
     SequentialOrder,
     TrainLoader,
     TrainOrder,
     options_of,
 )
+from mla_lightning.data.missing import Missing, manifest_hash, write_manifest
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
 
@@ -72,6 +76,7 @@ class MultimodalDataModule(LightningDataModule):
         modalities: Sequence[str] | None = None,
         num_workers: int = 0,
         eval_batch_size: int = 256,
+        missing: Missing | None = None,
     ) -> None:
         """Check the options; nothing is read yet.
 
@@ -82,6 +87,7 @@ class MultimodalDataModule(LightningDataModule):
             num_workers: Worker processes per loader; 0 is fastest for data held in memory. The
                 batches are the same with any number.
             eval_batch_size: Samples per batch of evaluation.
+            missing: Hides modalities of samples; None for none.
 
         Raises:
             ConfigError: If a number is out of range or a modality is unknown or given twice.
@@ -97,6 +103,11 @@ class MultimodalDataModule(LightningDataModule):
         self.modalities = _chosen(modalities, self.all_modalities, self.name)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed
+        if missing is not None:
+            missing.check(self.modalities)
+        self.missing = missing
+        #: Split -> (N, M) bool, true where a sample has a modality that is not hidden, once set up.
+        self.masks: dict[str, Tensor] = {}
         self.splits: dict[str, ArrayDataset] = {}
 
     # ------------------------------------------------------------------ what a data set defines
@@ -181,6 +192,62 @@ class MultimodalDataModule(LightningDataModule):
             )
         self._check_classes(splits["train"].label)
         self.splits = splits
+        self._hide()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether, as far as methods are told, every sample has every modality."""
+        self.setup()
+        if self.missing is not None and self.missing.policy == "drop":
+            return False
+        return all(bool(m.all()) for data in self.splits.values() for m in data.present.values())
+
+    def _hide(self) -> None:
+        """Hide modalities as asked for; every sample keeps one, and every modality some."""
+        own = {part: torch.stack([*d.present.values()], dim=1) for part, d in self.splits.items()}
+        for part, has in own.items():
+            if not has.any(dim=1).all():
+                row = int((~has.any(dim=1)).nonzero()[0])
+                raise DataError(
+                    f"{self.name}, split {part!r}: sample {row} has none of "
+                    f"{', '.join(self.modalities)}. Take it out of the data."
+                )
+        self.masks = own
+        if self.missing is not None:
+            drawn = self.missing.masks(own, self.modalities, self.seed, self.fingerprint)
+            self.masks = {**own, **drawn}
+            for part, mask in drawn.items():
+                hiding = Hiding(partial(_same, mask), tells=self.missing.policy == "drop")
+                if part == "train" and self.missing.resample_train_masks:
+                    given = (own[part], self.modalities, self.seed)
+                    hiding.mask = lru_cache(maxsize=2)(partial(self.missing.redrawn, *given))
+                self.splits[part].hiding = hiding
+        for name, has in zip(self.modalities, self.masks["train"].any(dim=0).tolist(), strict=True):
+            if not has:
+                raise DataError(
+                    f"{self.name}: {name!r} is never there in training, so nothing can be learnt "
+                    f"of it. Leave it out (modalities), or lower missing.rate."
+                )
+
+    def write_masks(self, folder: Path) -> None:
+        """Keep the masks as a file that other runs and people can read.
+
+        Args:
+            folder: Where to.
+        """
+        assert self.missing is not None
+        masks = {part: self.masks[part] for part in self.missing.parts}
+        about = {
+            "data": self.fingerprint,
+            "name": self.name,
+            "split": self.split_name,
+            "modalities": list(self.modalities),
+            "seed": self.seed,
+            "sampler": self.missing.sampler,
+            "rate": self.missing.rate,
+        }
+        name = f"{self.name}-{self.missing.sampler}-seed{self.seed}-{manifest_hash(masks)[:10]}.npz"
+        write_manifest(folder / name, masks, about)
 
     def describe(self) -> dict[str, Any]:
         """Summarise the data for the record of a run.
@@ -233,8 +300,11 @@ class MultimodalDataModule(LightningDataModule):
             ConfigError: If there is no such split.
         """
         data = self._split(split)
-        if data.transform is not None:
-            data = ArrayDataset(data.inputs, data.label, rows=data.rows, present=data.present)
+        if data.transform is not None or (data.hiding and data.hiding.keeps_truth):
+            hiding = replace(data.hiding, keeps_truth=False) if data.hiding else None
+            data = ArrayDataset(
+                data.inputs, data.label, rows=data.rows, present=data.present, hiding=hiding
+            )
         order = SequentialOrder(len(data), self.eval_batch_size)
         return DataLoader(data, sampler=order, **options_of(self.num_workers))
 
@@ -288,6 +358,10 @@ class MultimodalDataModule(LightningDataModule):
                 f"{self.name}: no training sample of class {', '.join(map(repr, absent))}. Add "
                 "samples, or take the class out of the data."
             )
+
+
+def _same(mask: Tensor, _epoch: int) -> Tensor:
+    return mask
 
 
 def _check_finite(values: Tensor, where: str) -> None:

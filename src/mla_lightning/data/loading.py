@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -53,6 +54,7 @@ class ArrayDataset(Dataset):
         present: Mapping[str, Tensor] | None = None,
         transform: Transform | None = None,
         seed: int = 0,
+        hiding: Hiding | None = None,
     ) -> None:
         """Hold the tensors; nothing is copied.
 
@@ -65,6 +67,7 @@ class ArrayDataset(Dataset):
             transform: Changes single samples at random; None to use them as they are.
             seed: The run's seed; sample ``i`` of epoch ``e`` is transformed with numbers that
                 depend on (seed, e, i) alone, so neither workers nor a resume change them.
+            hiding: Which modalities of which samples are hidden; None for none.
         """
         self.inputs = dict(inputs)
         self.label, self.rows = label, rows
@@ -72,7 +75,7 @@ class ArrayDataset(Dataset):
         everything = torch.ones(len(label), dtype=torch.bool)
         self.present = {name: present.get(name, everything) for name in self.inputs}
         self.transform = transform
-        self.seed = seed
+        self.seed, self.hiding = seed, hiding
 
     def __len__(self) -> int:
         """Return the number of samples N."""
@@ -86,19 +89,38 @@ class ArrayDataset(Dataset):
 
         Returns:
             The batch: ``inputs`` (modality -> (B, ...)), ``label`` (B,), ``index`` (B,) and
-            ``present`` (modality -> (B,) bool).
+            ``present`` (modality -> (B,) bool). Hidden inputs, of which ``hidden`` tells, are
+            zeros; with ``keeps_truth`` they are in ``truth``.
         """
         epoch, indices = request
         rows = indices if self.rows is None else self.rows.index_select(0, indices)
         inputs = {name: values.index_select(0, rows) for name, values in self.inputs.items()}
         if self.transform is not None:
             inputs = self._transformed(inputs, epoch, indices)
-        return {
+        batch = {
             "inputs": inputs,
             "label": self.label.index_select(0, indices),
             "index": indices.clone(),  # an order's slice: batches must not share memory
             "present": {name: mask.index_select(0, indices) for name, mask in self.present.items()},
         }
+        return batch if self.hiding is None else self._hidden(batch, self.hiding, epoch, indices)
+
+    def _hidden(
+        self, batch: dict[str, Any], hiding: Hiding, epoch: int, indices: Tensor
+    ) -> dict[str, Any]:
+        own = batch["present"]
+        there = dict(zip(own, hiding.mask(epoch).index_select(0, indices).T, strict=True))
+        batch["hidden"] = {name: own[name] & ~there[name] for name in own}
+        if hiding.keeps_truth:
+            batch["truth"] = batch["inputs"]
+        batch["inputs"] = {
+            # Chosen, not multiplied: what is hidden may be anything, not a number too.
+            name: torch.where(_like(there[name], x), x, torch.zeros((), dtype=x.dtype))
+            for name, x in batch["inputs"].items()
+        }
+        if hiding.tells:
+            batch["present"] = there
+        return batch
 
     def _transformed(
         self, inputs: Mapping[str, Tensor], epoch: int, indices: Tensor
@@ -111,6 +133,27 @@ class ArrayDataset(Dataset):
             sample = {name: values[position] for name, values in inputs.items()}
             samples.append(self.transform(sample, generator))
         return {name: torch.stack([sample[name] for sample in samples]) for name in inputs}
+
+
+@dataclass
+class Hiding:
+    """Which modalities of a split's samples are hidden.
+
+    Attributes:
+        mask: Epoch -> (N, M) bool, in the order of the samples and of the data set's inputs; true
+            where a modality is left.
+        tells: Whether batches tell what is hidden, or hand zeros over as if they were there.
+        keeps_truth: Whether batches hold the hidden inputs, too, for methods that learn to
+            reconstruct them.
+    """
+
+    mask: Callable[[int], Tensor]
+    tells: bool = True
+    keeps_truth: bool = False
+
+
+def _like(rows: Tensor, x: Tensor) -> Tensor:
+    return rows.view(-1, *[1] * (x.ndim - 1))
 
 
 class SequentialOrder(Sampler[Request]):

@@ -14,7 +14,7 @@ import torch
 from mla_lightning.data.base import SPLITS, MultimodalDataModule, Split
 from mla_lightning.data.store import OpenStore, open_store
 from mla_lightning.data.usual_encoders import usual_encoders
-from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.errors import ConfigError, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images
@@ -116,22 +116,9 @@ class Prepared(MultimodalDataModule):
 
         Returns:
             Split -> rows of the store; all splits share its files.
-
-        Raises:
-            DataError: If training samples lack a modality in use: no method here leaves it out in
-                training, and zeros in its place would be learnt from.
         """
         inputs = {name: self.store.array(name) for name in self.modalities}
         present = {name: self.store.present(name) for name in self.modalities}
-        train = self._codes == SPLITS.index("train")
-        for name, mask in present.items():
-            if mask is not None and not mask[train].all():
-                others = [other for other in self.modalities if other != name]
-                raise DataError(
-                    f"{self.name}: {int((~mask[train]).sum())} of {int(train.sum())} training "
-                    f"samples lack {name!r}, and methods train on complete samples. Leave the "
-                    f"modality out (modalities=[{','.join(others)}]), or the samples."
-                )
         splits = {}
         for code, part in enumerate(SPLITS):
             rows = np.flatnonzero(self._codes == code)

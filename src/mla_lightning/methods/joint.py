@@ -27,6 +27,7 @@ class Joint(MultimodalModule):
         """Take one step on the fused loss."""
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
-            return {"joint": cross_entropy(self.fusion(self.features(chunk)), chunk["label"])}
+            fused = self.fusion(self.features(chunk), self.parts.presence(chunk))
+            return {"joint": cross_entropy(fused, chunk["label"])}
 
         return self.step_on(batch, losses_of)

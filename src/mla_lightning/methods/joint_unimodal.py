@@ -46,10 +46,10 @@ class JointUnimodal(MultimodalModule):
         """Take one step on the joint and the unimodal losses."""
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
-            features, label = self.features(chunk), chunk["label"]
-            losses = {"joint": cross_entropy(self.fusion(features), label)}
-            for name, logits in self.fusion.unimodal(features).items():
-                losses[name] = self.unimodal_weight * cross_entropy(logits, label)
-            return losses
+            features = self.features(chunk)
+            fused = self.fusion(features, self.parts.presence(chunk))
+            own = self.parts.own_losses(self.fusion.unimodal(features), chunk)
+            weighted = {name: self.unimodal_weight * loss for name, loss in own.items()}
+            return {"joint": cross_entropy(fused, chunk["label"]), **weighted}
 
         return self.step_on(batch, losses_of)

@@ -44,11 +44,11 @@ class LateFusion(MultimodalModule):
         """Take one step on the sum of the modalities' losses."""
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
-            features, label = self.features(chunk), chunk["label"]
-            logits = self.fusion.unimodal(features)
-            losses = {name: cross_entropy(logits[name], label) for name in logits}
+            features = self.features(chunk)
+            losses = self.parts.own_losses(self.fusion.unimodal(features), chunk)
             if self.joint_weight:
-                losses["joint"] = self.joint_weight * cross_entropy(self.fusion(features), label)
+                fused = self.fusion(features, self.parts.presence(chunk))
+                losses["joint"] = self.joint_weight * cross_entropy(fused, chunk["label"])
             return losses
 
         return self.step_on(batch, losses_of)

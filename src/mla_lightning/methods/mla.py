@@ -141,7 +141,9 @@ class MLA(MultimodalModule):
             self.projectors.copy_(torch.eye(self.projectors.shape[-1], device=self.device))
         losses: dict[str, Tensor] = {}
         for name in self.order:
-            losses |= self._fit_modality(name, batch)
+            own = self.parts.having(name, batch)
+            if own is not None:  # no step and no update of the projector without a sample
+                losses |= self._fit_modality(name, own)
         return losses
 
     def _fit_modality(self, name: str, batch: Batch) -> dict[str, Tensor]:

@@ -33,6 +33,8 @@ class OGMGE(MultimodalModule):
         "https://arxiv.org/abs/2203.15332",
     )
 
+    takes_incomplete = False
+
     def __init__(
         self,
         parts: Parts,

@@ -76,25 +76,36 @@ class QMF(MultimodalModule):
         return self.step_on(batch, self._losses_of)
 
     def _losses_of(self, chunk: Batch) -> dict[str, Tensor]:
-        features, label, index = self.features(chunk), chunk["label"], chunk["index"]
+        features, label = self.features(chunk), chunk["label"]
         logits = self.fusion.unimodal(features)
-        per_sample = {m: cross_entropy(logits[m], label, reduction="none") for m in logits}
-        losses = {name: values.mean() for name, values in per_sample.items()}
+        losses = self.parts.own_losses(logits, chunk)
         if self.joint_weight:
-            losses["joint"] = self.joint_weight * cross_entropy(self.fusion(features), label)
-        if self.rank_weight:
-            if self.history_update == "before":
-                self._remember(per_sample, index)
-            history = normalise_history(self.history_MN)
-            for row, name in zip(history, self.modalities, strict=True):
-                confidence = energy_confidence(logits[name])
-                rank = confidence_rank_loss(confidence, row[index], self.rank_mode)
-                losses[f"rank/{name}"] = self.rank_weight * rank
-            if self.history_update == "after":
-                self._remember(per_sample, index)
+            fused = self.fusion(features, self.parts.presence(chunk))
+            losses["joint"] = self.joint_weight * cross_entropy(fused, label)
+        if not self.rank_weight:
+            return losses
+        per_sample = {m: cross_entropy(logits[m], label, reduction="none") for m in logits}
+        if self.history_update == "before":
+            self._remember(per_sample, chunk)
+        history = normalise_history(self.history_MN)
+        for row, name in zip(history, self.modalities, strict=True):
+            own = self.parts.having(name, chunk)
+            if own is None:
+                continue
+            there = slice(None) if own is chunk else chunk["present"][name]
+            confidence = energy_confidence(logits[name][there])
+            rank = confidence_rank_loss(confidence, row[own["index"]], self.rank_mode)
+            losses[f"rank/{name}"] = self.rank_weight * rank
+        if self.history_update == "after":
+            self._remember(per_sample, chunk)
         return losses
 
     @torch.no_grad()
-    def _remember(self, per_sample: dict[str, Tensor], index: Tensor) -> None:
+    def _remember(self, per_sample: dict[str, Tensor], chunk: Batch) -> None:
+        index = chunk["index"]
         for row, name in zip(self.history_MN, self.modalities, strict=True):
-            row[index] += per_sample[name].float()
+            if self.parts.is_complete:
+                row[index] += per_sample[name].float()
+            else:
+                there = chunk["present"][name]
+                row[index[there]] += per_sample[name][there].float()

@@ -33,15 +33,25 @@ class Evaluation:
         self._logits: dict[str, list[Tensor]] = {}
         self._labels: list[Tensor] = []
         self._indices: list[Tensor] = []
+        self._present: dict[str, list[Tensor]] = {}
 
-    def add(self, logits: Mapping[str, Tensor], label: Tensor, index: Tensor) -> None:
+    def add(
+        self,
+        logits: Mapping[str, Tensor],
+        label: Tensor,
+        index: Tensor,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Collect one batch.
 
         Args:
             logits: Reported modality -> logits (B, C).
             label: Labels (B,).
             index: Sample numbers (B,).
+            present: Modality -> (B,) bool; None if nothing is missing.
         """
+        for name, has in (present or {}).items():
+            self._present.setdefault(name, []).append(has)
         for name, value in logits.items():
             self._logits.setdefault(name, []).append(value.detach())
         self._labels.append(label)
@@ -65,24 +75,42 @@ class Evaluation:
         """Compute the metrics of everything collected.
 
         Returns:
-            Reported modality -> ``accuracy``, ``macro_f1``, ``ece``, see :func:`score_logits`.
+            Reported modality -> ``accuracy`` and others, see :func:`score_logits`.
         """
-        logits, label, _ = self.arrays()
-        return score_logits(logits, label)
+        logits, label, index = self.arrays()
+        order = torch.cat(self._indices).argsort() if self._present else index
+        present = {name: torch.cat(has)[order].cpu() for name, has in self._present.items()}
+        return score_logits(logits, label, present)
 
 
-def score_logits(logits: Mapping[str, Tensor], label: Tensor) -> dict[str, dict[str, float]]:
-    """Score the logits of several modalities on the same samples.
+def score_logits(
+    logits: Mapping[str, Tensor], label: Tensor, present: Mapping[str, Tensor] | None = None
+) -> dict[str, dict[str, float]]:
+    """Score the logits of several modalities, each on the samples that have it.
 
     Args:
         logits: Reported modality -> logits (N, C).
         label: Labels (N,).
+        present: Modality -> (N,) bool; None if nothing is missing.
 
     Returns:
         Reported modality -> ``accuracy`` (share of right answers), ``macro_f1`` (mean F1 over
-        classes that occur or are answered), ``ece`` (expected calibration error of the answered
-        class, 15 equal-width bins), each in [0, 1].
+        classes that occur or are answered), ``macro_recall`` (mean over classes that occur, of the
+        share of their samples that is answered right), ``weighted_f1`` (F1 weighted by how often a
+        class occurs), ``ece`` (expected calibration error of the answered class, 15 equal-width
+        bins), each in [0, 1]; not a number for a modality that no sample has.
     """
+    if present and not all(bool(has.all()) for has in present.values()):
+        everything = torch.ones(len(label), dtype=torch.bool)
+        rows = {name: present.get(name, everything) for name in logits}
+        return {
+            name: _scores({name: z[rows[name]]}, label[rows[name]])[name]
+            for name, z in logits.items()
+        }
+    return _scores(logits, label)
+
+
+def _scores(logits: Mapping[str, Tensor], label: Tensor) -> dict[str, dict[str, float]]:
     logits_MNC = torch.stack(list(logits.values()))
     best_MN, answer_MN = logits_MNC.max(dim=2)
     # The largest probability alone: a softmax over few classes costs five times as much.
@@ -96,11 +124,14 @@ def score_logits(logits: Mapping[str, Tensor], label: Tensor) -> dict[str, dict[
         ]
     ).double()
     right_MC = confusion_MCC.diagonal(dim1=1, dim2=2)
+    occurs_MC = confusion_MCC.sum(dim=2)  # rows are the true classes
     either_MC = confusion_MCC.sum(dim=1) + confusion_MCC.sum(dim=2)
     f1_MC = 2 * right_MC / either_MC  # not a number where a class is neither there nor answered
     columns = {
         "accuracy": right_MC.sum(dim=1) / len(label),
         "macro_f1": f1_MC.nanmean(dim=1),
+        "macro_recall": (right_MC / occurs_MC).nanmean(dim=1),
+        "weighted_f1": (f1_MC.nan_to_num() * occurs_MC).sum(dim=1) / len(label),
         "ece": torch.stack(
             [
                 binary_calibration_error(*pair, n_bins=15, validate_args=False)

@@ -1,0 +1,121 @@
+"""What a data module hands over, and what a method is composed of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NotRequired, TypedDict
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mla_lightning.fusion.base import Fusion
+from mla_lightning.inputs.base import Input
+
+
+class Batch(TypedDict):
+    """What a data module hands over.
+
+    ``inputs``: per modality a tensor whose first axis is the batch. ``label``: (B,) int64.
+    ``index``: (B,) int64, the sample's stable number in its split. ``present``: per modality (B,)
+    bool, False where the sample lacks the modality, whose input is of no meaning then.
+
+    ``hidden``, per modality (B,) bool: what is missing by protocol; left out where nothing is. For
+    methods that learn to reconstruct (``wants_truth``), in training: ``truth``, the inputs with
+    what was hidden.
+    """
+
+    inputs: dict[str, Tensor]
+    label: Tensor
+    index: Tensor
+    present: dict[str, Tensor]
+    truth: NotRequired[dict[str, Tensor]]
+    hidden: NotRequired[dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method is composed of; training rules vary by subclass, everything here by config.
+
+    Attributes:
+        encoders: One encoder per modality, in the order of the modalities.
+        fusion: Builds the fusion from ``(feature_dims, num_classes)``.
+        optimizer: Builds the optimiser from parameters.
+        scheduler: Builds the learning-rate schedule from the optimiser; stepped once an epoch.
+        num_classes: Number of classes C.
+        num_train: Number of training samples N.
+        seed: The run's seed.
+        clip_norm: Largest norm of a step's gradient, None for no clipping.
+        accumulate: Number of chunks that a batch is split into to save memory. The gradient is
+            that of the whole batch (batch statistics excepted).
+        log_every_n_batches: How often losses are checked and sent to the loggers.
+        inputs: Modality -> what turns its rows in a batch into what its encoder takes; modalities
+            that go in as they are are left out.
+        is_complete: Whether every sample has every modality; then no method looks for absent ones.
+        train_batches: Gives the training split's batches in its own order, not augmented.
+    """
+
+    encoders: Mapping[str, nn.Module]
+    fusion: Callable[..., Fusion]
+    optimizer: Callable[..., Optimizer]
+    scheduler: Callable[..., LRScheduler] | None
+    num_classes: int
+    num_train: int
+    seed: int = 0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    log_every_n_batches: int = 50
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    is_complete: bool = True
+    train_batches: Callable[[], Iterable[Batch]] = tuple
+
+    def presence(self, batch: Batch) -> dict[str, Tensor] | None:
+        """Tell fusions what is present: None if all is, for which they have a shorter way."""
+        return None if self.is_complete else batch["present"]
+
+    def having(self, name: str, batch: Batch) -> Batch | None:
+        """Keep the samples of a batch that have a modality.
+
+        Args:
+            name: The modality.
+            batch: The batch.
+
+        Returns:
+            The batch itself if all have it, None if none has.
+        """
+        if self.is_complete or bool(batch["present"][name].all()):
+            return batch
+        there = batch["present"][name]
+        return slice_batch(batch, there) if bool(there.any()) else None
+
+    def own_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Compute each modality's cross-entropy, the mean over the samples that have it.
+
+        Args:
+            logits: Modality -> logits (B, C).
+            batch: The batch.
+
+        Returns:
+            Modality -> loss; modalities that no sample has are left out.
+        """
+        label = batch["label"]
+        if self.is_complete:
+            return {name: cross_entropy(z, label) for name, z in logits.items()}
+        present = batch["present"]
+        return {
+            name: cross_entropy(z[present[name]], label[present[name]])
+            for name, z in logits.items()
+            if bool(present[name].any())
+        }
+
+
+def slice_batch(batch: Batch, part: slice | Tensor) -> Batch:
+    """Take samples of a batch: everything in it has a row per sample."""
+    return {
+        key: {name: rows[part] for name, rows in values.items()}
+        if isinstance(values, dict)
+        else values[part]  # type: ignore[index]
+        for key, values in batch.items()
+    }  # type: ignore[return-value]

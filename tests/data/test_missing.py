@@ -1,0 +1,230 @@
+"""Missing modalities: masks by their laws, the same for all methods, and nothing hidden leaks."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mla_lightning.cli import main
+from mla_lightning.data.missing import PARTS, SAMPLERS, Missing
+from mla_lightning.data.synthetic import Synthetic
+from mla_lightning.errors import ConfigError, DataError
+
+NAMES = ("audio", "image", "text")
+
+
+def rates_of(missing, num=40_000, seed=0):
+    mask = missing.mask("train", num, NAMES, seed)
+    assert mask.any(dim=1).all()
+    return 1 - mask.double().mean(dim=0)
+
+
+@pytest.mark.parametrize("sampler", ["anchor", "bernoulli_resample", "bernoulli_restore"])
+@pytest.mark.parametrize("rate", [0.1, 0.4, 0.6])
+def test_samplers_realise_the_rate_alike_in_all_modalities(sampler, rate):
+    found = rates_of(Missing(rate, sampler))
+    assert (found - rate).abs().max() < 0.012
+
+
+def test_other_protocols_have_their_own_rates():
+    assert (rates_of(Missing(None, "patterns")) - 0.5).abs().max() < 0.012
+    assert (rates_of(Missing(0.6, "sample_fraction")) - 0.2).abs().max() < 0.012
+    uneven = rates_of(Missing({"audio": 0.6, "text": 0.1}, "bernoulli_restore"))
+    assert (uneven - torch.tensor([0.6, 0.0, 0.1])).abs().max() < 0.012
+    clipped = rates_of(Missing(0.7, clip=True))
+    assert abs(clipped.mean() - 2 / 3) < 1e-9
+
+
+def test_masks_depend_on_seed_part_and_rate_alone():
+    one = Missing(0.4)
+    mask = one.mask("train", 100, NAMES, 0)
+    assert torch.equal(mask, Missing(0.4, val=False).mask("train", 100, NAMES, 0))
+    for other in (
+        one.mask("val", 100, NAMES, 0),
+        one.mask("train", 100, NAMES, 1),
+        Missing(0.5).mask("train", 100, NAMES, 0),
+        Missing(0.4, "bernoulli_restore").mask("train", 100, NAMES, 0),
+    ):
+        assert not torch.equal(mask, other)
+    assert torch.equal(mask, one.mask("train", 100, NAMES, 0, epoch=1))
+    again = Missing(0.4, resample_train_masks=True)
+    assert not torch.equal(*(again.mask("train", 100, NAMES, 0, epoch=e) for e in (0, 1)))
+    assert torch.equal(*(again.mask("val", 100, NAMES, 0, epoch=e) for e in (0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rate": 0.3, "sampler": "anker"}, "Did you mean 'anchor'"),
+        ({"rate": 0.3, "policy": "zero"}, "Did you mean 'zero_input'"),
+        ({"rate": 1.3}, "between 0 and 1"),
+        ({"rate": 0}, "hides nothing"),
+        ({"rate": None}, "missing.rate is missing"),
+        ({"rate": 0.3, "sampler": "patterns"}, "no effect with sampler=patterns"),
+        ({"rate": {"audio": 0.3}}, "needs missing.sampler=bernoulli_restore"),
+        ({"rate": 0.3, "train": False, "val": False, "test": False}, "no effect"),
+        ({"rate": 0.3, "train": False, "resample_train_masks": True}, "no effect"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Missing(**settings)
+
+
+def test_rates_are_checked_against_the_modalities():
+    with pytest.raises(ConfigError, match=r"at most 0.6667 of the cells.*missing.clip=true"):
+        Missing(0.7).check(NAMES)
+    with pytest.raises(ConfigError, match=r"at most 0.5000"):
+        Missing(0.6).check(NAMES[:2])
+    Missing(0.7, clip=True).check(NAMES)
+    with pytest.raises(ConfigError, match="at least two modalities"):
+        Missing(0.3).check(NAMES[:1])
+    with pytest.raises(ConfigError, match=r"rate.audi: no such modality. Did you mean 'audio'"):
+        Missing({"audi": 0.3}, "bernoulli_restore").check(NAMES)
+
+
+def synthetic(missing=None, **options):
+    given = {"num_train": 60, "num_val": 30, "num_test": 30, "batch_size": 16}
+    data = Synthetic(missing=missing, **(given | options))
+    data.setup()
+    return data
+
+
+def test_batches_hold_zeros_where_something_is_hidden():
+    plain, data = synthetic(), synthetic(Missing(0.4))
+    assert plain.is_complete
+    assert not data.is_complete
+    for split in PARTS:
+        full = {int(i): b for b in plain.loader(split) for i in b["index"] for b in [b]}
+        for batch in data.loader(split):
+            whole = full[int(batch["index"][0])]
+            for name, there in batch["present"].items():
+                x = batch["inputs"][name]
+                assert torch.equal(
+                    there, data.masks[split][batch["index"]].T[data.modalities.index(name)]
+                )
+                assert (x[~there] == 0).all()
+                assert torch.equal(x[there], whole["inputs"][name][there])
+            assert "truth" not in batch
+    told = next(iter(synthetic(Missing(0.4, policy="zero_input")).loader("test")))
+    hidden = next(iter(data.loader("test")))
+    assert all(has.all() for has in told["present"].values())
+    assert all(torch.equal(told["inputs"][m], hidden["inputs"][m]) for m in data.modalities)
+    assert synthetic(Missing(0.4, policy="zero_input")).is_complete
+
+
+def test_only_the_parts_that_are_named_lack_modalities():
+    data = synthetic(Missing(0.4, train=False, val=False))
+    assert data.masks["train"].all()
+    assert data.masks["val"].all()
+    assert not data.masks["test"].all()
+
+
+def test_the_truth_is_in_training_batches_of_those_who_ask():
+    data = synthetic(Missing(0.4))
+    data.splits["train"].hiding.keeps_truth = True
+    batch = next(iter(data.train_dataloader()))
+    for name, there in batch["present"].items():
+        assert torch.equal(batch["hidden"][name], ~there)
+        assert batch["truth"][name][~there].abs().sum() > 0
+    assert all("truth" not in b for b in data.loader("train"))
+    assert all("truth" not in b for b in data.loader("test"))
+
+
+def test_manifests_are_of_their_data(tmp_path):
+    data = synthetic(Missing(0.4), seed=3)
+    data.write_masks(tmp_path)
+    (path,) = tmp_path.iterdir()
+    again = synthetic(Missing(0.4, manifest=str(path)), seed=3)
+    assert all(torch.equal(again.masks[part], data.masks[part]) for part in PARTS)
+    with pytest.raises(DataError, match="is of other data: data"):
+        synthetic(Missing(0.4, manifest=str(path)), seed=3, num_train=61)
+    with pytest.raises(DataError, match="is no file of masks"):
+        synthetic(Missing(0.4, manifest=str(tmp_path / "none.npz")))
+    about = json.loads(str(np.load(path)["about"]))
+    assert about["rate"] == 0.4
+    assert abs(about["realised_rate"]["train"] - 0.4) < 0.1
+
+
+def test_a_modality_that_is_never_there_in_training_is_refused():
+    with pytest.raises(DataError, match="'b' is never there in training"):
+        synthetic(Missing({"b": 1.0}, "bernoulli_restore"))
+
+
+TINY = ["data=synthetic", "trainer.max_epochs=2", "missing=anchor", "missing.rate=0.4"]
+
+
+@pytest.mark.parametrize(
+    "method", ["late_fusion", "qmf", "mla", "unimodal", "concat", "sum", "film", "joint_unimodal"]
+)
+def test_every_method_with_a_rule_trains_and_ignores_what_is_hidden(tmp_path, monkeypatch, method):
+    """The inputs of hidden cells are replaced by NaN: no number may change."""
+    monkeypatch.chdir(tmp_path)
+    words = ["train", *TINY, f"method={method}"]
+    assert main([*words, "run_dir=clean"]) == 0
+    loaded = Synthetic.load_splits
+
+    def poisoned(self):
+        splits = loaded(self)
+        for part, split in splits.items():
+            mask = self.missing.mask(part, len(split.label), self.modalities, self.seed)
+            for place, name in enumerate(self.modalities):
+                split.inputs[name][~mask[:, place]] = float("nan")
+        return splits
+
+    monkeypatch.setattr(Synthetic, "load_splits", poisoned)
+    monkeypatch.setattr("mla_lightning.data.base._check_finite", lambda *_: None)
+    assert main([*words, "run_dir=poisoned"]) == 0
+    clean, other = (
+        json.loads((tmp_path / name / "result.json").read_text()) for name in ("clean", "poisoned")
+    )
+    for key in ("val", "test", "probe_accuracy", "missing", "best_epoch"):
+        assert clean[key] == other[key], key
+    arrays = [np.load(tmp_path / name / "predictions.npz") for name in ("clean", "poisoned")]
+    assert all(np.array_equal(arrays[0][key], arrays[1][key]) for key in arrays[0])
+
+
+def test_what_is_missing_is_told_in_the_result(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hashes = []
+    for method in ("mla", "concat"):
+        assert main(["train", *TINY, f"method={method}", f"run_dir={method}"]) == 0
+        about = json.loads((tmp_path / method / "result.json").read_text())["missing"]
+        hashes.append(about["mask_sha256"])
+        assert abs(about["realised_rate"]["test"] - 0.4) < 0.1
+        patterns = about["patterns"]["test"]
+        result = json.loads((tmp_path / method / "result.json").read_text())
+        right = sum(one["num"] * one["accuracy"] for one in patterns.values())
+        total = sum(one["num"] for one in patterns.values())
+        assert total == result["num_test"]
+        assert right / total == pytest.approx(result["test"]["multi"]["accuracy"])
+    assert hashes[0] == hashes[1]
+    assert len(list((tmp_path / "runs" / "masks").iterdir())) == 1
+
+
+def test_policies_and_resampling_change_the_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = set()
+    for number, more in enumerate(
+        ([], ["missing.policy=zero_input"], ["missing.resample_train_masks=true"], ["missing=none"])
+    ):
+        base = TINY if "missing=none" not in more else TINY[:2]
+        assert main(["train", *base, *more, "method=late_fusion", f"run_dir=r{number}"]) == 0
+        rows = (tmp_path / f"r{number}" / "metrics.csv").read_text().splitlines()
+        found.add(rows[1].split(",")[3])
+    assert len(found) == 4
+
+
+def test_methods_without_a_rule_say_so(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *TINY, "method=ogm"]) == 2
+    assert "OGMGE has no rule for samples that lack a modality" in capfd.readouterr().err
+
+
+def test_all_samplers_have_a_config():
+    from mla_lightning.config import plan
+
+    for name in SAMPLERS:
+        config = plan(["data=synthetic", f"missing={name}"])[0].config["missing"]
+        assert config["sampler"] == name
