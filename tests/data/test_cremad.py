@@ -71,6 +71,10 @@ def test_lists_of_mla_and_ogm_are_read(raw, tmp_path):
         source.splits(source.items())
     with pytest.raises(DataError, match=r"is no folder; it must hold my_train_cre.txt"):
         CREMAD(raw, lists=tmp_path / "none")
+    broken.unlink()
+    # OGM's two are whole, but half of MLA's must not vanish without a word.
+    with pytest.raises(DataError, match=r"my_train_cre.txt but not my_test_cre.txt; split 'paper'"):
+        CREMAD(raw, lists=tmp_path)
 
 
 def test_a_wrong_folder_says_what_is_missing(raw, tmp_path):
@@ -95,6 +99,9 @@ def test_settings_are_checked(raw):
     for choice in ("centre", "released"):
         assert CREMAD(raw, choice=choice).extractors()["visual"].shape == shapes[choice]
     assert CREMAD(raw, frames_per_segment=2).extractors()["visual"].shape == (6, 3, 256, 256)
+    for choice in ("centre", "released"):
+        with pytest.raises(ConfigError, match="frames_per_segment must be at least 1, got 0"):
+            CREMAD(raw, choice=choice, frames_per_segment=0)
 
 
 def test_known_bad_clips_and_pointers_are_named(tmp_path, capfd):
@@ -138,3 +145,18 @@ def test_the_store_holds_what_is_heard_and_seen(raw, tmp_path):
     assert np.abs(colours[store.label == 0].mean(axis=0) - (220, 40, 40)).max() < 40
     assert store.manifest["splits"]["random"]["overlap"]["actor"]["num"] > 0
     assert store.manifest["splits"]["actor"]["overlap"]["actor"]["num"] == 0
+
+
+def test_a_store_is_the_same_whoever_reads_it(tmp_path):
+    raw = fake_cremad(tmp_path / "raw", num_actors=10)
+    for jobs in (1, 2):
+        prepare(CREMAD(raw, features="stft", image_size=24), tmp_path / f"{jobs}", jobs=jobs)
+    for name in ("audio.npy", "visual.npy", "label.npy", "id.npy", "manifest.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    store = open_store(tmp_path / "1")
+    assert store.array("audio").shape == (60, 257, 188)
+    sound = np.stack([store.array("audio")[row] for row in range(60)]).astype(np.float32)
+    loudest = sound.mean(axis=2).argmax(axis=1)  # bins of 22050 / 512 Hz
+    for number in range(6):
+        hertz = 200.0 * 1.35**number
+        assert np.abs(loudest[store.label == number] * 22050 / 512 - hertz).max() < 60

@@ -108,7 +108,9 @@ class CREMAD(Source):
         if features == "stft" and num_frames != 1024:
             raise ConfigError("num_frames has no effect with features=stft")
         self.audio = LogMel(num_frames=num_frames) if features == "fbank" else Stft("ogm_cremad")
-        each = frames_per_segment or (1 if choice == "released" else 3)
+        each = frames_per_segment
+        if each is None:
+            each = 1 if choice == "released" else 3
         self.visual = Frames(num_segments, each, image_size, choice)
         self.lists: list[IdLists] = read_lists(lists, LISTS) if lists else []
         self._labels: dict[str, str] = {}
@@ -172,8 +174,8 @@ class CREMAD(Source):
             ),
             "random": NamedSplit(
                 stratified(labels, (0.81, 0.09, 0.1), seed=0),
-                "A tenth is the test, drawn at random as in MLA's code: all actors are in all "
-                "parts. MLA's own lists cannot be drawn again.",
+                "A tenth is the test, drawn at random as in MLA's code, but of each class: all "
+                "actors are in all parts. MLA's own lists cannot be drawn again.",
             ),
         }
         known = self._labels or {item.id: item.label for item in items}

@@ -26,11 +26,14 @@ class ListKind:
         split: What the split is called here.
         files: ``train``, ``test`` and perhaps ``val`` -> file name.
         read_line: Reads a line.
+        may_lack: Share of a list's ids that the official files may not have, for published lists
+            that are known to name such.
     """
 
     split: str
     files: Mapping[str, str]
     read_line: ReadLine
+    may_lack: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class IdLists:
         parts: ``train``, ``test`` and perhaps ``val`` -> ids in the order of the file.
         labels: Id -> label, as the lists have it.
         sha256: File name -> hash.
+        may_lack: Share of a list's ids that the official files may not have.
     """
 
     folder: Path
@@ -50,6 +54,7 @@ class IdLists:
     parts: Mapping[str, tuple[str, ...]]
     labels: Mapping[str, str]
     sha256: Mapping[str, str]
+    may_lack: float = 0.0
 
     def split(
         self,
@@ -71,7 +76,8 @@ class IdLists:
             The split.
 
         Raises:
-            DataError: If an id is unknown, twice in the lists, or of another label.
+            DataError: If more ids are unknown than may be, or one is twice in the lists or of
+                another label.
         """
         for id_, label in self.labels.items():
             if id_ in known and known[id_] != label:
@@ -80,10 +86,20 @@ class IdLists:
                     f"{known[id_]!r} in the data. Are the lists of this data set?"
                 )
         unread = known.keys() - set(ids)
+        unknown: list[str] = []
+        for names in self.parts.values():
+            lacking = [id_ for id_ in names if id_ not in known]
+            if len(lacking) <= self.may_lack * len(names):
+                unknown += lacking
+        left_out = unread.union(unknown)
         readable = {
-            part: [id_ for id_ in names if id_ not in unread] for part, names in self.parts.items()
+            part: [id_ for id_ in names if id_ not in left_out]
+            for part, names in self.parts.items()
         }
         about = f"The lists {', '.join(self.sha256)} of the user."
+        if unknown:
+            about += f" {len(unknown)} of their ids are not in the official files:"
+            about += f" {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}."
         if rest_is_val and "val" not in readable:
             listed = {id_ for names in readable.values() for id_ in names}
             readable["val"] = [id_ for id_ in ids if id_ not in listed]
@@ -108,13 +124,20 @@ def read_lists(folder: Path, kinds: Sequence[ListKind]) -> list[IdLists]:
         The lists of each kind that is there.
 
     Raises:
-        DataError: If there are none, or a line is broken.
+        DataError: If there are none, one without the other, or a line is broken.
     """
     found = []
     for kind in kinds:
         there = {part: file for part, file in kind.files.items() if (folder / file).is_file()}
-        if {"train", "test"} <= there.keys():
-            found.append(_read(folder, kind, there))
+        if lacking := [kind.files[part] for part in ("train", "test") if part not in there]:
+            if there:
+                raise DataError(
+                    f"lists={folder} holds {', '.join(there.values())} but not "
+                    f"{' and '.join(lacking)}; split {kind.split!r} needs both. Add it, or take "
+                    "the other away"
+                )
+            continue
+        found.append(_read(folder, kind, there))
     if not found:
         wanted = " or ".join(f"{k.files['train']} and {k.files['test']}" for k in kinds)
         what = f"holds {held(folder)}" if folder.is_dir() else "is no folder"
@@ -139,7 +162,7 @@ def _read(folder: Path, kind: ListKind, files: Mapping[str, str]) -> IdLists:
         parts[part] = tuple(id_ for id_, _ in rows)
         labels.update(rows)
     sha256 = {f: hashlib.sha256((folder / f).read_bytes()).hexdigest() for f in files.values()}
-    return IdLists(folder, kind.split, parts, labels, sha256)
+    return IdLists(folder, kind.split, parts, labels, sha256, kind.may_lack)
 
 
 def separated(suffix: str) -> ReadLine:
