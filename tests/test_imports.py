@@ -28,7 +28,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "prepare": {"data", "inputs", "media"},
     "parts": {"fusion", "inputs"},
     "module": {"functional", "encoders", "fusion", "inputs", "metrics", "parts"},
-    "methods": {"module", "functional", "fusion", "parts"},
+    "methods": {"encoders", "functional", "fusion", "module", "parts"},
     "callbacks": {"module"},
     "config": set(),
     "loggers": {"config"},

@@ -48,6 +48,7 @@ REPORT = """\
 examples:
   mla report table1 runs/table1/openmoji
   mla report table1 runs/table1/openmoji --output experiments/table1/openmoji
+  mla report table2 runs/table2/mfeat
   mla report table3 runs/table3/openmoji
   mla report tuning runs/tuning/openmoji             learning rates, chosen on validation
   mla report projection runs/projection/openmoji     projection modes, on validation

@@ -73,6 +73,8 @@ class MultimodalModule(LightningModule):
         self._unchecked: list[tuple[int, dict[str, Tensor]]] = []
         self._edit_grads: Callable[[], None] | None = None
         self._evaluation = Evaluation(parts.num_classes)
+        #: What people should know of the run besides its numbers.
+        self.notes: set[str] = set()
         #: Whether predictions carry the encoders' features, too.
         self.keeps_features = False
 
@@ -97,6 +99,11 @@ class MultimodalModule(LightningModule):
             the best by fused accuracy, serves all.
         """
         return dict.fromkeys(("multi", *self.modalities), "acc")
+
+    @property
+    def is_selectable(self) -> bool:
+        """Whether the current epoch's weights may be chosen; not while a method is in a stage."""
+        return True
 
     # ------------------------------------------------------------------ what a method uses
 
@@ -273,7 +280,8 @@ class MultimodalModule(LightningModule):
         Raises:
             RunError: If one is not finite, naming loss, epoch and batch.
         """
-        if not self._unchecked:
+        if not any(losses for _, losses in self._unchecked):
+            self._unchecked = []
             return {}
         names = list(dict.fromkeys(name for _, losses in self._unchecked for name in losses))
         seen = [(at, name, loss) for at, losses in self._unchecked for name, loss in losses.items()]

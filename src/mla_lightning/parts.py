@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Input
 
@@ -54,6 +55,7 @@ class Parts:
         inputs: Modality -> what turns its rows in a batch into what its encoder takes; modalities
             that go in as they are are left out.
         is_complete: Whether every sample has every modality; then no method looks for absent ones.
+        hides: Whether modalities of training samples are hidden by protocol.
         train_batches: Gives the training split's batches in its own order, not augmented.
     """
 
@@ -69,7 +71,44 @@ class Parts:
     log_every_n_batches: int = 50
     inputs: Mapping[str, Input] = field(default_factory=dict)
     is_complete: bool = True
+    hides: bool = False
     train_batches: Callable[[], Iterable[Batch]] = tuple
+
+    def input_widths(self) -> dict[str, int]:
+        """Tell the width of each modality's input vector, as its encoder does.
+
+        Returns:
+            Modality -> width D_m.
+
+        Raises:
+            ConfigError: If an encoder does not take vectors.
+        """
+        widths = {}
+        for name, encoder in self.encoders.items():
+            width = getattr(encoder, "in_features", None)
+            if not isinstance(width, int):
+                raise ConfigError(
+                    f"This method works on vectors, and {name!r} has none: its encoder is "
+                    f"{type(encoder).__name__}. Use features, such as those of `mla data embed`."
+                )
+            widths[name] = width
+        return widths
+
+    def target(self, batch: Batch, which: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Tell what a method is to reconstruct.
+
+        Args:
+            batch: A training batch.
+            which: ``oracle``: what is hidden; ``observed``: what is there.
+
+        Returns:
+            Modality -> inputs (B, ...), and modality -> (B,) bool, the cells that are targets.
+        """
+        if which == "oracle":
+            return batch["truth"], batch["hidden"]
+        hidden = batch.get("hidden", {})
+        there = {name: has & ~hidden.get(name, ~has) for name, has in batch["present"].items()}
+        return batch["inputs"], there
 
     def presence(self, batch: Batch) -> dict[str, Tensor] | None:
         """Tell fusions what is present: None if all is, for which they have a shorter way."""

@@ -125,7 +125,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, float]]:
     rows = []
     for row in csv.DictReader(lines):
         values = {key: value for key, value in row.items() if value not in ("", None)}
-        rows.append({key: float(value) for key, value in values.items()})
+        rows.append({key: float(value) for key, value in values.items() if value != ""})
     return rows
 
 

@@ -186,6 +186,7 @@ def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> Multi
         log_every_n_batches=trainer["log_every_n_batches"],
         inputs=data.inputs,
         is_complete=data.is_complete,
+        hides=data.missing is not None and "train" in data.missing.parts,
         train_batches=partial(data.loader, "train"),
     )
     module: MultimodalModule = instantiate(method, parts=parts)
@@ -344,6 +345,7 @@ def _write_result(
         "best_epoch": max(epoch for _, epoch in checkpoint.best.values()),
         **scores,
         "probe_accuracy": probed_accuracy,
+        "notes": sorted(module.notes),
         "missing": missing_of(data, found) if data.missing else None,
         "train_time_s": sum(times),
         "epoch_time_s": float(np.median(times)),
@@ -356,6 +358,8 @@ def _write_result(
         "device": str(module.device),
     }
     files.write_json(run_dir / files.RESULT, result)
+    for note in result["notes"]:
+        print(f"{job.title}: note: {note}", file=sys.stderr)
     multi = scores["val"]["multi"]["accuracy"]
     print(
         f"{job.title}: val/acc {multi:.3f} (best epoch {result['best_epoch']}), {sum(times):.1f} s"

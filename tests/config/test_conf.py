@@ -112,6 +112,10 @@ def test_tuning_and_projection_never_look_at_the_test_part() -> None:
         assert {job.config["protocol"] for job in jobs} == {"validation"}
 
 
+#: Methods for missing modalities; Table 2 trains all its methods with one recipe, not tuned.
+INCOMPLETE = {"ae", "cca", "cpm_net", "cra", "dcca", "dccae", "if_mmin", "mmin", "tate"}
+
+
 def test_the_same_tuning_budget_for_every_method() -> None:
     jobs = whole("tuning/openmoji")
     budgets: dict[str, set[tuple[float, int]]] = {}
@@ -119,10 +123,10 @@ def test_the_same_tuning_budget_for_every_method() -> None:
         method = job.config["choices"]["method"]
         cell = (job.config["optimizer"]["lr"], job.config["seed"])
         budgets.setdefault(method, set()).add(cell)
-    assert set(budgets) == set(names("method"))
+    assert set(budgets) == set(names("method")) - INCOMPLETE
     assert len(set(map(frozenset, budgets.values()))) == 1
     tuned = yaml.safe_load((CONF / "recipe" / "openmoji.yaml").read_text())["tuned_lr"]
-    assert set(tuned) == set(names("method"))
+    assert set(tuned) == set(names("method")) - INCOMPLETE
     tried = {lr for cells in budgets.values() for lr, _ in cells}
     assert set(tuned.values()) <= tried
 

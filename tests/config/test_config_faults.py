@@ -20,7 +20,7 @@ def refused(*overrides: str, multirun: bool = False, **options: object) -> str:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("method=ogmge", "Unknown method 'ogmge'. Did you mean 'ogm_ge'? Known: bigated, "),
+        ("method=ogmge", "Unknown method 'ogmge'. Did you mean 'ogm_ge'? Known: ae, bigated, "),
         ("method=ogmge", "Run `mla list methods` to see them all."),
         ("data=openmojis", "Unknown data 'openmojis'. Did you mean 'openmoji'?"),
         ("experiment=table1/openmoj", "Did you mean 'table1/openmoji'?"),
@@ -42,7 +42,7 @@ def refused(*overrides: str, multirun: bool = False, **options: object) -> str:
         ("~method", "~method: nothing can be removed; write method=null if it may be left out"),
         ("+experiment=table1/openmoji", "write experiment=table1/openmoji"),
         ("fusion=sum", "Did you mean to override fusion@method.fusion?"),
-        ("method=null", "method=null: one has to be chosen: bigated, concat,"),
+        ("method=null", "method=null: one has to be chosen: ae, bigated, cca, concat,"),
         ("method=[mla,concat]", "choose one, not several"),
         ("experiment=1", "Unknown experiment '1'."),
         ("seed", "'seed' is no setting: write key=value"),

@@ -78,7 +78,8 @@ class RunCheckpoint(Checkpoint):
         """Keep the best weights and checkpoint; the module's own hook has run before."""
         assert isinstance(pl_module, MultimodalModule)
         epoch = trainer.current_epoch + 1
-        for metric in dict.fromkeys(pl_module.selections().values()):
+        metrics = dict.fromkeys(pl_module.selections().values()) if pl_module.is_selectable else ()
+        for metric in metrics:
             score = pl_module.epoch_metrics[f"val/{metric}"]
             if metric not in self.best or score > self.best[metric][0]:  # the first of equals
                 self.best[metric] = (score, epoch)

@@ -48,13 +48,20 @@ class EpochTable(Checkpoint):
         }
         self._started = now
         path = self.run_dir / METRICS
-        with path.open("a", encoding="utf-8") as file:
-            file.write(_table([row], header=path.stat().st_size == 0))
+        with path.open("r+", encoding="utf-8") as file:
+            columns = file.readline().rstrip("\n").split(",")
+            if columns == list(row):
+                file.seek(0, io.SEEK_END)
+                file.write(_table([row], header=False))
+                return
+        # The first epoch, or a stage with other losses: the table gets the columns of all rows.
+        write_text(path, _table([*read_metrics(self.run_dir), row], header=True))
 
 
 def _table(rows: list[dict[str, float]], *, header: bool) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows(

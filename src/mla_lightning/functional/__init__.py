@@ -1,6 +1,9 @@
 """The mathematics as pure functions of tensors; imports torch and nothing of the package."""
 
 from mla_lightning.functional.correlation import dcca_loss, linear_cca
+from mla_lightning.functional.divergence import symmetric_divergence
+from mla_lightning.functional.imputation import mean_of_present, padded, reconstruction_loss
+from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
 from mla_lightning.functional.masks import (
     anchor_mask,
     missing_rate_of,
@@ -39,23 +42,30 @@ __all__ = [
     "balancemm_gradient",
     "batch_entropy_weights",
     "central_moment_discrepancy",
+    "class_scores",
+    "clustering_loss",
     "confidence_rank_loss",
     "dcca_loss",
+    "decoding_loss",
     "energy_confidence",
     "entropy_weights",
     "fixed_weights",
     "fuse_logits",
     "linear_cca",
+    "mean_of_present",
     "mean_weights",
     "missing_rate_of",
     "normalise_history",
     "ogm_coefficients",
+    "padded",
     "project_gradient",
     "projector_of",
     "reachable_rate",
+    "reconstruction_loss",
     "released_alpha",
     "resampled_mask",
     "restored_mask",
+    "symmetric_divergence",
     "unimodal_scores",
     "update_projector",
     "update_projector_",

@@ -19,6 +19,7 @@ WIDTH = 120
 #: Kind -> what it shows.
 KINDS = {
     "table1": "all methods, each modality and multi, beside the paper's numbers",
+    "table2": "all methods with 10 to 70 % of the modalities missing, beside the paper's numbers",
     "table3": "MLA with and without head gradient modification and dynamic fusion",
     "tuning": "learning rate per method, chosen on validation",
     "projection": "variants of a method on validation, with their learning curves",
@@ -120,6 +121,10 @@ def _maker(kind: str) -> Callable[[Sequence[Run]], Report]:
         from mla_lightning.report.table1 import table1
 
         return table1
+    if kind == "table2":
+        from mla_lightning.report.table2 import table2
+
+        return table2
     if kind == "table3":
         from mla_lightning.report.table3 import table3
 

@@ -53,6 +53,20 @@ def read_table1() -> Published:
     return _published((row, row["method"]) for row in _rows("table1"))
 
 
+def read_table2() -> dict[str, dict[str, dict[float, float]]]:
+    """Read the paper's Table 2.
+
+    Returns:
+        Data set -> method -> missing rate as a share -> accuracy in percent.
+    """
+    found: dict[str, dict[str, dict[float, float]]] = {}
+    for row in _rows("table2"):
+        of_method = found.setdefault(row["dataset"], {}).setdefault(row["method"], {})
+        rate = float(row["missing_rate_percent"]) / 100
+        of_method[rate] = float(row["accuracy_percent"])
+    return found
+
+
 def read_table3() -> Published:
     """Read the paper's Table 3.
 

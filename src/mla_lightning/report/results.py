@@ -14,6 +14,7 @@ from typing import Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError, near
+from mla_lightning.report.missing import missing_columns, percent
 
 SCHEMA = 1
 FINISHED = "finished"
@@ -41,12 +42,16 @@ class Score:
         ece: Expected calibration error in [0, 1].
         probe_percent: Accuracy of a linear classifier on the encoder's frozen features, in percent;
             None for the fused prediction and where it was not computed.
+        macro_recall_percent: Mean over classes of the share answered right, in percent.
+        weighted_f1_percent: F1 weighted by how often a class occurs, in percent.
     """
 
     accuracy_percent: float
     macro_f1_percent: float
     ece: float
     probe_percent: float | None = None
+    macro_recall_percent: float | None = None
+    weighted_f1_percent: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,9 @@ class Run:
         retry: Command that runs it again.
         overrides: What else distinguishes it, as sorted (key, value) texts.
         scores: Split -> modality or ``multi`` -> score; empty unless finished.
+        missing_percent: Share of the test samples' modalities that was missing, in percent.
+        masks: First characters of the masks' hash.
+        patterns: What was there -> number of test samples and accuracy in percent, as JSON.
         identity: First characters of its identity; ``code`` and ``data`` likewise.
     """
 
@@ -98,6 +106,9 @@ class Run:
     versions: str = ""
     device: str = ""
     threads: int | None = None
+    missing_percent: float | None = None
+    masks: str = ""
+    patterns: str = ""
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
 
     @property
@@ -229,6 +240,7 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         device=str(result.get("device") or provenance.get("device") or ""),
         threads=result.get("threads", provenance.get("threads")),
         scores=scores,
+        **missing_columns(result.get("missing")),
         **_origin(provenance),
     )
 
@@ -290,7 +302,9 @@ def _scores(
             accuracy_percent=round(100 * float(values["accuracy"]), 4),
             macro_f1_percent=round(100 * float(values["macro_f1"]), 4),
             ece=round(float(values["ece"]), 6),
-            probe_percent=_percent(probes.get(name)),
+            probe_percent=percent(probes.get(name)),
+            macro_recall_percent=percent(values.get("macro_recall")),
+            weighted_f1_percent=percent(values.get("weighted_f1")),
         )
         for name, values in by_modality.items()
     }
@@ -350,10 +364,6 @@ def _look_up(config: Mapping[str, Any], key: str) -> str | None:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * float(share), 4)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

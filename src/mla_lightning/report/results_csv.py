@@ -27,6 +27,8 @@ COLUMNS = (
     "macro_f1_percent",
     "ece",
     "probe_percent",
+    "macro_recall_percent",
+    "weighted_f1_percent",
     "state",
     "reason",
     "best_epoch",
@@ -50,12 +52,21 @@ COLUMNS = (
     "versions",
     "device",
     "threads",
+    "missing_percent",
+    "masks",
+    "patterns",
     "retry",
     "run",
 )
-OF_SCORE = ("accuracy_percent", "macro_f1_percent", "ece", "probe_percent")
+OF_SCORE = (
+    *("accuracy_percent", "macro_f1_percent", "ece", "probe_percent"),
+    *("macro_recall_percent", "weighted_f1_percent"),
+)
 #: Columns that files of earlier versions lack.
-LATER = ("probe_percent",)
+LATER = (
+    *("probe_percent", "macro_recall_percent", "weighted_f1_percent"),
+    *("missing_percent", "masks", "patterns"),
+)
 INTEGERS = (
     "seed",
     "best_epoch",
@@ -66,7 +77,7 @@ INTEGERS = (
     "num_test",
     "threads",
 )
-NUMBERS = ("lr", "train_time_s", "epoch_time_s", "peak_memory_mb")
+NUMBERS = ("lr", "train_time_s", "epoch_time_s", "peak_memory_mb", "missing_percent")
 
 
 def write_csv(path: Path, runs: Iterable[Run]) -> None:
@@ -133,7 +144,7 @@ def _add(found: dict[tuple[str, str], Run], row: Mapping[str, str], path: Path) 
         for name in INTEGERS:
             texts[name] = int(row[name]) if row[name] else None
         for name in NUMBERS:
-            texts[name] = float(row[name]) if row[name] else None
+            texts[name] = float(row[name]) if row.get(name) else None
         pairs = [item.partition("=") for item in shlex.split(row["overrides"])]
         found[key] = Run(
             where=f"{path}: {row['run']}",

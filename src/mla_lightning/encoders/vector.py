@@ -1,0 +1,40 @@
+"""Nothing: a vector as it is."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mla_lightning.encoders.base import Encoder, check_at_least
+
+
+class Vector(Encoder):
+    """Hands vectors (B, in_features) on as they are, for methods that learn no encoder."""
+
+    def __init__(self, in_features: int) -> None:
+        """Remember the width.
+
+        Args:
+            in_features: Width of the input, and of the feature.
+
+        Raises:
+            ConfigError: If it is below 1.
+        """
+        super().__init__()
+        check_at_least(1, in_features=in_features)
+        self.in_features = self.out_features = in_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the input.
+
+        Args:
+            x: (B, in_features).
+
+        Returns:
+            The same.
+
+        Raises:
+            ConfigError: If it has another shape.
+        """
+        width = self.in_features
+        self.require(x.ndim == 2 and x.shape[1] == width, x, f"vectors (B, {width})")
+        return x

@@ -1,0 +1,135 @@
+"""TATE's network: modalities projected pairwise, tagged by what is missing, and attended to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mla_lightning.errors import ConfigError
+from mla_lightning.fusion.base import Fusion, Present
+
+
+class Tagged(Fusion):
+    """Tag-Assisted Transformer Encoder, on one token per modality.
+
+    Each modality's feature goes through a linear map and a transformer block of its own, then
+    through the projections that it shares with each other modality; the tokens of all modalities,
+    with a tag that tells what is missing, go through an encoding and a decoding block; attention
+    pools them. Single modality: the same network, all others missing.
+    """
+
+    unimodal_rule = "others_missing"
+
+    def __init__(
+        self,
+        feature_dims: Mapping[str, int],
+        num_classes: int,
+        *,
+        width: int = 300,
+        num_heads: int = 4,
+        dropout: float = 0.2,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            feature_dims: Modality -> width of its feature, at least two.
+            num_classes: Number of classes C.
+            width: Width of the tokens; rounded down so that it divides among pairs and heads.
+            num_heads: Attention heads.
+            dropout: Dropout of attention.
+
+        Raises:
+            ConfigError: If a number is out of range.
+        """
+        super().__init__(feature_dims, num_classes)
+        num = len(feature_dims)
+        if num < 2 or num_heads < 1 or width < num_heads * (num - 1):
+            raise ConfigError("fusion Tagged needs two modalities, and width >= heads * pairs")
+        names = list(feature_dims)
+        part = width // (num - 1)
+        self.tag_width = num + 1
+        # Tokens with their tags must divide among the heads, too.
+        self.wide = -(-(part * (num - 1) + self.tag_width) // num_heads) * num_heads
+        self.inputs = nn.ModuleDict(
+            {name: nn.Linear(own, width, bias=False) for name, own in feature_dims.items()}
+        )
+        self.blocks = nn.ModuleDict({name: _block(width, num_heads, dropout) for name in names})
+        self.shared = nn.ModuleDict(
+            {
+                f"{a}_{b}": nn.Linear(width, part, bias=False)
+                for i, a in enumerate(names)
+                for b in names[i + 1 :]
+            }
+        )
+        self.encode = _block(self.wide, num_heads, dropout)
+        self.decode = _block(self.wide, num_heads, dropout)
+        self.gate_u = nn.Linear(self.wide, self.wide, bias=False)
+        self.gate_m = nn.Linear(self.wide, self.wide, bias=False)
+        self.gate_r = nn.Linear(self.wide, 1, bias=False)
+        self.hidden = nn.Linear(self.wide, width, bias=False)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Classify the pooled encoding."""
+        return self.classified(self.encode(self.tagged(features, present)))
+
+    def tag(self, present: Present, size: int, device: torch.device) -> Tensor:
+        """Tell what is missing: (B, M + 1), the first bit for nothing, one for each modality."""
+        if present is None:
+            missing = torch.zeros(size, len(self.feature_dims), device=device)
+        else:
+            missing = torch.stack([~present[name] for name in self.feature_dims], dim=1).float()
+        return torch.cat([(missing.sum(dim=1, keepdim=True) == 0).float(), missing], dim=1)
+
+    def tagged(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Make the tokens, the tag at the end of each: (B, M, wide); absent ones are zero."""
+        given = self.zeroed(features, present)
+        names = list(self.feature_dims)
+        tokens = []
+        for name in names:
+            x = self.blocks[name](self.inputs[name](given[name])[:, None])[:, 0]
+            keys = (key for key in self.shared if name in _pair(key, names))
+            token = torch.cat([self.shared[key](x) for key in keys], dim=1)
+            if present is not None:
+                token = torch.where(present[name][:, None], token, torch.zeros_like(token))
+            tokens.append(token)
+        stacked = torch.stack(tokens, dim=1)
+        tag = self.tag(present, len(stacked), stacked.device)
+        padding = self.wide - stacked.shape[2] - self.tag_width
+        stacked = nn.functional.pad(stacked, (0, padding))
+        return torch.cat([stacked, tag[:, None].expand(-1, len(names), -1)], dim=2)
+
+    def pooled(self, encoding: Tensor) -> Tensor:
+        """Pool tokens by gated attention: (B, M, wide) to (B, wide)."""
+        gate = self.gate_u(encoding) * self.gate_m(encoding).sigmoid()
+        weights = self.gate_r(gate).softmax(dim=1)
+        return (weights * encoding).sum(dim=1)
+
+    def classified(self, encoding: Tensor) -> Tensor:
+        """Compute logits of an encoding."""
+        return self.classifier(self.hidden(self.pooled(encoding)))
+
+    def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Answer by each modality as if the others were missing."""
+        size = len(next(iter(features.values())))
+        found = {}
+        for name, h in features.items():
+            rows = torch.ones(size, dtype=torch.bool, device=h.device)
+            found[name] = self(features, {m: rows if m == name else ~rows for m in features})
+        return found
+
+
+def _pair(key: str, names: list[str]) -> tuple[str, str]:
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            if key == f"{a}_{b}":
+                return a, b
+    raise KeyError(key)
+
+
+def _block(width: int, num_heads: int, dropout: float) -> nn.TransformerEncoderLayer:
+    return nn.TransformerEncoderLayer(
+        width, num_heads, 4 * width, dropout=dropout, activation="relu", batch_first=True
+    )

@@ -1,0 +1,77 @@
+"""CCA: project each pair of modalities to where they correlate most, and classify."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mla_lightning.encoders.vector import Vector
+from mla_lightning.fusion.padded import CanonicalFusion
+from mla_lightning.methods.reference import Reference
+from mla_lightning.module import Batch, MultimodalModule, Parts
+
+#: Largest correlation of a pair below which its directions are noise.
+DEGENERATE = 1e-6
+
+
+class CCA(MultimodalModule):
+    """Canonical correlation analysis of every pair, in closed form, and a linear SVC.
+
+    Absent vectors are replaced by the training mean of those present; GCNet's code takes the mean
+    over validation and test as well. Encoders of the config give the widths of the vectors and are
+    not used. There is nothing to iterate: one epoch is trained, whatever trainer.max_epochs is.
+
+    Where no training sample has both modalities of a pair, as at two thirds missing of three, their
+    padded vectors do not correlate at all and the directions are arbitrary; the run says so.
+    """
+
+    fusion: CanonicalFusion
+    reference = Reference(
+        "Relations Between Two Sets of Variates",
+        "Biometrika",
+        1936,
+        "https://doi.org/10.1093/biomet/28.3-4.321",
+    )
+
+    def __init__(self, parts: Parts) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of; the fusion must be the canonical one.
+
+        Raises:
+            ConfigError: If inputs are no vectors.
+        """
+        vectors = {name: Vector(width) for name, width in parts.input_widths().items()}
+        super().__init__(replace(parts, encoders=vectors, scheduler=None))
+
+    def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Do nothing: all samples are fitted at once, before validation."""
+        return {}
+
+    def on_validation_start(self) -> None:
+        """Fit projections and classifier to the training samples, once."""
+        x, present, label = self.training_vectors()
+        self.fusion.learn_means(x, present)
+        largest = self.fusion.learn_projections(self.fusion.padded(x, present))
+        self.fusion.fit_head(x, present, label)
+        for pair, correlation in largest.items():
+            if correlation < DEGENERATE:
+                self.notes.add(
+                    f"CCA: no training sample has both {pair[0]} and {pair[1]}, so their "
+                    "directions are arbitrary"
+                )
+        self.trainer.should_stop = True
+
+    @torch.no_grad()
+    def training_vectors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Gather the training split's features, presence and labels."""
+        parts = [
+            (self.features(batch), batch["present"], batch["label"])
+            for batch in self.training_samples()
+        ]
+        x = {m: torch.cat([features[m] for features, *_ in parts]) for m in self.modalities}
+        present = {m: torch.cat([has[m] for _, has, _ in parts]) for m in self.modalities}
+        return x, present, torch.cat([label for *_, label in parts])

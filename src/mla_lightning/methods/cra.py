@@ -1,0 +1,36 @@
+"""CRA: cascaded residual autoencoders complete joined features."""
+
+from __future__ import annotations
+
+from mla_lightning.methods.ae import AE
+from mla_lightning.methods.reference import Reference
+from mla_lightning.module import Parts
+
+
+class CRA(AE):
+    """AE with a cascade of residual autoencoders in place of one autoencoder.
+
+    As in GCNet's comparison; the original cascades on raw features and is trained greedily first.
+    """
+
+    reference = Reference(
+        "Missing Modalities Imputation via Cascaded Residual Autoencoder",
+        "CVPR",
+        2017,
+        "https://openaccess.thecvf.com/content_cvpr_2017/html/"
+        "Tran_Missing_Modalities_Imputation_CVPR_2017_paper.html",
+    )
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        weight: float = 0.8,
+        recon_target: str = "oracle",
+        hidden: tuple[int, ...] = (128, 128),
+        dropout: float = 0.5,
+    ) -> None:
+        """Build the module; see :class:`AE`."""
+        super().__init__(
+            parts, weight=weight, recon_target=recon_target, hidden=hidden, dropout=dropout
+        )

@@ -1,0 +1,127 @@
+"""DCCA: encoders whose features correlate between modalities, then a linear classifier."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from mla_lightning.errors import ConfigError
+from mla_lightning.functional import dcca_loss, mean_of_present, padded
+from mla_lightning.fusion.padded import PaddedFusion
+from mla_lightning.methods.reference import Reference
+from mla_lightning.module import Batch, MultimodalModule, Parts
+
+#: Samples per component below which independent features seem to correlate.
+ENOUGH = 25
+
+
+class Projected(nn.Module):
+    """An encoder and a linear layer to the common width."""
+
+    def __init__(self, encoder: nn.Module, width: int) -> None:
+        """Join the two."""
+        super().__init__()
+        self.encoder = encoder
+        self.linear = nn.Linear(encoder.out_features, width)  # type: ignore[arg-type]
+        self.out_features = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode and project."""
+        return self.linear(self.encoder(x))
+
+
+class DCCA(MultimodalModule):
+    r"""Deep canonical correlation analysis of all pairs, and a linear SVC on the joined features.
+
+    Loss: minus the sum over pairs of the total correlation of their features, in float64 with
+    Cholesky whitening. Absent input vectors are replaced by the training mean of those present. The
+    classifier is fitted in closed form before each validation.
+
+    GCNet's code sends the third modality through the second network; here each has its own.
+    Batches of no more than k + 1 samples, where every correlation is 1, are passed over.
+    """
+
+    fusion: PaddedFusion
+    reference = Reference(
+        "Deep Canonical Correlation Analysis",
+        "ICML",
+        2013,
+        "https://proceedings.mlr.press/v28/andrew13.html",
+    )
+
+    def __init__(self, parts: Parts, *, num_components: int = 10, ridge: float = 1e-3) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of; the fusion must be the padded one.
+            num_components: Width k of each modality's correlated feature.
+            ridge: Added to the covariances' diagonals, > 0.
+
+        Raises:
+            ConfigError: If a number is out of range, or inputs are no vectors.
+        """
+        if num_components < 1 or ridge <= 0:
+            raise ConfigError("method.num_components must be >= 1 and method.ridge > 0")
+        widths = parts.input_widths()
+        projected = {m: Projected(e, num_components) for m, e in parts.encoders.items()}
+        super().__init__(replace(parts, encoders=projected))
+        self.num_components, self.ridge = num_components, ridge
+        for name, width in widths.items():
+            self.register_buffer(f"input_mean_{name}", torch.zeros(width))
+
+    def on_train_start(self) -> None:
+        """Take the means of the inputs."""
+        batches = list(self.training_samples())
+        for name in self.modalities:
+            x = torch.cat([batch["inputs"][name] for batch in batches])
+            has = torch.cat([batch["present"][name] for batch in batches])
+            getattr(self, f"input_mean_{name}").copy_(mean_of_present(x, has))
+
+    def encoded(self, name: str, batch: Batch) -> Tensor:
+        """Encode one modality, means in the place of absent inputs."""
+        mean = getattr(self, f"input_mean_{name}")
+        return self.encoders[name](padded(batch["inputs"][name], batch["present"][name], mean))
+
+    def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one step towards more correlation."""
+        size = len(batch["label"])
+        if size <= self.num_components + 1:
+            self.notes.add(f"{type(self).__name__}: batches of {size} samples are passed over")
+            return {}
+        if size < ENOUGH * self.num_components:
+            self.notes.add(
+                f"{type(self).__name__}: batches of {size} samples are small for "
+                f"{self.num_components} components; below {ENOUGH} samples per component "
+                "independent features seem to correlate"
+            )
+        return self.step_on(batch, self.losses_of)
+
+    def losses_of(self, chunk: Batch) -> dict[str, Tensor]:
+        """Compute minus the correlations."""
+        with torch.autocast(self.device.type, enabled=False):
+            h = self.features(chunk)
+            pairs = [dcca_loss(h[a], h[b], self.ridge) for a, b in combinations(h, 2)]
+        return {"correlation": sum(pairs[1:], pairs[0]).float()}
+
+    def on_validation_start(self) -> None:
+        """Fit the classifier to the training split's features."""
+        with torch.no_grad():
+            was_training = self.training
+            self.eval()
+            parts = [(self.features(b), b["label"]) for b in self.training_samples()]
+            self.train(was_training)
+        h = {m: torch.cat([features[m] for features, _ in parts]) for m in self.modalities}
+        self.fusion.fit_head(h, None, torch.cat([label for _, label in parts]))
+
+    def answers(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
+        """Classify the joined features; what was absent is encoded from means already."""
+        fused = self.fusion(features)
+        means = {m: self.encoders[m](getattr(self, f"input_mean_{m}")[None]) for m in features}
+        own = {}
+        for name, h in features.items():
+            alone = {m: h if m == name else means[m].expand(len(h), -1) for m in features}
+            own[name] = self.fusion(alone)
+        return {"multi": fused, **own}

@@ -1,0 +1,68 @@
+"""DCCAE: DCCA whose features can also be decoded."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from mla_lightning.errors import ConfigError
+from mla_lightning.functional import padded
+from mla_lightning.fusion.imagination import perceptron
+from mla_lightning.methods.dcca import DCCA
+from mla_lightning.methods.reference import Reference
+from mla_lightning.module import Batch, Parts
+
+
+class DCCAE(DCCA):
+    """Deep canonically correlated autoencoders: DCCA plus ``weight`` times the decoding error.
+
+    The error is the mean over all elements, of the inputs with means in the place of absent ones,
+    summed over modalities, as in GCNet's code.
+    """
+
+    reference = Reference(
+        "On Deep Multi-View Representation Learning",
+        "ICML",
+        2015,
+        "https://proceedings.mlr.press/v37/wangb15.html",
+    )
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        num_components: int = 10,
+        ridge: float = 1e-3,
+        weight: float = 0.001,
+        hidden: tuple[int, ...] = (256, 256),
+    ) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of; the fusion must be the padded one.
+            num_components: Width k of each modality's correlated feature.
+            ridge: Added to the covariances' diagonals, > 0.
+            weight: Weight of the decoding error, > 0.
+            hidden: Widths of the decoders' hidden layers.
+
+        Raises:
+            ConfigError: If a number is out of range, or inputs are no vectors.
+        """
+        if weight <= 0:
+            raise ConfigError(f"method.weight must be > 0, got {weight}; without it use dcca")
+        widths = parts.input_widths()
+        super().__init__(parts, num_components=num_components, ridge=ridge)
+        self.weight = weight
+        self.decoders = nn.ModuleDict(
+            {name: perceptron((num_components, *hidden, size)) for name, size in widths.items()}
+        )
+
+    def losses_of(self, chunk: Batch) -> dict[str, Tensor]:
+        """Compute minus the correlations, and the decoding error."""
+        losses = super().losses_of(chunk)
+        errors = []
+        for name, decode in self.decoders.items():
+            mean = getattr(self, f"input_mean_{name}")
+            x = padded(chunk["inputs"][name], chunk["present"][name], mean)
+            errors.append(mse_loss(decode(self.encoded(name, chunk)), x))
+        return losses | {"decoding": self.weight * sum(errors[1:], errors[0])}

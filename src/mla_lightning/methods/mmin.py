@@ -1,0 +1,83 @@
+"""MMIN: imagine the features of absent modalities from those present, forth and back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, mse_loss
+
+from mla_lightning.errors import ConfigError
+from mla_lightning.fusion.latent_codes import LatentCodes
+from mla_lightning.methods.reference import Reference
+from mla_lightning.methods.taught import Taught
+from mla_lightning.module import Batch, Parts
+
+
+class MMIN(Taught):
+    r"""Missing Modality Imagination Network.
+
+    First encoders and a classifier are trained on complete samples. Then a frozen copy of the
+    encoders encodes what is absent, :math:`h^*`; a cascade imagines it from what is present,
+    :math:`h' = A_1(h)`, another one imagines back, :math:`h'' = A_2(h')`, and the cascade's codes
+    are classified. Loss: cross-entropy + ``imagination_weight`` :math:`\mathrm{mse}(h^*, h')` +
+    ``cycle_weight`` :math:`\mathrm{mse}(h, h'')`. Encoders keep training.
+
+    Where nothing hidden is known (``recon_target=observed``) the first term is over what is there.
+    """
+
+    fusion: LatentCodes
+    reference = Reference(
+        "Missing Modality Imagination Network for Emotion Recognition with Uncertain Missing "
+        "Modalities",
+        "ACL",
+        2021,
+        "https://aclanthology.org/2021.acl-long.203/",
+    )
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        imagination_weight: float = 4.0,
+        cycle_weight: float = 2.0,
+        pretrain_epochs: int = 20,
+        recon_target: str = "oracle",
+    ) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of; the fusion must be the latent codes'.
+            imagination_weight: Weight of the forward imagination, >= 0.
+            cycle_weight: Weight of the backward imagination, >= 0.
+            pretrain_epochs: Epochs on complete samples, of trainer.max_epochs.
+            recon_target: ``oracle`` or ``observed``.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        if imagination_weight < 0 or cycle_weight < 0:
+            raise ConfigError("method.imagination_weight and method.cycle_weight must be >= 0")
+        super().__init__(parts, pretrain_epochs=pretrain_epochs, recon_target=recon_target)
+        self.imagination_weight, self.cycle_weight = imagination_weight, cycle_weight
+        self.add_teacher()
+
+    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
+        """Classify complete samples."""
+        joined = self.fusion.joined(self.whole(chunk))
+        return {"full": cross_entropy(self.fusion.full_classifier(joined), chunk["label"])}
+
+    def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
+        """Classify, imagine, and imagine back."""
+        h = self.fusion.joined(self.features(chunk), self.parts.presence(chunk))
+        taught, cells = self.taught(chunk)
+        forth, codes = self.fusion.imagination(h)
+        back, _ = self.fusion.backward_imagination(forth)
+        wanted = self.fusion.joined(taught)
+        if not self.wants_truth:
+            wide = [cells[m][:, None].expand(-1, d) for m, d in self.fusion.feature_dims.items()]
+            wanted = torch.where(torch.cat(wide, dim=1), wanted, forth)
+        return {
+            "joint": cross_entropy(self.fusion.classifier(codes), chunk["label"]),
+            "imagination": self.imagination_weight * mse_loss(forth, wanted),
+            "cycle": self.cycle_weight * mse_loss(back, h.detach()),
+        }

@@ -1,0 +1,89 @@
+"""TATE: a transformer that is told what is missing, taught by one that sees everything."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mla_lightning.errors import ConfigError
+from mla_lightning.functional.divergence import symmetric_divergence
+from mla_lightning.fusion.tagged import Tagged
+from mla_lightning.methods.reference import Reference
+from mla_lightning.methods.taught import Taught
+from mla_lightning.module import Batch, Parts
+
+
+class TATE(Taught):
+    r"""Tag-Assisted Transformer Encoder.
+
+    First the network is trained on complete samples. A frozen copy then shows the encoding of the
+    complete sample, which that of the incomplete one is drawn to; the decoding is drawn to the
+    tokens, and the last entries of the pooled encoding to the tag that tells what is missing. Loss:
+    cross-entropy, summed over the batch as published and here divided by its size as all terms
+    are, + ``weight`` (forward + backward + tag). Divergences are symmetric, over the features.
+
+    The released code feeds the masked batch to the teacher and mixes up its tags; this is what the
+    paper means. Utterance vectors are sequences of one token per modality.
+    """
+
+    fusion: Tagged
+    reference = Reference(
+        "Tag-assisted Multimodal Sentiment Analysis under Uncertain Missing Modalities",
+        "SIGIR",
+        2022,
+        "https://arxiv.org/abs/2204.13707",
+    )
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        weight: float = 0.1,
+        pretrain_epochs: int = 20,
+        recon_target: str = "oracle",
+    ) -> None:
+        """Build the module.
+
+        Args:
+            parts: What the method is composed of; the fusion must be the tagged one.
+            weight: Weight of the forward, backward and tag losses, >= 0.
+            pretrain_epochs: Epochs on complete samples, of trainer.max_epochs.
+            recon_target: ``oracle``, the paper's, whose teacher sees what is hidden; ``observed``:
+                the teacher sees what is there.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        if weight < 0:
+            raise ConfigError(f"method.weight must be >= 0, got {weight}")
+        super().__init__(parts, pretrain_epochs=pretrain_epochs, recon_target=recon_target)
+        self.weight = weight
+        self.add_teacher("fusion")
+
+    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
+        """Classify complete samples."""
+        present = None if self.wants_truth else self.parts.presence(chunk)
+        return {"full": cross_entropy(self.fusion(self.whole(chunk), present), chunk["label"])}
+
+    def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
+        """Classify; be like the teacher; decode the tokens; tell what is missing."""
+        present = self.parts.presence(chunk)
+        tokens = self.fusion.tagged(self.features(chunk), present)
+        encoding = self.fusion.encode(tokens)
+        decoding = self.fusion.decode(encoding)
+        with torch.no_grad():
+            source = chunk["truth"] if self.wants_truth else chunk["inputs"]
+            encoders = self.teacher["encoders"].items()  # type: ignore[operator]
+            seen = {name: encoder(source[name]) for name, encoder in encoders}
+            network = self.teacher["fusion"]
+            shown = network.encode(network.tagged(seen, None if self.wants_truth else present))  # type: ignore[operator]
+        tag = tokens[:, 0, -self.fusion.tag_width :]
+        told = self.fusion.pooled(encoding)[:, -self.fusion.tag_width :].sigmoid()
+        size = len(chunk["label"])
+        return {
+            "joint": cross_entropy(self.fusion.classified(encoding), chunk["label"]),
+            "forward": self.weight * symmetric_divergence(encoding, shown) / size,
+            "backward": self.weight * symmetric_divergence(decoding, tokens.detach()) / size,
+            "tag": self.weight * (told - tag).abs().mean(),
+        }

@@ -1,0 +1,94 @@
+"""Imputation, latent codes and divergence against numbers computed by hand."""
+
+import pytest
+import torch
+
+from mla_lightning.functional import (
+    anchor_mask,
+    class_scores,
+    clustering_loss,
+    decoding_loss,
+    mean_of_present,
+    padded,
+    reconstruction_loss,
+    symmetric_divergence,
+)
+
+DOUBLE = torch.float64
+
+
+def test_means_are_of_what_is_there():
+    x = torch.tensor([[1.0, 2], [3, 4], [5, 6], [7, 8]])
+    present = torch.tensor([True, False, True, False])
+    mean = mean_of_present(x, present)
+    assert mean.tolist() == [3, 4]
+    assert padded(x, present, mean).tolist() == [[1, 2], [3, 4], [5, 6], [3, 4]]
+    x[1] = float("nan")
+    assert padded(x, present, mean_of_present(x, present)).isfinite().all()
+    with pytest.raises(ValueError, match="no sample has the modality"):
+        mean_of_present(x, torch.zeros(4, dtype=torch.bool))
+
+
+def test_reconstructions_are_summed_over_missing_rows():
+    found = torch.tensor([[0.5, 1, 0], [9, 9, 9]], dtype=DOUBLE)
+    x = torch.ones(2, 3, dtype=DOUBLE)
+    cells = torch.tensor([True, False])
+    assert reconstruction_loss(found, x, cells).item() == pytest.approx((0.25 + 0 + 1) / 3)
+    assert reconstruction_loss(found, x, ~cells).item() == pytest.approx(64)
+
+
+H = torch.tensor([[1, 0], [0.8, 0.2], [0, 1], [0.1, 0.9], [0.6, 0.5]], dtype=DOUBLE)
+Y = torch.tensor([0, 0, 1, 1, 1])
+
+
+def test_codes_are_scored_by_the_mean_inner_product_with_each_class():
+    scores = class_scores(H, H, Y, 2, own=Y)
+    expected = [
+        [0.8, 0.2333333333],
+        [0.8, 0.3466666667],
+        [0.1, 0.7],
+        [0.18, 0.705],
+        [0.59, 0.505],
+    ]
+    torch.testing.assert_close(scores, torch.tensor(expected, dtype=DOUBLE), atol=1e-9, rtol=0)
+    assert scores.argmax(dim=1).tolist() == [0, 0, 1, 1, 0]
+    assert clustering_loss(scores, Y).item() == pytest.approx(1.085)
+    test = torch.tensor([[0.9, 0.3], [0.2, 0.7]], dtype=DOUBLE)
+    found = class_scores(test, H, Y, 2)
+    expected = torch.tensor([[0.84, 0.45], [0.25, 0.6066666667]], dtype=DOUBLE)
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+
+
+def test_a_class_of_one_sample_does_not_divide_by_zero():
+    scores = class_scores(H[:3], H[:3], torch.tensor([0, 0, 1]), 2, own=torch.tensor([0, 0, 1]))
+    assert scores[2, 1] == 0
+    assert scores.isfinite().all()
+
+
+def test_decoding_counts_what_is_there():
+    weight = torch.tensor([[1.0, 0, 2], [0, 1, 1]], dtype=DOUBLE)
+    bias = torch.full((3,), 0.1, dtype=DOUBLE)
+    x = torch.tensor([[1, 0, 2.2], [float("nan")] * 3], dtype=DOUBLE)
+    loss = decoding_loss(H[[0, 2]], x, weight, bias, torch.tensor([True, False]))
+    assert loss.item() == pytest.approx(0.03)
+
+
+def test_divergence_is_that_of_softmaxes_both_ways():
+    a = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]], dtype=DOUBLE)
+    b = torch.tensor([[[0.0, 0, 0], [0, 0, 1]]], dtype=DOUBLE)
+    assert symmetric_divergence(a, b).item() == pytest.approx(0.4855671029, abs=1e-9)
+    assert symmetric_divergence(a, a).item() == 0
+    twice = symmetric_divergence(a.repeat(2, 1, 1), b.repeat(2, 1, 1))
+    assert twice.item() == pytest.approx(2 * 0.4855671029, abs=1e-9)
+
+
+def test_padded_views_of_which_no_sample_has_two_do_not_correlate():
+    generator = torch.Generator().manual_seed(0)
+    mask = anchor_mask(500, 3, 0.7, generator)
+    assert (mask.sum(dim=1) == 1).all()
+    views = [torch.randn(500, 4, generator=generator, dtype=DOUBLE) for _ in range(3)]
+    filled = [padded(x, mask[:, m], mean_of_present(x, mask[:, m])) for m, x in enumerate(views)]
+    for i in range(3):
+        for j in range(i):
+            a, b = (filled[k] - filled[k].mean(dim=0) for k in (i, j))
+            assert (a.T @ b / 499).abs().max() < 1e-12
