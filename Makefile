@@ -37,7 +37,7 @@ reproduce-table1: setup ## train the paper's methods x 3 seeds and show Table 1 
 	$(MLA) report table1 $(OUT)/table1/$(DATA)
 
 reproduce-table2: setup ## twelve methods with 10 to 70 % missing x 3 seeds (DATA=mfeat)
-	$(MLA) data prepare $(TABLE2_DATA) || $(MLA) data check $(TABLE2_DATA)
+	$(MLA) data prepare $(TABLE2_DATA)
 	$(MLA) train -m experiment=table2/$(TABLE2_DATA) paths.output_dir=$(OUT)
 	$(MLA) report table2 $(OUT)/table2/$(TABLE2_DATA)
 

@@ -1,0 +1,94 @@
+"""Table 2: methods by missing rate, the same masks for all, the paper's numbers beside."""
+
+import json
+
+import pytest
+from synthetic_runs import write_run
+
+from mla_lightning.errors import RunError
+from mla_lightning.report.main import write_files
+from mla_lightning.report.published import read_table2
+from mla_lightning.report.results import read_runs
+from mla_lightning.report.results_csv import read_csv
+from mla_lightning.report.table2 import METHODS, table2
+
+
+def run(root, method, seed, rate, level, masks=None):
+    accuracy = {"image": 0.4, "text": 0.4, "multi": level}
+    folder = write_run(
+        root,
+        method,
+        seed,
+        accuracy=accuracy,
+        overrides={"missing.rate": rate, "missing.clip": True},
+    )
+    result = json.loads((folder / "result.json").read_text())
+    result["test"]["multi"] |= {"macro_recall": level - 0.1, "weighted_f1": level - 0.2}
+    result["missing"] = {
+        "realised_rate": {"train": rate, "test": rate + 0.01},
+        "mask_sha256": masks or f"{rate}-{seed}".ljust(64, "0"),
+        "patterns": {
+            "test": {
+                "image": {"num": 60, "accuracy": level - 0.1},
+                "image+text": {"num": 40, "accuracy": level + 0.15},
+            }
+        },
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for rate, drop in ((0.3, 0.0), (0.5, 0.1)):
+        for seed in (0, 1):
+            run(tmp_path / "runs", "mla", seed, rate, 0.7 - drop + 0.02 * seed)
+            run(tmp_path / "runs", "ae", seed, rate, 0.6 - drop)
+    return tmp_path / "runs"
+
+
+def row(table, label):
+    return next(r for r in table.sections[0].rows if r.label == label)
+
+
+def test_rows_are_methods_and_columns_are_rates(runs):
+    report = table2(read_runs([runs]))
+    accuracy, recall, f1, paper, patterns = report.tables
+    assert accuracy.columns == ("30 %", "50 %")
+    assert [c.text for c in row(accuracy, "mla").cells] == ["71.0 ± 1.4 (2)", "61.0 ± 1.4 (2)"]
+    assert [c.rank for c in row(accuracy, "mla").cells] == [1, 1]
+    assert [c.text for c in row(accuracy, "ae").cells] == ["60.0 ± 0.0 (2)", "50.0 ± 0.0 (2)"]
+    assert [c.text for c in row(accuracy, "really missing in the test, %").cells] == [
+        "31.0",
+        "51.0",
+    ]
+    assert row(recall, "ae").cells[0].text == "50.0 ± 0.0 (2)"
+    assert row(f1, "ae").cells[0].text == "40.0 ± 0.0 (2)"
+    assert [r.label for r in paper.sections[0].rows] == list(METHODS)
+    assert row(paper, "mla").cells[0].text == "75.07"
+    assert patterns.columns == ("image", "image+text")
+    assert [c.text for c in row(patterns, "ae").cells] == ["45.0", "70.0"]
+    assert len(read_table2()["iemocap"]) == 12
+    assert all(len(rates) == 7 for rates in read_table2()["iemocap"].values())
+
+
+def test_the_report_comes_again_from_its_csv(runs, tmp_path):
+    found = read_runs([runs])
+    report = table2(found)
+    written = write_files(report, found, tmp_path / "report")
+    assert "table2.md" in written
+    assert any(name.endswith(".svg") for name in written)
+    again = table2(read_csv(tmp_path / "report" / "results.csv"))
+    assert again.tables == report.tables
+
+
+def test_other_masks_may_not_stand_beside(runs):
+    run(runs, "qmf", 0, 0.3, 0.5, masks="f" * 64)
+    with pytest.raises(RunError, match=r"had different masks at rate 0.3, seed 0"):
+        table2(read_runs([runs]))
+
+
+def test_runs_without_missing_modalities_are_no_table_2(tmp_path):
+    write_run(tmp_path, "mla", 0)
+    with pytest.raises(RunError, match=r"mla train -m experiment=table2/mfeat"):
+        table2(read_runs([tmp_path]))
