@@ -41,6 +41,8 @@ def test_any_store_trains_by_its_path(store, capfd):
     assert "store mla" in capfd.readouterr().out
     assert main(["train", "data=store", f"data.path={store}", "encoder=small_image_text"]) == 2
     assert "encoder has no entry for 'film' of toy" in capfd.readouterr().err
+    assert main(["train", "data=store", f"path={store}"]) == 2
+    assert "Unknown key 'path'. Did you mean 'data.path'?" in capfd.readouterr().err
     assert main(["train", "data=store"]) == 2
     assert "data.path is not set" in capfd.readouterr().err
 

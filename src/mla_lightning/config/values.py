@@ -91,7 +91,10 @@ def unknown_key(config: Mapping[str, Any], key: str) -> str | None:
         return f"Unknown key {key!r}: {above} is {kind}, it has no keys."
     known = [str(name) for name in node if not str(name).startswith("_")]
     close = difflib.get_close_matches(parts[depth], known, n=1, cutoff=0.6)
-    if close:
+    exact = _same_leaf(config, key, cutoff=1.0) if len(parts) == 1 else ""
+    if exact:
+        hint = exact  # `path` is rather `data.path` than `paths`
+    elif close:
         hint = f" Did you mean {'.'.join([*parts[:depth], close[0], *rest])!r}?"
     else:
         hint = _same_leaf(config, parts[-1])
@@ -100,7 +103,7 @@ def unknown_key(config: Mapping[str, Any], key: str) -> str | None:
     return f"Unknown key {key!r}.{hint}{listed}{added}"
 
 
-def _same_leaf(config: Mapping[str, Any], leaf: str) -> str:
+def _same_leaf(config: Mapping[str, Any], leaf: str, cutoff: float = 0.75) -> str:
     """Suggest a dotted key by its last name, so that ``lr`` finds ``optimizer.lr``."""
     leaves: dict[str, str] = {}
 
@@ -112,7 +115,7 @@ def _same_leaf(config: Mapping[str, Any], leaf: str) -> str:
                 walk(value, at)
 
     walk({k: v for k, v in config.items() if k not in NOT_SETTABLE}, "")
-    close = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(leaf, leaves, n=1, cutoff=cutoff)
     return f" Did you mean {leaves[close[0]]!r}?" if close else ""
 
 
