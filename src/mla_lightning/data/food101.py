@@ -14,7 +14,7 @@ import numpy as np
 from mla_lightning.data.id_lists import IdLists, ListKind, read_lists, separated
 from mla_lightning.data.source import Item, Source
 from mla_lightning.data.splits import TEST, TRAIN, NamedSplit, grouped, with_validation
-from mla_lightning.data.texts import duplicate_groups, held, json_line, read_text, shown
+from mla_lightning.data.texts import duplicate_groups, held, json_line, read_text, shown, text_of
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.image import Image
 from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart
@@ -144,7 +144,7 @@ class Food101(Source):
             ``clean``, ``official``, and ``paper`` or ``qmf``.
         """
         labels = [item.label for item in items]
-        groups = duplicate_groups([_text_of(item) for item in items])
+        groups = duplicate_groups([text_of(item) for item in items])
         codes = np.array([TRAIN if i.attributes["part"] == "train" else TEST for i in items])
         found = {
             "clean": NamedSplit(
@@ -240,9 +240,3 @@ def tokens(tokenizer: Path | None, *, hashed: bool, length: int) -> Tokens:
             "for encoders from scratch"
         )
     return Tokens(tokenizer, length)
-
-
-def _text_of(item: Item) -> str:
-    part = item.parts["text"]
-    assert isinstance(part, TextPart)
-    return part.text

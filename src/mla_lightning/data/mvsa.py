@@ -10,7 +10,7 @@ from mla_lightning.data.food101 import tokens
 from mla_lightning.data.id_lists import IdLists, ListKind, read_lists, separated
 from mla_lightning.data.source import Item, Source
 from mla_lightning.data.splits import NamedSplit, grouped, stratified
-from mla_lightning.data.texts import duplicate_groups, held, json_line, read_text, shown
+from mla_lightning.data.texts import duplicate_groups, held, json_line, read_text, shown, text_of
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.image import Image
 from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart
@@ -159,7 +159,7 @@ class MVSA(Source):
             ``clean`` and ``random`` (60/20/20 each), and ``paper`` or ``qmf``.
         """
         labels = [item.label for item in items]
-        groups = duplicate_groups([_text_of(item) for item in items])
+        groups = duplicate_groups([text_of(item) for item in items])
         found = {
             "clean": NamedSplit(
                 grouped(labels, groups, (0.6, 0.2, 0.2), seed=0),
@@ -224,9 +224,3 @@ def _padded(lists: IdLists) -> IdLists:
         )
     except ValueError as error:
         raise DataError(f"{lists.folder}: ids of MVSA are numbers: {error}") from error
-
-
-def _text_of(item: Item) -> str:
-    part = item.parts["text"]
-    assert isinstance(part, TextPart)
-    return part.text

@@ -7,10 +7,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from mla_lightning.data.source import Item
 from mla_lightning.data.splits import near_duplicates
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.files import media_file
-from mla_lightning.media.parts import BadMedia, FilePart
+from mla_lightning.media.parts import BadMedia, FilePart, TextPart
 
 #: Characters that are kept of a text that is stored to be looked at.
 SHOWN = 120
@@ -73,6 +74,13 @@ def read_text(raw: Path, path: Path, encoding: str) -> str:
     except LookupError as error:
         known = ("utf-8", "latin-1", "cp1252")
         raise ConfigError(f"encoding {encoding!r} is unknown.{near(encoding, known)}") from error
+
+
+def text_of(item: Item) -> str:
+    """Return a sample's text."""
+    part = item.parts["text"]
+    assert isinstance(part, TextPart)
+    return part.text
 
 
 def held(folder: Path) -> str:

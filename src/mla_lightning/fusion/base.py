@@ -78,6 +78,22 @@ class Fusion(nn.Module, ABC):
         """Keep one modality's feature and put zeros in place of the others."""
         return {k: v if k == name else torch.zeros_like(v) for k, v in features.items()}
 
+    def others_missing(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Answer by each modality as if all others were absent: a ``unimodal_rule``.
+
+        Args:
+            features: Modality -> feature (B, D_m).
+
+        Returns:
+            Modality -> logits (B, C).
+        """
+        first = next(iter(features.values()))
+        there = torch.ones(len(first), dtype=torch.bool, device=first.device)
+        return {
+            name: self(features, {m: there if m == name else ~there for m in features})
+            for name in features
+        }
+
     def chosen(self, name: str | None, option: str) -> str:
         """Resolve an option that names a modality; the last one by default.
 

@@ -91,12 +91,7 @@ class CrossPartial(Fusion):
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Find codes from each modality alone."""
-        size = len(next(iter(features.values())))
-        answers = {}
-        for name in self.feature_dims:
-            rows = torch.ones(size, dtype=torch.bool, device=self.codes.device)
-            answers[name] = self(features, {m: rows if m == name else ~rows for m in features})
-        return answers
+        return self.others_missing(features)
 
 
 def _glorot(rows: int, columns: int) -> Tensor:

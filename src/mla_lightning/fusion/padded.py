@@ -67,12 +67,7 @@ class PaddedFusion(Fusion):
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Answer by each modality, means in the place of all others."""
-        size = len(next(iter(features.values())))
-        found = {}
-        for name, h in features.items():
-            rows = torch.ones(size, dtype=torch.bool, device=h.device)
-            found[name] = self(features, {m: rows if m == name else ~rows for m in features})
-        return found
+        return self.others_missing(features)
 
     @torch.no_grad()
     def learn_means(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:

@@ -113,12 +113,7 @@ class Tagged(Fusion):
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Answer by each modality as if the others were missing."""
-        size = len(next(iter(features.values())))
-        found = {}
-        for name, h in features.items():
-            rows = torch.ones(size, dtype=torch.bool, device=h.device)
-            found[name] = self(features, {m: rows if m == name else ~rows for m in features})
-        return found
+        return self.others_missing(features)
 
 
 def _pair(key: str, names: list[str]) -> tuple[str, str]:
