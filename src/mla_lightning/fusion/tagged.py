@@ -27,7 +27,7 @@ class Tagged(Fusion):
         feature_dims: Mapping[str, int],
         num_classes: int,
         *,
-        width: int = 300,
+        width: int = 96,
         num_heads: int = 4,
         dropout: float = 0.2,
     ) -> None:
@@ -36,7 +36,8 @@ class Tagged(Fusion):
         Args:
             feature_dims: Modality -> width of its feature, at least two.
             num_classes: Number of classes C.
-            width: Width of the tokens; rounded down so that it divides among pairs and heads.
+            width: Width of the tokens, rounded down so that it divides among pairs and heads. The
+                published code has 300, for sequences.
             num_heads: Attention heads.
             dropout: Dropout of attention.
 
