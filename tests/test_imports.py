@@ -19,7 +19,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "randomness": set(),
     "run_folder": set(),
     "functional": set(),
-    "encoders": {"functional"},
+    "encoders": {"functional", "media"},  # media: reading checkpoints
     "fusion": {"functional"},
     "metrics": {"functional"},
     "media": set(),
@@ -41,7 +41,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "sweep": {"launchers"},
     "report": set(),
     "cli": {"cli_data", "config", "data", "prepare", "report", "sweep", "train"},
-    "cli_data": {"config", "data", "prepare", "train"},
+    "cli_data": {"config", "data", "evaluate", "prepare", "train"},
 }
 #: Third-party package -> the only rooms that may import it.
 ONLY_IN = {
@@ -58,7 +58,7 @@ ONLY_IN = {
 #: Slow to import and rarely needed: inside functions only.
 LAZY = {
     *("wandb", "transformers", "torchaudio", "tensorboard", "matplotlib", "hydra", "omegaconf"),
-    *("av", "soundfile", "PIL", "sklearn"),
+    *("av", "h5py", "soundfile", "PIL", "sklearn"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

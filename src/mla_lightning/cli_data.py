@@ -29,9 +29,10 @@ actions:
                   draw samples of every class
   import FILE target=DIR [OPTION=VALUE ...]
                   make a store from a CSV file, an .npz file or a folder of .npy files
-  embed target=DIR data=NAME encoder=NAME [batch_size=64] [device=cpu] [OVERRIDE ...]
-                  make a store of the features that encoders give without being trained;
-                  training on it costs little. Overrides are those of mla train.
+  embed target=DIR data=NAME [encoder=NAME] [ckpt=FILE] [batch_size=64] [device=cpu] [OVERRIDE ...]
+                  make a store of the features that encoders give without being trained further;
+                  training on it costs little. Overrides are those of mla train; ckpt= is a
+                  checkpoint of a run with these encoders.
 
 examples:
   mla data list
@@ -240,11 +241,12 @@ def _import(words: Sequence[str]) -> int:
 def _embed(words: Sequence[str]) -> int:
     from mla_lightning.config import instantiate, plan
     from mla_lightning.data.prepared import Prepared
+    from mla_lightning.evaluate import load_encoders
     from mla_lightning.prepare.embed import embed_store
     from mla_lightning.train import build_encoders
 
     own = {word.partition("=")[0]: word.partition("=")[2] for word in words}
-    how = {key: own[key] for key in ("target", "batch_size", "device") if key in own}
+    how = {key: own[key] for key in ("target", "ckpt", "batch_size", "device") if key in own}
     if "target" not in how:
         raise ConfigError("target is missing: mla data embed target=DIR data=NAME encoder=NAME")
     config = plan([word for word in words if word.partition("=")[0] not in how])[0].config
@@ -256,7 +258,10 @@ def _embed(words: Sequence[str]) -> int:
         )
     target = Path(how["target"]).expanduser()
     size = _converted(how.get("batch_size", "64"), int, "batch_size")
-    embed_store(data, target, build_encoders(config, data), size, device=how.get("device", "cpu"))
+    encoders = build_encoders(config, data)
+    if "ckpt" in how:
+        load_encoders(encoders, Path(how["ckpt"]).expanduser())
+    embed_store(data, target, encoders, size, device=how.get("device", "cpu"))
     print(f"Train on it: mla train data=store data.path={target}")
     return 0
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
@@ -114,7 +115,7 @@ def probe(found: Mapping[str, Answers], num_classes: int) -> dict[str, dict[str,
     )
 
 
-def load_weights(module: MultimodalModule, state: Mapping[str, Tensor], path: Any) -> None:
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Any) -> None:
     """Load weights, all or none.
 
     Args:
@@ -136,6 +137,25 @@ def load_weights(module: MultimodalModule, state: Mapping[str, Tensor], path: An
             f"{path} is of another model: {'; '.join(sorted(faults))}. Nothing was loaded."
         )
     module.load_state_dict(state)
+
+
+def load_encoders(encoders: Mapping[str, nn.Module], path: Path) -> None:
+    """Give encoders the weights of a run's checkpoint, all or none.
+
+    Args:
+        encoders: Modality -> encoder.
+        path: The checkpoint, such as ``runs/.../checkpoints/best-acc.ckpt``.
+
+    Raises:
+        RunError: If it cannot be read or is of other encoders.
+    """
+    state = read_checkpoint(path)["state_dict"]
+    of_encoders = {
+        key.removeprefix("encoders."): value
+        for key, value in state.items()
+        if key.startswith("encoders.")
+    }
+    load_weights(nn.ModuleDict(encoders), of_encoders, path)
 
 
 def missing_of(data: MultimodalDataModule, found: Mapping[str, Answers]) -> dict[str, Any]:

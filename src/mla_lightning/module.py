@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.functional.sequences import mean_step
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Draws
 from mla_lightning.metrics.evaluation import Evaluation
@@ -65,8 +66,7 @@ class MultimodalModule(LightningModule):
             raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
         self.automatic_optimization = False  # a batch takes several steps; see step_on
         self.encoders = nn.ModuleDict(parts.encoders)
-        widths = {name: encoder.out_features for name, encoder in parts.encoders.items()}
-        self.fusion = parts.fusion(widths, parts.num_classes)
+        self.fusion = parts.built_fusion()
         self.parts = parts
         self.epoch_losses: dict[str, list[float]] = {}
         self.epoch_metrics: dict[str, float] = {}
@@ -138,7 +138,9 @@ class MultimodalModule(LightningModule):
             width: int = encoder.out_features  # type: ignore[assignment]
             return x.new_zeros((len(x), width), dtype=torch.float32)
         found = encoder(x[there])
-        return found.new_zeros((len(x), found.shape[1])).index_put((there.nonzero()[:, 0],), found)
+        return found.new_zeros((len(x), *found.shape[1:])).index_put(
+            (there.nonzero()[:, 0],), found
+        )
 
     def training_samples(self) -> Iterator[Batch]:
         """Go through the training split in its own order, not augmented, on the device."""
@@ -390,5 +392,6 @@ class MultimodalModule(LightningModule):
         values = self.evaluate_batch(batch)
         values |= {f"present/{name}": has for name, has in batch["present"].items()}
         if self.keeps_features:
-            values |= {f"feature/{name}": h for name, h in self.features(batch).items()}
+            for name, h in self.features(batch).items():
+                values[f"feature/{name}"] = h if h.ndim == 2 else mean_step(h)
         return values, batch["label"], batch["index"]

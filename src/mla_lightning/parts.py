@@ -94,6 +94,25 @@ class Parts:
             widths[name] = width
         return widths
 
+    def built_fusion(self) -> Fusion:
+        """Build the fusion for the encoders.
+
+        Returns:
+            The fusion.
+
+        Raises:
+            ConfigError: If an encoder gives sequences and the fusion takes vectors.
+        """
+        widths = {name: encoder.out_features for name, encoder in self.encoders.items()}
+        fusion = self.fusion(widths, self.num_classes)
+        for name, encoder in self.encoders.items():
+            if getattr(encoder, "gives_sequences", False) and not fusion.takes_sequences:
+                raise ConfigError(
+                    f"encoder.{name}: {type(encoder).__name__} gives sequences, and fusion "
+                    f"{type(fusion).__name__} takes vectors. Use an encoder such as LSTM."
+                )
+        return fusion
+
     def target(self, batch: Batch, which: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Tell what a method is to reconstruct.
 

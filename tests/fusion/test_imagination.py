@@ -116,7 +116,8 @@ def test_the_tag_tells_what_is_missing():
     assert fusion.tag(present, 2, torch.device("cpu")).tolist() == [[1, 0, 0, 0], [0, 1, 0, 1]]
     assert fusion.tag(None, 1, torch.device("cpu")).tolist() == [[1, 0, 0, 0]]
     features = {m: torch.randn(2, 4) for m in DIMS}
-    tokens = fusion.tagged(features, present)
+    tokens, there = fusion.tagged(features, present)
+    assert there is None
     assert tokens.shape == (2, 3, fusion.wide)
     assert tokens[1, 0, :-4].abs().sum() == 0  # audio is absent there
     assert tokens[1, 1, :-4].abs().sum() > 0
@@ -139,3 +140,37 @@ def test_a_head_fitted_in_closed_form_separates_what_can_be_separated():
 def test_features_of_unequal_width_have_no_common_map():
     with pytest.raises(ConfigError, match="one map for all modalities"):
         InvariantCodes({"audio": 4, "text": 5}, 3)
+
+
+def test_tate_attends_to_steps_and_never_to_padding():
+    torch.manual_seed(0)
+    fusion = Tagged(DIMS, 3, width=12).eval()
+    features = {
+        "audio": torch.randn(2, 5, 4),
+        "image": torch.randn(2, 3, 4),
+        "text": torch.randn(2, 4),
+    }
+    tokens, there = fusion.tagged(features)
+    assert tokens.shape == (2, 9, fusion.wide)
+    assert there.all()
+    found = fusion(features)
+    padded = {**features, "audio": torch.cat([features["audio"], torch.zeros(2, 4, 4)], dim=1)}
+    torch.testing.assert_close(fusion(padded), found)
+    longer = {**features, "audio": torch.cat([features["audio"], torch.ones(2, 1, 4)], dim=1)}
+    assert (fusion(longer) - found).abs().max() > 1e-3
+    as_one = {name: value[:, :1] if value.ndim == 3 else value for name, value in features.items()}
+    vectors = {name: value.reshape(2, 4) for name, value in as_one.items()}
+    torch.testing.assert_close(fusion(as_one), fusion(vectors))
+
+
+def test_an_absent_sequence_is_one_zero_token_whatever_it_holds():
+    torch.manual_seed(0)
+    fusion = Tagged(DIMS, 3, width=12).eval()
+    features = {name: torch.randn(2, 5, 4) for name in DIMS}
+    present = {name: torch.tensor([True, name != "audio"]) for name in DIMS}
+    _, there = fusion.tagged(features, present)
+    assert there[1, :5].tolist() == [True, False, False, False, False]
+    poisoned = {**features, "audio": features["audio"].clone()}
+    poisoned["audio"][1] = float("nan")
+    assert torch.equal(fusion(poisoned, present), fusion(features, present))
+    assert fusion(features, present).isfinite().all()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mla_lightning.cli import main
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.data.splits import NamedSplit
 from mla_lightning.data.store import open_store, verify_store, write_store
@@ -38,7 +39,6 @@ def store(tmp_path):
         splits={"own": NamedSplit(codes, "The first eight train.", "speaker")},
         present={"text": present},
         attributes={"speaker": [f"p{n}" for n in range(NUM)]},
-        sources=[{"file": "x.csv", "bytes": 3, "sha256": "0" * 64}],
         failures=[{"id": "s99", "file": "y", "reason": "empty"}],
     )
     return tmp_path / "raw"
@@ -138,3 +138,37 @@ def test_nothing_is_left_of_what_fails(store, encoders, tmp_path):
     (tmp_path / "new").mkdir()
     with pytest.raises(DataError, match="exists"):
         embed_store(opened(store), tmp_path / "new", encoders)
+
+
+def test_encoders_of_a_run_take_the_weights_of_its_checkpoint(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    make_npz(tmp_path / "x.npz")
+    assert main(["data", "import", "x.npz", "target=data/x"]) == 0
+    store = ["data=store", "data.path=data/x"]
+    assert main(["train", *store, "method=late_fusion", "trainer.max_epochs=2", "run_dir=run"]) == 0
+    embed = ["data", "embed", *store]
+    checkpoint = "ckpt=run/checkpoints/best-acc.ckpt"
+    assert main([*embed, "target=data/blank"]) == 0
+    assert main([*embed, "target=data/trained", checkpoint]) == 0
+    from mla_lightning.callbacks.checkpoint_io import read_checkpoint
+
+    state = read_checkpoint(tmp_path / "run/checkpoints/best-acc.ckpt")["state_dict"]
+    encoder = MLP(4)
+    encoder.load_state_dict(
+        {k.removeprefix("encoders.left."): v for k, v in state.items() if "encoders.left." in k}
+    )
+    raw = torch.from_numpy(open_store(tmp_path / "data/x").array("left")[:])
+    trained = open_store(tmp_path / "data/trained").array("left")[:]
+    np.testing.assert_allclose(trained, encoder(raw).detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(trained, open_store(tmp_path / "data/blank").array("left")[:])
+    capfd.readouterr()
+    wrong = [*embed, "target=data/wrong", checkpoint, "encoder.left.hidden=7"]
+    assert main(wrong) != 0
+    assert "is of another model" in capfd.readouterr().err
+
+
+def make_npz(path):
+    rng = np.random.default_rng(0)
+    label = np.arange(40) % 2
+    sides = {name: rng.normal(size=(40, 4)).astype(np.float32) for name in ("left", "right")}
+    np.savez(path, label=label, **sides)

@@ -40,6 +40,8 @@ def _encoder_for(store: OpenStore, modality: str) -> dict[str, Any]:
             "num_layers": 2,
             "dropout": 0.0,
         }
+    if kind == "features" and len(shape) == 2:
+        return {"_target_": f"{ENCODERS}.lstm.LSTM", "in_features": shape[1], "out_features": 128}
     if kind == "tokens" and len(shape) == 1:
         tokens = about["options"].get("num_tokens")
         if tokens is None:
@@ -53,7 +55,7 @@ def _encoder_for(store: OpenStore, modality: str) -> dict[str, Any]:
     if channels is None or len(shape) != {"image": 3, "spectrogram": 2, "frames": 4}[kind]:
         raise DataError(
             f"{store.folder}: no encoder here takes {modality!r}, {kind} of shape {tuple(shape)}. "
-            "Write one, or import features (N, D)."
+            "Write one, or import features (N, D) or (N, T, D)."
         )
     return {
         "_target_": f"{ENCODERS}.small_cnn.SmallCNN",

@@ -14,9 +14,11 @@ class Encoder(nn.Module):
 
     Attributes:
         out_features: Width D of the feature.
+        gives_sequences: Whether features are sequences (B, T, D), which few fusions take.
     """
 
     out_features: int
+    gives_sequences = False
 
     def require(self, is_right: bool, x: Tensor, expected: str) -> None:
         """Refuse an input that the encoder was not made for.

@@ -9,18 +9,18 @@ NumPy arrays and plain containers, and puts an inert stand-in in the place of al
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mla_lightning.errors import ConfigError, DataError, MLAError
+from mla_lightning.media.pickles import Inert, read_pickle
 
 #: Part of a path in Flax -> the name in MLA's PyTorch port.
 _PARTS = (
@@ -78,13 +78,7 @@ def _ported(name: str, values: np.ndarray) -> tuple[str, Tensor]:
 
 
 def _weights(source: Path) -> Iterator[tuple[str, np.ndarray]]:
-    try:
-        with source.open("rb") as file:
-            content = _Reader(file).load()
-    except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror}") from error
-    except Exception as error:  # of many kinds, by the damage
-        raise DataError(f"{source} cannot be read as a pickle: {error}") from error
+    content = read_pickle(source)
     found = next((tree for tree in _trees(content) if "cls_token" in tree), None)
     if found is None:
         raise DataError(f"{source} holds no weights of M3AE: nothing is called cls_token in it")
@@ -101,7 +95,7 @@ def _trees(node: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
     if isinstance(node, Mapping):
         yield node
         inner: Sequence[Any] = list(node.values())
-    elif isinstance(node, _Inert):
+    elif isinstance(node, Inert):
         inner = [*node.arguments, node.state]
     elif isinstance(node, list | tuple):
         inner = node
@@ -112,94 +106,13 @@ def _trees(node: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
 
 
 def _leaves(node: Any, at: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, _Inert):
+    if isinstance(node, Inert):
         node = next(iter(_trees(node)), node)
     if not isinstance(node, Mapping):
         yield at, node
         return
     for name, value in node.items():
         yield from _leaves(value, f"{at}.{name}" if at else str(name))
-
-
-class _Inert:
-    """Stands for any object or function of a pickle: remembers what it is given, does nothing."""
-
-    def __new__(cls, *arguments: Any, **named: Any) -> _Inert:
-        made = object.__new__(cls)
-        made.arguments, made.state = (*arguments, named), None
-        return made
-
-    arguments: tuple[Any, ...]
-    state: Any
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        """Do nothing."""
-
-    def __setstate__(self, state: Any) -> None:
-        """Remember the state."""
-        self.state = state
-
-    def __call__(self, *arguments: Any, **named: Any) -> _Inert:
-        """Stand for the result, too."""
-        return _Inert(*arguments, **named)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Ignore items of containers that are unknown."""
-
-    def append(self, value: Any) -> None:
-        """Ignore items of containers that are unknown."""
-
-
-def _jax_array(build: Any, arguments: tuple, state: tuple, *_: Any) -> np.ndarray:
-    """Rebuild what JAX saves of an array: NumPy's own parts."""
-    if build is not _NUMPY["_reconstruct"]:
-        raise pickle.UnpicklingError("an array of JAX is not made of NumPy's parts")
-    array = build(*arguments)
-    array.__setstate__(state)
-    return array
-
-
-def _bytes(text: str, encoding: str) -> bytes:
-    """Rebuild the bytes of an array, which old protocols write as text."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-#: What NumPy's arrays are made of in a pickle, wherever its version keeps them.
-_NUMPY: dict[str, Any] = {
-    "_reconstruct": np.ndarray([]).__reduce__()[0],
-    "_frombuffer": np.zeros(1).__reduce_ex__(5)[0],
-    "scalar": np.float32(0).__reduce__()[0],
-    "ndarray": np.ndarray,
-    "dtype": np.dtype,
-}
-_JAX = {"_reconstruct_array", "reconstruct_array", "reconstruct_device_array"}
-
-
-class _Reader(pickle.Unpickler):
-    """Reads a pickle without running anything of it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        """Read from a file."""
-        super().__init__(file)
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Give NumPy's array functions, and a stand-in for everything else."""
-        package = module.partition(".")[0]
-        if package == "numpy" and name in _NUMPY:
-            return _NUMPY[name]
-        if package in ("jax", "jaxlib") and name in _JAX:
-            return _jax_array
-        if (module, name) == ("_codecs", "encode"):
-            return _bytes
-        if (module, name) == ("collections", "OrderedDict"):
-            return dict
-        return _Inert
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Stand for what lies outside of the file."""
-        return _Inert(pid)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -30,6 +30,8 @@ class Fusion(nn.Module, ABC):
 
     #: How a single modality's logits are obtained.
     unimodal_rule: str
+    #: Whether features may be sequences (B, T, D_m).
+    takes_sequences = False
 
     def __init__(self, feature_dims: Mapping[str, int], num_classes: int) -> None:
         """Note the modalities.
@@ -70,7 +72,9 @@ class Fusion(nn.Module, ABC):
         if present is None:
             return features
         return {
-            name: torch.where(present[name][:, None], value, torch.zeros_like(value))
+            name: torch.where(  # a feature is a vector, or a sequence of them
+                present[name].view(-1, *[1] * (value.ndim - 1)), value, torch.zeros_like(value)
+            )
             for name, value in features.items()
         }
 

@@ -8,19 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from mla_lightning.errors import ConfigError
+from mla_lightning.functional.sequences import steps_there
 from mla_lightning.fusion.base import Fusion, Present
 
 
 class Tagged(Fusion):
-    """Tag-Assisted Transformer Encoder, on one token per modality.
+    """Tag-Assisted Transformer Encoder, on sequences or on one token per modality.
 
-    Each modality's feature goes through a linear map and a transformer block of its own, then
+    Each modality's steps go through a linear map and a transformer block of its own, then
     through the projections that it shares with each other modality; the tokens of all modalities,
     with a tag that tells what is missing, go through an encoding and a decoding block; attention
     pools them. Single modality: the same network, all others missing.
     """
 
     unimodal_rule = "others_missing"
+    takes_sequences = True
 
     def __init__(
         self,
@@ -74,7 +76,8 @@ class Tagged(Fusion):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Classify the pooled encoding."""
-        return self.classified(self.encode(self.tagged(features, present)))
+        tokens, there = self.tagged(features, present)
+        return self.classified(self.encoded(tokens, there), there)
 
     def tag(self, present: Present, size: int, device: torch.device) -> Tensor:
         """Tell what is missing: (B, M + 1), the first bit for nothing, one for each modality."""
@@ -84,33 +87,72 @@ class Tagged(Fusion):
             missing = torch.stack([~present[name] for name in self.feature_dims], dim=1).float()
         return torch.cat([(missing.sum(dim=1, keepdim=True) == 0).float(), missing], dim=1)
 
-    def tagged(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Make the tokens, the tag at the end of each: (B, M, wide); absent ones are zero."""
+    def tagged(
+        self, features: Mapping[str, Tensor], present: Present = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Make the tokens, the tag at the end of each.
+
+        Args:
+            features: Modality -> (B, D_m), one token, or (B, T_m, D_m), T_m tokens of which those
+                that are all zero are padding.
+            present: Modality -> (B,) bool; None if nothing is missing.
+
+        Returns:
+            Tokens (B, T, wide), those of absent modalities zero but for the tag, and (B, T) bool,
+            which of them are no padding; None for vectors alone. An absent modality has one token.
+        """
         given = self.zeroed(features, present)
+        there = self._there(given)
         names = list(self.feature_dims)
         tokens = []
         for name in names:
-            x = self.blocks[name](self.inputs[name](given[name])[:, None])[:, 0]
+            x = given[name] if given[name].ndim == 3 else given[name][:, None]
+            padding = None if there is None else ~there[name]
+            x = self.blocks[name](self.inputs[name](x), src_key_padding_mask=padding)
             keys = (key for key in self.shared if name in _pair(key, names))
-            token = torch.cat([self.shared[key](x) for key in keys], dim=1)
+            token = torch.cat([self.shared[key](x) for key in keys], dim=2)
             if present is not None:
-                token = torch.where(present[name][:, None], token, torch.zeros_like(token))
+                token = torch.where(present[name][:, None, None], token, torch.zeros_like(token))
             tokens.append(token)
-        stacked = torch.stack(tokens, dim=1)
-        tag = self.tag(present, len(stacked), stacked.device)
-        padding = self.wide - stacked.shape[2] - self.tag_width
-        stacked = nn.functional.pad(stacked, (0, padding))
-        return torch.cat([stacked, tag[:, None].expand(-1, len(names), -1)], dim=2)
+        joined = torch.cat(tokens, dim=1)
+        tag = self.tag(present, len(joined), joined.device)
+        joined = nn.functional.pad(joined, (0, self.wide - joined.shape[2] - self.tag_width))
+        joined = torch.cat([joined, tag[:, None].expand(-1, joined.shape[1], -1)], dim=2)
+        return joined, None if there is None else torch.cat(list(there.values()), dim=1)
 
-    def pooled(self, encoding: Tensor) -> Tensor:
-        """Pool tokens by gated attention: (B, M, wide) to (B, wide)."""
+    def _there(self, given: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        if all(value.ndim == 2 for value in given.values()):
+            return None
+        found = {}
+        for name in self.feature_dims:
+            value = given[name]
+            if value.ndim == 2:
+                found[name] = torch.ones(len(value), 1, dtype=torch.bool, device=value.device)
+                continue
+            steps = steps_there(value)
+            first = torch.arange(steps.shape[1], device=steps.device) == 0
+            found[name] = steps | (first & ~steps.any(dim=1, keepdim=True))
+        return found
+
+    def encoded(self, tokens: Tensor, there: Tensor | None = None) -> Tensor:
+        """Encode tokens: (B, T, wide) to the same shape."""
+        return self.encode(tokens, src_key_padding_mask=None if there is None else ~there)
+
+    def decoded(self, encoding: Tensor, there: Tensor | None = None) -> Tensor:
+        """Decode an encoding: (B, T, wide) to the same shape."""
+        return self.decode(encoding, src_key_padding_mask=None if there is None else ~there)
+
+    def pooled(self, encoding: Tensor, there: Tensor | None = None) -> Tensor:
+        """Pool tokens by gated attention: (B, T, wide) to (B, wide); padding has no part."""
         gate = self.gate_u(encoding) * self.gate_m(encoding).sigmoid()
-        weights = self.gate_r(gate).softmax(dim=1)
-        return (weights * encoding).sum(dim=1)
+        scores = self.gate_r(gate)
+        if there is not None:
+            scores = scores.masked_fill(~there[:, :, None], -torch.inf)
+        return (scores.softmax(dim=1) * encoding).sum(dim=1)
 
-    def classified(self, encoding: Tensor) -> Tensor:
+    def classified(self, encoding: Tensor, there: Tensor | None = None) -> Tensor:
         """Compute logits of an encoding."""
-        return self.classifier(self.hidden(self.pooled(encoding)))
+        return self.classifier(self.hidden(self.pooled(encoding, there)))
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Answer by each modality as if the others were missing."""

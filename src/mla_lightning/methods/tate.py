@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -24,7 +26,8 @@ class TATE(Taught):
     are, + ``weight`` (forward + backward + tag). Divergences are symmetric, over the features.
 
     The released code feeds the masked batch to the teacher and mixes up its tags; this is what the
-    paper means. Utterance vectors are sequences of one token per modality.
+    paper means. Vectors are sequences of one token per modality; encoders ``Steps`` hand on whole
+    sequences.
     """
 
     fusion: Tagged
@@ -69,20 +72,20 @@ class TATE(Taught):
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify; be like the teacher; decode the tokens; tell what is missing."""
         present = self.parts.presence(chunk)
-        tokens = self.fusion.tagged(self.features(chunk), present)
-        encoding = self.fusion.encode(tokens)
-        decoding = self.fusion.decode(encoding)
+        tokens, there = self.fusion.tagged(self.features(chunk), present)
+        encoding = self.fusion.encoded(tokens, there)
+        decoding = self.fusion.decoded(encoding, there)
         with torch.no_grad():
             source = chunk["truth"] if self.wants_truth else chunk["inputs"]
             encoders = self.teacher["encoders"].items()  # type: ignore[operator]
             seen = {name: encoder(source[name]) for name, encoder in encoders}
-            network = self.teacher["fusion"]
-            shown = network.encode(network.tagged(seen, None if self.wants_truth else present))  # type: ignore[operator]
+            network = cast("Tagged", self.teacher["fusion"])
+            shown = network.encoded(*network.tagged(seen, None if self.wants_truth else present))
         tag = tokens[:, 0, -self.fusion.tag_width :]
-        told = self.fusion.pooled(encoding)[:, -self.fusion.tag_width :].sigmoid()
+        told = self.fusion.pooled(encoding, there)[:, -self.fusion.tag_width :].sigmoid()
         size = len(chunk["label"])
         return {
-            "joint": cross_entropy(self.fusion.classified(encoding), chunk["label"]),
+            "joint": cross_entropy(self.fusion.classified(encoding, there), chunk["label"]),
             "forward": self.weight * symmetric_divergence(encoding, shown) / size,
             "backward": self.weight * symmetric_divergence(decoding, tokens.detach()) / size,
             "tag": self.weight * (told - tag).abs().mean(),

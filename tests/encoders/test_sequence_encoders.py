@@ -1,0 +1,50 @@
+"""Encoders of sequences: padding has no part, and the published form is there."""
+
+import pytest
+import torch
+
+from mla_lightning.encoders.lstm import LSTM
+from mla_lightning.encoders.steps import Steps
+from mla_lightning.encoders.text_cnn import TextCNN
+from mla_lightning.errors import ConfigError
+from mla_lightning.functional.sequences import mean_step, steps_there
+
+
+def test_the_lstm_takes_the_maximum_over_the_steps_that_are_there():
+    torch.manual_seed(0)
+    encoder = LSTM(3, out_features=5)
+    x = torch.randn(2, 4, 3)
+    outputs, _ = encoder.layer(x)
+    assert torch.equal(encoder(x), outputs.amax(dim=1))
+    padded = torch.cat([x, torch.zeros(2, 6, 3)], dim=1)
+    torch.testing.assert_close(encoder(padded), encoder(x))
+    assert encoder(torch.zeros(1, 4, 3)).abs().sum() == 0
+    assert encoder.layer.weight_ih_l0.shape == (20, 3)
+
+
+def test_the_text_cnn_is_three_convolutions_and_a_layer():
+    torch.manual_seed(0)
+    encoder = TextCNN(6, channels=7, out_features=4).eval()
+    x = torch.randn(2, 9, 6)
+    parts = [layer(x.transpose(1, 2)).relu().amax(dim=2) for layer in encoder.convolutions]
+    expected = encoder.out[1](torch.cat(parts, dim=1)).relu()
+    torch.testing.assert_close(encoder(x), expected)
+    assert [layer.kernel_size for layer in encoder.convolutions] == [(3,), (4,), (5,)]
+    assert encoder(x[:, :2]).shape == (2, 4)  # shorter than the widest filter
+    encoder.train()
+    assert not torch.equal(encoder(x), encoder(x))  # dropout
+
+
+@pytest.mark.parametrize("make", [LSTM, TextCNN, Steps])
+def test_other_inputs_are_refused(make):
+    with pytest.raises(ConfigError, match=r"expects sequences \(B, T, 3\)"):
+        make(3)(torch.zeros(2, 3))
+    with pytest.raises(ConfigError, match="in_features must be at least 1"):
+        make(0)
+
+
+def test_steps_are_handed_on_and_averaged_where_there():
+    x = torch.tensor([[[1.0, 2], [3, 4], [0, 0]], [[0, 0], [0, 0], [0, 0]]])
+    assert torch.equal(Steps(2)(x), x)
+    assert steps_there(x).tolist() == [[True, True, False], [False, False, False]]
+    assert mean_step(x).tolist() == [[2, 3], [0, 0]]
