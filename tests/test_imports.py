@@ -29,13 +29,15 @@ MAY_KNOW: dict[str, set[str]] = {
     "parts": {"fusion", "inputs"},
     "module": {"functional", "encoders", "fusion", "inputs", "metrics", "parts"},
     "methods": {"encoders", "functional", "fusion", "module", "parts"},
-    "callbacks": {"module"},
+    "callbacks": {"metrics", "module"},
     "config": set(),
     "loggers": {"config"},
     "record": {"config", "data"},
+    "diagnose": {"callbacks", "data", "evaluate", "fusion", "metrics", "module"},
     "evaluate": {"callbacks", "data", "functional", "metrics", "module"},
     "train": {
         *("config", "data", "module", "metrics", "callbacks", "evaluate", "loggers", "record"),
+        "diagnose",
     },
     "launchers": {"config"},  # what to import before forking
     "sweep": {"launchers"},
@@ -51,7 +53,17 @@ ONLY_IN = {
     "scipy": {"report", "functional", "metrics"},
     "torch": {
         *("functional", "encoders", "fusion", "metrics", "data", "module", "methods"),
-        *("callbacks", "evaluate", "parts", "train", "record", "media", "prepare", "inputs"),
+        *(
+            "callbacks",
+            "diagnose",
+            "evaluate",
+            "parts",
+            "train",
+            "record",
+            "media",
+            "prepare",
+            "inputs",
+        ),
     },
     "lightning": {"data", "module", "methods", "callbacks", "evaluate", "train", "loggers"},
 }

@@ -20,7 +20,7 @@ from mla_lightning.functional.sequences import mean_step
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Draws
 from mla_lightning.metrics.evaluation import Evaluation
-from mla_lightning.parts import Batch, Parts, slice_batch
+from mla_lightning.parts import Batch, Parts, Watch, chunks_of
 
 __all__ = ["Batch", "MultimodalModule", "Parts"]
 from mla_lightning.randomness import derive_seed
@@ -75,6 +75,8 @@ class MultimodalModule(LightningModule):
         self._evaluation = Evaluation(parts.num_classes)
         #: What people should know of the run besides its numbers.
         self.notes: set[str] = set()
+        #: Told of every step of a batch, if there is one.
+        self.watch: Watch | None = None
         #: Whether predictions carry the encoders' features, too.
         self.keeps_features = False
 
@@ -119,6 +121,11 @@ class MultimodalModule(LightningModule):
         if self.parts.is_complete:
             return {name: encoder(batch["inputs"][name]) for name, encoder in self.encoders.items()}
         return {name: self.encoded(name, batch) for name in self.modalities}
+
+    def pooled_features(self, batch: Batch) -> dict[str, Tensor]:
+        """Encode every modality, sequences averaged over their steps: modality -> (B, D_m)."""
+        found = self.features(batch).items()
+        return {name: h if h.ndim == 2 else mean_step(h) for name, h in found}
 
     def encoded(self, name: str, batch: Batch) -> Tensor:
         """Encode one modality of the samples that have it.
@@ -173,7 +180,7 @@ class MultimodalModule(LightningModule):
         optimizer = self.trainer.optimizers[0]  # the raw one: Lightning's would count every step
         self._clear_grads(optimizer)
         losses: dict[str, Tensor] = {}
-        for chunk, share in self._chunks(batch):
+        for chunk, share in chunks_of(batch, self.parts.accumulate):
             of_chunk = losses_of(chunk)
             loss = reduce(add, of_chunk.values())
             self.manual_backward(loss if share == 1.0 else loss * share)
@@ -181,6 +188,8 @@ class MultimodalModule(LightningModule):
                 value = value.detach() if share == 1.0 else value.detach() * share
                 losses[name] = losses[name] + value if name in losses else value
         self._edit_grads = edit_grads
+        if self.watch is not None:
+            self.watch.before_step("+".join(losses))
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)
         self._edit_grads = None
         return losses
@@ -196,16 +205,6 @@ class MultimodalModule(LightningModule):
 
     def _clear_grads(self, optimizer: Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)
-
-    def _chunks(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
-        size, pieces = len(batch["label"]), self.parts.accumulate
-        if pieces == 1:
-            yield batch, 1.0
-            return
-        width = math.ceil(size / pieces)
-        for start in range(0, size, width):
-            chunk = slice_batch(batch, slice(start, start + width))
-            yield chunk, len(chunk["label"]) / size
 
     # ------------------------------------------------------------------ Lightning: inputs
 
@@ -246,9 +245,13 @@ class MultimodalModule(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Edit and clip; Lightning calls this with gradients already unscaled."""
+        if self.watch is not None:
+            self.watch.gradient("raw")
         if self._edit_grads is not None:
             with self.full_precision():
                 self._edit_grads()
+            if self.watch is not None:
+                self.watch.gradient("edited")
         if self.parts.clip_norm is not None:
             self.clip_gradients(optimizer, self.parts.clip_norm, "norm")
 
@@ -392,6 +395,5 @@ class MultimodalModule(LightningModule):
         values = self.evaluate_batch(batch)
         values |= {f"present/{name}": has for name, has in batch["present"].items()}
         if self.keeps_features:
-            for name, h in self.features(batch).items():
-                values[f"feature/{name}"] = h if h.ndim == 2 else mean_step(h)
+            values |= {f"feature/{name}": h for name, h in self.pooled_features(batch).items()}
         return values, batch["label"], batch["index"]

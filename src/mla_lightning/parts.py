@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NotRequired, TypedDict
+from math import ceil
+from typing import NotRequired, Protocol, TypedDict
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -167,6 +168,36 @@ class Parts:
             for name, z in logits.items()
             if bool(present[name].any())
         }
+
+
+class Watch(Protocol):
+    """Is told of every step that a method takes; for diagnostics."""
+
+    def before_step(self, name: str) -> None:
+        """Take note that a step is next; ``name`` joins the names of its losses by +."""
+
+    def gradient(self, kind: str) -> None:
+        """Take note that gradients are there: ``raw``, and where a method edits them ``edited``."""
+
+
+def chunks_of(batch: Batch, pieces: int) -> Iterator[tuple[Batch, float]]:
+    """Cut a batch.
+
+    Args:
+        batch: The batch.
+        pieces: Number of chunks.
+
+    Yields:
+        Chunk and its share of the samples; the batch itself where there is one piece.
+    """
+    size = len(batch["label"])
+    if pieces == 1:
+        yield batch, 1.0
+        return
+    width = ceil(size / pieces)
+    for start in range(0, size, width):
+        chunk = slice_batch(batch, slice(start, start + width))
+        yield chunk, len(chunk["label"]) / size
 
 
 def slice_batch(batch: Batch, part: slice | Tensor) -> Batch:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from mla_lightning import run_folder as files
 from mla_lightning.callbacks.checkpoint import RunCheckpoint, newest_valid
@@ -26,6 +26,7 @@ from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.callbacks.signals import StopOnSignal
 from mla_lightning.config import Job, instantiate
 from mla_lightning.data.base import MultimodalDataModule
+from mla_lightning.diagnose import diagnose, epoch_diagnostics, write_arrays
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
 from mla_lightning.evaluate import evaluate, missing_of, probe
 from mla_lightning.loggers import build_loggers, finish_loggers
@@ -197,7 +198,11 @@ def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> Multi
 
 
 def build_trainer(
-    config: Mapping[str, Any], run_dir: Path, checkpoint: RunCheckpoint, loggers: list[Any]
+    config: Mapping[str, Any],
+    run_dir: Path,
+    checkpoint: RunCheckpoint,
+    loggers: list[Any],
+    callbacks: Sequence[Callback] = (),
 ) -> Trainer:
     """Build the Trainer of a config.
 
@@ -206,6 +211,7 @@ def build_trainer(
         run_dir: The run folder.
         checkpoint: Decides when checkpoints are written.
         loggers: Lightning loggers; may be empty.
+        callbacks: Further callbacks.
 
     Returns:
         The Trainer.
@@ -218,7 +224,7 @@ def build_trainer(
         devices=1,
         precision=options["precision"],
         deterministic=options["deterministic"],
-        callbacks=[StopOnSignal(checkpoint), EpochTable(run_dir), checkpoint],
+        callbacks=[*callbacks, StopOnSignal(checkpoint), EpochTable(run_dir), checkpoint],
         plugins=[CheckedCheckpointIO()],
         logger=loggers or False,
         log_every_n_steps=options["log_every_n_batches"],
@@ -294,7 +300,9 @@ def _run(job: Job, loggers: list[Any]) -> None:
     for path in broken:
         print(f"checkpoint {path.name} is broken; going on from {newest.name if newest else '-'}")
     loggers += build_loggers(config, run_dir, job.identity)
-    trainer = build_trainer(config, run_dir, checkpoint, loggers)
+    mode = config["diagnostics"]
+    watching = [epoch_diagnostics(mode, data)] if mode != "off" else []
+    trainer = build_trainer(config, run_dir, checkpoint, loggers, watching)
     selection = data.loader("test" if config["protocol"] == "paper" else "val")
     trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)
     trainer.fit_loop.epoch_loop.val_loop._results.clear()
@@ -314,8 +322,10 @@ def _write_result(
     scores: dict[str, Any] = {"val": None, "test": None}
     splits = ("val", "test") if config["evaluate_test"] else ("val",)
     probed = ("train", *splits) if config["evaluate_probe"] else ()
+    diagnosed = splits if config["diagnostics"] != "off" else ()
+    featured = {*probed, *diagnosed}
     found = {
-        split: evaluate(trainer, module, data.loader(split), checkpoint, features=split in probed)
+        split: evaluate(trainer, module, data.loader(split), checkpoint, features=split in featured)
         for split in dict.fromkeys((*splits, *probed))
     }
     for split in splits:
@@ -324,6 +334,10 @@ def _write_result(
     probed_accuracy = probe(found, data.num_classes) if probed else None
     if "test" in found:
         write_predictions(run_dir, *found["test"].predictions, data.class_names)
+    if diagnosed:
+        numbers, arrays = diagnose(module, data, found, config["diagnostics"])
+        files.write_json(run_dir / files.DIAGNOSTICS, numbers)
+        write_arrays(run_dir / files.PLANES, arrays)
     times = [row["time/epoch_s"] for row in files.read_metrics(run_dir)]
     about = data.describe()
     choices = config["choices"]

@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "protocol": Literal["validation", "paper"],
     "evaluate_test": bool,
     "evaluate_probe": bool,
+    "diagnostics": Literal["off", "epoch", "full"],
     "modalities": list[str] | None,
     "overwrite": bool,
     "force_resume": bool,

@@ -1,0 +1,39 @@
+"""Gap and planes of features."""
+
+import pytest
+import torch
+
+from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane
+
+
+def test_the_gap_is_the_distance_of_the_mean_directions():
+    a = torch.tensor([[2.0, 0], [5, 0]])
+    b = torch.tensor([[0.0, 3], [0, 1]])
+    assert modality_gap(a, b) == pytest.approx(2**0.5)
+    assert modality_gap(a, 7 * a) == 0
+    assert modality_gap(a, -a) == pytest.approx(2)
+
+
+def test_the_plane_holds_the_two_largest_variances():
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
+    values = torch.randn(200, 6, generator=generator) * torch.tensor([9.0, 4, 0.1, 0.1, 0.1, 0.1])
+    features = values @ axes.T
+    features = features / features.norm(dim=1, keepdim=True)
+    found = principal_plane({"a": features[:120], "b": features[120:]})
+    assert found["a"].shape == (120, 2)
+    whole = torch.cat([found["a"], found["b"]])
+    centred = features.double() - features.double().mean(dim=0)
+    kept = float(whole.square().sum() / centred.square().sum())
+    largest = torch.linalg.svdvals(centred)[:2].square().sum() / centred.square().sum()
+    assert kept == pytest.approx(float(largest), rel=1e-6)
+    again = principal_plane({"a": features[:120], "b": features[120:]})
+    assert torch.equal(again["a"], found["a"])
+
+
+def test_tsne_is_the_same_for_a_seed():
+    generator = torch.Generator().manual_seed(0)
+    features = {m: torch.randn(20, 5, generator=generator) for m in "ab"}
+    one, two = tsne_plane(features, 3), tsne_plane(features, 3)
+    assert torch.equal(one["a"], two["a"])
+    assert one["b"].shape == (20, 2)

@@ -1,0 +1,138 @@
+"""Diagnostics: what is written, that it costs no number, and that it tells the truth."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mla_lightning.cli import main
+
+BASE = ["train", "data=synthetic", "data.num_train=96", "data.num_val=40", "data.num_test=40"]
+BASE += ["trainer.max_epochs=3", "evaluate_probe=false"]
+
+
+def rows_of(path):
+    with (path / "metrics.csv").open() as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def trained(tmp_path, name, *words):
+    given = {word.partition("=")[0]: word for word in [*BASE[1:], *words]}
+    assert main(["train", *given.values(), f"run_dir={name}"]) == 0
+    return tmp_path / name
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["mla", "late_fusion", "ogm_ge", "unimodal"])
+def test_no_number_of_the_training_changes(tmp_path, method):
+    plain = trained(tmp_path, "plain", f"method={method}")
+    for mode in ("epoch", "full"):
+        watched = trained(tmp_path, mode, f"method={method}", f"diagnostics={mode}")
+        one, two = (np.load(run / "predictions.npz") for run in (plain, watched))
+        assert all(np.array_equal(one[key], two[key]) for key in one.files)
+        for before, after in zip(rows_of(plain), rows_of(watched), strict=True):
+            assert {k: v for k, v in after.items() if k in before and k != "time/epoch_s"} == {
+                k: v for k, v in before.items() if k != "time/epoch_s"
+            }
+        assert (watched / "diagnostics.json").is_file()
+    assert not (plain / "diagnostics.json").exists()
+
+
+def test_forgetting_is_there_for_each_step_and_modality(tmp_path):
+    run = trained(tmp_path, "run", "method=mla", "diagnostics=epoch")
+    for row in rows_of(run):
+        for step in ("audio", "visual"):
+            for name in ("audio", "visual"):
+                assert f"forgetting/loss/{step}/{name}" in row
+                assert f"forgetting/acc/{step}/{name}" in row
+        assert -1 <= row["gradient/raw/audio/visual"] <= 1
+        assert row["gradient/raw/audio/visual"] != row["gradient/edited/audio/visual"]
+        assert 0 <= row["projector/smallest/audio"] <= row["projector/trace/audio"] <= 1
+        assert 0 <= row["probe/acc/audio"] <= 1
+        assert 0 <= row["gap/audio/visual"] <= 2
+    first = rows_of(run)[0]
+    assert first["forgetting/loss/audio/audio"] < 0  # its own step helps
+    assert first["cost/step_flops"] > 0
+
+
+def test_a_method_with_heads_of_its_own_forgets_nothing_by_anothers_step(tmp_path, monkeypatch):
+    run = trained(tmp_path, "run", "method=unimodal", "diagnostics=epoch")
+    for row in rows_of(run):
+        crossed = [v for k, v in row.items() if k.startswith("forgetting") and _crosses(k)]
+        assert all(value == 0 for value in crossed)
+
+
+def _crosses(key):
+    *_, step, name = key.split("/")
+    return "+" not in step and step != name
+
+
+def test_contribution_is_of_the_test_and_sums_up(tmp_path):
+    run = trained(tmp_path, "run", "method=mla", "diagnostics=epoch", "trainer.max_epochs=6")
+    found = json.loads((run / "diagnostics.json").read_text())
+    result = json.loads((run / "result.json").read_text())["test"]
+    assert found["split"] == "test"
+    parts = found["subsets"]
+    assert parts["audio+visual"] == pytest.approx(result["multi"]["accuracy"])
+    assert parts["audio"] == pytest.approx(result["audio"]["accuracy"])
+    total = sum(found["shapley"].values())
+    assert total == pytest.approx(parts["audio+visual"] - parts[""])
+    assert sum(found["agreement"].values()) == pytest.approx(1)
+    assert found["calibration"]["multi"]["before"]["width"]["ece"] == pytest.approx(
+        result["multi"]["ece"], abs=1e-6
+    )
+    weights = found["fusion"]
+    assert sum(weights[m]["mean"] for m in ("audio", "visual")) == pytest.approx(1)
+    planes = np.load(run / "planes.npz")
+    assert planes["pca/audio"].shape == (40, 2)
+    assert found["parameters"]["audio"] > 0
+
+
+def test_missing_modalities_are_left_out(tmp_path):
+    words = ["method=late_fusion", "missing=anchor", "missing.rate=0.4", "diagnostics=full"]
+    run = trained(tmp_path, "run", *words)
+    found = json.loads((run / "diagnostics.json").read_text())
+    assert set(found["shapley"]) == {"audio", "visual"}
+    assert np.isfinite(list(found["gap"].values())).all()
+    assert "tsne/audio" in np.load(run / "planes.npz").files
+
+
+def test_the_watch_sees_what_a_step_does():
+    """A head moved by hand: the change is the difference of the losses."""
+    from mla_lightning.callbacks.diagnostics import StepWatch
+
+    class Two(torch.nn.Module):
+        device = torch.device("cpu")
+
+        def __init__(self):
+            super().__init__()
+            self.fusion = torch.nn.Module()
+            self.fusion.head = torch.nn.Linear(2, 2)
+
+        def evaluate_batch(self, batch):
+            return {"a": self.fusion.head(batch["inputs"]["a"])}
+
+    module = Two()
+    there = {"a": torch.ones(4, dtype=torch.bool)}
+    label = torch.tensor([0, 1, 0, 1])
+    batch = {"inputs": {"a": torch.randn(4, 2)}, "label": label, "present": there}
+    watch = StepWatch(module, batch)
+    loss = torch.nn.functional.cross_entropy
+
+    def now():
+        return float(loss(module.fusion.head(batch["inputs"]["a"]), label).detach())
+
+    before = now()
+    watch.before_step("a")
+    with torch.no_grad():
+        module.fusion.head.weight.add_(1.0)
+        module.fusion.head.bias.copy_(torch.tensor([1.0, -1.0]))
+    watch.finish()
+    assert watch.changes[("a", "a")][0][0] == pytest.approx(now() - before, abs=1e-6)
+    assert module.training
