@@ -11,7 +11,7 @@ DATA ?= openmoji
 OUT ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev test test-slow lint types smoke bench tune reproduce-table1 \
+.PHONY: help setup setup-dev report test test-slow lint types smoke bench tune reproduce-table1 \
 	reproduce-table2 reproduce-table3 reproduce-projection docs clean
 
 help: ## list the targets
@@ -48,6 +48,9 @@ reproduce-table3: setup ## the ablation: HGM x DF (DATA=openmoji)
 reproduce-projection: setup ## projection modes at the default and at ten times the length
 	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT)
 	$(MLA) report projection $(OUT)/projection/$(DATA)
+
+report: setup ## one HTML page of all runs: tables, curves, diagnostics, failures (OUT=runs)
+	$(MLA) report page $(OUT)
 
 tune: setup ## one grid of learning rates for every method, chosen on validation
 	$(MLA) train -m experiment=tuning/$(DATA) paths.output_dir=$(OUT)

@@ -53,6 +53,8 @@ examples:
   mla report tuning runs/tuning/openmoji             learning rates, chosen on validation
   mla report projection runs/projection/openmoji     projection modes, on validation
   mla report runs runs                               every run: state, reason of failure, retry
+  mla report page runs                               all of it as one HTML page, with diagnostics
+  mla report runs/table1/openmoji                    the same of one folder
 """
 LIST = """\
 examples:
@@ -166,7 +168,7 @@ def _build_parser() -> _Parser:
 
     report = verb("report", _report, "make tables and figures from run folders", REPORT)
     report.add_argument("kind", metavar="KIND", help="what to show, such as table1")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders of runs")
+    report.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="folders of runs")
     report.add_argument("--output", type=Path, metavar="DIR", help="where the files go")
 
     listing = verb("list", _list, "list what can be chosen", LIST)
@@ -263,7 +265,12 @@ def _eval(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from mla_lightning.report.main import write_report
 
-    return int(write_report(options.kind, options.runs, options.output))
+    kind, runs = options.kind, options.runs
+    if not runs and Path(kind).exists():  # only folders: the page of all
+        kind, runs = "page", [Path(kind)]
+    elif not runs:
+        raise ConfigError(f"mla report {kind} needs folders of runs, such as runs/table1/openmoji")
+    return int(write_report(kind, runs, options.output))
 
 
 def _list(options: argparse.Namespace) -> int:

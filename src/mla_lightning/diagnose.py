@@ -27,7 +27,7 @@ from mla_lightning.module import Batch, MultimodalModule
 from mla_lightning.randomness import derive_seed
 
 #: Samples of the fixed batch, of the epochs' probe, and of the pictures, at most.
-NUM_FIXED, NUM_PROBED, NUM_DRAWN = 256, 1024, 300
+NUM_FIXED, NUM_PROBED, NUM_DRAWN = 128, 512, 300
 MULTI = "multi"
 
 
@@ -42,7 +42,8 @@ def epoch_diagnostics(mode: str, data: MultimodalDataModule) -> EpochDiagnostics
         The callback.
     """
     most = NUM_PROBED if mode == "epoch" else None
-    fixed = some_batches(data, "val", NUM_FIXED, size=NUM_FIXED)[0]
+    # Of train: on other samples a change of loss would be overfitting as well as forgetting.
+    fixed = some_batches(data, "train", NUM_FIXED, size=NUM_FIXED)[0]
     probed = {split: some_batches(data, split, most) for split in ("train", "val")}
     return EpochDiagnostics(mode, fixed, probed, len(data.train_dataloader()))
 

@@ -8,7 +8,7 @@ import torch
 from harness import Conv, Linear, batches, build, fit, weights
 from torch.nn.functional import cross_entropy
 
-from mla_lightning.functional import project_gradient, update_projector
+from mla_lightning.functional import moment_projector, project_gradient, update_projector
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.late import LateFusion as LateLogits
@@ -81,6 +81,28 @@ def test_mla_is_the_papers_algorithm(num_modalities, projection):
     for one, other in zip(fit(ours, data), expected, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     torch.testing.assert_close(weights(ours), weights(plain), rtol=1e-5, atol=1e-6)
+
+
+def test_a_memory_projects_with_what_the_other_modality_used():
+    data = batches(4)
+    ours, plain = (build(MLA, SharedHead, data, projection="moments") for _ in range(2))
+    head = plain.fusion.head
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
+    memory = {}
+    for batch in data:
+        for name in plain.modalities:
+            optimizer.zero_grad()
+            feature = plain.encoders[name](batch["inputs"][name])
+            cross_entropy(head(feature), batch["label"]).backward()
+            for other, moment in memory.items():
+                if other != name:
+                    projector = moment_projector(moment, 0.1)
+                    head.weight.grad.copy_(head.weight.grad @ projector)
+            optimizer.step()
+            own = feature.detach().T @ feature.detach() / len(feature)
+            memory[name] = 0.95 * memory[name] + 0.05 * own if name in memory else own
+    fit(ours, data)
+    torch.testing.assert_close(weights(ours), weights(plain), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", [Concat, Sum])

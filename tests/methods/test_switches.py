@@ -14,15 +14,16 @@ from mla_lightning.fusion.shared_head import SharedHead
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.joint_unimodal import JointUnimodal
 from mla_lightning.methods.late_fusion import LateFusion
-from mla_lightning.methods.mla import MLA, UPDATES
+from mla_lightning.methods.mla import MLA, MOMENTS, RULES, UPDATES
 from mla_lightning.methods.mla_released import MLAReleased
 from mla_lightning.methods.ogm_ge import OGMGE
 from mla_lightning.methods.qmf import QMF
 from mla_lightning.methods.unimodal import Unimodal
 
+MODES = (*UPDATES, *MOMENTS, *RULES)
 TRAINING_SWITCHES = [
     (MLA, SharedHead, {"hgm": False}),
-    *[(MLA, SharedHead, {"projection": mode}) for mode in UPDATES if mode != "others"],
+    *[(MLA, SharedHead, {"projection": mode}) for mode in MODES if mode != "others"],
     (MLA, SharedHead, {"alpha": 1.0}),
     (MLA, SharedHead, {"project_bias": True}),
     (MLA, SharedHead, {"project_update": True}),
@@ -52,6 +53,23 @@ def test_a_training_switch_changes_the_weights(method, fusion, switch):
     fit(default, data, epochs=3)
     fit(switched, data, epochs=3)
     assert not torch.equal(weights(default), weights(switched))
+
+
+def test_modes_are_all_different_and_their_settings_change_the_weights():
+    data, found = batches(4), {}
+    settings = [{"projection": mode} for mode in MODES]
+    settings += [
+        {"projection": "moments", "forgetting": 0.5},
+        {"projection": "moments", "project_bias": True},
+        {"projection": "moments", "project_update": True},
+        {"projection": "moments", "reset_every": 2},
+        {"projection": "class_means", "alpha": 1.0},
+    ]
+    for setting in settings:
+        module = build(MLA, SharedHead, data, encoder=Conv, **setting)
+        fit(module, data, epochs=3)
+        found[str(setting)] = tuple(weights(module).tolist())
+    assert len(set(found.values())) == len(settings)
 
 
 def test_the_source_of_the_projector_changes_the_weights():
@@ -134,6 +152,11 @@ def test_unimodal_selects_each_modality_by_its_own_accuracy():
         (MLA, SharedHead, {"order": ["audio"]}, "order"),
         (MLA, SharedHead, {"reset_every": 0}, "reset_every"),
         (MLA, SharedHead, {"projection": "others", "source": "current"}, "no effect"),
+        (MLA, SharedHead, {"projection": "moments", "source": "current"}, "no effect"),
+        (MLA, SharedHead, {"forgetting": 0.9}, "forgetting has no effect"),
+        (MLA, SharedHead, {"projection": "means", "forgetting": 1.0}, r"in \[0, 1\)"),
+        (MLA, SharedHead, {"projection": "centred", "project_bias": True}, "no projector"),
+        (MLA, SharedHead, {"projection": "conflict", "reset_every": 3}, "no projector"),
         (OGMGE, Concat, {"param_filter": "conv"}, "selects no parameter"),
         (OGMGE, Concat, {"param_filter": "convs"}, "Did you mean 'conv'"),
         (OGMGE, Concat, {"alpha": -1.0}, "alpha"),

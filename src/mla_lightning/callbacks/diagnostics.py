@@ -23,7 +23,7 @@ from mla_lightning.metrics.probe import probe_accuracies
 from mla_lightning.module import Batch, MultimodalModule
 
 #: Mode -> batches of an epoch around whose steps the fixed batch is measured.
-NUM_BATCHES = {"epoch": 2, "full": 8}
+NUM_BATCHES = {"epoch": 1, "full": 8}
 
 
 @dataclass
@@ -152,6 +152,8 @@ class EpochDiagnostics(Callback):
         if projectors is not None:
             names = pl_module.modalities if len(projectors) > 1 else ("shared",)
             for name, projector in zip(names, projectors, strict=True):
+                if not bool(projector.isfinite().all()):
+                    continue  # training has failed, which it tells itself
                 state = projector_state(projector).items()
                 found |= {f"projector/{key}/{name}": value for key, value in state}
         found |= self._features(pl_module)
@@ -190,16 +192,19 @@ class EpochDiagnostics(Callback):
             features[split] = {m: torch.cat([f[m] for f in found]).cpu() for m in names}
             labels[split] = torch.cat([part["label"] for part in parts]).cpu()
             present[split] = {m: torch.cat([p["present"][m] for p in parts]).cpu() for m in names}
+        values = [x for by_modality in features.values() for x in by_modality.values()]
+        if not all(bool(x.isfinite().all()) for x in values):
+            return {}  # training has failed, which it tells itself
         scores = probe_accuracies(features, labels, present, module.parts.num_classes)["val"]
-        values = {f"probe/acc/{name}": value for name, value in scores.items()}
+        told = {f"probe/acc/{name}": value for name, value in scores.items()}
         names = module.modalities
         for place, a in enumerate(names):
             for b in names[place + 1 :]:
                 one, two = (features["val"][m][present["val"][m]] for m in (a, b))
                 if one.shape[1:] == two.shape[1:] and len(one) and len(two):
                     gap = modality_gap(one, two)
-                    values |= {f"gap/{a}/{b}": gap} if math.isfinite(gap) else {}
-        return values
+                    told |= {f"gap/{a}/{b}": gap} if math.isfinite(gap) else {}
+        return told
 
     def _ready(self, module: MultimodalModule, batch: Batch) -> Batch:
         moved: Batch = module.transfer_batch_to_device(batch, module.device, 0)

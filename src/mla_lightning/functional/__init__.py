@@ -24,6 +24,14 @@ from mla_lightning.functional.projection import (
     update_projector_released_,
     update_projector_unit_,
 )
+from mla_lightning.functional.protection import (
+    centred_gradient,
+    class_moment,
+    mean_moment,
+    moment_projector,
+    second_moment,
+    without_conflict,
+)
 from mla_lightning.functional.ranking import (
     confidence_rank_loss,
     energy_confidence,
@@ -42,6 +50,8 @@ __all__ = [
     "balancemm_gradient",
     "batch_entropy_weights",
     "central_moment_discrepancy",
+    "centred_gradient",
+    "class_moment",
     "class_scores",
     "clustering_loss",
     "confidence_rank_loss",
@@ -52,9 +62,11 @@ __all__ = [
     "fixed_weights",
     "fuse_logits",
     "linear_cca",
+    "mean_moment",
     "mean_of_present",
     "mean_weights",
     "missing_rate_of",
+    "moment_projector",
     "normalise_history",
     "ogm_coefficients",
     "padded",
@@ -65,6 +77,7 @@ __all__ = [
     "released_alpha",
     "resampled_mask",
     "restored_mask",
+    "second_moment",
     "symmetric_divergence",
     "unimodal_scores",
     "update_projector",
@@ -72,4 +85,5 @@ __all__ = [
     "update_projector_frobenius_",
     "update_projector_released_",
     "update_projector_unit_",
+    "without_conflict",
 ]

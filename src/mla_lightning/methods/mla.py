@@ -13,11 +13,17 @@ from torch.nn.functional import cross_entropy
 
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import (
+    centred_gradient,
+    class_moment,
+    mean_moment,
+    moment_projector,
     project_gradient,
+    second_moment,
     update_projector_,
     update_projector_frobenius_,
     update_projector_released_,
     update_projector_unit_,
+    without_conflict,
 )
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import Batch, MultimodalModule, Parts
@@ -33,6 +39,16 @@ UPDATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "owm_unit": update_projector_unit_,
     "released_formula": update_projector_released_,
 }
+#: What is remembered of the other modalities' features, with forgetting.
+MOMENTS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "means": mean_moment,
+    "moments": second_moment,
+    "class_means": class_moment,
+}
+#: Rules without a projector.
+RULES = ("conflict", "centred")
+#: How much of the memory is kept at each of a modality's steps.
+KEPT = 0.95
 
 
 class MLA(MultimodalModule):
@@ -67,6 +83,7 @@ class MLA(MultimodalModule):
         project_bias: bool = False,
         project_update: bool = False,
         reset_every: int | None = None,
+        forgetting: float | None = None,
         order: Sequence[str] | None = None,
         dynamic_weighting: str = "entropy",
         static_weighting: str | Sequence[float] = "mean",
@@ -83,6 +100,11 @@ class MLA(MultimodalModule):
                 the default. ``owm_fro``: ``owm`` divided by its Frobenius norm at each update.
                 ``owm_unit``: times sqrt(D) in addition, so that the head's step size is kept.
                 ``released_formula``: the element-wise division of the released code.
+                Not of the paper: ``means``, ``moments``, ``class_means`` project with a memory of
+                the other modalities' mean features, of all directions that their features use, or
+                of their class means; it forgets, so the head never freezes. ``conflict`` takes
+                away what points against the others' last gradients, ``centred`` what all samples
+                of a batch share.
             alpha: Ridge term of the recursion, > 0. Smaller protects past features more.
             source: Project with features of the ``previous`` steps, or with the ``current`` ones
                 included, as the released code would.
@@ -90,6 +112,8 @@ class MLA(MultimodalModule):
             project_update: Project the optimiser's update instead of the gradient, so that momentum
                 and weight decay are projected as well.
             reset_every: Forget the projector every so many batches, None for never.
+            forgetting: For the three memories: what is kept of one at each step, in [0, 1); None
+                for 0.95.
             order: The modalities in the order of their steps; the data's order by default.
             dynamic_weighting: ``entropy``, or ``batch_entropy`` as in the released code.
             static_weighting: ``mean``, or one weight per modality in the data's order.
@@ -97,19 +121,32 @@ class MLA(MultimodalModule):
         Raises:
             ConfigError: If a value is out of range or a setting would have no effect.
         """
-        if projection not in UPDATES:
+        known = (*UPDATES, *MOMENTS, *RULES)
+        if projection not in known:
             raise ConfigError(
-                f"method.projection={projection!r} is unknown.{near(projection, UPDATES)} "
-                f"Known: {', '.join(UPDATES)}; use method.hgm=false for no projection"
+                f"method.projection={projection!r} is unknown.{near(projection, known)} "
+                f"Known: {', '.join(known)}; use method.hgm=false for no projection"
+            )
+        if forgetting is not None and projection not in MOMENTS:
+            raise ConfigError(
+                f"method.forgetting has no effect with method.projection={projection}; it is for "
+                f"{', '.join(MOMENTS)}"
+            )
+        if forgetting is not None and not 0 <= forgetting < 1:
+            raise ConfigError(f"method.forgetting must be in [0, 1), got {forgetting}")
+        if projection in RULES and (project_bias or project_update or reset_every):
+            raise ConfigError(
+                f"method.projection={projection} has no projector: method.project_bias, "
+                "project_update and reset_every have no effect"
             )
         if alpha <= 0:
             raise ConfigError(f"method.alpha must be > 0, got {alpha}")
         if source not in ("previous", "current"):
             raise ConfigError(f"method.source must be 'previous' or 'current', got {source!r}")
-        if projection == "others" and source == "current":
+        if source == "current" and (projection == "others" or projection not in UPDATES):
             raise ConfigError(
-                "method.source=current has no effect with method.projection=others, whose "
-                "projector never holds the modality's own features; add method.projection=owm"
+                f"method.source=current has no effect with method.projection={projection}, which "
+                "never remembers the modality's own features; add method.projection=owm"
             )
         if reset_every is not None and reset_every < 1:
             raise ConfigError(f"method.reset_every must be >= 1 or null, got {reset_every}")
@@ -129,16 +166,26 @@ class MLA(MultimodalModule):
         self.projection, self.alpha, self.source = projection, alpha, source
         self.project_bias, self.project_update = project_bias, project_update
         self.reset_every = reset_every
+        self.kept = KEPT if forgetting is None else forgetting
         self.projectors: Tensor
-        if hgm:
-            width = self.fusion.head.in_features + project_bias
-            number = len(self.modalities) if projection == "others" else 1
-            self.register_buffer("projectors", torch.eye(width).repeat(number, 1, 1))
+        self.memory: Tensor
+        self.last_gradients: Tensor
+        num, head = len(self.modalities), self.fusion.head
+        width = head.in_features + project_bias
+        if hgm and projection not in RULES:
+            rows = 1 if projection in UPDATES and projection != "others" else num
+            self.register_buffer("projectors", torch.eye(width).repeat(rows, 1, 1))
+        if hgm and projection in MOMENTS:
+            self.register_buffer("memory", torch.zeros(num, width, width))
+        if hgm and projection == "conflict":
+            self.register_buffer("last_gradients", torch.zeros(num, *head.weight.shape))
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step per modality."""
         if self.hgm and self.reset_every and self.trainer.global_step % self.reset_every == 0:
             self.projectors.copy_(torch.eye(self.projectors.shape[-1], device=self.device))
+            if self.projection in MOMENTS:
+                self.memory.zero_()
         losses: dict[str, Tensor] = {}
         for name in self.order:
             own = self.parts.having(name, batch)
@@ -149,10 +196,13 @@ class MLA(MultimodalModule):
     def _fit_modality(self, name: str, batch: Batch) -> dict[str, Tensor]:
         head = self.fusion.head
         feature_sum = torch.zeros(head.in_features, device=self.device)
+        seen: list[Tensor] = []
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             feature = self.fusion.head_input(name, self.encoders[name](chunk["inputs"][name]))
             feature_sum.add_(feature.detach().float().sum(dim=0))
+            if self.projection in MOMENTS:
+                seen.append(feature.detach().float())
             return {name: cross_entropy(head(feature), chunk["label"])}
 
         if not self.hgm:
@@ -160,9 +210,15 @@ class MLA(MultimodalModule):
 
         def update() -> None:
             with self.full_precision():
-                self._update_projectors(name, feature_sum / len(batch["label"]))
+                if self.projection in MOMENTS:
+                    self._remember(name, torch.cat(seen), batch["label"])
+                elif self.projection in UPDATES:
+                    self._update_projectors(name, feature_sum / len(batch["label"]))
 
         def edit() -> None:
+            if self.projection in RULES:
+                self._edit_by_rule(name, feature_sum / len(batch["label"]))
+                return
             if self.source == "current":
                 update()
             if not self.project_update:
@@ -180,7 +236,7 @@ class MLA(MultimodalModule):
         return losses
 
     def _projector_for(self, name: str) -> Tensor:
-        return self.projectors[self.modalities.index(name) if self.projection == "others" else 0]
+        return self.projectors[self.modalities.index(name) if len(self.projectors) > 1 else 0]
 
     def _project(self, name: str, weight_CD: Tensor, bias_C: Tensor) -> None:
         """Project a gradient (or an update) of the shared head in place."""
@@ -221,6 +277,32 @@ class MLA(MultimodalModule):
         for row, other in enumerate(self.modalities):
             if other != name:
                 update(self.projectors[row], mean_D, self.alpha_now())
+
+    def _remember(self, name: str, feature_BD: Tensor, label_B: Tensor) -> None:
+        """Blend the batch into the modality's memory; the others' projectors follow."""
+        if self.project_bias:
+            feature_BD = torch.cat([feature_BD, feature_BD.new_ones(len(feature_BD), 1)], dim=1)
+        moment_DD = MOMENTS[self.projection](feature_BD, label_B, self.parts.num_classes)
+        own = self.memory[self.modalities.index(name)]
+        kept = self.kept if bool(own.any()) else 0.0  # the first batch counts whole
+        own.mul_(kept).add_(moment_DD, alpha=1 - kept)
+        everything = self.memory.sum(dim=0)
+        for row, other in enumerate(self.modalities):
+            if other != name:
+                moment_of_others = everything - self.memory[row]
+                self.projectors[row].copy_(moment_projector(moment_of_others, self.alpha_now()))
+
+    def _edit_by_rule(self, name: str, mean_D: Tensor) -> None:
+        weight, bias = self.fusion.head.weight.grad, self.fusion.head.bias.grad
+        assert weight is not None
+        assert bias is not None
+        if self.projection == "centred":
+            weight.copy_(centred_gradient(weight, bias, mean_D.to(weight.dtype)))
+            return
+        row = self.modalities.index(name)
+        others = [g for place, g in enumerate(self.last_gradients) if place != row]
+        self.last_gradients[row].copy_(weight)
+        weight.copy_(without_conflict(weight, others))
 
     def alpha_now(self) -> float:
         """Tell the ridge term of this batch: constant in the paper."""

@@ -101,10 +101,18 @@ def _line(axis: Axes, label: str, seeds: Sequence[Sequence[float]], place: int) 
     colour, dashes = COLOURS[place % len(COLOURS)], LINES[place // len(COLOURS) % len(LINES)]
     marker = "o" if len(means) == 1 else ""
     axis.plot(
-        epochs, means, marker=marker, color=colour, linestyle=dashes, linewidth=1.6, label=label
+        epochs,
+        means,
+        marker=marker,
+        color=colour,
+        linestyle=dashes,
+        linewidth=1.6,
+        label=label,
+        gid=f"column:{label}",
     )
     if len(seeds) > 1:
         spreads = [statistics.stdev(column) for column in columns]
         low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
         high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-        axis.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+        band = axis.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+        band.set_gid(f"column:{label}")

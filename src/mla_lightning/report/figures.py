@@ -60,7 +60,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, stem: Path) -> list[str]:
-    """Write a figure as SVG and PNG, byte for byte the same for the same data.
+    """Write a figure as SVG, PNG and PDF, byte for byte the same for the same data.
 
     Args:
         figure: The figure.
@@ -73,10 +73,11 @@ def save(figure: Figure, stem: Path) -> list[str]:
     metadata: dict[str, dict[str, Any]] = {
         "svg": {"Date": None, "Creator": None},
         "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
     with style():
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, so both files look alike
+        figure.set_layout_engine("none")  # laid out once, so all files look alike
         for ending, about in metadata.items():
             content = io.BytesIO()
             figure.savefig(content, format=ending, dpi=PNG_DPI, metadata=about)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.report import render
@@ -14,9 +16,11 @@ from mla_lightning.report.results_csv import RESULTS, write_csv
 from mla_lightning.report.table import Report
 from mla_lightning.run_folder import CONFIG, write_text
 
+T = TypeVar("T")
 #: Width of what is printed where there is no terminal to ask.
 WIDTH = 120
 #: Kind -> what it shows.
+PAGE = "page"
 KINDS = {
     "table1": "all methods, each modality and multi, beside the paper's numbers",
     "table2": "all methods with 10 to 70 % of the modalities missing, beside the paper's numbers",
@@ -24,6 +28,7 @@ KINDS = {
     "tuning": "learning rate per method, chosen on validation",
     "projection": "variants of a method on validation, with their learning curves",
     "runs": "every run: state, result, reason of failure, command to retry",
+    "page": "all of it as one HTML page: what was run, tables, curves, diagnostics, failures",
 }
 
 
@@ -44,6 +49,8 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
     """
     from rich.console import Console
 
+    if kind == PAGE:
+        return write_page(runs, output)
     make = _maker(kind)
     found = read_runs(runs)
     report = make(found)
@@ -59,6 +66,68 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
     console.print()
     console.print(f"Written to {folder}: {', '.join(written)}", markup=False, highlight=False)
     return 0
+
+
+def write_page(runs: Sequence[Path], output: Path | None = None) -> int:
+    """Make one HTML page of everything that runs show, with its figures beside it.
+
+    Args:
+        runs: As :func:`write_report` takes them.
+        output: Folder for the files; by default ``report`` in the folder above the runs.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        RunError: If there are no runs, or the files cannot be written.
+    """
+    from mla_lightning.report.figures import save
+    from mla_lightning.report.overview import overview
+    from mla_lightning.report.overview_page import to_overview_page
+
+    found = read_runs(runs)
+    content = overview(found, {kind: _maker(kind) for kind in KINDS if kind != PAGE})
+    folder = default_output(runs) if output is None else output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / RESULTS, found)
+        drawn: dict[str, str] = {}
+        wanted = {
+            stem: draw for part in content.parts for stem, draw in part.report.figures.items()
+        }
+        wanted |= {p.stem: p.draw for part in content.parts for p in part.pictures}  # type: ignore[misc]
+        for stem, draw in shown(wanted.items(), "drawing", len(wanted)):
+            figure = draw()
+            if figure is not None:
+                save(figure, folder / stem)
+                drawn[stem] = (folder / f"{stem}.svg").read_text("utf-8")
+        page = folder / "page.html"
+        write_text(page, to_overview_page(content, drawn))
+    except OSError as error:
+        raise RunError(f"Cannot write the page to {folder}: {error}") from error
+    print(f"{content.title}. {len(drawn)} figures.\nOpen {page} in a browser.")
+    return 0
+
+
+def shown(values: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Go through values behind a progress bar, on a terminal.
+
+    Args:
+        values: The values.
+        what: What is done with them.
+        total: How many there are.
+
+    Yields:
+        The values.
+    """
+    from rich.progress import track
+
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        yield from track(values, what, total, console=Console(stderr=True), transient=True)
+    else:
+        yield from values
 
 
 def default_output(runs: Sequence[Path]) -> Path:

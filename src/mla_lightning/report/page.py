@@ -68,28 +68,28 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
     headings += [("origin", "Where the numbers come from")]
     blocks = [
         *(
-            f'<p class="alarm" role="alert"><strong>{_text(w)}</strong></p>'
+            f'<p class="alarm" role="alert"><strong>{escaped(w)}</strong></p>'
             for w in report.warnings
         ),
         '<nav aria-label="Contents"><ul>',
-        *(f'<li><a href="#{name}">{_text(title)}</a></li>' for name, title in headings),
+        *(f'<li><a href="#{name}">{escaped(title)}</a></li>' for name, title in headings),
         "</ul></nav>",
     ]
     for place, table in enumerate(tables):
-        blocks += _table(table, f"table-{place}")
+        blocks += table_html(table, f"table-{place}")
         if place == 0 and figures:
             blocks.append('<h2 id="figures">Figures</h2>')
             blocks += [_figure(report, stem, svg) for stem, svg in figures.items()]
     for place, (name, text) in enumerate(report.texts.items()):
         blocks.append(
-            f'<h2 id="text-{place}">{_text(name)}</h2><pre tabindex="0">{_text(text)}</pre>'
+            f'<h2 id="text-{place}">{escaped(name)}</h2><pre tabindex="0">{escaped(text)}</pre>'
         )
     blocks.append('<h2 id="origin">Where the numbers come from</h2>')
-    blocks += _notes(report.notes)
+    blocks += notes_html(report.notes)
     again = f"mla report {report.kind} results.csv --output ."
     blocks.append(
         "<p>To make this page again from the numbers beside it, one row per run and modality:</p>"
-        f'<pre tabindex="0">{_text(again)}</pre>'
+        f'<pre tabindex="0">{escaped(again)}</pre>'
     )
     body = "\n".join(blocks)
     return f"""<!doctype html>
@@ -99,12 +99,12 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<title>{_text(report.title)}</title>
+<title>{escaped(report.title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <a class="skip" href="#content">Skip to the tables</a>
-<h1>{_text(report.title)}</h1>
+<h1>{escaped(report.title)}</h1>
 <main id="content">
 {body}
 </main>
@@ -114,37 +114,47 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
 """
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
+    """Escape a text for HTML; what cannot be printed becomes a space."""
     return html.escape("".join(c if c.isprintable() or c == "\n" else " " for c in text))
 
 
-def _table(table: Table, name: str) -> Iterator[str]:
-    yield f'<h2 id="{name}">{_text(table.title)}</h2>'
+def table_html(table: Table, name: str) -> Iterator[str]:
+    """Write a table with its heading, columns to choose, and notes.
+
+    Args:
+        table: The table.
+        name: Its id in the page.
+
+    Yields:
+        HTML.
+    """
+    yield f'<h2 id="{name}">{escaped(table.title)}</h2>'
     if len(table.columns) > MANY_COLUMNS:
         yield "<details><summary>Choose columns</summary>"
         for place, column in enumerate(table.columns):
             yield (
                 f'<label><input type="checkbox" checked data-table="{name}-cells" '
-                f'data-column="{place}"> {_text(column)}</label>'
+                f'data-column="{place}"> {escaped(column)}</label>'
             )
         yield "</details>"
     yield f'<div class="wide" tabindex="0" role="region" aria-labelledby="{name}">'
-    yield f'<table id="{name}-cells"><thead><tr><th scope="col">{_text(table.corner)}</th>'
+    yield f'<table id="{name}-cells"><thead><tr><th scope="col">{escaped(table.corner)}</th>'
     for place, column in enumerate(table.columns):
-        yield f'<th scope="col" data-column="{place}">{_text(column)}</th>'
+        yield f'<th scope="col" data-column="{place}">{escaped(column)}</th>'
     yield "</tr></thead>"
     for section in table.written_sections:
         yield from _section(section, len(table.columns))
     yield "</table></div>"
-    yield from _notes(table.notes)
+    yield from notes_html(table.notes)
 
 
 def _section(section: Section, num_columns: int) -> Iterator[str]:
     yield "<tbody>"
     if section.title:
-        remark = f' <span class="quiet">{_text(section.remark)}</span>' if section.remark else ""
+        remark = f' <span class="quiet">{escaped(section.remark)}</span>' if section.remark else ""
         yield (
-            f'<tr><th scope="rowgroup" colspan="{num_columns + 1}">{_text(section.title)}{remark}'
+            f'<tr><th scope="rowgroup" colspan="{num_columns + 1}">{escaped(section.title)}{remark}'
             "</th></tr>"
         )
     for row in section.rows:
@@ -155,11 +165,11 @@ def _section(section: Section, num_columns: int) -> Iterator[str]:
 def _row(row: Row) -> str:
     cells = "".join(_cell(cell, place) for place, cell in enumerate(row.cells))
     quiet = ' class="quiet"' if row.is_quiet else ""
-    return f'<tr{quiet}><th scope="row">{_text(row.label)}</th>{cells}</tr>'
+    return f'<tr{quiet}><th scope="row">{escaped(row.label)}</th>{cells}</tr>'
 
 
 def _cell(cell: Cell, place: int) -> str:
-    text = _text(cell.text)
+    text = escaped(cell.text)
     text = {BEST: f"<strong>{text}</strong>", SECOND: f"<u>{text}</u>"}.get(cell.rank, text)
     quiet = ' class="quiet"' if cell.is_quiet else ""
     return f'<td data-column="{place}"{quiet}>{text}</td>'
@@ -168,13 +178,14 @@ def _cell(cell: Cell, place: int) -> str:
 def _figure(report: Report, stem: str, svg: str) -> str:
     content = base64.b64encode(svg.encode()).decode()
     title = stem.replace("-", " ").replace("_", " ")
+    spoken = escaped(f"{report.title}, drawn: {title}. The tables hold the same numbers.")
     return (
-        f'<figure><img src="data:image/svg+xml;base64,{content}" '
-        f'alt="{_text(report.title)}, drawn: {_text(title)}. The tables hold the same numbers.">'
-        f"<figcaption>{_text(title)}</figcaption></figure>"
+        f'<figure><img src="data:image/svg+xml;base64,{content}" alt="{spoken}">'
+        f"<figcaption>{escaped(title)}</figcaption></figure>"
     )
 
 
-def _notes(notes: Sequence[str]) -> list[str]:
-    items = [f"<li>{_text(note)}</li>" for note in notes]
+def notes_html(notes: Sequence[str]) -> list[str]:
+    """Write notes as a list; nothing for none."""
+    items = [f"<li>{escaped(note)}</li>" for note in notes]
     return ['<ul class="notes">', *items, "</ul>"] if items else []

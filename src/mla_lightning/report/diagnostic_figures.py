@@ -1,0 +1,251 @@
+"""Figures of the diagnostics. Everything of one column has its name as gid, for pages to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from mla_lightning.report.curves import LINES
+from mla_lightning.report.diagnosed import Diagnosed
+from mla_lightning.report.figures import COLOURS, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+REFERENCE = "unimodal"
+GID = "column:"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Attributes:
+        slug: Short name, for files.
+        title: Heading.
+        reading: How to read it, in a sentence.
+        draw: Draws it, or returns None where nothing was measured.
+    """
+
+    slug: str
+    title: str
+    reading: str
+    draw: Callable[[Diagnosed], Figure | None]
+
+
+def paint(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Choose colour and dashes of each column; the reference is black and dashed.
+
+    Args:
+        labels: The columns.
+
+    Returns:
+        Column -> what ``plot`` takes.
+    """
+    others = [label for label in labels if label != REFERENCE]
+    colours = COLOURS[:-1]
+    found: dict[str, dict[str, Any]] = {
+        label: {
+            "color": colours[place % len(colours)],
+            "linestyle": LINES[place // len(colours) % len(LINES)],
+        }
+        for place, label in enumerate(others)
+    }
+    return {**found, REFERENCE: {"color": "black", "linestyle": "--"}}
+
+
+def numbered(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """Make what finds a number in what was computed after training, by its keys."""
+
+    def find(numbers: Mapping[str, Any]) -> float | None:
+        node: Any = numbers
+        for key in path:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return None if node is None else float(node)
+
+    return find
+
+
+def over_epochs(
+    found: Diagnosed,
+    panels: Mapping[str, str],
+    unit: str,
+    *,
+    scale: float = 1.0,
+    zero: bool = False,
+) -> Figure | None:
+    """Draw measures over epochs, a panel each, a line per column: the mean over seeds.
+
+    Args:
+        found: The diagnostics.
+        panels: Key of the epochs' table -> title of its panel.
+        unit: What is on the vertical axis.
+        scale: Values are multiplied by it.
+        zero: Whether zero is marked.
+
+    Returns:
+        The figure, None where there is nothing.
+    """
+    lines = {
+        key: {label: curves for label in found.epochs if (curves := found.curve(label, key))}
+        for key in panels
+    }
+    kept = [key for key in panels if lines[key]]
+    if not kept:
+        return None
+    looks = paint(list(found.epochs))
+    columns = min(len(kept), 4)
+    rows = -(-len(kept) // columns)
+    with style():
+        figure = new_figure(1.9 + 2.9 * columns, 0.9 + 2.3 * rows)
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis in axes.flat[len(kept) :]:
+            axis.set_visible(False)
+        for axis, key in zip(axes.flat, kept, strict=False):
+            for label, curves in lines[key].items():
+                means = [scale * fmean(values) for values in zip(*curves, strict=False)]
+                axis.plot(
+                    range(1, len(means) + 1),
+                    means,
+                    label=label,
+                    gid=GID + label,
+                    linewidth=1.5,
+                    marker="o" if len(means) == 1 else "",
+                    **looks[label],
+                )
+            if zero:
+                axis.axhline(0, color="#888888", linewidth=0.8)
+            axis.set_title(panels[key], loc="left")
+            axis.grid(color="#E5E5E5", linewidth=0.6)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        for axis in axes[-1]:
+            axis.set_xlabel("epoch")
+        for row in axes:
+            row[0].set_ylabel(unit)
+        handles = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
+        named = [label for label in found.epochs if label in handles]
+        figure.legend(
+            [handles[label] for label in named], named, loc="outside right upper", frameon=False
+        )
+        figure.suptitle(found.title, fontsize=10, fontweight="bold")
+    return figure
+
+
+def laziness(found: Diagnosed) -> Figure | None:
+    """Draw each modality's own accuracy and its probe over epochs."""
+    panels = {f"val/acc/{m}": f"{m}: own logits" for m in found.modalities}
+    if found.keys("probe/acc/"):
+        panels |= {f"probe/acc/{m}": f"{m}: ridge probe" for m in found.modalities}
+    return over_epochs(found, panels, "validation accuracy, percent", scale=100)
+
+
+def forgetting(found: Diagnosed) -> Figure | None:
+    """Draw what each step does to each modality, a panel per column."""
+    matrices: dict[str, list[list[float]]] = {}
+    names = found.modalities
+    for label in found.epochs:
+        values = [
+            [found.curve(label, f"forgetting/loss/{step}/{name}") for name in names]
+            for step in names
+        ]
+        if all(curves for row in values for curves in row):
+            matrices[label] = [
+                [1000 * fmean(fmean(seed) for seed in curves) for curves in row] for row in values
+            ]
+    if not matrices:
+        return None
+    top = max(abs(value) for matrix in matrices.values() for row in matrix for value in row) or 1
+    with style():
+        size = 0.55 * len(names)
+        columns = min(len(matrices), 5)
+        rows = -(-len(matrices) // columns)
+        figure = new_figure(1.6 + (1.0 + size) * columns, 1.2 + (0.9 + size) * rows)
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis in axes.flat[len(matrices) :]:
+            axis.set_visible(False)
+        for axis, (label, matrix) in zip(axes.flat, matrices.items(), strict=False):
+            axis.set_gid(GID + label)
+            image = axis.imshow(matrix, cmap="RdBu_r", vmin=-top, vmax=top)
+            for y, row in enumerate(matrix):
+                for x, value in enumerate(row):
+                    shade = "white" if abs(value) > 0.6 * top else "black"
+                    axis.text(x, y, f"{value:+.1f}", ha="center", va="center", color=shade)
+            axis.set_title(label, loc="left")
+            axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+            axis.set_yticks(range(len(names)), names)
+        axes[0][0].set_ylabel("step on")
+        figure.colorbar(image, ax=axes, shrink=0.8, label="change of loss, thousandths")
+        figure.suptitle(found.title, fontsize=10, fontweight="bold")
+    return figure
+
+
+def angles(found: Diagnosed) -> Figure | None:
+    """Draw the cosines between the modalities' head gradients."""
+    words = {"raw": "as computed", "edited": "after the modification"}
+    panels = {}
+    for key in found.keys("gradient/"):
+        _, kind, a, b = key.split("/")
+        panels[key] = f"{a} · {b}, {words[kind]}"
+    return over_epochs(found, panels, "cosine", zero=True)
+
+
+def projector(found: Diagnosed) -> Figure | None:
+    """Draw how much the projectors let through."""
+    words = {"trace": "mean eigenvalue", "smallest": "smallest", "median": "median"}
+    panels = {}
+    for key in found.keys("projector/"):
+        _, what, name = key.split("/")
+        panels[key] = f"{name}: {words[what]}"
+    return over_epochs(found, panels, "eigenvalue", zero=True)
+
+
+def contribution(found: Diagnosed) -> Figure | None:
+    """Draw Shapley values, and who is right on how many samples."""
+    labels = [name for name in found.labels if found.mean(name, numbered("agreement", "never"))]
+    labels = labels or found.labels
+    if not labels:
+        return None
+    looks = dict(zip(found.modalities, COLOURS, strict=False))
+    with style():
+        figure = new_figure(9.5, 1.5 + 0.3 * len(labels))
+        left, right = figure.subplots(1, 2, sharey=True)
+        for line, label in enumerate(labels):
+            ends = {1: 0.0, -1: 0.0}
+            for name in found.modalities:
+                value = 100 * (found.mean(label, numbered("shapley", name)) or 0.0)
+                side = 1 if value >= 0 else -1
+                _bar(left, line, ends[side], value, looks[name], label)
+                ends[side] += value
+            start = 0.0
+            parts = [*(f"only_{m}" for m in found.modalities), "several", "only_together", "never"]
+            shades = [*looks.values(), "#666666", "#E69F00", "#E8E8E8"]
+            for part, colour in zip(parts, shades, strict=False):
+                value = 100 * (found.mean(label, numbered("agreement", part)) or 0.0)
+                _bar(right, line, start, value, colour, label)
+                start += value
+        left.set_yticks(range(len(labels)), labels)
+        left.set_ylim(len(labels) - 0.4, -0.6)
+        left.axvline(0, color="#888888", linewidth=0.8)
+        left.set_xlabel("Shapley value, points of accuracy")
+        right.set_xlabel("share of test samples answered right by, percent")
+        _named(
+            figure, {**looks, "several": "#666666", "only together": "#E69F00", "nobody": "#E8E8E8"}
+        )
+        figure.suptitle(found.title, fontsize=10, fontweight="bold")
+    return figure
+
+
+def _bar(axis: Axes, line: int, start: float, width: float, colour: str, label: str) -> None:
+    drawn = axis.barh(line, width, left=start, height=0.7, color=colour, edgecolor="white")
+    for patch in drawn:
+        patch.set_gid(GID + label)
+
+
+def _named(figure: Figure, colours: Mapping[str, str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
