@@ -1,4 +1,4 @@
-"""The command line: ``mla train``, ``eval``, ``report``, ``list`` and ``data``."""
+"""The command line: ``mla train``, ``eval``, ``report``, ``compare``, ``list``, ``data``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from mla_lightning import __version__, cli_data
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
 
-VERBS = ("train", "eval", "report", "list", "data")
+VERBS = ("train", "eval", "report", "compare", "list", "data")
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
 
@@ -55,6 +55,11 @@ examples:
   mla report runs runs                               every run: state, reason of failure, retry
   mla report page runs                               all of it as one HTML page, with diagnostics
   mla report runs/table1/openmoji                    the same of one folder
+"""
+COMPARE = """\
+examples:
+  mla compare runs/train/A runs/train/B
+  mla compare runs/train/A runs/train/B --output disagree.png     see the samples
 """
 LIST = """\
 examples:
@@ -171,6 +176,13 @@ def _build_parser() -> _Parser:
     report.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="folders of runs")
     report.add_argument("--output", type=Path, metavar="DIR", help="where the files go")
 
+    compare = verb("compare", _compare, "compare two finished runs", COMPARE)
+    compare.add_argument("first", type=Path, metavar="RUN_A", help="a run folder")
+    compare.add_argument("second", type=Path, metavar="RUN_B", help="another one")
+    compare.add_argument(
+        "--output", type=Path, metavar="FILE.png", help="draw the samples that they disagree on"
+    )
+
     listing = verb("list", _list, "list what can be chosen", LIST)
     listing.add_argument("kind", nargs="?", metavar="KIND", help="methods, data, experiments, ...")
     listing.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configs, too")
@@ -271,6 +283,27 @@ def _report(options: argparse.Namespace) -> int:
     elif not runs:
         raise ConfigError(f"mla report {kind} needs folders of runs, such as runs/table1/openmoji")
     return int(write_report(kind, runs, options.output))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from mla_lightning.report import render
+    from mla_lightning.report.compare import MOST_LISTED, compare_runs
+    from mla_lightning.report.main import WIDTH
+
+    report, found = compare_runs(options.first, options.second)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    render.to_terminal(report, console)
+    if options.output is not None and found:
+        from mla_lightning.prepare.sample_sheet import sample_sheet
+        from mla_lightning.train import data_of
+
+        shown = found[:MOST_LISTED]
+        numbers, captions = [one.index for one in shown], [one.caption for one in shown]
+        sheet = sample_sheet(data_of(options.first), "test", numbers, captions, options.output)
+        print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")
+    return 0
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -112,6 +112,11 @@ def build_data(config: Mapping[str, Any]) -> MultimodalDataModule:
     return data
 
 
+def data_of(run_dir: Path) -> MultimodalDataModule:
+    """Build the data module of a run, set up."""
+    return build_data(yaml.safe_load((run_dir / files.CONFIG).read_text(encoding="utf-8")))
+
+
 def build_encoders(
     config: Mapping[str, Any], data: MultimodalDataModule
 ) -> dict[str, torch.nn.Module]:

@@ -20,6 +20,7 @@ from mla_lightning.data.loading import (
     SequentialOrder,
     TrainLoader,
     TrainOrder,
+    check_finite,
     options_of,
 )
 from mla_lightning.data.missing import Missing, manifest_hash, write_manifest
@@ -271,6 +272,10 @@ class MultimodalDataModule(LightningDataModule):
             },
         }
 
+    def called(self, split: str, numbers: Sequence[int]) -> list[str]:
+        """Tell what people call samples of a split; by default their numbers."""
+        return [f"{split} {number}" for number in numbers]
+
     # ------------------------------------------------------------------ loaders
 
     def train_dataloader(self) -> TrainLoader:
@@ -348,7 +353,7 @@ class MultimodalDataModule(LightningDataModule):
         for name in self.modalities:
             values = arrays.inputs[name]
             if isinstance(values, Tensor):  # what lies in files was checked when it was written
-                _check_finite(values, f"{where}, modality {name!r}")
+                check_finite(values, f"{where}, modality {name!r}")
 
     def _check_classes(self, label: Tensor) -> None:
         counts = torch.bincount(label, minlength=self.num_classes).tolist()
@@ -362,22 +367,6 @@ class MultimodalDataModule(LightningDataModule):
 
 def _same(mask: Tensor, _epoch: int) -> Tensor:
     return mask
-
-
-def _check_finite(values: Tensor, where: str) -> None:
-    if not values.is_floating_point():
-        return
-    # A sum is finite if all its terms are, and costs a fraction of looking at each of them; it may
-    # also overflow, so only the look at each decides.
-    if values.sum().isfinite():
-        return
-    finite = values.isfinite().flatten(1).all(dim=1)
-    if not finite.all():
-        row = int((~finite).nonzero()[0])
-        raise DataError(
-            f"{where}: row {row} holds values that are not finite ({int((~finite).sum())} of "
-            f"{len(values)} rows do). Remove these samples, or mark the modality as absent in them."
-        )
 
 
 def _chosen(modalities: Sequence[str] | None, known: tuple[str, ...], name: str) -> tuple[str, ...]:

@@ -331,3 +331,20 @@ def options_of(num_workers: int) -> dict[str, Any]:
         # Starting an iteration draws a number; without a generator of its own, from the global one.
         "generator": torch.Generator().manual_seed(0),
     }
+
+
+def check_finite(values: Tensor, where: str) -> None:
+    """Refuse values that are not finite, naming the first row; DataError if there are any."""
+    if not values.is_floating_point():
+        return
+    # A sum is finite if all its terms are, and costs a fraction of looking at each of them; it may
+    # also overflow, so only the look at each decides.
+    if values.sum().isfinite():
+        return
+    finite = values.isfinite().flatten(1).all(dim=1)
+    if not finite.all():
+        row = int((~finite).nonzero()[0])
+        raise DataError(
+            f"{where}: row {row} holds values that are not finite ({int((~finite).sum())} of "
+            f"{len(values)} rows do). Remove these samples, or mark the modality as absent in them."
+        )

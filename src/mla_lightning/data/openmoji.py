@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,12 @@ class OpenMoji(MultimodalDataModule):
     def fingerprint(self) -> str:
         """SHA-256 of the arrays, the split among them; :meth:`setup` checks them against it."""
         return DIGEST
+
+    def called(self, split: str, numbers: Sequence[int]) -> list[str]:
+        """Tell the emojis' names."""
+        arrays = read_arrays(FILE)
+        names = arrays["name"][arrays["split"] == SPLITS.index(split)]
+        return [str(names[number]) for number in numbers]
 
     def load_splits(self) -> Mapping[str, Split]:
         """Read the packaged file.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images
 from mla_lightning.inputs.spectrograms import Spectrograms
 
+#: Attributes that say in words what a row of tokens holds.
+TEXTS = ("text", "title", "transcript", "name")
 #: Kind of a store's arrays -> how they are taken unless the config says otherwise.
 USUAL: Mapping[str, type[Input]] = {
     kind: taken for taken in (Features, Images, Spectrograms) for kind in sorted(taken.kinds)
@@ -133,6 +135,16 @@ class Prepared(MultimodalDataModule):
                 torch.from_numpy(rows),
             )
         return splits
+
+    def called(self, split: str, numbers: Sequence[int]) -> list[str]:
+        """Tell the samples' ids, and what their texts say where the store keeps it."""
+        rows = np.flatnonzero(self._codes == SPLITS.index(split))[list(numbers)]
+        said = next((name for name in TEXTS if name in self.store.attributes), None)
+        texts = None if said is None else self.store.attribute(said)
+        return [
+            str(self.store.ids[row]) + (f": {texts[row]}" if texts is not None else "")
+            for row in rows.tolist()
+        ]
 
     def describe(self) -> dict[str, Any]:
         """Summarise the data for the record of a run.

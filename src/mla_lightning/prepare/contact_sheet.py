@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mla_lightning.data.prepared import TEXTS
 from mla_lightning.data.store import OpenStore, open_store
 from mla_lightning.errors import ConfigError
 from mla_lightning.randomness import derive_seed
@@ -16,8 +17,6 @@ from mla_lightning.randomness import derive_seed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Attributes that say in words what a row of tokens holds.
-_TEXTS = ("text", "title", "transcript", "name")
 #: Classes on one page; more would not be readable.
 MOST_CLASSES = 40
 
@@ -124,7 +123,7 @@ def _picture(values: np.ndarray) -> np.ndarray:
 
 
 def _words(store: OpenStore, values: np.ndarray, row: int) -> str:
-    if found := [name for name in _TEXTS if name in store.attributes]:
+    if found := [name for name in TEXTS if name in store.attributes]:
         text = store.attribute(found[0])[row]
         # A dollar sign would begin a formula.
         return textwrap.fill(text[:200].replace("$", r"\$"), 32)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.report import render
+from mla_lightning.report.kept import Kept
 from mla_lightning.report.page import to_page
 from mla_lightning.report.results import Run, read_runs
 from mla_lightning.report.results_csv import RESULTS, write_csv
@@ -52,9 +53,9 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
     if kind == PAGE:
         return write_page(runs, output)
     make = _maker(kind)
-    found = read_runs(runs)
-    report = make(found)
     folder = default_output(runs) if output is None else output
+    found = _read(runs, folder)
+    report = make(found)
     try:
         written = write_files(report, found, folder)
     except OSError as error:
@@ -85,9 +86,9 @@ def write_page(runs: Sequence[Path], output: Path | None = None) -> int:
     from mla_lightning.report.overview import overview
     from mla_lightning.report.overview_page import to_overview_page
 
-    found = read_runs(runs)
-    content = overview(found, {kind: _maker(kind) for kind in KINDS if kind != PAGE})
     folder = default_output(runs) if output is None else output
+    found = _read(runs, folder)
+    content = overview(found, {kind: _maker(kind) for kind in KINDS if kind != PAGE})
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / RESULTS, found)
@@ -107,6 +108,14 @@ def write_page(runs: Sequence[Path], output: Path | None = None) -> int:
         raise RunError(f"Cannot write the page to {folder}: {error}") from error
     print(f"{content.title}. {len(drawn)} figures.\nOpen {page} in a browser.")
     return 0
+
+
+def _read(runs: Sequence[Path], folder: Path) -> list[Run]:
+    """Read runs, of those that the folder's last report read only what changed."""
+    kept = Kept(folder)
+    found = read_runs(runs, kept)
+    kept.write()
+    return found
 
 
 def shown(values: Iterable[T], what: str, total: int) -> Iterator[T]:

@@ -30,3 +30,8 @@ def missing_columns(about: Mapping[str, Any] | None) -> dict[str, Any]:
 def percent(share: float | None) -> float | None:
     """Write a share in percent, rounded; None stays None."""
     return None if share is None else round(100 * float(share), 4)
+
+
+def rounded(value: float | None, digits: int) -> float | None:
+    """Round a number that may not be there."""
+    return None if value is None else round(float(value), digits)

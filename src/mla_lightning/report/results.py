@@ -10,11 +10,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError, near
-from mla_lightning.report.missing import missing_columns, percent
+from mla_lightning.report.missing import missing_columns, percent, rounded
+
+if TYPE_CHECKING:
+    from mla_lightning.report.kept import Kept
 
 SCHEMA = 1
 FINISHED = "finished"
@@ -122,12 +125,13 @@ class Run:
         return tuple(dict.fromkeys(m for by in self.scores.values() for m in by if m != MULTI))
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def read_runs(paths: Sequence[Path], kept: Kept | None = None) -> list[Run]:
     """Read every run below some folders, or those of committed tables.
 
     Args:
         paths: Folders with run folders below them, run folders, or ``results.csv`` files (or
             folders that hold such a file and no run).
+        kept: What earlier reports read; takes what is new.
 
     Returns:
         The runs in the order of the paths and of their names; a folder met twice counts once.
@@ -137,7 +141,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     found: dict[Path | str, Run] = {}
     for path in paths:
-        for run in _read_path(path):
+        for run in _read_path(path, kept):
             found.setdefault(run.path.resolve() if run.path else run.where, run)
     return _with_overrides(list(found.values()))
 
@@ -172,7 +176,15 @@ def read_run(folder: Path) -> Run | None:
         return replace(run, state=UNREADABLE, reason=reason)
 
 
-def _read_path(path: Path) -> Iterator[Run]:
+def _read_kept(folder: Path, kept: Kept | None) -> Run | None:
+    if kept is None:
+        return read_run(folder)
+    run = kept.get(folder) or read_run(folder)
+    kept.put(run)
+    return run
+
+
+def _read_path(path: Path, kept: Kept | None) -> Iterator[Run]:
     from mla_lightning.report.results_csv import RESULTS, read_csv
 
     if path.is_file() and path.suffix == ".csv":
@@ -185,7 +197,8 @@ def _read_path(path: Path) -> Iterator[Run]:
             f"{path} {what}.{near(path.name, siblings)} Give run folders, folders above them, or "
             f"a {RESULTS}."
         )
-    runs = [run for run in map(read_run, files.find_runs(path)) if run is not None]
+    folders = files.find_runs(path)
+    runs = [run for folder in folders if (run := _read_kept(folder, kept)) is not None]
     if runs:
         yield from runs
     elif (path / RESULTS).is_file():
@@ -231,9 +244,9 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         epochs=result["epochs"],
         best_epoch=result["best_epoch"],
         lr=result.get("lr"),
-        train_time_s=_rounded(result["train_time_s"], 3),
-        epoch_time_s=_rounded(result["epoch_time_s"], 4),
-        peak_memory_mb=_rounded(result["peak_memory_mb"], 1),
+        train_time_s=rounded(result["train_time_s"], 3),
+        epoch_time_s=rounded(result["epoch_time_s"], 4),
+        peak_memory_mb=rounded(result["peak_memory_mb"], 1),
         num_parameters=result["num_parameters"],
         identity=str(result["identity"])[:16],
         code=str(result.get("code") or provenance.get("code_fingerprint") or "")[:12],
@@ -366,10 +379,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(float(value), digits)
-
-
 def _reason_of_state(state: str, status: Mapping[str, Any]) -> str:
     if state == "killed":
         return "the process is gone without a word; run the same command again to go on"
@@ -383,6 +392,6 @@ def _reason_of_state(state: str, status: Mapping[str, Any]) -> str:
 def _reason(folder: Path, error: Exception) -> str:
     if isinstance(error, RunError):
         return str(error)
-    lacking = f"no {error}" if isinstance(error, KeyError) else str(error)
+    lacking = f"no {error}" if isinstance(error, KeyError) else error
     name = files.RESULT if files.is_finished(folder) else "the run folder"
     return f"{name} is not as expected: {lacking}"

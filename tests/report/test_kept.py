@@ -1,0 +1,71 @@
+"""A second report reads only what is new."""
+
+import json
+import os
+
+from mla_lightning.cli import main
+from mla_lightning.report import results
+from mla_lightning.report.kept import KEPT, Kept
+from mla_lightning.report.results import read_runs
+from mla_lightning.run_folder import RESULT
+
+SIZE = ["data.num_train=48", "data.num_val=20", "data.num_test=20", "trainer.max_epochs=1"]
+
+
+def trained(*words):
+    grid = ["data=synthetic", *SIZE, "evaluate_probe=false", "name=table1/synthetic"]
+    assert main(["train", "-m", *grid, *words]) == 0
+
+
+def test_only_new_and_changed_runs_are_read(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    trained("method=concat,mla", "seed=0,1")
+    runs = tmp_path / "runs"
+    assert main(["report", "table1", "runs"]) == 0
+    table = (runs / "report" / "table1.csv").read_bytes()
+    read = []
+    reader = results.read_run
+
+    def counted(folder):
+        read.append(folder.name)
+        return reader(folder)
+
+    monkeypatch.setattr(results, "read_run", counted)
+    assert main(["report", "table1", "runs"]) == 0
+    assert read == []
+    assert (runs / "report" / "table1.csv").read_bytes() == table
+    trained("method=concat", "seed=2")
+    assert main(["report", "table1", "runs"]) == 0
+    assert len(read) == 1
+    folder = next(runs.rglob("*concat*seed0*"))
+    result = json.loads((folder / RESULT).read_text())
+    result["test"]["multi"]["accuracy"] = 0.123
+    (folder / RESULT).write_text(json.dumps(result))
+    os.utime(folder / RESULT, ns=(1, 1))
+    assert main(["report", "table1", "runs"]) == 0
+    assert len(read) == 2
+    changed = [r for r in read_runs([runs]) if r.path and r.path.name == folder.name]
+    assert changed[0].scores["test"]["multi"].accuracy_percent == 12.3
+
+
+def test_what_is_kept_is_what_was_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained("method=mla", "seed=0", "optimizer.lr=0.1,0.2")
+    kept = Kept(tmp_path)
+    first = read_runs([tmp_path / "runs"], kept)
+    kept.write()
+    again = Kept(tmp_path)
+    second = read_runs([tmp_path / "runs"], again)
+    assert again.num_used == 2
+    assert [vars(run) for run in first] == [vars(run) for run in second]
+
+
+def test_a_broken_file_and_a_gone_run_do_no_harm(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained("method=mla", "seed=0")
+    (tmp_path / KEPT).write_text("{")
+    kept = Kept(tmp_path)
+    (run,) = read_runs([tmp_path / "runs"], kept)
+    kept.write()
+    (run.path / RESULT).unlink()
+    assert not read_runs([tmp_path / "runs"], Kept(tmp_path))[0].is_finished
