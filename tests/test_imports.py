@@ -31,7 +31,8 @@ MAY_KNOW: dict[str, set[str]] = {
     "methods": {"encoders", "functional", "fusion", "module", "parts"},
     "callbacks": {"metrics", "module"},
     "config": set(),
-    "loggers": {"config"},
+    "loggers": {"config", "wandb_evidence"},
+    "wandb_evidence": set(),
     "record": {"config", "data"},
     "diagnose": {"callbacks", "data", "evaluate", "fusion", "metrics", "module"},
     "evaluate": {"callbacks", "data", "functional", "metrics", "module"},
@@ -42,7 +43,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "launchers": {"config"},  # what to import before forking
     "sweep": {"launchers"},
     "report": set(),
-    "cli": {"cli_data", "config", "data", "prepare", "report", "sweep", "train"},
+    "cli": {"cli_data", "config", "data", "loggers", "prepare", "report", "sweep", "train"},
     "cli_data": {"config", "data", "evaluate", "prepare", "train"},
 }
 #: Third-party package -> the only rooms that may import it.
@@ -69,7 +70,16 @@ ONLY_IN = {
 }
 #: Slow to import and rarely needed: inside functions only.
 LAZY = {
-    *("wandb", "transformers", "torchaudio", "tensorboard", "matplotlib", "hydra", "omegaconf"),
+    *(
+        "wandb",
+        "wandb_workspaces",
+        "transformers",
+        "torchaudio",
+        "tensorboard",
+        "matplotlib",
+        "hydra",
+        "omegaconf",
+    ),
     *("av", "h5py", "soundfile", "PIL", "sklearn"),
 }
 

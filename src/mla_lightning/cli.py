@@ -1,4 +1,4 @@
-"""The command line: ``mla train``, ``eval``, ``report``, ``compare``, ``list``, ``data``."""
+"""The command line: ``mla train``, ``eval``, ``report``, ``compare``, ``dashboard``, ..."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from mla_lightning import __version__, cli_data
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
 
-VERBS = ("train", "eval", "report", "compare", "list", "data")
+VERBS = ("train", "eval", "report", "compare", "dashboard", "list", "data")
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
 
@@ -53,8 +53,15 @@ examples:
   mla report tuning runs/tuning/openmoji             learning rates, chosen on validation
   mla report projection runs/projection/openmoji     projection modes, on validation
   mla report runs runs                               every run: state, reason of failure, retry
+  mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or to its files
   mla report page runs                               all of it as one HTML page, with diagnostics
   mla report runs/table1/openmoji                    the same of one folder
+"""
+DASHBOARD = """\
+examples:
+  mla dashboard table1                                write dashboard.json
+  mla dashboard table1 runs/table1/openmoji           with Table 1 in the report
+  mla dashboard table1 runs/table1/openmoji --entity ME --online     save it on the server
 """
 COMPARE = """\
 examples:
@@ -175,6 +182,19 @@ def _build_parser() -> _Parser:
     report.add_argument("kind", metavar="KIND", help="what to show, such as table1")
     report.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="folders of runs")
     report.add_argument("--output", type=Path, metavar="DIR", help="where the files go")
+    report.add_argument(
+        "--to-wandb",
+        metavar="PROJECT",
+        help="then send the finished runs to W&B, too",
+    )
+    _add_wandb(report)
+
+    board = verb("dashboard", _dashboard, "make a W&B workspace and report by code", DASHBOARD)
+    board.add_argument("kind", metavar="KIND", help="table1, table2, table3 or claims")
+    board.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="for the report's table")
+    board.add_argument("--project", default="mla_lightning", help="the W&B project")
+    board.add_argument("--output", type=Path, default=Path("dashboard.json"), metavar="FILE")
+    _add_wandb(board)
 
     compare = verb("compare", _compare, "compare two finished runs", COMPARE)
     compare.add_argument("first", type=Path, metavar="RUN_A", help="a run folder")
@@ -282,7 +302,45 @@ def _report(options: argparse.Namespace) -> int:
         kind, runs = "page", [Path(kind)]
     elif not runs:
         raise ConfigError(f"mla report {kind} needs folders of runs, such as runs/table1/openmoji")
-    return int(write_report(kind, runs, options.output))
+    code = int(write_report(kind, runs, options.output))
+    if options.to_wandb:
+        _to_wandb(options, runs)
+    return code
+
+
+def _add_wandb(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--entity", metavar="NAME", help="the W&B user or team")
+    parser.add_argument(
+        "--online", action="store_true", help="ask the W&B server; else write files"
+    )
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from mla_lightning.report.dashboard import write_dashboard
+    from mla_lightning.report.main import make_report
+
+    kind = options.kind
+    found = make_report(kind, options.runs) if options.runs else None
+    return int(
+        write_dashboard(
+            kind,
+            found,
+            project=options.project,
+            entity=options.entity,
+            output=options.output,
+            is_online=options.online,
+        )
+    )
+
+
+def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
+    from mla_lightning.loggers import Wandb, send
+    from mla_lightning.run_folder import find_runs
+
+    mode: Any = "online" if options.online else "offline"
+    spec = Wandb(project=options.to_wandb, entity=options.entity, mode=mode)
+    folders = [folder for path in runs for folder in find_runs(path)]
+    print(f"Sent {send(folders, spec)} of {len(folders)} runs to W&B ({mode}).")
 
 
 def _compare(options: argparse.Namespace) -> int:

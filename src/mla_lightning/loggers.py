@@ -21,7 +21,8 @@ from lightning.pytorch.loggers import Logger
 from mla_lightning.config.secrets import names_secret, scrub
 from mla_lightning.config.targets import instantiate
 from mla_lightning.errors import Interrupted, Preempted
-from mla_lightning.run_folder import RESULT, read_json
+from mla_lightning.run_folder import CONFIG, PROVENANCE, RESULT, read_json, read_metrics
+from mla_lightning.wandb_evidence import charts_of, summary_of
 
 #: Length of a W&B run id: short enough for its pages, long enough never to collide.
 ID_LENGTH = 16
@@ -189,6 +190,34 @@ class Wandb:
         return wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
 
 
+def send(run_dirs: Sequence[Path], spec: Wandb) -> int:
+    """Send finished run folders to W&B, as if they had been trained with this logger.
+
+    Args:
+        run_dirs: The run folders; those without a result are left out, and counted.
+        spec: Where to; with ``mode=offline`` files for ``wandb sync`` are written into the folders.
+
+    Returns:
+        How many were sent.
+    """
+    import yaml
+
+    num = 0
+    for run_dir in run_dirs:
+        provenance = read_json(run_dir / PROVENANCE)
+        if read_json(run_dir / RESULT) is None or provenance is None:
+            continue
+        config = yaml.safe_load((run_dir / CONFIG).read_text(encoding="utf-8"))
+        run = spec.make(config, run_dir, provenance["identity"])
+        if run is None:
+            return num
+        for row in read_metrics(run_dir):
+            run.log_metrics(row, step=int(row["step"]))
+        run.finish(0)
+        num += 1
+    return num
+
+
 class WandbRun(Logger):
     """Hands metrics to a W&B run: one row per step, and no step twice however often resumed.
 
@@ -262,16 +291,24 @@ class WandbRun(Logger):
         self._hand_over()
         is_offline = bool(self._run.settings._offline)
         directory = Path(self._run.settings.sync_dir)
-        result = read_json(self._run_dir / RESULT) if exit_code == 0 else None
-        if result is not None:
-            scores = {split: result.get(split) for split in ("val", "test")}
-            self._run.summary.update(dict(_flat({"result": scores})))
+        if exit_code == 0:
+            self._show_result()
         if exit_code in (Interrupted.exit_code, Preempted.exit_code):
             self._run.mark_preempting()
         self._run.finish(exit_code=exit_code)
         self._wandb.teardown()  # its service process would outlive a forked job
         if is_offline:
             _tell(f"W&B: upload with  wandb sync {shlex.quote(str(directory))}")
+
+    def _show_result(self) -> None:
+        """Send summary, tables and charts; what goes wrong there ends nothing else."""
+        try:
+            self._run.summary.update(summary_of(self._run_dir))
+            charts = charts_of(self._run_dir, self._wandb)
+            if charts and not self._is_broken:
+                self._run.log(charts, step=self._run.step, commit=True)
+        except Exception as error:
+            _tell(f"W&B takes no result ({scrub(str(error))}); the run folder has it.")
 
     def _hand_over(self) -> None:
         row, self._row = self._row, {}

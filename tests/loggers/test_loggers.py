@@ -83,9 +83,10 @@ def test_l01_offline_run_is_named_grouped_and_complete(attempt):
     assert run.display_name == "mla no_df seed=3"
     uploaded = {item.key: item.value_json for item in run.config.update}
     assert uploaded["optimizer.lr"] == "0.1"
-    rows = rows_of(attempt.run_dir)
+    *rows, charts = rows_of(attempt.run_dir)
     assert [row["_step"] for row in rows] == [0, 1, 2, 3, 4]
     assert all({"train/loss/joint", "val/acc"} <= row.keys() for row in rows)
+    assert any(key.startswith("tables/scores") for key in charts)
     summaries = [
         item for record in records_named(attempt.run_dir, "summary") for item in record.update
     ]

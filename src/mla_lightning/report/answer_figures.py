@@ -215,6 +215,10 @@ KINDS = (
         "A line below the dashed one (the modality trained alone) is a branch left behind; own "
         "logits below while the probe is not: the encoder knows it and the head does not use it.",
         laziness,
+        curves=(
+            "^val/acc/.*",
+            "^probe/acc/.*",
+        ),
     ),
     Kind(
         "forgetting",
@@ -222,6 +226,11 @@ KINDS = (
         "Each cell: how a step on the row's modality changes the column's loss, on fixed "
         "samples; red off the diagonal is forgetting, blue is help.",
         forgetting,
+        curves=(
+            "^forgetting/loss/.*",
+            "^forgetting/acc/.*",
+        ),
+        tables=("tables/forgetting",),
     ),
     Kind(
         "angles",
@@ -229,6 +238,7 @@ KINDS = (
         "Above zero a step on one helps the other to first order, below zero it hurts; beside it "
         "the same after the head gradient modification.",
         angles,
+        curves=("^gradient/.*",),
     ),
     Kind(
         "projector",
@@ -236,6 +246,10 @@ KINDS = (
         "1 lets the whole gradient through and 0 nothing: a mean eigenvalue that keeps falling "
         "means that training length, not forgetting, decides how much the head still learns.",
         projector,
+        curves=(
+            "^projector/trace/.*",
+            "^projector/smallest/.*",
+        ),
     ),
     Kind(
         "contribution",
@@ -243,6 +257,10 @@ KINDS = (
         "Left: fused accuracy divided among the modalities (Shapley; the rest is what answering "
         "the most frequent class gives). Right: who alone would have been right.",
         contribution,
+        tables=(
+            "tables/shapley",
+            "tables/agreement",
+        ),
     ),
     Kind(
         "fusion",
@@ -264,6 +282,8 @@ KINDS = (
         "On the diagonal an answer given with 70 % confidence is right in 70 % of the cases; below "
         "it answers are overconfident.",
         calibration,
+        curves=("^val/ece.*",),
+        tables=("tables/reliability",),
     ),
     Kind(
         "gap",
@@ -271,6 +291,7 @@ KINDS = (
         "The distance between the modalities' mean directions in feature space, 0 to 2; smaller is "
         "not better by itself.",
         gap,
+        curves=("^gap/.*",),
     ),
     Kind(
         "pca",

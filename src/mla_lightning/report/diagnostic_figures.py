@@ -28,12 +28,16 @@ class Kind:
         title: Heading.
         reading: How to read it, in a sentence.
         draw: Draws it, or returns None where nothing was measured.
+        curves: Regular expressions of the epochs' measures that it shows, for dashboards.
+        tables: Tables that a run sends to a tracker, for dashboards.
     """
 
     slug: str
     title: str
     reading: str
     draw: Callable[[Diagnosed], Figure | None]
+    curves: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 def paint(labels: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -69,6 +69,19 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
     return 0
 
 
+def make_report(kind: str, runs: Sequence[Path]) -> Report:
+    """Make a report without writing it.
+
+    Args:
+        kind: One of :data:`KINDS`.
+        runs: As :func:`write_report` takes them.
+
+    Returns:
+        The report.
+    """
+    return _maker(kind)(read_runs(runs))
+
+
 def write_page(runs: Sequence[Path], output: Path | None = None) -> int:
     """Make one HTML page of everything that runs show, with its figures beside it.
 

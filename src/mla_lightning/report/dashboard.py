@@ -1,0 +1,230 @@
+"""The page's panels as a Weights & Biases workspace and report, made by code."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+from mla_lightning.errors import ConfigError, near
+from mla_lightning.report.answer_figures import KINDS
+from mla_lightning.report.render import to_markdown
+from mla_lightning.report.table import Report
+
+#: Runs are grouped by these keys of their config.
+GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
+#: Kind of dashboard -> names of the experiments that it shows.
+EXPERIMENTS = {"table1": "table1/", "table2": "table2/", "table3": "table3/", "claims": "claims/"}
+SPEC = "dashboard.json"
+
+
+def dashboard(
+    kind: str, report: Report | None, *, project: str, entity: str | None
+) -> dict[str, Any]:
+    """Describe the dashboard, without asking any server.
+
+    Args:
+        kind: One of :data:`EXPERIMENTS`.
+        report: The table, for the report's first part; None where nothing was run yet.
+        project: The W&B project.
+        entity: The user or team; None for the account's own.
+
+    Returns:
+        JSON-able: ``workspace`` with sections of panels, ``report`` with blocks, and where to.
+
+    Raises:
+        ConfigError: If there is no such kind.
+    """
+    if kind not in EXPERIMENTS:
+        raise ConfigError(
+            f"There is no dashboard {kind!r}.{near(kind, EXPERIMENTS)} "
+            f"Known: {', '.join(EXPERIMENTS)}."
+        )
+    sections = [
+        {
+            "name": "Accuracy",
+            "panels": [
+                line("Validation accuracy, multi", r"^val/acc$"),
+                line("Validation accuracy by modality", r"^val/acc/.*"),
+                bar("Test accuracy, multi", "result.test.multi.accuracy"),
+                bar("Seconds per epoch", "epoch_time_s"),
+            ],
+        }
+    ]
+    for shown in KINDS:
+        panels = [line(shown.title, regex) for regex in shown.curves]
+        panels += [table(shown.title, key) for key in shown.tables]
+        if panels:
+            sections.append({"name": shown.title, "about": shown.reading, "panels": panels})
+    blocks: list[dict[str, Any]] = [
+        {"type": "markdown", "text": f"Runs of `{EXPERIMENTS[kind]}*`, bands over seeds."}
+    ]
+    if report is not None:
+        blocks.append({"type": "markdown", "text": to_markdown(report, [])})
+    for section in sections:
+        blocks.append({"type": "heading", "text": section["name"]})
+        if section.get("about"):
+            blocks.append({"type": "markdown", "text": str(section["about"])})
+        blocks.append({"type": "panels", "panels": section["panels"]})
+    title = f"mla_lightning: {kind}"
+    return {
+        "project": project,
+        "entity": entity,
+        "filter": {"group": EXPERIMENTS[kind]},
+        "group_by": list(GROUP_BY),
+        "workspace": {"name": title, "sections": sections},
+        "report": {"title": title, "blocks": blocks},
+    }
+
+
+def line(title: str, regex: str) -> dict[str, Any]:
+    """Describe curves over steps: the mean of each group, a band of its deviation."""
+    return {"type": "line", "title": title, "metrics": regex, "x": "Step", "band": "stddev"}
+
+
+def bar(title: str, metric: str) -> dict[str, Any]:
+    """Describe bars of a summary number: the mean of each group."""
+    return {"type": "bar", "title": title, "metrics": metric}
+
+
+def table(title: str, key: str) -> dict[str, Any]:
+    """Describe a table that each run logs."""
+    return {"type": "table", "title": title, "metrics": key}
+
+
+def models_of(spec: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """Build the library's workspace, and the report's panels by section.
+
+    Args:
+        spec: What :func:`dashboard` describes.
+
+    Returns:
+        A ``wandb_workspaces.workspaces.Workspace``, and a list of panels for each block of panels.
+    """
+    ws = _library("workspaces")
+
+    sections = [
+        ws.Section(
+            name=section["name"],
+            panels=[_panel(panel) for panel in section["panels"]],
+            is_open=True,
+        )
+        for section in spec["workspace"]["sections"]
+    ]
+    workspace = ws.Workspace(
+        entity=spec["entity"] or "",
+        project=spec["project"],
+        name=spec["workspace"]["name"],
+        sections=sections,
+        runset_settings=ws.RunsetSettings(
+            groupby=[ws.Config(key) for key in spec["group_by"]],
+            regex_query=True,
+        ),
+    )
+    panels = [
+        [_panel(panel) for panel in block["panels"]]
+        for block in spec["report"]["blocks"]
+        if block["type"] == "panels"
+    ]
+    return workspace, panels
+
+
+def save_online(spec: dict[str, Any]) -> list[str]:
+    """Save workspace and report on the server.
+
+    Args:
+        spec: What :func:`dashboard` describes.
+
+    Returns:
+        Their addresses.
+    """
+    wr = _library("reports.v2")
+
+    workspace, panels = models_of(spec)
+    groups = iter(panels)
+    runs = {"entity": spec["entity"], "project": spec["project"], "groupby": list(GROUP_BY)}
+    blocks: list[Any] = []
+    for block in spec["report"]["blocks"]:
+        if block["type"] == "markdown":
+            blocks.append(wr.MarkdownBlock(block["text"]))
+        elif block["type"] == "heading":
+            blocks.append(wr.H2(block["text"]))
+        else:
+            blocks.append(wr.PanelGrid(runsets=[wr.Runset(**runs)], panels=next(groups)))
+    workspace.save()
+    report = wr.Report(
+        project=spec["project"],
+        entity=spec["entity"] or "",
+        title=spec["report"]["title"],
+        blocks=blocks,
+    )
+    report.save()
+    return [str(workspace.url), str(report.url)]
+
+
+def _library(part: str) -> Any:
+    """Import a part of wandb-workspaces without its advice on a library of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return importlib.import_module(f"wandb_workspaces.{part}")
+
+
+def _panel(panel: dict[str, Any]) -> Any:
+    wr = _library("reports.v2")
+
+    if panel["type"] == "line":
+        return wr.LinePlot(
+            title=panel["title"],
+            x=panel["x"],
+            metric_regex=panel["metrics"],
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+        )
+    if panel["type"] == "bar":
+        return wr.BarPlot(title=panel["title"], metrics=[panel["metrics"]], groupby_aggfunc="mean")
+    return wr.WeavePanelSummaryTable(table_name=panel["metrics"])
+
+
+def write_dashboard(
+    kind: str,
+    report: Report | None,
+    *,
+    project: str,
+    entity: str | None,
+    output: Path,
+    is_online: bool,
+) -> int:
+    """Write the specification, and save it on the server if that is asked for.
+
+    Args:
+        kind: One of :data:`EXPERIMENTS`.
+        report: The table; None where nothing was run yet.
+        project: The W&B project.
+        entity: The user or team.
+        output: The JSON file.
+        is_online: Whether to ask the server.
+
+    Returns:
+        0, or 1 where the server did not take it; the file is written in any case.
+    """
+    import json
+
+    from mla_lightning.run_folder import write_text
+
+    spec = dashboard(kind, report, project=project, entity=entity)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output, json.dumps(spec, indent=1) + "\n")
+    num = sum(len(section["panels"]) for section in spec["workspace"]["sections"])
+    print(f"Wrote {output}: {num} panels in {len(spec['workspace']['sections'])} sections.")
+    if not is_online:
+        print("Save it on the server: the same command with --online (and `wandb login` before).")
+        return 0
+    try:
+        addresses = save_online(spec)
+    except Exception as error:  # whatever the server or the library says
+        reason = str(error).strip().partition("\n")[0]
+        print(f"W&B did not take it ({type(error).__name__}: {reason}). The file holds all of it.")
+        return 1
+    print("\n".join(addresses))
+    return 0
