@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError, near
+from mla_lightning.report.diagnosed_columns import diagnosed_columns
 from mla_lightning.report.missing import missing_columns, percent, rounded
+from mla_lightning.report.run import FINISHED, MULTI, UNREADABLE, Overrides, Run, Score
 
 if TYPE_CHECKING:
     from mla_lightning.report.kept import Kept
 
+__all__ = ["FINISHED", "MULTI", "UNREADABLE", "Overrides", "Run", "Score", "read_run", "read_runs"]
+
 SCHEMA = 1
-FINISHED = "finished"
-#: A folder whose files contradict the format; its reason says which.
-UNREADABLE = "unreadable"
-MULTI = "multi"
 SPLITS = ("val", "test")
 #: Overrides that are columns of their own or that only name the experiment.
 NAMED_ELSEWHERE = ("seed", "method", "data", "ablation", "experiment", "protocol")
@@ -31,98 +31,6 @@ VERSIONS_SHOWN = ("mla_lightning", "torch", "lightning")
 
 #: What reading a broken file raises.
 BROKEN = (RunError, OSError, AttributeError, KeyError, TypeError, ValueError)
-
-Overrides = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Score:
-    """One modality's or the fused prediction's quality on one split.
-
-    Attributes:
-        accuracy_percent: Share of right answers, in percent.
-        macro_f1_percent: Mean F1 over the classes, in percent.
-        ece: Expected calibration error in [0, 1].
-        probe_percent: Accuracy of a linear classifier on the encoder's frozen features, in percent;
-            None for the fused prediction and where it was not computed.
-        macro_recall_percent: Mean over classes of the share answered right, in percent.
-        weighted_f1_percent: F1 weighted by how often a class occurs, in percent.
-    """
-
-    accuracy_percent: float
-    macro_f1_percent: float
-    ece: float
-    probe_percent: float | None = None
-    macro_recall_percent: float | None = None
-    weighted_f1_percent: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One job: what distinguishes it, its state and, if it is finished, its numbers.
-
-    Attributes:
-        run: Name of its folder.
-        where: Where it was read, for messages.
-        path: Its folder, None if it was read from a table.
-        state: As :func:`mla_lightning.run_folder.state_of` tells it, or ``unreadable``.
-        reason: Why it is not finished.
-        retry: Command that runs it again.
-        overrides: What else distinguishes it, as sorted (key, value) texts.
-        scores: Split -> modality or ``multi`` -> score; empty unless finished.
-        missing_percent: Share of the test samples' modalities that was missing, in percent.
-        masks: First characters of the masks' hash.
-        patterns: What was there -> number of test samples and accuracy in percent, as JSON.
-        identity: First characters of its identity; ``code`` and ``data`` likewise.
-    """
-
-    run: str
-    where: str = field(compare=False)
-    path: Path | None = field(default=None, compare=False)
-    config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    state: str
-    reason: str = ""
-    retry: str = ""
-    name: str = ""
-    dataset: str = ""
-    method: str = ""
-    ablation: str = "none"
-    overrides: Overrides = ()
-    seed: int | None = None
-    protocol: str = ""
-    data_split: str = ""
-    num_train: int | None = None
-    num_val: int | None = None
-    num_test: int | None = None
-    unimodal_rule: str = ""
-    epochs: int | None = None
-    best_epoch: int | None = None
-    lr: float | None = None
-    train_time_s: float | None = None
-    epoch_time_s: float | None = None
-    peak_memory_mb: float | None = None
-    num_parameters: int | None = None
-    identity: str = ""
-    code: str = ""
-    data: str = ""
-    git_commit: str = ""
-    versions: str = ""
-    device: str = ""
-    threads: int | None = None
-    missing_percent: float | None = None
-    masks: str = ""
-    patterns: str = ""
-    scores: dict[str, dict[str, Score]] = field(default_factory=dict)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it has numbers."""
-        return self.state == FINISHED
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Its single modalities, in its order."""
-        return tuple(dict.fromkeys(m for by in self.scores.values() for m in by if m != MULTI))
 
 
 def read_runs(paths: Sequence[Path], kept: Kept | None = None) -> list[Run]:
@@ -254,6 +162,7 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         threads=result.get("threads", provenance.get("threads")),
         scores=scores,
         **missing_columns(result.get("missing")),
+        **diagnosed_columns(folder),
         **_origin(provenance),
     )
 

@@ -55,6 +55,11 @@ COLUMNS = (
     "missing_percent",
     "masks",
     "patterns",
+    "forgetting",
+    "gradient_cosine",
+    "projector_trace",
+    "ece_scaled",
+    "weight_gain",
     "retry",
     "run",
 )
@@ -66,6 +71,7 @@ OF_SCORE = (
 LATER = (
     *("probe_percent", "macro_recall_percent", "weighted_f1_percent"),
     *("missing_percent", "masks", "patterns"),
+    *("forgetting", "gradient_cosine", "projector_trace", "ece_scaled", "weight_gain"),
 )
 INTEGERS = (
     "seed",
@@ -77,7 +83,10 @@ INTEGERS = (
     "num_test",
     "threads",
 )
-NUMBERS = ("lr", "train_time_s", "epoch_time_s", "peak_memory_mb", "missing_percent")
+NUMBERS = (
+    *("lr", "train_time_s", "epoch_time_s", "peak_memory_mb", "missing_percent"),
+    *("forgetting", "gradient_cosine", "projector_trace", "ece_scaled", "weight_gain"),
+)
 
 
 def write_csv(path: Path, runs: Iterable[Run]) -> None:

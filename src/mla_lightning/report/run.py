@@ -1,0 +1,116 @@
+"""One run as reports see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FINISHED = "finished"
+#: A folder whose files contradict the format; its reason says which.
+UNREADABLE = "unreadable"
+MULTI = "multi"
+
+Overrides = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One modality's or the fused prediction's quality on one split.
+
+    Attributes:
+        accuracy_percent: Share of right answers, in percent.
+        macro_f1_percent: Mean F1 over the classes, in percent.
+        ece: Expected calibration error in [0, 1].
+        probe_percent: Accuracy of a linear classifier on the encoder's frozen features, in percent;
+            None for the fused prediction and where it was not computed.
+        macro_recall_percent: Mean over classes of the share answered right, in percent.
+        weighted_f1_percent: F1 weighted by how often a class occurs, in percent.
+    """
+
+    accuracy_percent: float
+    macro_f1_percent: float
+    ece: float
+    probe_percent: float | None = None
+    macro_recall_percent: float | None = None
+    weighted_f1_percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One job: what distinguishes it, its state and, if it is finished, its numbers.
+
+    Attributes:
+        run: Name of its folder.
+        where: Where it was read, for messages.
+        path: Its folder, None if it was read from a table.
+        state: As :func:`mla_lightning.run_folder.state_of` tells it, or ``unreadable``.
+        reason: Why it is not finished.
+        retry: Command that runs it again.
+        overrides: What else distinguishes it, as sorted (key, value) texts.
+        scores: Split -> modality or ``multi`` -> score; empty unless finished.
+        missing_percent: Share of the test samples' modalities that was missing, in percent.
+        masks: First characters of the masks' hash.
+        forgetting: Mean change of a modality's loss by a step on another one, in thousandths, over
+            all epochs; of runs with diagnostics, as the following.
+        gradient_cosine: Mean cosine between the modalities' gradients of the shared head.
+        projector_trace: Mean eigenvalue of the projectors in the last epoch.
+        ece_scaled: Calibration error of the fused answer after temperature scaling.
+        weight_gain: How much larger a modality's weight is where it is right, mean over modalities.
+        patterns: What was there -> number of test samples and accuracy in percent, as JSON.
+        identity: First characters of its identity; ``code`` and ``data`` likewise.
+    """
+
+    run: str
+    where: str = field(compare=False)
+    path: Path | None = field(default=None, compare=False)
+    config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    state: str
+    reason: str = ""
+    retry: str = ""
+    name: str = ""
+    dataset: str = ""
+    method: str = ""
+    ablation: str = "none"
+    overrides: Overrides = ()
+    seed: int | None = None
+    protocol: str = ""
+    data_split: str = ""
+    num_train: int | None = None
+    num_val: int | None = None
+    num_test: int | None = None
+    unimodal_rule: str = ""
+    epochs: int | None = None
+    best_epoch: int | None = None
+    lr: float | None = None
+    train_time_s: float | None = None
+    epoch_time_s: float | None = None
+    peak_memory_mb: float | None = None
+    num_parameters: int | None = None
+    identity: str = ""
+    code: str = ""
+    data: str = ""
+    git_commit: str = ""
+    versions: str = ""
+    device: str = ""
+    threads: int | None = None
+    missing_percent: float | None = None
+    masks: str = ""
+    patterns: str = ""
+    forgetting: float | None = None
+    gradient_cosine: float | None = None
+    projector_trace: float | None = None
+    ece_scaled: float | None = None
+    weight_gain: float | None = None
+    scores: dict[str, dict[str, Score]] = field(default_factory=dict)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has numbers."""
+        return self.state == FINISHED
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Its single modalities, in its order."""
+        return tuple(dict.fromkeys(m for by in self.scores.values() for m in by if m != MULTI))
