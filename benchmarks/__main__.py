@@ -24,6 +24,7 @@ GROUPS = (
     "checkpoints",
     "memory",
     "sweeps",
+    "diagnostics",
     "resnet_step",
 )
 VERSIONS_OF = ("mla_lightning", "torch", "lightning", "torchmetrics", "hydra-core", "numpy")

@@ -130,7 +130,7 @@ def test_every_kind_of_report_is_in_the_help() -> None:
         (["list", "method5"], "Nothing to list by the name 'method5'. Did you mean 'method'"),
         (["eval"], "the following arguments are required: RUN"),
         (["eval", "x", "spilt=val"], "mla eval takes split=train, val or test, not 'spilt=val'"),
-        (["report", "table1"], "the following arguments are required: RUNS"),
+        (["report", "table1"], "mla report table1 needs folders of runs, such as runs/table1"),
         (["list", "methods", "x"], "mla list does not take 'x'"),
         (["data", "prepare", "openmojis"], "Nothing to prepare by the name 'openmojis'."),
         (["data", "repare", "openmoji"], "no action 'repare'. Did you mean 'prepare'?"),

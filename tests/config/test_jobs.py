@@ -85,7 +85,16 @@ def test_everything_else_is_its_identity(usual: str, override: str) -> None:
 def test_every_key_is_in_the_identity_or_said_not_to_be(usual: str) -> None:
     (job,) = plan(TINY)
     known = {"seed", "protocol", "evaluate_test", "modalities", "checkpoint", "choices", "trainer"}
-    known |= {"evaluate_probe", "missing", "encoder", "optimizer", "scheduler", "data", "method"}
+    known |= {
+        "diagnostics",
+        "evaluate_probe",
+        "missing",
+        "encoder",
+        "optimizer",
+        "scheduler",
+        "data",
+        "method",
+    }
     assert job.config.keys() == known | set(NOT_IDENTITY)
 
 

@@ -174,7 +174,7 @@ def test_every_method_with_a_rule_trains_and_ignores_what_is_hidden(tmp_path, mo
         return splits
 
     monkeypatch.setattr(Synthetic, "load_splits", poisoned)
-    monkeypatch.setattr("mla_lightning.data.base._check_finite", lambda *_: None)
+    monkeypatch.setattr("mla_lightning.data.base.check_finite", lambda *_: None)
     assert main([*words, "run_dir=poisoned"]) == 0
     clean, other = (
         json.loads((tmp_path / name / "result.json").read_text()) for name in ("clean", "poisoned")

@@ -55,7 +55,7 @@ def test_each_learns_and_never_looks_at_what_is_hidden_in_the_test(tmp_path, mon
         return splits
 
     monkeypatch.setattr(Synthetic, "load_splits", poisoned)
-    monkeypatch.setattr("mla_lightning.data.base._check_finite", lambda *_: None)
+    monkeypatch.setattr("mla_lightning.data.base.check_finite", lambda *_: None)
     assert main(words_of(method, "run_dir=poisoned", *more)) == 0
     clean, other = result_of(tmp_path / "clean"), result_of(tmp_path / "poisoned")
     for key in ("val", "test", "missing", "best_epoch"):
@@ -83,7 +83,7 @@ def test_observed_targets_use_nothing_hidden_in_training(tmp_path, monkeypatch, 
         return splits
 
     monkeypatch.setattr(Synthetic, "load_splits", poisoned)
-    monkeypatch.setattr("mla_lightning.data.base._check_finite", lambda *_: None)
+    monkeypatch.setattr("mla_lightning.data.base.check_finite", lambda *_: None)
     assert main([*words, "run_dir=poisoned"]) == 0
     assert result_of(tmp_path / "clean")["test"] == result_of(tmp_path / "poisoned")["test"]
     rows = [(tmp_path / name / "metrics.csv").read_text() for name in ("clean", "oracle")]

@@ -87,7 +87,7 @@ def test_files_are_the_same_byte_for_byte(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         names = save(modality_figure(block), tmp_path / folder / "v1.5")
-    assert names == ["v1.5.svg", "v1.5.png"]
+    assert names == ["v1.5.svg", "v1.5.png", "v1.5.pdf"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert b"<dc:date>" not in (tmp_path / "a" / "v1.5.svg").read_bytes()

@@ -140,6 +140,7 @@ def test_report_writes_its_files_and_says_where(tmp_path, capsys):
         "table1-measures.csv",
         "table1-openmoji.svg",
         "table1-openmoji.png",
+        "table1-openmoji.pdf",
         "table1.html",
     }
     assert "Written to" in out

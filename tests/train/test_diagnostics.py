@@ -1,6 +1,7 @@
 """Diagnostics: what is written, that it costs no number, and that it tells the truth."""
 
 import csv
+import itertools
 import json
 
 import numpy as np
@@ -136,3 +137,19 @@ def test_the_watch_sees_what_a_step_does():
     watch.finish()
     assert watch.changes[("a", "a")][0][0] == pytest.approx(now() - before, abs=1e-6)
     assert module.training
+
+
+def test_flops_are_those_of_the_layers(tmp_path):
+    """Two perceptrons and two heads, by hand: 2 B in out forward, twice that backward."""
+    words = ["method=late_fusion", "diagnostics=epoch", "trainer.max_epochs=1"]
+    run = trained(tmp_path, "run", *words, "data.batch_size=32", "data.num_classes=4")
+    import yaml
+
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    total = 0
+    for encoder in config["encoder"].values():
+        widths = [encoder["in_features"], encoder["hidden"], encoder["out_features"], 4]
+        for place, (a, b) in enumerate(itertools.pairwise(widths)):
+            # The first layer's input needs no gradient.
+            total += 2 * 32 * a * b * (2 if place == 0 else 3)
+    assert rows_of(run)[0]["cost/step_flops"] == total

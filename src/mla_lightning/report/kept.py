@@ -1,4 +1,4 @@
-"""What was read of finished runs, kept beside a report: the next one reads what is new."""
+"""What was read of finished runs, kept beside them: the next report reads what is new."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Kept:
     """Finished runs by folder, valid while their files' times and sizes are the same."""
 
     def __init__(self, folder: Path) -> None:
-        """Open what a report's folder keeps; a broken or older file counts as none.
+        """Open what is kept in a folder; a broken or older file counts as none.
 
         Args:
-            folder: The report's folder.
+            folder: The folder that holds the runs.
         """
         self.path = folder / KEPT
         self._entries: dict[str, dict[str, Any]] = {}

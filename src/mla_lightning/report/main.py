@@ -55,7 +55,7 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
         return write_page(runs, output)
     make = _maker(kind)
     folder = default_output(runs) if output is None else output
-    found = _read(runs, folder)
+    found = _read(runs)
     report = make(found)
     try:
         written = write_files(report, found, folder)
@@ -101,7 +101,7 @@ def write_page(runs: Sequence[Path], output: Path | None = None) -> int:
     from mla_lightning.report.overview_page import to_overview_page
 
     folder = default_output(runs) if output is None else output
-    found = _read(runs, folder)
+    found = _read(runs)
     content = overview(found, {kind: _maker(kind) for kind in KINDS if kind != PAGE})
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,9 +124,9 @@ def write_page(runs: Sequence[Path], output: Path | None = None) -> int:
     return 0
 
 
-def _read(runs: Sequence[Path], folder: Path) -> list[Run]:
-    """Read runs, of those that the folder's last report read only what changed."""
-    kept = Kept(folder)
+def _read(runs: Sequence[Path]) -> list[Run]:
+    """Read runs, of those that an earlier report of the same folders read only what changed."""
+    kept = Kept(default_output(runs).parent)
     found = read_runs(runs, kept)
     kept.write()
     return found

@@ -148,9 +148,13 @@ def _what(name: str, block: Block) -> tuple[Row, list[str]]:
         *(text or BLANK for text in origin),
     )
     notes = []
-    differing = sorted({key for run in runs for key, _ in run.overrides})
+    differing: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for key, value in run.overrides:
+            differing.setdefault(key, {})[value] = None
     if differing:
-        notes.append(f"{name}, {block.title}: overrides of {', '.join(differing)}.")
+        told = ", ".join(f"{key}={' / '.join(values)}" for key, values in differing.items())
+        notes.append(f"{name}, {block.title}: {told}.")
     notes += [f"{name}, {block.title}: {text}" for text in _about_data(runs)]
     return Row(f"{name}: {block.title}", tuple(map(Cell, texts))), notes
 
