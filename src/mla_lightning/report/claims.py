@@ -145,7 +145,9 @@ def claims(runs: Sequence[Run]) -> Report:
         )
         if lines
     }
-    return Report("claims", "The paper's claims", tables, (NOTE,), figures=figures)
+    return Report(
+        "claims", "The paper's claims", tables, (NOTE,), figures=figures, keeps_runs=False
+    )
 
 
 def corrected(lines: Iterable[Line]) -> list[Line]:

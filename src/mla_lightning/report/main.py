@@ -183,7 +183,8 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
         Names of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / RESULTS, runs)
+    if report.keeps_runs:
+        write_csv(folder / RESULTS, runs)
     texts = {
         f"{report.kind}.md": render.to_markdown(report, [f"{stem}.svg" for stem in report.figures]),
         f"{report.kind}.tex": render.to_latex(report),
@@ -195,7 +196,7 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
     texts |= report.texts
     for name, text in texts.items():
         write_text(folder / name, text)
-    written = [RESULTS, *texts]
+    written = [*([RESULTS] if report.keeps_runs else []), *texts]
     for stem, draw in report.figures.items():
         from mla_lightning.report.figures import save
 

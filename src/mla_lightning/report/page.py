@@ -86,11 +86,12 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
         )
     blocks.append('<h2 id="origin">Where the numbers come from</h2>')
     blocks += notes_html(report.notes)
-    again = f"mla report {report.kind} results.csv --output ."
-    blocks.append(
-        "<p>To make this page again from the numbers beside it, one row per run and modality:</p>"
-        f'<pre tabindex="0">{escaped(again)}</pre>'
-    )
+    if report.keeps_runs:
+        again = f"mla report {report.kind} results.csv --output ."
+        blocks.append(
+            "<p>To make this page again from the numbers beside it, one row per run and "
+            f'modality:</p><pre tabindex="0">{escaped(again)}</pre>'
+        )
     body = "\n".join(blocks)
     return f"""<!doctype html>
 <html lang="en">

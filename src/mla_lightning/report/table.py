@@ -94,6 +94,7 @@ class Report:
         warnings: What a reader must not miss, above everything else.
         figures: Stem of a file -> what draws the figure.
         texts: Name of a further file -> its content; also printed.
+        keeps_runs: Whether the runs are written beside it; false where they are kept elsewhere.
     """
 
     kind: str
@@ -103,6 +104,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    keeps_runs: bool = True
 
 
 def number(summary: Summary, digits: int = 1, *, with_spread: bool = True) -> str:
