@@ -24,10 +24,10 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        grid = ["method=mla,concat,late_fusion,unimodal", "seed=0,1"]
+        grid = ["method=mla,concat,late_fusion,unimodal", "seed=0"]
         words = ["data=synthetic", *SIZE, "name=table1/synthetic", "diagnostics=full"]
         assert main(["train", "-m", *words, *grid]) == 0
-        bad = [*words, "method=mla", "seed=2", "optimizer.lr=1e30"]
+        bad = [*words, "method=mla", "seed=1", "optimizer.lr=1e30"]
         assert main(["train", *bad]) != 0
         assert main(["report", "page", "runs"]) == 0
     return root

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Most columns whose features are drawn.
 MOST_PLANES = 6
+#: Columns that are drawn before others where not all are.
+FIRST = ("concat", "late_fusion", "mla", "unimodal")
 
 
 def fusion(found: Diagnosed) -> Figure | None:
@@ -127,7 +129,7 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
         for label, arrays in found.planes.items()
         if any(name.startswith(f"{method}/") for name in arrays)
     }
-    labels = list(drawn)[:MOST_PLANES]
+    labels = sorted(drawn, key=lambda label: label not in FIRST)[:MOST_PLANES]
     if not labels:
         return None
     names = [m for m in found.modalities if f"{method}/{m}" in drawn[labels[0]]]
