@@ -162,13 +162,15 @@ def test_encoders_of_a_run_take_the_weights_of_its_checkpoint(tmp_path, monkeypa
     np.testing.assert_allclose(trained, encoder(raw).detach().numpy(), rtol=1e-5, atol=1e-6)
     assert not np.allclose(trained, open_store(tmp_path / "data/blank").array("left")[:])
     capfd.readouterr()
-    wrong = [*embed, "target=data/wrong", checkpoint, "encoder.left.hidden=7"]
+    make_npz(tmp_path / "y.npz", width=3)
+    assert main(["data", "import", "y.npz", "target=data/y"]) == 0
+    wrong = ["data", "embed", "data=store", "data.path=data/y", "target=data/wrong", checkpoint]
     assert main(wrong) != 0
     assert "is of another model" in capfd.readouterr().err
 
 
-def make_npz(path):
+def make_npz(path, width=4):
     rng = np.random.default_rng(0)
     label = np.arange(40) % 2
-    sides = {name: rng.normal(size=(40, 4)).astype(np.float32) for name in ("left", "right")}
+    sides = {name: rng.normal(size=(40, width)).astype(np.float32) for name in ("left", "right")}
     np.savez(path, label=label, **sides)

@@ -101,6 +101,8 @@ def test_figures_lie_beside_it_for_papers(folder):
     files = {path.name for path in (folder / "runs" / "report").iterdir()}
     for ending in ("svg", "png", "pdf"):
         assert f"table1-synthetic-synthetic-forgetting.{ending}" in files
+    for ending in ("md", "tex", "csv"):
+        assert f"table1-synthetic.{ending}" in files
 
 
 def test_names_cannot_break_out():

@@ -70,6 +70,19 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
     return 0
 
 
+def _texts(report: Report, stem: str) -> dict[str, str]:
+    """Write a report's tables as Markdown, LaTeX and CSV: file name -> content."""
+    found = {
+        f"{stem}.md": render.to_markdown(report, [f"{name}.svg" for name in report.figures]),
+        f"{stem}.tex": render.to_latex(report),
+    }
+    for table in report.tables:
+        if table.written_sections:
+            name = f"{stem}-{table.slug}" if table.slug else stem
+            found[f"{name}.csv"] = render.to_csv(table)
+    return found
+
+
 def make_report(kind: str, runs: Sequence[Path]) -> Report:
     """Make a report without writing it.
 
@@ -106,6 +119,9 @@ def write_page(runs: Sequence[Path], output: Path | None = None) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / RESULTS, found)
+        for part in content.parts:
+            for name, text in _texts(part.report, part.name.replace("/", "-")).items():
+                write_text(folder / name, text)
         drawn: dict[str, str] = {}
         wanted = {
             stem: draw for part in content.parts for stem, draw in part.report.figures.items()
@@ -185,15 +201,7 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     if report.keeps_runs:
         write_csv(folder / RESULTS, runs)
-    texts = {
-        f"{report.kind}.md": render.to_markdown(report, [f"{stem}.svg" for stem in report.figures]),
-        f"{report.kind}.tex": render.to_latex(report),
-    }
-    for table in report.tables:
-        if table.written_sections:
-            stem = f"{report.kind}-{table.slug}" if table.slug else report.kind
-            texts[f"{stem}.csv"] = render.to_csv(table)
-    texts |= report.texts
+    texts = _texts(report, report.kind) | report.texts
     for name, text in texts.items():
         write_text(folder / name, text)
     written = [*([RESULTS] if report.keeps_runs else []), *texts]
