@@ -53,6 +53,8 @@ def everything():
         for mode, multi in (("owm", 60), ("moments", 66), ("others", 63)):
             given = [("method.projection", mode)]
             runs.append(run_of("claims/hgm", "mla", seed, multi, overrides=given, forgetting=2.0))
+        given = [("method.project_update", "True"), ("method.projection", "owm")]
+        runs.append(run_of("claims/update", "mla", seed, 57, overrides=given))
         for method, time in (("concat", 1.0), ("mla", 1.5)):
             runs.append(run_of("claims/price", method, seed, 60, epoch_time_s=time * (seed + 1)))
     return runs
@@ -71,6 +73,7 @@ def test_each_question_is_answered_as_the_runs_are():
     assert behind["concat: text"][0].rank == 0
     modified = rows(report, "modified")
     assert [modified[m][0].rank for m in ("owm", "moments", "others")] == [1, 1, 0]
+    assert float(modified["owm (update)"][0].text.replace("−", "-")) < -4  # a column of its own
     assert modified["moments"][0].text.startswith("+")
     weighted = rows(report, "weighted")
     assert weighted["accuracy, with HGM"][0].rank == 1
@@ -78,7 +81,7 @@ def test_each_question_is_answered_as_the_runs_are():
     assert rows(report, "price")["mla"][0].text == "1.50"
     assert rows(report, "forgetting")["none"][0].text == "-8.00 ± 0.00"
     verdicts = {table.slug: table.notes[0] for table in report.tables}
-    assert verdicts["modified"] == ("Of 3 comparisons 1 worse, 1 better, 1 not told from chance.")
+    assert verdicts["modified"] == ("Of 4 comparisons 2 worse, 1 better, 1 not told from chance.")
 
 
 def test_a_questions_comparisons_are_one_family():

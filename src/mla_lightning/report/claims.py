@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: Experiments whose runs answer: first part of their names -> what they are.
 TABLE1, TABLE3, PRICE, CONFIRM = ("table1",), ("table3",), ("claims/price",), ("claims/confirm",)
-CLAIMS = ("claims/hgm", "claims/none")
+CLAIMS = ("claims/hgm", "claims/update", "claims/none")
 #: Methods that train all modalities by one loss of the fused answer alone.
 JOINT = ("concat", "sum")
 COLUMNS = ("difference", "95% interval", "effect size", "p", "p corrected", "seeds")
@@ -229,7 +229,8 @@ def _modes(block: Block) -> list[Variant]:
 
 def _mode(variant: Variant) -> str:
     by_key = dict(variant.overrides)
-    return by_key.get("method.projection", variant.label)
+    mode = by_key.get("method.projection", variant.label)
+    return f"{mode} (update)" if "method.project_update" in by_key else mode
 
 
 def _table(slug: str, title: str, lines: Sequence[Line], down: str, up: str) -> Table:
