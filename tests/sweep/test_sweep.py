@@ -23,7 +23,6 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import ConfigError
 from mla_lightning.launchers import devices
 from mla_lightning.launchers.fork import ForkLauncher
-from mla_lightning.launchers.serial import SerialLauncher
 from mla_lightning.sweep import run_sweep
 
 
@@ -352,30 +351,6 @@ def test_repeated_jobs_run_once_and_a_shared_folder_is_refused(job_of):
 
     with pytest.raises(ConfigError, match="share the folder"):
         run_sweep([job_of("a"), OtherJob(job_of("a").run_dir)], launcher())
-
-
-def test_serial_runs_in_this_process_and_survives_faults(job_of, capsys):
-    pids = []
-
-    def note(job):
-        pids.append(os.getpid())
-        return run_stand_in(job)
-
-    jobs = [job_of("a", "raise"), job_of("b", "exit"), job_of("c")]
-    assert run_sweep(jobs, SerialLauncher(job_function=note)) == 1
-    assert set(pids) == {os.getpid()}
-    assert [files.state_of(job.run_dir) for job in jobs] == ["failed", "failed", "finished"]
-    assert run_sweep(jobs, SerialLauncher(job_function=note, fail_fast=True)) == 1
-    assert status_of(jobs[1])["attempt"] == 1
-
-
-def test_serial_stops_when_interrupted(job_of):
-    def interrupt(job):
-        raise KeyboardInterrupt
-
-    jobs = [job_of("a"), job_of("b")]
-    assert run_sweep(jobs, SerialLauncher(job_function=interrupt)) == 130
-    assert [files.state_of(job.run_dir) for job in jobs] == ["interrupted", "missing"]
 
 
 def test_s07_status_is_valid_at_every_moment_of_a_kill_loop(job_of):
