@@ -217,8 +217,9 @@ def test_the_page_escapes_names():
     assert {tag for tag, _ in page.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "a", "h1", "main", "p", "strong"),
         *("nav", "ul", "li", "h2", "figure", "img", "figcaption", "div", "table", "thead", "tr"),
-        *("th", "td", "tbody", "pre", "script", "u", "span"),
+        *("th", "td", "tbody", "pre", "script", "u", "span", "link"),
     }
+    assert [dict(more)["href"] for tag, more in page.tags if tag == "link"] == ["data:,"]
     assert " ".join(page.words).count(NASTY.split()[0]) >= 6
 
 

@@ -9,9 +9,9 @@ from itertools import count
 
 from mla_lightning.report.diagnostic_figures import GID
 from mla_lightning.report.overview import Overview, Part
-from mla_lightning.report.page import STYLE, escaped, notes_html, table_html
+from mla_lightning.report.page import document, escaped, notes_html, table_html
 
-MORE_STYLE = """
+STYLE = """
 figure svg { max-width: 100%; height: auto; background: #ffffff; padding: .5rem;
   border: 1px solid var(--line); border-radius: .3rem; }
 [data-column-name].away { opacity: .06; }
@@ -36,12 +36,6 @@ for (const part of document.querySelectorAll("section[data-part]")) {
       show();
     });
 }
-for (const box of document.querySelectorAll("input[data-table]")) {
-  box.addEventListener("change", () => {
-    const cells = `#${box.dataset.table} [data-column="${box.dataset.column}"]`;
-    for (const cell of document.querySelectorAll(cells)) cell.hidden = !box.checked;
-  });
-}
 """
 
 
@@ -57,46 +51,24 @@ def to_overview_page(content: Overview, drawn: dict[str, str]) -> str:
     """
     numbers = count()
     blocks: list[str] = []
-    contents = ['<li><a href="#what">What was run</a></li>']
+    headings = [("what", "What was run")]
     blocks += ['<section id="what">', *table_html(content.what, "what-table"), "</section>"]
     for place, part in enumerate(content.parts):
-        contents.append(f'<li><a href="#part-{place}">{escaped(part.name)}</a></li>')
+        headings.append((f"part-{place}", part.name))
         blocks += _part(part, place, drawn, numbers)
-    contents.append('<li><a href="#runs">Every run</a></li>')
+    headings.append(("runs", "Every run"))
     blocks += ['<section id="runs">']
     for number, table in enumerate(content.runs.tables):
         blocks += table_html(table, f"runs-{number}")
     blocks.append("</section>")
     if content.commands:
-        contents.append('<li><a href="#again">To make it again</a></li>')
+        headings.append(("again", "To make it again"))
         commands = "\n".join(content.commands)
         blocks.append(
             '<section id="again"><h2>To make it again</h2>'
             f'<pre tabindex="0">{escaped(commands)}</pre></section>'
         )
-    body = "\n".join(blocks)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<link rel="icon" href="data:,">
-<title>{escaped(content.title)}</title>
-<style>{STYLE}{MORE_STYLE}</style>
-</head>
-<body>
-<a class="skip" href="#content">Skip to the tables</a>
-<h1>{escaped(content.title)}</h1>
-<nav aria-label="Contents"><ul>{"".join(contents)}</ul></nav>
-<main id="content">
-{body}
-</main>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
+    return document(content.title, headings, blocks, style=STYLE, script=SCRIPT)
 
 
 def _part(part: Part, place: int, drawn: dict[str, str], numbers: Iterator[int]) -> Iterator[str]:

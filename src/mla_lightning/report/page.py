@@ -67,13 +67,8 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
     headings += [(f"text-{place}", name) for place, name in enumerate(report.texts)]
     headings += [("origin", "Where the numbers come from")]
     blocks = [
-        *(
-            f'<p class="alarm" role="alert"><strong>{escaped(w)}</strong></p>'
-            for w in report.warnings
-        ),
-        '<nav aria-label="Contents"><ul>',
-        *(f'<li><a href="#{name}">{escaped(title)}</a></li>' for name, title in headings),
-        "</ul></nav>",
+        f'<p class="alarm" role="alert"><strong>{escaped(warning)}</strong></p>'
+        for warning in report.warnings
     ]
     for place, table in enumerate(tables):
         blocks += table_html(table, f"table-{place}")
@@ -92,6 +87,32 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
             "<p>To make this page again from the numbers beside it, one row per run and "
             f'modality:</p><pre tabindex="0">{escaped(again)}</pre>'
         )
+    return document(report.title, headings, blocks)
+
+
+def document(
+    title: str,
+    headings: Sequence[tuple[str, str]],
+    blocks: Sequence[str],
+    *,
+    style: str = "",
+    script: str = "",
+) -> str:
+    """Write a page around its parts. It fetches nothing, and forbids the browser to.
+
+    Args:
+        title: Its title, not yet escaped.
+        headings: Id and title of each part that the contents list, not yet escaped.
+        blocks: The parts, as HTML.
+        style: CSS beyond that of every page.
+        script: JavaScript beyond that of every page.
+
+    Returns:
+        The document.
+    """
+    contents = "\n".join(
+        f'<li><a href="#{name}">{escaped(heading)}</a></li>' for name, heading in headings
+    )
     body = "\n".join(blocks)
     return f"""<!doctype html>
 <html lang="en">
@@ -100,16 +121,20 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<title>{escaped(report.title)}</title>
-<style>{STYLE}</style>
+<link rel="icon" href="data:,">
+<title>{escaped(title)}</title>
+<style>{STYLE}{style}</style>
 </head>
 <body>
 <a class="skip" href="#content">Skip to the tables</a>
-<h1>{escaped(report.title)}</h1>
+<h1>{escaped(title)}</h1>
+<nav aria-label="Contents"><ul>
+{contents}
+</ul></nav>
 <main id="content">
 {body}
 </main>
-<script>{SCRIPT}</script>
+<script>{SCRIPT}{script}</script>
 </body>
 </html>
 """
