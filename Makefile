@@ -61,6 +61,7 @@ claims-runs: setup ## train what the claims need beyond Tables 1 and 3 (DATA=ope
 	$(MLA) train -m experiment=claims/hgm data=$(DATA) paths.output_dir=$(OUT)
 	$(MLA) train -m experiment=claims/update data=$(DATA) paths.output_dir=$(OUT)
 	$(MLA) train -m experiment=claims/confirm_none data=$(DATA) paths.output_dir=$(OUT)
+	$(MLA) train -m experiment=claims/confirm_update data=$(DATA) paths.output_dir=$(OUT)
 	$(MLA) train -m experiment=claims/confirm data=$(DATA) paths.output_dir=$(OUT)
 	$(MLA) train -m experiment=claims/price data=$(DATA) paths.output_dir=$(OUT)
 
