@@ -37,7 +37,7 @@ class AE(MultimodalModule):
         self,
         parts: Parts,
         *,
-        weight: float = 0.2,
+        weight: float = 0.003,
         recon_target: str = "oracle",
         hidden: tuple[int, ...] = (128, 128),
         dropout: float = 0.5,

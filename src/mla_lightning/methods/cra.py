@@ -25,7 +25,7 @@ class CRA(AE):
         self,
         parts: Parts,
         *,
-        weight: float = 0.8,
+        weight: float = 0.01,
         recon_target: str = "oracle",
         hidden: tuple[int, ...] = (128, 128),
         dropout: float = 0.5,
