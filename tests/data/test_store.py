@@ -223,6 +223,8 @@ def test_every_damage_is_found(tmp_path):
 
 
 def test_what_cannot_be_opened_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match=r"Make it: mla data prepare mfeat$"):
+        open_store(tmp_path / "mfeat")
     with pytest.raises(DataError, match="mla data prepare NAME raw=DIR"):
         Prepared(path=tmp_path / "none", batch_size=8)
     (tmp_path / "half.partial").mkdir()

@@ -98,6 +98,14 @@ class OpenStore:
         return np.load(self.folder / f"split.{name}.npy")
 
 
+def _how_to_make(name: str) -> str:
+    """The command for a data set of the package, whose module has its name; else both ways."""
+    module = Path(__file__).with_name(f"{name}.py")
+    if module.is_file() and "how_to_get" in module.read_text(encoding="utf-8"):
+        return f"mla data prepare {name}"
+    return "mla data prepare NAME raw=DIR, or mla data import FILE"
+
+
 def open_store(folder: Path) -> OpenStore:
     """Open a store.
 
@@ -120,7 +128,7 @@ def open_store(folder: Path) -> OpenStore:
         elif folder.is_dir():
             what = f"is no prepared store: it has no {MANIFEST}"
         else:
-            what = "does not exist. Make it: mla data prepare NAME raw=DIR, or mla data import FILE"
+            what = f"does not exist. Make it: {_how_to_make(folder.name)}"
         raise DataError(f"{folder} {what}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

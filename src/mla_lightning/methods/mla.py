@@ -49,6 +49,8 @@ MOMENTS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 RULES = ("conflict", "centred")
 #: How much of the memory is kept at each of a modality's steps.
 KEPT = 0.95
+#: The ridge term: the released code starts its schedule there.
+ALPHA = 0.1
 
 
 class MLA(MultimodalModule):
@@ -78,7 +80,7 @@ class MLA(MultimodalModule):
         hgm: bool = True,
         df: bool = True,
         projection: str = "others",
-        alpha: float = 0.1,
+        alpha: float = ALPHA,
         source: str = "previous",
         project_bias: bool = False,
         project_update: bool = False,
@@ -127,6 +129,25 @@ class MLA(MultimodalModule):
                 f"method.projection={projection!r} is unknown.{near(projection, known)} "
                 f"Known: {', '.join(known)}; use method.hgm=false for no projection"
             )
+        given = {
+            "projection": projection != "others",
+            "alpha": alpha != ALPHA,
+            "source": source != "previous",
+            "project_bias": project_bias,
+            "project_update": project_update,
+            "reset_every": reset_every is not None,
+            "forgetting": forgetting is not None,
+        }
+        idle = [f"method.{name}" for name, is_given in given.items() if is_given and not hgm]
+        if df and static_weighting != "mean":
+            idle.append("method.static_weighting")
+        if not df and dynamic_weighting != "entropy":
+            idle.append("method.dynamic_weighting")
+        if idle:
+            raise ConfigError(
+                f"{', '.join(idle)} would have no effect with "
+                f"method.hgm={str(hgm).lower()} and method.df={str(df).lower()}"
+            )
         if forgetting is not None and projection not in MOMENTS:
             raise ConfigError(
                 f"method.forgetting has no effect with method.projection={projection}; it is for "
@@ -134,10 +155,10 @@ class MLA(MultimodalModule):
             )
         if forgetting is not None and not 0 <= forgetting < 1:
             raise ConfigError(f"method.forgetting must be in [0, 1), got {forgetting}")
-        if projection in RULES and (project_bias or project_update or reset_every):
+        if projection in RULES and any(given[key] for key in given if key != "projection"):
             raise ConfigError(
-                f"method.projection={projection} has no projector: method.project_bias, "
-                "project_update and reset_every have no effect"
+                f"method.projection={projection} has no projector: method.alpha, source, "
+                "project_bias, project_update and reset_every have no effect"
             )
         if alpha <= 0:
             raise ConfigError(f"method.alpha must be > 0, got {alpha}")

@@ -58,8 +58,8 @@ class MLAReleased(MLA):
             hgm=False,
             df=df,
             order=order,
-            dynamic_weighting="batch_entropy",
-            static_weighting=[by_name[name] for name in modalities if name in by_name],
+            dynamic_weighting="batch_entropy" if df else "entropy",
+            static_weighting="mean" if df else [by_name[m] for m in modalities if m in by_name],
         )
         self.legacy_zero_grad = legacy_zero_grad
 
