@@ -98,26 +98,6 @@ def test_methods_page_is_up_to_date():
     assert page == methods_page(), "run: make docs"
 
 
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "METHODS.md")]
-PAGES += sorted(
-    page for place in ("docs", "experiments", "benchmarks") for page in (ROOT / place).rglob("*.md")
-)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file(page):
-    text = page.read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
-    assert not [link for link in links if not (page.parent / link).exists()]
-
-
-def test_the_index_of_experiments_names_every_folder_of_results():
-    index = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
-    for page in (ROOT / "experiments").rglob("README.md"):
-        place = page.relative_to(ROOT / "experiments")
-        assert place.name == str(place) or f"({place})" in index
-
-
 def commands():
     """Every `mla train` line of the documents and of the configs' headers."""
     for path in [ROOT / "README.md", *sorted((ROOT / "conf").rglob("*.yaml"))]:

@@ -1,0 +1,75 @@
+"""What the documents and the committed results say of each other."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mla_lightning.report.main import make_report
+from mla_lightning.report.render import to_csv
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "experiments"
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "METHODS.md")]
+PAGES += sorted(
+    page for place in ("docs", "experiments", "benchmarks") for page in (ROOT / place).rglob("*.md")
+)
+# Not those of projections: their column of the last epoch needs the run folders.
+TABLES = [
+    table
+    for kind in ("table1", "table2", "table3", "tuning")
+    for table in sorted(EXPERIMENTS.rglob(f"{kind}.csv"))
+]
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """The files that git keeps or would keep, and their folders: what a fresh clone has."""
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    files = {(ROOT / name).resolve() for name in listed}
+    return files | {folder for file in files for folder in file.parents}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_what_a_clone_has(page, kept):
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+    assert not [link for link in links if (page.parent / link).resolve() not in kept]
+
+
+def test_the_index_names_every_folder_of_results():
+    index = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
+    for page in EXPERIMENTS.rglob("README.md"):
+        place = page.relative_to(EXPERIMENTS)
+        assert place.name == str(place) or f"({place})" in index
+
+
+def test_no_results_are_ignored(kept):
+    assert {file.resolve() for file in EXPERIMENTS.rglob("*") if file.is_file()} <= kept
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: str(table.relative_to(EXPERIMENTS)))
+def test_committed_tables_come_from_the_numbers_beside_them(table):
+    report = make_report(table.stem, [table.parent / "results.csv"])
+    (main,) = (part for part in report.tables if not part.slug)
+    assert to_csv(main) == table.read_text(encoding="utf-8")
+
+
+def test_the_claims_come_from_the_committed_numbers():
+    made = re.search(
+        r"\(MLA\) report claims (.*?) --output", (ROOT / "Makefile").read_text(), re.DOTALL
+    )
+    names = made[1].replace("\\", "").split()
+    inputs = [path for name in names for path in sorted(ROOT.glob(name))]
+    report = make_report("claims", inputs)
+    tables = [table for table in report.tables if table.written_sections]
+    assert len(tables) == 7
+    for table in tables:
+        committed = EXPERIMENTS / "claims" / f"claims-{table.slug}.csv"
+        assert to_csv(table) == committed.read_text(encoding="utf-8")
