@@ -268,6 +268,15 @@ def test_footer_says_what_the_numbers_rest_on(tmp_path):
     assert "MIXED" not in text
 
 
+def test_footer_names_a_method_once_where_its_variants_agree(tmp_path):
+    for rate in (0.3, 0.5):
+        three("mla", tmp_path, (60, 61), overrides={"missing.rate": rate}, lr=rate / 10)
+        three("concat", tmp_path, (50, 51), overrides={"missing.rate": rate})
+    text = "\n".join(report_of(tmp_path).notes)
+    assert "predicted: slice (concat), own_head (mla)." in text
+    assert "rate: 0.1 (concat), 0.03 (mla rate=0.3), 0.05 (mla rate=0.5)." in text
+
+
 def test_mixed_code_is_flagged(tmp_path):
     three("mla", tmp_path, (60, 61))
     three("concat", tmp_path, (50, 51), code="beef")

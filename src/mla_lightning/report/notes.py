@@ -120,11 +120,22 @@ def _settings(block: Block) -> list[str]:
 
 def _by_value(block: Block, name: str) -> str:
     """Group the methods by a setting: ``0.1 (sum, concat), 0.05 (mla)``; one value stands alone."""
-    methods: dict[str, list[str]] = {}
-    for variant in block.variants:
-        held = {getattr(r, name) for r in block.cells[variant].values() if r.is_finished}
-        for value in sorted(held - {None, ""}, key=str):
-            methods.setdefault(str(value), []).append(variant.label)
+    held = {
+        variant: {
+            str(value)
+            for run in block.cells[variant].values()
+            if run.is_finished and (value := getattr(run, name)) not in (None, "")
+        }
+        for variant in block.variants
+    }
+    of_method: dict[str, set[str]] = {}
+    for variant, values in held.items():
+        of_method.setdefault(variant.method, set()).update(values)
+    methods: dict[str, dict[str, None]] = {}
+    for variant, values in held.items():
+        label = variant.method if len(of_method[variant.method]) == 1 else variant.label
+        for value in sorted(values):
+            methods.setdefault(value, {})[label] = None
     if len(methods) == 1:
         return next(iter(methods))
     return ", ".join(f"{value} ({', '.join(labels)})" for value, labels in methods.items())
