@@ -84,6 +84,7 @@ def write_run(
         "exit_code": 0 if state == "finished" else 1,
         "reason": "" if state in ("finished", "running") else reason,
         "retry": run_folder.retry_command(given),
+        "overrides": overrides,
     }
     run_folder.write_json(run_dir / "status.json", status)
     provenance = {

@@ -86,12 +86,13 @@ def test_a_folder_met_twice_counts_once(tmp_path):
     assert len(read_runs([tmp_path, folder, tmp_path / "." / folder.name])) == 1
 
 
-def test_an_unfinished_run_finds_its_overrides_in_its_config(tmp_path):
-    write_run(tmp_path, "mla", 0, lr=0.1, overrides={"optimizer.lr": 0.1})
-    write_run(tmp_path, "mla", 1, lr=0.2, overrides={"optimizer.lr": 0.2}, state="failed")
-    write_run(tmp_path, "sum", 1, state="failed")
-    found = {(run.method, run.seed): run.overrides for run in read_runs([tmp_path])}
-    assert found["mla", 1] == (("optimizer.lr", "0.2"),)
+def test_an_unfinished_run_has_the_overrides_that_it_was_given_and_no_others(tmp_path):
+    write_run(tmp_path, "mla", 0, overrides={"optimizer.lr": 0.1})
+    write_run(tmp_path, "mla", 0, overrides={"optimizer.lr": 0.1, "method.project_update": True})
+    write_run(tmp_path, "mla", 1, overrides={"optimizer.lr": 0.2}, state="failed")
+    write_run(tmp_path, "mla", 2, overrides={"method.alpha": 0.5}, state="failed")
+    found = {run.seed: run.overrides for run in read_runs([tmp_path]) if not run.is_finished}
+    assert found == {1: (("optimizer.lr", "0.2"),), 2: (("method.alpha", "0.5"),)}
 
 
 def test_unknown_folders_are_told_with_what_was_looked_for(tmp_path):

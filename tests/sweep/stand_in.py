@@ -49,6 +49,11 @@ class StandInJob:
         """Give it overrides, one of which a shell must not see bare."""
         return (f"run={self.title}", "note=a b")
 
+    @property
+    def distinguishes(self) -> dict[str, str]:
+        """Name what sets it apart."""
+        return {"note": "a b"}
+
 
 def write_status(job: StandInJob, state: str, **more: Any) -> None:
     """Write a status as training does."""

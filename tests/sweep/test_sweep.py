@@ -102,6 +102,7 @@ def test_w01_w03_every_fault_costs_one_job(job_of, capsys):
         assert status["state"] == files.state_of(job.run_dir) == "failed"
         assert status["reason"] == reasons[job.behaviour]
         assert status["retry"] == f"mla train run={job.title} 'note=a b'"
+        assert status["overrides"] == {"note": "a b"}
         assert status["attempt"] == 1
         assert status["reason"] in error
         assert status["retry"] in error

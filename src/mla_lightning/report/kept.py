@@ -14,7 +14,7 @@ from mla_lightning.run_folder import PROVENANCE, RESULT, write_text
 KEPT = ".read.json"
 #: Changes when what is kept of a run does; older files are not used then.
 VERSION = 1
-_NOT_KEPT = ("path", "where", "config", "run")
+_NOT_KEPT = ("path", "where", "run")
 
 
 class Kept:

@@ -51,7 +51,7 @@ def read_runs(paths: Sequence[Path], kept: Kept | None = None) -> list[Run]:
     for path in paths:
         for run in _read_path(path, kept):
             found.setdefault(run.path.resolve() if run.path else run.where, run)
-    return _with_overrides(list(found.values()))
+    return _with_splits(list(found.values()))
 
 
 def read_run(folder: Path) -> Run | None:
@@ -182,7 +182,6 @@ def _read_unfinished(folder: Path) -> Run | None:
         run=folder.name,
         where=str(folder),
         path=folder,
-        config=config,
         state=state,
         reason=_reason_of_state(state, status or {}),
         retry=str((status or {}).get("retry") or provenance.get("command") or ""),
@@ -190,6 +189,7 @@ def _read_unfinished(folder: Path) -> Run | None:
         dataset=str(about.get("name") or choices.get("data") or ""),
         method=str(choices.get("method") or ""),
         ablation=str(choices.get("ablation") or "none"),
+        overrides=_overrides((status or {}).get("overrides") or {}),
         seed=int(config["seed"]),
         protocol=str(config["protocol"]),
         data_split=str(about.get("split") or ""),
@@ -247,41 +247,19 @@ def _overrides(given: Mapping[str, Any]) -> Overrides:
     return tuple(sorted(kept.items()))
 
 
-def _with_overrides(runs: list[Run]) -> list[Run]:
-    """Give unfinished runs the overrides and the split that finished runs of their kind have.
-
-    Only a finished run records what distinguishes it; an unfinished one has the same settings in
-    its config, so its cell is found by looking up the same keys.
-    """
-    keys: dict[tuple[str, str | None], set[str]] = {}
+def _with_splits(runs: list[Run]) -> list[Run]:
+    """Give a run that ended before it met its data the split that all others of its data have."""
     splits: dict[str, set[str]] = {}
     for run in runs:
         if run.is_finished:
-            own = {key for key, _ in run.overrides}
-            keys.setdefault((run.dataset, run.method), set()).update(own)
-            keys.setdefault((run.dataset, None), set()).update(own)
             splits.setdefault(run.dataset, set()).add(run.data_split)
     completed = []
     for run in runs:
-        if run.config is not None:
-            wanted = keys.get((run.dataset, run.method), keys.get((run.dataset, None), set()))
-            found = {key: _look_up(run.config, key) for key in sorted(wanted)}
-            overrides = tuple((key, text) for key, text in found.items() if text is not None)
-            known = splits.get(run.dataset, set())
-            split = run.data_split or (next(iter(known)) if len(known) == 1 else "")
-            run = replace(run, overrides=overrides, data_split=split, config=None)
+        known = splits.get(run.dataset, set())
+        if not run.is_finished and not run.data_split and len(known) == 1:
+            run = replace(run, data_split=next(iter(known)))
         completed.append(run)
     return completed
-
-
-def _look_up(config: Mapping[str, Any], key: str) -> str | None:
-    node: Any = config
-    for part in key.lstrip("+~").split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            choice = config["choices"].get(key)
-            return None if choice is None else str(choice)
-        node = node[part]
-    return str(config["choices"].get(key)) if isinstance(node, Mapping) else _text(node)
 
 
 def _text(value: Any) -> str:

@@ -137,7 +137,7 @@ def read_csv(path: Path) -> list[Run]:
 
 
 def _common(run: Run) -> dict[str, Any]:
-    own = {item.name for item in fields(Run)} - {"overrides", "scores", "path", "where", "config"}
+    own = {item.name for item in fields(Run)} - {"overrides", "scores", "path", "where"}
     values = {name: getattr(run, name) for name in COLUMNS if name in own}
     values["overrides"] = shlex.join(f"{key}={value}" for key, value in run.overrides)
     return values

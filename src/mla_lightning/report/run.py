@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 FINISHED = "finished"
 #: A folder whose files contradict the format; its reason says which.
@@ -65,7 +63,6 @@ class Run:
     run: str
     where: str = field(compare=False)
     path: Path | None = field(default=None, compare=False)
-    config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     state: str
     reason: str = ""
     retry: str = ""
