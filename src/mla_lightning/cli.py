@@ -289,9 +289,10 @@ def _eval(options: argparse.Namespace) -> int:
     scores = evaluate_run(options.run, split)
     metrics = list(next(iter(scores.values())))
     print(f"{options.run} on {split}")
-    print("".join([f"{'modality':<12}", *(f"{metric:>12}" for metric in metrics)]))
+    print("".join([f"{'modality':<12}", *(f"{metric:>14}" for metric in metrics)]))
     for modality, values in scores.items():
-        print("".join([f"{modality:<12}", *(f"{values[metric]:>12.4f}" for metric in metrics)]))
+        texts = ["–" if value is None else f"{value:.4f}" for value in values.values()]
+        print("".join([f"{modality:<12}", *(f"{text:>14}" for text in texts)]))
     return 0
 
 

@@ -88,11 +88,16 @@ def diagnose(
     """
     split = "test" if "test" in found else "val"
     answers, val = found[split], found["val"]
+    rows = _rows(answers, val)
     calibrated = {
-        name: calibration_of(
-            (val.logits[name], val.label), (answers.logits[name], answers.label), rows
-        )
-        for name, rows in _rows(answers, val).items()
+        name: calibration_of((val.logits[name], val.label), (z, answers.label), rows[name])
+        for name, z in answers.logits.items()
+        if name in rows
+    }
+    entropy = {
+        name: entropy_bins(z[rows[name][1]], answers.label[rows[name][1]])
+        for name, z in answers.logits.items()
+        if name in rows
     }
     right = {name: z.argmax(dim=1) == answers.label for name, z in answers.logits.items()}
     for name, has in answers.present.items():
@@ -102,7 +107,7 @@ def diagnose(
         "split": split,
         "agreement": agreement(right),
         "calibration": calibrated,
-        "entropy": {n: entropy_bins(z, answers.label) for n, z in answers.logits.items()},
+        "entropy": entropy,
         "fusion": fusion_weights(module, answers, right),
         "gap": _gaps(answers),
         "parameters": _parameters(module),
@@ -216,6 +221,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _rows(answers: Answers, val: Answers) -> dict[str, tuple[Tensor, Tensor]]:
+    """Tell which samples of both splits have a modality; without those that a split lacks."""
     found = {}
     for name in answers.logits:
         pair = tuple(
@@ -228,7 +234,7 @@ def _rows(answers: Answers, val: Answers) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _gaps(answers: Answers) -> dict[str, float]:
-    names = list(answers.features)
+    names = [name for name in answers.features if bool(answers.present[name].any())]
     return {
         f"{a}/{b}": modality_gap(
             answers.features[a][answers.present[a]], answers.features[b][answers.present[b]]

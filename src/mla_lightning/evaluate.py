@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.missing import manifest_hash
 from mla_lightning.errors import RunError
 from mla_lightning.functional import fuse_logits, mean_weights, missing_rate_of
-from mla_lightning.metrics.evaluation import Evaluation
+from mla_lightning.metrics.evaluation import Evaluation, score_logits
 from mla_lightning.metrics.probe import probe_accuracies
 from mla_lightning.module import MultimodalModule
 
@@ -94,6 +95,22 @@ def evaluate(
         weights = mean_weights(torch.stack([present[m] for m in module.modalities]))
         logits = {"multi": fuse_logits(weights, own), **logits}
     return Answers(logits, label, index, kept["feature"], present)
+
+
+def scores_of(answers: Answers) -> dict[str, dict[str, float | None]]:
+    """Score what was computed; see :func:`~mla_lightning.metrics.evaluation.score_logits`.
+
+    Args:
+        answers: A split as a module sees it.
+
+    Returns:
+        Reported modality -> metric -> value; None for a modality that no sample of the split has.
+    """
+    scores = score_logits(answers.logits, answers.label, answers.present)
+    return {
+        name: {metric: None if math.isnan(value) else value for metric, value in found.items()}
+        for name, found in scores.items()
+    }
 
 
 def probe(found: Mapping[str, Answers], num_classes: int) -> dict[str, dict[str, float]]:

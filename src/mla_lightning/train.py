@@ -28,9 +28,8 @@ from mla_lightning.config import Job, instantiate
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.diagnose import diagnose, epoch_diagnostics, write_arrays
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
-from mla_lightning.evaluate import evaluate, missing_of, probe
+from mla_lightning.evaluate import evaluate, missing_of, probe, scores_of
 from mla_lightning.loggers import build_loggers, finish_loggers
-from mla_lightning.metrics.evaluation import score_logits
 from mla_lightning.module import MultimodalModule, Parts
 from mla_lightning.randomness import derive_seed
 from mla_lightning.record import (
@@ -243,7 +242,7 @@ def build_trainer(
 
 def evaluate_run(
     run_dir: Path, split: str, eval_batch_size: int | None = None
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Evaluate a run's selected weights on a split once more.
 
     Args:
@@ -252,7 +251,7 @@ def evaluate_run(
         eval_batch_size: Samples per batch, None for the run's own; it changes no number.
 
     Returns:
-        Reported modality -> metrics.
+        Reported modality -> metrics, None for a modality that no sample of the split has.
 
     Raises:
         RunError: If there is no finished run.
@@ -282,8 +281,7 @@ def evaluate_run(
         epoch = read_checkpoint(checkpoint.best_path(metric))["epoch"]
         checkpoint.best[metric] = (math.nan, epoch)
     trainer = build_trainer(config, run_dir, checkpoint, [])
-    found = evaluate(trainer, module, data.loader(split), checkpoint)
-    return score_logits(found.logits, found.label, found.present)
+    return scores_of(evaluate(trainer, module, data.loader(split), checkpoint))
 
 
 def _run(job: Job, loggers: list[Any]) -> None:
@@ -334,8 +332,7 @@ def _write_result(
         for split in dict.fromkeys((*splits, *probed))
     }
     for split in splits:
-        answers = found[split]
-        scores[split] = score_logits(answers.logits, answers.label, answers.present)
+        scores[split] = scores_of(found[split])
     probed_accuracy = probe(found, data.num_classes) if probed else None
     if "test" in found:
         write_predictions(run_dir, *found["test"].predictions, data.class_names)

@@ -34,6 +34,7 @@ def refused(*overrides: str, multirun: bool = False, **options: object) -> str:
         ("data.batchsize=1", "Did you mean 'data.batch_size'?"),
         ("optimizer.nesterov=true", "+optimizer.nesterov=... adds one that its YAML does not"),
         ("seed.x=1", "Unknown key 'seed.x': seed is a value, it has no keys."),
+        ("seed={x: 1}", "Unknown key 'seed.x': seed is a value, it has no keys."),
         ("trainer={max_epoch: 3}", "Did you mean 'trainer.max_epochs'?"),
         ("+foo=1", "+foo: nothing reads 'foo'"),
         ("+foo.bar=1", "+foo.bar: nothing reads 'foo.bar'"),
@@ -74,6 +75,18 @@ def refused(*overrides: str, multirun: bool = False, **options: object) -> str:
 )
 def test_one_fault(override: str, expected: str) -> None:
     assert expected in refused(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("method.alpha={x: 1}", "method.alpha must be a number, got {'x': 1}"),
+        ("optimizer.lr={x: 1}", "optimizer.lr must be a number or Tensor, got {'x': 1}"),
+        ("missing.rate={x: half}", "a number or a mapping of names to a number or null, got {'x'"),
+    ],
+)
+def test_a_mapping_for_a_value_is_checked_against_the_class(override: str, expected: str) -> None:
+    assert expected in refused("method=mla", "missing=bernoulli_restore", override, binds=True)
 
 
 def test_all_faults_together_and_once_each() -> None:

@@ -177,6 +177,13 @@ def test_hydras_sweep_grammar_holds() -> None:
     ]
 
 
+def test_a_class_that_takes_a_mapping_is_given_it_whole() -> None:
+    words = ["method=mla", "missing=bernoulli_restore", "missing.rate={image: 0.5},{text: 0.1}"]
+    jobs = plan(words, multirun=True, binds=True)
+    assert [job.config["missing"]["rate"] for job in jobs] == [{"image": 0.5}, {"text": 0.1}]
+    assert [job.distinguishes["missing.rate"] for job in jobs] == [{"image": 0.5}, {"text": 0.1}]
+
+
 def test_a_grid_runs_unless_the_command_line_names_its_keys() -> None:
     assert len(cells("experiment=table1/openmoji")) == 27
     assert cells("experiment=table1/openmoji", "seed=5", "method=mla") == [("mla", 5)]

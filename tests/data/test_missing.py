@@ -80,6 +80,10 @@ def test_rates_are_checked_against_the_modalities():
     Missing(0.7, clip=True).check(NAMES)
     with pytest.raises(ConfigError, match="at least two modalities"):
         Missing(0.3).check(NAMES[:1])
+    with pytest.raises(ConfigError, match=r"at most \{audio:0.996,image:0.100,text:0.100\}.*clip"):
+        Missing({"audio": 1.0, "image": 0.1, "text": 0.1}, "bernoulli_restore").check(NAMES)
+    Missing({"audio": 1.0, "image": 0.1}, "bernoulli_restore").check(NAMES)
+    Missing({"audio": 1, "image": 1, "text": 1}, "bernoulli_restore", clip=True).check(NAMES)
     with pytest.raises(ConfigError, match=r"rate.audi: no such modality. Did you mean 'audio'"):
         Missing({"audi": 0.3}, "bernoulli_restore").check(NAMES)
 

@@ -1,10 +1,13 @@
 """Masks: rates and frequencies of patterns against their closed forms."""
 
+import math
+
 import pytest
 import torch
 
 from mla_lightning.functional import (
     anchor_mask,
+    drop_chances,
     missing_rate_of,
     reachable_rate,
     resampled_mask,
@@ -72,6 +75,25 @@ def test_independent_cells_realise_less_than_they_say(chance, resampled, restore
         assert mask.any(dim=1).all()
         assert missing_rate_of(mask) == pytest.approx(expected, abs=0.004)
         assert mask.double().mean(dim=0).tolist() == pytest.approx([1 - expected] * 3, abs=0.004)
+
+
+@pytest.mark.parametrize("rates", [(0.6, 0.0, 0.1), (0.5, 0.4, 0.3), (0.4, 0.4, 0.4), (0.9, 0.05)])
+def test_chances_realise_a_rate_for_each_modality(rates):
+    chances = drop_chances(rates)
+    back = math.prod(chances) / len(rates)
+    assert [p - back for p in chances] == pytest.approx(rates, abs=1e-9)
+    found = 1 - restored_mask(N, len(rates), chances, generator(2)).double().mean(dim=0)
+    assert found.tolist() == pytest.approx(rates, abs=0.006)
+
+
+def test_chances_of_what_cannot_be_reached_realise_the_most_that_can():
+    assert drop_chances((1.0, 1.0, 1.0)) == [1.0, 1.0, 1.0]  # realises two thirds
+    assert drop_chances((1.0, 0.0, 0.3)) == [1.0, 0.0, 0.3]  # reachable: the second is always there
+    chances = drop_chances((1.0, 0.1, 0.1))
+    assert chances[0] == 1.0
+    assert chances[1] == pytest.approx(0.1 + chances[1] ** 2 / 3)
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+        restored_mask(10, 2, [0.5, 1.5])
 
 
 @pytest.mark.parametrize("sampler", [anchor_mask, resampled_mask, restored_mask])

@@ -25,7 +25,7 @@ def run(root, method, seed, rate, level, masks=None):
     result = json.loads((folder / "result.json").read_text())
     result["test"]["multi"] |= {"macro_recall": level - 0.1, "weighted_f1": level - 0.2}
     result["missing"] = {
-        "realised_rate": {"train": rate, "test": rate + 0.01},
+        "realised_rate": {"train": 0.3, "test": 0.31 if isinstance(rate, dict) else rate + 0.01},
         "mask_sha256": masks or f"{rate}-{seed}".ljust(64, "0"),
         "patterns": {
             "test": {
@@ -86,6 +86,21 @@ def test_other_masks_may_not_stand_beside(runs):
     run(runs, "qmf", 0, 0.3, 0.5, masks="f" * 64)
     with pytest.raises(RunError, match=r"had different masks at rate 0.3, seed 0"):
         table2(read_runs([runs]))
+
+
+def test_rates_by_modality_have_columns_but_no_place_on_the_axis(runs, tmp_path):
+    for number, given in enumerate(({"image": 0.5, "text": 0.1}, {"image": 0.1})):
+        run(runs, "mla", 0, given, 0.6 + 0.1 * number)
+    found = read_runs([runs])
+    report = table2(found)
+    assert report.tables[0].columns == ("30 %", "50 %", "image 10 %", "image 50 %, text 10 %")
+    texts = [c.text for c in row(report.tables[0], "mla").cells]
+    assert texts == ["71.0 ± 1.4 (2)", "61.0 ± 1.4 (2)", "70.0 (1 of 2)", "60.0 (1 of 2)"]
+    (draw,) = report.figures.values()
+    lines = {line.get_label(): line.get_xdata() for line in draw().axes[0].get_lines()}
+    assert list(lines["mla"]) == [30, 50]
+    only = [one for one in found if '{"image"' in str(one.overrides)]
+    assert not table2(only).figures
 
 
 def test_runs_without_missing_modalities_are_no_table_2(tmp_path):

@@ -104,6 +104,24 @@ def test_missing_modalities_are_left_out(tmp_path):
     assert "tsne/audio" in np.load(run / "planes.npz").files
 
 
+def test_a_modality_that_the_test_lacks_has_no_numbers(tmp_path, capsys):
+    words = ["method=late_fusion", "missing=bernoulli_restore", "missing.rate={audio:1.0}"]
+    words += ["missing.train=false", "missing.val=false", "diagnostics=full", "evaluate_probe=true"]
+    run = trained(tmp_path, "run", *words)
+    result = json.loads((run / "result.json").read_text())
+    assert set(result["test"]["audio"].values()) == {None}
+    assert result["val"]["audio"]["accuracy"] > 0
+    assert result["test"]["multi"] == result["test"]["visual"]
+    found = json.loads((run / "diagnostics.json").read_text())
+    assert set(found["calibration"]) == set(found["entropy"]) == {"multi", "visual"}
+    assert not found["gap"]
+    assert found["shapley"]["audio"] == 0
+    assert main(["eval", "run"]) == 0
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith("audio"))
+    assert line.split() == ["audio"] + ["–"] * 5
+    assert main(["report", "page", "run", "--output", "page"]) == 0
+
+
 def test_the_watch_sees_what_a_step_does():
     """A head moved by hand: the change is the difference of the losses."""
     from mla_lightning.callbacks.diagnostics import StepWatch

@@ -103,11 +103,12 @@ def fits(value: Any, hint: Any) -> bool:
     if not isinstance(kind, type):
         return True
     if issubclass(kind, Mapping):
-        return isinstance(value, Mapping)
+        item = arguments[1] if len(arguments) == 2 else Any
+        return isinstance(value, Mapping) and all(fits(entry, item) for entry in value.values())
     if issubclass(kind, Sequence):
         item = next((argument for argument in arguments if argument is not Ellipsis), Any)
         return isinstance(value, list | tuple) and all(fits(entry, item) for entry in value)
-    return True
+    return kind is object or not isinstance(value, Mapping)
 
 
 def describe(hint: Any) -> str:
@@ -133,7 +134,8 @@ def describe(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping"
+        item = arguments[1] if len(arguments) == 2 else None
+        return f"a mapping of names to {describe(item)}" if item in names else "a mapping"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
         item = next((argument for argument in arguments if argument is not Ellipsis), None)
         return f"a list of {describe(item)}" if item in names else "a list"

@@ -36,8 +36,10 @@ def with_values(
     changed = copy.deepcopy(dict(config))
     for override in overrides:
         value = value_of(override.values[0])
-        leaves = flat(value, f"{override.key}.") if isinstance(value, Mapping) else []
-        for key, leaf in leaves or [(override.key, value)]:
+        leaves = [(override.key, value)]
+        if isinstance(value, Mapping) and not _is_parameter(changed, override.key):
+            leaves = flat(value, f"{override.key}.") or leaves
+        for key, leaf in leaves:
             top = key.partition(".")[0]
             if top in NOT_SETTABLE:
                 faults.append(f"{key} cannot be set: {NOT_SETTABLE[top]}")
@@ -117,6 +119,17 @@ def _same_leaf(config: Mapping[str, Any], leaf: str, cutoff: float = 0.75) -> st
     walk({k: v for k, v in config.items() if k not in NOT_SETTABLE}, "")
     close = difflib.get_close_matches(leaf, leaves, n=1, cutoff=cutoff)
     return f" Did you mean {leaves[close[0]]!r}?" if close else ""
+
+
+def _is_parameter(config: Mapping[str, Any], key: str) -> bool:
+    """Whether a class takes the key and it holds no mapping yet: then one takes its place."""
+    node: Any = config
+    above, _, leaf = key.rpartition(".")
+    for part in above.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    if not isinstance(node, Mapping) or TARGET not in node or leaf not in node:
+        return False
+    return not isinstance(node[leaf], Mapping)
 
 
 def _set(config: dict[str, Any], key: str, prefix: str, value: Any) -> list[str]:

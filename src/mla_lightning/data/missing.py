@@ -17,6 +17,7 @@ from torch import Tensor
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.functional.masks import (
     anchor_mask,
+    drop_chances,
     missing_rate_of,
     reachable_rate,
     resampled_mask,
@@ -125,6 +126,7 @@ class Missing:
                         f"missing.rate.{name}: no such modality.{near(name, modalities)} "
                         f"Known: {', '.join(modalities)}."
                     )
+            self._check_rates(self.rate, modalities)
             return
         reachable = 1 / num if self.sampler == "sample_fraction" else reachable_rate(num)
         if self.sampler == "sample_fraction" or self.rate is None or self.clip:
@@ -134,6 +136,18 @@ class Missing:
                 f"missing.rate={self.rate} cannot be reached: of {num} modalities every sample "
                 f"keeps one, so at most {reachable:.4f} of the cells are missing. Add "
                 "missing.clip=true to take that, as papers do that call two thirds 70 %."
+            )
+
+    def _check_rates(self, rates: Mapping[str, float], modalities: Sequence[str]) -> None:
+        wanted = [float(rates.get(name, 0.0)) for name in modalities]
+        chances = drop_chances(wanted)
+        given_back = math.prod(chances) / len(chances)
+        most = [chance - given_back for chance in chances]
+        if not self.clip and max(abs(a - b) for a, b in zip(wanted, most, strict=True)) > 1e-3:
+            reachable = ",".join(f"{n}:{r:.3f}" for n, r in zip(modalities, most, strict=True))
+            raise ConfigError(
+                f"missing.rate={dict(rates)} cannot be reached: every sample keeps one of its "
+                f"modalities, so it is at most {{{reachable}}}. Add missing.clip=true to take that."
             )
 
     def mask(
@@ -159,9 +173,8 @@ class Missing:
         if self.sampler == "patterns":
             return _pattern_mask(num_samples, num, generator)
         if isinstance(self.rate, Mapping):
-            chances = torch.tensor([float(self.rate.get(name, 0.0)) for name in modalities])
-            mask = torch.rand(num_samples, num, generator=generator) >= chances
-            return _mended(mask, torch.ones_like(mask), generator)
+            chances = drop_chances([float(self.rate.get(name, 0.0)) for name in modalities])
+            return restored_mask(num_samples, num, chances, generator)
         assert self.rate is not None
         rate = min(float(self.rate), reachable_rate(num)) if self.clip else float(self.rate)
         if self.sampler == "anchor":
@@ -173,8 +186,8 @@ class Missing:
             mask[loses, which[loses]] = False
             return mask
         if self.sampler == "bernoulli_resample":
-            return resampled_mask(num_samples, num, _chance(rate, num, "resample"), generator)
-        return restored_mask(num_samples, num, _chance(rate, num, "restore"), generator)
+            return resampled_mask(num_samples, num, _chance(rate, num), generator)
+        return restored_mask(num_samples, num, drop_chances([rate] * num), generator)
 
     def masks(
         self, own: Mapping[str, Tensor], modalities: Sequence[str], seed: int, fingerprint: str
@@ -218,19 +231,17 @@ class Missing:
         return _mended(mask & own, own, generator)
 
 
-def _chance(rate: float, num: int, how: str) -> float:
-    """Invert the realised rate of a Bernoulli sampler: the chance p that realises a rate."""
+def _chance(rate: float, num: int) -> float:
+    """Invert the realised rate of ``resampled_mask``: the chance p that realises a rate."""
     low, high = 0.0, 1.0
 
     def realised(p: float) -> float:
-        if how == "restore":
-            return p - p**num / num
         return (p - p**num) / (1 - p**num) if p < 1 else (num - 1) / num
 
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if realised(middle) < rate else (low, middle)
-    return min(high, 1 - 1e-6) if how == "resample" else high
+    return min(high, 1 - 1e-6)
 
 
 def _pattern_mask(num_samples: int, num: int, generator: torch.Generator) -> Tensor:

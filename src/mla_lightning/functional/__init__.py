@@ -6,6 +6,7 @@ from mla_lightning.functional.imputation import mean_of_present, padded, reconst
 from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
 from mla_lightning.functional.masks import (
     anchor_mask,
+    drop_chances,
     missing_rate_of,
     reachable_rate,
     resampled_mask,
@@ -57,6 +58,7 @@ __all__ = [
     "confidence_rank_loss",
     "dcca_loss",
     "decoding_loss",
+    "drop_chances",
     "energy_confidence",
     "entropy_weights",
     "fixed_weights",

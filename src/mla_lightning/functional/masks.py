@@ -6,6 +6,9 @@ modalities the largest rate is (M - 1) / M: what papers on three modalities call
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -90,17 +93,17 @@ def resampled_mask(
 def restored_mask(
     num_samples: int,
     num_modalities: int,
-    drop_chance: float,
+    drop_chance: float | Sequence[float],
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Drop every cell independently; rows that are left empty get one modality back.
+    r"""Drop every cell independently; rows that are left empty get one modality back.
 
-    The realised rate is p - p^M / M.
+    The realised rate of modality m is :math:`p_m - \frac{1}{M} \prod_k p_k`.
 
     Args:
         num_samples: Number of samples N.
         num_modalities: Number of modalities M, at least 2.
-        drop_chance: Chance p of a cell, in [0, 1].
+        drop_chance: Chance p of a cell, in [0, 1], or one for each modality.
         generator: Source of random numbers; torch's own by default.
 
     Returns:
@@ -109,12 +112,39 @@ def restored_mask(
     Raises:
         ValueError: If the chance is outside [0, 1] or there are fewer than two modalities.
     """
-    _check(num_modalities, drop_chance)
-    mask_NM = torch.rand(num_samples, num_modalities, generator=generator) >= drop_chance
+    chances = [drop_chance] * num_modalities if isinstance(drop_chance, float) else drop_chance
+    for chance in chances:
+        _check(num_modalities, chance)
+    p_M = torch.tensor(chances)
+    mask_NM = torch.rand(num_samples, num_modalities, generator=generator) >= p_M
     back_N = torch.randint(num_modalities, (num_samples,), generator=generator)
     empty_N = ~mask_NM.any(dim=1)
     mask_NM[empty_N, back_N[empty_N]] = True
     return mask_NM
+
+
+def drop_chances(rates: Sequence[float]) -> list[float]:
+    r"""Find the chances with which :func:`restored_mask` realises a rate for each modality.
+
+    .. math:: p_m = \min\!\left(r_m + \frac{1}{M} \prod_k p_k, \; 1\right)
+
+    by iteration from p = r, which grows to the smallest solution.
+
+    Args:
+        rates: Wanted share r of missing cells of each of M modalities, in [0, 1].
+
+    Returns:
+        Chances p of the modalities. Where a rate cannot be reached, since every sample keeps one
+        modality, they realise the most that can, p - prod(p) / M.
+    """
+    chances = list(rates)
+    for _ in range(10_000):
+        given_back = math.prod(chances) / len(chances)
+        better = [min(rate + given_back, 1.0) for rate in rates]
+        if max(abs(a - b) for a, b in zip(better, chances, strict=True)) < 1e-12:
+            break
+        chances = better
+    return chances
 
 
 def missing_rate_of(mask: Tensor) -> float:

@@ -128,8 +128,8 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         for split in SPLITS
         if result[split] is not None
     }
-    for split, by_modality in scores.items():
-        lacking = [m for m in (*result["modalities"], MULTI) if m not in by_modality]
+    for split in scores:
+        lacking = [m for m in (*result["modalities"], MULTI) if m not in result[split]]
         if lacking:
             raise ValueError(f"{split} has no scores of {', '.join(lacking)}")
     return Run(
@@ -229,6 +229,7 @@ def _scores(
             weighted_f1_percent=percent(values.get("weighted_f1")),
         )
         for name, values in by_modality.items()
+        if values["accuracy"] is not None  # of a modality that no sample of the split has
     }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,34 @@ MEASURES = (
     ("f1", "Weighted F1 in percent", "weighted_f1_percent"),
 )
 LINES = ("-", "--")
-Grid = dict[str, dict[float, Variant]]
+
+
+@dataclass(frozen=True, order=True)
+class Rate:
+    """A missing rate as it was asked for.
+
+    Attributes:
+        value: Share of missing cells; infinite where each modality has a rate of its own.
+        asked: The setting.
+    """
+
+    value: float
+    asked: str
+
+    @classmethod
+    def of(cls, asked: str) -> Rate:
+        """Read ``missing.rate``."""
+        return cls(math.inf if asked.startswith("{") else float(asked), asked)
+
+    @property
+    def title(self) -> str:
+        """Name the column: ``30 %``, or ``pix 50 %, fou 10 %``."""
+        if self.value < math.inf:
+            return f"{100 * self.value:g} %"
+        return ", ".join(f"{m} {100 * rate:g} %" for m, rate in json.loads(self.asked).items())
+
+
+Grid = dict[str, dict[Rate, Variant]]
 
 
 def table2(runs: Sequence[Run]) -> Report:
@@ -66,7 +95,9 @@ def table2(runs: Sequence[Run]) -> Report:
         tables=(*tables, _paper(), _patterns(found)),
         notes=tuple(note for block in only for note in notes.about(block)),
         figures={
-            f"table2-{block.slug}": partial(rate_figure, block, grid) for block, grid in found
+            f"table2-{block.slug}": partial(rate_figure, block, grid)
+            for block, grid in found
+            if any(rate.value < math.inf for rate in _rates(grid))
         },
     )
 
@@ -81,18 +112,18 @@ def _grid(block: Block) -> Grid:
         if rate is None or rate == "null":
             continue
         label = Variant(variant.method, variant.ablation, tuple(sorted(own.items()))).label
-        grid.setdefault(label, {})[float(rate)] = variant
+        grid.setdefault(label, {})[Rate.of(rate)] = variant
     order = {name: place for place, name in enumerate(METHODS)}
     return dict(sorted(grid.items(), key=lambda item: (order.get(item[0].split()[0], 99), item[0])))
 
 
-def _rates(grid: Grid) -> list[float]:
+def _rates(grid: Grid) -> list[Rate]:
     return sorted({rate for by_rate in grid.values() for rate in by_rate})
 
 
 def _check_masks(block: Block, grid: Grid) -> None:
     """Refuse to compare methods that saw different masks."""
-    seen: dict[tuple[float, int], tuple[str, str]] = {}
+    seen: dict[tuple[Rate, int], tuple[str, str]] = {}
     for label, by_rate in grid.items():
         for rate, variant in by_rate.items():
             for seed, run in block.cells[variant].items():
@@ -101,9 +132,9 @@ def _check_masks(block: Block, grid: Grid) -> None:
                 other = seen.setdefault((rate, seed), (run.masks, label))
                 if other[0] != run.masks:
                     raise RunError(
-                        f"{block.name}: {label} and {other[1]} had different masks at rate {rate}, "
-                        f"seed {seed}; they cannot stand in one table. Train them with the same "
-                        "missing settings."
+                        f"{block.name}: {label} and {other[1]} had different masks at rate "
+                        f"{rate.asked}, seed {seed}; they cannot stand in one table. Train them "
+                        "with the same missing settings."
                     )
 
 
@@ -134,7 +165,7 @@ def _measure(found: Sequence[tuple[Block, Grid]], slug: str, title: str, measure
         slug=slug,
         title=title,
         corner="",
-        columns=tuple(f"{100 * rate:g} %" for rate in rates),
+        columns=tuple(rate.title for rate in rates),
         sections=tuple(sections),
         notes=(
             f"{LEGEND} Best and second of each column. Every sample keeps a modality, so of three "
@@ -148,7 +179,7 @@ def _places(summaries: Mapping[str, Summary]) -> dict[str, int]:
     return dict(zip(summaries, ranks(means, 1), strict=True))
 
 
-def _realised(block: Block, grid: Grid, rates: Sequence[float]) -> Row:
+def _realised(block: Block, grid: Grid, rates: Sequence[Rate]) -> Row:
     cells = []
     for rate in rates:
         values = [
@@ -226,6 +257,8 @@ def _patterns(found: Sequence[tuple[Block, Grid]]) -> Table:
 def rate_figure(block: Block, grid: Grid) -> Figure:
     """Draw accuracy over the missing rate, a line per method, and the paper's beside it.
 
+    Rates that differ between modalities have no place on the axis; the table has them.
+
     Args:
         block: The block.
         grid: Method -> rate -> column.
@@ -239,14 +272,17 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
         figure = new_figure(10.5, 4.2)
         ours, theirs = figure.subplots(1, 2)
         for number, (label, by_rate) in enumerate(grid.items()):
-            rates = sorted(rate for rate in by_rate if block.summary(by_rate[rate]).num)
-            summaries = [block.summary(by_rate[rate]) for rate in rates]
+            found = sorted(
+                r for r in by_rate if r.value < math.inf and block.summary(by_rate[r]).num
+            )
+            rates = [100 * rate.value for rate in found]
+            summaries = [block.summary(by_rate[rate]) for rate in found]
             means = [one.mean for one in summaries]
             look = _look(label, number)
-            ours.plot([100 * r for r in rates], means, label=label, **look)
+            ours.plot(rates, means, label=label, **look)
             spread = [one.sd or 0.0 for one in summaries]
             ours.fill_between(
-                [100 * r for r in rates],
+                rates,
                 [m - s for m, s in zip(means, spread, strict=True)],
                 [m + s for m, s in zip(means, spread, strict=True)],
                 color=look["color"],
@@ -254,9 +290,10 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
                 linewidth=0,
             )
         for number, (label, values) in enumerate(by_method.items()):
-            rates = sorted(values)
             look = _look(label, number)
-            theirs.plot([100 * r for r in rates], [values[r] for r in rates], **look)
+            theirs.plot(
+                [100 * r for r in sorted(values)], [values[r] for r in sorted(values)], **look
+            )
         _finish(ours, f"{block.title}: test accuracy, percent, mean ± sd over seeds")
         _finish(theirs, f"{name}, the paper's numbers")
         figure.legend(
