@@ -5,7 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+from mla_lightning.config import plan
 from mla_lightning.report.main import make_report
 from mla_lightning.report.render import to_csv
 
@@ -73,3 +75,27 @@ def test_the_claims_come_from_the_committed_numbers():
     for table in tables:
         committed = EXPERIMENTS / "claims" / f"claims-{table.slug}.csv"
         assert to_csv(table) == committed.read_text(encoding="utf-8")
+
+
+def label_of(config):
+    """The row of the tuning's table that a job of the claims belongs to."""
+    method = config["method"]
+    if not method["hgm"]:
+        return "mla no_hgm projection=others"
+    update = "project_update=true " if method["project_update"] else ""
+    return f"mla {update}projection={method['projection']}"
+
+
+@pytest.mark.parametrize("data", ["openmoji", "tuxstamps", "mfeat", "avdigits"])
+@pytest.mark.parametrize(
+    "name", ["hgm", "none", "update", "confirm", "confirm_none", "confirm_update"]
+)
+def test_the_claims_run_at_the_rates_that_validation_chose(name, data):
+    jobs = plan([f"experiment=claims/{name}", f"data={data}"], multirun=True)
+    rates = {label_of(job.config): job.config["optimizer"]["lr"] for job in jobs}
+    if data in ("openmoji", "tuxstamps"):
+        chosen = yaml.safe_load((EXPERIMENTS / f"claims/tuning/tuned_lr-{data}.yaml").read_text())
+    else:  # at the ceiling of validation all run at MLA's rate
+        recipe = yaml.safe_load((ROOT / f"conf/recipe/{data}.yaml").read_text())
+        chosen = dict.fromkeys(rates, recipe["tuned_lr"]["mla"])
+    assert rates == {label: chosen[label] for label in rates}
