@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mla_lightning.cli import main
-from mla_lightning.data.missing import PARTS, SAMPLERS, Missing
+from mla_lightning.data.base import Split
+from mla_lightning.data.missing import PARTS, SAMPLERS, Missing, checked_mask
 from mla_lightning.data.synthetic import Synthetic
 from mla_lightning.errors import ConfigError, DataError
 
@@ -45,6 +46,7 @@ def test_masks_depend_on_seed_part_and_rate_alone():
         one.mask("train", 100, NAMES, 1),
         Missing(0.5).mask("train", 100, NAMES, 0),
         Missing(0.4, "bernoulli_restore").mask("train", 100, NAMES, 0),
+        one.mask("train", 100, NAMES, 0, fold="session 1"),
     ):
         assert not torch.equal(mask, other)
     assert torch.equal(mask, one.mask("train", 100, NAMES, 0, epoch=1))
@@ -65,6 +67,8 @@ def test_masks_depend_on_seed_part_and_rate_alone():
         ({"rate": {"audio": 0.3}}, "needs missing.sampler=bernoulli_restore"),
         ({"rate": 0.3, "train": False, "val": False, "test": False}, "no effect"),
         ({"rate": 0.3, "train": False, "resample_train_masks": True}, "no effect"),
+        ({"rate": 0.9, "sampler": "sample_fraction", "clip": True}, "clip has no effect"),
+        ({"rate": None, "sampler": "patterns", "clip": True}, "clip has no effect"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
@@ -146,9 +150,67 @@ def test_manifests_are_of_their_data(tmp_path):
         synthetic(Missing(0.4, manifest=str(path)), seed=3, num_train=61)
     with pytest.raises(DataError, match="is no file of masks"):
         synthetic(Missing(0.4, manifest=str(tmp_path / "none.npz")))
-    about = json.loads(str(np.load(path)["about"]))
+    with pytest.raises(DataError, match=r"rate 0.4, here 0.3.*Set missing="):
+        synthetic(Missing(0.3, manifest=str(path)), seed=3)
+    with pytest.raises(DataError, match="sampler 'anchor', here 'bernoulli_restore'"):
+        synthetic(Missing(0.4, "bernoulli_restore", manifest=str(path)), seed=3)
+    again.write_masks(tmp_path)
+    synthetic(Missing(0.4), seed=3, data_seed=1).write_masks(tmp_path)  # other data, same masks
+    assert len(list(tmp_path.iterdir())) == 2
+    kept = np.load(path)
+    assert kept["test_id"].tolist() == data.called("test", range(30))
+    about = json.loads(str(kept["about"]))
     assert about["rate"] == 0.4
+    assert about["split"] == data.split_name
     assert abs(about["realised_rate"]["train"] - 0.4) < 0.1
+
+
+def test_manifests_that_were_changed_are_refused(tmp_path):
+    data = synthetic(Missing(0.4))
+    data.write_masks(tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = dict(np.load(path))
+
+    def with_train(mask):
+        changed = tmp_path / "changed.npz"
+        np.savez(changed, **{**whole, "train": mask})
+        return Missing(0.4, manifest=str(changed))
+
+    empty = whole["train"].copy()
+    empty[7] = False
+    with pytest.raises(DataError, match="'train': sample 7 is left without a modality"):
+        synthetic(with_train(empty))
+    with pytest.raises(DataError, match=r"needs a mask \(60, 2\) of torch.bool, found .*int64"):
+        synthetic(with_train(whole["train"].astype(np.int64)))
+    with pytest.raises(DataError, match="needs a mask"):
+        synthetic(with_train(whole["train"][1:]))
+    own = torch.ones(60, 2, dtype=torch.bool)
+    own[5, 1] = False
+    everything = {**whole, "train": torch.ones(60, 2, dtype=torch.bool)}
+    with pytest.raises(DataError, match="sample 5 has a modality by the mask that the data lack"):
+        checked_mask(path, everything, "train", own)
+
+
+def test_what_the_data_lack_may_hold_anything_and_reaches_nothing():
+    data = synthetic()
+    split = data.load_splits()["train"]
+    has = torch.rand(60, generator=torch.Generator().manual_seed(0)) < 0.5
+    inputs = {m: x.clone() for m, x in split.inputs.items()}
+    inputs["b"][~has] = float("nan")
+
+    class Lacking(Synthetic):
+        def load_splits(self):
+            return {**super().load_splits(), "train": Split(inputs, split.label, present=present)}
+
+    present = {"b": has}
+    lacking = Lacking(num_train=60, num_val=30, num_test=30, batch_size=16)
+    lacking.setup()
+    batches = list(lacking.train_dataloader())
+    assert all(batch["inputs"]["b"].isfinite().all() for batch in batches)
+    assert sum(int((~batch["present"]["b"]).sum()) for batch in batches) == int((~has).sum())
+    present = {"b": torch.ones(60, dtype=torch.bool)}
+    with pytest.raises(DataError, match="not finite"):
+        Lacking(num_train=60, num_val=30, num_test=30, batch_size=16).setup()
 
 
 def test_a_modality_that_is_never_there_in_training_is_refused():
@@ -172,7 +234,8 @@ def test_every_method_with_a_rule_trains_and_ignores_what_is_hidden(tmp_path, mo
     def poisoned(self):
         splits = loaded(self)
         for part, split in splits.items():
-            mask = self.missing.mask(part, len(split.label), self.modalities, self.seed)
+            given = (part, len(split.label), self.modalities, self.seed)
+            mask = self.missing.mask(*given, fold=self.split_name)
             for place, name in enumerate(self.modalities):
                 split.inputs[name][~mask[:, place]] = float("nan")
         return splits

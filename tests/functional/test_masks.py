@@ -10,6 +10,7 @@ from mla_lightning.functional import (
     drop_chances,
     missing_rate_of,
     reachable_rate,
+    resample_chance,
     resampled_mask,
     restored_mask,
 )
@@ -64,9 +65,13 @@ def test_the_ends():
     ("chance", "resampled", "restored"),
     [
         (0.1, 0.099099, 0.099667),
+        (0.2, 0.193548, 0.197333),
         (0.3, 0.280576, 0.291000),
+        (0.4, 0.358974, 0.378667),
         (0.5, 0.428571, 0.458333),
+        (0.6, 0.489796, 0.528000),
         (0.7, 0.543379, 0.585667),
+        (1, 2 / 3, 2 / 3),
     ],
 )
 def test_independent_cells_realise_less_than_they_say(chance, resampled, restored):
@@ -75,6 +80,36 @@ def test_independent_cells_realise_less_than_they_say(chance, resampled, restore
         assert mask.any(dim=1).all()
         assert missing_rate_of(mask) == pytest.approx(expected, abs=0.004)
         assert mask.double().mean(dim=0).tolist() == pytest.approx([1 - expected] * 3, abs=0.004)
+
+
+@pytest.mark.parametrize("chance", [0.2, 0.5, 0.9])
+def test_resampled_patterns_have_the_chances_of_independent_cells_given_one_is_there(chance):
+    mask = resampled_mask(N, 3, chance, generator(3))
+    for kept in mask.unique(dim=0):
+        number = int(kept.sum())
+        expected = (1 - chance) ** number * chance ** (3 - number) / (1 - chance**3)
+        found = (mask == kept).all(dim=1).double().mean().item()
+        assert found == pytest.approx(expected, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("rate", "resampled", "restored"),
+    [
+        (0.1, 0.100925, 0.100337),
+        (0.2, 0.207107, 0.202779),
+        (0.3, 0.323754, 0.309923),
+        (0.4, 0.457427, 0.425719),
+        (0.5, 0.618034, 0.557875),
+        (0.6, 0.822876, 0.729299),
+        (2 / 3, 1.0, 1.0),
+    ],
+)
+def test_chances_that_realise_a_rate(rate, resampled, restored):
+    assert resample_chance(rate, 3) == pytest.approx(resampled, abs=1e-6)
+    # At the largest rate the iteration creeps up to 1.
+    assert drop_chances([rate] * 3) == pytest.approx(
+        [restored] * 3, abs=1e-6 if rate < 0.66 else 1e-3
+    )
 
 
 @pytest.mark.parametrize("rates", [(0.6, 0.0, 0.1), (0.5, 0.4, 0.3), (0.4, 0.4, 0.4), (0.9, 0.05)])
@@ -108,8 +143,3 @@ def test_a_seed_is_a_mask(sampler):
 def test_impossible_masks_are_refused(sampler, num_modalities, rate):
     with pytest.raises(ValueError, match=r"modalities|rate"):
         sampler(10, num_modalities, rate)
-
-
-def test_what_can_never_end_is_refused():
-    with pytest.raises(ValueError, match="below 1"):
-        resampled_mask(10, 3, 1.0)

@@ -49,7 +49,8 @@ def test_each_learns_and_never_looks_at_what_is_hidden_in_the_test(tmp_path, mon
         for part, split in splits.items():
             if part == "train":
                 continue  # these methods may learn from the truth there (recon_target=oracle)
-            mask = self.missing.mask(part, len(split.label), self.modalities, self.seed)
+            given = (part, len(split.label), self.modalities, self.seed)
+            mask = self.missing.mask(*given, fold=self.split_name)
             for place, name in enumerate(self.modalities):
                 split.inputs[name][~mask[:, place]] = float("nan")
         return splits
@@ -77,7 +78,8 @@ def test_observed_targets_use_nothing_hidden_in_training(tmp_path, monkeypatch, 
     def poisoned(self):
         splits = loaded(self)
         for part, split in splits.items():
-            mask = self.missing.mask(part, len(split.label), self.modalities, self.seed)
+            given = (part, len(split.label), self.modalities, self.seed)
+            mask = self.missing.mask(*given, fold=self.split_name)
             for place, name in enumerate(self.modalities):
                 split.inputs[name][~mask[:, place]] = float("nan")
         return splits

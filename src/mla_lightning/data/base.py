@@ -215,12 +215,12 @@ class MultimodalDataModule(LightningDataModule):
                 )
         self.masks = own
         if self.missing is not None:
-            drawn = self.missing.masks(own, self.modalities, self.seed, self.fingerprint)
+            drawn = self.missing.masks(own, self._masks_are_of(), self.seed)
             self.masks = {**own, **drawn}
             for part, mask in drawn.items():
                 hiding = Hiding(partial(_same, mask), tells=self.missing.policy == "drop")
                 if part == "train" and self.missing.resample_train_masks:
-                    given = (own[part], self.modalities, self.seed)
+                    given = (own[part], self.modalities, self.seed, self.split_name)
                     hiding.mask = lru_cache(maxsize=2)(partial(self.missing.redrawn, *given))
                 self.splits[part].hiding = hiding
         for name, has in zip(self.modalities, self.masks["train"].any(dim=0).tolist(), strict=True):
@@ -230,25 +230,29 @@ class MultimodalDataModule(LightningDataModule):
                     f"of it. Leave it out (modalities), or lower missing.rate."
                 )
 
+    def _masks_are_of(self) -> dict[str, Any]:
+        return {
+            "data": self.fingerprint,
+            "split": self.split_name,
+            "modalities": list(self.modalities),
+        }
+
     def write_masks(self, folder: Path) -> None:
         """Keep the masks as a file that other runs and people can read.
+
+        Masks that come from such a file are not written again.
 
         Args:
             folder: Where to.
         """
         assert self.missing is not None
-        masks = {part: self.masks[part] for part in self.missing.parts}
-        about = {
-            "data": self.fingerprint,
-            "name": self.name,
-            "split": self.split_name,
-            "modalities": list(self.modalities),
-            "seed": self.seed,
-            "sampler": self.missing.sampler,
-            "rate": self.missing.rate,
-        }
-        name = f"{self.name}-{self.missing.sampler}-seed{self.seed}-{manifest_hash(masks)[:10]}.npz"
-        write_manifest(folder / name, masks, about)
+        if self.missing.manifest is not None:
+            return
+        about = {**self._masks_are_of(), "name": self.name, "seed": self.seed, **self.missing.law}
+        digest = f"{manifest_hash(self.masks)[:10]}-{self.fingerprint[:6]}"
+        path = folder / f"{self.name}-{self.missing.sampler}-seed{self.seed}-{digest}.npz"
+        ids = {part: self.called(part, range(len(mask))) for part, mask in self.masks.items()}
+        write_manifest(path, self.masks, ids, about)
 
     def describe(self) -> dict[str, Any]:
         """Summarise the data for the record of a run.
@@ -353,7 +357,8 @@ class MultimodalDataModule(LightningDataModule):
         for name in self.modalities:
             values = arrays.inputs[name]
             if isinstance(values, Tensor):  # what lies in files was checked when it was written
-                check_finite(values, f"{where}, modality {name!r}")
+                there = present.get(name) if arrays.rows is None else None
+                check_finite(values, f"{where}, modality {name!r}", there)
 
     def _check_classes(self, label: Tensor) -> None:
         counts = torch.bincount(label, minlength=self.num_classes).tolist()

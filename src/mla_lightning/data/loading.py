@@ -74,6 +74,7 @@ class ArrayDataset(Dataset):
         present = present or {}
         everything = torch.ones(len(label), dtype=torch.bool)
         self.present = {name: present.get(name, everything) for name in self.inputs}
+        self._lacking = [name for name, has in self.present.items() if not has.all()]
         self.transform = transform
         self.seed, self.hiding = seed, hiding
 
@@ -95,13 +96,16 @@ class ArrayDataset(Dataset):
         epoch, indices = request
         rows = indices if self.rows is None else self.rows.index_select(0, indices)
         inputs = {name: values.index_select(0, rows) for name, values in self.inputs.items()}
+        present = {name: mask.index_select(0, indices) for name, mask in self.present.items()}
+        for name in self._lacking:  # rows of absent inputs may hold anything, not a number too
+            inputs[name] = _kept(inputs[name], present[name])
         if self.transform is not None:
             inputs = self._transformed(inputs, epoch, indices)
         batch = {
             "inputs": inputs,
             "label": self.label.index_select(0, indices),
             "index": indices.clone(),  # an order's slice: batches must not share memory
-            "present": {name: mask.index_select(0, indices) for name, mask in self.present.items()},
+            "present": present,
         }
         return batch if self.hiding is None else self._hidden(batch, self.hiding, epoch, indices)
 
@@ -113,11 +117,7 @@ class ArrayDataset(Dataset):
         batch["hidden"] = {name: own[name] & ~there[name] for name in own}
         if hiding.keeps_truth:
             batch["truth"] = batch["inputs"]
-        batch["inputs"] = {
-            # Chosen, not multiplied: what is hidden may be anything, not a number too.
-            name: torch.where(_like(there[name], x), x, torch.zeros((), dtype=x.dtype))
-            for name, x in batch["inputs"].items()
-        }
+        batch["inputs"] = {name: _kept(x, there[name]) for name, x in batch["inputs"].items()}
         if hiding.tells:
             batch["present"] = there
         return batch
@@ -152,8 +152,9 @@ class Hiding:
     keeps_truth: bool = False
 
 
-def _like(rows: Tensor, x: Tensor) -> Tensor:
-    return rows.view(-1, *[1] * (x.ndim - 1))
+def _kept(x: Tensor, rows: Tensor) -> Tensor:
+    """Keep some rows and put zeros in the others; chosen, not multiplied: NaN goes, too."""
+    return torch.where(rows.view(-1, *[1] * (x.ndim - 1)), x, torch.zeros((), dtype=x.dtype))
 
 
 class SequentialOrder(Sampler[Request]):
@@ -333,8 +334,17 @@ def options_of(num_workers: int) -> dict[str, Any]:
     }
 
 
-def check_finite(values: Tensor, where: str) -> None:
-    """Refuse values that are not finite, naming the first row; DataError if there are any."""
+def check_finite(values: Tensor, where: str, present: Tensor | None = None) -> None:
+    """Refuse values that are not finite, naming the first row.
+
+    Args:
+        values: (N, ...).
+        where: What they are, for the message.
+        present: (N,) bool; rows that are absent may hold anything. None for all present.
+
+    Raises:
+        DataError: If there are any.
+    """
     if not values.is_floating_point():
         return
     # A sum is finite if all its terms are, and costs a fraction of looking at each of them; it may
@@ -342,6 +352,8 @@ def check_finite(values: Tensor, where: str) -> None:
     if values.sum().isfinite():
         return
     finite = values.isfinite().flatten(1).all(dim=1)
+    if present is not None:
+        finite |= ~present
     if not finite.all():
         row = int((~finite).nonzero()[0])
         raise DataError(

@@ -20,6 +20,7 @@ from mla_lightning.functional.masks import (
     drop_chances,
     missing_rate_of,
     reachable_rate,
+    resample_chance,
     resampled_mask,
     restored_mask,
 )
@@ -68,8 +69,9 @@ class Missing:
             policy: ``drop`` or ``zero_input``.
             resample_train_masks: Draw the training mask anew every epoch.
             clip: Take the largest rate that can be reached where the rate is above it, as papers
-                do that call two thirds 70 %.
-            manifest: File of masks that another run wrote, to use them as they are.
+                do that call two thirds 70 %. For samplers whose rate is a share of cells.
+            manifest: File of masks that another run wrote, to use them as they are. It must be of
+                the same data, split, sampler and rate; its seed may be another.
 
         Raises:
             ConfigError: If a value is unknown, out of range or would have no effect.
@@ -97,6 +99,11 @@ class Missing:
             raise ConfigError(f"missing.rate must be between 0 and 1, got {rate}")
         if rate is not None and not any(rates):
             raise ConfigError("missing.rate=0 hides nothing; leave missing out (missing=none)")
+        if clip and sampler in ("patterns", "sample_fraction"):
+            raise ConfigError(
+                f"missing.clip has no effect with sampler={sampler}: its rate has no upper bound "
+                "below 1"
+            )
         if resample_train_masks and not train:
             raise ConfigError("missing.resample_train_masks has no effect with train=false")
         if resample_train_masks and manifest:
@@ -128,7 +135,7 @@ class Missing:
                     )
             self._check_rates(self.rate, modalities)
             return
-        reachable = 1 / num if self.sampler == "sample_fraction" else reachable_rate(num)
+        reachable = reachable_rate(num)
         if self.sampler == "sample_fraction" or self.rate is None or self.clip:
             return
         if self.rate > reachable + 1e-9:
@@ -151,7 +158,14 @@ class Missing:
             )
 
     def mask(
-        self, part: str, num_samples: int, modalities: Sequence[str], seed: int, epoch: int = 0
+        self,
+        part: str,
+        num_samples: int,
+        modalities: Sequence[str],
+        seed: int,
+        *,
+        fold: str = "",
+        epoch: int = 0,
     ) -> Tensor:
         """Draw a mask.
 
@@ -160,13 +174,15 @@ class Missing:
             num_samples: Number of samples N.
             modalities: The modalities in use, M of them.
             seed: The run's seed.
+            fold: Name of the split that the part is of: other folds have other masks.
             epoch: The epoch, of training masks that are drawn anew.
 
         Returns:
             (N, M) bool, true where a modality stays; no row is empty.
         """
         num = len(modalities)
-        parts: list[Any] = ["missing", part, self.sampler, json.dumps(self.rate, sort_keys=True)]
+        rate_text = json.dumps(self.rate, sort_keys=True)
+        parts: list[Any] = ["missing", part, fold, self.sampler, rate_text]
         if self.resample_train_masks and part == "train":
             parts.append(epoch)
         generator = torch.Generator().manual_seed(derive_seed(seed, *parts))
@@ -186,62 +202,53 @@ class Missing:
             mask[loses, which[loses]] = False
             return mask
         if self.sampler == "bernoulli_resample":
-            return resampled_mask(num_samples, num, _chance(rate, num), generator)
+            return resampled_mask(num_samples, num, resample_chance(rate, num), generator)
         return restored_mask(num_samples, num, drop_chances([rate] * num), generator)
 
     def masks(
-        self, own: Mapping[str, Tensor], modalities: Sequence[str], seed: int, fingerprint: str
+        self, own: Mapping[str, Tensor], about: Mapping[str, Any], seed: int
     ) -> dict[str, Tensor]:
         """Make the masks of all parts, or read them.
 
         Args:
             own: Split -> (N, M) bool, what the samples have.
-            modalities: The modalities in use.
+            about: ``data`` (fingerprint), ``split`` (its name) and ``modalities``.
             seed: The run's seed.
-            fingerprint: That of the data.
 
         Returns:
             Split that lacks modalities -> (N, M) bool; of each sample one modality stays.
 
         Raises:
-            DataError: If the manifest is of other data, or lacks a part.
+            DataError: If the manifest is of other data or another protocol, lacks a part, leaves
+                a sample without a modality, or has cells that the data lack.
         """
         if self.manifest is None:
-            return {
-                part: self._joined(
-                    self.mask(part, len(own[part]), modalities, seed), own[part], seed, part
-                )
+            modalities, fold = about["modalities"], about["split"]
+            drawn = {
+                part: self.mask(part, len(own[part]), modalities, seed, fold=fold)
                 for part in self.parts
             }
-        expected = {"data": fingerprint, "modalities": list(modalities)}
-        found = read_manifest(self.manifest, expected)
-        for part in self.parts:
-            if part not in found or found[part].shape != own[part].shape:
-                raise DataError(f"missing.manifest={self.manifest} has no mask of this {part!r}")
-        return {part: found[part] for part in self.parts}
+            return {part: self._joined(mask, own[part], seed, part) for part, mask in drawn.items()}
+        found = read_manifest(self.manifest, {**about, **self.law})
+        return {part: checked_mask(self.manifest, found, part, own[part]) for part in self.parts}
 
-    def redrawn(self, own: Tensor, modalities: Sequence[str], seed: int, epoch: int) -> Tensor:
+    @property
+    def law(self) -> dict[str, Any]:
+        """``sampler`` and ``rate``: what a mask of some samples follows from, with a seed."""
+        rate = dict(self.rate) if isinstance(self.rate, Mapping) else self.rate
+        return {"sampler": self.sampler, "rate": rate}
+
+    def redrawn(
+        self, own: Tensor, modalities: Sequence[str], seed: int, fold: str, epoch: int
+    ) -> Tensor:
         """Draw the training mask of an epoch: (N, M) bool."""
-        drawn = self.mask("train", len(own), modalities, seed, epoch)
+        drawn = self.mask("train", len(own), modalities, seed, fold=fold, epoch=epoch)
         return self._joined(drawn, own, seed, f"train {epoch}")
 
     def _joined(self, mask: Tensor, own: Tensor, seed: int, part: str) -> Tensor:
         """Join a mask with what samples lack anyway; of each sample one modality stays."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "missing", part, "mend"))
         return _mended(mask & own, own, generator)
-
-
-def _chance(rate: float, num: int) -> float:
-    """Invert the realised rate of ``resampled_mask``: the chance p that realises a rate."""
-    low, high = 0.0, 1.0
-
-    def realised(p: float) -> float:
-        return (p - p**num) / (1 - p**num) if p < 1 else (num - 1) / num
-
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if realised(middle) < rate else (low, middle)
-    return min(high, 1 - 1e-6)
 
 
 def _pattern_mask(num_samples: int, num: int, generator: torch.Generator) -> Tensor:
@@ -271,13 +278,20 @@ def manifest_hash(masks: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write_manifest(path: Path, masks: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+def write_manifest(
+    path: Path,
+    masks: Mapping[str, Tensor],
+    ids: Mapping[str, Sequence[str]],
+    about: Mapping[str, Any],
+) -> None:
     """Write masks, unless the file is there.
 
     Args:
-        path: The file, ``.npz``.
+        path: The file, ``.npz``; its name holds the masks' hash.
         masks: Split -> (N, M) bool, in the order of the samples' numbers.
-        about: ``data`` (fingerprint), ``modalities``, ``seed``, ``rate`` and so on, JSON-able.
+        ids: Split -> what the samples are called.
+        about: ``data`` (fingerprint), ``split``, ``modalities``, ``seed``, ``sampler``, ``rate``,
+            JSON-able.
     """
     if path.exists():
         return
@@ -285,24 +299,25 @@ def write_manifest(path: Path, masks: Mapping[str, Tensor], about: Mapping[str, 
     rates = {part: missing_rate_of(mask) for part, mask in masks.items()}
     text = json.dumps({**about, "realised_rate": rates}, sort_keys=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    arrays: dict[str, Any] = {part: mask.numpy() for part, mask in masks.items()}
+    arrays |= {f"{part}_id": np.array(list(names), dtype=str) for part, names in ids.items()}
     with temporary.open("wb") as file:
-        arrays: dict[str, Any] = {part: mask.numpy() for part, mask in masks.items()}
         np.savez_compressed(file, about=np.array(text), **arrays)
     temporary.replace(path)
 
 
 def read_manifest(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Read masks and check that they are of the data at hand.
+    """Read masks and check that they are of the data and protocol at hand.
 
     Args:
         path: The file.
         expected: Keys of ``about`` and the values that they must have.
 
     Returns:
-        Split -> (N, M) bool.
+        Split -> its mask.
 
     Raises:
-        DataError: If it is no manifest, or of another data set, split or modalities.
+        DataError: If it is no manifest, or of another data set, split, modalities, sampler or rate.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -316,5 +331,38 @@ def read_manifest(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
         if about.get(key) != value
     ]
     if differ:
-        raise DataError(f"missing.manifest={path} is of other data: {'; '.join(differ)}")
+        is_protocol = all(fault.startswith(("sampler ", "rate ")) for fault in differ)
+        what = "by another protocol" if is_protocol else "of other data"
+        hint = " Set missing= and missing.rate= to the manifest's." if is_protocol else ""
+        raise DataError(f"missing.manifest={path} is {what}: {'; '.join(differ)}.{hint}")
     return masks
+
+
+def checked_mask(path: Path, masks: Mapping[str, Tensor], part: str, own: Tensor) -> Tensor:
+    """Check a part's mask of a manifest against what the samples have.
+
+    Args:
+        path: The manifest.
+        masks: Its masks.
+        part: The split.
+        own: (N, M) bool, what its samples have.
+
+    Returns:
+        The mask.
+
+    Raises:
+        DataError: If there is none of that shape and type, it leaves a sample without a modality,
+            or has a cell that the data lack.
+    """
+    where = f"missing.manifest={path}, {part!r}"
+    mask = masks.get(part)
+    if mask is None or mask.shape != own.shape or mask.dtype != torch.bool:
+        found = "none" if mask is None else f"{tuple(mask.shape)} of {mask.dtype}"
+        raise DataError(f"{where}: needs a mask {tuple(own.shape)} of torch.bool, found {found}")
+    for rows, fault in (
+        (~mask.any(dim=1), "is left without a modality"),
+        ((mask & ~own).any(dim=1), "has a modality by the mask that the data lack"),
+    ):
+        if rows.any():
+            raise DataError(f"{where}: sample {int(rows.nonzero()[0])} {fault}")
+    return mask

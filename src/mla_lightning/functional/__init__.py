@@ -9,6 +9,7 @@ from mla_lightning.functional.masks import (
     drop_chances,
     missing_rate_of,
     reachable_rate,
+    resample_chance,
     resampled_mask,
     restored_mask,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "reachable_rate",
     "reconstruction_loss",
     "released_alpha",
+    "resample_chance",
     "resampled_mask",
     "restored_mask",
     "second_moment",
