@@ -8,6 +8,8 @@ from torch.testing import assert_close
 
 from mla_lightning.functional import (
     batch_entropy_weights,
+    confidence_of_present,
+    energy_confidence,
     entropy_weights,
     fixed_weights,
     fuse_logits,
@@ -43,6 +45,49 @@ def test_entropy_of_three_modalities():  # E7
     weights = entropy_weights(E7)
     near(weights[:, 0], [0.324453, 0.238028, 0.437519])
     near(fuse_logits(weights, E7), [[0.886934, 1.312557, 0]])
+
+
+#: Three modalities' logits of one sample.
+AVL = torch.tensor([[[2.0, 0, 0, 0]], [[0, 1.0, 0, 0]], [[0, 0, 0.5, 0]]])
+
+
+def test_a_missing_modality_leaves_its_weight_to_the_others():
+    near(entropy_weights(AVL)[:, 0], [0.4258794, 0.3001068, 0.2740138])
+    near(fuse_logits(entropy_weights(AVL), AVL), [[0.8517588, 0.3001068, 0.1370069, 0]])
+    without = torch.tensor([[True], [False], [True]])
+    near(entropy_weights(AVL, without)[:, 0], [0.608492, 0, 0.391508])
+    near(fuse_logits(entropy_weights(AVL, without), AVL), [[1.216984, 0, 0.195754, 0]])
+    log_p = AVL.log_softmax(dim=-1)
+    near(-(log_p.exp() * log_p).sum(dim=-1)[:, 0], [0.9182838, 1.2683015, 1.3592616])
+
+
+def test_confidence_of_what_is_present():
+    confidence = energy_confidence(AVL)
+    near(confidence[:, 0], [0.2340753, 0.1743668, 0.1536592])
+    near((confidence[..., None] * AVL).sum(dim=0), [[0.4681506, 0.1743668, 0.0768296, 0]])
+    some = torch.tensor([[0.3, -0.2, -0.2, 0.4], [-0.1, 0.5, -0.3, -0.5]])
+    there = torch.tensor([[True, True, True, False], [True, True, False, True]])
+    near(confidence_of_present(some, there), [[0.3, -0.2, 1.0, 0], [-0.1, 0.5, 0, 1.0]])
+    some[1, 2] = torch.nan
+    near(confidence_of_present(some, there), [[0.3, -0.2, 1.0, 0], [-0.1, 0.5, 0, 1.0]])
+
+
+def test_the_released_batch_scalar_of_what_is_present():
+    single = torch.tensor([[[2.0, 0, 0, 0], [0, 1.0, 0, 0]]])
+    log_p = single.log_softmax(dim=1)
+    near(-(log_p.exp() * log_p).sum()[None], [2.3338313])
+    logits = random_logits(3, m=2, b=4)
+    there = torch.tensor([[True, True, True, False], [True, True, False, True]])
+    assert_close(
+        batch_entropy_weights(logits, torch.ones_like(there)), batch_entropy_weights(logits)
+    )
+    weights = batch_entropy_weights(logits, there)
+    assert_close(weights.sum(dim=0), torch.ones(4))
+    near(weights[:, 2:], [[1.0, 0], [0, 1.0]])
+    alone = torch.stack([logits[0, :3], logits[1, [0, 1, 3]]])  # those that each has
+    near(weights[:, 0], batch_entropy_weights(alone)[:, 0].tolist())
+    poisoned = logits.masked_fill(~there[..., None], torch.nan)
+    assert_close(batch_entropy_weights(poisoned, there), weights)
 
 
 def test_fixed_weights():  # E8

@@ -39,8 +39,10 @@ from mla_lightning.functional.ranking import (
     energy_confidence,
     normalise_history,
 )
+from mla_lightning.functional.support_vectors import linear_svc
 from mla_lightning.functional.weighting import (
     batch_entropy_weights,
+    confidence_of_present,
     entropy_weights,
     fixed_weights,
     fuse_logits,
@@ -56,6 +58,7 @@ __all__ = [
     "class_moment",
     "class_scores",
     "clustering_loss",
+    "confidence_of_present",
     "confidence_rank_loss",
     "dcca_loss",
     "decoding_loss",
@@ -65,6 +68,7 @@ __all__ = [
     "fixed_weights",
     "fuse_logits",
     "linear_cca",
+    "linear_svc",
     "mean_moment",
     "mean_of_present",
     "mean_weights",

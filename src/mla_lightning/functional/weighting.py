@@ -82,21 +82,53 @@ def fixed_weights(weights: Sequence[float], present: Tensor) -> Tensor:
     return given / given.sum(dim=0).clamp_min(torch.finfo(given.dtype).tiny)
 
 
-def batch_entropy_weights(logits: Tensor) -> Tensor:
+def batch_entropy_weights(logits: Tensor, present: Tensor | None = None) -> Tensor:
     """Compute the released code's "dynamic" weights: one per modality for the whole batch.
 
     Its softmax runs over the batch and its entropy is summed over everything, so the weights
     depend on which samples are evaluated together; a batch of one sample has equal weights.
 
+    The code knows no absent modality. Here the softmax runs over the samples that have it, and a
+    sample's weights are divided by the sum of those that it has.
+
     Args:
         logits: Logits, shape (M, B, C).
+        present: Which modalities a sample has, shape (M, B) bool; all, if None.
 
     Returns:
-        Weights, shape (M, B), constant along B.
+        Weights, shape (M, B), constant along B where nothing is absent.
     """
-    log_p = logits.float().log_softmax(dim=1)
-    entropy_M = -(log_p.exp() * log_p).sum(dim=(1, 2))
-    return (-entropy_M).softmax(dim=0)[:, None].expand(-1, logits.shape[1])
+    z_MBC = logits.float()
+    if present is not None:
+        z_MBC = z_MBC.masked_fill(~present[..., None], float("-inf"))
+    p_MBC = z_MBC.softmax(dim=1).nan_to_num(0.0)  # of a modality that no sample has, nothing
+    entropy_M = -torch.xlogy(p_MBC, p_MBC).sum(dim=(1, 2))
+    weights_MB = (-entropy_M).softmax(dim=0)[:, None].expand(-1, logits.shape[1])
+    if present is None:
+        return weights_MB
+    there_MB = weights_MB * present
+    return there_MB / there_MB.sum(dim=0).clamp_min(torch.finfo(there_MB.dtype).tiny)
+
+
+def confidence_of_present(confidence: Tensor, present: Tensor) -> Tensor:
+    """Keep the confidences of modalities that are there, for a sum of logits weighted by them.
+
+    A negative confidence turns a modality's answer round, which is harmless beside a larger one
+    and wrong alone. So where a modality is absent, negative confidences count as 0, and if none is
+    positive the present modalities weigh alike.
+
+    Args:
+        confidence: Shape (M, B).
+        present: Shape (M, B) bool.
+
+    Returns:
+        Shape (M, B): as they are where all are present, zero where one is absent.
+    """
+    is_whole_B = present.all(dim=0)
+    positive_MB = torch.where(present, confidence.clamp(min=0), 0.0)
+    kept_MB = torch.where(is_whole_B, confidence, positive_MB)
+    nobody_B = ~is_whole_B & (kept_MB.sum(dim=0) <= 0)
+    return torch.where(nobody_B, mean_weights(present).to(kept_MB), kept_MB)
 
 
 def fuse_logits(weights: Tensor, logits: Tensor) -> Tensor:

@@ -168,9 +168,9 @@ class LogitFusion(Fusion):
         Returns:
             Weights (M, B).
         """
-        if self.weighting == "batch_entropy":
-            return batch_entropy_weights(logits_MBC)
         there = None if present is None else torch.stack([present[m] for m in self.feature_dims])
+        if self.weighting == "batch_entropy":
+            return batch_entropy_weights(logits_MBC, there)
         if self.weighting == "entropy":
             return entropy_weights(logits_MBC, there)
         if there is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mla_lightning.functional import energy_confidence
+from mla_lightning.functional import confidence_of_present, energy_confidence
 from mla_lightning.fusion.base import Present
 from mla_lightning.fusion.sum import Sum
 
@@ -15,7 +15,9 @@ from mla_lightning.fusion.sum import Sum
 class EnergyFusion(Sum):
     r"""Confidence-weighted sum of one head per modality: :math:`z = \sum_m c_m z_m`.
 
-    :math:`c_m = \mathrm{logsumexp}(z_m) / 10`, which may be negative. QMF (ICML 2023) detaches it
+    :math:`c_m = \mathrm{logsumexp}(z_m) / 10`, which may be negative. Where a modality is missing,
+    negative ones count as 0, see
+    :func:`~mla_lightning.functional.weighting.confidence_of_present`. QMF (ICML 2023) detaches it
     in its text-image code and MLA's copy does; its RGB-D code does not. Single modality: own head.
     """
 
@@ -38,13 +40,13 @@ class EnergyFusion(Sum):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Weight and add the logits of the modalities that are present."""
-        parts = []
-        for name, logits in self.unimodal(features).items():
-            confidence = energy_confidence(logits)
-            if self.detach_confidence:
-                confidence = confidence.detach()
-            part = confidence[:, None] * logits
-            if present is not None:
-                part = torch.where(present[name][:, None], part, torch.zeros_like(part))
-            parts.append(part)
-        return torch.stack(parts).sum(dim=0)
+        own = self.unimodal(features)
+        logits_MBC = torch.stack([own[name] for name in self.feature_dims])
+        confidence_MB = torch.stack([energy_confidence(z_BC) for z_BC in logits_MBC])
+        if self.detach_confidence:
+            confidence_MB = confidence_MB.detach()
+        if present is not None:
+            there_MB = torch.stack([present[name] for name in self.feature_dims])
+            confidence_MB = confidence_of_present(confidence_MB, there_MB)
+            logits_MBC = torch.where(there_MB[..., None], logits_MBC, 0.0)
+        return (confidence_MB[..., None] * logits_MBC).sum(dim=0)

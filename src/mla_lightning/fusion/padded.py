@@ -8,17 +8,18 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from mla_lightning.errors import ConfigError
-from mla_lightning.functional import linear_cca, mean_of_present, padded
+from mla_lightning.errors import ConfigError, near
+from mla_lightning.functional import linear_cca, linear_svc, mean_of_present, padded
 from mla_lightning.fusion.base import Fusion, Present, linear
+
+FITS = ("padded", "pairwise_complete")
 
 
 class PaddedFusion(Fusion):
     """Features, absent ones replaced by the training mean of those present; then a linear head.
 
-    The head is fitted in closed form as a linear support vector classifier (scikit-learn's
-    LinearSVC in the primal), as in GCNet's code. Single modality: all others replaced by their
-    means.
+    The head is fitted to all training samples at once as a linear support vector classifier, as in
+    GCNet's code. Single modality: all others replaced by their means.
     """
 
     unimodal_rule = "others_missing"
@@ -84,18 +85,10 @@ class PaddedFusion(Fusion):
             present: Modality -> (N,) bool.
             label: (N,).
         """
-        from sklearn.svm import LinearSVC
-
-        x = self.projected(self.padded(features, present)).double().cpu().numpy()
-        machine = LinearSVC(C=self.svc_c, dual=False).fit(x, label.cpu().numpy())
-        weight, bias = torch.from_numpy(machine.coef_), torch.from_numpy(machine.intercept_)
-        if len(weight) == 1:  # two classes: one plane
-            weight, bias = torch.cat([-weight, weight]), torch.cat([-bias, bias])
-        # Classes without a training sample cannot be answered.
-        self.head.weight.zero_()
-        self.head.bias.fill_(-1e6)
-        self.head.weight[machine.classes_] = weight.to(self.head.weight)
-        self.head.bias[machine.classes_] = bias.to(self.head.bias)
+        x = self.projected(self.padded(features, present))
+        weight, bias = linear_svc(x, label, self.num_classes, self.svc_c)
+        self.head.weight.copy_(weight)
+        self.head.bias.copy_(bias)
 
 
 class CanonicalFusion(PaddedFusion):
@@ -109,6 +102,7 @@ class CanonicalFusion(PaddedFusion):
         num_components: int = 10,
         ridge: float = 1e-4,
         svc_c: float = 0.01,
+        fit_on: str = "padded",
     ) -> None:
         """Prepare the projections.
 
@@ -118,17 +112,23 @@ class CanonicalFusion(PaddedFusion):
             num_components: Directions k of each pair; fewer where a modality is narrower.
             ridge: Added to the covariances' diagonals, > 0.
             svc_c: The classifier's cost.
+            fit_on: ``padded``: a pair's directions are fitted to all samples, means for what is
+                absent, as in GCNet's code; ``pairwise_complete``: to the samples that have both.
 
         Raises:
-            ConfigError: If a number is out of range.
+            ConfigError: If a number is out of range or ``fit_on`` unknown.
         """
+        if fit_on not in FITS:
+            raise ConfigError(
+                f"fusion fit_on={fit_on!r} is unknown.{near(fit_on, FITS)} Known: {', '.join(FITS)}"
+            )
         if num_components < 1 or ridge <= 0:
             raise ConfigError("fusion num_components must be >= 1 and ridge > 0")
         self.pairs = list(combinations(feature_dims, 2))
         self.widths = {
             pair: min(num_components, *(feature_dims[name] for name in pair)) for pair in self.pairs
         }
-        self.ridge = ridge
+        self.ridge, self.fit_on = ridge, fit_on
         super().__init__(feature_dims, num_classes, svc_c=svc_c)
         for pair in self.pairs:
             for name in pair:
@@ -154,21 +154,28 @@ class CanonicalFusion(PaddedFusion):
         return torch.cat(parts, dim=1)
 
     @torch.no_grad()
-    def learn_projections(self, features: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
+    def learn_projections(
+        self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> dict[tuple[str, str], int]:
         """Fit each pair.
 
         Args:
-            features: Modality -> padded training vectors (N, D_m).
+            features: Modality -> training vectors (N, D_m), absent ones of any value.
+            present: Modality -> (N,) bool.
 
         Returns:
-            Pair -> its largest correlation: 0 where no sample has both, so that directions are
-            arbitrary.
+            Pair -> number of samples that have both.
         """
-        largest = {}
+        whole, joint = self.padded(features, present), {}
         for pair in self.pairs:
-            *weights, correlations = linear_cca(features[pair[0]], features[pair[1]], self.ridge)
+            both = present[pair[0]] & present[pair[1]]
+            joint[pair] = int(both.sum())
+            rows = both if self.fit_on == "pairwise_complete" else torch.ones_like(both)
+            if int(rows.sum()) < 2:
+                continue  # no covariance: the pair's projections stay zero
+            a, b = (whole[name][rows] for name in pair)
+            *weights, _ = linear_cca(a, b, self.ridge)
             for name, weight in zip(pair, weights, strict=True):
                 buffer = getattr(self, self.key(pair, name))
                 buffer.copy_(weight[:, : buffer.shape[1]])
-            largest[pair] = float(correlations[0])
-        return largest
+        return joint

@@ -12,9 +12,6 @@ from mla_lightning.fusion.padded import CanonicalFusion
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import Batch, MultimodalModule, Parts
 
-#: Largest correlation of a pair below which its directions are noise.
-DEGENERATE = 1e-6
-
 
 class CCA(MultimodalModule):
     """Canonical correlation analysis of every pair, in closed form, and a linear SVC.
@@ -28,6 +25,7 @@ class CCA(MultimodalModule):
     """
 
     fusion: CanonicalFusion
+    fits_all_at_once = True
     reference = Reference(
         "Relations Between Two Sets of Variates",
         "Biometrika",
@@ -55,13 +53,15 @@ class CCA(MultimodalModule):
         """Fit projections and classifier to the training samples, once."""
         x, present, label = self.training_vectors()
         self.fusion.learn_means(x, present)
-        largest = self.fusion.learn_projections(self.fusion.padded(x, present))
+        joint = self.fusion.learn_projections(x, present)
         self.fusion.fit_head(x, present, label)
-        for pair, correlation in largest.items():
-            if correlation < DEGENERATE:
+        for pair, number in joint.items():
+            few = self.fusion.widths[pair] + 1  # so many fit perfectly, whatever they are
+            if number <= few:
                 self.notes.add(
-                    f"CCA: no training sample has both {pair[0]} and {pair[1]}, so their "
-                    "directions are arbitrary"
+                    f"CCA: {number or 'no'} training sample{'s have' if number > 1 else ' has'} "
+                    f"both {pair[0]} and {pair[1]}; their directions are arbitrary where no more "
+                    f"than {few} have"
                 )
         self.trainer.should_stop = True
 

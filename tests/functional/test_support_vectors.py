@@ -1,0 +1,53 @@
+"""The linear support vector classifier against LIBLINEAR and its own optimality."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mla_lightning.functional import linear_svc
+
+
+def blobs(num, width, classes, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    label = torch.arange(num) % classes
+    x = 2 * torch.randn(num, width, generator=rng, dtype=torch.float64)
+    x[:, :classes] += 2.0 * torch.nn.functional.one_hot(label, classes)
+    return x, label
+
+
+@pytest.mark.parametrize(
+    ("num", "width", "classes", "cost"),
+    [(300, 12, 5, 0.01), (60, 5, 2, 0.5), (40, 80, 3, 10.0), (90, 6, 4, 1e-4)],
+)
+def test_it_is_the_solution_of_liblinear(num, width, classes, cost):
+    from sklearn.svm import LinearSVC
+
+    x, label = blobs(num, width, classes)
+    weight, bias = linear_svc(x, label, classes, cost)
+    machine = LinearSVC(C=cost, dual=False, tol=1e-10, max_iter=100_000).fit(x, label)
+    own = slice(1, None) if classes == 2 else slice(None)  # of two classes it keeps one plane
+    assert_close(weight[own], torch.from_numpy(machine.coef_), atol=1e-6, rtol=0)
+    assert_close(bias[own], torch.from_numpy(machine.intercept_), atol=1e-6, rtol=0)
+    if classes == 2:
+        assert_close(weight[0], -weight[1])
+
+
+def test_the_gradient_vanishes():
+    x, label = blobs(50, 4, 3, seed=1)
+    weight, bias = linear_svc(x, label, 3, 0.1)
+    weight.requires_grad_()
+    y = 2.0 * torch.nn.functional.one_hot(label, 3) - 1
+    slack = (1 - y * (x @ weight.T + bias)).clamp(min=0)
+    (0.5 * weight.square().sum() + 0.1 * slack.square().sum()).backward()
+    assert weight.grad.abs().max() < 1e-9
+
+
+def test_a_class_without_samples_is_never_the_answer():
+    x, label = blobs(60, 4, 3, seed=2)
+    weight, bias = linear_svc(x, label, 4, 1.0)
+    assert (x @ weight.T + bias).argmax(dim=1).max() < 3
+
+
+def test_a_cost_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="cost must be > 0"):
+        linear_svc(torch.ones(2, 1), torch.tensor([0, 1]), 2, 0.0)
