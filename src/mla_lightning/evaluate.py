@@ -184,23 +184,24 @@ def missing_of(data: MultimodalDataModule, found: Mapping[str, Answers]) -> dict
 
     Returns:
         ``realised_rate`` (split -> share of missing cells), ``mask_sha256``, and ``patterns``:
-        evaluated split -> pattern such as ``audio+text`` -> ``num`` and ``accuracy``.
+        split -> pattern such as ``audio+text`` -> ``num`` and, of splits that are evaluated,
+        ``accuracy``. Training masks that are drawn anew each epoch are those of the first.
     """
     patterns: dict[str, dict[str, dict[str, float]]] = {}
-    for split, answers in found.items():
-        if split == "train":
-            continue
-        mask = data.masks[split].index_select(0, answers.index)
-        is_right = answers.logits["multi"].argmax(dim=1) == answers.label
+    for split, mask in data.masks.items():
+        answers = found.get(split) if split != "train" else None
+        is_right = None
+        if answers is not None:
+            mask = mask.index_select(0, answers.index)
+            is_right = answers.logits["multi"].argmax(dim=1) == answers.label
         codes = (mask.long() << torch.arange(mask.shape[1])).sum(dim=1)
         patterns[split] = {}
         for code in codes.unique().tolist():
             rows = codes == code
-            kept = [m for place, m in enumerate(data.modalities) if code >> place & 1]
-            patterns[split]["+".join(kept)] = {
-                "num": int(rows.sum()),
-                "accuracy": float(is_right[rows].double().mean()),
-            }
+            kept = "+".join(m for place, m in enumerate(data.modalities) if code >> place & 1)
+            patterns[split][kept] = {"num": int(rows.sum())}
+            if is_right is not None:
+                patterns[split][kept]["accuracy"] = float(is_right[rows].double().mean())
     return {
         "realised_rate": {split: missing_rate_of(mask) for split, mask in data.masks.items()},
         "mask_sha256": manifest_hash(data.masks),

@@ -21,9 +21,9 @@ from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Draws
 from mla_lightning.metrics.evaluation import Evaluation
 from mla_lightning.parts import Batch, Parts, Watch, chunks_of
+from mla_lightning.randomness import derive_seed
 
 __all__ = ["Batch", "MultimodalModule", "Parts"]
-from mla_lightning.randomness import derive_seed
 
 
 class MultimodalModule(LightningModule):
@@ -40,6 +40,10 @@ class MultimodalModule(LightningModule):
     takes_incomplete = True
     #: Whether training batches must hold what was hidden.
     wants_truth = False
+    #: Whether a batch may be trained on in chunks (``trainer.accumulate``) with the same gradient.
+    takes_chunks = True
+    #: Whether all training samples are fitted at once, as they are at the start.
+    fits_all_at_once = False
 
     def __init__(self, parts: Parts) -> None:
         """Build the module.
@@ -64,6 +68,16 @@ class MultimodalModule(LightningModule):
             )
         if parts.accumulate < 1:
             raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
+        if parts.accumulate > 1 and (self.fits_all_at_once or not self.takes_chunks):
+            raise ConfigError(
+                f"trainer.accumulate={parts.accumulate}: the loss of {type(self).__name__} is of "
+                "all samples of a batch together and cannot be computed in chunks. Leave it at 1."
+            )
+        if parts.redraws_masks and self.fits_all_at_once:
+            raise ConfigError(
+                f"missing.resample_train_masks has no effect on {type(self).__name__}, which fits "
+                "all training samples at once"
+            )
         self.automatic_optimization = False  # a batch takes several steps; see step_on
         self.encoders = nn.ModuleDict(parts.encoders)
         self.fusion = parts.built_fusion()

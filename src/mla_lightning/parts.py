@@ -57,6 +57,7 @@ class Parts:
             that go in as they are are left out.
         is_complete: Whether every sample has every modality; then no method looks for absent ones.
         hides: Whether modalities of training samples are hidden by protocol.
+        redraws_masks: Whether what is hidden of them is drawn anew every epoch.
         train_batches: Gives the training split's batches in its own order, not augmented.
     """
 
@@ -73,6 +74,7 @@ class Parts:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     is_complete: bool = True
     hides: bool = False
+    redraws_masks: bool = False
     train_batches: Callable[[], Iterable[Batch]] = tuple
 
     def input_widths(self) -> dict[str, int]:
@@ -129,6 +131,22 @@ class Parts:
         hidden = batch.get("hidden", {})
         there = {name: has & ~hidden.get(name, ~has) for name, has in batch["present"].items()}
         return batch["inputs"], there
+
+    def known(self, batch: Batch, which: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Tell all that a method may look at in training, for those who teach by it.
+
+        Args:
+            batch: A training batch.
+            which: ``oracle``: what is there and what is hidden; ``observed``: what is there.
+
+        Returns:
+            Modality -> inputs (B, ...), and modality -> (B,) bool, the cells that are known. What
+            the data lack is known to nobody.
+        """
+        inputs, cells = self.target(batch, which)
+        if which == "oracle":
+            cells = {name: has | cells[name] for name, has in batch["present"].items()}
+        return inputs, cells
 
     def presence(self, batch: Batch) -> dict[str, Tensor] | None:
         """Tell fusions what is present: None if all is, for which they have a shorter way."""

@@ -192,6 +192,7 @@ def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> Multi
         inputs=data.inputs,
         is_complete=data.is_complete,
         hides=data.missing is not None and "train" in data.missing.parts,
+        redraws_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
     )
     module: MultimodalModule = instantiate(method, parts=parts)
@@ -357,7 +358,7 @@ def _write_result(
         "modalities": list(module.modalities),
         "unimodal_rule": module.fusion.unimodal_rule,
         "lr": config["optimizer"].get("lr"),
-        "epochs": config["trainer"]["max_epochs"],
+        "epochs": len(times),
         "best_epoch": max(epoch for _, epoch in checkpoint.best.values()),
         **scores,
         "probe_accuracy": probed_accuracy,

@@ -6,9 +6,13 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 from mla_lightning.cli import main
+from mla_lightning.config import compose_jobs
 from mla_lightning.data.synthetic import Synthetic
+from mla_lightning.methods.taught import Taught
+from mla_lightning.train import build_data, build_module
 
 METHODS = ("ae", "cra", "mmin", "if_mmin", "cca", "dcca", "dccae", "cpm_net", "tate")
 TAUGHT = ("mmin", "if_mmin", "tate")
@@ -35,6 +39,14 @@ def words_of(method, *more):
 
 def result_of(path):
     return json.loads((path / "result.json").read_text())
+
+
+def built(method, *more):
+    """Build a method and its data as a run would."""
+    words = words_of(method, *more)[1:]
+    (job,) = compose_jobs([w for w in words if not w.startswith("run_dir=")], multirun=False)
+    data = build_data(job.config)
+    return build_module(job.config, data), data
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -130,6 +142,127 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, meth
     assert whole["best_epoch"] == killed["best_epoch"]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_killed_within_an_epoch_goes_on_at_that_batch(tmp_path, monkeypatch, method):
+    monkeypatch.chdir(tmp_path)
+    more = ["data.batch_size=20", "checkpoint.every_n_batches=1"]
+    if method in ("dcca", "dccae"):
+        more += ["method.num_components=2"]
+    assert main(words_of(method, "run_dir=whole", *more)) == 0
+    pid = os.fork()
+    if pid == 0:
+        from mla_lightning.module import MultimodalModule
+
+        step, seen = MultimodalModule.training_step, []
+
+        def step_and_die(self, batch, batch_idx):
+            if len(seen) == 10 or (method == "cca" and len(seen) == 2):
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen.append(batch_idx)
+            step(self, batch, batch_idx)
+
+        MultimodalModule.training_step = step_and_die
+        main(words_of(method, "run_dir=killed", *more))
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    assert main(words_of(method, "run_dir=killed", *more)) == 0
+    whole, killed = (np.load(tmp_path / run / "predictions.npz") for run in ("whole", "killed"))
+    assert all(np.array_equal(whole[key], killed[key]) for key in whole)
+
+
+@pytest.mark.parametrize("method", TAUGHT)
+def test_the_teacher_is_frozen_and_never_in_training_mode(tmp_path, monkeypatch, method):
+    monkeypatch.chdir(tmp_path)
+    shown, seen = Taught.shown, []
+
+    def watching(self, chunk):
+        assert self.training
+        assert not any(part.training for part in self.teacher.modules())
+        seen.append({key: value.clone() for key, value in self.teacher.state_dict().items()})
+        return shown(self, chunk)
+
+    monkeypatch.setattr(Taught, "shown", watching)
+    assert main(words_of(method, "run_dir=run")) == 0
+    assert len(seen) >= 4  # two epochs of two batches, and IF-MMIN asks twice
+    assert all(torch.equal(seen[0][key], late[key]) for late in seen for key in late)
+
+
+@pytest.mark.parametrize("target", ["oracle", "observed"])
+@pytest.mark.parametrize("method", [*TAUGHT, "ae"])
+def test_what_the_data_lack_is_no_truth(method, target):
+    """Cells that neither the method nor the protocol knows may hold anything."""
+    module, data = built(method, f"method.recon_target={target}")
+    module.eval()  # no dropout
+    computed = {}
+    module.step_on = lambda batch, losses_of: computed.update(losses_of(batch)) or {}
+    batch = next(iter(data.train_dataloader()))
+    lacking = ~batch["present"]["audio"] & batch["present"]["visual"]
+    assert lacking.any()
+    rows = int(lacking.nonzero()[0])
+    batch["hidden"]["audio"][rows] = False  # not hidden: never there
+    results = []
+    for value in (0.0, 50.0):
+        changed = {**batch, "inputs": {m: x.clone() for m, x in batch["inputs"].items()}}
+        changed["inputs"]["audio"][rows] = value
+        if "truth" in batch:
+            changed["truth"] = {m: x.clone() for m, x in batch["truth"].items()}
+            changed["truth"]["audio"][rows] = value
+        for is_taught in (False, True) if isinstance(module, Taught) else (None,):
+            if is_taught is not None:
+                module.is_taught.fill_(is_taught)
+            module.fit_batch(changed)
+        results.append({name: loss.item() for name, loss in computed.items()})
+    assert results[0] == results[1]
+    assert len(results[0]) >= 2
+
+
+def test_a_sum_over_the_batch_is_the_same_in_chunks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exact = ["encoder.audio.dropout=0", "encoder.visual.dropout=0", "method.dropout=0"]
+    exact += ["method.fusion.dropout=0", "trainer.max_epochs=1"]
+    found = []
+    for pieces in (1, 2, 4):
+        run = tmp_path / f"run{pieces}"
+        words = words_of("ae", f"run_dir={run}", f"trainer.accumulate={pieces}", *exact)
+        assert main(words) == 0
+        head, row = (run / "metrics.csv").read_text().splitlines()[:2]
+        found.append(
+            float(dict(zip(head.split(","), row.split(","), strict=True))["train/loss/recon"])
+        )
+    assert found == pytest.approx([found[0]] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["cca", "dcca", "dccae", "cpm_net"])
+def test_losses_of_whole_batches_are_not_cut(tmp_path, monkeypatch, capfd, method):
+    monkeypatch.chdir(tmp_path)
+    assert main(words_of(method, "trainer.accumulate=2")) == 2
+    assert "cannot be computed in chunks" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["cca", "cpm_net"])
+def test_masks_that_nobody_would_see_are_refused(tmp_path, monkeypatch, capfd, method):
+    monkeypatch.chdir(tmp_path)
+    assert main(words_of(method, "missing.resample_train_masks=true")) == 2
+    assert "resample_train_masks has no effect" in capfd.readouterr().err
+
+
+def test_dcca_answers_with_means_for_what_is_left_out():
+    module, data = built("dcca")
+    module.eval()  # no dropout
+    module.on_train_start()
+    module.on_validation_start()
+    batch = next(iter(data.loader("test")))
+    with torch.no_grad():
+        features = module.features(batch)
+        answers = module.answers(features, batch["present"])
+        for name in module.modalities:
+            only = {m: torch.full_like(has, m == name) for m, has in batch["present"].items()}
+            alone = module.answers(features, only)["multi"]
+            torch.testing.assert_close(alone, answers[name])
+            assert not torch.allclose(alone, answers["multi"])
+    torch.testing.assert_close(answers["multi"], module.fusion(features))
+
+
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert main([w for w in words_of("ae") if not w.startswith("missing")]) == 2
@@ -144,5 +277,27 @@ def test_degenerate_pairs_are_told(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert main(words_of("cca", "missing.rate=0.5", "run_dir=run")) == 0
     (note,) = result_of(tmp_path / "run")["notes"]
-    assert "no training sample has both" in note
+    assert "no training sample has both audio and visual" in note
     assert note in capfd.readouterr().err
+    # So few fit perfectly: as many samples as directions correlate whatever they hold.
+    assert main(words_of("cca", "missing.rate=0.45", "run_dir=few")) == 0
+    (note,) = result_of(tmp_path / "few")["notes"]
+    assert "training samples have both audio and visual" in note
+    assert main(words_of("cca", "missing.rate=0.1", "run_dir=many")) == 0
+    assert result_of(tmp_path / "many")["notes"] == []
+
+
+def test_cca_of_complete_pairs_is_that_of_the_samples_that_have_both():
+    from mla_lightning.functional import linear_cca
+
+    padded_fit, _ = built("cca")
+    module, _ = built("cca", "method.fusion.fit_on=pairwise_complete")
+    for one in (padded_fit, module):
+        one.trainer = type("Trainer", (), {"should_stop": False})()
+        one.on_validation_start()
+    x, present, _ = module.training_vectors()
+    both = present["audio"] & present["visual"]
+    weights, *_ = linear_cca(x["audio"][both], x["visual"][both], 1e-4)
+    found = module.fusion.project_audio_of_audio_visual
+    torch.testing.assert_close(found, weights[:, : found.shape[1]].float())
+    assert not torch.allclose(found, padded_fit.fusion.project_audio_of_audio_visual)

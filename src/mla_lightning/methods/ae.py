@@ -84,7 +84,9 @@ class AE(MultimodalModule):
                 reconstruction_loss(decode(whole), target[name], cells[name])
                 for name, decode in self.decoders.items()
             ]
-            return losses | {"recon": self.weight * sum(recon[1:], recon[0])}
+            # A sum over the batch: what a chunk adds counts whole, not by its share.
+            whole_batch = len(batch["label"]) / len(chunk["label"])
+            return losses | {"recon": self.weight * whole_batch * sum(recon[1:], recon[0])}
 
         return self.step_on(batch, losses_of)
 

@@ -28,6 +28,7 @@ class CPMNet(MultimodalModule):
     """
 
     fusion: CrossPartial
+    fits_all_at_once = True
     reference = Reference(
         "CPM-Nets: Cross Partial Multi-View Networks",
         "NeurIPS",
@@ -65,7 +66,7 @@ class CPMNet(MultimodalModule):
         self.codes_lr = codes_lr
         self.fusion.prepare(parts.num_train)
         self._all: Batch | None = None
-        self._done = -1
+        self._is_first = True
 
     def configure_optimizers(self) -> Any:
         """Build one optimiser, the codes with their own rate."""
@@ -77,11 +78,15 @@ class CPMNet(MultimodalModule):
             return optimizer
         return [optimizer], [self.parts.scheduler(optimizer)]
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Note whether the batch is the epoch's first; of a resumed epoch it was another run's."""
+        super().on_train_batch_start(batch, batch_idx)
+        self._is_first = batch_idx == 0
+
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take the epoch's steps on all training samples, with the first batch."""
-        if self._done == self.current_epoch:
+        if not self._is_first:
             return {}
-        self._done = self.current_epoch
         everything = self._everything()
         self.fusion.label.copy_(everything["label"])
         losses: dict[str, Tensor] = {}

@@ -45,6 +45,7 @@ class DCCA(MultimodalModule):
     """
 
     fusion: PaddedFusion
+    takes_chunks = False
     reference = Reference(
         "Deep Canonical Correlation Analysis",
         "ICML",
@@ -117,11 +118,15 @@ class DCCA(MultimodalModule):
         self.fusion.fit_head(h, None, torch.cat([label for _, label in parts]))
 
     def answers(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
-        """Classify the joined features; what was absent is encoded from means already."""
-        fused = self.fusion(features)
-        means = {m: self.encoders[m](getattr(self, f"input_mean_{m}")[None]) for m in features}
-        own = {}
-        for name, h in features.items():
-            alone = {m: h if m == name else means[m].expand(len(h), -1) for m in features}
-            own[name] = self.fusion(alone)
-        return {"multi": fused, **own}
+        """Classify the joined features, those of mean inputs in the place of what is absent."""
+        means = {m: self.encoders[m](getattr(self, f"input_mean_{m}")[None])[0] for m in features}
+
+        def without(absent: dict[str, Tensor]) -> Tensor:
+            return self.fusion({m: padded(h, ~absent[m], means[m]) for m, h in features.items()})
+
+        nowhere = torch.zeros_like(next(iter(present.values())))
+        alone = {
+            name: without({m: nowhere if m == name else ~nowhere for m in features})
+            for name in features
+        }
+        return {"multi": without({m: ~has for m, has in present.items()}), **alone}

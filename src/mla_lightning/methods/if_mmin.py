@@ -68,7 +68,7 @@ class IFMMIN(Taught):
 
     def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify complete samples and draw the invariant features together."""
-        features = self.whole(chunk)
+        features, _ = self.whole(chunk)
         shared = {name: self.fusion.shared(h) for name, h in features.items()}
         both = torch.cat([*features.values(), *shared.values()], dim=1)
         pairs = list(combinations(shared.values(), 2))
@@ -83,19 +83,11 @@ class IFMMIN(Taught):
         features = self.fusion.zeroed(self.features(chunk), self.parts.presence(chunk))
         h, c = self.fusion.joined(features), self.fusion.invariant(features)
         forth, codes = self.fusion.imagination.imagine(h, c)
-        taught, cells = self.taught(chunk)
-        wanted = self.fusion.joined(taught)
-        if not self.wants_truth:
-            wide = [cells[m][:, None].expand(-1, d) for m, d in self.fusion.feature_dims.items()]
-            wanted = torch.where(torch.cat(wide, dim=1), wanted, forth)
+        shown, known = self.shown(chunk)
         with torch.no_grad():
-            source = chunk["truth"] if self.wants_truth else chunk["inputs"]
-            whole = [
-                self.teacher["shared"](encoder(source[name]))
-                for name, encoder in self.teacher["encoders"].items()  # type: ignore[operator]
-            ]
+            whole = torch.cat([self.teacher["shared"](h) for h in shown.values()], dim=1)
         return {
             "joint": cross_entropy(self.fusion.classifier(codes), chunk["label"]),
-            "imagination": self.imagination_weight * mse_loss(forth, wanted),
-            "invariant": self.invariant_weight * mse_loss(c, torch.cat(whole, dim=1)),
+            "imagination": self.imagination_weight * self.imagination_loss(forth, chunk),
+            "invariant": self.invariant_weight * mse_loss(c, self.where_known(whole, c, known)),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
@@ -63,21 +62,16 @@ class MMIN(Taught):
 
     def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify complete samples."""
-        joined = self.fusion.joined(self.whole(chunk))
+        joined = self.fusion.joined(self.whole(chunk)[0])
         return {"full": cross_entropy(self.fusion.full_classifier(joined), chunk["label"])}
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify, imagine, and imagine back."""
         h = self.fusion.joined(self.features(chunk), self.parts.presence(chunk))
-        taught, cells = self.taught(chunk)
         forth, codes = self.fusion.imagination(h)
         back, _ = self.fusion.backward_imagination(forth)
-        wanted = self.fusion.joined(taught)
-        if not self.wants_truth:
-            wide = [cells[m][:, None].expand(-1, d) for m, d in self.fusion.feature_dims.items()]
-            wanted = torch.where(torch.cat(wide, dim=1), wanted, forth)
         return {
             "joint": cross_entropy(self.fusion.classifier(codes), chunk["label"]),
-            "imagination": self.imagination_weight * mse_loss(forth, wanted),
+            "imagination": self.imagination_weight * self.imagination_loss(forth, chunk),
             "cycle": self.cycle_weight * mse_loss(back, h.detach()),
         }

@@ -22,8 +22,10 @@ class TATE(Taught):
     First the network is trained on complete samples. A frozen copy then shows the encoding of the
     complete sample, which that of the incomplete one is drawn to; the decoding is drawn to the
     tokens, and the last entries of the pooled encoding to the tag that tells what is missing. Loss:
-    cross-entropy, summed over the batch as published and here divided by its size as all terms
-    are, + ``weight`` (forward + backward + tag). Divergences are symmetric, over the features.
+    cross-entropy + ``weight`` (forward + backward + tag), all means over the batch; the code sums
+    the first three over the batch, next to which its mean tag loss is too small to act.
+    Divergences are symmetric, over the features. The penalty on the last layer's weights is left
+    to the optimiser's weight decay.
 
     The released code feeds the masked batch to the teacher and mixes up its tags; this is what the
     paper means. Vectors are sequences of one token per modality; encoders ``Steps`` hand on whole
@@ -66,8 +68,7 @@ class TATE(Taught):
 
     def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify complete samples."""
-        present = None if self.wants_truth else self.parts.presence(chunk)
-        return {"full": cross_entropy(self.fusion(self.whole(chunk), present), chunk["label"])}
+        return {"full": cross_entropy(self.fusion(*self.whole(chunk)), chunk["label"])}
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify; be like the teacher; decode the tokens; tell what is missing."""
@@ -76,11 +77,8 @@ class TATE(Taught):
         encoding = self.fusion.encoded(tokens, there)
         decoding = self.fusion.decoded(encoding, there)
         with torch.no_grad():
-            source = chunk["truth"] if self.wants_truth else chunk["inputs"]
-            encoders = self.teacher["encoders"].items()  # type: ignore[operator]
-            seen = {name: encoder(source[name]) for name, encoder in encoders}
             network = cast("Tagged", self.teacher["fusion"])
-            shown = network.encoded(*network.tagged(seen, None if self.wants_truth else present))
+            shown = network.encoded(*network.tagged(*self.shown(chunk)))
         tag = tokens[:, 0, -self.fusion.tag_width :]
         told = self.fusion.pooled(encoding, there)[:, -self.fusion.tag_width :].sigmoid()
         size = len(chunk["label"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.methods.ae import check_target
@@ -17,9 +18,10 @@ class Taught(MultimodalModule):
     """Two stages in one run: ``pretrain_epochs`` on complete samples, then with a frozen teacher.
 
     At the second stage's start the networks trained so far are copied into the teacher, which
-    stays frozen and in evaluation mode, and optimiser and schedule start afresh. Which stage it is
-    follows from the epoch and from a buffer, so a run resumes in either. Epochs of the first stage
-    are never selected.
+    stays frozen and in evaluation mode, and the optimiser starts afresh; the schedule is that of
+    the whole run, as for every other method. Which stage it is follows from the epoch and from a
+    buffer, so a run resumes in either. Epochs of the first stage are never selected. The teacher is
+    the first stage's last epoch; the published codes take its best.
 
     With ``recon_target=observed`` the first stage sees what is there, and the teacher shows what
     is there; nothing hidden is used.
@@ -63,6 +65,7 @@ class Taught(MultimodalModule):
         kept = ("encoders", *names)
         self.teacher = nn.ModuleDict({name: deepcopy(self._pupil(name)) for name in kept})
         self.teacher.requires_grad_(False)
+        self.teacher.eval()  # Lightning leaves modes as they are
 
     def train(self, mode: bool = True) -> Any:
         """Set the mode of all but the teacher."""
@@ -90,10 +93,6 @@ class Taught(MultimodalModule):
             part.load_state_dict(self._pupil(name).state_dict())
         optimizer = self.trainer.optimizers[0]
         optimizer.state.clear()
-        for group in optimizer.param_groups:
-            group["lr"] = group.get("initial_lr", group["lr"])
-        if self.parts.scheduler is not None:
-            self.trainer.lr_scheduler_configs[0].scheduler = self.parts.scheduler(optimizer)
 
     def _pupil(self, name: str) -> nn.Module:
         """Find what a part of the teacher is a copy of."""
@@ -114,23 +113,45 @@ class Taught(MultimodalModule):
         """Compute the losses of the second stage."""
         raise NotImplementedError
 
-    def whole(self, chunk: Batch) -> dict[str, Tensor]:
-        """Encode complete samples (``oracle``), or what is there."""
-        if not self.wants_truth:
-            return dict(self.fusion.zeroed(self.features(chunk), self.parts.presence(chunk)))
-        truth = chunk["truth"]
-        return {name: encoder(truth[name]) for name, encoder in self.encoders.items()}
-
-    def taught(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Let the teacher encode what is to be imagined.
+    def whole(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Encode complete samples (``oracle``), or what is there.
 
         Returns:
-            Modality -> feature (B, D_m), zeros elsewhere; and modality -> (B,) bool, the targets.
+            Modality -> feature, zeros where it is not known; and modality -> (B,) bool, the cells
+            that are.
         """
-        inputs, cells = self.parts.target(chunk, self.recon_target)
-        found = {}
-        with torch.no_grad():
-            for name, encoder in self.teacher["encoders"].items():  # type: ignore[operator]
-                feature = encoder(inputs[name])
-                found[name] = torch.where(cells[name][:, None], feature, 0.0)
-        return found, cells
+        inputs, cells = self.parts.known(chunk, self.recon_target)
+        found = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
+        return dict(self.fusion.zeroed(found, cells)), cells
+
+    @torch.no_grad()
+    def shown(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Let the teacher encode complete samples; as :meth:`whole`."""
+        inputs, cells = self.parts.known(chunk, self.recon_target)
+        teachers = self.teacher["encoders"].items()  # type: ignore[operator]
+        found = {name: encoder(inputs[name]) for name, encoder in teachers}
+        return dict(self.fusion.zeroed(found, cells)), cells
+
+    def imagination_loss(self, imagined: Tensor, chunk: Batch) -> Tensor:
+        r"""Compare with what the teacher shows of what is absent: :math:`\mathrm{mse}(h^*, h')`.
+
+        Of what is present the teacher shows zeros (``oracle``); ``observed``, where nothing hidden
+        may be seen, compares with what is present. What is not known adds nothing.
+
+        Args:
+            imagined: h', joined features (B, sum of D_m).
+            chunk: The batch or a chunk of one.
+
+        Returns:
+            A scalar.
+        """
+        shown, known = self.shown(chunk)
+        _, targets = self.parts.target(chunk, self.recon_target)
+        wanted = torch.cat([*self.fusion.zeroed(shown, targets).values()], dim=1)
+        return mse_loss(imagined, self.where_known(wanted, imagined, known))
+
+    def where_known(self, wanted: Tensor, found: Tensor, known: dict[str, Tensor]) -> Tensor:
+        """Put what was found itself where nothing is known, so that it adds nothing to a loss."""
+        widths = self.fusion.feature_dims.items()
+        cells = torch.cat([known[m][:, None].expand(-1, width) for m, width in widths], dim=1)
+        return torch.where(cells, wanted, found.detach())
