@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.errors import RunError
 from mla_lightning.functional.sequences import mean_step
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Draws
 from mla_lightning.metrics.evaluation import Evaluation
-from mla_lightning.parts import Batch, Parts, Watch, chunks_of
+from mla_lightning.parts import Batch, Parts, Watch, chunks_of, refuse_what_cannot_be
 from mla_lightning.randomness import derive_seed
 
 __all__ = ["Batch", "MultimodalModule", "Parts"]
@@ -44,6 +44,8 @@ class MultimodalModule(LightningModule):
     takes_chunks = True
     #: Whether all training samples are fitted at once, as they are at the start.
     fits_all_at_once = False
+    #: Epochs, from the first, that do not depend on what is hidden: runs may share them.
+    shared_epochs = 0
 
     def __init__(self, parts: Parts) -> None:
         """Build the module.
@@ -52,32 +54,11 @@ class MultimodalModule(LightningModule):
             parts: What the method is composed of.
 
         Raises:
-            ConfigError: If there are too few modalities, or ``accumulate`` is below 1.
+            ConfigError: As :func:`~mla_lightning.parts.refuse_what_cannot_be` says.
         """
         super().__init__()
         self.modalities = tuple(parts.encoders)
-        if len(self.modalities) < self.min_modalities:
-            raise ConfigError(
-                f"{type(self).__name__} needs at least {self.min_modalities} modalities, got "
-                f"{list(self.modalities)}. Use method=unimodal to train one modality alone."
-            )
-        if not parts.is_complete and not self.takes_incomplete:
-            raise ConfigError(
-                f"{type(self).__name__} has no rule for samples that lack a modality. Use "
-                "missing.policy=zero_input, which hands zeros over, or another method."
-            )
-        if parts.accumulate < 1:
-            raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
-        if parts.accumulate > 1 and (self.fits_all_at_once or not self.takes_chunks):
-            raise ConfigError(
-                f"trainer.accumulate={parts.accumulate}: the loss of {type(self).__name__} is of "
-                "all samples of a batch together and cannot be computed in chunks. Leave it at 1."
-            )
-        if parts.redraws_masks and self.fits_all_at_once:
-            raise ConfigError(
-                f"missing.resample_train_masks has no effect on {type(self).__name__}, which fits "
-                "all training samples at once"
-            )
+        refuse_what_cannot_be(self, parts)
         self.automatic_optimization = False  # a batch takes several steps; see step_on
         self.encoders = nn.ModuleDict(parts.encoders)
         self.fusion = parts.built_fusion()

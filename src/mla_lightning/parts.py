@@ -188,6 +188,51 @@ class Parts:
         }
 
 
+class Traits(Protocol):
+    """What a method says of its training rule; see :class:`MultimodalModule`."""
+
+    min_modalities: int
+    takes_incomplete: bool
+    takes_chunks: bool
+    fits_all_at_once: bool
+
+
+def refuse_what_cannot_be(method: Traits, parts: Parts) -> None:
+    """Check what a method is composed of against its training rule.
+
+    Args:
+        method: The method.
+        parts: What it is composed of.
+
+    Raises:
+        ConfigError: If there are too few modalities, samples lack modalities and there is no rule
+            for that, or a setting is out of range or would have no effect.
+    """
+    name, modalities = type(method).__name__, list(parts.encoders)
+    if len(modalities) < method.min_modalities:
+        raise ConfigError(
+            f"{name} needs at least {method.min_modalities} modalities, got {modalities}. Use "
+            "method=unimodal to train one modality alone."
+        )
+    if not parts.is_complete and not method.takes_incomplete:
+        raise ConfigError(
+            f"{name} has no rule for samples that lack a modality. Use missing.policy=zero_input, "
+            "which hands zeros over, or another method."
+        )
+    if parts.accumulate < 1:
+        raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
+    if parts.accumulate > 1 and (method.fits_all_at_once or not method.takes_chunks):
+        raise ConfigError(
+            f"trainer.accumulate={parts.accumulate}: the loss of {name} is of all samples of a "
+            "batch together and cannot be computed in chunks. Leave it at 1."
+        )
+    if parts.redraws_masks and method.fits_all_at_once:
+        raise ConfigError(
+            f"missing.resample_train_masks has no effect on {name}, which fits all training "
+            "samples at once"
+        )
+
+
 class Watch(Protocol):
     """Is told of every step that a method takes; for diagnostics."""
 

@@ -23,6 +23,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.callbacks.checkpoint import RunCheckpoint, newest_valid
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO, read_checkpoint
 from mla_lightning.callbacks.epoch_table import EpochTable
+from mla_lightning.callbacks.shared_stage import shared_stage
 from mla_lightning.callbacks.signals import StopOnSignal
 from mla_lightning.config import Job, instantiate
 from mla_lightning.data.base import MultimodalDataModule
@@ -305,7 +306,11 @@ def _run(job: Job, loggers: list[Any]) -> None:
         print(f"checkpoint {path.name} is broken; going on from {newest.name if newest else '-'}")
     loggers += build_loggers(config, run_dir, job.identity)
     mode = config["diagnostics"]
-    watching = [epoch_diagnostics(mode, data)] if mode != "off" else []
+    watching: list[Callback] = [epoch_diagnostics(mode, data)] if mode != "off" else []
+    stage = shared_stage(config, data.fingerprint, module, checkpoint)
+    if stage is not None:
+        watching.append(stage)
+        newest = newest or stage.start(run_dir)
     trainer = build_trainer(config, run_dir, checkpoint, loggers, watching)
     selection = data.loader("test" if config["protocol"] == "paper" else "val")
     trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)

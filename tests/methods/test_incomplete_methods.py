@@ -12,6 +12,7 @@ from mla_lightning.cli import main
 from mla_lightning.config import compose_jobs
 from mla_lightning.data.synthetic import Synthetic
 from mla_lightning.methods.taught import Taught
+from mla_lightning.run_folder import read_metrics
 from mla_lightning.train import build_data, build_module
 
 METHODS = ("ae", "cra", "mmin", "if_mmin", "cca", "dcca", "dccae", "cpm_net", "tate")
@@ -168,6 +169,41 @@ def test_a_run_killed_within_an_epoch_goes_on_at_that_batch(tmp_path, monkeypatc
     assert main(words_of(method, "run_dir=killed", *more)) == 0
     whole, killed = (np.load(tmp_path / run / "predictions.npz") for run in ("whole", "killed"))
     assert all(np.array_equal(whole[key], killed[key]) for key in whole)
+
+
+@pytest.mark.parametrize("method", TAUGHT)
+def test_a_shared_first_stage_changes_no_number(tmp_path, monkeypatch, method):
+    monkeypatch.chdir(tmp_path)
+    whole, steps = Taught.whole, []  # what the first stage trains on
+
+    def counting(self, chunk):
+        steps.append(0)
+        return whole(self, chunk)
+
+    monkeypatch.setattr(Taught, "whole", counting)
+
+    def run(name, *more):
+        steps.clear()
+        assert main(words_of(method, f"run_dir={name}", *more)) == 0
+        return len(steps)
+
+    assert run("alone", "missing.rate=0.4", "paths.output_dir=elsewhere") == 4
+    assert run("first", "missing.rate=0.2") == 4
+    assert run("second", "missing.rate=0.4") == 0
+    assert run("third", "missing.rate=0.4", "seed=5") == 4
+    assert run("other", "missing.rate=0.4", "optimizer.lr=0.002") == 4
+    assert run("observed", "method.recon_target=observed") == 4
+    alone, second = (np.load(tmp_path / name / "predictions.npz") for name in ("alone", "second"))
+    assert all(np.array_equal(alone[key], second[key]) for key in alone)
+    own, shared = read_metrics(tmp_path / "alone"), read_metrics(tmp_path / "second")
+    assert [row["epoch"] for row in shared] == [1, 2, 3, 4]
+    for row, other in zip(own, shared, strict=True):
+        same = [key for key in other if not key.startswith("time/")]
+        assert {key: row[key] for key in same} == {key: other[key] for key in same}
+    assert "val/acc" not in shared[1]
+    assert "val/acc" in shared[2]
+    assert len(list((tmp_path / "runs" / "stages").iterdir())) == 3
+    assert result_of(tmp_path / "second")["epochs"] == 4
 
 
 @pytest.mark.parametrize("method", TAUGHT)

@@ -91,8 +91,12 @@ class RunCheckpoint(Checkpoint):
         """Name the file of the weights that are best by a metric."""
         return self.folder / f"best-{metric.replace('/', '-')}.ckpt"
 
+    def path_after(self, epoch: int, batch: int = 0) -> Path:
+        """Name the checkpoint after so many epochs, and batches of the next."""
+        return self.folder / f"epoch={epoch:04d}-batch={batch:06d}.ckpt"
+
     def _save(self, trainer: Trainer, epoch: int, batch: int) -> None:
-        trainer.save_checkpoint(self.folder / f"epoch={epoch:04d}-batch={batch:06d}.ckpt")
+        trainer.save_checkpoint(self.path_after(epoch, batch))
         # Only valid files count, so rotation can never remove the last one that can be resumed.
         for old in [p for p in resumable(self.folder) if is_valid(p)][self.keep :]:
             trainer.strategy.remove_checkpoint(old)

@@ -33,7 +33,7 @@ class EpochTable(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of epochs that are done."""
         rows = [row for row in read_metrics(self.run_dir) if row["epoch"] <= trainer.current_epoch]
-        write_text(self.run_dir / METRICS, _table(rows, header=True) if rows else "")
+        write_rows(self.run_dir, rows)
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -55,7 +55,17 @@ class EpochTable(Checkpoint):
                 file.write(_table([row], header=False))
                 return
         # The first epoch, or a stage with other losses: the table gets the columns of all rows.
-        write_text(path, _table([*read_metrics(self.run_dir), row], header=True))
+        write_rows(self.run_dir, [*read_metrics(self.run_dir), row])
+
+
+def write_rows(run_dir: Path, rows: list[dict[str, float]]) -> None:
+    """Write the whole table of epochs, with the columns of all rows.
+
+    Args:
+        run_dir: The run folder.
+        rows: One mapping per epoch.
+    """
+    write_text(run_dir / METRICS, _table(rows, header=True) if rows else "")
 
 
 def _table(rows: list[dict[str, float]], *, header: bool) -> str:

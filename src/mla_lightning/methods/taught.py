@@ -52,6 +52,11 @@ class Taught(MultimodalModule):
         return self.recon_target == "oracle"
 
     @property
+    def shared_epochs(self) -> int:  # type: ignore[override]
+        """The first stage, if complete samples are all that it sees."""
+        return self.pretrain_epochs if self.wants_truth else 0
+
+    @property
     def is_selectable(self) -> bool:
         """Whether the epoch may be chosen: those of the second stage."""
         return self.current_epoch >= self.pretrain_epochs
