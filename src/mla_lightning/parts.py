@@ -48,6 +48,7 @@ class Parts:
         scheduler: Builds the learning-rate schedule from the optimiser; stepped once an epoch.
         num_classes: Number of classes C.
         num_train: Number of training samples N.
+        batch_size: Samples of a training batch; the last one of an epoch may have fewer.
         seed: The run's seed.
         clip_norm: Largest norm of a step's gradient, None for no clipping.
         accumulate: Number of chunks that a batch is split into to save memory. The gradient is
@@ -67,6 +68,7 @@ class Parts:
     scheduler: Callable[..., LRScheduler] | None
     num_classes: int
     num_train: int
+    batch_size: int = 1
     seed: int = 0
     clip_norm: float | None = None
     accumulate: int = 1

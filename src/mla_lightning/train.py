@@ -186,6 +186,7 @@ def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> Multi
         scheduler=instantiate(config["scheduler"]) if config["scheduler"] else None,
         num_classes=data.num_classes,
         num_train=len(data.splits["train"]),
+        batch_size=data.batch_size,
         seed=config["seed"],
         clip_norm=trainer["clip_norm"],
         accumulate=trainer["accumulate"],
@@ -292,8 +293,7 @@ def _run(job: Job, loggers: list[Any]) -> None:
     torch.set_num_threads(config["trainer"]["threads"])
     files.write_text(run_dir / files.CONFIG, yaml.safe_dump(config, sort_keys=False))
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    data = build_data(config)
-    provenance = provenance_of(job, data, started)
+    provenance = provenance_of(job, data := build_data(config), started)
     files.write_json(run_dir / files.PROVENANCE, provenance)
     if data.missing:
         data.write_masks(Path(config["paths"]["output_dir"]) / "masks")

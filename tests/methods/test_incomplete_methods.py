@@ -337,3 +337,27 @@ def test_cca_of_complete_pairs_is_that_of_the_samples_that_have_both():
     found = module.fusion.project_audio_of_audio_visual
     torch.testing.assert_close(found, weights[:, : found.shape[1]].float())
     assert not torch.allclose(found, padded_fit.fusion.project_audio_of_audio_visual)
+
+
+@pytest.mark.parametrize(("size", "steps"), [(40, 8), (50, 4), (80, 4)])
+def test_dcca_passes_over_a_small_last_batch(tmp_path, monkeypatch, size, steps):
+    monkeypatch.chdir(tmp_path)
+    assert main(words_of("dcca", "run_dir=run", f"data.batch_size={size}")) == 0
+    notes = " ".join(result_of(tmp_path / "run")["notes"])
+    assert ("batches of 30 samples are passed over" in notes) == (size == 50)
+    rows = read_metrics(tmp_path / "run")
+    assert all(("train/loss/correlation" in row) for row in rows)
+    from mla_lightning.methods.dcca import DCCA
+
+    taken = []
+    monkeypatch.setattr(DCCA, "losses_of", _counted(DCCA.losses_of, taken))
+    assert main(words_of("dcca", "run_dir=again", f"data.batch_size={size}")) == 0
+    assert len(taken) == steps
+
+
+def _counted(function, calls):
+    def wrapped(*given):
+        calls.append(given)
+        return function(*given)
+
+    return wrapped

@@ -41,7 +41,9 @@ class DCCA(MultimodalModule):
     classifier is fitted in closed form before each validation.
 
     GCNet's code sends the third modality through the second network; here each has its own.
-    Batches of no more than k + 1 samples, where every correlation is 1, are passed over.
+    Batches of no more than k + 1 samples, where every correlation is 1, are passed over, and so is
+    an epoch's last batch if it has fewer samples than the others and fewer than 25 k: what seems to
+    correlate in it would outweigh what does in the others.
     """
 
     fusion: PaddedFusion
@@ -89,10 +91,11 @@ class DCCA(MultimodalModule):
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step towards more correlation."""
         size = len(batch["label"])
-        if size <= self.num_components + 1:
+        enough = ENOUGH * self.num_components
+        if size <= self.num_components + 1 or size < min(self.parts.batch_size, enough):
             self.notes.add(f"{type(self).__name__}: batches of {size} samples are passed over")
             return {}
-        if size < ENOUGH * self.num_components:
+        if size < enough:
             self.notes.add(
                 f"{type(self).__name__}: batches of {size} samples are small for "
                 f"{self.num_components} components; below {ENOUGH} samples per component "
