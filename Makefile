@@ -7,12 +7,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 MLA := $(BIN)/mla
 # Table 2 needs vectors: DATA=mfeat unless DATA says otherwise.
 TABLE2_DATA := $(if $(DATA),$(DATA),mfeat)
+# The claims are about four sets: all of them unless DATA says otherwise.
+CLAIMS_DATA := $(if $(DATA),$(DATA),openmoji avdigits tuxstamps mfeat)
+CLAIMS := $(filter-out tuning price,$(basename $(notdir $(wildcard conf/experiment/claims/*.yaml))))
 DATA ?= openmoji
 OUT ?= runs
+# Run folders whose results `make claims` adds to the committed ones, or puts in their place.
+RUNS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev report claims claims-runs test test-slow lint types smoke bench tune reproduce-table1 \
-	reproduce-table2 reproduce-table3 reproduce-projection docs clean
+.PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow \
+	lint types smoke bench tune reproduce-table1 reproduce-table2 \
+	reproduce-table3 reproduce-projection docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -52,18 +58,31 @@ reproduce-projection: setup ## projection modes at the default and at ten times 
 report: setup ## one HTML page of all runs: tables, curves, diagnostics, failures (OUT=runs)
 	$(MLA) report page $(OUT)
 
-claims: setup ## the page of experiments/claims again, from the committed results
-	$(MLA) report claims experiments/claims/results.csv experiments/table1/*/results.csv \
-		experiments/table3/*/results.csv --output experiments/claims
+claims: setup ## the page of experiments/claims again, from the committed results (and RUNS=folders)
+	$(MLA) report claims experiments/claims/results.csv experiments/claims/tuning/results.csv \
+		experiments/tuning/*/results.csv experiments/table1/*/results.csv \
+		experiments/table3/*/results.csv $(RUNS) --output experiments/claims
 
-claims-runs: setup ## train what the claims need beyond Tables 1 and 3 (DATA=openmoji)
-	$(MLA) train -m experiment=claims/none data=$(DATA) paths.output_dir=$(OUT)
-	$(MLA) train -m experiment=claims/hgm data=$(DATA) paths.output_dir=$(OUT)
-	$(MLA) train -m experiment=claims/update data=$(DATA) paths.output_dir=$(OUT)
-	$(MLA) train -m experiment=claims/confirm_none data=$(DATA) paths.output_dir=$(OUT)
-	$(MLA) train -m experiment=claims/confirm_update data=$(DATA) paths.output_dir=$(OUT)
-	$(MLA) train -m experiment=claims/confirm data=$(DATA) paths.output_dir=$(OUT)
-	$(MLA) train -m experiment=claims/price data=$(DATA) paths.output_dir=$(OUT)
+claims-data: setup ## prepare the sets of the claims (DATA=one of them); OpenMoji ships with the package
+	set -e; for data in $(filter-out openmoji,$(CLAIMS_DATA)); do $(MLA) data prepare $$data; done
+
+claims-tune: claims-data ## choose the modifications' learning rates on validation
+	set -e; for data in $(CLAIMS_DATA); do \
+		tune="$(MLA) train -m experiment=claims/tuning data=$$data paths.output_dir=$(OUT)"; \
+		if [ $$data = mfeat ]; then \
+			tune="$$tune optimizer.lr=0.0016,0.0031,0.00625,0.0125,0.025,0.05"; fi; \
+		$$tune; \
+		$$tune ablation=no_hgm method.projection=others; \
+		$$tune method.project_update=true method.projection=owm,others; done
+	$(MLA) report tuning $(OUT)/claims/tuning --output $(OUT)/claims/tuning/report
+
+claims-runs: claims-data ## train what the claims need beyond Tables 1 and 3, but for the price
+	set -e; for data in $(CLAIMS_DATA); do for name in $(CLAIMS); do \
+		$(MLA) train -m experiment=claims/$$name data=$$data paths.output_dir=$(OUT); done; done
+
+claims-price: claims-data ## time the methods, one run at a time: on a machine that does nothing else
+	set -e; for data in $(CLAIMS_DATA); do \
+		$(MLA) train -m experiment=claims/price data=$$data paths.output_dir=$(OUT); done
 
 tune: setup ## one grid of learning rates for every method, chosen on validation
 	$(MLA) train -m experiment=tuning/$(DATA) paths.output_dir=$(OUT)

@@ -9,10 +9,12 @@ import yaml
 
 from mla_lightning.config import plan
 from mla_lightning.report.main import make_report
-from mla_lightning.report.render import to_csv
+from mla_lightning.report.render import to_csv, to_markdown
+from mla_lightning.report.results_csv import read_csv, write_csv
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
+SETS = ("openmoji", "tuxstamps", "mfeat", "avdigits")
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "METHODS.md")]
 PAGES += sorted(
     page for place in ("docs", "experiments", "benchmarks") for page in (ROOT / place).rglob("*.md")
@@ -63,18 +65,56 @@ def test_committed_tables_come_from_the_numbers_beside_them(table):
     assert to_csv(main) == table.read_text(encoding="utf-8")
 
 
-def test_the_claims_come_from_the_committed_numbers():
+def test_the_claims_come_from_the_committed_numbers(tmp_path):
     made = re.search(
         r"\(MLA\) report claims (.*?) --output", (ROOT / "Makefile").read_text(), re.DOTALL
     )
-    names = made[1].replace("\\", "").split()
+    names = made[1].replace("\\", "").replace("$(RUNS)", "").split()
     inputs = [path for name in names for path in sorted(ROOT.glob(name))]
     report = make_report("claims", inputs)
-    tables = [table for table in report.tables if table.written_sections]
-    assert len(tables) == 7
-    for table in tables:
-        committed = EXPERIMENTS / "claims" / f"claims-{table.slug}.csv"
-        assert to_csv(table) == committed.read_text(encoding="utf-8")
+    committed = EXPERIMENTS / "claims"
+    tables = {f"claims-{table.slug}.csv": table for table in report.tables}
+    assert set(tables) == {path.name for path in committed.glob("claims-*.csv")}
+    for name, table in tables.items():
+        assert to_csv(table) == (committed / name).read_text(encoding="utf-8")
+    figures = [f"{name}.svg" for name in report.figures]
+    assert to_markdown(report, figures) == (committed / "claims.md").read_text(encoding="utf-8")
+    assert set(figures) == {path.name for path in committed.glob("claims-*.svg")}
+    write_csv(tmp_path / "results.csv", report.runs)
+    assert (tmp_path / "results.csv").read_bytes() == (committed / "results.csv").read_bytes()
+
+
+def test_every_run_of_the_claims_is_one_that_a_config_makes():
+    names = {path.stem for path in (ROOT / "conf/experiment/claims").glob("*.yaml")} - {"tuning"}
+    made = {
+        (name, data, *cell_of(job))
+        for name in names
+        for data in SETS
+        for job in plan([f"experiment=claims/{name}", f"data={data}"], multirun=True)
+    }
+    runs = read_csv(EXPERIMENTS / "claims/results.csv")
+    found = {
+        (run.name.split("/")[1], run.dataset, run.method, run.ablation, *_rest(run)) for run in runs
+    }
+    assert all(run.name == f"claims/{run.name.split('/')[1]}/{run.dataset}" for run in runs)
+    assert found <= made
+
+
+def cell_of(job):
+    """Method, ablation, overrides, seed and rate of a job, as a run's row has them."""
+    choices = job.config["choices"]
+    overrides = frozenset(
+        (key, str(value).lower() if isinstance(value, bool) else str(value))
+        for key, value in job.distinguishes.items()
+        if key.startswith("method.")
+    )
+    ablation = choices["ablation"] or "none"
+    rate = job.config["optimizer"]["lr"]
+    return choices["method"], ablation, overrides, job.config["seed"], rate
+
+
+def _rest(run):
+    return frozenset(run.overrides), run.seed, run.lr
 
 
 def label_of(config):
@@ -86,7 +126,7 @@ def label_of(config):
     return f"mla {update}projection={method['projection']}"
 
 
-@pytest.mark.parametrize("data", ["openmoji", "tuxstamps", "mfeat", "avdigits"])
+@pytest.mark.parametrize("data", SETS)
 @pytest.mark.parametrize(
     "name", ["hgm", "none", "update", "confirm", "confirm_none", "confirm_update"]
 )

@@ -1,21 +1,28 @@
 """The claims' page, from runs whose answers are known."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from mla_lightning.cli import main
 from mla_lightning.errors import RunError
-from mla_lightning.report.claims import claims, corrected, forest
+from mla_lightning.report.cells import blocks
+from mla_lightning.report.claim_families import ROUNDS, corrected, modified
+from mla_lightning.report.claim_tables import forest, power
+from mla_lightning.report.claims import claims, renewed
+from mla_lightning.report.main import write_files
+from mla_lightning.report.rates import rate_notes
 from mla_lightning.report.results import Run, Score, read_runs
-from mla_lightning.report.results_csv import write_csv
-from mla_lightning.report.significance import holm
+from mla_lightning.report.results_csv import read_csv, write_csv
+from mla_lightning.report.significance import compare, holm, least_effect
 
 
-def run_of(name, method, seed, multi, *, probe=50.0, ablation="none", overrides=(), **more):
+def run_of(name, method, seed, multi, *, probe=50.0, ece=0.1, ablation="none", **more):
+    overrides = more.pop("overrides", ())
     noise = random.Random(f"{name}{method}{ablation}{seed}{overrides}").gauss(0, 0.3)
     scores = {
-        m: Score(accuracy_percent=multi + noise, macro_f1_percent=50.0, ece=0.1, probe_percent=p)
+        m: Score(multi + noise, macro_f1_percent=50.0, ece=ece + noise / 100, probe_percent=p)
         for m, p in (("image", probe + noise), ("text", 60.0 + noise), ("multi", None))
     }
     return Run(
@@ -43,13 +50,15 @@ def everything():
             "concat": (60, 45),
             "unimodal": (55, 50),
             "mla": (64, 50),
-            "late_fusion": (64, 50),
+            "late_fusion": (64, 48),
+            "joint_unimodal": (64, 50),
         }
         for method, (multi, probe) in table1.items():
             runs.append(run_of("table1", method, seed, multi, probe=probe))
         for ablation, multi in (("none", 64), ("no_df", 61), ("no_hgm", 64), ("no_hgm_no_df", 64)):
             runs.append(run_of("table3", "mla", seed, multi, ablation=ablation))
-        runs.append(run_of("claims/hgm", "mla", seed, 63, ablation="no_hgm", forgetting=-8.0))
+        change = -8.0 + 0.1 * (-1) ** seed
+        runs.append(run_of("claims/none", "mla", seed, 63, ablation="no_hgm", forgetting=change))
         for mode, multi in (("owm", 60), ("moments", 66), ("others", 63)):
             given = [("method.projection", mode)]
             runs.append(run_of("claims/hgm", "mla", seed, multi, overrides=given, forgetting=2.0))
@@ -65,12 +74,38 @@ def rows(report, slug):
     return {row.label: row.cells for section in table.sections for row in section.rows}
 
 
+def fresh():
+    """A third round, whose new mode is known by its overrides alone."""
+    new = (("method.memory", "apart"), ("method.projection", "class_means"))
+    given = {(): (63, 0.1), new[1:]: (65, 0.05), new: (63, 0.2)}
+    return [
+        run_of(
+            "claims/fresh",
+            "mla",
+            seed,
+            multi,
+            ece=ece,
+            ablation="none" if overrides else "no_hgm",
+            overrides=overrides,
+        )
+        for seed in range(30, 50)
+        for overrides, (multi, ece) in given.items()
+    ]
+
+
 def test_each_question_is_answered_as_the_runs_are():
     report = claims(everything())
     behind = rows(report, "behind")
-    assert behind["concat: image"][0].rank == 1  # told from chance
-    assert behind["concat: image"][0].text.startswith("−")
-    assert behind["concat: text"][0].rank == 0
+    assert behind["image: concat less alone"][0].rank == 1  # told from chance
+    assert behind["image: concat less alone"][0].text.startswith("−")
+    assert behind["text: concat less alone"][0].rank == 0
+    assert behind["image: concat less late_fusion"][0].rank == 1
+    assert behind["image: late_fusion less alone"][0].rank == 1
+    cured = rows(report, "cured")
+    assert cured["image: mla less concat"][0].text.startswith("+")
+    assert [cured[f"image: mla less {m}"][0].rank for m in ("concat", "alone")] == [1, 0]
+    assert rows(report, "cured-fused")["mla less concat"][0].rank == 1
+    assert set(rows(report, "simpler-fused")) == {"mla less late_fusion", "mla less joint_unimodal"}
     modified = rows(report, "modified")
     assert [modified[m][0].rank for m in ("owm", "moments", "others")] == [1, 1, 0]
     assert float(modified["owm (update)"][0].text.replace("−", "-")) < -4  # a column of its own
@@ -78,10 +113,53 @@ def test_each_question_is_answered_as_the_runs_are():
     weighted = rows(report, "weighted")
     assert weighted["accuracy, with HGM"][0].rank == 1
     assert weighted["accuracy, without HGM"][0].rank == 0
-    assert rows(report, "price")["mla"][0].text == "1.50"
-    assert rows(report, "forgetting")["none"][0].text == "-8.00 ± 0.00"
+    forgetting = rows(report, "forgetting")["none"]
+    assert [cell.text for cell in forgetting[:2]] == ["-8.00 ± 0.11", "−8.08 to −7.92"]
     verdicts = {table.slug: table.notes[0] for table in report.tables}
     assert verdicts["modified"] == ("Of 4 comparisons 2 worse, 1 better, 1 not told from chance.")
+
+
+def test_simpler_cures_are_compared_where_an_encoder_was_left_behind():
+    simpler = rows(claims(everything()), "simpler")
+    assert set(simpler) == {"image: mla less late_fusion", "image: mla less joint_unimodal"}
+    whole = [replace(run, scores={}) if run.method == "concat" else run for run in everything()]
+    assert "simpler" not in {table.slug for table in claims(whole).tables}
+
+
+def test_the_price_is_paired_by_seed_in_percent():
+    (mla,) = rows(claims(everything()), "price").values()
+    assert (mla[0].text, mla[-1].text) == ("+50.0", "10")  # each seed 1.5 times as long as Concat
+    runs = [run for run in everything() if run.name.startswith("claims/price")]
+    for run in (run for run in runs if run.method == "mla"):
+        object.__setattr__(run, "epoch_time_s", run.epoch_time_s * (1.0 + run.seed / 100))
+    (mla,) = rows(claims(runs), "price").values()
+    low, high = mla[1].text.split(" to ")
+    assert 50 < float(low) < float(mla[0].text) < float(high) < 64
+    assert mla[0].rank == 1
+
+
+def test_memory_is_told_above_that_of_the_leanest():
+    held = {"concat": 440.0, "mla": 452.0}
+    runs = [run_of("table1", m, seed, 60, peak_memory_mb=held[m]) for m in held for seed in (0, 1)]
+    cells = {name: [c.text for c in row] for name, row in rows(claims(runs), "memory").items()}
+    assert cells == {"concat": ["440 ± 0", "0"], "mla": ["452 ± 0", "12"]}
+
+
+def test_a_round_is_shown_when_its_runs_are_there():
+    without, report = claims(everything()), claims([*everything(), *fresh()])
+    slugs = ["fresh", "fresh-single", "fresh-calibration"]
+    assert not {t.slug for t in without.tables} & set(slugs)
+    assert [t.slug for t in report.tables if t.slug.startswith("fresh")] == slugs
+    new = set(report.figures) - set(without.figures)
+    assert new == {f"claims-3-{slug}" for slug in slugs}
+    accuracy, error = rows(report, "fresh"), rows(report, "fresh-calibration")
+    assert list(accuracy) == ["class_means memory=apart", "class_means"]
+    assert [cells[0].rank for cells in accuracy.values()] == [0, 1]
+    assert [cells[0].text[0] for cells in error.values()] == ["+", "−"]
+    assert len(rows(report, "fresh-single")) == 4
+    # a family of its own: nothing else changes by it
+    for table in without.tables:
+        assert table in report.tables
 
 
 def test_a_questions_comparisons_are_one_family():
@@ -91,10 +169,22 @@ def test_a_questions_comparisons_are_one_family():
 
 
 def _lines():
-    from mla_lightning.report.cells import blocks
-    from mla_lightning.report.claims import _modified
+    runs = [run for run in everything() if run.name.startswith(ROUNDS[0].names)]
+    lines = modified(ROUNDS[0], {block.name: block for block in blocks(runs)})[0].lines
+    assert corrected(lines) == lines
+    return lines
 
-    return corrected(_modified(blocks(r for r in everything() if r.name.startswith("claims/hgm"))))
+
+def test_the_least_effect_that_can_be_told_is_told():
+    num, family = 10, 48
+    least = least_effect(num, family, 0.05)
+    signs = [(-1) ** seed for seed in range(num)]  # mean 0, sd sqrt(10 / 9)
+    values = {s: least * (num / (num - 1)) ** 0.5 + sign for s, sign in enumerate(signs)}
+    found = compare(values, dict.fromkeys(values, 0.0))
+    assert found.mean / found.sd == pytest.approx(least)
+    assert found.p == pytest.approx(0.05 / family, rel=1e-6)
+    (sentence,) = power(_lines())
+    assert f"below {least_effect(10, 4, 0.05):.2f}" in sentence
 
 
 def test_the_figure_shows_every_comparison():
@@ -104,6 +194,76 @@ def test_the_figure_shows_every_comparison():
     dots = [line for line in axis.get_lines() if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in dots] == [line.found.mean for line in lines]
     assert len({line.get_color() for line in dots}) == 3  # worse, better, not told
+
+
+def test_rates_that_were_not_chosen_or_are_at_the_edge_are_told():
+    grid = {0.1: 60, 0.2: 62, 0.4: 61}
+    tuned = [
+        run_of(
+            "claims/tuning",
+            "mla",
+            seed,
+            multi,
+            ablation=ablation,
+            lr=lr,
+            overrides=(("method.projection", "owm"), ("optimizer.lr", str(lr))),
+        )
+        for seed in (100, 101)
+        for ablation in ("none", "no_hgm")
+        for lr, multi in grid.items()
+    ]
+    owm = (("method.projection", "owm"),)
+    used = [
+        run_of("claims/hgm", "mla", 0, 60, lr=0.4, overrides=owm),
+        run_of("claims/none", "mla", 0, 60, lr=0.2, ablation="no_hgm"),
+    ]
+    (before,), (after,) = blocks(used), blocks(tuned)
+    assert rate_notes(before, after) == [
+        "toy: learning rate at the edge of the grid: mla projection=owm 0.4.",
+        "toy: not at the learning rate that validation chose: mla projection=owm 0.4 (chosen 0.2).",
+    ]
+    assert any("at the edge" in note for note in claims([*used, *tuned]).notes)
+
+
+def test_warnings_of_the_runs_are_passed_on():
+    runs = everything()
+    runs[0] = replace(runs[0], code="new")
+    runs[1] = replace(runs[1], state="failed", reason="diverged", scores={})
+    report = claims([replace(run, protocol="paper") for run in runs])
+    notes = "\n".join(report.notes)
+    assert "MIXED code versions" in notes
+    assert "No number: toy unimodal seed 0: failed (diverged)" in notes
+    assert any("selected on TEST" in warning for warning in report.warnings)
+
+
+def test_runs_from_folders_take_the_place_of_those_in_a_table(tmp_path):
+    old = [run_of("claims/price", "mla", seed, 60, epoch_time_s=1.0) for seed in (0, 1)]
+    new = replace(old[1], path=tmp_path, identity="new", epoch_time_s=2.0)
+    assert renewed([*old, new]) == [old[0], new]
+    assert renewed([*old, *old]) == old
+    failed = replace(new, state="failed", scores={})
+    assert renewed([*old, failed]) == old
+    again = replace(new, run="again", identity="again")
+    assert renewed([new, again]) == [new, again]  # which of them counts is not for it to say
+
+
+def test_results_grow_and_none_is_lost(tmp_path):
+    def write(*parts):
+        runs = [run for part in parts for run in part]
+        write_files(replace(claims(runs), figures={}), runs, tmp_path)
+        return path.read_bytes()
+
+    path = tmp_path / "results.csv"
+    before = write(everything())
+    kept = read_csv(path)
+    claimed = [run for run in everything() if run.name.startswith("claims/")]
+    assert {run.cell for run in kept} == {run.cell for run in claimed}
+    with pytest.raises(RunError, match="Name it too"):
+        write(fresh())
+    assert path.read_bytes() == before
+    grown = write(fresh(), kept)
+    assert len(read_csv(path)) == len(kept) + len(fresh())
+    assert write(read_csv(path), fresh()) == grown  # whatever the order, and none twice
 
 
 def test_a_table_of_results_makes_the_same_page(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from mla_lightning.report import render
 from mla_lightning.report.kept import Kept
 from mla_lightning.report.page import to_page
 from mla_lightning.report.results import Run, read_runs
-from mla_lightning.report.results_csv import RESULTS, write_csv
+from mla_lightning.report.results_csv import RESULTS, read_csv, write_csv
 from mla_lightning.report.table import Report
 from mla_lightning.run_folder import CONFIG, write_text
 
@@ -197,14 +197,20 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
 
     Returns:
         Names of the files.
+
+    Raises:
+        RunError: If a table of results there holds runs that would be lost.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if report.keeps_runs:
-        write_csv(folder / RESULTS, runs)
+    kept = runs if report.runs is None else report.runs
+    if report.runs is not None:
+        _refuse_loss(folder / RESULTS, kept)
+    if kept:
+        write_csv(folder / RESULTS, kept)
     texts = _texts(report, report.kind) | report.texts
     for name, text in texts.items():
         write_text(folder / name, text)
-    written = [*([RESULTS] if report.keeps_runs else []), *texts]
+    written = [*([RESULTS] if kept else []), *texts]
     for stem, draw in report.figures.items():
         from mla_lightning.report.figures import save
 
@@ -213,6 +219,18 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
     page = f"{report.kind}.html"
     write_text(folder / page, to_page(report, drawn))
     return [*written, page]
+
+
+def _refuse_loss(path: Path, runs: Sequence[Run]) -> None:
+    """Stop before a table that grows from report to report loses cells that nobody named."""
+    if not path.is_file():
+        return
+    lost = {run.cell for run in read_csv(path)} - {run.cell for run in runs}
+    if lost:
+        raise RunError(
+            f"{path} holds {len(lost)} runs that are not among those given. Name it too, to add "
+            "to it, or choose another folder with --output."
+        )
 
 
 def _maker(kind: str) -> Callable[[Sequence[Run]], Report]:

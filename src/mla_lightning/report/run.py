@@ -108,6 +108,11 @@ class Run:
         return self.state == FINISHED
 
     @property
+    def cell(self) -> tuple[object, ...]:
+        """What it is a run of: another run of the same is a repetition."""
+        return self.name, self.dataset, self.method, self.ablation, self.overrides, self.seed
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """Its single modalities, in its order."""
         return tuple(dict.fromkeys(m for by in self.scores.values() for m in by if m != MULTI))

@@ -101,3 +101,23 @@ def binomial_error(accuracy: float, num: int) -> float:
     """
     share = min(max(accuracy / 100, 0.0), 1.0)
     return 100 * math.sqrt(share * (1 - share) / num)
+
+
+def least_effect(num_seeds: int, num_comparisons: int, level: float) -> float:
+    """Tell the effect size from which a paired t-test survives Bonferroni's correction.
+
+    It is what Holm's method asks of the smallest p of a family. An effect must come out so large;
+    one that is so large in truth does so every other time.
+
+    Args:
+        num_seeds: Number of pairs.
+        num_comparisons: Size of the family.
+        level: Corrected p that it must reach.
+
+    Returns:
+        Mean difference over its standard deviation.
+    """
+    from scipy.special import stdtrit
+
+    t = float(stdtrit(num_seeds - 1, 1 - level / (2 * num_comparisons)))
+    return t / math.sqrt(num_seeds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mla_lightning.report.cells import STATES, Summary
+from mla_lightning.report.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +95,8 @@ class Report:
         warnings: What a reader must not miss, above everything else.
         figures: Stem of a file -> what draws the figure.
         texts: Name of a further file -> its content; also printed.
-        keeps_runs: Whether the runs are written beside it; false where they are kept elsewhere.
+        runs: The runs that are written beside it, where others that it shows are kept elsewhere;
+            None for all.
     """
 
     kind: str
@@ -104,7 +106,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
-    keeps_runs: bool = True
+    runs: tuple[Run, ...] | None = None
 
 
 def number(summary: Summary, digits: int = 1, *, with_spread: bool = True) -> str:

@@ -80,10 +80,10 @@ def tuning(runs: Sequence[Run]) -> Report:
         )
     sections, texts, rates = [], {}, sorted({float(r.lr) for b in found for r in b.runs if r.lr})
     for block in found:
-        grids = _grids(block)
-        choices = {variant: choose(grid) for variant, grid in grids.items()}
-        sections.append(Section(block.title, _rows(grids, choices, rates)))
-        texts[f"tuned_lr-{block.slug}.yaml"] = _yaml(block, grids, choices)
+        by_variant = grids(block)
+        choices = {variant: choose(grid) for variant, grid in by_variant.items()}
+        sections.append(Section(block.title, _rows(by_variant, choices, rates)))
+        texts[f"tuned_lr-{block.slug}.yaml"] = _yaml(block, by_variant, choices)
     legend = LEGEND.partition(";")[0] + "; chosen rate bold: best mean, of equal ones the smaller."
     legend += f" `{REFERENCE}` is judged by the mean accuracy of its modalities."
     return Report(
@@ -95,7 +95,7 @@ def tuning(runs: Sequence[Run]) -> Report:
                 slug="",
                 title="Validation accuracy (multi) in percent, by learning rate",
                 corner="",
-                columns=(*map(_rate, rates), "chosen"),
+                columns=(*map(rate_text, rates), "chosen"),
                 sections=tuple(sections),
                 notes=(legend, *notes.without_number(without_number(found, runs))),
             ),
@@ -107,8 +107,15 @@ def tuning(runs: Sequence[Run]) -> Report:
     )
 
 
-def _grids(block: Block) -> dict[Variant, dict[float, Summary]]:
-    """Collect each method's grid; every method of a block is expected to have had all rates."""
+def grids(block: Block) -> dict[Variant, dict[float, Summary]]:
+    """Collect each method's grid; every method of a block is expected to have had all rates.
+
+    Args:
+        block: Runs of a tuning sweep.
+
+    Returns:
+        Column without its rate -> rate -> validation accuracy over seeds.
+    """
     cells: dict[Variant, dict[float, dict[int, Run]]] = {}
     for variant, by_seed in block.cells.items():
         overrides = tuple(pair for pair in variant.overrides if pair[0] != KEY)
@@ -157,7 +164,7 @@ def _rows(
         remarks = (
             f" ({', '.join(short[text] for text in choice.remarks)})" if choice.remarks else ""
         )
-        chosen = f"{'none' if choice.lr is None else _rate(choice.lr)}{remarks}"
+        chosen = f"{'none' if choice.lr is None else rate_text(choice.lr)}{remarks}"
         rows.append(Row(variant.label, (*cells, Cell(chosen))))
     return tuple(rows)
 
@@ -171,7 +178,7 @@ def _yaml(
     seeds = ", ".join(map(str, block.seeds))
     lines = [
         f"# {block.title}: best mean validation accuracy over seeds {seeds}",
-        f"# grid: {', '.join(map(_rate, grid))}",
+        f"# grid: {', '.join(map(rate_text, grid))}",
     ]
     for variant, choice in choices.items():
         name = variant.label if variant.label.isidentifier() else json.dumps(variant.label)
@@ -179,11 +186,15 @@ def _yaml(
         if choice.lr is None:
             lines.append(f"# {name}: no rate has all its seeds{remarks.replace('  #', ';')}")
         else:
-            lines.append(f"{name}: {_rate(choice.lr)}{remarks}")
+            lines.append(f"{name}: {rate_text(choice.lr)}{remarks}")
     return "\n".join(lines) + "\n"
 
 
-def _rate(lr: float) -> str:
-    """Write a rate so that every YAML reader takes it for a number: 1e-05 is text to some."""
+def rate_text(lr: float) -> str:
+    """Write a rate so that every YAML reader takes it for a number: 1e-05 is text to some.
+
+    Args:
+        lr: The rate.
+    """
     mantissa, e, exponent = f"{lr:g}".partition("e")
     return f"{mantissa}.0e{exponent}" if e and "." not in mantissa else f"{mantissa}{e}{exponent}"
