@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_every_run_of_the_claims_is_one_that_a_config_makes():
         (name, data, *cell_of(job))
         for name in names
         for data in SETS
-        for job in plan([f"experiment=claims/{name}", f"data={data}"], multirun=True)
+        for job in jobs_of(name, data)
     }
     runs = read_csv(EXPERIMENTS / "claims/results.csv")
     found = {
@@ -98,6 +99,12 @@ def test_every_run_of_the_claims_is_one_that_a_config_makes():
     }
     assert all(run.name == f"claims/{run.name.split('/')[1]}/{run.dataset}" for run in runs)
     assert found <= made
+
+
+@cache
+def jobs_of(name, data):
+    """The jobs of one experiment of the claims."""
+    return plan([f"experiment=claims/{name}", f"data={data}"], multirun=True)
 
 
 def cell_of(job):
@@ -131,8 +138,7 @@ def label_of(config):
     "name", ["hgm", "none", "update", "confirm", "confirm_none", "confirm_update"]
 )
 def test_the_claims_run_at_the_rates_that_validation_chose(name, data):
-    jobs = plan([f"experiment=claims/{name}", f"data={data}"], multirun=True)
-    rates = {label_of(job.config): job.config["optimizer"]["lr"] for job in jobs}
+    rates = {label_of(job.config): job.config["optimizer"]["lr"] for job in jobs_of(name, data)}
     if data in ("openmoji", "tuxstamps"):
         chosen = yaml.safe_load((EXPERIMENTS / f"claims/tuning/tuned_lr-{data}.yaml").read_text())
     else:  # at the ceiling of validation all run at MLA's rate
