@@ -1,5 +1,6 @@
 """The claims' page, from runs whose answers are known."""
 
+import json
 import random
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from mla_lightning.report.cells import blocks
 from mla_lightning.report.claim_families import ROUNDS, corrected, modified
 from mla_lightning.report.claim_tables import forest, power
 from mla_lightning.report.claims import claims, renewed
+from mla_lightning.report.diagnosed_columns import diagnosed_columns
 from mla_lightning.report.main import write_files
 from mla_lightning.report.rates import rate_notes
 from mla_lightning.report.results import Run, Score, read_runs
@@ -87,6 +89,8 @@ def fresh():
             ece=ece,
             ablation="none" if overrides else "no_hgm",
             overrides=overrides,
+            forgetting=1.0,
+            forgetting_pairs=f'{{"image > text": {seed % 2}, "text > image": 2.0}}',
         )
         for seed in range(30, 50)
         for overrides, (multi, ece) in given.items()
@@ -148,7 +152,7 @@ def test_memory_is_told_above_that_of_the_leanest():
 def test_a_round_is_shown_when_its_runs_are_there():
     without, report = claims(everything()), claims([*everything(), *fresh()])
     slugs = ["fresh", "fresh-single", "fresh-calibration"]
-    assert not {t.slug for t in without.tables} & set(slugs)
+    assert not {t.slug for t in without.tables} & {*slugs, "forgetting-fresh", "pairs-fresh"}
     assert [t.slug for t in report.tables if t.slug.startswith("fresh")] == slugs
     new = set(report.figures) - set(without.figures)
     assert new == {f"claims-3-{slug}" for slug in slugs}
@@ -157,9 +161,23 @@ def test_a_round_is_shown_when_its_runs_are_there():
     assert [cells[0].rank for cells in accuracy.values()] == [0, 1]
     assert [cells[0].text[0] for cells in error.values()] == ["+", "−"]
     assert len(rows(report, "fresh-single")) == 4
+    pairs = rows(report, "pairs-fresh")
+    assert [cell.text for cell in pairs["none: image > text"]] == ["+0.50", "+0.26 to +0.74", "20"]
+    assert list(rows(report, "forgetting-fresh")) == ["none", *accuracy]
     # a family of its own: nothing else changes by it
     for table in without.tables:
         assert table in report.tables
+
+
+def test_a_runs_forgetting_is_told_by_pair(tmp_path):
+    (tmp_path / "diagnostics.json").write_text("{}")
+    start = "forgetting/loss"
+    (tmp_path / "metrics.csv").write_text(
+        f"epoch,{start}/a/a,{start}/a/b,{start}/b/a,{start}/a+b/b\n0,-1,0.002,0.001,9\n1,-1,0,0.001,9\n"
+    )
+    found = diagnosed_columns(tmp_path)
+    assert json.loads(found["forgetting_pairs"]) == {"a > b": 1.0, "b > a": 1.0}
+    assert found["forgetting"] == 1.0
 
 
 def test_a_questions_comparisons_are_one_family():

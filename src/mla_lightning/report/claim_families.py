@@ -225,7 +225,7 @@ def modified(stage: Round, found: Found) -> tuple[Family, ...]:
             f"{stage.slug}-calibration",
             f"{stage.title}: multi calibration error less that without any, hundredths",
             f"{drawn}-calibration",
-            f"Calibration error {axis}, hundredths",
+            f"Calibration error {axis}, hundredths (below zero: better)",
             "lower (better)",
             "higher (worse)",
             corrected(of_error),

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mla_lightning.report.claim_families import METHOD, Family, Found, Line, mode_label, modes
+from mla_lightning.report.cells import Block, Variant
+from mla_lightning.report.claim_families import (
+    METHOD,
+    ROUNDS,
+    Family,
+    Found,
+    Line,
+    Round,
+    mode_label,
+    modes,
+)
 from mla_lightning.report.rows import SIGNIFICANT
-from mla_lightning.report.significance import CONFIDENCE, compare, least_effect
+from mla_lightning.report.significance import CONFIDENCE, Comparison, compare, least_effect
 from mla_lightning.report.table import BEST, BLANK, Cell, Row, Section, Table, p_text, signed
 
 if TYPE_CHECKING:
@@ -81,30 +92,45 @@ def power(lines: Sequence[Line]) -> tuple[str, ...]:
 
 def _row(line: Line) -> Row:
     found = line.found
-    interval = effect = BLANK
-    if found.low is not None and found.high is not None:
-        interval = f"{signed(found.low)} to {signed(found.high)}"
+    effect = BLANK
     if found.sd and found.mean is not None:
         effect = signed(found.mean / found.sd, 2)
-    texts = (interval, effect, p_text(found.p), p_text(line.p), str(len(found.seeds)))
+    texts = (_interval(found), effect, p_text(found.p), p_text(line.p), str(len(found.seeds)))
     mean = Cell(signed(found.mean), BEST if line.sign else 0)
     return Row(line.label, (mean, *map(Cell, texts)))
 
 
-def forgetting_table(found: Found) -> Table:
+def _interval(found: Comparison, digits: int = 1) -> str:
+    is_known = found.low is not None
+    return f"{signed(found.low, digits)} to {signed(found.high, digits)}" if is_known else BLANK
+
+
+def forgetting_tables(stage: Round, found: Found) -> tuple[Table, ...]:
     """Show what runs with and without modification measured of the shared head.
 
     Args:
-        found: Data set -> block.
+        stage: The round.
+        found: Data set -> block of its runs.
 
     Returns:
-        The table.
+        What was measured in the mean, and the changes by pair of modalities; empty tables where
+        the runs have no diagnostics.
     """
+    suffix = "" if stage == ROUNDS[0] else f"-{stage.slug}"
+    place = f"{stage.title}: what happens to the shared head"
+    return (
+        _measured(f"forgetting{suffix}", f"{place}, means over epochs and seeds", found),
+        _pairs(f"pairs{suffix}", f"{place}, change of loss by pair in thousandths", found),
+    )
+
+
+def _measured(slug: str, title: str, found: Found) -> Table:
     sections = []
     for block in found.values():
-        plain = block.find(METHOD, "no_hgm")
         rows = []
-        for variant in ([plain] if plain else []) + modes(block):
+        for label, variant in _columns(block):
+            if not block.summary(variant, measure="forgetting").num:
+                continue
             cells = []
             for _, measure, digits in MEASURED:
                 summary = block.summary(variant, measure=measure)
@@ -112,17 +138,14 @@ def forgetting_table(found: Found) -> Table:
                 cells.append(f"{summary.mean:.{digits}f}{spread}" if summary.num else BLANK)
             changes = block.values(variant, measure="forgetting")
             change = compare(changes, dict.fromkeys(changes, 0.0))
-            is_known = change.low is not None
-            interval = f"{signed(change.low, 2)} to {signed(change.high, 2)}"
-            cells.insert(1, interval if is_known else BLANK)
-            label = "none" if variant == plain else mode_label(variant)
+            cells.insert(1, _interval(change, 2))
             rows.append(Row(label, tuple(map(Cell, cells))))
         sections += [Section(block.title, tuple(rows))] if rows else []
     headers = [header for header, _, _ in MEASURED]
     headers.insert(1, INTERVAL)
     return Table(
-        "forgetting",
-        "What really happens to the shared head: means over epochs and seeds",
+        slug,
+        title,
         "",
         tuple(headers),
         tuple(sections),
@@ -132,6 +155,32 @@ def forgetting_table(found: Found) -> Table:
             "the optimiser's: with momentum, in which earlier gradients of all modalities are.",
         ),
     )
+
+
+def _pairs(slug: str, title: str, found: Found) -> Table:
+    sections = []
+    for block in found.values():
+        rows = []
+        for label, variant in _columns(block):
+            by_pair: dict[str, dict[int, float]] = {}
+            for seed, run in block.cells[variant].items():
+                for pair, change in json.loads(run.forgetting_pairs or "{}").items():
+                    by_pair.setdefault(pair, {})[seed] = change
+            for pair, changes in by_pair.items():
+                change = compare(changes, dict.fromkeys(changes, 0.0))
+                texts = (signed(change.mean, 2), _interval(change, 2), str(len(changes)))
+                rows.append(Row(f"{label}: {pair}", tuple(map(Cell, texts))))
+        sections += [Section(block.title, tuple(rows))] if rows else []
+    note = "a > b: how a step on a changes the loss of b; above zero it makes b worse."
+    columns = ("change", INTERVAL, "seeds")
+    return Table(slug, title, "", columns, tuple(sections), (note,))
+
+
+def _columns(block: Block) -> list[tuple[str, Variant]]:
+    """List what a round compares, first without modification, with labels."""
+    plain = block.find(METHOD, "no_hgm")
+    found = [("none", plain)] if plain else []
+    return found + [(mode_label(variant), variant) for variant in modes(block)]
 
 
 def memory_table(found: Found) -> Table:

@@ -22,7 +22,7 @@ from mla_lightning.report.claim_families import (
 from mla_lightning.report.claim_tables import (
     family_table,
     forest,
-    forgetting_table,
+    forgetting_tables,
     memory_table,
 )
 from mla_lightning.report.rates import rate_notes
@@ -80,7 +80,7 @@ def claims(runs: Sequence[Run]) -> Report:
     families = [behind, *second, *third, fourth, fifth]
     tables: list[Table] = [
         *map(family_table, (behind, *second, *third)),
-        forgetting_table(groups[ROUNDS[0].slug]),
+        *(table for stage in ROUNDS for table in forgetting_tables(stage, groups[stage.slug])),
         *map(family_table, (fourth, fifth)),
         memory_table(groups[TABLE1]),
     ]

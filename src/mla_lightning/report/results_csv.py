@@ -56,6 +56,7 @@ COLUMNS = (
     "masks",
     "patterns",
     "forgetting",
+    "forgetting_pairs",
     "gradient_cosine",
     "projector_trace",
     "ece_scaled",
@@ -70,7 +71,7 @@ OF_SCORE = (
 #: Columns that files of earlier versions lack.
 LATER = (
     *("probe_percent", "macro_recall_percent", "weighted_f1_percent"),
-    *("missing_percent", "masks", "patterns"),
+    *("missing_percent", "masks", "patterns", "forgetting_pairs"),
     *("forgetting", "gradient_cosine", "projector_trace", "ece_scaled", "weight_gain"),
 )
 INTEGERS = (

@@ -52,6 +52,7 @@ class Run:
         masks: First characters of the masks' hash.
         forgetting: Mean change of a modality's loss by a step on another one, in thousandths, over
             all epochs; of runs with diagnostics, as the following.
+        forgetting_pairs: The same by pair, ``"<step> > <modality>"`` -> mean over epochs, as JSON.
         gradient_cosine: Mean cosine between the modalities' gradients of the shared head.
         projector_trace: Mean eigenvalue of the projectors in the last epoch.
         ece_scaled: Calibration error of the fused answer after temperature scaling.
@@ -96,6 +97,7 @@ class Run:
     masks: str = ""
     patterns: str = ""
     forgetting: float | None = None
+    forgetting_pairs: str = ""
     gradient_cosine: float | None = None
     projector_trace: float | None = None
     ece_scaled: float | None = None
