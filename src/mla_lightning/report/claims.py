@@ -42,7 +42,10 @@ EXPERIMENTS = {
     PRICE: ("claims/price",),
 }
 #: Experiments of the same -> those in which their rates were chosen.
-TUNED = {TABLE1: "tuning/", **dict.fromkeys((stage.slug for stage in ROUNDS), "claims/tuning/")}
+TUNED = {
+    TABLE1: "tuning/",
+    **dict.fromkeys((*(stage.slug for stage in ROUNDS), TABLE3), "claims/tuning/"),
+}
 NOTE = (
     "Paired by seed, two-sided t-test; p corrected by Holm over the whole table; intervals are "
     "not corrected. Effect size: mean difference over its standard deviation. Bold: corrected "
