@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
-from mla_lightning.data.loading import ArrayDataset, Request, SequentialOrder, TrainOrder
+from mla_lightning.data.loading import Request, SequentialOrder, TrainOrder
 from mla_lightning.errors import DataError
 
 NUM, BATCH = 23, 5
@@ -232,18 +232,3 @@ def test_half_an_epoch_of_another_order_is_refused(change):
     (key,) = change
     with pytest.raises(DataError, match=rf"batch 3 of epoch 3 in another order .*{key}"):
         loader.load_state_dict({**state, "epoch": 2, "batch": 3})
-
-
-def test_a_batch_costs_less_than_100_microseconds():  # P15
-    torch.set_num_threads(1)
-    rows = torch.randn(1800, 128)
-    data = ArrayDataset({"audio": rows, "visual": rows.clone()}, torch.arange(1800) % 6)
-    loader = toy().train_dataloader()
-    loader = type(loader)(data, sampler=TrainOrder(1800, 64, 0), batch_size=None)
-    costs = []
-    for _ in range(20):
-        start = time.process_time()
-        for _batch in loader:
-            pass
-        costs.append((time.process_time() - start) / len(loader))
-    assert min(costs) <= 100e-6

@@ -116,11 +116,13 @@ def test_ogm_without_strength_and_noise_is_joint_training(fusion):
 
 def test_ogm_outside_its_window_is_joint_training():
     data = batches(4)
-    ogm = build(OGMGE, Concat, data, start_epoch=5, end_epoch=9)
-    joint = build(Joint, Concat, data)
-    fit(ogm, data)
-    fit(joint, data)
-    assert torch.equal(weights(ogm), weights(joint))
+    joint = fit(build(Joint, Concat, data), data, epochs=3)
+    late = fit(build(OGMGE, Concat, data, start_epoch=2, end_epoch=9), data, epochs=3)
+    assert late[:9] == joint[:9]  # two epochs of four batches, and the third's first forward
+    assert late[9:] != joint[9:]
+    early = fit(build(OGMGE, Concat, data, end_epoch=0), data, epochs=3)
+    assert early[0] == joint[0]
+    assert early[1:] != joint[1:]
 
 
 def test_late_fusion_trains_each_modality_as_if_it_were_alone():

@@ -169,6 +169,8 @@ def test_unimodal_selects_each_modality_by_its_own_accuracy():
         (OGMGE, Concat, {"start_epoch": 3, "end_epoch": 2}, "before"),
         (QMF, EnergyFusion, {"rank_mode": "margins"}, "rank_mode"),
         (QMF, EnergyFusion, {"rank_weight": -1.0}, "rank_weight"),
+        (QMF, EnergyFusion, {"rank_weight": 0.0, "rank_mode": "released"}, "nothing is ranked"),
+        (QMF, EnergyFusion, {"rank_weight": 0.0, "history_update": "after"}, "nothing is ranked"),
         (LateFusion, LateLogits, {"joint_weight": -1.0}, "joint_weight"),
         (JointUnimodal, Concat, {"unimodal_weight": 0.0}, "method=concat"),
     ],
@@ -176,6 +178,14 @@ def test_unimodal_selects_each_modality_by_its_own_accuracy():
 def test_a_bad_value_is_named(method, fusion, options, message):
     with pytest.raises(ConfigError, match=message):
         build(method, fusion, batches(1), **options)
+
+
+def test_settings_that_would_never_act_are_refused():
+    with pytest.raises(ConfigError, match="no effect on Unimodal"):
+        build(Unimodal, partial(LateLogits, weighting="entropy"), batches(1))
+    ogm = build(OGMGE, Concat, batches(1), start_epoch=2)
+    with pytest.raises(ConfigError, match=r"start_epoch=2 .*never reached in trainer.max_epochs=2"):
+        fit(ogm, batches(1), epochs=2)
 
 
 def test_a_weighting_that_mla_would_replace_is_refused():

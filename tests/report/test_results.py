@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -171,18 +170,6 @@ def test_a_run_that_finishes_while_it_is_read_is_finished(tmp_path, monkeypatch)
 
     monkeypatch.setattr(results.files, "read_json", late)
     assert read_run(folder).scores["test"]
-
-
-def test_reading_many_runs_is_quick(tmp_path, monkeypatch):
-    from mla_lightning import run_folder
-
-    monkeypatch.setattr(run_folder.os, "fsync", lambda file: None)
-    write_table1(tmp_path, methods=("sum", "concat", "mla", "qmf"), seeds=range(45))
-    for seed in range(20):
-        write_run(tmp_path, "film", seed, state="failed")
-    started = time.perf_counter()
-    assert len(read_runs([tmp_path])) == 200
-    assert time.perf_counter() - started < 0.4  # 2 s for a thousand
 
 
 def test_reports_import_neither_torch_nor_any_model(tmp_path):

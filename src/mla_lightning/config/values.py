@@ -92,6 +92,11 @@ def unknown_key(config: Mapping[str, Any], key: str) -> str | None:
         kind = "null" if node is None else "a value"
         return f"Unknown key {key!r}: {above} is {kind}, it has no keys."
     known = [str(name) for name in node if not str(name).startswith("_")]
+    if not node and depth == 1:
+        return (
+            f"Unknown key {key!r}: {above}={config['choices'].get(above)} has no settings. Choose "
+            f"another with {above}=...; `mla list {above}` shows which there are."
+        )
     close = difflib.get_close_matches(parts[depth], known, n=1, cutoff=0.6)
     exact = _same_leaf(config, key, cutoff=1.0) if len(parts) == 1 else ""
     if exact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -59,12 +60,9 @@ class Tagged(Fusion):
             {name: nn.Linear(own, width, bias=False) for name, own in feature_dims.items()}
         )
         self.blocks = nn.ModuleDict({name: _block(width, num_heads, dropout) for name in names})
+        self.pairs = list(combinations(names, 2))
         self.shared = nn.ModuleDict(
-            {
-                f"{a}_{b}": nn.Linear(width, part, bias=False)
-                for i, a in enumerate(names)
-                for b in names[i + 1 :]
-            }
+            {f"{a}_{b}": nn.Linear(width, part, bias=False) for a, b in self.pairs}
         )
         self.encode = _block(self.wide, num_heads, dropout)
         self.decode = _block(self.wide, num_heads, dropout)
@@ -109,8 +107,8 @@ class Tagged(Fusion):
             x = given[name] if given[name].ndim == 3 else given[name][:, None]
             padding = None if there is None else ~there[name]
             x = self.blocks[name](self.inputs[name](x), src_key_padding_mask=padding)
-            keys = (key for key in self.shared if name in _pair(key, names))
-            token = torch.cat([self.shared[key](x) for key in keys], dim=2)
+            own = [self.shared[f"{a}_{b}"] for a, b in self.pairs if name in (a, b)]
+            token = torch.cat([project(x) for project in own], dim=2)
             if present is not None:
                 token = torch.where(present[name][:, None, None], token, torch.zeros_like(token))
             tokens.append(token)
@@ -157,14 +155,6 @@ class Tagged(Fusion):
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Answer by each modality as if the others were missing."""
         return self.others_missing(features)
-
-
-def _pair(key: str, names: list[str]) -> tuple[str, str]:
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            if key == f"{a}_{b}":
-                return a, b
-    raise KeyError(key)
 
 
 def _block(width: int, num_heads: int, dropout: float) -> nn.TransformerEncoderLayer:

@@ -52,10 +52,12 @@ class AE(MultimodalModule):
             dropout: Dropout of the decoders.
 
         Raises:
-            ConfigError: If a value is out of range, or inputs are no vectors.
+            ConfigError: If a value is out of range or without effect, or inputs are no vectors.
         """
         if weight < 0:
             raise ConfigError(f"method.weight must be >= 0, got {weight}")
+        if not weight and recon_target != "oracle":
+            raise ConfigError("method.recon_target has no effect with method.weight=0")
         check_target(recon_target, parts)
         super().__init__(parts)
         self.weight, self.recon_target = weight, recon_target

@@ -80,6 +80,15 @@ class OGMGE(MultimodalModule):
                 "the method would be joint training. Use param_filter=all."
             )
 
+    def on_train_start(self) -> None:
+        """Check that there is an epoch to modulate."""
+        most = self.trainer.max_epochs or 0
+        if self.start_epoch >= most:
+            raise ConfigError(
+                f"method.start_epoch={self.start_epoch} (from 0) is never reached in "
+                f"trainer.max_epochs={most}, so this would be joint training"
+            )
+
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the fused loss, with modulated encoder gradients."""
         last = float("inf") if self.end_epoch is None else self.end_epoch

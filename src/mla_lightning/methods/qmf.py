@@ -54,7 +54,7 @@ class QMF(MultimodalModule):
             history_update: Add the batch's losses to the history ``before`` or ``after`` ranking.
 
         Raises:
-            ConfigError: If a value is out of range.
+            ConfigError: If a value is out of range or a setting would have no effect.
         """
         for key, weight in (("rank_weight", rank_weight), ("joint_weight", joint_weight)):
             if weight < 0:
@@ -65,6 +65,11 @@ class QMF(MultimodalModule):
         ):
             if value not in known:
                 raise ConfigError(f"method.{key} must be one of {known}, got {value!r}")
+        if not rank_weight and (rank_mode != "margin" or history_update != "before"):
+            raise ConfigError(
+                "method.rank_mode and method.history_update have no effect with "
+                "method.rank_weight=0: nothing is ranked"
+            )
         super().__init__(parts)
         self.rank_weight, self.joint_weight = rank_weight, joint_weight
         self.rank_mode, self.history_update = rank_mode, history_update

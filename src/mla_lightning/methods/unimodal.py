@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mla_lightning.errors import ConfigError
 from mla_lightning.methods.late_fusion import LateFusion
 from mla_lightning.module import Parts
 
@@ -21,8 +22,16 @@ class Unimodal(LateFusion):
 
         Args:
             parts: What the method is composed of; the fusion keeps one head per modality.
+
+        Raises:
+            ConfigError: If the fusion has a weighting: each modality answers for itself.
         """
         super().__init__(parts)
+        if getattr(self.fusion, "weighting", "mean") != "mean":
+            raise ConfigError(
+                "method.fusion.weighting has no effect on Unimodal, whose modalities are models of "
+                "their own; use method=late_fusion"
+            )
 
     def selections(self) -> dict[str, str]:
         """Select every modality by its own accuracy."""
