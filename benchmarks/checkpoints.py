@@ -22,7 +22,7 @@ def measure() -> list[Row]:
     """Measure both ways of writing."""
     with tempfile.TemporaryDirectory() as folder:
         weights = Setup(Path(folder) / "run", *RESNETS).module.state_dict()
-        weights.pop("projectors")
+        weights.pop("modification.projectors")
         content = {
             "state_dict": weights,
             "momentum": {name: torch.zeros_like(value) for name, value in weights.items()},

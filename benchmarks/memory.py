@@ -6,6 +6,7 @@ import os
 import resource
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.measure import Row, fresh
 from benchmarks.setups import RESNETS, TINY, Ready, Setup, audio_visual
+from mla_lightning.methods.head_gradient import HeadStep
 from mla_lightning.methods.mla import MLA
 from mla_lightning.module import Batch
 
@@ -68,23 +70,22 @@ class AllFirst(MLA):
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step per modality."""
-        features = self.features(batch)
+        features, head, modification = self.features(batch), self.fusion.head, self.modification
+        assert modification is not None
         losses: dict[str, Tensor] = {}
         for name in self.order:
-            feature = features[name]
-            mean = feature.detach().float().mean(dim=0)
+            feature, step = features[name], HeadStep(name, batch["label"])
+            step.saw(feature)
 
             def losses_of(
                 chunk: Batch, name: str = name, at: Tensor = feature
             ) -> dict[str, Tensor]:
-                return {name: cross_entropy(self.fusion.head(at), chunk["label"])}
+                return {name: cross_entropy(head(at), chunk["label"])}
 
-            def edit(name: str = name) -> None:
-                head = self.fusion.head
-                self._project(name, head.weight.grad, head.bias.grad)
-
+            edit = partial(modification.edit, head, step)
             losses |= self.step_on(batch, losses_of, edit_grads=edit)
-            self._update_projectors(name, mean)
+            with self.full_precision():
+                modification.after(head, step)
         return losses
 
 

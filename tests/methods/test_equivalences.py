@@ -234,19 +234,20 @@ def test_every_method_learns(method, fusion, num_modalities, precision):
 def test_half_precision_leaves_the_projector_in_single_precision():
     data = batches(30)
     module = build(MLA, SharedHead, data)
-    means, original = [], module._update_projectors
+    means, original = [], module.modification.remember
 
-    def noting(name, mean):
-        means.append((name, mean.clone()))
-        original(name, mean)
+    def noting(step):
+        means.append((step.name, step.mean))
+        original(step)
 
-    module._update_projectors = noting
+    module.modification.remember = noting
     fit(module, data, precision="bf16-mixed")
     expected = {name: torch.eye(module.fusion.head.in_features) for name in module.modalities}
     for name, mean in means:
         (other,) = set(module.modalities) - {name}
-        expected[other] = update_projector(expected[other], mean, module.alpha)
-    for projector, name in zip(module.projectors, module.modalities, strict=True):
+        expected[other] = update_projector(expected[other], mean, 0.1)
+    assert module.projectors.keys() == expected.keys()
+    for name, projector in module.projectors.items():
         torch.testing.assert_close(projector, expected[name], rtol=1e-4, atol=1e-5)
 
 

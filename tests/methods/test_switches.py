@@ -11,16 +11,16 @@ from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.late import LateFusion as LateLogits
 from mla_lightning.fusion.shared_head import SharedHead
+from mla_lightning.methods.head_gradient import MODES
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.joint_unimodal import JointUnimodal
 from mla_lightning.methods.late_fusion import LateFusion
-from mla_lightning.methods.mla import MLA, MOMENTS, RULES, UPDATES
+from mla_lightning.methods.mla import MLA
 from mla_lightning.methods.mla_released import MLAReleased
 from mla_lightning.methods.ogm_ge import OGMGE
 from mla_lightning.methods.qmf import QMF
 from mla_lightning.methods.unimodal import Unimodal
 
-MODES = (*UPDATES, *MOMENTS, *RULES)
 TRAINING_SWITCHES = [
     (MLA, SharedHead, {"hgm": False}),
     *[(MLA, SharedHead, {"projection": mode}) for mode in MODES if mode != "others"],
@@ -107,14 +107,14 @@ def test_the_head_sees_another_gradient_than_the_raw_one():
     data = batches(2)
     module = build(MLA, SharedHead, data)
     differ = []
-    original = module.modified
+    original = module.modification.modified
 
     def watching(gradient, projector):
         result = original(gradient, projector)
         differ.append(not torch.allclose(gradient, result))
         return result
 
-    module.modified = watching
+    module.modification.modified = watching
     fit(module, data)
     assert differ == [False, True, True, True]  # nothing to protect before the first step
 

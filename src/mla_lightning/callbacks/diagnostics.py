@@ -148,14 +148,11 @@ class EpochDiagnostics(Callback):
         """Add the epoch's numbers to its metrics."""
         assert isinstance(pl_module, MultimodalModule)
         found = {**self._changes(), **self._angles()}
-        projectors = getattr(pl_module, "projectors", None)
-        if projectors is not None:
-            names = pl_module.modalities if len(projectors) > 1 else ("shared",)
-            for name, projector in zip(names, projectors, strict=True):
-                if not bool(projector.isfinite().all()):
-                    continue  # training has failed, which it tells itself
-                state = projector_state(projector).items()
-                found |= {f"projector/{key}/{name}": value for key, value in state}
+        for name, projector in getattr(pl_module, "projectors", {}).items():
+            if not bool(projector.isfinite().all()):
+                continue  # training has failed, which it tells itself
+            state = projector_state(projector).items()
+            found |= {f"projector/{key}/{name}": value for key, value in state}
         found |= self._features(pl_module)
         if self._num_flops is not None:
             found["cost/step_flops"] = float(self._num_flops)

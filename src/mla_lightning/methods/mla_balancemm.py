@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from mla_lightning.functional import balancemm_gradient, released_alpha
+from mla_lightning.methods.head_gradient import Projection
 from mla_lightning.methods.mla import MLA
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import Parts
@@ -39,17 +38,12 @@ class MLABalanceMM(MLA):
             order: The modalities in the order of their steps; the data's order by default.
         """
         super().__init__(parts, df=df, order=order, projection="released_formula", source="current")
-        self._batch_idx = 0
-
-    def modified(self, gradient: Tensor, projector: Tensor) -> Tensor:
-        """Add the projected gradient (C, D) to the raw one."""
-        return balancemm_gradient(gradient, projector)
+        assert isinstance(self.modification, Projection)
+        self.modification.modified = balancemm_gradient
 
     def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:  # type: ignore[override]
-        """Note the batch's place in the epoch, which the schedule of alpha depends on."""
+        """Set the ridge term, which falls within each epoch: 0.1 ** (b / L + 1)."""
         super().on_train_batch_start(batch, batch_idx)  # type: ignore[arg-type]
-        self._batch_idx = batch_idx
-
-    def alpha_now(self) -> float:
-        """Tell the ridge term of this batch: 0.1 ** (b / L + 1)."""
-        return released_alpha(self._batch_idx, int(self.trainer.num_training_batches))
+        assert isinstance(self.modification, Projection)
+        num_batches = int(self.trainer.num_training_batches)
+        self.modification.alpha = released_alpha(batch_idx, num_batches)
