@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from operator import add
@@ -280,21 +280,18 @@ class MultimodalModule(LightningModule):
         Raises:
             RunError: If one is not finite, naming loss, epoch and batch.
         """
-        if not any(losses for _, losses in self._unchecked):
-            self._unchecked = []
+        unchecked, self._unchecked = self._unchecked, []
+        if not any(losses for _, losses in unchecked):
             return {}
-        names = list(dict.fromkeys(name for _, losses in self._unchecked for name in losses))
-        seen = [(at, name, loss) for at, losses in self._unchecked for name, loss in losses.items()]
+        names = list(dict.fromkeys(name for _, losses in unchecked for name in losses))
+        seen = [(at, name, loss) for at, losses in unchecked for name, loss in losses.items()]
         values = torch.stack([loss.float() for *_, loss in seen]).tolist()
-        self._unchecked = []
-        sums = dict.fromkeys(names, 0.0)
-        counts = dict.fromkeys(names, 0)
+        sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
         for (at, name, _), value in zip(seen, values, strict=True):
             if not math.isfinite(value):
                 raise RunError(
-                    f"The {name} loss is {value} in epoch {self.current_epoch + 1}, "
-                    f"batch {at + 1}. "
-                    "The last checkpoint before it is kept. Try a smaller optimizer.lr, or "
+                    f"The {name} loss is {value} in epoch {self.current_epoch + 1}, batch {at + 1}."
+                    " The last checkpoint before it is kept. Try a smaller optimizer.lr, or "
                     "trainer.clip_norm=1."
                 )
             self.epoch_losses.setdefault(name, []).append(value)
@@ -319,10 +316,14 @@ class MultimodalModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build one optimiser over all parameters and its schedule."""
-        optimizer = self.parts.optimizer(self.parameters())
+        optimizer = self.parts.optimizer(self.trained_parameters())
         if self.parts.scheduler is None:
             return optimizer
         return [optimizer], [self.parts.scheduler(optimizer)]
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """Name what the optimiser steps on."""
+        return self.parameters()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the losses of an unfinished epoch, so that its mean survives a resume."""

@@ -49,18 +49,14 @@ def build(
 ):
     torch.manual_seed(seed)
     names = list(data[0]["inputs"])
-    return method(
-        Parts(
-            encoders={name: encoder() for name in names},
-            fusion=fusion,
-            optimizer=partial(torch.optim.SGD, lr=lr, momentum=momentum, weight_decay=1e-2),
-            scheduler=None,
-            num_classes=NUM_CLASSES,
-            num_train=sum(len(batch["label"]) for batch in data),
-            **(parts or {}),
-        ),
-        **options,
-    )
+    usual = {
+        "optimizer": partial(torch.optim.SGD, lr=lr, momentum=momentum, weight_decay=1e-2),
+        "scheduler": None,
+        "num_classes": NUM_CLASSES,
+        "num_train": sum(len(batch["label"]) for batch in data),
+    }
+    encoders = {name: encoder() for name in names}
+    return method(Parts(encoders=encoders, fusion=fusion, **usual | (parts or {})), **options)
 
 
 class Loader(list):

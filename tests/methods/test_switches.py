@@ -11,12 +11,12 @@ from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.late import LateFusion as LateLogits
 from mla_lightning.fusion.shared_head import SharedHead
-from mla_lightning.methods.head_gradient import MODES
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.joint_unimodal import JointUnimodal
 from mla_lightning.methods.late_fusion import LateFusion
 from mla_lightning.methods.mla import MLA
 from mla_lightning.methods.mla_released import MLAReleased
+from mla_lightning.methods.modification import MODES
 from mla_lightning.methods.ogm_ge import OGMGE
 from mla_lightning.methods.qmf import QMF
 from mla_lightning.methods.unimodal import Unimodal
@@ -163,6 +163,7 @@ def test_unimodal_selects_each_modality_by_its_own_accuracy():
         (MLA, SharedHead, {"projection": "means", "forgetting": 1.0}, r"in \[0, 1\)"),
         (MLA, SharedHead, {"projection": "centred", "project_bias": True}, "no projector"),
         (MLA, SharedHead, {"projection": "conflict", "reset_every": 3}, "no projector"),
+        (MLA, SharedHead, {"projection": "own_momentum", "alpha": 0.2}, "no projector"),
         (OGMGE, Concat, {"param_filter": "conv"}, "selects no parameter"),
         (OGMGE, Concat, {"param_filter": "convs"}, "Did you mean 'conv'"),
         (OGMGE, Concat, {"alpha": -1.0}, "alpha"),
@@ -186,6 +187,32 @@ def test_settings_that_would_never_act_are_refused():
     ogm = build(OGMGE, Concat, batches(1), start_epoch=2)
     with pytest.raises(ConfigError, match=r"start_epoch=2 .*never reached in trainer.max_epochs=2"):
         fit(ogm, batches(1), epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "is_refused"),
+    [
+        (partial(torch.optim.SGD, lr=0.1), True),
+        (partial(torch.optim.SGD, lr=0.1, momentum=0.9), False),
+        (partial(torch.optim.Adam, lr=0.1, betas=(0.0, 0.9)), False),
+        (partial(torch.optim.Adagrad, lr=0.1), False),
+    ],
+)
+def test_own_momentum_wants_an_optimiser_that_remembers(optimizer, is_refused):
+    def make():
+        return build(
+            MLA,
+            SharedHead,
+            batches(1),
+            projection="own_momentum",
+            parts={"optimizer": optimizer},
+        )
+
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"no effect .* optimizer.momentum"):
+            make()
+    else:
+        assert make().modification is not None
 
 
 def test_a_weighting_that_mla_would_replace_is_refused():

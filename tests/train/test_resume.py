@@ -100,6 +100,15 @@ def test_every_method_resumes(tmp_path, method):  # R04
     assert same(resume_after(job, (*STEP, 14)), outcome(whole.run_dir))
 
 
+@pytest.mark.parametrize("mode", ["own_momentum", "conflict", "class_means"])
+def test_what_a_modification_remembers_resumes(tmp_path, mode):
+    given = ("method=mla", f"method.projection={mode}", "checkpoint.every_n_batches=1")
+    whole = make_job(tmp_path / "whole", *given)
+    assert in_child(lambda: run_job(whole)) == 0
+    job = make_job(tmp_path / "killed", *given)
+    assert same(resume_after(job, (*STEP, 14)), outcome(whole.run_dir))
+
+
 def test_several_kills_in_a_row_do_not_add_or_lose_a_batch(tmp_path, uninterrupted):  # R14
     job = make_job(tmp_path, "method=mla", "checkpoint.every_n_batches=2")
     for batch in (3, 2, 5, 6):

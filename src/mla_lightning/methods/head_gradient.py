@@ -1,107 +1,18 @@
-"""Head gradient modification: what an alternating step does to the shared head's gradient."""
+"""What an alternating step does to the shared head's gradient, by rules without a projector."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from mla_lightning.errors import ConfigError, near
-from mla_lightning.functional import (
-    centred_gradient,
-    class_moment,
-    mean_moment,
-    moment_projector,
-    project_gradient,
-    second_moment,
-    update_projector_,
-    update_projector_frobenius_,
-    update_projector_released_,
-    update_projector_unit_,
-    without_conflict,
-)
-
-#: How the recursion's projector learns of a batch: (projector, mean feature, alpha), in place.
-UPDATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "owm": update_projector_,
-    "others": update_projector_,
-    "owm_fro": update_projector_frobenius_,
-    "owm_unit": update_projector_unit_,
-    "released_formula": update_projector_released_,
-}
-#: What is remembered of the other modalities' features, with forgetting.
-MOMENTS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
-    "means": mean_moment,
-    "moments": second_moment,
-    "class_means": class_moment,
-}
-#: Rules without a projector.
-RULES = ("conflict", "centred")
-MODES = (*UPDATES, *MOMENTS, *RULES)
-#: How much of the memory is kept at each of a modality's steps.
-KEPT = 0.95
-#: The ridge term: the released code starts its schedule there.
-ALPHA = 0.1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of a modification, named and meant as those of ``method=mla``."""
-
-    projection: str = "others"
-    alpha: float = ALPHA
-    source: str = "previous"
-    project_bias: bool = False
-    project_update: bool = False
-    reset_every: int | None = None
-    forgetting: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what is unknown; what is out of range or of no effect is for :meth:`check`."""
-        if self.projection not in MODES:
-            raise ConfigError(
-                f"method.projection={self.projection!r} is unknown.{near(self.projection, MODES)} "
-                f"Known: {', '.join(MODES)}; use method.hgm=false for no projection"
-            )
-
-    def given(self) -> list[str]:
-        """Name the settings that are not at their defaults."""
-        return [item.name for item in fields(self) if getattr(self, item.name) != item.default]
-
-    def check(self) -> None:
-        """Refuse values out of range and settings without effect.
-
-        Raises:
-            ConfigError: If there is one.
-        """
-        mode = f"method.projection={self.projection}"
-        if self.forgetting is not None and self.projection not in MOMENTS:
-            raise ConfigError(
-                f"method.forgetting has no effect with {mode}; it is for {', '.join(MOMENTS)}"
-            )
-        if self.forgetting is not None and not 0 <= self.forgetting < 1:
-            raise ConfigError(f"method.forgetting must be in [0, 1), got {self.forgetting}")
-        if self.projection in RULES and self.given() != ["projection"]:
-            raise ConfigError(
-                f"{mode} has no projector: method.alpha, source, project_bias, project_update and "
-                "reset_every have no effect"
-            )
-        if self.alpha <= 0:
-            raise ConfigError(f"method.alpha must be > 0, got {self.alpha}")
-        if self.source not in ("previous", "current"):
-            raise ConfigError(f"method.source must be 'previous' or 'current', got {self.source!r}")
-        knows_own = self.projection in UPDATES and self.projection != "others"
-        if self.source == "current" and not knows_own:
-            raise ConfigError(
-                f"method.source=current has no effect with {mode}, which "
-                "never remembers the modality's own features; add method.projection=owm"
-            )
-        if self.reset_every is not None and self.reset_every < 1:
-            raise ConfigError(f"method.reset_every must be >= 1 or null, got {self.reset_every}")
+from mla_lightning.errors import ConfigError
+from mla_lightning.functional import centred_gradient, without_conflict
 
 
 @dataclass
@@ -139,6 +50,18 @@ class HeadGradient(nn.Module):
     As it is it does nothing.
     """
 
+    def stand_ins(self, head: nn.Linear) -> Iterable[nn.Parameter]:
+        """Make what the optimiser is to step on besides the module's own parameters.
+
+        Args:
+            head: The shared head, on its device.
+
+        Returns:
+            The parameters; none by default.
+        """
+        del head
+        return ()
+
     def edit(self, head: nn.Linear, step: HeadStep) -> None:
         """Change the head's gradient in place, after backward and before the optimiser.
 
@@ -157,142 +80,6 @@ class HeadGradient(nn.Module):
 
     def reset(self) -> None:
         """Forget everything."""
-
-
-class Projection(HeadGradient):
-    r"""Multiplies the head's gradient by a projector: :math:`G P^\top`.
-
-    Attributes:
-        projectors: One (D, D) for all modalities, or one per modality: (1 or M, D, D); D + 1 with
-            the bias.
-        alpha: Ridge term of the updates to come.
-        modified: Applies a projector: (gradient (C, D), projector (D, D)) -> gradient (C, D).
-    """
-
-    projectors: Tensor
-
-    def __init__(
-        self, modalities: Sequence[str], width: int, settings: Settings, *, is_shared: bool
-    ) -> None:
-        """Start from the identity.
-
-        Args:
-            modalities: The modalities.
-            width: Width D of the head.
-            settings: The settings.
-            is_shared: One projector for all modalities.
-        """
-        super().__init__()
-        self.modalities = tuple(modalities)
-        self.settings, self.alpha = settings, settings.alpha
-        self.modified = project_gradient
-        identity = torch.eye(width + settings.project_bias)
-        rows = 1 if is_shared else len(self.modalities)
-        self.register_buffer("projectors", identity.repeat(rows, 1, 1))
-        self._before: list[Tensor] = []
-
-    def edit(self, head: nn.Linear, step: HeadStep) -> None:
-        """Project the gradient, or note where the update that is to be projected starts."""
-        if self.settings.source == "current":
-            self.remember(step)
-        if self.settings.project_update:
-            self._before = [parameter.detach().clone() for parameter in (head.weight, head.bias)]
-            return
-        assert head.weight.grad is not None
-        assert head.bias.grad is not None
-        self._project(step.name, head.weight.grad, head.bias.grad)
-
-    def after(self, head: nn.Linear, step: HeadStep) -> None:
-        """Project the update where that is wanted, and remember the step."""
-        if self.settings.project_update:
-            weight, bias = head.weight - self._before[0], head.bias - self._before[1]
-            self._project(step.name, weight, bias)
-            head.weight.copy_(self._before[0] + weight)
-            head.bias.copy_(self._before[1] + bias)
-        if self.settings.source == "previous":
-            self.remember(step)
-
-    def remember(self, step: HeadStep) -> None:
-        """Let projectors learn of a step."""
-        raise NotImplementedError
-
-    def reset(self) -> None:
-        """Go back to the identity."""
-        self.projectors.copy_(torch.eye(self.projectors.shape[-1], device=self.projectors.device))
-
-    def others(self, name: str) -> list[Tensor]:
-        """The projectors of all modalities but one, as views."""
-        return [self.projectors[row] for row, other in enumerate(self.modalities) if other != name]
-
-    def _project(self, name: str, weight_CD: Tensor, bias_C: Tensor) -> None:
-        row = self.modalities.index(name) if len(self.projectors) > 1 else 0
-        projector = self.projectors[row]
-        if not self.settings.project_bias:
-            weight_CD.copy_(self.modified(weight_CD, projector))
-            return
-        whole = self.modified(torch.cat([weight_CD, bias_C[:, None]], dim=1), projector)
-        weight_CD.copy_(whole[:, :-1])
-        bias_C.copy_(whole[:, -1])
-
-
-class Recursion(Projection):
-    """The paper's recursion over mean features and its relatives: it never forgets."""
-
-    def __init__(self, modalities: Sequence[str], width: int, settings: Settings) -> None:
-        """Start from the identity; ``others`` has one projector per modality, the rest one."""
-        is_shared = settings.projection != "others"
-        super().__init__(modalities, width, settings, is_shared=is_shared)
-
-    def remember(self, step: HeadStep) -> None:
-        """Shrink the projectors along the step's mean feature."""
-        mean_D = step.mean
-        if self.settings.project_bias:
-            mean_D = torch.cat([mean_D, mean_D.new_ones(1)])
-        shared = self.settings.projection != "others"
-        for projector in self.projectors if shared else self.others(step.name):
-            UPDATES[self.settings.projection](projector, mean_D, self.alpha)
-
-
-class Memory(Projection):
-    """A moment of each modality's features, which forgets; the other modalities' one projects."""
-
-    memory: Tensor
-
-    def __init__(
-        self, modalities: Sequence[str], width: int, settings: Settings, num_classes: int
-    ) -> None:
-        """Remember nothing.
-
-        Args:
-            modalities: The modalities.
-            width: Width D of the head.
-            settings: The settings.
-            num_classes: Number of classes C.
-        """
-        super().__init__(modalities, width, settings, is_shared=False)
-        self.register_buffer("memory", torch.zeros_like(self.projectors))
-        self.num_classes = num_classes
-        self.kept = KEPT if settings.forgetting is None else settings.forgetting
-
-    def remember(self, step: HeadStep) -> None:
-        """Blend the batch into the modality's memory; the others' projectors follow."""
-        feature_BD = step.features
-        if self.settings.project_bias:
-            feature_BD = torch.cat([feature_BD, feature_BD.new_ones(len(feature_BD), 1)], dim=1)
-        moment_DD = MOMENTS[self.settings.projection](feature_BD, step.label, self.num_classes)
-        own = self.memory[self.modalities.index(step.name)]
-        kept = self.kept if bool(own.any()) else 0.0  # the first batch counts whole
-        own.mul_(kept).add_(moment_DD, alpha=1 - kept)
-        everything = self.memory.sum(dim=0)
-        for row, other in enumerate(self.modalities):
-            if other != step.name:
-                moment_of_others = everything - self.memory[row]
-                self.projectors[row].copy_(moment_projector(moment_of_others, self.alpha))
-
-    def reset(self) -> None:
-        """Empty the memories, too."""
-        super().reset()
-        self.memory.zero_()
 
 
 class Conflict(HeadGradient):
@@ -328,23 +115,64 @@ class Centred(HeadGradient):
         weight.copy_(centred_gradient(weight, bias, step.mean.to(weight.dtype)))
 
 
-def modification(
-    settings: Settings, modalities: Sequence[str], head: nn.Linear, num_classes: int
-) -> HeadGradient:
-    """Build the modification that settings name.
+class OwnMomentum(HeadGradient):
+    r"""Gives the head a momentum buffer per modality, as the encoders have theirs.
+
+    With one buffer for all, a step of modality m is :math:`v \leftarrow \mu v + g_m,\;
+    W \leftarrow W - \eta v`: with :math:`\mu = 0.9` and two modalities in turn, 9/19 of the
+    weight is on the other's gradients. Here it is :math:`v_m \leftarrow \mu v_m + g_m,\;
+    W \leftarrow W - \eta v_m`, and likewise for whatever the optimiser keeps per parameter.
+
+    Each modality has parameters of its own that share the head's numbers. A step's gradient is
+    handed to those of its modality, so the optimiser finds, keeps and checkpoints a state for each.
+    """
+
+    def __init__(self, modalities: Sequence[str], optimizer: Callable[..., Optimizer]) -> None:
+        """Build it.
+
+        Args:
+            modalities: The modalities.
+            optimizer: Builds the optimiser from parameters.
+
+        Raises:
+            ConfigError: If the optimiser keeps nothing of past gradients.
+        """
+        super().__init__()
+        if not remembers_gradients(optimizer):
+            raise ConfigError(
+                "method.projection=own_momentum has no effect with this optimizer, which keeps "
+                "nothing of past gradients; add optimizer.momentum=0.9, or use method.hgm=false"
+            )
+        self.modalities = tuple(modalities)
+        # Not registered: their numbers are the head's, and the optimiser checkpoints their state.
+        self._of: dict[str, list[nn.Parameter]] = {}
+
+    def stand_ins(self, head: nn.Linear) -> Iterable[nn.Parameter]:
+        """Make parameters per modality that share the head's numbers."""
+        self._of = {
+            name: [nn.Parameter(own.detach()) for own in head.parameters()]
+            for name in self.modalities
+        }
+        return [parameter for found in self._of.values() for parameter in found]
+
+    def edit(self, head: nn.Linear, step: HeadStep) -> None:
+        """Hand the gradient to the modality's own parameters; the head's have none."""
+        for own, parameter in zip(head.parameters(), self._of[step.name], strict=True):
+            parameter.data = own.data  # the head's numbers, wherever they are by now
+            parameter.grad, own.grad = own.grad, None
+
+
+def remembers_gradients(optimizer: Callable[..., Optimizer]) -> bool:
+    """Find out whether an optimiser's step depends on past gradients, by a step on a number.
 
     Args:
-        settings: The settings, checked.
-        modalities: The modalities, in the data's order.
-        head: The shared head.
-        num_classes: Number of classes C.
+        optimizer: Builds the optimiser from parameters.
 
     Returns:
-        The modification, before its first step.
+        Whether it keeps a tensor per parameter, a count of steps aside.
     """
-    mode = settings.projection
-    if mode in UPDATES:
-        return Recursion(modalities, head.in_features, settings)
-    if mode in MOMENTS:
-        return Memory(modalities, head.in_features, settings, num_classes)
-    return Conflict(modalities, head) if mode == "conflict" else Centred()
+    number = nn.Parameter(torch.ones(1, 1))
+    number.grad = torch.ones(1, 1)
+    built = optimizer([number])
+    built.step()
+    return any(isinstance(v, Tensor) and key != "step" for key, v in built.state[number].items())

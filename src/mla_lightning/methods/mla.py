@@ -8,10 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.methods.head_gradient import ALPHA, HeadStep, Settings, modification
+from mla_lightning.methods.head_gradient import HeadStep
+from mla_lightning.methods.modification import ALPHA, Settings, modification
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import Batch, MultimodalModule, Parts
 
@@ -72,7 +74,8 @@ class MLA(MultimodalModule):
                 the other modalities' mean features, of all directions that their features use, or
                 of their class means; it forgets, so the head never freezes. ``conflict`` takes
                 away what points against the others' last gradients, ``centred`` what all samples
-                of a batch share.
+                of a batch share. ``own_momentum`` changes no gradient but what the optimiser adds
+                to it: the head has a momentum buffer per modality, so no step repeats another's.
             alpha: Ridge term of the recursion, > 0. Smaller protects past features more.
             source: Project with features of the ``previous`` steps, or with the ``current`` ones
                 included, as the released code would.
@@ -116,11 +119,7 @@ class MLA(MultimodalModule):
         if sorted(self.order) != sorted(self.modalities):
             raise ConfigError(f"method.order={list(self.order)} must name {list(self.modalities)}")
         self.reset_every = reset_every
-        self.modification = (
-            modification(settings, self.modalities, self.fusion.head, parts.num_classes)
-            if hgm
-            else None
-        )
+        self.modification = modification(settings, self.fusion.head, parts) if hgm else None
 
     @property
     def projectors(self) -> dict[str, Tensor]:
@@ -128,6 +127,11 @@ class MLA(MultimodalModule):
         found = getattr(self.modification, "projectors", ())
         names = self.modalities if len(found) > 1 else ("shared",)
         return dict(zip(names, found, strict=False))
+
+    def trained_parameters(self) -> list[Parameter]:
+        """Name what the optimiser steps on: a modification may add to it."""
+        more = self.modification.stand_ins(self.fusion.head) if self.modification else ()
+        return [*self.parameters(), *more]
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step per modality."""
