@@ -8,7 +8,7 @@ import torch
 from harness import Conv, Linear, batches, build, fit, weights
 from torch.nn.functional import cross_entropy
 
-from mla_lightning.functional import moment_projector, project_gradient, update_projector
+from mla_lightning.functional import project_gradient, update_projector
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.late import LateFusion as LateLogits
@@ -81,72 +81,6 @@ def test_mla_is_the_papers_algorithm(num_modalities, projection):
     for one, other in zip(fit(ours, data), expected, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     torch.testing.assert_close(weights(ours), weights(plain), rtol=1e-5, atol=1e-6)
-
-
-def test_a_memory_projects_with_what_the_other_modality_used():
-    data = batches(4)
-    ours, plain = (build(MLA, SharedHead, data, projection="moments") for _ in range(2))
-    head = plain.fusion.head
-    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
-    memory = {}
-    for batch in data:
-        for name in plain.modalities:
-            optimizer.zero_grad()
-            feature = plain.encoders[name](batch["inputs"][name])
-            cross_entropy(head(feature), batch["label"]).backward()
-            for other, moment in memory.items():
-                if other != name:
-                    projector = moment_projector(moment, 0.1)
-                    head.weight.grad.copy_(head.weight.grad @ projector)
-            optimizer.step()
-            own = feature.detach().T @ feature.detach() / len(feature)
-            memory[name] = 0.95 * memory[name] + 0.05 * own if name in memory else own
-    fit(ours, data)
-    torch.testing.assert_close(weights(ours), weights(plain), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-2),
-        partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
-        partial(torch.optim.AdamW, lr=0.01),
-        partial(torch.optim.RMSprop, lr=0.01),
-    ],
-    ids=["sgd", "nesterov", "adamw", "rmsprop"],
-)
-@pytest.mark.parametrize("num_modalities", [2, 3])
-def test_own_momentum_is_an_optimiser_of_the_head_for_each_modality(num_modalities, optimizer):
-    data = batches(5, num_modalities)
-    settings = {"projection": "own_momentum"}
-    ours = build(MLA, SharedHead, data, parts={"optimizer": optimizer}, **settings)
-    plain = build(MLA, SharedHead, data, parts={"optimizer": optimizer}, hgm=False)
-    head = plain.fusion.head
-    of_encoders = optimizer(plain.encoders.parameters())
-    of_head = {name: optimizer(head.parameters()) for name in plain.modalities}
-    for batch in data:
-        for name in plain.modalities:
-            plain.zero_grad()
-            logits = head(plain.encoders[name](batch["inputs"][name]))
-            cross_entropy(logits, batch["label"]).backward()
-            of_encoders.step()
-            of_head[name].step()
-    fit(ours, data)
-    assert torch.equal(weights(ours), weights(plain))
-
-
-def test_own_momentum_clips_the_gradient_that_it_hands_on():
-    data = batches(1)
-    free, held = (
-        build(MLA, SharedHead, data, projection="own_momentum", parts={"clip_norm": norm})
-        for norm in (None, 1e-6)
-    )
-    start = free.fusion.head.weight.detach().clone()
-    fit(free, data)
-    fit(held, data)
-    assert (free.fusion.head.weight - start).norm() > 1e-2
-    decay = 2 * 0.1 * 1e-2 * start.norm()  # the decay is not clipped; momentum starts at zero
-    assert (held.fusion.head.weight - start).norm() < 2 * 0.1 * 1e-6 + decay
 
 
 @pytest.mark.parametrize("fusion", [Concat, Sum])
