@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,33 @@ def epoch_diagnostics(mode: str, data: MultimodalDataModule) -> EpochDiagnostics
     """
     most = NUM_PROBED if mode == "epoch" else None
     # Of train: on other samples a change of loss would be overfitting as well as forgetting.
-    fixed = some_batches(data, "train", NUM_FIXED, size=NUM_FIXED)[0]
+    (fixed,) = some_batches(data, "train", NUM_FIXED, size=NUM_FIXED)
     probed = {split: some_batches(data, split, most) for split in ("train", "val")}
     return EpochDiagnostics(mode, fixed, probed, len(data.train_dataloader()))
 
 
+@dataclass(frozen=True)
+class SomeBatches:
+    """Batches that are read anew each time they are gone through.
+
+    Attributes:
+        split: The samples.
+        requests: The batches.
+    """
+
+    split: Any
+    requests: tuple[Request, ...]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Read them, one at a time."""
+        for request in self.requests:
+            yield self.split[request]
+
+
 def some_batches(
     data: MultimodalDataModule, split: str, most: int | None, size: int = 256
-) -> list[Batch]:
-    """Read samples of a split, drawn by the run's seed and the same in every epoch.
+) -> SomeBatches:
+    """Choose samples of a split, drawn by the run's seed and the same in every epoch.
 
     Args:
         data: The data.
@@ -66,7 +85,7 @@ def some_batches(
     seed = derive_seed(data.seed, "diagnostics", split)
     order = torch.randperm(len(taken), generator=torch.Generator().manual_seed(seed))
     rows = order[:most].sort().values
-    return [taken[Request(0, part)] for part in rows.split(size)]
+    return SomeBatches(taken, tuple(Request(0, part) for part in rows.split(size)))
 
 
 def diagnose(

@@ -72,6 +72,8 @@ class MultimodalModule(LightningModule):
         self.notes: set[str] = set()
         #: Told of every step of a batch, if there is one.
         self.watch: Watch | None = None
+        #: Seconds spent during training on what is not training, such as diagnostics.
+        self.aside_s = 0.0
         #: Whether predictions carry the encoders' features, too.
         self.keeps_features = False
 
@@ -147,8 +149,7 @@ class MultimodalModule(LightningModule):
     def training_samples(self) -> Iterator[Batch]:
         """Go through the training split in its own order, not augmented, on the device."""
         for batch in self.parts.train_batches():
-            moved: Batch = self.transfer_batch_to_device(batch, self.device, 0)
-            yield self.converted(moved, draw=False)
+            yield self.received(batch)
 
     def step_on(
         self,
@@ -187,6 +188,8 @@ class MultimodalModule(LightningModule):
             self.watch.before_step("+".join(losses))
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)
         self._edit_grads = None
+        if self.watch is not None:
+            self.watch.after_step()
         return losses
 
     @contextmanager
@@ -206,6 +209,11 @@ class MultimodalModule(LightningModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Make what encoders take of the batch's rows, on the device; at random in training."""
         return self.converted(batch, draw=self.trainer.training)
+
+    def received(self, batch: Batch) -> Batch:
+        """Make of a loader's batch what the trainer would: precision, device, inputs; not drawn."""
+        given = self.trainer.precision_plugin.convert_input(batch)
+        return self.converted(self.transfer_batch_to_device(given, self.device, 0), draw=False)
 
     def converted(self, batch: Batch, *, draw: bool) -> Batch:
         """Make what encoders take of a batch's rows.
@@ -337,14 +345,7 @@ class MultimodalModule(LightningModule):
     # ------------------------------------------------------------------ Lightning: evaluation
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the logits of every reported modality.
-
-        Args:
-            batch: The batch.
-
-        Returns:
-            ``multi`` and each modality -> logits (B, C).
-        """
+        """Compute the logits of every reported modality of a batch, as :meth:`answers` does."""
         return self.answers(self.features(batch), batch["present"])
 
     def answers(

@@ -241,6 +241,9 @@ class Watch(Protocol):
     def before_step(self, name: str) -> None:
         """Take note that a step is next; ``name`` joins the names of its losses by +."""
 
+    def after_step(self) -> None:
+        """Take note that the optimiser has stepped; gradients are still those of the step."""
+
     def gradient(self, kind: str) -> None:
         """Take note that gradients are there: ``raw``, and where a method edits them ``edited``."""
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from mla_lightning.metrics.forgetting import (
-    gradient_cosines,
-    losses_and_accuracies,
-    projector_state,
-)
+from mla_lightning.callbacks.step_watch import StepWatch
+from mla_lightning.metrics.flops import StepFlops
+from mla_lightning.metrics.forgetting import gradient_cosines, projector_state
 from mla_lightning.metrics.geometry import modality_gap
 from mla_lightning.metrics.probe import probe_accuracies
 from mla_lightning.module import Batch, MultimodalModule
@@ -26,104 +25,79 @@ from mla_lightning.module import Batch, MultimodalModule
 NUM_BATCHES = {"epoch": 1, "full": 8}
 
 
-@dataclass
-class StepWatch:
-    """Watches the steps of one batch: what each does to every modality, and its head gradient.
+class EpochDiagnostics(Callback):
+    r"""Adds diagnostics to each epoch's metrics, off the path of all but a few training steps.
+
+    Columns of ``metrics.csv``, each the mean over the epoch's watched batches:
+
+    - ``forgetting/loss/<a>/<b>`` and ``forgetting/acc/<a>/<b>``: what a step on a changes of b's
+      loss and accuracy on fixed training samples, :math:`F_{ab}` of
+      :class:`~mla_lightning.callbacks.step_watch.StepWatch`; ``forgetting/own_loss/<a>/<b>`` and
+      ``forgetting/own_acc/<a>/<b>``: what the step's own gradient alone changes, :math:`O_{ab}`.
+      Steps are named by their losses, joined by +; only where both ends are modalities is the
+      change forgetting.
+    - ``gradient/<kind>/<a>/<b>``: :math:`\cos(g_a, g_b)` of the shared head (Yu et al., NeurIPS
+      2020): ``raw`` as computed, ``edited`` as the optimiser gets them, ``applied`` of minus the
+      head's movements, momentum and edits of the update included.
+    - ``projector/<trace|smallest|median>/<modality>``: see
+      :func:`~mla_lightning.metrics.forgetting.projector_state`.
+    - ``probe/acc/<modality>``: a ridge probe on features of a fixed part of train, scored on the
+      validation samples that also choose its ridge term among eight, so a little too high; to
+      compare epochs and methods, not to report.
+    - ``gap/<a>/<b>``: the modality gap, of features as the shared head gets them if there is one.
+    - ``cost/step_flops``: FLOPs of a training step, in the first epoch and where a method of
+      several stages begins the next one.
 
     Attributes:
-        module: The module, which calls :meth:`before_step` and :meth:`gradient`.
-        fixed: The fixed batch, as the encoders take it.
-    """
-
-    module: MultimodalModule
-    fixed: Batch
-    changes: dict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=dict)
-    gradients: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    _open: tuple[str, dict[str, tuple[float, float]]] | None = None
-
-    def before_step(self, name: str) -> None:
-        """Measure before a step, which is after the one before it.
-
-        Args:
-            name: What the step trains, such as a modality.
-        """
-        now = self._measured()
-        self._close(now)
-        self._open = (name, now)
-
-    def gradient(self, kind: str) -> None:
-        """Keep the head's gradient of the step, ``raw`` or ``edited``."""
-        head = getattr(self.module.fusion, "head", None)
-        if self._open is not None and head is not None and head.weight.grad is not None:
-            kept = self.gradients.setdefault(kind, {})
-            kept[self._open[0]] = head.weight.grad.detach().float().clone()
-
-    def finish(self) -> None:
-        """Measure after the last step."""
-        self._close(self._measured())
-        self._open = None
-
-    def _close(self, now: Mapping[str, tuple[float, float]]) -> None:
-        if self._open is None:
-            return
-        step, before = self._open
-        for name, (loss, accuracy) in now.items():
-            change = (loss - before[name][0], accuracy - before[name][1])
-            self.changes.setdefault((step, name), []).append(change)
-
-    @torch.no_grad()
-    def _measured(self) -> dict[str, tuple[float, float]]:
-        module = self.module
-        modes = [(part, part.training) for part in module.modules()]
-        module.eval()
-        with torch.autocast(module.device.type, enabled=False):
-            logits = module.evaluate_batch(self.fixed)
-        for part, mode in modes:
-            part.training = mode
-        return losses_and_accuracies(logits, self.fixed["label"], self.fixed["present"])
-
-
-class EpochDiagnostics(Callback):
-    """Adds diagnostics to each epoch's metrics, off the path of all but a few training steps.
-
-    Columns of ``metrics.csv``: ``forgetting/loss/<step>/<modality>`` and ``forgetting/acc/...``:
-    change by each step of a batch, on fixed samples, mean over a few batches;
-    ``gradient/<raw|edited>/<a>/<b>``: cosine of the head's gradients of two modalities' steps;
-    ``projector/<trace|smallest|median>/<modality>``; ``probe/acc/<modality>``: a ridge probe on
-    features of a fixed part of train, scored on validation; ``gap/<a>/<b>``: the modality gap.
-    Once, in the first epoch: ``cost/step_flops``, by PyTorch's counter.
+        uncounted: Names of operations that the FLOPs leave out.
     """
 
     def __init__(
-        self, mode: str, fixed: Batch, probed: Mapping[str, list[Batch]], num_batches: int
+        self, mode: str, fixed: Batch, probed: Mapping[str, Iterable[Batch]], num_batches: int
     ) -> None:
         """Prepare.
 
         Args:
             mode: ``epoch`` or ``full``.
             fixed: The batch on which changes are measured, on the CPU, as the loader gives it.
-            probed: ``train`` and ``val`` -> batches for the probe and the gap.
+            probed: ``train`` and ``val`` -> batches for the probe and the gap; gone through in
+                every epoch.
             num_batches: Batches of an epoch.
         """
         self.fixed, self.probed = fixed, probed
         count = min(NUM_BATCHES[mode], num_batches)
         self.watched = {round((k + 0.5) * num_batches / count - 0.5) for k in range(count)}
+        self.uncounted: set[str] = set()
         self._watch: StepWatch | None = None
         self._seen: list[StepWatch] = []
-        self._flops: FlopCounterMode | None = None
+        self._flops: StepFlops | None = None
         self._num_flops: int | None = None
+        self._counted: bool | None = None  # the stage whose step was counted last
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was counted, so that a resumed run does not count again."""
+        return {"uncounted": sorted(self.uncounted), "counted": self._counted}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self.uncounted, self._counted = set(state_dict["uncounted"]), state_dict["counted"]
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Watch the steps of some batches; count the FLOPs of the very first one."""
+        """Watch the steps of some batches; count the FLOPs of the first one of each stage."""
         assert isinstance(pl_module, MultimodalModule)
         is_compiled = any(part._compiled_call_impl is not None for part in pl_module.modules())
-        if trainer.global_step == 0 and not is_compiled:
-            self._flops = FlopCounterMode(display=False)
+        if pl_module.is_selectable != self._counted and not is_compiled:
+            self._counted = pl_module.is_selectable
+            self._flops = StepFlops()
             self._flops.__enter__()
-        elif batch_idx in self.watched:
-            self._watch = StepWatch(pl_module, self._ready(pl_module, self.fixed))
+        if batch_idx in self.watched:
+            with self._aside(pl_module):
+                fixed = pl_module.received(self.fixed)
+            self._watch = StepWatch(
+                pl_module, fixed, trainer.optimizers[0], lambda: self._aside(pl_module)
+            )
             pl_module.watch = self._watch
 
     def on_train_batch_end(
@@ -134,19 +108,49 @@ class EpochDiagnostics(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Stop watching."""
+        """Stop watching and counting."""
         assert isinstance(pl_module, MultimodalModule)
-        if self._flops is not None:
-            self._flops.__exit__(None, None, None)
-            self._num_flops, self._flops = self._flops.get_total_flops(), None
         if self._watch is not None:
             self._watch.finish()
             self._seen.append(self._watch)
-            pl_module.watch = self._watch = None
+        if self._flops is not None:
+            self._num_flops = self._flops.get_total_flops()
+            self.uncounted |= self._flops.uncounted
+        self._stop(pl_module)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave nothing behind that watches or counts."""
+        assert isinstance(pl_module, MultimodalModule)
+        self._stop(pl_module)
+
+    def _stop(self, module: MultimodalModule) -> None:
+        module.watch = self._watch = None
+        if self._flops is not None:
+            self._flops.__exit__(None, None, None)
+            self._flops = None
+
+    @contextmanager
+    def _aside(self, module: MultimodalModule) -> Iterator[None]:
+        """Do what is not training: its time and its FLOPs are not those of a step."""
+        if module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)
+        started = time.perf_counter()
+        try:
+            with self._flops.paused() if self._flops is not None else nullcontext():
+                yield
+        finally:
+            module.aside_s += time.perf_counter() - started
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's numbers to its metrics."""
         assert isinstance(pl_module, MultimodalModule)
+        with self._aside(pl_module):
+            pl_module.epoch_metrics |= self._numbers(pl_module)
+        self._seen = []
+
+    def _numbers(self, pl_module: MultimodalModule) -> dict[str, float]:
         found = {**self._changes(), **self._angles()}
         for name, projector in getattr(pl_module, "projectors", {}).items():
             if not bool(projector.isfinite().all()):
@@ -157,16 +161,17 @@ class EpochDiagnostics(Callback):
         if self._num_flops is not None:
             found["cost/step_flops"] = float(self._num_flops)
             self._num_flops = None
-        pl_module.epoch_metrics |= found
-        self._seen = []
+        return found
 
     def _changes(self) -> dict[str, float]:
         lists: dict[str, list[float]] = {}
         for watch in self._seen:
-            for (step, name), pairs in watch.changes.items():
-                for loss, accuracy in pairs:
-                    lists.setdefault(f"forgetting/loss/{step}/{name}", []).append(loss)
-                    lists.setdefault(f"forgetting/acc/{step}/{name}", []).append(accuracy)
+            for start, changes in (("", watch.changes), ("own_", watch.own_changes)):
+                for (step, name), pairs in changes.items():
+                    for loss, accuracy in pairs:
+                        at = f"{step}/{name}"
+                        lists.setdefault(f"forgetting/{start}loss/{at}", []).append(loss)
+                        lists.setdefault(f"forgetting/{start}acc/{at}", []).append(accuracy)
         return {key: fmean(values) for key, values in lists.items()}
 
     def _angles(self) -> dict[str, float]:
@@ -182,27 +187,44 @@ class EpochDiagnostics(Callback):
         features: dict[str, dict[str, Tensor]] = {}
         labels: dict[str, Tensor] = {}
         present: dict[str, dict[str, Tensor]] = {}
+        names = module.modalities
         for split, batches in self.probed.items():
-            parts = [self._ready(module, batch) for batch in batches]
-            found = [module.pooled_features(part) for part in parts]
-            names = module.modalities
-            features[split] = {m: torch.cat([f[m] for f in found]).cpu() for m in names}
-            labels[split] = torch.cat([part["label"] for part in parts]).cpu()
-            present[split] = {m: torch.cat([p["present"][m] for p in parts]).cpu() for m in names}
+            kept = []
+            for batch in batches:  # one at a time: of the inputs nothing stays
+                part = module.received(batch)
+                found = module.pooled_features(part)
+                there = {m: part["present"][m].cpu() for m in names}
+                kept.append(({m: found[m].cpu() for m in names}, part["label"].cpu(), there))
+            features[split] = {m: torch.cat([h[m] for h, _, _ in kept]) for m in names}
+            labels[split] = torch.cat([label for _, label, _ in kept])
+            present[split] = {m: torch.cat([there[m] for _, _, there in kept]) for m in names}
         values = [x for by_modality in features.values() for x in by_modality.values()]
         if not all(bool(x.isfinite().all()) for x in values):
             return {}  # training has failed, which it tells itself
         scores = probe_accuracies(features, labels, present, module.parts.num_classes)["val"]
         told = {f"probe/acc/{name}": value for name, value in scores.items()}
-        names = module.modalities
-        for place, a in enumerate(names):
-            for b in names[place + 1 :]:
-                one, two = (features["val"][m][present["val"][m]] for m in (a, b))
-                if one.shape[1:] == two.shape[1:] and len(one) and len(two):
-                    gap = modality_gap(one, two)
-                    told |= {f"gap/{a}/{b}": gap} if math.isfinite(gap) else {}
+        at = at_head(module, features["val"])
+        for a, b in combinations(names, 2):
+            one, two = (at[m][present["val"][m]] for m in (a, b))
+            if one.shape[1:] == two.shape[1:] and len(one) and len(two):
+                gap = modality_gap(one, two)
+                told |= {f"gap/{a}/{b}": gap} if math.isfinite(gap) else {}
         return told
 
-    def _ready(self, module: MultimodalModule, batch: Batch) -> Batch:
-        moved: Batch = module.transfer_batch_to_device(batch, module.device, 0)
-        return module.converted(moved, draw=False)
+
+@torch.no_grad()
+def at_head(module: MultimodalModule, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring features to one width as the shared head gets them.
+
+    Args:
+        module: The module.
+        features: Modality -> (N, D_m).
+
+    Returns:
+        Modality -> (N, D); the features as they are where there is no shared head.
+    """
+    bring = getattr(module.fusion, "head_input", None)
+    if bring is None:
+        return dict(features)
+    like: Tensor = module.fusion.head.weight  # type: ignore[union-attr,assignment]
+    return {name: bring(name, h.to(like)).to(h) for name, h in features.items()}

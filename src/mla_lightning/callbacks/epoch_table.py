@@ -6,7 +6,9 @@ import csv
 import io
 import time
 from pathlib import Path
+from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -16,6 +18,11 @@ from mla_lightning.run_folder import METRICS, read_metrics, write_text
 
 class EpochTable(Checkpoint):
     """Appends each epoch's metrics to ``metrics.csv``.
+
+    ``time/epoch_s``: seconds of the epoch, validation and checkpoint included, and
+    ``time/step_s``: seconds per training batch, loading included. Neither holds what diagnostics
+    take, which is ``time/diagnostics_s`` where there are any; counting FLOPs, though, slows the
+    first step of the first epoch down.
 
     It is a ``Checkpoint`` for Lightning's sake: those run after the module's own end of epoch.
     A resumed run drops the rows of epochs that it will train again.
@@ -28,25 +35,49 @@ class EpochTable(Checkpoint):
             run_dir: The run folder.
         """
         self.run_dir = run_dir
-        self._started = time.perf_counter()
+        self._begin(0.0)
+
+    def _begin(self, aside_s: float) -> None:
+        """Begin an epoch, ``aside_s`` having gone aside so far."""
+        self._started, self._aside_s = time.perf_counter(), aside_s
+        self._num_batches, self._step_s = 0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of epochs that are done."""
         rows = [row for row in read_metrics(self.run_dir) if row["epoch"] <= trainer.current_epoch]
         write_rows(self.run_dir, rows)
-        self._started = time.perf_counter()
+        assert isinstance(pl_module, MultimodalModule)
+        self._begin(pl_module.aside_s)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batches of the epoch that were trained here."""
+        self._num_batches += 1
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the time of a step, now that the epoch's steps are done."""
+        assert isinstance(pl_module, MultimodalModule)
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        aside_s = pl_module.aside_s - self._aside_s
+        spent_s = time.perf_counter() - self._started - aside_s
+        self._step_s = spent_s / max(1, self._num_batches)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Append the epoch's row."""
         assert isinstance(pl_module, MultimodalModule)
-        now = time.perf_counter()
+        aside_s = pl_module.aside_s - self._aside_s
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             **pl_module.epoch_metrics,
-            "time/epoch_s": now - self._started,
+            "time/epoch_s": time.perf_counter() - self._started - aside_s,
+            "time/step_s": self._step_s,
         }
-        self._started = now
+        if aside_s:
+            row["time/diagnostics_s"] = aside_s
+        self._begin(pl_module.aside_s)
         path = self.run_dir / METRICS
         with path.open("r+", encoding="utf-8") as file:
             columns = file.readline().rstrip("\n").split(",")
