@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mla_lightning.callbacks.diagnostics import EpochDiagnostics
+from mla_lightning.callbacks.diagnostics import EpochDiagnostics, at_head
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import Request
 from mla_lightning.evaluate import Answers
-from mla_lightning.fusion.base import LogitFusion
 from mla_lightning.metrics.calibration import entropy_bins, reliability, temperature
 from mla_lightning.metrics.contribution import (
     MOST_MODALITIES,
@@ -93,6 +93,7 @@ def diagnose(
     data: MultimodalDataModule,
     found: Mapping[str, Answers],
     mode: str,
+    uncounted: Collection[str] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Compute what is looked at after training.
 
@@ -101,9 +102,11 @@ def diagnose(
         data: The data.
         found: Split -> its answers, features included; ``val`` is needed.
         mode: ``epoch``; ``full`` adds a t-SNE.
+        uncounted: Operations that the FLOPs leave out.
 
     Returns:
-        JSON-able numbers, and arrays for pictures: ``label``, and ``pca/<modality>`` (n, 2).
+        JSON-able numbers, and arrays for pictures: ``label`` (n,), and for each modality
+        ``present/<modality>`` (n,) and ``pca/<modality>`` (n, 2), not a number where it is absent.
     """
     split = "test" if "test" in found else "val"
     answers, val = found[split], found["val"]
@@ -121,21 +124,24 @@ def diagnose(
     right = {name: z.argmax(dim=1) == answers.label for name, z in answers.logits.items()}
     for name, has in answers.present.items():
         right[name] = right[name] & has
+    features = at_head(module, answers.features)
     numbers: dict[str, Any] = {
         "mode": mode,
         "split": split,
         "agreement": agreement(right),
         "calibration": calibrated,
         "entropy": entropy,
-        "fusion": fusion_weights(module, answers, right),
-        "gap": _gaps(answers),
-        "parameters": _parameters(module),
+        "fusion": fusion_weights(module, answers, right, data.eval_batch_size),
+        "gap": _gaps(features, answers.present),
+        "widths": {name: h.shape[1] for name, h in features.items()},
+        "parameters": parameters_of(module),
+        "uncounted": sorted(uncounted),
     }
     if MULTI in module.selections() and len(module.modalities) <= MOST_MODALITIES:
         accuracy = subset_accuracies(module, data, split)
         numbers["shapley"] = shapley_values(accuracy, module.modalities)
         numbers["subsets"] = {"+".join(part): value for part, value in accuracy.items()}
-    return numbers, _planes(answers, mode, data.seed)
+    return numbers, planes_of(features, answers, mode, data.seed)
 
 
 def calibration_of(
@@ -167,29 +173,45 @@ def calibration_of(
 
 
 def fusion_weights(
-    module: MultimodalModule, answers: Answers, right: Mapping[str, Tensor]
+    module: MultimodalModule, answers: Answers, right: Mapping[str, Tensor], batch_size: int
 ) -> dict[str, dict[str, float]]:
-    """Compare the fusion's weight of a modality where that modality is right and where it is wrong.
+    r"""Compare the fusion's weight of a modality where it is right and where it is wrong.
+
+    With :math:`\lambda_{mn}` the weight of modality m in sample n's fused logits,
+
+    .. math:: \mathrm{mean}\,\{\lambda_{mn} : m \text{ is right on } n\} \quad\text{and}\quad
+        \mathrm{mean}\,\{\lambda_{mn} : m \text{ is wrong on } n\},
+
+    over the samples that have m. A weight that knows nothing of being right is equal in both: the
+    test of what dynamic fusion promises (Han et al., ICLR 2021; Zhang et al., ICML 2023). Weights
+    are computed batch by batch as in evaluation, since some rules look at the whole batch.
 
     Args:
         module: The module.
-        answers: Its answers.
+        answers: Its answers, in the order of the evaluation's batches.
         right: Modality -> (N,) bool.
+        batch_size: Samples of a batch of the evaluation.
 
     Returns:
         Modality -> ``mean``, ``when_right`` and ``when_wrong`` weight; empty for fusions that have
-        no weights. A weight that knows nothing of being right is equal in both.
+        no weights. QMF's are confidences that do not sum to 1.
     """
-    if not isinstance(module.fusion, LogitFusion) or MULTI not in module.selections():
+    if MULTI not in module.selections():
         return {}
-    own = torch.stack([answers.logits[name] for name in module.modalities])
-    present = {name: answers.present[name] for name in module.modalities}
-    weights = module.fusion.weights(own, present)
+    names = module.modalities
+    parts = []
+    for rows in torch.arange(len(answers.label)).split(batch_size):
+        own = {name: answers.logits[name][rows] for name in names}
+        weights = module.fusion.weights_of(own, {m: answers.present[m][rows] for m in names})
+        if weights is None:
+            return {}
+        parts.append(weights)
+    weights_MN = torch.cat(parts, dim=1)
     found = {}
-    for row, name in enumerate(module.modalities):
-        has, is_right = present[name], right[name]
+    for row, name in enumerate(names):
+        has, is_right = answers.present[name], right[name]
         groups = {"mean": has, "when_right": has & is_right, "when_wrong": has & ~is_right}
-        means = {k: float(weights[row][rows].double().mean()) for k, rows in groups.items()}
+        means = {k: float(weights_MN[row][rows].double().mean()) for k, rows in groups.items()}
         found[name] = {k: value for k, value in means.items() if value == value}
     return found
 
@@ -215,8 +237,7 @@ def subset_accuracies(
     total = 0
     module.eval()
     for given in data.loader(split):
-        batch: Batch = module.transfer_batch_to_device(given, module.device, 0)
-        batch = module.converted(batch, draw=False)
+        batch = module.received(given)
         features, label = module.features(batch), batch["label"]
         total += len(label)
         right[()] += int((label == prior).sum())
@@ -252,38 +273,67 @@ def _rows(answers: Answers, val: Answers) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-def _gaps(answers: Answers) -> dict[str, float]:
-    names = [name for name in answers.features if bool(answers.present[name].any())]
+def _gaps(features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, float]:
+    names = [name for name in features if bool(present[name].any())]
     return {
-        f"{a}/{b}": modality_gap(
-            answers.features[a][answers.present[a]], answers.features[b][answers.present[b]]
-        )
-        for place, a in enumerate(names)
-        for b in names[place + 1 :]
-        if answers.features[a].shape[1] == answers.features[b].shape[1]
+        f"{a}/{b}": modality_gap(features[a][present[a]], features[b][present[b]])
+        for a, b in combinations(names, 2)
+        if features[a].shape[1] == features[b].shape[1]
     }
 
 
-def _parameters(module: MultimodalModule) -> dict[str, int]:
-    counts = {
-        name: sum(p.numel() for p in encoder.parameters())
-        for name, encoder in module.encoders.items()
-    }
-    counts["fusion"] = sum(p.numel() for p in module.fusion.parameters())
+def parameters_of(module: MultimodalModule) -> dict[str, int]:
+    """Count the parameters by what they belong to; they sum to those of the module.
+
+    Args:
+        module: The module.
+
+    Returns:
+        Modality -> those of its encoder and, with a shared head, of the map to the head's width;
+        ``fusion``: the rest of the fusion; ``other``: what else the method has, such as a teacher.
+    """
+    adapters = getattr(module.fusion, "adapters", {})
+    owners: list[tuple[str, Any]] = [*module.encoders.items(), *adapters.items()]
+    owners += [("fusion", module.fusion), ("other", module)]
+    counts = dict.fromkeys((*module.modalities, "fusion", "other"), 0)
+    seen: set[int] = set()
+    for name, owner in owners:
+        for parameter in owner.parameters():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                counts[name] += parameter.numel()
     return counts
 
 
-def _planes(answers: Answers, mode: str, seed: int) -> dict[str, np.ndarray]:
-    widths = {value.shape[1] for value in answers.features.values()}
+def planes_of(
+    features: Mapping[str, Tensor], answers: Answers, mode: str, seed: int
+) -> dict[str, np.ndarray]:
+    """Draw some samples' features into planes that are fitted to what is there.
+
+    Args:
+        features: Modality -> (N, D).
+        answers: Labels and presence of the same samples.
+        mode: ``full`` for a t-SNE, too.
+        seed: Draws the samples.
+
+    Returns:
+        As :func:`diagnose` says; empty where widths differ.
+    """
+    widths = {value.shape[1] for value in features.values()}
     if len(widths) != 1 or min(widths) < 2:
         return {}
-    count = len(answers.label)
-    draw = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    draw = torch.randperm(len(answers.label), generator=torch.Generator().manual_seed(seed))
     rows = draw[:NUM_DRAWN].sort().values
-    some = {name: value[rows] for name, value in answers.features.items()}
-    arrays = {"label": answers.label[rows].numpy()}
-    arrays |= {f"present/{m}": answers.present[m][rows].numpy() for m in some}
-    arrays |= {f"pca/{m}": xy.float().numpy() for m, xy in principal_plane(some).items()}
+    there = {name: answers.present[name][rows] for name in features}
+    some = {m: h[rows][there[m]] for m, h in features.items() if bool(there[m].any())}
+    planes = {"pca": principal_plane(some)}
     if mode == "full":
-        arrays |= {f"tsne/{m}": xy.float().numpy() for m, xy in tsne_plane(some, seed).items()}
+        planes["tsne"] = tsne_plane(some, seed)
+    arrays = {"label": answers.label[rows].numpy()}
+    arrays |= {f"present/{m}": has.numpy() for m, has in there.items()}
+    for kind, plane in planes.items():
+        for name, xy in plane.items():
+            whole = torch.full((len(rows), 2), torch.nan)
+            whole[there[name]] = xy.float()
+            arrays[f"{kind}/{name}"] = whole.numpy()
     return arrays

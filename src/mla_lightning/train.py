@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -314,8 +314,10 @@ def _run(job: Job, loggers: list[Any]) -> None:
     trainer = build_trainer(config, run_dir, checkpoint, loggers, watching)
     selection = data.loader("test" if config["protocol"] == "paper" else "val")
     trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)
+    peak_mb = peak_memory_mb(trainer.strategy.root_device)  # before probes and pictures
     trainer.fit_loop.epoch_loop.val_loop._results.clear()
-    _write_result(job, trainer, module, data, checkpoint)
+    uncounted = watching[0].uncounted if watching else set()
+    _write_result(job, trainer, module, data, checkpoint, peak_mb, uncounted)
     provenance["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     files.write_json(run_dir / files.PROVENANCE, provenance)
 
@@ -326,6 +328,8 @@ def _write_result(
     module: MultimodalModule,
     data: MultimodalDataModule,
     checkpoint: RunCheckpoint,
+    peak_mb: float,
+    uncounted: Collection[str],
 ) -> None:
     config, run_dir = job.config, job.run_dir
     scores: dict[str, Any] = {"val": None, "test": None}
@@ -343,10 +347,11 @@ def _write_result(
     if "test" in found:
         write_predictions(run_dir, *found["test"].predictions, data.class_names)
     if diagnosed:
-        numbers, arrays = diagnose(module, data, found, config["diagnostics"])
+        numbers, arrays = diagnose(module, data, found, config["diagnostics"], uncounted)
         files.write_json(run_dir / files.DIAGNOSTICS, numbers)
         write_arrays(run_dir / files.PLANES, arrays)
-    times = [row["time/epoch_s"] for row in files.read_metrics(run_dir)]
+    rows = files.read_metrics(run_dir)
+    times = [row["time/epoch_s"] for row in rows]
     about = data.describe()
     choices = config["choices"]
     result = {
@@ -371,7 +376,8 @@ def _write_result(
         "missing": missing_of(data, found) if data.missing else None,
         "train_time_s": sum(times),
         "epoch_time_s": float(np.median(times)),
-        "peak_memory_mb": peak_memory_mb(trainer.strategy.root_device),
+        "step_time_s": float(np.median([row["time/step_s"] for row in rows])),
+        "peak_memory_mb": peak_mb,
         "num_parameters": sum(p.numel() for p in module.parameters()),
         "num_batches_trained": trainer.global_step,
         "overrides": dict(job.distinguishes),

@@ -30,10 +30,10 @@ class Normed(nn.Sequential):
         self.out_features = WIDTH
 
 
-def watched(module, data, *, epochs=1, fixed=None, **trainer):
-    """Train with a callback that watches the middle batch of each epoch; return each epoch's."""
+def watched(module, data, *, epochs=1, mode="epoch", **trainer):
+    """Train with a callback that watches; return each epoch's numbers, and the callback."""
     probed = {"train": data, "val": data}
-    callback = EpochDiagnostics("epoch", fixed or data[0], probed, len(data))
+    callback = EpochDiagnostics(mode, data[0], probed, len(data))
     rows = []
     own = module.on_train_epoch_end
 
@@ -146,11 +146,12 @@ def test_the_own_gradient_is_the_whole_step_without_momentum_and_decay():
 
 
 @pytest.mark.parametrize("encoder", [Linear, Normed])
-def test_weights_buffers_and_optimiser_are_the_same_bit_for_bit(encoder):
+@pytest.mark.parametrize("mode", ["epoch", "full"])
+def test_weights_buffers_and_optimiser_are_the_same_bit_for_bit(encoder, mode):
     data = batches(5)
     plain, seen = (build(MLA, SharedHead, data, encoder=encoder) for _ in range(2))
     fit(plain, data, epochs=2)
-    watched(seen, data, epochs=2)
+    watched(seen, data, epochs=2, mode=mode)
     for key, value in plain.state_dict().items():
         assert torch.equal(value, seen.state_dict()[key]), key
     states = [m.trainer.optimizers[0].state_dict()["state"] for m in (plain, seen)]

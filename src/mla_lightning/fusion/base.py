@@ -67,6 +67,18 @@ class Fusion(nn.Module, ABC):
             Modality -> logits (B, C).
         """
 
+    def weights_of(self, own: Mapping[str, Tensor], present: Present = None) -> Tensor | None:
+        """Tell the weights that fused answers give to the modalities' own logits.
+
+        Args:
+            own: Modality -> own logits (B, C), of one batch.
+            present: Modality -> (B,) bool; None if nothing is missing.
+
+        Returns:
+            (M, B), in the order of the modalities; None for a fusion that weights no logits.
+        """
+        return None
+
     def zeroed(self, features: Mapping[str, Tensor], present: Present) -> Mapping[str, Tensor]:
         """Replace features of absent modalities by zeros, whatever they hold."""
         if present is None:
@@ -157,6 +169,10 @@ class LogitFusion(Fusion):
         own = self.unimodal(features)
         logits_MBC = torch.stack([own[name] for name in self.feature_dims])
         return fuse_logits(self.weights(logits_MBC, present), logits_MBC)
+
+    def weights_of(self, own: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Tell the weights of the modalities' own logits."""
+        return self.weights(torch.stack([own[name] for name in self.feature_dims]), present)
 
     def weights(self, logits_MBC: Tensor, present: Present = None) -> Tensor:
         """Compute the weights of the modalities.

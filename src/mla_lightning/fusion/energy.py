@@ -50,3 +50,11 @@ class EnergyFusion(Sum):
             confidence_MB = confidence_of_present(confidence_MB, there_MB)
             logits_MBC = torch.where(there_MB[..., None], logits_MBC, 0.0)
         return (confidence_MB[..., None] * logits_MBC).sum(dim=0)
+
+    def weights_of(self, own: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Tell the confidences, which need not sum to 1; 0 for absent modalities."""
+        confidence_MB = torch.stack([energy_confidence(own[name]) for name in self.feature_dims])
+        if present is None:
+            return confidence_MB
+        there_MB = torch.stack([present[name] for name in self.feature_dims])
+        return confidence_of_present(confidence_MB, there_MB)

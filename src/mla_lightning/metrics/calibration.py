@@ -28,7 +28,11 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        r"""Expected calibration error: :math:`\sum_b \frac{n_b}{N} |acc_b - conf_b|`."""
+        r"""Expected calibration error: :math:`\sum_b \frac{n_b}{N} |acc_b - conf_b|`.
+
+        Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015;
+        for networks Guo et al., ICML 2017.
+        """
         total = sum(self.num)
         bins = zip(self.num, self.confidence, self.accuracy, strict=True)
         return sum(num / total * abs(right - sure) for num, sure, right in bins)
@@ -46,7 +50,8 @@ def reliability(
     Args:
         confidence: (N,) probability of the answered class.
         is_right: (N,) bool.
-        equal_mass: Bins of equally many samples (Nixon et al. 2019), not of equal width.
+        equal_mass: Bins of equally many samples (Nixon et al., CVPR 2019 workshops), not of equal
+            width.
         num_bins: Number of bins.
 
     Returns:
@@ -92,7 +97,11 @@ def temperature(logits: Tensor, label: Tensor) -> float:
 
 
 def entropy_bins(logits: Tensor, label: Tensor, num_bins: int = 5) -> dict[str, list[float]]:
-    """Tell accuracy by entropy, in bins of equally many samples, least entropy first.
+    r"""Tell accuracy by entropy, in bins of equally many samples, least entropy first.
+
+    :math:`H_n = -\sum_c p_{nc} \log p_{nc}`, sorted and cut into equal parts; a part's accuracy is
+    the share of its samples that are answered right. Whether entropy tells right from wrong is what
+    weights by entropy (MLA, CVPR 2024) rest on.
 
     Args:
         logits: (N, C).

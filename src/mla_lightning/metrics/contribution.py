@@ -58,7 +58,13 @@ def shapley_values(
 
 
 def agreement(is_right: Mapping[str, Tensor]) -> dict[str, float]:
-    """Tell who is right: shares of samples that sum to 1.
+    r"""Tell who is right: shares of samples that sum to 1.
+
+    With :math:`k_n` the number of single modalities that are right on sample n, the share of
+    ``only_m`` is that of :math:`k_n = 1` with m right, of ``several`` :math:`k_n > 1`, and
+    :math:`k_n = 0` is divided by whether the fused answer is right. An own count, in the spirit of
+    unique, redundant and synergistic information (Williams and Beer 2010), of answers and not of
+    bits.
 
     Args:
         is_right: Modality and ``multi`` -> (N,) bool.

@@ -53,6 +53,14 @@ def gradient_cosines(gradients: Mapping[str, Tensor]) -> dict[tuple[str, str], f
 def projector_state(projector: Tensor) -> dict[str, float]:
     r"""Tell how much of the head's gradient a projector lets through.
 
+    The projector of orthogonal weight modification (OWM, Zeng et al., Nature Machine Intelligence
+    2019), which MLA's recursion follows, shrinks the directions of past features x:
+
+    .. math:: P \leftarrow P - \frac{P x x^T P}{\alpha + x^T P x}, \quad P_0 = I.
+
+    Its eigenvalues lie in [0, 1] and never grow, so their mean tells how much of a random gradient
+    is left, and the smallest how well the best remembered direction is protected.
+
     Args:
         projector: (D, D).
 

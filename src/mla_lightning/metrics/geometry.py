@@ -29,17 +29,21 @@ def modality_gap(a: Tensor, b: Tensor) -> float:
 
 
 def principal_plane(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Draw the features of all modalities into one plane: the first two principal components.
+    r"""Draw the features of all modalities into one plane: the first two principal components.
 
     Each feature is divided by its length first, as for the gap; features are centred together.
     Signs are chosen so that the largest entry of each component is positive, so that equal
     features give equal pictures.
 
+    .. math:: y_n = V_2^T (\hat h_n - \mathrm{mean}\, \hat h), \quad \hat h_n = h_n / \|h_n\|,
+
+    with :math:`V_2` the first two right singular vectors of the centred rows (Pearson 1901).
+
     Args:
-        features: Modality -> (N, D), all of one width.
+        features: Modality -> (N_m, D), all of one width; of present samples alone.
 
     Returns:
-        Modality -> (N, 2).
+        Modality -> (N_m, 2).
     """
     whole = torch.cat([normalize(x.double(), dim=1) for x in features.values()])
     centred = whole - whole.mean(dim=0)
@@ -54,11 +58,11 @@ def tsne_plane(features: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tenso
     """Draw the features of all modalities into one plane by t-SNE (van der Maaten 2008).
 
     Args:
-        features: Modality -> (N, D), all of one width.
+        features: Modality -> (N_m, D), all of one width; of present samples alone.
         seed: Draws what is random in it.
 
     Returns:
-        Modality -> (N, 2).
+        Modality -> (N_m, 2).
     """
     from sklearn.manifold import TSNE
 

@@ -27,12 +27,6 @@ def diagnosed_columns(folder: Path) -> dict[str, Any]:
     if numbers is None:
         return {}
     rows = read_metrics(folder)
-    changes: dict[str, list[float]] = {}
-    for row in rows:
-        for key, value in row.items():
-            if key.startswith(CHANGE) and _is_crossed(key):
-                pair = " > ".join(key.removeprefix(CHANGE).rsplit("/", 1))
-                changes.setdefault(pair, []).append(1000 * value)
     scaled = (numbers.get("calibration") or {}).get("multi")
     gains = [
         one["when_right"] - one["when_wrong"]
@@ -40,10 +34,9 @@ def diagnosed_columns(folder: Path) -> dict[str, Any]:
         if {"when_right", "when_wrong"} <= one.keys()
     ]
     return {
-        "forgetting": _mean([value for values in changes.values() for value in values]),
-        "forgetting_pairs": json.dumps({pair: _mean(v) for pair, v in changes.items()})
-        if changes
-        else "",
+        "forgetting": _mean(_all(crossed(rows, "forgetting/loss/"))),
+        "forgetting_own": _mean(_all(crossed(rows, "forgetting/own_loss/"))),
+        "forgetting_pairs": _by_pair(crossed(rows, "forgetting/loss/")),
         "gradient_cosine": _mean(_starting(rows, "gradient/raw/")),
         "projector_trace": _mean(_starting(rows[-1:], "projector/trace/")),
         "ece_scaled": round(scaled["after"]["width"]["ece"], 6) if scaled else None,
@@ -51,10 +44,35 @@ def diagnosed_columns(folder: Path) -> dict[str, Any]:
     }
 
 
-def _is_crossed(key: str) -> bool:
-    """Whether a step's change is that of another modality than the one it trains."""
-    step, name = key.removeprefix(CHANGE).rsplit("/", 1)
-    return "+" not in step and step != name
+def crossed(rows: Sequence[Mapping[str, float]], start: str) -> dict[str, list[float]]:
+    """List the changes of a modality by a step on another one, in thousandths.
+
+    Args:
+        rows: The epochs' rows.
+        start: ``forgetting/loss/`` or another start of the columns of changes.
+
+    Returns:
+        ``"<step> > <modality>"`` -> the changes of all epochs; nothing for methods whose steps
+        train several modalities at once.
+    """
+    keys = {key for row in rows for key in row if key.startswith("forgetting/")}
+    modalities = {key.rsplit("/", 1)[1] for key in keys}  # steps may have another name: joint, a+b
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key.startswith(start):
+                step, name = key.removeprefix(start).rsplit("/", 1)
+                if step != name and step in modalities:
+                    found.setdefault(f"{step} > {name}", []).append(1000 * value)
+    return found
+
+
+def _all(changes: Mapping[str, list[float]]) -> list[float]:
+    return [value for values in changes.values() for value in values]
+
+
+def _by_pair(changes: Mapping[str, list[float]]) -> str:
+    return json.dumps({pair: _mean(v) for pair, v in changes.items()}) if changes else ""
 
 
 def _starting(rows: Sequence[Mapping[str, float]], start: str) -> list[float]:

@@ -188,7 +188,7 @@ def forgetting(found: Diagnosed) -> Figure | None:
 
 def angles(found: Diagnosed) -> Figure | None:
     """Draw the cosines between the modalities' head gradients."""
-    words = {"raw": "as computed", "edited": "after the modification"}
+    words = {"raw": "as computed", "edited": "after the modification", "applied": "as applied"}
     panels = {}
     for key in found.keys("gradient/"):
         _, kind, a, b = key.split("/")

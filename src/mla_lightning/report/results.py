@@ -154,6 +154,7 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         lr=result.get("lr"),
         train_time_s=rounded(result["train_time_s"], 3),
         epoch_time_s=rounded(result["epoch_time_s"], 4),
+        step_time_s=rounded(result.get("step_time_s"), 6),
         peak_memory_mb=rounded(result["peak_memory_mb"], 1),
         num_parameters=result["num_parameters"],
         identity=str(result["identity"])[:16],

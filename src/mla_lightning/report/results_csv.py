@@ -36,6 +36,7 @@ COLUMNS = (
     "lr",
     "train_time_s",
     "epoch_time_s",
+    "step_time_s",
     "peak_memory_mb",
     "num_parameters",
     "protocol",
@@ -57,6 +58,7 @@ COLUMNS = (
     "patterns",
     "forgetting",
     "forgetting_pairs",
+    "forgetting_own",
     "gradient_cosine",
     "projector_trace",
     "ece_scaled",
@@ -71,7 +73,8 @@ OF_SCORE = (
 #: Columns that files of earlier versions lack.
 LATER = (
     *("probe_percent", "macro_recall_percent", "weighted_f1_percent"),
-    *("missing_percent", "masks", "patterns", "forgetting_pairs"),
+    *("missing_percent", "masks", "patterns", "step_time_s", "forgetting_own"),
+    "forgetting_pairs",
     *("forgetting", "gradient_cosine", "projector_trace", "ece_scaled", "weight_gain"),
 )
 INTEGERS = (
@@ -85,8 +88,9 @@ INTEGERS = (
     "threads",
 )
 NUMBERS = (
-    *("lr", "train_time_s", "epoch_time_s", "peak_memory_mb", "missing_percent"),
-    *("forgetting", "gradient_cosine", "projector_trace", "ece_scaled", "weight_gain"),
+    *("lr", "train_time_s", "epoch_time_s", "step_time_s", "peak_memory_mb", "missing_percent"),
+    *("forgetting", "forgetting_own", "gradient_cosine", "projector_trace"),
+    *("ece_scaled", "weight_gain"),
 )
 
 

@@ -51,8 +51,11 @@ class Run:
         missing_percent: Share of the test samples' modalities that was missing, in percent.
         masks: First characters of the masks' hash.
         forgetting: Mean change of a modality's loss by a step on another one, in thousandths, over
-            all epochs; of runs with diagnostics, as the following.
-        forgetting_pairs: The same by pair, ``"<step> > <modality>"`` -> mean over epochs, as JSON.
+            all epochs, momentum of earlier steps included; of runs with diagnostics, as the
+            following.
+        forgetting_own: The same by the step's own gradient alone.
+        forgetting_pairs: ``forgetting`` by pair, ``"<step> > <modality>"`` -> mean over epochs, as
+            JSON.
         gradient_cosine: Mean cosine between the modalities' gradients of the shared head.
         projector_trace: Mean eigenvalue of the projectors in the last epoch.
         ece_scaled: Calibration error of the fused answer after temperature scaling.
@@ -84,6 +87,7 @@ class Run:
     lr: float | None = None
     train_time_s: float | None = None
     epoch_time_s: float | None = None
+    step_time_s: float | None = None
     peak_memory_mb: float | None = None
     num_parameters: int | None = None
     identity: str = ""
@@ -97,6 +101,7 @@ class Run:
     masks: str = ""
     patterns: str = ""
     forgetting: float | None = None
+    forgetting_own: float | None = None
     forgetting_pairs: str = ""
     gradient_cosine: float | None = None
     projector_trace: float | None = None
