@@ -2,9 +2,24 @@
 
 import json
 
+import numpy as np
 import pytest
+from matplotlib.text import Text
 
+from mla_lightning.cli import main
+from mla_lightning.report.answer_figures import planes
+from mla_lightning.report.diagnosed import Diagnosed, _mean_flops
 from mla_lightning.report.diagnosed_columns import crossed, diagnosed_columns
+from mla_lightning.report.diagnostic_figures import (
+    accuracy_forgetting,
+    angles,
+    contribution,
+    forgetting,
+    forgetting_over_epochs,
+    laziness,
+    own_forgetting,
+)
+from mla_lightning.report.reliability import by_width, pooled
 
 
 def write_run(folder, rows, numbers=None):
@@ -32,3 +47,121 @@ def test_forgetting_is_of_a_modality_by_another_ones_step(tmp_path):
 def test_a_step_on_all_modalities_is_no_forgetting(step):
     rows = [{f"forgetting/loss/{step}/{m}": -0.1 for m in "ab"}]
     assert crossed(rows, "forgetting/loss/") == []
+
+
+def diagnosed(epochs=None, finals=None, planes=None, modalities=("a", "b"), protocol="validation"):
+    epochs = epochs or {label: [[]] for label in finals or planes}
+    return Diagnosed("data", modalities, epochs, finals or {}, planes or {}, {}, protocol)
+
+
+def texts_of(figure):
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def panels_of(figure):
+    return {axis.get_title(loc="left"): axis for axis in figure.axes}
+
+
+def test_measures_that_the_first_epoch_lacks_are_drawn_at_their_epochs():
+    key = "gradient/raw/a/b"
+    seeds = [
+        [{"epoch": 1.0}, {"epoch": 2.0, key: 0.5}, {"epoch": 3.0, key: 0.1}],
+        [{"epoch": 1.0}, {"epoch": 2.0, key: 0.3}, {"epoch": 3.0, key: 0.3}],
+    ]
+    found = diagnosed({"mla": seeds})
+    assert found.keys("gradient/") == [key]
+    (axis,) = angles(found).axes
+    line = next(line for line in axis.get_lines() if line.get_label() == "mla")
+    assert list(line.get_xdata()) == [2, 3]
+    assert list(line.get_ydata()) == pytest.approx([0.4, 0.2])
+
+
+def test_forgetting_is_drawn_as_loss_accuracy_own_gradient_and_over_epochs():
+    rows = [
+        {
+            "epoch": float(epoch),
+            **{
+                f"forgetting/{kind}/{a}/{b}": value * epoch
+                for kind, value in (("loss", 0.001), ("acc", -0.002), ("own_loss", 0.005))
+                for a in "ab"
+                for b in "ab"
+            },
+        }
+        for epoch in (1, 3)
+    ]
+    found = diagnosed({"mla": [rows]})
+    assert texts_of(forgetting(found)).count("+2.0") == 4
+    assert texts_of(accuracy_forgetting(found)).count("-4.0") == 4
+    assert texts_of(own_forgetting(found)).count("+10.0") == 4
+    panels = panels_of(forgetting_over_epochs(found))
+    line = panels["step on a, b: own gradient"].get_lines()[0]
+    assert list(line.get_xdata()) == [1, 3]
+    assert list(line.get_ydata()) == pytest.approx([5, 15])
+    assert len(panels) == 4
+
+
+def test_columns_may_have_other_modalities():
+    plane = {"label": np.zeros(2), "present/a": np.array([True, False])}
+    both = {**plane, "pca/a": np.array([[0.0, 1], [np.nan, np.nan]]), "pca/b": np.ones((2, 2))}
+    one = {**plane, "pca/b": np.ones((2, 2))}
+    figure = planes(diagnosed(planes={"one": one, "both": both}))
+    assert {"a", "b"} <= set(texts_of(figure))
+
+
+def test_what_was_not_measured_is_a_dash_and_the_split_is_told():
+    agreement = {"only_a": 0.2, "only_b": 0.3, "several": 0.5, "only_together": 0, "never": 0}
+    known = {"split": "val", "agreement": agreement, "shapley": {"a": 0.0, "b": 0.1}}
+    finals = {"mla": [known], "unimodal": [{**known, "shapley": {}}]}
+    found = diagnosed(finals=finals)
+    found_texts = texts_of(contribution(found))
+    assert found_texts.count(" –") == 1
+    assert {"mla", "unimodal"} <= set(found_texts)
+    assert "share of validation samples answered right by, percent" in found_texts
+    assert diagnosed(finals={"mla": [{}]}).split == "test"
+
+
+def test_bins_of_several_seeds_are_pooled_by_what_they_are():
+    one = {"num": [2, 8], "confidence": [0.1, 0.95], "accuracy": [0.5, 1.0]}
+    two = {"num": [4], "confidence": [0.96], "accuracy": [0.5]}
+    right = (8 * 1.0 + 4 * 0.5) / 12
+    assert pooled([one, two], "width") == [
+        (pytest.approx(0.1), pytest.approx(0.5)),
+        (pytest.approx((8 * 0.95 + 4 * 0.96) / 12), pytest.approx(right)),
+    ]
+    by_number = pooled([one, two], "mass")
+    assert by_number[1] == (pytest.approx(0.95), pytest.approx(1.0))
+    bins = {"width": one, "mass": two}
+    calibration = {name: {"before": bins, "after": bins} for name in ("a", "multi")}
+    figure = by_width(diagnosed(finals={"mla": [{"split": "val", "calibration": calibration}]}))
+    assert set(panels_of(figure)) == {
+        f"{name}, {words}"
+        for name in ("a", "multi")
+        for words in ("as trained", "after temperature scaling")
+    }
+    assert "share right, validation" in texts_of(figure)
+
+
+def test_accuracy_of_the_paper_protocol_is_that_of_the_test():
+    rows = [{"epoch": 1.0, "val/acc/a": 0.5, "probe/acc/a": 0.5}]
+    titles = set(panels_of(laziness(diagnosed({"mla": [rows]}, protocol="paper"))))
+    assert titles == {"a: own logits, test", "a: ridge probe, validation"}
+    titles = set(panels_of(laziness(diagnosed({"mla": [rows]}))))
+    assert titles == {"a: own logits, validation", "a: ridge probe, validation"}
+
+
+@pytest.mark.parametrize("name", ["table2/foo", "claims/tuning/synthetic"])
+def test_an_experiment_that_its_kind_refuses_is_shown_plainly(tmp_path, name, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    size = ["data.num_train=32", "data.num_val=8", "data.num_test=8", "trainer.max_epochs=1"]
+    assert main(["train", "data=synthetic", *size, f"name={name}", "method=concat"]) == 0
+    assert main(["report", "page", "runs"]) == 0
+    text = (tmp_path / "runs" / "report" / "page.html").read_text()
+    assert f"Not shown as {name.partition('/')[0]}: " in text
+    assert "Test accuracy" in text
+
+
+def test_flops_of_stages_are_averaged_over_their_epochs():
+    rows = [{"epoch": 1, "cost/step_flops": 10.0}, {"epoch": 2}, {"epoch": 3}]
+    rows += [{"epoch": 4, "cost/step_flops": 30.0}]
+    assert _mean_flops(rows) == pytest.approx(15)
+    assert _mean_flops([{"epoch": 1}]) is None

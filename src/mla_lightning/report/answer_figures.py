@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +9,20 @@ from mla_lightning.report.diagnosed import Diagnosed
 from mla_lightning.report.diagnostic_figures import (
     GID,
     Kind,
+    accuracy_forgetting,
     angles,
     contribution,
     forgetting,
+    forgetting_over_epochs,
     laziness,
     numbered,
     over_epochs,
+    own_forgetting,
     paint,
     projector,
 )
 from mla_lightning.report.figures import COLOURS, new_figure, style
+from mla_lightning.report.reliability import by_mass, by_width, legend
 from mla_lightning.report.results import MULTI
 
 if TYPE_CHECKING:
@@ -83,36 +86,9 @@ def entropy(found: Diagnosed) -> Figure | None:
             axis.set_title(name, loc="left")
             axis.set_xlabel("entropy, nats")
             axis.grid(color="#E5E5E5", linewidth=0.6)
-        axes[0].set_ylabel("test accuracy, percent")
-        _legend(figure, axes)
+        axes[0].set_ylabel(f"{found.split} accuracy, percent")
+        legend(figure, axes)
         figure.suptitle(found.title, fontsize=10, fontweight="bold")
-    return figure
-
-
-def calibration(found: Diagnosed) -> Figure | None:
-    """Draw the fused answer's reliability before and after temperature scaling."""
-    if not found.labels:
-        return None
-    looks = paint(list(found.epochs))
-    with style():
-        figure = new_figure(8.6, 3.6)
-        axes = figure.subplots(1, 2, sharey=True)
-        words = {"before": "as trained", "after": "after temperature scaling on validation"}
-        for axis, (key, title) in zip(axes, words.items(), strict=True):
-            axis.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle="--")
-            for label in found.labels:
-                bins = [one["calibration"][MULTI][key]["mass"] for one in found.finals[label]]
-                x = [fmean(v) for v in zip(*(one["confidence"] for one in bins), strict=False)]
-                y = [fmean(v) for v in zip(*(one["accuracy"] for one in bins), strict=False)]
-                axis.plot(
-                    x, y, marker="o", markersize=3, label=label, gid=GID + label, **looks[label]
-                )
-            axis.set_title(title, loc="left")
-            axis.set_xlabel("confidence")
-            axis.grid(color="#E5E5E5", linewidth=0.6)
-        axes[0].set_ylabel("share of right answers")
-        _legend(figure, axes)
-        figure.suptitle(f"{found.title}: multi", fontsize=10, fontweight="bold")
     return figure
 
 
@@ -132,7 +108,6 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
     labels = sorted(drawn, key=lambda label: label not in FIRST)[:MOST_PLANES]
     if not labels:
         return None
-    names = [m for m in found.modalities if f"{method}/{m}" in drawn[labels[0]]]
     with style():
         figure = new_figure(0.8 + 2.1 * len(labels), 4.9)
         axes = figure.subplots(2, len(labels), squeeze=False)
@@ -141,7 +116,9 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
             for row in (0, 1):
                 axis = axes[row][column]
                 axis.set_gid(GID + label)
-                for place, name in enumerate(names):
+                for place, name in enumerate(found.modalities):
+                    if f"{method}/{name}" not in arrays:
+                        continue
                     there = arrays.get(f"present/{name}")
                     xy = arrays[f"{method}/{name}"]
                     classes = arrays["label"]
@@ -159,8 +136,11 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
             axes[0][column].set_title(label, loc="left")
         axes[0][0].set_ylabel("by modality")
         axes[1][0].set_ylabel("by class")
-        handles, texts = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False)
+        pairs = [axis.get_legend_handles_labels() for axis in axes[0]]
+        named = {text: handle for pair in pairs for handle, text in zip(*pair, strict=True)}
+        figure.legend(
+            [*named.values()], [*named], loc="outside lower center", ncols=4, frameon=False
+        )
         figure.suptitle(found.title, fontsize=10, fontweight="bold")
     return figure
 
@@ -199,23 +179,14 @@ def _short(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def _legend(figure: Figure, axes: Sequence[Any]) -> None:
-    handles: Mapping[str, Any] = {
-        line.get_label(): line
-        for axis in axes
-        for line in axis.get_lines()
-        if not str(line.get_label()).startswith("_")
-    }
-    figure.legend([*handles.values()], [*handles], loc="outside right upper", frameon=False)
-
-
 #: All kinds, in the order of the page.
 KINDS = (
     Kind(
         "laziness",
         "Laziness over epochs",
         "A line below the dashed one (the modality trained alone) is a branch left behind; own "
-        "logits below while the probe is not: the encoder knows it and the head does not use it.",
+        "logits below while the probe is not: the encoder knows it and the head does not use it. "
+        "The probe's ridge term is chosen on the samples that it is scored on.",
         laziness,
         curves=(
             "^val/acc/.*",
@@ -226,7 +197,8 @@ KINDS = (
         "forgetting",
         "Forgetting of the shared head",
         "Each cell: how a step on the row's modality changes the column's loss, on fixed "
-        "samples; red off the diagonal is forgetting, blue is help.",
+        "samples; red off the diagonal is forgetting, blue is help. Momentum carries the other "
+        "modalities' earlier gradients along.",
         forgetting,
         curves=(
             "^forgetting/loss/.*",
@@ -235,10 +207,33 @@ KINDS = (
         tables=("tables/forgetting",),
     ),
     Kind(
+        "forgetting-own",
+        "Forgetting by the step's own gradient",
+        "The same for the gradient of that step alone, without momentum and weight decay: what "
+        "training on the row's modality itself does to the column's.",
+        own_forgetting,
+        curves=("^forgetting/own_loss/.*",),
+    ),
+    Kind(
+        "forgetting-accuracy",
+        "Forgetting in accuracy",
+        "The change of accuracy on the same samples by the whole step: red off the diagonal is "
+        "lost accuracy, blue is gained.",
+        accuracy_forgetting,
+    ),
+    Kind(
+        "forgetting-epochs",
+        "Forgetting over epochs",
+        "Above zero the step makes the other modality's loss larger; early epochs may tell another "
+        "story than late ones, which a mean hides.",
+        forgetting_over_epochs,
+    ),
+    Kind(
         "angles",
         "Do the modalities' head gradients agree?",
         "Above zero a step on one helps the other to first order, below zero it hurts; beside it "
-        "the same after the head gradient modification.",
+        "the same after the head gradient modification, and of the head's movements, in which "
+        "momentum counts.",
         angles,
         curves=("^gradient/.*",),
     ),
@@ -257,7 +252,8 @@ KINDS = (
         "contribution",
         "What each modality contributes",
         "Left: fused accuracy divided among the modalities (Shapley; the rest is what answering "
-        "the most frequent class gives). Right: who alone would have been right.",
+        "the most frequent class gives; a dash: not measured, since the method fuses nothing or "
+        "there are more than four modalities). Right: who alone would have been right.",
         contribution,
         tables=(
             "tables/shapley",
@@ -282,10 +278,18 @@ KINDS = (
         "calibration",
         "Is confidence true?",
         "On the diagonal an answer given with 70 % confidence is right in 70 % of the cases; below "
-        "it answers are overconfident.",
-        calibration,
+        "it answers are overconfident. Bins of equally many samples; below, after a temperature "
+        "fitted on validation.",
+        by_mass,
         curves=("^val/ece.*",),
         tables=("tables/reliability",),
+    ),
+    Kind(
+        "calibration-width",
+        "Is confidence true? In bins of equal width",
+        "The same in 15 bins of equal width, as most papers draw it: bins at the left may hold few "
+        "samples.",
+        by_width,
     ),
     Kind(
         "gap",
@@ -311,7 +315,7 @@ KINDS = (
     Kind(
         "cost",
         "Cost",
-        "Mean over runs; compare columns of one machine only.",
+        "Mean over runs, without what diagnostics take; compare columns of one machine only.",
         cost,
     ),
 )

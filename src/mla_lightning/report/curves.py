@@ -1,4 +1,4 @@
-"""Learning curves: validation accuracy over epochs, from the runs' own epoch tables."""
+"""Learning curves: accuracy over epochs, from the runs' own epoch tables."""
 
 from __future__ import annotations
 
@@ -22,9 +22,15 @@ LINES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True)
 class Curves:
-    """Accuracy in percent after each epoch: modality or ``multi`` -> column -> seed -> values."""
+    """Accuracy in percent after each epoch.
+
+    Attributes:
+        lines: Modality or ``multi`` -> column -> seed -> values.
+        split: Whose accuracy it is: ``validation``, or ``test`` with ``protocol=paper``.
+    """
 
     lines: Mapping[str, Mapping[str, Mapping[int, tuple[float, ...]]]]
+    split: str = "validation"
 
     @property
     def epochs(self) -> int:
@@ -56,7 +62,7 @@ def read_curves(block: Block, names: Sequence[str]) -> Curves:
                 values = tuple(100 * epoch[key] for epoch in epochs if key in epoch)
                 if values:
                     lines[name].setdefault(variant.label, {})[seed] = values
-    return Curves(lines)
+    return Curves(lines, "test" if block.protocol == "paper" else "validation")
 
 
 def curves_figure(curves: Curves, title: str) -> Figure:
@@ -84,7 +90,7 @@ def curves_figure(curves: Curves, title: str) -> Figure:
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.set_xlim(1, max(2, curves.epochs))
             axis.grid(color="#E5E5E5", linewidth=0.6)
-        axes[0].set_ylabel("validation accuracy, percent")
+        axes[0].set_ylabel(f"{curves.split} accuracy, percent")
         drawn = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
         figure.legend(
             [drawn[label] for label in labels], labels, loc="outside right upper", frameon=False

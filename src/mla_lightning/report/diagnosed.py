@@ -27,6 +27,7 @@ class Diagnosed:
         finals: Column -> what was computed after training, of each seed that has it.
         planes: Column -> arrays for pictures, of its first seed that has them.
         costs: Column -> measure -> mean over seeds.
+        protocol: ``validation``, or ``paper`` where the epochs' accuracy is that of the test split.
     """
 
     title: str
@@ -35,16 +36,27 @@ class Diagnosed:
     finals: Mapping[str, Sequence[Mapping[str, Any]]]
     planes: Mapping[str, Mapping[str, np.ndarray]]
     costs: Mapping[str, Mapping[str, float]]
+    protocol: str = "validation"
 
-    def curve(self, label: str, key: str) -> list[list[float]]:
-        """Return a measure of each seed over epochs; seeds without it are left out.
+    def curve(self, label: str, key: str) -> list[dict[int, float]]:
+        """Return a measure of each seed: epoch -> value; seeds without it are left out.
 
         Args:
             label: The column.
             key: Column of the epochs' table.
         """
-        seeds = [[row[key] for row in rows if key in row] for rows in self.epochs.get(label, ())]
+        seeds = [
+            {int(row["epoch"]): row[key] for row in rows if key in row}
+            for rows in self.epochs.get(label, ())
+        ]
         return [values for values in seeds if values]
+
+    def mean_curve(self, label: str, key: str) -> dict[int, float]:
+        """Average a measure over seeds: epoch -> mean, as far as all seeds that have it reach."""
+        seeds = self.curve(label, key)
+        last = min((max(values) for values in seeds), default=0)
+        epochs = sorted({epoch for values in seeds for epoch in values if epoch <= last})
+        return {at: fmean(values[at] for values in seeds if at in values) for at in epochs}
 
     def keys(self, start: str) -> list[str]:
         """List the measures whose name starts so, in the order in which they occur."""
@@ -52,10 +64,18 @@ class Diagnosed:
             key
             for seeds in self.epochs.values()
             for rows in seeds
-            for key in (rows[0] if rows else ())
+            for row in rows  # the first epoch may lack some
+            for key in row
             if key.startswith(start)
         )
         return list(found)
+
+    @property
+    def split(self) -> str:
+        """What was looked at after training: ``test``, ``validation`` where the test was not."""
+        words = {"test": "test", "val": "validation"}
+        found = {words[one.get("split", "test")] for seeds in self.finals.values() for one in seeds}
+        return " or ".join(sorted(found)) or "test"
 
     def mean(self, label: str, find: Callable[[Mapping[str, Any]], float | None]) -> float | None:
         """Average a number over the seeds that have it.
@@ -104,18 +124,31 @@ def read_diagnosed(block: Block) -> Diagnosed:
                     planes[label] = {name: arrays[name] for name in arrays.files}
         if label in epochs:
             costs[label] = dict(_costs(block, variant, epochs[label]))
-    return Diagnosed(block.title, block.modalities, epochs, finals, planes, costs)
+    return Diagnosed(block.title, block.modalities, epochs, finals, planes, costs, block.protocol)
 
 
 def _costs(block: Block, variant: Any, seeds: Sequence[Rows]) -> Iterator[tuple[str, float]]:
-    steps = [rows[0]["cost/step_flops"] for rows in seeds if rows and "cost/step_flops" in rows[0]]
+    flops = [mean for rows in seeds if (mean := _mean_flops(rows)) is not None]
     measures = {
-        "seconds per epoch": block.summary(variant, measure="epoch_time_s"),
-        "peak memory, MB": block.summary(variant, measure="peak_memory_mb"),
-        "parameters, thousands": block.summary(variant, measure="num_parameters"),
+        "milliseconds per step": ("step_time_s", 1e3),
+        "seconds per epoch": ("epoch_time_s", 1.0),
+        "peak memory, MB": ("peak_memory_mb", 1.0),
+        "parameters, thousands": ("num_parameters", 1e-3),
     }
-    for name, summary in measures.items():
+    for name, (measure, scale) in measures.items():
+        summary = block.summary(variant, measure=measure)
         if summary.num:
-            yield name, summary.mean / (1000 if "thousands" in name else 1)
-    if steps:
-        yield "MFLOP per training step", fmean(steps) / 1e6
+            yield name, summary.mean * scale
+    if flops:
+        yield "MFLOP per training step", fmean(flops) / 1e6
+
+
+def _mean_flops(rows: Rows) -> float | None:
+    """Average a step's FLOPs over the epochs: each stage's holds until the next one is counted."""
+    values: list[float] = []
+    for row in rows:
+        if "cost/step_flops" in row:
+            values.append(row["cost/step_flops"])
+        elif values:
+            values.append(values[-1])
+    return fmean(values) if values else None

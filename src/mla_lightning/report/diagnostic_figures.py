@@ -94,7 +94,7 @@ def over_epochs(
         The figure, None where there is nothing.
     """
     lines = {
-        key: {label: curves for label in found.epochs if (curves := found.curve(label, key))}
+        key: {label: means for label in found.epochs if (means := found.mean_curve(label, key))}
         for key in panels
     }
     kept = [key for key in panels if lines[key]]
@@ -109,11 +109,10 @@ def over_epochs(
         for axis in axes.flat[len(kept) :]:
             axis.set_visible(False)
         for axis, key in zip(axes.flat, kept, strict=False):
-            for label, curves in lines[key].items():
-                means = [scale * fmean(values) for values in zip(*curves, strict=False)]
+            for label, means in lines[key].items():
                 axis.plot(
-                    range(1, len(means) + 1),
-                    means,
+                    list(means),
+                    [scale * value for value in means.values()],
                     label=label,
                     gid=GID + label,
                     linewidth=1.5,
@@ -140,24 +139,37 @@ def over_epochs(
 
 def laziness(found: Diagnosed) -> Figure | None:
     """Draw each modality's own accuracy and its probe over epochs."""
-    panels = {f"val/acc/{m}": f"{m}: own logits" for m in found.modalities}
+    split = "test" if found.protocol == "paper" else "validation"
+    panels = {f"val/acc/{m}": f"{m}: own logits, {split}" for m in found.modalities}
     if found.keys("probe/acc/"):
-        panels |= {f"probe/acc/{m}": f"{m}: ridge probe" for m in found.modalities}
-    return over_epochs(found, panels, "validation accuracy, percent", scale=100)
+        panels |= {f"probe/acc/{m}": f"{m}: ridge probe, validation" for m in found.modalities}
+    return over_epochs(found, panels, "accuracy, percent", scale=100)
 
 
-def forgetting(found: Diagnosed) -> Figure | None:
-    """Draw what each step does to each modality, a panel per column."""
+def forgetting(
+    found: Diagnosed, measure: str = "loss", unit: str = "change of loss, thousandths"
+) -> Figure | None:
+    """Draw what each step does to each modality, a panel per column, mean over epochs.
+
+    Args:
+        found: The diagnostics.
+        measure: ``loss`` or ``acc``, or with ``own_`` before it, of the own gradient alone.
+        unit: What it is, in thousandths.
+
+    Returns:
+        The figure, None where no step is that of a single modality.
+    """
     matrices: dict[str, list[list[float]]] = {}
     names = found.modalities
     for label in found.epochs:
         values = [
-            [found.curve(label, f"forgetting/loss/{step}/{name}") for name in names]
+            [found.curve(label, f"forgetting/{measure}/{step}/{name}") for name in names]
             for step in names
         ]
         if all(curves for row in values for curves in row):
             matrices[label] = [
-                [1000 * fmean(fmean(seed) for seed in curves) for curves in row] for row in values
+                [1000 * fmean(fmean(seed.values()) for seed in curves) for curves in row]
+                for row in values
             ]
     if not matrices:
         return None
@@ -172,7 +184,9 @@ def forgetting(found: Diagnosed) -> Figure | None:
             axis.set_visible(False)
         for axis, (label, matrix) in zip(axes.flat, matrices.items(), strict=False):
             axis.set_gid(GID + label)
-            image = axis.imshow(matrix, cmap="RdBu_r", vmin=-top, vmax=top)
+            image = axis.imshow(
+                matrix, cmap="RdBu" if "acc" in measure else "RdBu_r", vmin=-top, vmax=top
+            )
             for y, row in enumerate(matrix):
                 for x, value in enumerate(row):
                     shade = "white" if abs(value) > 0.6 * top else "black"
@@ -181,14 +195,36 @@ def forgetting(found: Diagnosed) -> Figure | None:
             axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
             axis.set_yticks(range(len(names)), names)
         axes[0][0].set_ylabel("step on")
-        figure.colorbar(image, ax=axes, shrink=0.8, label="change of loss, thousandths")
+        figure.colorbar(image, ax=axes, shrink=0.8, label=unit)
         figure.suptitle(found.title, fontsize=10, fontweight="bold")
     return figure
 
 
+def own_forgetting(found: Diagnosed) -> Figure | None:
+    """Draw the same for the step's own gradient alone."""
+    return forgetting(found, "own_loss")
+
+
+def accuracy_forgetting(found: Diagnosed) -> Figure | None:
+    """Draw the change of accuracy."""
+    return forgetting(found, "acc", "change of accuracy, tenths of a point")
+
+
+def forgetting_over_epochs(found: Diagnosed) -> Figure | None:
+    """Draw the others' change of loss over epochs, by the whole step and by its gradient alone."""
+    pairs = [(a, b) for a in found.modalities for b in found.modalities if a != b]
+    kinds = {"loss": "whole step", "own_loss": "own gradient"}
+    panels = {
+        f"forgetting/{kind}/{a}/{b}": f"step on {a}, {b}: {words}"
+        for kind, words in kinds.items()
+        for a, b in pairs
+    }
+    return over_epochs(found, panels, "change of loss, thousandths", scale=1000, zero=True)
+
+
 def angles(found: Diagnosed) -> Figure | None:
     """Draw the cosines between the modalities' head gradients."""
-    words = {"raw": "as computed", "edited": "after the modification", "applied": "as applied"}
+    words = {"raw": "as computed", "edited": "after the modification", "applied": "movements"}
     panels = {}
     for key in found.keys("gradient/"):
         _, kind, a, b = key.split("/")
@@ -208,8 +244,7 @@ def projector(found: Diagnosed) -> Figure | None:
 
 def contribution(found: Diagnosed) -> Figure | None:
     """Draw Shapley values, and who is right on how many samples."""
-    labels = [name for name in found.labels if found.mean(name, numbered("agreement", "never"))]
-    labels = labels or found.labels
+    labels = found.labels
     if not labels:
         return None
     looks = dict(zip(found.modalities, COLOURS, strict=False))
@@ -219,7 +254,11 @@ def contribution(found: Diagnosed) -> Figure | None:
         for line, label in enumerate(labels):
             ends = {1: 0.0, -1: 0.0}
             for name in found.modalities:
-                value = 100 * (found.mean(label, numbered("shapley", name)) or 0.0)
+                mean = found.mean(label, numbered("shapley", name))
+                if mean is None:
+                    left.text(0, line, " –", va="center", gid=GID + label)
+                    break
+                value = 100 * mean
                 side = 1 if value >= 0 else -1
                 _bar(left, line, ends[side], value, looks[name], label)
                 ends[side] += value
@@ -234,7 +273,7 @@ def contribution(found: Diagnosed) -> Figure | None:
         left.set_ylim(len(labels) - 0.4, -0.6)
         left.axvline(0, color="#888888", linewidth=0.8)
         left.set_xlabel("Shapley value, points of accuracy")
-        right.set_xlabel("share of test samples answered right by, percent")
+        right.set_xlabel(f"share of {found.split} samples answered right by, percent")
         _named(
             figure, {**looks, "several": "#666666", "only together": "#E69F00", "nobody": "#E8E8E8"}
         )

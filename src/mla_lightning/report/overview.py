@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -105,12 +105,15 @@ def overview(runs: Sequence[Run], makers: Mapping[str, Maker]) -> Overview:
         by_name.setdefault(run.name or "runs", []).append(run)
     parts, whats = [], []
     for name, group in sorted(by_name.items()):
-        found = blocks(group)
+        try:
+            found = blocks(group)
+        except RunError as error:  # one experiment's trouble leaves the others their page
+            parts.append(Part(name, ledger(group), (), (), (str(error),)))
+            continue
         if not found:
             continue
-        kind = name.partition("/")[0]
-        report = makers.get(kind, makers["table1"])(group)
-        parts.append(_part(name, report, found))
+        report, notes = _report(name, group, makers)
+        parts.append(_part(name, report, found, notes))
         whats += [_what(name, block) for block in found]
     if not parts:
         raise RunError("No run tells its data set, method and seed, so there is nothing to show.")
@@ -133,6 +136,20 @@ def overview(runs: Sequence[Run], makers: Mapping[str, Maker]) -> Overview:
     )
 
 
+def _report(
+    name: str, group: Sequence[Run], makers: Mapping[str, Maker]
+) -> tuple[Report, list[str]]:
+    """Make an experiment's report; the plain table, and why, where its own kind refuses it."""
+    notes: list[str] = []
+    for kind in dict.fromkeys((name.partition("/")[0], "table1")):
+        if kind in makers:
+            try:
+                return makers[kind](group), notes
+            except RunError as error:
+                notes.append(f"Not shown as {kind}: {error}")
+    return ledger(group), notes
+
+
 def _what(name: str, block: Block) -> tuple[Row, list[str]]:
     runs = block.runs
     states = Counter(run.state for run in runs)
@@ -147,7 +164,7 @@ def _what(name: str, block: Block) -> tuple[Row, list[str]]:
         ", ".join(f"{count} {state}" for state, count in states.most_common()),
         *(text or BLANK for text in origin),
     )
-    notes = []
+    notes: list[str] = []
     differing: dict[str, dict[str, None]] = {}
     for run in runs:
         for key, value in run.overrides:
@@ -185,10 +202,10 @@ def _commands(runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(f"mla train -m experiment={name}" for name in names)
 
 
-def _part(name: str, report: Report, found: Sequence[Block]) -> Part:
+def _part(name: str, report: Report, found: Sequence[Block], about: Sequence[str]) -> Part:
     pictures: list[Picture] = []
     tables: list[Table] = []
-    notes = []
+    notes = list(about)
     columns: dict[str, None] = {}
     for block in found:
         stem = f"{name.replace('/', '-')}-{block.slug}"
@@ -198,8 +215,8 @@ def _part(name: str, report: Report, found: Sequence[Block]) -> Part:
                 Picture(
                     f"{stem}-curves",
                     "Learning curves",
-                    "Validation accuracy after each epoch, mean over seeds, band of ± one "
-                    "standard deviation.",
+                    f"{curves.split.capitalize()} accuracy after each epoch, mean over seeds, "
+                    "band of ± one standard deviation.",
                     partial(curves_figure, curves, block.title),
                 )
             )
@@ -213,7 +230,8 @@ def _part(name: str, report: Report, found: Sequence[Block]) -> Part:
             if diagnosed.finals or kind.slug in ("laziness", "cost")
         ]
         if diagnosed.finals:
-            tables.append(_calibration(diagnosed, stem))
+            tables += [_calibration(diagnosed, stem), _parameters(diagnosed, stem)]
+            notes += [f"{block.title}: {text}" for text in _not_measured(diagnosed)]
     return Part(name, report, tuple(pictures), tuple(tables), tuple(notes), tuple(columns))
 
 
@@ -242,3 +260,41 @@ def _calibration(found: Diagnosed, stem: str) -> Table:
             "fitted on validation. Means over seeds.",
         ),
     )
+
+
+def _parameters(found: Diagnosed, stem: str) -> Table:
+    parts = (*found.modalities, "fusion", "other")
+    rows = []
+    for label in found.labels:
+        values = [found.mean(label, numbered("parameters", part)) for part in parts]
+        known = [value for value in values if value is not None]
+        texts = [BLANK if value is None else f"{value:,.0f}" for value in [*values, sum(known)]]
+        rows.append(Row(label, tuple(map(Cell, texts))))
+    return Table(
+        slug=f"{stem}-parameters",
+        title=f"{found.title}: parameters",
+        corner="",
+        columns=(*parts, "sum"),
+        sections=(Section("", tuple(rows)),),
+        notes=("A modality's are those of its encoder and of its map to a shared head's width.",),
+    )
+
+
+def _not_measured(found: Diagnosed) -> Iterator[str]:
+    """Tell what the figures leave out, and why."""
+    for label, seeds in found.finals.items():
+        widths = seeds[0].get("widths") or {}
+        if len(set(widths.values())) > 1:
+            told = ", ".join(f"{name} {width}" for name, width in widths.items())
+            yield (
+                f"{label}: no modality gap and no planes between features of different widths "
+                f"({told}), which no shared head brings to one."
+            )
+    left_out = {
+        name
+        for seeds in found.finals.values()
+        for one in seeds
+        for name in one.get("uncounted", ())
+    }
+    if left_out:
+        yield f"FLOPs leave out {', '.join(sorted(left_out))}, and element-wise work and sums."
