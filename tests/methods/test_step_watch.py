@@ -12,12 +12,14 @@ from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from mla_lightning.callbacks.diagnostics import EpochDiagnostics
+from mla_lightning.callbacks.diagnostics import EpochDiagnostics, at_head
 from mla_lightning.fusion.late import LateFusion as LateLogits
 from mla_lightning.fusion.shared_head import SharedHead
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.mla import MLA
 from mla_lightning.methods.unimodal import Unimodal
+from mla_lightning.metrics.geometry import modality_gap
+from mla_lightning.metrics.probe import ridge_probe
 
 NAMES = ("audio", "visual")
 
@@ -30,9 +32,9 @@ class Normed(nn.Sequential):
         self.out_features = WIDTH
 
 
-def watched(module, data, *, epochs=1, mode="epoch", **trainer):
+def watched(module, data, *, epochs=1, mode="epoch", val=None, **trainer):
     """Train with a callback that watches; return each epoch's numbers, and the callback."""
-    probed = {"train": data, "val": data}
+    probed = {"train": data, "val": val or data}
     callback = EpochDiagnostics(mode, data[0], probed, len(data))
     rows = []
     own = module.on_train_epoch_end
@@ -185,6 +187,76 @@ def test_an_update_projected_after_the_step_is_told_as_applied():
     assert row["gradient/applied/audio/visual"] == pytest.approx(expected, abs=1e-5)
     assert row["gradient/applied/audio/visual"] != row["gradient/raw/audio/visual"]
     assert not any(key.startswith(("gradient/edited", "forgetting/own")) for key in row)
+
+
+class Alternating(Unimodal):
+    """Heads of their own, trained one modality after the other."""
+
+    def fit_batch(self, batch):
+        losses = {}
+        for name in self.modalities:
+
+            def losses_of(chunk, name=name):
+                logits = self.fusion.heads[name](self.encoders[name](chunk["inputs"][name]))
+                return {name: cross_entropy(logits, chunk["label"])}
+
+            losses |= self.step_on(batch, losses_of)
+        return losses
+
+
+def test_heads_of_their_own_forget_nothing_by_anothers_step():
+    data = batches(5)
+    (row,), _ = watched(build(Alternating, LateLogits, data), data)
+    for kind in ("loss", "acc", "own_loss", "own_acc"):
+        assert row[f"forgetting/{kind}/audio/visual"] == 0
+        assert row[f"forgetting/{kind}/visual/audio"] == 0
+    assert row["forgetting/loss/audio/audio"] != 0
+    assert row["forgetting/own_loss/visual/visual"] != 0
+
+
+def test_the_probe_is_fitted_to_train_and_scored_on_validation():
+    data = batches(8, size=16)
+    train, val = data[:5], data[5:]
+    module = build(MLA, SharedHead, train)
+    probed, _ = watched(module, train, val=val, epochs=2)
+    module.eval()
+    for name in NAMES:
+        pairs = [
+            (_features(module, name, part), torch.cat([b["label"] for b in part]))
+            for part in (train, val)
+        ]
+        probe = ridge_probe(*pairs, 4)
+        is_right = probe(pairs[1][0]).argmax(dim=1) == pairs[1][1]
+        assert probed[1][f"probe/acc/{name}"] == pytest.approx(float(is_right.float().mean()))
+    gap = modality_gap(*(_features(module, name, val) for name in NAMES))
+    assert probed[1]["gap/audio/visual"] == pytest.approx(gap)
+
+
+@torch.no_grad()
+def _features(module, name, part):
+    return torch.cat([module.encoders[name](batch["inputs"][name]) for batch in part])
+
+
+def test_features_of_other_widths_meet_where_the_head_takes_them():
+    data = batches(3)
+    module = build(MLA, SharedHead, data)
+    module.fusion = SharedHead({"audio": WIDTH, "visual": WIDTH}, 4, dim=9)
+    features = {name: torch.randn(7, WIDTH) for name in NAMES}
+    found = at_head(module, features)
+    assert torch.equal(found["audio"], module.fusion.adapters["audio"](features["audio"]))
+    assert found["visual"].shape == (7, 9)
+    assert at_head(build(Joint, LateLogits, data), features) == features
+
+
+def test_a_step_of_each_stage_is_counted():
+    class Staged(MLA):
+        @property
+        def is_selectable(self):
+            return self.current_epoch >= 2
+
+    data = batches(2)
+    rows, _ = watched(build(Staged, SharedHead, data), data, epochs=4)
+    assert ["cost/step_flops" in row for row in rows] == [True, False, True, False]
 
 
 def test_a_single_batch_is_watched_and_counted():

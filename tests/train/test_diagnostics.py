@@ -3,11 +3,13 @@
 import csv
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.cli import main
 
 BASE = ["train", "data=synthetic", "data.num_train=96", "data.num_val=40", "data.num_test=40"]
@@ -61,16 +63,54 @@ def test_forgetting_is_there_for_each_step_and_modality(tmp_path):
     assert first["cost/step_flops"] > 0
 
 
-def test_a_method_with_heads_of_its_own_forgets_nothing_by_anothers_step(tmp_path, monkeypatch):
-    run = trained(tmp_path, "run", "method=unimodal", "diagnostics=epoch")
-    for row in rows_of(run):
-        crossed = [v for k, v in row.items() if k.startswith("forgetting") and _crosses(k)]
-        assert all(value == 0 for value in crossed)
+def test_double_precision_is_diagnosed_too(tmp_path):
+    run = trained(tmp_path, "run", "method=mla", "diagnostics=epoch", "trainer.precision=64-true")
+    found = json.loads((run / "diagnostics.json").read_text())
+    result = json.loads((run / "result.json").read_text())
+    assert found["subsets"]["audio"] == pytest.approx(result["test"]["audio"]["accuracy"])
+    assert sum(found["parameters"].values()) == result["num_parameters"]
 
 
-def _crosses(key):
-    *_, step, name = key.split("/")
-    return "+" not in step and step != name
+def test_peak_memory_is_that_of_training(tmp_path, monkeypatch):
+    from mla_lightning import train
+
+    order = []
+    for name in ("peak_memory_mb", "evaluate", "diagnose"):
+        original = getattr(train, name)
+
+        def told(*args, name=name, original=original, **options):
+            order.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(train, name, told)
+    trained(tmp_path, "run", "method=mla", "diagnostics=epoch", "trainer.max_epochs=1")
+    assert order[0] == "peak_memory_mb"
+    assert order.count("peak_memory_mb") == 1
+    assert order[-1] == "diagnose"
+
+
+def test_times_are_without_what_diagnostics_take(tmp_path, monkeypatch):
+    from mla_lightning.callbacks import epoch_table
+
+    now = [0.0]
+    monkeypatch.setattr(epoch_table.time, "perf_counter", lambda: now[0])
+    module = SimpleNamespace(aside_s=0.0, epoch_metrics={}, device=torch.device("cpu"))
+    monkeypatch.setattr(epoch_table, "MultimodalModule", SimpleNamespace)
+    trainer = SimpleNamespace(current_epoch=0, global_step=0)
+    table = EpochTable(tmp_path)
+    table.on_train_start(trainer, module)
+    for _ in range(4):
+        now[0] += 1.0
+        table.on_train_batch_end(trainer, module, None, None, 0)
+    now[0], module.aside_s = now[0] + 3.0, 3.0  # a watch of steps
+    table.on_validation_start(trainer, module)
+    now[0] += 2.0  # validation
+    now[0], module.aside_s = now[0] + 5.0, 8.0  # a probe
+    table.on_train_epoch_end(trainer, module)
+    (row,) = rows_of(tmp_path)
+    assert row["time/step_s"] == pytest.approx(1.0)
+    assert row["time/epoch_s"] == pytest.approx(6.0)
+    assert row["time/diagnostics_s"] == pytest.approx(8.0)
 
 
 def test_contribution_is_of_the_test_and_sums_up(tmp_path):
