@@ -306,12 +306,12 @@ def _run(job: Job, loggers: list[Any]) -> None:
         print(f"checkpoint {path.name} is broken; going on from {newest.name if newest else '-'}")
     loggers += build_loggers(config, run_dir, job.identity)
     mode = config["diagnostics"]
-    watching: list[Callback] = [epoch_diagnostics(mode, data)] if mode != "off" else []
+    watching = [epoch_diagnostics(mode, data)] if mode != "off" else []
     stage = shared_stage(config, data.fingerprint, module, checkpoint)
     if stage is not None:
-        watching.append(stage)
         newest = newest or stage.start(run_dir)
-    trainer = build_trainer(config, run_dir, checkpoint, loggers, watching)
+    also = [*watching, *([stage] if stage is not None else [])]
+    trainer = build_trainer(config, run_dir, checkpoint, loggers, also)
     selection = data.loader("test" if config["protocol"] == "paper" else "val")
     trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)
     peak_mb = peak_memory_mb(trainer.strategy.root_device)  # before probes and pictures

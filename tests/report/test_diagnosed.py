@@ -19,6 +19,7 @@ from mla_lightning.report.diagnostic_figures import (
     laziness,
     own_forgetting,
 )
+from mla_lightning.report.overview import _not_measured, _parameters
 from mla_lightning.report.reliability import by_width, pooled
 
 
@@ -37,7 +38,7 @@ def test_forgetting_is_of_a_modality_by_another_ones_step(tmp_path):
         {"epoch": 2, "step": 6, "forgetting/loss/b/a": 0.004, "forgetting/own_loss/a/b": 0.001},
     ]
     write_run(tmp_path / "run", rows)
-    assert crossed(rows, "forgetting/loss/") == pytest.approx([2, 4])
+    assert crossed(rows, "forgetting/loss/") == {"a > b": [2.0], "b > a": [4.0]}
     found = diagnosed_columns(tmp_path / "run")
     assert found["forgetting"] == pytest.approx(3)
     assert found["forgetting_own"] == pytest.approx(1)
@@ -46,7 +47,7 @@ def test_forgetting_is_of_a_modality_by_another_ones_step(tmp_path):
 @pytest.mark.parametrize("step", ["joint", "a+b", "a+b+joint+rank/a+rank/b"])
 def test_a_step_on_all_modalities_is_no_forgetting(step):
     rows = [{f"forgetting/loss/{step}/{m}": -0.1 for m in "ab"}]
-    assert crossed(rows, "forgetting/loss/") == []
+    assert crossed(rows, "forgetting/loss/") == {}
 
 
 def diagnosed(epochs=None, finals=None, planes=None, modalities=("a", "b"), protocol="validation"):
@@ -165,3 +166,17 @@ def test_flops_of_stages_are_averaged_over_their_epochs():
     rows += [{"epoch": 4, "cost/step_flops": 30.0}]
     assert _mean_flops(rows) == pytest.approx(15)
     assert _mean_flops([{"epoch": 1}]) is None
+
+
+def test_the_page_says_what_was_left_out_and_why():
+    wide = {"widths": {"a": 16, "b": 64}, "uncounted": ["native_batch_norm"]}
+    even = {"widths": {"a": 16, "b": 16}, "uncounted": []}
+    texts = list(_not_measured(diagnosed(finals={"concat": [wide], "mla": [even]})))
+    assert len(texts) == 2
+    assert "concat: no modality gap and no planes" in texts[0]
+    assert "a 16, b 64" in texts[0]
+    assert "native_batch_norm" in texts[1]
+    parts = {"a": 44, "b": 40, "fusion": 12, "other": 6}
+    table = _parameters(diagnosed(finals={"mla": [{"parameters": parts}]}), "stem")
+    (row,) = table.sections[0].rows
+    assert [cell.text for cell in row.cells] == ["44", "40", "12", "6", "102"]
