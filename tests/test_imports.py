@@ -36,15 +36,26 @@ MAY_KNOW: dict[str, set[str]] = {
     "record": {"config", "data"},
     "diagnose": {"callbacks", "data", "evaluate", "fusion", "metrics", "module"},
     "evaluate": {"callbacks", "data", "functional", "metrics", "module"},
+    "build": {"config", "data", "module"},
     "train": {
         *("config", "data", "module", "metrics", "callbacks", "evaluate", "loggers", "record"),
-        "diagnose",
+        *("build", "diagnose"),
     },
     "launchers": {"config"},  # what to import before forking
     "sweep": {"launchers"},
     "report": set(),
-    "cli": {"cli_data", "config", "data", "loggers", "prepare", "report", "sweep", "train"},
-    "cli_data": {"config", "data", "evaluate", "prepare", "train"},
+    "cli": {
+        "build",
+        "cli_data",
+        "config",
+        "data",
+        "loggers",
+        "prepare",
+        "report",
+        "sweep",
+        "train",
+    },
+    "cli_data": {"build", "config", "data", "evaluate", "prepare"},
 }
 #: Third-party package -> the only rooms that may import it.
 ONLY_IN = {
@@ -59,6 +70,7 @@ ONLY_IN = {
             "diagnose",
             "evaluate",
             "parts",
+            "build",
             "train",
             "record",
             "media",

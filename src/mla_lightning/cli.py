@@ -356,8 +356,8 @@ def _compare(options: argparse.Namespace) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     render.to_terminal(report, console)
     if options.output is not None and found:
+        from mla_lightning.build import data_of
         from mla_lightning.prepare.sample_sheet import sample_sheet
-        from mla_lightning.train import data_of
 
         shown = found[:MOST_LISTED]
         numbers, captions = [one.index for one in shown], [one.caption for one in shown]

@@ -239,11 +239,11 @@ def _import(words: Sequence[str]) -> int:
 
 
 def _embed(words: Sequence[str]) -> int:
+    from mla_lightning.build import build_encoders
     from mla_lightning.config import instantiate, plan
     from mla_lightning.data.prepared import Prepared
     from mla_lightning.evaluate import load_encoders
     from mla_lightning.prepare.embed import embed_store
-    from mla_lightning.train import build_encoders
 
     own = {word.partition("=")[0]: word.partition("=")[2] for word in words}
     how = {key: own[key] for key in ("target", "ckpt", "batch_size", "device") if key in own}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from mla_lightning.build import build_data, build_module
 from mla_lightning.cli import main
 from mla_lightning.config import compose_jobs
 from mla_lightning.data.synthetic import Synthetic
 from mla_lightning.methods.taught import Taught
 from mla_lightning.run_folder import read_metrics
-from mla_lightning.train import build_data, build_module
 
 METHODS = ("ae", "cra", "mmin", "if_mmin", "cca", "dcca", "dccae", "cpm_net", "tate")
 TAUGHT = ("mmin", "if_mmin", "tate")

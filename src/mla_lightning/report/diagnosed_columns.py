@@ -10,9 +10,6 @@ from typing import Any
 
 from mla_lightning.run_folder import DIAGNOSTICS, read_json, read_metrics
 
-#: Columns of the epochs' table: how a step changes a modality's loss.
-CHANGE = "forgetting/loss/"
-
 
 def diagnosed_columns(folder: Path) -> dict[str, Any]:
     """Summarise a run's diagnostics.
