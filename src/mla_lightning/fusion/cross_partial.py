@@ -73,16 +73,20 @@ class CrossPartial(Fusion):
         size = len(next(iter(features.values())))
         h = self.codes.mean(dim=0, keepdim=True).expand(size, -1).clone()
         first, second = torch.zeros_like(h), torch.zeros_like(h)
-        given = self.zeroed(features, present)
-        pull, gram = torch.zeros_like(h), h.new_zeros(size, self.num_latent, self.num_latent)
-        for name, x in given.items():
+        pull, grams = torch.zeros_like(h), []
+        for name, x in self.zeroed(features, present).items():
             weight, bias = self.weights[name], self.biases[name]
-            has = h.new_ones(size) if present is None else present[name].to(h)
+            has = h.new_ones(size, 1) if present is None else present[name][:, None].to(h)
+            if not has.any():
+                continue
             # d/dh of |hW + b - x|^2 is 2 (h W W^T + (b - x) W^T): made once for all steps.
-            pull += has[:, None] * ((bias - x) @ weight.T)
-            gram += has[:, None, None] * (weight @ weight.T)
+            pull += has * ((bias - x) @ weight.T)
+            grams.append((has, weight @ weight.T))
         for step in range(1, self.num_test_steps + 1):
-            gradient = 2 * (torch.bmm(h[:, None], gram)[:, 0] + pull)
+            gradient = pull.clone()
+            for has, gram in grams:
+                gradient += has * (h @ gram)
+            gradient *= 2
             first.mul_(0.9).add_(gradient, alpha=0.1)
             second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
             mean, square = first / (1 - 0.9**step), second / (1 - 0.999**step)
