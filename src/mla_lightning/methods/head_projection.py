@@ -128,7 +128,7 @@ class Recursion(Projection):
 
     def remember(self, step: HeadStep) -> None:
         """Shrink the projectors along the step's mean feature."""
-        mean_D = step.mean
+        mean_D = step.mean.to(self.projectors)
         if self.settings.project_bias:
             mean_D = torch.cat([mean_D, mean_D.new_ones(1)])
         shared = self.settings.projection != "others"
@@ -159,7 +159,7 @@ class Memory(Projection):
 
     def remember(self, step: HeadStep) -> None:
         """Blend the batch into the modality's memory; the others' projectors follow."""
-        feature_BD = step.features
+        feature_BD = step.features.to(self.memory)
         if self.settings.project_bias:
             feature_BD = torch.cat([feature_BD, feature_BD.new_ones(len(feature_BD), 1)], dim=1)
         moment_DD = MOMENTS[self.settings.projection](feature_BD, step.label, self.num_classes)
