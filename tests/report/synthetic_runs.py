@@ -49,6 +49,7 @@ def write_run(
     reason="non-finite loss",
     test=True,
     curve=None,
+    name=None,
 ) -> Path:
     """Write one run folder; ``accuracy`` maps modality or multi to a fraction."""
     overrides = overrides or {}
@@ -57,14 +58,15 @@ def write_run(
         levels = dict(zip(("image", "text", "multi"), LEVELS.get(method, (0.5,) * 3), strict=True))
         accuracy = {m: levels.get(m, 0.4) + shift for m in (*modalities, "multi")}
     identity = run_folder.identity_of(
-        {"all": [dataset, method, seed, ablation, protocol, split, overrides, lr, epochs]}, code
+        {"all": [dataset, method, seed, ablation, protocol, split, overrides, lr, epochs, name]},
+        code,
     )
     parts = [dataset, method, *([ablation] if ablation != "none" else [])]
     parts += [f"{key}={value}" for key, value in overrides.items()]
     run_dir = root / "-".join([*parts, f"seed{seed}", identity[:10]])
     run_dir.mkdir(parents=True)
     config = {
-        "name": f"table1/{dataset}",
+        "name": name or f"table1/{dataset}",
         "seed": seed,
         "protocol": protocol,
         "choices": {"method": method, "data": dataset, "ablation": ablation, "encoder": "small"},

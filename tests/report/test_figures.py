@@ -3,8 +3,9 @@ from itertools import pairwise
 import pytest
 from synthetic_runs import write_run, write_table1
 
-from mla_lightning.report.cells import blocks
+from mla_lightning.report.cells import best_of, blocks
 from mla_lightning.report.curves import Curves, curves_figure, read_curves
+from mla_lightning.report.diagnostic_figures import paint
 from mla_lightning.report.figures import ABOVE, BELOW, PLAIN, modality_figure, save
 from mla_lightning.report.results import read_runs
 
@@ -144,3 +145,29 @@ def test_many_curves_have_a_legend_outside_the_panels(tmp_path):
     assert legend.y0 >= 0
     styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
     assert len(styles) == 16
+
+
+def test_a_column_has_one_colour_in_all_figures_and_dashes_are_the_references(tmp_path):
+    names = ["unimodal", *(f"variant {n}" for n in range(16))]
+    lines = {name: {0: (10.0, 20.0)} for name in names}
+    figure = curves_figure(Curves({"multi": lines}), "openmoji")
+    looks = paint(names)
+    for line in figure.axes[0].get_lines():
+        look = looks[str(line.get_label())]
+        assert line.get_color() == look["color"]
+        assert (line.get_linestyle() == "--") == (line.get_label() == "unimodal")
+
+
+def test_of_many_columns_the_best_on_validation_are_drawn_with_the_reference(tmp_path):
+    for n in range(20):
+        write_run(tmp_path, "mla", overrides={"x": n}, accuracy=levels(0.4, 0.3 + n / 100))
+    write_run(tmp_path, "unimodal", accuracy=levels(0.4, 0.1))
+    block = block_of(tmp_path)
+    chosen, told = best_of(block, 5)
+    assert {v.label for v in chosen.variants} == {
+        "unimodal",
+        *(f"mla x={n}" for n in range(15, 20)),
+    }
+    assert told == "Of 20 columns the 5 with the best validation accuracy (multi) are drawn."
+    assert best_of(block, 20) == (block, "")
+    assert len(block.variants) == 21

@@ -11,6 +11,7 @@ import pytest
 
 from mla_lightning.cli import main
 from mla_lightning.report.answer_figures import KINDS
+from mla_lightning.report.drawn import Drawing
 from mla_lightning.report.overview_page import figure_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -107,7 +108,7 @@ def test_figures_lie_beside_it_for_papers(folder):
 
 def test_names_cannot_break_out():
     svg = '<?xml version="1.0"?><svg width="1"><g id="column:a&lt;b&quot;"><path id="p"/></g></svg>'
-    found = figure_html(svg, "<script>", 'say "x"', iter([3]))
+    found = figure_html(Drawing(svg, None), "<script>", 'say "x"', iter([3]))
     assert "<script>" not in found
     assert 'data-column-name="a&lt;b&quot;"' in found
     assert 'id="figure-3-p"' in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,8 @@ STATES = (
     "absent",
     "missing",
 )
+#: Most columns of a figure: more cannot be told apart.
+MOST_DRAWN = 16
 
 
 @dataclass(frozen=True)
@@ -167,9 +170,7 @@ class Block:
     @property
     def slug(self) -> str:
         """The title as a part of a file's name."""
-        parts = (self.dataset, *self.distinction)
-        safe = ["".join(c if c.isalnum() or c in "_." else "_" for c in part) for part in parts]
-        return "-".join(safe)
+        return slug_of(self.dataset, *self.distinction)
 
     def values(
         self,
@@ -219,21 +220,54 @@ class Block:
         )
         return Summary(values, self.seeds, states)
 
-    def find(self, method: str, ablation: str = "none") -> Variant | None:
-        """Find the column of a method as it is by default.
+    def find(
+        self, method: str, ablation: str = "none", *, beside: Variant | None = None
+    ) -> Variant | None:
+        """Find the column of a method as it is by default, or as it stands beside another one.
 
         Args:
             method: Its name.
             ablation: The ablation's name.
+            beside: A column that it is compared with.
 
         Returns:
-            The column without further overrides, or the only one there is, or None.
+            The column with the overrides of the other one, or without any, or the only one there
+            is, or None. The last may differ in more than the method: tell its whole label.
         """
-        plain = Variant(method, ablation)
-        if plain in self.cells:
-            return plain
+        for overrides in (beside.overrides if beside else (), ()):
+            if Variant(method, ablation, overrides) in self.cells:
+                return Variant(method, ablation, overrides)
         others = [v for v in self.variants if (v.method, v.ablation) == (method, ablation)]
         return others[0] if len(others) == 1 else None
+
+
+def best_of(block: Block, most: int = MOST_DRAWN) -> tuple[Block, str]:
+    """Choose the columns of a figure where there are too many.
+
+    Args:
+        block: The block.
+        most: Most columns beside the reference.
+
+    Returns:
+        The block with the columns that are best on validation, and the reference; and a sentence
+        that says so, empty where all are there.
+    """
+    others = [variant for variant in block.variants if variant.method != REFERENCE]
+    if len(others) <= most:
+        return block, ""
+    found = {variant: block.summary(variant, split="val") for variant in others}
+    kept = set(sorted(others, key=lambda v: -found[v].mean if found[v].num else 0.0)[:most])
+    chosen = copy.copy(block)
+    chosen.seeds = block.seeds  # as many are expected of each column as before
+    for name in ("runs", "variants", "modalities"):
+        chosen.__dict__.pop(name, None)
+    chosen.cells = {
+        v: by_seed for v, by_seed in block.cells.items() if v in kept or v.method == REFERENCE
+    }
+    told = (
+        f"Of {len(others)} columns the {most} with the best validation accuracy (multi) are drawn."
+    )
+    return chosen, told
 
 
 def blocks(runs: Iterable[Run]) -> list[Block]:
@@ -265,6 +299,16 @@ def blocks(runs: Iterable[Run]) -> list[Block]:
             *((f"protocol {block.protocol}",) if len(protocols) > 1 else ()),
         )
     return found
+
+
+def slug_of(*parts: str) -> str:
+    """Write texts as a part of a file's name, such as ``mvsa-split_random``.
+
+    Args:
+        parts: The texts; of their characters only letters, digits, ``_`` and ``.`` stay.
+    """
+    safe = ["".join(c if c.isalnum() or c in "_." else "_" for c in part) for part in parts]
+    return "-".join(safe).lstrip(".") or "_"
 
 
 def without_number(found: Iterable[Block], runs: Iterable[Run]) -> list[Run]:

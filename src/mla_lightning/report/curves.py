@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.cells import Block
-from mla_lightning.report.figures import COLOURS, new_figure, style
+from mla_lightning.report.diagnosed import Diagnosed
+from mla_lightning.report.figures import new_figure, style
 from mla_lightning.report.results import MULTI
 from mla_lightning.run_folder import read_metrics
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRIC = "val/acc"
-LINES = ("-", "--", ":", "-.")
+#: Of columns whose colour an earlier one has. Dashes are for the reference alone.
+LINES = ("-", ":", "-.", (0, (1, 3)))
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Curves:
     """Accuracy in percent after each epoch.
 
     Attributes:
-        lines: Modality or ``multi`` -> column -> seed -> values.
+        lines: Modality or ``multi`` -> column -> seed -> values; NaN for epochs without, such as
+            those of a stage that runs share.
         split: Whose accuracy it is: ``validation``, or ``test`` with ``protocol=paper``.
     """
 
@@ -59,10 +63,37 @@ def read_curves(block: Block, names: Sequence[str]) -> Curves:
             epochs = read_metrics(run.path)
             for name in names:
                 key = METRIC if name == MULTI else f"{METRIC}/{name}"
-                values = tuple(100 * epoch[key] for epoch in epochs if key in epoch)
-                if values:
+                values = tuple(100 * epoch.get(key, math.nan) for epoch in epochs)
+                if not all(map(math.isnan, values)):
                     lines[name].setdefault(variant.label, {})[seed] = values
     return Curves(lines, "test" if block.protocol == "paper" else "validation")
+
+
+def curves_of(found: Diagnosed, names: Sequence[str]) -> Curves:
+    """Take the curves out of what was read of a block's runs.
+
+    Args:
+        found: What was read.
+        names: Modalities and ``multi``.
+
+    Returns:
+        The curves, seeds numbered in their order.
+    """
+    keys = {name: METRIC if name == MULTI else f"{METRIC}/{name}" for name in names}
+    return Curves(
+        {
+            name: {
+                label: {
+                    place: tuple(100 * values.get(at, math.nan) for at in range(1, max(values) + 1))
+                    for place, values in enumerate(seeds)
+                }
+                for label in found.epochs
+                if (seeds := found.curve(label, key))
+            }
+            for name, key in keys.items()
+        },
+        "test" if found.protocol == "paper" else "validation",
+    )
 
 
 def curves_figure(curves: Curves, title: str) -> Figure:
@@ -75,16 +106,19 @@ def curves_figure(curves: Curves, title: str) -> Figure:
     Returns:
         The figure.
     """
+    from mla_lightning.report.diagnostic_figures import paint  # which takes its dashes from here
+
     names = [name for name, by_label in curves.lines.items() if by_label]
     labels = list(dict.fromkeys(label for name in names for label in curves.lines[name]))
+    looks = paint(labels)
     with style():
         figure = new_figure(2.2 + 3.2 * len(names), max(3.2, 1.4 + 0.2 * len(labels)))
         axes = figure.subplots(1, len(names), squeeze=False)[0]
         for axis, name in zip(axes, names, strict=True):
-            for place, label in enumerate(labels):
+            for label in labels:
                 seeds = curves.lines[name].get(label, {})
                 if seeds:
-                    _line(axis, label, list(seeds.values()), place)
+                    _line(axis, label, list(seeds.values()), looks[label])
             axis.set_title(name, loc="left", fontweight="bold")
             axis.set_xlabel("epoch")
             axis.xaxis.get_major_locator().set_params(integer=True)
@@ -99,26 +133,27 @@ def curves_figure(curves: Curves, title: str) -> Figure:
     return figure
 
 
-def _line(axis: Axes, label: str, seeds: Sequence[Sequence[float]], place: int) -> None:
-    """Draw one column as far as all its seeds reach."""
-    columns = list(zip(*seeds, strict=False))
-    epochs = range(1, len(columns) + 1)
+def _line(
+    axis: Axes, label: str, seeds: Sequence[Sequence[float]], look: Mapping[str, Any]
+) -> None:
+    """Draw one column as far as all its seeds reach, in the epochs that all have."""
+    whole = enumerate(zip(*seeds, strict=False), start=1)
+    known = {at: column for at, column in whole if not any(map(math.isnan, column))}
+    epochs, columns = list(known), list(known.values())
     means = [statistics.fmean(column) for column in columns]
-    colour, dashes = COLOURS[place % len(COLOURS)], LINES[place // len(COLOURS) % len(LINES)]
     marker = "o" if len(means) == 1 else ""
     axis.plot(
         epochs,
         means,
         marker=marker,
-        color=colour,
-        linestyle=dashes,
         linewidth=1.6,
         label=label,
         gid=f"column:{label}",
+        **look,
     )
     if len(seeds) > 1:
         spreads = [statistics.stdev(column) for column in columns]
         low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
         high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-        band = axis.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+        band = axis.fill_between(epochs, low, high, color=look["color"], alpha=0.15, linewidth=0)
         band.set_gid(f"column:{label}")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.report import render
@@ -17,7 +15,6 @@ from mla_lightning.report.results_csv import RESULTS, read_csv, write_csv
 from mla_lightning.report.table import Report
 from mla_lightning.run_folder import CONFIG, write_text
 
-T = TypeVar("T")
 #: Width of what is printed where there is no terminal to ask.
 WIDTH = 120
 #: Kind -> what it shows.
@@ -51,10 +48,14 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
     """
     from rich.console import Console
 
-    if kind == PAGE:
-        return write_page(runs, output)
-    make = _maker(kind)
     folder = default_output(runs) if output is None else output
+    if kind == PAGE:
+        from mla_lightning.report.page_files import write_page
+
+        makers = {name: _maker(name) for name in KINDS if name != PAGE}
+        command = ["mla", "report", PAGE, *map(str, runs), "--output", str(folder)]
+        return write_page(_read(runs), makers, folder, command)
+    make = _maker(kind)
     found = _read(runs)
     report = make(found)
     try:
@@ -70,19 +71,6 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
     return 0
 
 
-def _texts(report: Report, stem: str) -> dict[str, str]:
-    """Write a report's tables as Markdown, LaTeX and CSV: file name -> content."""
-    found = {
-        f"{stem}.md": render.to_markdown(report, [f"{name}.svg" for name in report.figures]),
-        f"{stem}.tex": render.to_latex(report),
-    }
-    for table in report.tables:
-        if table.written_sections:
-            name = f"{stem}-{table.slug}" if table.slug else stem
-            found[f"{name}.csv"] = render.to_csv(table)
-    return found
-
-
 def make_report(kind: str, runs: Sequence[Path]) -> Report:
     """Make a report without writing it.
 
@@ -96,77 +84,12 @@ def make_report(kind: str, runs: Sequence[Path]) -> Report:
     return _maker(kind)(read_runs(runs))
 
 
-def write_page(runs: Sequence[Path], output: Path | None = None) -> int:
-    """Make one HTML page of everything that runs show, with its figures beside it.
-
-    Args:
-        runs: As :func:`write_report` takes them.
-        output: Folder for the files; by default ``report`` in the folder above the runs.
-
-    Returns:
-        The exit code 0.
-
-    Raises:
-        RunError: If there are no runs, or the files cannot be written.
-    """
-    from mla_lightning.report.figures import save
-    from mla_lightning.report.overview import overview
-    from mla_lightning.report.overview_page import to_overview_page
-
-    folder = default_output(runs) if output is None else output
-    found = _read(runs)
-    content = overview(found, {kind: _maker(kind) for kind in KINDS if kind != PAGE})
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_csv(folder / RESULTS, found)
-        for part in content.parts:
-            for name, text in _texts(part.report, part.name.replace("/", "-")).items():
-                write_text(folder / name, text)
-        drawn: dict[str, str] = {}
-        wanted = {
-            stem: draw for part in content.parts for stem, draw in part.report.figures.items()
-        }
-        wanted |= {p.stem: p.draw for part in content.parts for p in part.pictures}  # type: ignore[misc]
-        for stem, draw in shown(wanted.items(), "drawing", len(wanted)):
-            figure = draw()
-            if figure is not None:
-                save(figure, folder / stem)
-                drawn[stem] = (folder / f"{stem}.svg").read_text("utf-8")
-        page = folder / "page.html"
-        write_text(page, to_overview_page(content, drawn))
-    except OSError as error:
-        raise RunError(f"Cannot write the page to {folder}: {error}") from error
-    print(f"{content.title}. {len(drawn)} figures.\nOpen {page} in a browser.")
-    return 0
-
-
 def _read(runs: Sequence[Path]) -> list[Run]:
     """Read runs, of those that an earlier report of the same folders read only what changed."""
     kept = Kept(default_output(runs).parent)
     found = read_runs(runs, kept)
     kept.write()
     return found
-
-
-def shown(values: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Go through values behind a progress bar, on a terminal.
-
-    Args:
-        values: The values.
-        what: What is done with them.
-        total: How many there are.
-
-    Yields:
-        The values.
-    """
-    from rich.progress import track
-
-    if sys.stderr.isatty():
-        from rich.console import Console
-
-        yield from track(values, what, total, console=Console(stderr=True), transient=True)
-    else:
-        yield from values
 
 
 def default_output(runs: Sequence[Path]) -> Path:
@@ -207,7 +130,7 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
         _refuse_loss(folder / RESULTS, kept)
     if kept:
         write_csv(folder / RESULTS, kept)
-    texts = _texts(report, report.kind) | report.texts
+    texts = render.to_files(report, report.kind) | report.texts
     for name, text in texts.items():
         write_text(folder / name, text)
     written = [*([RESULTS] if kept else []), *texts]

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.answer_figures import KINDS
-from mla_lightning.report.cells import Block, blocks
-from mla_lightning.report.curves import curves_figure, read_curves
+from mla_lightning.report.cells import Block, best_of, blocks, is_known, slug_of
+from mla_lightning.report.commands import commands
+from mla_lightning.report.curves import curves_figure, curves_of
 from mla_lightning.report.diagnosed import Diagnosed, read_diagnosed
 from mla_lightning.report.diagnostic_figures import numbered
+from mla_lightning.report.drawn import fingerprint
 from mla_lightning.report.ledger import ledger
 from mla_lightning.report.results import MULTI, Run
 from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table
-from mla_lightning.run_folder import PROVENANCE, read_json
+from mla_lightning.report.what import what_was_run
+from mla_lightning.run_folder import DIAGNOSTICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Maker = Callable[[Sequence[Run]], Report]
+#: Experiments of this name are one part, which takes runs of the others, too.
+CLAIMS = "claims"
+#: Names of files that are no part's.
+RESERVED = ("page", "results", "runs", "what")
 NO_DIAGNOSTICS = (
     "No diagnostics: these runs were made with diagnostics=off. Train with diagnostics=epoch to "
     "have them."
@@ -38,12 +45,31 @@ class Picture:
         title: Heading.
         reading: How to read it, in a sentence.
         draw: Draws it; None where nothing was measured.
+        key: Fingerprint of what it shows.
+        about: The data set, for those who hear the page.
     """
 
     stem: str
     title: str
     reading: str
     draw: Callable[[], Figure | None]
+    key: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A table that is made from the runs' files when it is needed.
+
+    Attributes:
+        stem: Stem of its files.
+        key: Fingerprint of what it shows.
+        make: Makes it.
+    """
+
+    stem: str
+    key: str
+    make: Callable[[], Table]
 
 
 @dataclass(frozen=True)
@@ -52,19 +78,27 @@ class Part:
 
     Attributes:
         name: Name of the experiment.
+        slug: Beginning of its files' names, which no other part has.
         report: Its report.
+        key: Fingerprint of what the report's figures show.
         pictures: Its further figures.
-        tables: Its further tables.
+        pending: Its further tables, not made yet.
         notes: What is not there, and why.
         columns: What a reader can choose among.
+        tables: Its further tables.
+        warnings: Figures that could not be drawn.
     """
 
     name: str
+    slug: str
     report: Report
+    key: str
     pictures: tuple[Picture, ...]
-    tables: tuple[Table, ...]
+    pending: tuple[Pending, ...]
     notes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,140 +136,170 @@ def overview(runs: Sequence[Run], makers: Mapping[str, Maker]) -> Overview:
     """
     by_name: dict[str, list[Run]] = {}
     for run in runs:
-        by_name.setdefault(run.name or "runs", []).append(run)
-    parts, whats = [], []
-    for name, group in sorted(by_name.items()):
-        try:
-            found = blocks(group)
-        except RunError as error:  # one experiment's trouble leaves the others their page
-            parts.append(Part(name, ledger(group), (), (), (str(error),)))
-            continue
-        if not found:
-            continue
-        report, notes = _report(name, group, makers)
-        parts.append(_part(name, report, found, notes))
-        whats += [_what(name, block) for block in found]
-    if not parts:
+        if is_known(run):
+            by_name.setdefault(_part_of(run), []).append(run)
+    if not by_name:
         raise RunError("No run tells its data set, method and seed, so there is nothing to show.")
+    parts, found = [], []
+    for name, slug in slugs(sorted(by_name)).items():
+        report = _report(name, by_name[name], runs, makers)
+        key = fingerprint(runs if name == CLAIMS else by_name[name])
+        part, shown = _part(name, slug, report, key, by_name[name])
+        parts.append(part)
+        found += shown
     states = Counter(run.state for run in runs)
     told = ", ".join(f"{count} {state}" for state, count in states.most_common())
-    what = Table(
-        slug="what",
-        title="What was run",
-        corner="experiment and data",
-        columns=("split", "methods", "seeds", "runs", "code", "data", "commit", "versions"),
-        sections=(Section("", tuple(row for row, _ in whats)),),
-        notes=tuple(note for _, notes in whats for note in notes),
-    )
     return Overview(
         title=f"{len(runs)} runs: {told}",
-        what=what,
+        what=what_was_run(found),
         parts=tuple(parts),
         runs=ledger(runs),
-        commands=tuple(dict.fromkeys(run.retry for run in runs if run.retry)) or _commands(runs),
+        commands=tuple(commands(runs)),
     )
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Give each part's files a beginning of their own.
+
+    Args:
+        names: Names of the parts.
+
+    Returns:
+        Name -> beginning, safe in file names and different also where case counts for nothing.
+    """
+    taken = set(RESERVED)
+    found = {}
+    for name in names:
+        plain = slug_of(*name.split("/"))
+        choices = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
+        found[name] = next(slug for slug in choices if slug.lower() not in taken)
+        taken.add(found[name].lower())
+    return found
+
+
+def _part_of(run: Run) -> str:
+    kind = run.name.partition("/")[0]
+    return CLAIMS if kind == CLAIMS else run.name or "train"
 
 
 def _report(
-    name: str, group: Sequence[Run], makers: Mapping[str, Maker]
-) -> tuple[Report, list[str]]:
-    """Make an experiment's report; the plain table, and why, where its own kind refuses it."""
-    notes: list[str] = []
-    for kind in dict.fromkeys((name.partition("/")[0], "table1")):
-        if kind in makers:
-            try:
-                return makers[kind](group), notes
-            except RunError as error:
-                notes.append(f"Not shown as {kind}: {error}")
-    return ledger(group), notes
+    name: str, group: Sequence[Run], runs: Sequence[Run], makers: Mapping[str, Maker]
+) -> Report:
+    """Make a part's report; where its kind cannot be made, say why above the plain table."""
+    kind = name.partition("/")[0]
+    try:
+        report = makers.get(kind, makers["table1"])(runs if kind == CLAIMS else group)
+        if any(table.written_sections for table in report.tables):
+            return report
+        reason = f"{report.title}: there is nothing to show."
+    except RunError as error:
+        reason = str(error)
+    try:
+        plain = makers["table1"](group)
+    except RunError:
+        plain = ledger(group)
+    return replace(plain, warnings=(reason, *plain.warnings))
 
 
-def _what(name: str, block: Block) -> tuple[Row, list[str]]:
-    runs = block.runs
-    states = Counter(run.state for run in runs)
-    origin = [
-        " / ".join(dict.fromkeys(str(value) for run in runs if (value := getattr(run, key))))
-        for key in ("code", "data", "git_commit", "versions")
-    ]
-    texts = (
-        block.data_split or BLANK,
-        str(len({variant.label for variant in block.variants})),
-        _spans(block.seeds),
-        ", ".join(f"{count} {state}" for state, count in states.most_common()),
-        *(text or BLANK for text in origin),
-    )
-    notes: list[str] = []
-    differing: dict[str, dict[str, None]] = {}
+class _Measured:
+    """What a block's runs measured of themselves; read when the first figure asks for it."""
+
+    def __init__(self, block: Block) -> None:
+        self.block, self.remark = best_of(block)
+
+    @cached_property
+    def key(self) -> str:
+        return fingerprint(self.block.runs)
+
+    @property
+    def has_diagnostics(self) -> bool:
+        folders = [run.path for run in self.block.runs if run.path and run.is_finished]
+        return any((folder / DIAGNOSTICS).is_file() for folder in folders)
+
+    @cached_property
+    def diagnosed(self) -> Diagnosed:
+        return read_diagnosed(self.block)
+
+    def curves(self) -> Figure | None:
+        curves = curves_of(self.diagnosed, (*self.block.modalities, MULTI))
+        return curves_figure(curves, self.block.title) if curves.epochs else None
+
+
+def _part(
+    name: str, slug: str, report: Report, key: str, runs: Sequence[Run]
+) -> tuple[Part, list[tuple[str, Block]]]:
+    by_name: dict[str, list[Run]] = {}
     for run in runs:
-        for key, value in run.overrides:
-            differing.setdefault(key, {})[value] = None
-    if differing:
-        told = ", ".join(f"{key}={' / '.join(values)}" for key, values in differing.items())
-        notes.append(f"{name}, {block.title}: {told}.")
-    notes += [f"{name}, {block.title}: {text}" for text in _about_data(runs)]
-    return Row(f"{name}: {block.title}", tuple(map(Cell, texts))), notes
-
-
-def _about_data(runs: Sequence[Run]) -> list[str]:
-    """Tell what the first run that says so knows of its split."""
-    for run in runs:
-        if run.path is None or not run.is_finished:
-            continue
-        about = (read_json(run.path / PROVENANCE) or {}).get("data") or {}
-        texts = [str(about["description"])] if about.get("description") else []
-        for group, shared in (about.get("overlap") or {}).items():
-            texts.append(f"train and test share {shared} values of {group}.")
-        return texts
-    return []
-
-
-def _spans(seeds: Sequence[int]) -> str:
-    """Write seeds: ``0-9`` or ``0, 2, 5``."""
-    ordered = sorted(seeds)
-    if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
-        return f"{ordered[0]}-{ordered[-1]}"
-    return ", ".join(map(str, ordered))
-
-
-def _commands(runs: Sequence[Run]) -> tuple[str, ...]:
-    names = dict.fromkeys(run.name for run in runs if "/" in run.name)
-    return tuple(f"mla train -m experiment={name}" for name in names)
-
-
-def _part(name: str, report: Report, found: Sequence[Block], about: Sequence[str]) -> Part:
+        by_name.setdefault(run.name or name, []).append(run)
     pictures: list[Picture] = []
-    tables: list[Table] = []
-    notes = list(about)
+    pending: list[Pending] = []
+    notes: list[str] = []
     columns: dict[str, None] = {}
-    for block in found:
-        stem = f"{name.replace('/', '-')}-{block.slug}"
-        curves = read_curves(block, (*block.modalities, MULTI))
-        if curves.epochs:
-            pictures.append(
-                Picture(
-                    f"{stem}-curves",
-                    "Learning curves",
-                    f"{curves.split.capitalize()} accuracy after each epoch, mean over seeds, "
-                    "band of ± one standard deviation.",
-                    partial(curves_figure, curves, block.title),
-                )
-            )
-        columns |= dict.fromkeys(variant.label for variant in block.variants)
-        diagnosed = read_diagnosed(block)
-        if not diagnosed.finals:
-            notes.append(f"{block.title}: {NO_DIAGNOSTICS}")
-        pictures += [
-            Picture(f"{stem}-{kind.slug}", kind.title, kind.reading, partial(kind.draw, diagnosed))
+    shown = []
+    for own, group in sorted(by_name.items()):
+        try:
+            found = blocks(group)
+        except RunError as error:
+            notes.append(f"{own}: no curves and diagnostics. {error}")
+            continue
+        stem = slug if own == name else f"{slug}-{slug_of(*own.split('/')[1:])}"
+        for block in found:
+            shown.append((own, block))
+            measured = _Measured(block)
+            pictures += _pictures(f"{stem}-{block.slug}", measured)
+            columns |= dict.fromkeys(variant.label for variant in measured.block.variants)
+            if measured.has_diagnostics:
+                for what, table in (("calibration", _calibration), ("parameters", _parameters)):
+                    name_of_table = f"{stem}-{block.slug}-{what}"
+                    make = partial(table, measured, name_of_table)
+                    pending.append(Pending(name_of_table, measured.key, make))
+            else:
+                notes.append(f"{block.title}: {NO_DIAGNOSTICS}")
+    figures = {
+        f"{slug}-{stem.removeprefix(f'{report.kind}-')}": draw
+        for stem, draw in report.figures.items()
+    }
+    part = Part(
+        name,
+        slug,
+        replace(report, figures=figures),
+        key,
+        tuple(pictures),
+        tuple(pending),
+        tuple(dict.fromkeys(notes)),
+        tuple(columns),
+    )
+    return part, shown
+
+
+def _pictures(stem: str, measured: _Measured) -> list[Picture]:
+    def picture(slug: str, title: str, reading: str, draw: Callable[[], Figure | None]) -> Picture:
+        told = f"{reading} {measured.remark}".strip()
+        return Picture(f"{stem}-{slug}", title, told, draw, measured.key, measured.block.title)
+
+    split = "Test" if measured.block.protocol == "paper" else "Validation"
+    curves = picture(
+        "curves",
+        "Learning curves",
+        f"{split} accuracy after each epoch, mean over seeds, band of ± one standard deviation.",
+        measured.curves,
+    )
+    return [
+        curves,
+        *(
+            picture(kind.slug, kind.title, kind.reading, partial(_drawn, kind.draw, measured))
             for kind in KINDS
-            if diagnosed.finals or kind.slug in ("laziness", "cost")
-        ]
-        if diagnosed.finals:
-            tables += [_calibration(diagnosed, stem), _parameters(diagnosed, stem)]
-            notes += [f"{block.title}: {text}" for text in _not_measured(diagnosed)]
-    return Part(name, report, tuple(pictures), tuple(tables), tuple(notes), tuple(columns))
+            if measured.has_diagnostics or kind.slug in ("laziness", "cost")
+        ),
+    ]
 
 
-def _calibration(found: Diagnosed, stem: str) -> Table:
+def _drawn(draw: Callable[[Diagnosed], Figure | None], measured: _Measured) -> Figure | None:
+    return draw(measured.diagnosed)
+
+
+def _calibration(measured: _Measured, slug: str) -> Table:
+    found = measured.diagnosed
     columns = ("temperature", "width", "width after", "mass", "mass after")
     paths = (
         ("temperature",),
@@ -250,7 +314,7 @@ def _calibration(found: Diagnosed, stem: str) -> Table:
             rows.append(Row(label, tuple(cells)))
         sections.append(Section(name, tuple(rows)))
     return Table(
-        slug=f"{stem}-calibration",
+        slug=slug,
         title=f"{found.title}: expected calibration error, before and after temperature scaling",
         corner="",
         columns=columns,
@@ -262,7 +326,8 @@ def _calibration(found: Diagnosed, stem: str) -> Table:
     )
 
 
-def _parameters(found: Diagnosed, stem: str) -> Table:
+def _parameters(measured: _Measured, slug: str) -> Table:
+    found = measured.diagnosed
     parts = (*found.modalities, "fusion", "other")
     rows = []
     for label in found.labels:
@@ -270,13 +335,14 @@ def _parameters(found: Diagnosed, stem: str) -> Table:
         known = [value for value in values if value is not None]
         texts = [BLANK if value is None else f"{value:,.0f}" for value in [*values, sum(known)]]
         rows.append(Row(label, tuple(map(Cell, texts))))
+    about = "A modality's are those of its encoder and of its map to a shared head's width."
     return Table(
-        slug=f"{stem}-parameters",
+        slug=slug,
         title=f"{found.title}: parameters",
         corner="",
         columns=(*parts, "sum"),
         sections=(Section("", tuple(rows)),),
-        notes=("A modality's are those of its encoder and of its map to a shared head's width.",),
+        notes=(about, *_not_measured(found)),
     )
 
 

@@ -4,47 +4,60 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 from mla_lightning.report.diagnostic_figures import GID
+from mla_lightning.report.drawn import Drawing
+from mla_lightning.report.figure_data import TELLS
 from mla_lightning.report.overview import Overview, Part
-from mla_lightning.report.page import document, escaped, notes_html, table_html
+from mla_lightning.report.page import cells_html, document, escaped, notes_html, table_html
 
+#: Pixels of a figure that no screen gets fewer of: it scrolls instead.
+LEAST_WIDTH = 608
 STYLE = """
 figure svg { max-width: 100%; height: auto; background: #ffffff; padding: .5rem;
   border: 1px solid var(--line); border-radius: .3rem; }
+figure h3 { margin-bottom: .4rem; }
 [data-column-name].away { opacity: .06; }
 [data-column-name] { transition: opacity .15s; }
-fieldset { border: 1px solid var(--line); border-radius: .3rem; margin: 1rem 0; position: sticky;
-  top: 0; background: var(--paper); z-index: 1; max-height: 30vh; overflow-y: auto; }
+fieldset { border: 1px solid var(--line); border-radius: .3rem; margin: 1rem 0; }
+fieldset.columns { position: sticky; top: 0; background: var(--paper); z-index: 1;
+  max-height: 30vh; overflow-y: auto; }
 fieldset label { margin-right: 1rem; white-space: nowrap; }
-@media print { fieldset { display: none; } }
+@media print { fieldset { display: none; }
+  figure svg { min-width: 0 !important; max-height: 165mm; width: auto; } }
 """
 SCRIPT = """
 for (const part of document.querySelectorAll("section[data-part]")) {
-  const boxes = [...part.querySelectorAll("fieldset input")];
-  const show = () => {
-    const on = new Set(boxes.filter(box => box.checked).map(box => box.value));
-    for (const drawn of part.querySelectorAll("[data-column-name]"))
-      drawn.classList.toggle("away", !on.has(drawn.dataset.columnName));
-  };
-  for (const box of boxes) box.addEventListener("change", show);
-  for (const button of part.querySelectorAll("fieldset button"))
-    button.addEventListener("click", () => {
-      for (const box of boxes) box.checked = button.value === "all";
-      show();
-    });
+  for (const set of part.querySelectorAll("fieldset")) {
+    const boxes = [...set.querySelectorAll("input")];
+    const show = () => {
+      const on = new Set(boxes.filter(box => box.checked).map(box => box.value));
+      if (set.className === "columns")
+        for (const drawn of part.querySelectorAll("[data-column-name]"))
+          drawn.classList.toggle("away", !on.has(drawn.dataset.columnName));
+      else
+        for (const figure of part.querySelectorAll("figure[data-figure]"))
+          figure.hidden = !on.has(figure.dataset.figure);
+    };
+    for (const box of boxes) box.addEventListener("change", show);
+    for (const button of set.querySelectorAll("button"))
+      button.addEventListener("click", () => {
+        for (const box of boxes) box.checked = button.value === "all";
+        show();
+      });
+  }
 }
 """
 
 
-def to_overview_page(content: Overview, drawn: dict[str, str]) -> str:
+def to_overview_page(content: Overview, drawn: Mapping[str, Drawing]) -> str:
     """Write the page; nothing of it is fetched, and it tells the browser so.
 
     Args:
         content: What it shows.
-        drawn: Stem -> SVG of every figure that has something to show.
+        drawn: Stem -> drawing of every figure that has something to show.
 
     Returns:
         The document.
@@ -71,57 +84,68 @@ def to_overview_page(content: Overview, drawn: dict[str, str]) -> str:
     return document(content.title, headings, blocks, style=STYLE, script=SCRIPT)
 
 
-def _part(part: Part, place: int, drawn: dict[str, str], numbers: Iterator[int]) -> Iterator[str]:
+def _part(
+    part: Part, place: int, drawn: Mapping[str, Drawing], numbers: Iterator[int]
+) -> Iterator[str]:
     yield f'<section id="part-{place}" data-part>'
     yield f"<h2>{escaped(part.name)}</h2>"
-    for warning in part.report.warnings:
+    for warning in (*part.report.warnings, *part.warnings):
         yield f'<p class="alarm" role="alert"><strong>{escaped(warning)}</strong></p>'
     for number, table in enumerate(part.report.tables):
         if table.written_sections:
-            yield from table_html(table, f"part-{place}-table-{number}")
-    for stem in part.report.figures:
-        if stem in drawn:
-            title = stem.replace("-", " ")
-            yield figure_html(drawn[stem], title, "The tables hold the same numbers.", numbers)
-    if part.columns:
-        yield _chooser(part.columns)
-    for picture in part.pictures:
-        if picture.stem in drawn:
-            yield figure_html(drawn[picture.stem], picture.title, picture.reading, numbers)
+            yield from table_html(table, f"part-{place}-table-{number}", 3)
+    pictures = [picture for picture in part.pictures if picture.stem in drawn]
+    kinds = list(dict.fromkeys(picture.title for picture in pictures))
+    figures = [stem for stem in part.report.figures if stem in drawn]
+    if figures:
+        kinds.insert(0, part.report.title)
+    if kinds:
+        yield _chooser("figures", "Figures", kinds)
+    for stem in figures:
+        title = part.report.title
+        reading = f"{stem}: the tables hold the same numbers."
+        yield figure_html(drawn[stem], title, reading, numbers)
+    if part.columns and pictures:
+        yield _chooser("columns", "Show in the figures below", part.columns)
+    for one in pictures:
+        yield figure_html(drawn[one.stem], one.title, one.reading, numbers, one.about)
     for number, table in enumerate(part.tables):
-        yield from table_html(table, f"part-{place}-more-{number}")
+        yield from table_html(table, f"part-{place}-more-{number}", 3)
     yield from notes_html((*part.report.notes, *part.notes))
     yield "</section>"
 
 
-def _chooser(columns: Sequence[str]) -> str:
+def _chooser(kind: str, legend: str, names: Sequence[str]) -> str:
     boxes = "".join(
         f'<label><input type="checkbox" checked value="{escaped(name)}"> {escaped(name)}</label>'
-        for name in columns
+        for name in names
     )
     return (
-        "<fieldset><legend>Show in the figures below</legend>"
+        f'<fieldset class="{kind}"><legend>{legend}</legend>'
         '<button type="button" value="all">all</button> '
         f'<button type="button" value="none">none</button> {boxes}</fieldset>'
     )
 
 
-def figure_html(svg: str, title: str, reading: str, numbers: Iterator[int]) -> str:
-    """Put a figure into the page: its ids its own, its columns named.
+def figure_html(
+    drawing: Drawing, title: str, reading: str, numbers: Iterator[int], about: str = ""
+) -> str:
+    """Put a figure into the page: its ids its own, its columns named, its numbers below it.
 
     Args:
-        svg: The SVG document of one figure.
+        drawing: The figure.
         title: Its heading.
         reading: How to read it.
         numbers: Gives each figure a number.
+        about: The data set; the drawing shows it, so only those who hear the page are told.
 
     Returns:
         HTML.
     """
     name = f"figure-{next(numbers)}"
-    drawing = svg[svg.index("<svg") :]
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
-    drawing = re.sub(rf'<g id="{GID}([^"]*)">', _named, drawing)
+    svg = drawing.svg[drawing.svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(rf'<g id="{GID}([^"]*)">', _named, svg)
     seen: Counter[str] = Counter()
 
     def own(match: re.Match[str]) -> str:
@@ -129,18 +153,35 @@ def figure_html(svg: str, title: str, reading: str, numbers: Iterator[int]) -> s
         more = f"-{seen[match[1]]}" if seen[match[1]] > 1 else ""
         return f'id="{name}-{match[1]}{more}"'
 
-    drawing = re.sub(r'\bid="([^"]+)"', own, drawing)
-    drawing = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", drawing)
-    drawing = re.sub(r"\s*<\?xml[^>]*>|<!DOCTYPE[^>]*>", "", drawing)
-    spoken = escaped(f"{title}. {reading}")
-    opening = f'<svg role="img" aria-label="{spoken}" '
+    svg = re.sub(r'\bid="([^"]+)"', own, svg)
+    svg = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", svg)
+    svg = re.sub(r"\s*<\?xml[^>]*>|<!DOCTYPE[^>]*>", "", svg)
+    spoken = escaped(
+        " ".join(text for text in (f"{title}.", about and f"{about}.", reading) if text)
+    )
+    width = re.search(r'<svg [^>]*?width="([0-9.]+)pt"', svg)
+    least = min(LEAST_WIDTH, round(float(width[1]) * 4 / 3)) if width else LEAST_WIDTH
+    opening = f'<svg role="img" aria-label="{spoken}" style="min-width: {least}px" '
     return (
-        f'<figure id="{name}"><h3>{escaped(title)}</h3>'
-        f"{drawing.replace('<svg ', opening, 1)}"
-        f"<figcaption>{escaped(reading)}</figcaption></figure>"
+        f'<figure id="{name}" data-figure="{escaped(title)}"><h3>{escaped(title)}</h3>'
+        f'<div class="wide" tabindex="0" role="group" aria-label="{escaped(title)}, drawn">'
+        f"{svg.replace('<svg ', opening, 1)}</div>"
+        f"<figcaption>{escaped(reading)}</figcaption>{_numbers(drawing, name, title)}</figure>"
+    )
+
+
+def _numbers(drawing: Drawing, name: str, title: str) -> str:
+    if drawing.data is None:
+        return ""
+    cells = "".join(cells_html(drawing.data, f"{name}-numbers"))
+    return (
+        f'<details><summary>Numbers</summary><div class="wide" tabindex="0" role="region" '
+        f'aria-label="{escaped(title)}, numbers">{cells}</div></details>'
     )
 
 
 def _named(match: re.Match[str]) -> str:
     # matplotlib escapes what it writes into ids as XML, which HTML attributes take as it is.
-    return f'<g data-column-name="{match[1]}"><title>{match[1]}</title>'
+    column, _, told = match[1].partition(TELLS)
+    title = f"{column}: {told}" if told else column
+    return f'<g data-column-name="{column}"><title>{title}</title>'

@@ -35,8 +35,13 @@ figure { margin: 1.5rem 0; } figure img { max-width: 100%; background: #ffffff; 
 details { margin: .5rem 0; } details label { margin-right: 1rem; white-space: nowrap; }
 pre { background: var(--card); padding: .8rem; overflow-x: auto; border-radius: .3rem; }
 ul.notes { color: var(--quiet); font-size: .92rem; padding-left: 1.2rem; }
-@media print { nav, details, .skip { display: none; } body { max-width: none; font-size: .8rem; }
-  .wide { overflow: visible; } h2, figure, tbody { break-inside: avoid; } }
+@page { size: A4 landscape; margin: 12mm; }
+@media print { nav, details, .skip { display: none; } body { max-width: none; padding: 0;
+  font-size: .75rem; } .wide { overflow: visible; } table { font-size: .68rem; }
+  th, td { white-space: normal; padding: .1rem .3rem; } thead th { overflow-wrap: anywhere; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  h2, h3, thead, th[scope=rowgroup] { break-after: avoid; }
+  h2, h3, figure, tr { break-inside: avoid; } }
 """
 SCRIPT = """
 for (const box of document.querySelectorAll("input[data-table]")) {
@@ -145,17 +150,18 @@ def escaped(text: str) -> str:
     return html.escape("".join(c if c.isprintable() or c == "\n" else " " for c in text))
 
 
-def table_html(table: Table, name: str) -> Iterator[str]:
+def table_html(table: Table, name: str, level: int = 2) -> Iterator[str]:
     """Write a table with its heading, columns to choose, and notes.
 
     Args:
         table: The table.
         name: Its id in the page.
+        level: Of the heading: 3 for what belongs to a part that has one of level 2.
 
     Yields:
         HTML.
     """
-    yield f'<h2 id="{name}">{escaped(table.title)}</h2>'
+    yield f'<h{level} id="{name}">{escaped(table.title)}</h{level}>'
     if len(table.columns) > MANY_COLUMNS:
         yield "<details><summary>Choose columns</summary>"
         for place, column in enumerate(table.columns):
@@ -165,14 +171,28 @@ def table_html(table: Table, name: str) -> Iterator[str]:
             )
         yield "</details>"
     yield f'<div class="wide" tabindex="0" role="region" aria-labelledby="{name}">'
-    yield f'<table id="{name}-cells"><thead><tr><th scope="col">{escaped(table.corner)}</th>'
+    yield from cells_html(table, f"{name}-cells")
+    yield "</div>"
+    yield from notes_html(table.notes)
+
+
+def cells_html(table: Table, name: str) -> Iterator[str]:
+    """Write a table's cells, without heading and notes.
+
+    Args:
+        table: The table.
+        name: Its id in the page.
+
+    Yields:
+        HTML.
+    """
+    yield f'<table id="{name}"><thead><tr><th scope="col">{escaped(table.corner)}</th>'
     for place, column in enumerate(table.columns):
         yield f'<th scope="col" data-column="{place}">{escaped(column)}</th>'
     yield "</tr></thead>"
     for section in table.written_sections:
         yield from _section(section, len(table.columns))
-    yield "</table></div>"
-    yield from notes_html(table.notes)
+    yield "</table>"
 
 
 def _section(section: Section, num_columns: int) -> Iterator[str]:

@@ -131,6 +131,29 @@ def to_csv(table: Table) -> str:
     return text.getvalue()
 
 
+def to_files(report: Report, stem: str) -> dict[str, str]:
+    """Write a report's tables as Markdown, LaTeX and CSV.
+
+    Args:
+        report: The report.
+        stem: Beginning of the files' names.
+
+    Returns:
+        File name -> content; nothing for a report without a table to write.
+    """
+    written = [table for table in report.tables if table.written_sections]
+    if not written:
+        return {}
+    found = {
+        f"{stem}.md": to_markdown(report, [f"{name}.svg" for name in report.figures]),
+        f"{stem}.tex": to_latex(report),
+    }
+    for table in written:
+        name = f"{stem}-{table.slug}" if table.slug else stem
+        found[f"{name}.csv"] = to_csv(table)
+    return found
+
+
 def to_terminal(report: Report, console: Console) -> None:
     """Print a report.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError, near
 from mla_lightning.report.diagnosed_columns import diagnosed_columns
+from mla_lightning.report.intact import require_intact
 from mla_lightning.report.missing import missing_columns, percent, rounded
 from mla_lightning.report.run import FINISHED, MULTI, UNREADABLE, Overrides, Run, Score
 
@@ -87,8 +88,10 @@ def read_run(folder: Path) -> Run | None:
 def _read_kept(folder: Path, kept: Kept | None) -> Run | None:
     if kept is None:
         return read_run(folder)
-    run = kept.get(folder) or read_run(folder)
-    kept.put(run)
+    run = kept.get(folder)
+    if run is None:
+        run = read_run(folder)
+        kept.put(run)
     return run
 
 
@@ -132,11 +135,13 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         lacking = [m for m in (*result["modalities"], MULTI) if m not in result[split]]
         if lacking:
             raise ValueError(f"{split} has no scores of {', '.join(lacking)}")
+    require_intact(folder)
     return Run(
         run=folder.name,
         where=str(folder),
         path=folder,
         state=FINISHED,
+        retry=str(provenance.get("command") or ""),
         name=str(result["name"]),
         dataset=str(result["dataset"]),
         method=str(result["method"]),

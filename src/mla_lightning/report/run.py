@@ -45,7 +45,7 @@ class Run:
         path: Its folder, None if it was read from a table.
         state: As :func:`mla_lightning.run_folder.state_of` tells it, or ``unreadable``.
         reason: Why it is not finished.
-        retry: Command that runs it again.
+        retry: Command that runs it again, as it was given.
         overrides: What else distinguishes it, as sorted (key, value) texts.
         scores: Split -> modality or ``multi`` -> score; empty unless finished.
         missing_percent: Share of the test samples' modalities that was missing, in percent.

@@ -1,0 +1,188 @@
+"""The page of many experiments: each shows its own, and none can spoil the others."""
+
+import json
+import re
+
+import pytest
+from synthetic_runs import change, write_run
+
+from mla_lightning.cli import main
+from mla_lightning.report import drawn as drawings
+from mla_lightning.report.diagnosed import read_diagnosed
+from mla_lightning.report.drawn import DRAWN
+from mla_lightning.report.figures import style
+from mla_lightning.report.kept import Kept
+from mla_lightning.report.overview import slugs
+from mla_lightning.report.results import read_runs
+from mla_lightning.run_folder import write_json
+
+
+@pytest.fixture(autouse=True)
+def _only_svg(monkeypatch):
+    """Draw once per figure: what is in the page."""
+
+    def save(figure, stem):
+        with style():
+            figure.savefig(f"{stem}.svg")
+        for ending in ("png", "pdf"):
+            stem.with_name(f"{stem.name}.{ending}").touch()
+
+    monkeypatch.setattr(drawings, "save", save)
+
+
+def page_of(root):
+    assert main(["report", "page", str(root), "--output", str(root / "out")]) == 0
+    return (root / "out" / "page.html").read_text()
+
+
+def part_of(page, name):
+    return re.search(
+        rf"<section id=\"part-\d+\" data-part>\s*<h2>{name}</h2>.*?</section>", page, re.DOTALL
+    )[0]
+
+
+def levels(multi):
+    return {"image": 0.4, "text": 0.5, "multi": multi}
+
+
+def diagnosed(temperature=1.5):
+    bins = {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.8], "ece": 0.1}
+    one = {"width": bins, "mass": bins}
+    names = ("image", "text", "multi")
+    return {
+        "calibration": {
+            m: {"temperature": temperature, "before": one, "after": one} for m in names
+        },
+        "entropy": {m: {"entropy": [0.1, 0.9], "accuracy": [0.9, 0.2]} for m in names},
+    }
+
+
+def test_two_experiments_on_one_data_set_show_their_own_figures(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "mla", seed, name="table1/openmoji", accuracy=levels(0.5123))
+        write_run(tmp_path, "mla", seed, name="mine/openmoji", accuracy=levels(0.7345))
+    page = page_of(tmp_path)
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    for slug in ("table1-openmoji", "mine-openmoji"):
+        assert {f"{slug}.md", f"{slug}-openmoji.svg", f"{slug}-openmoji-curves.svg"} <= files
+    first, second = (
+        (tmp_path / "out" / f"{slug}-openmoji.svg").read_text()
+        for slug in ("table1-openmoji", "mine-openmoji")
+    )
+    assert first != second
+    for name, svg in (("table1/openmoji", first), ("mine/openmoji", second)):
+        shapes = re.findall(r' d="([^"]+)"', svg)
+        assert all(shape in part_of(page, name) for shape in shapes)
+    assert "![table1-openmoji-openmoji.svg]" in (tmp_path / "out/table1-openmoji.md").read_text()
+
+
+def test_file_names_are_safe_and_each_parts_own():
+    names = ["../../up", "a/b", "a b", "a_b", "A_b", "page", "results", ""]
+    found = slugs(names)
+    assert len({slug.lower() for slug in found.values()}) == len(names)
+    assert all(re.fullmatch(r"[\w.-]+", slug) and slug[0] != "." for slug in found.values())
+    assert not {"page", "results"} & set(found.values())
+    assert found["a/b"] == "a-b"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("metrics.csv", b"epoch,val/acc\n1,zero\n", "metrics.csv cannot be read"),
+        ("diagnostics.json", b"", "diagnostics.json is not valid JSON"),
+        ("diagnostics.json", b"{}", "diagnostics.json lacks calibration, entropy"),
+        ("planes.npz", b"PK\x03\x04no", "planes.npz cannot be read"),
+        ("planes.npz", b"", "planes.npz cannot be read"),
+        ("result.json", b'{"schema": 1', "result.json is not valid JSON"),
+        ("result.json", b'{"schema": 1}', "result.json is not as expected: no &#x27;val&#x27;"),
+    ],
+)
+def test_a_damaged_run_is_a_failure_with_its_reason(tmp_path, name, content, told):
+    for seed in (0, 1):
+        folder = write_run(tmp_path, "mla", seed, accuracy=levels(0.5))
+    kept = Kept(tmp_path)
+    read_runs([tmp_path], kept)
+    kept.write()
+    (folder / name).write_bytes(content)
+    page = page_of(tmp_path)
+    assert f"{folder.name}: unreadable" in page
+    assert told in page
+    assert "50.0 (1 of 2)" in page
+
+
+def test_a_cell_that_ran_twice_spoils_its_own_part_only(tmp_path):
+    write_run(tmp_path / "a", "mla", 0, name="mine/twice", dataset="mfeat")
+    again = write_run(tmp_path / "b", "mla", 0, name="mine/twice", dataset="mfeat")
+    change(again, "result.json", identity="f" * 64)
+    write_run(tmp_path / "c", "mla", 0, accuracy=levels(0.5123))
+    page = page_of(tmp_path)
+    twice = part_of(page, "mine/twice")
+    assert 'role="alert"><strong>mfeat mla seed 0 was run twice' in twice
+    assert twice.count('<th scope="row">') == 2  # the plain table: both runs
+    assert "51.2 (1)" in part_of(page, "table1/openmoji")
+
+
+def test_a_part_that_is_not_what_its_name_says_has_the_plain_table(tmp_path):
+    write_run(tmp_path, "mla", 0, name="table2/foo", accuracy=levels(0.5123))
+    part = part_of(page_of(tmp_path), "table2/foo")
+    assert "Table 2 needs runs with missing modalities" in part
+    assert "51.2 (1)" in part
+
+
+def test_claims_are_one_part_and_nothing_empty_is_written(tmp_path):
+    for name in ("claims/hgm/openmoji", "claims/tuning/openmoji"):
+        write_run(tmp_path, "mla", 0, name=name, ablation="no_hgm")
+        write_run(tmp_path, "mla", 0, name=name, overrides={"method.projection": "owm"})
+    page = page_of(tmp_path)
+    assert len(re.findall("data-part>", page)) == 1
+    part = part_of(page, "claims")
+    assert part.count("<h3>Learning curves</h3>") == 2
+    assert "does head gradient modification help" in part.lower()
+    files = [
+        path for path in (tmp_path / "out").iterdir() if path.suffix in (".md", ".csv", ".tex")
+    ]
+    assert all(len(path.read_text().splitlines()) > 1 for path in files)
+    assert (tmp_path / "out/claims-hgm-openmoji-openmoji-curves.svg").is_file()
+
+
+def test_a_figure_that_cannot_be_drawn_is_told_in_its_part(tmp_path, monkeypatch):
+    write_run(tmp_path, "mla", 0)
+    monkeypatch.setattr("mla_lightning.report.overview.curves_figure", broken_figure)
+    page = page_of(tmp_path)
+    assert "table1-openmoji-openmoji-curves cannot be drawn: ValueError: no" in page
+
+
+def broken_figure(*_):
+    raise ValueError("no")
+
+
+def test_the_second_page_draws_nothing_and_a_change_only_what_shows_it(tmp_path, monkeypatch):
+    for name in ("table1/openmoji", "mine/openmoji"):
+        folder = write_run(tmp_path, "mla", 0, name=name)
+        write_json(folder / "diagnostics.json", diagnosed())
+    page = page_of(tmp_path)
+    saved, read = [], []
+    save = drawings.save
+    monkeypatch.setattr(drawings, "save", lambda f, stem: saved.append(stem.name) or save(f, stem))
+    monkeypatch.setattr(
+        "mla_lightning.report.overview.read_diagnosed", lambda block: read.append(block)
+    )
+    assert page_of(tmp_path) == page
+    assert saved == read == []
+    monkeypatch.setattr("mla_lightning.report.overview.read_diagnosed", read_diagnosed)
+    write_json(folder / "diagnostics.json", diagnosed(temperature=2.5))
+    assert "2.500" in page_of(tmp_path)
+    assert saved
+    assert all(stem.startswith("mine-openmoji") for stem in saved)
+    (tmp_path / "out" / "table1-openmoji-openmoji-curves.pdf").unlink()
+    saved.clear()
+    page_of(tmp_path)
+    assert saved == ["table1-openmoji-openmoji-curves"]
+
+
+def test_a_broken_list_of_what_was_drawn_counts_as_none(tmp_path):
+    write_run(tmp_path, "mla", 0)
+    page = page_of(tmp_path)
+    (tmp_path / "out" / DRAWN).write_text('["x"]')
+    assert page_of(tmp_path) == page
+    assert json.loads((tmp_path / "out" / DRAWN).read_text())
