@@ -371,3 +371,25 @@ def test_probes_stand_beside_the_accuracies(tmp_path):
     assert [r.label for r in table.sections[0].rows] == ["image"]
     plain = write_run(tmp_path / "plain", "mla", 0)
     assert not table1(read_runs([plain])).tables[3].written_sections
+
+
+def test_a_baseline_with_the_same_overrides_is_compared_with_else_its_whole_label_is_told(tmp_path):
+    rate = {"missing.rate": 0.5}
+    three("concat", tmp_path, (50, 52), overrides=rate)
+    three("mla", tmp_path, (60, 63))
+    three("mla", tmp_path, (55, 56), overrides=rate)
+    three("late_fusion", tmp_path, (58, 59))
+    three("unimodal", tmp_path, (40, 42), overrides=rate)
+    report = report_of(tmp_path)
+    sections = {s.title: [r.label for r in s.rows] for s in report.tables[1].sections}
+    assert sections["openmoji, against concat rate=0.5"] == ["late_fusion", "mla", "mla rate=0.5"]
+    three("concat", tmp_path, (51, 53))
+    report = report_of(tmp_path)
+    sections = {s.title: [r.label for r in s.rows] for s in report.tables[1].sections}
+    assert sections["openmoji, against concat rate=0.5"] == ["mla rate=0.5"]
+    assert "mla" in sections["openmoji, against concat"]
+    (told,) = [note for note in report.tables[2].notes if "unlike" in note]
+    assert told == "openmoji: alone is unimodal rate=0.5, unlike columns without it."
+    figure = next(iter(report.figures.values()))()
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "trained alone (unimodal rate=0.5)" in named

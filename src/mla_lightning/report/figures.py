@@ -118,7 +118,11 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
         axes[0].set_yticks(range(len(columns)), list(columns))
         axes[0].set_ylim(len(columns) - 0.4, -0.6)
         figure.suptitle(f"{block.title}: test accuracy, percent", fontsize=11, fontweight="bold")
-        _legend(figure, has_reference=any(summary.num for summary in alone.values()))
+        named = (
+            f"trained alone{f' ({reference.label})' if reference and reference.overrides else ''}"
+        )
+        has_reference = any(summary.num for summary in alone.values())
+        _legend(figure, named if has_reference else "")
     return figure
 
 
@@ -209,7 +213,7 @@ def _limits(panels: Sequence[Sequence[Summary]]) -> list[tuple[float, float]]:
     return [((low + high) / 2 - half, (low + high) / 2 + half) for low, high in ranges]
 
 
-def _legend(figure: Figure, *, has_reference: bool) -> None:
+def _legend(figure: Figure, reference: str) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
@@ -226,9 +230,9 @@ def _legend(figure: Figure, *, has_reference: bool) -> None:
             label="± sd, and each seed",
         ),
     ]
-    if has_reference:
+    if reference:
         handles = [
-            Line2D([], [], color="black", linewidth=1.2, linestyle=ALONE, label="trained alone"),
+            Line2D([], [], color="black", linewidth=1.2, linestyle=ALONE, label=reference),
             Line2D([], [], color=BELOW, marker="o", linewidth=3, alpha=0.8, label="below it"),
             Line2D([], [], color=ABOVE, marker="o", linewidth=3, alpha=0.8, label="above it"),
             handles[1],

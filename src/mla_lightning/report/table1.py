@@ -12,6 +12,7 @@ from mla_lightning.report.cells import (
     REFERENCE,
     Block,
     Variant,
+    best_of,
     blocks,
     without_number,
 )
@@ -33,7 +34,7 @@ from mla_lightning.report.rows import (
     summary_row,
 )
 from mla_lightning.report.significance import compare
-from mla_lightning.report.table import Report, Row, Section, Table
+from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table
 
 #: Each method is compared with these.
 BASELINES = ("concat", "late_fusion")
@@ -76,9 +77,14 @@ def table1(runs: Sequence[Run]) -> Report:
             _probes(found),
             _measures(found),
         ),
-        notes=tuple(note for block in found for note in notes.about(block)),
+        notes=tuple(
+            note
+            for block in found
+            for note in (*notes.about(block), best_of(block)[1] and f"Figure: {best_of(block)[1]}")
+            if note
+        ),
         figures={
-            f"table1-{block.slug}": partial(modality_figure, block)
+            f"table1-{block.slug}": partial(modality_figure, best_of(block)[0])
             for block in found
             if block.modalities
         },
@@ -142,14 +148,11 @@ def _not_run(dataset: str, paper: Published, columns: Sequence[str]) -> Section:
 def _comparisons(found: Sequence[Block]) -> Table:
     sections = []
     for block in found:
-        for name in BASELINES:
-            baseline = block.find(name)
-            if baseline is None or not block.values(baseline):
-                continue
-            others = [v for v in competitors(block) if v != baseline and block.values(v)]
-            pairs = [(v.label, compare(block.values(v), block.values(baseline))) for v in others]
-            if pairs:
-                sections.append(Section(f"{block.title}, against {name}", comparison_rows(pairs)))
+        for baseline, others in _against(block).items():
+            alone = block.values(baseline)
+            pairs = [(v.label, compare(block.values(v), alone)) for v in others]
+            title = f"{block.title}, against {baseline.label}"
+            sections.append(Section(title, comparison_rows(pairs)))
     note = COMPARISON_NOTE
     if all(len(block.seeds) < 2 for block in found):
         note = "One seed: differences without a test."
@@ -163,28 +166,52 @@ def _comparisons(found: Sequence[Block]) -> Table:
     )
 
 
+def _against(block: Block) -> dict[Variant, list[Variant]]:
+    """Give each column its baselines: with the same overrides, where there is one."""
+    found: dict[Variant, list[Variant]] = {}
+    for name in BASELINES:
+        for column in competitors(block):
+            baseline = block.find(name, beside=column)
+            baseline = block.find(name) if baseline == column else baseline
+            if baseline not in (None, column) and block.values(baseline) and block.values(column):
+                found.setdefault(baseline, []).append(column)
+    return found
+
+
 def _laziness(found: Sequence[Block]) -> Table:
     columns = sorted({v for block in found for v in competitors(block)}, key=lambda v: v.order)
     sections = []
+    told = [f"Alone: method {REFERENCE}, paired by seed. Negative: left behind by the others."]
     for block in found:
-        reference = block.find(REFERENCE)
-        if reference is None:
+        beside = {column: block.find(REFERENCE, beside=column) for column in columns}
+        if not any(beside.values()):
             continue
         rows = []
         for modality in block.modalities:
-            alone = block.values(reference, modality)
-            values = [block.values(column, modality) for column in columns]
-            cells = [gap_cell(block, compare(own, alone)) for own in values]
+            cells = [
+                gap_cell(
+                    block, compare(block.values(column, modality), block.values(alone, modality))
+                )
+                if alone
+                else Cell(BLANK)
+                for column, alone in beside.items()
+            ]
             rows.append(Row(modality, tuple(cells)))
         if rows:
             sections.append(Section(block.title, tuple(rows)))
+        unlike = {
+            alone.label
+            for column, alone in beside.items()
+            if alone and alone.overrides not in ((), column.overrides)
+        }
+        told += [f"{block.title}: alone is {label}, unlike columns without it." for label in unlike]
     return Table(
         slug="laziness",
         title="Laziness gap: a modality's test accuracy less what it reaches alone, in points",
         corner="",
         columns=tuple(variant.label for variant in columns),
         sections=tuple(sections),
-        notes=(f"Alone: method {REFERENCE}, paired by seed. Negative: left behind by the others.",),
+        notes=tuple(told),
     )
 
 

@@ -89,6 +89,17 @@ def _columns(block: Block) -> dict[str, Variant]:
     return {LATE: late, **grid}
 
 
+def _unlike(block: Block) -> list[str]:
+    """Name the columns that differ from the full method in more than what their title says."""
+    columns = _columns(block)
+    own = columns[list(GRID)[-1]].overrides
+    return [
+        f"{block.title}: {title} is {column.label}."
+        for title, column in columns.items()
+        if column in block.cells and column.overrides not in ((), own)
+    ]
+
+
 def _accuracy(found: Sequence[Block], lacking: Sequence[Run]) -> Table:
     columns = (LATE, *GRID)
     of_table1, of_table3 = read_table1(), read_table3()
@@ -113,7 +124,11 @@ def _accuracy(found: Sequence[Block], lacking: Sequence[Run]) -> Table:
         corner="",
         columns=columns,
         sections=tuple(sections),
-        notes=(legend, *notes.without_number(lacking)),
+        notes=(
+            legend,
+            *(text for block in found for text in _unlike(block)),
+            *notes.without_number(lacking),
+        ),
     )
 
 
