@@ -36,6 +36,7 @@ def write_predictions(
     label: Tensor,
     index: Tensor,
     class_names: tuple[str, ...],
+    present: Mapping[str, Tensor],
 ) -> None:
     """Write ``predictions.npz`` atomically.
 
@@ -45,10 +46,13 @@ def write_predictions(
         label: Labels (N,).
         index: Sample numbers (N,).
         class_names: Names of the C classes.
+        present: Modality -> (N,) bool; ``present_<modality>`` is written of those that a sample
+            lacks.
     """
     path = run_dir / files.PREDICTIONS
     temporary = path.with_name(f".{path.name}.tmp")
     by_modality: dict[str, Any] = {f"logits_{k}": value.numpy() for k, value in logits.items()}
+    by_modality |= {f"present_{k}": v.numpy() for k, v in present.items() if not bool(v.all())}
     with temporary.open("wb") as file:
         np.savez_compressed(
             file,

@@ -232,7 +232,8 @@ def _write_result(
         scores[split] = scores_of(found[split])
     probed_accuracy = probe(found, data.num_classes) if probed else None
     if "test" in found:
-        write_predictions(run_dir, *found["test"].predictions, data.class_names)
+        answers = found["test"]
+        write_predictions(run_dir, *answers.predictions, data.class_names, answers.present)
     if diagnosed:
         numbers, arrays = diagnose(module, data, found, config["diagnostics"], uncounted)
         files.write_json(run_dir / files.DIAGNOSTICS, numbers)

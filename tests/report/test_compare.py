@@ -1,12 +1,14 @@
 """Two runs side by side."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from mla_lightning.cli import main
 from mla_lightning.report.compare import compare_runs, mcnemar
+from mla_lightning.report.paired import gaps
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=3"]
 
@@ -21,6 +23,8 @@ def runs(tmp_path_factory):
             "b": ["method=mla", "optimizer.lr=0.02"],
             "other": ["method=mla", "data.num_test=30"],
             "untested": ["method=mla", "evaluate_test=false"],
+            "lacking": ["method=mla", "missing=bernoulli_restore", "missing.rate=0.3"],
+            "lacking_b": ["method=concat", "missing=bernoulli_restore", "missing.rate=0.3"],
         }.items():
             given = {word.partition("=")[0]: word for word in [*SIZE, *words]}
             assert main(["train", "data=synthetic", *given.values(), f"run_dir={name}"]) == 0
@@ -94,3 +98,83 @@ def test_mcnemar_is_the_binomial_test():
     assert mcnemar(0, 0) == 1
     assert mcnemar(0, 5) == pytest.approx(2 / 32)
     assert mcnemar(3, 3) == 1
+
+
+@pytest.mark.parametrize("pair", [("a", "b"), ("lacking", "lacking_b")])
+def test_numbers_are_the_runs_own_also_where_modalities_are_missing(runs, pair):
+    report, _ = compare_runs(*(runs / name for name in pair))
+    results = [json.loads((runs / name / "result.json").read_text())["test"] for name in pair]
+    for slug, digits, scale in (("accuracy", 1, 100), ("macro_f1", 1, 100), ("ece", 3, 1)):
+        found = table(report, slug)
+        assert list(found) == ["audio", "visual", "multi"]
+        for name, texts in found.items():
+            own = [f"{scale * result[name][slug]:.{digits}f}" for result in results]
+            assert texts[:2] == own, (slug, name)
+
+
+def test_of_samples_that_lack_a_modality_nothing_is_asked_of_it(runs):
+    with np.load(runs / "lacking" / "predictions.npz") as arrays:
+        present = arrays["present_audio"]
+    with np.load(runs / "a" / "predictions.npz") as arrays:
+        assert not any(name.startswith("present_") for name in arrays.files)
+    assert 0 < present.sum() < 40
+    report, _ = compare_runs(runs / "lacking", runs / "a")
+    assert f"audio: on the {present.sum()} samples that both runs had it of." in report.notes
+
+
+def test_an_older_file_that_does_not_tell_what_is_missing_gives_no_number(runs, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(runs / "lacking", folder)
+    with np.load(folder / "predictions.npz") as arrays:
+        kept = {k: arrays[k] for k in arrays.files if not k.startswith("present_")}
+    np.savez_compressed(folder / "predictions.npz", **kept)
+    report, _ = compare_runs(folder, runs / "a")
+    left = [note for note in report.notes if "is left out" in note]
+    assert {note.split()[0] for note in left} | set(table(report, "accuracy")) == {
+        *("audio", "visual", "multi")
+    }
+    assert any(note.startswith("audio is left out: predictions.npz of A does not") for note in left)
+
+
+def test_intervals_are_seeded_and_hold_the_gap():
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 4, 300)
+    good, bad = (rng.normal(size=(300, 4)) + boost * np.eye(4)[label] for boost in (3.0, 0.5))
+    found = gaps(label, (bad, good))
+    assert found == gaps(label, (bad, good))
+    for name, sign in (("accuracy", 1), ("macro_f1", 1)):
+        gap = found[name]
+        assert gap.low < gap.difference < gap.high
+        assert gap.low * sign > 0
+    right = (good.argmax(axis=1) == label).astype(float) - (bad.argmax(axis=1) == label)
+    error = right.std() / 300**0.5  # the bootstrap's interval is close to the normal one
+    assert found["accuracy"].high - found["accuracy"].low == pytest.approx(3.92 * error, rel=0.1)
+    same = gaps(label, (good, good))
+    assert all((gap.low, gap.high) == (0, 0) for gap in same.values())
+
+
+def test_origin_and_names_are_told(runs, capsys, monkeypatch):
+    report, found = compare_runs(runs / "a", runs / "b", lambda numbers: [f"n{n}" for n in numbers])
+    origin = table(report, "origin")
+    assert origin["code"][1] == "the same"
+    assert "optimizer.lr=0.02" in origin["command"][1]
+    first = next(iter(table(report, "samples")))
+    assert first == f"test {found[0].index}: n{found[0].index}"
+    monkeypatch.chdir(runs)
+    assert main(["compare", "a", "b"]) == 0
+    assert f"test {found[0].index} " in capsys.readouterr().out
+
+
+def test_pictures_have_their_colours_and_texts_their_words(tmp_path, monkeypatch):
+    from mla_lightning.data.openmoji import OpenMoji
+    from mla_lightning.prepare import sample_sheet
+
+    drawn = []
+    monkeypatch.setattr(sample_sheet, "_draw", lambda axis, *given: drawn.append(given))
+    data = OpenMoji(batch_size=4)
+    data.setup()
+    sample_sheet.sample_sheet(data, "test", [0], ["x"], tmp_path / "sheet.png")
+    (picture, _, name), (_, modality, said) = drawn
+    assert picture[:, 0, 0] == pytest.approx(1.0)  # the corner of a drawing is white
+    assert (name, modality) == (said, "text")
+    assert said == data.called("test", [0])[0]

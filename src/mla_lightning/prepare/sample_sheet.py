@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 8
+#: Pictures whose encoders are given white as 0 and black as 1.
+WHITE_IS_ZERO = (("openmoji", "image"),)
 
 
 def sample_sheet(
@@ -59,7 +61,10 @@ def sample_sheet(
             if line == 0:
                 axis.set_title(_plain(f"{_wrapped(name)}\n{caption}"), fontsize=7)
             if bool(batch["present"][modality][place]):
-                _draw(axis, batch["inputs"][modality][place].numpy(), modality)
+                values = batch["inputs"][modality][place].numpy()
+                if (data.name, modality) in WHITE_IS_ZERO:
+                    values = 1 - values
+                _draw(axis, values, modality, name)
             else:
                 axis.text(0.5, 0.5, "absent", ha="center", va="center", fontsize=8, color="grey")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -71,11 +76,11 @@ def sample_sheet(
     return output
 
 
-def _draw(axis: Axes, values: np.ndarray, modality: str) -> None:
+def _draw(axis: Axes, values: np.ndarray, modality: str, name: str) -> None:
     if values.dtype.kind in "iu" and values.ndim == 1:
-        axis.text(
-            0.5, 0.5, f"{modality}: {int((values != 0).sum())} tokens", ha="center", fontsize=7
-        )
+        # Tokens are numbers; what they stand for is in the sample's name.
+        said = textwrap.fill(_plain(_wrapped(name)), 22)
+        axis.text(0.5, 0.5, f"{modality}:\n{said}", ha="center", va="center", fontsize=7)
     elif values.ndim == 4:  # frames: one of the middle
         axis.imshow(_picture(values[:, values.shape[1] // 2]))
     elif values.ndim == 3 and values.shape[0] in {1, 3}:
@@ -91,6 +96,8 @@ def _draw(axis: Axes, values: np.ndarray, modality: str) -> None:
 def _picture(values: np.ndarray) -> np.ndarray:
     picture = values.transpose(1, 2, 0).astype(np.float32)
     low, high = float(picture.min()), float(picture.max())
+    if low >= 0 and high <= 1:
+        return picture
     return (picture - low) / max(high - low, 1e-6)
 
 

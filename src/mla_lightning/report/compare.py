@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import RunError
+from mla_lightning.report.paired import NUM_DRAWS, gaps
 from mla_lightning.report.results import MULTI
 from mla_lightning.report.significance import CONFIDENCE
 from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table, p_text, signed
@@ -15,6 +16,7 @@ from mla_lightning.run_folder import (
     CONFIG,
     NOT_IDENTITY,
     PREDICTIONS,
+    PROVENANCE,
     RESULT,
     find_runs,
     is_finished,
@@ -24,8 +26,12 @@ from mla_lightning.run_folder import (
 if TYPE_CHECKING:
     import numpy as np
 
-#: Draws of the bootstrap, and samples that are listed.
-NUM_DRAWS, MOST_LISTED = 2000, 24
+#: Samples that are listed.
+MOST_LISTED = 24
+#: How much a recomputed accuracy may differ from the run's own.
+ROUNDING = 1e-6
+#: Numbers of a sample in the test split -> what people call it.
+Called = Callable[[Sequence[int]], Sequence[str]]
 #: Measures of a run that are compared without an interval: label, key.
 PLAIN = (
     ("best epoch", "best_epoch"),
@@ -58,12 +64,15 @@ class Disagreement:
         return f"{self.label}\nA {a}, B {b}"
 
 
-def compare_runs(first: Path, second: Path) -> tuple[Report, list[Disagreement]]:
+def compare_runs(
+    first: Path, second: Path, called: Called | None = None
+) -> tuple[Report, list[Disagreement]]:
     """Compare two finished runs.
 
     Args:
         first: Run folder A.
         second: Run folder B.
+        called: Tells the names of samples; by default they are told by number alone.
 
     Returns:
         The report, and the samples that they disagree on, those first where one is right.
@@ -82,10 +91,12 @@ def compare_runs(first: Path, second: Path) -> tuple[Report, list[Disagreement]]
     samples = _common(first, second, *predictions)
     found = list(_disagreements(samples)) if samples else []
     tables = [_settings(first, second)]
-    if samples:
-        tables += [_accuracies(samples), _counts(samples, found), _listed(found)]
-    tables.append(_measures(*results))
     notes = [f"A: {first}", f"B: {second}"]
+    if samples:
+        rows, faults = _rows(samples, results)
+        tables += [*_numbers(samples, rows), _counts(samples, found), _listed(found, called)]
+        notes += faults
+    tables += [_measures(*results), _origins(first, second)]
     if not samples:
         notes.append("No test samples to compare: a run has evaluate_test=false.")
     return Report("compare", "A and B", tuple(tables), tuple(notes)), found
@@ -93,9 +104,18 @@ def compare_runs(first: Path, second: Path) -> tuple[Report, list[Disagreement]]
 
 @dataclass(frozen=True)
 class _Samples:
-    """Common test samples: modality -> logits (N, C) of A and B; labels, numbers, class names."""
+    """Common test samples.
+
+    Attributes:
+        logits: Modality -> logits (N, C) of A and B.
+        present: Modality -> (N,) bool of A and B; only of those that samples lack.
+        label: Classes (N,).
+        index: Numbers (N,).
+        names: Names of the classes.
+    """
 
     logits: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    present: Mapping[str, tuple[np.ndarray, np.ndarray]]
     label: np.ndarray
     index: np.ndarray
     names: tuple[str, ...]
@@ -128,8 +148,11 @@ def _common(
                 "compared sample by sample. Compare runs of one data set and split."
             )
     shared = [key.removeprefix("logits_") for key in a if key.startswith("logits_") and key in b]
+    everything = np.ones(len(a["label"]), dtype=bool)
+    has = {name: [one.get(f"present_{name}", everything) for one in (a, b)] for name in shared}
     return _Samples(
         {name: (a[f"logits_{name}"], b[f"logits_{name}"]) for name in shared},
+        {name: (of_a, of_b) for name, (of_a, of_b) in has.items()},
         a["label"],
         a["index"],
         tuple(map(str, a["class_names"])),
@@ -162,36 +185,85 @@ def _flat(node: Any, at: str = "") -> Iterator[tuple[str, str]]:
         yield at, str(node)
 
 
-def _accuracies(samples: _Samples) -> Table:
-    import numpy as np
+def _rows(
+    samples: _Samples, results: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Find the samples that both runs can answer from a modality.
 
-    rows = []
-    for name, (a, b) in sorted(samples.logits.items(), key=lambda item: item[0] == MULTI):
-        right = [(z.argmax(axis=1) == samples.label) for z in (a, b)]
-        gain = right[1].astype(float) - right[0].astype(float)
-        draws = np.random.default_rng(0).integers(0, len(gain), (NUM_DRAWS, len(gain)))
-        low, high = np.quantile(gain[draws].mean(axis=1), [0.025, 0.975])
-        only_a, only_b = int((gain < 0).sum()), int((gain > 0).sum())
-        texts = (
-            f"{100 * right[0].mean():.1f}",
-            f"{100 * right[1].mean():.1f}",
-            signed(100 * float(gain.mean())),
-            f"{signed(100 * float(low))} to {signed(100 * float(high))}",
-            p_text(mcnemar(only_a, only_b)),
-        )
-        rows.append(Row(name, tuple(map(Cell, texts))))
-    return Table(
-        "accuracy",
-        "Test accuracy in percent",
-        "",
-        ("A", "B", "B less A", f"{CONFIDENCE:.0%} interval", "p"),
-        (Section("", tuple(rows)),),
-        (
-            f"Interval: bootstrap over the test samples ({NUM_DRAWS} draws). p: exact McNemar "
-            "test. Both are about these two trained models on these samples; what another seed "
-            "would give they cannot tell.",
-        ),
+    Returns:
+        Modality -> rows (N,) bool, ``multi`` last; and which are left out: where the accuracy is
+        not the run's own, its file does not tell which samples lack the modality.
+    """
+    kept, faults = {}, []
+    for name in sorted(samples.logits, key=lambda name: name == MULTI):
+        untold = [
+            run
+            for run, z, has, result in zip(
+                "AB", samples.logits[name], samples.present[name], results, strict=True
+            )
+            if not _is_own(z[has], samples.label[has], result, name)
+        ]
+        both = samples.present[name][0] & samples.present[name][1]
+        if untold:
+            faults.append(
+                f"{name} is left out: {PREDICTIONS} of {' and '.join(untold)} does not tell which "
+                "samples lack it. Runs of this version do: train again."
+            )
+        elif both.any():
+            kept[name] = both
+            if not both.all():
+                faults.append(f"{name}: on the {int(both.sum())} samples that both runs had it of.")
+        else:
+            faults.append(f"{name} is left out: there is no sample that both runs had it of.")
+    return kept, faults
+
+
+def _is_own(logits: np.ndarray, label: np.ndarray, result: Mapping[str, Any], name: str) -> bool:
+    own = result["test"][name]["accuracy"]
+    if own is None or not len(label):
+        return own is None and not len(label)
+    return abs(float((logits.argmax(axis=1) == label).mean()) - own) < ROUNDING
+
+
+def _numbers(samples: _Samples, rows: Mapping[str, np.ndarray]) -> Iterator[Table]:
+    """Write accuracy, F1 and calibration error of A and B with the interval of their gap."""
+    found = {
+        name: gaps(samples.label[has], (samples.logits[name][0][has], samples.logits[name][1][has]))
+        for name, has in rows.items()
+    }
+    columns = ("A", "B", "B less A", f"{CONFIDENCE:.0%} interval")
+    told = (
+        f"Interval: paired bootstrap over the test samples ({NUM_DRAWS} draws). It is about these "
+        "two trained models on these samples; what another seed would give it cannot tell."
     )
+    for slug, title, scale, digits in (
+        ("accuracy", "Test accuracy in percent", 100, 1),
+        ("macro_f1", "Macro F1 in percent", 100, 1),
+        ("ece", "Expected calibration error, 15 bins", 1, 3),
+    ):
+        lines = []
+        for name, by_measure in found.items():
+            gap = by_measure[slug]
+            texts = [f"{scale * value:.{digits}f}" for value in gap.values]
+            texts.append(signed(scale * gap.difference, digits))
+            low, high = (signed(scale * end, digits) for end in (gap.low, gap.high))
+            texts.append(f"{low} to {high}")
+            texts += [p_text(_mcnemar(samples, name, rows[name]))] if slug == "accuracy" else []
+            lines.append(Row(name, tuple(map(Cell, texts))))
+        is_first = slug == "accuracy"
+        yield Table(
+            slug,
+            title,
+            "",
+            (*columns, "p") if is_first else columns,
+            (Section("", tuple(lines)),),
+            (f"{told} p: exact McNemar test.",) if is_first else (),
+        )
+
+
+def _mcnemar(samples: _Samples, name: str, rows: np.ndarray) -> float:
+    a, b = ((z.argmax(axis=1) == samples.label)[rows] for z in samples.logits[name])
+    return mcnemar(int((a & ~b).sum()), int((b & ~a).sum()))
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -246,10 +318,16 @@ def _counts(samples: _Samples, found: list[Disagreement]) -> Table:
     return Table("counts", "Who is right", "", ("test samples",), (Section("", rows),))
 
 
-def _listed(found: list[Disagreement]) -> Table:
+def _listed(found: list[Disagreement], called: Called | None) -> Table:
+    shown = found[:MOST_LISTED]
+    numbers = [one.index for one in shown]
+    names = [f"test {number}" for number in numbers]
+    if called is not None and shown:
+        told = zip(names, called(numbers), strict=True)
+        names = [plain if name == plain else f"{plain}: {name}" for plain, name in told]
     rows = tuple(
         Row(
-            f"test sample {one.index}",
+            name,
             (
                 Cell(one.label),
                 *(
@@ -258,7 +336,7 @@ def _listed(found: list[Disagreement]) -> Table:
                 ),
             ),
         )
-        for one in found[:MOST_LISTED]
+        for name, one in zip(names, shown, strict=True)
     )
     more = len(found) - len(rows)
     note = (f"And {more} more.",) if more > 0 else ()
@@ -273,3 +351,27 @@ def _measures(a: Mapping[str, Any], b: Mapping[str, Any]) -> Table:
         cells = [Cell(BLANK if value is None else f"{value:,.6g}") for value in values]
         rows.append(Row(label, tuple(cells)))
     return Table("measures", "Other measures", "", ("A", "B"), (Section("", tuple(rows)),))
+
+
+def _origins(first: Path, second: Path) -> Table:
+    """Tell where the numbers of both come from."""
+    rows: dict[str, list[str]] = {}
+    for folder in (first, second):
+        about = read_json(folder / PROVENANCE) or {}
+        versions = about.get("versions") or {}
+        texts = {
+            "code": str(about.get("code_fingerprint") or "")[:12],
+            "data": str(about.get("data_fingerprint") or "")[:12],
+            "commit": str(about.get("git_commit") or "")[:10],
+            "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+            "machine": str(about.get("platform") or ""),
+            "started": str(about.get("started") or ""),
+            "command": str(about.get("command") or ""),
+        }
+        for name, text in texts.items():
+            rows.setdefault(name, []).append(text or BLANK)
+    lines = tuple(
+        Row(name, (Cell(a), Cell("the same" if a == b != BLANK else b)))
+        for name, (a, b) in rows.items()
+    )
+    return Table("origin", "Where they come from", "", ("A", "B"), (Section("", lines),))
