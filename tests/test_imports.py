@@ -44,17 +44,8 @@ MAY_KNOW: dict[str, set[str]] = {
     "launchers": {"config"},  # what to import before forking
     "sweep": {"launchers"},
     "report": set(),
-    "cli": {
-        "build",
-        "cli_data",
-        "config",
-        "data",
-        "loggers",
-        "prepare",
-        "report",
-        "sweep",
-        "train",
-    },
+    "cli": {"cli_data", "cli_report", "config", "sweep", "train"},
+    "cli_report": {"build", "loggers", "prepare", "report"},
     "cli_data": {"build", "config", "data", "evaluate", "prepare"},
 }
 #: Third-party package -> the only rooms that may import it.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mla_lightning import __version__, cli_data
+from mla_lightning import __version__, cli_data, cli_report
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
 
 VERBS = ("train", "eval", "report", "compare", "dashboard", "list", "data")
@@ -43,31 +43,6 @@ EVAL = """\
 examples:
   mla eval runs/train/openmoji-mla-seed0-1a2b3c4d5e
   mla eval runs/train/openmoji-mla-seed0-1a2b3c4d5e split=val
-"""
-REPORT = """\
-examples:
-  mla report table1 runs/table1/openmoji
-  mla report table1 runs/table1/openmoji --output experiments/table1/openmoji
-  mla report table2 runs/table2/mfeat
-  mla report table3 runs/table3/openmoji
-  mla report tuning runs/tuning/openmoji             learning rates, chosen on validation
-  mla report projection runs/projection/openmoji     projection modes, on validation
-  mla report claims experiments/table1/*/results.csv the paper's claims, with corrected tests
-  mla report runs runs                               every run: state, reason of failure, retry
-  mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or to its files
-  mla report page runs                               all of it as one HTML page, with diagnostics
-  mla report runs/table1/openmoji                    the same of one folder
-"""
-DASHBOARD = """\
-examples:
-  mla dashboard table1                                write dashboard.json
-  mla dashboard table1 runs/table1/openmoji           with Table 1 in the report
-  mla dashboard table1 runs/table1/openmoji --entity ME --online     save it on the server
-"""
-COMPARE = """\
-examples:
-  mla compare runs/train/A runs/train/B
-  mla compare runs/train/A runs/train/B --output disagree.png     see the samples
 """
 LIST = """\
 examples:
@@ -133,9 +108,13 @@ def _run(words: Sequence[str]) -> int:
             f"See `mla {known.verb} --help`."
         )
     if rest:
-        if not hasattr(known, "overrides"):
+        # words after an option in the middle
+        if hasattr(known, "overrides"):
+            known.overrides = [*known.overrides, *rest]
+        elif hasattr(known, "runs"):
+            known.runs = [*known.runs, *map(Path, rest)]
+        else:
             raise ConfigError(f"mla {known.verb} does not take {' '.join(rest)!r}")
-        known.overrides = [*known.overrides, *rest]  # words after an option in the middle
     command: Callable[[argparse.Namespace], int] = known.command
     return command(known)
 
@@ -177,32 +156,9 @@ def _build_parser() -> _Parser:
     evaluate.add_argument(
         "overrides", nargs="*", metavar="split=SPLIT", help="train, val or test (the default)"
     )
-    _add_own_code(evaluate)
+    _add_allowed(evaluate)
 
-    report = verb("report", _report, "make tables and figures from run folders", REPORT)
-    report.add_argument("kind", metavar="KIND", help="what to show, such as table1")
-    report.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="folders of runs")
-    report.add_argument("--output", type=Path, metavar="DIR", help="where the files go")
-    report.add_argument(
-        "--to-wandb",
-        metavar="PROJECT",
-        help="then send the finished runs to W&B, too",
-    )
-    _add_wandb(report)
-
-    board = verb("dashboard", _dashboard, "make a W&B workspace and report by code", DASHBOARD)
-    board.add_argument("kind", metavar="KIND", help="table1, table2, table3 or claims")
-    board.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="for the report's table")
-    board.add_argument("--project", default="mla_lightning", help="the W&B project")
-    board.add_argument("--output", type=Path, default=Path("dashboard.json"), metavar="FILE")
-    _add_wandb(board)
-
-    compare = verb("compare", _compare, "compare two finished runs", COMPARE)
-    compare.add_argument("first", type=Path, metavar="RUN_A", help="a run folder")
-    compare.add_argument("second", type=Path, metavar="RUN_B", help="another one")
-    compare.add_argument(
-        "--output", type=Path, metavar="FILE.png", help="draw the samples that they disagree on"
-    )
+    cli_report.add_verbs(verb)
 
     listing = verb("list", _list, "list what can be chosen", LIST)
     listing.add_argument("kind", nargs="?", metavar="KIND", help="methods, data, experiments, ...")
@@ -218,6 +174,10 @@ def _add_own_code(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config-dir", type=Path, metavar="DIR", help="a folder with your own method/, data/, ..."
     )
+    _add_allowed(parser)
+
+
+def _add_allowed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-target",
         action="append",
@@ -293,76 +253,6 @@ def _eval(options: argparse.Namespace) -> int:
     for modality, values in scores.items():
         texts = ["–" if value is None else f"{value:.4f}" for value in values.values()]
         print("".join([f"{modality:<12}", *(f"{text:>14}" for text in texts)]))
-    return 0
-
-
-def _report(options: argparse.Namespace) -> int:
-    from mla_lightning.report.main import write_report
-
-    kind, runs = options.kind, options.runs
-    if not runs and Path(kind).exists():  # only folders: the page of all
-        kind, runs = "page", [Path(kind)]
-    elif not runs:
-        raise ConfigError(f"mla report {kind} needs folders of runs, such as runs/table1/openmoji")
-    code = int(write_report(kind, runs, options.output))
-    if options.to_wandb:
-        _to_wandb(options, runs)
-    return code
-
-
-def _add_wandb(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--entity", metavar="NAME", help="the W&B user or team")
-    parser.add_argument(
-        "--online", action="store_true", help="ask the W&B server; else write files"
-    )
-
-
-def _dashboard(options: argparse.Namespace) -> int:
-    from mla_lightning.report.dashboard import write_dashboard
-    from mla_lightning.report.main import make_report
-
-    kind = options.kind
-    found = make_report(kind, options.runs) if options.runs else None
-    return int(
-        write_dashboard(
-            kind,
-            found,
-            project=options.project,
-            entity=options.entity,
-            output=options.output,
-            is_online=options.online,
-        )
-    )
-
-
-def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
-    from mla_lightning.loggers import Wandb, send
-    from mla_lightning.run_folder import find_runs
-
-    mode: Any = "online" if options.online else "offline"
-    spec = Wandb(project=options.to_wandb, entity=options.entity, mode=mode)
-    folders = [folder for path in runs for folder in find_runs(path)]
-    print(f"Sent {send(folders, spec)} of {len(folders)} runs to W&B ({mode}).")
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from mla_lightning.report import render
-    from mla_lightning.report.compare import MOST_LISTED, compare_runs
-    from mla_lightning.report.main import WIDTH
-
-    report, found = compare_runs(options.first, options.second)
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    render.to_terminal(report, console)
-    if options.output is not None and found:
-        from mla_lightning.build import data_of
-        from mla_lightning.prepare.sample_sheet import sample_sheet
-
-        shown = found[:MOST_LISTED]
-        numbers, captions = [one.index for one in shown], [one.caption for one in shown]
-        sheet = sample_sheet(data_of(options.first), "test", numbers, captions, options.output)
-        print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")
     return 0
 
 

@@ -52,7 +52,8 @@ NOT_IDENTITY = (
 ELSEWHERE = ("path", "num_workers")
 #: Parts of the package that cannot change a number that training writes.
 NOT_TRAINING = (
-    *("report", "config", "launchers", "cli.py", "cli_data.py", "sweep.py", "loggers.py"),
+    *("report", "config", "launchers", "cli.py", "cli_data.py", "cli_report.py", "sweep.py"),
+    *("loggers.py", "wandb_evidence.py"),
     *("prepare", "media"),  # what they make is in the data's fingerprint
 )
 

@@ -1,0 +1,152 @@
+"""The verbs of ``mla`` that show evidence: ``report``, ``compare`` and ``dashboard``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mla_lightning.errors import ConfigError, MLAError
+
+REPORT = """\
+examples:
+  mla report table1 runs/table1/openmoji
+  mla report table1 runs/table1/openmoji --output experiments/table1/openmoji
+  mla report table2 runs/table2/mfeat
+  mla report table3 runs/table3/openmoji
+  mla report tuning runs/tuning/openmoji             learning rates, chosen on validation
+  mla report projection runs/projection/openmoji     projection modes, on validation
+  mla report claims experiments/table1/*/results.csv the paper's claims, with corrected tests
+  mla report runs runs                               every run: state, reason of failure, retry
+  mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or to its files
+  mla report page runs                               all of it as one HTML page, with diagnostics
+  mla report runs/table1/openmoji                    the same of one folder
+"""
+DASHBOARD = """\
+examples:
+  mla dashboard table1                                write dashboard.json
+  mla dashboard table1 runs/table1/openmoji           with Table 1 in the report
+  mla dashboard table1 runs/table1/openmoji --entity ME --online     save it on the server
+"""
+COMPARE = """\
+examples:
+  mla compare runs/train/A runs/train/B
+  mla compare runs/train/A runs/train/B --output disagree.png     see the samples
+"""
+
+Verb = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
+
+
+def add_verbs(verb: Verb) -> None:
+    """Add the verbs to the command line.
+
+    Args:
+        verb: Adds one: name, command, what it does, examples; returns its parser.
+    """
+    report = verb("report", _report, "make tables and figures from run folders", REPORT)
+    report.add_argument("kind", metavar="KIND", help="what to show, such as table1")
+    report.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="folders of runs")
+    report.add_argument("--output", type=Path, metavar="DIR", help="where the files go")
+    report.add_argument(
+        "--to-wandb",
+        metavar="PROJECT",
+        help="then send the finished runs to W&B, too",
+    )
+    _add_wandb(report)
+
+    board = verb("dashboard", _dashboard, "make a W&B workspace and report by code", DASHBOARD)
+    board.add_argument("kind", metavar="KIND", help="table1, table2, table3 or claims")
+    board.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="for the report's table")
+    board.add_argument("--project", default="mla_lightning", help="the W&B project")
+    board.add_argument("--output", type=Path, default=Path("dashboard.json"), metavar="FILE")
+    _add_wandb(board)
+
+    compare = verb("compare", _compare, "compare two finished runs", COMPARE)
+    compare.add_argument("first", type=Path, metavar="RUN_A", help="a run folder")
+    compare.add_argument("second", type=Path, metavar="RUN_B", help="another one")
+    compare.add_argument(
+        "--output", type=Path, metavar="FILE.png", help="draw the samples that they disagree on"
+    )
+
+
+def _report(options: argparse.Namespace) -> int:
+    from mla_lightning.report.main import write_report
+
+    kind, runs = options.kind, options.runs
+    if not options.to_wandb and (options.online or options.entity):
+        raise ConfigError("--online and --entity say where --to-wandb PROJECT sends; it is missing")
+    if not runs and Path(kind).exists():  # only folders: the page of all
+        kind, runs = "page", [Path(kind)]
+    elif not runs:
+        raise ConfigError(f"mla report {kind} needs folders of runs, such as runs/table1/openmoji")
+    code = int(write_report(kind, runs, options.output))
+    if options.to_wandb:
+        _to_wandb(options, runs)
+    return code
+
+
+def _add_wandb(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--entity", metavar="NAME", help="the W&B user or team")
+    parser.add_argument(
+        "--online", action="store_true", help="ask the W&B server; else write files"
+    )
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from mla_lightning.report.dashboard import write_dashboard
+    from mla_lightning.report.main import make_report
+
+    kind = options.kind
+    found = make_report(kind, options.runs) if options.runs else None
+    return int(
+        write_dashboard(
+            kind,
+            found,
+            project=options.project,
+            entity=options.entity,
+            output=options.output,
+            is_online=options.online,
+        )
+    )
+
+
+def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
+    from mla_lightning.loggers import Wandb, send
+    from mla_lightning.run_folder import find_runs
+
+    mode: Any = "online" if options.online else "offline"
+    spec = Wandb(project=options.to_wandb, entity=options.entity, mode=mode)
+    folders = [folder for path in runs for folder in find_runs(path)]
+    print(f"Sent {send(folders, spec)} of {len(folders)} runs to W&B ({mode}).")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from mla_lightning.report import render
+    from mla_lightning.report.compare import MOST_LISTED, compare_runs
+    from mla_lightning.report.main import WIDTH
+
+    def called(numbers: Sequence[int]) -> Sequence[str]:
+        from mla_lightning.build import data_of
+
+        try:
+            return data_of(options.first).called("test", numbers)
+        except MLAError as error:  # the runs may have come from another machine
+            print(f"The samples' names are not here: {error}", file=sys.stderr)
+            return [f"test {number}" for number in numbers]
+
+    report, found = compare_runs(options.first, options.second, called)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    render.to_terminal(report, console)
+    if options.output is not None and found:
+        from mla_lightning.build import data_of
+        from mla_lightning.prepare.sample_sheet import sample_sheet
+
+        shown = found[:MOST_LISTED]
+        numbers, captions = [one.index for one in shown], [one.caption for one in shown]
+        sheet = sample_sheet(data_of(options.first), "test", numbers, captions, options.output)
+        print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")
+    return 0
