@@ -165,7 +165,7 @@ ORACLES = [
 
 
 @pytest.mark.parametrize("order", [["audio", "visual"], ["text", "audio", "visual"]])
-@pytest.mark.parametrize(("settings", "oracle"), ORACLES, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("settings", "oracle"), ORACLES, ids=[str(given) for given, _ in ORACLES])
 def test_a_modification_is_its_closed_form(settings, oracle, order):
     data = batches(5, len(order))
     ours = build(MLA, SharedHead, data, order=order, **settings)
