@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mla_lightning import cli
+from mla_lightning import cli, cli_report
 from mla_lightning.cli import main
 from mla_lightning.errors import DataError
 
@@ -117,7 +117,7 @@ def test_every_verb_explains_itself_with_examples(
 def test_every_kind_of_report_is_in_the_help() -> None:
     from mla_lightning.report.main import KINDS
 
-    assert [kind for kind in KINDS if f"mla report {kind} " not in cli.REPORT] == []
+    assert [kind for kind in KINDS if f"mla report {kind} " not in cli_report.REPORT] == []
 
 
 @pytest.mark.parametrize(
