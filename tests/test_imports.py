@@ -33,6 +33,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "config": set(),
     "loggers": {"config", "wandb_evidence"},
     "wandb_evidence": set(),
+    "wandb_send": {"loggers"},
     "record": {"config", "data"},
     "diagnose": {"callbacks", "data", "evaluate", "fusion", "metrics", "module"},
     "evaluate": {"callbacks", "data", "functional", "metrics", "module"},
@@ -45,7 +46,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "sweep": {"launchers"},
     "report": set(),
     "cli": {"cli_data", "cli_report", "config", "sweep", "train"},
-    "cli_report": {"build", "loggers", "prepare", "report"},
+    "cli_report": {"build", "loggers", "prepare", "report", "wandb_send"},
     "cli_data": {"build", "config", "data", "evaluate", "prepare"},
 }
 #: Third-party package -> the only rooms that may import it.

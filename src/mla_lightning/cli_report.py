@@ -113,13 +113,17 @@ def _dashboard(options: argparse.Namespace) -> int:
 
 
 def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
-    from mla_lightning.loggers import Wandb, send
+    from mla_lightning.loggers import Wandb
     from mla_lightning.run_folder import find_runs
+    from mla_lightning.wandb_send import send
 
     mode: Any = "online" if options.online else "offline"
     spec = Wandb(project=options.to_wandb, entity=options.entity, mode=mode)
     folders = [folder for path in runs for folder in find_runs(path)]
-    print(f"Sent {send(folders, spec)} of {len(folders)} runs to W&B ({mode}).")
+    sent = send(folders, spec)
+    told = [f"{sent.online} sent", f"{len(sent.kept)} kept for wandb sync"]
+    told += [f"{sent.left} without a result left out"] if sent.left else []
+    print(f"W&B, {len(folders)} runs: {', '.join(told)}.")
 
 
 def _compare(options: argparse.Namespace) -> int:

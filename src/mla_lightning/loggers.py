@@ -21,12 +21,13 @@ from lightning.pytorch.loggers import Logger
 from mla_lightning.config.secrets import names_secret, scrub
 from mla_lightning.config.targets import instantiate
 from mla_lightning.errors import Interrupted, Preempted
-from mla_lightning.run_folder import CONFIG, PROVENANCE, RESULT, read_json, read_metrics
 from mla_lightning.wandb_evidence import charts_of, summary_of
 
 #: Length of a W&B run id: short enough for its pages, long enough never to collide.
 ID_LENGTH = 16
 LAST_STEP = ".last_step"
+#: W&B refuses longer tags.
+LONGEST_TAG = 64
 
 
 @runtime_checkable
@@ -148,6 +149,7 @@ class Wandb:
             "resume": None if config["overwrite"] else "allow",
             "reinit": "finish_previous",  # a forgotten run would swallow this job's metrics
             "group": config["name"],
+            "tags": [tag] if (tag := config["name"].partition("/")[0][:LONGEST_TAG]) else [],
             "job_type": choices["method"],
             "name": " ".join([choices["method"], *variant, f"seed={config['seed']}"]),
             "dir": str(run_dir),
@@ -190,34 +192,6 @@ class Wandb:
         return wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
 
 
-def send(run_dirs: Sequence[Path], spec: Wandb) -> int:
-    """Send finished run folders to W&B, as if they had been trained with this logger.
-
-    Args:
-        run_dirs: The run folders; those without a result are left out, and counted.
-        spec: Where to; with ``mode=offline`` files for ``wandb sync`` are written into the folders.
-
-    Returns:
-        How many were sent.
-    """
-    import yaml
-
-    num = 0
-    for run_dir in run_dirs:
-        provenance = read_json(run_dir / PROVENANCE)
-        if read_json(run_dir / RESULT) is None or provenance is None:
-            continue
-        config = yaml.safe_load((run_dir / CONFIG).read_text(encoding="utf-8"))
-        run = spec.make(config, run_dir, provenance["identity"])
-        if run is None:
-            return num
-        for row in read_metrics(run_dir):
-            run.log_metrics(row, step=int(row["step"]))
-        run.finish(0)
-        num += 1
-    return num
-
-
 class WandbRun(Logger):
     """Hands metrics to a W&B run: one row per step, and no step twice however often resumed.
 
@@ -234,10 +208,12 @@ class WandbRun(Logger):
             run_dir: The run folder.
         """
         super().__init__()
+        self.is_offline = bool(run.settings._offline)
+        self.sync_dir = Path(run.settings.sync_dir)
         self._wandb = wandb
         self._run = run
         self._run_dir = run_dir
-        self._last_step_file = run_dir / "wandb" / LAST_STEP
+        self._last_step_file: Path | None = run_dir / "wandb" / LAST_STEP
         self._last_step = self._read_last_step()
         self._step = -1
         self._row: dict[str, Any] = {}
@@ -262,6 +238,10 @@ class WandbRun(Logger):
     def save_dir(self) -> str:
         """The run folder."""
         return str(self._run_dir)
+
+    def begin_afresh(self) -> None:
+        """Take every step, whatever was handed over before, and leave no mark of it: a copy."""
+        self._last_step_file, self._last_step = None, -1
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the whole config was uploaded when the run started."""
@@ -289,16 +269,14 @@ class WandbRun(Logger):
                 than 0 as failed.
         """
         self._hand_over()
-        is_offline = bool(self._run.settings._offline)
-        directory = Path(self._run.settings.sync_dir)
         if exit_code == 0:
             self._show_result()
         if exit_code in (Interrupted.exit_code, Preempted.exit_code):
             self._run.mark_preempting()
         self._run.finish(exit_code=exit_code)
         self._wandb.teardown()  # its service process would outlive a forked job
-        if is_offline:
-            _tell(f"W&B: upload with  wandb sync {shlex.quote(str(directory))}")
+        if self.is_offline:
+            _tell(f"W&B: upload with  wandb sync {shlex.quote(str(self.sync_dir))}")
 
     def _show_result(self) -> None:
         """Send summary, tables and charts; what goes wrong there ends nothing else."""
@@ -316,12 +294,15 @@ class WandbRun(Logger):
             return
         try:
             self._run.log(row, step=self._step, commit=True)
-            self._last_step_file.write_text(str(self._step), encoding="ascii")
+            if self._last_step_file is not None:
+                self._last_step_file.write_text(str(self._step), encoding="ascii")
         except Exception as error:  # a full disk, a dead service: the metrics are in metrics.csv
             self._is_broken = True
             _tell(f"W&B takes no more metrics ({scrub(str(error))}); metrics.csv goes on.")
 
     def _read_last_step(self) -> int:
+        if self._last_step_file is None:
+            return -1
         try:
             return int(self._last_step_file.read_text(encoding="ascii"))
         except (OSError, ValueError):

@@ -53,7 +53,7 @@ ELSEWHERE = ("path", "num_workers")
 #: Parts of the package that cannot change a number that training writes.
 NOT_TRAINING = (
     *("report", "config", "launchers", "cli.py", "cli_data.py", "cli_report.py", "sweep.py"),
-    *("loggers.py", "wandb_evidence.py"),
+    *("loggers.py", "wandb_evidence.py", "wandb_send.py"),
     *("prepare", "media"),  # what they make is in the data's fingerprint
 )
 

@@ -1,7 +1,11 @@
 """Weights & Biases without a server: runs that are complete, sent late, and dashboards by code."""
 
+import http.server
 import itertools
 import json
+import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +13,10 @@ import yaml
 from wandb_files import offline_files, records_named, rows_of
 
 from mla_lightning.cli import main
+from mla_lightning.loggers import LAST_STEP, Wandb
 from mla_lightning.report.answer_figures import KINDS
-from mla_lightning.report.dashboard import dashboard, models_of
+from mla_lightning.report.dashboard import dashboard, models_of, save_online
+from mla_lightning.wandb_send import send
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=2"]
 SWEEPS = sorted(Path(__file__).parents[2].glob("experiments/sweeps/*.yaml"))
@@ -67,7 +73,8 @@ def test_sending_counts_what_has_no_result(trained, tmp_path, monkeypatch, capfd
     words = ["data=synthetic", "method=mla", *SIZE, "optimizer.lr=1e30", "run_dir=bad"]
     assert main(["train", *words]) != 0
     assert main(["report", "runs", "bad", "--to-wandb", "p"]) == 0
-    assert "Sent 0 of 1 runs to W&B (offline)." in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "W&B, 1 runs: 0 sent, 0 kept for wandb sync, 1 without a result left out." in out
 
 
 def test_without_wandb_a_report_is_still_made(trained, tmp_path, monkeypatch, capfd):
@@ -80,7 +87,7 @@ def test_without_wandb_a_report_is_still_made(trained, tmp_path, monkeypatch, ca
     words = ["report", "runs", str(trained / "late"), "--output", str(tmp_path), "--to-wandb", "p"]
     assert main(words) == 0
     out = capfd.readouterr().out
-    assert "Sent 0 of 1" in out
+    assert "0 sent, 0 kept" in out
     assert (tmp_path / "runs.html").is_file()
 
 
@@ -152,3 +159,130 @@ def test_sweeps_start_this_command_line(path, tmp_path, monkeypatch):
     ]
     for chosen in itertools.islice(itertools.product(*choices), 0, None, 7):
         assert main([*command[1:], *chosen, "--dry-run"]) == 0
+
+
+def model_of(item):
+    return json.loads(item._to_model().model_dump_json(by_alias=True))
+
+
+def settings_of(runset):
+    grouping = [(key["section"], key["name"]) for key in runset["grouping"]]
+    filters = [(f["key"]["name"], f["op"], f["value"]) for f in runset["filters"]["filters"]]
+    return grouping, filters
+
+
+@pytest.mark.parametrize("entity", [None, "me"])
+def test_workspace_and_report_group_and_filter_by_what_runs_upload(trained, monkeypatch, entity):
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+
+    saved = []
+    for kind in (ws.Workspace, wr.Report):
+        monkeypatch.setattr(kind, "save", lambda self: saved.append(self))
+        monkeypatch.setattr(kind, "url", "address")
+    spec = dashboard("table1", None, project="p", entity=entity)
+    assert save_online(spec) == ["address", "address"]
+    workspace, report = saved
+    assert report.entity == (entity or "")
+    (own,) = model_of(workspace)["spec"]["section"]["runSets"]
+    grids = [block for block in report.blocks if isinstance(block, wr.PanelGrid)]
+    for grid in grids:
+        grid.runsets[0].entity = ""  # with one, the library asks the server for the project
+    found = [settings_of(own)] + [settings_of(model_of(grid.runsets[0])) for grid in grids]
+    (about,) = records_named(trained / "with", "run")[:1]
+    uploaded = {item.key: json.loads(item.value_json) for item in about.config.update}
+    assert list(about.tags) == [uploaded["name"].partition("/")[0]]
+    for grouping, filters in found:
+        assert filters == [("tags", "IN", ["table1"])]
+        assert [section for section, _ in grouping] == ["config"] * 3
+        # A flat key "a.b" is kept by the server as {"a.b": {"value": ...}}.
+        assert all(name.removesuffix(".value") in uploaded for _, name in grouping)
+        assert all(name.endswith(".value") for _, name in grouping)
+
+
+def test_ablations_have_a_section_grouped_by_them():
+    spec = dashboard("table3", None, project="p", entity=None)
+    (section,) = [one for one in spec["workspace"]["sections"] if one["name"] == "Ablations"]
+    workspace, _ = models_of(spec)
+    banks = model_of(workspace)["spec"]["section"]["panelBankConfig"]["sections"]
+    (bank,) = [one for one in banks if one["name"] == "Ablations"]
+    assert len(bank["panels"]) == len(section["panels"]) == 3
+    assert {panel["config"]["groupBy"] for panel in bank["panels"]} == {"choices.ablation.value"}
+
+
+@pytest.mark.parametrize("name", ["with", "late"])
+def test_a_run_that_was_logged_or_sent_before_is_sent_whole_again(trained, tmp_path, name):
+    run_dir = tmp_path / name
+    shutil.copytree(trained / name, run_dir)
+    mark = run_dir / "wandb" / LAST_STEP
+    before = mark.read_text() if mark.is_file() else None
+    shutil.rmtree(run_dir / "wandb", ignore_errors=True)
+    if before is not None:
+        mark.parent.mkdir()
+        mark.write_text(before)
+    for times in (1, 2):
+        sent = send([run_dir], Wandb())
+        assert (sent.online, len(sent.kept), sent.left) == (0, 1, 0)
+        epochs = [row for row in rows_of(run_dir) if "val/f1_macro" in row]
+        assert len(epochs) == 2 * times
+    assert (mark.read_text() if mark.is_file() else None) == before
+
+
+def test_a_server_that_takes_nothing_is_asked_once(trained, tmp_path, monkeypatch, capfd):
+    runs = tmp_path / "runs"
+    for name in ("with", "late"):
+        shutil.copytree(trained / name, runs / name, ignore=shutil.ignore_patterns("wandb"))
+    asked = []
+
+    def refuse(self, wandb, about, mode):
+        asked.append(mode)
+        return None if mode == "online" else start(self, wandb, about, mode)
+
+    start = Wandb._start
+    monkeypatch.setattr(Wandb, "_start", refuse)
+    words = ["report", "runs", str(runs), "--to-wandb", "p", "--online", "--output"]
+    assert main([*words, str(tmp_path / "out")]) == 0
+    assert asked == ["online", "offline", "offline"]
+    assert "W&B, 2 runs: 0 sent, 2 kept for wandb sync." in capfd.readouterr().out
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A server that knows no key."""
+
+    asked = 0
+
+    def do_POST(self):
+        type(self).asked += 1
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = b'{"errors": [{"message": "invalid API key"}]}'
+        self.send_response(401)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_key_that_the_server_rejects_changes_nothing(tmp_path, monkeypatch, capfd):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+        monkeypatch.delenv("WANDB_MODE", raising=False)
+        words = ["data=synthetic", "method=concat", *SIZE, "logger=wandb_online"]
+        begun = time.monotonic()
+        assert main(["train", *words, "run_dir=run"]) == 0
+        assert time.monotonic() - begun < 60
+        server.shutdown()
+    assert Refusing.asked > 0
+    out = capfd.readouterr().out
+    assert "W&B could not start online" in out
+    assert "going on offline" in out
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["best_epoch"] >= 1
+    assert len([row for row in rows_of(tmp_path / "run") if "val/f1_macro" in row]) == 2

@@ -14,9 +14,15 @@ from mla_lightning.report.table import Report
 
 #: Runs are grouped by these keys of their config.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
-#: Kind of dashboard -> names of the experiments that it shows.
-EXPERIMENTS = {"table1": "table1/", "table2": "table2/", "table3": "table3/", "claims": "claims/"}
+#: Kinds of dashboard. Each shows the runs with this tag, the first part of their experiment's name.
+EXPERIMENTS = ("table1", "table2", "table3", "claims")
+ABLATION = "choices.ablation"
 SPEC = "dashboard.json"
+
+
+def _flat_key(name: str) -> str:
+    """Spell a key as the server keeps it: runs upload dotted keys, not nested ones."""
+    return f"{name}.value"
 
 
 def dashboard(
@@ -52,13 +58,24 @@ def dashboard(
             ],
         }
     ]
+    sections.append(
+        {
+            "name": "Ablations",
+            "about": "What each part of a method is worth: runs grouped by ablation alone.",
+            "panels": [
+                bar("Test accuracy, multi, by ablation", "result.test.multi.accuracy", ABLATION),
+                bar("Macro F1, multi, by ablation", "result.test.multi.macro_f1", ABLATION),
+                line("Validation accuracy, multi, by ablation", r"^val/acc$", ABLATION),
+            ],
+        }
+    )
     for shown in KINDS:
         panels = [line(shown.title, regex) for regex in shown.curves]
         panels += [table(shown.title, key) for key in shown.tables]
         if panels:
             sections.append({"name": shown.title, "about": shown.reading, "panels": panels})
     blocks: list[dict[str, Any]] = [
-        {"type": "markdown", "text": f"Runs of `{EXPERIMENTS[kind]}*`, bands over seeds."}
+        {"type": "markdown", "text": f"Runs of the experiments `{kind}/*`, bands over seeds."}
     ]
     if report is not None:
         blocks.append({"type": "markdown", "text": to_markdown(report, [])})
@@ -71,21 +88,23 @@ def dashboard(
     return {
         "project": project,
         "entity": entity,
-        "filter": {"group": EXPERIMENTS[kind]},
+        "filter": f"Tags() in ['{kind}']",
         "group_by": list(GROUP_BY),
         "workspace": {"name": title, "sections": sections},
         "report": {"title": title, "blocks": blocks},
     }
 
 
-def line(title: str, regex: str) -> dict[str, Any]:
+def line(title: str, regex: str, by: str | None = None) -> dict[str, Any]:
     """Describe curves over steps: the mean of each group, a band of its deviation."""
-    return {"type": "line", "title": title, "metrics": regex, "x": "Step", "band": "stddev"}
+    found = {"type": "line", "title": title, "metrics": regex, "x": "Step", "band": "stddev"}
+    return found if by is None else found | {"group_by": by}
 
 
-def bar(title: str, metric: str) -> dict[str, Any]:
+def bar(title: str, metric: str, by: str | None = None) -> dict[str, Any]:
     """Describe bars of a summary number: the mean of each group."""
-    return {"type": "bar", "title": title, "metrics": metric}
+    found = {"type": "bar", "title": title, "metrics": metric}
+    return found if by is None else found | {"group_by": by}
 
 
 def table(title: str, key: str) -> dict[str, Any]:
@@ -118,8 +137,8 @@ def models_of(spec: dict[str, Any]) -> tuple[Any, list[Any]]:
         name=spec["workspace"]["name"],
         sections=sections,
         runset_settings=ws.RunsetSettings(
-            groupby=[ws.Config(key) for key in spec["group_by"]],
-            regex_query=True,
+            filters=spec["filter"],
+            groupby=[ws.Config(_flat_key(key)) for key in spec["group_by"]],
         ),
     )
     panels = [
@@ -143,7 +162,12 @@ def save_online(spec: dict[str, Any]) -> list[str]:
 
     workspace, panels = models_of(spec)
     groups = iter(panels)
-    runs = {"entity": spec["entity"], "project": spec["project"], "groupby": list(GROUP_BY)}
+    runs = {
+        "entity": spec["entity"] or "",  # none: the account's own
+        "project": spec["project"],
+        "groupby": [f"config.{_flat_key(key)}" for key in spec["group_by"]],
+        "filters": spec["filter"],
+    }
     blocks: list[Any] = []
     for block in spec["report"]["blocks"]:
         if block["type"] == "markdown":
@@ -173,16 +197,20 @@ def _library(part: str) -> Any:
 def _panel(panel: dict[str, Any]) -> Any:
     wr = _library("reports.v2")
 
+    by = _flat_key(panel["group_by"]) if "group_by" in panel else None
     if panel["type"] == "line":
         return wr.LinePlot(
             title=panel["title"],
             x=panel["x"],
             metric_regex=panel["metrics"],
+            groupby=by,
             groupby_aggfunc="mean",
             groupby_rangefunc="stddev",
         )
     if panel["type"] == "bar":
-        return wr.BarPlot(title=panel["title"], metrics=[panel["metrics"]], groupby_aggfunc="mean")
+        return wr.BarPlot(
+            title=panel["title"], metrics=[panel["metrics"]], groupby=by, groupby_aggfunc="mean"
+        )
     return wr.WeavePanelSummaryTable(table_name=panel["metrics"])
 
 
