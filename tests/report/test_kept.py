@@ -2,6 +2,10 @@
 
 import json
 import os
+import shutil
+
+import pytest
+from synthetic_runs import write_run
 
 from mla_lightning.cli import main
 from mla_lightning.report import results
@@ -69,3 +73,34 @@ def test_a_broken_file_and_a_gone_run_do_no_harm(tmp_path, monkeypatch):
     kept.write()
     (run.path / RESULT).unlink()
     assert not read_runs([tmp_path / "runs"], Kept(tmp_path))[0].is_finished
+
+
+def test_what_is_kept_moves_with_the_folder_and_forgets_what_is_gone(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / "a", "mla", seed)
+    kept = Kept(tmp_path / "a")
+    read_runs([tmp_path / "a"], kept)
+    kept.write()
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = Kept(tmp_path / "b")
+    first, _ = read_runs([tmp_path / "b"], moved)
+    assert moved.num_used == 2
+    assert first.path.parent == tmp_path / "b"
+    shutil.rmtree(first.path)
+    left = Kept(tmp_path / "b")
+    read_runs([tmp_path / "b"], left)
+    left.write()
+    assert len(json.loads((tmp_path / "b" / KEPT).read_text())["runs"]) == 1
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "diagnostics.json", "planes.npz"])
+def test_a_run_is_read_again_when_what_it_measured_changes(tmp_path, name):
+    folder = write_run(tmp_path, "mla", 0)
+    kept = Kept(tmp_path)
+    read_runs([tmp_path], kept)
+    kept.write()
+    with (folder / name).open("a") as file:
+        file.write("5,0.5,0.5,0.5\n")
+    again = Kept(tmp_path)
+    read_runs([tmp_path], again)
+    assert again.num_used == 0

@@ -1,5 +1,7 @@
 """The page of all runs: everything is in it, nothing is fetched, and a browser draws it."""
 
+import csv
+import itertools
 import json
 import re
 import shutil
@@ -91,7 +93,49 @@ def test_columns_can_be_chosen_and_are_named_on_hover(page):
         assert f'<g data-column-name="{name}"><title>{name}</title>' in page
 
 
+def test_values_show_on_hover_and_numbers_stand_below_each_figure(page):
+    assert re.search(r"<title>mla: [0-9.e+-]+ at 3(, highest [^<]+)?</title>", page)
+    assert re.search(r"<title>concat: audio [0-9.e-]+</title>", page)  # a part of a bar
+    figures = re.findall(r"<figure .*?</figure>", page, re.DOTALL)
+    clouds = {"Features in a plane (PCA)", "Features in a plane (t-SNE)"}
+    for figure in figures:
+        (title,) = re.findall(r"<h3>(.*?)</h3>", figure)
+        is_told = "<details><summary>Numbers</summary>" in figure
+        assert is_told != (title in clouds or title.startswith("Table 1")), title
+    curves = next(figure for figure in figures if "Learning curves" in figure)
+    assert 'aria-label="Learning curves. synthetic. Validation' in curves
+    numbers = curves.partition("<details>")[2]
+    assert numbers.count('<th scope="row">mla</th>') == 3  # audio, visual, multi
+
+
+def test_numbers_below_a_figure_are_the_runs_own(folder, page):
+    curves = page[page.index("<h3>Learning curves</h3>") :].partition("</figure>")[0]
+    cells = re.findall(r'<th scope="row">concat</th>(.*?)</tr>', curves)
+    (run,) = (folder / "runs" / "table1").rglob("*concat*seed0*/metrics.csv")
+    with run.open() as file:
+        own = [f"{100 * float(row['val/acc']):.4g}" for row in csv.DictReader(file)]
+    assert own in [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in cells]
+
+
+def test_what_was_run_names_methods_and_tells_what_is_common_once(page):
+    what = page[page.index('<section id="what">') :].partition("</section>")[0]
+    assert "concat, late_fusion, mla, unimodal" in what
+    assert "All runs: code " in what
+    assert "trainer.max_epochs=3" in what
+
+
+def test_headings_are_nested(page):
+    levels = [int(level) for level in re.findall(r"<h([1-6])[ >]", page)]
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    part = page[page.index("data-part>") :].partition("</section>")[0]
+    assert part.count("<h2") == 1
+
+
 def test_failures_and_commands_are_there(page):
+    again = page[page.index('<section id="again">') :]
+    assert "mla train -m data=synthetic data.num_train=96" in again
+    assert "mla report page runs --output runs/report" in again
     assert "loss is nan" in page or "loss is inf" in page
     assert "retry: mla train" in page
     assert "Difference in multi test accuracy" in page
@@ -103,7 +147,9 @@ def test_figures_lie_beside_it_for_papers(folder):
     for ending in ("svg", "png", "pdf"):
         assert f"table1-synthetic-synthetic-forgetting.{ending}" in files
     for ending in ("md", "tex", "csv"):
-        assert f"table1-synthetic.{ending}" in files
+        for stem in ("", "-synthetic-calibration"):
+            assert f"table1-synthetic{stem}.{ending}" in files
+        assert {f"what.{ending}", f"runs.{ending}"} <= files
 
 
 def test_names_cannot_break_out():

@@ -93,7 +93,7 @@ class Drawings:
             except Exception as error:  # one figure must not cost the page
                 self.failed[stem] = f"{type(error).__name__}: {error}"
                 return None
-            self.num_drawn += 1
+            self.num_drawn += figure is not None
             known = {"key": key, "drawn": figure is not None, "data": None}
             if figure is not None:
                 data = data_of(figure)

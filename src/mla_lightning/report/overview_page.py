@@ -16,8 +16,8 @@ from mla_lightning.report.page import cells_html, document, escaped, notes_html,
 #: Pixels of a figure that no screen gets fewer of: it scrolls instead.
 LEAST_WIDTH = 608
 STYLE = """
-figure svg { max-width: 100%; height: auto; background: #ffffff; padding: .5rem;
-  border: 1px solid var(--line); border-radius: .3rem; }
+figure svg { box-sizing: border-box; max-width: 100%; height: auto; background: #ffffff;
+  padding: .5rem; border: 1px solid var(--line); border-radius: .3rem; }
 figure h3 { margin-bottom: .4rem; }
 [data-column-name].away { opacity: .06; }
 [data-column-name] { transition: opacity .15s; }
@@ -26,7 +26,7 @@ fieldset.columns { position: sticky; top: 0; background: var(--paper); z-index: 
   max-height: 30vh; overflow-y: auto; }
 fieldset label { margin-right: 1rem; white-space: nowrap; }
 @media print { fieldset { display: none; }
-  figure svg { min-width: 0 !important; max-height: 165mm; width: auto; } }
+  figure svg { min-width: 0 !important; max-height: 74mm; width: auto; } }
 """
 SCRIPT = """
 for (const part of document.querySelectorAll("section[data-part]")) {
