@@ -46,7 +46,7 @@ def levels(multi):
 
 
 def diagnosed(temperature=1.5):
-    bins = {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.8], "ece": 0.1}
+    bins = {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.8], "num": [9, 11], "ece": 0.1}
     one = {"width": bins, "mass": bins}
     names = ("image", "text", "multi")
     return {
