@@ -191,7 +191,8 @@ def test_a_data_sets_yaml_lists_every_parameter(data: str) -> None:
 
 
 def test_every_trainer_setting_is_read() -> None:
-    text = (Path(mla_lightning.__file__).parent / "train.py").read_text()
+    package = Path(mla_lightning.__file__).parent
+    text = "".join((package / name).read_text() for name in ("build.py", "train.py"))
     for key in SETTINGS:
         if key.startswith("trainer."):
             assert f'"{key.partition(".")[2]}"' in text, f"{key} has no effect"

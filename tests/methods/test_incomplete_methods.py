@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from mla_lightning.build import build_data, build_module
 from mla_lightning.cli import main
@@ -120,7 +121,8 @@ def test_the_first_stage_is_never_selected_and_must_leave_time(
 @pytest.mark.parametrize("killed_after", [1, 2, 3])
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, method, killed_after):
     monkeypatch.chdir(tmp_path)
-    assert main(words_of(method, "run_dir=whole")) == 0
+    # Elsewhere: a first stage that it leaves would be shared, and nothing be killed in it.
+    assert main(words_of(method, "run_dir=whole", "paths.output_dir=elsewhere")) == 0
     pid = os.fork()
     if pid == 0:
         from mla_lightning.callbacks.checkpoint import RunCheckpoint
@@ -149,7 +151,7 @@ def test_a_run_killed_within_an_epoch_goes_on_at_that_batch(tmp_path, monkeypatc
     more = ["data.batch_size=20", "checkpoint.every_n_batches=1"]
     if method in ("dcca", "dccae"):
         more += ["method.num_components=2"]
-    assert main(words_of(method, "run_dir=whole", *more)) == 0
+    assert main(words_of(method, "run_dir=whole", "paths.output_dir=elsewhere", *more)) == 0
     pid = os.fork()
     if pid == 0:
         from mla_lightning.module import MultimodalModule
@@ -300,7 +302,7 @@ def plain_runs(tmp_path_factory):
     for method in METHODS:
         run = tmp_path_factory.mktemp(method)
         assert main(words_of(method, f"run_dir={run}/run", f"paths.output_dir={run}")) == 0
-        found[method] = np.load(run / "run" / "predictions.npz")["multi"]
+        found[method] = np.load(run / "run" / "predictions.npz")["logits_multi"]
     return found
 
 
@@ -308,7 +310,7 @@ def plain_runs(tmp_path_factory):
 def test_a_switch_changes_the_predictions(tmp_path, plain_runs, method, switch):
     words = words_of(method, f"run_dir={tmp_path}/run", f"paths.output_dir={tmp_path}", switch)
     assert main(words) == 0
-    changed = np.load(tmp_path / "run" / "predictions.npz")["multi"]
+    changed = np.load(tmp_path / "run" / "predictions.npz")["logits_multi"]
     assert not np.array_equal(changed, plain_runs[method])
 
 
@@ -321,6 +323,7 @@ def test_masks_that_nobody_would_see_are_refused(tmp_path, monkeypatch, capfd, m
 
 def test_dcca_answers_with_means_for_what_is_left_out():
     module, data = built("dcca")
+    module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     module.eval()  # no dropout
     module.on_train_start()
     module.on_validation_start()
@@ -366,7 +369,7 @@ def test_cca_of_complete_pairs_is_that_of_the_samples_that_have_both():
     padded_fit, _ = built("cca")
     module, _ = built("cca", "method.fusion.fit_on=pairwise_complete")
     for one in (padded_fit, module):
-        one.trainer = type("Trainer", (), {"should_stop": False})()
+        one.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
         one.on_validation_start()
     x, present, _ = module.training_vectors()
     both = present["audio"] & present["visual"]

@@ -193,7 +193,7 @@ def _report(
             return report
         reason = f"{report.title}: there is nothing to show."
     except RunError as error:
-        reason = str(error)
+        reason = f"Not shown as {kind}: {error}" if kind in makers else str(error)
     try:
         plain = makers["table1"](group)
     except RunError:
@@ -251,7 +251,7 @@ def _part(
             if measured.has_diagnostics:
                 for what, table in (("calibration", _calibration), ("parameters", _parameters)):
                     name_of_table = f"{stem}-{block.slug}-{what}"
-                    make = partial(table, measured, name_of_table)
+                    make = partial(_made, table, measured, name_of_table)
                     pending.append(Pending(name_of_table, measured.key, make))
             else:
                 notes.append(f"{block.title}: {NO_DIAGNOSTICS}")
@@ -298,8 +298,11 @@ def _drawn(draw: Callable[[Diagnosed], Figure | None], measured: _Measured) -> F
     return draw(measured.diagnosed)
 
 
-def _calibration(measured: _Measured, slug: str) -> Table:
-    found = measured.diagnosed
+def _made(make: Callable[[Diagnosed, str], Table], measured: _Measured, slug: str) -> Table:
+    return make(measured.diagnosed, slug)
+
+
+def _calibration(found: Diagnosed, slug: str) -> Table:
     columns = ("temperature", "width", "width after", "mass", "mass after")
     paths = (
         ("temperature",),
@@ -326,8 +329,7 @@ def _calibration(measured: _Measured, slug: str) -> Table:
     )
 
 
-def _parameters(measured: _Measured, slug: str) -> Table:
-    found = measured.diagnosed
+def _parameters(found: Diagnosed, slug: str) -> Table:
     parts = (*found.modalities, "fusion", "other")
     rows = []
     for label in found.labels:
