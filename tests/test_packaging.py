@@ -63,7 +63,7 @@ def test_the_packages_that_the_user_named_are_plain_dependencies():
     assert set(NAMED_BY_USER) <= names
 
 
-def test_known_bad_releases_are_out():  # X08
+def test_known_bad_releases_are_out():
     bounds = dict(
         re.fullmatch(r"([A-Za-z0-9_-]+)(.*)", text).groups()
         for text in PYPROJECT["project"]["dependencies"]

@@ -66,7 +66,7 @@ def test_a_third_start_has_nothing_to_do(swept):
     assert "18 jobs, 18 finished before and not run again" in third.stdout
 
 
-def test_the_records_agree_with_each_other(swept):  # W08
+def test_the_records_agree_with_each_other(swept):
     folder, *_ = swept
     cells = set()
     for path in find_runs(folder / "runs"):

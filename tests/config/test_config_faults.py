@@ -181,7 +181,7 @@ def test_faults_of_a_users_yaml(tmp_path: Path, content: str, expected: str) -> 
 
 
 @pytest.mark.parametrize("name", ["../up", "a/../../up", "/etc/up", "~/up", "..", "a\\..\\b", "''"])
-def test_a_name_stays_in_the_output_folder(name: str) -> None:  # X03
+def test_a_name_stays_in_the_output_folder(name: str) -> None:
     assert "name" in refused(f"name={name}")
 
 

@@ -88,7 +88,7 @@ def test_a_foreign_target_on_the_command_line_is_refused_before_any_import(tmp_p
         sys.path.remove(str(tmp_path))
 
 
-def test_a_foreign_target_through_interpolation_is_refused() -> None:  # X02
+def test_a_foreign_target_through_interpolation_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\._target_='os\.system' is not allowed"):
         plan(["name=os.system", "data._target_=${name}"], binds=True)
 

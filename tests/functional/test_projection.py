@@ -182,7 +182,7 @@ def test_what_holds_for_any_features(seed, number, alpha):
 
 
 @pytest.mark.parametrize(("width", "number"), [(8, 10_000), (64, 4000), (512, 400), (768, 200)])
-def test_thousands_of_updates_stay_finite_and_symmetric(width, number):  # T03
+def test_thousands_of_updates_stay_finite_and_symmetric(width, number):
     projector = run(
         update_projector_, features(number, width, dtype=torch.float32), 0.1, torch.float32
     )
@@ -192,7 +192,7 @@ def test_thousands_of_updates_stay_finite_and_symmetric(width, number):  # T03
 
 
 @pytest.mark.parametrize("update", IN_PLACE[:1])
-def test_a_zero_feature_changes_nothing(update):  # T03
+def test_a_zero_feature_changes_nothing(update):
     projector = run(update, features(3, 5), 0.1)
     before = projector.clone()
     assert torch.equal(update(projector, torch.zeros(5, dtype=torch.float64), 0.1), before)

@@ -93,7 +93,7 @@ def test_numbers_that_print_alike_share_the_first_place(tmp_path):
     assert [cells[name].rank for name in ("sum", "concat", "film")] == [1, 1, 2]
 
 
-def test_missing_cells_are_counted_never_averaged_silently(tmp_path):  # W05
+def test_missing_cells_are_counted_never_averaged_silently(tmp_path):
     three("concat", tmp_path, (50, 51, 52))
     three("mla", tmp_path, (60, 61))
     write_run(tmp_path, "mla", 2, state="failed", reason="loss is nan")

@@ -30,7 +30,7 @@ def poison(at, modality):
 
 @pytest.mark.parametrize("logged", [1, 50])
 @pytest.mark.parametrize("at", [3, 17])
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capfd, at, logged):  # T01
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capfd, at, logged):
     job = make_job(tmp_path, "method=mla", f"trainer.log_every_n_batches={logged}")
     name = job.config["data"]["names"][1]
 
@@ -82,7 +82,7 @@ def signalled(job, *signals, pause=0.0):
     ("number", "code", "state"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "preempted")],
 )
-def test_a_signal_leaves_a_checkpoint_and_an_exit_code(tmp_path, number, code, state):  # T05, T06
+def test_a_signal_leaves_a_checkpoint_and_an_exit_code(tmp_path, number, code, state):
     whole = make_job(tmp_path / "whole", "method=mla")
     assert in_child(lambda: run_job(whole)) == 0
     job = make_job(tmp_path / "stopped", "method=mla")
@@ -95,7 +95,7 @@ def test_a_signal_leaves_a_checkpoint_and_an_exit_code(tmp_path, number, code, s
     assert same(outcome(job.run_dir), outcome(whole.run_dir))
 
 
-def test_a_second_interrupt_ends_at_once(tmp_path):  # T05
+def test_a_second_interrupt_ends_at_once(tmp_path):
     job = make_job(tmp_path, "method=mla")
     assert signalled(job, signal.SIGINT, signal.SIGINT, pause=0.1) == 130
     assert in_child(lambda: run_job(job)) == 0
@@ -103,7 +103,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path):  # T05
 
 @pytest.mark.parametrize("method", ["mla", "concat", "qmf", "ogm_ge"])
 @pytest.mark.parametrize("sizes", [(1, 8), (9, 8), (5, 100)])
-def test_odd_batches(tmp_path, method, sizes):  # T08
+def test_odd_batches(tmp_path, method, sizes):
     """A last batch of one sample, batches of one, fewer samples than a batch."""
     number, batch_size = sizes
     job = make_job(
@@ -117,7 +117,7 @@ def test_odd_batches(tmp_path, method, sizes):  # T08
 
 
 @pytest.mark.parametrize("method", ["mla", "concat", "film", "bigated", "qmf", "late_fusion"])
-def test_evaluation_does_not_depend_on_batches(tmp_path, method):  # T09
+def test_evaluation_does_not_depend_on_batches(tmp_path, method):
     job = make_job(tmp_path, f"method={method}")
     assert in_child(lambda: run_job(job)) == 0
     reported = read_json(job.run_dir / RESULT)["test"]

@@ -40,14 +40,14 @@ ALL_POINTS = range(1, BATCHES * EPOCHS + 1)
 
 @pytest.mark.parametrize("every", ["null", "1", "3"])
 @pytest.mark.parametrize("batch", [*sorted(random.Random(0).sample(ALL_POINTS, 4)), 10])
-def test_killed_at_a_batch(tmp_path, uninterrupted, batch, every):  # R01
+def test_killed_at_a_batch(tmp_path, uninterrupted, batch, every):
     job = make_job(tmp_path, "method=mla", f"checkpoint.every_n_batches={every}")
     assert same(resume_after(job, (*STEP, batch)), uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", ALL_POINTS)
-def test_killed_at_every_batch(tmp_path, uninterrupted, batch):  # R01
+def test_killed_at_every_batch(tmp_path, uninterrupted, batch):
     job = make_job(tmp_path, "method=mla", "checkpoint.every_n_batches=1")
     assert same(resume_after(job, (*STEP, batch)), uninterrupted)
 
@@ -67,13 +67,13 @@ def test_killed_at_every_batch(tmp_path, uninterrupted, batch):  # R01
     ],
 )
 @pytest.mark.parametrize("before", [True, False])
-def test_killed_between_batches(tmp_path, uninterrupted, owner, name, call, before):  # R02
+def test_killed_between_batches(tmp_path, uninterrupted, owner, name, call, before):
     job = make_job(tmp_path, "method=mla", "checkpoint.every_n_batches=4")
     assert same(resume_after(job, (owner, name, call), before=before), uninterrupted)
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 2), (0, 2), (2, 0)])
-def test_workers_change_nothing(tmp_path, uninterrupted, first, then):  # R03
+def test_workers_change_nothing(tmp_path, uninterrupted, first, then):
     # A parent that has had workers itself must not stand in the way of its children's workers.
     assert len(list(DataLoader(TensorDataset(torch.arange(2)), num_workers=1))) == 2
     job = make_job(
@@ -93,7 +93,7 @@ def test_workers_change_nothing(tmp_path, uninterrupted, first, then):  # R03
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_resumes(tmp_path, method):  # R04
+def test_every_method_resumes(tmp_path, method):
     whole = make_job(tmp_path / "whole", f"method={method}")
     assert in_child(lambda: run_job(whole)) == 0
     job = make_job(tmp_path / "killed", f"method={method}", "checkpoint.every_n_batches=1")
@@ -109,7 +109,7 @@ def test_what_a_modification_remembers_resumes(tmp_path, mode):
     assert same(resume_after(job, (*STEP, 14)), outcome(whole.run_dir))
 
 
-def test_several_kills_in_a_row_do_not_add_or_lose_a_batch(tmp_path, uninterrupted):  # R14
+def test_several_kills_in_a_row_do_not_add_or_lose_a_batch(tmp_path, uninterrupted):
     job = make_job(tmp_path, "method=mla", "checkpoint.every_n_batches=2")
     for batch in (3, 2, 5, 6):
         assert killed(job, (*STEP, batch)) == -9
@@ -119,7 +119,7 @@ def test_several_kills_in_a_row_do_not_add_or_lose_a_batch(tmp_path, uninterrupt
     assert read_json(job.run_dir / STATUS)["attempt"] == 5
 
 
-def test_a_finished_run_returns_at_once(tmp_path, capsys):  # R05
+def test_a_finished_run_returns_at_once(tmp_path, capsys):
     job = make_job(tmp_path, "method=concat")
     assert run_job(job) == 0
     before = (job.run_dir / RESULT).stat().st_mtime_ns
@@ -132,14 +132,14 @@ def test_a_finished_run_returns_at_once(tmp_path, capsys):  # R05
     assert (job.run_dir / RESULT).stat().st_mtime_ns == before
 
 
-def test_killed_after_the_last_epoch(tmp_path, uninterrupted):  # R05
+def test_killed_after_the_last_epoch(tmp_path, uninterrupted):
     job = make_job(tmp_path, "method=mla")
     import mla_lightning.train as train
 
     assert same(resume_after(job, (train, "evaluate", 1)), uninterrupted)
 
 
-def test_seeds(tmp_path, uninterrupted):  # R06
+def test_seeds(tmp_path, uninterrupted):
     again = make_job(tmp_path / "again", "method=mla")
     other = make_job(tmp_path / "other", "method=mla", "seed=1")
     assert in_child(lambda: run_job(again)) == 0
@@ -148,7 +148,7 @@ def test_seeds(tmp_path, uninterrupted):  # R06
     assert not same(outcome(other.run_dir)["rows"], uninterrupted["rows"])
 
 
-def test_a_job_run_before_in_the_same_process_changes_nothing(tmp_path, uninterrupted):  # R07
+def test_a_job_run_before_in_the_same_process_changes_nothing(tmp_path, uninterrupted):
     first, second = make_job(tmp_path, "method=qmf", "seed=3"), make_job(tmp_path, "method=mla")
 
     def both():
@@ -158,7 +158,7 @@ def test_a_job_run_before_in_the_same_process_changes_nothing(tmp_path, uninterr
     assert same(outcome(second.run_dir), uninterrupted)
 
 
-def test_threads_precision_and_layout_belong_to_the_identity(tmp_path):  # R08
+def test_threads_precision_and_layout_belong_to_the_identity(tmp_path):
     plain = make_job(tmp_path)
     for key in ("trainer.threads=2", "trainer.precision=bf16-mixed", "trainer.accumulate=2"):
         assert make_job(tmp_path, key).identity != plain.identity
@@ -166,7 +166,7 @@ def test_threads_precision_and_layout_belong_to_the_identity(tmp_path):  # R08
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_golden_losses(tmp_path, method):  # R11
+def test_golden_losses(tmp_path, method):
     """To accept a change of numerics: PYTHONPATH=tests/train python -m test_resume"""
     assert first_losses(tmp_path, method) == pytest.approx(
         json.loads(GOLDEN.read_text())[method], abs=1e-5
@@ -193,7 +193,7 @@ def first_losses(root, method):
     return [round(value, 7) for value in json.loads(losses.read_text())]
 
 
-def test_another_job_in_the_same_folder_is_refused(tmp_path, capfd):  # R12
+def test_another_job_in_the_same_folder_is_refused(tmp_path, capfd):
     folder = tmp_path / "mine"
     job = make_job(tmp_path, "method=mla", f"run_dir={folder}")
     assert killed(job, (*STEP, 12)) == -9
@@ -208,7 +208,7 @@ def test_another_job_in_the_same_folder_is_refused(tmp_path, capfd):  # R12
     assert in_child(lambda: run_job(forced)) == 0
 
 
-def test_changed_code_is_refused(tmp_path, capfd):  # R12
+def test_changed_code_is_refused(tmp_path, capfd):
     job = make_job(tmp_path, "method=mla", f"run_dir={tmp_path / 'mine'}")
     assert killed(job, (*STEP, 12)) == -9
     provenance = job.run_dir / "provenance.json"

@@ -37,7 +37,7 @@ def copy_of(job, root):
     return moved
 
 
-def test_disk_full_while_checkpointing(tmp_path, monkeypatch, killed_run, capfd):  # S01
+def test_disk_full_while_checkpointing(tmp_path, monkeypatch, killed_run, capfd):
     job = copy_of(killed_run[0], tmp_path)
     before = [p for p in resumable(job.run_dir / CHECKPOINTS) if is_valid(p)]
 
@@ -93,9 +93,7 @@ def flip_a_bit(path):
 
 
 @pytest.mark.parametrize("damage", [cut, empty, text, flip_a_bit])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    tmp_path, killed_run, damage, capfd
-):  # S02
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, killed_run, damage, capfd):
     job = copy_of(killed_run[0], tmp_path)
     newest = resumable(job.run_dir / CHECKPOINTS)[0]
     damage(newest)
@@ -104,7 +102,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert same(outcome(job.run_dir), killed_run[1])
 
 
-def test_only_damaged_checkpoints_are_an_error_with_their_names(tmp_path, killed_run, capfd):  # S02
+def test_only_damaged_checkpoints_are_an_error_with_their_names(tmp_path, killed_run, capfd):
     job = copy_of(killed_run[0], tmp_path)
     for path in resumable(job.run_dir / CHECKPOINTS):
         flip_a_bit(path)
@@ -114,7 +112,7 @@ def test_only_damaged_checkpoints_are_an_error_with_their_names(tmp_path, killed
     assert path.name in message
 
 
-def test_weights_of_another_model_are_refused_whole(tmp_path):  # S03
+def test_weights_of_another_model_are_refused_whole(tmp_path):
     job = make_job(tmp_path, "method=mla")
     data = build_data(job.config)
     module = build_module(job.config, data)
@@ -130,14 +128,14 @@ def test_weights_of_another_model_are_refused_whole(tmp_path):  # S03
     assert same(dict(module.state_dict()), before)
 
 
-def test_jobs_that_differ_have_folders_that_differ(tmp_path):  # S06
+def test_jobs_that_differ_have_folders_that_differ(tmp_path):
     one, other = make_job(tmp_path, "method=mla"), make_job(tmp_path, "method=mla", "seed=1")
     assert one.run_dir != other.run_dir
     assert one.run_dir == make_job(tmp_path, "method=mla").run_dir
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_rotation_keeps_what_can_be_resumed(tmp_path, seed):  # S08
+def test_rotation_keeps_what_can_be_resumed(tmp_path, seed):
     from mla_lightning.callbacks.checkpoint import RunCheckpoint
 
     rng, io = random.Random(seed), CheckedCheckpointIO()
@@ -172,7 +170,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("checked", [True, False])
-def test_a_malicious_checkpoint_is_never_executed(tmp_path, checked):  # X01
+def test_a_malicious_checkpoint_is_never_executed(tmp_path, checked):
     marker, path = tmp_path / "marker", tmp_path / "epoch=0001-batch=000000.ckpt"
     if checked:
         CheckedCheckpointIO().save_checkpoint({"x": Payload(marker)}, path)
@@ -185,7 +183,7 @@ def test_a_malicious_checkpoint_is_never_executed(tmp_path, checked):  # X01
     assert not marker.exists()
 
 
-def test_a_run_does_not_execute_a_malicious_checkpoint(tmp_path, killed_run):  # X01
+def test_a_run_does_not_execute_a_malicious_checkpoint(tmp_path, killed_run):
     job = copy_of(killed_run[0], tmp_path)
     marker = tmp_path / "marker"
     newest = resumable(job.run_dir / CHECKPOINTS)[0]
