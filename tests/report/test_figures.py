@@ -6,7 +6,7 @@ from synthetic_runs import write_run, write_table1
 from mla_lightning.report.cells import best_of, blocks
 from mla_lightning.report.curves import Curves, curves_figure, read_curves
 from mla_lightning.report.diagnostic_figures import paint
-from mla_lightning.report.figures import ABOVE, BELOW, PLAIN, modality_figure, save
+from mla_lightning.report.figures import ABOVE, BELOW, GID, PLAIN, TELLS, modality_figure, save
 from mla_lightning.report.results import read_runs
 
 
@@ -16,7 +16,11 @@ def block_of(root):
 
 
 def means(axis):
-    return [float(line.get_xdata()[0]) for line in axis.get_lines() if line.get_gid() == "mean"]
+    return [float(dot.get_xdata()[0]) for dot in dots(axis)]
+
+
+def dots(axis):
+    return [line for line in axis.get_lines() if line.get_marker() == "o"]
 
 
 def levels(image, multi):
@@ -35,8 +39,7 @@ def test_dots_are_the_means_and_the_dashed_line_is_the_reference(tmp_path):
     assert means(multi) == pytest.approx([50.0, 60.0])
     (alone,) = [line for line in image.get_lines() if line.get_gid() == "alone"]
     assert alone.get_xdata() == pytest.approx([40.0, 40.0])
-    colours = [line.get_color() for line in image.get_lines() if line.get_gid() == "mean"]
-    assert colours == [BELOW, ABOVE]
+    assert [dot.get_color() for dot in dots(image)] == [BELOW, ABOVE]
     assert image.get_ylim()[0] > image.get_ylim()[1]  # first method on top
 
 
@@ -47,6 +50,17 @@ def test_spread_and_each_seed_are_drawn(tmp_path):
     data = [list(map(float, line.get_xdata())) for line in axis.get_lines()]
     assert pytest.approx([40.0, 42.0]) in data  # mean ± sd
     assert pytest.approx([40.0, 41.0, 42.0]) in data
+
+
+def test_all_that_is_drawn_of_a_method_has_its_name_and_tells_its_numbers(tmp_path):
+    write_run(tmp_path, "unimodal", 0, accuracy=levels(0.3, 0.4))
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "mla", seed, accuracy=levels(0.40 + seed / 100, 0.5))
+    axis = modality_figure(block_of(tmp_path)).axes[0]
+    drawn = [*axis.get_lines(), *axis.texts]
+    named = [one.get_gid() for one in drawn if one.get_gid() != "alone"]
+    assert set(named) == {f"{GID}mla{TELLS}41.0 ± 1.0, seeds: 40.0, 41.0, 42.0"}
+    assert len(named) == 5  # the way from alone, the spread, the seeds, the mean, its number
 
 
 def test_one_seed_has_no_bar_and_no_reference_no_colour(tmp_path):

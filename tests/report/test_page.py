@@ -96,6 +96,7 @@ def test_columns_can_be_chosen_and_are_named_on_hover(page):
 def test_values_show_on_hover_and_numbers_stand_below_each_figure(page):
     assert re.search(r"<title>mla: [0-9.e+-]+ at 3(, highest [^<]+)?</title>", page)
     assert re.search(r"<title>concat: audio [0-9.e-]+</title>", page)  # a part of a bar
+    assert re.search(r"<title>mla: [0-9.]+, seeds: [0-9.]+</title>", page)  # in the table's figure
     figures = re.findall(r"<figure .*?</figure>", page, re.DOTALL)
     clouds = {"Features in a plane (PCA)", "Features in a plane (t-SNE)"}
     for figure in figures:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.diagnosed import Diagnosed
 from mla_lightning.report.diagnostic_figures import (
-    GID,
     Kind,
     accuracy_forgetting,
     angles,
@@ -21,7 +20,7 @@ from mla_lightning.report.diagnostic_figures import (
     paint,
     projector,
 )
-from mla_lightning.report.figures import COLOURS, new_figure, style
+from mla_lightning.report.figures import COLOURS, GID, new_figure, style
 from mla_lightning.report.reliability import by_mass, by_width, legend
 from mla_lightning.report.results import MULTI
 

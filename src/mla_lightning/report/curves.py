@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.cells import Block
 from mla_lightning.report.diagnosed import Diagnosed
-from mla_lightning.report.figures import new_figure, style
+from mla_lightning.report.figures import GID, new_figure, style
 from mla_lightning.report.results import MULTI
 from mla_lightning.run_folder import read_metrics
 
@@ -148,7 +148,7 @@ def _line(
         marker=marker,
         linewidth=1.6,
         label=label,
-        gid=f"column:{label}",
+        gid=GID + label,
         **look,
     )
     if len(seeds) > 1:
@@ -156,4 +156,4 @@ def _line(
         low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
         high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
         band = axis.fill_between(epochs, low, high, color=look["color"], alpha=0.15, linewidth=0)
-        band.set_gid(f"column:{label}")
+        band.set_gid(GID + label)

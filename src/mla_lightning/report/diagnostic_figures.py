@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.curves import LINES
 from mla_lightning.report.diagnosed import Diagnosed
-from mla_lightning.report.figures import COLOURS, new_figure, style
+from mla_lightning.report.figures import COLOURS, GID, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 REFERENCE = "unimodal"
-GID = "column:"
 
 
 @dataclass(frozen=True)

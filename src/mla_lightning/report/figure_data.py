@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mla_lightning.report.diagnostic_figures import GID
+from mla_lightning.report.figures import GID, TELLS
 from mla_lightning.report.table import BLANK, Cell, Row, Section, Table
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 #: Most points of a curve that are told, evenly chosen and the last among them.
 MOST_POINTS = 20
-#: Stands between a column's name and what is told of it; no name has it.
-TELLS = "\u2003"
 
 
 def data_of(figure: Figure) -> Table | None:
@@ -27,7 +25,8 @@ def data_of(figure: Figure) -> Table | None:
         figure: A figure that draws each column under its name.
 
     Returns:
-        A section per panel; None for clouds of points, and for figures that name no column.
+        A section per panel; None for clouds of points, for figures that name no column, and for
+        those of a table, whose parts tell its numbers themselves.
     """
     sections = []
     for axis in figure.axes:
@@ -70,7 +69,8 @@ def tell_values(figure: Figure) -> None:
     for axis in figure.axes:
         places = _places(axis)
         for line in axis.get_lines():
-            if str(line.get_gid() or "").startswith(GID):
+            gid = str(line.get_gid() or "")
+            if gid.startswith(GID) and TELLS not in gid:
                 line.set_gid(f"{line.get_gid()}{TELLS}{_told(line, places)}")
         for patch in axis.patches:
             if str(patch.get_gid() or "").startswith(GID):
@@ -144,7 +144,7 @@ def _lines(axis: Axes) -> Iterator[Named]:
     seen = set()
     for line in axis.get_lines():
         gid = str(line.get_gid() or "")
-        if not gid.startswith(GID):
+        if not gid.startswith(GID) or TELLS in gid:
             continue
         x, y = _points(line)
         if places:

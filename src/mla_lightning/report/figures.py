@@ -31,6 +31,10 @@ STYLE: dict[Any, Any] = {
 }
 PNG_DPI = 150
 ALONE = (0, (4, 3))
+#: Begins the id of what is drawn of a column; its name follows.
+GID = "column:"
+#: Stands between a column's name and what is told of it; no name has it.
+TELLS = "\u2003"
 
 
 @contextmanager
@@ -114,7 +118,7 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
         figure = new_figure(1.5 + 2.45 * len(names), 1.65 + 0.29 * len(columns))
         axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axis, name, limit in zip(axes, names, limits, strict=True):
-            _panel(axis, name, panels[name], alone[name], limit)
+            _panel(axis, name, columns, panels[name], alone[name], limit)
         axes[0].set_yticks(range(len(columns)), list(columns))
         axes[0].set_ylim(len(columns) - 0.4, -0.6)
         figure.suptitle(f"{block.title}: test accuracy, percent", fontsize=11, fontweight="bold")
@@ -129,6 +133,7 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
 def _panel(
     axis: Axes,
     name: str,
+    columns: Mapping[str, Variant],
     summaries: Mapping[str, Summary],
     alone: Summary,
     limit: tuple[float, float],
@@ -142,14 +147,16 @@ def _panel(
     if alone.num:
         axis.axvline(alone.mean, color="black", linewidth=1.2, linestyle=ALONE, gid="alone")
     way_from = alone.mean if alone.num and name != MULTI else None
-    for line, summary in enumerate(summaries.values()):
+    for line, (label, summary) in enumerate(summaries.items()):
+        gid = GID + columns[label].label
         if summary.num:
-            _method(axis, line, summary, way_from)
+            _method(axis, line, gid, summary, way_from)
         else:
             axis.text(
                 0.03,
                 line,
                 state(summary),
+                gid=gid,
                 transform=axis.get_yaxis_transform(),
                 va="center",
                 color=GREY,
@@ -158,25 +165,43 @@ def _panel(
             )
 
 
-def _method(axis: Axes, line: int, summary: Summary, alone: float | None) -> None:
+def _method(axis: Axes, line: int, gid: str, summary: Summary, alone: float | None) -> None:
     mean, values = summary.mean, list(summary.values.values())
+    spread = "" if summary.sd is None else f" ± {summary.sd:.1f}"
+    gid += f"{TELLS}{mean:.1f}{spread}, seeds: {', '.join(f'{value:.1f}' for value in values)}"
     colour = PLAIN
     if alone is not None:
         colour = _colour(round(mean - alone, 1))
-        way = axis.plot([alone, mean], [line, line], color=colour, linewidth=4, alpha=0.4, zorder=2)
-        way[0].set_solid_capstyle("butt")
+        axis.plot(
+            [alone, mean],
+            [line, line],
+            color=colour,
+            linewidth=4,
+            solid_capstyle="butt",
+            alpha=0.4,
+            zorder=2,
+            gid=gid,
+        )
     if summary.sd is not None:
         reach = [mean - summary.sd, mean + summary.sd]
-        axis.plot(reach, [line, line], color="black", linewidth=1.1, zorder=4)
+        axis.plot(reach, [line, line], color="black", linewidth=1.1, zorder=4, gid=gid)
         axis.plot(
-            values, [line] * len(values), "|", color="black", markersize=7, alpha=0.5, zorder=4
+            values,
+            [line] * len(values),
+            "|",
+            color="black",
+            markersize=7,
+            alpha=0.5,
+            zorder=4,
+            gid=gid,
         )
-    axis.plot([mean], [line], "o", color=colour, markersize=6.5, zorder=5, gid="mean")
+    axis.plot([mean], [line], "o", color=colour, markersize=6.5, zorder=5, gid=gid)
     counted = "" if summary.is_complete else f" ({summary.num} of {len(summary.expected)})"
     axis.text(
         1.02,
         line,
         f"{mean:.1f}{counted}",
+        gid=gid,
         transform=axis.get_yaxis_transform(),
         va="center",
         ha="left",

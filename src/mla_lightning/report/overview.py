@@ -84,7 +84,6 @@ class Part:
         pictures: Its further figures.
         pending: Its further tables, not made yet.
         notes: What is not there, and why.
-        columns: What a reader can choose among.
         tables: Its further tables.
         warnings: Figures that could not be drawn.
     """
@@ -96,7 +95,6 @@ class Part:
     pictures: tuple[Picture, ...]
     pending: tuple[Pending, ...]
     notes: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -234,7 +232,6 @@ def _part(
     pictures: list[Picture] = []
     pending: list[Pending] = []
     notes: list[str] = []
-    columns: dict[str, None] = {}
     shown = []
     for own, group in sorted(by_name.items()):
         try:
@@ -247,7 +244,6 @@ def _part(
             shown.append((own, block))
             measured = _Measured(block)
             pictures += _pictures(f"{stem}-{block.slug}", measured)
-            columns |= dict.fromkeys(variant.label for variant in measured.block.variants)
             if measured.has_diagnostics:
                 for what, table in (("calibration", _calibration), ("parameters", _parameters)):
                     name_of_table = f"{stem}-{block.slug}-{what}"
@@ -267,7 +263,6 @@ def _part(
         tuple(pictures),
         tuple(pending),
         tuple(dict.fromkeys(notes)),
-        tuple(columns),
     )
     return part, shown
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
-from mla_lightning.report.diagnostic_figures import GID
 from mla_lightning.report.drawn import Drawing
-from mla_lightning.report.figure_data import TELLS
+from mla_lightning.report.figures import GID, TELLS
 from mla_lightning.report.overview import Overview, Part
 from mla_lightning.report.page import cells_html, document, escaped, notes_html, table_html
 
@@ -101,18 +101,28 @@ def _part(
         kinds.insert(0, part.report.title)
     if kinds:
         yield _chooser("figures", "Figures", kinds)
+    columns = _columns(drawn[stem] for stem in (*figures, *(one.stem for one in pictures)))
+    if columns:
+        yield _chooser("columns", "Show in the figures", columns)
     for stem in figures:
         title = part.report.title
         reading = f"{stem}: the tables hold the same numbers."
         yield figure_html(drawn[stem], title, reading, numbers)
-    if part.columns and pictures:
-        yield _chooser("columns", "Show in the figures below", part.columns)
     for one in pictures:
         yield figure_html(drawn[one.stem], one.title, one.reading, numbers, one.about)
     for number, table in enumerate(part.tables):
         yield from table_html(table, f"part-{place}-more-{number}", 3)
     yield from notes_html((*part.report.notes, *part.notes))
     yield "</section>"
+
+
+def _columns(drawings: Iterable[Drawing]) -> list[str]:
+    """Find what figures draw apart, in the order in which they draw it."""
+    names: dict[str, None] = {}
+    for one in drawings:
+        found = re.findall(rf'<g id="{GID}([^"{TELLS}]*)', one.svg)
+        names |= dict.fromkeys(map(html.unescape, found))
+    return list(names)
 
 
 def _chooser(kind: str, legend: str, names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mla_lightning.errors import RunError
 from mla_lightning.report import notes
 from mla_lightning.report.cells import Block, Summary, Variant, blocks
-from mla_lightning.report.figures import COLOURS, new_figure, style
+from mla_lightning.report.figures import COLOURS, GID, new_figure, style
 from mla_lightning.report.published import read_table2
 from mla_lightning.report.results import Run
 from mla_lightning.report.rows import LEGEND
@@ -279,7 +279,7 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
             summaries = [block.summary(by_rate[rate]) for rate in found]
             means = [one.mean for one in summaries]
             look = _look(label, number)
-            ours.plot(rates, means, label=label, **look)
+            ours.plot(rates, means, label=label, gid=GID + label, **look)
             spread = [one.sd or 0.0 for one in summaries]
             ours.fill_between(
                 rates,
@@ -288,12 +288,13 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
                 color=look["color"],
                 alpha=0.12,
                 linewidth=0,
+                gid=GID + label,
             )
         for number, (label, values) in enumerate(by_method.items()):
             look = _look(label, number)
-            theirs.plot(
-                [100 * r for r in sorted(values)], [values[r] for r in sorted(values)], **look
-            )
+            rates = sorted(values)
+            percents = [100 * rate for rate in rates]
+            theirs.plot(percents, [values[r] for r in rates], gid=GID + label, **look)
         _finish(ours, f"{block.title}: test accuracy, percent, mean ± sd over seeds")
         _finish(theirs, f"{name}, the paper's numbers")
         figure.legend(
