@@ -132,7 +132,10 @@ def label_of(config):
 @pytest.mark.parametrize("data", SETS)
 @pytest.mark.parametrize(
     "name",
-    ["hgm", "none", "update", "confirm", "confirm_none", "confirm_update", "fresh", "fresh_none"],
+    [
+        *("hgm", "none", "update", "confirm", "confirm_none", "confirm_update"),
+        *("fresh", "fresh_none", "sixty", "sixty_none"),
+    ],
 )
 def test_the_claims_run_at_the_rates_that_validation_chose(name, data):
     rates = {label_of(job.config): job.config["optimizer"]["lr"] for job in jobs_of(name, data)}
