@@ -9,7 +9,8 @@ import pytest
 from mla_lightning.cli import main
 from mla_lightning.errors import RunError
 from mla_lightning.report.cells import blocks
-from mla_lightning.report.claim_families import ROUNDS, corrected, modified
+from mla_lightning.report.claim_families import corrected
+from mla_lightning.report.claim_rounds import ROUNDS, Round, modified
 from mla_lightning.report.claim_tables import forest, power
 from mla_lightning.report.claims import claims, renewed
 from mla_lightning.report.diagnosed_columns import diagnosed_columns
@@ -186,9 +187,22 @@ def test_a_questions_comparisons_are_one_family():
     assert all(line.p >= line.found.p for line in lines)
 
 
+def test_what_was_asked_before_is_a_family_and_other_sets_another():
+    found = {block.name: block for block in blocks(fresh())}
+    stage = Round("r", "Round", ("fresh",), {"toy": ("multi", "text")})
+    asked, multi, *_ = modified(stage, found)
+    assert multi.lines == ()
+    assert [line.label.partition(": ")[2] for line in asked.lines] == ["multi", "text"] * 2
+    assert [line.p for line in asked.lines] == holm([line.found.p for line in asked.lines])
+    elsewhere = Round("r", "Round", ("fresh",), {"other": ("multi",)})
+    asked, multi, *_ = modified(elsewhere, found)
+    assert asked.lines == ()
+    assert len(multi.lines) == 2
+
+
 def _lines():
     runs = [run for run in everything() if run.name.startswith(ROUNDS[0].names)]
-    lines = modified(ROUNDS[0], {block.name: block for block in blocks(runs)})[0].lines
+    lines = modified(ROUNDS[0], {block.name: block for block in blocks(runs)})[1].lines
     assert corrected(lines) == lines
     return lines
 

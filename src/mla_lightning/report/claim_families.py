@@ -67,33 +67,6 @@ class Family:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Round:
-    """One set of runs with and without head gradient modification.
-
-    Attributes:
-        slug: Short name.
-        title: What is told of it.
-        names: First parts of its experiments' names.
-    """
-
-    slug: str
-    title: str
-    names: tuple[str, ...]
-
-
-#: The rounds of question 3. A round whose runs are not there has no table.
-ROUNDS = (
-    Round(
-        "modified",
-        "3. Does head gradient modification help? Ten seeds",
-        ("claims/hgm", "claims/update", "claims/none"),
-    ),
-    Round("confirmed", "3, twenty further seeds", ("claims/confirm",)),
-    Round("fresh", "3, twenty fresh seeds", ("claims/fresh",)),
-)
-
-
 def corrected(lines: Iterable[Line]) -> tuple[Line, ...]:
     """Correct comparisons as one family.
 
@@ -180,59 +153,6 @@ def cured(found: Found, behind: Family) -> tuple[Family, ...]:
     )
 
 
-def modified(stage: Round, found: Found) -> tuple[Family, ...]:
-    """Compare each head gradient modification with none.
-
-    Args:
-        stage: The round.
-        found: Data set -> block of its runs.
-
-    Returns:
-        The families: fused accuracy, each modality's accuracy, calibration error.
-    """
-    of_multi, of_single, of_error = [], [], []
-    for block in found.values():
-        plain = block.find(METHOD, "no_hgm")
-        for variant in modes(block) if plain else ():
-            pair, mode = (variant, plain), mode_label(variant)
-            of_multi.append(Line(block.title, mode, _differ(block, *pair)))
-            of_single += [
-                Line(block.title, f"{mode}: {name}", _differ(block, *pair, modality=name))
-                for name in block.modalities
-            ]
-            of_error.append(Line(block.title, mode, _differ(block, *pair, measure="ece")))
-    drawn, axis = f"3-{stage.slug}", "less no modification"
-    return (
-        Family(
-            stage.slug,
-            f"{stage.title}: multi test accuracy less that without any, points",
-            drawn,
-            f"Multi test accuracy {axis}, points",
-            "worse",
-            "better",
-            corrected(of_multi),
-        ),
-        Family(
-            f"{stage.slug}-single",
-            f"{stage.title}: single-modality test accuracy less that without any, points",
-            f"{drawn}-single",
-            f"Single-modality test accuracy {axis}, points",
-            "worse",
-            "better",
-            corrected(of_single),
-        ),
-        Family(
-            f"{stage.slug}-calibration",
-            f"{stage.title}: multi calibration error less that without any, hundredths",
-            f"{drawn}-calibration",
-            f"Calibration error {axis}, hundredths (below zero: better)",
-            "lower (better)",
-            "higher (worse)",
-            corrected(of_error),
-        ),
-    )
-
-
 def weighted(found: Found) -> Family:
     """Compare entropy weights with equal weights.
 
@@ -250,7 +170,7 @@ def weighted(found: Found) -> Family:
         ):
             pair = block.find(METHOD, with_df), block.find(METHOD, without)
             for label, measure in (("accuracy", "accuracy_percent"), ("calibration error", "ece")):
-                difference = _differ(block, *pair, measure=measure)
+                difference = differ(block, *pair, measure=measure)
                 lines.append(Line(block.title, f"{label}, {what}", difference))
     return Family(
         "weighted",
@@ -294,30 +214,13 @@ def slower(found: Found) -> Family:
     )
 
 
-def modes(block: Block) -> list[Variant]:
-    """List the columns with a modification: all of MLA but that without any."""
-    plain = block.find(METHOD, "no_hgm")
-    return [v for v in block.variants if v.method == METHOD and v != plain]
-
-
-def mode_label(variant: Variant) -> str:
-    """Name a modification by its projection, then by whatever else is set."""
-    given = dict(variant.overrides)
-    name = given.pop("method.projection", None)
-    if name is None:
-        return variant.label
-    is_of_update = given.pop("method.project_update", "false").lower() == "true"
-    words = [name, *(["(update)"] if is_of_update else [])]
-    return " ".join(words + [f"{key.rpartition('.')[2]}={text}" for key, text in given.items()])
-
-
 def _label(modality: str, method: str, other: str) -> str:
     names = ["alone" if name == REFERENCE else name for name in (method, other)]
     return f"{modality}: {' less '.join(names)}"
 
 
 def _probe(block: Block, modality: str, method: str, other: str) -> Line:
-    found = _differ(
+    found = differ(
         block,
         block.find(method),
         block.find(other),
@@ -328,11 +231,11 @@ def _probe(block: Block, modality: str, method: str, other: str) -> Line:
 
 
 def _fused(block: Block, method: str, other: str) -> Line:
-    found = _differ(block, block.find(method), block.find(other))
+    found = differ(block, block.find(method), block.find(other))
     return Line(block.title, f"{method} less {other}", found)
 
 
-def _differ(
+def differ(
     block: Block,
     first: Variant | None,
     second: Variant | None,
@@ -340,7 +243,18 @@ def _differ(
     modality: str = MULTI,
     measure: str = "accuracy_percent",
 ) -> Comparison:
-    """Compare two columns; without a common seed where one is not there. ECE in hundredths."""
+    """Compare two columns of a block.
+
+    Args:
+        block: The block.
+        first: A column, None where it is not there.
+        second: The one that is taken from it.
+        modality: Whose numbers, or ``multi``.
+        measure: Which of them.
+
+    Returns:
+        The comparison; without a common seed where a column is not there. ECE in hundredths.
+    """
     scale = 100.0 if measure == "ece" else 1.0
     values = [
         {s: scale * v for s, v in block.values(one, modality, measure=measure).items()}

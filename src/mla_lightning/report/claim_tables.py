@@ -9,16 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mla_lightning.report.cells import Block, Variant
-from mla_lightning.report.claim_families import (
-    METHOD,
-    ROUNDS,
-    Family,
-    Found,
-    Line,
-    Round,
-    mode_label,
-    modes,
-)
+from mla_lightning.report.claim_families import METHOD, Family, Found, Line
+from mla_lightning.report.claim_rounds import ROUNDS, Round, mode_label, modes
 from mla_lightning.report.rows import SIGNIFICANT
 from mla_lightning.report.significance import CONFIDENCE, Comparison, compare, least_effect
 from mla_lightning.report.table import BEST, BLANK, Cell, Row, Section, Table, p_text, signed

@@ -10,15 +10,14 @@ from mla_lightning.errors import RunError
 from mla_lightning.report import notes
 from mla_lightning.report.cells import Block, Variant, blocks, without_number
 from mla_lightning.report.claim_families import (
-    ROUNDS,
     Family,
     all_lines,
     cured,
     left_behind,
-    modified,
     slower,
     weighted,
 )
+from mla_lightning.report.claim_rounds import ROUNDS, modified
 from mla_lightning.report.claim_tables import (
     family_table,
     forest,
