@@ -134,7 +134,7 @@ def label_of(config):
     "name",
     [
         *("hgm", "none", "update", "confirm", "confirm_none", "confirm_update"),
-        *("fresh", "fresh_none", "sixty", "sixty_none"),
+        *("fresh", "fresh_none", "sixty", "sixty_none", "long", "long_none"),
     ],
 )
 def test_the_claims_run_at_the_rates_that_validation_chose(name, data):

@@ -37,7 +37,7 @@ def test_two_commands_lead_to_table_1(tmp_path, monkeypatch, capfd, name):
     assert main(["data", "prepare", name, "raw=raw", *options, "jobs=2"]) == 0
     assert f"mla train data={name}" in capfd.readouterr().out
     assert main(["data", "check", name]) == 0
-    assert main(["data", "show", name, "output=sheet.png"]) == 0
+    assert main(["data", "show", name, "output=sheet.png", "per_class=1"]) == 0
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
     size = f"data.inputs.{seen(tmp_path, name)}.size=32"
     assert main(["train", "-m", f"experiment=table1/{name}", "seed=0", *TINY, size]) == 0

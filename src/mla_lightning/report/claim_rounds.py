@@ -43,6 +43,7 @@ ROUNDS = (
         {"openmoji": (MULTI, "text", "image"), "tuxstamps": (MULTI, "text", "audio")},
     ),
     Round("sixty", "3, sixty fresh seeds", ("claims/sixty",)),
+    Round("long", "3, two hundred epochs, ten seeds", ("claims/long",)),
 )
 
 
