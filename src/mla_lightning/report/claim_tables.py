@@ -81,7 +81,8 @@ def power(lines: Sequence[Line]) -> tuple[str, ...]:
     )
     return (
         f"With {num_seeds} seeds and this many comparisons an effect size below {least:.2f} is "
-        f"hardly told from chance; with the median spread of differences that is: {sizes}.",
+        f"told from chance less than every other time; with the median spread of differences "
+        f"that is: {sizes}.",
     )
 
 
