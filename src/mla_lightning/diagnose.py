@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -94,6 +95,7 @@ def diagnose(
     found: Mapping[str, Answers],
     mode: str,
     uncounted: Collection[str] = (),
+    forward: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Compute what is looked at after training.
 
@@ -103,6 +105,7 @@ def diagnose(
         found: Split -> its answers, features included; ``val`` is needed.
         mode: ``epoch``; ``full`` adds a t-SNE.
         uncounted: Operations that the FLOPs leave out.
+        forward: Context of forward passes, such as the trainer's precision.
 
     Returns:
         JSON-able numbers, and arrays for pictures: ``label`` (n,), and for each modality
@@ -138,7 +141,8 @@ def diagnose(
         "uncounted": sorted(uncounted),
     }
     if MULTI in module.selections() and len(module.modalities) <= MOST_MODALITIES:
-        accuracy = subset_accuracies(module, data, split)
+        with forward():
+            accuracy = subset_accuracies(module, data, split)
         numbers["shapley"] = shapley_values(accuracy, module.modalities)
         numbers["subsets"] = {"+".join(part): value for part, value in accuracy.items()}
     return numbers, planes_of(features, answers, mode, data.seed)

@@ -235,7 +235,9 @@ def _write_result(
         answers = found["test"]
         write_predictions(run_dir, *answers.predictions, data.class_names, answers.present)
     if diagnosed:
-        numbers, arrays = diagnose(module, data, found, config["diagnostics"], uncounted)
+        forward = trainer.precision_plugin.forward_context
+        mode = config["diagnostics"]
+        numbers, arrays = diagnose(module, data, found, mode, uncounted, forward)
         files.write_json(run_dir / files.DIAGNOSTICS, numbers)
         write_arrays(run_dir / files.PLANES, arrays)
     rows = files.read_metrics(run_dir)

@@ -120,6 +120,19 @@ def test_a_shared_first_stage_changes_no_number(tmp_path, monkeypatch, method):
     assert result_of(tmp_path / "second")["epochs"] == 4
 
 
+def test_a_shared_first_stage_tells_its_cost(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words_of("mmin", "run_dir=plain")) == 0
+    more = ["diagnostics=epoch"]  # a stage without its cost is another one
+    assert main(words_of("mmin", *more, "run_dir=first")) == 0
+    assert main(words_of("mmin", *more, "run_dir=second", "missing.rate=0.4")) == 0
+    rows = [read_metrics(tmp_path / name) for name in ("first", "second")]
+    first, second = ([row.get("cost/step_flops") for row in found] for found in rows)
+    assert first[0] == second[0]
+    assert first[0] != first[2]
+    assert second[2] is not None
+
+
 @pytest.mark.parametrize("method", TAUGHT)
 def test_the_teacher_is_frozen_and_never_in_training_mode(tmp_path, monkeypatch, method):
     monkeypatch.chdir(tmp_path)

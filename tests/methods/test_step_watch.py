@@ -75,17 +75,23 @@ def losses_on(module, fixed):
     }
 
 
-def by_hand(module, data, *, watch, lr, momentum):
+def by_hand(module, data, *, watch, lr, momentum, is_shared=True):
     """Alternate in a plain loop; measure around the steps of one batch.
 
     Returns:
         The changes by whole steps and by their own gradients, and the gradients of the head.
     """
-    optimizer = torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum, weight_decay=1e-2)
+    one = torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum, weight_decay=1e-2)
+    optimizers = dict.fromkeys(NAMES, one)
+    if not is_shared:  # an optimiser per modality has a momentum of the head for each
+        for name in NAMES:
+            parts = [*module.encoders[name].parameters(), *module.fusion.head.parameters()]
+            optimizers[name] = torch.optim.SGD(parts, lr=lr, momentum=momentum, weight_decay=1e-2)
     whole, own, gradients = {}, {}, {}
     for number, batch in enumerate(data):
         for step in NAMES:
-            optimizer.zero_grad()
+            optimizer = optimizers[step]
+            module.zero_grad()
             logits = module.fusion.head(module.encoders[step](batch["inputs"][step]))
             cross_entropy(logits, batch["label"]).backward()
             if number != watch:
@@ -107,12 +113,18 @@ def by_hand(module, data, *, watch, lr, momentum):
     return whole, own, gradients
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_changes_are_those_of_a_plain_loop(momentum):
+@pytest.mark.parametrize(
+    ("momentum", "settings"),
+    [(0.0, {"hgm": False}), (0.9, {"hgm": False}), (0.9, {"projection": "own_momentum"})],
+)
+def test_changes_are_those_of_a_plain_loop(momentum, settings):
     data = batches(5)
-    ours, plain = (build(MLA, SharedHead, data, hgm=False, momentum=momentum) for _ in range(2))
+    ours, plain = (build(MLA, SharedHead, data, momentum=momentum, **settings) for _ in range(2))
     (row,), _ = watched(ours, data)
-    whole, own, gradients = by_hand(plain, data, watch=2, lr=0.1, momentum=momentum)
+    is_shared = "projection" not in settings
+    whole, own, gradients = by_hand(
+        plain, data, watch=2, lr=0.1, momentum=momentum, is_shared=is_shared
+    )
     for (step, m), (loss, accuracy) in whole.items():
         assert row[f"forgetting/loss/{step}/{m}"] == pytest.approx(loss, abs=1e-5)
         assert row[f"forgetting/acc/{step}/{m}"] == pytest.approx(accuracy, abs=1e-6)

@@ -22,15 +22,16 @@ def classes(num, spread=3.0, dim=4, num_classes=3):
     ), label
 
 
-def test_weights_are_those_of_the_augmented_least_squares():
-    train, val = classes(60), classes(30)
+@pytest.mark.parametrize("dim", [4, 90])  # fewer features than samples, and more
+def test_weights_are_those_of_the_augmented_least_squares(dim):
+    train, val = classes(60, dim=dim), classes(30, dim=dim)
     probe = ridge_probe(train, val, 3)
     x = (train[0] - train[0].mean(dim=0)) / train[0].std(dim=0, correction=0)
     y = torch.eye(3, dtype=torch.float64)[train[1]]
     # Ridge regression is least squares with rows sqrt(N rho) e_d whose answer is 0.
-    rows = (60 * probe.ridge) ** 0.5 * torch.eye(4, dtype=torch.float64)
+    rows = (60 * probe.ridge) ** 0.5 * torch.eye(dim, dtype=torch.float64)
     weight = torch.linalg.lstsq(
-        torch.cat([x, rows]), torch.cat([y - y.mean(dim=0), torch.zeros(4, 3)])
+        torch.cat([x, rows]), torch.cat([y - y.mean(dim=0), torch.zeros(dim, 3)])
     ).solution
     torch.testing.assert_close(probe.weight, weight)
     torch.testing.assert_close(probe.bias, y.mean(dim=0))

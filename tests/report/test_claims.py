@@ -62,6 +62,7 @@ def everything():
             runs.append(run_of("table3", "mla", seed, multi, ablation=ablation))
         change = -8.0 + 0.1 * (-1) ** seed
         runs.append(run_of("claims/none", "mla", seed, 63, ablation="no_hgm", forgetting=change))
+        runs[-1] = replace(runs[-1], forgetting_own=-change, gradient_cosine=0.5)
         for mode, multi in (("owm", 60), ("moments", 66), ("others", 63)):
             given = [("method.projection", mode)]
             runs.append(run_of("claims/hgm", "mla", seed, multi, overrides=given, forgetting=2.0))
@@ -120,6 +121,12 @@ def test_each_question_is_answered_as_the_runs_are():
     assert weighted["accuracy, without HGM"][0].rank == 0
     forgetting = rows(report, "forgetting")["none"]
     assert [cell.text for cell in forgetting[:2]] == ["-8.00 ± 0.11", "−8.08 to −7.92"]
+    assert [cell.text for cell in forgetting[2:4]] == ["8.00 ± 0.11", "+7.92 to +8.08"]
+    assert forgetting[4].text == "0.500 ± 0.000"
+    # Measured by an earlier version: the rest is told, the changes are not.
+    old = [replace(run, forgetting=None, forgetting_own=None) for run in everything()]
+    kept = rows(claims(old), "forgetting")["none"]
+    assert [cell.text for cell in kept] == ["–"] * 4 + [cell.text for cell in forgetting[4:]]
     verdicts = {table.slug: table.notes[0] for table in report.tables}
     assert verdicts["modified"] == ("Of 4 comparisons 2 worse, 1 better, 1 not told from chance.")
 

@@ -3,6 +3,8 @@
 import csv
 import itertools
 import json
+import os
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 
 from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.cli import main
+from mla_lightning.metrics.flops import StepFlops
 
 BASE = ["train", "data=synthetic", "data.num_train=96", "data.num_val=40", "data.num_test=40"]
 BASE += ["trainer.max_epochs=3", "evaluate_probe=false"]
@@ -61,6 +64,57 @@ def test_forgetting_is_there_for_each_step_and_modality(tmp_path):
     first = rows_of(run)[0]
     assert first["forgetting/loss/audio/audio"] < 0  # its own step helps
     assert first["cost/step_flops"] > 0
+
+
+@pytest.mark.parametrize("after", [2, 4])
+def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after):
+    """Killed before and after the watched batch, which is the third of six."""
+    words = [
+        "method=mla",
+        "diagnostics=epoch",
+        "data.batch_size=16",
+        "checkpoint.every_n_batches=1",
+    ]
+    whole = trained(tmp_path, "whole", *words)
+    pid = os.fork()
+    if pid == 0:
+        from mla_lightning.module import MultimodalModule
+
+        step, seen = MultimodalModule.training_step, []
+
+        def step_and_die(self, batch, batch_idx):
+            if len(seen) == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen.append(batch_idx)
+            step(self, batch, batch_idx)
+
+        MultimodalModule.training_step = step_and_die
+        trained(tmp_path, "killed", *words)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    killed = trained(tmp_path, "killed", *words)
+    for one, other in zip(rows_of(whole), rows_of(killed), strict=True):
+        assert one.keys() == other.keys()
+        assert any(key.startswith("forgetting/own_loss/") for key in one)
+        for key in one:
+            assert key.startswith("time/") or one[key] == other[key], key
+    assert "cost/step_flops" in rows_of(killed)[0]
+
+
+def test_subsets_are_answered_in_the_precision_of_the_run(tmp_path, monkeypatch):
+    from mla_lightning import diagnose
+
+    original, seen = diagnose.subset_accuracies, []
+
+    def told(*given):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return original(*given)
+
+    monkeypatch.setattr(diagnose, "subset_accuracies", told)
+    words = ["method=mla", "diagnostics=epoch", "trainer.max_epochs=1"]
+    trained(tmp_path, "mixed", *words, "trainer.precision=bf16-mixed")
+    trained(tmp_path, "plain", *words)
+    assert seen == [True, False]
 
 
 def test_double_precision_is_diagnosed_too(tmp_path):
@@ -210,3 +264,10 @@ def test_flops_are_those_of_the_layers(tmp_path):
             # The first layer's input needs no gradient.
             total += 2 * 32 * a * b * (2 if place == 0 else 3)
     assert rows_of(run)[0]["cost/step_flops"] == total
+
+
+def test_marks_of_profilers_are_no_work():
+    with StepFlops() as counter, torch.autograd.profiler.record_function("mark"):
+        torch.ones(2, 2) @ torch.ones(2, 2)
+    assert counter.get_total_flops() == 16
+    assert counter.uncounted == set()

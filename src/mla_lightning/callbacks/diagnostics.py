@@ -69,18 +69,24 @@ class EpochDiagnostics(Callback):
         self.watched = {round((k + 0.5) * num_batches / count - 0.5) for k in range(count)}
         self.uncounted: set[str] = set()
         self._watch: StepWatch | None = None
-        self._seen: list[StepWatch] = []
+        self._seen: dict[str, list[float]] = {}  # of the epoch so far, by column
         self._flops: StepFlops | None = None
         self._num_flops: int | None = None
         self._counted: bool | None = None  # the stage whose step was counted last
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was counted, so that a resumed run does not count again."""
-        return {"uncounted": sorted(self.uncounted), "counted": self._counted}
+        """Return what was measured and counted, for a run that resumes within an epoch."""
+        return {
+            "uncounted": sorted(self.uncounted),
+            "counted": self._counted,
+            "flops": self._num_flops,
+            "seen": {key: list(values) for key, values in self._seen.items()},
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
         self.uncounted, self._counted = set(state_dict["uncounted"]), state_dict["counted"]
+        self._num_flops, self._seen = state_dict["flops"], dict(state_dict["seen"])
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -112,7 +118,8 @@ class EpochDiagnostics(Callback):
         assert isinstance(pl_module, MultimodalModule)
         if self._watch is not None:
             self._watch.finish()
-            self._seen.append(self._watch)
+            for key, value in (*_changes(self._watch), *_angles(self._watch)):
+                self._seen.setdefault(key, []).append(value)
         if self._flops is not None:
             self._num_flops = self._flops.get_total_flops()
             self.uncounted |= self._flops.uncounted
@@ -148,10 +155,10 @@ class EpochDiagnostics(Callback):
         assert isinstance(pl_module, MultimodalModule)
         with self._aside(pl_module):
             pl_module.epoch_metrics |= self._numbers(pl_module)
-        self._seen = []
+        self._seen = {}
 
     def _numbers(self, pl_module: MultimodalModule) -> dict[str, float]:
-        found = {**self._changes(), **self._angles()}
+        found = {key: fmean(values) for key, values in self._seen.items()}
         for name, projector in getattr(pl_module, "projectors", {}).items():
             if not bool(projector.isfinite().all()):
                 continue  # training has failed, which it tells itself
@@ -162,25 +169,6 @@ class EpochDiagnostics(Callback):
             found["cost/step_flops"] = float(self._num_flops)
             self._num_flops = None
         return found
-
-    def _changes(self) -> dict[str, float]:
-        lists: dict[str, list[float]] = {}
-        for watch in self._seen:
-            for start, changes in (("", watch.changes), ("own_", watch.own_changes)):
-                for (step, name), pairs in changes.items():
-                    for loss, accuracy in pairs:
-                        at = f"{step}/{name}"
-                        lists.setdefault(f"forgetting/{start}loss/{at}", []).append(loss)
-                        lists.setdefault(f"forgetting/{start}acc/{at}", []).append(accuracy)
-        return {key: fmean(values) for key, values in lists.items()}
-
-    def _angles(self) -> dict[str, float]:
-        lists: dict[str, list[float]] = {}
-        for watch in self._seen:
-            for kind, gradients in watch.gradients.items():
-                for (a, b), cosine in gradient_cosines(gradients).items():
-                    lists.setdefault(f"gradient/{kind}/{a}/{b}", []).append(cosine)
-        return {key: fmean(values) for key, values in lists.items()}
 
     @torch.no_grad()
     def _features(self, module: MultimodalModule) -> dict[str, float]:
@@ -210,6 +198,22 @@ class EpochDiagnostics(Callback):
                 gap = modality_gap(one, two)
                 told |= {f"gap/{a}/{b}": gap} if math.isfinite(gap) else {}
         return told
+
+
+def _changes(watch: StepWatch) -> Iterator[tuple[str, float]]:
+    """Name what each watched step changed."""
+    for start, changes in (("", watch.changes), ("own_", watch.own_changes)):
+        for (step, name), pairs in changes.items():
+            for loss, accuracy in pairs:
+                yield f"forgetting/{start}loss/{step}/{name}", loss
+                yield f"forgetting/{start}acc/{step}/{name}", accuracy
+
+
+def _angles(watch: StepWatch) -> Iterator[tuple[str, float]]:
+    """Name the cosines between the watched steps' gradients of the head."""
+    for kind, gradients in watch.gradients.items():
+        for (a, b), cosine in gradient_cosines(gradients).items():
+            yield f"gradient/{kind}/{a}/{b}", cosine
 
 
 @torch.no_grad()

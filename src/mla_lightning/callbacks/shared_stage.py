@@ -17,7 +17,7 @@ from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder import identity_of, read_metrics
 
 #: Columns of the epoch table that a stage determines; others depend on what is hidden.
-OF_STAGE = ("epoch", "step", "lr", "train/", "time/")
+OF_STAGE = ("epoch", "step", "lr", "train/", "time/", "cost/")
 
 
 class SharedStage(Callback):
@@ -96,6 +96,7 @@ def shared_stage(
     if not module.shared_epochs or schedule.endswith("ReduceLROnPlateau"):
         return None
     key = identity_of({**config, "missing": None}, data_fingerprint)
-    name = f"{config['choices']['method']}-seed{config['seed']}-{key[:12]}"
+    counted = "" if config["diagnostics"] == "off" else "-counted"  # the cost of its steps
+    name = f"{config['choices']['method']}-seed{config['seed']}-{key[:12]}{counted}"
     folder = Path(config["paths"]["output_dir"]) / "stages" / name
     return SharedStage(folder, module.shared_epochs, checkpoint)

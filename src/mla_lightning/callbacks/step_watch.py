@@ -108,10 +108,13 @@ class StepWatch:
     def gradient(self, kind: str) -> None:
         """Keep the head's gradient of the step, ``raw`` or ``edited``."""
         head = self._head
-        if self._open is not None and head is not None and head.grad is not None:
-            with self.aside():
-                kept = self.gradients.setdefault(kind, {})
-                kept[self._open.name] = head.grad.detach().float().clone()
+        if self._open is None or head is None:
+            return
+        for parameter, _ in self._given():
+            if parameter.data_ptr() == head.data_ptr() and parameter.grad is not None:
+                with self.aside():
+                    kept = self.gradients.setdefault(kind, {})
+                    kept[self._open.name] = parameter.grad.detach().float().clone()
 
     def after_step(self) -> None:
         """Try the step's own gradient alone."""
@@ -120,13 +123,11 @@ class StepWatch:
             return
         with self.aside():
             step.stepped = [p.detach().clone() for p, _ in step.weights]
-            rates = {
-                p: group["lr"] for group in self.optimizer.param_groups for p in group["params"]
-            }
+            before = {p.data_ptr(): copy for p, copy in step.weights}
             alone = [
-                (p, before - float(rates[p]) * p.grad)
-                for p, before in step.weights
-                if p in rates and p.grad is not None
+                (p, before[p.data_ptr()] - rate * p.grad)
+                for p, rate in self._given()
+                if p.grad is not None and p.data_ptr() in before
             ]
             with _replaced(alone):
                 own = self._measured()
@@ -137,6 +138,15 @@ class StepWatch:
         """Measure after the last step."""
         with self.aside():
             self._close()
+
+    def _given(self) -> Iterator[tuple[Tensor, float]]:
+        """Go through what the optimiser steps on, with the rates.
+
+        A modification may hand a weight's gradient to another parameter with the same numbers, as
+        a momentum buffer per modality needs: both lie at one address.
+        """
+        for group in self.optimizer.param_groups:
+            yield from ((parameter, float(group["lr"])) for parameter in group["params"])
 
     @property
     def _head(self) -> Tensor | None:

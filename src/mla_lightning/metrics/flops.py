@@ -114,7 +114,8 @@ class StepFlops(FlopCounterMode):
 def _computes(packet: Any) -> bool:
     """Whether an operation is more than element-wise work, a sum, or moving values."""
     name: str = getattr(packet, "__name__", "")
-    if not hasattr(packet, "overloads") or name in MOVES or name.startswith("_foreach_"):
+    is_no_work = name in MOVES or name.startswith(("_foreach_", "_record_function"))
+    if not hasattr(packet, "overloads") or is_no_work:
         return False
     ops = [getattr(packet, overload) for overload in packet.overloads()]
     cheap = {torch.Tag.pointwise, torch.Tag.reduction}

@@ -72,13 +72,16 @@ def ridge_probe(
     x = (features - mean) / std
     y = one_hot(label, num_classes).double()
     bias = y.mean(dim=0)
-    # One decomposition serves every ridge term.
-    values, vectors = torch.linalg.eigh(x.T @ x / len(x))
-    turned = vectors.T @ (x.T @ (y - bias) / len(x))
+    # One decomposition serves every ridge term. Of fewer samples than features it is that of the
+    # samples' products, for the same weight X^T (X X^T / N + rho I)^-1 Y / N.
+    is_wide = len(x) < x.shape[1]
+    values, vectors = torch.linalg.eigh((x @ x.T if is_wide else x.T @ x) / len(x))
+    turned = vectors.T @ ((y - bias if is_wide else x.T @ (y - bias)) / len(x))
     best: Probe | None = None
     best_right = -1
     for ridge in RIDGES:
         weight = vectors @ (turned / (values.clamp(min=0) + ridge)[:, None])
+        weight = x.T @ weight if is_wide else weight
         probe = Probe(mean, std, weight, bias, ridge)
         num_right = int((probe(val[0]).argmax(dim=1) == val[1]).sum())
         if num_right >= best_right:

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 INTERVAL = f"{CONFIDENCE:.0%} interval"
 COLUMNS = ("difference", INTERVAL, "effect size", "p", "p corrected", "seeds")
 #: Measures of runs with diagnostics: header, column, decimals.
+CHANGES = (
+    ("others' loss by a whole step, thousandths", "forgetting", 2),
+    ("by its gradient alone", "forgetting_own", 2),
+)
 MEASURED = (
-    ("others' loss by a step, thousandths", "forgetting", 2),
     ("cosine of head gradients", "gradient_cosine", 3),
     ("mean eigenvalue at the end", "projector_trace", 3),
     ("weight where right less wrong", "weight_gain", 3),
@@ -78,7 +81,8 @@ def power(lines: Sequence[Line]) -> tuple[str, ...]:
     )
     return (
         f"With {num_seeds} seeds and this many comparisons an effect size below {least:.2f} is "
-        f"hardly told from chance; with the median spread of differences that is: {sizes}.",
+        f"told from chance less than every other time; with the median spread of differences "
+        f"that is: {sizes}.",
     )
 
 
@@ -121,20 +125,20 @@ def _measured(slug: str, title: str, found: Found) -> Table:
     for block in found.values():
         rows = []
         for label, variant in _columns(block):
-            if not block.summary(variant, measure="forgetting").num:
+            if not any(
+                block.summary(variant, measure=m).num for m in ("forgetting", "gradient_cosine")
+            ):
                 continue
-            cells = []
-            for _, measure, digits in MEASURED:
-                summary = block.summary(variant, measure=measure)
-                spread = f" ± {summary.sd:.{digits}f}" if summary.num > 1 else ""
-                cells.append(f"{summary.mean:.{digits}f}{spread}" if summary.num else BLANK)
-            changes = block.values(variant, measure="forgetting")
-            change = compare(changes, dict.fromkeys(changes, 0.0))
-            cells.insert(1, _interval(change, 2))
-            rows.append(Row(label, tuple(map(Cell, cells))))
+            texts = []
+            for _, measure, digits in CHANGES:
+                changes = block.values(variant, measure=measure)
+                interval = _interval(compare(changes, dict.fromkeys(changes, 0.0)), digits)
+                texts += [_mean(block, variant, measure, digits), interval]
+            texts += [_mean(block, variant, measure, digits) for _, measure, digits in MEASURED]
+            rows.append(Row(label, tuple(map(Cell, texts))))
         sections += [Section(block.title, tuple(rows))] if rows else []
-    headers = [header for header, _, _ in MEASURED]
-    headers.insert(1, INTERVAL)
+    headers = [text for header, _, _ in CHANGES for text in (header, INTERVAL)]
+    headers += [header for header, _, _ in MEASURED]
     return Table(
         slug,
         title,
@@ -142,11 +146,19 @@ def _measured(slug: str, title: str, found: Found) -> Table:
         tuple(headers),
         tuple(sections),
         (
-            "First column: above zero, a step on one modality makes the others worse; mean over "
-            "all pairs of modalities, beside it the mean's interval, not corrected. The step is "
-            "the optimiser's: with momentum, in which earlier gradients of all modalities are.",
+            "First columns: above zero, a step on one modality makes the others worse; mean over "
+            "all pairs of modalities, beside it the mean's interval, not corrected. A whole step "
+            "is the optimiser's: with momentum, in which earlier gradients of all modalities are. "
+            "Runs that were measured by an earlier version, which counted running statistics, "
+            "have no number there.",
         ),
     )
+
+
+def _mean(block: Block, variant: Variant, measure: str, digits: int) -> str:
+    summary = block.summary(variant, measure=measure)
+    spread = f" ± {summary.sd:.{digits}f}" if summary.num > 1 else ""
+    return f"{summary.mean:.{digits}f}{spread}" if summary.num else BLANK
 
 
 def _pairs(slug: str, title: str, found: Found) -> Table:
