@@ -7,10 +7,11 @@ import pytest
 from matplotlib.text import Text
 
 from mla_lightning.cli import main
-from mla_lightning.report.answer_figures import planes
+from mla_lightning.report.answer_figures import gap, planes
 from mla_lightning.report.diagnosed import Diagnosed, _mean_flops
 from mla_lightning.report.diagnosed_columns import crossed, diagnosed_columns
 from mla_lightning.report.diagnostic_figures import (
+    SHARED,
     accuracy_forgetting,
     angles,
     contribution,
@@ -18,9 +19,13 @@ from mla_lightning.report.diagnostic_figures import (
     forgetting_over_epochs,
     laziness,
     own_forgetting,
+    paint,
+    shades,
 )
+from mla_lightning.report.figure_data import data_of
 from mla_lightning.report.overview import _not_measured, _parameters
 from mla_lightning.report.reliability import by_width, pooled
+from mla_lightning.report.table import BLANK
 
 
 def write_run(folder, rows, numbers=None):
@@ -119,6 +124,53 @@ def test_what_was_not_measured_is_a_dash_and_the_split_is_told():
     assert {"mla", "unimodal"} <= set(found_texts)
     assert "share of validation samples answered right by, percent" in found_texts
     assert diagnosed(finals={"mla": [{}]}).split == "test"
+
+
+def parts_of(figure, panel):
+    """The parts of the only column's bar, by name, as the table below the figure has them."""
+    at, values = ([cell.text for cell in row.cells] for row in data_of(figure).sections[panel].rows)
+    return {name: value for name, value in zip(at, values, strict=True) if name != BLANK}
+
+
+@pytest.mark.parametrize("num", [2, 6, 8])
+def test_any_number_of_modalities_has_its_own_colours_and_numbers(num):
+    names = tuple("abcdefgh"[:num])
+    own = [*shades(names).values(), *SHARED.values()]
+    assert len(set(own)) == num + 3
+    parts = {f"only_{m}": (k + 1) / 100 for k, m in enumerate(names)}
+    agreement = {**parts, "several": 0.5, "only_together": 0.1, "never": 0.05}
+    known = {"split": "test", "agreement": agreement, "shapley": dict.fromkeys(names, 0.1)}
+    told = parts_of(contribution(diagnosed(finals={"mla": [known]}, modalities=names)), 1)
+    expected = {m: f"{k + 1}" for k, m in enumerate(names)}
+    assert told == {**expected, "several": "50", "only together": "10", "nobody": "5"}
+
+
+def test_columns_of_other_modalities_are_shown_by_what_they_have():
+    changes = {"epoch": 1, "forgetting/loss/b/b": -0.004, "forgetting/loss/b/c": 0.002}
+    agreement = {"only_b": 0.4, "only_c": 0.2, "several": 0.4, "only_together": 0, "never": 0}
+    known = {"split": "test", "agreement": agreement, "shapley": {"b": 0.2, "c": 0.3}}
+    found = diagnosed({"mla": [[changes]]}, {"mla": [known]}, modalities=("a", "b", "c"))
+    assert texts_of(forgetting(found)).count("+2.0") == 1
+    assert not any("nan" in text for text in texts_of(forgetting(found)))
+    assert " –" not in texts_of(contribution(found))
+    assert parts_of(contribution(found), 0) == {"b": "20", "c": "30"}
+
+
+def test_bands_are_of_several_seeds():
+    seeds = [[{"epoch": 1, "gap/a/b": value}, {"epoch": 2, "gap/a/b": 1.0}] for value in (0.2, 0.4)]
+    found = diagnosed({"mla": seeds, "concat": seeds[:1]})
+    assert found.band("mla", "gap/a/b")[1] == pytest.approx((0.3 - 0.02**0.5, 0.3 + 0.02**0.5))
+    assert found.band("concat", "gap/a/b") == {}
+    assert "data: mean over seeds, band ± sd" in texts_of(gap(found))
+    assert "data" in texts_of(gap(diagnosed({"mla": seeds[:1]})))
+
+
+def test_the_reference_is_dashed_whatever_else_is_set():
+    looks = paint(["mla", "unimodal lr=0.05", "unimodal lr=0.1"])
+    found = [looks[f"unimodal lr={lr}"] for lr in (0.05, 0.1)]
+    assert [look["color"] for look in found] == ["black"] * 2
+    assert found[0] != found[1]
+    assert looks["mla"]["color"] != "black"
 
 
 def test_bins_of_several_seeds_are_pooled_by_what_they_are():

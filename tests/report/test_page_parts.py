@@ -76,6 +76,29 @@ def test_two_experiments_on_one_data_set_show_their_own_figures(tmp_path):
     assert "![table1-openmoji-openmoji.svg]" in (tmp_path / "out/table1-openmoji.md").read_text()
 
 
+def test_a_label_with_quotes_can_be_chosen(tmp_path):
+    for overrides in ({}, {"modalities": '["a", "b"]'}):
+        write_run(tmp_path, "mla", 0, accuracy=levels(0.5), overrides=overrides)
+    page = page_of(tmp_path)
+    names = set(re.findall(r'data-column-name="([^"]*)"', page))
+    assert any("&quot;a&quot;" in name for name in names), names
+    boxes = re.search(r'<fieldset class="columns">.*?</fieldset>', page, re.DOTALL)[0]
+    assert all(f'value="{name}"' in boxes for name in names)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert "id='" not in page
+
+
+def test_the_page_says_why_there_are_no_diagnostics(tmp_path):
+    write_run(tmp_path / "runs", "mla", 0, accuracy=levels(0.5))
+    assert "made with diagnostics=off" in page_of(tmp_path / "runs")
+    assert main(["report", "page", str(tmp_path / "runs/out/results.csv")]) == 0
+    text = (tmp_path / "runs/out/report/page.html").read_text()
+    assert "a table of results does not hold them" in text
+    write_run(tmp_path / "bad", "mla", 0, state="failed")
+    assert "no run of this has finished" in page_of(tmp_path / "bad")
+
+
 def test_file_names_are_safe_and_each_parts_own():
     names = ["../../up", "a/b", "a b", "a_b", "A_b", "page", "results", ""]
     found = slugs(names)

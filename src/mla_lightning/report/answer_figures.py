@@ -19,6 +19,7 @@ from mla_lightning.report.diagnostic_figures import (
     own_forgetting,
     paint,
     projector,
+    shades,
 )
 from mla_lightning.report.figures import COLOURS, GID, new_figure, style
 from mla_lightning.report.reliability import by_mass, by_width, legend
@@ -44,7 +45,7 @@ def fusion(found: Diagnosed) -> Figure | None:
                 lines.append((label, name, (wrong, right)))
     if not lines:
         return None
-    looks = dict(zip(found.modalities, COLOURS, strict=False))
+    looks = shades(found.modalities)
     with style():
         figure = new_figure(7.5, 1.3 + 0.28 * len(lines))
         axis = figure.subplots()
@@ -107,6 +108,7 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
     labels = sorted(drawn, key=lambda label: label not in FIRST)[:MOST_PLANES]
     if not labels:
         return None
+    colours = shades(found.modalities)
     with style():
         figure = new_figure(0.8 + 2.1 * len(labels), 4.9)
         axes = figure.subplots(2, len(labels), squeeze=False)
@@ -115,7 +117,7 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
             for row in (0, 1):
                 axis = axes[row][column]
                 axis.set_gid(GID + label)
-                for place, name in enumerate(found.modalities):
+                for name in found.modalities:
                     if f"{method}/{name}" not in arrays:
                         continue
                     there = arrays.get(f"present/{name}")
@@ -125,9 +127,7 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
                         xy, classes = xy[there], classes[there]
                     options: dict[str, Any] = {"s": 5, "alpha": 0.7, "linewidths": 0}
                     if row == 0:
-                        axis.scatter(
-                            *xy.T, color=COLOURS[place % len(COLOURS)], label=name, **options
-                        )
+                        axis.scatter(*xy.T, color=colours[name], label=name, **options)
                     else:
                         axis.scatter(*xy.T, c=classes, cmap="tab20", **options)
                 axis.set_xticks([])
@@ -183,8 +183,9 @@ KINDS = (
     Kind(
         "laziness",
         "Laziness over epochs",
-        "A line below the dashed one (the modality trained alone) is a branch left behind; own "
-        "logits below while the probe is not: the encoder knows it and the head does not use it. "
+        "A line below the dashed one (`unimodal`, the modality trained alone, where it was run) is "
+        "a branch left behind; own logits below while the probe, where it was measured, is not: "
+        "the encoder knows it and the head does not use it. "
         "The probe's ridge term is chosen on the samples that it is scored on.",
         laziness,
         curves=(
@@ -302,7 +303,7 @@ KINDS = (
         "pca",
         "Features in a plane (PCA)",
         "Of one seed: above by modality, below by class. Two clouds above: a gap; the same colours "
-        "together below: classes that the features separate.",
+        "together below: classes that the features separate; beyond 20 classes colours repeat.",
         planes,
     ),
     Kind(

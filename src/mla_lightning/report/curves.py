@@ -129,7 +129,9 @@ def curves_figure(curves: Curves, title: str) -> Figure:
         figure.legend(
             [drawn[label] for label in labels], labels, loc="outside right upper", frameon=False
         )
-        figure.suptitle(f"{title}: mean over seeds, band ± sd", fontsize=11, fontweight="bold")
+        has_bands = any(len(by) > 1 for lines in curves.lines.values() for by in lines.values())
+        told = "mean over seeds, band ± sd" if has_bands else "one seed"
+        figure.suptitle(f"{title}: {told}", fontsize=11, fontweight="bold")
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.cells import Block
@@ -57,6 +57,24 @@ class Diagnosed:
         last = min((max(values) for values in seeds), default=0)
         epochs = sorted({epoch for values in seeds for epoch in values if epoch <= last})
         return {at: fmean(values[at] for values in seeds if at in values) for at in epochs}
+
+    def band(self, label: str, key: str) -> dict[int, tuple[float, float]]:
+        """Tell where a measure is within one standard deviation of its mean over seeds.
+
+        Args:
+            label: The column.
+            key: Column of the epochs' table.
+
+        Returns:
+            Epoch -> lower and upper end, for epochs that several seeds have.
+        """
+        seeds = self.curve(label, key)
+        found = {}
+        for at, mean in self.mean_curve(label, key).items():
+            values = [seed[at] for seed in seeds if at in seed]
+            if len(values) > 1:
+                found[at] = (mean - stdev(values), mean + stdev(values))
+        return found
 
     def keys(self, start: str) -> list[str]:
         """List the measures whose name starts so, in the order in which they occur."""

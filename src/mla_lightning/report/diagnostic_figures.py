@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REFERENCE = "unimodal"
+#: What is no single modality's, in the figure of contributions.
+SHARED = {"several": "#666666", "only together": "#E69F00", "nobody": "#E8E8E8"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def paint(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     Returns:
         Column -> what ``plot`` takes.
     """
-    others = [label for label in labels if label != REFERENCE]
+    reference = [label for label in labels if label.split(" ")[0] == REFERENCE]
+    others = [label for label in labels if label not in reference]
     colours = COLOURS[:-1]
     found: dict[str, dict[str, Any]] = {
         label: {
@@ -57,7 +61,28 @@ def paint(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
         }
         for place, label in enumerate(others)
     }
-    return {**found, REFERENCE: {"color": "black", "linestyle": "--"}}
+    for place, label in enumerate([REFERENCE, *(own for own in reference if own != REFERENCE)]):
+        found[label] = {"color": "black", "linestyle": ("--", ":", "-.")[place % 3]}
+    return found
+
+
+def shades(modalities: Sequence[str]) -> dict[str, str]:
+    """Choose a colour for each modality, none of :data:`SHARED` and no two alike.
+
+    Args:
+        modalities: Any number of modalities.
+
+    Returns:
+        Modality -> colour.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    found = [colour for colour in COLOURS if colour not in SHARED.values()]
+    if len(modalities) > len(found):
+        turbo = colormaps["turbo"]
+        found = [to_hex(turbo((k + 0.5) / len(modalities))) for k in range(len(modalities))]
+    return dict(zip(modalities, found, strict=False))
 
 
 def numbered(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -100,6 +125,7 @@ def over_epochs(
     if not kept:
         return None
     looks = paint(list(found.epochs))
+    has_bands = any(len(found.curve(label, kept[0])) > 1 for label in lines[kept[0]])
     columns = min(len(kept), 4)
     rows = -(-len(kept) // columns)
     with style():
@@ -118,6 +144,16 @@ def over_epochs(
                     marker="o" if len(means) == 1 else "",
                     **looks[label],
                 )
+                band = found.band(label, key)
+                axis.fill_between(
+                    list(band),
+                    [scale * low for low, _ in band.values()],
+                    [scale * high for _, high in band.values()],
+                    color=looks[label]["color"],
+                    alpha=0.12,
+                    linewidth=0,
+                    gid=GID + label,
+                )
             if zero:
                 axis.axhline(0, color="#888888", linewidth=0.8)
             axis.set_title(panels[key], loc="left")
@@ -132,7 +168,8 @@ def over_epochs(
         figure.legend(
             [handles[label] for label in named], named, loc="outside right upper", frameon=False
         )
-        figure.suptitle(found.title, fontsize=10, fontweight="bold")
+        told = ": mean over seeds, band ± sd" if has_bands else ""
+        figure.suptitle(f"{found.title}{told}", fontsize=10, fontweight="bold")
     return figure
 
 
@@ -165,14 +202,12 @@ def forgetting(
             [found.curve(label, f"forgetting/{measure}/{step}/{name}") for name in names]
             for step in names
         ]
-        if all(curves for row in values for curves in row):
-            matrices[label] = [
-                [1000 * fmean(fmean(seed.values()) for seed in curves) for curves in row]
-                for row in values
-            ]
+        if any(curves for row in values for curves in row):
+            matrices[label] = [[_mean_of(curves) for curves in row] for row in values]
     if not matrices:
         return None
-    top = max(abs(value) for matrix in matrices.values() for row in matrix for value in row) or 1
+    cells = [value for matrix in matrices.values() for row in matrix for value in row]
+    top = max((abs(value) for value in cells if not math.isnan(value)), default=0) or 1
     with style():
         size = 0.55 * len(names)
         columns = min(len(matrices), 5)
@@ -188,6 +223,8 @@ def forgetting(
             )
             for y, row in enumerate(matrix):
                 for x, value in enumerate(row):
+                    if math.isnan(value):
+                        continue  # a column without this modality
                     shade = "white" if abs(value) > 0.6 * top else "black"
                     axis.text(x, y, f"{value:+.1f}", ha="center", va="center", color=shade)
             axis.set_title(label, loc="left")
@@ -197,6 +234,11 @@ def forgetting(
         figure.colorbar(image, ax=axes, shrink=0.8, label=unit)
         figure.suptitle(found.title, fontsize=10, fontweight="bold")
     return figure
+
+
+def _mean_of(seeds: Sequence[Mapping[int, float]]) -> float:
+    """Average over epochs and seeds, in thousandths; not a number for none."""
+    return 1000 * fmean(fmean(seed.values()) for seed in seeds) if seeds else math.nan
 
 
 def own_forgetting(found: Diagnosed) -> Figure | None:
@@ -246,25 +288,25 @@ def contribution(found: Diagnosed) -> Figure | None:
     labels = found.labels
     if not labels:
         return None
-    looks = dict(zip(found.modalities, COLOURS, strict=False))
+    looks = shades(found.modalities)
     with style():
         figure = new_figure(9.5, 1.5 + 0.3 * len(labels))
         left, right = figure.subplots(1, 2, sharey=True)
         for line, label in enumerate(labels):
             ends = {1: 0.0, -1: 0.0}
-            for name in found.modalities:
-                mean = found.mean(label, numbered("shapley", name))
+            means = {m: found.mean(label, numbered("shapley", m)) for m in found.modalities}
+            if all(mean is None for mean in means.values()):
+                left.text(0, line, " –", va="center", gid=GID + label)
+            for name, mean in means.items():
                 if mean is None:
-                    left.text(0, line, " –", va="center", gid=GID + label)
-                    break
+                    continue  # a column without this modality
                 value = 100 * mean
                 side = 1 if value >= 0 else -1
                 _bar(left, line, ends[side], value, looks[name], label)
                 ends[side] += value
             start = 0.0
             parts = [*(f"only_{m}" for m in found.modalities), "several", "only_together", "never"]
-            shades = [*looks.values(), "#666666", "#E69F00", "#E8E8E8"]
-            for part, colour in zip(parts, shades, strict=False):
+            for part, colour in zip(parts, [*looks.values(), *SHARED.values()], strict=True):
                 value = 100 * (found.mean(label, numbered("agreement", part)) or 0.0)
                 _bar(right, line, start, value, colour, label)
                 start += value
@@ -273,9 +315,7 @@ def contribution(found: Diagnosed) -> Figure | None:
         left.axvline(0, color="#888888", linewidth=0.8)
         left.set_xlabel("Shapley value, points of accuracy")
         right.set_xlabel(f"share of {found.split} samples answered right by, percent")
-        _named(
-            figure, {**looks, "several": "#666666", "only together": "#E69F00", "nobody": "#E8E8E8"}
-        )
+        _named(figure, {**looks, **SHARED})
         figure.suptitle(found.title, fontsize=10, fontweight="bold")
     return figure
 

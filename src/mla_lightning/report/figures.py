@@ -31,6 +31,11 @@ STYLE: dict[Any, Any] = {
 }
 PNG_DPI = 150
 ALONE = (0, (4, 3))
+#: How to read :func:`modality_figure`.
+READING = (
+    "A dot is the mean over seeds, with ± one standard deviation and a tick per seed where there "
+    "are several; the coloured way to it starts at the dashed line, the modality trained alone."
+)
 #: Begins the id of what is drawn of a column; its name follows.
 GID = "column:"
 #: Stands between a column's name and what is told of it; no name has it.
@@ -126,7 +131,9 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
             f"trained alone{f' ({reference.label})' if reference and reference.overrides else ''}"
         )
         has_reference = any(summary.num for summary in alone.values())
-        _legend(figure, named if has_reference else "")
+        drawn = [summary for of in panels.values() for summary in of.values()]
+        has_spread = any(summary.num > 1 for summary in drawn)
+        _legend(figure, named if has_reference else "", has_spread=has_spread)
     return figure
 
 
@@ -238,7 +245,7 @@ def _limits(panels: Sequence[Sequence[Summary]]) -> list[tuple[float, float]]:
     return [((low + high) / 2 - half, (low + high) / 2 + half) for low, high in ranges]
 
 
-def _legend(figure: Figure, reference: str) -> None:
+def _legend(figure: Figure, reference: str, *, has_spread: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
@@ -262,4 +269,5 @@ def _legend(figure: Figure, reference: str) -> None:
             Line2D([], [], color=ABOVE, marker="o", linewidth=3, alpha=0.8, label="above it"),
             handles[1],
         ]
+    handles = handles if has_spread else handles[:-1]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

@@ -34,6 +34,8 @@ NO_DIAGNOSTICS = (
     "No diagnostics: these runs were made with diagnostics=off. Train with diagnostics=epoch to "
     "have them."
 )
+OF_A_TABLE = "No diagnostics: a table of results does not hold them; give the run folders."
+NONE_FINISHED = "No diagnostics: no run of this has finished."
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,14 @@ class _Measured:
         folders = [run.path for run in self.block.runs if run.path and run.is_finished]
         return any((folder / DIAGNOSTICS).is_file() for folder in folders)
 
+    @property
+    def lack(self) -> str:
+        """Say why there are no diagnostics."""
+        finished = [run for run in self.block.runs if run.is_finished]
+        if not finished:
+            return NONE_FINISHED
+        return NO_DIAGNOSTICS if any(run.path for run in finished) else OF_A_TABLE
+
     @cached_property
     def diagnosed(self) -> Diagnosed:
         return read_diagnosed(self.block)
@@ -250,7 +260,7 @@ def _part(
                     make = partial(_made, table, measured, name_of_table)
                     pending.append(Pending(name_of_table, measured.key, make))
             else:
-                notes.append(f"{block.title}: {NO_DIAGNOSTICS}")
+                notes.append(f"{block.title}: {measured.lack}")
     figures = {
         f"{slug}-{stem.removeprefix(f'{report.kind}-')}": draw
         for stem, draw in report.figures.items()
@@ -276,7 +286,8 @@ def _pictures(stem: str, measured: _Measured) -> list[Picture]:
     curves = picture(
         "curves",
         "Learning curves",
-        f"{split} accuracy after each epoch, mean over seeds, band of ± one standard deviation.",
+        f"{split} accuracy after each epoch: mean over seeds and, of several, a band of ± one "
+        "standard deviation.",
         measured.curves,
     )
     return [

@@ -26,7 +26,7 @@ fieldset.columns { position: sticky; top: 0; background: var(--paper); z-index: 
   max-height: 30vh; overflow-y: auto; }
 fieldset label { margin-right: 1rem; white-space: nowrap; }
 @media print { fieldset { display: none; }
-  figure svg { min-width: 0 !important; max-height: 74mm; width: auto; } }
+  figure svg { min-width: 0 !important; max-height: 158mm; width: auto; } }
 """
 SCRIPT = """
 for (const part of document.querySelectorAll("section[data-part]")) {
@@ -105,9 +105,7 @@ def _part(
     if columns:
         yield _chooser("columns", "Show in the figures", columns)
     for stem in figures:
-        title = part.report.title
-        reading = f"{stem}: the tables hold the same numbers."
-        yield figure_html(drawn[stem], title, reading, numbers)
+        yield figure_html(drawn[stem], part.report.title, part.report.reading, numbers)
     for one in pictures:
         yield figure_html(drawn[one.stem], one.title, one.reading, numbers, one.about)
     for number, table in enumerate(part.tables):
@@ -120,7 +118,7 @@ def _columns(drawings: Iterable[Drawing]) -> list[str]:
     """Find what figures draw apart, in the order in which they draw it."""
     names: dict[str, None] = {}
     for one in drawings:
-        found = re.findall(rf'<g id="{GID}([^"{TELLS}]*)', one.svg)
+        found = re.findall(rf'<g id="{GID}([^"{TELLS}]*)', _quoted(one.svg))
         names |= dict.fromkeys(map(html.unescape, found))
     return list(names)
 
@@ -153,7 +151,7 @@ def figure_html(
         HTML.
     """
     name = f"figure-{next(numbers)}"
-    svg = drawing.svg[drawing.svg.index("<svg") :]
+    svg = _quoted(drawing.svg[drawing.svg.index("<svg") :])
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(rf'<g id="{GID}([^"]*)">', _named, svg)
     seen: Counter[str] = Counter()
@@ -187,6 +185,13 @@ def _numbers(drawing: Drawing, name: str, title: str) -> str:
     return (
         f'<details><summary>Numbers</summary><div class="wide" tabindex="0" role="region" '
         f'aria-label="{escaped(title)}, numbers">{cells}</div></details>'
+    )
+
+
+def _quoted(svg: str) -> str:
+    """Put all ids between double quotes: one that holds such is written between single ones."""
+    return re.sub(
+        r"\bid='([^']*)'", lambda match: f'id="{match[1].replace(chr(34), "&quot;")}"', svg
     )
 
 

@@ -94,6 +94,7 @@ class Report:
         notes: Where the numbers come from and what they cannot say.
         warnings: What a reader must not miss, above everything else.
         figures: Stem of a file -> what draws the figure.
+        reading: How to read the figures, in a sentence.
         texts: Name of a further file -> its content; also printed.
         runs: The runs that are written beside it, where others that it shows are kept elsewhere;
             None for all.
@@ -105,6 +106,7 @@ class Report:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+    reading: str = "The tables hold the same numbers."
     texts: dict[str, str] = field(default_factory=dict)
     runs: tuple[Run, ...] | None = None
 

@@ -16,7 +16,7 @@ from mla_lightning.report.cells import (
     blocks,
     without_number,
 )
-from mla_lightning.report.figures import modality_figure
+from mla_lightning.report.figures import READING, modality_figure
 from mla_lightning.report.published import DATASETS, Published, read_table1
 from mla_lightning.report.results import MULTI, Run
 from mla_lightning.report.rows import (
@@ -83,6 +83,7 @@ def table1(runs: Sequence[Run]) -> Report:
             for note in (*notes.about(block), best_of(block)[1] and f"Figure: {best_of(block)[1]}")
             if note
         ),
+        reading=READING,
         figures={
             f"table1-{block.slug}": partial(modality_figure, best_of(block)[0])
             for block in found

@@ -94,6 +94,7 @@ def table2(runs: Sequence[Run]) -> Report:
         warnings=notes.warnings(only),
         tables=(*tables, _paper(), _patterns(found)),
         notes=tuple(note for block in only for note in notes.about(block)),
+        reading="Mean over seeds, band of ± one standard deviation; right: the paper's numbers.",
         figures={
             f"table2-{block.slug}": partial(rate_figure, block, grid)
             for block, grid in found

@@ -8,7 +8,7 @@ from functools import partial
 from mla_lightning.errors import RunError
 from mla_lightning.report import notes
 from mla_lightning.report.cells import REFERENCE, Block, Variant, blocks, without_number
-from mla_lightning.report.figures import modality_figure
+from mla_lightning.report.figures import READING, modality_figure
 from mla_lightning.report.published import DATASETS, Published, read_table1, read_table3
 from mla_lightning.report.results import MULTI, Run
 from mla_lightning.report.rows import (
@@ -68,6 +68,7 @@ def table3(runs: Sequence[Run]) -> Report:
         warnings=notes.warnings(found),
         tables=(_accuracy(found, without_number(found, ())), _effects(found)),
         notes=tuple(note for block in found for note in notes.about(block)),
+        reading=READING,
         figures={
             f"table3-{block.slug}": partial(modality_figure, block, _columns(block))
             for block in found
