@@ -129,7 +129,7 @@ def over_epochs(
     columns = min(len(kept), 4)
     rows = -(-len(kept) // columns)
     with style():
-        figure = new_figure(1.9 + 2.9 * columns, 0.9 + 2.3 * rows)
+        figure = new_figure(max(7.0, 1.9 + 2.9 * columns), 0.9 + 2.3 * rows)
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat[len(kept) :]:
             axis.set_visible(False)
@@ -169,7 +169,9 @@ def over_epochs(
             [handles[label] for label in named], named, loc="outside right upper", frameon=False
         )
         told = ": mean over seeds, band ± sd" if has_bands else ""
-        figure.suptitle(f"{found.title}{told}", fontsize=10, fontweight="bold")
+        figure.suptitle(
+            f"{found.title}{told}", x=0.01, ha="left", fontsize=10, fontweight="bold"
+        )  # the legend is at the right
     return figure
 
 

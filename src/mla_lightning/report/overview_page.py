@@ -25,7 +25,8 @@ fieldset { border: 1px solid var(--line); border-radius: .3rem; margin: 1rem 0; 
 fieldset.columns { position: sticky; top: 0; background: var(--paper); z-index: 1;
   max-height: 30vh; overflow-y: auto; }
 fieldset label { margin-right: 1rem; white-space: nowrap; }
-@media print { fieldset { display: none; }
+@media print { fieldset { display: none; } figure { margin: .3rem 0; }
+  figure h3, figcaption { margin: .1rem 0; }
   figure svg { min-width: 0 !important; max-height: 158mm; width: auto; } }
 """
 SCRIPT = """
