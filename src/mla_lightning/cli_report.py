@@ -122,6 +122,7 @@ def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
     folders = [folder for path in runs for folder in find_runs(path)]
     sent = send(folders, spec)
     told = [f"{sent.online} sent", f"{len(sent.kept)} kept for wandb sync"]
+    told += [f"{sent.damaged} damaged"] if sent.damaged else []
     told += [f"{sent.left} without a result left out"] if sent.left else []
     print(f"W&B, {len(folders)} runs: {', '.join(told)}.")
 

@@ -286,3 +286,30 @@ def test_a_key_that_the_server_rejects_changes_nothing(tmp_path, monkeypatch, ca
     assert "going on offline" in out
     assert json.loads((tmp_path / "run" / "result.json").read_text())["best_epoch"] >= 1
     assert len([row for row in rows_of(tmp_path / "run") if "val/f1_macro" in row]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.json", "{"),
+        ("config.yaml", "a: ["),
+        ("config.yaml", "name: no more\n"),
+        ("metrics.csv", "epoch,step,val/acc\n1,3,zero\n"),
+        ("metrics.csv", "epoch,val/acc\n1,0.5\n"),
+        ("provenance.json", "{}"),
+    ],
+)
+def test_a_damaged_run_is_named_and_the_others_are_sent(trained, tmp_path, capfd, name, content):
+    for run in ("a", "b"):
+        ignored = shutil.ignore_patterns("wandb")
+        shutil.copytree(trained / "late", tmp_path / run, ignore=ignored)
+    (tmp_path / "a" / name).write_text(content)
+    words = ["report", "runs", str(tmp_path), "--output", str(tmp_path / "out")]
+    assert main([*words, "--to-wandb", "p"]) == 0
+    out = capfd.readouterr().out
+    assert "W&B, 2 runs: 0 sent, 1 kept for wandb sync, 1 damaged." in out
+    (line,) = [line for line in out.splitlines() if "is damaged and left out" in line]
+    assert str(tmp_path / "a") in line
+    assert name.partition(".")[0] in line
+    assert not offline_files(tmp_path / "a")
+    assert offline_files(tmp_path / "b")
