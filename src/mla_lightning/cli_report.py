@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.errors import ConfigError, MLAError
+from mla_lightning.errors import ConfigError, MLAError, RunError
 
 REPORT = """\
 examples:
@@ -75,6 +75,8 @@ def _report(options: argparse.Namespace) -> int:
     from mla_lightning.report.main import write_report
 
     kind, runs = options.kind, options.runs
+    if options.to_wandb is not None and not options.to_wandb.strip():
+        raise ConfigError("--to-wandb needs the name of a W&B project, such as mla_lightning")
     if not options.to_wandb and (options.online or options.entity):
         raise ConfigError("--online and --entity say where --to-wandb PROJECT sends; it is missing")
     if not runs and Path(kind).exists():  # only folders: the page of all
@@ -120,11 +122,20 @@ def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
     mode: Any = "online" if options.online else "offline"
     spec = Wandb(project=options.to_wandb, entity=options.entity, mode=mode)
     folders = [folder for path in runs for folder in find_runs(path)]
+    if not folders:
+        raise RunError(
+            f"Nothing was sent to W&B: {', '.join(map(str, runs))} is a table of results, which "
+            "holds no runs to send. Give the folders of the runs, such as "
+            "mla report runs runs --to-wandb PROJECT"
+        )
     sent = send(folders, spec)
     told = [f"{sent.online} sent", f"{len(sent.kept)} kept for wandb sync"]
+    told += [f"{sent.refused} refused"] if sent.refused else []
     told += [f"{sent.damaged} damaged"] if sent.damaged else []
     told += [f"{sent.left} without a result left out"] if sent.left else []
     print(f"W&B, {len(folders)} runs: {', '.join(told)}.")
+    if sent.refused and not (sent.online or sent.kept):
+        raise RunError("W&B took no run; the reason is above. Then give the same command again.")
 
 
 def _compare(options: argparse.Namespace) -> int:

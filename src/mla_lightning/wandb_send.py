@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,14 @@ class Sent:
         online: How many the server took.
         kept: Folders for ``wandb sync``, of runs that it did not take or was not asked to.
         left: How many have no result.
+        refused: How many W&B could not even start.
         damaged: How many have files that cannot be read.
     """
 
     online: int = 0
     kept: list[Path] = field(default_factory=list)
     left: int = 0
+    refused: int = 0
     damaged: int = 0
 
 
@@ -43,7 +46,12 @@ def send(run_dirs: Sequence[Path], spec: Wandb) -> Sent:
 
     Returns:
         What became of them.
+
+    Raises:
+        RunError: If W&B is not installed or refuses the project; nothing is sent then.
     """
+    _require(spec)
+    spec.otherwise = "this run is not sent"
     sent = Sent()
     for run_dir in run_dirs:
         about = read_run(run_dir)
@@ -60,7 +68,7 @@ def send(run_dirs: Sequence[Path], spec: Wandb) -> Sent:
             print(f"W&B: {run_dir} is damaged and left out: {error}", flush=True)
             continue
         if run is None:
-            sent.left += 1
+            sent.refused += 1
             continue
         run.begin_afresh()
         for step, row in rows:
@@ -72,6 +80,26 @@ def send(run_dirs: Sequence[Path], spec: Wandb) -> Sent:
         else:
             sent.online += 1
     return sent
+
+
+def _require(spec: Wandb) -> None:
+    """Ask once what every run would be refused for."""
+    install = "Install it:  pip install 'wandb>=0.25'"
+    try:
+        wandb: Any = importlib.import_module("wandb")
+    except ImportError as error:
+        raise RunError(
+            f"Nothing was sent: wandb cannot be imported ({error}). {install}"
+        ) from error
+    if not hasattr(wandb, "Settings"):  # a folder of that name, such as W&B's own files
+        raise RunError(f"Nothing was sent: wandb is not installed. {install}")
+    try:
+        wandb.Settings(project=spec.project, entity=spec.entity)
+    except Exception as error:  # of its own kinds, which differ between versions
+        reason = str(error).strip().partition("\n")[0]
+        raise RunError(
+            f"Nothing was sent: W&B refuses it ({reason}). Choose another name: --to-wandb PROJECT"
+        ) from error
 
 
 def _rows(run_dir: Path) -> list[tuple[int, dict[str, float]]]:

@@ -4,8 +4,10 @@ import http.server
 import itertools
 import json
 import shutil
+import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -77,18 +79,54 @@ def test_sending_counts_what_has_no_result(trained, tmp_path, monkeypatch, capfd
     assert "W&B, 1 runs: 0 sent, 0 kept for wandb sync, 1 without a result left out." in out
 
 
-def test_without_wandb_a_report_is_still_made(trained, tmp_path, monkeypatch, capfd):
-    import mla_lightning.loggers as loggers
-
-    def gone(name):
-        print(f"{name} cannot be imported")
-
-    monkeypatch.setattr(loggers, "_import", gone)
-    words = ["report", "runs", str(trained / "late"), "--output", str(tmp_path), "--to-wandb", "p"]
-    assert main(words) == 0
-    out = capfd.readouterr().out
-    assert "0 sent, 0 kept" in out
+@pytest.mark.parametrize("kind", ["raises", "empty"])
+def test_without_wandb_the_report_is_made_and_nothing_sent(
+    trained, tmp_path, monkeypatch, capfd, kind
+):
+    module = None if kind == "raises" else types.ModuleType("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    words = ["report", "runs", str(trained), "--output", str(tmp_path), "--to-wandb", "p"]
+    assert main(words) == 1
+    out, err = capfd.readouterr()
+    assert err.count("Nothing was sent: wandb") == 1
+    assert "pip install" in err
+    assert "metrics.csv alone" not in out + err
+    assert "without a result" not in out + err
     assert (tmp_path / "runs.html").is_file()
+
+
+def test_a_project_that_wandb_refuses_is_told_once(trained, tmp_path, capfd):
+    words = ["report", "runs", str(trained), "--output", str(tmp_path), "--to-wandb"]
+    assert main([*words, "bad/name"]) == 1
+    out, err = capfd.readouterr()
+    assert err.count("Invalid project name") == 1
+    assert "without a result" not in out + err
+    assert main([*words, ""]) == 2
+
+
+def test_a_run_that_wandb_cannot_start_has_a_result_all_the_same(
+    trained, tmp_path, monkeypatch, capfd
+):
+    import wandb
+
+    def refuse(**_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    words = ["report", "runs", str(trained / "late"), "--output", str(tmp_path), "--to-wandb", "p"]
+    assert main(words) == 1
+    out, err = capfd.readouterr()
+    assert "(disk full); this run is not sent." in out
+    assert "0 kept for wandb sync, 1 refused." in out
+    assert "W&B took no run" in err
+
+
+def test_a_table_of_results_holds_no_runs_to_send(trained, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert main(["report", "runs", str(trained), "--output", str(out)]) == 0
+    table = str(out / "results.csv")
+    assert main(["report", "runs", table, "--output", str(tmp_path), "--to-wandb", "p"]) == 1
+    assert "holds no runs to send" in capfd.readouterr().err
 
 
 def test_the_dashboard_is_the_pages_panels(trained, tmp_path, monkeypatch, capfd):
