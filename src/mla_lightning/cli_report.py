@@ -36,6 +36,9 @@ examples:
   mla compare runs/train/A runs/train/B --output disagree.png     see the samples
 """
 
+#: Endings of pictures that can be drawn.
+PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp", ".eps", ".tif", ".tiff")
+
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
 
 
@@ -138,7 +141,19 @@ def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
         raise RunError("W&B took no run; the reason is above. Then give the same command again.")
 
 
+def _require_picture(output: Path) -> None:
+    if output.is_dir():
+        raise ConfigError(f"--output {output} is a folder. Name a file: {output / 'disagree.png'}")
+    if output.suffix.lower() not in PICTURES:
+        raise ConfigError(
+            f"--output {output} is no picture. Its name must end with one of "
+            f"{', '.join(PICTURES)}: {output.with_suffix('.png')}"
+        )
+
+
 def _compare(options: argparse.Namespace) -> int:
+    if options.output is not None:  # before anything is printed
+        _require_picture(options.output)
     from rich.console import Console
 
     from mla_lightning.report import render
@@ -165,4 +180,6 @@ def _compare(options: argparse.Namespace) -> int:
         numbers, captions = [one.index for one in shown], [one.caption for one in shown]
         sheet = sample_sheet(data_of(options.first), "test", numbers, captions, options.output)
         print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")
+    elif options.output is not None:
+        print(f"{options.output} is not written: there is no sample that they disagree on.")
     return 0
