@@ -8,6 +8,7 @@ from synthetic_runs import change, write_run, write_table1
 from mla_lightning.errors import RunError
 from mla_lightning.report.results import Score, read_run, read_runs
 from mla_lightning.report.results_csv import COLUMNS, read_csv, write_csv
+from mla_lightning.run_folder import write_json
 
 
 def test_a_finished_run_has_all_its_numbers(tmp_path):
@@ -70,6 +71,23 @@ def test_a_result_of_another_shape_is_unreadable_and_says_why(tmp_path, values, 
     change(folder, "result.json", **values)
     run = read_run(folder)
     assert run.state == "unreadable"
+    assert complaint in run.reason
+
+
+@pytest.mark.parametrize(
+    ("numbers", "complaint"),
+    [
+        ({"calibration": 3, "entropy": 4}, "no mapping in calibration, entropy"),
+        ({"calibration": {"multi": {"after": {}}}, "entropy": {}}, "no 'width'"),
+        ({"calibration": {}, "entropy": {}, "fusion": [1]}, "has no attribute"),
+    ],
+)
+def test_damaged_diagnostics_are_told_by_their_own_name(tmp_path, numbers, complaint):
+    folder = write_run(tmp_path)
+    write_json(folder / "diagnostics.json", numbers)
+    run = read_run(folder)
+    assert run.state == "unreadable"
+    assert run.reason.startswith("diagnostics.json is not as expected: ")
     assert complaint in run.reason
 
 

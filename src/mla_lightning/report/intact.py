@@ -53,6 +53,9 @@ def require_intact(folder: Path) -> None:
     lacking = [] if numbers is None else [name for name in PARTS if name not in numbers]
     if lacking:
         raise RunError(f"{DIAGNOSTICS} lacks {', '.join(lacking)}")
+    odd = [name for name in PARTS if not isinstance((numbers or {}).get(name, {}), Mapping)]
+    if odd:
+        raise RunError(f"{DIAGNOSTICS} is not as expected: no mapping in {', '.join(odd)}")
     if (folder / PLANES).is_file():
         read_arrays(folder / PLANES)
 

@@ -168,9 +168,17 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         threads=result.get("threads", provenance.get("threads")),
         scores=scores,
         **missing_columns(result.get("missing")),
-        **diagnosed_columns(folder),
+        **_diagnosed(folder),
         **_origin(provenance),
     )
+
+
+def _diagnosed(folder: Path) -> dict[str, Any]:
+    try:
+        return diagnosed_columns(folder)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        lacking = f"no {error}" if isinstance(error, KeyError) else error
+        raise RunError(f"{files.DIAGNOSTICS} is not as expected: {lacking}") from error
 
 
 def _read_unfinished(folder: Path) -> Run | None:
