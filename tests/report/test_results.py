@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -6,6 +7,7 @@ import pytest
 from synthetic_runs import change, write_run, write_table1
 
 from mla_lightning.errors import RunError
+from mla_lightning.report.ledger import ledger
 from mla_lightning.report.results import Score, read_run, read_runs
 from mla_lightning.report.results_csv import COLUMNS, read_csv, write_csv
 from mla_lightning.run_folder import write_json
@@ -89,6 +91,21 @@ def test_damaged_diagnostics_are_told_by_their_own_name(tmp_path, numbers, compl
     assert run.state == "unreadable"
     assert run.reason.startswith("diagnostics.json is not as expected: ")
     assert complaint in run.reason
+
+
+@pytest.mark.parametrize("name", ["result.json", "metrics.csv"])
+def test_the_retry_of_an_unreadable_run_replaces_it(tmp_path, name):
+    folder = write_run(tmp_path)
+    (folder / name).write_text("epoch\nword\n")
+    retry = "mla train data=openmoji method=mla ablation=none seed=0 overwrite=true"
+    run = read_run(folder)
+    assert (run.state, run.retry) == ("unreadable", retry)
+    assert f"    retry: {retry}" in ledger([run]).tables[0].notes
+    for file in ("status.json", "provenance.json"):
+        kept = json.loads((folder / file).read_text())
+        kept = {key: retry if value == run.retry[:-15] else value for key, value in kept.items()}
+        write_json(folder / file, kept)
+    assert read_run(folder).retry == retry  # it is not added twice
 
 
 def test_some_other_programs_config_is_no_run(tmp_path):

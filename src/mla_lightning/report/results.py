@@ -82,7 +82,14 @@ def read_run(folder: Path) -> Run | None:
             run = None
         if run is None:
             run = Run(run=folder.name, where=str(folder), path=folder, state=UNREADABLE)
-        return replace(run, state=UNREADABLE, reason=reason)
+        return replace(run, state=UNREADABLE, reason=reason, retry=_afresh(run.retry))
+
+
+def _afresh(retry: str) -> str:
+    """Add what training needs to replace a run that it takes for finished."""
+    if not retry or any(word.startswith("overwrite=") for word in retry.split()):
+        return retry
+    return f"{retry} overwrite=true"
 
 
 def _read_kept(folder: Path, kept: Kept | None) -> Run | None:
