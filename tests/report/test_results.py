@@ -108,6 +108,21 @@ def test_the_retry_of_an_unreadable_run_replaces_it(tmp_path, name):
     assert read_run(folder).retry == retry  # it is not added twice
 
 
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [("", "0 of 620"), ("1,310,0.5\n", "310 of 620"), ("1,310,0.5\n2,620,0.", "310 of 620")],
+)
+def test_metrics_that_were_cut_off_make_a_run_unreadable(tmp_path, kept, told):
+    folder = write_run(tmp_path)
+    whole = "epoch,step,val/acc\n1,310,0.5\n2,620,0.6\n"
+    (folder / "metrics.csv").write_text(whole)
+    assert read_run(folder).is_finished
+    (folder / "metrics.csv").write_text(f"epoch,step,val/acc\n{kept}")
+    run = read_run(folder)
+    assert (run.state, run.scores) == ("unreadable", {})
+    assert run.reason == f"metrics.csv was cut off: it ends at step {told}"
+
+
 def test_some_other_programs_config_is_no_run(tmp_path):
     write_run(tmp_path)
     (tmp_path / "conf").mkdir()

@@ -36,19 +36,24 @@ BAD_ARRAYS = (
 )
 
 
-def require_intact(folder: Path) -> None:
+def require_intact(folder: Path, num_steps: int | None = None) -> None:
     """Read what the figures read of a finished run.
 
     Args:
         folder: The run folder; a file that is not there is no fault.
+        num_steps: How many steps its result tells; None if it does not.
 
     Raises:
         RunError: If a file is damaged, naming it.
     """
     try:
-        read_metrics(folder)
+        rows = read_metrics(folder)
     except (TypeError, ValueError, csv.Error) as error:
         raise RunError(f"{METRICS} cannot be read: {error}") from error
+    if num_steps and (folder / METRICS).is_file():
+        last = rows[-1].get("step", num_steps) if rows else 0
+        if last < num_steps:
+            raise RunError(f"{METRICS} was cut off: it ends at step {last:.0f} of {num_steps}")
     numbers = read_json(folder / DIAGNOSTICS)
     lacking = [] if numbers is None else [name for name in PARTS if name not in numbers]
     if lacking:

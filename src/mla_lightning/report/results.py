@@ -142,7 +142,7 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         lacking = [m for m in (*result["modalities"], MULTI) if m not in result[split]]
         if lacking:
             raise ValueError(f"{split} has no scores of {', '.join(lacking)}")
-    require_intact(folder)
+    require_intact(folder, result.get("num_batches_trained"))
     return Run(
         run=folder.name,
         where=str(folder),
