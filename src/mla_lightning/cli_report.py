@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.errors import ConfigError, MLAError
+from mla_lightning.errors import ConfigError, MLAError, RunError
 
 REPORT = """\
 examples:
@@ -35,6 +35,9 @@ examples:
   mla compare runs/train/A runs/train/B
   mla compare runs/train/A runs/train/B --output disagree.png     see the samples
 """
+
+#: Endings of pictures that can be drawn.
+PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp", ".eps", ".tif", ".tiff")
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
 
@@ -75,6 +78,8 @@ def _report(options: argparse.Namespace) -> int:
     from mla_lightning.report.main import write_report
 
     kind, runs = options.kind, options.runs
+    if options.to_wandb is not None and not options.to_wandb.strip():
+        raise ConfigError("--to-wandb needs the name of a W&B project, such as mla_lightning")
     if not options.to_wandb and (options.online or options.entity):
         raise ConfigError("--online and --entity say where --to-wandb PROJECT sends; it is missing")
     if not runs and Path(kind).exists():  # only folders: the page of all
@@ -120,13 +125,35 @@ def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
     mode: Any = "online" if options.online else "offline"
     spec = Wandb(project=options.to_wandb, entity=options.entity, mode=mode)
     folders = [folder for path in runs for folder in find_runs(path)]
+    if not folders:
+        raise RunError(
+            f"Nothing was sent to W&B: {', '.join(map(str, runs))} is a table of results, which "
+            "holds no runs to send. Give the folders of the runs, such as "
+            "mla report runs runs --to-wandb PROJECT"
+        )
     sent = send(folders, spec)
     told = [f"{sent.online} sent", f"{len(sent.kept)} kept for wandb sync"]
+    told += [f"{sent.refused} refused"] if sent.refused else []
+    told += [f"{sent.damaged} damaged"] if sent.damaged else []
     told += [f"{sent.left} without a result left out"] if sent.left else []
     print(f"W&B, {len(folders)} runs: {', '.join(told)}.")
+    if sent.refused and not (sent.online or sent.kept):
+        raise RunError("W&B took no run; the reason is above. Then give the same command again.")
+
+
+def _require_picture(output: Path) -> None:
+    if output.is_dir():
+        raise ConfigError(f"--output {output} is a folder. Name a file: {output / 'disagree.png'}")
+    if output.suffix.lower() not in PICTURES:
+        raise ConfigError(
+            f"--output {output} is no picture. Its name must end with one of "
+            f"{', '.join(PICTURES)}: {output.with_suffix('.png')}"
+        )
 
 
 def _compare(options: argparse.Namespace) -> int:
+    if options.output is not None:  # before anything is printed
+        _require_picture(options.output)
     from rich.console import Console
 
     from mla_lightning.report import render
@@ -153,4 +180,6 @@ def _compare(options: argparse.Namespace) -> int:
         numbers, captions = [one.index for one in shown], [one.caption for one in shown]
         sheet = sample_sheet(data_of(options.first), "test", numbers, captions, options.output)
         print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")
+    elif options.output is not None:
+        print(f"{options.output} is not written: there is no sample that they disagree on.")
     return 0

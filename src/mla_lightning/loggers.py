@@ -119,6 +119,8 @@ class Wandb:
         self.mode = mode
         self.init_timeout_s = init_timeout_s
         self.finish_timeout_s = finish_timeout_s
+        #: What is told to follow where W&B cannot start at all.
+        self.otherwise = "going on with metrics.csv alone"
 
     def make(self, config: Mapping[str, Any], run_dir: Path, identity: str) -> WandbRun | None:
         """Start the job's run, or continue it.
@@ -171,7 +173,7 @@ class Wandb:
         except Exception as error:  # whatever the service does must not end a job
             reason = scrub(str(error).strip().partition("\n")[0])
             after = f"after {time.monotonic() - begun:.0f} s"
-            then = "going on offline" if mode == "online" else "going on with metrics.csv alone"
+            then = "going on offline" if mode == "online" else self.otherwise
             _tell(f"W&B could not start {mode} {after} ({reason}); {then}.")
             return None
 

@@ -4,8 +4,10 @@ import http.server
 import itertools
 import json
 import shutil
+import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -77,18 +79,54 @@ def test_sending_counts_what_has_no_result(trained, tmp_path, monkeypatch, capfd
     assert "W&B, 1 runs: 0 sent, 0 kept for wandb sync, 1 without a result left out." in out
 
 
-def test_without_wandb_a_report_is_still_made(trained, tmp_path, monkeypatch, capfd):
-    import mla_lightning.loggers as loggers
-
-    def gone(name):
-        print(f"{name} cannot be imported")
-
-    monkeypatch.setattr(loggers, "_import", gone)
-    words = ["report", "runs", str(trained / "late"), "--output", str(tmp_path), "--to-wandb", "p"]
-    assert main(words) == 0
-    out = capfd.readouterr().out
-    assert "0 sent, 0 kept" in out
+@pytest.mark.parametrize("kind", ["raises", "empty"])
+def test_without_wandb_the_report_is_made_and_nothing_sent(
+    trained, tmp_path, monkeypatch, capfd, kind
+):
+    module = None if kind == "raises" else types.ModuleType("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    words = ["report", "runs", str(trained), "--output", str(tmp_path), "--to-wandb", "p"]
+    assert main(words) == 1
+    out, err = capfd.readouterr()
+    assert err.count("Nothing was sent: wandb") == 1
+    assert "pip install" in err
+    assert "metrics.csv alone" not in out + err
+    assert "without a result" not in out + err
     assert (tmp_path / "runs.html").is_file()
+
+
+def test_a_project_that_wandb_refuses_is_told_once(trained, tmp_path, capfd):
+    words = ["report", "runs", str(trained), "--output", str(tmp_path), "--to-wandb"]
+    assert main([*words, "bad/name"]) == 1
+    out, err = capfd.readouterr()
+    assert err.count("Invalid project name") == 1
+    assert "without a result" not in out + err
+    assert main([*words, ""]) == 2
+
+
+def test_a_run_that_wandb_cannot_start_has_a_result_all_the_same(
+    trained, tmp_path, monkeypatch, capfd
+):
+    import wandb
+
+    def refuse(**_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    words = ["report", "runs", str(trained / "late"), "--output", str(tmp_path), "--to-wandb", "p"]
+    assert main(words) == 1
+    out, err = capfd.readouterr()
+    assert "(disk full); this run is not sent." in out
+    assert "0 kept for wandb sync, 1 refused." in out
+    assert "W&B took no run" in err
+
+
+def test_a_table_of_results_holds_no_runs_to_send(trained, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert main(["report", "runs", str(trained), "--output", str(out)]) == 0
+    table = str(out / "results.csv")
+    assert main(["report", "runs", table, "--output", str(tmp_path), "--to-wandb", "p"]) == 1
+    assert "holds no runs to send" in capfd.readouterr().err
 
 
 def test_the_dashboard_is_the_pages_panels(trained, tmp_path, monkeypatch, capfd):
@@ -286,3 +324,30 @@ def test_a_key_that_the_server_rejects_changes_nothing(tmp_path, monkeypatch, ca
     assert "going on offline" in out
     assert json.loads((tmp_path / "run" / "result.json").read_text())["best_epoch"] >= 1
     assert len([row for row in rows_of(tmp_path / "run") if "val/f1_macro" in row]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.json", "{"),
+        ("config.yaml", "a: ["),
+        ("config.yaml", "name: no more\n"),
+        ("metrics.csv", "epoch,step,val/acc\n1,3,zero\n"),
+        ("metrics.csv", "epoch,val/acc\n1,0.5\n"),
+        ("provenance.json", "{}"),
+    ],
+)
+def test_a_damaged_run_is_named_and_the_others_are_sent(trained, tmp_path, capfd, name, content):
+    for run in ("a", "b"):
+        ignored = shutil.ignore_patterns("wandb")
+        shutil.copytree(trained / "late", tmp_path / run, ignore=ignored)
+    (tmp_path / "a" / name).write_text(content)
+    words = ["report", "runs", str(tmp_path), "--output", str(tmp_path / "out")]
+    assert main([*words, "--to-wandb", "p"]) == 0
+    out = capfd.readouterr().out
+    assert "W&B, 2 runs: 0 sent, 1 kept for wandb sync, 1 damaged." in out
+    (line,) = [line for line in out.splitlines() if "is damaged and left out" in line]
+    assert str(tmp_path / "a") in line
+    assert name.partition(".")[0] in line
+    assert not offline_files(tmp_path / "a")
+    assert offline_files(tmp_path / "b")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mla_lightning.cli import main
+from mla_lightning.errors import RunError
 from mla_lightning.report.compare import compare_runs, mcnemar
 from mla_lightning.report.paired import gaps
 
@@ -83,8 +84,6 @@ def test_samples_are_called_what_people_call_them():
 
 
 def test_what_cannot_be_compared_is_said(runs):
-    from mla_lightning.errors import RunError
-
     with pytest.raises(RunError, match="other test samples"):
         compare_runs(runs / "a", runs / "other")
     with pytest.raises(RunError, match=r"no finished run\. Below it: "):
@@ -178,3 +177,60 @@ def test_pictures_have_their_colours_and_texts_their_words(tmp_path, monkeypatch
     assert picture[:, 0, 0] == pytest.approx(1.0)  # the corner of a drawing is white
     assert (name, modality) == (said, "text")
     assert said == data.called("test", [0])[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("predictions.npz", lambda content: content[: len(content) // 2]),
+        ("predictions.npz", lambda content: b""),
+        ("config.yaml", lambda content: b"a: ["),
+        ("config.yaml", lambda content: b"word"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_run(runs, tmp_path, name, damage):
+    folder = tmp_path / "damaged"
+    shutil.copytree(runs / "a", folder)
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    with pytest.raises(RunError, match=rf"damaged: {name} .*overwrite=true"):
+        compare_runs(runs / "a", folder)
+
+
+def test_predictions_without_their_parts_are_told(runs, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(runs / "a", folder)
+    np.savez(folder / "predictions.npz", index=np.arange(40))
+    with pytest.raises(RunError, match=r"lacks label, class_names, logits_multi"):
+        compare_runs(runs / "a", folder)
+
+
+@pytest.mark.parametrize(("name", "told"), [("dis.txt", ".png, .pdf"), ("dis", ".png, .pdf")])
+def test_an_output_that_is_no_picture_is_refused_first(runs, monkeypatch, capsys, name, told):
+    monkeypatch.chdir(runs)
+    assert main(["compare", "a", "b", "--output", name]) == 2
+    out, err = capsys.readouterr()
+    assert told in err
+    assert out == ""
+
+
+def test_an_output_that_is_a_folder_is_refused(runs, tmp_path, capsys):
+    assert main(["compare", str(runs / "a"), str(runs / "b"), "--output", str(tmp_path)]) == 2
+    assert "is a folder. Name a file" in capsys.readouterr().err
+    assert not tmp_path.with_suffix(".png").exists()
+
+
+def test_without_a_disagreement_it_is_said_that_nothing_is_drawn(runs, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    assert main(["compare", str(runs / "a"), str(runs / "a"), "--output", str(sheet)]) == 0
+    assert f"{sheet} is not written" in capsys.readouterr().out.replace("\n", " ")
+    assert not sheet.exists()
+
+
+def test_a_modality_that_one_run_alone_has_is_told(runs, tmp_path):
+    folder = tmp_path / "more"
+    shutil.copytree(runs / "a", folder)
+    with np.load(folder / "predictions.npz") as arrays:
+        kept = dict(arrays)
+    np.savez(folder / "predictions.npz", **kept, logits_text=kept["logits_audio"])
+    assert "text is left out: only B has it." in compare_runs(runs / "a", folder)[0].notes
+    assert "text is left out: only A has it." in compare_runs(folder, runs / "a")[0].notes

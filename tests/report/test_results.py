@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -6,8 +7,10 @@ import pytest
 from synthetic_runs import change, write_run, write_table1
 
 from mla_lightning.errors import RunError
+from mla_lightning.report.ledger import ledger
 from mla_lightning.report.results import Score, read_run, read_runs
 from mla_lightning.report.results_csv import COLUMNS, read_csv, write_csv
+from mla_lightning.run_folder import write_json
 
 
 def test_a_finished_run_has_all_its_numbers(tmp_path):
@@ -71,6 +74,53 @@ def test_a_result_of_another_shape_is_unreadable_and_says_why(tmp_path, values, 
     run = read_run(folder)
     assert run.state == "unreadable"
     assert complaint in run.reason
+
+
+@pytest.mark.parametrize(
+    ("numbers", "complaint"),
+    [
+        ({"calibration": 3, "entropy": 4}, "no mapping in calibration, entropy"),
+        ({"calibration": {"multi": {"after": {}}}, "entropy": {}}, "no 'width'"),
+        ({"calibration": {}, "entropy": {}, "fusion": [1]}, "has no attribute"),
+    ],
+)
+def test_damaged_diagnostics_are_told_by_their_own_name(tmp_path, numbers, complaint):
+    folder = write_run(tmp_path)
+    write_json(folder / "diagnostics.json", numbers)
+    run = read_run(folder)
+    assert run.state == "unreadable"
+    assert run.reason.startswith("diagnostics.json is not as expected: ")
+    assert complaint in run.reason
+
+
+@pytest.mark.parametrize("name", ["result.json", "metrics.csv"])
+def test_the_retry_of_an_unreadable_run_replaces_it(tmp_path, name):
+    folder = write_run(tmp_path)
+    (folder / name).write_text("epoch\nword\n")
+    retry = "mla train data=openmoji method=mla ablation=none seed=0 overwrite=true"
+    run = read_run(folder)
+    assert (run.state, run.retry) == ("unreadable", retry)
+    assert f"    retry: {retry}" in ledger([run]).tables[0].notes
+    for file in ("status.json", "provenance.json"):
+        kept = json.loads((folder / file).read_text())
+        kept = {key: retry if value == run.retry[:-15] else value for key, value in kept.items()}
+        write_json(folder / file, kept)
+    assert read_run(folder).retry == retry  # it is not added twice
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [("", "0 of 620"), ("1,310,0.5\n", "310 of 620"), ("1,310,0.5\n2,620,0.", "310 of 620")],
+)
+def test_metrics_that_were_cut_off_make_a_run_unreadable(tmp_path, kept, told):
+    folder = write_run(tmp_path)
+    whole = "epoch,step,val/acc\n1,310,0.5\n2,620,0.6\n"
+    (folder / "metrics.csv").write_text(whole)
+    assert read_run(folder).is_finished
+    (folder / "metrics.csv").write_text(f"epoch,step,val/acc\n{kept}")
+    run = read_run(folder)
+    assert (run.state, run.scores) == ("unreadable", {})
+    assert run.reason == f"metrics.csv was cut off: it ends at step {told}"
 
 
 def test_some_other_programs_config_is_no_run(tmp_path):

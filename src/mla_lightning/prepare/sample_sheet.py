@@ -36,7 +36,7 @@ def sample_sheet(
         split: The split.
         numbers: Numbers of the samples in the split.
         captions: A caption each.
-        output: The PNG file.
+        output: The picture; its ending says in which format.
 
     Returns:
         The file.

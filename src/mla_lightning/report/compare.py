@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import RunError
+from mla_lightning.report.intact import read_arrays, read_config
 from mla_lightning.report.paired import NUM_DRAWS, gaps
 from mla_lightning.report.results import MULTI
 from mla_lightning.report.significance import CONFIDENCE
 from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table, p_text, signed
 from mla_lightning.run_folder import (
-    CONFIG,
     NOT_IDENTITY,
     PREDICTIONS,
     PROVENANCE,
@@ -26,6 +27,9 @@ from mla_lightning.run_folder import (
 if TYPE_CHECKING:
     import numpy as np
 
+#: What two runs' predictions must have alike.
+SAME = ("index", "label", "class_names")
+REMEDY = "Train it again with overwrite=true; mla report runs tells the command."
 #: Samples that are listed.
 MOST_LISTED = 24
 #: How much a recomputed accuracy may differ from the run's own.
@@ -95,7 +99,7 @@ def compare_runs(
     if samples:
         rows, faults = _rows(samples, results)
         tables += [*_numbers(samples, rows), _counts(samples, found), _listed(found, called)]
-        notes += faults
+        notes += [*_alone(*(one or {} for one in predictions)), *faults]
     tables += [_measures(*results), _origins(first, second)]
     if not samples:
         notes.append("No test samples to compare: a run has evaluate_test=false.")
@@ -122,13 +126,14 @@ class _Samples:
 
 
 def _predictions(folder: Path) -> dict[str, np.ndarray] | None:
-    import numpy as np
-
     path = folder / PREDICTIONS
     if not path.is_file():
         return None
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    arrays = _told_of(folder, partial(read_arrays, path))
+    lacking = [name for name in (*SAME, f"logits_{MULTI}") if name not in arrays]
+    if lacking:
+        raise RunError(f"{path} lacks {', '.join(lacking)}. {REMEDY}")
+    return arrays
 
 
 def _common(
@@ -141,7 +146,7 @@ def _common(
 
     if a is None or b is None:
         return None
-    for key in ("index", "label", "class_names"):
+    for key in SAME:
         if not np.array_equal(a[key], b[key]):
             raise RunError(
                 f"{first} and {second} have other test samples ({key} differs), so they cannot be "
@@ -160,7 +165,9 @@ def _common(
 
 
 def _settings(first: Path, second: Path) -> Table:
-    old, new = (dict(_flat(_config(folder))) for folder in (first, second))
+    old, new = (
+        dict(_flat(_told_of(folder, partial(read_config, folder)))) for folder in (first, second)
+    )
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     rows = tuple(
         Row(key, (Cell(old.get(key, BLANK)), Cell(new.get(key, BLANK))))
@@ -171,10 +178,20 @@ def _settings(first: Path, second: Path) -> Table:
     return Table("settings", "Settings that differ", "", ("A", "B"), (Section("", rows),), note)
 
 
-def _config(folder: Path) -> Any:
-    import yaml
+def _told_of(folder: Path, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Read a file; an error tells of which of the two runs, and what to do."""
+    try:
+        return read()
+    except RunError as error:
+        raise RunError(f"{folder}: {error}. {REMEDY}") from error
 
-    return yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+
+def _alone(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Tell of modalities that one run has and the other has not."""
+    logits = [{key for key in one if key.startswith("logits_")} for one in (a, b)]
+    for run, has, other in zip("AB", logits, reversed(logits), strict=True):
+        for key in sorted(has - other):
+            yield f"{key.removeprefix('logits_')} is left out: only {run} has it."
 
 
 def _flat(node: Any, at: str = "") -> Iterator[tuple[str, str]]:

@@ -82,7 +82,14 @@ def read_run(folder: Path) -> Run | None:
             run = None
         if run is None:
             run = Run(run=folder.name, where=str(folder), path=folder, state=UNREADABLE)
-        return replace(run, state=UNREADABLE, reason=reason)
+        return replace(run, state=UNREADABLE, reason=reason, retry=_afresh(run.retry))
+
+
+def _afresh(retry: str) -> str:
+    """Add what training needs to replace a run that it takes for finished."""
+    if not retry or any(word.startswith("overwrite=") for word in retry.split()):
+        return retry
+    return f"{retry} overwrite=true"
 
 
 def _read_kept(folder: Path, kept: Kept | None) -> Run | None:
@@ -135,7 +142,7 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         lacking = [m for m in (*result["modalities"], MULTI) if m not in result[split]]
         if lacking:
             raise ValueError(f"{split} has no scores of {', '.join(lacking)}")
-    require_intact(folder)
+    require_intact(folder, result.get("num_batches_trained"))
     return Run(
         run=folder.name,
         where=str(folder),
@@ -168,9 +175,17 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         threads=result.get("threads", provenance.get("threads")),
         scores=scores,
         **missing_columns(result.get("missing")),
-        **diagnosed_columns(folder),
+        **_diagnosed(folder),
         **_origin(provenance),
     )
+
+
+def _diagnosed(folder: Path) -> dict[str, Any]:
+    try:
+        return diagnosed_columns(folder)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        lacking = f"no {error}" if isinstance(error, KeyError) else error
+        raise RunError(f"{files.DIAGNOSTICS} is not as expected: {lacking}") from error
 
 
 def _read_unfinished(folder: Path) -> Run | None:
