@@ -68,6 +68,24 @@ def test_an_offline_run_has_everything_in_it(trained, name):
     assert records_named(run_dir, "exit")[0].exit_code == 0
 
 
+def test_a_live_run_logs_the_rows_that_are_sent_later(trained, tmp_path):
+    """One row per epoch, at its step, with its 1-based epoch and its times: metrics.csv."""
+    run_dir = tmp_path / "with"
+    shutil.copytree(trained / "with", run_dir, ignore=shutil.ignore_patterns("wandb"))
+    send([run_dir], Wandb())
+    live, sent = (
+        [
+            {key: value for key, value in row.items() if key not in ("_timestamp", "_runtime")}
+            for row in rows_of(folder)
+            if "val/acc" in row
+        ]
+        for folder in (trained / "with", run_dir)
+    )
+    assert [(row["_step"], row["epoch"]) for row in live] == [(3, 1), (6, 2)]
+    assert {"time/epoch_s", "time/step_s", "time/diagnostics_s"} <= live[0].keys()
+    assert live == sent
+
+
 def test_sending_counts_what_has_no_result(trained, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     words = ["data=synthetic", "method=mla", *SIZE, "optimizer.lr=1e30", "run_dir=bad"]
