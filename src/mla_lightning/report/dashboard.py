@@ -12,10 +12,21 @@ from mla_lightning.report.answer_figures import KINDS
 from mla_lightning.report.render import to_markdown
 from mla_lightning.report.table import Report
 
-#: Runs are grouped by these keys of their config.
+#: Runs are grouped by these keys of their config, whatever the dashboard.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
-#: Kinds of dashboard. Each shows the runs with this tag, the first part of their experiment's name.
-EXPERIMENTS = ("table1", "table2", "table3", "claims")
+#: Kind of dashboard -> what else its experiments vary beside the seed; runs are grouped by it, too.
+#: Each shows the runs with this tag, the first part of their experiment's name.
+EXPERIMENTS: dict[str, tuple[str, ...]] = {
+    "table1": (),
+    "table2": ("missing.rate", "method.weight"),
+    "table3": (),
+    "claims": (
+        *("method.projection", "method.project_update"),
+        *("optimizer.lr", "trainer.max_epochs"),
+    ),
+    "tuning": ("optimizer.lr",),
+    "projection": ("method.projection", "choices.recipe"),
+}
 ABLATION = "choices.ablation"
 SPEC = "dashboard.json"
 
@@ -47,6 +58,7 @@ def dashboard(
             f"There is no dashboard {kind!r}.{near(kind, EXPERIMENTS)} "
             f"Known: {', '.join(EXPERIMENTS)}."
         )
+    group_by = [*GROUP_BY, *EXPERIMENTS[kind]]
     sections = [
         {
             "name": "Accuracy",
@@ -74,9 +86,9 @@ def dashboard(
         panels += [table(shown.title, key) for key in shown.tables]
         if panels:
             sections.append({"name": shown.title, "about": shown.reading, "panels": panels})
-    blocks: list[dict[str, Any]] = [
-        {"type": "markdown", "text": f"Runs of the experiments `{kind}/*`, bands over seeds."}
-    ]
+    groups = ", ".join(f"`{key}`" for key in group_by)
+    about = f"Runs of the experiments `{kind}/*`, grouped by {groups}; bands over seeds."
+    blocks: list[dict[str, Any]] = [{"type": "markdown", "text": about}]
     if report is not None:
         blocks.append({"type": "markdown", "text": to_markdown(report, [])})
     for section in sections:
@@ -89,7 +101,7 @@ def dashboard(
         "project": project,
         "entity": entity,
         "filter": f"Tags() in ['{kind}']",
-        "group_by": list(GROUP_BY),
+        "group_by": group_by,
         "workspace": {"name": title, "sections": sections},
         "report": {"title": title, "blocks": blocks},
     }
