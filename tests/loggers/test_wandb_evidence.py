@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -15,7 +16,13 @@ from wandb_files import offline_files, records_named, rows_of
 from mla_lightning.cli import main
 from mla_lightning.loggers import LAST_STEP, Wandb
 from mla_lightning.report.answer_figures import KINDS
-from mla_lightning.report.dashboard import EXPERIMENTS, dashboard, models_of, save_online
+from mla_lightning.report.dashboard import (
+    EXPERIMENTS,
+    dashboard,
+    models_of,
+    save_online,
+    write_dashboard,
+)
 from mla_lightning.wandb_send import send
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=2"]
@@ -325,3 +332,21 @@ def test_a_key_that_the_server_rejects_changes_nothing(tmp_path, monkeypatch, ca
     assert "going on offline" in out
     assert json.loads((tmp_path / "run" / "result.json").read_text())["best_epoch"] >= 1
     assert len([row for row in rows_of(tmp_path / "run") if "val/f1_macro" in row]) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["train", "train"], "of the 2 runs given they leave out 2 tagged 'train'"),
+        (["table1/openmoji", "", "x/y"], "leave out 1 without a tag, 1 tagged 'x'"),
+        (["table1/openmoji", "table1/mfeat"], None),
+    ],
+)
+def test_runs_that_the_filter_leaves_out_are_told(tmp_path, monkeypatch, capfd, names, told):
+    found = [SimpleNamespace(name=name) for name in names]
+    monkeypatch.setattr("mla_lightning.report.results.read_runs", lambda paths: found)
+    where = {"project": "p", "entity": None, "output": tmp_path / "dashboard.json"}
+    assert write_dashboard("table1", None, **where, is_online=False, runs=[tmp_path]) == 0
+    out = capfd.readouterr().out
+    assert ("Warning: the panels show runs tagged 'table1' only" in out) == (told is not None)
+    assert told is None or told in out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +236,11 @@ def write_dashboard(
     entity: str | None,
     output: Path,
     is_online: bool,
+    runs: Sequence[Path] = (),
 ) -> int:
     """Write the specification, and save it on the server if that is asked for.
+
+    Warns where some of the table's runs are not among those that the panels show.
 
     Args:
         kind: One of :data:`EXPERIMENTS`.
@@ -244,6 +249,7 @@ def write_dashboard(
         entity: The user or team.
         output: The JSON file.
         is_online: Whether to ask the server.
+        runs: What the table was made from: run folders, folders above them, or tables.
 
     Returns:
         0, or 1 where the server did not take it; the file is written in any case.
@@ -257,6 +263,10 @@ def write_dashboard(
     write_text(output, json.dumps(spec, indent=1) + "\n")
     num = sum(len(section["panels"]) for section in spec["workspace"]["sections"])
     print(f"Wrote {output}: {num} panels in {len(spec['workspace']['sections'])} sections.")
+    if runs:
+        from mla_lightning.report.results import read_runs
+
+        print(_without_tag(kind, [run.name for run in read_runs(runs)]), end="")
     if not is_online:
         print("Save it on the server: the same command with --online (and `wandb login` before).")
         return 0
@@ -268,3 +278,19 @@ def write_dashboard(
         return 1
     print("\n".join(addresses))
     return 0
+
+
+def _without_tag(kind: str, names: Sequence[str]) -> str:
+    """Say which runs the filter by tag leaves out; nothing where it leaves out none."""
+    tags = Counter(name.partition("/")[0] for name in names)
+    others = [
+        f"{num} tagged {tag!r}" if tag else f"{num} without a tag"
+        for tag, num in tags.items()
+        if tag != kind
+    ]
+    if not others:
+        return ""
+    return (
+        f"Warning: the panels show runs tagged {kind!r} only, which is the first part of their "
+        f"experiment's name; of the {len(names)} runs given they leave out {', '.join(others)}.\n"
+    )
