@@ -60,7 +60,9 @@ def add_verbs(verb: Verb) -> None:
     _add_wandb(report)
 
     board = verb("dashboard", _dashboard, "make a W&B workspace and report by code", DASHBOARD)
-    board.add_argument("kind", metavar="KIND", help="table1, table2, table3 or claims")
+    board.add_argument(
+        "kind", metavar="KIND", help="table1, table2, table3, claims, tuning or projection"
+    )
     board.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="for the report's table")
     board.add_argument("--project", default="mla_lightning", help="the W&B project")
     board.add_argument("--output", type=Path, default=Path("dashboard.json"), metavar="FILE")
@@ -113,6 +115,7 @@ def _dashboard(options: argparse.Namespace) -> int:
             entity=options.entity,
             output=options.output,
             is_online=options.online,
+            runs=options.runs,
         )
     )
 

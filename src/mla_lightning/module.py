@@ -319,8 +319,6 @@ class MultimodalModule(LightningModule):
                 config.scheduler.step(self.epoch_metrics["val/acc"])
             else:
                 config.scheduler.step()
-        for logger in self.loggers:
-            logger.log_metrics(self.epoch_metrics, step=self.trainer.global_step)
 
     def configure_optimizers(self) -> Any:
         """Build one optimiser over all parameters and its schedule."""
@@ -376,7 +374,8 @@ class MultimodalModule(LightningModule):
             for modality, values in scores.items():
                 suffix = "" if modality == "multi" else f"/{modality}"
                 self.epoch_metrics[f"val/{key}{suffix}"] = values[metric]
-        self.log("val/acc", self.epoch_metrics["val/acc"], prog_bar=True)
+        # Not to the loggers, which get the epoch's whole row.
+        self.log("val/acc", self.epoch_metrics["val/acc"], prog_bar=True, logger=False)
 
     def on_train_epoch_start(self) -> None:
         """Forget the last epoch's metrics."""

@@ -17,11 +17,17 @@ from wandb_files import offline_files, records_named, rows_of
 from mla_lightning.cli import main
 from mla_lightning.loggers import LAST_STEP, Wandb
 from mla_lightning.report.answer_figures import KINDS
-from mla_lightning.report.dashboard import dashboard, models_of, save_online
+from mla_lightning.report.dashboard import (
+    EXPERIMENTS,
+    dashboard,
+    models_of,
+    save_online,
+)
 from mla_lightning.wandb_send import send
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=2"]
-SWEEPS = sorted(Path(__file__).parents[2].glob("experiments/sweeps/*.yaml"))
+ROOT = Path(__file__).parents[2]
+SWEEPS = sorted(ROOT.glob("experiments/sweeps/*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,24 @@ def test_an_offline_run_has_everything_in_it(trained, name):
     assert summary["best_epoch"] == result["best_epoch"]
     assert "calibration.multi.temperature" in summary
     assert records_named(run_dir, "exit")[0].exit_code == 0
+
+
+def test_a_live_run_logs_the_rows_that_are_sent_later(trained, tmp_path):
+    """One row per epoch, at its step, with its 1-based epoch and its times: metrics.csv."""
+    run_dir = tmp_path / "with"
+    shutil.copytree(trained / "with", run_dir, ignore=shutil.ignore_patterns("wandb"))
+    send([run_dir], Wandb())
+    live, sent = (
+        [
+            {key: value for key, value in row.items() if key not in ("_timestamp", "_runtime")}
+            for row in rows_of(folder)
+            if "val/acc" in row
+        ]
+        for folder in (trained / "with", run_dir)
+    )
+    assert [(row["_step"], row["epoch"]) for row in live] == [(3, 1), (6, 2)]
+    assert {"time/epoch_s", "time/step_s", "time/diagnostics_s"} <= live[0].keys()
+    assert live == sent
 
 
 def test_sending_counts_what_has_no_result(trained, tmp_path, monkeypatch, capfd):
@@ -236,6 +260,26 @@ def test_workspace_and_report_group_and_filter_by_what_runs_upload(trained, monk
         # A flat key "a.b" is kept by the server as {"a.b": {"value": ...}}.
         assert all(name.removesuffix(".value") in uploaded for _, name in grouping)
         assert all(name.endswith(".value") for _, name in grouping)
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_only_seeds_are_averaged_over(kind):
+    spec = dashboard(kind, None, project="p", entity=None)
+    varied = set()
+    for path in (ROOT / "conf" / "experiment" / kind).glob("*.yaml"):
+        grid = yaml.safe_load(path.read_text())["grid"]
+        varied |= {key if "." in key else f"choices.{key}" for key in grid if key != "seed"}
+    assert varied
+    assert varied <= set(spec["group_by"])
+    assert all(f"`{key}`" in spec["report"]["blocks"][0]["text"] for key in varied)
+    workspace, _ = models_of(spec)
+    (own,) = model_of(workspace)["spec"]["section"]["runSets"]
+    assert settings_of(own)[0] == [("config", f"{key}.value") for key in spec["group_by"]]
+
+
+def test_claims_keep_long_runs_apart():
+    """Some of their experiments train for other numbers of epochs, which no grid tells."""
+    assert "trainer.max_epochs" in dashboard("claims", None, project="p", entity=None)["group_by"]
 
 
 def test_ablations_have_a_section_grouped_by_them():

@@ -150,7 +150,7 @@ def test_times_are_without_what_diagnostics_take(tmp_path, monkeypatch):
     monkeypatch.setattr(epoch_table.time, "perf_counter", lambda: now[0])
     module = SimpleNamespace(aside_s=0.0, epoch_metrics={}, device=torch.device("cpu"))
     monkeypatch.setattr(epoch_table, "MultimodalModule", SimpleNamespace)
-    trainer = SimpleNamespace(current_epoch=0, global_step=0)
+    trainer = SimpleNamespace(current_epoch=0, global_step=0, loggers=[])
     table = EpochTable(tmp_path)
     table.on_train_start(trainer, module)
     for _ in range(4):

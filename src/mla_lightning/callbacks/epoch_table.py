@@ -1,4 +1,4 @@
-"""The run's metrics.csv: one row per epoch, always written."""
+"""The run's metrics.csv: one row per epoch, always written, and handed to the loggers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mla_lightning.run_folder import METRICS, read_metrics, write_text
 
 
 class EpochTable(Checkpoint):
-    """Appends each epoch's metrics to ``metrics.csv``.
+    """Appends each epoch's metrics to ``metrics.csv``, and hands the same row to the loggers.
 
     ``time/epoch_s``: seconds of the epoch, validation and checkpoint included, and
     ``time/step_s``: seconds per training batch, loading included. Neither holds what diagnostics
@@ -65,7 +65,7 @@ class EpochTable(Checkpoint):
         self._step_s = spent_s / max(1, self._num_batches)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Append the epoch's row."""
+        """Append the epoch's row, and log it."""
         assert isinstance(pl_module, MultimodalModule)
         aside_s = pl_module.aside_s - self._aside_s
         row = {
@@ -78,6 +78,11 @@ class EpochTable(Checkpoint):
         if aside_s:
             row["time/diagnostics_s"] = aside_s
         self._begin(pl_module.aside_s)
+        self._append(row)
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=trainer.global_step)
+
+    def _append(self, row: dict[str, float]) -> None:
         path = self.run_dir / METRICS
         with path.open("r+", encoding="utf-8") as file:
             columns = file.readline().rstrip("\n").split(",")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,21 @@ from mla_lightning.report.answer_figures import KINDS
 from mla_lightning.report.render import to_markdown
 from mla_lightning.report.table import Report
 
-#: Runs are grouped by these keys of their config.
+#: Runs are grouped by these keys of their config, whatever the dashboard.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
-#: Kinds of dashboard. Each shows the runs with this tag, the first part of their experiment's name.
-EXPERIMENTS = ("table1", "table2", "table3", "claims")
+#: Kind of dashboard -> what else its experiments vary beside the seed; runs are grouped by it, too.
+#: Each shows the runs with this tag, the first part of their experiment's name.
+EXPERIMENTS: dict[str, tuple[str, ...]] = {
+    "table1": (),
+    "table2": ("missing.rate", "method.weight"),
+    "table3": (),
+    "claims": (
+        *("method.projection", "method.project_update"),
+        *("optimizer.lr", "trainer.max_epochs"),
+    ),
+    "tuning": ("optimizer.lr",),
+    "projection": ("method.projection", "choices.recipe"),
+}
 ABLATION = "choices.ablation"
 SPEC = "dashboard.json"
 
@@ -47,6 +60,7 @@ def dashboard(
             f"There is no dashboard {kind!r}.{near(kind, EXPERIMENTS)} "
             f"Known: {', '.join(EXPERIMENTS)}."
         )
+    group_by = [*GROUP_BY, *EXPERIMENTS[kind]]
     sections = [
         {
             "name": "Accuracy",
@@ -74,9 +88,9 @@ def dashboard(
         panels += [table(shown.title, key) for key in shown.tables]
         if panels:
             sections.append({"name": shown.title, "about": shown.reading, "panels": panels})
-    blocks: list[dict[str, Any]] = [
-        {"type": "markdown", "text": f"Runs of the experiments `{kind}/*`, bands over seeds."}
-    ]
+    groups = ", ".join(f"`{key}`" for key in group_by)
+    about = f"Runs of the experiments `{kind}/*`, grouped by {groups}; bands over seeds."
+    blocks: list[dict[str, Any]] = [{"type": "markdown", "text": about}]
     if report is not None:
         blocks.append({"type": "markdown", "text": to_markdown(report, [])})
     for section in sections:
@@ -89,7 +103,7 @@ def dashboard(
         "project": project,
         "entity": entity,
         "filter": f"Tags() in ['{kind}']",
-        "group_by": list(GROUP_BY),
+        "group_by": group_by,
         "workspace": {"name": title, "sections": sections},
         "report": {"title": title, "blocks": blocks},
     }
@@ -222,8 +236,11 @@ def write_dashboard(
     entity: str | None,
     output: Path,
     is_online: bool,
+    runs: Sequence[Path] = (),
 ) -> int:
     """Write the specification, and save it on the server if that is asked for.
+
+    Warns where some of the table's runs are not among those that the panels show.
 
     Args:
         kind: One of :data:`EXPERIMENTS`.
@@ -232,6 +249,7 @@ def write_dashboard(
         entity: The user or team.
         output: The JSON file.
         is_online: Whether to ask the server.
+        runs: What the table was made from: run folders, folders above them, or tables.
 
     Returns:
         0, or 1 where the server did not take it; the file is written in any case.
@@ -245,6 +263,10 @@ def write_dashboard(
     write_text(output, json.dumps(spec, indent=1) + "\n")
     num = sum(len(section["panels"]) for section in spec["workspace"]["sections"])
     print(f"Wrote {output}: {num} panels in {len(spec['workspace']['sections'])} sections.")
+    if runs:
+        from mla_lightning.report.results import read_runs
+
+        print(_without_tag(kind, [run.name for run in read_runs(runs)]), end="")
     if not is_online:
         print("Save it on the server: the same command with --online (and `wandb login` before).")
         return 0
@@ -256,3 +278,19 @@ def write_dashboard(
         return 1
     print("\n".join(addresses))
     return 0
+
+
+def _without_tag(kind: str, names: Sequence[str]) -> str:
+    """Say which runs the filter by tag leaves out; nothing where it leaves out none."""
+    tags = Counter(name.partition("/")[0] for name in names)
+    others = [
+        f"{num} tagged {tag!r}" if tag else f"{num} without a tag"
+        for tag, num in tags.items()
+        if tag != kind
+    ]
+    if not others:
+        return ""
+    return (
+        f"Warning: the panels show runs tagged {kind!r} only, which is the first part of their "
+        f"experiment's name; of the {len(names)} runs given they leave out {', '.join(others)}.\n"
+    )
