@@ -21,7 +21,7 @@ from mla_lightning.run_folder import (
 
 KEPT = ".read.json"
 #: Changes when what is kept of a run does; older files are not used then.
-VERSION = 2
+VERSION = 3
 _NOT_KEPT = ("path", "where", "run")
 
 
