@@ -4,7 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from mla_lightning.report.dashboard import write_dashboard
+from mla_lightning.report.answer_figures import KINDS
+from mla_lightning.report.dashboard import dashboard, write_dashboard
+
+
+def test_each_kind_of_figure_has_a_panel_or_is_said_to_be_on_the_page_alone():
+    spec = dashboard("table1", None, project="p", entity=None)
+    shown = {section["name"] for section in spec["workspace"]["sections"]}
+    last = spec["report"]["blocks"][-1]["text"]
+    for kind in KINDS:
+        assert (kind.title in shown) != (kind.title in last.partition(": ")[2].split(", ")), kind
+    assert {"Cost", "Forgetting over epochs"} <= shown
 
 
 @pytest.mark.parametrize(

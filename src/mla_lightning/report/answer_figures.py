@@ -227,6 +227,7 @@ KINDS = (
         "Above zero the step makes the other modality's loss larger; early epochs may tell another "
         "story than late ones, which a mean hides.",
         forgetting_over_epochs,
+        curves=("^forgetting/(own_)?loss/.*",),
     ),
     Kind(
         "angles",
@@ -317,5 +318,6 @@ KINDS = (
         "Cost",
         "Mean over runs, without what diagnostics take; compare columns of one machine only.",
         cost,
+        curves=("^time/(step|epoch)_s$", "^cost/step_flops$"),
     ),
 )

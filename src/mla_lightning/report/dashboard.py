@@ -98,6 +98,9 @@ def dashboard(
         if section.get("about"):
             blocks.append({"type": "markdown", "text": str(section["about"])})
         blocks.append({"type": "panels", "panels": section["panels"]})
+    elsewhere = ", ".join(shown.title for shown in KINDS if not (shown.curves or shown.tables))
+    text = f"On the page of `mla report page` alone, which draws from the run folders: {elsewhere}"
+    blocks.append({"type": "markdown", "text": text})
     title = f"mla_lightning: {kind}"
     return {
         "project": project,
