@@ -33,7 +33,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "config": set(),
     "loggers": {"config", "wandb_evidence"},
     "wandb_evidence": set(),
-    "wandb_send": {"loggers"},
+    "wandb_send": {"loggers", "report"},
     "record": {"config", "data"},
     "diagnose": {"callbacks", "data", "evaluate", "fusion", "metrics", "module"},
     "evaluate": {"callbacks", "data", "functional", "metrics", "module"},

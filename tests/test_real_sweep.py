@@ -44,6 +44,9 @@ def swept(tmp_path_factory):
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
+    before = -1  # a job that was at its end may still write its result
+    while before != (before := len(list(folder.rglob(RESULT)))):
+        time.sleep(1)
     done = {path: path.stat().st_mtime_ns for path in folder.rglob(RESULT)}
     return folder, done, run(folder, *SWEEP)
 
