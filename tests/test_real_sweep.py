@@ -19,6 +19,7 @@ from mla_lightning.run_folder import (
     is_finished,
     read_json,
     read_metrics,
+    state_of,
 )
 
 METHODS = "sum,concat,late_fusion,film,bigated,ogm_ge,qmf,mla,unimodal"
@@ -70,7 +71,8 @@ def test_a_third_start_has_nothing_to_do(swept):
 
 
 def test_the_records_agree_with_each_other(swept):
-    folder, *_ = swept
+    folder, done, _ = swept
+    killed_at = max(time_ns for time_ns in done.values()) / 1e9
     cells = set()
     for path in find_runs(folder / "runs"):
         config = yaml.safe_load((path / CONFIG).read_text())
@@ -80,7 +82,9 @@ def test_the_records_agree_with_each_other(swept):
         assert result["seed"] == config["seed"]
         assert result["identity"] == provenance["identity"]
         assert f"-seed{result['seed']}-{result['identity'][:10]}" in path.name
-        assert status["state"] == "finished"
+        assert state_of(path) == "finished"
+        # One may have been killed between its result, which counts, and its status.
+        assert status["state"] == "finished" or status["updated"] <= killed_at
         assert status["started"] <= status["updated"]
         epochs = [int(row["epoch"]) for row in read_metrics(path) if row.get("val/acc")]
         assert epochs == list(range(1, config["trainer"]["max_epochs"] + 1))
