@@ -152,6 +152,9 @@ def test_columns_of_other_modalities_are_shown_by_what_they_have():
     found = diagnosed({"mla": [[changes]]}, {"mla": [known]}, modalities=("a", "b", "c"))
     assert texts_of(forgetting(found)).count("+2.0") == 1
     assert not any("nan" in text for text in texts_of(forgetting(found)))
+    rows = data_of(forgetting(found)).sections[0].rows
+    assert [cell.text for cell in rows[1].cells] == [BLANK, "-4", "2"]
+    assert [cell.text for cell in rows[2].cells] == [BLANK] * 3
     assert " –" not in texts_of(contribution(found))
     assert parts_of(contribution(found), 0) == {"b": "20", "c": "30"}
 

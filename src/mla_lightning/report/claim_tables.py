@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 INTERVAL = f"{CONFIDENCE:.0%} interval"
 COLUMNS = ("difference", INTERVAL, "effect size", "p", "p corrected", "seeds")
-#: Measures of runs with diagnostics: header, column, decimals.
+#: What a step changes of the other modalities' loss: header, column, decimals.
 CHANGES = (
     ("others' loss by a whole step, thousandths", "forgetting", 2),
     ("by its gradient alone", "forgetting_own", 2),
 )
+#: Further measures of runs with diagnostics, likewise.
 MEASURED = (
     ("cosine of head gradients", "gradient_cosine", 3),
     ("mean eigenvalue at the end", "projector_trace", 3),

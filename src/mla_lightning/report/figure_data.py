@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -184,4 +185,4 @@ def _matrix(axis: Axes) -> Iterator[Named]:
 
 
 def _short(value: float) -> str:
-    return f"{value:.4g}"
+    return BLANK if math.isnan(value) else f"{value:.4g}"

@@ -34,7 +34,8 @@ ALONE = (0, (4, 3))
 #: How to read :func:`modality_figure`.
 READING = (
     "A dot is the mean over seeds, with ± one standard deviation and a tick per seed where there "
-    "are several; the coloured way to it starts at the dashed line, the modality trained alone."
+    "are several; the coloured way to it starts at the dashed line, the modality trained alone, "
+    "where that was run."
 )
 #: Begins the id of what is drawn of a column; its name follows.
 GID = "column:"
