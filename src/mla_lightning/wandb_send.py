@@ -11,7 +11,8 @@ from typing import Any
 from mla_lightning.errors import RunError
 from mla_lightning.loggers import Wandb, WandbRun
 from mla_lightning.report.intact import read_config
-from mla_lightning.report.results import UNREADABLE, read_run
+from mla_lightning.report.results import read_run
+from mla_lightning.report.run import UNREADABLE
 from mla_lightning.run_folder import METRICS, PROVENANCE, read_json, read_metrics
 
 

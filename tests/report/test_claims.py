@@ -16,8 +16,9 @@ from mla_lightning.report.claims import claims, renewed
 from mla_lightning.report.diagnosed_columns import diagnosed_columns
 from mla_lightning.report.main import write_files
 from mla_lightning.report.rates import rate_notes
-from mla_lightning.report.results import Run, Score, read_runs
+from mla_lightning.report.results import read_runs
 from mla_lightning.report.results_csv import read_csv, write_csv
+from mla_lightning.report.run import Run, Score
 from mla_lightning.report.significance import compare, holm, least_effect
 
 

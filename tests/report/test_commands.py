@@ -6,7 +6,8 @@ import shlex
 from synthetic_runs import write_run
 
 from mla_lightning.report.commands import commands
-from mla_lightning.report.results import Run, read_runs
+from mla_lightning.report.results import read_runs
+from mla_lightning.report.run import Run
 
 
 def run_of(command, path=None):

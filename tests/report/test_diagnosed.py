@@ -11,7 +11,6 @@ from mla_lightning.report.answer_figures import gap, planes
 from mla_lightning.report.diagnosed import Diagnosed, _mean_flops
 from mla_lightning.report.diagnosed_columns import crossed, diagnosed_columns
 from mla_lightning.report.diagnostic_figures import (
-    SHARED,
     accuracy_forgetting,
     angles,
     contribution,
@@ -19,12 +18,11 @@ from mla_lightning.report.diagnostic_figures import (
     forgetting_over_epochs,
     laziness,
     own_forgetting,
-    paint,
-    shades,
 )
 from mla_lightning.report.figure_data import data_of
 from mla_lightning.report.overview import _not_measured, _parameters
 from mla_lightning.report.reliability import by_width, pooled
+from mla_lightning.report.style import SHARED, paint, shades
 from mla_lightning.report.table import BLANK
 
 

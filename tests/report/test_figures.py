@@ -5,9 +5,9 @@ from synthetic_runs import write_run, write_table1
 
 from mla_lightning.report.cells import best_of, blocks
 from mla_lightning.report.curves import Curves, curves_figure, read_curves
-from mla_lightning.report.diagnostic_figures import paint
-from mla_lightning.report.figures import ABOVE, BELOW, GID, PLAIN, TELLS, modality_figure, save
+from mla_lightning.report.figures import modality_figure
 from mla_lightning.report.results import read_runs
+from mla_lightning.report.style import ABOVE, BELOW, GID, PLAIN, TELLS, paint, save
 
 
 def block_of(root):

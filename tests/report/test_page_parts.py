@@ -10,10 +10,10 @@ from mla_lightning.cli import main
 from mla_lightning.report import drawn as drawings
 from mla_lightning.report.diagnosed import read_diagnosed
 from mla_lightning.report.drawn import DRAWN
-from mla_lightning.report.figures import style
 from mla_lightning.report.kept import Kept
 from mla_lightning.report.overview import slugs
 from mla_lightning.report.results import read_runs
+from mla_lightning.report.style import style
 from mla_lightning.run_folder import write_json
 
 

@@ -8,8 +8,9 @@ from synthetic_runs import change, write_run, write_table1
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.ledger import ledger
-from mla_lightning.report.results import Score, read_run, read_runs
+from mla_lightning.report.results import read_run, read_runs
 from mla_lightning.report.results_csv import COLUMNS, read_csv, write_csv
+from mla_lightning.report.run import Score
 from mla_lightning.run_folder import write_json
 
 

@@ -17,13 +17,11 @@ from mla_lightning.report.diagnostic_figures import (
     numbered,
     over_epochs,
     own_forgetting,
-    paint,
     projector,
-    shades,
 )
-from mla_lightning.report.figures import COLOURS, GID, new_figure, style
 from mla_lightning.report.reliability import by_mass, by_width, legend
-from mla_lightning.report.results import MULTI
+from mla_lightning.report.run import MULTI
+from mla_lightning.report.style import COLOURS, GID, new_figure, paint, shades, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.results import MULTI, Overrides, Run
+from mla_lightning.report.run import MULTI, Overrides, Run
 from mla_lightning.run_folder import RESULT
 
 #: The paper's order, then this package's own references and variants, then whatever is found.

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mla_lightning.report.cells import REFERENCE, Block, Variant
-from mla_lightning.report.results import MULTI
 from mla_lightning.report.rows import SIGNIFICANT
+from mla_lightning.report.run import MULTI
 from mla_lightning.report.significance import Comparison, compare, holm
 
 METHOD, BASE, LATE = "mla", "concat", "late_fusion"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from mla_lightning.report.cells import Block, Variant
 from mla_lightning.report.claim_families import METHOD, Family, Found, Line, corrected, differ
-from mla_lightning.report.results import MULTI
+from mla_lightning.report.run import MULTI
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,7 @@ def forest(lines: Sequence[Line], title: str) -> Figure:
     Returns:
         The figure.
     """
-    from mla_lightning.report.figures import ABOVE, BELOW, GREY, new_figure, style
+    from mla_lightning.report.style import ABOVE, BELOW, GREY, new_figure, style
 
     names = list(dict.fromkeys(line.section for line in lines))
     most = max(sum(line.section == name for line in lines) for name in names)

@@ -25,8 +25,8 @@ from mla_lightning.report.claim_tables import (
     memory_table,
 )
 from mla_lightning.report.rates import rate_notes
-from mla_lightning.report.results import Run
 from mla_lightning.report.rows import SIGNIFICANT
+from mla_lightning.report.run import Run
 from mla_lightning.report.table import Report, Table
 
 if TYPE_CHECKING:

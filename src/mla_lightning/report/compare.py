@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mla_lightning.errors import RunError
 from mla_lightning.report.intact import read_arrays, read_config
 from mla_lightning.report.paired import NUM_DRAWS, gaps
-from mla_lightning.report.results import MULTI
+from mla_lightning.report.run import MULTI
 from mla_lightning.report.significance import CONFIDENCE
 from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table, p_text, signed
 from mla_lightning.run_folder import (

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.cells import Block
 from mla_lightning.report.diagnosed import Diagnosed
-from mla_lightning.report.figures import GID, new_figure, style
-from mla_lightning.report.results import MULTI
+from mla_lightning.report.run import MULTI
+from mla_lightning.report.style import GID, new_figure, paint, style
 from mla_lightning.run_folder import read_metrics
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRIC = "val/acc"
-#: Of columns whose colour an earlier one has. Dashes are for the reference alone.
-LINES = ("-", ":", "-.", (0, (1, 3)))
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,6 @@ def curves_figure(curves: Curves, title: str) -> Figure:
     Returns:
         The figure.
     """
-    from mla_lightning.report.diagnostic_figures import paint  # which takes its dashes from here
-
     names = [name for name, by_label in curves.lines.items() if by_label]
     labels = list(dict.fromkeys(label for name in names for label in curves.lines[name]))
     looks = paint(labels)

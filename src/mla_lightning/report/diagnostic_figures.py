@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.curves import LINES
 from mla_lightning.report.diagnosed import Diagnosed
-from mla_lightning.report.figures import COLOURS, GID, new_figure, style
+from mla_lightning.report.style import GID, SHARED, new_figure, paint, shades, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-REFERENCE = "unimodal"
-#: What is no single modality's, in the figure of contributions.
-SHARED = {"several": "#666666", "only together": "#E69F00", "nobody": "#E8E8E8"}
 
 
 @dataclass(frozen=True)
@@ -40,49 +35,6 @@ class Kind:
     draw: Callable[[Diagnosed], Figure | None]
     curves: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
-
-
-def paint(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Choose colour and dashes of each column; the reference is black and dashed.
-
-    Args:
-        labels: The columns.
-
-    Returns:
-        Column -> what ``plot`` takes.
-    """
-    reference = [label for label in labels if label.split(" ")[0] == REFERENCE]
-    others = [label for label in labels if label not in reference]
-    colours = COLOURS[:-1]
-    found: dict[str, dict[str, Any]] = {
-        label: {
-            "color": colours[place % len(colours)],
-            "linestyle": LINES[place // len(colours) % len(LINES)],
-        }
-        for place, label in enumerate(others)
-    }
-    for place, label in enumerate([REFERENCE, *(own for own in reference if own != REFERENCE)]):
-        found[label] = {"color": "black", "linestyle": ("--", ":", "-.")[place % 3]}
-    return found
-
-
-def shades(modalities: Sequence[str]) -> dict[str, str]:
-    """Choose a colour for each modality, none of :data:`SHARED` and no two alike.
-
-    Args:
-        modalities: Any number of modalities.
-
-    Returns:
-        Modality -> colour.
-    """
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    found = [colour for colour in COLOURS if colour not in SHARED.values()]
-    if len(modalities) > len(found):
-        turbo = colormaps["turbo"]
-        found = [to_hex(turbo((k + 0.5) / len(modalities))) for k in range(len(modalities))]
-    return dict(zip(modalities, found, strict=False))
 
 
 def numbered(*path: str) -> Callable[[Mapping[str, Any]], float | None]:

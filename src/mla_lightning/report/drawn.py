@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.figure_data import data_of, tell_values
-from mla_lightning.report.figures import save
 from mla_lightning.report.kept import stamp
 from mla_lightning.report.run import Run
+from mla_lightning.report.style import save
 from mla_lightning.report.table import Cell, Row, Section, Table
 from mla_lightning.run_folder import write_text
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mla_lightning.report.figures import GID, TELLS
+from mla_lightning.report.style import GID, TELLS
 from mla_lightning.report.table import BLANK, Cell, Row, Section, Table
 
 if TYPE_CHECKING:

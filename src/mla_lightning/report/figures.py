@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mla_lightning.report.cells import REFERENCE, Block, Summary, Variant
-from mla_lightning.report.results import MULTI
+from mla_lightning.report.run import MULTI
+from mla_lightning.report.style import ABOVE, BELOW, GID, GREY, PLAIN, TELLS, new_figure, style
 from mla_lightning.report.table import state
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's colours, which colour-blind readers tell apart; the pale yellow is left out.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-ABOVE, BELOW, PLAIN, GREY = COLOURS[0], COLOURS[1], "#444444", "#8A8A8A"
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.parse_math": False,  # names are no formulas, whatever characters they hold
-    "svg.hashsalt": "mla_lightning",  # else the ids in the SVG differ from run to run
-    "svg.fonttype": "path",
-}
-PNG_DPI = 150
 ALONE = (0, (4, 3))
 #: How to read :func:`modality_figure`.
 READING = (
@@ -37,64 +21,6 @@ READING = (
     "are several; the coloured way to it starts at the dashed line, the modality trained alone, "
     "where that was run."
 )
-#: Begins the id of what is drawn of a column; its name follows.
-GID = "column:"
-#: Stands between a column's name and what is told of it; no name has it.
-TELLS = "\u2003"
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw with this package's settings, whatever the user's matplotlibrc says."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure that no window system and no global state knows of.
-
-    Args:
-        width: In inches.
-        height: In inches.
-
-    Returns:
-        The figure.
-    """
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save(figure: Figure, stem: Path) -> list[str]:
-    """Write a figure as SVG, PNG and PDF, byte for byte the same for the same data.
-
-    Args:
-        figure: The figure.
-        stem: Path without ending.
-
-    Returns:
-        Names of the files.
-    """
-    names = []
-    metadata: dict[str, dict[str, Any]] = {
-        "svg": {"Date": None, "Creator": None},
-        "png": {"Software": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    }
-    with style():
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, so all files look alike
-        for ending, about in metadata.items():
-            content = io.BytesIO()
-            figure.savefig(content, format=ending, dpi=PNG_DPI, metadata=about)
-            path = stem.with_name(f"{stem.name}.{ending}")  # with_suffix would cut names with dots
-            path.write_bytes(content.getvalue())
-            names.append(path.name)
-    return names
 
 
 def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) -> Figure:

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.report.results import Run, Score
+from mla_lightning.report.run import Run, Score
 from mla_lightning.run_folder import (
     DIAGNOSTICS,
     METRICS,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mla_lightning.report.results import MULTI, Run, Score
+from mla_lightning.report.run import MULTI, Run, Score
 from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table
 
 COLUMNS = ("state", "best epoch", "val acc", "test acc", "time", "selected on")

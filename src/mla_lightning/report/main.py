@@ -10,8 +10,9 @@ from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.report import render
 from mla_lightning.report.kept import Kept
 from mla_lightning.report.page import to_page
-from mla_lightning.report.results import Run, read_runs
+from mla_lightning.report.results import read_runs
 from mla_lightning.report.results_csv import RESULTS, read_csv, write_csv
+from mla_lightning.report.run import Run
 from mla_lightning.report.table import Report
 from mla_lightning.run_folder import CONFIG, write_text
 
@@ -135,7 +136,7 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
         write_text(folder / name, text)
     written = [*([RESULTS] if kept else []), *texts]
     for stem, draw in report.figures.items():
-        from mla_lightning.report.figures import save
+        from mla_lightning.report.style import save
 
         written += save(draw(), folder / stem)
     drawn = {stem: (folder / f"{stem}.svg").read_text("utf-8") for stem in report.figures}

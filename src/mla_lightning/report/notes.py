@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mla_lightning.report.cells import Block
-from mla_lightning.report.results import Run
+from mla_lightning.report.run import Run
 from mla_lightning.report.significance import binomial_error
 
 SHOWN = 20

@@ -17,7 +17,7 @@ from mla_lightning.report.diagnosed import Diagnosed, read_diagnosed
 from mla_lightning.report.diagnostic_figures import numbered
 from mla_lightning.report.drawn import fingerprint
 from mla_lightning.report.ledger import ledger
-from mla_lightning.report.results import MULTI, Run
+from mla_lightning.report.run import MULTI, Run
 from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table
 from mla_lightning.report.what import what_was_run
 from mla_lightning.run_folder import DIAGNOSTICS

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
 from mla_lightning.report.drawn import Drawing
-from mla_lightning.report.figures import GID, TELLS
 from mla_lightning.report.overview import Overview, Part
 from mla_lightning.report.page import cells_html, document, escaped, notes_html, table_html
+from mla_lightning.report.style import GID, TELLS
 
 #: Pixels of a figure that no screen gets fewer of: it scrolls instead.
 LEAST_WIDTH = 608

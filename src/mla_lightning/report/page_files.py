@@ -14,8 +14,8 @@ from mla_lightning.report import render
 from mla_lightning.report.drawn import Drawing, Drawings
 from mla_lightning.report.overview import Maker, Overview, Part, overview
 from mla_lightning.report.overview_page import to_overview_page
-from mla_lightning.report.results import Run
 from mla_lightning.report.results_csv import RESULTS, write_csv
+from mla_lightning.report.run import Run
 from mla_lightning.report.table import Report, Table
 from mla_lightning.run_folder import write_text
 

@@ -9,7 +9,6 @@ from mla_lightning.errors import RunError
 from mla_lightning.report import notes
 from mla_lightning.report.cells import REFERENCE, Block, Summary, Variant, blocks, without_number
 from mla_lightning.report.curves import Curves, curves_figure, read_curves
-from mla_lightning.report.results import MULTI, Run
 from mla_lightning.report.rows import (
     COMPARISON_COLUMNS,
     COMPARISON_NOTE,
@@ -18,6 +17,7 @@ from mla_lightning.report.rows import (
     comparison_rows,
     is_partial,
 )
+from mla_lightning.report.run import MULTI, Run
 from mla_lightning.report.significance import compare
 from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table, cell, ranks
 

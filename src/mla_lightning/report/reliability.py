@@ -7,9 +7,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.diagnosed import Diagnosed
-from mla_lightning.report.diagnostic_figures import paint
-from mla_lightning.report.figures import GID, new_figure, style
-from mla_lightning.report.results import MULTI
+from mla_lightning.report.run import MULTI
+from mla_lightning.report.style import GID, new_figure, paint, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

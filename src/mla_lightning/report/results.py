@@ -10,19 +10,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError, near
 from mla_lightning.report.diagnosed_columns import diagnosed_columns
 from mla_lightning.report.intact import require_intact
+from mla_lightning.report.kept import Kept
 from mla_lightning.report.missing import missing_columns, percent, rounded
+from mla_lightning.report.results_csv import RESULTS, read_csv
 from mla_lightning.report.run import FINISHED, MULTI, UNREADABLE, Overrides, Run, Score
-
-if TYPE_CHECKING:
-    from mla_lightning.report.kept import Kept
-
-__all__ = ["FINISHED", "MULTI", "UNREADABLE", "Overrides", "Run", "Score", "read_run", "read_runs"]
 
 SCHEMA = 1
 SPLITS = ("val", "test")
@@ -103,8 +100,6 @@ def _read_kept(folder: Path, kept: Kept | None) -> Run | None:
 
 
 def _read_path(path: Path, kept: Kept | None) -> Iterator[Run]:
-    from mla_lightning.report.results_csv import RESULTS, read_csv
-
     if path.is_file() and path.suffix == ".csv":
         yield from read_csv(path)
         return

@@ -12,7 +12,7 @@ from typing import Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
-from mla_lightning.report.results import Run, Score
+from mla_lightning.report.run import Run, Score
 
 RESULTS = "results.csv"
 COLUMNS = (

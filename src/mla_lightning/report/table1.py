@@ -18,7 +18,6 @@ from mla_lightning.report.cells import (
 )
 from mla_lightning.report.figures import READING, modality_figure
 from mla_lightning.report.published import DATASETS, Published, read_table1
-from mla_lightning.report.results import MULTI, Run
 from mla_lightning.report.rows import (
     COMPARISON_COLUMNS,
     COMPARISON_NOTE,
@@ -33,6 +32,7 @@ from mla_lightning.report.rows import (
     paper_row,
     summary_row,
 )
+from mla_lightning.report.run import MULTI, Run
 from mla_lightning.report.significance import compare
 from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from mla_lightning.errors import RunError
 from mla_lightning.report import notes
 from mla_lightning.report.cells import Block, Summary, Variant, blocks
-from mla_lightning.report.figures import COLOURS, GID, new_figure, style
 from mla_lightning.report.published import read_table2
-from mla_lightning.report.results import Run
 from mla_lightning.report.rows import LEGEND
+from mla_lightning.report.run import Run
+from mla_lightning.report.style import COLOURS, GID, new_figure, style
 from mla_lightning.report.table import BLANK, Cell, Report, Row, Section, Table, cell, ranks
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from mla_lightning.report import notes
 from mla_lightning.report.cells import REFERENCE, Block, Variant, blocks, without_number
 from mla_lightning.report.figures import READING, modality_figure
 from mla_lightning.report.published import DATASETS, Published, read_table1, read_table3
-from mla_lightning.report.results import MULTI, Run
 from mla_lightning.report.rows import (
     COMPARISON_COLUMNS,
     COMPARISON_NOTE,
@@ -22,6 +21,7 @@ from mla_lightning.report.rows import (
     not_run,
     published_row,
 )
+from mla_lightning.report.run import MULTI, Run
 from mla_lightning.report.significance import compare
 from mla_lightning.report.table import Report, Row, Section, Table
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from mla_lightning.errors import RunError
 from mla_lightning.report import notes
 from mla_lightning.report.cells import REFERENCE, Block, Summary, Variant, blocks, without_number
-from mla_lightning.report.results import MULTI, Run
 from mla_lightning.report.rows import LEGEND
+from mla_lightning.report.run import MULTI, Run
 from mla_lightning.report.table import BEST, BLANK, Cell, Report, Row, Section, Table, cell
 
 KEY = "optimizer.lr"

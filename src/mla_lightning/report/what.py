@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from mla_lightning.report.cells import Block
-from mla_lightning.report.results import Run
+from mla_lightning.report.run import Run
 from mla_lightning.report.table import BLANK, Cell, Row, Section, Table
 from mla_lightning.run_folder import PROVENANCE, read_json
 
