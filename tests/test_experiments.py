@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from mla_lightning.config import plan
+from mla_lightning.report.document.render import to_csv, to_markdown
 from mla_lightning.report.main import make_report
-from mla_lightning.report.render import to_csv, to_markdown
-from mla_lightning.report.results_csv import read_csv, write_csv
+from mla_lightning.report.read.results_csv import read_csv, write_csv
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"

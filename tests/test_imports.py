@@ -90,6 +90,10 @@ LAZY = {
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+#: The rooms within `report/`, a chain: each may know those before it.
+REPORT = ("read", "document", "figures", "tables", "page")
+
+
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
@@ -153,3 +157,14 @@ def test_only_one_place_instantiates_and_one_builds_a_trainer() -> None:
 def test_files_are_short_and_named_for_what_they_do(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
     assert path.stem not in {"utils", "util", "helpers", "common", "misc"}
+
+
+def test_the_report_is_a_chain() -> None:
+    for path in (PACKAGE / "report").rglob("*.py"):
+        place = path.relative_to(PACKAGE / "report").with_suffix("").parts
+        allowed = (
+            REPORT[: REPORT.index(place[0]) + 1] if place[0] in REPORT else (*REPORT, "claims")
+        )
+        for name, _ in imports_of(path):
+            if name.startswith("mla_lightning.report."):
+                assert name.split(".")[2] in allowed, f"{'/'.join(place)} must not know {name}"

@@ -159,9 +159,9 @@ def _compare(options: argparse.Namespace) -> int:
         _require_picture(options.output)
     from rich.console import Console
 
-    from mla_lightning.report import render
-    from mla_lightning.report.compare import MOST_LISTED, compare_runs
+    from mla_lightning.report.document import render
     from mla_lightning.report.main import WIDTH
+    from mla_lightning.report.tables.compare import MOST_LISTED, compare_runs
 
     def called(numbers: Sequence[int]) -> Sequence[str]:
         from mla_lightning.build import data_of

@@ -10,9 +10,9 @@ from typing import Any
 
 from mla_lightning.errors import RunError
 from mla_lightning.loggers import Wandb, WandbRun
-from mla_lightning.report.intact import read_config
-from mla_lightning.report.results import read_run
-from mla_lightning.report.run import UNREADABLE
+from mla_lightning.report.read.damage import read_config
+from mla_lightning.report.read.run import UNREADABLE
+from mla_lightning.report.read.run_folders import read_run
 from mla_lightning.run_folder import METRICS, PROVENANCE, read_json, read_metrics
 
 

@@ -16,13 +16,13 @@ from wandb_files import offline_files, records_named, rows_of
 
 from mla_lightning.cli import main
 from mla_lightning.loggers import LAST_STEP, Wandb
-from mla_lightning.report.answer_figures import KINDS
 from mla_lightning.report.dashboard import (
     EXPERIMENTS,
     dashboard,
     models_of,
     save_online,
 )
+from mla_lightning.report.figures.answers import KINDS
 from mla_lightning.wandb_send import send
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=2"]

@@ -8,18 +8,18 @@ import pytest
 
 from mla_lightning.cli import main
 from mla_lightning.errors import RunError
-from mla_lightning.report.cells import blocks
-from mla_lightning.report.claim_families import corrected
-from mla_lightning.report.claim_rounds import ROUNDS, Round, modified
-from mla_lightning.report.claim_tables import forest, power
-from mla_lightning.report.claims import claims, renewed
-from mla_lightning.report.diagnosed_columns import diagnosed_columns
+from mla_lightning.report.claims.families import corrected
+from mla_lightning.report.claims.report import claims, renewed
+from mla_lightning.report.claims.rounds import ROUNDS, Round, modified
+from mla_lightning.report.claims.tables import forest, power
 from mla_lightning.report.main import write_files
-from mla_lightning.report.rates import rate_notes
-from mla_lightning.report.results import read_runs
-from mla_lightning.report.results_csv import read_csv, write_csv
-from mla_lightning.report.run import Run, Score
-from mla_lightning.report.significance import compare, holm, least_effect
+from mla_lightning.report.read.block import blocks
+from mla_lightning.report.read.columns import diagnosed_columns
+from mla_lightning.report.read.results_csv import read_csv, write_csv
+from mla_lightning.report.read.run import Run, Score
+from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.tables.significance import compare, holm, least_effect
+from mla_lightning.report.tables.tuning import rate_notes
 
 
 def run_of(name, method, seed, multi, *, probe=50.0, ece=0.1, ablation="none", **more):

@@ -5,9 +5,9 @@ import shlex
 
 from synthetic_runs import write_run
 
-from mla_lightning.report.commands import commands
-from mla_lightning.report.results import read_runs
-from mla_lightning.report.run import Run
+from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.tables.commands import commands
 
 
 def run_of(command, path=None):
@@ -68,7 +68,7 @@ def test_a_sweep_that_the_experiments_grid_would_make_larger_is_told_run_by_run(
 
 
 def test_finished_runs_keep_their_command_also_in_a_table(tmp_path):
-    from mla_lightning.report.results_csv import read_csv, write_csv
+    from mla_lightning.report.read.results_csv import read_csv, write_csv
 
     for seed in (0, 1):
         write_run(tmp_path, "mla", seed)

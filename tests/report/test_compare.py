@@ -8,8 +8,8 @@ import pytest
 
 from mla_lightning.cli import main
 from mla_lightning.errors import RunError
-from mla_lightning.report.compare import compare_runs, mcnemar
-from mla_lightning.report.paired import gaps
+from mla_lightning.report.tables.bootstrap import gaps
+from mla_lightning.report.tables.compare import compare_runs, mcnemar
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=3"]
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mla_lightning.report.answer_figures import KINDS
 from mla_lightning.report.dashboard import dashboard, write_dashboard
+from mla_lightning.report.figures.answers import KINDS
 
 
 def test_each_kind_of_figure_has_a_panel_or_is_said_to_be_on_the_page_alone():
@@ -27,7 +27,7 @@ def test_each_kind_of_figure_has_a_panel_or_is_said_to_be_on_the_page_alone():
 )
 def test_runs_that_the_filter_leaves_out_are_told(tmp_path, monkeypatch, capfd, names, told):
     found = [SimpleNamespace(name=name) for name in names]
-    monkeypatch.setattr("mla_lightning.report.results.read_runs", lambda paths: found)
+    monkeypatch.setattr("mla_lightning.report.read.run_folders.read_runs", lambda paths: found)
     where = {"project": "p", "entity": None, "output": tmp_path / "dashboard.json"}
     assert write_dashboard("table1", None, **where, is_online=False, runs=[tmp_path]) == 0
     out = capfd.readouterr().out

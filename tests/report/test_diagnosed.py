@@ -7,10 +7,12 @@ import pytest
 from matplotlib.text import Text
 
 from mla_lightning.cli import main
-from mla_lightning.report.answer_figures import gap, planes
-from mla_lightning.report.diagnosed import Diagnosed, _mean_flops
-from mla_lightning.report.diagnosed_columns import crossed, diagnosed_columns
-from mla_lightning.report.diagnostic_figures import (
+from mla_lightning.report.document.table import BLANK
+from mla_lightning.report.figures.answers import gap, planes
+from mla_lightning.report.figures.numbers import data_of
+from mla_lightning.report.figures.reliability import by_width, pooled
+from mla_lightning.report.figures.style import SHARED, paint, shades
+from mla_lightning.report.figures.training import (
     accuracy_forgetting,
     angles,
     contribution,
@@ -19,11 +21,9 @@ from mla_lightning.report.diagnostic_figures import (
     laziness,
     own_forgetting,
 )
-from mla_lightning.report.figure_data import data_of
-from mla_lightning.report.overview import _not_measured, _parameters
-from mla_lightning.report.reliability import by_width, pooled
-from mla_lightning.report.style import SHARED, paint, shades
-from mla_lightning.report.table import BLANK
+from mla_lightning.report.page.content import _not_measured, _parameters
+from mla_lightning.report.read.columns import crossed, diagnosed_columns
+from mla_lightning.report.read.diagnostics import Diagnosed, _mean_flops
 
 
 def write_run(folder, rows, numbers=None):

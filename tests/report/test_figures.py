@@ -3,11 +3,11 @@ from itertools import pairwise
 import pytest
 from synthetic_runs import write_run, write_table1
 
-from mla_lightning.report.cells import best_of, blocks
-from mla_lightning.report.curves import Curves, curves_figure, read_curves
-from mla_lightning.report.figures import modality_figure
-from mla_lightning.report.results import read_runs
-from mla_lightning.report.style import ABOVE, BELOW, GID, PLAIN, TELLS, paint, save
+from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
+from mla_lightning.report.figures.modalities import modality_figure
+from mla_lightning.report.figures.style import ABOVE, BELOW, GID, PLAIN, TELLS, paint, save
+from mla_lightning.report.read.block import best_of, blocks
+from mla_lightning.report.read.run_folders import read_runs
 
 
 def block_of(root):

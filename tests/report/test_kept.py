@@ -8,9 +8,9 @@ import pytest
 from synthetic_runs import write_run
 
 from mla_lightning.cli import main
-from mla_lightning.report import results
-from mla_lightning.report.kept import KEPT, Kept
-from mla_lightning.report.results import read_runs
+from mla_lightning.report.read import run_folders as results
+from mla_lightning.report.read.cache import KEPT, Kept
+from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.run_folder import RESULT
 
 SIZE = ["data.num_train=48", "data.num_val=20", "data.num_test=20", "trainer.max_epochs=1"]

@@ -3,13 +3,13 @@ import yaml
 from synthetic_runs import write_run
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.cells import Summary
-from mla_lightning.report.ledger import ledger
-from mla_lightning.report.projection import projection
-from mla_lightning.report.published import read_table3
-from mla_lightning.report.results import read_runs
-from mla_lightning.report.table3 import table3
-from mla_lightning.report.tuning import choose, tuning
+from mla_lightning.report.read.block import Summary
+from mla_lightning.report.read.paper import read_table3
+from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.tables.projection import projection
+from mla_lightning.report.tables.run_list import ledger
+from mla_lightning.report.tables.table3 import table3
+from mla_lightning.report.tables.tuning import choose, tuning
 
 ABLATIONS = {"no_hgm_no_df": 0.50, "no_hgm": 0.52, "no_df": 0.55, "none": 0.60}
 

@@ -12,9 +12,9 @@ from html.parser import HTMLParser
 import pytest
 
 from mla_lightning.cli import main
-from mla_lightning.report.answer_figures import KINDS
-from mla_lightning.report.drawn import Drawing
-from mla_lightning.report.overview_page import figure_html
+from mla_lightning.report.figures.answers import KINDS
+from mla_lightning.report.figures.cache import Drawing
+from mla_lightning.report.page.html import figure_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=3"]

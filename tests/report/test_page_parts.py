@@ -7,13 +7,13 @@ import pytest
 from synthetic_runs import change, write_run
 
 from mla_lightning.cli import main
-from mla_lightning.report import drawn as drawings
-from mla_lightning.report.diagnosed import read_diagnosed
-from mla_lightning.report.drawn import DRAWN
-from mla_lightning.report.kept import Kept
-from mla_lightning.report.overview import slugs
-from mla_lightning.report.results import read_runs
-from mla_lightning.report.style import style
+from mla_lightning.report.figures import cache as drawings
+from mla_lightning.report.figures.cache import DRAWN
+from mla_lightning.report.figures.style import style
+from mla_lightning.report.page.content import slugs
+from mla_lightning.report.read.cache import Kept
+from mla_lightning.report.read.diagnostics import read_diagnosed
+from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.run_folder import write_json
 
 
@@ -170,7 +170,7 @@ def test_claims_are_one_part_and_nothing_empty_is_written(tmp_path):
 
 def test_a_figure_that_cannot_be_drawn_is_told_in_its_part(tmp_path, monkeypatch):
     write_run(tmp_path, "mla", 0)
-    monkeypatch.setattr("mla_lightning.report.overview.curves_figure", broken_figure)
+    monkeypatch.setattr("mla_lightning.report.page.content.curves_figure", broken_figure)
     page = page_of(tmp_path)
     assert "table1-openmoji-openmoji-curves cannot be drawn: ValueError: no" in page
 
@@ -188,11 +188,11 @@ def test_the_second_page_draws_nothing_and_a_change_only_what_shows_it(tmp_path,
     save = drawings.save
     monkeypatch.setattr(drawings, "save", lambda f, stem: saved.append(stem.name) or save(f, stem))
     monkeypatch.setattr(
-        "mla_lightning.report.overview.read_diagnosed", lambda block: read.append(block)
+        "mla_lightning.report.page.content.read_diagnosed", lambda block: read.append(block)
     )
     assert page_of(tmp_path) == page
     assert saved == read == []
-    monkeypatch.setattr("mla_lightning.report.overview.read_diagnosed", read_diagnosed)
+    monkeypatch.setattr("mla_lightning.report.page.content.read_diagnosed", read_diagnosed)
     write_json(folder / "diagnostics.json", diagnosed(temperature=2.5))
     assert "2.500" in page_of(tmp_path)
     assert saved

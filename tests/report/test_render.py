@@ -11,10 +11,10 @@ from rich.console import Console
 from synthetic_runs import write_run, write_table1
 
 from mla_lightning.errors import ConfigError, RunError
-from mla_lightning.report import render
+from mla_lightning.report.document import render
+from mla_lightning.report.document.html import to_page
+from mla_lightning.report.document.table import Cell, Report, Row, Section, Table
 from mla_lightning.report.main import default_output, write_report
-from mla_lightning.report.page import to_page
-from mla_lightning.report.table import Cell, Report, Row, Section, Table
 
 NASTY = "<script>|[red]a_b*c`d\\e$f%g&h#i{j}~k^l\n\x1b[31mm"
 

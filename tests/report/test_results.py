@@ -7,10 +7,10 @@ import pytest
 from synthetic_runs import change, write_run, write_table1
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.ledger import ledger
-from mla_lightning.report.results import read_run, read_runs
-from mla_lightning.report.results_csv import COLUMNS, read_csv, write_csv
-from mla_lightning.report.run import Score
+from mla_lightning.report.read.results_csv import COLUMNS, read_csv, write_csv
+from mla_lightning.report.read.run import Score
+from mla_lightning.report.read.run_folders import read_run, read_runs
+from mla_lightning.report.tables.run_list import ledger
 from mla_lightning.run_folder import write_json
 
 
@@ -208,7 +208,7 @@ def test_required_columns_are_there():
 
 
 def test_a_run_that_finishes_while_it_is_read_is_finished(tmp_path, monkeypatch):
-    from mla_lightning.report import results
+    from mla_lightning.report.read import run_folders as results
 
     folder = write_run(tmp_path)
     real, calls = results.files.read_json, []

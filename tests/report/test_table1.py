@@ -6,10 +6,10 @@ import pytest
 from synthetic_runs import METHODS, change, write_run, write_table1
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.cells import Block, Variant, blocks
-from mla_lightning.report.published import DATASETS, read_table1
-from mla_lightning.report.results import read_runs
-from mla_lightning.report.table1 import table1
+from mla_lightning.report.read.block import Block, Variant, blocks
+from mla_lightning.report.read.paper import DATASETS, read_table1
+from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.tables.table1 import table1
 
 
 def report_of(root):
@@ -174,13 +174,13 @@ def test_all_numbers_of_the_paper_are_there():
 
 
 def test_an_installed_package_reads_its_own_copy(tmp_path, monkeypatch):
-    from mla_lightning.report import published
+    from mla_lightning.report.read import paper as published
 
     here = published._path("table1").read_text()
     package = tmp_path / "lib" / "site-packages" / "mla_lightning" / "report"
     (package / "paper").mkdir(parents=True)
     (package / "paper" / "table1.csv").write_text(here)
-    monkeypatch.setattr(published, "__file__", str(package / "published.py"))
+    monkeypatch.setattr(published, "__file__", str(package / "read" / "paper.py"))
     assert published._path("table1") == package / "paper" / "table1.csv"
     with pytest.raises(RunError, match="table3"):
         published.read_table3()

@@ -7,10 +7,10 @@ from synthetic_runs import write_run
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.main import write_files
-from mla_lightning.report.published import read_table2
-from mla_lightning.report.results import read_runs
-from mla_lightning.report.results_csv import read_csv
-from mla_lightning.report.table2 import METHODS, table2
+from mla_lightning.report.read.paper import read_table2
+from mla_lightning.report.read.results_csv import read_csv
+from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.tables.table2 import METHODS, table2
 
 
 def run(root, method, seed, rate, level, masks=None):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.report.answer_figures import KINDS
-from mla_lightning.report.render import to_markdown
-from mla_lightning.report.table import Report
+from mla_lightning.report.document.render import to_markdown
+from mla_lightning.report.document.table import Report
+from mla_lightning.report.figures.answers import KINDS
 
 #: Runs are grouped by these keys of their config, whatever the dashboard.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
@@ -267,7 +267,7 @@ def write_dashboard(
     num = sum(len(section["panels"]) for section in spec["workspace"]["sections"])
     print(f"Wrote {output}: {num} panels in {len(spec['workspace']['sections'])} sections.")
     if runs:
-        from mla_lightning.report.results import read_runs
+        from mla_lightning.report.read.run_folders import read_runs
 
         print(_without_tag(kind, [run.name for run in read_runs(runs)]), end="")
     if not is_online:

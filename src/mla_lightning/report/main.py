@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mla_lightning.errors import ConfigError, RunError, near
-from mla_lightning.report import render
-from mla_lightning.report.kept import Kept
-from mla_lightning.report.page import to_page
-from mla_lightning.report.results import read_runs
-from mla_lightning.report.results_csv import RESULTS, read_csv, write_csv
-from mla_lightning.report.run import Run
-from mla_lightning.report.table import Report
+from mla_lightning.report.document import render
+from mla_lightning.report.document.html import to_page
+from mla_lightning.report.document.table import Report
+from mla_lightning.report.read.cache import Kept
+from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
+from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.run_folder import CONFIG, write_text
 
 #: Width of what is printed where there is no terminal to ask.
@@ -51,7 +51,7 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
 
     folder = default_output(runs) if output is None else output
     if kind == PAGE:
-        from mla_lightning.report.page_files import write_page
+        from mla_lightning.report.page.write import write_page
 
         makers = {name: _maker(name) for name in KINDS if name != PAGE}
         command = ["mla", "report", PAGE, *map(str, runs), "--output", str(folder)]
@@ -136,7 +136,7 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
         write_text(folder / name, text)
     written = [*([RESULTS] if kept else []), *texts]
     for stem, draw in report.figures.items():
-        from mla_lightning.report.style import save
+        from mla_lightning.report.figures.style import save
 
         written += save(draw(), folder / stem)
     drawn = {stem: (folder / f"{stem}.svg").read_text("utf-8") for stem in report.figures}
@@ -161,29 +161,29 @@ def _maker(kind: str) -> Callable[[Sequence[Run]], Report]:
     if kind not in KINDS:
         raise ConfigError(f"Unknown report {kind!r}.{near(kind, KINDS)} Known: {', '.join(KINDS)}.")
     if kind == "table1":
-        from mla_lightning.report.table1 import table1
+        from mla_lightning.report.tables.table1 import table1
 
         return table1
     if kind == "table2":
-        from mla_lightning.report.table2 import table2
+        from mla_lightning.report.tables.table2 import table2
 
         return table2
     if kind == "table3":
-        from mla_lightning.report.table3 import table3
+        from mla_lightning.report.tables.table3 import table3
 
         return table3
     if kind == "tuning":
-        from mla_lightning.report.tuning import tuning
+        from mla_lightning.report.tables.tuning import tuning
 
         return tuning
     if kind == "projection":
-        from mla_lightning.report.projection import projection
+        from mla_lightning.report.tables.projection import projection
 
         return projection
     if kind == "claims":
-        from mla_lightning.report.claims import claims
+        from mla_lightning.report.claims.report import claims
 
         return claims
-    from mla_lightning.report.ledger import ledger
+    from mla_lightning.report.tables.run_list import ledger
 
     return ledger

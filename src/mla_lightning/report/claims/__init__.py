@@ -1,0 +1,1 @@
+"""The answers of this project about the paper's claims."""

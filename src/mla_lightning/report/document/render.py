@@ -1,0 +1,340 @@
+"""Write a report as Markdown, LaTeX, CSV or to a terminal. Each format escapes what it shows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mla_lightning.report.document.table import (
+    BEST,
+    BLANK,
+    SECOND,
+    Cell,
+    Report,
+    Row,
+    Section,
+    Table,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+TEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",  # after a line break, a bracket would be its argument
+    "]": "{]}",
+    "*": "{*}",  # likewise
+    "`": r"\textasciigrave{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "–": "--",
+    "…": r"\ldots{}",
+}
+GAP = 2
+
+
+def escape_markdown(text: str) -> str:
+    """Keep a text from being read as Markdown or HTML.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        One line. Underscores within words stay: they mean nothing there.
+    """
+    line = " ".join(_printable(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*|\[\]~$])", r"\\\1", line)
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", line)
+
+
+def escape_latex(text: str) -> str:
+    """Keep a text from being read as LaTeX.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        One line.
+    """
+    return "".join(TEX.get(char, char) for char in " ".join(_printable(text).split()))
+
+
+def to_markdown(report: Report, figures: Sequence[str] = ()) -> str:
+    """Write a report as Markdown.
+
+    Args:
+        report: The report.
+        figures: Names of image files beside it.
+
+    Returns:
+        The document.
+    """
+    lines = [f"# {escape_markdown(report.title)}", ""]
+    for warning in report.warnings:
+        lines += [f"**{escape_markdown(warning)}**", ""]
+    for place, table in enumerate(report.tables):
+        if not table.written_sections:
+            continue
+        lines += [f"## {escape_markdown(table.title)}", "", *_markdown_table(table), ""]
+        lines += _bullets(table.notes)
+        if place == 0:
+            for name in figures:
+                lines += [f"![{escape_markdown(name)}]({name})", ""]
+    for name, text in report.texts.items():
+        lines += [f"## {escape_markdown(name)}", "", "```yaml", text.rstrip("\n"), "```", ""]
+    if report.notes:
+        lines += ["## Where the numbers come from", "", *_bullets(report.notes)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def to_latex(report: Report) -> str:
+    r"""Write a report's tables as LaTeX for the packages booktabs and graphicx.
+
+    Args:
+        report: The report.
+
+    Returns:
+        One ``table*`` per table, to be read in with ``\input``.
+    """
+    lines = [r"% \usepackage{booktabs, graphicx, textcomp}  \usepackage[T1]{fontenc}"]
+    for table in report.tables:
+        if table.written_sections:
+            lines += ["", *_latex_table(report, table)]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """Write a table as CSV, as it is printed.
+
+    Args:
+        table: The table.
+
+    Returns:
+        One line per row, the section's title in the first column.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["section", table.corner, *table.columns])
+    for section in table.written_sections:
+        for row in section.rows:
+            writer.writerow([section.title, row.label, *(cell.text for cell in row.cells)])
+    return text.getvalue()
+
+
+def to_files(report: Report, stem: str) -> dict[str, str]:
+    """Write a report's tables as Markdown, LaTeX and CSV.
+
+    Args:
+        report: The report.
+        stem: Beginning of the files' names.
+
+    Returns:
+        File name -> content; nothing for a report without a table to write.
+    """
+    written = [table for table in report.tables if table.written_sections]
+    if not written:
+        return {}
+    found = {
+        f"{stem}.md": to_markdown(report, [f"{name}.svg" for name in report.figures]),
+        f"{stem}.tex": to_latex(report),
+    }
+    for table in written:
+        name = f"{stem}-{table.slug}" if table.slug else stem
+        found[f"{name}.csv"] = to_csv(table)
+    return found
+
+
+def to_terminal(report: Report, console: Console) -> None:
+    """Print a report.
+
+    Args:
+        report: The report.
+        console: Where to; a table wider than it is cut into several with the same rows.
+    """
+    from rich.text import Text
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(_printable(text), style=style))
+
+    say(report.title, "bold")
+    for warning in report.warnings:
+        say(warning, "bold red")
+    for table in report.tables:
+        if table.sections:
+            console.print()
+            say(table.title, "bold")
+            lines = Text("\n").join(_terminal_table(table, console.width))
+            console.print(lines, no_wrap=True, overflow="ignore", crop=False)
+            for note in table.notes:
+                say(note, "dim")
+    for name, text in report.texts.items():
+        console.print()
+        say(name, "bold")
+        console.print(Text(text.rstrip("\n")), no_wrap=True, overflow="ignore", crop=False)
+    if report.notes:
+        console.print()
+    for note in report.notes:
+        say(note, "dim")
+
+
+def _printable(text: str) -> str:
+    """Drop what a terminal or a LaTeX run would act upon."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _bullets(notes: Iterable[str]) -> list[str]:
+    lines = [f"- {escape_markdown(note)}" for note in notes]
+    return [*lines, ""] if lines else []
+
+
+def _markdown_table(table: Table) -> Iterator[str]:
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    yield line([escape_markdown(table.corner), *map(escape_markdown, table.columns)])
+    yield line([":--", *["--:"] * len(table.columns)])
+    for section in table.written_sections:
+        if section.title:
+            title = (
+                f"**{escape_markdown(section.title)}** {escape_markdown(section.remark)}".rstrip()
+            )
+            yield line([title, *[""] * len(table.columns)])
+        for row in section.rows:
+            yield line([escape_markdown(row.label), *map(_markdown_cell, row.cells)])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    return {BEST: f"**{text}**", SECOND: f"<u>{text}</u>"}.get(cell.rank, text)
+
+
+def _latex_table(report: Report, table: Table) -> Iterator[str]:
+    width = len(table.columns)
+    yield r"\begin{table*}[t]"
+    yield r"\centering"
+    warning = "".join(f" {text}" for text in report.warnings)
+    yield rf"\caption{{{escape_latex(table.title + '.' + warning)}}}"
+    yield r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+    yield rf"\begin{{tabular}}{{l{'r' * width}}}"
+    yield r"\toprule"
+    yield _latex_line([escape_latex(table.corner), *map(escape_latex, table.columns)])
+    for section in table.written_sections:
+        yield r"\midrule"
+        if section.title:
+            title = (
+                rf"\textbf{{{escape_latex(section.title)}}} {escape_latex(section.remark)}".rstrip()
+            )
+            yield rf"\multicolumn{{{width + 1}}}{{l}}{{{title}}} \\"
+        for row in section.rows:
+            yield _latex_line([escape_latex(row.label), *map(_latex_cell, row.cells)])
+    yield r"\bottomrule"
+    yield r"\end{tabular}}"
+    for note in table.notes:
+        yield rf"\par\footnotesize {escape_latex(note)}"
+    yield r"\end{table*}"
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
+    return {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}.get(cell.rank, text)
+
+
+def _terminal_table(table: Table, width: int) -> Iterator[Text]:
+    """Lay out every section; rich's own tables take a second for a thousand rows."""
+    from rich.text import Text
+
+    for place, section in enumerate(table.sections):
+        if place:
+            yield Text()
+        if section.title:
+            remark = f"  {section.remark}" if section.remark else ""
+            yield Text.assemble(
+                (_printable(section.title), "bold cyan"), (_printable(remark), "cyan")
+            )
+        yield from _terminal_section(table, section, width)
+
+
+def _terminal_section(table: Table, section: Section, width: int) -> Iterator[Text]:
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    used = [
+        place
+        for place in range(len(table.columns))
+        if any(row.cells[place].text not in ("", BLANK) for row in section.rows)
+    ]
+    widths = {
+        place: max(
+            cell_len(_printable(text))
+            for text in (table.columns[place], *(row.cells[place].text for row in section.rows))
+        )
+        for place in used
+    }
+    labels = max(
+        cell_len(_printable(text)) for text in (table.corner, *(r.label for r in section.rows))
+    )
+    for part in _parts(used, widths, width - 2 - labels):
+        header = Text(f"  {_pad(table.corner, labels, left=True)}", style="dim")
+        for place in part:
+            header.append(" " * GAP + _pad(table.columns[place], widths[place]), style="bold")
+        yield header
+        for row in section.rows:
+            yield _terminal_row(row, part, widths, labels)
+
+
+def _terminal_row(row: Row, part: Sequence[int], widths: dict[int, int], labels: int) -> Text:
+    from rich.text import Text
+
+    line = Text(f"  {_pad(row.label, labels, left=True)}", style="dim" if row.is_quiet else "")
+    styles = {BEST: "bold", SECOND: "underline"}
+    for place in part:
+        cell = row.cells[place]
+        padded = _pad(cell.text, widths[place])
+        blank = len(padded) - len(padded.lstrip())
+        line.append(" " * (GAP + blank))
+        line.append(padded[blank:], style=styles.get(cell.rank, "dim" if cell.is_quiet else ""))
+    return line
+
+
+def _parts(used: Sequence[int], widths: dict[int, int], room: int) -> Iterator[list[int]]:
+    """Cut columns into groups that fit."""
+    part: list[int] = []
+    taken = 0
+    for place in used:
+        if part and taken + GAP + widths[place] > room:
+            yield part
+            part, taken = [], 0
+        part.append(place)
+        taken += GAP + widths[place]
+    yield part
+
+
+def _pad(text: str, width: int, *, left: bool = False) -> str:
+    from rich.cells import cell_len
+
+    text = _printable(text)
+    space = " " * (width - cell_len(text))
+    return text + space if left else space + text

@@ -1,0 +1,321 @@
+"""Figures of what trained models answer and encode: fusion, calibration, geometry, cost."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from mla_lightning.report.figures.reliability import by_mass, by_width, legend
+from mla_lightning.report.figures.style import COLOURS, GID, new_figure, paint, shades, style
+from mla_lightning.report.figures.training import (
+    Kind,
+    accuracy_forgetting,
+    angles,
+    contribution,
+    forgetting,
+    forgetting_over_epochs,
+    laziness,
+    numbered,
+    over_epochs,
+    own_forgetting,
+    projector,
+)
+from mla_lightning.report.read.diagnostics import Diagnosed
+from mla_lightning.report.read.run import MULTI
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Most columns whose features are drawn.
+MOST_PLANES = 6
+#: Columns that are drawn before others where not all are.
+FIRST = ("concat", "late_fusion", "mla", "unimodal")
+
+
+def fusion(found: Diagnosed) -> Figure | None:
+    """Draw the fusion's weights where a modality is right and where it is wrong."""
+    lines = []
+    for label in found.labels:
+        for name in found.modalities:
+            wrong = found.mean(label, numbered("fusion", name, "when_wrong"))
+            right = found.mean(label, numbered("fusion", name, "when_right"))
+            if wrong is not None and right is not None:
+                lines.append((label, name, (wrong, right)))
+    if not lines:
+        return None
+    looks = shades(found.modalities)
+    with style():
+        figure = new_figure(7.5, 1.3 + 0.28 * len(lines))
+        axis = figure.subplots()
+        for place, (label, name, (wrong, right)) in enumerate(lines):
+            options: dict[str, Any] = {"color": looks[name], "gid": GID + label}
+            axis.plot([wrong, right], [place, place], linewidth=2.5, alpha=0.5, **options)
+            axis.plot([wrong], [place], "o", fillstyle="none", **options)
+            axis.plot([right], [place], "o", **options)
+        axis.axvline(1 / len(found.modalities), color="#888888", linewidth=0.8, linestyle="--")
+        axis.set_yticks(range(len(lines)), [f"{label}: {name}" for label, name, _ in lines])
+        axis.set_ylim(len(lines) - 0.5, -0.5)
+        axis.set_xlabel("mean weight; open: where the modality is wrong, full: where it is right")
+        figure.suptitle(found.title, fontsize=10, fontweight="bold")
+    return figure
+
+
+def entropy(found: Diagnosed) -> Figure | None:
+    """Draw accuracy by entropy, a panel per modality and for multi."""
+    if not found.labels:
+        return None
+    looks = paint(list(found.epochs))
+    names = (*found.modalities, MULTI)
+    with style():
+        figure = new_figure(1.9 + 2.7 * len(names), 3.0)
+        axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axis, name in zip(axes, names, strict=True):
+            for label in found.labels:
+                bins = [
+                    one["entropy"][name] for one in found.finals[label] if name in one["entropy"]
+                ]
+                if not bins:
+                    continue
+                x = [fmean(v) for v in zip(*(one["entropy"] for one in bins), strict=False)]
+                y = [100 * fmean(v) for v in zip(*(one["accuracy"] for one in bins), strict=False)]
+                axis.plot(
+                    x, y, marker="o", markersize=3, label=label, gid=GID + label, **looks[label]
+                )
+            axis.set_title(name, loc="left")
+            axis.set_xlabel("entropy, nats")
+            axis.grid(color="#E5E5E5", linewidth=0.6)
+        axes[0].set_ylabel(f"{found.split} accuracy, percent")
+        legend(figure, axes)
+        figure.suptitle(found.title, fontsize=10, fontweight="bold")
+    return figure
+
+
+def gap(found: Diagnosed) -> Figure | None:
+    """Draw the modality gap over epochs."""
+    panels = {key: " · ".join(key.split("/")[1:]) for key in found.keys("gap/")}
+    return over_epochs(found, panels, "distance of mean directions")
+
+
+def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
+    """Draw features in a plane, coloured by modality and by class, a column per method."""
+    drawn = {
+        label: arrays
+        for label, arrays in found.planes.items()
+        if any(name.startswith(f"{method}/") for name in arrays)
+    }
+    labels = sorted(drawn, key=lambda label: label not in FIRST)[:MOST_PLANES]
+    if not labels:
+        return None
+    colours = shades(found.modalities)
+    with style():
+        figure = new_figure(0.8 + 2.1 * len(labels), 4.9)
+        axes = figure.subplots(2, len(labels), squeeze=False)
+        for column, label in enumerate(labels):
+            arrays = drawn[label]
+            for row in (0, 1):
+                axis = axes[row][column]
+                axis.set_gid(GID + label)
+                for name in found.modalities:
+                    if f"{method}/{name}" not in arrays:
+                        continue
+                    there = arrays.get(f"present/{name}")
+                    xy = arrays[f"{method}/{name}"]
+                    classes = arrays["label"]
+                    if there is not None:
+                        xy, classes = xy[there], classes[there]
+                    options: dict[str, Any] = {"s": 5, "alpha": 0.7, "linewidths": 0}
+                    if row == 0:
+                        axis.scatter(*xy.T, color=colours[name], label=name, **options)
+                    else:
+                        axis.scatter(*xy.T, c=classes, cmap="tab20", **options)
+                axis.set_xticks([])
+                axis.set_yticks([])
+            axes[0][column].set_title(label, loc="left")
+        axes[0][0].set_ylabel("by modality")
+        axes[1][0].set_ylabel("by class")
+        pairs = [axis.get_legend_handles_labels() for axis in axes[0]]
+        named = {text: handle for pair in pairs for handle, text in zip(*pair, strict=True)}
+        figure.legend(
+            [*named.values()], [*named], loc="outside lower center", ncols=4, frameon=False
+        )
+        figure.suptitle(found.title, fontsize=10, fontweight="bold")
+    return figure
+
+
+def tsne(found: Diagnosed) -> Figure | None:
+    """Draw the same by t-SNE, where it was computed."""
+    return planes(found, "tsne")
+
+
+def cost(found: Diagnosed) -> Figure | None:
+    """Draw what each column costs."""
+    measures = list(dict.fromkeys(name for by in found.costs.values() for name in by))
+    labels = list(found.costs)
+    if not measures:
+        return None
+    with style():
+        figure = new_figure(1.6 + 2.4 * len(measures), 1.2 + 0.26 * len(labels))
+        axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+        for axis, measure in zip(axes, measures, strict=True):
+            for place, label in enumerate(labels):
+                value = found.costs[label].get(measure)
+                if value is None:
+                    continue
+                for patch in axis.barh(place, value, height=0.65, color=COLOURS[0]):
+                    patch.set_gid(GID + label)
+                axis.text(value, place, f" {_short(value)}", va="center", fontsize=8)
+            axis.set_title(measure, loc="left")
+            axis.margins(x=0.25)
+        axes[0].set_yticks(range(len(labels)), labels)
+        axes[0].set_ylim(len(labels) - 0.4, -0.6)
+        figure.suptitle(found.title, fontsize=10, fontweight="bold")
+    return figure
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+#: All kinds, in the order of the page.
+KINDS = (
+    Kind(
+        "laziness",
+        "Laziness over epochs",
+        "A line below the dashed one (`unimodal`, the modality trained alone, where it was run) is "
+        "a branch left behind; own logits below while the probe, where it was measured, is not: "
+        "the encoder knows it and the head does not use it. "
+        "The probe's ridge term is chosen on the samples that it is scored on.",
+        laziness,
+        curves=(
+            "^val/acc/.*",
+            "^probe/acc/.*",
+        ),
+    ),
+    Kind(
+        "forgetting",
+        "Forgetting of the shared head",
+        "Each cell: how a step on the row's modality changes the column's loss, on fixed "
+        "samples; red off the diagonal is forgetting, blue is help. Momentum carries the other "
+        "modalities' earlier gradients along.",
+        forgetting,
+        curves=(
+            "^forgetting/loss/.*",
+            "^forgetting/acc/.*",
+        ),
+        tables=("tables/forgetting",),
+    ),
+    Kind(
+        "forgetting-own",
+        "Forgetting by the step's own gradient",
+        "The same for the gradient of that step alone, without momentum and weight decay: what "
+        "training on the row's modality itself does to the column's.",
+        own_forgetting,
+        curves=("^forgetting/own_loss/.*",),
+    ),
+    Kind(
+        "forgetting-accuracy",
+        "Forgetting in accuracy",
+        "The change of accuracy on the same samples by the whole step: red off the diagonal is "
+        "lost accuracy, blue is gained.",
+        accuracy_forgetting,
+    ),
+    Kind(
+        "forgetting-epochs",
+        "Forgetting over epochs",
+        "Above zero the step makes the other modality's loss larger; early epochs may tell another "
+        "story than late ones, which a mean hides.",
+        forgetting_over_epochs,
+        curves=("^forgetting/(own_)?loss/.*",),
+    ),
+    Kind(
+        "angles",
+        "Do the modalities' head gradients agree?",
+        "Above zero a step on one helps the other to first order, below zero it hurts; beside it "
+        "the same after the head gradient modification, and of the head's movements, in which "
+        "momentum counts.",
+        angles,
+        curves=("^gradient/.*",),
+    ),
+    Kind(
+        "projector",
+        "Is the head freezing?",
+        "1 lets the whole gradient through and 0 nothing: a mean eigenvalue that keeps falling "
+        "means that training length, not forgetting, decides how much the head still learns.",
+        projector,
+        curves=(
+            "^projector/trace/.*",
+            "^projector/smallest/.*",
+        ),
+    ),
+    Kind(
+        "contribution",
+        "What each modality contributes",
+        "Left: fused accuracy divided among the modalities (Shapley; the rest is what answering "
+        "the most frequent class gives; a dash: not measured, since the method fuses nothing or "
+        "there are more than four modalities). Right: who alone would have been right.",
+        contribution,
+        tables=(
+            "tables/shapley",
+            "tables/agreement",
+        ),
+    ),
+    Kind(
+        "fusion",
+        "Do fusion weights know who is right?",
+        "A useful weight is larger (full dot) where its modality is right than where it is wrong "
+        "(open dot); no distance between the dots: the weight tells nothing.",
+        fusion,
+    ),
+    Kind(
+        "entropy",
+        "Accuracy by entropy",
+        "Five groups of equally many samples, least entropy first: a steep fall says that entropy "
+        "tells right from wrong, which dynamic fusion needs.",
+        entropy,
+    ),
+    Kind(
+        "calibration",
+        "Is confidence true?",
+        "On the diagonal an answer given with 70 % confidence is right in 70 % of the cases; below "
+        "it answers are overconfident. Bins of equally many samples; below, after a temperature "
+        "fitted on validation.",
+        by_mass,
+        curves=("^val/ece.*",),
+        tables=("tables/reliability",),
+    ),
+    Kind(
+        "calibration-width",
+        "Is confidence true? In bins of equal width",
+        "The same in 15 bins of equal width, as most papers draw it: bins at the left may hold few "
+        "samples.",
+        by_width,
+    ),
+    Kind(
+        "gap",
+        "Modality gap over epochs",
+        "The distance between the modalities' mean directions in feature space, 0 to 2; smaller is "
+        "not better by itself.",
+        gap,
+        curves=("^gap/.*",),
+    ),
+    Kind(
+        "pca",
+        "Features in a plane (PCA)",
+        "Of one seed: above by modality, below by class. Two clouds above: a gap; the same colours "
+        "together below: classes that the features separate; beyond 20 classes colours repeat.",
+        planes,
+    ),
+    Kind(
+        "tsne",
+        "Features in a plane (t-SNE)",
+        "The same by neighbourhoods; distances between far groups mean nothing.",
+        tsne,
+    ),
+    Kind(
+        "cost",
+        "Cost",
+        "Mean over runs, without what diagnostics take; compare columns of one machine only.",
+        cost,
+        curves=("^time/(step|epoch)_s$", "^cost/step_flops$"),
+    ),
+)

@@ -1,0 +1,209 @@
+"""The figure of Table 1: every method's modalities against what each reaches alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mla_lightning.report.document.table import state
+from mla_lightning.report.figures.style import (
+    ABOVE,
+    BELOW,
+    GID,
+    GREY,
+    PLAIN,
+    TELLS,
+    new_figure,
+    style,
+)
+from mla_lightning.report.read.block import REFERENCE, Block, Summary, Variant
+from mla_lightning.report.read.run import MULTI
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ALONE = (0, (4, 3))
+#: How to read :func:`modality_figure`.
+READING = (
+    "A dot is the mean over seeds, with ± one standard deviation and a tick per seed where there "
+    "are several; the coloured way to it starts at the dashed line, the modality trained alone, "
+    "where that was run."
+)
+
+
+def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) -> Figure:
+    """Draw one panel per modality and one for multi; a line per method, a dot for its mean.
+
+    The way from the dashed line, the modality trained alone, to the dot is what joint training
+    costs or gives. All panels span the same number of points, so these ways compare.
+
+    Args:
+        block: The block.
+        columns: Label -> column; by default all of the block but the reference.
+
+    Returns:
+        The figure.
+    """
+    if columns is None:
+        columns = {v.label: v for v in block.variants if v.method != REFERENCE}
+    names = (*block.modalities, MULTI)
+    panels = {name: {k: block.summary(v, name) for k, v in columns.items()} for name in names}
+    reference = block.find(REFERENCE)
+    alone = {
+        name: block.summary(reference, name) if reference else Summary({}, block.seeds)
+        for name in names
+    }
+    limits = _limits([[*panels[name].values(), alone[name]] for name in names])
+    with style():
+        figure = new_figure(1.5 + 2.45 * len(names), 1.65 + 0.29 * len(columns))
+        axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axis, name, limit in zip(axes, names, limits, strict=True):
+            _panel(axis, name, columns, panels[name], alone[name], limit)
+        axes[0].set_yticks(range(len(columns)), list(columns))
+        axes[0].set_ylim(len(columns) - 0.4, -0.6)
+        figure.suptitle(f"{block.title}: test accuracy, percent", fontsize=11, fontweight="bold")
+        named = (
+            f"trained alone{f' ({reference.label})' if reference and reference.overrides else ''}"
+        )
+        has_reference = any(summary.num for summary in alone.values())
+        drawn = [summary for of in panels.values() for summary in of.values()]
+        has_spread = any(summary.num > 1 for summary in drawn)
+        _legend(figure, named if has_reference else "", has_spread=has_spread)
+    return figure
+
+
+def _panel(
+    axis: Axes,
+    name: str,
+    columns: Mapping[str, Variant],
+    summaries: Mapping[str, Summary],
+    alone: Summary,
+    limit: tuple[float, float],
+) -> None:
+    axis.set_xlim(*limit)
+    axis.set_title(_panel_title(name, alone), loc="left")
+    axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    if alone.num:
+        axis.axvline(alone.mean, color="black", linewidth=1.2, linestyle=ALONE, gid="alone")
+    way_from = alone.mean if alone.num and name != MULTI else None
+    for line, (label, summary) in enumerate(summaries.items()):
+        gid = GID + columns[label].label
+        if summary.num:
+            _method(axis, line, gid, summary, way_from)
+        else:
+            axis.text(
+                0.03,
+                line,
+                state(summary),
+                gid=gid,
+                transform=axis.get_yaxis_transform(),
+                va="center",
+                color=GREY,
+                fontstyle="italic",
+                fontsize=8,
+            )
+
+
+def _method(axis: Axes, line: int, gid: str, summary: Summary, alone: float | None) -> None:
+    mean, values = summary.mean, list(summary.values.values())
+    spread = "" if summary.sd is None else f" ± {summary.sd:.1f}"
+    gid += f"{TELLS}{mean:.1f}{spread}, seeds: {', '.join(f'{value:.1f}' for value in values)}"
+    colour = PLAIN
+    if alone is not None:
+        colour = _colour(round(mean - alone, 1))
+        axis.plot(
+            [alone, mean],
+            [line, line],
+            color=colour,
+            linewidth=4,
+            solid_capstyle="butt",
+            alpha=0.4,
+            zorder=2,
+            gid=gid,
+        )
+    if summary.sd is not None:
+        reach = [mean - summary.sd, mean + summary.sd]
+        axis.plot(reach, [line, line], color="black", linewidth=1.1, zorder=4, gid=gid)
+        axis.plot(
+            values,
+            [line] * len(values),
+            "|",
+            color="black",
+            markersize=7,
+            alpha=0.5,
+            zorder=4,
+            gid=gid,
+        )
+    axis.plot([mean], [line], "o", color=colour, markersize=6.5, zorder=5, gid=gid)
+    counted = "" if summary.is_complete else f" ({summary.num} of {len(summary.expected)})"
+    axis.text(
+        1.02,
+        line,
+        f"{mean:.1f}{counted}",
+        gid=gid,
+        transform=axis.get_yaxis_transform(),
+        va="center",
+        ha="left",
+        fontsize=8.5,
+        color=colour,
+    )
+
+
+def _colour(gap: float) -> str:
+    """Choose by the sign of a gap as it prints."""
+    if gap == 0:
+        return PLAIN
+    return BELOW if gap < 0 else ABOVE
+
+
+def _panel_title(name: str, alone: Summary) -> str:
+    if not alone.num:
+        return name
+    spread = "" if alone.sd is None else f" ± {alone.sd:.1f}"
+    what = "their ensemble" if name == MULTI else "alone"
+    return f"{name}\n{what}: {alone.mean:.1f}{spread}"
+
+
+def _limits(panels: Sequence[Sequence[Summary]]) -> list[tuple[float, float]]:
+    """Give every panel the same span, centred on its own numbers."""
+    ranges = []
+    for summaries in panels:
+        values = [value for summary in summaries for value in summary.values.values()]
+        for summary in summaries:
+            if summary.sd is not None:
+                values += [summary.mean - summary.sd, summary.mean + summary.sd]
+        ranges.append((min(values, default=0.0), max(values, default=0.0)))
+    half = max(high - low for low, high in ranges) / 2 * 1.1 + 0.5
+    return [((low + high) / 2 - half, (low + high) / 2 + half) for low, high in ranges]
+
+
+def _legend(figure: Figure, reference: str, *, has_spread: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D(
+            [], [], color=PLAIN, marker="o", markersize=6, linestyle="", label="mean over seeds"
+        ),
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="|",
+            markersize=7,
+            linewidth=1.1,
+            label="± sd, and each seed",
+        ),
+    ]
+    if reference:
+        handles = [
+            Line2D([], [], color="black", linewidth=1.2, linestyle=ALONE, label=reference),
+            Line2D([], [], color=BELOW, marker="o", linewidth=3, alpha=0.8, label="below it"),
+            Line2D([], [], color=ABOVE, marker="o", linewidth=3, alpha=0.8, label="above it"),
+            handles[1],
+        ]
+    handles = handles if has_spread else handles[:-1]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

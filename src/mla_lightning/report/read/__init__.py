@@ -1,0 +1,1 @@
+"""Read run folders and result tables: everything that reports know comes from here."""

@@ -1,0 +1,107 @@
+"""What was read of finished runs, kept beside them: the next report reads what is new."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from mla_lightning.report.read.run import Run, Score
+from mla_lightning.run_folder import (
+    DIAGNOSTICS,
+    METRICS,
+    PLANES,
+    PROVENANCE,
+    RESULT,
+    write_text,
+)
+
+KEPT = ".read.json"
+#: Changes when what is kept of a run does; older files are not used then.
+VERSION = 3
+_NOT_KEPT = ("path", "where", "run")
+
+
+class Kept:
+    """Finished runs by folder, valid while their files' times and sizes are the same."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open what is kept in a folder; a broken or older file counts as none.
+
+        Args:
+            folder: The folder that holds the runs.
+        """
+        self.path = folder / KEPT
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._seen: dict[str, dict[str, Any]] = {}
+        self.num_used = 0
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            if content["version"] == [VERSION, _layout()]:
+                self._entries = content["runs"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+
+    def get(self, folder: Path) -> Run | None:
+        """Return a run as it was read before; None if it is not known or its files changed."""
+        entry = self._entries.get(self._name(folder))
+        if entry is None or entry["stamp"] != stamp(folder):
+            return None
+        self.num_used += 1
+        self._seen[self._name(folder)] = entry
+        values = dict(entry["run"])
+        values["scores"] = {
+            split: {name: Score(**score) for name, score in by_modality.items()}
+            for split, by_modality in values["scores"].items()
+        }
+        values["overrides"] = tuple((key, text) for key, text in values["overrides"])
+        return Run(run=folder.name, where=str(folder), path=folder, **values)
+
+    def put(self, run: Run | None) -> None:
+        """Keep a run that was read, if it is finished."""
+        if run is None or run.path is None or not run.is_finished:
+            return
+        values = {key: value for key, value in asdict(run).items() if key not in _NOT_KEPT}
+        self._seen[self._name(run.path)] = {"stamp": stamp(run.path), "run": values}
+
+    def write(self) -> None:
+        """Write what was met, if that changed; a folder that cannot be written is left."""
+        if self._seen == self._entries:
+            return
+        content: Mapping[str, Any] = {"version": [VERSION, _layout()], "runs": self._seen}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.path, json.dumps(content))
+        except OSError:
+            return  # the next report reads everything again
+
+    def _name(self, folder: Path) -> str:
+        """Name a run by its way from here: the folder that holds all may move."""
+        return os.path.relpath(folder.resolve(), self.path.parent.resolve())
+
+
+def stamp(folder: Path) -> list[int]:
+    """Tell times and sizes of what is read of a run.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Nanoseconds and bytes of each file, -1 for one that is not there.
+    """
+    found = []
+    for name in (RESULT, PROVENANCE, METRICS, DIAGNOSTICS, PLANES):
+        try:
+            about = (folder / name).stat()
+        except OSError:
+            found += [-1, -1]
+            continue
+        found += [about.st_mtime_ns, about.st_size]
+    return found
+
+
+def _layout() -> list[str]:
+    return [field.name for kind in (Run, Score) for field in fields(kind)]

@@ -1,0 +1,1 @@
+"""Kinds of reports: tables, tests of significance, and the sentences below them."""
