@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Row, interleaved
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 
 LIMIT = 1.25
 EPOCHS = 8

@@ -13,13 +13,13 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mla_lightning.build import build_data, build_module
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.config import compose_jobs
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.loggers import build_loggers
+from mla_lightning.loggers.build import build_loggers
 from mla_lightning.module import MultimodalModule
-from mla_lightning.train import _silence_lightning, build_trainer
+from mla_lightning.run.build import build_data, build_module
+from mla_lightning.run.train import _silence_lightning, build_trainer
 
 #: The paper's rate: the same few random samples again and again diverge at a larger one.
 RESNETS = (

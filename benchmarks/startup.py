@@ -36,7 +36,8 @@ def measure() -> list[Row]:
 def _loads_torch(words: list[str]) -> bool:
     run = f"main({words!r})" if words[0] != "-c" else words[1]
     code = (
-        f"import sys\nfrom mla_lightning.cli import main\n{run}\nsys.exit('torch' in sys.modules)"
+        f"import sys\nfrom mla_lightning.cli.main import main\n{run}\n"
+        "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     if done.returncode not in (0, 1):

@@ -76,8 +76,8 @@ def lost_by_a_kill(output: str) -> int:
     """Run a sweep in which one cell is killed; returns the number of cells without result."""
     from mla_lightning.config import Job, compose_jobs
     from mla_lightning.launchers.fork import ForkLauncher
-    from mla_lightning.sweep import run_sweep
-    from mla_lightning.train import run_job
+    from mla_lightning.launchers.sweep import run_sweep
+    from mla_lightning.run.train import run_job
 
     def run(job: Job) -> int:
         if job.config["seed"] == 1:

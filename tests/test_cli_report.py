@@ -2,7 +2,7 @@
 
 import pytest
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def asked(monkeypatch):
         return 0
 
     monkeypatch.setattr("mla_lightning.report.main.write_report", kept)
-    monkeypatch.setattr("mla_lightning.report.dashboard.write_dashboard", kept)
+    monkeypatch.setattr("mla_lightning.publish.wandb_dashboard.write_dashboard", kept)
     monkeypatch.setattr("mla_lightning.report.main.make_report", lambda kind, runs: runs)
     return found
 

@@ -31,23 +31,14 @@ MAY_KNOW: dict[str, set[str]] = {
     "methods": {"encoders", "functional", "fusion", "module", "parts"},
     "callbacks": {"metrics", "module"},
     "config": set(),
-    "loggers": {"config", "wandb_evidence"},
-    "wandb_evidence": set(),
-    "wandb_send": {"loggers", "report"},
-    "record": {"config", "data"},
-    "diagnose": {"callbacks", "data", "evaluate", "fusion", "metrics", "module"},
-    "evaluate": {"callbacks", "data", "functional", "metrics", "module"},
-    "build": {"config", "data", "module"},
-    "train": {
-        *("config", "data", "module", "metrics", "callbacks", "evaluate", "loggers", "record"),
-        *("build", "diagnose"),
+    "loggers": {"config"},
+    "publish": {"loggers", "report"},
+    "run": {
+        *("callbacks", "config", "data", "functional", "fusion", "loggers", "metrics", "module"),
     },
     "launchers": {"config"},  # what to import before forking
-    "sweep": {"launchers"},
     "report": set(),
-    "cli": {"cli_data", "cli_report", "config", "sweep", "train"},
-    "cli_report": {"build", "loggers", "prepare", "report", "wandb_send"},
-    "cli_data": {"build", "config", "data", "evaluate", "prepare"},
+    "cli": {"config", "data", "launchers", "loggers", "prepare", "publish", "report", "run"},
 }
 #: Third-party package -> the only rooms that may import it.
 ONLY_IN = {
@@ -56,21 +47,10 @@ ONLY_IN = {
     "matplotlib": {"report", "prepare"},
     "scipy": {"report", "functional", "metrics"},
     "torch": {
-        *("functional", "encoders", "fusion", "metrics", "data", "module", "methods"),
-        *(
-            "callbacks",
-            "diagnose",
-            "evaluate",
-            "parts",
-            "build",
-            "train",
-            "record",
-            "media",
-            "prepare",
-            "inputs",
-        ),
+        *("functional", "encoders", "fusion", "metrics", "data", "module", "methods", "callbacks"),
+        *("run", "parts", "media", "prepare", "inputs"),
     },
-    "lightning": {"data", "module", "methods", "callbacks", "evaluate", "train", "loggers"},
+    "lightning": {"data", "module", "methods", "callbacks", "run", "loggers"},
 }
 #: Slow to import and rarely needed: inside functions only.
 LAZY = {
@@ -150,7 +130,7 @@ def test_only_one_place_instantiates_and_one_builds_a_trainer() -> None:
             for node in ast.walk(ast.parse(text))
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Trainer"
         ]
-        assert not builds or room_of(path) == "train"
+        assert not builds or path.relative_to(PACKAGE).as_posix() == "run/train.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

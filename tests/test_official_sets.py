@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.data.fakes.cremad import fake_cremad
 from mla_lightning.data.fakes.food101 import fake_food101
 from mla_lightning.data.fakes.iemocap import fake_iemocap

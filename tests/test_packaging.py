@@ -49,7 +49,7 @@ def test_the_wheel_trains_from_any_folder(wheel, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     overrides = ["data=openmoji", "trainer.max_epochs=1", "method=concat"]
     subprocess.run(
-        [sys.executable, "-m", "mla_lightning.cli", "train", *overrides],
+        [sys.executable, "-m", "mla_lightning.cli.main", "train", *overrides],
         cwd=elsewhere,
         env=environment,
         check=True,

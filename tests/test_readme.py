@@ -37,7 +37,7 @@ def test_the_examples_of_a_method_and_a_data_set_train(tmp_path):
             noise = rng.normal(size=(number, width))
             arrays[f"{modality}_{split}"] = (noise + label[:, None]).astype(np.float32)
     np.savez(tmp_path / "views.npz", **arrays)
-    command = [sys.executable, "-m", "mla_lightning.cli", "train"]
+    command = [sys.executable, "-m", "mla_lightning.cli.main", "train"]
     command += ["--config-dir", "conf", "--allow-target", "own"]
     command += ["data=views", "method=scaled_losses", "trainer.max_epochs=5", "optimizer.lr=0.1"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}

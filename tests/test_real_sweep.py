@@ -24,7 +24,7 @@ from mla_lightning.run_folder import (
 
 METHODS = "sum,concat,late_fusion,film,bigated,ogm_ge,qmf,mla,unimodal"
 SWEEP = ["train", "-m", "data=synthetic", "name=table1/synthetic", f"method={METHODS}", "seed=0,1"]
-MLA = [sys.executable, "-m", "mla_lightning.cli"]
+MLA = [sys.executable, "-m", "mla_lightning.cli.main"]
 
 
 def run(folder: Path, *words: str, **options):

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mla_lightning import cli, cli_report
-from mla_lightning.cli import main
+import mla_lightning
+from mla_lightning.cli import main as cli
+from mla_lightning.cli import report as cli_report
+from mla_lightning.cli.main import main
 from mla_lightning.errors import DataError
 
 SOURCES = str(Path(cli.__file__).parents[1])
@@ -36,7 +38,7 @@ def run_python(code: str, *, expected: int = 0, cwd: Path | None = None) -> str:
 
 LIGHT = """
 import contextlib, io, json, sys
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 seen = {}
 for words in %r:
     with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -73,7 +75,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 def test_a_module_run_works_from_any_folder(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mla_lightning.cli", "train", "method=ogmge", "--cfg"],
+        [sys.executable, "-m", "mla_lightning.cli.main", "train", "method=ogmge", "--cfg"],
         capture_output=True,
         text=True,
         check=False,
@@ -88,13 +90,13 @@ def test_a_module_run_works_from_any_folder(tmp_path: Path) -> None:
 
 
 def test_an_installed_package_brings_its_configs(tmp_path: Path) -> None:
-    package = Path(cli.__file__).parent
+    package = Path(mla_lightning.__file__).parent
     ignored = shutil.ignore_patterns("__pycache__", "*.npz")
     shutil.copytree(package, tmp_path / "site" / "mla_lightning", ignore=ignored)
     shutil.copytree(config_dir(), tmp_path / "site" / "mla_lightning" / "conf")
     code = (
         "import sys; sys.path.insert(0, 'site')\n"
-        "from mla_lightning.cli import main\n"
+        "from mla_lightning.cli.main import main\n"
         "from mla_lightning.config import conf_dir\n"
         "assert 'site' in str(conf_dir()), conf_dir()\n"
         "sys.exit(main(['train', '--cfg', 'experiment=table1/openmoji']))"
@@ -219,7 +221,7 @@ def test_ctrl_c_ends_with_130_without_traceback(
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
-    command = f"{shlex.quote(sys.executable)} -m mla_lightning.cli list methods | true"
+    command = f"{shlex.quote(sys.executable)} -m mla_lightning.cli.main list methods | true"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         capture_output=True,

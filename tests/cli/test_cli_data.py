@@ -13,8 +13,8 @@ from media_files import tone, write_wav
 from PIL import Image as PILImage
 
 import mla_lightning.data
-from mla_lightning import cli_data
-from mla_lightning.cli import main
+from mla_lightning.cli import data as cli_data
+from mla_lightning.cli.main import main
 from mla_lightning.config import conf_dir
 from mla_lightning.prepare.catalogue import known_sets
 
@@ -155,7 +155,7 @@ def test_every_source_of_the_package_is_found_and_says_how_to_get_it():
 
 def test_list_and_help_do_not_import_torch():
     code = (
-        "import sys; from mla_lightning.cli import main; main(['data', 'list']); "
+        "import sys; from mla_lightning.cli.main import main; main(['data', 'list']); "
         "print(sorted({'torch', 'av', 'numpy', 'PIL', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

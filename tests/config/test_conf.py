@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import mla_lightning
-from mla_lightning import cli
+from mla_lightning.cli import main as cli
 from mla_lightning.config import Planned, conf_dir, plan
 from mla_lightning.config.bind import SUPPLIED, TAKEN_OUT, parameters_of
 from mla_lightning.config.search import PLURALS, groups, options
@@ -192,7 +192,7 @@ def test_a_data_sets_yaml_lists_every_parameter(data: str) -> None:
 
 def test_every_trainer_setting_is_read() -> None:
     package = Path(mla_lightning.__file__).parent
-    text = "".join((package / name).read_text() for name in ("build.py", "train.py"))
+    text = "".join((package / name).read_text() for name in ("run/build.py", "run/train.py"))
     for key in SETTINGS:
         if key.startswith("trainer."):
             assert f'"{key.partition(".")[2]}"' in text, f"{key} has no effect"

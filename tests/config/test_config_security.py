@@ -31,8 +31,8 @@ FOREIGN = [
 ]
 #: Allowed by their prefix, yet no class of the package: what a module imports, its functions.
 SMUGGLED = [
-    "mla_lightning.cli.os",
-    "mla_lightning.cli.os.system",
+    "mla_lightning.cli.main.os",
+    "mla_lightning.cli.main.os.system",
     "mla_lightning.run_folder.write_text",
     "mla_lightning.run_folder.Path",
     "torch.nn.modules.module.torch",

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.data.fakes.iemocap_features import (
     WIDTHS,
     fake_gcnet_features,

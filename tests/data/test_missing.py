@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.data.base import Split
 from mla_lightning.data.missing import PARTS, SAMPLERS, Missing, checked_mask
 from mla_lightning.data.synthetic import Synthetic

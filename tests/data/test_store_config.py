@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.data.store import open_store, write_store
 

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 from wandb_files import offline_files, records_named, rows_of
 
-from mla_lightning import loggers
 from mla_lightning import run_folder as files
 from mla_lightning.launchers.child import fork_child
-from mla_lightning.loggers import build_loggers, finish_loggers, import_ahead
+from mla_lightning.loggers import wandb as loggers
+from mla_lightning.loggers.build import build_loggers, finish_loggers, import_ahead
 
 IDENTITY = "0123456789abcdef" * 4
 KEY = "keythatmustnotreachanyfile" + "0123456789" * 3

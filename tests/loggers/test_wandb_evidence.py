@@ -14,16 +14,11 @@ import pytest
 import yaml
 from wandb_files import offline_files, records_named, rows_of
 
-from mla_lightning.cli import main
-from mla_lightning.loggers import LAST_STEP, Wandb
-from mla_lightning.report.dashboard import (
-    EXPERIMENTS,
-    dashboard,
-    models_of,
-    save_online,
-)
+from mla_lightning.cli.main import main
+from mla_lightning.loggers.wandb import LAST_STEP, Wandb
+from mla_lightning.publish.wandb_dashboard import EXPERIMENTS, dashboard, models_of, save_online
+from mla_lightning.publish.wandb_runs import send
 from mla_lightning.report.figures.answers import KINDS
-from mla_lightning.wandb_send import send
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=2"]
 ROOT = Path(__file__).parents[2]
@@ -194,7 +189,7 @@ def test_a_server_that_does_not_take_it_costs_nothing(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr("mla_lightning.report.dashboard.save_online", _refused)
+    monkeypatch.setattr("mla_lightning.publish.wandb_dashboard.save_online", _refused)
     assert main(["dashboard", "table3", "--online"]) == 1
     assert "W&B did not take it (ConnectionError: no server)" in capfd.readouterr().out
     assert (tmp_path / "dashboard.json").is_file()

@@ -2,8 +2,8 @@
 
 import json
 
-from mla_lightning.build import build_data, build_module
 from mla_lightning.config import compose_jobs
+from mla_lightning.run.build import build_data, build_module
 
 METHODS = ("ae", "cra", "mmin", "if_mmin", "cca", "dcca", "dccae", "cpm_net", "tate")
 TAUGHT = ("mmin", "if_mmin", "tate")

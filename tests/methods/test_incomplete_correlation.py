@@ -5,7 +5,7 @@ import torch
 from incomplete_runs import built, result_of, words_of
 from lightning.pytorch import Trainer
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.functional import linear_cca
 from mla_lightning.methods.dcca import DCCA
 from mla_lightning.run_folder import read_metrics

@@ -8,7 +8,7 @@ import pytest
 import torch
 from incomplete_runs import METHODS, TAUGHT, result_of, words_of
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.methods.taught import Taught
 from mla_lightning.run_folder import read_metrics
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.metrics.probe import RIDGES, probe_accuracies, ridge_probe
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.data.splits import NamedSplit
 from mla_lightning.data.store import open_store, verify_store, write_store

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.data.store import open_store, verify_store
 from mla_lightning.errors import DataError
 from mla_lightning.prepare.importing import import_arrays, import_csv

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.errors import RunError
 from mla_lightning.report.claims.families import corrected
 from mla_lightning.report.claims.report import claims, renewed

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.errors import RunError
 from mla_lightning.report.tables.bootstrap import gaps
 from mla_lightning.report.tables.compare import compare_runs, mcnemar

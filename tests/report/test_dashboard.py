@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mla_lightning.report.dashboard import dashboard, write_dashboard
+from mla_lightning.publish.wandb_dashboard import dashboard, write_dashboard
 from mla_lightning.report.figures.answers import KINDS
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.report.document.table import BLANK
 from mla_lightning.report.figures.answers import gap, planes
 from mla_lightning.report.figures.numbers import data_of

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from synthetic_runs import write_run
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.report.read import run_folders as results
 from mla_lightning.report.read.cache import KEPT, Kept
 from mla_lightning.report.read.run_folders import read_runs

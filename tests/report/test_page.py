@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.report.figures.answers import KINDS
 from mla_lightning.report.figures.cache import Drawing
 from mla_lightning.report.page.html import figure_html

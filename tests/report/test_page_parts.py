@@ -6,7 +6,7 @@ import re
 import pytest
 from synthetic_runs import change, write_run
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.report.figures import cache as drawings
 from mla_lightning.report.figures.cache import DRAWN
 from mla_lightning.report.figures.style import style

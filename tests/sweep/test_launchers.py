@@ -108,8 +108,8 @@ def test_warm_up_imports_what_configs_name_and_what_they_may(monkeypatch, tmp_pa
     (tmp_path / "evil_module.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     modules = {
-        "mla_lightning.train": types.SimpleNamespace(run_job=run_job),
-        "mla_lightning.loggers": types.SimpleNamespace(import_ahead=lambda config: None),
+        "mla_lightning.run.train": types.SimpleNamespace(run_job=run_job),
+        "mla_lightning.loggers.build": types.SimpleNamespace(import_ahead=lambda config: None),
     }
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)

@@ -7,7 +7,7 @@ from stand_in import StandInJob, run_stand_in, status_of
 
 from mla_lightning import run_folder as files
 from mla_lightning.launchers.serial import SerialLauncher
-from mla_lightning.sweep import run_sweep
+from mla_lightning.launchers.sweep import run_sweep
 
 
 @pytest.fixture

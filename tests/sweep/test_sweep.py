@@ -23,7 +23,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import ConfigError
 from mla_lightning.launchers import devices
 from mla_lightning.launchers.fork import ForkLauncher
-from mla_lightning.sweep import run_sweep
+from mla_lightning.launchers.sweep import run_sweep
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def sweep_in_other_process(root: Path, *jobs: tuple[str, str, float]) -> subproc
         "import sys; from pathlib import Path",
         "from stand_in import StandInJob, run_stand_in",
         "from mla_lightning.launchers.fork import ForkLauncher",
-        "from mla_lightning.sweep import run_sweep",
+        "from mla_lightning.launchers.sweep import run_sweep",
         f"jobs = [StandInJob(Path({str(root)!r}) / n, b, d) for n, b, d in {jobs!r}]",
         "launcher = ForkLauncher(grace_s=2, job_function=run_stand_in)",
         "sys.exit(run_sweep(jobs, launcher))",

@@ -10,8 +10,8 @@ from mla_lightning.callbacks.checkpoint import resumable
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.config import compose_jobs
 from mla_lightning.launchers.child import settle_after_fork
+from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import CHECKPOINTS, RESULT, read_json, read_metrics
-from mla_lightning.train import run_job
 
 BATCHES, EPOCHS = 10, 2
 TINY = (

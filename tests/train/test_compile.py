@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 
 WORDS = [
     *("train", "data=synthetic", "method=concat", "trainer.max_epochs=1"),

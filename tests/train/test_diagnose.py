@@ -8,14 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from mla_lightning.diagnose import (
-    calibration_of,
-    fusion_weights,
-    parameters_of,
-    planes_of,
-    some_batches,
-)
-from mla_lightning.evaluate import Answers
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.late import LateFusion
@@ -23,6 +15,14 @@ from mla_lightning.fusion.shared_head import SharedHead
 from mla_lightning.metrics.calibration import temperature
 from mla_lightning.metrics.flops import StepFlops
 from mla_lightning.metrics.geometry import principal_plane
+from mla_lightning.run.diagnose import (
+    calibration_of,
+    fusion_weights,
+    parameters_of,
+    planes_of,
+    some_batches,
+)
+from mla_lightning.run.evaluate import Answers
 
 NAMES = ("a", "b")
 WIDTHS = {"a": 3, "b": 3}

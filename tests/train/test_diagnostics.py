@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mla_lightning.callbacks.epoch_table import EpochTable
-from mla_lightning.cli import main
+from mla_lightning.cli.main import main
 from mla_lightning.metrics.flops import StepFlops
 
 BASE = ["train", "data=synthetic", "data.num_train=96", "data.num_val=40", "data.num_test=40"]
@@ -102,7 +102,7 @@ def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after):
 
 
 def test_subsets_are_answered_in_the_precision_of_the_run(tmp_path, monkeypatch):
-    from mla_lightning import diagnose
+    from mla_lightning.run import diagnose
 
     original, seen = diagnose.subset_accuracies, []
 
@@ -126,7 +126,7 @@ def test_double_precision_is_diagnosed_too(tmp_path):
 
 
 def test_peak_memory_is_that_of_training(tmp_path, monkeypatch):
-    from mla_lightning import train
+    from mla_lightning.run import train
 
     order = []
     for name in ("peak_memory_mb", "evaluate", "diagnose"):

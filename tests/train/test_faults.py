@@ -8,11 +8,11 @@ import pytest
 import torch
 from jobs import in_child, make_job, outcome, same
 
-from mla_lightning.build import build_data, build_module
 from mla_lightning.errors import RunError
 from mla_lightning.module import MultimodalModule
+from mla_lightning.run.build import build_data, build_module
+from mla_lightning.run.train import evaluate_run, run_job
 from mla_lightning.run_folder import CHECKPOINTS, ERROR, RESULT, STATUS, read_json, read_metrics
-from mla_lightning.train import evaluate_run, run_job
 
 
 def poison(at, modality):

@@ -13,8 +13,8 @@ import mla_lightning.callbacks.checkpoint_io as checkpoint_io
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.module import MultimodalModule
+from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import RESULT, STATUS, is_finished, read_json, state_of
-from mla_lightning.train import run_job
 
 STEP = (MultimodalModule, "training_step")
 GOLDEN = Path(__file__).parent / "golden_losses.json"
@@ -134,7 +134,7 @@ def test_a_finished_run_returns_at_once(tmp_path, capsys):
 
 def test_killed_after_the_last_epoch(tmp_path, uninterrupted):
     job = make_job(tmp_path, "method=mla")
-    import mla_lightning.train as train
+    import mla_lightning.run.train as train
 
     assert same(resume_after(job, (train, "evaluate", 1)), uninterrupted)
 

@@ -12,13 +12,13 @@ from jobs import in_child, killed, make_job, outcome, same
 from test_resume import STEP
 
 import mla_lightning.callbacks.checkpoint_io as checkpoint_io
-from mla_lightning.build import build_data, build_module
 from mla_lightning.callbacks.checkpoint import newest_valid, resumable
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO, is_valid, read_checkpoint
 from mla_lightning.errors import RunError
-from mla_lightning.evaluate import load_weights
+from mla_lightning.run.build import build_data, build_module
+from mla_lightning.run.evaluate import load_weights
+from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import CHECKPOINTS, ERROR, RESULT, STATUS, read_json
-from mla_lightning.train import run_job
 
 
 @pytest.fixture(scope="module")

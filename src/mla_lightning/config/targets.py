@@ -100,7 +100,7 @@ def locate(target: str) -> Any:
 
     Raises:
         ConfigError: If it is not allowed, cannot be imported, or is something else. A module's
-            imports (``mla_lightning.cli.os.system``) and methods of classes are no targets.
+            imports (``mla_lightning.cli.main.os.system``) and methods of classes are no targets.
     """
     if not is_allowed(target):
         raise ConfigError(forbidden({TARGET: target}, "config")[0])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
-#: Runs one job and returns its exit code; see ``mla_lightning.train.run_job``. The job's type is
-#: left open because the config's checks read launchers' annotations while a job is being made.
+#: Runs one job and returns its exit code; see ``mla_lightning.run.train.run_job``. The job's type
+#: is left open because the config's checks read launchers' annotations while a job is being made.
 JobFunction = Callable[[Any], int]
 
 

@@ -207,9 +207,9 @@ def warm_up(jobs: Sequence[Job]) -> JobFunction:
     """
     from mla_lightning.config.targets import TARGET, is_allowed, targets_of
 
-    train = importlib.import_module("mla_lightning.train")
+    train = importlib.import_module("mla_lightning.run.train")
     for job in jobs[:1]:
-        importlib.import_module("mla_lightning.loggers").import_ahead(job.config)
+        importlib.import_module("mla_lightning.loggers.build").import_ahead(job.config)
     targets = {node[TARGET] for job in jobs for _, node in targets_of(job.config)}
     for module in sorted({target.rpartition(".")[0] for target in targets if is_allowed(target)}):
         with contextlib.suppress(Exception):  # the job that needs it reports the failure

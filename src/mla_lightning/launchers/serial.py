@@ -67,7 +67,7 @@ class SerialLauncher:
         return 0
 
     def _run(self, job: Job) -> Ended:
-        function = self.job_function or importlib.import_module("mla_lightning.train").run_job
+        function = self.job_function or importlib.import_module("mla_lightning.run.train").run_job
         started = time.monotonic()
         state = "failed"
         try:

@@ -24,6 +24,7 @@ from mla_lightning.report.read.damage import read_arrays, read_config
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.tables.bootstrap import NUM_DRAWS, gaps
 from mla_lightning.report.tables.significance import CONFIDENCE
+from mla_lightning.run_folder import PREDICTIONS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,6 @@ import yaml
 from lightning.pytorch import Callback, Trainer
 
 from mla_lightning import run_folder as files
-from mla_lightning.build import build_data, build_module
 from mla_lightning.callbacks.checkpoint import RunCheckpoint, newest_valid
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO, read_checkpoint
 from mla_lightning.callbacks.epoch_table import EpochTable
@@ -25,12 +24,13 @@ from mla_lightning.callbacks.shared_stage import shared_stage
 from mla_lightning.callbacks.signals import StopOnSignal
 from mla_lightning.config import Job
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.diagnose import diagnose, epoch_diagnostics, write_arrays
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
-from mla_lightning.evaluate import evaluate, missing_of, probe, scores_of
-from mla_lightning.loggers import build_loggers, finish_loggers
+from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
-from mla_lightning.record import (
+from mla_lightning.run.build import build_data, build_module
+from mla_lightning.run.diagnose import diagnose, epoch_diagnostics, write_arrays
+from mla_lightning.run.evaluate import evaluate, missing_of, probe, scores_of
+from mla_lightning.run.record import (
     Status,
     already_finished,
     empty,

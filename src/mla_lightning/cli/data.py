@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.cli.words import converted, name_and_options, options_for, refuse_options
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.catalogue import Known, known_sets
 
@@ -85,7 +83,7 @@ def run(action: str, words: Sequence[str]) -> int:
 
 
 def _prepare(words: Sequence[str]) -> int:
-    name, given = _split(words, "prepare", "NAME")
+    name, given = name_and_options(words, "prepare", "NAME")
     known = known_sets()
     if name not in known:
         raise ConfigError(
@@ -95,7 +93,7 @@ def _prepare(words: Sequence[str]) -> int:
     entry = known[name]
     module = importlib.import_module(entry.module)
     if not entry.class_name:
-        options = _options(module.build, given, f"mla data prepare {name}")
+        options = options_for(module.build, given, f"mla data prepare {name}")
         print(f"Wrote {module.build(**options)}")
         return 0
     from mla_lightning.prepare.engine import prepare
@@ -105,7 +103,7 @@ def _prepare(words: Sequence[str]) -> int:
         raise ConfigError("target and paths.data_dir both say where the store goes; give one")
     data_dir = Path(given.pop("paths.data_dir", str(DATA_DIR))).expanduser()
     target = Path(how["target"]).expanduser() if "target" in how else data_dir / name
-    jobs = _converted(how["jobs"], int, "jobs") if "jobs" in how else None
+    jobs = converted(how["jobs"], int, "jobs") if "jobs" in how else None
     source = _source(getattr(module, entry.class_name), entry, given)
     folder = prepare(source, target, on_bad=how.get("on_bad", "stop"), jobs=jobs)
     _print_splits(folder)
@@ -122,7 +120,7 @@ def _source(made_by: Any, entry: Known, given: dict[str, str]) -> Any:
 
     command = f"mla data prepare {entry.name}"
     also = ("target", "on_bad", "jobs")
-    options = _options(made_by.__init__, given, command, also=also, hint=entry.how_to_get)
+    options = options_for(made_by.__init__, given, command, also=also, hint=entry.how_to_get)
     raw = options.get("raw")
     if raw is None:
         return made_by(**options)
@@ -156,8 +154,8 @@ def _print_splits(folder: Path) -> None:
 
 
 def _check(words: Sequence[str]) -> int:
-    name, given = _split(words, "check", "NAME|DIR")
-    _nothing_else(given, "check")
+    name, given = name_and_options(words, "check", "NAME|DIR")
+    refuse_options(given, "check")
     from mla_lightning.data.store import verify_store
 
     folder = _store_folder(name)
@@ -198,18 +196,18 @@ def _state(folder: Path) -> str:
 
 
 def _show(words: Sequence[str]) -> int:
-    name, given = _split(words, "show", "NAME|DIR")
+    name, given = name_and_options(words, "show", "NAME|DIR")
     from mla_lightning.prepare.contact_sheet import contact_sheet
 
     folder = _store_folder(name)
     given.setdefault("output", f"{folder.resolve().name}.png")
-    options = _options(contact_sheet, given, "mla data show", skip=("store",))
+    options = options_for(contact_sheet, given, "mla data show", skip=("store",))
     print(f"Wrote {contact_sheet(folder, **options)}")
     return 0
 
 
 def _import(words: Sequence[str]) -> int:
-    name, given = _split(words, "import", "FILE")
+    name, given = name_and_options(words, "import", "FILE")
     from mla_lightning.prepare.importing import import_arrays, import_csv
 
     path = Path(name)
@@ -223,7 +221,9 @@ def _import(words: Sequence[str]) -> int:
         raise ConfigError(f"{path}: a .csv or .npz file, or a folder of .npy files is imported")
     if "target" not in given:
         raise ConfigError(f"target is missing: mla data import {name} target=data/NAME")
-    folder = function(path, **_options(function, given, f"mla data import {name}", skip=("path",)))
+    folder = function(
+        path, **options_for(function, given, f"mla data import {name}", skip=("path",))
+    )
     folder = folder if isinstance(folder, Path) else Path(given["target"])
     _print_splits(folder)
     from mla_lightning.prepare.starter import write_config
@@ -239,11 +239,11 @@ def _import(words: Sequence[str]) -> int:
 
 
 def _embed(words: Sequence[str]) -> int:
-    from mla_lightning.build import build_encoders
     from mla_lightning.config import instantiate, plan
     from mla_lightning.data.prepared import Prepared
-    from mla_lightning.evaluate import load_encoders
     from mla_lightning.prepare.embed import embed_store
+    from mla_lightning.run.build import build_encoders
+    from mla_lightning.run.evaluate import load_encoders
 
     own = {word.partition("=")[0]: word.partition("=")[2] for word in words}
     how = {key: own[key] for key in ("target", "ckpt", "batch_size", "device") if key in own}
@@ -257,110 +257,13 @@ def _embed(words: Sequence[str]) -> int:
             f"data={config['choices']['data']} is no prepared store; mla data list shows which are"
         )
     target = Path(how["target"]).expanduser()
-    size = _converted(how.get("batch_size", "64"), int, "batch_size")
+    size = converted(how.get("batch_size", "64"), int, "batch_size")
     encoders = build_encoders(config, data)
     if "ckpt" in how:
         load_encoders(encoders, Path(how["ckpt"]).expanduser())
     embed_store(data, target, encoders, size, device=how.get("device", "cpu"))
     print(f"Train on it: mla train data=store data.path={target}")
     return 0
-
-
-# ---------------------------------------------------------------------- words
-
-
-def _split(words: Sequence[str], action: str, needs: str) -> tuple[str, dict[str, str]]:
-    """Divide words into what is acted on and KEY=VALUE."""
-    names = [word for word in words if "=" not in word]
-    if len(names) != 1:
-        got = f", got {' '.join(names)!r}" if names else ""
-        raise ConfigError(f"mla data {action} takes one {needs}{got}. See `mla data --help`.")
-    given: dict[str, str] = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if separator:
-            if key in given:
-                raise ConfigError(f"{key} is given twice")
-            given[key] = value
-    return names[0], given
-
-
-def _nothing_else(given: Mapping[str, str], action: str) -> None:
-    if given:
-        raise ConfigError(f"mla data {action} takes no options, got {', '.join(given)}")
-
-
-def _options(
-    function: Callable[..., Any],
-    given: Mapping[str, str],
-    command: str,
-    *,
-    skip: Sequence[str] = (),
-    also: Sequence[str] = (),
-    hint: str = "",
-) -> dict[str, Any]:
-    """Convert KEY=VALUE to what a function takes."""
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name not in {"self", *skip}
-        and parameter.kind not in {parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL}
-    }
-    hints = typing.get_type_hints(function)
-    known = [*parameters, *also]
-    options = {}
-    for key, value in given.items():
-        if key not in parameters:
-            raise ConfigError(
-                f"{command}: unknown option {key!r}.{near(key, known)} "
-                f"It takes {', '.join(known) or 'no options'}."
-            )
-        options[key] = _converted(value, hints.get(key, str), key)
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in options:
-            raise ConfigError(f"{key} is missing: {command} {key}=... {hint}".rstrip())
-    return options
-
-
-def _converted(text: str, wanted: Any, key: str) -> Any:
-    """Read a text as the type that an annotation names."""
-    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in {typing.Union, types.UnionType}:
-        if type(None) in inner and text.lower() in {"none", "null"}:
-            return None
-        kinds = [kind for kind in inner if kind is not type(None)]
-        kinds.sort(key=lambda kind: kind is str)  # the most telling one first, text last
-        if Path in kinds and str in kinds:
-            kinds = [kind for kind in kinds if kind is not str]
-        for number, kind in enumerate(kinds, start=1):
-            try:
-                return _converted(text, kind, key)
-            except ConfigError:
-                if number == len(kinds):
-                    raise
-    if origin is typing.Literal:
-        for value in inner:
-            if text == str(value):
-                return value
-        known = [str(value) for value in inner]
-        raise ConfigError(f"{key}={text}: must be one of {', '.join(known)}.{near(text, known)}")
-    if origin in {tuple, list} or (inspect.isclass(origin) and issubclass(origin, Sequence)):
-        kind = inner[0] if inner else str
-        values = [_converted(part, kind, key) for part in text.strip("[]()").split(",") if part]
-        return tuple(values) if origin is not list else values
-    if wanted is bool:
-        if text.lower() not in {"true", "false"}:
-            raise ConfigError(f"{key} must be true or false, got {text!r}")
-        return text.lower() == "true"
-    if wanted in {int, float}:
-        try:
-            return wanted(text)
-        except ValueError:
-            what = "a whole number" if wanted is int else "a number"
-            raise ConfigError(f"{key} must be {what}, got {text!r}") from None
-    if wanted is Path:
-        return Path(text).expanduser()
-    return text
 
 
 def _store_folder(name: str) -> Path:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mla_lightning import __version__, cli_data, cli_report
+from mla_lightning import __version__
+from mla_lightning.cli import data as cli_data
+from mla_lightning.cli import report as cli_report
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
 
 VERBS = ("train", "eval", "report", "compare", "dashboard", "list", "data")
@@ -212,12 +214,12 @@ def _train(options: argparse.Namespace) -> int:
         return _dry_run(jobs)
     first = jobs[0].config
     if options.multirun:
-        from mla_lightning.sweep import run_sweep
+        from mla_lightning.launchers.sweep import run_sweep
 
         return run_sweep(jobs, config.instantiate(first["launcher"]), overwrite=first["overwrite"])
     if grid := first["grid"]:
         print(f"One job. The experiment's grid ({', '.join(grid)}) runs with: mla train -m ...")
-    from mla_lightning.train import run_job
+    from mla_lightning.run.train import run_job
 
     return run_job(jobs[0])
 
@@ -244,7 +246,7 @@ def _eval(options: argparse.Namespace) -> int:
         split = value
     for prefix in options.allow_target:
         config.allow_target(prefix)
-    from mla_lightning.train import evaluate_run
+    from mla_lightning.run.train import evaluate_run
 
     scores = evaluate_run(options.run, split)
     metrics = list(next(iter(scores.values())))

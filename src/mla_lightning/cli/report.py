@@ -102,7 +102,7 @@ def _add_wandb(parser: argparse.ArgumentParser) -> None:
 
 
 def _dashboard(options: argparse.Namespace) -> int:
-    from mla_lightning.report.dashboard import write_dashboard
+    from mla_lightning.publish.wandb_dashboard import write_dashboard
     from mla_lightning.report.main import make_report
 
     kind = options.kind
@@ -121,9 +121,9 @@ def _dashboard(options: argparse.Namespace) -> int:
 
 
 def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
-    from mla_lightning.loggers import Wandb
+    from mla_lightning.loggers.wandb import Wandb
+    from mla_lightning.publish.wandb_runs import send
     from mla_lightning.run_folder import find_runs
-    from mla_lightning.wandb_send import send
 
     mode: Any = "online" if options.online else "offline"
     spec = Wandb(project=options.to_wandb, entity=options.entity, mode=mode)
@@ -164,7 +164,7 @@ def _compare(options: argparse.Namespace) -> int:
     from mla_lightning.report.tables.compare import MOST_LISTED, compare_runs
 
     def called(numbers: Sequence[int]) -> Sequence[str]:
-        from mla_lightning.build import data_of
+        from mla_lightning.run.build import data_of
 
         try:
             return data_of(options.first).called("test", numbers)
@@ -176,8 +176,8 @@ def _compare(options: argparse.Namespace) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     render.to_terminal(report, console)
     if options.output is not None and found:
-        from mla_lightning.build import data_of
         from mla_lightning.prepare.sample_sheet import sample_sheet
+        from mla_lightning.run.build import data_of
 
         shown = found[:MOST_LISTED]
         numbers, captions = [one.index for one in shown], [one.caption for one in shown]

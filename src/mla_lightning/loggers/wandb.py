@@ -1,27 +1,25 @@
-"""Loggers beside metrics.csv: W&B and TensorBoard, copies of it that decide nothing.
+"""Weights & Biases: a copy of ``metrics.csv`` that decides nothing.
 
-Whatever a tracking service does (missing, unreachable, wrong key, gone in the middle), training
+Whatever the service does (missing, unreachable, wrong key, gone in the middle), training
 goes on and ``metrics.csv`` is complete. One run per job: its id is the job's identity, so a resumed
 job continues its run.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger
 
 from mla_lightning.config.secrets import names_secret, scrub
-from mla_lightning.config.targets import instantiate
 from mla_lightning.errors import Interrupted, Preempted
-from mla_lightning.wandb_evidence import charts_of, summary_of
+from mla_lightning.loggers.base import import_or_say, say
+from mla_lightning.loggers.wandb_result import charts_of, summary_of
 
 #: Length of a W&B run id: short enough for its pages, long enough never to collide.
 ID_LENGTH = 16
@@ -30,69 +28,11 @@ LAST_STEP = ".last_step"
 LONGEST_TAG = 64
 
 
-@runtime_checkable
-class LoggerSpec(Protocol):
-    """What a node of ``conf/logger/`` names: it makes a logger once the job is known."""
-
-    def make(self, config: Mapping[str, Any], run_dir: Path, identity: str) -> Logger | None:
-        """Make the logger, None if it is off or cannot be had."""
-
-
-def build_loggers(config: Mapping[str, Any], run_dir: Path, identity: str) -> list[Logger]:
-    """Build the loggers of a job.
-
-    Args:
-        config: The resolved config; its ``logger`` node maps names to nodes that name a
-            :class:`LoggerSpec` or any Lightning logger.
-        run_dir: The run folder.
-        identity: The job's identity.
-
-    Returns:
-        The loggers; empty if nothing but ``metrics.csv`` is wanted or to be had.
-    """
-    loggers = []
-    for node in (config["logger"] or {}).values():
-        spec = instantiate(node)
-        made = spec.make(config, run_dir, identity) if isinstance(spec, LoggerSpec) else spec
-        if made is not None:
-            loggers.append(made)
-    return loggers
-
-
-def finish_loggers(loggers: Sequence[Logger], exit_code: int) -> None:
-    """Close the loggers, also after a failure.
-
-    Args:
-        loggers: What :func:`build_loggers` returned.
-        exit_code: The job's; the tracking service shows the run as failed unless it is 0.
-    """
-    for logger in loggers:
-        try:
-            if isinstance(logger, WandbRun):
-                logger.finish(exit_code)
-            else:
-                logger.finalize("success" if exit_code == 0 else "failed")
-        except Exception as error:
-            _tell(f"{type(logger).__name__} did not finish: {error}")
-
-
-def import_ahead(config: Mapping[str, Any]) -> None:
-    """Import what a job's loggers will need, so that forked jobs find it imported.
-
-    Importing W&B starts neither a thread nor its service process, which must not be inherited.
-
-    Args:
-        config: A job's resolved config.
-    """
-    targets = [node["_target_"] for node in (config["logger"] or {}).values()]
-    if f"{__name__}.{Wandb.__name__}" in targets:
-        _import("wandb")
-        with contextlib.suppress(ImportError):  # what every run imports late, half of its start
-            importlib.import_module("wandb.sdk.launch")
-
-
 class Wandb:
     """Weights & Biases, one run per job, grouped by experiment; needs no account when offline."""
+
+    #: The second is what every run imports late, half of the time of its start.
+    heavy_imports = ("wandb", "wandb.sdk.launch")
 
     def __init__(
         self,
@@ -135,7 +75,7 @@ class Wandb:
         """
         if self.mode == "disabled":
             return None
-        wandb = _import("wandb")
+        wandb = import_or_say("wandb")
         if wandb is None:
             return None
         os.environ.pop("WANDB_SERVICE", None)  # another process's service ends with that process
@@ -174,7 +114,7 @@ class Wandb:
             reason = scrub(str(error).strip().partition("\n")[0])
             after = f"after {time.monotonic() - begun:.0f} s"
             then = "going on offline" if mode == "online" else self.otherwise
-            _tell(f"W&B could not start {mode} {after} ({reason}); {then}.")
+            say(f"W&B could not start {mode} {after} ({reason}); {then}.")
             return None
 
     def _settings(self, wandb: Any) -> Any:
@@ -278,7 +218,7 @@ class WandbRun(Logger):
         self._run.finish(exit_code=exit_code)
         self._wandb.teardown()  # its service process would outlive a forked job
         if self.is_offline:
-            _tell(f"W&B: upload with  wandb sync {shlex.quote(str(self.sync_dir))}")
+            say(f"W&B: upload with  wandb sync {shlex.quote(str(self.sync_dir))}")
 
     def _show_result(self) -> None:
         """Send summary, tables and charts; what goes wrong there ends nothing else."""
@@ -288,7 +228,7 @@ class WandbRun(Logger):
             if charts and not self._is_broken:
                 self._run.log(charts, step=self._run.step, commit=True)
         except Exception as error:
-            _tell(f"W&B takes no result ({scrub(str(error))}); the run folder has it.")
+            say(f"W&B takes no result ({scrub(str(error))}); the run folder has it.")
 
     def _hand_over(self) -> None:
         row, self._row = self._row, {}
@@ -300,7 +240,7 @@ class WandbRun(Logger):
                 self._last_step_file.write_text(str(self._step), encoding="ascii")
         except Exception as error:  # a full disk, a dead service: the metrics are in metrics.csv
             self._is_broken = True
-            _tell(f"W&B takes no more metrics ({scrub(str(error))}); metrics.csv goes on.")
+            say(f"W&B takes no more metrics ({scrub(str(error))}); metrics.csv goes on.")
 
     def _read_last_step(self) -> int:
         if self._last_step_file is None:
@@ -309,35 +249,6 @@ class WandbRun(Logger):
             return int(self._last_step_file.read_text(encoding="ascii"))
         except (OSError, ValueError):
             return -1
-
-
-class TensorBoard:
-    """TensorBoard event files in the run folder: ``tensorboard --logdir runs``."""
-
-    def make(self, config: Mapping[str, Any], run_dir: Path, identity: str) -> Logger | None:
-        """Make the logger.
-
-        Args:
-            config: The resolved config.
-            run_dir: The run folder.
-            identity: The job's identity.
-
-        Returns:
-            The logger, or None if TensorBoard is not installed.
-        """
-        if _import("tensorboard") is None:
-            return None
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        return TensorBoardLogger(run_dir, name="tensorboard", version="", default_hp_metric=False)
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        _tell(f"{name} cannot be imported ({error}), so metrics go to metrics.csv alone.")
-        return None
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -349,7 +260,3 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{key}", "***"
         else:
             yield f"{prefix}{key}", scrub(value) if isinstance(value, str) else value
-
-
-def _tell(text: str) -> None:
-    print(text, flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import RunError
-from mla_lightning.loggers import Wandb, WandbRun
+from mla_lightning.loggers.wandb import Wandb, WandbRun
 from mla_lightning.report.read.damage import read_config
 from mla_lightning.report.read.run import UNREADABLE
 from mla_lightning.report.read.run_folders import read_run

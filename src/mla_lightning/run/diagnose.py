@@ -16,7 +16,6 @@ from torch import Tensor
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics, at_head
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import Request
-from mla_lightning.evaluate import Answers
 from mla_lightning.metrics.calibration import entropy_bins, reliability, temperature
 from mla_lightning.metrics.contribution import (
     MOST_MODALITIES,
@@ -27,6 +26,7 @@ from mla_lightning.metrics.contribution import (
 from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane
 from mla_lightning.module import Batch, MultimodalModule
 from mla_lightning.randomness import derive_seed
+from mla_lightning.run.evaluate import Answers
 
 #: Samples of the fixed batch, of the epochs' probe, and of the pictures, at most.
 NUM_FIXED, NUM_PROBED, NUM_DRAWN = 128, 512, 300

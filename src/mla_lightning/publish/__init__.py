@@ -1,0 +1,1 @@
+"""Finished runs, and dashboards of them, for Weights & Biases."""
