@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import Row, interleaved
 from mla_lightning.data.prepared import Prepared
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.encoders.resnet18 import ResNet18
 from mla_lightning.media.audio import LogMel

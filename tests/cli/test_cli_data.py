@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from media_files import tone, write_wav
 from PIL import Image as PILImage
+from tests.media.media_files import tone, write_wav
 
-import mla_lightning.data
+import mla_lightning.data.sources
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli.main import main
 from mla_lightning.config import conf_dir
@@ -22,7 +22,7 @@ MODULE = '''"""Tones."""
 from pathlib import Path
 from typing import Literal
 
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.errors import DataError
 from mla_lightning.media.audio import LogMel
@@ -100,8 +100,9 @@ def tones(tmp_path, monkeypatch):
     place = tmp_path / "package"
     place.mkdir()
     (place / "tones.py").write_text(MODULE)
-    monkeypatch.setattr(mla_lightning.data, "__path__", [*mla_lightning.data.__path__, str(place)])
-    monkeypatch.delitem(sys.modules, "mla_lightning.data.tones", raising=False)
+    sources = mla_lightning.data.sources
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(place)])
+    monkeypatch.delitem(sys.modules, "mla_lightning.data.sources.tones", raising=False)
     monkeypatch.chdir(tmp_path)
     raw = tmp_path / "raw"
     for number in range(8):
@@ -135,10 +136,12 @@ def test_every_source_of_the_package_is_found_and_says_how_to_get_it():
     import inspect
     import pkgutil
 
-    from mla_lightning.data.source import Source
+    from mla_lightning.data.sources.base import Source
 
     found = {}
-    for module in pkgutil.iter_modules(mla_lightning.data.__path__, "mla_lightning.data."):
+    for module in pkgutil.iter_modules(
+        mla_lightning.data.sources.__path__, "mla_lightning.data.sources."
+    ):
         if module.ispkg or module.name.endswith("_build"):
             continue
         for kind in vars(importlib.import_module(module.name)).values():

@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mla_lightning.data import avdigits
-from mla_lightning.data.avdigits import AVDigits, digits_file, enlarged, read_digits
-from mla_lightning.data.espeak import Utterance, speak, variants
+from mla_lightning.data.sources import avdigits
+from mla_lightning.data.sources.avdigits import AVDigits, digits_file, enlarged, read_digits
+from mla_lightning.data.sources.espeak import Utterance, speak, variants
 from mla_lightning.data.splits import TEST, TRAIN, VAL
 from mla_lightning.errors import DataError
 from mla_lightning.media.parts import ArrayPart, BadMedia
@@ -72,10 +72,10 @@ def test_breathing_variants_are_left_out(tmp_path):
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("mla_lightning.data.espeak.LONGEST_PATH", 1000)
+    monkeypatch.setattr("mla_lightning.data.sources.espeak.LONGEST_PATH", 1000)
     with pytest.raises(DataError, match=r"none of libespeak-ng\.so"):
         speak(tmp_path, [Utterance("one", "en", 150, 50)])
-    monkeypatch.setattr("mla_lightning.data.espeak.LONGEST_PATH", 3)
+    monkeypatch.setattr("mla_lightning.data.sources.espeak.LONGEST_PATH", 3)
     with pytest.raises(DataError, match="too long a path"):
         speak(tmp_path, [])
     (tmp_path / "espeak-ng-data").mkdir()

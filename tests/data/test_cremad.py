@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from tests.fakes.cremad import fake_cremad
 
-from mla_lightning.data.cremad import CREMAD, EMOTIONS
-from mla_lightning.data.fakes.cremad import fake_cremad
 from mla_lightning.data.prepared import Prepared
+from mla_lightning.data.sources.cremad import CREMAD, EMOTIONS
 from mla_lightning.data.splits import TEST, TRAIN, VAL, overlap
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mla_lightning.data.downloads import deb, default_cache, wheel
+from mla_lightning.data.sources.downloads import deb, default_cache, wheel
 from mla_lightning.errors import ConfigError, DataError
 
 

@@ -4,9 +4,9 @@ import csv
 
 import numpy as np
 import pytest
+from tests.fakes.food101 import fake_food101
 
-from mla_lightning.data.fakes.food101 import fake_food101
-from mla_lightning.data.food101 import Food101
+from mla_lightning.data.sources.food101 import Food101
 from mla_lightning.data.splits import TEST, TRAIN, VAL
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from tests.fakes.iemocap import fake_iemocap
+from tests.fakes.media import COLOURS, write_picture
 
-from mla_lightning.data.fakes.iemocap import fake_iemocap
-from mla_lightning.data.fakes.media import COLOURS, write_picture
-from mla_lightning.data.iemocap import IEMOCAP
+from mla_lightning.data.sources.iemocap import IEMOCAP
 from mla_lightning.data.splits import TEST, TRAIN, VAL, overlap
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError

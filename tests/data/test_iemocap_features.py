@@ -4,15 +4,15 @@ import pickle
 
 import numpy as np
 import pytest
-
-from mla_lightning.cli.main import main
-from mla_lightning.data.fakes.iemocap_features import (
+from tests.fakes.iemocap_features import (
     WIDTHS,
     fake_gcnet_features,
     fake_mmin_features,
 )
-from mla_lightning.data.iemocap_features import IEMOCAPFeatures
-from mla_lightning.data.iemocap_layouts import GCNET_TABLE
+
+from mla_lightning.cli.main import main
+from mla_lightning.data.sources.iemocap_features import IEMOCAPFeatures
+from mla_lightning.data.sources.iemocap_layouts import GCNET_TABLE
 from mla_lightning.data.splits import TEST, TRAIN, VAL, overlap
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError

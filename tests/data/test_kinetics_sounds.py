@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from tests.fakes.kinetics_sounds import fake_kinetics_sounds
+from tests.fakes.media import picture, write_film
 
-from mla_lightning.data.fakes.kinetics_sounds import fake_kinetics_sounds
-from mla_lightning.data.fakes.media import picture, write_film
-from mla_lightning.data.kinetics_sounds import CLASSES, KineticsSounds, clip_name
+from mla_lightning.data.sources.kinetics_sounds import CLASSES, KineticsSounds, clip_name
 from mla_lightning.data.splits import TEST, TRAIN, VAL
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError

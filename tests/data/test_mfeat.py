@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mla_lightning.data.mfeat import VIEWS, Mfeat, read_table, standardised
+from mla_lightning.data.sources.mfeat import VIEWS, Mfeat, read_table, standardised
 from mla_lightning.data.splits import TRAIN
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError

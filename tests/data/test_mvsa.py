@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from tests.fakes.mvsa import fake_mvsa
 
-from mla_lightning.data.fakes.mvsa import fake_mvsa
-from mla_lightning.data.mvsa import LABELS, MVSA, merged
+from mla_lightning.data.sources.mvsa import LABELS, MVSA, merged
 from mla_lightning.data.splits import TEST, TRAIN, VAL, overlap
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 from PIL import Image
 
+from mla_lightning.data.sources.tuxstamps import STAMPS, TuxStamps, connected, plain
 from mla_lightning.data.splits import TEST
 from mla_lightning.data.store import open_store
-from mla_lightning.data.tuxstamps import STAMPS, TuxStamps, connected, plain
 from mla_lightning.errors import DataError
 from mla_lightning.media.drawing import Drawing
 from mla_lightning.media.parts import BadMedia, FilePart

@@ -17,7 +17,7 @@ from mla_lightning.methods.joint import Joint
 from mla_lightning.module import Parts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
-from harness import Loader, fit
+from tests.methods.harness import Loader, fit
 
 SMALL = {"width": 24, "depth": 3, "num_heads": 3}
 

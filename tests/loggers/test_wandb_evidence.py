@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from wandb_files import offline_files, records_named, rows_of
+from tests.loggers.wandb_files import offline_files, records_named, rows_of
 
 from mla_lightning.cli.main import main
 from mla_lightning.loggers.wandb import LAST_STEP, Wandb

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from media_files import LFS_POINTER, grey_frames, tone, write_film, write_wav
+from tests.media.media_files import LFS_POINTER, grey_frames, tone, write_film, write_wav
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.media.audio import LogMel, Stft

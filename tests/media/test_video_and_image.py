@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import LFS_POINTER, grey_frames, tone, write_film
 from PIL import Image as PILImage
+from tests.media.media_files import LFS_POINTER, grey_frames, tone, write_film
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.media.image import Image

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from harness import Conv, Linear, batches, build, fit, weights
+from tests.methods.harness import Conv, Linear, batches, build, fit, weights
 from torch.nn.functional import cross_entropy
 
 from mla_lightning.functional import project_gradient, update_projector

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from harness import BATCH, NUM_CLASSES, WIDTH, batches, build, fit, weights
+from tests.methods.harness import BATCH, NUM_CLASSES, WIDTH, batches, build, fit, weights
 from torch.nn.functional import cross_entropy
 
 from mla_lightning.fusion.shared_head import SharedHead

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from incomplete_runs import built, result_of, words_of
 from lightning.pytorch import Trainer
+from tests.methods.incomplete_runs import built, result_of, words_of
 
 from mla_lightning.cli.main import main
 from mla_lightning.functional import linear_cca

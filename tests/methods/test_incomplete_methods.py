@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from incomplete_runs import METHODS, TAUGHT, built, result_of, words_of
+from tests.methods.incomplete_runs import METHODS, TAUGHT, built, result_of, words_of
 
 from mla_lightning.cli.main import main
 from mla_lightning.data.synthetic import Synthetic

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from incomplete_runs import METHODS, TAUGHT, result_of, words_of
+from tests.methods.incomplete_runs import METHODS, TAUGHT, result_of, words_of
 
 from mla_lightning.cli.main import main
 from mla_lightning.methods.taught import Taught

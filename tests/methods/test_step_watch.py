@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from harness import WIDTH, Linear, Loader, batches, build, fit
 from lightning.pytorch import Trainer
+from tests.methods.harness import WIDTH, Linear, Loader, batches, build, fit
 from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack

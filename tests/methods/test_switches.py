@@ -4,19 +4,19 @@ from functools import partial
 
 import pytest
 import torch
-from harness import Conv, batches, build, fit, weights
+from tests.methods.harness import Conv, batches, build, fit, weights
 
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.late import LateFusion as LateLogits
 from mla_lightning.fusion.shared_head import SharedHead
+from mla_lightning.methods.head.settings import MODES
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.joint_unimodal import JointUnimodal
 from mla_lightning.methods.late_fusion import LateFusion
 from mla_lightning.methods.mla import MLA
 from mla_lightning.methods.mla_released import MLAReleased
-from mla_lightning.methods.modification import MODES
 from mla_lightning.methods.ogm_ge import OGMGE
 from mla_lightning.methods.qmf import QMF
 from mla_lightning.methods.unimodal import Unimodal

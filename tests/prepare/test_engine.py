@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import toy
-from media_files import LFS_POINTER, tone, write_wav
-from toy import Toy, fake
+from tests.media.media_files import LFS_POINTER, tone, write_wav
+from tests.prepare import toy
+from tests.prepare.toy import Toy, fake
 
 from mla_lightning.data.store import open_store, verify_store
 from mla_lightning.errors import ConfigError, DataError, RunError

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from media_files import grey_frames, tone, write_film, write_wav
 from PIL import Image as PILImage
+from tests.media.media_files import grey_frames, tone, write_film, write_wav
 
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.media.audio import LogMel
 from mla_lightning.media.image import Image

@@ -3,7 +3,7 @@
 import itertools
 import shlex
 
-from synthetic_runs import write_run
+from tests.report.synthetic_runs import write_run
 
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from synthetic_runs import write_run, write_table1
+from tests.report.synthetic_runs import write_run, write_table1
 
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
 from mla_lightning.report.figures.modalities import modality_figure

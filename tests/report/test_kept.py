@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from synthetic_runs import write_run
+from tests.report.synthetic_runs import write_run
 
 from mla_lightning.cli.main import main
 from mla_lightning.report.read import run_folders as results

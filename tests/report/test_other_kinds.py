@@ -1,6 +1,6 @@
 import pytest
 import yaml
-from synthetic_runs import write_run
+from tests.report.synthetic_runs import write_run
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.block import Summary

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from synthetic_runs import change, write_run
+from tests.report.synthetic_runs import change, write_run
 
 from mla_lightning.cli.main import main
 from mla_lightning.report.figures import cache as drawings

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from synthetic_runs import write_run, write_table1
+from tests.report.synthetic_runs import write_run, write_table1
 
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.report.document import render

@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from synthetic_runs import change, write_run, write_table1
+from tests.report.synthetic_runs import change, write_run, write_table1
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.results_csv import COLUMNS, read_csv, write_csv

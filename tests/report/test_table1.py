@@ -3,7 +3,7 @@ import os
 import time
 
 import pytest
-from synthetic_runs import METHODS, change, write_run, write_table1
+from tests.report.synthetic_runs import METHODS, change, write_run, write_table1
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.block import Block, Variant, blocks

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from synthetic_runs import write_run
+from tests.report.synthetic_runs import write_run
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.main import write_files

@@ -7,7 +7,7 @@ import sys
 import types
 
 import pytest
-from stand_in import StandInJob
+from tests.sweep.stand_in import StandInJob
 
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.launchers import devices

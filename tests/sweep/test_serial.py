@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from stand_in import StandInJob, run_stand_in, status_of
+from tests.sweep.stand_in import StandInJob, run_stand_in, status_of
 
 from mla_lightning import run_folder as files
 from mla_lightning.launchers.serial import SerialLauncher

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from stand_in import (
+from tests.sweep.stand_in import (
     BEGUN_AT,
     CHECKPOINT,
     StandInJob,

@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from jobs import in_child, make_job, outcome, same
+from tests.train.jobs import in_child, make_job, outcome, same
 
 from mla_lightning.errors import RunError
 from mla_lightning.module import MultimodalModule

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from jobs import BATCHES, EPOCHS, METHODS, in_child, kill_at, killed, make_job, outcome, same
+from tests.train.jobs import (
+    BATCHES,
+    EPOCHS,
+    METHODS,
+    in_child,
+    kill_at,
+    killed,
+    make_job,
+    outcome,
+    same,
+)
 from torch.utils.data import DataLoader, TensorDataset
 
 import mla_lightning.callbacks.checkpoint_io as checkpoint_io

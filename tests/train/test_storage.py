@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 import torch
-from jobs import in_child, killed, make_job, outcome, same
 from test_resume import STEP
+from tests.train.jobs import in_child, killed, make_job, outcome, same
 
 import mla_lightning.callbacks.checkpoint_io as checkpoint_io
 from mla_lightning.callbacks.checkpoint import newest_valid, resumable

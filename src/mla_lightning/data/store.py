@@ -100,7 +100,7 @@ class OpenStore:
 
 def _how_to_make(name: str) -> str:
     """The command for a data set of the package, whose module has its name; else both ways."""
-    module = Path(__file__).with_name(f"{name}.py")
+    module = Path(__file__).parent / "sources" / f"{name}.py"
     if module.is_file() and "how_to_get" in module.read_text(encoding="utf-8"):
         return f"mla data prepare {name}"
     return "mla data prepare NAME raw=DIR, or mla data import FILE"

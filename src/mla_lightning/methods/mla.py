@@ -12,8 +12,9 @@ from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.methods.head_gradient import HeadStep
-from mla_lightning.methods.modification import ALPHA, Settings, modification
+from mla_lightning.methods.head.build import modification
+from mla_lightning.methods.head.rules import HeadStep
+from mla_lightning.methods.head.settings import ALPHA, Settings
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import Batch, MultimodalModule, Parts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mla_lightning.functional import balancemm_gradient, released_alpha
-from mla_lightning.methods.head_projection import Projection
+from mla_lightning.methods.head.projection import Projection
 from mla_lightning.methods.mla import MLA
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import Parts

@@ -32,38 +32,33 @@ class Known:
 def known_sets() -> dict[str, Known]:
     """Find the data sets of the package, without importing their modules.
 
+    A module of ``data/sources/`` defines one: by a class with a ``name`` and ``how_to_get``, or by
+    a function ``build`` where the package ships the data and only rebuilds them.
+
     Returns:
         Name -> data set, sorted.
     """
-    import mla_lightning.data
+    import mla_lightning.data.sources
 
     found = {}
-    for place in mla_lightning.data.__path__:
+    for place in mla_lightning.data.sources.__path__:
         for path in sorted(Path(place).glob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            module = f"mla_lightning.data.{path.stem}"
-            if path.stem.endswith("_build"):
-                name = path.stem.removesuffix("_build")
-                data_set = ast.parse(path.with_name(f"{name}.py").read_text(encoding="utf-8"))
-                summary = _first_line(ast.get_docstring(data_set))
-                how = f"In the package; `mla data prepare {name}` rebuilds it from its originals."
-                found[name] = Known(name, module, "", summary, how)
+            module = f"mla_lightning.data.sources.{path.stem}"
             for node in tree.body:
+                if isinstance(node, ast.FunctionDef) and node.name == "build":
+                    how = f"In the package; `mla data prepare {path.stem}` rebuilds it."
+                    summary = _first_line(ast.get_docstring(tree))
+                    found[path.stem] = Known(path.stem, module, "", summary, how)
                 if not isinstance(node, ast.ClassDef):
                     continue
-                if not any(_name_of(base).endswith("Source") for base in node.bases):
-                    continue
                 values = _literals(node)
-                own_name = values.get("name")
-                if isinstance(own_name, str):
+                name, how_to_get = values.get("name"), values.get("how_to_get")
+                if isinstance(name, str) and name and how_to_get is not None:
                     summary = _first_line(ast.get_docstring(node) or ast.get_docstring(tree))
-                    how = " ".join(str(values.get("how_to_get", "")).split())
-                    found[own_name] = Known(own_name, module, node.name, summary, how)
+                    how = " ".join(str(how_to_get).split())
+                    found[name] = Known(name, module, node.name, summary, how)
     return dict(sorted(found.items()))
-
-
-def _name_of(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
 
 
 def _first_line(text: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.parts import ArrayPart, Extractor, FilePart, Part, TextPart
 

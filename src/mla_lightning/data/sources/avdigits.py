@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mla_lightning.data.downloads import wheel
-from mla_lightning.data.espeak import SAMPLE_RATE, Utterance, speak, variants
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
+from mla_lightning.data.sources.downloads import wheel
+from mla_lightning.data.sources.espeak import SAMPLE_RATE, Utterance, speak, variants
 from mla_lightning.data.splits import NamedSplit, from_lists, with_validation
 from mla_lightning.errors import DataError
 from mla_lightning.media.parts import ArrayPart, Extractor

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mla_lightning.functional import (
-    class_moment,
-    mean_moment,
     moment_projector,
     project_gradient,
-    second_moment,
-    update_projector_,
-    update_projector_frobenius_,
-    update_projector_released_,
-    update_projector_unit_,
 )
-from mla_lightning.methods.head_gradient import HeadGradient, HeadStep
+from mla_lightning.methods.head.rules import HeadGradient, HeadStep
+from mla_lightning.methods.head.settings import MOMENTS, UPDATES, Settings
 
-if TYPE_CHECKING:
-    from mla_lightning.methods.modification import Settings
-
-#: How the recursion's projector learns of a batch: (projector, mean feature, alpha), in place.
-UPDATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "owm": update_projector_,
-    "others": update_projector_,
-    "owm_fro": update_projector_frobenius_,
-    "owm_unit": update_projector_unit_,
-    "released_formula": update_projector_released_,
-}
-#: What is remembered of the other modalities' features, with forgetting.
-MOMENTS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
-    "means": mean_moment,
-    "moments": second_moment,
-    "class_means": class_moment,
-}
 #: How much of the memory is kept at each of a modality's steps.
 KEPT = 0.95
 

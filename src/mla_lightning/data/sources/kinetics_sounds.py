@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from mla_lightning.data.id_lists import IdLists, ListKind, read_lists
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
+from mla_lightning.data.sources.id_lists import IdLists, ListKind, read_lists
+from mla_lightning.data.sources.texts import held, read_text
 from mla_lightning.data.splits import TEST, TRAIN, NamedSplit, with_validation
-from mla_lightning.data.texts import held, read_text
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.audio import LogMel
 from mla_lightning.media.parts import Extractor, FilePart

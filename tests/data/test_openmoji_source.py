@@ -5,8 +5,8 @@ import importlib.metadata
 import numpy as np
 import pytest
 
-from mla_lightning.data import openmoji_build as recipe
 from mla_lightning.data.openmoji import DIGEST, read_arrays
+from mla_lightning.data.sources import openmoji as recipe
 from mla_lightning.errors import DataError
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from mla_lightning.data.iemocap import SESSIONS
-from mla_lightning.data.iemocap_layouts import Layout, Utterance, read_gcnet, read_mmin
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
+from mla_lightning.data.sources.iemocap import SESSIONS
+from mla_lightning.data.sources.iemocap_layouts import Layout, Utterance, read_gcnet, read_mmin
 from mla_lightning.data.splits import TEST, TRAIN, VAL, NamedSplit, with_validation
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.parts import ArrayPart, Extractor

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.data.fakes.media import picture, tone, write_film, write_wav
-from mla_lightning.data.iemocap import SESSIONS
+from mla_lightning.data.sources.iemocap import SESSIONS
+from tests.fakes.media import picture, tone, write_film, write_wav
 
 CODES = ("ang", "hap", "neu", "sad", "exc", "fru")
 SAYINGS = {

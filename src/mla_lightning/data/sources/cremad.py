@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from mla_lightning.data.id_lists import IdLists, ListKind, read_lists, separated
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
+from mla_lightning.data.sources.id_lists import IdLists, ListKind, read_lists, separated
+from mla_lightning.data.sources.texts import held
 from mla_lightning.data.splits import NamedSplit, grouped, stratified
-from mla_lightning.data.texts import held
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.audio import LogMel, Stft
 from mla_lightning.media.parts import Extractor, FilePart

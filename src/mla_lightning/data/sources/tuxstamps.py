@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mla_lightning.data.downloads import deb, wheel
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
+from mla_lightning.data.sources.downloads import deb, wheel
 from mla_lightning.data.splits import NamedSplit, grouped
 from mla_lightning.errors import DataError
 from mla_lightning.media.drawing import Drawing

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.data.fakes.media import picture, write_picture
+from tests.fakes.media import picture, write_picture
 
 DISHES = ("apple_pie", "bibimbap", "caesar_salad", "donuts", "edamame")
 SITES = ("recipe", "how to make", "best", "easy", "my grandmother's", "restaurant")

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.data.iemocap_features import LAYOUTS
-from mla_lightning.data.iemocap_layouts import GCNET_CLASSES, GCNET_TABLE, MMIN_PARTS, MMIN_SCALE
+from mla_lightning.data.sources.iemocap_features import LAYOUTS
+from mla_lightning.data.sources.iemocap_layouts import (
+    GCNET_CLASSES,
+    GCNET_TABLE,
+    MMIN_PARTS,
+    MMIN_SCALE,
+)
 
 WIDTHS = {"audio": 6, "image": 5, "text": 8}
 MMIN_LABELS = ("Angry", "Happy", "Neutral", "Sad")

@@ -1,16 +1,37 @@
-"""Head gradient modification: its settings, and what they build."""
+"""The settings of a head gradient modification."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from torch import nn
+from torch import Tensor
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.methods.head_gradient import Centred, Conflict, HeadGradient, OwnMomentum
-from mla_lightning.methods.head_projection import MOMENTS, UPDATES, Memory, Recursion
-from mla_lightning.parts import Parts
+from mla_lightning.functional import (
+    class_moment,
+    mean_moment,
+    second_moment,
+    update_projector_,
+    update_projector_frobenius_,
+    update_projector_released_,
+    update_projector_unit_,
+)
 
+#: How the recursion's projector learns of a batch: (projector, mean feature, alpha), in place.
+UPDATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "owm": update_projector_,
+    "others": update_projector_,
+    "owm_fro": update_projector_frobenius_,
+    "owm_unit": update_projector_unit_,
+    "released_formula": update_projector_released_,
+}
+#: What is remembered of the other modalities' features, with forgetting.
+MOMENTS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "means": mean_moment,
+    "moments": second_moment,
+    "class_means": class_moment,
+}
 #: Rules without a projector.
 RULES = ("conflict", "centred", "own_momentum")
 MODES = (*UPDATES, *MOMENTS, *RULES)
@@ -72,24 +93,3 @@ class Settings:
             )
         if self.reset_every is not None and self.reset_every < 1:
             raise ConfigError(f"method.reset_every must be >= 1 or null, got {self.reset_every}")
-
-
-def modification(settings: Settings, head: nn.Linear, parts: Parts) -> HeadGradient:
-    """Build the modification that settings name.
-
-    Args:
-        settings: The settings, checked.
-        head: The shared head.
-        parts: What the method is composed of.
-
-    Returns:
-        The modification, before its first step.
-    """
-    mode, modalities = settings.projection, tuple(parts.encoders)
-    if mode in UPDATES:
-        return Recursion(modalities, head.in_features, settings)
-    if mode in MOMENTS:
-        return Memory(modalities, head.in_features, settings, parts.num_classes)
-    if mode == "own_momentum":
-        return OwnMomentum(modalities, parts.optimizer)
-    return Conflict(modalities, head) if mode == "conflict" else Centred()

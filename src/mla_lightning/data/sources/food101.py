@@ -11,10 +11,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from mla_lightning.data.id_lists import IdLists, ListKind, read_lists, separated
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
+from mla_lightning.data.sources.id_lists import IdLists, ListKind, read_lists, separated
+from mla_lightning.data.sources.texts import (
+    duplicate_groups,
+    held,
+    json_line,
+    read_text,
+    shown,
+    text_of,
+)
 from mla_lightning.data.splits import TEST, TRAIN, NamedSplit, grouped, with_validation
-from mla_lightning.data.texts import duplicate_groups, held, json_line, read_text, shown, text_of
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.image import Image
 from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart

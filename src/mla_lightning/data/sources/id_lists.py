@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mla_lightning.data.sources.texts import held, read_text
 from mla_lightning.data.splits import NamedSplit, from_lists, with_validation
-from mla_lightning.data.texts import held, read_text
 from mla_lightning.errors import DataError
 
 #: One line -> the id and the label that it tells; ValueError, saying why, if it is broken.

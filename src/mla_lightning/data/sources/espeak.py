@@ -1,8 +1,8 @@
 """Words spoken by espeak-ng, whose library is used from where it was unpacked.
 
-The synthesis runs in a process of its own, ``python -m mla_lightning.data.espeak``: the library
-keeps state from one word to the next, so the same list must always meet it fresh; and should it
-crash, the caller lives.
+The synthesis runs in a process of its own, ``python -m mla_lightning.data.sources.espeak``: the
+library keeps state from one word to the next, so the same list must always meet it fresh; and
+should it crash, the caller lives.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def speak(folder: Path, utterances: Sequence[Utterance]) -> list[np.ndarray]:
             "characters. Set MLA_CACHE to a shorter folder"
         )
     done = subprocess.run(
-        [sys.executable, "-m", "mla_lightning.data.espeak", str(folder.resolve())],
+        [sys.executable, "-m", "mla_lightning.data.sources.espeak", str(folder.resolve())],
         input=json.dumps([astuple(utterance) for utterance in utterances]).encode(),
         capture_output=True,
         check=False,

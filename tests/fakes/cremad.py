@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.data.cremad import EMOTIONS, FILMS, SOUNDS
-from mla_lightning.data.fakes.media import FLV_RATE, picture, tone, write_film, write_wav
+from mla_lightning.data.sources.cremad import EMOTIONS, FILMS, SOUNDS
+from tests.fakes.media import FLV_RATE, picture, tone, write_film, write_wav
 
 
 def fake_cremad(root: Path, *, num_actors: int = 10, seed: int = 0) -> Path:

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mla_lightning.data.downloads import wheel
-from mla_lightning.data.source import Item, Source
+from mla_lightning.data.sources.base import Item, Source
+from mla_lightning.data.sources.downloads import wheel
 from mla_lightning.data.splits import TRAIN, NamedSplit, stratified, with_validation
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.parts import ArrayPart, Extractor

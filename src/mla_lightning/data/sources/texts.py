@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from mla_lightning.data.source import Item
+from mla_lightning.data.sources.base import Item
 from mla_lightning.data.splits import near_duplicates
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.files import media_file

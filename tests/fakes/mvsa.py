@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.data.fakes.media import picture, write_picture
-from mla_lightning.data.mvsa import LABELS, TABLE
+from mla_lightning.data.sources.mvsa import LABELS, TABLE
+from tests.fakes.media import picture, write_picture
 
 WORDS = {
     "negative": ("terrible", "sad", "angry", "awful"),

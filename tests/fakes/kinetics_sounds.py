@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.data.fakes.media import RATE, picture, tone, write_film
-from mla_lightning.data.kinetics_sounds import CLASSES, COLUMNS, clip_name
+from mla_lightning.data.sources.kinetics_sounds import CLASSES, COLUMNS, clip_name
+from tests.fakes.media import RATE, picture, tone, write_film
 
 
 def fake_kinetics_sounds(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mla_lightning.data.texts import held
+from mla_lightning.data.sources.texts import held
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.pickles import read_pickle
 

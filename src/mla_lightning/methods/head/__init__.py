@@ -1,0 +1,1 @@
+"""What MLA does to the shared head's gradient before each step."""

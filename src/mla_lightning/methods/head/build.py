@@ -1,0 +1,31 @@
+"""Build the head gradient modification that settings name."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mla_lightning.methods.head.projection import Memory, Recursion
+from mla_lightning.methods.head.rules import Centred, Conflict, HeadGradient, OwnMomentum
+from mla_lightning.methods.head.settings import MOMENTS, UPDATES, Settings
+from mla_lightning.parts import Parts
+
+
+def modification(settings: Settings, head: nn.Linear, parts: Parts) -> HeadGradient:
+    """Build the modification that settings name.
+
+    Args:
+        settings: The settings, checked.
+        head: The shared head.
+        parts: What the method is composed of.
+
+    Returns:
+        The modification, before its first step.
+    """
+    mode, modalities = settings.projection, tuple(parts.encoders)
+    if mode in UPDATES:
+        return Recursion(modalities, head.in_features, settings)
+    if mode in MOMENTS:
+        return Memory(modalities, head.in_features, settings, parts.num_classes)
+    if mode == "own_momentum":
+        return OwnMomentum(modalities, parts.optimizer)
+    return Conflict(modalities, head) if mode == "conflict" else Centred()
