@@ -16,9 +16,9 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.measure import Row, fresh
 from benchmarks.setups import RESNETS, TINY, Ready, Setup, audio_visual
+from mla_lightning.batch import Batch
 from mla_lightning.methods.head.rules import HeadStep
 from mla_lightning.methods.mla import MLA
-from mla_lightning.module import Batch
 
 WARM, STEPS, BATCH = 300, 1000, 8
 HOW_GROWTH = (

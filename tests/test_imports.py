@@ -10,7 +10,7 @@ import pytest
 import mla_lightning
 
 PACKAGE = Path(mla_lightning.__file__).parent
-GROUND = {"errors", "randomness", "run_folder"}
+GROUND = {"errors", "identity", "randomness", "run_folder", "run_lock"}
 #: Room -> the rooms it may know besides itself and the ground floor. Classes of other rooms reach
 #: a room through configs (`_target_`), not through imports.
 MAY_KNOW: dict[str, set[str]] = {
@@ -18,23 +18,27 @@ MAY_KNOW: dict[str, set[str]] = {
     "errors": set(),
     "randomness": set(),
     "run_folder": set(),
+    "run_lock": set(),
+    "identity": set(),
+    "batch": set(),
     "functional": set(),
     "encoders": {"functional", "media"},  # media: reading checkpoints
     "fusion": {"functional"},
     "metrics": {"functional"},
     "media": set(),
     "inputs": set(),
-    "data": {"functional", "inputs", "media"},
+    "data": {"batch", "functional", "inputs", "media"},
     "prepare": {"data", "inputs", "media"},
-    "parts": {"fusion", "inputs"},
-    "module": {"functional", "encoders", "fusion", "inputs", "metrics", "parts"},
-    "methods": {"encoders", "functional", "fusion", "module", "parts"},
-    "callbacks": {"metrics", "module"},
+    "parts": {"batch", "fusion", "inputs"},
+    "module": {"batch", "functional", "fusion", "inputs", "metrics", "parts"},
+    "methods": {"batch", "encoders", "functional", "fusion", "module", "parts"},
+    "callbacks": {"batch", "metrics", "module"},
     "config": set(),
     "loggers": {"config"},
     "publish": {"loggers", "report"},
     "run": {
-        *("callbacks", "config", "data", "functional", "fusion", "loggers", "metrics", "module"),
+        *("batch", "callbacks", "config", "data", "functional", "fusion", "loggers", "metrics"),
+        *("module", "parts"),
     },
     "launchers": {"config"},  # what to import before forking
     "report": set(),
@@ -48,7 +52,7 @@ ONLY_IN = {
     "scipy": {"report", "functional", "metrics"},
     "torch": {
         *("functional", "encoders", "fusion", "metrics", "data", "module", "methods", "callbacks"),
-        *("run", "parts", "media", "prepare", "inputs"),
+        *("batch", "run", "parts", "media", "prepare", "inputs"),
     },
     "lightning": {"data", "module", "methods", "callbacks", "run", "loggers"},
 }

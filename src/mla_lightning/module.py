@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from mla_lightning.batch import Batch, chunks_of
 from mla_lightning.errors import RunError
 from mla_lightning.functional.sequences import mean_step
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Draws
 from mla_lightning.metrics.evaluation import Evaluation
-from mla_lightning.parts import Batch, Parts, Watch, chunks_of, refuse_what_cannot_be
+from mla_lightning.parts import Parts, Watch, refuse_what_cannot_be
 from mla_lightning.randomness import derive_seed
 
 __all__ = ["Batch", "MultimodalModule", "Parts"]

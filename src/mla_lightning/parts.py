@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from math import ceil
-from typing import NotRequired, Protocol, TypedDict
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mla_lightning.batch import Batch, slice_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Input
-
-
-class Batch(TypedDict):
-    """What a data module hands over.
-
-    ``inputs``: per modality a tensor whose first axis is the batch. ``label``: (B,) int64.
-    ``index``: (B,) int64, the sample's stable number in its split. ``present``: per modality (B,)
-    bool, False where the sample lacks the modality, whose input is of no meaning then.
-
-    ``hidden``, per modality (B,) bool: what is missing by protocol; left out where nothing is. For
-    methods that learn to reconstruct (``wants_truth``), in training: ``truth``, the inputs with
-    what was hidden.
-    """
-
-    inputs: dict[str, Tensor]
-    label: Tensor
-    index: Tensor
-    present: dict[str, Tensor]
-    truth: NotRequired[dict[str, Tensor]]
-    hidden: NotRequired[dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -246,33 +226,3 @@ class Watch(Protocol):
 
     def gradient(self, kind: str) -> None:
         """Take note that gradients are there: ``raw``, and where a method edits them ``edited``."""
-
-
-def chunks_of(batch: Batch, pieces: int) -> Iterator[tuple[Batch, float]]:
-    """Cut a batch.
-
-    Args:
-        batch: The batch.
-        pieces: Number of chunks.
-
-    Yields:
-        Chunk and its share of the samples; the batch itself where there is one piece.
-    """
-    size = len(batch["label"])
-    if pieces == 1:
-        yield batch, 1.0
-        return
-    width = ceil(size / pieces)
-    for start in range(0, size, width):
-        chunk = slice_batch(batch, slice(start, start + width))
-        yield chunk, len(chunk["label"]) / size
-
-
-def slice_batch(batch: Batch, part: slice | Tensor) -> Batch:
-    """Take samples of a batch: everything in it has a row per sample."""
-    return {
-        key: {name: rows[part] for name, rows in values.items()}
-        if isinstance(values, dict)
-        else values[part]  # type: ignore[index]
-        for key, values in batch.items()
-    }  # type: ignore[return-value]

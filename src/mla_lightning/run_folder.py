@@ -8,21 +8,17 @@ after a kill. This module needs the standard library alone; reports and listings
 from __future__ import annotations
 
 import csv
-import fcntl
-import hashlib
 import json
 import os
 import shlex
-import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from mla_lightning.errors import RunError
+from mla_lightning.errors import Interrupted, Preempted, RunError
+from mla_lightning.run_lock import RunLock
 
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"
@@ -34,28 +30,48 @@ PLANES = "planes.npz"
 STATUS = "status.json"
 ERROR = "error.txt"
 LOG = "log.txt"
-LOCK = "lock"
 CHECKPOINTS = "checkpoints"
 
-#: Keys that say where and how comfortably a job runs, not what it computes.
-NOT_IDENTITY = (
-    "logger",
-    "launcher",
-    "paths",
-    "grid",
-    "name",
-    "overwrite",
-    "run_dir",
-    "force_resume",
-)
-#: Settings of the data that change no number.
-ELSEWHERE = ("path", "num_workers")
-#: Parts of the package that cannot change a number that training writes.
-NOT_TRAINING = (
-    *("report", "config", "launchers", "cli.py", "cli_data.py", "cli_report.py", "sweep.py"),
-    *("loggers.py", "wandb_evidence.py", "wandb_send.py"),
-    *("prepare", "media"),  # what they make is in the data's fingerprint
-)
+
+class State(StrEnum):
+    """What a run is in; files hold the value.
+
+    Attributes:
+        FINISHED: Its result is there.
+        RUNNING: A living process holds its lock.
+        FAILED: It ended with an error.
+        PREEMPTED: The scheduler ended it (SIGTERM); a checkpoint was written.
+        INTERRUPTED: The user ended it (Ctrl-C); a checkpoint was written.
+        KILLED: It says that it runs, but nobody holds its lock.
+        MISSING: It was never started.
+        UNREADABLE: Its files are damaged.
+        ELSEWHERE: Another process is running it; only a sweep says so.
+        NOT_STARTED: A sweep ended before its turn; only a sweep says so.
+    """
+
+    FINISHED = "finished"
+    RUNNING = "running"
+    FAILED = "failed"
+    PREEMPTED = "preempted"
+    INTERRUPTED = "interrupted"
+    KILLED = "killed"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    ELSEWHERE = "running elsewhere"
+    NOT_STARTED = "not started"
+
+    @classmethod
+    def of_exit_code(cls, code: int) -> State:
+        """Return the state of a job that ended with an exit code.
+
+        Example:
+            >>> State.of_exit_code(143)
+            <State.PREEMPTED: 'preempted'>
+        """
+        if code == 0:
+            return cls.FINISHED
+        by_code = {Interrupted.exit_code: cls.INTERRUPTED, Preempted.exit_code: cls.PREEMPTED}
+        return by_code.get(code, cls.FAILED)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -171,24 +187,20 @@ def not_world_writable() -> Iterator[None]:
         os.umask(before)
 
 
-def state_of(run_dir: Path) -> str:
-    """Tell a run's state.
+def state_of(run_dir: Path) -> State:
+    """Return a run's state.
 
     Args:
         run_dir: The run folder.
-
-    Returns:
-        ``finished``, ``failed``, ``preempted``, ``interrupted``, ``running``, ``killed`` (it says
-        that it runs, but nobody holds its lock) or ``missing``.
     """
     if is_finished(run_dir):
-        return "finished"
+        return State.FINISHED
     status = read_json(run_dir / STATUS)
     if status is None:
-        return "missing"
-    state = str(status["state"])
-    if state in ("running", "finished") and RunLock(run_dir).holder() is None:
-        return "killed"
+        return State.MISSING
+    state = State(status["state"])
+    if state in (State.RUNNING, State.FINISHED) and RunLock(run_dir).holder() is None:
+        return State.KILLED
     return state
 
 
@@ -206,181 +218,3 @@ def find_runs(root: Path) -> Iterator[Path]:
             yield Path(folder)
             subfolders.clear()  # what loggers put below a run folder has config.yaml files too
         subfolders.sort()
-
-
-@cache
-def code_fingerprint() -> str:
-    """Hash the package's sources that can change a number.
-
-    Returns:
-        SHA-256 over every Python file of the package outside ``NOT_TRAINING``, as hex.
-    """
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        relative = path.relative_to(package)
-        if relative.parts[0] not in NOT_TRAINING:
-            digest.update(relative.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
-    """Hash what determines a run's numbers: config, data and code.
-
-    Args:
-        config: The resolved config as plain containers.
-        data_fingerprint: The data module's fingerprint.
-
-    Returns:
-        SHA-256 as hex. Two jobs with one identity are one job.
-    """
-    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    kept["trainer"] = {k: v for k, v in config.get("trainer", {}).items() if k != "progress_bar"}
-    # Where a store lies is not what it holds, which the fingerprint tells.
-    kept["data"] = {k: v for k, v in config.get("data", {}).items() if k not in ELSEWHERE}
-    text = json.dumps([kept, data_fingerprint, code_fingerprint()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-class RunLock:
-    """Exclusive use of a run folder by one process.
-
-    The lock is a file that names its holder. It appears complete and by an exclusive link, so two
-    processes cannot both have it; the lock of a dead process of this machine is taken over.
-    """
-
-    def __init__(self, run_dir: Path) -> None:
-        """Name the lock of a run folder; nothing is taken yet.
-
-        Args:
-            run_dir: The run folder.
-        """
-        self.path = run_dir / LOCK
-        self._is_held = False
-
-    def holder(self) -> dict[str, Any] | None:
-        """Tell who holds the lock.
-
-        Returns:
-            The holder's ``host``, ``pid``, ``born`` and ``since``, or None if it is free or its
-            holder died. A process of another machine counts as alive: nobody here can tell.
-        """
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            host, pid, born = content["host"], int(content["pid"]), content["born"]
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-            return None
-        if host == socket.gethostname() and not _is_alive(pid, born):
-            return None
-        return dict(content)
-
-    def __enter__(self) -> RunLock:
-        """Take the lock, and remove what a killed holder left half written.
-
-        Raises:
-            RunError: If a living process holds it.
-        """
-        if self._is_held:
-            return self
-        mine = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "born": _process(os.getpid())[1],
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
-        temporary = self.path.with_name(f".{LOCK}.{os.getpid()}")
-        try:
-            temporary.write_text(json.dumps(mine), encoding="utf-8")
-            self._is_held = self._link(temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
-        for leftover in self.path.parent.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the lock back; a forked child cannot give back its parent's."""
-        holder = self.holder()
-        if self._is_held and holder is not None and holder["pid"] == os.getpid():
-            self.path.unlink(missing_ok=True)
-        self._is_held = False
-
-    def remove_stale(self) -> bool:
-        """Remove the lock if its holder is dead.
-
-        Returns:
-            Whether the folder is free now.
-        """
-        return self.holder() is None and self._replace_stale(None)
-
-    def _link(self, temporary: Path) -> bool:
-        for _ in range(3):
-            try:
-                os.link(temporary, self.path)  # fails if it exists; complete when it appears
-                return True
-            except FileExistsError:
-                self._refuse_living_holder()
-                if self._replace_stale(temporary):
-                    return True
-        raise RunError(f"{self.path.parent} was taken by another process just now")
-
-    def _refuse_living_holder(self) -> None:
-        holder = self.holder()
-        if holder is None:
-            return
-        advice = "Wait for it, or stop it and run the command again."
-        if holder["host"] != socket.gethostname():
-            advice += f" If that process has died, remove {self.path}."
-        raise RunError(
-            f"{self.path.parent} is in use by process {holder['pid']} on {holder['host']} "
-            f"since {holder.get('since', 'an unknown time')}. {advice}"
-        )
-
-    def _replace_stale(self, temporary: Path | None) -> bool:
-        """Put another lock, or none, in the place of a dead holder's.
-
-        Two processes may see the same dead holder. Only who has the kernel's lock on that very
-        file, and still finds it in place, replaces it; so nobody removes a successor's lock.
-        """
-        try:
-            file = self.path.open("r+b")
-        except FileNotFoundError:
-            return temporary is None
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                is_in_place = os.path.samestat(self.path.stat(), os.fstat(file.fileno()))
-            except FileNotFoundError:
-                is_in_place = False
-            if not is_in_place or self.holder() is not None:
-                return False
-            if temporary is None:
-                self.path.unlink()
-            else:
-                temporary.replace(self.path)
-            return True
-
-
-def _process(pid: int) -> tuple[str, str]:
-    """Tell a process's state and when it started: a reused pid is not its predecessor."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return "", ""
-    return fields[0], fields[19]
-
-
-def _is_alive(pid: int, born: str) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    state, since = _process(pid)
-    return state != "Z" and since == born  # a zombie only waits for its parent to take notice

@@ -10,7 +10,7 @@ import pytest
 from mla_lightning.config import compose_jobs, plan
 from mla_lightning.config.naming import slug_of
 from mla_lightning.errors import ConfigError
-from mla_lightning.run_folder import NOT_IDENTITY
+from mla_lightning.identity import NOT_IDENTITY
 
 TINY = ("data=synthetic",)
 

@@ -14,7 +14,7 @@ from mla_lightning.encoders.m3ae import M3AEImage, M3AEText
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.joint import Joint
-from mla_lightning.module import Parts
+from mla_lightning.parts import Parts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
 from tests.methods.harness import Loader, fit

@@ -6,7 +6,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from mla_lightning.module import MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 
 NUM_CLASSES, WIDTH, BATCH = 4, 6, 8
 

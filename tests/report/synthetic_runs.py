@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from mla_lightning import run_folder
+from mla_lightning.identity import identity_of
 
 METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla")
 #: Method -> accuracy of image, text and multi, as fractions.
@@ -57,7 +58,7 @@ def write_run(
         shift = random.Random(f"{method}{ablation}{seed}{overrides}{dataset}").gauss(0, 0.01)
         levels = dict(zip(("image", "text", "multi"), LEVELS.get(method, (0.5,) * 3), strict=True))
         accuracy = {m: levels.get(m, 0.4) + shift for m in (*modalities, "multi")}
-    identity = run_folder.identity_of(
+    identity = identity_of(
         {"all": [dataset, method, seed, ablation, protocol, split, overrides, lr, epochs, name]},
         code,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning import run_folder as files
+from mla_lightning.run_lock import RunLock
 
 CHECKPOINT = "checkpoint"
 BEGUN_AT = "begun_at"
@@ -66,7 +67,7 @@ def write_status(job: StandInJob, state: str, **more: Any) -> None:
 def run_stand_in(job: StandInJob) -> int:
     """Behave as told, and go on from the stand-in's checkpoint where there is one."""
     try:
-        lock = files.RunLock(job.run_dir).__enter__()
+        lock = RunLock(job.run_dir).__enter__()
     except files.RunError as error:
         print(f"error: {error}")
         return 1

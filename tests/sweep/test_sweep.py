@@ -24,6 +24,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.launchers import devices
 from mla_lightning.launchers.fork import ForkLauncher
 from mla_lightning.launchers.sweep import run_sweep
+from mla_lightning.run_lock import LOCK, RunLock
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,7 @@ def test_w01_w03_every_fault_costs_one_job(job_of, capsys):
         assert status["attempt"] == 1
         assert status["reason"] in error
         assert status["retry"] in error
-        assert not (job.run_dir / files.LOCK).exists()
+        assert not (job.run_dir / LOCK).exists()
         for part in (status["reason"], status["retry"], str(job.run_dir)):
             assert part in printed
     assert "Traceback" in (faulty[0].run_dir / files.ERROR).read_text()
@@ -356,7 +357,7 @@ def test_repeated_jobs_run_once_and_a_shared_folder_is_refused(job_of):
 
 def test_s07_status_is_valid_at_every_moment_of_a_kill_loop(job_of):
     def write_for_ever(job):
-        with files.RunLock(job.run_dir):
+        with RunLock(job.run_dir):
             for i in range(10**9):
                 files.write_json(job.run_dir / files.STATUS, {"state": "running", "attempt": i})
         return 0

@@ -14,12 +14,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from mla_lightning.batch import Batch
 from mla_lightning.callbacks.step_watch import StepWatch
 from mla_lightning.metrics.flops import StepFlops
 from mla_lightning.metrics.forgetting import gradient_cosines, projector_state
 from mla_lightning.metrics.geometry import modality_gap
 from mla_lightning.metrics.probe import probe_accuracies
-from mla_lightning.module import Batch, MultimodalModule
+from mla_lightning.module import MultimodalModule
 
 #: Mode -> batches of an epoch around whose steps the fixed batch is measured.
 NUM_BATCHES = {"epoch": 1, "full": 8}

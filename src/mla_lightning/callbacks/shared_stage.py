@@ -13,8 +13,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import checksum_of, is_valid
 from mla_lightning.callbacks.epoch_table import write_rows
+from mla_lightning.identity import identity_of
 from mla_lightning.module import MultimodalModule
-from mla_lightning.run_folder import identity_of, read_metrics
+from mla_lightning.run_folder import read_metrics
 
 #: Columns of the epoch table that a stage determines; others depend on what is hidden.
 OF_STAGE = ("epoch", "step", "lr", "train/", "time/", "cost/")

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mla_lightning.batch import Batch
 from mla_lightning.metrics.forgetting import losses_and_accuracies
-from mla_lightning.module import Batch, MultimodalModule
+from mla_lightning.module import MultimodalModule
 
 #: Modality -> cross-entropy and share of right answers.
 Scores = Mapping[str, tuple[float, float]]

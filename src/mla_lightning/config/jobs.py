@@ -12,7 +12,7 @@ from mla_lightning.config.naming import run_dir_of
 from mla_lightning.config.plan import Faults, plan
 from mla_lightning.config.targets import instantiate, locate
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.run_folder import identity_of
+from mla_lightning.identity import identity_of
 
 
 @dataclass(frozen=True)

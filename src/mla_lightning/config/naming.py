@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.run_folder import NOT_IDENTITY
+from mla_lightning.identity import NOT_IDENTITY
 
 #: Overrides that every name tells anyway.
 _NAMED_ANYWAY = ("data", "method", "ablation", "seed", "experiment")

@@ -19,7 +19,7 @@ from mla_lightning.config.settings import NODES, UNRESOLVED, spell
 from mla_lightning.config.targets import allow_target, forbidden
 from mla_lightning.config.values import with_values
 from mla_lightning.errors import ConfigError
-from mla_lightning.run_folder import NOT_IDENTITY
+from mla_lightning.identity import NOT_IDENTITY
 
 #: An unknown choice of these leaves that part of the config open; any other leaves all of it open.
 _OWN_PART_ONLY = ("method", "encoder", "missing", "logger", "launcher", "trainer", "paths")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import DataError
 from mla_lightning.randomness import derive_seed
 
@@ -82,7 +83,7 @@ class ArrayDataset(Dataset):
         """Return the number of samples N."""
         return len(self.label)
 
-    def __getitem__(self, request: Request) -> dict[str, Any]:
+    def __getitem__(self, request: Request) -> Batch:
         """Gather one batch.
 
         Args:
@@ -101,7 +102,7 @@ class ArrayDataset(Dataset):
             inputs[name] = _kept(inputs[name], present[name])
         if self.transform is not None:
             inputs = self._transformed(inputs, epoch, indices)
-        batch = {
+        batch: Batch = {
             "inputs": inputs,
             "label": self.label.index_select(0, indices),
             "index": indices.clone(),  # an order's slice: batches must not share memory
@@ -109,9 +110,7 @@ class ArrayDataset(Dataset):
         }
         return batch if self.hiding is None else self._hidden(batch, self.hiding, epoch, indices)
 
-    def _hidden(
-        self, batch: dict[str, Any], hiding: Hiding, epoch: int, indices: Tensor
-    ) -> dict[str, Any]:
+    def _hidden(self, batch: Batch, hiding: Hiding, epoch: int, indices: Tensor) -> Batch:
         own = batch["present"]
         there = dict(zip(own, hiding.mask(epoch).index_select(0, indices).T, strict=True))
         batch["hidden"] = {name: own[name] & ~there[name] for name in own}

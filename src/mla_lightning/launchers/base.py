@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mla_lightning.run_folder import State
+
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
@@ -24,15 +26,15 @@ class Ended:
         seconds: Wall time from start to end.
         pid: The process that it ran in.
         reason: Why its launcher ended it or could not start it; empty if it ended by itself.
-        state: What the job is now, unless it has recorded that itself: ``failed``, or
-            ``interrupted`` or ``preempted`` if the whole sweep was told to stop.
+        state: What the job is now, unless it has recorded that itself: failed, or interrupted or
+            preempted if the whole sweep was told to stop.
     """
 
     exit_code: int
     seconds: float
     pid: int
     reason: str = ""
-    state: str = "failed"
+    state: State = State.FAILED
 
     def describe(self) -> str:
         """Say in words how the process ended."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.launchers.base import Ended, JobFunction
-from mla_lightning.run_folder import LOG
+from mla_lightning.run_folder import LOG, State
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -45,7 +45,7 @@ class Child:
     kill_at: float | None = None
     _exit_code: int = 0
     _reason: str = ""
-    _state: str = "failed"
+    _state: State = State.FAILED
 
     def age_s(self) -> float:
         """Tell for how many seconds it has been running."""
@@ -64,7 +64,7 @@ class Child:
         """Tell how it ended."""
         return Ended(self._exit_code, self.age_s(), self.pid, self._reason, self._state)
 
-    def ask_to_end(self, number: signal.Signals, grace_s: float, reason: str, state: str) -> None:
+    def ask_to_end(self, number: signal.Signals, grace_s: float, reason: str, state: State) -> None:
         """Ask it to write a checkpoint and end; the first reason is the one that is kept.
 
         Args:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
 from mla_lightning.launchers.base import Ended
+from mla_lightning.run_folder import State
+from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -27,12 +29,12 @@ class Conclusion:
     """What became of a job.
 
     Attributes:
-        state: ``finished``, ``failed``, ``preempted``, ``interrupted`` or ``elsewhere``.
+        state: One that an ended job can be in.
         reason: Why it is not finished.
         exit_code: Of the job, 1 where it has none that means anything to a caller.
     """
 
-    state: str
+    state: State
     reason: str = ""
     exit_code: int = 0
 
@@ -77,27 +79,27 @@ def conclude(job: Job, how: Ended, before: Before) -> Conclusion:
     """
     try:
         if files.is_finished_as(job.run_dir, job.identity):
-            return Conclusion("finished")
-        if (holder := files.RunLock(job.run_dir).holder()) and holder["pid"] != how.pid:
+            return Conclusion(State.FINISHED)
+        if (holder := RunLock(job.run_dir).holder()) and holder["pid"] != how.pid:
             return elsewhere(holder)
         status = _status(job.run_dir)
         is_recorded = _attempt(status) > before.attempt and status.get("state") in (
-            "failed",
-            "preempted",
-            "interrupted",
+            State.FAILED,
+            State.PREEMPTED,
+            State.INTERRUPTED,
         )
-        is_overruled = how.state == "failed" and how.reason
+        is_overruled = how.state == State.FAILED and how.reason
         if is_recorded and not is_overruled:
             code = status.get("exit_code") or RunError.exit_code
             reason = str(status.get("reason") or _last_line(job.run_dir, before) or how.describe())
-            return Conclusion(str(status["state"]), _first_line(reason), int(code))
+            return Conclusion(State(status["state"]), _first_line(reason), int(code))
         conclusion = _without_record(job, how, before)
         if not files.is_finished(
             job.run_dir
         ):  # else the folder is another job's, and is left alone
             _record(job, how, before, conclusion)
     except (OSError, RunError) as error:
-        return Conclusion("failed", f"{how.describe()}; {error}", RunError.exit_code)
+        return Conclusion(State.FAILED, f"{how.describe()}; {error}", RunError.exit_code)
     return conclusion
 
 
@@ -108,7 +110,7 @@ def elsewhere(holder: Mapping[str, Any] | None) -> Conclusion:
         holder: The content of its lock.
     """
     by = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
-    return Conclusion("elsewhere", f"its folder is in use by {by}", RunError.exit_code)
+    return Conclusion(State.ELSEWHERE, f"its folder is in use by {by}", RunError.exit_code)
 
 
 def _without_record(job: Job, how: Ended, before: Before) -> Conclusion:
@@ -119,12 +121,13 @@ def _without_record(job: Job, how: Ended, before: Before) -> Conclusion:
         reason += f" but wrote no {files.RESULT}"
     if last := _last_line(job.run_dir, before):
         reason += f"; its log ends with: {last}"
-    by_code = {130: "interrupted", 143: "preempted"}.get(how.exit_code, how.state)
-    return Conclusion(by_code, reason, how.exit_code or RunError.exit_code)
+    state = State.of_exit_code(how.exit_code)
+    state = how.state if state in (State.FINISHED, State.FAILED) else state
+    return Conclusion(state, reason, how.exit_code or RunError.exit_code)
 
 
 def _record(job: Job, how: Ended, before: Before, conclusion: Conclusion) -> None:
-    files.RunLock(job.run_dir).remove_stale()
+    RunLock(job.run_dir).remove_stale()
     status = _status(job.run_dir)
     retry = files.retry_command(job.overrides)
     now = time.time()

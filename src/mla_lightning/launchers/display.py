@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from mla_lightning.run_folder import State
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-#: What a line says of a job, where that is not its state's name.
-WORDS = {"finished": "done", "elsewhere": "running elsewhere"}
 REFRESH_S = 0.25
 SHOWN_JOBS = 8
 
@@ -56,7 +56,8 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
             detail: Score and time, or the reason.
         """
         left = "" if tally.left_s is None or not tally.to_go else f"  ({clock(tally.left_s)} left)"
-        self.say(f"{_counter(tally)} {WORDS.get(state, state):<9} {title}  {detail}{left}")
+        word = "done" if state == State.FINISHED else state
+        self.say(f"{_counter(tally)} {word:<9} {title}  {detail}{left}")
 
     def tick(self, tally: Tally) -> None:
         """Do nothing: time alone is no event."""

@@ -22,6 +22,7 @@ from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError
 from mla_lightning.launchers.base import Board, Ended, JobFunction
 from mla_lightning.launchers.child import STOPPING, Child, fork_child
 from mla_lightning.launchers.devices import plan_slots
+from mla_lightning.run_folder import State
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 POLL_S = 0.02
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 EXIT_CODES = {signal.SIGINT: Interrupted.exit_code, signal.SIGTERM: Preempted.exit_code}
-STATES = {signal.SIGINT: "interrupted", signal.SIGTERM: "preempted"}
+STATES = {signal.SIGINT: State.INTERRUPTED, signal.SIGTERM: State.PREEMPTED}
 
 
 class ForkLauncher:
@@ -180,7 +181,7 @@ class _Pool:
                 child.kill()
             elif limit is not None and child.age_s() > limit:
                 reason = f"timed out after {limit:g} s"
-                child.ask_to_end(signal.SIGTERM, self.limits.grace_s, reason, "failed")
+                child.ask_to_end(signal.SIGTERM, self.limits.grace_s, reason, State.FAILED)
 
     def kill(self) -> None:
         for child in self.running:

@@ -13,6 +13,7 @@ from mla_lightning.errors import Interrupted, Preempted, RunError
 from mla_lightning.launchers.base import Board, Ended, JobFunction
 from mla_lightning.launchers.child import exit_code_of
 from mla_lightning.launchers.devices import plan_slots
+from mla_lightning.run_folder import State
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -69,13 +70,13 @@ class SerialLauncher:
     def _run(self, job: Job) -> Ended:
         function = self.job_function or importlib.import_module("mla_lightning.run.train").run_job
         started = time.monotonic()
-        state = "failed"
+        state = State.FAILED
         try:
             code = function(job)
         except SystemExit as error:
             code = exit_code_of(error)
         except KeyboardInterrupt:
-            code, state = Interrupted.exit_code, "interrupted"
+            code, state = Interrupted.exit_code, State.INTERRUPTED
         except Exception:  # one job's fault must not end the others
             traceback.print_exc()
             code = 1

@@ -23,6 +23,8 @@ from mla_lightning.launchers.conclusion import (
     look_before,
 )
 from mla_lightning.launchers.display import PlainDisplay, Tally, choose_display, clock
+from mla_lightning.run_folder import State
+from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -115,7 +117,7 @@ class Sweep:
         for job in tuple(self._waiting):
             if time.monotonic() < self._held_until.get(job.run_dir, 0.0):
                 continue
-            if files.RunLock(job.run_dir).holder() is not None:
+            if RunLock(job.run_dir).holder() is not None:
                 self._held_until[job.run_dir] = time.monotonic() + LOOK_AGAIN_S
             elif self._is_finished(job):  # looked at after the lock: its holder finishes first
                 self._waiting.remove(job)
@@ -128,7 +130,9 @@ class Sweep:
                         (job.run_dir / files.RESULT).unlink(missing_ok=True)
                 except OSError as error:
                     reason = f"its folder cannot be used: {error}"
-                    self.conclusions[job.run_dir] = Conclusion("failed", reason, RunError.exit_code)
+                    self.conclusions[job.run_dir] = Conclusion(
+                        State.FAILED, reason, RunError.exit_code
+                    )
                     self._report(job, "")
                     continue
                 self._running[job.run_dir] = (job, look_before(job))
@@ -147,14 +151,14 @@ class Sweep:
         """
         _, before = self._running.pop(job.run_dir)
         conclusion = conclude(job, how, before)
-        if conclusion.state == "elsewhere":  # another sweep was quicker to lock the folder
+        if conclusion.state == State.ELSEWHERE:  # another sweep was quicker to lock the folder
             self._waiting.append(job)
             return True
         self.conclusions[job.run_dir] = conclusion
-        if conclusion.state == "finished":
+        if conclusion.state == State.FINISHED:
             self._durations.append(how.seconds)
         self._report(job, f"{how.seconds:.1f} s")
-        return conclusion.state == "finished"
+        return conclusion.state == State.FINISHED
 
     def tick(self) -> None:
         """Refresh what the user sees."""
@@ -172,7 +176,7 @@ class Sweep:
             mean = sum(self._durations) / len(self._durations)
             work = mean * len(self._waiting) + sum(max(mean - age, 0.0) for _, age in running)
             left = work / min(self.concurrency, max(1, len(self._waiting) + len(running)))
-        done = states.count("finished")
+        done = states.count(State.FINISHED)
         return Tally(len(self.jobs), done, len(states) - done, running, left)
 
     def announce(self) -> None:
@@ -187,21 +191,22 @@ class Sweep:
     def summarise(self) -> None:
         """Say what became of the jobs, and for each that is not finished why and how to go on."""
         states = [
-            self.conclusions.get(job.run_dir, Conclusion("not started")).state for job in self.jobs
+            self.conclusions.get(job.run_dir, Conclusion(State.NOT_STARTED)).state
+            for job in self.jobs
         ]
-        parts = [f"{states.count(state)} {_word(state)}" for state in dict.fromkeys(states)]
+        parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
         took = clock(time.monotonic() - self._begun)
         print(f"\n{_count(len(self.jobs), 'job')}: {', '.join(parts)}. It took {took}.")
         for job in self.jobs:
             conclusion = self.conclusions.get(job.run_dir)
-            if conclusion is not None and conclusion.state != "finished":
+            if conclusion is not None and conclusion.state != State.FINISHED:
                 print(
-                    f"\n{_word(conclusion.state)}: {job.title}\n"
+                    f"\n{conclusion.state}: {job.title}\n"
                     f"  reason  {conclusion.reason}\n"
                     f"  folder  {job.run_dir}\n"
                     f"  retry   {files.retry_command(job.overrides)}"
                 )
-        if set(states) - {"finished"}:
+        if set(states) - {State.FINISHED}:
             print("\nRun the same command again to go on; finished jobs are not repeated.")
         sys.stdout.flush()
 
@@ -209,7 +214,7 @@ class Sweep:
         """Tell the exit code: 0 if all jobs are finished, else their common one or 1."""
         if len(self.conclusions) < len(self.jobs):
             return RunError.exit_code
-        codes = {c.exit_code for c in self.conclusions.values() if c.state != "finished"}
+        codes = {c.exit_code for c in self.conclusions.values() if c.state != State.FINISHED}
         if not codes:
             return 0
         code = codes.pop()
@@ -246,7 +251,7 @@ class Sweep:
         return True
 
     def _holders(self) -> list[dict[str, Any] | None]:
-        return [files.RunLock(job.run_dir).holder() for job in self._waiting]
+        return [RunLock(job.run_dir).holder() for job in self._waiting]
 
     def _is_finished(self, job: Job) -> bool:
         if self.overwrite:
@@ -256,12 +261,12 @@ class Sweep:
         except RunError:  # by hand or by a broken disk: the job itself will report it
             return False
         if is_finished:
-            self.conclusions[job.run_dir] = Conclusion("finished")
+            self.conclusions[job.run_dir] = Conclusion(State.FINISHED)
         return is_finished
 
     def _report(self, job: Job, detail: str) -> None:
         conclusion = self.conclusions[job.run_dir]
-        if conclusion.state == "finished":
+        if conclusion.state == State.FINISHED:
             detail = f"{_score(job)}  {detail}".strip()
         else:
             detail = f"{conclusion.reason}  {detail}".strip()
@@ -282,10 +287,6 @@ def _without_repetitions(jobs: Sequence[Job]) -> list[Job]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _word(state: str) -> str:
-    return {"elsewhere": "running elsewhere"}.get(state, state)
 
 
 def _score(job: Job) -> str:

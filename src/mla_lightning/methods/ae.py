@@ -5,11 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional.imputation import reconstruction_loss
 from mla_lightning.fusion.imagination import AutoencodedFusion, perceptron
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Batch, MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 
 TARGETS = ("oracle", "observed")
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mla_lightning.batch import Batch
 from mla_lightning.encoders.vector import Vector
 from mla_lightning.fusion.padded import CanonicalFusion
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Batch, MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 
 
 class CCA(MultimodalModule):

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mla_lightning.batch import Batch
 from mla_lightning.encoders.vector import Vector
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
 from mla_lightning.fusion.cross_partial import CrossPartial
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Batch, MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 
 
 class CPMNet(MultimodalModule):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mla_lightning.methods.ae import AE
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Parts
+from mla_lightning.parts import Parts
 
 
 class CRA(AE):

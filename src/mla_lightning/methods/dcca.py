@@ -8,11 +8,13 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import dcca_loss, mean_of_present, padded
 from mla_lightning.fusion.padded import PaddedFusion
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Batch, MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 
 #: Samples per component below which independent features seem to correlate.
 ENOUGH = 25

@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import padded
 from mla_lightning.fusion.imagination import perceptron
 from mla_lightning.methods.dcca import DCCA
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Batch, Parts
+from mla_lightning.parts import Parts
 
 
 class DCCAE(DCCA):

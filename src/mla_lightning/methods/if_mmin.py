@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import central_moment_discrepancy
 from mla_lightning.fusion.latent_codes import InvariantCodes
 from mla_lightning.methods.reference import Reference
 from mla_lightning.methods.taught import Taught
-from mla_lightning.module import Batch, Parts
+from mla_lightning.parts import Parts
 
 
 class IFMMIN(Taught):

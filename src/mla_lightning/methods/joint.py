@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from mla_lightning.batch import Batch
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Batch, MultimodalModule
+from mla_lightning.module import MultimodalModule
 
 
 class Joint(MultimodalModule):

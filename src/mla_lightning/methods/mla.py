@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.methods.head.build import modification
 from mla_lightning.methods.head.rules import HeadStep
 from mla_lightning.methods.head.settings import ALPHA, Settings
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Batch, MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 
 if TYPE_CHECKING:
     from mla_lightning.fusion.shared_head import SharedHead

@@ -8,7 +8,7 @@ from mla_lightning.functional import balancemm_gradient, released_alpha
 from mla_lightning.methods.head.projection import Projection
 from mla_lightning.methods.mla import MLA
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Parts
+from mla_lightning.parts import Parts
 
 
 class MLABalanceMM(MLA):

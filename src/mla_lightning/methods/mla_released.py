@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.methods.mla import MLA
-from mla_lightning.module import Batch, Parts
+from mla_lightning.parts import Parts
 
 #: Test-time weights fixed in the code, by number of modalities, in the order of the steps.
 FIXED_WEIGHTS = {2: (0.55, 0.45), 3: (0.35, 0.25, 0.40)}

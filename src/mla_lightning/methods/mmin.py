@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.latent_codes import LatentCodes
 from mla_lightning.methods.reference import Reference
 from mla_lightning.methods.taught import Taught
-from mla_lightning.module import Batch, Parts
+from mla_lightning.parts import Parts
 
 
 class MMIN(Taught):

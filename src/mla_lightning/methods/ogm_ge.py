@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import ogm_coefficients, unimodal_scores
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Batch, MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 
 PARAM_FILTERS = {"all": 0, "ndim>=2": 2, "conv": 4}
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import (
     confidence_rank_loss,
@@ -13,7 +14,8 @@ from mla_lightning.functional import (
     normalise_history,
 )
 from mla_lightning.methods.reference import Reference
-from mla_lightning.module import Batch, MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 
 
 class QMF(MultimodalModule):

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional.divergence import symmetric_divergence
 from mla_lightning.fusion.tagged import Tagged
 from mla_lightning.methods.reference import Reference
 from mla_lightning.methods.taught import Taught
-from mla_lightning.module import Batch, Parts
+from mla_lightning.parts import Parts
 
 
 class TATE(Taught):

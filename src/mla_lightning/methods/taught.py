@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.methods.ae import check_target
-from mla_lightning.module import Batch, MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 
 
 class Taught(MultimodalModule):

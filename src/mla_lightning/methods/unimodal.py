@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.methods.late_fusion import LateFusion
-from mla_lightning.module import Parts
+from mla_lightning.parts import Parts
 
 
 class Unimodal(LateFusion):

@@ -11,9 +11,8 @@ from typing import Any
 from mla_lightning.errors import RunError
 from mla_lightning.loggers.wandb import Wandb, WandbRun
 from mla_lightning.report.read.damage import read_config
-from mla_lightning.report.read.run import UNREADABLE
 from mla_lightning.report.read.run_folders import read_run
-from mla_lightning.run_folder import METRICS, PROVENANCE, read_json, read_metrics
+from mla_lightning.run_folder import METRICS, PROVENANCE, State, read_json, read_metrics
 
 
 @dataclass
@@ -56,11 +55,11 @@ def send(run_dirs: Sequence[Path], spec: Wandb) -> Sent:
     sent = Sent()
     for run_dir in run_dirs:
         about = read_run(run_dir)
-        if about is None or not (about.is_finished or about.state == UNREADABLE):
+        if about is None or not (about.is_finished or about.state == State.UNREADABLE):
             sent.left += 1
             continue
         try:
-            if about.state == UNREADABLE:
+            if about.state == State.UNREADABLE:
                 raise RunError(about.reason)
             rows = _rows(run_dir)
             run = _begun(run_dir, spec)

@@ -16,7 +16,8 @@ from mla_lightning import run_folder as files
 from mla_lightning.config import instantiate
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.module import MultimodalModule, Parts
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Parts
 from mla_lightning.randomness import derive_seed
 
 

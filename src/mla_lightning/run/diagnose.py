@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mla_lightning.batch import Batch
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics, at_head
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import Request
@@ -24,7 +25,7 @@ from mla_lightning.metrics.contribution import (
     subsets,
 )
 from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane
-from mla_lightning.module import Batch, MultimodalModule
+from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run.evaluate import Answers
 

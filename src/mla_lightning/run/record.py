@@ -26,6 +26,9 @@ from mla_lightning import run_folder as files
 from mla_lightning.config import Job
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError
+from mla_lightning.identity import NOT_IDENTITY, code_fingerprint
+from mla_lightning.run_folder import State
+from mla_lightning.run_lock import LOCK
 
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
@@ -79,7 +82,7 @@ def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[st
     """Tell where a run's numbers come from: code, data, versions, machine, command."""
     return {
         "identity": job.identity,
-        "code_fingerprint": files.code_fingerprint(),
+        "code_fingerprint": code_fingerprint(),
         "data_fingerprint": data.fingerprint,
         "data": data.describe(),
         "git_commit": _git_commit(),
@@ -119,9 +122,9 @@ def refuse_another_identity(job: Job) -> None:
     old = _flat(yaml.safe_load((job.run_dir / files.CONFIG).read_text(encoding="utf-8")))
     new = _flat(job.config)
     keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-    keys = [k for k in keys if k.split(".")[0] not in files.NOT_IDENTITY]
+    keys = [k for k in keys if k.split(".")[0] not in NOT_IDENTITY]
     differences = [f"{k}: {old.get(k, '(none)')} -> {new.get(k, '(none)')}" for k in keys]
-    if known["code_fingerprint"] != files.code_fingerprint():
+    if known["code_fingerprint"] != code_fingerprint():
         differences.append("the code of mla_lightning has changed")
     if not differences:
         differences.append("the data have changed")
@@ -160,7 +163,7 @@ def already_finished(job: Job) -> int:
 def empty(run_dir: Path) -> None:
     """Remove an earlier run, for one that is to overwrite it; the lock and the log stay."""
     for path in run_dir.iterdir():
-        if path.name in (files.LOCK, files.LOG):
+        if path.name in (LOCK, files.LOG):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -189,7 +192,7 @@ class Status:
         self.attempt = int(before.get("attempt", 0)) + 1
         self.started = time.time()
 
-    def write(self, state: str, exit_code: int | None = None, reason: str = "") -> None:
+    def write(self, state: State, exit_code: int | None = None, reason: str = "") -> None:
         """Replace ``status.json``."""
         files.write_json(
             self.job.run_dir / files.STATUS,
@@ -207,7 +210,7 @@ class Status:
             },
         )
 
-    def fail(self, state: str, exit_code: int, reason: str) -> None:
+    def fail(self, state: State, exit_code: int, reason: str) -> None:
         """Write status and error as far as the disk allows, and print the message."""
         retry = files.retry_command(self.job.overrides)
         text = f"{reason}\n\nRetry: {retry}\n\n{traceback.format_exc()}"

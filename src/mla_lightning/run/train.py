@@ -25,6 +25,7 @@ from mla_lightning.callbacks.signals import StopOnSignal
 from mla_lightning.config import Job
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
+from mla_lightning.identity import code_fingerprint
 from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import build_data, build_module
@@ -39,6 +40,8 @@ from mla_lightning.run.record import (
     refuse_another_identity,
     write_predictions,
 )
+from mla_lightning.run_folder import State
+from mla_lightning.run_lock import RunLock
 
 
 def run_job(job: Job) -> int:
@@ -55,7 +58,7 @@ def run_job(job: Job) -> int:
     with files.not_world_writable():
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
-            with files.RunLock(run_dir):
+            with RunLock(run_dir):
                 return _run_alone(job)
         except (MLAError, OSError) as error:  # not ours to write in: leave its status alone
             print(f"error: {error}", file=sys.stderr)
@@ -73,19 +76,18 @@ def _run_alone(job: Job) -> int:
     code = RunError.exit_code  # whatever ends this without a word has failed
     try:
         refuse_another_identity(job)
-        status.write("running")
+        status.write(State.RUNNING)
         _run(job, loggers)
-        status.write("finished", exit_code=0)
+        status.write(State.FINISHED, exit_code=0)
         code = 0
     except KeyboardInterrupt:
         code = Interrupted.exit_code
-        status.fail("interrupted", code, "Interrupted; run the same command again.")
+        status.fail(State.INTERRUPTED, code, "Interrupted; run the same command again.")
     except MLAError as error:
         code = error.exit_code
-        state = {130: "interrupted", 143: "preempted"}.get(code, "failed")
-        status.fail(state, code, str(error))
+        status.fail(State.of_exit_code(code), code, str(error))
     except Exception as error:  # a job reports its own failure, whatever it is
-        status.fail("failed", code, f"{type(error).__name__}: {error}")
+        status.fail(State.FAILED, code, f"{type(error).__name__}: {error}")
     finally:
         finish_loggers(loggers, code)
     return code
@@ -271,7 +273,7 @@ def _write_result(
         "num_parameters": sum(p.numel() for p in module.parameters()),
         "num_batches_trained": trainer.global_step,
         "overrides": dict(job.distinguishes),
-        "code": files.code_fingerprint(),
+        "code": code_fingerprint(),
         "threads": config["trainer"]["threads"],
         "device": str(module.device),
     }

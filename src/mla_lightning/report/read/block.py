@@ -11,7 +11,7 @@ from functools import cached_property
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.run import MULTI, Overrides, Run
-from mla_lightning.run_folder import RESULT
+from mla_lightning.run_folder import RESULT, State
 
 #: The paper's order, then this package's own references and variants, then whatever is found.
 PAPER_METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla")
@@ -20,12 +20,12 @@ METHODS = (*PAPER_METHODS, "joint_unimodal", "unimodal", "mla_released", "mla_ba
 REFERENCE = "unimodal"
 #: States of a seed without a number, the one to tell first.
 STATES = (
-    "failed",
-    "unreadable",
-    "killed",
-    "preempted",
-    "interrupted",
-    "running",
+    State.FAILED,
+    State.UNREADABLE,
+    State.KILLED,
+    State.PREEMPTED,
+    State.INTERRUPTED,
+    State.RUNNING,
     "not evaluated",
     "absent",
     "missing",
@@ -346,7 +346,15 @@ def _state(run: Run | None, split: str, modality: str) -> str:
 
 def _claim(run: Run) -> int:
     """Rank two runs of one cell: the finished one has it, else the one that may still finish."""
-    order = ("finished", "running", "preempted", "interrupted", "killed", "failed", "unreadable")
+    order = (
+        State.FINISHED,
+        State.RUNNING,
+        State.PREEMPTED,
+        State.INTERRUPTED,
+        State.KILLED,
+        State.FAILED,
+        State.UNREADABLE,
+    )
     return order.index(run.state) if run.state in order else len(order)
 
 

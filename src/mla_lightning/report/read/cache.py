@@ -16,6 +16,7 @@ from mla_lightning.run_folder import (
     PLANES,
     PROVENANCE,
     RESULT,
+    State,
     write_text,
 )
 
@@ -57,6 +58,7 @@ class Kept:
             split: {name: Score(**score) for name, score in by_modality.items()}
             for split, by_modality in values["scores"].items()
         }
+        values["state"] = State(values["state"])
         values["overrides"] = tuple((key, text) for key, text in values["overrides"])
         return Run(run=folder.name, where=str(folder), path=folder, **values)
 

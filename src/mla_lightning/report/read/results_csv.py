@@ -13,6 +13,7 @@ from typing import Any
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.run import Run, Score
+from mla_lightning.run_folder import State
 
 RESULTS = "results.csv"
 COLUMNS = (
@@ -160,6 +161,7 @@ def _add(found: dict[tuple[str, str], Run], row: Mapping[str, str], path: Path) 
         for name in NUMBERS:
             texts[name] = float(row[name]) if row.get(name) else None
         pairs = [item.partition("=") for item in shlex.split(row["overrides"])]
+        texts["state"] = State(texts["state"])
         found[key] = Run(
             where=f"{path}: {row['run']}",
             overrides=tuple((name, value) for name, _, value in pairs),

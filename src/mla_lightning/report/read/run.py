@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-FINISHED = "finished"
-#: A folder whose files contradict the format; its reason says which.
-UNREADABLE = "unreadable"
+from mla_lightning.run_folder import State
+
 MULTI = "multi"
 
 Overrides = tuple[tuple[str, str], ...]
@@ -43,7 +42,7 @@ class Run:
         run: Name of its folder.
         where: Where it was read, for messages.
         path: Its folder, None if it was read from a table.
-        state: As :func:`mla_lightning.run_folder.state_of` tells it, or ``unreadable``.
+        state: See :class:`~mla_lightning.run_folder.State`.
         reason: Why it is not finished.
         retry: Command that runs it again, as it was given.
         overrides: What else distinguishes it, as sorted (key, value) texts.
@@ -67,7 +66,7 @@ class Run:
     run: str
     where: str = field(compare=False)
     path: Path | None = field(default=None, compare=False)
-    state: str
+    state: State
     reason: str = ""
     retry: str = ""
     name: str = ""
@@ -112,7 +111,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether it has numbers."""
-        return self.state == FINISHED
+        return self.state == State.FINISHED
 
     @property
     def cell(self) -> tuple[object, ...]:

@@ -18,7 +18,8 @@ from mla_lightning.report.read.cache import Kept
 from mla_lightning.report.read.columns import diagnosed_columns, missing_columns, percent, rounded
 from mla_lightning.report.read.damage import require_intact
 from mla_lightning.report.read.results_csv import RESULTS, read_csv
-from mla_lightning.report.read.run import FINISHED, MULTI, UNREADABLE, Overrides, Run, Score
+from mla_lightning.report.read.run import MULTI, Overrides, Run, Score
+from mla_lightning.run_folder import State
 
 SCHEMA = 1
 SPLITS = ("val", "test")
@@ -77,8 +78,8 @@ def read_run(folder: Path) -> Run | None:
         except BROKEN:
             run = None
         if run is None:
-            run = Run(run=folder.name, where=str(folder), path=folder, state=UNREADABLE)
-        return replace(run, state=UNREADABLE, reason=reason, retry=_afresh(run.retry))
+            run = Run(run=folder.name, where=str(folder), path=folder, state=State.UNREADABLE)
+        return replace(run, state=State.UNREADABLE, reason=reason, retry=_afresh(run.retry))
 
 
 def _afresh(retry: str) -> str:
@@ -141,7 +142,7 @@ def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[st
         run=folder.name,
         where=str(folder),
         path=folder,
-        state=FINISHED,
+        state=State.FINISHED,
         retry=str(provenance.get("command") or ""),
         name=str(result["name"]),
         dataset=str(result["dataset"]),
@@ -283,11 +284,11 @@ def _text(value: Any) -> str:
 
 
 def _reason_of_state(state: str, status: Mapping[str, Any]) -> str:
-    if state == "killed":
+    if state == State.KILLED:
         return "the process is gone without a word; run the same command again to go on"
-    if state == "running":
+    if state == State.RUNNING:
         return f"process {status.get('pid', '?')} on {status.get('host', '?')}"
-    if state == "missing":
+    if state == State.MISSING:
         return f"no {files.STATUS}"
     return " ".join(str(status.get("reason") or "").split())
 

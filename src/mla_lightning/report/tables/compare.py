@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
+from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.report.document.table import (
     BLANK,
     Cell,
@@ -174,7 +175,7 @@ def _settings(first: Path, second: Path) -> Table:
     rows = tuple(
         Row(key, (Cell(old.get(key, BLANK)), Cell(new.get(key, BLANK))))
         for key in keys
-        if key.partition(".")[0] not in files.NOT_IDENTITY
+        if key.partition(".")[0] not in NOT_IDENTITY
     )
     note = () if rows else ("No setting differs.",)
     return Table("settings", "Settings that differ", "", ("A", "B"), (Section("", rows),), note)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.tables.significance import binomial_error
+from mla_lightning.run_folder import State
 
 SHOWN = 20
 
@@ -80,7 +81,7 @@ def without_number(runs: Sequence[Run]) -> tuple[str, ...]:
         if run.ablation != "none":
             what += f" {run.ablation}"
         reason = f" ({run.reason})" if run.reason else ""
-        retry = f" Retry: {run.retry}" if run.retry and run.state != "running" else ""
+        retry = f" Retry: {run.retry}" if run.retry and run.state != State.RUNNING else ""
         lines.append(f"No number: {what}: {run.state}{reason}.{retry}")
     if len(runs) > SHOWN:
         lines.append(f"And {len(runs) - SHOWN} more without a number: see mla report runs.")

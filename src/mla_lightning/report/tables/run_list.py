@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
 from mla_lightning.report.read.run import MULTI, Run, Score
+from mla_lightning.run_folder import State
 
 COLUMNS = ("state", "best epoch", "val acc", "test acc", "time", "selected on")
 
@@ -60,7 +61,7 @@ def _row(run: Run) -> Row:
 
 def _remedy(run: Run) -> list[str]:
     lines = [f"{run.run}: {run.state}{f': {run.reason}' if run.reason else ''}"]
-    if run.retry and run.state != "running":
+    if run.retry and run.state != State.RUNNING:
         lines.append(f"    retry: {run.retry}")
     return lines
 

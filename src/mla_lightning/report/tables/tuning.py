@@ -20,11 +20,12 @@ from mla_lightning.report.read.block import (
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import LEGEND
+from mla_lightning.run_folder import State
 
 KEY = "optimizer.lr"
 SPLIT = "val"
 #: A rate whose runs ended in these ways has had its chance; the others may still win.
-HAD_ITS_CHANCE = {"failed"}
+HAD_ITS_CHANCE = {State.FAILED}
 
 
 @dataclass(frozen=True)
