@@ -139,8 +139,6 @@ def test_states(tmp_path):
         assert files.state_of(tmp_path) == "running"
     files.write_json(tmp_path / files.RESULT, {"identity": "a"})
     assert files.state_of(tmp_path) == "finished"
-    assert files.is_finished_as(tmp_path, "a")
-    assert not files.is_finished_as(tmp_path, "b")
 
 
 def test_identity_is_of_what_computes_numbers():

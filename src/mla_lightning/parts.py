@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Required, TypedDict
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -15,6 +15,31 @@ from mla_lightning.batch import Batch, slice_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Input
+from mla_lightning.metrics.classification import EPOCH_METRICS
+from mla_lightning.metrics.outcome import Outcome
+
+
+class Composition(TypedDict, total=False):
+    """The keyword arguments of every method: what it is composed of; see :class:`Parts`."""
+
+    encoders: Required[Mapping[str, nn.Module]]
+    num_classes: Required[int]
+    optimizer: Required[Callable[..., Optimizer]]
+    fusion: Callable[..., Fusion]
+    scheduler: Callable[..., LRScheduler] | None
+    num_train: int | None
+    batch_size: int
+    seed: int
+    clip_norm: float | None
+    accumulate: int
+    log_every_n_batches: int
+    inputs: Mapping[str, Input]
+    is_complete: bool
+    hides: bool
+    redraws_masks: bool
+    train_batches: Callable[[], Iterable[Batch]] | None
+    epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]]
+    logs_epochs: bool
 
 
 @dataclass(frozen=True)
@@ -27,7 +52,7 @@ class Parts:
         optimizer: Builds the optimiser from parameters.
         scheduler: Builds the learning-rate schedule from the optimiser; stepped once an epoch.
         num_classes: Number of classes C.
-        num_train: Number of training samples N.
+        num_train: Number of training samples N; None where no method asks for it.
         batch_size: Samples of a training batch; the last one of an epoch may have fewer.
         seed: The run's seed.
         clip_norm: Largest norm of a step's gradient, None for no clipping.
@@ -39,15 +64,19 @@ class Parts:
         is_complete: Whether every sample has every modality; then no method looks for absent ones.
         hides: Whether modalities of training samples are hidden by protocol.
         redraws_masks: Whether what is hidden of them is drawn anew every epoch.
-        train_batches: Gives the training split's batches in its own order, not augmented.
+        train_batches: Returns the training split's batches in its own order, not augmented; None
+            where no method asks for them.
+        epoch_metrics: Column -> metric that validation computes after every epoch.
+        logs_epochs: Whether losses and validation metrics of each epoch go to the Trainer's
+            loggers. Runs write them to ``metrics.csv`` instead and hand that row to the loggers.
     """
 
     encoders: Mapping[str, nn.Module]
     fusion: Callable[..., Fusion]
     optimizer: Callable[..., Optimizer]
-    scheduler: Callable[..., LRScheduler] | None
     num_classes: int
-    num_train: int
+    scheduler: Callable[..., LRScheduler] | None = None
+    num_train: int | None = None
     batch_size: int = 1
     seed: int = 0
     clip_norm: float | None = None
@@ -57,27 +86,11 @@ class Parts:
     is_complete: bool = True
     hides: bool = False
     redraws_masks: bool = False
-    train_batches: Callable[[], Iterable[Batch]] = tuple
-
-    def input_widths(self) -> dict[str, int]:
-        """Tell the width of each modality's input vector, as its encoder does.
-
-        Returns:
-            Modality -> width D_m.
-
-        Raises:
-            ConfigError: If an encoder does not take vectors.
-        """
-        widths = {}
-        for name, encoder in self.encoders.items():
-            width = getattr(encoder, "in_features", None)
-            if not isinstance(width, int):
-                raise ConfigError(
-                    f"This method works on vectors, and {name!r} has none: its encoder is "
-                    f"{type(encoder).__name__}. Use features, such as those of `mla data embed`."
-                )
-            widths[name] = width
-        return widths
+    train_batches: Callable[[], Iterable[Batch]] | None = None
+    epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = field(
+        default_factory=lambda: EPOCH_METRICS
+    )
+    logs_epochs: bool = True
 
     def built_fusion(self) -> Fusion:
         """Build the fusion for the encoders.
@@ -88,7 +101,7 @@ class Parts:
         Raises:
             ConfigError: If an encoder gives sequences and the fusion takes vectors.
         """
-        widths = {name: encoder.out_features for name, encoder in self.encoders.items()}
+        widths = {name: out_width(name, encoder) for name, encoder in self.encoders.items()}
         fusion = self.fusion(widths, self.num_classes)
         for name, encoder in self.encoders.items():
             if getattr(encoder, "gives_sequences", False) and not fusion.takes_sequences:
@@ -170,16 +183,69 @@ class Parts:
         }
 
 
+def input_widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Return the width of each modality's input vector, as its encoder has it.
+
+    Args:
+        encoders: Modality -> encoder.
+
+    Returns:
+        Modality -> width D_m.
+
+    Raises:
+        ConfigError: If an encoder does not take vectors.
+    """
+    widths = {}
+    for name, encoder in encoders.items():
+        width = getattr(encoder, "in_features", None)
+        if not isinstance(width, int):
+            raise ConfigError(
+                f"This method works on vectors, and {name!r} has none: its encoder is "
+                f"{type(encoder).__name__}. Use features, such as those of `mla data embed`."
+            )
+        widths[name] = width
+    return widths
+
+
+def out_width(name: str, encoder: nn.Module) -> int:
+    """Return the width of an encoder's feature: its ``out_features``, or its last layer's.
+
+    Args:
+        name: The modality, for the message.
+        encoder: The encoder.
+
+    Raises:
+        ConfigError: If neither says it.
+
+    Example:
+        >>> out_width("audio", nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 5)))
+        5
+    """
+    last = encoder[-1] if isinstance(encoder, nn.Sequential) and len(encoder) else encoder
+    for layer in (encoder, last):
+        width = getattr(layer, "out_features", None)
+        if isinstance(width, int):
+            return width
+    raise ConfigError(
+        f"The encoder of {name!r} ({type(encoder).__name__}) does not say how wide its feature is. "
+        "Set its attribute: encoder.out_features = D"
+    )
+
+
 class Traits(Protocol):
     """What a method says of its training rule; see :class:`MultimodalModule`."""
 
-    min_modalities: int
     takes_incomplete: bool
     takes_chunks: bool
     fits_all_at_once: bool
+    needs_num_train: bool
+
+    @classmethod
+    def check_modalities(cls, modalities: Sequence[str]) -> None:
+        """Check that there are enough."""
 
 
-def refuse_what_cannot_be(method: Traits, parts: Parts) -> None:
+def check_composition(method: Traits, parts: Parts) -> None:
     """Check what a method is composed of against its training rule.
 
     Args:
@@ -188,18 +254,25 @@ def refuse_what_cannot_be(method: Traits, parts: Parts) -> None:
 
     Raises:
         ConfigError: If there are too few modalities, samples lack modalities and there is no rule
-            for that, or a setting is out of range or would have no effect.
+            for that, what the method needs to know of the data is not given, or a setting is out of
+            range or would have no effect.
     """
-    name, modalities = type(method).__name__, list(parts.encoders)
-    if len(modalities) < method.min_modalities:
-        raise ConfigError(
-            f"{name} needs at least {method.min_modalities} modalities, got {modalities}. Use "
-            "method=unimodal to train one modality alone."
-        )
+    name = type(method).__name__
+    type(method).check_modalities(tuple(parts.encoders))
     if not parts.is_complete and not method.takes_incomplete:
         raise ConfigError(
             f"{name} has no rule for samples that lack a modality. Use missing.policy=zero_input, "
             "which hands zeros over, or another method."
+        )
+    if method.needs_num_train and parts.num_train is None:
+        raise ConfigError(
+            f"{name} remembers something of every training sample: give "
+            "num_train=<number of training samples>, and each sample's number as batch['index']."
+        )
+    if method.fits_all_at_once and parts.train_batches is None:
+        raise ConfigError(
+            f"{name} fits all training samples at once: give train_batches=lambda: loader, a "
+            "function that returns the training batches in a fixed order."
         )
     if parts.accumulate < 1:
         raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")

@@ -249,11 +249,11 @@ from mla_lightning.methods.joint import Joint
 class Mine(Joint):
     '''My own rule.'''
 
-    def __init__(self, parts, *, weight: float = 1.0, mode: str):
-        super().__init__(parts)
+    def __init__(self, *, weight: float = 1.0, mode: str, **parts):
+        super().__init__(**parts)
 
-def factory(parts):
-    return Mine(parts, mode='x')
+def factory(**parts):
+    return Mine(mode='x', **parts)
 """
 
 
@@ -301,7 +301,7 @@ def test_a_users_own_method_needs_leave_and_is_checked_like_ours(
         (("+optimizer.nestrov=true",), "SGD takes no 'nestrov'. Did you mean 'nesterov'?"),
         (("+optimizer.params=[1]",), "optimizer.params is no setting: training gives it"),
         (("+data.seed=1",), "data.seed is no setting: training gives it"),
-        (("+method.parts=1",), "method.parts is no setting: training gives it"),
+        (("+method.seed=1",), "method.seed is no setting: training gives it"),
         (("method=sum", "ablation=no_hgm"), "method.hgm: Joint takes no 'hgm'."),
         (("method=mla_balancemm", "ablation=no_hgm"), "MLABalanceMM takes no 'hgm'."),
         (("method.alpha=big",), "method.alpha must be a number, got 'big'"),

@@ -14,7 +14,6 @@ from mla_lightning.encoders.m3ae import M3AEImage, M3AEText
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.joint import Joint
-from mla_lightning.parts import Parts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "methods"))
 from tests.methods.harness import Loader, fit
@@ -123,7 +122,7 @@ def test_an_optimiser_moves_what_is_tuned_and_nothing_else(tune, optimizer):
         "image": M3AEImage(image_size=32, tune=tune, **SMALL),
         "text": M3AEText(num_tokens=40, tune="all", **SMALL),
     }
-    parts = Parts(
+    module = Joint(
         encoders=encoders,
         fusion=Concat,
         optimizer=partial(optimizer, lr=0.1, weight_decay=0.3),
@@ -131,7 +130,6 @@ def test_an_optimiser_moves_what_is_tuned_and_nothing_else(tune, optimizer):
         num_classes=3,
         num_train=8,
     )
-    module = Joint(parts)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     batch = {
         "inputs": {"image": torch.randn(4, 3, 32, 32), "text": torch.randint(1, 40, (4, 5))},

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.loggers.wandb_files import offline_files, records_named, rows_of
+from tests.report.synthetic_runs import write_run
 
 from mla_lightning import run_folder as files
 from mla_lightning.launchers.child import fork_child
@@ -22,7 +24,7 @@ WANDB = "mla_lightning.loggers.Wandb"
 
 
 def config_with(target=WANDB, **options):
-    return {
+    tree = {
         "name": "table1/openmoji",
         "seed": 3,
         "overwrite": False,
@@ -30,6 +32,7 @@ def config_with(target=WANDB, **options):
         "optimizer": {"lr": 0.1},
         "logger": {"it": {"_target_": target, **options}},
     }
+    return SimpleNamespace(**tree, tree=tree)
 
 
 @pytest.fixture
@@ -68,13 +71,17 @@ def attempt(tmp_path, monkeypatch):
 
 
 def test_no_loggers():
-    assert build_loggers({"logger": None}, None, IDENTITY) == []
-    assert build_loggers({"logger": {}}, None, IDENTITY) == []
+    assert build_loggers(SimpleNamespace(logger=None), None, IDENTITY) == []
+    assert build_loggers(SimpleNamespace(logger={}), None, IDENTITY) == []
 
 
 def test_l01_offline_run_is_named_grouped_and_complete(attempt):
-    scores = {"val": {"multi": {"accuracy": 0.75}}, "test": None}
-    files.write_json(attempt.run_dir / files.RESULT, {"identity": IDENTITY, **scores})
+    whole = write_run(
+        attempt.run_dir.parent / "whole",
+        test=False,
+        accuracy={"image": 0.7, "text": 0.7, "multi": 0.75},
+    )
+    shutil.copy(whole / files.RESULT, attempt.run_dir / files.RESULT)
     printed = attempt(config_with(), range(5))
     assert f"wandb sync {attempt.run_dir}/wandb/offline-run-" in printed
     (run,) = records_named(attempt.run_dir, "run")
@@ -200,7 +207,10 @@ def test_x04_no_secret_reaches_a_file(attempt, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", unused_address())
     monkeypatch.setattr(sys, "argv", ["mla", f"--note={KEY}"])
     config = config_with(mode="online", init_timeout_s=1.0)
-    config |= {"note": f"my key is {KEY}", "hub": {"api_key": KEY}}  # refused before; here as well
+    config.tree |= {
+        "note": f"my key is {KEY}",
+        "hub": {"api_key": KEY},
+    }  # refused before; here as well
     printed = attempt(config, range(3))
     assert KEY not in printed
     written = [path for path in attempt.run_dir.rglob("*") if path.is_file()]
@@ -218,7 +228,7 @@ def test_w_and_b_of_the_parent_is_not_inherited(attempt, monkeypatch):
 def test_import_ahead_starts_no_thread():
     before = len(os.listdir("/proc/self/task"))
     import_ahead(config_with())
-    import_ahead({"logger": None})
+    import_ahead(SimpleNamespace(logger=None))
     assert "wandb" in sys.modules
     assert len(os.listdir("/proc/self/task")) == before
 

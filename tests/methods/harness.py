@@ -7,7 +7,6 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
 
 NUM_CLASSES, WIDTH, BATCH = 4, 6, 8
 
@@ -57,7 +56,7 @@ def build(
         "num_train": sum(len(batch["label"]) for batch in data),
     }
     encoders = {name: encoder() for name in names}
-    return method(Parts(encoders=encoders, fusion=fusion, **usual | (parts or {})), **options)
+    return method(encoders=encoders, fusion=fusion, **usual | (parts or {}), **options)
 
 
 class Loader(list):

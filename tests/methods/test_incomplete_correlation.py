@@ -20,10 +20,10 @@ def test_dcca_answers_with_means_for_what_is_left_out():
     batch = next(iter(data.loader("test")))
     with torch.no_grad():
         features = module.features(batch)
-        answers = module.answers(features, batch["present"])
+        answers = module.logits(features, batch["present"])
         for name in module.modalities:
             only = {m: torch.full_like(has, m == name) for m, has in batch["present"].items()}
-            alone = module.answers(features, only)["multi"]
+            alone = module.logits(features, only)["multi"]
             torch.testing.assert_close(alone, answers[name])
             assert not torch.allclose(alone, answers["multi"])
     torch.testing.assert_close(answers["multi"], module.fusion(features))

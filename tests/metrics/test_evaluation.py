@@ -18,10 +18,10 @@ def test_scores_equal_the_librarys(num_samples, num_classes, seed):
     logits = 4 * torch.randn(num_samples, num_classes, generator=generator)
     label = torch.randint(num_classes // 2 + 1, (num_samples,), generator=generator)
     scores = score_logits({"other": -logits, "multi": logits}, label)["multi"]
-    assert scores["accuracy"] == pytest.approx(
+    assert scores["acc"] == pytest.approx(
         multiclass_accuracy(logits, label, num_classes, average="micro").item(), abs=1e-6
     )
-    assert scores["macro_f1"] == pytest.approx(
+    assert scores["f1_macro"] == pytest.approx(
         multiclass_f1_score(logits, label, num_classes, average="macro").item(), abs=1e-6
     )
     assert scores["ece"] == pytest.approx(
@@ -33,9 +33,9 @@ def test_scores_equal_the_librarys(num_samples, num_classes, seed):
 def test_a_worked_example():
     logits = torch.tensor([[0.0, -1e4], [0.0, -1e4], [-1e4, 0.0], [0.0, 0.0]])
     scores = score_logits({"multi": logits}, torch.tensor([0, 1, 1, 0]))["multi"]
-    assert scores["accuracy"] == 0.75
+    assert scores["acc"] == 0.75
     # Class 0: 2 right of 3 told and 2 there; class 1: 1 right of 1 told and 2 there.
-    assert scores["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert scores["f1_macro"] == pytest.approx((4 / 5 + 2 / 3) / 2)
     # Three sure answers, two of them right; one answer with confidence 0.5, right.
     assert scores["ece"] == pytest.approx(3 / 4 * (1 - 2 / 3) + 1 / 4 * (1 - 0.5))
 
@@ -43,7 +43,7 @@ def test_a_worked_example():
 def test_a_class_that_neither_occurs_nor_is_told_does_not_count():
     logits = torch.tensor([[1.0, 0.0, -5.0], [0.0, 1.0, -5.0]])
     scores = score_logits({"multi": logits}, torch.tensor([0, 1]))
-    assert scores["multi"]["macro_f1"] == 1.0
+    assert scores["multi"]["f1_macro"] == 1.0
 
 
 def test_batches_and_their_order_change_nothing():
@@ -53,5 +53,5 @@ def test_batches_and_their_order_change_nothing():
         evaluation = Evaluation(4)
         for rows in order.split(size):
             evaluation.add({"multi": logits[rows]}, label[rows], rows)
-        found.append(evaluation.metrics())
+        found.append(evaluation.scores())
     assert found[0] == found[1]

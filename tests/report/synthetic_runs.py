@@ -8,6 +8,7 @@ import yaml
 
 from mla_lightning import run_folder
 from mla_lightning.identity import identity_of
+from mla_lightning.run_folder.result import Result
 
 METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla")
 #: Method -> accuracy of image, text and multi, as fractions.
@@ -92,7 +93,7 @@ def write_run(
     run_folder.write_json(run_dir / "status.json", status)
     provenance = {
         "identity": identity,
-        "code_fingerprint": code * 16,
+        "code": {"hash": code * 16, "modules": {}},
         "data_fingerprint": "da7a" * 16,
         "data": {"name": dataset, "split": split},
         "git_commit": "abc123" * 6,
@@ -111,36 +112,35 @@ def write_run(
     if state != "finished":
         return run_dir
     scores = {name: score(value) for name, value in accuracy.items()}
-    result = {
-        "schema": 1,
-        "identity": identity,
-        "name": config["name"],
-        "dataset": dataset,
-        "method": method,
-        "ablation": ablation,
-        "seed": seed,
-        "protocol": protocol,
-        "split": split,
-        "num_train": 976,
-        "num_val": 163,
-        "num_test": 490,
-        "modalities": list(modalities),
-        "unimodal_rule": "slice" if method == "concat" else "own_head",
-        "lr": lr,
-        "epochs": epochs,
-        "best_epoch": 12,
-        "val": scores,
-        "test": scores if test else None,
-        "train_time_s": 3.25,
-        "epoch_time_s": 0.16,
-        "peak_memory_mb": 612.5,
-        "num_parameters": 12345,
-        "num_batches_trained": 620,
-        "overrides": {"method": method, "seed": seed, **overrides},
-        "code": code * 16,
-        "threads": 1,
-        "device": "cpu",
-    }
+    result = Result(
+        identity=identity,
+        name=config["name"],
+        dataset=dataset,
+        method=method,
+        ablation=ablation,
+        seed=seed,
+        protocol=protocol,
+        split=split,
+        num_train=976,
+        num_val=163,
+        num_test=490,
+        modalities=list(modalities),
+        unimodal_rule="slice" if method == "concat" else "own_head",
+        lr=lr,
+        epochs=epochs,
+        best_epoch=12,
+        val=scores,
+        test=scores if test else None,
+        train_time_s=3.25,
+        epoch_time_s=0.16,
+        peak_memory_mb=612.5,
+        num_parameters=12345,
+        num_batches_trained=620,
+        overrides={"method": method, "seed": seed, **overrides},
+        code=code * 16,
+        threads=1,
+        device="cpu",
+    ).to_json()
     run_folder.write_json(run_dir / "result.json", result)
     return run_dir
 

@@ -16,7 +16,7 @@ from mla_lightning.report.main import write_files
 from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.columns import diagnosed_columns
 from mla_lightning.report.read.results_csv import read_csv, write_csv
-from mla_lightning.report.read.run import Run, Score
+from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.tables.significance import compare, holm, least_effect
 from mla_lightning.report.tables.tuning import rate_notes
@@ -26,7 +26,8 @@ def run_of(name, method, seed, multi, *, probe=50.0, ece=0.1, ablation="none", *
     overrides = more.pop("overrides", ())
     noise = random.Random(f"{name}{method}{ablation}{seed}{overrides}").gauss(0, 0.3)
     scores = {
-        m: Score(multi + noise, macro_f1_percent=50.0, ece=ece + noise / 100, probe_percent=p)
+        m: {"accuracy_percent": multi + noise, "macro_f1_percent": 50.0, "ece": ece + noise / 100}
+        | ({} if p is None else {"probe_percent": p})
         for m, p in (("image", probe + noise), ("text", 60.0 + noise), ("multi", None))
     }
     return Run(

@@ -11,7 +11,7 @@ from mla_lightning.report.figures import cache as drawings
 from mla_lightning.report.figures.cache import DRAWN
 from mla_lightning.report.figures.style import style
 from mla_lightning.report.page.content import slugs
-from mla_lightning.report.read.cache import Kept
+from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.diagnostics import read_diagnosed
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.run_folder import write_json
@@ -117,13 +117,17 @@ def test_file_names_are_safe_and_each_parts_own():
         ("planes.npz", b"PK\x03\x04no", "planes.npz cannot be read"),
         ("planes.npz", b"", "planes.npz cannot be read"),
         ("result.json", b'{"schema": 1', "result.json is not valid JSON"),
-        ("result.json", b'{"schema": 1}', "result.json is not as expected: no &#x27;val&#x27;"),
+        (
+            "result.json",
+            b'{"schema": 1}',
+            "result.json is not as expected: no &#x27;identity&#x27;",
+        ),
     ],
 )
 def test_a_damaged_run_is_a_failure_with_its_reason(tmp_path, name, content, told):
     for seed in (0, 1):
         folder = write_run(tmp_path, "mla", seed, accuracy=levels(0.5))
-    kept = Kept(tmp_path)
+    kept = RunCache(tmp_path)
     read_runs([tmp_path], kept)
     kept.write()
     (folder / name).write_bytes(content)

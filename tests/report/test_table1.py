@@ -279,8 +279,12 @@ def test_footer_names_a_method_once_where_its_variants_agree(tmp_path):
 
 def test_mixed_code_is_flagged(tmp_path):
     three("mla", tmp_path, (60, 61))
-    three("concat", tmp_path, (50, 51), code="beef")
-    assert any("MIXED code versions: " in note for note in report_of(tmp_path).notes)
+    three("concat", tmp_path, (50, 51), code="beef")  # another method reaches other code
+    assert not any("MIXED code" in note for note in report_of(tmp_path).notes)
+    write_run(tmp_path, "mla", 7, code="beef")
+    write_run(tmp_path, "mla", 8, overrides={"method.alpha": "1"}, code="f00d")
+    (note,) = [note for note in report_of(tmp_path).notes if "MIXED code" in note]
+    assert all(code in note for code in ("c0de", "beef", "f00d"))
 
 
 def test_a_cell_that_was_run_twice_is_an_error_that_names_both(tmp_path):

@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from mla_lightning import run_folder as files
+from mla_lightning.identity.code import Code
 from mla_lightning.run_lock import RunLock
 
+CODE = Code({"mla_lightning.errors": "0" * 16})
 CHECKPOINT = "checkpoint"
 BEGUN_AT = "begun_at"
 
@@ -28,12 +31,17 @@ class StandInJob:
     duration_s: float = 0.0
     threads: int = 1
     accelerator: str = "cpu"
-    config: dict[str, Any] = field(default_factory=dict)
+    tree: dict[str, Any] = field(default_factory=dict)
+    stale: str = "retrain"
+    code: Code = CODE
 
-    def __post_init__(self) -> None:
-        """Fill the config."""
-        trainer = {"threads": self.threads, "accelerator": self.accelerator}
-        self.config.update(trainer=trainer, overwrite=False)
+    @property
+    def config(self) -> SimpleNamespace:
+        """Give what a sweep reads of a config."""
+        trainer = SimpleNamespace(threads=self.threads, accelerator=self.accelerator)
+        return SimpleNamespace(
+            trainer=trainer, overwrite=False, stale=self.stale, logger=None, tree=self.tree
+        )
 
     @property
     def title(self) -> str:
@@ -76,7 +84,11 @@ def run_stand_in(job: StandInJob) -> int:
         print(f"running {job.title}")
         behave(job)
         (job.run_dir / files.CONFIG).write_text("a: 1\n")
-        result = {"identity": job.identity, "val": {"multi": {"accuracy": 0.612}}}
+        result = {
+            "identity": job.identity,
+            "code": job.code.hash,
+            "val": {"multi": {"accuracy": 0.612}},
+        }
         files.write_json(job.run_dir / files.RESULT, result)
         write_status(job, "finished", exit_code=0)
     return 0

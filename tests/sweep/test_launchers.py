@@ -116,7 +116,7 @@ def test_warm_up_imports_what_configs_name_and_what_they_may(monkeypatch, tmp_pa
     monkeypatch.delitem(sys.modules, "mla_lightning.launchers.serial", raising=False)
     launcher = {"_target_": "mla_lightning.launchers.serial.SerialLauncher"}
     config = {"a": [launcher], "b": {"_target_": "evil_module.Thing"}}
-    job = StandInJob(tmp_path / "a", config={**config, "c": {"_target_": "mla_lightning.no.No"}})
+    job = StandInJob(tmp_path / "a", tree={**config, "c": {"_target_": "mla_lightning.no.No"}})
     assert warm_up([job]) is run_job
     assert "mla_lightning.launchers.serial" in sys.modules
     assert "evil_module" not in sys.modules

@@ -22,7 +22,7 @@ from mla_lightning.run.diagnose import (
     planes_of,
     some_batches,
 )
-from mla_lightning.run.evaluate import Answers
+from mla_lightning.run.evaluate import Predictions
 
 NAMES = ("a", "b")
 WIDTHS = {"a": 3, "b": 3}
@@ -31,7 +31,7 @@ WIDTHS = {"a": 3, "b": 3}
 def answers_of(a, b, label, present=None):
     there = present or {m: torch.ones(len(label), dtype=torch.bool) for m in NAMES}
     logits = {"a": torch.tensor(a), "b": torch.tensor(b)}
-    return Answers(logits, torch.tensor(label), torch.arange(len(label)), {}, there)
+    return Predictions(logits, torch.tensor(label), torch.arange(len(label)), {}, there)
 
 
 def module_of(fusion):
@@ -114,7 +114,7 @@ def test_planes_are_fitted_to_what_is_there():
     generator = torch.Generator().manual_seed(0)
     features = {m: torch.randn(12, 5, generator=generator) for m in NAMES}
     there = {"a": torch.arange(12) % 3 > 0, "b": torch.ones(12, dtype=torch.bool)}
-    answers = Answers({}, torch.arange(12), torch.arange(12), features, there)
+    answers = Predictions({}, torch.arange(12), torch.arange(12), features, there)
     found = planes_of(features, answers, "full", 0)
     expected = principal_plane({m: features[m][there[m]] for m in NAMES})
     for m in NAMES:

@@ -126,17 +126,17 @@ def test_double_precision_is_diagnosed_too(tmp_path):
 
 
 def test_peak_memory_is_that_of_training(tmp_path, monkeypatch):
-    from mla_lightning.run import train
+    from mla_lightning.run import measure, train
 
     order = []
-    for name in ("peak_memory_mb", "evaluate", "diagnose"):
-        original = getattr(train, name)
+    for module, name in ((train, "peak_memory_mb"), (measure, "predict"), (measure, "diagnose")):
+        original = getattr(module, name)
 
-        def told(*args, name=name, original=original, **options):
+        def recording(*args, name=name, original=original, **options):
             order.append(name)
             return original(*args, **options)
 
-        monkeypatch.setattr(train, name, told)
+        monkeypatch.setattr(module, name, recording)
     trained(tmp_path, "run", "method=mla", "diagnostics=epoch", "trainer.max_epochs=1")
     assert order[0] == "peak_memory_mb"
     assert order.count("peak_memory_mb") == 1

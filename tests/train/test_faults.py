@@ -11,7 +11,8 @@ from tests.train.jobs import in_child, make_job, outcome, same
 from mla_lightning.errors import RunError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import build_data, build_module
-from mla_lightning.run.train import evaluate_run, run_job
+from mla_lightning.run.finished import evaluate_run
+from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import CHECKPOINTS, ERROR, RESULT, STATUS, read_json, read_metrics
 
 
@@ -32,7 +33,7 @@ def poison(at, modality):
 @pytest.mark.parametrize("at", [3, 17])
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capfd, at, logged):
     job = make_job(tmp_path, "method=mla", f"trainer.log_every_n_batches={logged}")
-    name = job.config["data"]["names"][1]
+    name = job.config.data["names"][1]
 
     def action():
         poison(at, name)
@@ -153,7 +154,7 @@ def test_an_unfinished_run_folder(tmp_path):
     job = make_job(tmp_path, "method=mla")
 
     def action():
-        poison(3, job.config["data"]["names"][0])
+        poison(3, job.config.data["names"][0])
         return run_job(job)
 
     assert in_child(action) == 1

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import checksum_of, is_valid
 from mla_lightning.callbacks.epoch_table import write_rows
-from mla_lightning.identity import identity_of
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder import read_metrics
+from mla_lightning.run_folder.config import RunConfig
 
 #: Columns of the epoch table that a stage determines; others depend on what is hidden.
 OF_STAGE = ("epoch", "step", "lr", "train/", "time/", "cost/")
@@ -76,16 +74,13 @@ class SharedStage(Callback):
 
 
 def shared_stage(
-    config: Mapping[str, Any],
-    data_fingerprint: str,
-    module: MultimodalModule,
-    checkpoint: RunCheckpoint,
+    config: RunConfig, stage_id: str, module: MultimodalModule, checkpoint: RunCheckpoint
 ) -> SharedStage | None:
-    """Find the stage that a run has in common with others.
+    """Build the callback for a run's shared first stage.
 
     Args:
         config: The resolved config.
-        data_fingerprint: That of the data.
+        stage_id: Hash of all that determines the stage: config, data and code.
         module: The run's module.
         checkpoint: Knows the run's own checkpoints.
 
@@ -93,11 +88,10 @@ def shared_stage(
         The stage; None where there is none, or where its schedule follows validation, which
         depends on what is hidden.
     """
-    schedule = str((config["scheduler"] or {}).get("_target_"))
+    schedule = str((config.scheduler or {}).get("_target_"))
     if not module.shared_epochs or schedule.endswith("ReduceLROnPlateau"):
         return None
-    key = identity_of({**config, "missing": None}, data_fingerprint)
-    counted = "" if config["diagnostics"] == "off" else "-counted"  # the cost of its steps
-    name = f"{config['choices']['method']}-seed{config['seed']}-{key[:12]}{counted}"
-    folder = Path(config["paths"]["output_dir"]) / "stages" / name
+    counted = "" if config.diagnostics == "off" else "-counted"  # the cost of its steps
+    name = f"{config.choices['method']}-seed{config.seed}-{stage_id}{counted}"
+    folder = Path(config.paths.output_dir) / "stages" / name
     return SharedStage(folder, module.shared_epochs, checkpoint)

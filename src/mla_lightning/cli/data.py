@@ -239,26 +239,29 @@ def _import(words: Sequence[str]) -> int:
 
 
 def _embed(words: Sequence[str]) -> int:
-    from mla_lightning.config import instantiate, plan
+    from mla_lightning.config import plan
+    from mla_lightning.config.jobs import data_of_config
     from mla_lightning.data.prepared import Prepared
     from mla_lightning.prepare.embed import embed_store
     from mla_lightning.run.build import build_encoders
     from mla_lightning.run.evaluate import load_encoders
+    from mla_lightning.run_folder.config import RunConfig
 
     own = {word.partition("=")[0]: word.partition("=")[2] for word in words}
     how = {key: own[key] for key in ("target", "ckpt", "batch_size", "device") if key in own}
     if "target" not in how:
         raise ConfigError("target is missing: mla data embed target=DIR data=NAME encoder=NAME")
-    config = plan([word for word in words if word.partition("=")[0] not in how])[0].config
-    given = {"seed": config["seed"], "modalities": config["modalities"]}
-    data = instantiate(config["data"], **given)
+    tree = plan([word for word in words if word.partition("=")[0] not in how])[0].config
+    if tree["missing"]:
+        raise ConfigError("missing has no effect on mla data embed: every sample is encoded whole")
+    data = data_of_config(tree)
     if not isinstance(data, Prepared):
         raise ConfigError(
-            f"data={config['choices']['data']} is no prepared store; mla data list shows which are"
+            f"data={tree['choices']['data']} is no prepared store; mla data list shows which are"
         )
     target = Path(how["target"]).expanduser()
     size = converted(how.get("batch_size", "64"), int, "batch_size")
-    encoders = build_encoders(config, data)
+    encoders = build_encoders(RunConfig.from_tree(tree), data)
     if "ckpt" in how:
         load_encoders(encoders, Path(how["ckpt"]).expanduser())
     embed_store(data, target, encoders, size, device=how.get("device", "cpu"))

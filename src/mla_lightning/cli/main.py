@@ -216,8 +216,8 @@ def _train(options: argparse.Namespace) -> int:
     if options.multirun:
         from mla_lightning.launchers.sweep import run_sweep
 
-        return run_sweep(jobs, config.instantiate(first["launcher"]), overwrite=first["overwrite"])
-    if grid := first["grid"]:
+        return run_sweep(jobs, config.instantiate(first.launcher), overwrite=first.overwrite)
+    if grid := first.grid:
         print(f"One job. The experiment's grid ({', '.join(grid)}) runs with: mla train -m ...")
     from mla_lightning.run.train import run_job
 
@@ -246,7 +246,7 @@ def _eval(options: argparse.Namespace) -> int:
         split = value
     for prefix in options.allow_target:
         config.allow_target(prefix)
-    from mla_lightning.run.train import evaluate_run
+    from mla_lightning.run.finished import evaluate_run
 
     scores = evaluate_run(options.run, split)
     metrics = list(next(iter(scores.values())))

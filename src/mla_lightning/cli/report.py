@@ -164,10 +164,10 @@ def _compare(options: argparse.Namespace) -> int:
     from mla_lightning.report.tables.compare import MOST_LISTED, compare_runs
 
     def called(numbers: Sequence[int]) -> Sequence[str]:
-        from mla_lightning.run.build import data_of
+        from mla_lightning.run.build import data_of_run
 
         try:
-            return data_of(options.first).called("test", numbers)
+            return data_of_run(options.first).called("test", numbers)
         except MLAError as error:  # the runs may have come from another machine
             print(f"The samples' names are not here: {error}", file=sys.stderr)
             return [f"test {number}" for number in numbers]
@@ -177,11 +177,11 @@ def _compare(options: argparse.Namespace) -> int:
     render.to_terminal(report, console)
     if options.output is not None and found:
         from mla_lightning.prepare.sample_sheet import sample_sheet
-        from mla_lightning.run.build import data_of
+        from mla_lightning.run.build import data_of_run
 
         shown = found[:MOST_LISTED]
         numbers, captions = [one.index for one in shown], [one.caption for one in shown]
-        sheet = sample_sheet(data_of(options.first), "test", numbers, captions, options.output)
+        sheet = sample_sheet(data_of_run(options.first), "test", numbers, captions, options.output)
         print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")
     elif options.output is not None:
         print(f"{options.output} is not written: there is no sample that they disagree on.")

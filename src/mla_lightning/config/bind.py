@@ -9,14 +9,18 @@ import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mla_lightning.config.settings import describe, fits, spell
 from mla_lightning.config.targets import PARTIAL, TARGET, locate, targets_of
 from mla_lightning.errors import ConfigError, near
+from mla_lightning.run_folder.schema import describe, fits, spell
 
 #: What training gives to the class of a node; nobody may set it in a config.
 SUPPLIED: dict[str, tuple[str, ...]] = {
     "data": ("seed", "modalities", "missing"),
-    "method": ("parts",),
+    "method": (
+        *("encoders", "num_classes", "optimizer", "scheduler", "num_train", "batch_size", "seed"),
+        *("clip_norm", "accumulate", "log_every_n_batches", "inputs", "is_complete", "hides"),
+        *("redraws_masks", "train_batches", "epoch_metrics", "logs_epochs"),
+    ),
     "method.fusion": ("feature_dims", "num_classes"),
     "optimizer": ("params",),
     "scheduler": ("optimizer",),
@@ -60,7 +64,7 @@ def _unbound_node(key: str, text: str) -> tuple[str, ...]:
     supplied, taken_out = SUPPLIED.get(key, ()), TAKEN_OUT.get(key, ())
     given = {k: v for k, v in node.items() if k not in (TARGET, PARTIAL, *taken_out)}
     name = node[TARGET].rpartition(".")[2]
-    settable = [own for own in takes if own not in supplied]
+    settable = [own for own in takes if own not in (*supplied, *taken_out)]
     faults = _partial_faults(key, node.get(PARTIAL, False))
     for own, value in given.items():
         if own in supplied:
@@ -116,12 +120,24 @@ def parameters_of(target: str) -> tuple[dict[str, Taken], bool]:
                 is_required = parameter.default is inspect.Parameter.empty
                 hint = hints.get(parameter.name, Any)
                 takes.setdefault(parameter.name, Taken(hint, is_required))
-        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        keywords = [p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
+        if not keywords:
+            return takes, False
+        named = _named_keywords(hints.get(keywords[0]))
+        if named is not None:  # **parts: Unpack[Composition] says by itself what it takes
+            for name in named:
+                takes.setdefault(name, Taken(Any, False))
             return takes, False
     return takes, bool(makers)
 
 
 _MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _named_keywords(hint: Any) -> frozenset[str] | None:
+    """Return the names that a ``**keywords: Unpack[TypedDict]`` takes, None for any others."""
+    (kind,) = typing.get_args(hint) if typing.get_origin(hint) is typing.Unpack else (None,)
+    return frozenset(kind.__annotations__) if kind is not None else None
 
 
 def _hints(maker: Any) -> dict[str, Any]:

@@ -6,18 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mla_lightning.config.secrets import secrets_in
-from mla_lightning.config.settings import (
-    INSTEAD,
-    NODES,
-    SETTINGS,
-    UNRESOLVED,
-    describe,
-    fits,
-    spell,
-)
+from mla_lightning.config.settings import INSTEAD, NODES, SETTINGS
 from mla_lightning.config.targets import TARGET, forbidden
 from mla_lightning.config.values import flat
 from mla_lightning.errors import near
+from mla_lightning.run_folder.schema import UNRESOLVED, describe, fits, spell
 
 
 def faults_of(config: Mapping[str, Any]) -> list[str]:

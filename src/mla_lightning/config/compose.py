@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ class Composer:
         self.folders = folders
         self._composed: dict[tuple[str, ...], dict[str, Any] | str] = {}
         self._resolved: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._metrics: dict[str, Any] | None = None
 
     def compose(self, choices: tuple[str, ...]) -> dict[str, Any] | str:
         """Compose group choices.
@@ -73,6 +75,17 @@ class Composer:
         path = options(self.folders, "ablation").get(config["choices"].get("ablation", ""))
         content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
         return {key: value for key, value in flat(content or {}) if key != "defaults"}
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the nodes of all metrics: name -> what its YAML in ``metric/`` holds."""
+        import yaml
+
+        if self._metrics is None:
+            self._metrics = {
+                name: yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+                for name, path in options(self.folders, "metric").items()
+            }
+        return copy.deepcopy(self._metrics)
 
     def _compose(self, choices: tuple[str, ...]) -> dict[str, Any] | str:
         import yaml

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mla_lightning.config.settings import UNRESOLVED
+from mla_lightning.run_folder.schema import UNRESOLVED
 
 #: Environment variables that a config may read.
 ENVIRONMENT = ("MLA_DATA_DIR", "MLA_OUTPUT_DIR", "TMPDIR", "SLURM_TMPDIR", "SCRATCH")

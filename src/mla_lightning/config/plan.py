@@ -15,11 +15,12 @@ from mla_lightning.config.interpolation import resolved
 from mla_lightning.config.naming import distinguishes, slug_of, title_of
 from mla_lightning.config.overrides import OPTIONAL, Override, Reader, value_of
 from mla_lightning.config.search import options, search_path
-from mla_lightning.config.settings import NODES, UNRESOLVED, spell
+from mla_lightning.config.settings import NODES
 from mla_lightning.config.targets import allow_target, forbidden
 from mla_lightning.config.values import with_values
 from mla_lightning.errors import ConfigError
 from mla_lightning.identity import NOT_IDENTITY
+from mla_lightning.run_folder.schema import UNRESOLVED, spell
 
 #: An unknown choice of these leaves that part of the config open; any other leaves all of it open.
 _OWN_PART_ONLY = ("method", "encoder", "missing", "logger", "launcher", "trainer", "paths")
@@ -208,6 +209,7 @@ def _plan_one(
     config = resolved(with_values(base, values, open_keys, faults), faults)
     if "method" not in open_keys:
         faults += _undone(composed.ablation_of(base), config)
+    config["metrics"] = composed.metrics()
     known = {key: value for key, value in config.items() if key not in open_keys}
     faults += faults_of(known)
     if binds and not forbidden(known):

@@ -15,6 +15,7 @@ PLURALS = {
     "recipe": "recipes",
     "ablation": "ablations",
     "missing": "missing",
+    "metric": "metrics",
     "experiment": "experiments",
     "trainer": "trainers",
     "logger": "loggers",

@@ -25,6 +25,8 @@ _ALLOWED: list[str] = [
     "lightning.pytorch.loggers",
 ]
 _BY_USER: list[str] = []
+#: Of this package, whose functions compute numbers and touch nothing else.
+_FUNCTIONS = ["mla_lightning.metrics"]
 
 
 def allow_target(prefix: str) -> None:
@@ -93,7 +95,8 @@ def locate(target: str) -> Any:
     """Import a class that a config names.
 
     Args:
-        target: ``module.Class``; under a prefix that the user allowed, a function too.
+        target: ``module.Class``; of metrics and under a prefix that the user allowed, a function
+            too.
 
     Returns:
         The class or function.
@@ -113,8 +116,8 @@ def locate(target: str) -> Any:
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
         raise ConfigError(f"{module_name} has no {name!r}.{near(name, classes)}")
     found = getattr(module, name)
-    by_user = _is_below(target, _BY_USER)
-    is_right_kind = inspect.isclass(found) or (by_user and inspect.isfunction(found))
+    takes_functions = _is_below(target, [*_BY_USER, *_FUNCTIONS])
+    is_right_kind = inspect.isclass(found) or (takes_functions and inspect.isfunction(found))
     if not is_right_kind or not _is_below(found.__module__, [*_ALLOWED, *_BY_USER]):
         raise ConfigError(f"{target} is not allowed: it is no class of the package that it names")
     return found

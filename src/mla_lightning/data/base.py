@@ -254,6 +254,12 @@ class MultimodalDataModule(LightningDataModule):
         ids = {part: self.called(part, range(len(mask))) for part, mask in self.masks.items()}
         write_manifest(path, self.masks, ids, about)
 
+    def keep_truth(self) -> None:
+        """Let training batches hold hidden inputs, too, for methods that learn to reconstruct."""
+        hiding = self.splits["train"].hiding
+        if hiding is not None:
+            hiding.keeps_truth = True
+
     def describe(self) -> dict[str, Any]:
         """Summarise the data for the record of a run.
 

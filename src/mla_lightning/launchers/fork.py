@@ -81,9 +81,9 @@ class ForkLauncher:
         Raises:
             ConfigError: If their threads would fight for the cores.
         """
-        trainers = [job.config["trainer"] for job in jobs]
-        self._threads = max((trainer["threads"] for trainer in trainers), default=1)
-        accelerators = {trainer["accelerator"] for trainer in trainers}
+        trainers = [job.config.trainer for job in jobs]
+        self._threads = max((trainer.threads for trainer in trainers), default=1)
+        accelerators = {trainer.accelerator for trainer in trainers}
         self._slots = plan_slots(self.jobs, self._threads, accelerators)
         self.concurrency = len(self._slots)
 
@@ -211,7 +211,7 @@ def warm_up(jobs: Sequence[Job]) -> JobFunction:
     train = importlib.import_module("mla_lightning.run.train")
     for job in jobs[:1]:
         importlib.import_module("mla_lightning.loggers.build").import_ahead(job.config)
-    targets = {node[TARGET] for job in jobs for _, node in targets_of(job.config)}
+    targets = {node[TARGET] for job in jobs for _, node in targets_of(job.config.tree)}
     for module in sorted({target.rpartition(".")[0] for target in targets if is_allowed(target)}):
         with contextlib.suppress(Exception):  # the job that needs it reports the failure
             importlib.import_module(module)

@@ -45,7 +45,7 @@ class SerialLauncher:
             ConfigError: If a job asks for more threads than there are cores.
         """
         for job in jobs:
-            plan_slots(1, job.config["trainer"]["threads"], ())
+            plan_slots(1, job.config.trainer.threads, ())
 
     def launch(self, board: Board) -> int:
         """Run all jobs that can be taken.

@@ -24,6 +24,7 @@ from mla_lightning.launchers.conclusion import (
 )
 from mla_lightning.launchers.display import PlainDisplay, Tally, choose_display, clock
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.standing import EARLIER, Kind, Standing, standing_of
 from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:
@@ -93,13 +94,15 @@ class Sweep:
         self.display = display
         self.conclusions: dict[Path, Conclusion] = {}
         self.num_finished_before = 0
+        #: Finished by other code than today's, with the files that changed since.
+        self.stale: dict[Path, Standing] = {}
         self._waiting: list[Job] = []
         self._running: dict[Path, tuple[Job, Before]] = {}
         self._held_until: dict[Path, float] = {}
         self._durations: list[float] = []
         self._begun = time.monotonic()
         for job in jobs:
-            if not self._is_finished(job):
+            if not self._is_finished(job, is_first_look=True):
                 self._waiting.append(job)
         self.num_finished_before = len(self.conclusions)
 
@@ -180,13 +183,26 @@ class Sweep:
         return Tally(len(self.jobs), done, len(states) - done, running, left)
 
     def announce(self) -> None:
-        """Say what is going to happen."""
+        """Say how many jobs are finished, by which code, and how many will run."""
         if before := self.num_finished_before:
             total = _count(len(self.jobs), "job")
             self.display.say(f"{total}, {before} finished before and not run again.")
+        if self.stale:
+            self.display.say(self._about_stale())
         if self._waiting:
             number = _count(len(self._waiting), "job")
             self.display.say(f"Running {number}, up to {self.concurrency} at a time.")
+
+    def _about_stale(self) -> str:
+        files_changed = dict.fromkeys(name for one in self.stale.values() for name in one.changed)
+        number = _count(len(self.stale), "job")
+        changed = f"{number} finished by other code ({', '.join(files_changed)} changed since): "
+        if self.stale.keys() <= self.conclusions.keys():
+            return f"{changed}kept as they are (stale=keep); tables of them say so."
+        return (
+            f"{changed}trained anew, the earlier results are kept in RUN/{EARLIER}. Add stale=keep "
+            "to take them as they are."
+        )
 
     def summarise(self) -> None:
         """Say what became of the jobs, and for each that is not finished why and how to go on."""
@@ -253,13 +269,16 @@ class Sweep:
     def _holders(self) -> list[dict[str, Any] | None]:
         return [RunLock(job.run_dir).holder() for job in self._waiting]
 
-    def _is_finished(self, job: Job) -> bool:
+    def _is_finished(self, job: Job, *, is_first_look: bool = False) -> bool:
         if self.overwrite:
             return False
         try:
-            is_finished = files.is_finished_as(job.run_dir, job.identity)
+            standing = standing_of(job.run_dir, job.identity, job.code)
         except RunError:  # by hand or by a broken disk: the job itself will report it
             return False
+        if standing.kind is Kind.STALE and is_first_look:
+            self.stale[job.run_dir] = standing
+        is_finished = standing.is_done(job.config.stale)
         if is_finished:
             self.conclusions[job.run_dir] = Conclusion(State.FINISHED)
         return is_finished

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch.loggers import Logger
+
+from mla_lightning.run_folder.config import RunConfig
 
 
 @runtime_checkable
 class LoggerSpec(Protocol):
     """What a node of ``conf/logger/`` names: it makes a logger once the job is known."""
 
-    def make(self, config: Mapping[str, Any], run_dir: Path, identity: str) -> Logger | None:
+    def make(self, config: RunConfig, run_dir: Path, run_id: str) -> Logger | None:
         """Make the logger, None if it is off or cannot be had."""
 
 

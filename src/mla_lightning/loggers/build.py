@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
 from mla_lightning.config.targets import instantiate, locate
 from mla_lightning.errors import MLAError
 from mla_lightning.loggers.base import EndsWithCode, LoggerSpec, say
+from mla_lightning.run_folder.config import RunConfig
 
 
-def build_loggers(config: Mapping[str, Any], run_dir: Path, identity: str) -> list[Logger]:
+def build_loggers(config: RunConfig, run_dir: Path, run_id: str) -> list[Logger]:
     """Build the loggers of a job.
 
     Args:
         config: The resolved config; its ``logger`` node maps names to nodes that name a
             :class:`LoggerSpec` or any Lightning logger.
         run_dir: The run folder.
-        identity: The job's identity.
+        run_id: An id of config, data and code: a resumed job continues its run.
 
     Returns:
         The loggers; empty if nothing but ``metrics.csv`` is wanted or to be had.
     """
     loggers = []
-    for node in (config["logger"] or {}).values():
+    for node in (config.logger or {}).values():
         spec = instantiate(node)
-        made = spec.make(config, run_dir, identity) if isinstance(spec, LoggerSpec) else spec
+        made = spec.make(config, run_dir, run_id) if isinstance(spec, LoggerSpec) else spec
         if made is not None:
             loggers.append(made)
     return loggers
@@ -53,7 +53,7 @@ def finish_loggers(loggers: Sequence[Logger], exit_code: int) -> None:
             say(f"{type(logger).__name__} did not finish: {error}")
 
 
-def import_ahead(config: Mapping[str, Any]) -> None:
+def import_ahead(config: RunConfig) -> None:
     """Import what a job's loggers will need, so that forked jobs find it imported.
 
     A logger's class names these modules in ``heavy_imports``. They must start neither a thread nor
@@ -62,7 +62,7 @@ def import_ahead(config: Mapping[str, Any]) -> None:
     Args:
         config: A job's resolved config.
     """
-    for node in (config["logger"] or {}).values():
+    for node in (config.logger or {}).values():
         with contextlib.suppress(MLAError, ImportError):  # the job that needs it says so
             for name in getattr(locate(node["_target_"]), "heavy_imports", ()):
                 importlib.import_module(name)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
 from mla_lightning.loggers.base import import_or_say
+from mla_lightning.run_folder.config import RunConfig
 
 
 class TensorBoard:
     """TensorBoard event files in the run folder: ``tensorboard --logdir runs``."""
 
-    def make(self, config: Mapping[str, Any], run_dir: Path, identity: str) -> Logger | None:
+    def make(self, config: RunConfig, run_dir: Path, run_id: str) -> Logger | None:
         """Make the logger.
 
         Args:
             config: The resolved config.
             run_dir: The run folder.
-            identity: The job's identity.
+            run_id: The job's id.
 
         Returns:
             The logger, or None if TensorBoard is not installed.

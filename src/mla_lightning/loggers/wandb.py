@@ -20,6 +20,7 @@ from mla_lightning.config.secrets import names_secret, scrub
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.loggers.base import import_or_say, say
 from mla_lightning.loggers.wandb_result import charts_of, summary_of
+from mla_lightning.run_folder.config import RunConfig
 
 #: Length of a W&B run id: short enough for its pages, long enough never to collide.
 ID_LENGTH = 16
@@ -62,13 +63,13 @@ class Wandb:
         #: What is told to follow where W&B cannot start at all.
         self.otherwise = "going on with metrics.csv alone"
 
-    def make(self, config: Mapping[str, Any], run_dir: Path, identity: str) -> WandbRun | None:
+    def make(self, config: RunConfig, run_dir: Path, run_id: str) -> WandbRun | None:
         """Start the job's run, or continue it.
 
         Args:
             config: The resolved config, uploaded once with dotted keys.
             run_dir: The run folder, which W&B writes its files to.
-            identity: The job's identity, from which the run's id is made.
+            run_id: The run's id on the server.
 
         Returns:
             The logger, or None if W&B is disabled, not installed or cannot start.
@@ -81,21 +82,21 @@ class Wandb:
         os.environ.pop("WANDB_SERVICE", None)  # another process's service ends with that process
         # No crash reports: who chose offline wants nothing sent, not even about W&B itself.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        choices = config["choices"]
+        choices = config.choices
         variant = [] if choices.get("ablation", "none") == "none" else [choices["ablation"]]
         about = {
             "project": self.project,
             "entity": self.entity,
-            "id": identity[:ID_LENGTH],
+            "id": run_id[:ID_LENGTH],
             # None replaces the run of the same id, which training again from the start is meant to.
-            "resume": None if config["overwrite"] else "allow",
+            "resume": None if config.overwrite else "allow",
             "reinit": "finish_previous",  # a forgotten run would swallow this job's metrics
-            "group": config["name"],
-            "tags": [tag] if (tag := config["name"].partition("/")[0][:LONGEST_TAG]) else [],
+            "group": config.name,
+            "tags": [tag] if (tag := config.name.partition("/")[0][:LONGEST_TAG]) else [],
             "job_type": choices["method"],
-            "name": " ".join([choices["method"], *variant, f"seed={config['seed']}"]),
+            "name": " ".join([choices["method"], *variant, f"seed={config.seed}"]),
             "dir": str(run_dir),
-            "config": dict(_flat(config)),
+            "config": dict(_flat(config.tree)),
             "settings": self._settings(wandb),
         }
         run = None

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.run_folder import DIAGNOSTICS, PREDICTIONS, RESULT, read_json, read_metrics
+from mla_lightning.run_folder.columns import forgetting_of
+from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.result import Result
 
 #: Numbers of a result that go to the summary as they are.
 SUMMARY = (
@@ -25,13 +27,14 @@ def summary_of(run_dir: Path) -> dict[str, Any]:
         Dotted key -> number or text: scores, probes, costs, contribution, calibration; empty for a
         run without a result.
     """
-    result = read_json(run_dir / RESULT)
-    if result is None:
+    run = RunFiles(run_dir)
+    if run.result is None:
         return {}
-    found = {key: result[key] for key in SUMMARY if result.get(key) is not None}
-    found |= dict(_flat({split: result.get(split) or {} for split in ("val", "test")}, "result."))
-    found |= dict(_flat({"probe": result.get("probe_accuracy") or {}}, "result."))
-    numbers = read_json(run_dir / DIAGNOSTICS) or {}
+    content = run.result.to_json()
+    found = {key: content[key] for key in SUMMARY if content[key] is not None}
+    found |= dict(_flat({"val": run.result.val or {}, "test": run.result.test or {}}, "result."))
+    found |= dict(_flat({"probe": run.result.probe_accuracy or {}}, "result."))
+    numbers = run.diagnostics or {}
     for key in ("shapley", "agreement", "fusion", "gap", "parameters"):
         found |= dict(_flat({key: numbers.get(key) or {}}))
     for name, of in (numbers.get("calibration") or {}).items():
@@ -51,30 +54,31 @@ def charts_of(run_dir: Path, wandb: Any) -> dict[str, Any]:
     Returns:
         Key -> table or chart; empty for a run without a result.
     """
-    result = read_json(run_dir / RESULT)
-    if result is None:
+    run = RunFiles(run_dir)
+    if run.result is None:
         return {}
-    found: dict[str, Any] = {"tables/scores": _scores(result, wandb)}
-    numbers = read_json(run_dir / DIAGNOSTICS)
-    if numbers is not None:
-        found |= dict(_diagnosed(numbers, wandb))
-    found |= dict(_forgetting(run_dir, wandb))
-    found |= dict(_confusion(run_dir, wandb))
+    found: dict[str, Any] = {"tables/scores": _scores(run.result, wandb)}
+    if run.diagnostics is not None:
+        found |= dict(_diagnosed(run.diagnostics, wandb))
+    found |= dict(_forgetting(run, wandb))
+    found |= dict(_confusion(run, wandb))
     return found
 
 
-def _scores(result: Mapping[str, Any], wandb: Any) -> Any:
-    columns = ["split", "modality", "accuracy", "macro_f1", "ece", "probe_accuracy"]
-    probes = result.get("probe_accuracy") or {}
+def _scores(result: Result, wandb: Any) -> Any:
+    scored = {"val": result.val or {}, "test": result.test or {}}
+    names = dict.fromkeys(m for by in scored.values() for values in by.values() for m in values)
+    columns = ["split", "modality", *names, "probe_accuracy"]
+    probes = result.probe_accuracy or {}
     rows = [
         [
             split,
             name,
-            *(values.get(key) for key in columns[2:5]),
+            *(values.get(key) for key in names),
             (probes.get(split) or {}).get(name),
         ]
-        for split in ("val", "test")
-        for name, values in (result.get(split) or {}).items()
+        for split, by_modality in scored.items()
+        for name, values in by_modality.items()
     ]
     return wandb.Table(columns=columns, data=rows)
 
@@ -103,12 +107,12 @@ def _diagnosed(numbers: Mapping[str, Any], wandb: Any) -> Iterator[tuple[str, An
         yield "charts/reliability", wandb.plot.line(table, "confidence", "accuracy", title=title)
 
 
-def _forgetting(run_dir: Path, wandb: Any) -> Iterator[tuple[str, Any]]:
+def _forgetting(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
     sums: dict[tuple[str, str], list[float]] = {}
-    for row in read_metrics(run_dir):
+    for row in run.metrics:
         for key, value in row.items():
-            if key.startswith("forgetting/loss/"):
-                step, name = key.removeprefix("forgetting/loss/").rsplit("/", 1)
+            measure, step, name = forgetting_of(key) or ("", "", "")
+            if measure == "loss":
                 sums.setdefault((step, name), []).append(value)
     if sums:
         rows = [[step, name, sum(v) / len(v)] for (step, name), v in sums.items()]
@@ -116,14 +120,14 @@ def _forgetting(run_dir: Path, wandb: Any) -> Iterator[tuple[str, Any]]:
         yield "tables/forgetting", wandb.Table(columns=columns, data=rows)
 
 
-def _confusion(run_dir: Path, wandb: Any) -> Iterator[tuple[str, Any]]:
+def _confusion(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
     import numpy as np
 
-    if not (run_dir / PREDICTIONS).is_file():
+    arrays = run.predictions
+    if arrays is None:
         return
-    with np.load(run_dir / PREDICTIONS) as arrays:
-        label, answer = arrays["label"], arrays["logits_multi"].argmax(axis=1)
-        names = [str(name) for name in arrays["class_names"]]
+    label, answer = arrays["label"], arrays["logits_multi"].argmax(axis=1)
+    names = [str(name) for name in arrays["class_names"]]
     counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (label, answer), 1)
     rows = [[names[a], names[b], int(counts[a, b])] for a, b in zip(*counts.nonzero(), strict=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -11,7 +13,7 @@ from mla_lightning.functional.imputation import reconstruction_loss
 from mla_lightning.fusion.imagination import AutoencodedFusion, perceptron
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition, Parts, input_widths
 
 TARGETS = ("oracle", "observed")
 
@@ -28,6 +30,7 @@ class AE(MultimodalModule):
     """
 
     fusion: AutoencodedFusion
+    default_fusion = AutoencodedFusion
     reference = Reference(
         "GCNet: Graph Completion Network for Incomplete Multimodal Learning in Conversation (AE)",
         "TPAMI",
@@ -37,21 +40,22 @@ class AE(MultimodalModule):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         weight: float = 0.003,
         recon_target: str = "oracle",
         hidden: tuple[int, ...] = (128, 128),
         dropout: float = 0.5,
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must be an autoencoder's.
             weight: Weight of the reconstruction, >= 0.
             recon_target: ``oracle`` or ``observed``.
             hidden: Widths of the decoders' hidden layers.
             dropout: Dropout of the decoders.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must be an autoencoder's.
 
         Raises:
             ConfigError: If a value is out of range or without effect, or inputs are no vectors.
@@ -60,14 +64,14 @@ class AE(MultimodalModule):
             raise ConfigError(f"method.weight must be >= 0, got {weight}")
         if not weight and recon_target != "oracle":
             raise ConfigError("method.recon_target has no effect with method.weight=0")
-        check_target(recon_target, parts)
-        super().__init__(parts)
+        super().__init__(**parts)
+        check_target(recon_target, self.parts)
         self.weight, self.recon_target = weight, recon_target
-        width = sum(encoder.out_features for encoder in parts.encoders.values())  # type: ignore[misc]
+        width = sum(encoder.out_features for encoder in self.encoders.values())  # type: ignore[misc]
         self.decoders = nn.ModuleDict(
             {
                 name: perceptron((width, *hidden, size), dropout)
-                for name, size in parts.input_widths().items()
+                for name, size in input_widths(dict(self.encoders.items())).items()
             }
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from mla_lightning.encoders.vector import Vector
 from mla_lightning.fusion.padded import CanonicalFusion
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition, input_widths
 
 
 class CCA(MultimodalModule):
@@ -28,6 +28,7 @@ class CCA(MultimodalModule):
 
     fusion: CanonicalFusion
     fits_all_at_once = True
+    default_fusion = CanonicalFusion
     reference = Reference(
         "Relations Between Two Sets of Variates",
         "Biometrika",
@@ -35,17 +36,19 @@ class CCA(MultimodalModule):
         "https://doi.org/10.1093/biomet/28.3-4.321",
     )
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, **parts: Unpack[Composition]) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must be the canonical one.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must be the canonical one.
 
         Raises:
             ConfigError: If inputs are no vectors.
         """
-        vectors = {name: Vector(width) for name, width in parts.input_widths().items()}
-        super().__init__(replace(parts, encoders=vectors, scheduler=None))
+        widths = input_widths(parts["encoders"])
+        vectors = {name: Vector(width) for name, width in widths.items()}
+        super().__init__(**parts | {"encoders": vectors, "scheduler": None})
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Do nothing: all samples are fitted at once, before validation."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from mla_lightning.functional.latent import class_scores, clustering_loss, decod
 from mla_lightning.fusion.cross_partial import CrossPartial
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition, input_widths
 
 
 class CPMNet(MultimodalModule):
@@ -31,6 +30,8 @@ class CPMNet(MultimodalModule):
 
     fusion: CrossPartial
     fits_all_at_once = True
+    default_fusion = CrossPartial
+    needs_num_train = True
     reference = Reference(
         "CPM-Nets: Cross Partial Multi-View Networks",
         "NeurIPS",
@@ -41,19 +42,20 @@ class CPMNet(MultimodalModule):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         clustering_weight: float = 1.0,
         num_steps: int = 5,
         codes_lr: float = 0.01,
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must be the cross partial one.
             clustering_weight: Weight of the clustering loss, >= 0.
             num_steps: Steps on decoders, and on codes, per epoch.
             codes_lr: Rate of the codes; the decoders have the optimiser's.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must be the cross partial one.
 
         Raises:
             ConfigError: If a value is out of range, or inputs are no vectors.
@@ -62,11 +64,12 @@ class CPMNet(MultimodalModule):
             raise ConfigError(
                 "method.clustering_weight must be >= 0, num_steps >= 1 and codes_lr > 0"
             )
-        vectors = {name: Vector(width) for name, width in parts.input_widths().items()}
-        super().__init__(replace(parts, encoders=vectors))
+        widths = input_widths(parts["encoders"])
+        vectors = {name: Vector(width) for name, width in widths.items()}
+        super().__init__(**parts | {"encoders": vectors})
         self.clustering_weight, self.num_steps = clustering_weight, num_steps
         self.codes_lr = codes_lr
-        self.fusion.prepare(parts.num_train)
+        self.fusion.prepare(self.num_train)
         self._all: Batch | None = None
         self._is_first = True
 

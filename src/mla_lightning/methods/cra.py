@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from mla_lightning.methods.ae import AE
 from mla_lightning.methods.reference import Reference
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class CRA(AE):
@@ -23,14 +25,14 @@ class CRA(AE):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         weight: float = 0.01,
         recon_target: str = "oracle",
         hidden: tuple[int, ...] = (128, 128),
         dropout: float = 0.5,
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module; see :class:`AE`."""
         super().__init__(
-            parts, weight=weight, recon_target=recon_target, hidden=hidden, dropout=dropout
+            weight=weight, recon_target=recon_target, hidden=hidden, dropout=dropout, **parts
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from mla_lightning.functional import dcca_loss, mean_of_present, padded
 from mla_lightning.fusion.padded import PaddedFusion
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition, input_widths
 
 #: Samples per component below which independent features seem to correlate.
 ENOUGH = 25
@@ -50,6 +50,7 @@ class DCCA(MultimodalModule):
 
     fusion: PaddedFusion
     takes_chunks = False
+    default_fusion = PaddedFusion
     reference = Reference(
         "Deep Canonical Correlation Analysis",
         "ICML",
@@ -57,22 +58,25 @@ class DCCA(MultimodalModule):
         "https://proceedings.mlr.press/v28/andrew13.html",
     )
 
-    def __init__(self, parts: Parts, *, num_components: int = 10, ridge: float = 1e-3) -> None:
+    def __init__(
+        self, *, num_components: int = 10, ridge: float = 1e-3, **parts: Unpack[Composition]
+    ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must be the padded one.
             num_components: Width k of each modality's correlated feature.
             ridge: Added to the covariances' diagonals, > 0.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must be the padded one.
 
         Raises:
             ConfigError: If a number is out of range, or inputs are no vectors.
         """
         if num_components < 1 or ridge <= 0:
             raise ConfigError("method.num_components must be >= 1 and method.ridge > 0")
-        widths = parts.input_widths()
-        projected = {m: Projected(e, num_components) for m, e in parts.encoders.items()}
-        super().__init__(replace(parts, encoders=projected))
+        widths = input_widths(parts["encoders"])
+        projected = {m: Projected(e, num_components) for m, e in parts["encoders"].items()}
+        super().__init__(**parts | {"encoders": projected})
         self.num_components, self.ridge = num_components, ridge
         for name, width in widths.items():
             self.register_buffer(f"input_mean_{name}", torch.zeros(width))
@@ -122,7 +126,7 @@ class DCCA(MultimodalModule):
         h = {m: torch.cat([features[m] for features, _ in parts]) for m in self.modalities}
         self.fusion.fit_head(h, None, torch.cat([label for _, label in parts]))
 
-    def answers(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
+    def logits(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
         """Classify the joined features, those of mean inputs in the place of what is absent."""
         means = {m: self.encoders[m](getattr(self, f"input_mean_{m}")[None])[0] for m in features}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -11,7 +13,7 @@ from mla_lightning.functional import padded
 from mla_lightning.fusion.imagination import perceptron
 from mla_lightning.methods.dcca import DCCA
 from mla_lightning.methods.reference import Reference
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition, input_widths
 
 
 class DCCAE(DCCA):
@@ -30,29 +32,30 @@ class DCCAE(DCCA):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         num_components: int = 10,
         ridge: float = 1e-3,
         weight: float = 0.001,
         hidden: tuple[int, ...] = (256, 256),
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must be the padded one.
             num_components: Width k of each modality's correlated feature.
             ridge: Added to the covariances' diagonals, > 0.
             weight: Weight of the decoding error, > 0.
             hidden: Widths of the decoders' hidden layers.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must be the padded one.
 
         Raises:
             ConfigError: If a number is out of range, or inputs are no vectors.
         """
         if weight <= 0:
             raise ConfigError(f"method.weight must be > 0, got {weight}; without it use dcca")
-        widths = parts.input_widths()
-        super().__init__(parts, num_components=num_components, ridge=ridge)
+        widths = input_widths(parts["encoders"])
+        super().__init__(num_components=num_components, ridge=ridge, **parts)
         self.weight = weight
         self.decoders = nn.ModuleDict(
             {name: perceptron((num_components, *hidden, size)) for name, size in widths.items()}

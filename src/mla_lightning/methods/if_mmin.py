@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from mla_lightning.functional import central_moment_discrepancy
 from mla_lightning.fusion.latent_codes import InvariantCodes
 from mla_lightning.methods.reference import Reference
 from mla_lightning.methods.taught import Taught
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class IFMMIN(Taught):
@@ -32,6 +33,7 @@ class IFMMIN(Taught):
     """
 
     fusion: InvariantCodes
+    default_fusion = InvariantCodes
     reference = Reference(
         "Exploiting Modality-Invariant Feature for Robust Multimodal Emotion Recognition with "
         "Missing Modalities",
@@ -42,28 +44,29 @@ class IFMMIN(Taught):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         imagination_weight: float = 1.0,
         invariant_weight: float = 1.0,
         pretrain_epochs: int = 20,
         recon_target: str = "oracle",
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must be the invariant codes'.
             imagination_weight: Weight of the imagination, >= 0.
             invariant_weight: Weight of the invariant features' term, >= 0.
             pretrain_epochs: Epochs on complete samples, of trainer.max_epochs.
             recon_target: ``oracle`` or ``observed``.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must be the invariant codes'.
 
         Raises:
             ConfigError: If a value is out of range.
         """
         if imagination_weight < 0 or invariant_weight < 0:
             raise ConfigError("method.imagination_weight and invariant_weight must be >= 0")
-        super().__init__(parts, pretrain_epochs=pretrain_epochs, recon_target=recon_target)
+        super().__init__(pretrain_epochs=pretrain_epochs, recon_target=recon_target, **parts)
         self.imagination_weight, self.invariant_weight = imagination_weight, invariant_weight
         self.add_teacher("shared")
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
+from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 
@@ -17,6 +18,7 @@ class Joint(MultimodalModule):
     name. It is the rule that leaves the slower modality's encoder behind.
     """
 
+    default_fusion = Concat
     reference = Reference(
         "Balanced Multimodal Learning via On-the-fly Gradient Modulation (its joint baselines)",
         "CVPR",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
+from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class JointUnimodal(MultimodalModule):
@@ -19,6 +22,7 @@ class JointUnimodal(MultimodalModule):
     is added to those of joint training. Every encoder receives its own error signal.
     """
 
+    default_fusion = Concat
     reference = Reference(
         "What Makes Training Multi-Modal Classification Networks Hard? (multi-task baseline)",
         "CVPR",
@@ -26,12 +30,12 @@ class JointUnimodal(MultimodalModule):
         "https://arxiv.org/abs/1905.12681",
     )
 
-    def __init__(self, parts: Parts, *, unimodal_weight: float = 1.0) -> None:
+    def __init__(self, *, unimodal_weight: float = 1.0, **parts: Unpack[Composition]) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of.
             unimodal_weight: Weight of each modality's own cross-entropy, > 0.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them.
 
         Raises:
             ConfigError: If ``unimodal_weight`` is not positive.
@@ -41,7 +45,7 @@ class JointUnimodal(MultimodalModule):
                 f"method.unimodal_weight must be > 0, got {unimodal_weight}; without unimodal "
                 "losses this is method=concat"
             )
-        super().__init__(parts)
+        super().__init__(**parts)
         self.unimodal_weight = unimodal_weight
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
+from mla_lightning.fusion import late
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class LateFusion(MultimodalModule):
@@ -20,6 +23,7 @@ class LateFusion(MultimodalModule):
     ``joint_weight`` the fused loss is added, as the static late fusion in QMF's code does.
     """
 
+    default_fusion = late.LateFusion
     reference = Reference(
         "Multimodal Machine Learning: A Survey and Taxonomy (decision-level fusion)",
         "TPAMI",
@@ -27,19 +31,20 @@ class LateFusion(MultimodalModule):
         "https://arxiv.org/abs/1705.09406",
     )
 
-    def __init__(self, parts: Parts, *, joint_weight: float = 0.0) -> None:
+    def __init__(self, *, joint_weight: float = 0.0, **parts: Unpack[Composition]) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must join logits, not features.
             joint_weight: Weight of the cross-entropy on the fused logits, >= 0.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must join logits, not features.
 
         Raises:
             ConfigError: If ``joint_weight`` is negative.
         """
         if joint_weight < 0:
             raise ConfigError(f"method.joint_weight must be >= 0, got {joint_weight}")
-        super().__init__(parts)
+        super().__init__(**parts)
         self.joint_weight = joint_weight
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -13,12 +12,13 @@ from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
+from mla_lightning.fusion.shared_head import SharedHead
 from mla_lightning.methods.head.build import modification
 from mla_lightning.methods.head.rules import HeadStep
 from mla_lightning.methods.head.settings import ALPHA, Settings
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 if TYPE_CHECKING:
     from mla_lightning.fusion.shared_head import SharedHead
@@ -37,6 +37,7 @@ class MLA(MultimodalModule):
     """
 
     fusion: SharedHead
+    default_fusion = SharedHead
     reference = Reference(
         "Multimodal Representation Learning by Alternating Unimodal Adaptation",
         "CVPR",
@@ -46,7 +47,6 @@ class MLA(MultimodalModule):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         hgm: bool = True,
         df: bool = True,
@@ -60,11 +60,11 @@ class MLA(MultimodalModule):
         order: Sequence[str] | None = None,
         dynamic_weighting: str = "entropy",
         static_weighting: str | Sequence[float] = "mean",
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must have one shared head.
             hgm: Project the shared head's gradient. Off is the paper's ablation.
             df: Weight logits by ``dynamic_weighting`` at test time, else by ``static_weighting``.
             projection: How the projector is built. ``owm``: the paper's recursion, over every
@@ -91,6 +91,8 @@ class MLA(MultimodalModule):
             order: The modalities in the order of their steps; the data's order by default.
             dynamic_weighting: ``entropy``, or ``batch_entropy`` as in the released code.
             static_weighting: ``mean``, or one weight per modality in the data's order.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must have one shared head.
 
         Raises:
             ConfigError: If a value is out of range or a setting would have no effect.
@@ -109,20 +111,21 @@ class MLA(MultimodalModule):
                 f"method.hgm={str(hgm).lower()} and method.df={str(df).lower()}"
             )
         settings.check()
-        if "weighting" in getattr(parts.fusion, "keywords", {}):
+        fusion = parts.get("fusion") or self.default_fusion
+        if "weighting" in getattr(fusion, "keywords", {}):
             raise ConfigError(
                 "method.fusion.weighting has no effect on MLA; set method.dynamic_weighting or, "
                 "with method.df=false, method.static_weighting"
             )
         weighting = dynamic_weighting if df else static_weighting
-        super().__init__(replace(parts, fusion=partial(parts.fusion, weighting=weighting)))
+        super().__init__(**parts | {"fusion": partial(fusion, weighting=weighting)})
         if not hasattr(self.fusion, "head_input"):
             raise ConfigError("MLA trains one shared head; use fusion@method.fusion=shared_head")
         self.order = tuple(order or self.modalities)
         if sorted(self.order) != sorted(self.modalities):
             raise ConfigError(f"method.order={list(self.order)} must name {list(self.modalities)}")
         self.reset_every = reset_every
-        self.modification = modification(settings, self.fusion.head, parts) if hgm else None
+        self.modification = modification(settings, self.fusion.head, self.parts) if hgm else None
 
     @property
     def projectors(self) -> dict[str, Tensor]:

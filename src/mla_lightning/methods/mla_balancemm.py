@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from mla_lightning.functional import balancemm_gradient, released_alpha
 from mla_lightning.methods.head.projection import Projection
 from mla_lightning.methods.mla import MLA
 from mla_lightning.methods.reference import Reference
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class MLABalanceMM(MLA):
@@ -28,16 +29,19 @@ class MLABalanceMM(MLA):
     )
 
     def __init__(
-        self, parts: Parts, *, df: bool = True, order: Sequence[str] | None = None
+        self, *, df: bool = True, order: Sequence[str] | None = None, **parts: Unpack[Composition]
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must have one shared head.
             df: Weight logits by each sample's entropy at test time.
             order: The modalities in the order of their steps; the data's order by default.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must have one shared head.
         """
-        super().__init__(parts, df=df, order=order, projection="released_formula", source="current")
+        super().__init__(
+            df=df, order=order, projection="released_formula", source="current", **parts
+        )
         assert isinstance(self.modification, Projection)
         self.modification.modified = balancemm_gradient
 

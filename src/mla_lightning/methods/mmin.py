@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
@@ -10,7 +12,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.latent_codes import LatentCodes
 from mla_lightning.methods.reference import Reference
 from mla_lightning.methods.taught import Taught
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class MMIN(Taught):
@@ -26,6 +28,7 @@ class MMIN(Taught):
     """
 
     fusion: LatentCodes
+    default_fusion = LatentCodes
     reference = Reference(
         "Missing Modality Imagination Network for Emotion Recognition with Uncertain Missing "
         "Modalities",
@@ -36,28 +39,29 @@ class MMIN(Taught):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         imagination_weight: float = 4.0,
         cycle_weight: float = 2.0,
         pretrain_epochs: int = 20,
         recon_target: str = "oracle",
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must be the latent codes'.
             imagination_weight: Weight of the forward imagination, >= 0.
             cycle_weight: Weight of the backward imagination, >= 0.
             pretrain_epochs: Epochs on complete samples, of trainer.max_epochs.
             recon_target: ``oracle`` or ``observed``.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must be the latent codes'.
 
         Raises:
             ConfigError: If a value is out of range.
         """
         if imagination_weight < 0 or cycle_weight < 0:
             raise ConfigError("method.imagination_weight and method.cycle_weight must be >= 0")
-        super().__init__(parts, pretrain_epochs=pretrain_epochs, recon_target=recon_target)
+        super().__init__(pretrain_epochs=pretrain_epochs, recon_target=recon_target, **parts)
         self.imagination_weight, self.cycle_weight = imagination_weight, cycle_weight
         self.add_teacher()
 

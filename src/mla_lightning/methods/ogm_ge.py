@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -9,9 +11,10 @@ from torch.nn.functional import cross_entropy
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import ogm_coefficients, unimodal_scores
+from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 PARAM_FILTERS = {"all": 0, "ndim>=2": 2, "conv": 4}
 
@@ -28,6 +31,7 @@ class OGMGE(MultimodalModule):
     (``param_filter=conv``), which makes it do nothing on transformers without convolutions.
     """
 
+    default_fusion = Concat
     reference = Reference(
         "Balanced Multimodal Learning via On-the-fly Gradient Modulation",
         "CVPR",
@@ -39,23 +43,23 @@ class OGMGE(MultimodalModule):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         alpha: float = 0.8,
         noise: bool = True,
         start_epoch: int = 0,
         end_epoch: int | None = 50,
         param_filter: str = "all",
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of.
             alpha: Strength of the damping, >= 0. With 0 and no noise this is joint training.
             noise: Add the noise (GE).
             start_epoch: First epoch, from 0, that is modulated.
             end_epoch: Last epoch that is modulated, None for all.
             param_filter: ``all`` of an encoder's parameters, ``ndim>=2``, or ``conv`` (4-D only).
+            **parts: As :class:`~mla_lightning.parts.Composition` names them.
 
         Raises:
             ConfigError: If a value is out of range or the filter selects no parameter at all.
@@ -69,7 +73,7 @@ class OGMGE(MultimodalModule):
                 f"method.param_filter={param_filter!r} is unknown."
                 f"{near(param_filter, PARAM_FILTERS)} Known: {', '.join(PARAM_FILTERS)}"
             )
-        super().__init__(parts)
+        super().__init__(**parts)
         self.alpha, self.noise = alpha, noise
         self.start_epoch, self.end_epoch = start_epoch, end_epoch
         self.modulated = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -13,9 +15,10 @@ from mla_lightning.functional import (
     energy_confidence,
     normalise_history,
 )
+from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class QMF(MultimodalModule):
@@ -30,6 +33,8 @@ class QMF(MultimodalModule):
     ``joint_weight=0`` is what MLA's code does on transformers: no fused loss.
     """
 
+    default_fusion = EnergyFusion
+    needs_num_train = True
     reference = Reference(
         "Provable Dynamic Fusion for Low-Quality Multimodal Data",
         "ICML",
@@ -39,21 +44,22 @@ class QMF(MultimodalModule):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         rank_weight: float = 0.1,
         joint_weight: float = 1.0,
         rank_mode: str = "margin",
         history_update: str = "before",
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must be the energy fusion.
             rank_weight: Weight of each modality's ranking loss, >= 0.
             joint_weight: Weight of the fused loss, >= 0.
             rank_mode: ``margin`` or ``released``.
             history_update: Add the batch's losses to the history ``before`` or ``after`` ranking.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must be the energy fusion.
 
         Raises:
             ConfigError: If a value is out of range or a setting would have no effect.
@@ -72,11 +78,11 @@ class QMF(MultimodalModule):
                 "method.rank_mode and method.history_update have no effect with "
                 "method.rank_weight=0: nothing is ranked"
             )
-        super().__init__(parts)
+        super().__init__(**parts)
         self.rank_weight, self.joint_weight = rank_weight, joint_weight
         self.rank_mode, self.history_update = rank_mode, history_update
         self.history_MN: Tensor
-        self.register_buffer("history_MN", torch.zeros(len(self.modalities), parts.num_train))
+        self.register_buffer("history_MN", torch.zeros(len(self.modalities), self.num_train))
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on fused, unimodal and ranking losses."""

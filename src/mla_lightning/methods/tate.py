@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Unpack, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from mla_lightning.functional.divergence import symmetric_divergence
 from mla_lightning.fusion.tagged import Tagged
 from mla_lightning.methods.reference import Reference
 from mla_lightning.methods.taught import Taught
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class TATE(Taught):
@@ -34,6 +34,7 @@ class TATE(Taught):
     """
 
     fusion: Tagged
+    default_fusion = Tagged
     reference = Reference(
         "Tag-assisted Multimodal Sentiment Analysis under Uncertain Missing Modalities",
         "SIGIR",
@@ -43,27 +44,28 @@ class TATE(Taught):
 
     def __init__(
         self,
-        parts: Parts,
         *,
         weight: float = 0.1,
         pretrain_epochs: int = 20,
         recon_target: str = "oracle",
+        **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion must be the tagged one.
             weight: Weight of the forward, backward and tag losses, >= 0.
             pretrain_epochs: Epochs on complete samples, of trainer.max_epochs.
             recon_target: ``oracle``, the paper's, whose teacher sees what is hidden; ``observed``:
                 the teacher sees what is there.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                must be the tagged one.
 
         Raises:
             ConfigError: If a value is out of range.
         """
         if weight < 0:
             raise ConfigError(f"method.weight must be >= 0, got {weight}")
-        super().__init__(parts, pretrain_epochs=pretrain_epochs, recon_target=recon_target)
+        super().__init__(pretrain_epochs=pretrain_epochs, recon_target=recon_target, **parts)
         self.weight = weight
         self.add_teacher("fusion")
 

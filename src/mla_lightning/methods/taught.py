@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.methods.ae import check_target
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class Taught(MultimodalModule):
@@ -29,21 +29,23 @@ class Taught(MultimodalModule):
     is there; nothing hidden is used.
     """
 
-    def __init__(self, parts: Parts, *, pretrain_epochs: int, recon_target: str) -> None:
+    def __init__(
+        self, *, pretrain_epochs: int, recon_target: str, **parts: Unpack[Composition]
+    ) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of.
             pretrain_epochs: Epochs of the first stage, at least 1, part of trainer.max_epochs.
             recon_target: ``oracle`` or ``observed``.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them.
 
         Raises:
             ConfigError: If a value is out of range.
         """
         if pretrain_epochs < 1:
             raise ConfigError(f"method.pretrain_epochs must be >= 1, got {pretrain_epochs}")
-        check_target(recon_target, parts)
-        super().__init__(parts)
+        super().__init__(**parts)
+        check_target(recon_target, self.parts)
         self.pretrain_epochs, self.recon_target = pretrain_epochs, recon_target
         self.is_taught: Tensor
         self.register_buffer("is_taught", torch.zeros((), dtype=torch.bool))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from mla_lightning.errors import ConfigError
 from mla_lightning.methods.late_fusion import LateFusion
-from mla_lightning.parts import Parts
+from mla_lightning.parts import Composition
 
 
 class Unimodal(LateFusion):
@@ -17,16 +19,17 @@ class Unimodal(LateFusion):
 
     min_modalities = 1
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, **parts: Unpack[Composition]) -> None:
         """Build the module.
 
         Args:
-            parts: What the method is composed of; the fusion keeps one head per modality.
+            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
+                keeps one head per modality.
 
         Raises:
             ConfigError: If the fusion has a weighting: each modality answers for itself.
         """
-        super().__init__(parts)
+        super().__init__(**parts)
         if getattr(self.fusion, "weighting", "mean") != "mean":
             raise ConfigError(
                 "method.fusion.weighting has no effect on Unimodal, whose modalities are models of "

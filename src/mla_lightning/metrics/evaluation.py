@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_calibration_error,
-    multiclass_confusion_matrix,
-)
+
+from mla_lightning.metrics.classification import EPOCH_METRICS
+from mla_lightning.metrics.outcome import Outcome
 
 
 class Evaluation:
@@ -71,20 +71,28 @@ class Evaluation:
             logits = {name: values[order] for name, values in logits.items()}
         return {name: values.cpu() for name, values in logits.items()}, label.cpu(), index.cpu()
 
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Compute the metrics of everything collected.
+    def scores(
+        self, metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = EPOCH_METRICS
+    ) -> dict[str, dict[str, float]]:
+        """Compute metrics of everything collected.
+
+        Args:
+            metrics: Name -> metric.
 
         Returns:
-            Reported modality -> ``accuracy`` and others, see :func:`score_logits`.
+            Reported modality -> metric -> value; see :func:`score_logits`.
         """
         logits, label, index = self.arrays()
         order = torch.cat(self._indices).argsort() if self._present else index
         present = {name: torch.cat(has)[order].cpu() for name, has in self._present.items()}
-        return score_logits(logits, label, present)
+        return score_logits(logits, label, present, metrics)
 
 
 def score_logits(
-    logits: Mapping[str, Tensor], label: Tensor, present: Mapping[str, Tensor] | None = None
+    logits: Mapping[str, Tensor],
+    label: Tensor,
+    present: Mapping[str, Tensor] | None = None,
+    metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = EPOCH_METRICS,
 ) -> dict[str, dict[str, float]]:
     """Score the logits of several modalities, each on the samples that have it.
 
@@ -92,55 +100,23 @@ def score_logits(
         logits: Reported modality -> logits (N, C).
         label: Labels (N,).
         present: Modality -> (N,) bool; None if nothing is missing.
+        metrics: Name -> metric.
 
     Returns:
-        Reported modality -> ``accuracy`` (share of right answers), ``macro_f1`` (mean F1 over
-        classes that occur or are answered), ``macro_recall`` (mean over classes that occur, of the
-        share of their samples that is answered right), ``weighted_f1`` (F1 weighted by how often a
-        class occurs), ``ece`` (expected calibration error of the answered class, 15 equal-width
-        bins), each in [0, 1]; not a number for a modality that no sample has.
+        Reported modality -> metric -> value; not a number for a modality that no sample has.
+
+    Example:
+        >>> logits = {"audio": torch.tensor([[2.0, 0.0], [0.0, 1.0]])}
+        >>> score_logits(logits, torch.tensor([0, 0]))["audio"]["acc"]
+        0.5
     """
-    if present and not all(bool(has.all()) for has in present.values()):
-        everything = torch.ones(len(label), dtype=torch.bool)
-        rows = {name: present.get(name, everything) for name in logits}
-        return {
-            name: _scores({name: z[rows[name]]}, label[rows[name]])[name]
-            for name, z in logits.items()
+    scores = {}
+    for name, z in logits.items():
+        rows = (present or {}).get(name)
+        is_whole = rows is None or bool(rows.all())
+        outcome = Outcome(z, label) if is_whole else Outcome(z[rows], label[rows])
+        scores[name] = {
+            metric: float(function(outcome)) if len(outcome.label) else math.nan
+            for metric, function in metrics.items()
         }
-    return _scores(logits, label)
-
-
-def _scores(logits: Mapping[str, Tensor], label: Tensor) -> dict[str, dict[str, float]]:
-    logits_MNC = torch.stack(list(logits.values()))
-    best_MN, answer_MN = logits_MNC.max(dim=2)
-    # The largest probability alone: a softmax over few classes costs five times as much.
-    confidence_MN = 1.0 / (logits_MNC - best_MN[:, :, None]).exp_().sum(dim=2)
-    is_right_MN = (answer_MN == label).long()
-    num_classes = logits_MNC.shape[2]
-    confusion_MCC = torch.stack(
-        [
-            multiclass_confusion_matrix(answer_N, label, num_classes, validate_args=False)
-            for answer_N in answer_MN
-        ]
-    ).double()
-    right_MC = confusion_MCC.diagonal(dim1=1, dim2=2)
-    occurs_MC = confusion_MCC.sum(dim=2)  # rows are the true classes
-    either_MC = confusion_MCC.sum(dim=1) + confusion_MCC.sum(dim=2)
-    f1_MC = 2 * right_MC / either_MC  # not a number where a class is neither there nor answered
-    columns = {
-        "accuracy": right_MC.sum(dim=1) / len(label),
-        "macro_f1": f1_MC.nanmean(dim=1),
-        "macro_recall": (right_MC / occurs_MC).nanmean(dim=1),
-        "weighted_f1": (f1_MC.nan_to_num() * occurs_MC).sum(dim=1) / len(label),
-        "ece": torch.stack(
-            [
-                binary_calibration_error(*pair, n_bins=15, validate_args=False)
-                for pair in zip(confidence_MN, is_right_MN, strict=True)
-            ]
-        ),
-    }
-    lists = {metric: values.tolist() for metric, values in columns.items()}
-    return {
-        name: {metric: values[row] for metric, values in lists.items()}
-        for row, name in enumerate(logits)
-    }
+    return scores

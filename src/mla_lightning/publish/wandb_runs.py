@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,9 +12,10 @@ from typing import Any
 
 from mla_lightning.errors import RunError
 from mla_lightning.loggers.wandb import Wandb, WandbRun
-from mla_lightning.report.read.damage import read_config
 from mla_lightning.report.read.run_folders import read_run
-from mla_lightning.run_folder import METRICS, PROVENANCE, State, read_json, read_metrics
+from mla_lightning.run_folder import METRICS, PROVENANCE, State
+from mla_lightning.run_folder.columns import STEP
+from mla_lightning.run_folder.reader import RunFiles
 
 
 @dataclass
@@ -51,6 +54,7 @@ def send(run_dirs: Sequence[Path], spec: Wandb) -> Sent:
         RunError: If W&B is not installed or refuses the project; nothing is sent then.
     """
     _require(spec)
+    spec = copy.copy(spec)
     spec.otherwise = "this run is not sent"
     sent = Sent()
     for run_dir in run_dirs:
@@ -61,8 +65,9 @@ def send(run_dirs: Sequence[Path], spec: Wandb) -> Sent:
         try:
             if about.state == State.UNREADABLE:
                 raise RunError(about.reason)
-            rows = _rows(run_dir)
-            run = _begun(run_dir, spec)
+            files = RunFiles(run_dir)
+            rows = _rows(files)
+            run = _begun(files, spec)
         except RunError as error:
             sent.damaged += 1
             print(f"W&B: {run_dir} is damaged and left out: {error}", flush=True)
@@ -102,23 +107,25 @@ def _require(spec: Wandb) -> None:
         ) from error
 
 
-def _rows(run_dir: Path) -> list[tuple[int, dict[str, float]]]:
+def _rows(run: RunFiles) -> list[tuple[int, dict[str, float]]]:
     """Read all rows before a run is begun: half a run on the server would look like a whole one."""
     try:
-        return [(int(row["step"]), row) for row in read_metrics(run_dir)]
+        return [(int(row[STEP]), row) for row in run.metrics]
     except KeyError as error:
         raise RunError(f"{METRICS} has no column {error}") from error
-    except (OverflowError, TypeError, ValueError) as error:
+    except (OverflowError, ValueError) as error:
         raise RunError(f"{METRICS} cannot be read: {error}") from error
 
 
-def _begun(run_dir: Path, spec: Wandb) -> WandbRun | None:
-    config: dict[str, Any] = read_config(run_dir) | {"overwrite": True}
-    identity = (read_json(run_dir / PROVENANCE) or {}).get("identity")
+def _begun(run: RunFiles, spec: Wandb) -> WandbRun | None:
+    config = dataclasses.replace(run.config, overwrite=True)
+    identity = run.provenance.get("identity")
     if not isinstance(identity, str):
         raise RunError(f"{PROVENANCE} has no identity")
+    code = run.provenance.get("code")
+    run_id = f"{identity[:8]}{code['hash'][:8]}" if isinstance(code, dict) else identity
     try:
-        return spec.make(config, run_dir, identity)
+        return spec.make(config, run.folder, run_id)
     except (AttributeError, KeyError, TypeError) as error:
         # Whatever W&B raises when it starts is told by the logger; this is about the config.
         raise RunError(f"the run's config is not as expected: {error!r}") from error

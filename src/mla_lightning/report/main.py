@@ -10,7 +10,7 @@ from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.report.document import render
 from mla_lightning.report.document.html import to_page
 from mla_lightning.report.document.table import Report
-from mla_lightning.report.read.cache import Kept
+from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs
@@ -87,9 +87,9 @@ def make_report(kind: str, runs: Sequence[Path]) -> Report:
 
 def _read(runs: Sequence[Path]) -> list[Run]:
     """Read runs, of those that an earlier report of the same folders read only what changed."""
-    kept = Kept(default_output(runs).parent)
-    found = read_runs(runs, kept)
-    kept.write()
+    cache = RunCache(default_output(runs).parent)
+    found = read_runs(runs, cache)
+    cache.write()
     return found
 
 
@@ -149,7 +149,7 @@ def _refuse_loss(path: Path, runs: Sequence[Run]) -> None:
     """Stop before a table that grows from report to report loses cells that nobody named."""
     if not path.is_file():
         return
-    lost = {run.cell for run in read_csv(path)} - {run.cell for run in runs}
+    lost = {run.key for run in read_csv(path)} - {run.key for run in runs}
     if lost:
         raise RunError(
             f"{path} holds {len(lost)} runs that are not among those given. Name it too, to add "

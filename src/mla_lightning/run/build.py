@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 
-from mla_lightning import run_folder as files
 from mla_lightning.config import instantiate
+from mla_lightning.config.jobs import data_of_config, encoders_of_config
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError
+from mla_lightning.metrics.base import Metric
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Parts
 from mla_lightning.randomness import derive_seed
+from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.reader import RunFiles
 
 
-def build_data(config: Mapping[str, Any]) -> MultimodalDataModule:
+def build_data(config: RunConfig) -> MultimodalDataModule:
     """Build and set up the data module of a config.
 
     Args:
@@ -30,23 +29,18 @@ def build_data(config: Mapping[str, Any]) -> MultimodalDataModule:
     Returns:
         The data module, with its splits.
     """
-    given = {"seed": config["seed"], "modalities": config["modalities"]}
-    if config["missing"]:
-        given["missing"] = instantiate(config["missing"])
-    data = instantiate(config["data"], **given)
+    data = data_of_config(config.tree)
     data.prepare_data()
     data.setup()
     return data
 
 
-def data_of(run_dir: Path) -> MultimodalDataModule:
+def data_of_run(run_dir: Path) -> MultimodalDataModule:
     """Build the data module of a run, set up."""
-    return build_data(yaml.safe_load((run_dir / files.CONFIG).read_text(encoding="utf-8")))
+    return build_data(RunFiles(run_dir).config)
 
 
-def build_encoders(
-    config: Mapping[str, Any], data: MultimodalDataModule
-) -> dict[str, torch.nn.Module]:
+def build_encoders(config: RunConfig, data: MultimodalDataModule) -> dict[str, torch.nn.Module]:
     """Build the encoders of a config, their weights a function of the seed.
 
     Args:
@@ -59,22 +53,11 @@ def build_encoders(
     Raises:
         ConfigError: If an encoder is missing, or one is given for a modality that no data has.
     """
-    given = config["encoder"] or data.usual_encoders()
-    for name in data.modalities:
-        if name not in given:
-            raise ConfigError(
-                f"encoder has no entry for {name!r}.{near(name, given)} Given: {list(given)}"
-            )
-    known = data.all_modalities
-    for name in given:
-        if name not in known:
-            raise ConfigError(
-                f"encoder.{name}: {data.name} has no such modality.{near(name, known)}"
-            )
-    torch.manual_seed(derive_seed(config["seed"], "init"))
-    encoders = {name: instantiate(given[name]) for name in data.modalities}
-    if config["trainer"]["compile"]:
-        _require_compiler(config["trainer"]["accelerator"])
+    nodes = encoders_of_config(config.tree, data)
+    torch.manual_seed(derive_seed(config.seed, "init"))
+    encoders = {name: instantiate(nodes[name]) for name in data.modalities}
+    if config.trainer.compile:
+        _require_compiler(config.trainer.accelerator)
         for encoder in encoders.values():
             encoder.compile()  # in place: the names of the weights stay
     return encoders
@@ -90,7 +73,12 @@ def _require_compiler(accelerator: str) -> None:
         )
 
 
-def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> MultimodalModule:
+def build_metrics(config: RunConfig) -> dict[str, Metric]:
+    """Build the metrics of a config: name -> metric."""
+    return {name: instantiate(node) for name, node in config.metrics.items()}
+
+
+def build_module(config: RunConfig, data: MultimodalDataModule) -> MultimodalModule:
     """Build the method of a config, its weights a function of the seed.
 
     Args:
@@ -104,28 +92,33 @@ def build_module(config: Mapping[str, Any], data: MultimodalDataModule) -> Multi
         ConfigError: As :func:`build_encoders` says, or if a setting of the method is wrong.
     """
     encoders = build_encoders(config, data)
-    method = dict(config["method"])
-    trainer = config["trainer"]
-    parts = Parts(
+    method = dict(config.method)
+    fusion = instantiate(method.pop("fusion"))
+    module: MultimodalModule = instantiate(
+        method,
         encoders=encoders,
-        fusion=instantiate(method.pop("fusion")),
-        optimizer=instantiate(config["optimizer"]),
-        scheduler=instantiate(config["scheduler"]) if config["scheduler"] else None,
+        fusion=fusion,
+        optimizer=instantiate(config.optimizer),
+        scheduler=instantiate(config.scheduler) if config.scheduler else None,
         num_classes=data.num_classes,
         num_train=len(data.splits["train"]),
         batch_size=data.batch_size,
-        seed=config["seed"],
-        clip_norm=trainer["clip_norm"],
-        accumulate=trainer["accumulate"],
-        log_every_n_batches=trainer["log_every_n_batches"],
+        seed=config.seed,
+        clip_norm=config.trainer.clip_norm,
+        accumulate=config.trainer.accumulate,
+        log_every_n_batches=config.trainer.log_every_n_batches,
         inputs=data.inputs,
         is_complete=data.is_complete,
         hides=data.missing is not None and "train" in data.missing.parts,
         redraws_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
+        epoch_metrics={
+            metric.epoch: metric.function
+            for metric in build_metrics(config).values()
+            if metric.epoch is not None
+        },
+        logs_epochs=False,
     )
-    module: MultimodalModule = instantiate(method, parts=parts)
-    hiding = data.splits["train"].hiding
-    if module.wants_truth and hiding is not None:
-        hiding.keeps_truth = True
+    if module.wants_truth:
+        data.keep_truth()
     return module

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +26,11 @@ from mla_lightning.metrics.contribution import (
 from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
-from mla_lightning.run.evaluate import Answers
+from mla_lightning.run.evaluate import Predictions
+from mla_lightning.run_folder.columns import MULTI
 
 #: Samples of the fixed batch, of the epochs' probe, and of the pictures, at most.
 NUM_FIXED, NUM_PROBED, NUM_DRAWN = 128, 512, 300
-MULTI = "multi"
 
 
 def epoch_diagnostics(mode: str, data: MultimodalDataModule) -> EpochDiagnostics:
@@ -93,7 +92,7 @@ def some_batches(
 def diagnose(
     module: MultimodalModule,
     data: MultimodalDataModule,
-    found: Mapping[str, Answers],
+    found: Mapping[str, Predictions],
     mode: str,
     uncounted: Collection[str] = (),
     forward: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -178,7 +177,7 @@ def calibration_of(
 
 
 def fusion_weights(
-    module: MultimodalModule, answers: Answers, right: Mapping[str, Tensor], batch_size: int
+    module: MultimodalModule, answers: Predictions, right: Mapping[str, Tensor], batch_size: int
 ) -> dict[str, dict[str, float]]:
     r"""Compare the fusion's weight of a modality where it is right and where it is wrong.
 
@@ -251,21 +250,13 @@ def subset_accuracies(
                 name: has if name in part else torch.zeros_like(has)
                 for name, has in batch["present"].items()
             }
-            answer = module.answers(features, there)[MULTI].argmax(dim=1)
+            answer = module.logits(features, there)[MULTI].argmax(dim=1)
             some = torch.stack([*there.values()]).any(dim=0)
             right[part] += int((torch.where(some, answer, prior) == label).sum())
     return {part: count / total for part, count in right.items()}
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays for pictures, atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
-    temporary.replace(path)
-
-
-def _rows(answers: Answers, val: Answers) -> dict[str, tuple[Tensor, Tensor]]:
+def _rows(answers: Predictions, val: Predictions) -> dict[str, tuple[Tensor, Tensor]]:
     """Tell which samples of both splits have a modality; without those that a split lacks."""
     found = {}
     for name in answers.logits:
@@ -311,7 +302,7 @@ def parameters_of(module: MultimodalModule) -> dict[str, int]:
 
 
 def planes_of(
-    features: Mapping[str, Tensor], answers: Answers, mode: str, seed: int
+    features: Mapping[str, Tensor], answers: Predictions, mode: str, seed: int
 ) -> dict[str, np.ndarray]:
     """Draw some samples' features into planes that are fitted to what is there.
 

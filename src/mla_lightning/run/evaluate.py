@@ -1,4 +1,4 @@
-"""What a trained module answers and what its encoders know, with the weights selected for each."""
+"""Predictions of a trained module with the weights selected for each modality, and their scores."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.missing import manifest_hash
 from mla_lightning.errors import RunError
 from mla_lightning.functional import fuse_logits, mean_weights, missing_rate_of
+from mla_lightning.metrics.base import Metric
 from mla_lightning.metrics.evaluation import Evaluation, score_logits
 from mla_lightning.metrics.probe import probe_accuracies
 from mla_lightning.module import MultimodalModule
+from mla_lightning.run_folder.columns import MULTI
+from mla_lightning.run_folder.result import Scores
 
 
 @dataclass(frozen=True)
-class Answers:
-    """A split as a module sees it, sorted by the samples' numbers, on the CPU.
+class Predictions:
+    """What a module computes of a split, sorted by the samples' numbers, on the CPU.
 
     Attributes:
         logits: Reported modality -> logits (N, C).
@@ -41,20 +44,15 @@ class Answers:
     features: Mapping[str, Tensor]
     present: Mapping[str, Tensor]
 
-    @property
-    def predictions(self) -> tuple[Mapping[str, Tensor], Tensor, Tensor]:
-        """Logits, labels and indices."""
-        return self.logits, self.label, self.index
 
-
-def evaluate(
+def predict(
     trainer: Trainer,
     module: MultimodalModule,
     loader: Any,
     checkpoint: RunCheckpoint,
     *,
     features: bool = False,
-) -> Answers:
+) -> Predictions:
     """Compute every reported modality's logits with the weights selected for it.
 
     Args:
@@ -65,7 +63,10 @@ def evaluate(
         features: Keep the encoders' features, too, each modality's with its own weights.
 
     Returns:
-        What was computed.
+        The predictions.
+
+    Raises:
+        RunError: If the selected weights are not there or of another model.
     """
     selections = module.selections()
     logits: dict[str, Tensor] = {}
@@ -80,8 +81,8 @@ def evaluate(
             )
         load_weights(module, content["state_dict"], checkpoint.best_path(metric))
         collected = Evaluation(module.parts.num_classes)
-        for part in trainer.predict(module, loader) or []:
-            collected.add(*part)
+        for batch in trainer.predict(module, loader) or []:
+            collected.add(*batch)
         values, label, index = collected.arrays()
         chosen = [name for name, by in selections.items() if by == metric]
         logits |= {name: values[name] for name in chosen}
@@ -90,44 +91,45 @@ def evaluate(
             kept["feature"] |= {m: values[f"feature/{m}"] for m in chosen if m in module.modalities}
     module.keeps_features = False
     present = {name: values > 0 for name, values in kept["present"].items()}
-    if "multi" not in logits:
-        own = torch.stack([logits[m] for m in module.modalities])
+    if MULTI not in logits:
+        stacked = torch.stack([logits[m] for m in module.modalities])
         weights = mean_weights(torch.stack([present[m] for m in module.modalities]))
-        logits = {"multi": fuse_logits(weights, own), **logits}
-    return Answers(logits, label, index, kept["feature"], present)
+        logits = {MULTI: fuse_logits(weights, stacked), **logits}
+    return Predictions(logits, label, index, kept["feature"], present)
 
 
-def scores_of(answers: Answers) -> dict[str, dict[str, float | None]]:
-    """Score what was computed; see :func:`~mla_lightning.metrics.evaluation.score_logits`.
+def scores_of(predictions: Predictions, metrics: Mapping[str, Metric]) -> Scores:
+    """Score predictions.
 
     Args:
-        answers: A split as a module sees it.
+        predictions: Of a split.
+        metrics: Name -> metric.
 
     Returns:
         Reported modality -> metric -> value; None for a modality that no sample of the split has.
     """
-    scores = score_logits(answers.logits, answers.label, answers.present)
+    functions = {name: metric.function for name, metric in metrics.items()}
+    scores = score_logits(predictions.logits, predictions.label, predictions.present, functions)
     return {
-        name: {metric: None if math.isnan(value) else value for metric, value in found.items()}
-        for name, found in scores.items()
+        name: {metric: None if math.isnan(value) else value for metric, value in values.items()}
+        for name, values in scores.items()
     }
 
 
-def probe(found: Mapping[str, Answers], num_classes: int) -> dict[str, dict[str, float]]:
+def probe(predictions: Mapping[str, Predictions], num_classes: int) -> dict[str, dict[str, float]]:
     """Probe every modality's encoder; see :func:`~mla_lightning.metrics.probe.ridge_probe`.
 
     Args:
-        found: Split -> what was computed of it, features included; ``train`` and ``val`` are
-            needed.
+        predictions: Split -> predictions, features included; ``train`` and ``val`` are needed.
         num_classes: Number of classes C.
 
     Returns:
-        Split other than ``train`` -> modality -> share of right answers.
+        Split other than ``train`` -> modality -> accuracy.
     """
     return probe_accuracies(
-        {split: answers.features for split, answers in found.items()},
-        {split: answers.label for split, answers in found.items()},
-        {split: answers.present for split, answers in found.items()},
+        {split: values.features for split, values in predictions.items()},
+        {split: values.label for split, values in predictions.items()},
+        {split: values.present for split, values in predictions.items()},
         num_classes,
     )
 
@@ -175,12 +177,14 @@ def load_encoders(encoders: Mapping[str, nn.Module], path: Path) -> None:
     load_weights(nn.ModuleDict(encoders), of_encoders, path)
 
 
-def missing_of(data: MultimodalDataModule, found: Mapping[str, Answers]) -> dict[str, Any]:
-    """Tell what was missing, and how accurate the fused answers are by pattern.
+def missing_of(
+    data: MultimodalDataModule, predictions: Mapping[str, Predictions]
+) -> dict[str, Any]:
+    """Summarise what was missing, and the accuracy of the fused prediction by pattern.
 
     Args:
         data: The data module.
-        found: Split -> what was computed of it.
+        predictions: Split -> predictions.
 
     Returns:
         ``realised_rate`` (split -> share of missing cells), ``mask_sha256``, and ``patterns``:
@@ -189,19 +193,19 @@ def missing_of(data: MultimodalDataModule, found: Mapping[str, Answers]) -> dict
     """
     patterns: dict[str, dict[str, dict[str, float]]] = {}
     for split, mask in data.masks.items():
-        answers = found.get(split) if split != "train" else None
-        is_right = None
-        if answers is not None:
-            mask = mask.index_select(0, answers.index)
-            is_right = answers.logits["multi"].argmax(dim=1) == answers.label
+        values = predictions.get(split) if split != "train" else None
+        is_correct = None
+        if values is not None:
+            mask = mask.index_select(0, values.index)
+            is_correct = values.logits[MULTI].argmax(dim=1) == values.label
         codes = (mask.long() << torch.arange(mask.shape[1])).sum(dim=1)
         patterns[split] = {}
         for code in codes.unique().tolist():
             rows = codes == code
-            kept = "+".join(m for place, m in enumerate(data.modalities) if code >> place & 1)
-            patterns[split][kept] = {"num": int(rows.sum())}
-            if is_right is not None:
-                patterns[split][kept]["accuracy"] = float(is_right[rows].double().mean())
+            name = "+".join(m for place, m in enumerate(data.modalities) if code >> place & 1)
+            patterns[split][name] = {"num": int(rows.sum())}
+            if is_correct is not None:
+                patterns[split][name]["accuracy"] = float(is_correct[rows].double().mean())
     return {
         "realised_rate": {split: missing_rate_of(mask) for split, mask in data.masks.items()},
         "mask_sha256": manifest_hash(data.masks),

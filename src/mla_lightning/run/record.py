@@ -18,57 +18,61 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from torch import Tensor
 
 from mla_lightning import __version__
 from mla_lightning import run_folder as files
 from mla_lightning.config import Job
+from mla_lightning.config.values import flat
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError
-from mla_lightning.identity import NOT_IDENTITY, code_fingerprint
-from mla_lightning.run_folder import State
+from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.identity import NOT_IDENTITY
+from mla_lightning.run.evaluate import Predictions
+from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.standing import EARLIER, UNKNOWN, Kind, changed_files, set_aside
+from mla_lightning.run_folder.standing import standing_of as standing_in
 from mla_lightning.run_lock import LOCK
 
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
 def write_predictions(
-    run_dir: Path,
-    logits: Mapping[str, Tensor],
-    label: Tensor,
-    index: Tensor,
-    class_names: tuple[str, ...],
-    present: Mapping[str, Tensor],
+    run_dir: Path, predictions: Predictions, class_names: tuple[str, ...]
 ) -> None:
     """Write ``predictions.npz`` atomically.
 
     Args:
         run_dir: The run folder.
-        logits: Reported modality -> logits (N, C).
-        label: Labels (N,).
-        index: Sample numbers (N,).
-        class_names: Names of the C classes.
-        present: Modality -> (N,) bool; ``present_<modality>`` is written of those that a sample
+        predictions: Of the test split; ``present_<modality>`` is written of those that a sample
             lacks.
+        class_names: Names of the C classes.
     """
-    path = run_dir / files.PREDICTIONS
+    arrays: dict[str, Any] = {f"logits_{k}": z.numpy() for k, z in predictions.logits.items()}
+    arrays |= {
+        f"present_{name}": has.numpy()
+        for name, has in predictions.present.items()
+        if not bool(has.all())
+    }
+    write_arrays(
+        run_dir / files.PREDICTIONS,
+        {
+            "label": predictions.label.numpy(),
+            "index": predictions.index.numpy(),
+            "class_names": np.array(class_names),
+            **arrays,
+        },
+    )
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to an ``.npz`` file, atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
-    by_modality: dict[str, Any] = {f"logits_{k}": value.numpy() for k, value in logits.items()}
-    by_modality |= {f"present_{k}": v.numpy() for k, v in present.items() if not bool(v.all())}
     with temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            label=label.numpy(),
-            index=index.numpy(),
-            class_names=np.array(class_names),
-            **by_modality,
-        )
+        np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
     temporary.replace(path)
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Tell the most memory in MiB that this process held on its device.
+    """Return the most memory in MiB that this process held on its device.
 
     On the CPU that is resident memory and includes the imports, about 450 MiB.
     """
@@ -79,10 +83,10 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[str, Any]:
-    """Tell where a run's numbers come from: code, data, versions, machine, command."""
+    """Return where a run's numbers come from: code, data, versions, machine, command."""
     return {
         "identity": job.identity,
-        "code_fingerprint": code_fingerprint(),
+        "code": {"hash": job.code.hash, "modules": dict(job.code.modules)},
         "data_fingerprint": data.fingerprint,
         "data": data.describe(),
         "git_commit": _git_commit(),
@@ -92,8 +96,8 @@ def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[st
         },
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "threads": job.config["trainer"]["threads"],
-        "seed": job.config["seed"],
+        "threads": job.config.trainer.threads,
+        "seed": job.config.seed,
         "started": started,
         "command": files.retry_command(job.overrides),
     }
@@ -107,75 +111,116 @@ def _git_commit() -> str | None:
         return None
 
 
-def refuse_another_identity(job: Job) -> None:
-    """Refuse a folder that holds another job's checkpoints: never mix two jobs.
+def is_done(job: Job) -> bool:
+    """Return whether a job need not run, and say so; make room for it where it must run anew.
+
+    A result of other code is set aside and kept, unless ``stale=keep`` takes it as it is.
+
+    Args:
+        job: The job; its folder's lock is held.
+
+    Raises:
+        ConfigError: If the folder holds a finished run of another job.
+    """
+    run_dir, config = job.run_dir, job.config
+    standing = standing_in(run_dir, job.identity, job.code)
+    if standing.kind is Kind.NOT_FINISHED:
+        return False
+    if standing.kind is Kind.OTHER_JOB and not config.force_resume:
+        raise ConfigError(
+            f"{run_dir} holds a finished run of another job. Choose another run_dir, or add "
+            "overwrite=true to replace it." + _of_earlier_version(run_dir)
+        )
+    if standing.kind is not Kind.STALE:
+        print(f"{job.title}: already finished, see {run_dir}. Add overwrite=true to train again.")
+        return True
+    changed = ", ".join(standing.changed)
+    if config.stale == "keep":
+        print(
+            f"{job.title}: finished by other code ({changed} changed since), kept as it is: "
+            f"{run_dir}"
+        )
+        return True
+    place = set_aside(run_dir)
+    print(f"{job.title}: {changed} changed since it was finished; its result is kept in {place}.")
+    return False
+
+
+def claim(job: Job) -> str:
+    """Check that a folder's unfinished run is this job's, so that it can go on there.
+
+    Checkpoints that other code made are set aside, so that no run mixes two versions of the code;
+    with ``force_resume=true`` the run goes on from them.
 
     Args:
         job: The job that is to use its folder.
 
+    Returns:
+        What people should know of a run that goes on with other code; else empty.
+
     Raises:
-        ConfigError: If the folder's run had another config, data or code, with all differences.
+        ConfigError: If the folder's run had another config or data, with all differences.
     """
-    known = files.read_json(job.run_dir / files.PROVENANCE)
-    if known is None or known["identity"] == job.identity or job.config.get("force_resume"):
-        return
-    old = _flat(yaml.safe_load((job.run_dir / files.CONFIG).read_text(encoding="utf-8")))
-    new = _flat(job.config)
+    run = RunFiles(job.run_dir)
+    if not run.provenance:
+        return ""
+    if run.provenance.get("identity") != job.identity:
+        if job.config.force_resume:
+            return "went on from checkpoints of another job (force_resume=true)"
+        raise ConfigError(
+            f"{job.run_dir} belongs to another job; going on would mix the two:\n  "
+            + "\n  ".join(_differences(run, job))
+            + "\nChoose another run_dir, or add overwrite=true to start afresh, or "
+            "force_resume=true."
+        )
+    changed = changed_files(run.provenance)
+    if not changed or not (job.run_dir / files.CHECKPOINTS).is_dir():
+        return ""
+    if job.config.force_resume:
+        return f"went on although the code changed: {', '.join(changed)} (force_resume=true)"
+    place = set_aside(job.run_dir)
+    print(
+        f"{job.title}: {', '.join(changed)} changed since its checkpoints were written, so it "
+        f"starts anew; they are kept in {place}. Add force_resume=true to go on from them instead."
+    )
+    return ""
+
+
+def _differences(run: RunFiles, job: Job) -> list[str]:
+    try:
+        old = dict(flat(run.tree))
+    except RunError as error:
+        return [str(error)]
+    new = dict(flat(job.config.tree))
     keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     keys = [k for k in keys if k.split(".")[0] not in NOT_IDENTITY]
     differences = [f"{k}: {old.get(k, '(none)')} -> {new.get(k, '(none)')}" for k in keys]
-    if known["code_fingerprint"] != code_fingerprint():
-        differences.append("the code of mla_lightning has changed")
-    if not differences:
+    if run.provenance.get("data_fingerprint") != job.data_fingerprint:
         differences.append("the data have changed")
-    raise ConfigError(
-        f"{job.run_dir} belongs to another job; going on would mix the two:\n  "
-        + "\n  ".join(differences)
-        + "\nChoose another run_dir, or add overwrite=true to start afresh, or force_resume=true."
+    if changed_files(run.provenance) == (UNKNOWN,):
+        differences.append("it is of an earlier version, whose runs were named by their code, too")
+    return differences or ["nothing that its files show"]
+
+
+def _of_earlier_version(run_dir: Path) -> str:
+    provenance = RunFiles(run_dir).provenance
+    if changed_files(provenance) != (UNKNOWN,):
+        return ""
+    return (
+        " It may be this very job of an earlier version, whose runs were named by their code, too: "
+        "force_resume=true takes it as it is."
     )
 
 
-def already_finished(job: Job) -> int:
-    """Say that a folder holds a finished run.
-
-    Args:
-        job: The job that was to be run.
-
-    Returns:
-        0 if that run is this job, else the exit code of a bad config.
-    """
-    result = files.read_json(job.run_dir / files.RESULT)
-    if (
-        result is not None
-        and result["identity"] != job.identity
-        and not job.config.get("force_resume")
-    ):
-        print(
-            f"error: {job.run_dir} holds a finished run of another job. Choose another run_dir, or "
-            "add overwrite=true to replace it.",
-            file=sys.stderr,
-        )
-        return ConfigError.exit_code
-    print(f"{job.title}: already finished, see {job.run_dir}. Add overwrite=true to train again.")
-    return 0
-
-
-def empty(run_dir: Path) -> None:
-    """Remove an earlier run, for one that is to overwrite it; the lock and the log stay."""
+def remove_run(run_dir: Path) -> None:
+    """Remove a run's files, for one that is to overwrite it; lock, log and earlier results stay."""
     for path in run_dir.iterdir():
-        if path.name in (LOCK, files.LOG):
+        if path.name in (LOCK, files.LOG, EARLIER):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(node, Mapping):
-        pairs = [_flat(value, f"{prefix}{key}.") for key, value in node.items()]
-        return {key: value for pair in pairs for key, value in pair.items()}
-    return {prefix[:-1]: node}
 
 
 class Status:
@@ -192,7 +237,7 @@ class Status:
         self.attempt = int(before.get("attempt", 0)) + 1
         self.started = time.time()
 
-    def write(self, state: State, exit_code: int | None = None, reason: str = "") -> None:
+    def write(self, state: files.State, exit_code: int | None = None, reason: str = "") -> None:
         """Replace ``status.json``."""
         files.write_json(
             self.job.run_dir / files.STATUS,
@@ -210,7 +255,7 @@ class Status:
             },
         )
 
-    def fail(self, state: State, exit_code: int, reason: str) -> None:
+    def fail(self, state: files.State, exit_code: int, reason: str) -> None:
         """Write status and error as far as the disk allows, and print the message."""
         retry = files.retry_command(self.job.overrides)
         text = f"{reason}\n\nRetry: {retry}\n\n{traceback.format_exc()}"

@@ -104,7 +104,7 @@ def renewed(runs: Iterable[Run]) -> list[Run]:
     """
     by_cell: dict[object, dict[object, Run]] = {}
     for run in runs:
-        by_cell.setdefault(run.cell, {}).setdefault((run.path is None, run.run, run.identity), run)
+        by_cell.setdefault(run.key, {}).setdefault((run.path is None, run.run, run.identity), run)
     kept: list[Run] = []
     for cell in by_cell.values():
         finished = [run for run in cell.values() if run.is_finished]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 DRAWN = ".drawn.json"
 ENDINGS = ("svg", "png", "pdf")
-#: What says where a run lies, not what it is.
-_PLACE = ("path", "where")
+#: What says where a run lies and how old it is, not what it shows.
+_PLACE = ("path", "where", "stale")
 
 
 @dataclass(frozen=True)

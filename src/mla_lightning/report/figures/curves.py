@@ -12,13 +12,12 @@ from mla_lightning.report.figures.style import GID, new_figure, paint, style
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.diagnostics import Diagnosed
 from mla_lightning.report.read.run import MULTI
-from mla_lightning.run_folder import read_metrics
+from mla_lightning.run_folder.columns import VAL_ACCURACY as METRIC
+from mla_lightning.run_folder.reader import RunFiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-METRIC = "val/acc"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def read_curves(block: Block, names: Sequence[str]) -> Curves:
         for seed, run in sorted(block.cells[variant].items()):
             if run.path is None or not run.is_finished:
                 continue
-            epochs = read_metrics(run.path)
+            epochs = RunFiles(run.path).metrics
             for name in names:
                 key = METRIC if name == MULTI else f"{METRIC}/{name}"
                 values = tuple(100 * epoch.get(key, math.nan) for epoch in epochs)

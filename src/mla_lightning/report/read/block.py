@@ -194,8 +194,8 @@ class Block:
         """
         found = {}
         for seed, run in self.cells.get(variant, {}).items():
-            score = run.scores.get(split, {}).get(modality)
-            value = getattr(score if hasattr(score, measure) else run, measure, None)
+            score = run.scores.get(split, {}).get(modality, {})
+            value = score.get(measure, getattr(run, measure, None))
             if run.is_finished and value is not None:
                 found[seed] = float(value)
         return dict(sorted(found.items()))

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.report.read.run import Run, Score
+from mla_lightning.report.read.run import Run
 from mla_lightning.run_folder import (
     DIAGNOSTICS,
     METRICS,
@@ -19,14 +19,16 @@ from mla_lightning.run_folder import (
     State,
     write_text,
 )
+from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.standing import changed_files
 
 KEPT = ".read.json"
 #: Changes when what is kept of a run does; older files are not used then.
-VERSION = 3
+VERSION = 4
 _NOT_KEPT = ("path", "where", "run")
 
 
-class Kept:
+class RunCache:
     """Finished runs by folder, valid while their files' times and sizes are the same."""
 
     def __init__(self, folder: Path) -> None:
@@ -38,11 +40,13 @@ class Kept:
         self.path = folder / KEPT
         self._entries: dict[str, dict[str, Any]] = {}
         self._seen: dict[str, dict[str, Any]] = {}
+        self._codes: dict[str, Any] = {}
+        self._changed: dict[str, str] = {}
         self.num_used = 0
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             if content["version"] == [VERSION, _layout()]:
-                self._entries = content["runs"]
+                self._entries, self._codes = content["runs"], content["codes"]
         except (OSError, ValueError, KeyError, TypeError):
             pass
 
@@ -54,11 +58,8 @@ class Kept:
         self.num_used += 1
         self._seen[self._name(folder)] = entry
         values = dict(entry["run"])
-        values["scores"] = {
-            split: {name: Score(**score) for name, score in by_modality.items()}
-            for split, by_modality in values["scores"].items()
-        }
         values["state"] = State(values["state"])
+        values["stale"] = self._stale(values["code"])
         values["overrides"] = tuple((key, text) for key, text in values["overrides"])
         return Run(run=folder.name, where=str(folder), path=folder, **values)
 
@@ -68,17 +69,29 @@ class Kept:
             return
         values = {key: value for key, value in asdict(run).items() if key not in _NOT_KEPT}
         self._seen[self._name(run.path)] = {"stamp": stamp(run.path), "run": values}
+        if run.code not in self._codes:
+            self._codes[run.code] = RunFiles(run.path).provenance.get("code")
 
     def write(self) -> None:
         """Write what was met, if that changed; a folder that cannot be written is left."""
         if self._seen == self._entries:
             return
-        content: Mapping[str, Any] = {"version": [VERSION, _layout()], "runs": self._seen}
+        content: Mapping[str, Any] = {
+            "version": [VERSION, _layout()],
+            "runs": self._seen,
+            "codes": self._codes,
+        }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.path, json.dumps(content))
         except OSError:
             return  # the next report reads everything again
+
+    def _stale(self, code: str) -> str:
+        """Return the files that changed since: more may have than when the run was read."""
+        if code not in self._changed:
+            self._changed[code] = ", ".join(changed_files({"code": self._codes.get(code)}))
+        return self._changed[code]
 
     def _name(self, folder: Path) -> str:
         """Name a run by its way from here: the folder that holds all may move."""
@@ -106,4 +119,4 @@ def stamp(folder: Path) -> list[int]:
 
 
 def _layout() -> list[str]:
-    return [field.name for kind in (Run, Score) for field in fields(kind)]
+    return [field.name for field in fields(Run)]

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mla_lightning.run_folder import DIAGNOSTICS, read_json, read_metrics
+from mla_lightning.run_folder import columns
+from mla_lightning.run_folder.reader import RunFiles
 
 
-def diagnosed_columns(folder: Path) -> dict[str, Any]:
+def diagnosed_columns(run: RunFiles) -> dict[str, Any]:
     """Summarise a run's diagnostics.
 
     Args:
-        folder: The run folder.
+        run: The run's files.
 
     Returns:
         Fields of a run; empty for a run without diagnostics.
     """
-    numbers = read_json(folder / DIAGNOSTICS)
+    rows, numbers = run.metrics, run.diagnostics
     if numbers is None:
         return {}
-    rows = read_metrics(folder)
     scaled = (numbers.get("calibration") or {}).get("multi")
     gains = [
         one["when_right"] - one["when_wrong"]
@@ -31,37 +30,37 @@ def diagnosed_columns(folder: Path) -> dict[str, Any]:
         if {"when_right", "when_wrong"} <= one.keys()
     ]
     return {
-        "forgetting": _mean(_all(crossed(rows, "forgetting/loss/"))),
-        "forgetting_own": _mean(_all(crossed(rows, "forgetting/own_loss/"))),
-        "forgetting_pairs": _by_pair(crossed(rows, "forgetting/loss/")),
-        "gradient_cosine": _mean(_starting(rows, "gradient/raw/")),
-        "projector_trace": _mean(_starting(rows[-1:], "projector/trace/")),
+        "forgetting": _mean(_all(crossed(rows, "loss"))),
+        "forgetting_own": _mean(_all(crossed(rows, "own_loss"))),
+        "forgetting_pairs": _by_pair(crossed(rows, "loss")),
+        "gradient_cosine": _mean(_starting(rows, f"{columns.GRADIENT}raw/")),
+        "projector_trace": _mean(_starting(rows[-1:], f"{columns.PROJECTOR}trace/")),
         "ece_scaled": round(scaled["after"]["width"]["ece"], 6) if scaled else None,
         "weight_gain": _mean(gains),
     }
 
 
-def crossed(rows: Sequence[Mapping[str, float]], start: str) -> dict[str, list[float]]:
-    """List the changes of a modality by a step on another one, in thousandths.
+def crossed(rows: Sequence[Mapping[str, float]], measure: str) -> dict[str, list[float]]:
+    """Collect the changes of a modality by a step on another one, in thousandths.
 
     Args:
         rows: The epochs' rows.
-        start: ``forgetting/loss/`` or another start of the columns of changes.
+        measure: As :func:`mla_lightning.run_folder.columns.forgetting` takes it.
 
     Returns:
         ``"<step> > <modality>"`` -> the changes of all epochs; nothing for methods whose steps
         train several modalities at once.
     """
-    keys = {key for row in rows for key in row if key.startswith("forgetting/")}
-    modalities = {key.rsplit("/", 1)[1] for key in keys}  # steps may have another name: joint, a+b
-    found: dict[str, list[float]] = {}
+    names = {key for row in rows for key in row if key.startswith(columns.FORGETTING)}
+    found = {key: at for key in names if (at := columns.forgetting_of(key)) is not None}
+    modalities = {name for _, _, name in found.values()}  # steps may be joint, or on a+b
+    changes: dict[str, list[float]] = {}
     for row in rows:
         for key, value in row.items():
-            if key.startswith(start):
-                step, name = key.removeprefix(start).rsplit("/", 1)
-                if step != name and step in modalities:
-                    found.setdefault(f"{step} > {name}", []).append(1000 * value)
-    return found
+            of, step, name = found.get(key, ("", "", ""))
+            if of == measure and step != name and step in modalities:
+                changes.setdefault(f"{step} > {name}", []).append(1000 * value)
+    return changes
 
 
 def _all(changes: Mapping[str, list[float]]) -> list[float]:

@@ -8,7 +8,8 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.read.block import Block
-from mla_lightning.run_folder import DIAGNOSTICS, PLANES, read_json, read_metrics
+from mla_lightning.run_folder.columns import EPOCH, STEP_FLOPS
+from mla_lightning.run_folder.reader import RunFiles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,7 @@ class Diagnosed:
             key: Column of the epochs' table.
         """
         seeds = [
-            {int(row["epoch"]): row[key] for row in rows if key in row}
+            {int(row[EPOCH]): row[key] for row in rows if key in row}
             for rows in self.epochs.get(label, ())
         ]
         return [values for values in seeds if values]
@@ -120,8 +121,6 @@ def read_diagnosed(block: Block) -> Diagnosed:
     Returns:
         The diagnostics; empty for runs without, and for runs read from a table.
     """
-    import numpy as np
-
     epochs: dict[str, list[Rows]] = {}
     finals: dict[str, list[Mapping[str, Any]]] = {}
     planes: dict[str, Mapping[str, np.ndarray]] = {}
@@ -131,15 +130,13 @@ def read_diagnosed(block: Block) -> Diagnosed:
         for _, run in sorted(block.cells[variant].items()):
             if run.path is None or not run.is_finished:
                 continue
-            rows = read_metrics(run.path)
-            epochs.setdefault(label, []).append(rows)
-            numbers = read_json(run.path / DIAGNOSTICS)
-            if numbers is None:
+            run_files = RunFiles(run.path)
+            epochs.setdefault(label, []).append(run_files.metrics)
+            if run_files.diagnostics is None:
                 continue
-            finals.setdefault(label, []).append(numbers)
-            if label not in planes and (run.path / PLANES).is_file():
-                with np.load(run.path / PLANES) as arrays:
-                    planes[label] = {name: arrays[name] for name in arrays.files}
+            finals.setdefault(label, []).append(run_files.diagnostics)
+            if label not in planes and run_files.planes is not None:
+                planes[label] = run_files.planes
         if label in epochs:
             costs[label] = dict(_costs(block, variant, epochs[label]))
     return Diagnosed(block.title, block.modalities, epochs, finals, planes, costs, block.protocol)
@@ -165,8 +162,8 @@ def _mean_flops(rows: Rows) -> float | None:
     """Average a step's FLOPs over the epochs: each stage's holds until the next one is counted."""
     values: list[float] = []
     for row in rows:
-        if "cost/step_flops" in row:
-            values.append(row["cost/step_flops"])
+        if STEP_FLOPS in row:
+            values.append(row[STEP_FLOPS])
         elif values:
             values.append(values[-1])
     return fmean(values) if values else None

@@ -5,94 +5,58 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Iterable, Mapping
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
-from mla_lightning.report.read.run import Run, Score
+from mla_lightning.report.read.run import Run
 from mla_lightning.run_folder import State
 
 RESULTS = "results.csv"
-COLUMNS = (
-    "dataset",
-    "method",
-    "ablation",
-    "overrides",
-    "seed",
-    "modality",
-    "split",
-    "accuracy_percent",
-    "macro_f1_percent",
-    "ece",
-    "probe_percent",
-    "macro_recall_percent",
-    "weighted_f1_percent",
-    "state",
-    "reason",
-    "best_epoch",
-    "epochs",
-    "lr",
-    "train_time_s",
-    "epoch_time_s",
-    "step_time_s",
-    "peak_memory_mb",
-    "num_parameters",
-    "protocol",
-    "data_split",
-    "num_train",
-    "num_val",
-    "num_test",
-    "unimodal_rule",
-    "name",
-    "identity",
-    "code",
-    "data",
-    "git_commit",
-    "versions",
-    "device",
-    "threads",
-    "missing_percent",
-    "masks",
-    "patterns",
-    "forgetting",
-    "forgetting_pairs",
-    "forgetting_own",
-    "gradient_cosine",
-    "projector_trace",
-    "ece_scaled",
-    "weight_gain",
-    "retry",
-    "run",
-)
-OF_SCORE = (
+#: Fields of a run that are no columns, or that need more than a conversion of type.
+NOT_COLUMNS = ("where", "path")
+BY_HAND = ("overrides", "scores", *NOT_COLUMNS)
+#: What a row says of its score: which one it is, and its value.
+OF_ROW = ("modality", "split")
+#: Columns of scores that all tables have, in their order; those of other metrics follow.
+SCORES = (
     *("accuracy_percent", "macro_f1_percent", "ece", "probe_percent"),
     *("macro_recall_percent", "weighted_f1_percent"),
 )
-#: Columns that files of earlier versions lack.
-LATER = (
-    *("probe_percent", "macro_recall_percent", "weighted_f1_percent"),
-    *("missing_percent", "masks", "patterns", "step_time_s", "forgetting_own"),
-    "forgetting_pairs",
-    *("forgetting", "gradient_cosine", "projector_trace", "ece_scaled", "weight_gain"),
+#: Columns without which a file is no table of results.
+REQUIRED = (
+    *("dataset", "method", "ablation", "overrides", "seed", *OF_ROW, "accuracy_percent"),
+    *("state", "identity", "run"),
 )
-INTEGERS = (
-    "seed",
-    "best_epoch",
-    "epochs",
-    "num_parameters",
-    "num_train",
-    "num_val",
-    "num_test",
-    "threads",
-)
-NUMBERS = (
-    *("lr", "train_time_s", "epoch_time_s", "step_time_s", "peak_memory_mb", "missing_percent"),
-    *("forgetting", "forgetting_own", "gradient_cosine", "projector_trace"),
-    *("ece_scaled", "weight_gain"),
-)
+
+
+def columns_of(runs: Sequence[Run]) -> list[str]:
+    """Return the columns of a table of some runs: the fields of a run, and their scores.
+
+    Args:
+        runs: The runs.
+    """
+    scored = {
+        name
+        for run in runs
+        for by_modality in run.scores.values()
+        for score in by_modality.values()
+        for name in score
+    }
+    columns = []
+    for item in fields(Run):
+        if item.name == "scores":
+            columns += [*OF_ROW, *SCORES, *sorted(scored - set(SCORES))]
+        elif item.name not in NOT_COLUMNS:
+            is_optional = item.metadata.get("optional", False)
+            if not is_optional or any(getattr(run, item.name) for run in runs):
+                columns.append(item.name)
+    return columns
 
 
 def write_csv(path: Path, runs: Iterable[Run]) -> None:
@@ -102,16 +66,17 @@ def write_csv(path: Path, runs: Iterable[Run]) -> None:
         path: The file; replaced atomically.
         runs: The runs. One without numbers has one row that tells its state.
     """
+    rows = list(runs)
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns_of(rows), lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    for run in runs:
-        common = _common(run)
-        measured = [(s, m, score) for s, by in run.scores.items() for m, score in by.items()]
-        for split, modality, score in measured:
-            own = {name: getattr(score, name) for name in OF_SCORE}
-            writer.writerow({**common, "split": split, "modality": modality, **own})
-        if not measured:
+    for run in rows:
+        common = {item.name: getattr(run, item.name) for item in fields(Run)}
+        common["overrides"] = shlex.join(f"{key}={value}" for key, value in run.overrides)
+        scores = [(s, m, score) for s, by in run.scores.items() for m, score in by.items()]
+        for split, modality, score in scores:
+            writer.writerow({**common, "split": split, "modality": modality, **score})
+        if not scores:
             writer.writerow(common)
     files.write_text(path, text.getvalue())
 
@@ -120,7 +85,7 @@ def read_csv(path: Path) -> list[Run]:
     """Read the runs of a long table.
 
     Args:
-        path: A file that :func:`write_csv` wrote.
+        path: A file that :func:`write_csv` wrote, also one of an earlier version.
 
     Returns:
         The runs, in the order of their first rows.
@@ -130,47 +95,45 @@ def read_csv(path: Path) -> list[Run]:
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        lacking = [name for name in COLUMNS if name not in (*(reader.fieldnames or ()), *LATER)]
-        if lacking:
-            raise RunError(f"{path} is no table of results: it lacks {', '.join(lacking)}")
-        found: dict[tuple[str, str], Run] = {}
+        missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+        if missing:
+            raise RunError(f"{path} is no table of results: it lacks {', '.join(missing)}")
+        runs: dict[tuple[str, str], Run] = {}
         try:
             for row in reader:
-                _add(found, row, path)
+                _add(runs, row, path)
         except (TypeError, ValueError, csv.Error) as error:
             raise RunError(f"{path}, line {reader.line_num}: {error}") from error
-    return list(found.values())
+    return list(runs.values())
 
 
-def _common(run: Run) -> dict[str, Any]:
-    own = {item.name for item in fields(Run)} - {"overrides", "scores", "path", "where"}
-    values = {name: getattr(run, name) for name in COLUMNS if name in own}
-    values["overrides"] = shlex.join(f"{key}={value}" for key, value in run.overrides)
-    return values
-
-
-def _add(found: dict[tuple[str, str], Run], row: Mapping[str, str], path: Path) -> None:
+def _add(runs: dict[tuple[str, str], Run], row: Mapping[str, str], path: Path) -> None:
     if None in row or None in row.values():
         raise ValueError("wrong number of cells")
     key = (row["run"], row["identity"])
-    if key not in found:
-        own = {item.name for item in fields(Run)} & row.keys() - {"overrides"}
-        texts: dict[str, Any] = {name: row[name] for name in own}
-        for name in INTEGERS:
-            texts[name] = int(row[name]) if row[name] else None
-        for name in NUMBERS:
-            texts[name] = float(row[name]) if row.get(name) else None
+    if key not in runs:
         pairs = [item.partition("=") for item in shlex.split(row["overrides"])]
-        texts["state"] = State(texts["state"])
-        found[key] = Run(
+        runs[key] = Run(
             where=f"{path}: {row['run']}",
             overrides=tuple((name, value) for name, _, value in pairs),
-            **texts,
+            **{name: read(row[name]) for name, read in _readers().items() if name in row},
         )
     if row["split"]:
-        scores = found[key].scores.setdefault(row["split"], {})
+        scores = runs[key].scores.setdefault(row["split"], {})
         if row["modality"] in scores:
             raise ValueError(f"{row['run']} has {row['modality']}, {row['split']} twice")
-        scores[row["modality"]] = Score(
-            **{name: float(row[name]) for name in OF_SCORE if row.get(name)}
-        )
+        names = [name for name in row if name not in (*_readers(), *OF_ROW, *BY_HAND)]
+        scores[row["modality"]] = {name: float(row[name]) for name in names if row[name]}
+
+
+@cache
+def _readers() -> dict[str, Callable[[str], Any]]:
+    """Return what turns a cell into the value of a run's field, by column."""
+    hints = typing.get_type_hints(Run)
+    by_type: dict[Any, Callable[[str], Any]] = {
+        str: str,
+        State: State,
+        int | None: lambda text: int(text) if text else None,
+        float | None: lambda text: float(text) if text else None,
+    }
+    return {f.name: by_type[hints[f.name]] for f in fields(Run) if f.name not in BY_HAND}

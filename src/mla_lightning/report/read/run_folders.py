@@ -14,15 +14,20 @@ from typing import Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError, near
-from mla_lightning.report.read.cache import Kept
-from mla_lightning.report.read.columns import diagnosed_columns, missing_columns, percent, rounded
-from mla_lightning.report.read.damage import require_intact
+from mla_lightning.report.read.cache import RunCache
+from mla_lightning.report.read.columns import (
+    diagnosed_columns,
+    missing_columns,
+    percent,
+    rounded,
+)
+from mla_lightning.report.read.metrics import ShownMetric, package_metrics, recorded, shown
 from mla_lightning.report.read.results_csv import RESULTS, read_csv
-from mla_lightning.report.read.run import MULTI, Overrides, Run, Score
+from mla_lightning.report.read.run import Overrides, Run, Score
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.standing import changed_files
 
-SCHEMA = 1
-SPLITS = ("val", "test")
 #: Overrides that are columns of their own or that only name the experiment.
 NAMED_ELSEWHERE = ("seed", "method", "data", "ablation", "experiment", "protocol")
 VERSIONS_SHOWN = ("mla_lightning", "torch", "lightning")
@@ -31,13 +36,13 @@ VERSIONS_SHOWN = ("mla_lightning", "torch", "lightning")
 BROKEN = (RunError, OSError, AttributeError, KeyError, TypeError, ValueError)
 
 
-def read_runs(paths: Sequence[Path], kept: Kept | None = None) -> list[Run]:
+def read_runs(paths: Sequence[Path], cache: RunCache | None = None) -> list[Run]:
     """Read every run below some folders, or those of committed tables.
 
     Args:
         paths: Folders with run folders below them, run folders, or ``results.csv`` files (or
             folders that hold such a file and no run).
-        kept: What earlier reports read; takes what is new.
+        cache: What earlier reports read; takes what is new.
 
     Returns:
         The runs in the order of the paths and of their names; a folder met twice counts once.
@@ -47,7 +52,7 @@ def read_runs(paths: Sequence[Path], kept: Kept | None = None) -> list[Run]:
     """
     found: dict[Path | str, Run] = {}
     for path in paths:
-        for run in _read_path(path, kept):
+        for run in _read_path(path, cache):
             found.setdefault(run.path.resolve() if run.path else run.where, run)
     return _with_splits(list(found.values()))
 
@@ -60,26 +65,25 @@ def read_run(folder: Path) -> Run | None:
 
     Returns:
         The run, or None if the folder holds a config but is no run folder. A folder whose files
-        are broken gives a run in state ``unreadable``.
+        are damaged gives a run in state ``unreadable``.
     """
     try:
-        result = files.read_json(folder / files.RESULT)
-        if result is None:
-            run = _read_unfinished(folder)
-            if run is None or not run.is_finished:
-                return run
-            result = files.read_json(folder / files.RESULT) or {}  # it finished just now
-        provenance = files.read_json(folder / files.PROVENANCE) or {}
-        return _from_result(folder, result, provenance)
+        run = RunFiles(folder)
+        if run.result is None:
+            unfinished = _unfinished(run)
+            if unfinished is None or not unfinished.is_finished:
+                return unfinished
+            run = RunFiles(folder)  # it finished just now
+        return _finished(run)
     except BROKEN as error:
         reason = _reason(folder, error)
         try:
-            run = _read_unfinished(folder)
+            row = _unfinished(RunFiles(folder))
         except BROKEN:
-            run = None
-        if run is None:
-            run = Run(run=folder.name, where=str(folder), path=folder, state=State.UNREADABLE)
-        return replace(run, state=State.UNREADABLE, reason=reason, retry=_afresh(run.retry))
+            row = None
+        if row is None:
+            row = Run(run=folder.name, where=str(folder), path=folder, state=State.UNREADABLE)
+        return replace(row, state=State.UNREADABLE, reason=reason, retry=_afresh(row.retry))
 
 
 def _afresh(retry: str) -> str:
@@ -89,17 +93,17 @@ def _afresh(retry: str) -> str:
     return f"{retry} overwrite=true"
 
 
-def _read_kept(folder: Path, kept: Kept | None) -> Run | None:
-    if kept is None:
+def _read_cached(folder: Path, cache: RunCache | None) -> Run | None:
+    if cache is None:
         return read_run(folder)
-    run = kept.get(folder)
+    run = cache.get(folder)
     if run is None:
         run = read_run(folder)
-        kept.put(run)
+        cache.put(run)
     return run
 
 
-def _read_path(path: Path, kept: Kept | None) -> Iterator[Run]:
+def _read_path(path: Path, cache: RunCache | None) -> Iterator[Run]:
     if path.is_file() and path.suffix == ".csv":
         yield from read_csv(path)
         return
@@ -111,7 +115,7 @@ def _read_path(path: Path, kept: Kept | None) -> Iterator[Run]:
             f"a {RESULTS}."
         )
     folders = files.find_runs(path)
-    runs = [run for folder in folders if (run := _read_kept(folder, kept)) is not None]
+    runs = [run for folder in folders if (run := _read_cached(folder, cache)) is not None]
     if runs:
         yield from runs
     elif (path / RESULTS).is_file():
@@ -124,129 +128,121 @@ def _read_path(path: Path, kept: Kept | None) -> Iterator[Run]:
         )
 
 
-def _from_result(folder: Path, result: Mapping[str, Any], provenance: Mapping[str, Any]) -> Run:
-    if result["schema"] != SCHEMA:
-        raise ValueError(f"schema {result['schema']}; this version reads schema {SCHEMA}")
-    probes = result.get("probe_accuracy") or {}
+def _finished(run: RunFiles) -> Run:
+    result, provenance = run.result, run.provenance
+    assert result is not None
+    run.check()
+    probes = result.probe_accuracy or {}
+    shown_metrics = package_metrics() | {n: shown(n, about) for n, about in result.metrics.items()}
     scores = {
-        split: _scores(result[split], probes.get(split, {}))
-        for split in SPLITS
-        if result[split] is not None
+        split: _scores(by_modality, probes.get(split, {}), shown_metrics)
+        for split, by_modality in (("val", result.val), ("test", result.test))
+        if by_modality is not None
     }
-    for split in scores:
-        lacking = [m for m in (*result["modalities"], MULTI) if m not in result[split]]
-        if lacking:
-            raise ValueError(f"{split} has no scores of {', '.join(lacking)}")
-    require_intact(folder, result.get("num_batches_trained"))
     return Run(
-        run=folder.name,
-        where=str(folder),
-        path=folder,
+        run=run.folder.name,
+        where=str(run.folder),
+        path=run.folder,
         state=State.FINISHED,
         retry=str(provenance.get("command") or ""),
-        name=str(result["name"]),
-        dataset=str(result["dataset"]),
-        method=str(result["method"]),
-        ablation=str(result["ablation"] or "none"),
-        overrides=_overrides(result["overrides"]),
-        seed=int(result["seed"]),
-        protocol=str(result["protocol"]),
-        data_split=str(result["split"] or ""),
-        num_train=result["num_train"],
-        num_val=result["num_val"],
-        num_test=result["num_test"],
-        unimodal_rule=str(result["unimodal_rule"]),
-        epochs=result["epochs"],
-        best_epoch=result["best_epoch"],
-        lr=result.get("lr"),
-        train_time_s=rounded(result["train_time_s"], 3),
-        epoch_time_s=rounded(result["epoch_time_s"], 4),
-        step_time_s=rounded(result.get("step_time_s"), 6),
-        peak_memory_mb=rounded(result["peak_memory_mb"], 1),
-        num_parameters=result["num_parameters"],
-        identity=str(result["identity"])[:16],
-        code=str(result.get("code") or provenance.get("code_fingerprint") or "")[:12],
-        device=str(result.get("device") or provenance.get("device") or ""),
-        threads=result.get("threads", provenance.get("threads")),
+        name=result.name,
+        dataset=result.dataset,
+        method=result.method,
+        ablation=result.ablation or "none",
+        overrides=_overrides(result.overrides),
+        seed=result.seed,
+        protocol=result.protocol,
+        data_split=result.split or "",
+        num_train=result.num_train,
+        num_val=result.num_val,
+        num_test=result.num_test,
+        unimodal_rule=result.unimodal_rule,
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+        lr=result.lr,
+        train_time_s=rounded(result.train_time_s, 3),
+        epoch_time_s=rounded(result.epoch_time_s, 4),
+        step_time_s=rounded(result.step_time_s, 6),
+        peak_memory_mb=rounded(result.peak_memory_mb, 1),
+        num_parameters=result.num_parameters,
+        identity=result.identity[:16],
+        code=(result.code or code_in(provenance))[:12],
+        device=result.device or str(provenance.get("device") or ""),
+        threads=result.threads if result.threads is not None else provenance.get("threads"),
         scores=scores,
-        **missing_columns(result.get("missing")),
-        **_diagnosed(folder),
+        stale=", ".join(changed_files(provenance)),
+        metrics=recorded(result.metrics),
+        **missing_columns(result.missing),
+        **_diagnosed(run),
         **_origin(provenance),
     )
 
 
-def _diagnosed(folder: Path) -> dict[str, Any]:
+def _diagnosed(run: RunFiles) -> dict[str, Any]:
     try:
-        return diagnosed_columns(folder)
+        return diagnosed_columns(run)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         lacking = f"no {error}" if isinstance(error, KeyError) else error
         raise RunError(f"{files.DIAGNOSTICS} is not as expected: {lacking}") from error
 
 
-def _read_unfinished(folder: Path) -> Run | None:
-    status = files.read_json(folder / files.STATUS)
-    provenance = files.read_json(folder / files.PROVENANCE) or {}
-    config = _read_config(folder / files.CONFIG)
+def code_in(provenance: Mapping[str, Any]) -> str:
+    """Return the hash of the code that made a run, empty where it is not recorded."""
+    code = provenance.get("code")
+    recorded_hash = code.get("hash") if isinstance(code, Mapping) else None
+    return str(recorded_hash or provenance.get("code_fingerprint") or "")
+
+
+def _unfinished(run: RunFiles) -> Run | None:
+    status, provenance, config = run.status or {}, run.provenance, run.tree
     choices = config.get("choices")
     if not isinstance(choices, Mapping):
-        if status is None and not provenance:
+        if not status and not provenance:
             return None  # some other program's config.yaml
         raise ValueError(f"{files.CONFIG} has no choices")
     about = provenance.get("data") or {}
-    state = files.state_of(folder)
+    state = run.state
     return Run(
-        run=folder.name,
-        where=str(folder),
-        path=folder,
+        run=run.folder.name,
+        where=str(run.folder),
+        path=run.folder,
         state=state,
-        reason=_reason_of_state(state, status or {}),
-        retry=str((status or {}).get("retry") or provenance.get("command") or ""),
+        reason=_reason_of_state(state, status),
+        retry=str(status.get("retry") or provenance.get("command") or ""),
         name=str(config.get("name") or ""),
         dataset=str(about.get("name") or choices.get("data") or ""),
         method=str(choices.get("method") or ""),
         ablation=str(choices.get("ablation") or "none"),
-        overrides=_overrides((status or {}).get("overrides") or {}),
+        overrides=_overrides(status.get("overrides") or {}),
         seed=int(config["seed"]),
         protocol=str(config["protocol"]),
         data_split=str(about.get("split") or ""),
         epochs=(config.get("trainer") or {}).get("max_epochs"),
         lr=(config.get("optimizer") or {}).get("lr"),
         identity=str(provenance.get("identity") or "")[:16],
-        code=str(provenance.get("code_fingerprint") or "")[:12],
+        code=code_in(provenance)[:12],
         **_origin(provenance),
     )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times the speed, where it is built
-    try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except FileNotFoundError:
-        raise ValueError(f"no {path.name}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path.name} is not valid YAML") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path.name} holds no mapping")
-    return config
-
-
 def _scores(
-    by_modality: Mapping[str, Mapping[str, float]], probes: Mapping[str, float]
+    by_modality: Mapping[str, Mapping[str, float | None]],
+    probes: Mapping[str, float],
+    shown_metrics: Mapping[str, ShownMetric],
 ) -> dict[str, Score]:
-    return {
-        str(name): Score(
-            accuracy_percent=round(100 * float(values["accuracy"]), 4),
-            macro_f1_percent=round(100 * float(values["macro_f1"]), 4),
-            ece=round(float(values["ece"]), 6),
-            probe_percent=percent(probes.get(name)),
-            macro_recall_percent=percent(values.get("macro_recall")),
-            weighted_f1_percent=percent(values.get("weighted_f1")),
-        )
-        for name, values in by_modality.items()
-        if values["accuracy"] is not None  # of a modality that no sample of the split has
-    }
+    scores = {}
+    for name, values in by_modality.items():
+        if values["accuracy"] is None:
+            continue  # of a modality that no sample of the split has
+        score = {}
+        for metric, value in values.items():
+            about = shown_metrics.get(metric) or shown(metric, {})
+            if value is not None:
+                score[about.column] = about.value(value)
+        if (probe := percent(probes.get(name))) is not None:
+            score["probe_percent"] = probe
+        scores[str(name)] = score
+    return scores
 
 
 def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mla_lightning.errors import RunError
 from mla_lightning.report.read.run import Run
-from mla_lightning.run_folder import CONFIG
+from mla_lightning.run_folder.reader import RunFiles
 
 TRAIN = ("mla", "train")
 EXPERIMENT = "experiment"
@@ -116,15 +117,12 @@ def _texts(line: _Line, lines: Sequence[_Line]) -> Iterator[str]:
 
 
 def _grid(folder: Path | None) -> set[str]:
-    """Name the axes of the experiment that a run came from."""
-    import yaml
-
+    """Return the axes of the experiment that a run came from."""
     if folder is None:
         return set()
     try:
-        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        return set(config.get("grid") or ())
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return set(RunFiles(folder).tree.get("grid") or ())
+    except RunError:
         return set()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
+from mla_lightning.config.values import flat
 from mla_lightning.errors import RunError
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.report.document.table import (
@@ -21,11 +21,13 @@ from mla_lightning.report.document.table import (
     p_text,
     signed,
 )
-from mla_lightning.report.read.damage import read_arrays, read_config
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.run_folders import code_in
 from mla_lightning.report.tables.bootstrap import NUM_DRAWS, gaps
 from mla_lightning.report.tables.significance import CONFIDENCE
 from mla_lightning.run_folder import PREDICTIONS
+from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.result import Result
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,23 +89,18 @@ def compare_runs(
     Raises:
         RunError: If one is no finished run, or their test samples are not the same.
     """
-    results, predictions = [], []
-    for folder in (first, second):
-        if not files.is_finished(folder):
-            near = [str(path) for path in files.find_runs(folder)] if folder.is_dir() else []
-            more = f" Below it: {', '.join(near[:3])}." if near else " See mla report runs."
-            raise RunError(f"{folder} is no finished run.{more}")
-        results.append(files.read_json(folder / files.RESULT) or {})
-        predictions.append(_predictions(folder))
+    runs = RunFiles(first), RunFiles(second)
+    results = [_result(run) for run in runs]
+    predictions = [_predictions(run) for run in runs]
     samples = _common(first, second, *predictions)
     found = list(_disagreements(samples)) if samples else []
-    tables = [_settings(first, second)]
+    tables = [_settings(*runs)]
     notes = [f"A: {first}", f"B: {second}"]
     if samples:
         rows, faults = _rows(samples, results)
         tables += [*_numbers(samples, rows), _counts(samples, found), _listed(found, called)]
         notes += [*_alone(*(one or {} for one in predictions)), *faults]
-    tables += [_measures(*results), _origins(first, second)]
+    tables += [_measures(*results), _origins(*runs)]
     if not samples:
         notes.append("No test samples to compare: a run has evaluate_test=false.")
     return Report("compare", "A and B", tuple(tables), tuple(notes)), found
@@ -128,15 +125,30 @@ class _Samples:
     names: tuple[str, ...]
 
 
-def _predictions(folder: Path) -> dict[str, np.ndarray] | None:
-    path = folder / files.PREDICTIONS
-    if not path.is_file():
-        return None
-    arrays = _told_of(folder, partial(read_arrays, path))
-    lacking = [name for name in (*SAME, f"logits_{MULTI}") if name not in arrays]
-    if lacking:
+def _result(run: RunFiles) -> Result:
+    if not files.is_finished(run.folder):
+        near = [str(path) for path in files.find_runs(run.folder)] if run.folder.is_dir() else []
+        more = f" Below it: {', '.join(near[:3])}." if near else " See mla report runs."
+        raise RunError(f"{run.folder} is no finished run.{more}")
+    result: Result = _read(run, "result")
+    return result
+
+
+def _predictions(run: RunFiles) -> dict[str, np.ndarray] | None:
+    arrays: dict[str, np.ndarray] | None = _read(run, "predictions")
+    lacking = [name for name in (*SAME, f"logits_{MULTI}") if name not in (arrays or {})]
+    if arrays is not None and lacking:
+        path = run.folder / files.PREDICTIONS
         raise RunError(f"{path} lacks {', '.join(lacking)}. {REMEDY}")
     return arrays
+
+
+def _read(run: RunFiles, what: str) -> Any:
+    """Read a file; an error says of which of the two runs, and what to do."""
+    try:
+        return getattr(run, what)
+    except RunError as error:
+        raise RunError(f"{run.folder}: {error}. {REMEDY}") from error
 
 
 def _common(
@@ -167,10 +179,9 @@ def _common(
     )
 
 
-def _settings(first: Path, second: Path) -> Table:
-    old, new = (
-        dict(_flat(_told_of(folder, partial(read_config, folder)))) for folder in (first, second)
-    )
+def _settings(*runs: RunFiles) -> Table:
+    trees = (dict(flat(_read(run, "tree"))) for run in runs)
+    old, new = ({key: str(value) for key, value in tree.items()} for tree in trees)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     rows = tuple(
         Row(key, (Cell(old.get(key, BLANK)), Cell(new.get(key, BLANK))))
@@ -181,14 +192,6 @@ def _settings(first: Path, second: Path) -> Table:
     return Table("settings", "Settings that differ", "", ("A", "B"), (Section("", rows),), note)
 
 
-def _told_of(folder: Path, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Read a file; an error tells of which of the two runs, and what to do."""
-    try:
-        return read()
-    except RunError as error:
-        raise RunError(f"{folder}: {error}. {REMEDY}") from error
-
-
 def _alone(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> Iterator[str]:
     """Tell of modalities that one run has and the other has not."""
     logits = [{key for key in one if key.startswith("logits_")} for one in (a, b)]
@@ -197,17 +200,7 @@ def _alone(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> Iterator
             yield f"{key.removeprefix('logits_')} is left out: only {run} has it."
 
 
-def _flat(node: Any, at: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(node, Mapping) and node:
-        for key, value in node.items():
-            yield from _flat(value, f"{at}.{key}" if at else str(key))
-    else:
-        yield at, str(node)
-
-
-def _rows(
-    samples: _Samples, results: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def _rows(samples: _Samples, results: Sequence[Result]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Find the samples that both runs can answer from a modality.
 
     Returns:
@@ -238,8 +231,8 @@ def _rows(
     return kept, faults
 
 
-def _is_own(logits: np.ndarray, label: np.ndarray, result: Mapping[str, Any], name: str) -> bool:
-    own = result["test"][name]["accuracy"]
+def _is_own(logits: np.ndarray, label: np.ndarray, result: Result, name: str) -> bool:
+    own = (result.test or {})[name]["accuracy"]
     if own is None or not len(label):
         return own is None and not len(label)
     return abs(float((logits.argmax(axis=1) == label).mean()) - own) < ROUNDING
@@ -364,23 +357,23 @@ def _listed(found: list[Disagreement], called: Called | None) -> Table:
     return Table("samples", "Where they disagree", "", columns, (Section("", rows),), note)
 
 
-def _measures(a: Mapping[str, Any], b: Mapping[str, Any]) -> Table:
+def _measures(a: Result, b: Result) -> Table:
     rows = []
     for label, key in PLAIN:
-        values = [one.get(key) for one in (a, b)]
+        values = [getattr(one, key) for one in (a, b)]
         cells = [Cell(BLANK if value is None else f"{value:,.6g}") for value in values]
         rows.append(Row(label, tuple(cells)))
     return Table("measures", "Other measures", "", ("A", "B"), (Section("", tuple(rows)),))
 
 
-def _origins(first: Path, second: Path) -> Table:
+def _origins(*runs: RunFiles) -> Table:
     """Tell where the numbers of both come from."""
     rows: dict[str, list[str]] = {}
-    for folder in (first, second):
-        about = files.read_json(folder / files.PROVENANCE) or {}
+    for run in runs:
+        about = run.provenance
         versions = about.get("versions") or {}
         texts = {
-            "code": str(about.get("code_fingerprint") or "")[:12],
+            "code": code_in(about)[:12],
             "data": str(about.get("data_fingerprint") or "")[:12],
             "commit": str(about.get("git_commit") or "")[:10],
             "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.tables.significance import binomial_error
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.standing import UNKNOWN
 
 SHOWN = 20
+#: Hashes of code that are listed; each kind of job has its own.
+MOST_CODES = 3
 
 
 def warnings(blocks: Iterable[Block]) -> tuple[str, ...]:
@@ -19,14 +23,40 @@ def warnings(blocks: Iterable[Block]) -> tuple[str, ...]:
         blocks: The blocks of a table.
 
     Returns:
-        One sentence per block whose epochs were chosen on the test set.
+        A sentence per block whose epochs were chosen on the test set, and per block that holds
+        runs made by other code than today's.
     """
-    return tuple(
-        f"{block.name}: the epoch was selected on TEST (protocol=paper), as in much released "
-        "code; these numbers are optimistic."
-        for block in blocks
-        if block.is_selected_on_test
-    )
+    sentences = []
+    for block in blocks:
+        if block.is_selected_on_test:
+            sentences.append(
+                f"{block.name}: the epoch was selected on TEST (protocol=paper), as in much "
+                "released code; these numbers are optimistic."
+            )
+        sentences += stale(block.runs, block.name)
+    return tuple(sentences)
+
+
+def stale(runs: Sequence[Run], name: str = "") -> list[str]:
+    """Name the files of the code that changed since runs were made.
+
+    Args:
+        runs: Any runs.
+        name: What they are of, for the beginning of the sentence.
+
+    Returns:
+        One sentence, or none where all were made by the code that is there.
+    """
+    finished = [run for run in runs if run.is_finished]
+    old = [run for run in finished if run.stale and run.stale != UNKNOWN]
+    if not old:
+        return []
+    files = dict.fromkeys(name for run in old for name in run.stale.split(", "))
+    begin = f"{name}: " if name else ""
+    return [
+        f"{begin}{len(old)} of {len(finished)} runs were made by earlier code; changed since: "
+        f"{', '.join(files)}. Train again to renew them (the earlier results are kept)."
+    ]
 
 
 def about(block: Block, *, split: str = "test", with_settings: bool = True) -> list[str]:
@@ -144,18 +174,28 @@ def _by_value(block: Block, name: str) -> str:
 
 def _origins(name: str, runs: Sequence[Run]) -> list[str]:
     sentences = []
-    for attribute, what in (("code", "code"), ("data", "data")):
-        counts: dict[str, int] = {}
-        for run in runs:
-            key = getattr(run, attribute) or "unknown"
-            counts[key] = counts.get(key, 0) + 1
-        if len(counts) > 1:
+    same_classes: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:  # runs of the same classes reach the same code
+        chosen = tuple(pair for pair in run.overrides if "." not in pair[0] or "@" in pair[0])
+        same_classes.setdefault((run.method, chosen), []).append(run)
+    for what, groups in (("code", [*same_classes.values()]), ("data", [runs])):
+        mixed = [group for group in groups if len({getattr(run, what) for run in group}) > 1]
+        counts = Counter(getattr(run, what) or "unknown" for group in mixed for run in group)
+        if counts:
             listed = ", ".join(f"{key} ({count} runs)" for key, count in counts.items())
             sentences.append(f"{name}: MIXED {what} versions: {listed}.")
+    num_unknown = sum(run.stale == UNKNOWN for run in runs)
+    if num_unknown:
+        sentences.append(
+            f"{name}: {num_unknown} of {len(runs)} runs are of a version that did not record its "
+            "code by module, so whether it changed since cannot be said."
+        )
     where = _distinct(runs, "device")
     machine = f"; {where}, threads {_distinct(runs, 'threads')}" if where else ""
     versions = _distinct(runs, "versions") or "versions unknown"
     code, data = (_distinct(runs, attribute) or "unknown" for attribute in ("code", "data"))
+    if (num_codes := code.count(" / ") + 1) > MOST_CODES:
+        code = f"of {num_codes} kinds of jobs (see results.csv)"
     sentences.append(f"{name}: {versions}; code {code}, data {data}{machine}.")
     return sentences
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
 from mla_lightning.report.read.run import MULTI, Run, Score
+from mla_lightning.report.tables.notes import stale
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.standing import UNKNOWN
 
 COLUMNS = ("state", "best epoch", "val acc", "test acc", "time", "selected on")
 
@@ -33,6 +35,7 @@ def ledger(runs: Sequence[Run]) -> Report:
     return Report(
         kind="runs",
         title=f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {states}",
+        warnings=tuple(stale(runs)),
         tables=(
             Table(
                 slug="",
@@ -48,8 +51,9 @@ def ledger(runs: Sequence[Run]) -> Report:
 
 def _row(run: Run) -> Row:
     selected = {"paper": "TEST", "validation": "validation"}.get(run.protocol, run.protocol)
+    by_earlier_code = bool(run.stale) and run.stale != UNKNOWN
     texts = (
-        run.state,
+        f"{run.state}, earlier code" if by_earlier_code else run.state,
         BLANK if run.best_epoch is None else f"{run.best_epoch} of {run.epochs}",
         _accuracy(run.scores.get("val")),
         _accuracy(run.scores.get("test")),
@@ -76,7 +80,7 @@ def _parent(run: Run) -> str:
 
 def _accuracy(scores: Mapping[str, Score] | None) -> str:
     score = (scores or {}).get(MULTI)
-    return BLANK if score is None else f"{score.accuracy_percent:.1f}"
+    return BLANK if score is None else f"{score['accuracy_percent']:.1f}"
 
 
 def _time(seconds: float | None) -> str:

@@ -17,6 +17,7 @@ from mla_lightning.report.read.block import (
     blocks,
     without_number,
 )
+from mla_lightning.report.read.metrics import metrics_of
 from mla_lightning.report.read.paper import DATASETS, Published, read_table1
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.tables import notes
@@ -38,11 +39,6 @@ from mla_lightning.report.tables.significance import compare
 
 #: Each method is compared with these.
 BASELINES = ("concat", "late_fusion")
-#: Label, measure, decimals, whether small is good. They are ranked and have a spread.
-QUALITIES = (
-    ("macro F1, multi, percent", "macro_f1_percent", 1, False),
-    ("calibration error, multi", "ece", 3, True),
-)
 #: Label, measure, decimals.
 COSTS = (
     ("best epoch", "best_epoch", 0),
@@ -245,11 +241,17 @@ def _measures(found: Sequence[Block]) -> Table:
     sections = []
     for block in found:
         rows = []
-        for label, measure, digits, is_small_good in QUALITIES:
-            found_here = [block.summary(column, measure=measure) for column in columns]
+        for metric in metrics_of(block.runs).values():
+            if not metric.in_table1:
+                continue
+            found_here = [block.summary(column, measure=metric.column) for column in columns]
             rows.append(
                 summary_row(
-                    label, columns, found_here, digits=digits, lower_is_better=is_small_good
+                    f"{metric.label}, multi{', percent' if metric.percent else ''}",
+                    columns,
+                    found_here,
+                    digits=metric.digits,
+                    lower_is_better=metric.lower_is_better,
                 )
             )
         for label, measure, digits in COSTS:

@@ -152,8 +152,8 @@ def _summary(block: Block, runs: Mapping[int, Run]) -> Summary:
 def _judged_by(run: Run) -> float:
     """The fused accuracy; for the unimodal reference the mean of what it is a reference for."""
     scores = run.scores[SPLIT]
-    own = [scores[name].accuracy_percent for name in run.modalities if name in scores]
-    return sum(own) / len(own) if run.method == REFERENCE else scores[MULTI].accuracy_percent
+    own = [scores[name]["accuracy_percent"] for name in run.modalities if name in scores]
+    return sum(own) / len(own) if run.method == REFERENCE else scores[MULTI]["accuracy_percent"]
 
 
 def _rows(

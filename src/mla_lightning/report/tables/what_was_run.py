@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mla_lightning.report.document.table import BLANK, Cell, Row, Section, Table
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import Run
-from mla_lightning.run_folder import PROVENANCE, read_json
+from mla_lightning.run_folder.reader import RunFiles
 
 #: What runs tell of their origin: column -> field of a run.
 ORIGINS = {"code": "code", "data": "data", "commit": "git_commit", "versions": "versions"}
@@ -93,7 +93,7 @@ def _about_data(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
         if run.path is None or not run.is_finished:
             continue
-        about = (read_json(run.path / PROVENANCE) or {}).get("data") or {}
+        about = RunFiles(run.path).provenance.get("data") or {}
         if about.get("description"):
             yield str(about["description"])
         for group, shared in (about.get("overlap") or {}).items():

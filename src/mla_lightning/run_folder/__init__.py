@@ -153,17 +153,6 @@ def is_finished(run_dir: Path) -> bool:
     return (run_dir / RESULT).is_file()
 
 
-def is_finished_as(run_dir: Path, identity: str) -> bool:
-    """Whether the run is done and was this very job.
-
-    Args:
-        run_dir: The run folder.
-        identity: The job's identity.
-    """
-    result = read_json(run_dir / RESULT)
-    return result is not None and result.get("identity") == identity
-
-
 def retry_command(overrides: Iterable[str]) -> str:
     """Name the command that runs a job alone.
 

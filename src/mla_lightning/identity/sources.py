@@ -1,0 +1,200 @@
+"""Python sources as data: where a module lies, what it imports, and a hash of what it does."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+
+class Source:
+    """The source of one module, parsed when it is needed.
+
+    Attributes:
+        module: Its dotted name.
+        path: Its file.
+    """
+
+    def __init__(self, module: str, path: Path) -> None:
+        """Name the source; see :func:`source`."""
+        self.module, self.path = module, path
+
+    @property
+    def is_package(self) -> bool:
+        """Whether it is a package's ``__init__``."""
+        return self.path.name == "__init__.py"
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """Its syntax; empty where it cannot be parsed."""
+        try:
+            return ast.parse(self.path.read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            return ast.Module(body=[], type_ignores=[])
+
+    @cached_property
+    def hash(self) -> str:
+        """The first 16 hex digits of SHA-256 of what :func:`normalised` leaves."""
+        return hashlib.sha256(repr(normalised(self.tree)).encode()).hexdigest()[:16]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What it imports outside ``TYPE_CHECKING``: the name here -> the dotted name."""
+        return dict(self._imports(self.tree.body))
+
+    @cached_property
+    def defined(self) -> set[str]:
+        """The functions, classes and values that it defines at its top level."""
+        names = set()
+        for node in self.tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Assign):
+                names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        return names
+
+    @cached_property
+    def has_code(self) -> bool:
+        """Whether it does more than hand on names, as a package's ``__init__`` mostly does."""
+        for node in without_docstring(self.tree.body):
+            match node:
+                case ast.Import() | ast.ImportFrom() | ast.Pass():
+                    continue
+                case ast.Assign(targets=[ast.Name(id=name)]) if name.startswith("__"):
+                    continue
+            return True
+        return False
+
+    def _imports(self, body: list[Any]) -> Iterator[tuple[str, str]]:
+        for node in body:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield alias.asname or alias.name, alias.name
+            elif isinstance(node, ast.ImportFrom):
+                base = self._absolute(node)
+                for alias in node.names:
+                    name = base if alias.name == "*" else f"{base}.{alias.name}"
+                    yield alias.asname or (alias.name if alias.name != "*" else name), name
+            elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+                for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+                    yield from self._imports(getattr(node, field, []))
+
+    def _absolute(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        parts = self.module.split(".")
+        base = parts[: len(parts) - node.level + self.is_package]
+        return ".".join([*base, *([node.module] if node.module else [])])
+
+
+@cache
+def source(module: str) -> Source | None:
+    """Find a module's source without importing its package.
+
+    Args:
+        module: Its dotted name.
+
+    Returns:
+        The source; None for what is no Python source or is not there.
+    """
+    root, *inner = module.split(".")
+    try:
+        spec = importlib.util.find_spec(root) if root else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return None
+    places = [Path(spec.origin)] if spec.origin and not inner else []
+    for folder in spec.submodule_search_locations or () if inner else ():
+        path = Path(folder, *inner)
+        places += [path.with_name(f"{path.name}.py"), path / "__init__.py"]
+    for path in places:
+        if path.suffix == ".py" and path.is_file():
+            return Source(module, path)
+    return None
+
+
+def defining(name: str) -> Source | None:
+    """Find the module that defines what a dotted name stands for.
+
+    Args:
+        name: A module, or a function, class or value of one. A name that a package hands on is
+            followed to where it is defined.
+
+    Returns:
+        Its source; None if there is none, or for a package that only hands on names.
+
+    Example:
+        >>> defining("mla_lightning.functional.project_gradient").module
+        'mla_lightning.functional.projection'
+    """
+    found = source(name)
+    if found is not None:
+        return found if found.has_code or not found.is_package else None
+    package, _, leaf = name.rpartition(".")
+    home = source(package) if package else None
+    if home is None:
+        return None
+    if leaf in home.names and leaf not in home.defined:
+        return defining(home.names[leaf])
+    return home
+
+
+def normalised(node: ast.AST) -> Any:
+    r"""Return the syntax of a source as nested tuples that formatting does not change.
+
+    Docstrings, comments, positions, and the order of the imports at the top are left out; so are
+    empty fields, which differ between versions of Python.
+
+    Args:
+        node: A module, or any node of one.
+
+    Example:
+        >>> documented = "def f(x):  # twice\n    '''Double.'''\n    return 2*x"
+        >>> normalised(ast.parse(documented)) == normalised(ast.parse("def f(x): return 2 * x"))
+        True
+        >>> len({normalised(ast.parse(source)) for source in ("x = -y", "x = +y")})
+        2
+    """
+    values: list[Any] = [type(node).__name__]
+    for name, value in ast.iter_fields(node):
+        if name in ("ctx", "kind", "type_comment", "type_ignores") or value is None or value == []:
+            continue
+        if name == "body" and isinstance(value, list):
+            value = without_docstring(value)
+            if isinstance(node, ast.Module):
+                value = _imports_sorted(value)
+        if isinstance(value, list):
+            items = tuple(normalised(v) if isinstance(v, ast.AST) else repr(v) for v in value)
+            values.append((name, items))
+        else:
+            values.append((name, normalised(value) if isinstance(value, ast.AST) else repr(value)))
+    return tuple(values)
+
+
+def without_docstring(body: list[Any]) -> list[Any]:
+    """Return the statements after a docstring; a body that has no other becomes ``pass``."""
+    match body:
+        case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+            return rest or [ast.Pass()]
+    return body
+
+
+def _imports_sorted(body: list[Any]) -> list[Any]:
+    single: list[ast.AST] = []
+    rest = []
+    for item in body:
+        if isinstance(item, ast.Import):
+            single += [ast.Import(names=[alias]) for alias in item.names]
+        elif isinstance(item, ast.ImportFrom):
+            single += [
+                ast.ImportFrom(module=item.module, names=[alias], level=item.level)
+                for alias in item.names
+            ]
+        else:
+            rest.append(item)
+    return [*sorted(single, key=ast.dump), *rest]

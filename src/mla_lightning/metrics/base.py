@@ -1,0 +1,42 @@
+"""A metric: a function of logits and labels, and how tables show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mla_lightning.metrics.outcome import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A node of ``conf/metric/``.
+
+    Attributes:
+        function: Computes the value from an :class:`~mla_lightning.metrics.outcome.Outcome`.
+        label: Its name in tables.
+        percent: Whether tables show it in percent.
+        digits: Decimals in tables.
+        lower_is_better: Whether the smallest value is the best.
+        in_table1: Whether Table 1 has a row of it.
+        epoch: Its column in ``metrics.csv``, ``val/<epoch>``, if it is computed after every epoch;
+            None: after training only.
+    """
+
+    function: Callable[[Outcome], float | Tensor]
+    label: str
+    percent: bool = False
+    digits: int = 1
+    lower_is_better: bool = False
+    in_table1: bool = False
+    epoch: str | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """Return how tables show it, as plain data for a run's result."""
+        return {key: value for key, value in asdict(self).items() if key not in _NOT_SHOWN}
+
+
+_NOT_SHOWN = ("function", "epoch")

@@ -1,0 +1,92 @@
+"""Metrics of classification: functions of an :class:`~mla_lightning.metrics.outcome.Outcome`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+from torchmetrics.functional.classification import binary_calibration_error
+
+from mla_lightning.metrics.outcome import Outcome
+
+
+def accuracy(outcome: Outcome) -> Tensor:
+    """Return the share of samples whose prediction is the label, in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> accuracy(Outcome(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])))
+        tensor(0.5000, dtype=torch.float64)
+    """
+    return outcome.confusion.diagonal().sum() / len(outcome.label)
+
+
+def macro_f1(outcome: Outcome) -> Tensor:
+    r"""Return the mean over classes of :math:`F_1 = 2 TP / (2 TP + FP + FN)`, in [0, 1].
+
+    Classes that neither occur nor are predicted are left out.
+
+    Example:
+        >>> import torch
+        >>> macro_f1(Outcome(torch.eye(3)[[0, 0]], torch.tensor([0, 1])))  # F1 of 2/3, 0 and none
+        tensor(0.3333, dtype=torch.float64)
+    """
+    return _f1(outcome).nanmean()
+
+
+def macro_recall(outcome: Outcome) -> Tensor:
+    """Return the mean over classes that occur of the share predicted correctly, in [0, 1].
+
+    Also called balanced accuracy.
+
+    Example:
+        >>> import torch
+        >>> macro_recall(Outcome(torch.eye(2)[[0, 0, 0, 0]], torch.tensor([0, 0, 0, 1])))
+        tensor(0.5000, dtype=torch.float64)
+    """
+    return (outcome.confusion.diagonal() / outcome.confusion.sum(dim=1)).nanmean()
+
+
+def weighted_f1(outcome: Outcome) -> Tensor:
+    """Return the F1 of each class weighted by how often it occurs, in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> weighted_f1(Outcome(torch.eye(2)[[0, 0, 0, 0]], torch.tensor([0, 0, 0, 1])))
+        tensor(0.6429, dtype=torch.float64)
+    """
+    occurs = outcome.confusion.sum(dim=1)
+    return (_f1(outcome).nan_to_num() * occurs).sum() / len(outcome.label)
+
+
+def ece(outcome: Outcome) -> Tensor:
+    r"""Return the expected calibration error of the predicted class, in [0, 1].
+
+    .. math:: \sum_b \frac{n_b}{N} \, |\mathrm{accuracy}_b - \mathrm{confidence}_b|
+
+    over 15 bins of equal width (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+    equation 3).
+
+    Example:
+        >>> import torch
+        >>> confident = torch.tensor([[9.0, -9.0], [9.0, -9.0]])
+        >>> round(float(ece(Outcome(confident, torch.tensor([0, 1])))), 3)
+        0.5
+    """
+    return binary_calibration_error(
+        outcome.confidence, outcome.is_correct.long(), n_bins=15, validate_args=False
+    )
+
+
+def _f1(outcome: Outcome) -> Tensor:
+    confusion = outcome.confusion
+    either = confusion.sum(dim=0) + confusion.sum(dim=1)
+    return 2 * confusion.diagonal() / either  # not a number where a class is in neither
+
+
+#: Column of ``metrics.csv`` -> metric that is computed in every epoch where nothing else is asked.
+EPOCH_METRICS: Mapping[str, Callable[[Outcome], Tensor]] = {
+    "acc": accuracy,
+    "f1_macro": macro_f1,
+    "ece": ece,
+}

@@ -1,0 +1,84 @@
+"""Training losses by name: read from the device rarely, checked for being finite, averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mla_lightning.errors import RunError
+
+
+class TrainingLosses:
+    """Collects the losses of an epoch; reading them is one transfer for many batches.
+
+    Attributes:
+        epoch: Name -> the values of the epoch so far.
+        num_unread: Number of batches whose losses were not read yet.
+
+    Example:
+        >>> losses = TrainingLosses()
+        >>> losses.add(0, {"audio": torch.tensor(1.0)})
+        >>> losses.add(1, {"audio": torch.tensor(2.0)})
+        >>> losses.read(current_epoch=0)
+        {'audio': 1.5}
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.epoch: dict[str, list[float]] = {}
+        self._unread: list[tuple[int, Mapping[str, Tensor]]] = []
+
+    @property
+    def num_unread(self) -> int:
+        """Return how many batches' losses were not read yet."""
+        return len(self._unread)
+
+    def add(self, batch_idx: int, losses: Mapping[str, Tensor]) -> None:
+        """Add a batch's losses.
+
+        Args:
+            batch_idx: The batch, from 0.
+            losses: Name -> scalar without graph.
+        """
+        self._unread.append((batch_idx, losses))
+
+    def read(self, current_epoch: int) -> dict[str, float]:
+        """Read the losses that were not read yet.
+
+        Args:
+            current_epoch: The epoch, from 0, for the message.
+
+        Returns:
+            Name -> their mean; empty if there were none.
+
+        Raises:
+            RunError: If one is not finite, naming loss, epoch and batch.
+        """
+        unread, self._unread = self._unread, []
+        if not any(losses for _, losses in unread):
+            return {}
+        names = list(dict.fromkeys(name for _, losses in unread for name in losses))
+        entries = [(at, name, loss) for at, losses in unread for name, loss in losses.items()]
+        values = torch.stack([loss.float() for *_, loss in entries]).tolist()
+        sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+        for (at, name, _), value in zip(entries, values, strict=True):
+            if not math.isfinite(value):
+                raise RunError(
+                    f"The {name} loss is {value} in epoch {current_epoch + 1}, batch {at + 1}. "
+                    "The last checkpoint before it is kept. Try a smaller optimizer.lr, or "
+                    "trainer.clip_norm=1."
+                )
+            self.epoch.setdefault(name, []).append(value)
+            sums[name] += value
+            counts[name] += 1
+        return {name: sums[name] / counts[name] for name in names}
+
+    def end_epoch(self, current_epoch: int) -> dict[str, float]:
+        """Read what is left, return the epoch's means, and start the next epoch."""
+        self.read(current_epoch)
+        means = {name: math.fsum(values) / len(values) for name, values in self.epoch.items()}
+        self.epoch = {}
+        return means

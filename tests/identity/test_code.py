@@ -1,0 +1,185 @@
+"""The code that jobs reach: what changes it, and what does not."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mla_lightning
+from mla_lightning.identity.code import changed_modules, code_of
+from mla_lightning.identity.sources import defining, normalised, source
+
+PACKAGE = Path(mla_lightning.__file__).parent
+#: Prints, for every method on OpenMoji, the hash of the code that its job reaches.
+HASHES = """
+import json
+from mla_lightning.config import plan
+from mla_lightning.config.jobs import reached_targets
+from mla_lightning.config.search import options, search_path
+from mla_lightning.identity.code import code_of
+methods = options(search_path(None), "method")
+jobs = {m: plan([f"method={m}", "data=openmoji", "optimizer.lr=0.1"])[0] for m in methods}
+print(json.dumps({m: code_of(reached_targets(job.config)).hash for m, job in jobs.items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """Copy the sources and configs, to change them."""
+    root = tmp_path_factory.mktemp("checkout")
+    ignored = shutil.ignore_patterns("__pycache__", "*.npz")
+    shutil.copytree(PACKAGE, root / "src/mla_lightning", ignore=ignored)
+    shutil.copytree(PACKAGE.parents[1] / "conf", root / "conf")
+    return root
+
+
+def hashes(root):
+    done = subprocess.run(
+        [sys.executable, "-c", HASHES],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(root / "src"), "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def before(copy):
+    return hashes(copy)
+
+
+@pytest.fixture
+def edit(copy):
+    """Change files of the copy, and put them back afterwards."""
+    original = {}
+
+    def change(name, old="", new=""):
+        path = copy / name
+        original.setdefault(path, path.read_bytes() if path.exists() else None)
+        text = path.read_text() if path.exists() else ""
+        assert old in text, f"{name} has no {old!r} any more: name another line"
+        path.write_text(text.replace(old, new, 1) if old else text + new)
+
+    yield change
+    for path, content in original.items():
+        path.unlink() if content is None else path.write_bytes(content)
+
+
+def changed(before, after):
+    return {method for method in before if before[method] != after[method]}
+
+
+def test_additions_and_words_change_no_job(copy, before, edit):
+    edit("src/mla_lightning/methods/foo.py", new="class Foo: pass\n")
+    edit("src/mla_lightning/data/bar.py", new="class Bar: pass\n")
+    edit("src/mla_lightning/module.py", new="\n# a comment\n")
+    edit("src/mla_lightning/methods/mla.py", "One modality per step", "A modality a step")
+    edit("src/mla_lightning/module.py", "from typing import Any, Unpack\n", "")
+    edit(
+        "src/mla_lightning/module.py",
+        "import torch\n",
+        "import torch\n\n\nfrom typing import Any, Unpack\n",
+    )
+    edit("src/mla_lightning/report/main.py", new="\nx = 1\n")
+    edit("src/mla_lightning/launchers/sweep.py", new="\nx = 1\n")
+    assert changed(before, hashes(copy)) == set()
+
+
+MLAS = {"mla", "mla_released", "mla_balancemm"}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "reached"),
+    [
+        ("methods/qmf.py", "self.rank_weight *", "-self.rank_weight *", {"qmf"}),
+        ("methods/mla.py", "self.reset_every == 0", "self.reset_every == 1", MLAS),
+        ("methods/tate.py", "self.weight *", "2 * self.weight *", {"tate"}),
+        ("functional/latent.py", "return ", "return -", {"cpm_net"}),
+        ("fusion/film.py", "    def __init__", "    x = 1\n\n    def __init__", {"film"}),
+        ("module.py", "share == 1.0", "share == 2.0", None),
+        ("callbacks/checkpoint.py", "score > self", "score >= self", None),
+    ],
+)
+def test_a_change_reaches_exactly_the_jobs_that_use_it(copy, before, edit, name, old, new, reached):
+    edit(f"src/mla_lightning/{name}", old, new)
+    assert changed(before, hashes(copy)) == (set(before) if reached is None else reached)
+
+
+def test_a_name_is_followed_to_where_it_is_defined():
+    assert defining("mla_lightning.loggers.Wandb").module == "mla_lightning.loggers.wandb"
+    assert defining("mla_lightning.methods.mla").module == "mla_lightning.methods.mla"
+    assert defining("mla_lightning.functional") is None
+    assert defining("no_such_package.thing") is None
+
+
+def test_libraries_and_what_decides_no_number_are_not_followed():
+    code = code_of(frozenset({"mla_lightning.data.openmoji.OpenMoji", "torch.optim.SGD"}))
+    assert all(module.startswith("mla_lightning.") for module in code.modules)
+    assert not any(".config" in module or ".report" in module for module in code.modules)
+
+
+def test_a_users_own_code_is_followed_but_not_what_is_installed_beside_it(tmp_path, monkeypatch):
+    package = tmp_path / "own_methods"
+    package.mkdir()
+    (package / "__init__.py").write_text("SETUP = print\n")
+    (package / "rule.py").write_text("from . import parts\nimport own_helper\nimport numpy\n")
+    (package / "parts.py").write_text("x = 1\n")
+    (tmp_path / "own_helper.py").write_text("y = 1\n")
+    installed = tmp_path / "lib/site-packages"
+    installed.mkdir(parents=True)
+    (installed / "elsewhere.py").write_text("import neighbour\nz = 1\n")
+    (installed / "neighbour.py").write_text("z = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(installed)
+    found = code_of(frozenset({"own_methods.rule.Rule"})).modules
+    own = {name for name in found if not name.startswith("mla_lightning")}
+    assert own == {"own_methods", "own_methods.rule", "own_methods.parts", "own_helper"}
+
+
+def test_changed_modules_are_named_and_what_is_left_behind_is_passed_over():
+    recorded = {
+        "mla_lightning.errors": source("mla_lightning.errors").hash,
+        "mla_lightning.module": "0" * 16,
+        "mla_lightning.gone": "0" * 16,
+        "not_installed_here.rule": "0" * 16,
+    }
+    assert changed_modules(recorded) == ("mla_lightning.module", "mla_lightning.gone")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = 1", "x = 2"),
+        ("x = a + b", "x = a - b"),
+        ("def f(a, b): return a", "def f(b, a): return a"),
+        ("x = [1, 2]", "x = (1, 2)"),
+        ("x = 'a'", "x = 'b'"),
+        ("x: int = 1", "x = 1"),
+        ("if a:\n    f()", "if a:\n    pass\nf()"),
+        ("from a import b", "from a import c"),
+        ("f(a)\ng(a)", "g(a)\nf(a)"),
+    ],
+)
+def test_what_runs_differently_has_another_hash(one, other):
+    assert normalised(ast.parse(one)) != normalised(ast.parse(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = 1  # one", "x=1"),
+        ("'''Doc.'''\nx = 1", "x = 1"),
+        ("import b\nimport a", "import a\nimport b"),
+        ("from a import b, c", "from a import c\nfrom a import b"),
+        ("class A:\n    '''Doc.'''", "class A:\n    pass"),
+        ("x = 'a'", 'x = "a"'),
+        ("f(a,\n  b)", "f(a, b)"),
+    ],
+)
+def test_what_runs_alike_has_one_hash(one, other):
+    assert normalised(ast.parse(one)) == normalised(ast.parse(other))
