@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
+from mla_lightning.report.document.table import BLANK, Cell, Maker, Report, Row, Section, Table
 from mla_lightning.report.figures.answers import KINDS
 from mla_lightning.report.figures.cache import fingerprint
 from mla_lightning.report.figures.curves import curves_figure, curves_of
@@ -25,7 +25,6 @@ from mla_lightning.run_folder import DIAGNOSTICS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Maker = Callable[[Sequence[Run]], Report]
 #: Experiments of this name are one part, which takes runs of the others, too.
 CLAIMS = "claims"
 #: Names of files that are no part's.
