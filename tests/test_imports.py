@@ -35,7 +35,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "callbacks": {"batch", "metrics", "module"},
     "config": set(),
     "loggers": {"config"},
-    "publish": {"loggers", "report"},
+    "publish": {"config", "loggers", "report"},
     "run": {
         *("batch", "callbacks", "config", "data", "functional", "fusion", "loggers", "metrics"),
         *("module", "parts"),
