@@ -59,7 +59,8 @@ report: setup ## one HTML page of all runs: tables, curves, diagnostics, failure
 	$(MLA) report page $(OUT)
 
 claims: setup ## the page of experiments/claims again, from the committed results (and RUNS=folders)
-	$(MLA) report claims experiments/claims/results.csv experiments/claims/tuning/results.csv \
+	$(BIN)/python -m experiments.claims \
+		experiments/claims/results.csv experiments/claims/tuning/results.csv \
 		experiments/tuning/*/results.csv experiments/table1/*/results.csv \
 		experiments/table3/*/results.csv $(RUNS) --output experiments/claims
 

@@ -26,7 +26,6 @@ KINDS = {
     "table3": "MLA with and without head gradient modification and dynamic fusion",
     "tuning": "learning rate per method, chosen on validation",
     "projection": "variants of a method on validation, with their learning curves",
-    "claims": "the paper's claims: effect sizes, intervals, corrected tests",
     "runs": "every run: state, result, reason of failure, command to retry",
     "page": "all of it as one HTML page: what was run, tables, curves, diagnostics, failures",
 }
@@ -200,10 +199,6 @@ def _maker(kind: str) -> Maker:
         from mla_lightning.report.tables.projection import projection
 
         return projection
-    if kind == "claims":
-        from mla_lightning.report.claims.report import claims
-
-        return claims
     from mla_lightning.report.tables.run_list import ledger
 
     return ledger
