@@ -53,7 +53,7 @@ reproduce-table3: setup ## the ablation: HGM x DF (DATA=openmoji)
 
 reproduce-projection: setup ## projection modes at the default and at ten times the length
 	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT)
-	$(MLA) report projection $(OUT)/projection/$(DATA)
+	$(BIN)/python -m experiments.projection $(OUT)/projection/$(DATA)
 
 report: setup ## one HTML page of all runs: tables, curves, diagnostics, failures (OUT=runs)
 	$(MLA) report page $(OUT)

@@ -224,7 +224,7 @@ def test_the_page_escapes_names():
     assert " ".join(page.words).count(NASTY.split()[0]) >= 6
 
 
-@pytest.mark.parametrize("kind", ["tuning", "projection", "runs"])
+@pytest.mark.parametrize("kind", ["table3", "tuning", "runs"])
 def test_other_kinds_write_and_print(tmp_path, capsys, kind):
     for seed in (0, 1):
         for lr in (0.1, 0.2):

@@ -17,7 +17,6 @@ examples:
   mla report table2 runs/table2/mfeat
   mla report table3 runs/table3/openmoji
   mla report tuning runs/tuning/openmoji             learning rates, chosen on validation
-  mla report projection runs/projection/openmoji     projection modes, on validation
   mla report runs runs                               every run: state, reason of failure, retry
   mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or to its files
   mla report page runs                               all of it as one HTML page, with diagnostics

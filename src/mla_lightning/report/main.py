@@ -25,7 +25,6 @@ KINDS = {
     "table2": "all methods with 10 to 70 % of the modalities missing, beside the paper's numbers",
     "table3": "MLA with and without head gradient modification and dynamic fusion",
     "tuning": "learning rate per method, chosen on validation",
-    "projection": "variants of a method on validation, with their learning curves",
     "runs": "every run: state, result, reason of failure, command to retry",
     "page": "all of it as one HTML page: what was run, tables, curves, diagnostics, failures",
 }
@@ -195,10 +194,6 @@ def _maker(kind: str) -> Maker:
         from mla_lightning.report.tables.tuning import tuning
 
         return tuning
-    if kind == "projection":
-        from mla_lightning.report.tables.projection import projection
-
-        return projection
     from mla_lightning.report.tables.run_list import ledger
 
     return ledger
