@@ -57,7 +57,7 @@ def check_latex(text):
             if line.endswith("\\\\") and "multicolumn" not in line:
                 assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
     for char in "#$":
-        unescaped = re.sub(r"\$(\\pm|-|\\times)\$", "", text)
+        unescaped = re.sub(r"(?<!\\)\$(\\pm|-|\\times)\$", "", text)
         assert not re.search(rf"(?<!\\)\{char}", unescaped)
 
 
