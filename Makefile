@@ -53,13 +53,14 @@ reproduce-table3: setup ## the ablation: HGM x DF (DATA=openmoji)
 
 reproduce-projection: setup ## projection modes at the default and at ten times the length
 	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT)
-	$(MLA) report projection $(OUT)/projection/$(DATA)
+	$(BIN)/python -m experiments.projection $(OUT)/projection/$(DATA)
 
 report: setup ## one HTML page of all runs: tables, curves, diagnostics, failures (OUT=runs)
 	$(MLA) report page $(OUT)
 
 claims: setup ## the page of experiments/claims again, from the committed results (and RUNS=folders)
-	$(MLA) report claims experiments/claims/results.csv experiments/claims/tuning/results.csv \
+	$(BIN)/python -m experiments.claims \
+		experiments/claims/results.csv experiments/claims/tuning/results.csv \
 		experiments/tuning/*/results.csv experiments/table1/*/results.csv \
 		experiments/table3/*/results.csv $(RUNS) --output experiments/claims
 

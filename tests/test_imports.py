@@ -11,6 +11,7 @@ import pytest
 import mla_lightning
 
 PACKAGE = Path(mla_lightning.__file__).parent
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 GROUND = {"errors", "identity", "randomness", "run_folder", "run_lock"}
 #: Room -> the rooms it may know besides itself and the ground floor. Classes of other rooms reach
 #: a room through configs (`_target_`), not through imports.
@@ -37,7 +38,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "callbacks": {"batch", "metrics", "module"},
     "config": set(),
     "loggers": {"config"},
-    "publish": {"loggers", "report"},
+    "publish": {"config", "loggers", "report"},
     "run": {
         *("batch", "callbacks", "config", "data", "functional", "fusion", "loggers", "metrics"),
         *("module", "parts"),
@@ -150,9 +151,24 @@ def test_files_are_short_and_named_for_what_they_do(path: Path) -> None:
 def test_the_report_is_a_chain() -> None:
     for path in (PACKAGE / "report").rglob("*.py"):
         place = path.relative_to(PACKAGE / "report").with_suffix("").parts
-        allowed = (
-            REPORT[: REPORT.index(place[0]) + 1] if place[0] in REPORT else (*REPORT, "claims")
-        )
+        allowed = REPORT[: REPORT.index(place[0]) + 1] if place[0] in REPORT else REPORT
         for name, _ in imports_of(path):
             if name.startswith("mla_lightning.report."):
                 assert name.split(".")[2] in allowed, f"{'/'.join(place)} must not know {name}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(EXPERIMENTS.rglob("*.py")), ids=lambda path: str(path.relative_to(EXPERIMENTS))
+)
+def test_scripts_need_public_names_of_the_report_alone(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    for name, is_top in imports_of(path):
+        top, *rest = name.split(".")
+        assert not any(part.startswith("_") and part != "__future__" for part in (top, *rest))
+        assert not (is_top and top in LAZY), f"{top} is imported where it is not used"
+        if top == "mla_lightning":
+            assert rest[0] in {"errors", "report"}, f"{path} must not know {name}"
+    assert not any(
+        isinstance(node, ast.Attribute) and node.attr.startswith("_")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    )

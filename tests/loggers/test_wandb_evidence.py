@@ -272,11 +272,6 @@ def test_only_seeds_are_averaged_over(kind):
     assert settings_of(own)[0] == [("config", f"{key}.value") for key in spec["group_by"]]
 
 
-def test_claims_keep_long_runs_apart():
-    """Some of their experiments train for other numbers of epochs, which no grid tells."""
-    assert "trainer.max_epochs" in dashboard("claims", None, project="p", entity=None)["group_by"]
-
-
 def test_ablations_have_a_section_grouped_by_them():
     spec = dashboard("table3", None, project="p", entity=None)
     (section,) = [one for one in spec["workspace"]["sections"] if one["name"] == "Ablations"]

@@ -1,11 +1,25 @@
-"""Which runs a dashboard shows."""
+"""Which runs a dashboard shows, and what it groups them by."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
-from mla_lightning.publish.wandb_dashboard import dashboard, write_dashboard
+from mla_lightning.cli.main import main
+from mla_lightning.errors import ConfigError
+from mla_lightning.publish.wandb_dashboard import (
+    GROUP_BY,
+    dashboard,
+    group_keys,
+    write_dashboard,
+)
 from mla_lightning.report.figures.answers import KINDS
+from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.run_folders import read_runs
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_each_kind_of_figure_has_a_panel_or_is_said_to_be_on_the_page_alone():
@@ -33,3 +47,55 @@ def test_runs_that_the_filter_leaves_out_are_told(tmp_path, monkeypatch, capfd, 
     out = capfd.readouterr().out
     assert ("Warning: the panels show runs tagged 'table1' only" in out) == (told is not None)
     assert told is None or told in out
+
+
+def run_of(name, **overrides):
+    settings = tuple((key.replace("__", "."), text) for key, text in overrides.items())
+    return Run(run=name, where="here", state="finished", name=name, overrides=settings)
+
+
+def test_runs_of_other_experiments_are_grouped_by_what_they_vary():
+    runs = [run_of("mine/a", optimizer__lr=lr, recipe="paper", trainer__x="1") for lr in "12"]
+    runs.append(run_of("mine/a", optimizer__lr="1", recipe="small", trainer__x="1"))
+    runs.append(run_of("theirs/a", method__alpha="1"))  # not one that the dashboard shows
+    assert group_keys("mine", runs) == [*GROUP_BY, "optimizer.lr", "choices.recipe"]
+    assert group_keys("mine", runs[:1]) == [*GROUP_BY]
+    runs.append(run_of("mine/a", method__alpha="1", trainer__x="1"))  # some leave it as it is
+    assert group_keys("mine", runs)[3] == "method.alpha"
+    assert group_keys("table1", runs) == [*GROUP_BY]
+    spec = dashboard("mine", None, project="p", entity=None, runs=runs)
+    assert spec["filter"] == "Tags() in ['mine']"
+    assert spec["group_by"] == group_keys("mine", runs)
+    with pytest.raises(ConfigError, match=r"no dashboard 'mine'.*mla dashboard mine RUNS"):
+        group_keys("mine")
+    with pytest.raises(ConfigError, match="None of the 1 runs given has the tag 'mine'"):
+        group_keys("mine", runs[3:4])
+
+
+def test_experiments_of_one_tag_are_kept_apart():
+    """Their configs may differ in what no override tells, such as the number of epochs."""
+    runs = [run_of("mine/short/openmoji"), run_of("mine/long/openmoji")]
+    assert group_keys("mine", runs) == [*GROUP_BY, "name"]
+
+
+@pytest.mark.parametrize("name", ["claims", "projection"])
+def test_committed_runs_are_averaged_over_seeds_only(name):
+    folder = ROOT / "experiments" / name
+    runs = read_runs(sorted(folder.rglob("results.csv")))
+    varied = {"name"} if name == "claims" else set()
+    for path in (ROOT / "conf" / "experiment" / name).glob("*.yaml"):
+        grid = yaml.safe_load(path.read_text())["grid"]
+        varied |= {key if "." in key else f"choices.{key}" for key in grid if key != "seed"}
+    assert len(varied) > 1
+    assert varied <= set(group_keys(name, runs))
+
+
+def test_the_dashboard_of_other_experiments_needs_their_runs(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    results = ROOT / "experiments" / "projection" / "openmoji" / "results.csv"
+    assert main(["dashboard", "projection", str(results)]) == 0
+    assert "Warning" not in capfd.readouterr().out
+    spec = json.loads((tmp_path / "dashboard.json").read_text())
+    assert spec["group_by"] == [*GROUP_BY, "method.projection", "choices.recipe"]
+    assert main(["dashboard", "projection"]) == 2
+    assert "mla dashboard projection RUNS" in capfd.readouterr().err

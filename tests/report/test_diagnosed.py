@@ -206,7 +206,7 @@ def test_accuracy_of_the_paper_protocol_is_that_of_the_test():
     assert titles == {"a: own logits, validation", "a: ridge probe, validation"}
 
 
-@pytest.mark.parametrize("name", ["table2/foo", "claims/tuning/synthetic"])
+@pytest.mark.parametrize("name", ["table2/foo", "table3/synthetic"])
 def test_an_experiment_that_its_kind_refuses_is_shown_plainly(tmp_path, name, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     size = ["data.num_train=32", "data.num_val=8", "data.num_test=8", "trainer.max_epochs=1"]

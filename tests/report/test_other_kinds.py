@@ -6,7 +6,6 @@ from mla_lightning.errors import RunError
 from mla_lightning.report.read.block import Summary
 from mla_lightning.report.read.paper import read_table3
 from mla_lightning.report.read.run_folders import read_runs
-from mla_lightning.report.tables.projection import projection
 from mla_lightning.report.tables.run_list import ledger
 from mla_lightning.report.tables.table3 import table3
 from mla_lightning.report.tables.tuning import choose, tuning
@@ -145,36 +144,6 @@ def test_tuning_without_any_rate_is_an_error(tmp_path):
     write_run(tmp_path, "mla", lr=None)
     with pytest.raises(RunError, match="learning rate"):
         tuning(read_runs([tmp_path]))
-
-
-def test_variants_are_compared_by_length_on_validation(tmp_path):
-    for epochs in (2, 20):
-        for seed in (0, 1):
-            for name, last in (("none", 0.5 + seed / 10), ("no_hgm", 0.4)):
-                write_run(
-                    tmp_path,
-                    "mla",
-                    seed,
-                    ablation=name,
-                    epochs=epochs,
-                    overrides={"trainer.max_epochs": epochs},
-                    accuracy={"image": 0.3, "text": 0.4, "multi": 0.7},
-                    curve=[0.1, last],
-                )
-    report = projection(read_runs([tmp_path]))
-    assert [s.title for s in report.tables[0].sections] == [
-        "openmoji, 2 epochs",
-        "openmoji, 20 epochs",
-    ]
-    rows = {row.label: [c.text for c in row.cells] for row in report.tables[0].sections[0].rows}
-    assert report.tables[0].columns == ("multi", "multi, last epoch", "image", "text", "best epoch")
-    assert rows["mla"][:3] == ["70.0 ± 0.0 (2)", "55.0 ± 7.1 (2)", "30.0 ± 0.0 (2)"]
-    assert rows["mla no_hgm"][1] == "40.0 ± 0.0 (2)"
-    assert report.tables[1].sections[0].title == "openmoji, 2 epochs, against mla no_hgm"
-    assert sorted(report.figures) == [
-        "projection-openmoji-20_epochs",
-        "projection-openmoji-2_epochs",
-    ]
 
 
 def test_the_ledger_lists_every_run_with_reason_and_retry(tmp_path):

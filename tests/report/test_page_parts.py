@@ -156,15 +156,21 @@ def test_a_part_that_is_not_what_its_name_says_has_the_plain_table(tmp_path):
     assert "51.2 (1)" in part
 
 
-def test_claims_are_one_part_and_nothing_empty_is_written(tmp_path):
-    for name in ("claims/hgm/openmoji", "claims/tuning/openmoji"):
+def test_each_experiment_of_no_kind_is_a_plain_part_and_nothing_empty_is_written(tmp_path):
+    names = ("claims/hgm/openmoji", "claims/tuning/openmoji")
+    for name, level in zip(names, (0.5123, 0.5345), strict=True):
         write_run(tmp_path, "mla", 0, name=name, ablation="no_hgm")
-        write_run(tmp_path, "mla", 0, name=name, overrides={"method.projection": "owm"})
+        given = {"overrides": {"method.projection": "owm"}, "accuracy": levels(level)}
+        write_run(tmp_path, "mla", 0, name=name, **given)
     page = page_of(tmp_path)
-    assert len(re.findall("data-part>", page)) == 1
-    part = part_of(page, "claims")
-    assert part.count("<h3>Learning curves</h3>") == 2
-    assert "does head gradient modification help" in part.lower()
+    assert len(re.findall("data-part>", page)) == 2
+    for name, told, other in zip(names, ("51.2", "53.5"), ("53.5", "51.2"), strict=True):
+        part = part_of(page, name)
+        assert part.count("<h3>Learning curves</h3>") == 1
+        assert "Test accuracy in percent" in part
+        assert told in part
+        assert other not in part
+        assert 'role="alert"' not in part  # it is no kind's, so nothing is wrong with it
     files = [
         path for path in (tmp_path / "out").iterdir() if path.suffix in (".md", ".csv", ".tex")
     ]

@@ -2,6 +2,7 @@ import base64
 import csv
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -14,7 +15,7 @@ from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.report.document import render
 from mla_lightning.report.document.html import to_page
 from mla_lightning.report.document.table import Cell, Report, Row, Section, Table
-from mla_lightning.report.main import default_output, write_report
+from mla_lightning.report.main import default_output, write_custom_report, write_report
 
 NASTY = "<script>|[red]a_b*c`d\\e$f%g&h#i{j}~k^l\n\x1b[31mm"
 
@@ -56,7 +57,7 @@ def check_latex(text):
             if line.endswith("\\\\") and "multicolumn" not in line:
                 assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
     for char in "#$":
-        unescaped = re.sub(r"\$(\\pm|-|\\times)\$", "", text)
+        unescaped = re.sub(r"(?<!\\)\$(\\pm|-|\\times)\$", "", text)
         assert not re.search(rf"(?<!\\)\{char}", unescaped)
 
 
@@ -223,7 +224,7 @@ def test_the_page_escapes_names():
     assert " ".join(page.words).count(NASTY.split()[0]) >= 6
 
 
-@pytest.mark.parametrize("kind", ["tuning", "projection", "runs"])
+@pytest.mark.parametrize("kind", ["table3", "tuning", "runs"])
 def test_other_kinds_write_and_print(tmp_path, capsys, kind):
     for seed in (0, 1):
         for lr in (0.1, 0.2):
@@ -232,6 +233,21 @@ def test_other_kinds_write_and_print(tmp_path, capsys, kind):
     assert f"{kind}.md" in files_of(tmp_path / "out")
     check_latex((tmp_path / "out" / f"{kind}.tex").read_text())
     assert "mla" in capsys.readouterr().out
+
+
+def test_a_function_of_ones_own_makes_a_report_with_all_its_files(tmp_path, capsys):
+    write_run(tmp_path / "runs", "mla")
+
+    def make(runs):
+        assert [run.method for run in runs] == ["mla"]
+        return replace(small("x"), command="python my_report.py results.csv")
+
+    assert write_custom_report(make, [tmp_path / "runs"]) == 0
+    files = files_of(tmp_path / "runs" / "report")
+    assert set(files) == {"results.csv", "kind.md", "kind.tex", "kind.csv", "kind.html", "x.yaml"}
+    assert "python my_report.py results.csv" in files["kind.html"].decode()
+    assert "mla report" not in files["kind.html"].decode()
+    assert "Written to" in capsys.readouterr().out
 
 
 def test_unknown_kind_and_unwritable_output(tmp_path):

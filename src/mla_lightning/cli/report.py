@@ -17,8 +17,6 @@ examples:
   mla report table2 runs/table2/mfeat
   mla report table3 runs/table3/openmoji
   mla report tuning runs/tuning/openmoji             learning rates, chosen on validation
-  mla report projection runs/projection/openmoji     projection modes, on validation
-  mla report claims experiments/table1/*/results.csv the paper's claims, with corrected tests
   mla report runs runs                               every run: state, reason of failure, retry
   mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or to its files
   mla report page runs                               all of it as one HTML page, with diagnostics
@@ -29,6 +27,7 @@ examples:
   mla dashboard table1                                write dashboard.json
   mla dashboard table1 runs/table1/openmoji           with Table 1 in the report
   mla dashboard table1 runs/table1/openmoji --entity ME --online     save it on the server
+  mla dashboard mine runs/mine                        experiments mine/*, grouped by what they vary
 """
 COMPARE = """\
 examples:
@@ -61,7 +60,9 @@ def add_verbs(verb: Verb) -> None:
 
     board = verb("dashboard", _dashboard, "make a W&B workspace and report by code", DASHBOARD)
     board.add_argument(
-        "kind", metavar="KIND", help="table1, table2, table3, claims, tuning or projection"
+        "kind",
+        metavar="KIND",
+        help="table1, table2, table3 or tuning; or the first part of an experiment's name",
     )
     board.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="for the report's table")
     board.add_argument("--project", default="mla_lightning", help="the W&B project")
@@ -102,15 +103,15 @@ def _add_wandb(parser: argparse.ArgumentParser) -> None:
 
 
 def _dashboard(options: argparse.Namespace) -> int:
-    from mla_lightning.publish.wandb_dashboard import write_dashboard
+    from mla_lightning.publish.wandb_dashboard import EXPERIMENTS, write_dashboard
     from mla_lightning.report.main import make_report
 
     kind = options.kind
-    found = make_report(kind, options.runs) if options.runs else None
+    report = make_report(kind, options.runs) if options.runs and kind in EXPERIMENTS else None
     return int(
         write_dashboard(
             kind,
-            found,
+            report,
             project=options.project,
             entity=options.entity,
             output=options.output,

@@ -13,21 +13,18 @@ from mla_lightning.errors import ConfigError, near
 from mla_lightning.report.document.render import to_markdown
 from mla_lightning.report.document.table import Report
 from mla_lightning.report.figures.answers import KINDS
+from mla_lightning.report.read.run import Run
 
 #: Runs are grouped by these keys of their config, whatever the dashboard.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
-#: Kind of dashboard -> what else its experiments vary beside the seed; runs are grouped by it, too.
-#: Each shows the runs with this tag, the first part of their experiment's name.
+#: Kind of report -> what else its experiments vary beside the seed; runs are grouped by it, too.
+#: The dashboard of a kind shows the runs with this tag, the first part of their experiment's name.
+#: For any other tag the keys are those that the given runs vary.
 EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "table1": (),
     "table2": ("missing.rate", "method.weight"),
     "table3": (),
-    "claims": (
-        *("method.projection", "method.project_update"),
-        *("optimizer.lr", "trainer.max_epochs"),
-    ),
     "tuning": ("optimizer.lr",),
-    "projection": ("method.projection", "choices.recipe"),
 }
 ABLATION = "choices.ablation"
 SPEC = "dashboard.json"
@@ -38,29 +35,75 @@ def _flat_key(name: str) -> str:
     return f"{name}.value"
 
 
+def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
+    """Return the config keys that the runs of a dashboard are grouped by.
+
+    Args:
+        kind: One of :data:`EXPERIMENTS`, or the tag of the runs: the first part of the name of
+            their experiment.
+        runs: The runs. Where ``kind`` is a tag, the settings that differ between its runs are
+            keys, and so is the experiment's name where there are several.
+
+    Returns:
+        Keys without duplicates, such as ``choices.method`` and ``optimizer.lr``.
+
+    Raises:
+        ConfigError: If ``kind`` is not of :data:`EXPERIMENTS` and no run has it as a tag.
+
+    Example:
+        >>> group_keys("table2")[3:]
+        ['missing.rate', 'method.weight']
+        >>> runs = [
+        ...     Run(run="a", where="", state="finished", name="lr/short", overrides=overrides)
+        ...     for overrides in ((("optimizer.lr", "0.1"),), ())
+        ... ]
+        >>> group_keys("lr", runs)[3:]
+        ['optimizer.lr']
+    """
+    if kind in EXPERIMENTS:
+        return [*GROUP_BY, *EXPERIMENTS[kind]]
+    tagged = [run for run in runs if _tag_of(run.name) == kind]
+    if not tagged:
+        untagged = f" None of the {len(runs)} runs given has the tag {kind!r}." if runs else ""
+        raise ConfigError(
+            f"There is no dashboard {kind!r}.{near(kind, EXPERIMENTS)}{untagged} Known: "
+            f"{', '.join(EXPERIMENTS)}; and the first part of the name of any other experiment, "
+            f"if its runs are given: mla dashboard {kind} RUNS"
+        )
+    from mla_lightning.config.compose import CHOICES
+
+    settings = [dict(run.overrides) for run in tagged]
+    keys = sorted({key for values in settings for key in values})
+    varied = [key for key in keys if len({values.get(key) for values in settings}) > 1]
+    options = {group: f"choices.{choice}" for choice, group in CHOICES.items()}
+    names = ["name"] if len({run.name for run in tagged}) > 1 else []
+    return list(dict.fromkeys([*GROUP_BY, *names, *(options.get(key, key) for key in varied)]))
+
+
 def dashboard(
-    kind: str, report: Report | None, *, project: str, entity: str | None
+    kind: str,
+    report: Report | None,
+    *,
+    project: str,
+    entity: str | None,
+    runs: Sequence[Run] = (),
 ) -> dict[str, Any]:
     """Describe the dashboard, without asking any server.
 
     Args:
-        kind: One of :data:`EXPERIMENTS`.
+        kind: One of :data:`EXPERIMENTS`, or the tag of the runs.
         report: The table, for the report's first part; None where nothing was run yet.
         project: The W&B project.
         entity: The user or team; None for the account's own.
+        runs: What :func:`group_keys` takes.
 
     Returns:
         JSON-able: ``workspace`` with sections of panels, ``report`` with blocks, and where to.
 
     Raises:
-        ConfigError: If there is no such kind.
+        ConfigError: If there is no such kind, and no run with this tag.
     """
-    if kind not in EXPERIMENTS:
-        raise ConfigError(
-            f"There is no dashboard {kind!r}.{near(kind, EXPERIMENTS)} "
-            f"Known: {', '.join(EXPERIMENTS)}."
-        )
-    group_by = [*GROUP_BY, *EXPERIMENTS[kind]]
+    group_by = group_keys(kind, runs)
     sections = [
         {
             "name": "Accuracy",
@@ -246,7 +289,7 @@ def write_dashboard(
     Warns where some of the table's runs are not among those that the panels show.
 
     Args:
-        kind: One of :data:`EXPERIMENTS`.
+        kind: One of :data:`EXPERIMENTS`, or the tag of the runs.
         report: The table; None where nothing was run yet.
         project: The W&B project.
         entity: The user or team.
@@ -256,20 +299,22 @@ def write_dashboard(
 
     Returns:
         0, or 1 where the server did not take it; the file is written in any case.
+
+    Raises:
+        ConfigError: If there is no such kind, and no run with this tag.
     """
     import json
 
+    from mla_lightning.report.read.run_folders import read_runs
     from mla_lightning.run_folder import write_text
 
-    spec = dashboard(kind, report, project=project, entity=entity)
+    all_runs = read_runs(runs) if runs else []
+    spec = dashboard(kind, report, project=project, entity=entity, runs=all_runs)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, json.dumps(spec, indent=1) + "\n")
     num = sum(len(section["panels"]) for section in spec["workspace"]["sections"])
     print(f"Wrote {output}: {num} panels in {len(spec['workspace']['sections'])} sections.")
-    if runs:
-        from mla_lightning.report.read.run_folders import read_runs
-
-        print(_without_tag(kind, [run.name for run in read_runs(runs)]), end="")
+    print(_without_tag(kind, [run.name for run in all_runs]), end="")
     if not is_online:
         print("Save it on the server: the same command with --online (and `wandb login` before).")
         return 0
@@ -283,9 +328,14 @@ def write_dashboard(
     return 0
 
 
+def _tag_of(name: str) -> str:
+    """Return the tag of an experiment's runs: the first part of its name."""
+    return name.partition("/")[0]
+
+
 def _without_tag(kind: str, names: Sequence[str]) -> str:
     """Say which runs the filter by tag leaves out; nothing where it leaves out none."""
-    tags = Counter(name.partition("/")[0] for name in names)
+    tags = Counter(map(_tag_of, names))
     others = [
         f"{num} tagged {tag!r}" if tag else f"{num} without a tag"
         for tag, num in tags.items()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.report.document import render
 from mla_lightning.report.document.html import to_page
-from mla_lightning.report.document.table import Report
+from mla_lightning.report.document.table import Maker, Report
 from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
 from mla_lightning.report.read.run import Run
@@ -18,15 +18,13 @@ from mla_lightning.run_folder import CONFIG, write_text
 
 #: Width of what is printed where there is no terminal to ask.
 WIDTH = 120
-#: Kind -> what it shows.
 PAGE = "page"
+#: Kind -> what it shows.
 KINDS = {
     "table1": "all methods, each modality and multi, beside the paper's numbers",
     "table2": "all methods with 10 to 70 % of the modalities missing, beside the paper's numbers",
     "table3": "MLA with and without head gradient modification and dynamic fusion",
     "tuning": "learning rate per method, chosen on validation",
-    "projection": "variants of a method on validation, with their learning curves",
-    "claims": "the paper's claims: effect sizes, intervals, corrected tests",
     "runs": "every run: state, result, reason of failure, command to retry",
     "page": "all of it as one HTML page: what was run, tables, curves, diagnostics, failures",
 }
@@ -47,20 +45,40 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
         ConfigError: If there is no such kind.
         RunError: If there are no runs, a cell was run twice, or the files cannot be written.
     """
-    from rich.console import Console
-
-    folder = default_output(runs) if output is None else output
     if kind == PAGE:
         from mla_lightning.report.page.write import write_page
 
+        folder = default_output(runs) if output is None else output
         makers = {name: _maker(name) for name in KINDS if name != PAGE}
         command = ["mla", "report", PAGE, *map(str, runs), "--output", str(folder)]
         return write_page(_read(runs), makers, folder, command)
-    make = _maker(kind)
-    found = _read(runs)
-    report = make(found)
+    return write_custom_report(_maker(kind), runs, output)
+
+
+def write_custom_report(make: Maker, runs: Sequence[Path], output: Path | None = None) -> int:
+    """Make a report by a function of your own, write its files and print it.
+
+    This is how a script shows what no kind of ``mla report`` does; the scripts below
+    ``experiments/`` are examples.
+
+    Args:
+        make: Makes the report from the runs that were read.
+        runs: Run folders, folders above them, or ``results.csv`` files.
+        output: Folder for the files; by default ``report`` in the folder above the runs.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        RunError: If there are no runs, or the files cannot be written; and what ``make`` raises.
+    """
+    from rich.console import Console
+
+    folder = default_output(runs) if output is None else output
+    results = _read(runs)
+    report = make(results)
     try:
-        written = write_files(report, found, folder)
+        written = write_files(report, results, folder)
     except OSError as error:
         raise RunError(f"Cannot write the report to {folder}: {error}") from error
     console = Console()
@@ -157,7 +175,7 @@ def _refuse_loss(path: Path, runs: Sequence[Run]) -> None:
         )
 
 
-def _maker(kind: str) -> Callable[[Sequence[Run]], Report]:
+def _maker(kind: str) -> Maker:
     if kind not in KINDS:
         raise ConfigError(f"Unknown report {kind!r}.{near(kind, KINDS)} Known: {', '.join(KINDS)}.")
     if kind == "table1":
@@ -176,14 +194,6 @@ def _maker(kind: str) -> Callable[[Sequence[Run]], Report]:
         from mla_lightning.report.tables.tuning import tuning
 
         return tuning
-    if kind == "projection":
-        from mla_lightning.report.tables.projection import projection
-
-        return projection
-    if kind == "claims":
-        from mla_lightning.report.claims.report import claims
-
-        return claims
     from mla_lightning.report.tables.run_list import ledger
 
     return ledger

@@ -87,7 +87,7 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
     blocks.append('<h2 id="origin">Where the numbers come from</h2>')
     blocks += notes_html(report.notes)
     if report.runs is None:
-        again = f"mla report {report.kind} results.csv --output ."
+        again = report.command or f"mla report {report.kind} results.csv --output ."
         blocks.append(
             "<p>To make this page again from the numbers beside it, one row per run and "
             f'modality:</p><pre tabindex="0">{escaped(again)}</pre>'

@@ -98,6 +98,8 @@ class Report:
         texts: Name of a further file -> its content; also printed.
         runs: The runs that are written beside it, where others that it shows are kept elsewhere;
             None for all.
+        command: Command that makes the report again from the results beside it; empty for
+            ``mla report KIND``.
     """
 
     kind: str
@@ -109,6 +111,11 @@ class Report:
     reading: str = "The tables hold the same numbers."
     texts: dict[str, str] = field(default_factory=dict)
     runs: tuple[Run, ...] | None = None
+    command: str = ""
+
+
+#: Function that makes a report from runs.
+Maker = Callable[[Sequence[Run]], Report]
 
 
 def number(summary: Summary, digits: int = 1, *, with_spread: bool = True) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
+from mla_lightning.report.document.table import BLANK, Cell, Maker, Report, Row, Section, Table
 from mla_lightning.report.figures.answers import KINDS
 from mla_lightning.report.figures.cache import fingerprint
 from mla_lightning.report.figures.curves import curves_figure, curves_of
@@ -25,9 +25,8 @@ from mla_lightning.run_folder import DIAGNOSTICS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Maker = Callable[[Sequence[Run]], Report]
-#: Experiments of this name are one part, which takes runs of the others, too.
-CLAIMS = "claims"
+#: Name of the section of runs whose experiment has no name.
+UNNAMED = "train"
 #: Names of files that are no part's.
 RESERVED = ("page", "results", "runs", "what")
 NO_DIAGNOSTICS = (
@@ -137,14 +136,12 @@ def overview(runs: Sequence[Run], makers: Mapping[str, Maker]) -> Overview:
     by_name: dict[str, list[Run]] = {}
     for run in runs:
         if is_known(run):
-            by_name.setdefault(_part_of(run), []).append(run)
+            by_name.setdefault(run.name or UNNAMED, []).append(run)
     if not by_name:
         raise RunError("No run tells its data set, method and seed, so there is nothing to show.")
     parts, found = [], []
     for name, slug in slugs(sorted(by_name)).items():
-        report = _report(name, by_name[name], runs, makers)
-        key = fingerprint(runs if name == CLAIMS else by_name[name])
-        part, shown = _part(name, slug, report, key, by_name[name])
+        part, shown = _part(name, slug, _report(name, by_name[name], makers), by_name[name])
         parts.append(part)
         found += shown
     states = Counter(run.state for run in runs)
@@ -177,27 +174,20 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _part_of(run: Run) -> str:
-    kind = run.name.partition("/")[0]
-    return CLAIMS if kind == CLAIMS else run.name or "train"
-
-
-def _report(
-    name: str, group: Sequence[Run], runs: Sequence[Run], makers: Mapping[str, Maker]
-) -> Report:
+def _report(name: str, runs: Sequence[Run], makers: Mapping[str, Maker]) -> Report:
     """Make a part's report; where its kind cannot be made, say why above the plain table."""
     kind = name.partition("/")[0]
     try:
-        report = makers.get(kind, makers["table1"])(runs if kind == CLAIMS else group)
+        report = makers.get(kind, makers["table1"])(runs)
         if any(table.written_sections for table in report.tables):
             return report
         reason = f"{report.title}: there is nothing to show."
     except RunError as error:
         reason = f"Not shown as {kind}: {error}" if kind in makers else str(error)
     try:
-        plain = makers["table1"](group)
+        plain = makers["table1"](runs)
     except RunError:
-        plain = ledger(group)
+        plain = ledger(runs)
     return replace(plain, warnings=(reason, *plain.warnings))
 
 
@@ -234,33 +224,27 @@ class _Measured:
 
 
 def _part(
-    name: str, slug: str, report: Report, key: str, runs: Sequence[Run]
+    name: str, slug: str, report: Report, runs: Sequence[Run]
 ) -> tuple[Part, list[tuple[str, Block]]]:
-    by_name: dict[str, list[Run]] = {}
-    for run in runs:
-        by_name.setdefault(run.name or name, []).append(run)
     pictures: list[Picture] = []
     pending: list[Pending] = []
     notes: list[str] = []
     shown = []
-    for own, group in sorted(by_name.items()):
-        try:
-            found = blocks(group)
-        except RunError as error:
-            notes.append(f"{own}: no curves and diagnostics. {error}")
-            continue
-        stem = slug if own == name else f"{slug}-{slug_of(*own.split('/')[1:])}"
-        for block in found:
-            shown.append((own, block))
-            measured = _Measured(block)
-            pictures += _pictures(f"{stem}-{block.slug}", measured)
-            if measured.has_diagnostics:
-                for what, table in (("calibration", _calibration), ("parameters", _parameters)):
-                    name_of_table = f"{stem}-{block.slug}-{what}"
-                    make = partial(_made, table, measured, name_of_table)
-                    pending.append(Pending(name_of_table, measured.key, make))
-            else:
-                notes.append(f"{block.title}: {measured.lack}")
+    try:
+        shown = [(name, block) for block in blocks(runs)]
+    except RunError as error:
+        notes.append(f"{name}: no curves and diagnostics. {error}")
+    for _, block in shown:
+        measured = _Measured(block)
+        stem = f"{slug}-{block.slug}"
+        pictures += _pictures(stem, measured)
+        if measured.has_diagnostics:
+            for what, table in (("calibration", _calibration), ("parameters", _parameters)):
+                name_of_table = f"{stem}-{what}"
+                make = partial(_made, table, measured, name_of_table)
+                pending.append(Pending(name_of_table, measured.key, make))
+        else:
+            notes.append(f"{block.title}: {measured.lack}")
     figures = {
         f"{slug}-{stem.removeprefix(f'{report.kind}-')}": draw
         for stem, draw in report.figures.items()
@@ -269,7 +253,7 @@ def _part(
         name,
         slug,
         replace(report, figures=figures),
-        key,
+        fingerprint(runs),
         tuple(pictures),
         tuple(pending),
         tuple(dict.fromkeys(notes)),

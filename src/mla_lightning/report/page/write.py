@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document import render
-from mla_lightning.report.document.table import Report, Table
+from mla_lightning.report.document.table import Maker, Report, Table
 from mla_lightning.report.figures.cache import Drawing, Drawings
-from mla_lightning.report.page.content import Maker, Overview, Part, overview
+from mla_lightning.report.page.content import Overview, Part, overview
 from mla_lightning.report.page.html import to_overview_page
 from mla_lightning.report.read.results_csv import RESULTS, write_csv
 from mla_lightning.report.read.run import Run

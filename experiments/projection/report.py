@@ -1,4 +1,4 @@
-"""Variants of a method on validation: how well they do, and whether they keep learning."""
+"""Report on variants of a method: validation accuracy at the best and at the last epoch."""
 
 from __future__ import annotations
 
@@ -40,42 +40,45 @@ from mla_lightning.report.tables.significance import compare
 SPLIT = "val"
 LAST = "multi, last epoch"
 EPOCH = "best epoch"
+#: Command that makes the report again; FOLDER holds its results.
+COMMAND = "python -m experiments.projection FOLDER/results.csv --output FOLDER"
 
 
-def projection(runs: Sequence[Run]) -> Report:
-    """Compare projection modes, or any other variants, on validation, by length of training.
+def projection_report(runs: Sequence[Run]) -> Report:
+    """Compare projection modes, or any other variants, on validation, by number of epochs.
 
     Args:
-        runs: Runs that differ in method, ablation, overrides and length.
+        runs: Runs that differ in method, ablation, overrides and number of epochs.
 
     Returns:
         The report; nothing of the test split enters it.
 
     Raises:
-        RunError: If no run tells what it is, or a cell was run twice.
+        RunError: If no run has its data set, method, seed and number of epochs, or a cell was run
+            twice.
     """
     lengths = sorted({run.epochs for run in runs if run.epochs is not None})
-    found = [
-        (block, num, read_curves(block, (MULTI, *block.modalities)))
-        for num in lengths
-        for block in blocks(run for run in runs if run.epochs == num)
+    groups = [
+        (block, num_epochs, read_curves(block, (MULTI, *block.modalities)))
+        for num_epochs in lengths
+        for block in blocks(run for run in runs if run.epochs == num_epochs)
     ]
-    if not found:
+    if not groups:
         raise RunError(
             "A comparison of variants needs runs that tell what they are; there is none. "
             "Train them: mla train -m experiment=projection/openmoji"
         )
-    only = [block for block, _, _ in found]
-    names = tuple(dict.fromkeys(name for block in only for name in block.modalities))
+    all_blocks = [block for block, _, _ in groups]
+    names = tuple(dict.fromkeys(name for block in all_blocks for name in block.modalities))
     columns = (MULTI, LAST, *names, EPOCH)
     legends = [LEGEND.replace("best bold", "best of a column bold")]
-    legends += [PARTIAL_LEGEND] if is_partial(only, split=SPLIT) else []
+    legends += [PARTIAL_LEGEND] if is_partial(all_blocks, split=SPLIT) else []
     if any(run.is_finished and run.path is None for run in runs):
         legends.append("Learning curves and the last epoch need the run folders.")
     return Report(
         kind="projection",
         title="Variants compared on validation",
-        warnings=notes.warnings(only),
+        warnings=notes.warnings(all_blocks),
         tables=(
             Table(
                 slug="",
@@ -83,26 +86,29 @@ def projection(runs: Sequence[Run]) -> Report:
                 corner="",
                 columns=columns,
                 sections=tuple(
-                    Section(f"{block.title}, {num} epochs", _rows(block, columns, curves))
-                    for block, num, curves in found
+                    Section(f"{block.title}, {num_epochs} epochs", _rows(block, columns, curves))
+                    for block, num_epochs, curves in groups
                 ),
-                notes=(" ".join(legends), *notes.without_number(without_number(only, runs))),
+                notes=(" ".join(legends), *notes.without_number(without_number(all_blocks, runs))),
             ),
-            _differences([(block, num) for block, num, _ in found]),
+            _differences([(block, num_epochs) for block, num_epochs, _ in groups]),
         ),
         notes=tuple(
-            dict.fromkeys(note for block in only for note in notes.about(block, split=SPLIT))
+            dict.fromkeys(note for block in all_blocks for note in notes.about(block, split=SPLIT))
         ),
         figures={
-            f"projection-{block.slug}-{num}_epochs": partial(curves_figure, curves, block.title)
-            for block, num, curves in found
+            f"projection-{block.slug}-{num_epochs}_epochs": partial(
+                curves_figure, curves, block.title
+            )
+            for block, num_epochs, curves in groups
             if curves.epochs
         },
+        command=COMMAND,
     )
 
 
 def without_hgm(block: Block) -> Variant | None:
-    """Find the variant whose head gradient is left as it is.
+    """Return the variant without head gradient modification.
 
     Args:
         block: The block.
@@ -110,12 +116,12 @@ def without_hgm(block: Block) -> Variant | None:
     Returns:
         The column, or None where there is none or several.
     """
-    found = [
+    plain = [
         variant
         for variant in block.variants
         if variant.ablation == "no_hgm" or ("method.hgm", "false") in variant.overrides
     ]
-    return found[0] if len(found) == 1 else None
+    return plain[0] if len(plain) == 1 else None
 
 
 def _rows(block: Block, columns: Sequence[str], curves: Curves) -> tuple[Row, ...]:
@@ -126,50 +132,50 @@ def _rows(block: Block, columns: Sequence[str], curves: Curves) -> tuple[Row, ..
             if name == EPOCH:
                 summaries.append(block.summary(variant, split=SPLIT, measure="best_epoch"))
             elif name == LAST:
-                summaries.append(_last(block, variant, curves))
+                summaries.append(_last_epoch(block, variant, curves))
             else:
                 summaries.append(block.summary(variant, name, split=SPLIT))
         by_column[name] = summaries
     # the best of a column: here the variants are rows
     places = {
-        name: ranks([_competing(v, s, name) for v, s in zip(block.variants, found, strict=True)])
-        for name, found in by_column.items()
+        name: ranks([_ranked_mean(v, s, name) for v, s in zip(block.variants, cells, strict=True)])
+        for name, cells in by_column.items()
     }
     rows = []
-    for line, variant in enumerate(block.variants):
-        cells = []
+    for index, variant in enumerate(block.variants):
+        row = []
         for name in columns:
-            summary = by_column[name][line]
+            summary = by_column[name][index]
             is_known = summary.num or name == MULTI
             digits = 0 if name == EPOCH else 1
-            cells.append(cell(summary, digits, places[name][line]) if is_known else Cell(BLANK))
-        rows.append(Row(variant.label, tuple(cells)))
+            row.append(cell(summary, digits, places[name][index]) if is_known else Cell(BLANK))
+        rows.append(Row(variant.label, tuple(row)))
     return tuple(rows)
 
 
-def _competing(variant: Variant, summary: Summary, name: str) -> float | None:
+def _ranked_mean(variant: Variant, summary: Summary, name: str) -> float | None:
     is_ranked = summary.is_complete and variant.method != REFERENCE and name != EPOCH
     return summary.mean if is_ranked else None
 
 
-def _last(block: Block, variant: Variant, curves: Curves) -> Summary:
+def _last_epoch(block: Block, variant: Variant, curves: Curves) -> Summary:
     by_seed: Mapping[int, Sequence[float]] = curves.lines.get(MULTI, {}).get(variant.label, {})
-    return Summary({seed: line[-1] for seed, line in by_seed.items()}, block.seeds)
+    return Summary({seed: values[-1] for seed, values in by_seed.items()}, block.seeds)
 
 
-def _differences(found: Sequence[tuple[Block, int]]) -> Table:
+def _differences(groups: Sequence[tuple[Block, int]]) -> Table:
     sections = []
-    for block, num in found:
+    for block, num_epochs in groups:
         plain = without_hgm(block)
         if plain is None:
             continue
         base = block.values(plain, split=SPLIT)
         others = [v for v in block.variants if v != plain and v.method != REFERENCE]
         pairs = [(v.label, compare(block.values(v, split=SPLIT), base)) for v in others]
-        kept = [pair for pair in pairs if pair[1].seeds]
-        if kept:
-            title = f"{block.title}, {num} epochs, against {plain.label}"
-            sections.append(Section(title, comparison_rows(kept)))
+        paired = [pair for pair in pairs if pair[1].seeds]
+        if paired:
+            title = f"{block.title}, {num_epochs} epochs, against {plain.label}"
+            sections.append(Section(title, comparison_rows(paired)))
     return Table(
         slug="differences",
         title="Difference in multi validation accuracy, in points",

@@ -1,17 +1,17 @@
-"""The claims' page, from runs whose answers are known."""
+"""The report on the claims, from runs with known differences."""
 
 import json
 import random
 from dataclasses import replace
 
 import pytest
+from experiments.claims.__main__ import main
+from experiments.claims.families import correct
+from experiments.claims.report import claims_report, replace_repeated
+from experiments.claims.rounds import ROUNDS, Round, modification_families
+from experiments.claims.tables import forest_plot, power_note
 
-from mla_lightning.cli.main import main
 from mla_lightning.errors import RunError
-from mla_lightning.report.claims.families import corrected
-from mla_lightning.report.claims.report import claims, renewed
-from mla_lightning.report.claims.rounds import ROUNDS, Round, modified
-from mla_lightning.report.claims.tables import forest, power
 from mla_lightning.report.main import write_files
 from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.columns import diagnosed_columns
@@ -20,6 +20,7 @@ from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.tables.significance import compare, holm, least_effect
 from mla_lightning.report.tables.tuning import rate_notes
+from mla_lightning.run_folder.reader import RunFiles
 
 
 def run_of(name, method, seed, multi, *, probe=50.0, ece=0.1, ablation="none", **more):
@@ -102,7 +103,7 @@ def fresh():
 
 
 def test_each_question_is_answered_as_the_runs_are():
-    report = claims(everything())
+    report = claims_report(everything())
     behind = rows(report, "behind")
     assert behind["image: concat less alone"][0].rank == 1  # told from chance
     assert behind["image: concat less alone"][0].text.startswith("−")
@@ -127,26 +128,26 @@ def test_each_question_is_answered_as_the_runs_are():
     assert forgetting[4].text == "0.500 ± 0.000"
     # Measured by an earlier version: the rest is told, the changes are not.
     old = [replace(run, forgetting=None, forgetting_own=None) for run in everything()]
-    kept = rows(claims(old), "forgetting")["none"]
+    kept = rows(claims_report(old), "forgetting")["none"]
     assert [cell.text for cell in kept] == ["–"] * 4 + [cell.text for cell in forgetting[4:]]
     verdicts = {table.slug: table.notes[0] for table in report.tables}
     assert verdicts["modified"] == ("Of 4 comparisons 2 worse, 1 better, 1 not told from chance.")
 
 
 def test_simpler_cures_are_compared_where_an_encoder_was_left_behind():
-    simpler = rows(claims(everything()), "simpler")
+    simpler = rows(claims_report(everything()), "simpler")
     assert set(simpler) == {"image: mla less late_fusion", "image: mla less joint_unimodal"}
     whole = [replace(run, scores={}) if run.method == "concat" else run for run in everything()]
-    assert "simpler" not in {table.slug for table in claims(whole).tables}
+    assert "simpler" not in {table.slug for table in claims_report(whole).tables}
 
 
 def test_the_price_is_paired_by_seed_in_percent():
-    (mla,) = rows(claims(everything()), "price").values()
+    (mla,) = rows(claims_report(everything()), "price").values()
     assert (mla[0].text, mla[-1].text) == ("+50.0", "10")  # each seed 1.5 times as long as Concat
     runs = [run for run in everything() if run.name.startswith("claims/price")]
     for run in (run for run in runs if run.method == "mla"):
         object.__setattr__(run, "epoch_time_s", run.epoch_time_s * (1.0 + run.seed / 100))
-    (mla,) = rows(claims(runs), "price").values()
+    (mla,) = rows(claims_report(runs), "price").values()
     low, high = mla[1].text.split(" to ")
     assert 50 < float(low) < float(mla[0].text) < float(high) < 64
     assert mla[0].rank == 1
@@ -155,12 +156,14 @@ def test_the_price_is_paired_by_seed_in_percent():
 def test_memory_is_told_above_that_of_the_leanest():
     held = {"concat": 440.0, "mla": 452.0}
     runs = [run_of("table1", m, seed, 60, peak_memory_mb=held[m]) for m in held for seed in (0, 1)]
-    cells = {name: [c.text for c in row] for name, row in rows(claims(runs), "memory").items()}
+    cells = {
+        name: [c.text for c in row] for name, row in rows(claims_report(runs), "memory").items()
+    }
     assert cells == {"concat": ["440 ± 0", "0"], "mla": ["452 ± 0", "12"]}
 
 
 def test_a_round_is_shown_when_its_runs_are_there():
-    without, report = claims(everything()), claims([*everything(), *fresh()])
+    without, report = claims_report(everything()), claims_report([*everything(), *fresh()])
     slugs = ["fresh", "fresh-single", "fresh-calibration"]
     assert not {t.slug for t in without.tables} & {*slugs, "forgetting-fresh", "pairs-fresh"}
     assert [t.slug for t in report.tables if t.slug.startswith("fresh")] == slugs
@@ -180,39 +183,39 @@ def test_a_round_is_shown_when_its_runs_are_there():
 
 
 def test_a_runs_forgetting_is_told_by_pair(tmp_path):
-    (tmp_path / "diagnostics.json").write_text("{}")
+    (tmp_path / "diagnostics.json").write_text('{"calibration": {}, "entropy": {}}')
     start = "forgetting/loss"
     (tmp_path / "metrics.csv").write_text(
         f"epoch,{start}/a/a,{start}/a/b,{start}/b/a,{start}/a+b/b\n0,-1,0.002,0.001,9\n1,-1,0,0.001,9\n"
     )
-    found = diagnosed_columns(tmp_path)
+    found = diagnosed_columns(RunFiles(tmp_path))
     assert json.loads(found["forgetting_pairs"]) == {"a > b": 1.0, "b > a": 1.0}
     assert found["forgetting"] == 1.0
 
 
 def test_a_questions_comparisons_are_one_family():
-    lines = [line for line in _lines() if line.found.p is not None]
-    assert [line.p for line in lines] == holm([line.found.p for line in lines])
-    assert all(line.p >= line.found.p for line in lines)
+    lines = [line for line in _lines() if line.comparison.p is not None]
+    assert [line.p for line in lines] == holm([line.comparison.p for line in lines])
+    assert all(line.p >= line.comparison.p for line in lines)
 
 
 def test_what_was_asked_before_is_a_family_and_other_sets_another():
     found = {block.name: block for block in blocks(fresh())}
     stage = Round("r", "Round", ("fresh",), {"toy": ("multi", "text")})
-    asked, multi, *_ = modified(stage, found)
+    asked, multi, *_ = modification_families(stage, found)
     assert multi.lines == ()
     assert [line.label.partition(": ")[2] for line in asked.lines] == ["multi", "text"] * 2
-    assert [line.p for line in asked.lines] == holm([line.found.p for line in asked.lines])
+    assert [line.p for line in asked.lines] == holm([line.comparison.p for line in asked.lines])
     elsewhere = Round("r", "Round", ("fresh",), {"other": ("multi",)})
-    asked, multi, *_ = modified(elsewhere, found)
+    asked, multi, *_ = modification_families(elsewhere, found)
     assert asked.lines == ()
     assert len(multi.lines) == 2
 
 
 def _lines():
     runs = [run for run in everything() if run.name.startswith(ROUNDS[0].names)]
-    lines = modified(ROUNDS[0], {block.name: block for block in blocks(runs)})[1].lines
-    assert corrected(lines) == lines
+    lines = modification_families(ROUNDS[0], {block.name: block for block in blocks(runs)})[1].lines
+    assert correct(lines) == lines
     return lines
 
 
@@ -224,16 +227,16 @@ def test_the_least_effect_that_can_be_told_is_told():
     found = compare(values, dict.fromkeys(values, 0.0))
     assert found.mean / found.sd == pytest.approx(least)
     assert found.p == pytest.approx(0.05 / family, rel=1e-6)
-    (sentence,) = power(_lines())
+    (sentence,) = power_note(_lines())
     assert f"below {least_effect(10, 4, 0.05):.2f}" in sentence
 
 
 def test_the_figure_shows_every_comparison():
     lines = _lines()
-    figure = forest(lines, "points")
+    figure = forest_plot(lines, "points")
     (axis,) = figure.axes
     dots = [line for line in axis.get_lines() if line.get_marker() == "o"]
-    assert [line.get_xdata()[0] for line in dots] == [line.found.mean for line in lines]
+    assert [line.get_xdata()[0] for line in dots] == [line.comparison.mean for line in lines]
     assert len({line.get_color() for line in dots}) == 3  # worse, better, not told
 
 
@@ -263,14 +266,14 @@ def test_rates_that_were_not_chosen_or_are_at_the_edge_are_told():
         "toy: learning rate at the edge of the grid: mla projection=owm 0.4.",
         "toy: not at the learning rate that validation chose: mla projection=owm 0.4 (chosen 0.2).",
     ]
-    assert any("at the edge" in note for note in claims([*used, *tuned]).notes)
+    assert any("at the edge" in note for note in claims_report([*used, *tuned]).notes)
 
 
 def test_warnings_of_the_runs_are_passed_on():
     runs = everything()
     runs[0] = replace(runs[0], code="new")
     runs[1] = replace(runs[1], state="failed", reason="diverged", scores={})
-    report = claims([replace(run, protocol="paper") for run in runs])
+    report = claims_report([replace(run, protocol="paper") for run in runs])
     notes = "\n".join(report.notes)
     assert "MIXED code versions" in notes
     assert "No number: toy unimodal seed 0: failed (diverged)" in notes
@@ -280,25 +283,28 @@ def test_warnings_of_the_runs_are_passed_on():
 def test_runs_from_folders_take_the_place_of_those_in_a_table(tmp_path):
     old = [run_of("claims/price", "mla", seed, 60, epoch_time_s=1.0) for seed in (0, 1)]
     new = replace(old[1], path=tmp_path, identity="new", epoch_time_s=2.0)
-    assert renewed([*old, new]) == [old[0], new]
-    assert renewed([*old, *old]) == old
+    assert replace_repeated([*old, new]) == [old[0], new]
+    assert replace_repeated([*old, *old]) == old
     failed = replace(new, state="failed", scores={})
-    assert renewed([*old, failed]) == old
+    assert replace_repeated([*old, failed]) == old
     again = replace(new, run="again", identity="again")
-    assert renewed([new, again]) == [new, again]  # which of them counts is not for it to say
+    assert replace_repeated([new, again]) == [
+        new,
+        again,
+    ]  # which of them counts is not for it to say
 
 
 def test_results_grow_and_none_is_lost(tmp_path):
     def write(*parts):
         runs = [run for part in parts for run in part]
-        write_files(replace(claims(runs), figures={}), runs, tmp_path)
+        write_files(replace(claims_report(runs), figures={}), runs, tmp_path)
         return path.read_bytes()
 
     path = tmp_path / "results.csv"
     before = write(everything())
     kept = read_csv(path)
     claimed = [run for run in everything() if run.name.startswith("claims/")]
-    assert {run.cell for run in kept} == {run.cell for run in claimed}
+    assert {run.key for run in kept} == {run.key for run in claimed}
     with pytest.raises(RunError, match="Name it too"):
         write(fresh())
     assert path.read_bytes() == before
@@ -310,12 +316,21 @@ def test_results_grow_and_none_is_lost(tmp_path):
 def test_a_table_of_results_makes_the_same_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_csv(tmp_path / "results.csv", everything())
-    again = claims(read_runs([tmp_path / "results.csv"]))
-    assert [t.sections for t in again.tables] == [t.sections for t in claims(everything()).tables]
-    assert main(["report", "claims", "results.csv", "--output", "out"]) == 0
+    again = claims_report(read_runs([tmp_path / "results.csv"]))
+    assert [t.sections for t in again.tables] == [
+        t.sections for t in claims_report(everything()).tables
+    ]
+    assert main(["results.csv", "--output", "out"]) == 0
     assert (tmp_path / "out" / "claims-3-modified.svg").is_file()
 
 
 def test_other_runs_are_no_answer():
     with pytest.raises(RunError, match="make claims"):
-        claims([run_of("train", "mla", 0, 50)])
+        claims_report([run_of("train", "mla", 0, 50)])
+
+
+def test_errors_of_the_script_are_messages(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "results.csv", [run_of("train", "mla", 0, 50)])
+    assert main(["--output", "out", "results.csv"]) == 1
+    assert capsys.readouterr().err.startswith("error: The claims need runs")

@@ -1,15 +1,15 @@
-"""The claims' families as tables and figures, and what their runs measured beside."""
+"""Tables and figures of the families, and further measures of their runs."""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mla_lightning.report.claims.families import METHOD, Family, Found, Line
-from mla_lightning.report.claims.rounds import ROUNDS, Round, mode_label, modes
+from experiments.claims.families import METHOD, Blocks, Family, Line
+from experiments.claims.rounds import ROUNDS, Round, modification_label, modified_columns
 from mla_lightning.report.document.table import (
     BEST,
     BLANK,
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 INTERVAL = f"{CONFIDENCE:.0%} interval"
 COLUMNS = ("difference", INTERVAL, "effect size", "p", "p corrected", "seeds")
-#: What a step changes of the other modalities' loss: header, column, decimals.
+#: Change of the other modalities' loss by a step: header, measure, decimals.
 CHANGES = (
     ("others' loss by a whole step, thousandths", "forgetting", 2),
     ("by its gradient alone", "forgetting_own", 2),
 )
-#: Further measures of runs with diagnostics, likewise.
+#: Further measures of runs with diagnostics: header, measure, decimals.
 MEASURED = (
     ("cosine of head gradients", "gradient_cosine", 3),
     ("mean eigenvalue at the end", "projector_trace", 3),
@@ -45,7 +45,7 @@ MEASURED = (
 
 
 def family_table(family: Family) -> Table:
-    """Write a family with its verdict, and with what it could have told.
+    """Build the table of a family, with its verdict and the effect size that it can detect.
 
     Args:
         family: The family.
@@ -63,29 +63,31 @@ def family_table(family: Family) -> Table:
         f"Of {len(lines)} comparisons {low} {family.down}, {high} {family.up}, "
         f"{len(lines) - low - high} not told from chance."
     )
-    notes = (verdict, *power(lines), *family.notes)
+    notes = (verdict, *power_note(lines), *family.notes)
     return Table(family.slug, family.title, "", COLUMNS, tuple(sections), notes)
 
 
-def power(lines: Sequence[Line]) -> tuple[str, ...]:
-    """Say how large a difference must come out to be told from chance.
+def power_note(lines: Sequence[Line]) -> tuple[str, ...]:
+    """Compute the smallest difference that can be significant in a family.
 
     Args:
         lines: A family.
 
     Returns:
-        A sentence: the effect size that the first of Holm's tests needs, and what that is in each
-        data set with the median spread of its differences; none without a test.
+        A sentence: the effect size that the first of Holm's tests needs, and the difference that
+        this is in each data set with the median standard deviation of its differences; empty
+        without a test.
     """
-    tested = [line for line in lines if line.found.p is not None and line.found.sd]
-    counts = Counter(len(line.found.seeds) for line in tested)
+    tested = [line for line in lines if line.comparison.p is not None and line.comparison.sd]
+    counts = Counter(len(line.comparison.seeds) for line in tested)
     if not counts:
         return ()
     num_seeds = counts.most_common(1)[0][0]
-    least = least_effect(num_seeds, sum(line.found.p is not None for line in lines), SIGNIFICANT)
+    num_tests = sum(line.comparison.p is not None for line in lines)
+    least = least_effect(num_seeds, num_tests, SIGNIFICANT)
     spreads: dict[str, list[float]] = {}
     for line in tested:
-        spreads.setdefault(line.section, []).append(line.found.sd or 0.0)
+        spreads.setdefault(line.section, []).append(line.comparison.sd or 0.0)
     sizes = ", ".join(
         f"{name} {least * statistics.median(sds):.1f}" for name, sds in spreads.items()
     )
@@ -97,42 +99,44 @@ def power(lines: Sequence[Line]) -> tuple[str, ...]:
 
 
 def _row(line: Line) -> Row:
-    found = line.found
+    comparison = line.comparison
     effect = BLANK
-    if found.sd and found.mean is not None:
-        effect = signed(found.mean / found.sd, 2)
-    texts = (_interval(found), effect, p_text(found.p), p_text(line.p), str(len(found.seeds)))
-    mean = Cell(signed(found.mean), BEST if line.sign else 0)
+    if comparison.sd and comparison.mean is not None:
+        effect = signed(comparison.mean / comparison.sd, 2)
+    p_values = (p_text(comparison.p), p_text(line.p))
+    texts = (_interval(comparison), effect, *p_values, str(len(comparison.seeds)))
+    mean = Cell(signed(comparison.mean), BEST if line.sign else 0)
     return Row(line.label, (mean, *map(Cell, texts)))
 
 
-def _interval(found: Comparison, digits: int = 1) -> str:
-    is_known = found.low is not None
-    return f"{signed(found.low, digits)} to {signed(found.high, digits)}" if is_known else BLANK
+def _interval(comparison: Comparison, digits: int = 1) -> str:
+    if comparison.low is None:
+        return BLANK
+    return f"{signed(comparison.low, digits)} to {signed(comparison.high, digits)}"
 
 
-def forgetting_tables(stage: Round, found: Found) -> tuple[Table, ...]:
-    """Show what runs with and without modification measured of the shared head.
+def forgetting_tables(stage: Round, blocks: Blocks) -> tuple[Table, ...]:
+    """Build tables of what happens to the shared head with and without modification.
 
     Args:
         stage: The round.
-        found: Data set -> block of its runs.
+        blocks: Data set -> block of its runs.
 
     Returns:
-        What was measured in the mean, and the changes by pair of modalities; empty tables where
+        A table of means, and one of the change of loss by pair of modalities; without rows where
         the runs have no diagnostics.
     """
     suffix = "" if stage == ROUNDS[0] else f"-{stage.slug}"
     place = f"{stage.title}: what happens to the shared head"
     return (
-        _measured(f"forgetting{suffix}", f"{place}, means over epochs and seeds", found),
-        _pairs(f"pairs{suffix}", f"{place}, change of loss by pair in thousandths", found),
+        _measures_table(f"forgetting{suffix}", f"{place}, means over epochs and seeds", blocks),
+        _pairs_table(f"pairs{suffix}", f"{place}, change of loss by pair in thousandths", blocks),
     )
 
 
-def _measured(slug: str, title: str, found: Found) -> Table:
+def _measures_table(slug: str, title: str, blocks: Blocks) -> Table:
     sections = []
-    for block in found.values():
+    for block in blocks.values():
         rows = []
         for label, variant in _columns(block):
             if not any(
@@ -171,9 +175,9 @@ def _mean(block: Block, variant: Variant, measure: str, digits: int) -> str:
     return f"{summary.mean:.{digits}f}{spread}" if summary.num else BLANK
 
 
-def _pairs(slug: str, title: str, found: Found) -> Table:
+def _pairs_table(slug: str, title: str, blocks: Blocks) -> Table:
     sections = []
-    for block in found.values():
+    for block in blocks.values():
         rows = []
         for label, variant in _columns(block):
             by_pair: dict[str, dict[int, float]] = {}
@@ -191,28 +195,28 @@ def _pairs(slug: str, title: str, found: Found) -> Table:
 
 
 def _columns(block: Block) -> list[tuple[str, Variant]]:
-    """List what a round compares, first without modification, with labels."""
+    """Return label and column of what a round compares, first that without modification."""
     plain = block.find(METHOD, "no_hgm")
-    found = [("none", plain)] if plain else []
-    return found + [(mode_label(variant), variant) for variant in modes(block)]
+    columns = [("none", plain)] if plain else []
+    return columns + [(modification_label(v), v) for v in modified_columns(block)]
 
 
-def memory_table(found: Found) -> Table:
-    """Show the memory that processes held at most.
+def memory_table(blocks: Blocks) -> Table:
+    """Build the table of peak memory by method.
 
     Args:
-        found: Data set -> block of runs that each had a process of their own.
+        blocks: Data set -> block of runs that each had a process of their own.
 
     Returns:
         The table.
     """
     sections = []
-    for block in found.values():
-        held = {v: block.summary(v, measure="peak_memory_mb") for v in block.variants}
-        known = {v: summary for v, summary in held.items() if summary.num}
-        least = min((summary.mean for summary in known.values()), default=0.0)
+    for block in blocks.values():
+        summaries = {v: block.summary(v, measure="peak_memory_mb") for v in block.variants}
+        measured = {v: summary for v, summary in summaries.items() if summary.num}
+        least = min((summary.mean for summary in measured.values()), default=0.0)
         rows = []
-        for variant, summary in known.items():
+        for variant, summary in measured.items():
             spread = f" ± {summary.sd:.0f}" if summary.sd is not None else ""
             texts = (f"{summary.mean:.0f}{spread}", f"{summary.mean - least:.0f}")
             rows.append(Row(variant.label, tuple(map(Cell, texts))))
@@ -231,12 +235,12 @@ def memory_table(found: Found) -> Table:
     )
 
 
-def forest(lines: Sequence[Line], title: str) -> Figure:
-    """Draw differences with their intervals, a panel per data set.
+def forest_plot(lines: Sequence[Line], title: str) -> Figure:
+    """Draw mean differences with their confidence intervals, a panel per data set.
 
     Args:
         lines: The comparisons.
-        title: What is on the axis.
+        title: Label of the axis.
 
     Returns:
         The figure.
@@ -246,21 +250,21 @@ def forest(lines: Sequence[Line], title: str) -> Figure:
     names = list(dict.fromkeys(line.section for line in lines))
     most = max(sum(line.section == name for line in lines) for name in names)
     longest = max(len(line.label) for line in lines)
-    colours: Callable[[int], str] = {1: ABOVE, -1: BELOW, 0: GREY}.__getitem__
+    colours = {1: ABOVE, -1: BELOW, 0: GREY}
     with style():
         width = 1.9 + 0.065 * longest
         figure = new_figure(max(7.0, 0.3 + width * len(names)), 1.1 + 0.27 * most)
         axes = figure.subplots(1, len(names), squeeze=False)[0]
         for axis, name in zip(axes, names, strict=True):
-            own = [line for line in lines if line.section == name]
-            for place, one in enumerate(own):
-                colour = colours(one.sign)
-                if one.found.low is not None and one.found.high is not None:
-                    reach = [one.found.low, one.found.high]
-                    axis.plot(reach, [place, place], color=colour, linewidth=1.4)
-                axis.plot([one.found.mean], [place], "o", color=colour, markersize=5)
+            panel = [line for line in lines if line.section == name]
+            for place, line in enumerate(panel):
+                colour, comparison = colours[line.sign], line.comparison
+                if comparison.low is not None and comparison.high is not None:
+                    interval = [comparison.low, comparison.high]
+                    axis.plot(interval, [place, place], color=colour, linewidth=1.4)
+                axis.plot([comparison.mean], [place], "o", color=colour, markersize=5)
             axis.axvline(0, color="#888888", linewidth=0.8)
-            axis.set_yticks(range(len(own)), [one.label for one in own])
+            axis.set_yticks(range(len(panel)), [line.label for line in panel])
             axis.set_ylim(most - 0.4, -0.6)
             axis.set_title(name, loc="left", fontweight="bold")
             axis.grid(axis="x", color="#E5E5E5", linewidth=0.6)

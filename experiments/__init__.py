@@ -1,0 +1,1 @@
+"""Results, and scripts for the reports that only this project needs."""

@@ -1,0 +1,1 @@
+"""Tests of the paper's claims: paired comparisons, families and the report."""

@@ -1,0 +1,48 @@
+"""Command line of the scripts that make a report from runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mla_lightning.errors import MLAError
+from mla_lightning.report.document.table import Maker
+from mla_lightning.report.main import write_custom_report
+
+
+def run(
+    make: Maker, *, module: str, description: str, arguments: Sequence[str] | None = None
+) -> int:
+    """Make a report from the runs that the command line names.
+
+    Args:
+        make: Makes the report.
+        module: What ``python -m`` runs, for the help.
+        description: What the report shows, for the help.
+        arguments: The words of the command line; those of this process by default.
+
+    Returns:
+        The exit code. Errors that a user can meet are printed as one message, without traceback.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUNS",
+        help="run folders, folders above them, or results.csv files",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where the files go; by default `report` in the folder above the runs",
+    )
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        return write_custom_report(make, options.runs, options.output)
+    except MLAError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code

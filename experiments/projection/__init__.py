@@ -1,0 +1,1 @@
+"""Comparison of ways to build MLA's projector, on validation."""

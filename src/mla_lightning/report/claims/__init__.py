@@ -1,1 +1,0 @@
-"""The answers of this project about the paper's claims."""
