@@ -25,7 +25,7 @@ _CONFIG, _WEIGHTS = "config.json", ("*.safetensors", "pytorch_model*.bin")
 class HFEncoder(TunedEncoder):
     """Base class of encoders that are a model of transformers.
 
-    Subclasses say which models fit their modality and how an input enters them.
+    Subclasses define which models fit their modality, and how inputs are passed to them.
 
     Attributes:
         model: The model, without the layers that only its own tasks need.

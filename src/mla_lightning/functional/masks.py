@@ -1,6 +1,6 @@
 """Random masks of missing modalities, with rates known in closed form.
 
-A mask says for each sample and each modality whether it is present; a cell is one such pair. The
+A mask holds for each sample and each modality whether it is present; a cell is one such pair. The
 missing rate is the fraction of missing cells. Every sample keeps at least one modality, so with M
 modalities the largest missing rate is (M - 1) / M: what papers on three modalities call 70 % is
 66.7 %.

@@ -17,7 +17,7 @@ Missing modalities
     ``CrossPartial`` (CPM-Nets), ``Tagged`` (TATE).
 
 Base classes
-    ``Fusion``, ``LogitFusion``.
+    ``Fusion``, ``LogitFusion``, ``ImaginedFusion``.
 
 Example:
     >>> import torch
@@ -36,7 +36,7 @@ from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.cross_partial import CrossPartial
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.film import FiLM
-from mla_lightning.fusion.imagination import AutoencodedFusion
+from mla_lightning.fusion.imagination import AutoencodedFusion, ImaginedFusion
 from mla_lightning.fusion.late import LateFusion
 from mla_lightning.fusion.latent_codes import InvariantCodes, LatentCodes
 from mla_lightning.fusion.padded import CanonicalFusion, PaddedFusion
@@ -53,6 +53,7 @@ __all__ = [
     "EnergyFusion",
     "FiLM",
     "Fusion",
+    "ImaginedFusion",
     "InvariantCodes",
     "LateFusion",
     "LatentCodes",
