@@ -1,4 +1,4 @@
-"""Public checkpoints of random tensors, and what they compute, written out in plain formulas."""
+"""Random tensors with public names, and a vision transformer in plain formulas."""
 
 import math
 
@@ -8,7 +8,7 @@ WIDTH, DEPTH, HEADS = 24, 3, 4
 
 
 def random_block(prefix, names, width=WIDTH):
-    """Tensors of one block; `names` tells how qkv, proj, fc1, fc2, norm1 and norm2 are called."""
+    """Draw the tensors of one block; `names` are those of qkv, proj, fc1, fc2 and the norms."""
     shapes = {
         names["qkv"]: (3 * width, width),
         names["proj"]: (width, width),
@@ -54,7 +54,7 @@ def block(x, tensors, prefix, names, norms, *, eps, kind, padding=None, heads=HE
 
     size, length, width = x.shape
     qkv = linear(norm(x, norms[0]), names["qkv"]).view(size, length, 3, heads, width // heads)
-    query, key, value = (qkv[:, :, part].transpose(1, 2) for part in range(3))
+    query, key, value = (qkv[:, :, i].transpose(1, 2) for i in range(3))
     scores = query @ key.transpose(2, 3) / math.sqrt(width // heads)
     if padding is not None:
         scores = scores - 1e7 * padding[:, None, None, :]
@@ -64,13 +64,13 @@ def block(x, tensors, prefix, names, norms, *, eps, kind, padding=None, heads=HE
 
 
 def sines(position, width):
-    """One position's code: sines, then cosines."""
+    """Compute the code of one position: sines, then cosines."""
     angles = [position / 10000 ** (i / (width // 2)) for i in range(width // 2)]
     return [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
 
 
 def grid_code(rows, columns, width):
-    """Column in the first half, row in the second, row by row."""
+    """Compute the codes of a grid, row by row: first half the column, second half the row."""
     half = width // 2
     return torch.tensor(
         [sines(c, half) + sines(r, half) for r in range(rows) for c in range(columns)]

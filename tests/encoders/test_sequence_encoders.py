@@ -1,4 +1,4 @@
-"""Encoders of sequences: padding has no part, and the published form is there."""
+"""Encoders of sequences: padding has no effect, and the published form is kept."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.functional.sequences import mean_step, steps_there
 
 
-def test_the_lstm_takes_the_maximum_over_the_steps_that_are_there():
+def test_the_lstm_takes_the_maximum_over_present_steps():
     torch.manual_seed(0)
     encoder = LSTM(3, out_features=5)
     x = torch.randn(2, 4, 3)
@@ -22,12 +22,12 @@ def test_the_lstm_takes_the_maximum_over_the_steps_that_are_there():
     assert encoder.layer.weight_ih_l0.shape == (20, 3)
 
 
-def test_the_text_cnn_is_three_convolutions_and_a_layer():
+def test_the_text_cnn_is_three_convolutions_and_a_linear_layer():
     torch.manual_seed(0)
     encoder = TextCNN(6, channels=7, out_features=4).eval()
     x = torch.randn(2, 9, 6)
-    parts = [layer(x.transpose(1, 2)).relu().amax(dim=2) for layer in encoder.convolutions]
-    expected = encoder.out[1](torch.cat(parts, dim=1)).relu()
+    maxima = [layer(x.transpose(1, 2)).relu().amax(dim=2) for layer in encoder.convolutions]
+    expected = encoder.out[1](torch.cat(maxima, dim=1)).relu()
     torch.testing.assert_close(encoder(x), expected)
     assert [layer.kernel_size for layer in encoder.convolutions] == [(3,), (4,), (5,)]
     assert encoder(x[:, :2]).shape == (2, 4)  # shorter than the widest filter
@@ -36,14 +36,14 @@ def test_the_text_cnn_is_three_convolutions_and_a_layer():
 
 
 @pytest.mark.parametrize("make", [LSTM, TextCNN, Steps])
-def test_other_inputs_are_refused(make):
+def test_other_inputs_raise_an_error(make):
     with pytest.raises(ConfigError, match=r"expects sequences \(B, T, 3\)"):
         make(3)(torch.zeros(2, 3))
     with pytest.raises(ConfigError, match="in_features must be at least 1"):
         make(0)
 
 
-def test_steps_are_handed_on_and_averaged_where_there():
+def test_steps_are_returned_unchanged_and_averaged_where_present():
     x = torch.tensor([[[1.0, 2], [3, 4], [0, 0]], [[0, 0], [0, 0], [0, 0]]])
     assert torch.equal(Steps(2)(x), x)
     assert steps_there(x).tolist() == [[True, True, False], [False, False, False]]

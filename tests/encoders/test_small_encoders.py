@@ -1,4 +1,4 @@
-"""The small encoders: shapes, learning, and what they refuse."""
+"""The small encoders: shapes, gradients, learning, and errors."""
 
 import pytest
 import torch
@@ -55,11 +55,11 @@ def test_weights_are_a_function_of_the_seed(name):
 def test_evaluation_does_not_depend_on_the_rest_of_the_batch(name):
     build, inputs = BUILT[name]
     encoder, x = build(), inputs(6)
-    encoder(x)  # batch norm sees something first
+    encoder(x)  # sets the statistics of batch norm
     encoder.eval()
-    whole = encoder(x)
-    parts = torch.cat([encoder(x[:2]), encoder(x[2:3]), encoder(x[3:])])
-    assert torch.allclose(whole, parts, atol=1e-6)
+    together = encoder(x)
+    separate = torch.cat([encoder(x[:2]), encoder(x[2:3]), encoder(x[3:])])
+    assert torch.allclose(together, separate, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -89,28 +89,28 @@ def test_the_cnn_has_three_convolutions_of_growing_width():
 @pytest.mark.parametrize("build", [SmallCNN, ResNet18])
 def test_channels_last_is_the_same_function(build):
     torch.manual_seed(0)
-    one, other = (build(3, channels_last=last).double() for last in (True, False))
-    other.load_state_dict(one.state_dict())
-    x = images().double()  # the sums differ in their order alone
+    last, first = (build(3, channels_last=value).double() for value in (True, False))
+    first.load_state_dict(last.state_dict())
+    x = images().double()  # only the order of the sums differs
     results = []
-    for encoder in (one, other):
+    for encoder in (last, first):
         features = encoder(x)
         features.square().mean().backward()
         results.append((features.detach(), [p.grad for p in encoder.parameters()]))
     assert torch.allclose(results[0][0], results[1][0], atol=1e-9)
     for a, b in zip(results[0][1], results[1][1], strict=True):
         assert torch.allclose(a, b, rtol=1e-6, atol=1e-9)
-    assert one.state_dict().keys() == other.state_dict().keys()
+    assert last.state_dict().keys() == first.state_dict().keys()
 
 
-def test_padding_does_not_count():
+def test_padding_has_no_effect():
     encoder = BagOfTokens(50, out_features=6)
     short = torch.tensor([[3, 9, 0, 0]])
     assert torch.equal(encoder(short), encoder(short[:, :2]))
     assert torch.allclose(encoder(torch.tensor([[9, 3]])), encoder(short[:, :2]))
     encoder(short).sum().backward()
-    touched = encoder.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten().tolist()
-    assert touched == [3, 9]
+    rows = encoder.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten().tolist()
+    assert rows == [3, 9]
 
 
 def test_a_text_without_tokens_has_a_finite_feature():
@@ -122,7 +122,7 @@ def test_a_text_without_tokens_has_a_finite_feature():
     assert encoder.embedding.weight.grad.isfinite().all()
 
 
-def test_the_perceptron_has_as_many_layers_as_asked_for():
+def test_the_mlp_has_num_layers_linear_layers():
     for number in (1, 2, 4):
         encoder = MLP(6, hidden=8, out_features=3, num_layers=number)
         assert sum(isinstance(m, nn.Linear) for m in encoder.modules()) == number
@@ -147,7 +147,7 @@ def test_dropout_is_off_in_evaluation_and_on_in_training():
         (lambda: ResNet18(0), "in_channels must be at least 1, got 0"),
     ],
 )
-def test_sizes_out_of_range_are_refused(build, message):
+def test_sizes_out_of_range_raise_an_error(build, message):
     with pytest.raises(ConfigError, match=message):
         build()
 
@@ -168,20 +168,20 @@ CNN_TAKES = "SmallCNN expects images (B, 3, H, W) or video (B, 3, T, H, W), H an
         (ResNet18(1), (4, 3, 64, 64), "images (B, 1, H, W) or video (B, 1, T, H, W)"),
     ],
 )
-def test_inputs_of_another_shape_are_refused(encoder, shape, expected):
+def test_inputs_of_another_shape_raise_an_error(encoder, shape, expected):
     with pytest.raises(ConfigError) as caught:
         encoder(torch.rand(shape))
     assert f"{expected}, got {shape} of torch.float32" in str(caught.value)
 
 
-def test_token_ids_of_another_shape_are_refused():
+def test_token_ids_of_another_shape_raise_an_error():
     with pytest.raises(ConfigError, match=r"token ids .* got \(4,\) of torch.int64"):
         BagOfTokens(9)(torch.ones(4, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_they_learn_the_embedded_data(modality):
-    """A few epochs beat the most frequent class (23.5 %) by far, on samples not trained with."""
+def test_small_encoders_learn_the_embedded_data(modality):
+    """After a few epochs, validation accuracy is far above the most frequent class (23.5 %)."""
     from mla_lightning.data.openmoji import OpenMoji
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Canonical correlation and central moments against pinned numbers and two libraries."""
+"""Canonical correlation and central moments: pinned numbers, scikit-learn, properties."""
 
 import pytest
 import torch
@@ -26,8 +26,8 @@ GRADIENT_Y = [
 ]
 
 
-def near(found, expected, tolerance=1e-8):
-    assert_close(found, torch.tensor(expected, dtype=found.dtype), rtol=0, atol=tolerance)
+def near(actual, expected, tolerance=1e-8):
+    assert_close(actual, torch.tensor(expected, dtype=actual.dtype), rtol=0, atol=tolerance)
 
 
 def test_linear_cca():
@@ -41,7 +41,7 @@ def test_linear_cca():
     near(linear_cca(X, Y, 1e-4)[2], [0.9870524948, 0.3635341218])
 
 
-def test_linear_cca_is_the_librarys():
+def test_linear_cca_equals_scikit_learn():
     from sklearn.cross_decomposition import CCA
 
     generator = torch.Generator().manual_seed(0)
@@ -50,8 +50,8 @@ def test_linear_cca_is_the_librarys():
     weights_x, weights_y, correlations = linear_cca(x, y, 0.0)
     library = CCA(n_components=3, max_iter=5000, tol=1e-12).fit(x.numpy(), y.numpy())
     pairs = zip(*(z.T for z in library.transform(x.numpy(), y.numpy())), strict=True)
-    theirs = [torch.corrcoef(torch.stack([*map(torch.tensor, pair)]))[0, 1] for pair in pairs]
-    assert_close(correlations, torch.stack(theirs), rtol=1e-6, atol=1e-6)
+    expected = [torch.corrcoef(torch.stack([*map(torch.tensor, pair)]))[0, 1] for pair in pairs]
+    assert_close(correlations, torch.stack(expected), rtol=1e-6, atol=1e-6)
     projected = torch.corrcoef(torch.cat([(x @ weights_x).mT, (y @ weights_y).mT]))
     assert_close(projected[:3, 3:], correlations.diag(), rtol=1e-8, atol=1e-8)
 
@@ -94,7 +94,7 @@ def test_properties_of_the_dcca_loss():
     assert -3 <= dcca_loss(x, y) <= 0
 
 
-def test_half_precision_does_not_reach_the_loss():
+def test_the_loss_is_not_computed_in_half_precision_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         near(dcca_loss(X.float(), Y.float(), 1e-3), -1.3500454232, 1e-6)
 
@@ -102,25 +102,25 @@ def test_half_precision_does_not_reach_the_loss():
 @pytest.mark.parametrize(
     ("x", "y", "ridge", "message"),
     [
-        (X[:3], Y[:3], 1e-3, "cannot tell 2 features apart"),
-        (X, Y[:4], 1e-3, "differ in length"),
+        (X[:3], Y[:3], 1e-3, "3 samples are too few for 2 features"),
+        (X, Y[:4], 1e-3, "differ in their number of samples"),
         (X[:, :1].expand(6, 2), Y, 0.0, "singular"),
     ],
 )
-def test_impossible_batches_are_refused(x, y, ridge, message):
+def test_impossible_batches_raise_an_error(x, y, ridge, message):
     with pytest.raises(ValueError, match=message):
         dcca_loss(x, y, ridge)
 
 
-def test_one_modality_per_sample_and_mean_padding_leaves_nothing_to_correlate():
+def test_modalities_that_no_sample_has_together_do_not_correlate_after_mean_padding():
     """Every centred product has a zero factor: what public code calls CCA at 70 % is noise."""
     generator = torch.Generator().manual_seed(0)
     has_x = torch.rand(50, generator=generator) < 0.5
-    views = []
+    features = []
     for present in (has_x, ~has_x):
-        view = torch.randn(50, 4, generator=generator, dtype=torch.float64)
-        views.append(torch.where(present[:, None], view, view[present].mean(dim=0)))
-    assert linear_cca(*views, 1e-4)[2].max() < 1e-10
+        x = torch.randn(50, 4, generator=generator, dtype=torch.float64)
+        features.append(torch.where(present[:, None], x, x[present].mean(dim=0)))
+    assert linear_cca(*features, 1e-4)[2].max() < 1e-10
 
 
 def test_central_moment_discrepancy():

@@ -1,4 +1,4 @@
-"""Imputation, latent codes and divergence against numbers computed by hand."""
+"""Imputation, latent codes and divergence: numbers computed by hand."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from mla_lightning.functional import (
 DOUBLE = torch.float64
 
 
-def test_means_are_of_what_is_there():
+def test_means_are_those_of_the_present_samples():
     x = torch.tensor([[1.0, 2], [3, 4], [5, 6], [7, 8]])
     present = torch.tensor([True, False, True, False])
     mean = mean_of_present(x, present)
@@ -29,12 +29,13 @@ def test_means_are_of_what_is_there():
         mean_of_present(x, torch.zeros(4, dtype=torch.bool))
 
 
-def test_reconstructions_are_summed_over_missing_rows():
-    found = torch.tensor([[0.5, 1, 0], [9, 9, 9]], dtype=DOUBLE)
+def test_reconstruction_errors_are_summed_over_the_target_samples():
+    reconstruction = torch.tensor([[0.5, 1, 0], [9, 9, 9]], dtype=DOUBLE)
     x = torch.ones(2, 3, dtype=DOUBLE)
-    cells = torch.tensor([True, False])
-    assert reconstruction_loss(found, x, cells).item() == pytest.approx((0.25 + 0 + 1) / 3)
-    assert reconstruction_loss(found, x, ~cells).item() == pytest.approx(64)
+    is_target = torch.tensor([True, False])
+    loss = reconstruction_loss(reconstruction, x, is_target)
+    assert loss.item() == pytest.approx((0.25 + 0 + 1) / 3)
+    assert reconstruction_loss(reconstruction, x, ~is_target).item() == pytest.approx(64)
 
 
 H = torch.tensor([[1, 0], [0.8, 0.2], [0, 1], [0.1, 0.9], [0.6, 0.5]], dtype=DOUBLE)
@@ -42,7 +43,7 @@ Y = torch.tensor([0, 0, 1, 1, 1])
 
 
 def test_codes_are_scored_by_the_mean_inner_product_with_each_class():
-    scores = class_scores(H, H, Y, 2, own=Y)
+    scores = class_scores(H, H, Y, 2, own_label=Y)
     expected = [
         [0.8, 0.2333333333],
         [0.8, 0.3466666667],
@@ -54,18 +55,19 @@ def test_codes_are_scored_by_the_mean_inner_product_with_each_class():
     assert scores.argmax(dim=1).tolist() == [0, 0, 1, 1, 0]
     assert clustering_loss(scores, Y).item() == pytest.approx(1.085)
     test = torch.tensor([[0.9, 0.3], [0.2, 0.7]], dtype=DOUBLE)
-    found = class_scores(test, H, Y, 2)
+    test_scores = class_scores(test, H, Y, 2)
     expected = torch.tensor([[0.84, 0.45], [0.25, 0.6066666667]], dtype=DOUBLE)
-    torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+    torch.testing.assert_close(test_scores, expected, atol=1e-9, rtol=0)
 
 
 def test_a_class_of_one_sample_does_not_divide_by_zero():
-    scores = class_scores(H[:3], H[:3], torch.tensor([0, 0, 1]), 2, own=torch.tensor([0, 0, 1]))
+    label = torch.tensor([0, 0, 1])
+    scores = class_scores(H[:3], H[:3], label, 2, own_label=label)
     assert scores[2, 1] == 0
     assert scores.isfinite().all()
 
 
-def test_decoding_counts_what_is_there():
+def test_the_decoding_loss_counts_present_samples_only():
     weight = torch.tensor([[1.0, 0, 2], [0, 1, 1]], dtype=DOUBLE)
     bias = torch.full((3,), 0.1, dtype=DOUBLE)
     x = torch.tensor([[1, 0, 2.2], [float("nan")] * 3], dtype=DOUBLE)
@@ -73,7 +75,7 @@ def test_decoding_counts_what_is_there():
     assert loss.item() == pytest.approx(0.03)
 
 
-def test_divergence_is_that_of_softmaxes_both_ways():
+def test_the_divergence_is_symmetric_and_summed_over_the_batch():
     a = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]], dtype=DOUBLE)
     b = torch.tensor([[[0.0, 0, 0], [0, 0, 1]]], dtype=DOUBLE)
     assert symmetric_divergence(a, b).item() == pytest.approx(0.4855671029, abs=1e-9)
@@ -82,12 +84,12 @@ def test_divergence_is_that_of_softmaxes_both_ways():
     assert twice.item() == pytest.approx(2 * 0.4855671029, abs=1e-9)
 
 
-def test_padded_views_of_which_no_sample_has_two_do_not_correlate():
+def test_padded_modalities_of_which_no_sample_has_two_do_not_correlate():
     generator = torch.Generator().manual_seed(0)
     mask = anchor_mask(500, 3, 0.7, generator)
     assert (mask.sum(dim=1) == 1).all()
-    views = [torch.randn(500, 4, generator=generator, dtype=DOUBLE) for _ in range(3)]
-    filled = [padded(x, mask[:, m], mean_of_present(x, mask[:, m])) for m, x in enumerate(views)]
+    features = [torch.randn(500, 4, generator=generator, dtype=DOUBLE) for _ in range(3)]
+    filled = [padded(x, mask[:, m], mean_of_present(x, mask[:, m])) for m, x in enumerate(features)]
     for i in range(3):
         for j in range(i):
             a, b = (filled[k] - filled[k].mean(dim=0) for k in (i, j))

@@ -1,4 +1,4 @@
-"""OGM's coefficients and QMF's confidence, ranking and history."""
+"""OGM's coefficients; QMF's confidence, ranking loss and history."""
 
 import pytest
 import torch
@@ -33,26 +33,28 @@ def test_scores_and_coefficients():  # O
     near(ogm_coefficients(scores, 0.8)[0], 0.182643)
 
 
-def test_three_modalities_damp_every_leader_and_nobody_else():
+def test_every_modality_that_is_ahead_is_damped_and_no_other():
     near(ogm_coefficients(torch.tensor([1.0, 1.0, 1.0]), 0.5), [1.0, 1.0, 1.0])
     coefficients = ogm_coefficients(torch.tensor([3.0, 2.0, 1.0]), 0.5)
     assert coefficients[0] == pytest.approx(1 - torch.tanh(torch.tensor(0.5 * 2.0)).item())
     assert coefficients[1:].tolist() == [1.0, 1.0]
-    both = ogm_coefficients(torch.tensor([3.0, 2.5, 0.5]), 0.5)
-    assert (both[:2] < 1).all()
-    assert both[2] == 1
+    two_ahead = ogm_coefficients(torch.tensor([3.0, 2.5, 0.5]), 0.5)
+    assert (two_ahead[:2] < 1).all()
+    assert two_ahead[2] == 1
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.1, 100), min_size=2, max_size=5), st.floats(0, 2))
-@example([1.6031128766578653] * 3, 1.0)  # the sum less one of three is not twice one, in float32
-def test_coefficients_are_factors_and_follow_the_order(scores, alpha):
-    given = torch.tensor(scores)
-    coefficients = ogm_coefficients(given, alpha)
+@example(
+    [1.6031128766578653] * 3, 1.0
+)  # in float32, the sum minus one of the three is not twice that one
+def test_coefficients_are_factors_and_follow_the_order(values, alpha):
+    scores = torch.tensor(values)
+    coefficients = ogm_coefficients(scores, alpha)
     assert ((coefficients >= 0) & (coefficients <= 1)).all()
-    assert torch.equal(ogm_coefficients(given, 0.0), torch.ones(len(scores)))
-    assert_close(ogm_coefficients(given.flip(0), alpha), coefficients.flip(0))
-    assert coefficients[given.argmin()] == 1
+    assert torch.equal(ogm_coefficients(scores, 0.0), torch.ones(len(values)))
+    assert_close(ogm_coefficients(scores.flip(0), alpha), coefficients.flip(0))
+    assert coefficients[scores.argmin()] == 1
 
 
 def test_confidence_and_losses():  # Q
@@ -68,20 +70,19 @@ def test_ranking():  # Q
     near(confidence_rank_loss(C, N, "margin"), 0.35)
 
 
-def test_ranking_prefers_confidence_in_the_easy_sample():
-    """The second sample has the larger loss; its confidence must come out smaller."""
-    right, wrong = torch.tensor([0.9, 0.1]), torch.tensor([0.1, 0.9])
+def test_ranking_prefers_more_confidence_in_the_easier_sample():
+    """The second sample has the larger loss, so its confidence should be the smaller one."""
+    ordered, reversed_ = torch.tensor([0.9, 0.1]), torch.tensor([0.1, 0.9])
     history = torch.tensor([0.0, 0.3])
     for mode in ("margin", "released"):
-        assert confidence_rank_loss(right, history, mode) < confidence_rank_loss(
-            wrong, history, mode
-        )
+        loss = confidence_rank_loss(ordered, history, mode)
+        assert loss < confidence_rank_loss(reversed_, history, mode)
     ties = torch.tensor([0.5, 0.5])
-    assert confidence_rank_loss(wrong, ties, "margin") == 0
-    assert confidence_rank_loss(wrong, ties, "released") == 0
+    assert confidence_rank_loss(reversed_, ties, "margin") == 0
+    assert confidence_rank_loss(reversed_, ties, "released") == 0
 
 
-def test_released_ranking_is_the_code_sample_by_sample():
+def test_released_ranking_equals_the_released_loop_over_samples():
     rng = torch.Generator().manual_seed(0)
     c, n = torch.rand(9, generator=rng), torch.rand(9, generator=rng)
     total = 0.0
@@ -93,7 +94,7 @@ def test_released_ranking_is_the_code_sample_by_sample():
     assert confidence_rank_loss(c, n, "released").item() == pytest.approx(total / 9, abs=1e-6)
 
 
-def test_history_is_scaled_and_guarded():
+def test_history_is_scaled_to_0_to_1_and_ties_are_zero():
     near(normalise_history(torch.tensor([1.0, 3.0, 2.0])), [0.0, 1.0, 0.5])
     assert torch.equal(normalise_history(torch.full((2, 3), 7.0)), torch.zeros(2, 3))
 

@@ -1,4 +1,4 @@
-"""The projector: pinned numbers, closed forms, and what must hold for any features."""
+"""The projector: pinned numbers, closed forms and properties."""
 
 import math
 
@@ -168,7 +168,7 @@ def test_a_repeated_feature_is_shrunk_by_its_energy(number):
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999), number=st.integers(1, 12), alpha=st.floats(1e-3, 10))
-def test_what_holds_for_any_features(seed, number, alpha):
+def test_properties_for_any_features(seed, number, alpha):
     means = features(number, 6, seed)
     projector = run(update_projector_, means, alpha)
     assert torch.equal(projector, projector.T)
@@ -198,7 +198,7 @@ def test_a_zero_feature_changes_nothing(update):
     assert torch.equal(update(projector, torch.zeros(5, dtype=torch.float64), 0.1), before)
 
 
-def test_the_pure_form_leaves_its_argument_alone():
+def test_the_pure_form_leaves_its_argument_unchanged():
     update_projector(EYE, H1, 0.1)
     assert torch.equal(EYE, torch.eye(3, dtype=torch.float64))
 

@@ -1,4 +1,4 @@
-"""Alternatives to the recursion, by closed forms."""
+"""Alternatives to the recursive projector, against closed forms."""
 
 import pytest
 import torch
@@ -17,25 +17,25 @@ FEATURES = torch.tensor([[1.0, 0, 0], [3, 0, 0], [0, 2, 0], [0, 4, 0]])
 LABEL = torch.tensor([0, 0, 2, 2])
 
 
-def test_moments_are_as_by_hand():
+def test_moments_equal_those_computed_by_hand():
     assert mean_moment(FEATURES, LABEL, 3).tolist() == [[1, 1.5, 0], [1.5, 2.25, 0], [0, 0, 0]]
     assert second_moment(FEATURES, LABEL, 3).tolist() == [[2.5, 0, 0], [0, 5, 0], [0, 0, 0]]
-    # Two of three classes are there, with means (2, 0, 0) and (0, 3, 0).
+    # Two of three classes are in the batch, with means (2, 0, 0) and (0, 3, 0).
     assert class_moment(FEATURES, LABEL, 3).tolist() == [[2, 0, 0], [0, 4.5, 0], [0, 0, 0]]
 
 
-def test_the_projector_shrinks_by_energy_in_units_of_the_mean_one():
+def test_the_projector_shrinks_by_energy_relative_to_the_mean_eigenvalue():
     moment = torch.diag(torch.tensor([6.0, 3.0, 0.0]))
-    found = moment_projector(moment, 0.5)  # the ridge is 0.5 * 9 / 3
+    projector = moment_projector(moment, 0.5)  # the ridge is 0.5 * 9 / 3
     expected = [1.5 / 7.5, 1.5 / 4.5, 1.0]
-    torch.testing.assert_close(found, torch.diag(torch.tensor(expected)))
-    torch.testing.assert_close(moment_projector(100 * moment, 0.5), found)
+    torch.testing.assert_close(projector, torch.diag(torch.tensor(expected)))
+    torch.testing.assert_close(moment_projector(100 * moment, 0.5), projector)
     assert torch.equal(moment_projector(torch.zeros(3, 3), 0.5), torch.eye(3))
     with pytest.raises(ValueError, match="alpha"):
         moment_projector(moment, 0.0)
 
 
-def test_of_one_mean_it_is_the_recursions_projector():
+def test_for_one_mean_feature_it_equals_the_recursive_projector():
     mean = torch.tensor([1.0, 2, 0])
     moment = torch.outer(mean, mean)
     alpha = 0.3
@@ -43,13 +43,13 @@ def test_of_one_mean_it_is_the_recursions_projector():
     torch.testing.assert_close(moment_projector(moment, alpha), recursion)
 
 
-def test_only_what_conflicts_is_taken_away():
+def test_only_conflicting_components_are_removed():
     gradient = torch.tensor([[1.0, 1]])
     assert torch.equal(without_conflict(gradient, [torch.tensor([[1.0, 0]])]), gradient)
-    against = torch.tensor([[-2.0, 0]])
-    assert without_conflict(gradient, [against]).tolist() == [[0, 1]]
+    opposed = torch.tensor([[-2.0, 0]])
+    assert without_conflict(gradient, [opposed]).tolist() == [[0, 1]]
     assert torch.equal(without_conflict(gradient, [torch.zeros(1, 2)]), gradient)
-    both = without_conflict(gradient, [against, torch.tensor([[0.0, -1]])])
+    both = without_conflict(gradient, [opposed, torch.tensor([[0.0, -1]])])
     assert both.tolist() == [[0, 0]]
 
 
@@ -60,10 +60,10 @@ def test_the_centred_gradient_is_that_of_a_head_on_centred_features():
     loss = torch.nn.functional.cross_entropy(head(feature), label)
     weight, bias = torch.autograd.grad(loss, [head.weight, head.bias])
     mean = feature.mean(dim=0)
-    other = torch.nn.Linear(5, 3)
-    with torch.no_grad():  # the same answers from centred features
-        other.weight.copy_(head.weight)
-        other.bias.copy_(head.bias + head.weight @ mean)
-    again = torch.nn.functional.cross_entropy(other(feature - mean), label)
-    (expected,) = torch.autograd.grad(again, [other.weight])
+    centred_head = torch.nn.Linear(5, 3)
+    with torch.no_grad():  # the same logits from centred features
+        centred_head.weight.copy_(head.weight)
+        centred_head.bias.copy_(head.bias + head.weight @ mean)
+    same_loss = torch.nn.functional.cross_entropy(centred_head(feature - mean), label)
+    (expected,) = torch.autograd.grad(same_loss, [centred_head.weight])
     torch.testing.assert_close(centred_gradient(weight, bias, mean), expected)

@@ -1,4 +1,4 @@
-"""The linear support vector classifier against LIBLINEAR and its own optimality."""
+"""The linear support vector classifier: equal to LIBLINEAR, zero gradient."""
 
 import pytest
 import torch
@@ -19,20 +19,20 @@ def blobs(num, width, classes, seed=0):
     ("num", "width", "classes", "cost"),
     [(300, 12, 5, 0.01), (60, 5, 2, 0.5), (40, 80, 3, 10.0), (90, 6, 4, 1e-4)],
 )
-def test_it_is_the_solution_of_liblinear(num, width, classes, cost):
+def test_it_equals_the_solution_of_liblinear(num, width, classes, cost):
     from sklearn.svm import LinearSVC
 
     x, label = blobs(num, width, classes)
     weight, bias = linear_svc(x, label, classes, cost)
-    machine = LinearSVC(C=cost, dual=False, tol=1e-10, max_iter=100_000).fit(x, label)
-    own = slice(1, None) if classes == 2 else slice(None)  # of two classes it keeps one plane
-    assert_close(weight[own], torch.from_numpy(machine.coef_), atol=1e-6, rtol=0)
-    assert_close(bias[own], torch.from_numpy(machine.intercept_), atol=1e-6, rtol=0)
+    reference = LinearSVC(C=cost, dual=False, tol=1e-10, max_iter=100_000).fit(x, label)
+    rows = slice(1, None) if classes == 2 else slice(None)  # for two classes it has one plane
+    assert_close(weight[rows], torch.from_numpy(reference.coef_), atol=1e-6, rtol=0)
+    assert_close(bias[rows], torch.from_numpy(reference.intercept_), atol=1e-6, rtol=0)
     if classes == 2:
         assert_close(weight[0], -weight[1])
 
 
-def test_the_gradient_vanishes():
+def test_the_gradient_at_the_solution_is_zero():
     x, label = blobs(50, 4, 3, seed=1)
     weight, bias = linear_svc(x, label, 3, 0.1)
     weight.requires_grad_()
@@ -42,12 +42,12 @@ def test_the_gradient_vanishes():
     assert weight.grad.abs().max() < 1e-9
 
 
-def test_a_class_without_samples_is_never_the_answer():
+def test_a_class_without_samples_is_never_predicted():
     x, label = blobs(60, 4, 3, seed=2)
     weight, bias = linear_svc(x, label, 4, 1.0)
     assert (x @ weight.T + bias).argmax(dim=1).max() < 3
 
 
-def test_a_cost_that_is_none_is_refused():
+def test_a_cost_of_zero_raises_an_error():
     with pytest.raises(ValueError, match="cost must be > 0"):
         linear_svc(torch.ones(2, 1), torch.tensor([0, 1]), 2, 0.0)

@@ -1,4 +1,4 @@
-"""Test-time weights of the modalities."""
+"""Weights of the modalities at test time."""
 
 import pytest
 import torch
@@ -61,33 +61,33 @@ def test_a_missing_modality_leaves_its_weight_to_the_others():
     near(-(log_p.exp() * log_p).sum(dim=-1)[:, 0], [0.9182838, 1.2683015, 1.3592616])
 
 
-def test_confidence_of_what_is_present():
+def test_confidence_of_present_modalities():
     confidence = energy_confidence(AVL)
     near(confidence[:, 0], [0.2340753, 0.1743668, 0.1536592])
     near((confidence[..., None] * AVL).sum(dim=0), [[0.4681506, 0.1743668, 0.0768296, 0]])
-    some = torch.tensor([[0.3, -0.2, -0.2, 0.4], [-0.1, 0.5, -0.3, -0.5]])
-    there = torch.tensor([[True, True, True, False], [True, True, False, True]])
-    near(confidence_of_present(some, there), [[0.3, -0.2, 1.0, 0], [-0.1, 0.5, 0, 1.0]])
-    some[1, 2] = torch.nan
-    near(confidence_of_present(some, there), [[0.3, -0.2, 1.0, 0], [-0.1, 0.5, 0, 1.0]])
+    confidence = torch.tensor([[0.3, -0.2, -0.2, 0.4], [-0.1, 0.5, -0.3, -0.5]])
+    present = torch.tensor([[True, True, True, False], [True, True, False, True]])
+    near(confidence_of_present(confidence, present), [[0.3, -0.2, 1.0, 0], [-0.1, 0.5, 0, 1.0]])
+    confidence[1, 2] = torch.nan
+    near(confidence_of_present(confidence, present), [[0.3, -0.2, 1.0, 0], [-0.1, 0.5, 0, 1.0]])
 
 
-def test_the_released_batch_scalar_of_what_is_present():
+def test_the_released_batch_scalar_of_present_modalities():
     single = torch.tensor([[[2.0, 0, 0, 0], [0, 1.0, 0, 0]]])
     log_p = single.log_softmax(dim=1)
     near(-(log_p.exp() * log_p).sum()[None], [2.3338313])
     logits = random_logits(3, m=2, b=4)
-    there = torch.tensor([[True, True, True, False], [True, True, False, True]])
+    present = torch.tensor([[True, True, True, False], [True, True, False, True]])
     assert_close(
-        batch_entropy_weights(logits, torch.ones_like(there)), batch_entropy_weights(logits)
+        batch_entropy_weights(logits, torch.ones_like(present)), batch_entropy_weights(logits)
     )
-    weights = batch_entropy_weights(logits, there)
+    weights = batch_entropy_weights(logits, present)
     assert_close(weights.sum(dim=0), torch.ones(4))
     near(weights[:, 2:], [[1.0, 0], [0, 1.0]])
-    alone = torch.stack([logits[0, :3], logits[1, [0, 1, 3]]])  # those that each has
+    alone = torch.stack([logits[0, :3], logits[1, [0, 1, 3]]])  # the samples that have it
     near(weights[:, 0], batch_entropy_weights(alone)[:, 0].tolist())
-    poisoned = logits.masked_fill(~there[..., None], torch.nan)
-    assert_close(batch_entropy_weights(poisoned, there), weights)
+    poisoned = logits.masked_fill(~present[..., None], torch.nan)
+    assert_close(batch_entropy_weights(poisoned, present), weights)
 
 
 def test_fixed_weights():  # E8
@@ -97,7 +97,7 @@ def test_fixed_weights():  # E8
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999))
-def test_what_holds_for_any_logits(seed):
+def test_properties_for_any_logits(seed):
     logits = random_logits(seed)
     weights = entropy_weights(logits)
     assert_close(weights.sum(dim=0), torch.ones(5))
@@ -112,13 +112,13 @@ def test_what_holds_for_any_logits(seed):
     )
     p = logits.softmax(-1)
     e = -(p * p.log()).sum(-1)
-    lifted = (e.max(dim=0).values - e).exp()
-    assert_close(weights, lifted / lifted.sum(dim=0))
+    unnormalised = (e.max(dim=0).values - e).exp()
+    assert_close(weights, unnormalised / unnormalised.sum(dim=0))
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999))
-def test_absent_modalities_have_no_say(seed):
+def test_absent_modalities_have_no_effect(seed):
     logits = random_logits(seed)
     present = torch.rand(3, 5, generator=torch.Generator().manual_seed(seed)) > 0.4
     poisoned = logits.masked_fill(~present[..., None], torch.nan)
@@ -131,12 +131,12 @@ def test_absent_modalities_have_no_say(seed):
         assert (weights[~present] == 0).all()
         assert_close(weights.sum(dim=0), present.any(dim=0).float())
         assert_close(fuse_logits(weights, poisoned), fuse_logits(rule(logits), logits))
-    alone = torch.zeros(3, 5, dtype=torch.bool)
-    alone[1] = True
-    assert_close(fuse_logits(entropy_weights(logits, alone), logits), logits[1])
+    only_second = torch.zeros(3, 5, dtype=torch.bool)
+    only_second[1] = True
+    assert_close(fuse_logits(entropy_weights(logits, only_second), logits), logits[1])
 
 
-def test_certain_and_undecided():
+def test_a_certain_and_an_undecided_modality():
     logits = torch.tensor([[[1000.0, 0, 0, 0]], [[0.0, 0, 0, 0]]])
     weights = entropy_weights(logits)[:, 0]
     assert weights[0] == pytest.approx(4 / 5)  # exp(log 4) against exp(0)

@@ -1,4 +1,4 @@
-"""Fusions: pinned numbers, what slices add up to, absent modalities, any number of modalities."""
+"""Fusions: pinned numbers, sums of slices, absent modalities, any number of modalities."""
 
 import pytest
 import torch
@@ -6,13 +6,15 @@ from torch.testing import assert_close
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import energy_confidence, entropy_weights, fuse_logits
-from mla_lightning.fusion.bigated import BiGated
-from mla_lightning.fusion.concat import Concat
-from mla_lightning.fusion.energy import EnergyFusion
-from mla_lightning.fusion.film import FiLM
-from mla_lightning.fusion.late import LateFusion
-from mla_lightning.fusion.shared_head import SharedHead
-from mla_lightning.fusion.sum import Sum
+from mla_lightning.fusion import (
+    BiGated,
+    Concat,
+    EnergyFusion,
+    FiLM,
+    LateFusion,
+    SharedHead,
+    Sum,
+)
 
 DIMS = {"audio": 2, "visual": 2}
 H = {"audio": torch.tensor([[1.0, -1.0]]), "visual": torch.tensor([[2.0, 1.0]])}
@@ -42,9 +44,9 @@ def test_concat():  # C
     fusion = Concat(DIMS, 2)
     fill(fusion.head, [[1, 2, -1, 0.5], [0, 1, 1, -2]], [0.2, -0.4])
     near(fusion(H), -2.3, -1.4)
-    own = fusion.unimodal(H)
-    near(own["audio"], -0.9, -1.2)
-    near(own["visual"], -1.4, -0.2)
+    logits = fusion.unimodal(H)
+    near(logits["audio"], -0.9, -1.2)
+    near(logits["visual"], -1.4, -0.2)
     fusion.unimodal_rule = "zero_feature"
     near(fusion.unimodal(H)["audio"], -0.8, -1.4)
 
@@ -85,15 +87,14 @@ def test_energy():  # Q
 
 
 @pytest.mark.parametrize("detach", [True, False])
-def test_energy_detaches_its_confidence_if_told_to(detach):
+def test_energy_detaches_its_confidence_if_set(detach):
     fusion, features = random_case(EnergyFusion, detach_confidence=detach)
-    own = {m: z.detach().requires_grad_() for m, z in fusion.unimodal(features).items()}
-    fusion.unimodal = lambda features: own
+    logits = {m: z.detach().requires_grad_() for m, z in fusion.unimodal(features).items()}
+    fusion.unimodal = lambda features: logits
     fusion(features)[:, 0].sum().backward()
-    plain = energy_confidence(own["audio"]).detach()
-    alone = torch.zeros_like(own["audio"])
-    alone[:, 0] = plain
-    assert torch.allclose(own["audio"].grad, alone) is detach
+    detached_gradient = torch.zeros_like(logits["audio"])
+    detached_gradient[:, 0] = energy_confidence(logits["audio"]).detach()
+    assert torch.allclose(logits["audio"].grad, detached_gradient) is detach
 
 
 @pytest.mark.parametrize("num_modalities", [2, 3])
@@ -101,25 +102,25 @@ def test_energy_detaches_its_confidence_if_told_to(detach):
 def test_any_number_of_modalities_of_any_width(fusion, num_modalities):
     built, features = random_case(fusion, num_modalities, widths=(3, 4, 5))
     assert built(features).shape == (5, 3)
-    own = built.unimodal(features)
-    assert list(own) == list(features)
-    assert all(logits.shape == (5, 3) for logits in own.values())
+    own_logits = built.unimodal(features)
+    assert list(own_logits) == list(features)
+    assert all(logits.shape == (5, 3) for logits in own_logits.values())
     assert built.unimodal_rule in ("own_head", "slice", "zero_feature", "shared_head")
 
 
 @pytest.mark.parametrize("fusion", ALL)
-def test_one_modalitys_logits_depend_on_it_alone(fusion):
+def test_own_logits_of_a_modality_depend_on_it_alone(fusion):
     built, features = random_case(fusion)
     changed = {**features, "visual": features["visual"] + 1}
-    one, other = built.unimodal(features), built.unimodal(changed)
-    assert torch.equal(one["audio"], other["audio"])
-    assert torch.equal(one["text"], other["text"])
-    assert not torch.allclose(one["visual"], other["visual"])
+    before, after = built.unimodal(features), built.unimodal(changed)
+    assert torch.equal(before["audio"], after["audio"])
+    assert torch.equal(before["text"], after["text"])
+    assert not torch.allclose(before["visual"], after["visual"])
     assert not torch.allclose(built(features), built(changed))
 
 
 @pytest.mark.parametrize("fusion", ALL)
-def test_what_an_absent_modality_holds_does_not_matter(fusion):
+def test_features_of_absent_modalities_have_no_effect(fusion):
     built, features = random_case(fusion)
     present = {name: torch.ones(5, dtype=torch.bool) for name in features}
     assert_close(built(features, present), built(features))
@@ -138,70 +139,70 @@ def test_slices_add_up_to_concat():
 
 
 def test_sum_is_concat_with_its_weights_side_by_side():
-    added, features = random_case(Sum, widths=(3, 4, 5))
-    joined = Concat({"audio": 3, "visual": 4, "text": 5}, 3)
-    heads = added.heads.values()
-    joined.head.weight.data = torch.cat([head.weight for head in heads], dim=1)
-    joined.head.bias.data = sum(head.bias for head in heads)
-    assert_close(joined(features), added(features))
+    sum_fusion, features = random_case(Sum, widths=(3, 4, 5))
+    concat = Concat({"audio": 3, "visual": 4, "text": 5}, 3)
+    heads = sum_fusion.heads.values()
+    concat.head.weight.data = torch.cat([head.weight for head in heads], dim=1)
+    concat.head.bias.data = sum(head.bias for head in heads)
+    assert_close(concat(features), sum_fusion(features))
 
 
 @pytest.mark.parametrize("fusion", [FiLM, BiGated])
-def test_zero_features_are_the_single_modality_rule(fusion):
+def test_own_logits_are_those_with_zeros_for_the_other_features(fusion):
     built, features = random_case(fusion)
-    only = {name: torch.zeros_like(value) for name, value in features.items()}
-    only["visual"] = features["visual"]
-    assert_close(built.unimodal(features)["visual"], built(only))
+    visual_only = {name: torch.zeros_like(value) for name, value in features.items()}
+    visual_only["visual"] = features["visual"]
+    assert_close(built.unimodal(features)["visual"], built(visual_only))
 
 
-def test_film_with_unit_scale_is_its_head():
+def test_film_with_scale_1_and_shift_0_equals_its_head():
     built, features = random_case(FiLM, 2)
     torch.nn.init.zeros_(built.film.weight)
     built.film.bias.data = torch.tensor([1.0] * 4 + [0.0] * 4)
     assert_close(built(features), built.head(features["visual"]))
 
 
-def test_which_modality_is_modulated_can_be_chosen():
-    one, features = random_case(FiLM, 2)
-    other = FiLM({"audio": 4, "visual": 4}, 3, modulated="audio")
-    other.load_state_dict(one.state_dict())
-    assert_close(other({"audio": features["visual"], "visual": features["audio"]}), one(features))
+def test_the_modulated_or_gated_modality_is_an_option():
+    film, features = random_case(FiLM, 2)
+    swapped_film = FiLM({"audio": 4, "visual": 4}, 3, modulated="audio")
+    swapped_film.load_state_dict(film.state_dict())
+    swapped_features = {"audio": features["visual"], "visual": features["audio"]}
+    assert_close(swapped_film(swapped_features), film(features))
     gate, features = random_case(BiGated, 2)
-    other = BiGated({"audio": 4, "visual": 4}, 3, gated="audio")
+    swapped_gate = BiGated({"audio": 4, "visual": 4}, 3, gated="audio")
     swapped = {"audio": "visual", "visual": "audio"}
-    other.load_state_dict(
+    swapped_gate.load_state_dict(
         {
-            ".".join(swapped.get(part, part) for part in key.split(".")): value
+            ".".join(swapped.get(word, word) for word in key.split(".")): value
             for key, value in gate.state_dict().items()
         }
     )
-    assert_close(other({swapped[m]: h for m, h in features.items()}), gate(features))
+    assert_close(swapped_gate({swapped[m]: h for m, h in features.items()}), gate(features))
 
 
 @pytest.mark.parametrize("fusion", [LateFusion, SharedHead])
 def test_weightings_of_logits(fusion):
     def fused(weighting):
         built, features = random_case(fusion, weighting=weighting)
-        own = torch.stack([*built.unimodal(features).values()])
-        return built(features), own
+        logits = torch.stack([*built.unimodal(features).values()])
+        return built(features), logits
 
-    mean, own = fused("mean")
-    assert_close(mean, own.mean(dim=0))
-    assert_close(fused("entropy")[0], fuse_logits(entropy_weights(own), own))
-    assert_close(
-        fused([0.2, 0.3, 0.5])[0], torch.einsum("m,mbc->bc", torch.tensor([0.2, 0.3, 0.5]), own)
-    )
+    mean, logits = fused("mean")
+    assert_close(mean, logits.mean(dim=0))
+    assert_close(fused("entropy")[0], fuse_logits(entropy_weights(logits), logits))
+    weights = torch.tensor([0.2, 0.3, 0.5])
+    assert_close(fused([0.2, 0.3, 0.5])[0], torch.einsum("m,mbc->bc", weights, logits))
     assert not torch.allclose(fused("batch_entropy")[0], fused("entropy")[0])
 
 
 def test_mean_of_probabilities_is_not_mean_of_logits():
     built, features = random_case(LateFusion, weighting="mean_probability")
-    own = torch.stack([*built.unimodal(features).values()])
-    assert_close(built(features).softmax(-1), own.softmax(-1).mean(dim=0))
-    assert not torch.allclose(built(features).softmax(-1), own.mean(dim=0).softmax(-1))
+    logits = torch.stack([*built.unimodal(features).values()])
+    assert_close(built(features).softmax(-1), logits.softmax(-1).mean(dim=0))
+    assert not torch.allclose(built(features).softmax(-1), logits.mean(dim=0).softmax(-1))
 
 
-def test_the_shared_head_adapts_only_where_it_must():
+def test_the_shared_head_has_adapters_for_other_widths_only():
     built, _ = random_case(SharedHead, widths=(4, 4, 4))
     assert not built.adapters
     built, features = random_case(SharedHead, widths=(3, 5, 5))

@@ -1,24 +1,25 @@
-"""Networks that imagine what is absent, against numbers computed by hand."""
+"""Fusions that impute or reconstruct absent modalities: numbers computed by hand, properties."""
 
 import pytest
 import torch
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.fusion.cross_partial import CrossPartial
-from mla_lightning.fusion.imagination import (
+from mla_lightning.fusion import (
     AutoencodedFusion,
-    InvariantCascade,
-    ResidualCascade,
+    CanonicalFusion,
+    CrossPartial,
+    InvariantCodes,
+    LatentCodes,
+    PaddedFusion,
+    Tagged,
 )
-from mla_lightning.fusion.latent_codes import InvariantCodes, LatentCodes
-from mla_lightning.fusion.padded import CanonicalFusion, PaddedFusion
-from mla_lightning.fusion.tagged import Tagged
+from mla_lightning.fusion.imagination import InvariantCascade, ResidualCascade
 
 EYE = torch.eye(2)
 
 
-def simple(cascade):
-    """Give every encoder the identity and every decoder half of it."""
+def with_simple_weights(cascade):
+    """Set every encoder to the identity and every decoder to half of it."""
     with torch.no_grad():
         for name, parameter in cascade.named_parameters():
             if parameter.ndim == 1:
@@ -29,20 +30,23 @@ def simple(cascade):
 
 
 def test_the_residual_cascade_is_the_published_recursion():
-    out, codes = simple(ResidualCascade(2, [2], 2))(torch.tensor([[1.0, 2]]))
-    assert out.tolist() == [[2.25, 4.5]]
+    cascade = with_simple_weights(ResidualCascade(2, [2], 2))
+    output, codes = cascade(torch.tensor([[1.0, 2]]))
+    assert output.tolist() == [[2.25, 4.5]]
     assert codes.tolist() == [[1, 2, 1.5, 3]]
 
 
 @pytest.mark.parametrize(
-    ("variant", "out", "codes"),
+    ("variant", "expected_output", "expected_codes"),
     [("head", [1, 0.5], [2, 2, 2, 1]), ("2022", [4.5, 3], [2, 2, 3, 2])],
 )
-def test_the_invariant_cascade_has_its_two_published_forms(variant, out, codes):
-    cascade = simple(InvariantCascade(2, [2], 2, variant))
-    found = cascade.imagine(torch.tensor([[1.0, 2]]), torch.tensor([[1.0, 0]]))
-    assert found[0].tolist() == [out]
-    assert found[1].tolist() == [codes]
+def test_the_invariant_cascade_has_its_two_published_forms(
+    variant, expected_output, expected_codes
+):
+    cascade = with_simple_weights(InvariantCascade(2, [2], 2, variant))
+    output, codes = cascade.imagine(torch.tensor([[1.0, 2]]), torch.tensor([[1.0, 0]]))
+    assert output.tolist() == [expected_output]
+    assert codes.tolist() == [expected_codes]
     with pytest.raises(ConfigError, match="variant must be"):
         InvariantCascade(2, [2], 2, "2023")
 
@@ -59,7 +63,7 @@ FUSIONS = [
 ]
 
 
-def filled(fusion):
+def with_random_buffers(fusion):
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for buffer in fusion.buffers():
@@ -69,8 +73,8 @@ def filled(fusion):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS, ids=lambda f: type(f).__name__)
-def test_what_is_absent_is_never_looked_at(fusion):
-    fusion = filled(fusion)
+def test_features_of_absent_modalities_have_no_effect(fusion):
+    fusion = with_random_buffers(fusion)
     generator = torch.Generator().manual_seed(1)
     features = {m: torch.randn(5, 4, generator=generator) for m in DIMS}
     present = {m: torch.rand(5, generator=generator) < 0.6 for m in DIMS}
@@ -80,24 +84,24 @@ def test_what_is_absent_is_never_looked_at(fusion):
     poisoned = {m: torch.where(present[m][:, None], x, float("nan")) for m, x in features.items()}
     assert torch.equal(fusion(poisoned, present), fused)
     assert not torch.allclose(fusion(features), fused)
-    rows = torch.ones(5, dtype=torch.bool)
-    alone = {m: rows if m == "image" else ~rows for m in DIMS}
-    torch.testing.assert_close(fusion.unimodal(features)["image"], fusion(features, alone))
+    true = torch.ones(5, dtype=torch.bool)
+    image_only = {m: true if m == "image" else ~true for m in DIMS}
+    torch.testing.assert_close(fusion.unimodal(features)["image"], fusion(features, image_only))
 
 
-def test_codes_are_found_alike_in_any_batch_and_decode_what_is_there():
+def test_codes_do_not_depend_on_the_batch_and_decode_present_modalities():
     torch.manual_seed(0)
     fusion = CrossPartial(DIMS, 3, num_latent=5, num_test_steps=400)
     fusion.prepare(12)
     fusion.label.copy_(torch.arange(12) % 3)
-    truth = torch.randn(6, 5)
+    true_codes = torch.randn(6, 5)
     with torch.no_grad():
-        x = {m: truth @ fusion.weights[m] + fusion.biases[m] for m in DIMS}
+        x = {m: true_codes @ fusion.weights[m] + fusion.biases[m] for m in DIMS}
     present = {m: torch.arange(6) % 3 != i for i, m in enumerate(DIMS)}
     codes = fusion.found(x, present)
-    part = {m: v[2:4] for m, v in x.items()}
-    has = {m: v[2:4] for m, v in present.items()}
-    torch.testing.assert_close(fusion.found(part, has), codes[2:4], atol=1e-5, rtol=1e-5)
+    two = {m: v[2:4] for m, v in x.items()}
+    present_two = {m: v[2:4] for m, v in present.items()}
+    torch.testing.assert_close(fusion.found(two, present_two), codes[2:4], atol=1e-5, rtol=1e-5)
     for name in DIMS:
         rows = present[name]
         decoded = codes[rows] @ fusion.weights[name] + fusion.biases[name]
@@ -106,7 +110,7 @@ def test_codes_are_found_alike_in_any_batch_and_decode_what_is_there():
     assert torch.equal(fusion.found(poisoned, present), codes)
 
 
-def test_the_tag_tells_what_is_missing():
+def test_the_tag_encodes_which_modalities_are_missing():
     fusion = Tagged(DIMS, 3, width=12)
     present = {
         "audio": torch.tensor([True, False]),
@@ -116,14 +120,14 @@ def test_the_tag_tells_what_is_missing():
     assert fusion.tag(present, 2, torch.device("cpu")).tolist() == [[1, 0, 0, 0], [0, 1, 0, 1]]
     assert fusion.tag(None, 1, torch.device("cpu")).tolist() == [[1, 0, 0, 0]]
     features = {m: torch.randn(2, 4) for m in DIMS}
-    tokens, there = fusion.tagged(features, present)
-    assert there is None
+    tokens, is_token = fusion.tagged(features, present)
+    assert is_token is None
     assert tokens.shape == (2, 3, fusion.wide)
-    assert tokens[1, 0, :-4].abs().sum() == 0  # audio is absent there
+    assert tokens[1, 0, :-4].abs().sum() == 0  # audio is absent in the second sample
     assert tokens[1, 1, :-4].abs().sum() > 0
 
 
-def test_a_head_fitted_in_closed_form_separates_what_can_be_separated():
+def test_a_fitted_head_separates_separable_classes():
     fusion = PaddedFusion(DIMS, 3)
     label = torch.arange(60) % 3
     generator = torch.Generator().manual_seed(0)
@@ -132,17 +136,17 @@ def test_a_head_fitted_in_closed_form_separates_what_can_be_separated():
     }
     fusion.fit_head(features, None, label)
     assert (fusion(features).argmax(dim=1) == label).double().mean() > 0.95
-    two = PaddedFusion(DIMS, 2)
-    two.fit_head(features, None, (label > 0).long())
-    assert (two(features).argmax(dim=1) == (label > 0)).double().mean() > 0.9
+    binary = PaddedFusion(DIMS, 2)
+    binary.fit_head(features, None, (label > 0).long())
+    assert (binary(features).argmax(dim=1) == (label > 0)).double().mean() > 0.9
 
 
-def test_features_of_unequal_width_have_no_common_map():
+def test_invariant_features_need_features_of_equal_width():
     with pytest.raises(ConfigError, match="one map for all modalities"):
         InvariantCodes({"audio": 4, "text": 5}, 3)
 
 
-def test_tate_attends_to_steps_and_never_to_padding():
+def test_tate_attends_to_steps_and_not_to_padding():
     torch.manual_seed(0)
     fusion = Tagged(DIMS, 3, width=12).eval()
     features = {
@@ -150,17 +154,17 @@ def test_tate_attends_to_steps_and_never_to_padding():
         "image": torch.randn(2, 3, 4),
         "text": torch.randn(2, 4),
     }
-    tokens, there = fusion.tagged(features)
+    tokens, is_token = fusion.tagged(features)
     assert tokens.shape == (2, 9, fusion.wide)
-    assert there.all()
-    found = fusion(features)
+    assert is_token.all()
+    logits = fusion(features)
     padded = {**features, "audio": torch.cat([features["audio"], torch.zeros(2, 4, 4)], dim=1)}
-    torch.testing.assert_close(fusion(padded), found)
+    torch.testing.assert_close(fusion(padded), logits)
     longer = {**features, "audio": torch.cat([features["audio"], torch.ones(2, 1, 4)], dim=1)}
-    assert (fusion(longer) - found).abs().max() > 1e-3
-    as_one = {name: value[:, :1] if value.ndim == 3 else value for name, value in features.items()}
-    vectors = {name: value.reshape(2, 4) for name, value in as_one.items()}
-    torch.testing.assert_close(fusion(as_one), fusion(vectors))
+    assert (fusion(longer) - logits).abs().max() > 1e-3
+    one_step = {name: x[:, :1] if x.ndim == 3 else x for name, x in features.items()}
+    vectors = {name: x.reshape(2, 4) for name, x in one_step.items()}
+    torch.testing.assert_close(fusion(one_step), fusion(vectors))
 
 
 def test_an_absent_sequence_is_one_zero_token_whatever_it_holds():
@@ -168,8 +172,8 @@ def test_an_absent_sequence_is_one_zero_token_whatever_it_holds():
     fusion = Tagged(DIMS, 3, width=12).eval()
     features = {name: torch.randn(2, 5, 4) for name in DIMS}
     present = {name: torch.tensor([True, name != "audio"]) for name in DIMS}
-    _, there = fusion.tagged(features, present)
-    assert there[1, :5].tolist() == [True, False, False, False, False]
+    _, is_token = fusion.tagged(features, present)
+    assert is_token[1, :5].tolist() == [True, False, False, False, False]
     poisoned = {**features, "audio": features["audio"].clone()}
     poisoned["audio"][1] = float("nan")
     assert torch.equal(fusion(poisoned, present), fusion(features, present))

@@ -1,4 +1,4 @@
-"""Inputs: what is stored becomes what encoders take, at random only as far as it may."""
+"""Inputs: conversion of stored rows, and random augmentation in training alone."""
 
 import math
 
@@ -14,7 +14,7 @@ from mla_lightning.inputs.spectrograms import Spectrograms
 
 B = 6
 IMAGES = torch.randint(0, 256, (B, 3, 32, 40), dtype=torch.uint8)
-FILMS = torch.randint(0, 256, (B, 6, 3, 16, 16), dtype=torch.uint8)
+VIDEOS = torch.randint(0, 256, (B, 6, 3, 16, 16), dtype=torch.uint8)
 
 
 def draws(index=None, *, epoch=0, seed=0, modality="image"):
@@ -25,7 +25,7 @@ def draws(index=None, *, epoch=0, seed=0, modality="image"):
 
 
 def splitmix64(x):
-    """The published function on unsigned integers of Python."""
+    """Compute the published function on unsigned integers of Python."""
     mask = 2**64 - 1
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
@@ -36,15 +36,15 @@ def test_numbers_are_splitmix64_of_a_counter():
     from mla_lightning.randomness import derive_seed
 
     index = torch.tensor([0, 5, 10**6])
-    found = draws(index, epoch=3, seed=7).uniform("crop", 4)
+    numbers = draws(index, epoch=3, seed=7).uniform("crop", 4)
     base = derive_seed(7, "input", "image", "crop", 3)
     for row, number in enumerate(index.tolist()):
-        for place in range(4):
-            counter = ((number * 4 + place) * 0x9E3779B97F4A7C15 + base) & (2**64 - 1)
-            assert found[row, place] == (splitmix64(counter) >> 40) / 2**24
+        for position in range(4):
+            counter = ((number * 4 + position) * 0x9E3779B97F4A7C15 + base) & (2**64 - 1)
+            assert numbers[row, position] == (splitmix64(counter) >> 40) / 2**24
 
 
-def test_numbers_are_uniform_and_unrelated():
+def test_numbers_are_uniform_and_uncorrelated():
     values = Draws(0, 0, "image", torch.arange(50_000)).uniform("crop", 2).double()
     assert values.min() >= 0
     assert values.max() < 1
@@ -71,57 +71,57 @@ def test_a_samples_numbers_do_not_depend_on_its_batch():
 
 def test_images_in_evaluation_are_scaled_per_colour():
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    found = Images(mean, std)(IMAGES)
+    scaled = Images(mean, std)(IMAGES)
     expected = (IMAGES.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(
         3, 1, 1
     )
-    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
-    assert found.dtype == torch.float32
+    torch.testing.assert_close(scaled.double(), expected, atol=1e-5, rtol=1e-5)
+    assert scaled.dtype == torch.float32
 
 
-def test_evaluation_stretches_to_size_with_antialiasing():
+def test_evaluation_resizes_with_antialiasing():
     flat = torch.full((1, 3, 64, 64), 100, dtype=torch.uint8)
     assert torch.allclose(Images(size=16)(flat), torch.tensor(100 / 255))
     lines = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     lines[..., ::2] = 200  # stripes of one pixel become grey, not stripes
-    found = Images(size=16)(lines)[..., 1:-1]
-    assert found.shape[-2:] == (16, 14)
-    assert (found * 255 - 100).abs().max() < 3
+    resized = Images(size=16)(lines)[..., 1:-1]
+    assert resized.shape[-2:] == (16, 14)
+    assert (resized * 255 - 100).abs().max() < 3
 
 
-def test_augmenting_happens_in_training_alone():
+def test_images_are_augmented_in_training_alone():
     plain, random = Images(size=24), Images(size=24, augment="crop_flip", jitter=0.5)
     assert torch.equal(plain(IMAGES), random(IMAGES))
     assert torch.equal(plain(IMAGES), plain(IMAGES, draws()))
-    one, two = random(IMAGES, draws()), random(IMAGES, draws(epoch=1))
-    assert one.shape == (B, 3, 24, 24)
-    assert not torch.allclose(one, two)
-    assert torch.equal(one, random(IMAGES, draws()))
+    epoch_0, epoch_1 = random(IMAGES, draws()), random(IMAGES, draws(epoch=1))
+    assert epoch_0.shape == (B, 3, 24, 24)
+    assert not torch.allclose(epoch_0, epoch_1)
+    assert torch.equal(epoch_0, random(IMAGES, draws()))
     order = torch.tensor([3, 1])
-    assert torch.allclose(random(IMAGES[order], draws(order)), one[order], atol=1e-6)
+    assert torch.allclose(random(IMAGES[order], draws(order)), epoch_0[order], atol=1e-6)
 
 
-def test_a_crop_of_everything_is_the_image_or_its_mirror():
+def test_a_crop_of_the_whole_area_is_the_image_or_its_mirror_image():
     whole = {"augment": "crop_flip", "scale": (1.0, 1.0), "ratio": (1.25, 1.25)}
     plain = Images()(IMAGES)
     for flip, expected in ((0.0, plain), (1.0, plain.flip(-1))):
-        found = Images(flip=flip, **whole)(IMAGES, draws())
-        torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+        cropped = Images(flip=flip, **whole)(IMAGES, draws())
+        torch.testing.assert_close(cropped, expected, atol=2e-5, rtol=0)
     half = Images(flip=0.5, **whole)(IMAGES[:1].expand(400, -1, -1, -1), draws(torch.arange(400)))
     mirrored = (half - plain[0].flip(-1)).abs().flatten(1).amax(dim=1) < 1e-4
     assert 150 < mirrored.sum() < 250
 
 
-def test_crops_are_those_parts_of_the_image():
-    # A ramp tells where each pixel was: value = column, and (in another colour) row.
+def test_crops_have_the_pixels_of_the_image():
+    # A ramp encodes where each pixel was: one colour is the column, another one the row.
     size = 100
     ramp = torch.arange(size, dtype=torch.uint8)
     image = torch.zeros(1, 3, size, size, dtype=torch.uint8)
     image[0, 0], image[0, 1] = ramp, ramp[:, None]
     n = 500
-    taken = Images(augment="crop_flip", scale=(0.25, 0.25), ratio=(1.0, 1.0), flip=0.0)
-    found = taken(image.expand(n, -1, -1, -1), draws(torch.arange(n))) * 255
-    left, right = found[:, 0, 50, 0], found[:, 0, 50, -1]
+    crop = Images(augment="crop_flip", scale=(0.25, 0.25), ratio=(1.0, 1.0), flip=0.0)
+    cropped = crop(image.expand(n, -1, -1, -1), draws(torch.arange(n))) * 255
+    left, right = cropped[:, 0, 50, 0], cropped[:, 0, 50, -1]
     # Half of each side; at the image's edge the border is repeated for a quarter of a pixel.
     assert ((right - left) - 49.5).abs().max() <= 0.25
     assert ((right - left) - 49.5).abs().median() < 1e-4
@@ -130,11 +130,11 @@ def test_crops_are_those_parts_of_the_image():
     assert left.min() < 2
     assert left.max() > 47
     assert (left.mean() - 24.75).abs() < 2.5
-    top, bottom = found[:, 1, 0, 50], found[:, 1, -1, 50]
+    top, bottom = cropped[:, 1, 0, 50], cropped[:, 1, -1, 50]
     assert ((bottom - top) - 49.5).abs().max() <= 0.25
 
 
-def test_shapes_of_crops_follow_torchvisions_law():
+def test_shapes_of_crops_are_distributed_as_in_torchvision():
     numbers = Draws(0, 0, "image", torch.arange(20_000)).uniform("crop", 20)
     width, height = crop_shapes(numbers, (0.08, 1.0), (3 / 4, 4 / 3), (224, 224))
     assert width.max() <= 1
@@ -142,7 +142,7 @@ def test_shapes_of_crops_follow_torchvisions_law():
     aspect = width / height
     assert aspect.min() >= 0.7499
     assert aspect.max() <= 1.3334
-    # Simulated once more, as the rule is written: the first of ten that fits.
+    # A plain simulation of the rule: the first of ten draws that fits.
     rng = np.random.default_rng(0)
     areas = []
     for _ in range(20_000):
@@ -158,8 +158,8 @@ def test_shapes_of_crops_follow_torchvisions_law():
     assert tall == 1
 
 
-def test_films_are_cropped_as_one_unless_per_frame():
-    still = FILMS[:, :1].expand(-1, 6, -1, -1, -1)
+def test_frames_of_a_video_are_cropped_alike_unless_per_frame():
+    still = VIDEOS[:, :1].expand(-1, 6, -1, -1, -1)
     options = {"size": 8, "augment": "crop_flip"}
     together = Images(**options)(still, draws())
     assert together.shape == (B, 3, 6, 8, 8)
@@ -168,24 +168,24 @@ def test_films_are_cropped_as_one_unless_per_frame():
     assert not torch.allclose(apart[:, :, 0], apart[:, :, 5])
 
 
-def test_training_takes_any_frame_of_a_segment_and_evaluation_the_middle_one():
+def test_training_uses_any_frame_of_a_segment_and_evaluation_the_middle_one():
     numbered = torch.arange(6, dtype=torch.uint8).view(1, 6, 1, 1, 1).expand(200, -1, 3, 8, 8)
-    taken = Images(frames_per_segment=3)
-    middle = (taken(numbered)[:, 0, :, 0, 0] * 255).round()
+    images = Images(frames_per_segment=3)
+    middle = (images(numbered)[:, 0, :, 0, 0] * 255).round()
     assert torch.equal(middle, torch.tensor([1.0, 4.0]).expand(200, 2))
-    chosen = (taken(numbered, draws(torch.arange(200)))[:, 0, :, 0, 0] * 255).round()
-    assert set(chosen[:, 0].tolist()) == {0, 1, 2}
-    assert set(chosen[:, 1].tolist()) == {3, 4, 5}
+    random = (images(numbered, draws(torch.arange(200)))[:, 0, :, 0, 0] * 255).round()
+    assert set(random[:, 0].tolist()) == {0, 1, 2}
+    assert set(random[:, 1].tolist()) == {3, 4, 5}
     with pytest.raises(ConfigError, match="does not divide the 6 stored frames"):
-        Images(frames_per_segment=4)(FILMS)
+        Images(frames_per_segment=4)(VIDEOS)
 
 
 def test_jitter_keeps_grey_grey_and_black_black():
     random = Images(jitter=1.0)
     grey = torch.full((B, 3, 4, 4), 90, dtype=torch.uint8)
-    found = random(grey, draws())
-    assert torch.allclose(found[:, 0], found[:, 1], atol=1e-5)
-    assert len({round(v, 4) for v in found[:, 0, 0, 0].tolist()}) == B
+    jittered = random(grey, draws())
+    assert torch.allclose(jittered[:, 0], jittered[:, 1], atol=1e-5)
+    assert len({round(v, 4) for v in jittered[:, 0, 0, 0].tolist()}) == B
     black = random(torch.zeros_like(grey), draws())
     assert black.abs().max() < 1e-5
     assert random(IMAGES, draws()).max() <= 1 + 1e-5
@@ -194,26 +194,26 @@ def test_jitter_keeps_grey_grey_and_black_black():
 # ---------------------------------------------------------------------- spectrograms, features
 
 
-def test_spectrograms_are_scaled_and_get_an_axis():
+def test_spectrograms_are_scaled_and_get_a_channel_axis():
     x = torch.randn(B, 20, 8).half()
-    found = Spectrograms(-5.081, 4.4849)(x, draws())
-    assert found.shape == (B, 1, 20, 8)
-    torch.testing.assert_close(found[:, 0], (x.float() + 5.081) / 4.4849)
+    scaled = Spectrograms(-5.081, 4.4849)(x, draws())
+    assert scaled.shape == (B, 1, 20, 8)
+    torch.testing.assert_close(scaled[:, 0], (x.float() + 5.081) / 4.4849)
 
 
-def test_masks_hide_one_band_and_one_stretch_in_training():
+def test_one_band_and_one_interval_of_time_are_masked_in_training():
     x = torch.ones(300, 20, 8)
-    masked = Spectrograms(freq_mask=4, time_mask=5)
-    assert torch.equal(masked(x), x[:, None])
-    found = masked(x, draws(torch.arange(300)))[:, 0]
-    columns = (found == 0).all(dim=1)
-    rows = (found == 0).all(dim=2)
+    spectrograms = Spectrograms(freq_mask=4, time_mask=5)
+    assert torch.equal(spectrograms(x), x[:, None])
+    masked = spectrograms(x, draws(torch.arange(300)))[:, 0]
+    columns = (masked == 0).all(dim=1)
+    rows = (masked == 0).all(dim=2)
     assert columns.sum(dim=1).max() == 4
     assert rows.sum(dim=1).max() == 5
     assert columns.any(dim=0).all()
     assert rows.any(dim=0).all()
-    for hidden in (columns, rows):  # one piece each
-        starts = (hidden[:, 1:] & ~hidden[:, :-1]).sum(dim=1) + hidden[:, 0]
+    for is_masked in (columns, rows):  # one interval each
+        starts = (is_masked[:, 1:] & ~is_masked[:, :-1]).sum(dim=1) + is_masked[:, 0]
         assert starts.max() == 1
 
 
@@ -238,6 +238,6 @@ def test_features_are_scaled():
         (lambda: Features(std=-1), "std must be above 0"),
     ],
 )
-def test_bad_settings_are_refused(make, message):
+def test_bad_settings_raise_an_error(make, message):
     with pytest.raises(ConfigError, match=message):
         make()

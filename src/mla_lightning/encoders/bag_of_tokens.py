@@ -1,4 +1,4 @@
-"""A bag of tokens for short texts."""
+"""Bag-of-tokens encoder for short texts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from mla_lightning.encoders.base import Encoder, check_at_least
 
 
 class BagOfTokens(Encoder):
-    """The sum of a text's token embeddings. Inputs (B, L) token ids, 0 is padding.
+    """Sum of the embeddings of a text's tokens. Inputs are token ids (B, L); 0 is padding.
 
-    The sum and not the mean, and embeddings that start small: with a few tokens per text, the
-    gradient of a mean reaches each of them too weakly for plain SGD.
+    It is the sum and not the mean, and embeddings start small, because with a few tokens per text
+    the gradient of a mean reaches each of them too weakly for plain SGD.
+
+    Example:
+        The order of the tokens and padding have no effect:
+
+        >>> import torch
+        >>> encoder = BagOfTokens(num_tokens=100, out_features=8)
+        >>> features = encoder(torch.tensor([[3, 9, 0, 0], [9, 3, 0, 0]]))
+        >>> features.shape
+        torch.Size([2, 8])
+        >>> torch.allclose(features[0], features[1])
+        True
     """
 
     def __init__(self, num_tokens: int, *, out_features: int = 64) -> None:
@@ -35,10 +46,10 @@ class BagOfTokens(Encoder):
         """Encode texts.
 
         Args:
-            x: (B, L) integer token ids below ``num_tokens``.
+            x: Integer token ids (B, L) below ``num_tokens``.
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
             ConfigError: If the input has another shape or type.

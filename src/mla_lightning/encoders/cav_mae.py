@@ -1,4 +1,4 @@
-"""The two single-modality paths of CAV-MAE: a masked autoencoder of sound and video."""
+"""Encoders of CAV-MAE, a masked autoencoder of audio and video: its two single-modality paths."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ from mla_lightning.errors import ConfigError
 
 
 class CAVMAEPath(TunedEncoder):
-    """What both paths have: patches, learned positions, blocks, the mean over all tokens.
+    """Base class of both paths: patches, learned positions, blocks, mean over all tokens.
 
-    Gong et al. 2023, Contrastive Audio-Visual Masked Autoencoder. There is no [CLS]; tokens are
-    normalised before the mean. The last block is the one that both modalities share in
+    Gong et al. 2023, Contrastive Audio-Visual Masked Autoencoder. There is no [CLS] token; tokens
+    are normalised before the mean. The last block is the one that both modalities share in
     pretraining, with the modality's own norms.
+
+    Example:
+        Both paths take the options of this class:
+
+        >>> encoder = CAVMAEAudio(num_frames=32, num_mels=16, width=8, depth=2, num_heads=2)
+        >>> isinstance(encoder, CAVMAEPath), len(encoder.blocks.layers), encoder.out_features
+        (True, 2, 8)
     """
 
-    #: Letter of the modality in public files, and of the other one.
+    #: Letter of the modality in public files, and letter of the other modality.
     letter: str
     other: str
     in_channels: int
-    #: Rows and columns of patches; a path sets it before it calls this class's constructor.
+    #: Rows and columns of patches; subclasses set it before they call this class's constructor.
     grid: tuple[int, int]
 
     def __init__(
@@ -43,14 +50,14 @@ class CAVMAEPath(TunedEncoder):
         tune: str = "all",
         checkpoint: str | None = None,
     ) -> None:
-        """Build the blocks; they start as in the paper's code.
+        """Build the patches, positions and blocks, initialised as in the paper's code.
 
         Args:
             width: Width of the tokens and of the feature.
-            depth: Number of blocks, the shared one included.
+            depth: Number of blocks, including the shared one.
             num_heads: Number of attention heads.
-            gelu: ``exact`` as the weights were trained, or ``tanh``.
-            layer_norm_eps: 1e-5 as the weights were trained.
+            gelu: ``exact``, with which the public weights were trained, or ``tanh``.
+            layer_norm_eps: Added to variances; the public weights were trained with 1e-5.
             tune: Which layers are trained: ``all``, ``none`` or ``last_K``.
             checkpoint: File of pretrained weights, see :mod:`mla_lightning.encoders.checkpoints`.
 
@@ -71,22 +78,32 @@ class CAVMAEPath(TunedEncoder):
         self.freeze(tune, list(self.blocks.layers), [self.blocks.norm])  # type: ignore[list-item]
 
     def encode(self, x: Tensor) -> Tensor:
-        """Encode what is cut into the grid of patches.
+        """Encode images of the size of the grid of patches.
 
         Args:
-            x: (B, in_channels, H, W).
+            x: Images (B, in_channels, H, W).
 
         Returns:
-            (B, width).
+            Features (B, width).
         """
         tokens = self.patch_embed(x).flatten(2).transpose(1, 2)
         return self.blocks(tokens + self.positions + self.modality_code).mean(dim=1)
 
 
 class CAVMAEAudio(CAVMAEPath):
-    """CAV-MAE's audio path: log-mel spectrograms, time first, (B, 1, 1024, 128) or (B, 1024, 128).
+    """CAV-MAE's audio path, for log-mel spectrograms (B, 1, 1024, 128) or (B, 1024, 128).
 
-    The weights were trained on ``(x + 5.081) / 4.4849``; MLA's released code does not normalise.
+    The first of the two axes is time. The public weights were trained on
+    ``(x + 5.081) / 4.4849``; MLA's released code does not normalise.
+
+    Example:
+        A small one, without pretrained weights; by default it has 12 blocks of width 768:
+
+        >>> encoder = CAVMAEAudio(num_frames=64, num_mels=32, width=8, depth=2, num_heads=2)
+        >>> encoder(torch.randn(5, 64, 32)).shape
+        torch.Size([5, 8])
+        >>> encoder.positions.shape  # 2 x 4 patches of 16 x 16
+        torch.Size([1, 8, 8])
     """
 
     letter, other, in_channels = "a", "v", 1
@@ -95,10 +112,10 @@ class CAVMAEAudio(CAVMAEPath):
         """Build the path.
 
         Args:
-            num_frames: Frames of a spectrogram, a multiple of 16.
-            num_mels: Mel bins, a multiple of 16.
-            **options: Those of :class:`CAVMAEPath`: ``width``, ``depth``, ``num_heads``, ``gelu``,
-                ``layer_norm_eps``, ``tune``, ``checkpoint``.
+            num_frames: Number of frames of a spectrogram, a multiple of 16.
+            num_mels: Number of mel bins, a multiple of 16.
+            **options: Options of :class:`CAVMAEPath`: ``width``, ``depth``, ``num_heads``,
+                ``gelu``, ``layer_norm_eps``, ``tune``, ``checkpoint``.
 
         Raises:
             ConfigError: If a value is out of range.
@@ -106,7 +123,7 @@ class CAVMAEAudio(CAVMAEPath):
         """
         _check_side(num_frames=num_frames, num_mels=num_mels)
         self.shape = (num_frames, num_mels)
-        # Frequency by time: tokens run over time within a band.
+        # Frequency by time: consecutive tokens are consecutive in time, within a frequency band.
         self.grid = (num_mels // PATCH, num_frames // PATCH)
         super().__init__(**options)  # type: ignore[arg-type]
 
@@ -114,10 +131,10 @@ class CAVMAEAudio(CAVMAEPath):
         """Encode spectrograms.
 
         Args:
-            x: (B, 1, num_frames, num_mels), or without the axis of channels.
+            x: Spectrograms (B, 1, num_frames, num_mels) or (B, num_frames, num_mels).
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
             ConfigError: If the input has another shape.
@@ -132,7 +149,20 @@ class CAVMAEAudio(CAVMAEPath):
 
 
 class CAVMAEVisual(CAVMAEPath):
-    """CAV-MAE's visual path: images (B, 3, 224, 224) normalised as ImageNet, or frames each."""
+    """CAV-MAE's visual path, for images (B, 3, 224, 224) or videos (B, 3, T, 224, 224).
+
+    Images are to be normalised by ImageNet's mean and deviation. The feature of a video is the mean
+    over its frames.
+
+    Example:
+        A small one, without pretrained weights; by default it has 12 blocks of width 768:
+
+        >>> encoder = CAVMAEVisual(image_size=32, width=8, depth=2, num_heads=2)
+        >>> encoder(torch.randn(5, 3, 32, 32)).shape
+        torch.Size([5, 8])
+        >>> encoder(torch.randn(5, 3, 4, 32, 32)).shape  # videos of four frames
+        torch.Size([5, 8])
+    """
 
     letter, other, in_channels = "v", "a", 3
 
@@ -141,8 +171,8 @@ class CAVMAEVisual(CAVMAEPath):
 
         Args:
             image_size: Height and width of the images, a multiple of 16.
-            **options: Those of :class:`CAVMAEPath`: ``width``, ``depth``, ``num_heads``, ``gelu``,
-                ``layer_norm_eps``, ``tune``, ``checkpoint``.
+            **options: Options of :class:`CAVMAEPath`: ``width``, ``depth``, ``num_heads``,
+                ``gelu``, ``layer_norm_eps``, ``tune``, ``checkpoint``.
 
         Raises:
             ConfigError: If a value is out of range.
@@ -154,13 +184,14 @@ class CAVMAEVisual(CAVMAEPath):
         super().__init__(**options)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images, or video as the mean over its frames.
+        """Encode images, or videos as the mean over their frames.
 
         Args:
-            x: (B, 3, image_size, image_size) or (B, 3, T, image_size, image_size).
+            x: Images (B, 3, image_size, image_size) or videos
+                (B, 3, T, image_size, image_size).
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
             ConfigError: If the input has another shape.
@@ -182,10 +213,10 @@ def _check_side(**sides: int) -> None:
 
 
 def _cav_layout(path: CAVMAEPath) -> Layout:
-    """Name the weights as CAV-MAE's files do, ``module.`` taken off."""
-    own, other, last = path.letter, path.other, len(path.blocks.layers) - 1
-    names = {"positions": f"pos_embed_{own}", "modality_code": f"modality_{own}"}
-    parts = {
+    """Return the layout of CAV-MAE's files, without the prefix ``module.``."""
+    letter, other, last = path.letter, path.other, len(path.blocks.layers) - 1
+    names = {"positions": f"pos_embed_{letter}", "modality_code": f"modality_{letter}"}
+    layer_names = {
         "self_attn.in_proj_": "attn.qkv.",
         "self_attn.out_proj.": "attn.proj.",
         "linear1.": "mlp.fc1.",
@@ -194,20 +225,20 @@ def _cav_layout(path: CAVMAEPath) -> Layout:
         "norm2.": "norm2.",
     }
     for kind in ("weight", "bias"):
-        names[f"patch_embed.{kind}"] = f"patch_embed_{own}.proj.{kind}"
-        names[f"blocks.norm.{kind}"] = f"norm_{own}.{kind}"
+        names[f"patch_embed.{kind}"] = f"patch_embed_{letter}.proj.{kind}"
+        names[f"blocks.norm.{kind}"] = f"norm_{letter}.{kind}"
         for number in range(last):
-            for ours, theirs in parts.items():
-                target = f"blocks_{own}.{number}.{theirs}{kind}"
-                names[f"blocks.layers.{number}.{ours}{kind}"] = target
-        for ours, theirs in parts.items():
-            shared = theirs.replace("norm1", f"norm1_{own}").replace("norm2", f"norm2_{own}")
-            names[f"blocks.layers.{last}.{ours}{kind}"] = f"blocks_u.0.{shared}{kind}"
+            for name, source in layer_names.items():
+                file_name = f"blocks_{letter}.{number}.{source}{kind}"
+                names[f"blocks.layers.{number}.{name}{kind}"] = file_name
+        for name, source in layer_names.items():
+            shared = source.replace("norm1", f"norm1_{letter}").replace("norm2", f"norm2_{letter}")
+            names[f"blocks.layers.{last}.{name}{kind}"] = f"blocks_u.0.{shared}{kind}"
     dropped = (
         rf"patch_embed_{other}\.proj\.(weight|bias)",
         rf"(pos_embed|modality)_{other}",
         rf"blocks_{other}\.\d+\..*",
-        rf"blocks_{own}\.\d+\.norm[12]_[av]\.(weight|bias)",
+        rf"blocks_{letter}\.\d+\.norm[12]_[av]\.(weight|bias)",
         rf"blocks_u\.0\.norm[12](_{other})?\.(weight|bias)",
         rf"norm(_{other})?\.(weight|bias)",
         r"mlp_head\..*",

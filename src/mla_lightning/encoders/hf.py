@@ -1,4 +1,4 @@
-"""Pretrained encoders of Hugging Face's transformers: one way to get them and to freeze them."""
+"""Base class of encoders from Hugging Face's transformers: loading, checks and freezing."""
 
 from __future__ import annotations
 
@@ -16,21 +16,47 @@ from mla_lightning.encoders.tuning import TunedEncoder
 from mla_lightning.errors import ConfigError, DataError
 
 Pooling = Literal["mean", "cls"]
-#: Towers of larger models that may lie in a folder alone, which AutoModel does not know.
-_ALONE = {"flava_text_model": "FlavaTextModel", "flava_image_model": "FlavaImageModel"}
-#: Files without which a folder is no model.
+#: Model types of single towers, saved without the rest of their model; unknown to AutoModel.
+_SINGLE_TOWERS = {"flava_text_model": "FlavaTextModel", "flava_image_model": "FlavaImageModel"}
+#: Files that a folder must have to be a model.
 _CONFIG, _WEIGHTS = "config.json", ("*.safetensors", "pytorch_model*.bin")
 
 
 class HFEncoder(TunedEncoder):
-    """A model of transformers as an encoder; a modality says how its input goes in.
+    """Base class of encoders that are a model of transformers.
+
+    Subclasses define which models fit their modality, and how inputs are passed to them.
 
     Attributes:
         model: The model, without the layers that only its own tasks need.
-        config: Its config.
+        config: The model's config.
+
+    Example:
+        A tiny BERT with random weights. A folder of pretrained weights, or a name at
+        huggingface.co, is given in the same way, without ``pretrained=False``:
+
+        >>> import tempfile
+        >>> import torch
+        >>> from mla_lightning.encoders import HFText
+        >>> lib = import_transformers()
+        >>> config = lib.BertConfig(
+        ...     vocab_size=120,
+        ...     hidden_size=8,
+        ...     num_hidden_layers=3,
+        ...     num_attention_heads=2,
+        ...     intermediate_size=16,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     config.save_pretrained(folder)
+        ...     encoder = HFText(name=folder, pretrained=False, tune="last_1")
+        >>> encoder.out_features
+        8
+        >>> layers = encoder.model.encoder.layer
+        >>> [all(p.requires_grad for p in layer.parameters()) for layer in layers]
+        [False, False, True]
     """
 
-    #: Names of this modality's tower in models of several, such as FLAVA.
+    #: Names of this modality's tower in models of several modalities, such as FLAVA.
     towers: tuple[str, ...] = ()
     model: Any
     config: Any
@@ -43,18 +69,18 @@ class HFEncoder(TunedEncoder):
         tune: str = "all",
         pretrained: bool = True,
     ) -> None:
-        """Load the model; no code of its files is run.
+        """Load the model; no code in its files is run.
 
         Args:
             name: A folder, or the model's name at huggingface.co.
-            pooling: ``mean`` of the tokens of the input, or ``cls``, the model's own first token.
+            pooling: ``mean`` over the tokens of the input, or ``cls``, the model's first token.
             tune: Which layers are trained: ``all``, ``none`` or ``last_K``.
-            pretrained: Load the weights; without, only the model's form is taken, and its weights
-                start as they do before pretraining.
+            pretrained: Whether to load the pretrained weights; if not, the weights are initialised
+                at random, and of the files only the config is used.
 
         Raises:
             ConfigError: If a value is out of range, or the model is of another modality.
-            DataError: If the model cannot be had, or its weights are not complete.
+            DataError: If the model cannot be loaded, or its weights are incomplete.
         """
         super().__init__()
         if pooling not in ("mean", "cls"):
@@ -62,32 +88,36 @@ class HFEncoder(TunedEncoder):
         self.pooling = pooling
         self.model = _loaded(name, self.towers, pretrained, type(self).__name__)
         if getattr(self.model, "pooler", None) is not None:
-            self.model.pooler = None  # for the model's own tasks
+            self.model.pooler = None  # only the model's own tasks need it
         self.config = self.model.config
         self.check_model(name)
         self.out_features = int(self.config.hidden_size)
-        self.freeze(tune, *_layers_and_after(self.model, self.config))
+        self.freeze(tune, *_layers_and_norms(self.model, self.config))
 
     def check_model(self, name: str) -> None:
-        """Refuse a model that is of another modality.
+        """Check that the model is of the encoder's modality.
 
         Args:
-            name: The model, for the message.
+            name: Name of the model, for the message.
 
         Raises:
-            ConfigError: If it is.
+            ConfigError: If it is not.
         """
         raise NotImplementedError
 
 
 def import_transformers() -> Any:
-    """Import transformers, also where torchaudio is installed but does not fit PyTorch.
+    """Import transformers, also if the installed torchaudio does not fit PyTorch.
 
-    Every model of transformers imports torchaudio where it is installed; one that was built for
-    another PyTorch then breaks them all, although none here needs it.
+    Every model of transformers imports torchaudio if it is installed. A torchaudio that was built
+    for another PyTorch then makes every model fail, although none here needs it.
 
     Returns:
         The package.
+
+    Example:
+        >>> import_transformers().BertConfig().hidden_size
+        768
     """
     import transformers
     from transformers.utils.import_utils import is_torchaudio_available
@@ -97,7 +127,7 @@ def import_transformers() -> Any:
     except ImportError:
         pass
     except OSError:
-        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # is not there
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # hides it
         try:
             is_torchaudio_available.cache_clear()
             importlib.import_module("transformers.audio_utils")
@@ -106,65 +136,69 @@ def import_transformers() -> Any:
     return transformers
 
 
-def _loaded(name: str, towers: Sequence[str], pretrained: bool, by: str) -> nn.Module:
+def _loaded(name: str, towers: Sequence[str], pretrained: bool, encoder: str) -> nn.Module:
+    """Load a model, or one of its towers; ``encoder`` is the class's name for messages."""
     _check_folder(name, pretrained)
     lib = import_transformers()
     try:
         config = lib.AutoConfig.from_pretrained(name, trust_remote_code=False)
-        kind, make = lib.AutoModel, lib.AutoModel.from_config
+        model_class, build = lib.AutoModel, lib.AutoModel.from_config
         if config.model_type == "vit_mae":
             # The same network without the masking and shuffling of patches.
-            known = {k: v for k, v in config.to_dict().items() if k != "model_type"}
-            config = lib.ViTConfig.from_dict(known)
-            kind = make = lib.ViTModel
-        elif config.model_type in _ALONE:
-            kind = make = getattr(lib, _ALONE[config.model_type])
+            values = {k: v for k, v in config.to_dict().items() if k != "model_type"}
+            config = lib.ViTConfig.from_dict(values)
+            model_class = build = lib.ViTModel
+        elif config.model_type in _SINGLE_TOWERS:
+            model_class = build = getattr(lib, _SINGLE_TOWERS[config.model_type])
         if not pretrained:
-            return _tower(make(config), towers)[0]
+            return _tower(build(config), towers)[0]
         with _quiet(lib.utils.logging):
-            model, about = kind.from_pretrained(
+            model, loading_info = model_class.from_pretrained(
                 name, config=config, trust_remote_code=False, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise DataError(_how_to_get(name, by, error)) from error
+        raise DataError(_cannot_load(name, encoder, error)) from error
     model, prefix = _tower(model, towers)
     missing = [
         key
-        for key in about["missing_keys"]
+        for key in loading_info["missing_keys"]
         if key.startswith(prefix) and ".pooler." not in f".{key}"
     ]
     if missing:
         raise DataError(
-            f"{by}: the weights of {name} lack {', '.join(sorted(missing)[:4])}"
-            f"{' and others' if len(missing) > 4 else ''} ({len(missing)} in all). Is it another "
-            "model, or a file of another version? pretrained=false takes its form alone."
+            f"{encoder}: the weights of {name} are incomplete; missing: "
+            f"{', '.join(sorted(missing)[:4])}{' and others' if len(missing) > 4 else ''} "
+            f"({len(missing)} in all). Is it another model, or a file of another version? "
+            "pretrained=false starts the same model from random weights."
         )
     return model
 
 
 @contextmanager
 def _quiet(logging: Any) -> Iterator[None]:
-    """Let transformers not list the weights of other tasks; what is missing is checked here."""
-    before = logging.get_verbosity()
-    with_bars = logging.is_progress_bar_enabled()
+    """Silence transformers' report of unused weights; missing weights are checked here."""
+    verbosity = logging.get_verbosity()
+    has_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
-        if with_bars:
+        logging.set_verbosity(verbosity)
+        if has_bars:
             logging.enable_progress_bar()
 
 
 def _tower(model: nn.Module, towers: Sequence[str]) -> tuple[nn.Module, str]:
-    for tower in towers:
-        if isinstance(found := getattr(model, tower, None), nn.Module):
-            return found, f"{tower}."
+    """Return the modality's tower and its weights' prefix; the model itself if it has no tower."""
+    for name in towers:
+        if isinstance(tower := getattr(model, name, None), nn.Module):
+            return tower, f"{name}."
     return model, ""
 
 
 def _check_folder(name: str, pretrained: bool) -> None:
+    """Check that a folder, if it is one, has the files of a model."""
     folder = Path(name).expanduser()
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if not folder.is_dir():
@@ -172,40 +206,41 @@ def _check_folder(name: str, pretrained: bool) -> None:
             raise DataError(f"{name}: no such folder, seen from {Path.cwd()}")
         return
     if not (folder / _CONFIG).is_file():
-        raise DataError(f"{name} is a folder without {_CONFIG}, so it holds no model")
+        raise DataError(f"{name} is a folder without {_CONFIG}, so it is not a model")
     weights = [path for pattern in _WEIGHTS for path in folder.glob(pattern)]
     if pretrained and not weights:
-        raise DataError(f"{name} holds no weights ({' or '.join(_WEIGHTS)})")
+        raise DataError(f"{name} has no weights ({' or '.join(_WEIGHTS)})")
     for path in weights if pretrained else ():
         with path.open("rb") as file:
             if file.read(24).startswith(b"version https://git-lfs"):
                 raise DataError(f"{path} is a Git LFS pointer. Get the file: git lfs pull")
 
 
-def _how_to_get(name: str, by: str, error: Exception) -> str:
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _cannot_load(name: str, encoder: str, error: Exception) -> str:
+    """Format why a model cannot be loaded, and how to get it."""
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     if Path(name).expanduser().is_dir():
-        return f"{by}: the model in {name} cannot be loaded: {first}"
+        return f"{encoder}: the model in {name} cannot be loaded: {reason}"
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-    why = " HF_HUB_OFFLINE is set, so only what was downloaded before is used." if offline else ""
+    hint = " HF_HUB_OFFLINE is set, so only downloaded models are used." if offline else ""
     return (
-        f"{by}: the model {name} cannot be had: {first}{why} Where there is a network: "
-        f"hf download {name} --local-dir DIR; then give that folder (config.json and "
-        "model.safetensors in it) with name=DIR. Models that were downloaded before are found in "
-        "$HF_HOME, ~/.cache/huggingface by default."
+        f"{encoder}: the model {name} cannot be loaded: {reason}{hint} On a machine with a "
+        f"network, run: hf download {name} --local-dir DIR; then give that folder (with "
+        "config.json and model.safetensors) with name=DIR. Downloaded models are searched in "
+        "$HF_HOME, by default ~/.cache/huggingface."
     )
 
 
-def _layers_and_after(model: nn.Module, config: Any) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Find a model's layers, and its last norm where it has one."""
-    number = config.num_hidden_layers
+def _layers_and_norms(model: nn.Module, config: Any) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Return a model's layers, and its norms after the last layer."""
+    num_layers = config.num_hidden_layers
     lists = [
         module
         for module in model.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == number
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers
     ]
     if not lists:
-        raise ConfigError(f"{type(model).__name__} has no list of {number} layers to choose of")
+        raise ConfigError(f"{type(model).__name__} has no list of {num_layers} layers to tune")
     norms = [
         module
         for key, module in model.named_children()

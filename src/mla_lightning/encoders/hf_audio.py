@@ -1,4 +1,4 @@
-"""Pretrained audio encoders of transformers: the audio spectrogram transformer (AST)."""
+"""Audio encoder from transformers: the audio spectrogram transformer (AST)."""
 
 from __future__ import annotations
 
@@ -9,32 +9,53 @@ from mla_lightning.errors import ConfigError
 
 
 class HFAudio(HFEncoder):
-    """An AST, for log-mel spectrograms, time first: (B, 1, 1024, 128) or (B, 1024, 128).
+    """An audio spectrogram transformer, for log-mel spectrograms (B, 1, T, F) or (B, T, F).
 
-    The public weights were trained on ``(x + 4.2677393) / (2 * 4.5689974)``. ``cls`` is the mean
-    of the model's two own tokens, as in its paper; ``mean`` is over the patches.
+    The public weights take T = 1024 frames and F = 128 bins and were trained on
+    ``(x + 4.2677393) / (2 * 4.5689974)``. With ``pooling="cls"`` the feature is the mean of the
+    model's two special tokens, as in its paper; with ``mean`` it is the mean over the patches.
+
+    Example:
+        A tiny one with random weights:
+
+        >>> import tempfile
+        >>> import torch
+        >>> from mla_lightning.encoders.hf import import_transformers
+        >>> config = import_transformers().ASTConfig(
+        ...     max_length=64,
+        ...     num_mel_bins=32,
+        ...     hidden_size=8,
+        ...     num_hidden_layers=1,
+        ...     num_attention_heads=2,
+        ...     intermediate_size=16,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     config.save_pretrained(folder)
+        ...     encoder = HFAudio(name=folder, pretrained=False)
+        >>> encoder(torch.randn(5, 64, 32)).shape
+        torch.Size([5, 8])
     """
 
-    #: [CLS] and the distillation token.
+    #: Number of special tokens: [CLS] and the distillation token.
     num_special = 2
 
     def check_model(self, name: str) -> None:
-        """Refuse what is no AST."""
-        kind = getattr(self.config, "model_type", None)
-        if kind != "audio-spectrogram-transformer":
+        """Check that the model is an audio spectrogram transformer."""
+        model_type = getattr(self.config, "model_type", None)
+        if model_type != "audio-spectrogram-transformer":
             raise ConfigError(
-                f"{name} is of type {kind!r}. Spectrograms need an audio-spectrogram-transformer, "
-                "such as MIT/ast-finetuned-audioset-10-10-0.4593."
+                f"{name} is of type {model_type!r}. Spectrograms need an "
+                "audio-spectrogram-transformer, such as MIT/ast-finetuned-audioset-10-10-0.4593."
             )
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode spectrograms.
 
         Args:
-            x: (B, 1, T, F) or (B, T, F), T and F as the model has them.
+            x: Spectrograms (B, 1, T, F) or (B, T, F), with the T and F of the model.
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
             ConfigError: If the input has another shape.
@@ -46,6 +67,6 @@ class HFAudio(HFEncoder):
             f"spectrograms (B, 1, {time}, {mels}) or (B, {time}, {mels})",
         )
         values = x.reshape(len(x), time, mels)
-        found = self.model(input_values=values).last_hidden_state
-        own, rest = found[:, : self.num_special], found[:, self.num_special :]
-        return (own if self.pooling == "cls" else rest).mean(dim=1)
+        tokens = self.model(input_values=values).last_hidden_state
+        special, patches = tokens[:, : self.num_special], tokens[:, self.num_special :]
+        return (special if self.pooling == "cls" else patches).mean(dim=1)

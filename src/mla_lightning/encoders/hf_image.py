@@ -1,4 +1,4 @@
-"""Pretrained image encoders of transformers: ViT, ViT-MAE, FLAVA's image tower and their kin."""
+"""Image encoder from transformers: ViT, ViT-MAE, FLAVA's image tower and similar models."""
 
 from __future__ import annotations
 
@@ -10,36 +10,59 @@ from mla_lightning.errors import ConfigError
 
 
 class HFImage(HFEncoder):
-    """A patch transformer of transformers, for images (B, 3, H, W) or the frames of video each.
+    """A vision transformer of transformers, for images (B, 3, H, W) or videos (B, 3, T, H, W).
 
-    A ViT-MAE sees every patch: nothing is masked. Images of another size than the model's are
-    taken with its positions interpolated. The mean is over patches, special tokens left out.
+    The feature of a video is the mean over its frames. In a ViT-MAE no patch is masked. For images
+    of another size than the model's, its positions are interpolated. With ``pooling="mean"`` the
+    feature is the mean over the patches, without special tokens.
+
+    Example:
+        A tiny ViT with random weights:
+
+        >>> import tempfile
+        >>> import torch
+        >>> from mla_lightning.encoders.hf import import_transformers
+        >>> config = import_transformers().ViTConfig(
+        ...     image_size=16,
+        ...     patch_size=8,
+        ...     hidden_size=8,
+        ...     num_hidden_layers=1,
+        ...     num_attention_heads=2,
+        ...     intermediate_size=16,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     config.save_pretrained(folder)
+        ...     encoder = HFImage(name=folder, pretrained=False)
+        >>> encoder(torch.randn(5, 3, 16, 16)).shape
+        torch.Size([5, 8])
+        >>> encoder(torch.randn(5, 3, 24, 16)).shape  # positions are interpolated
+        torch.Size([5, 8])
     """
 
     towers = ("image_model", "vision_model")
 
     def check_model(self, name: str) -> None:
-        """Refuse what is no transformer over square patches of colour images."""
+        """Check that the model is a transformer over square patches of colour images."""
         is_square = isinstance(getattr(self.config, "patch_size", None), int)
         if not is_square or getattr(self.config, "num_channels", None) != 3:
-            raise ConfigError(f"{name} is no transformer over patches of colour images")
+            raise ConfigError(f"{name} is not a transformer over square patches of colour images")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images, or video as the mean over its frames.
+        """Encode images, or videos as the mean over their frames.
 
         Args:
-            x: (B, 3, H, W) or (B, 3, T, H, W), H and W multiples of the model's patch.
+            x: Images (B, 3, H, W) or videos (B, 3, T, H, W), H and W multiples of the patch size.
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
             ConfigError: If the input has another shape.
         """
         patch: int = self.config.patch_size
-        fits = x.ndim in (4, 5) and x.shape[1] == 3
+        has_colours = x.ndim in (4, 5) and x.shape[1] == 3
         self.require(
-            fits and all(side >= patch and side % patch == 0 for side in x.shape[-2:]),
+            has_colours and all(side >= patch and side % patch == 0 for side in x.shape[-2:]),
             x,
             f"images (B, 3, H, W) or video (B, 3, T, H, W), H and W multiples of {patch}",
         )
@@ -47,10 +70,10 @@ class HFImage(HFEncoder):
 
     def _encode(self, x: Tensor) -> Tensor:
         size = self.config.image_size
-        usual = (size, size) if isinstance(size, int) else tuple(size)
+        model_size = (size, size) if isinstance(size, int) else tuple(size)
         height, width = x.shape[-2:]
-        more = {} if (height, width) == usual else {"interpolate_pos_encoding": True}
-        found = self.model(pixel_values=x, **more).last_hidden_state
+        options = {} if (height, width) == model_size else {"interpolate_pos_encoding": True}
+        tokens = self.model(pixel_values=x, **options).last_hidden_state
         patch: int = self.config.patch_size
         num_patches = (height // patch) * (width // patch)
-        return found[:, 0] if self.pooling == "cls" else found[:, -num_patches:].mean(dim=1)
+        return tokens[:, 0] if self.pooling == "cls" else tokens[:, -num_patches:].mean(dim=1)

@@ -1,4 +1,4 @@
-"""Pretrained text encoders of transformers: BERT, MiniLM, FLAVA's text tower and their kin."""
+"""Text encoder from transformers: BERT, MiniLM, FLAVA's text tower and similar models."""
 
 from __future__ import annotations
 
@@ -13,10 +13,32 @@ from mla_lightning.errors import ConfigError
 
 
 class HFText(HFEncoder):
-    """A text model of transformers. Inputs (B, L) token ids, 0 is padding, at the end.
+    """A text model of transformers, for token ids (B, L); 0 is padding, at the end.
 
-    [CLS] and [SEP] are put around each text, which these models expect. The mean is over a text's
-    tokens, these two included as in sentence-transformers.
+    The tokens [CLS] and [SEP] are added around each text, as these models expect. With
+    ``pooling="mean"`` the feature is the mean over a text's tokens, including these two, as in
+    sentence-transformers.
+
+    Example:
+        A tiny BERT with random weights. Padding has no effect:
+
+        >>> import tempfile
+        >>> from mla_lightning.encoders.hf import import_transformers
+        >>> config = import_transformers().BertConfig(
+        ...     vocab_size=120,
+        ...     hidden_size=8,
+        ...     num_hidden_layers=1,
+        ...     num_attention_heads=2,
+        ...     intermediate_size=16,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     config.save_pretrained(folder)
+        ...     encoder = HFText(name=folder, pretrained=False).eval()
+        >>> feature = encoder(torch.tensor([[5, 6, 7]]))
+        >>> feature.shape
+        torch.Size([1, 8])
+        >>> torch.allclose(encoder(torch.tensor([[5, 6, 7, 0, 0]])), feature, atol=1e-5)
+        True
     """
 
     towers = ("text_model",)
@@ -27,14 +49,14 @@ class HFText(HFEncoder):
         """Load the model.
 
         Args:
-            cls_id: Token put before each text; null where the texts have it. 101 in BERT's
-                vocabularies.
-            sep_id: Token put behind each text; null for none. 102 in BERT's vocabularies.
-            **options: Those of :class:`~mla_lightning.encoders.hf.HFEncoder`.
+            cls_id: Token id added before each text; None if the texts have it. BERT's
+                vocabularies have 101.
+            sep_id: Token id added after each text; None for none. BERT's vocabularies have 102.
+            **options: Options of :class:`~mla_lightning.encoders.hf.HFEncoder`.
 
         Raises:
-            ConfigError: If a token is not in the vocabulary, or the model is no text model.
-            DataError: If the model cannot be had.
+            ConfigError: If a token is not in the vocabulary, or the model is not a text model.
+            DataError: If the model cannot be loaded.
         """
         super().__init__(**options)
         self.cls_id, self.sep_id = cls_id, sep_id
@@ -44,49 +66,52 @@ class HFText(HFEncoder):
                 raise ConfigError(f"{key} must be 1 to {size - 1}, got {token}")
 
     def check_model(self, name: str) -> None:
-        """Refuse what is no text model, or has another padding than 0."""
+        """Check that the model is a text model with the padding token 0."""
         pad = getattr(self.config, "pad_token_id", None)
         if not hasattr(self.config, "vocab_size"):
-            raise ConfigError(f"{name} is no text model: it has no vocabulary")
+            raise ConfigError(f"{name} is not a text model: it has no vocabulary")
         if pad not in (0, None):
             raise ConfigError(
-                f"{name} pads with token {pad}, the data with 0: its vocabulary is another one"
+                f"{name} pads with token {pad}, the data with 0: the model has another vocabulary "
+                "than the data"
             )
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode texts.
 
         Args:
-            x: (B, L) integer token ids.
+            x: Integer token ids (B, L).
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
-            ConfigError: If the input has another shape or type, is too long, or an id too large.
+            ConfigError: If the input has another shape or type, is too long, or an id is out of
+                range.
         """
         self.require_ids(x, self.config.vocab_size)
-        x = self._framed(x)
-        longest = getattr(self.config, "max_position_embeddings", x.shape[1])
-        if x.shape[1] > longest:
+        x = self._with_special_tokens(x)
+        max_length = getattr(self.config, "max_position_embeddings", x.shape[1])
+        if x.shape[1] > max_length:
             raise ConfigError(
-                f"{type(self).__name__}: texts of {x.shape[1]} tokens, [CLS] and [SEP] included, "
-                f"but the model takes {longest}. Prepare the data with shorter texts."
+                f"{type(self).__name__}: texts of {x.shape[1]} tokens, including [CLS] and [SEP], "
+                f"but the model takes {max_length}. Prepare the data with shorter texts."
             )
-        counts = x != 0
-        # A text without any token attends to its first padding: nothing is undefined.
-        attended = counts.clone()
-        attended[:, 0] = True
-        found = self.model(input_ids=x, attention_mask=attended.long()).last_hidden_state
-        return found[:, 0] if self.pooling == "cls" else masked_mean(found, counts)
+        is_token = x != 0
+        # A text without tokens attends to its first padding: attention over nothing is undefined.
+        attention_mask = is_token.clone()
+        attention_mask[:, 0] = True
+        tokens = self.model(input_ids=x, attention_mask=attention_mask.long()).last_hidden_state
+        return tokens[:, 0] if self.pooling == "cls" else masked_mean(tokens, is_token)
 
-    def _framed(self, x: Tensor) -> Tensor:
+    def _with_special_tokens(self, x: Tensor) -> Tensor:
+        """Add [CLS] before and [SEP] after each text: (B, L) to (B, L + 2)."""
         if self.cls_id is not None:
             x = torch.nn.functional.pad(x, (1, 0), value=self.cls_id)
         if self.sep_id is None:
             return x
         x = torch.nn.functional.pad(x, (0, 1))
-        # Behind the last token, wherever padding begins.
-        numbers = torch.arange(1, x.shape[1] + 1, device=x.device)
-        end = ((x != 0) * numbers).amax(dim=1, keepdim=True)
+        # The place after the last token of each text, which is where its padding begins.
+        places = torch.arange(1, x.shape[1] + 1, device=x.device)
+        end = ((x != 0) * places).amax(dim=1, keepdim=True)
         return x.scatter(1, end, self.sep_id)

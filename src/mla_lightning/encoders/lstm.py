@@ -1,4 +1,4 @@
-"""A recurrent network for sequences of frames."""
+"""LSTM encoder for sequences."""
 
 from __future__ import annotations
 
@@ -12,8 +12,19 @@ from mla_lightning.functional.sequences import steps_there
 class LSTM(Encoder):
     """One LSTM layer, and the maximum of its outputs over time: MMIN's audio and visual encoder.
 
-    Inputs (B, T, in_features). Steps of zeros alone are padding and take no part in the maximum;
-    in MMIN's code they do.
+    Inputs are sequences (B, T, in_features). Steps that are all zero are padding and do not enter
+    the maximum; in MMIN's code they do.
+
+    Example:
+        Padding has no effect:
+
+        >>> encoder = LSTM(in_features=3, out_features=8)
+        >>> x = torch.randn(5, 20, 3)
+        >>> encoder(x).shape
+        torch.Size([5, 8])
+        >>> padded = torch.nn.functional.pad(x, (0, 0, 0, 10))  # ten steps of zeros at the end
+        >>> torch.allclose(encoder(padded), encoder(x), atol=1e-6)
+        True
     """
 
     def __init__(self, in_features: int, *, out_features: int = 128) -> None:
@@ -35,10 +46,10 @@ class LSTM(Encoder):
         """Encode sequences.
 
         Args:
-            x: (B, T, in_features).
+            x: Sequences (B, T, in_features).
 
         Returns:
-            (B, out_features); zeros for a sequence without a step.
+            Features (B, out_features); zeros for a sequence of padding alone.
 
         Raises:
             ConfigError: If the input has another shape.
@@ -46,6 +57,6 @@ class LSTM(Encoder):
         width = self.step_features
         self.require(x.ndim == 3 and x.shape[2] == width, x, f"sequences (B, T, {width})")
         outputs, _ = self.layer(x)
-        there = steps_there(x)
-        highest = outputs.masked_fill(~there[:, :, None], -torch.inf).amax(dim=1)
-        return torch.where(there.any(dim=1, keepdim=True), highest, 0.0)
+        is_step = steps_there(x)
+        highest = outputs.masked_fill(~is_step[:, :, None], -torch.inf).amax(dim=1)
+        return torch.where(is_step.any(dim=1, keepdim=True), highest, 0.0)

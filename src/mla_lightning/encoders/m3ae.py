@@ -1,4 +1,4 @@
-"""The two towers of M3AE: a masked autoencoder of images and texts."""
+"""Encoders of M3AE, a masked autoencoder of images and texts: its two single-modality towers."""
 
 from __future__ import annotations
 
@@ -36,12 +36,26 @@ _DECODER = (r"decoder([._].*)?", r"(image|text)_mask_embedding")
 
 
 class M3AETower(TunedEncoder):
-    """What both towers have: [CLS], a modality code, the blocks and the pooling.
+    """Base class of both towers: the [CLS] token, a modality code, the blocks and the pooling.
 
     Geng et al. 2022, Multimodal Masked Autoencoders Learn Transferable Representations.
+
+    Example:
+        ``pooling`` chooses which positions of the sequence are the feature:
+
+        >>> encoder = M3AEText(num_tokens=40, width=8, depth=2, num_heads=2)
+        >>> sequence = torch.arange(3.0).view(1, 3, 1)  # [CLS] and two tokens
+        >>> encoder.pooled(sequence)
+        tensor([[1.5000]])
+        >>> encoder.pooling = "cls"
+        >>> encoder.pooled(sequence)
+        tensor([[0.]])
+        >>> encoder.pooling = "released_mean"
+        >>> encoder.pooled(sequence)
+        tensor([[1.]])
     """
 
-    #: Name of the modality in public files, and of the other one.
+    #: Name of the modality in public files, and name of the other modality.
     modality: str
     other: str
 
@@ -58,18 +72,20 @@ class M3AETower(TunedEncoder):
         tune: str = "all",
         checkpoint: str | None = None,
     ) -> None:
-        """Build the blocks; they start as in the paper's code.
+        """Build the embedding and the blocks, initialised as in the paper's code.
 
         Args:
             size: ``small``, ``base``, ``large`` or ``huge``.
-            width: Width of the tokens in place of the size's.
-            depth: Number of blocks in place of the size's.
-            num_heads: Number of attention heads in place of the size's.
-            pooling: What the feature is. ``mean_tokens``: the mean over the modality's own tokens;
-                ``cls``: the first token; ``released_mean``: the mean over all positions, [CLS] and
-                padding too, as MLA's released code takes it.
-            gelu: ``tanh`` as the weights were trained, ``exact`` as MLA's released code computes.
-            layer_norm_eps: 1e-6 as the weights were trained; 1e-5 in MLA's released code.
+            width: Width of the tokens; None for that of ``size``.
+            depth: Number of blocks; None for that of ``size``.
+            num_heads: Number of attention heads; None for that of ``size``.
+            pooling: How the feature is computed. ``mean_tokens``: mean over the modality's own
+                tokens; ``cls``: the [CLS] token; ``released_mean``: mean over all positions,
+                including [CLS] and padding, as in MLA's released code.
+            gelu: ``tanh``, with which the public weights were trained, or ``exact``, as in MLA's
+                released code.
+            layer_norm_eps: Added to variances. The public weights were trained with 1e-6; MLA's
+                released code has 1e-5.
             tune: Which layers are trained: ``all``, ``none`` or ``last_K``.
             checkpoint: File of pretrained weights, see :mod:`mla_lightning.encoders.checkpoints`.
 
@@ -85,9 +101,9 @@ class M3AETower(TunedEncoder):
                 f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}."
                 f"{near(pooling, POOLINGS)}"
             )
-        given = (width, depth, num_heads)
         width, depth, num_heads = (
-            usual if own is None else own for own, usual in zip(given, SIZES[size], strict=True)
+            default if value is None else value
+            for value, default in zip((width, depth, num_heads), SIZES[size], strict=True)
         )
         self.out_features, self.pooling = width, pooling
         self.cls_token = nn.Parameter(torch.empty(1, 1, width).normal_(std=0.02))
@@ -102,14 +118,14 @@ class M3AETower(TunedEncoder):
         raise NotImplementedError
 
     def sequence(self, tokens: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Run the blocks on [CLS] and tokens.
+        """Run the blocks on the [CLS] token and a modality's tokens.
 
         Args:
-            tokens: (B, L, D) with their positions.
-            padding: (B, L) bool, True for padding, None for none.
+            tokens: Tokens with their positions (B, L, D).
+            padding: (B, L) bool, true for padding; None if there is none.
 
         Returns:
-            (B, 1 + L, D), normalised.
+            The sequence (B, 1 + L, D) after the last norm.
         """
         cls = self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype)
         if padding is not None:
@@ -118,14 +134,14 @@ class M3AETower(TunedEncoder):
         return self.blocks(x, src_key_padding_mask=padding)
 
     def pooled(self, sequence: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Make the feature.
+        """Compute the feature by the rule ``pooling``.
 
         Args:
-            sequence: (B, 1 + L, D) of :meth:`sequence`.
-            padding: (B, L) bool, True for padding, None for none.
+            sequence: Result of :meth:`sequence` (B, 1 + L, D).
+            padding: (B, L) bool, true for padding; None if there is none.
 
         Returns:
-            (B, D).
+            Features (B, D).
         """
         if self.pooling == "cls":
             return sequence[:, 0]
@@ -135,10 +151,21 @@ class M3AETower(TunedEncoder):
 
 
 class M3AEImage(M3AETower):
-    """M3AE's image tower: 16x16 patches of images (B, 3, 256, 256), or of video frames each.
+    """M3AE's image tower, for images (B, 3, 256, 256) or videos (B, 3, T, 256, 256).
 
-    Images are to be normalised; M3AE's weights were trained with mean (0.5762, 0.5503, 0.5213)
-    and deviation (0.3207, 0.3169, 0.3307) of CC12M, MLA's released code takes ImageNet's.
+    Images are cut into patches of 16 x 16. The feature of a video is the mean over its frames.
+    Images are to be normalised: the public weights were trained with CC12M's mean
+    (0.5762, 0.5503, 0.5213) and deviation (0.3207, 0.3169, 0.3307); MLA's released code has those
+    of ImageNet.
+
+    Example:
+        A small one, without pretrained weights; by default it has 12 blocks of width 768:
+
+        >>> encoder = M3AEImage(image_size=32, width=8, depth=2, num_heads=2)
+        >>> encoder(torch.randn(5, 3, 32, 32)).shape
+        torch.Size([5, 8])
+        >>> encoder(torch.randn(5, 3, 4, 32, 32)).shape  # videos of four frames
+        torch.Size([5, 8])
     """
 
     modality, other = "image", "text"
@@ -154,9 +181,10 @@ class M3AEImage(M3AETower):
 
         Args:
             image_size: Height and width of the images, a multiple of 16.
-            patch_order: Order of the values in a patch: as the weights were trained, or (channel,
-                row, column) as MLA's released code has it, which scrambles them.
-            **options: Those of :class:`M3AETower`.
+            patch_order: Order of the values in a patch. ``row_col_channel``: that of the public
+                weights; ``released``: (channel, row, column) as in MLA's released code, which does
+                not match the public weights.
+            **options: Options of :class:`M3AETower`.
 
         Raises:
             ConfigError: If a value is out of range.
@@ -182,13 +210,14 @@ class M3AEImage(M3AETower):
         return linear
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images, or video as the mean over its frames.
+        """Encode images, or videos as the mean over their frames.
 
         Args:
-            x: (B, 3, image_size, image_size) or (B, 3, T, image_size, image_size).
+            x: Images (B, 3, image_size, image_size) or videos
+                (B, 3, T, image_size, image_size).
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
             ConfigError: If the input has another shape.
@@ -207,9 +236,19 @@ class M3AEImage(M3AETower):
 
 
 class M3AEText(M3AETower):
-    """M3AE's text tower: BERT's token ids (B, L) without special tokens, 0 is padding.
+    """M3AE's text tower, for BERT's token ids (B, L) without special tokens; 0 is padding.
 
-    Padding is never attended to. A text without tokens has the feature 0 under ``mean_tokens``.
+    Padding is not attended to. A text without tokens has the feature 0 under ``mean_tokens``.
+
+    Example:
+        A small one, without pretrained weights; by default it has 12 blocks of width 768:
+
+        >>> encoder = M3AEText(num_tokens=40, width=8, depth=2, num_heads=2)
+        >>> short, padded = torch.tensor([[7, 3]]), torch.tensor([[7, 3, 0, 0]])
+        >>> encoder(short).shape
+        torch.Size([1, 8])
+        >>> torch.allclose(encoder(short), encoder(padded), atol=1e-5)
+        True
     """
 
     modality, other = "text", "image"
@@ -219,7 +258,7 @@ class M3AEText(M3AETower):
 
         Args:
             num_tokens: Number of token ids; BERT's uncased vocabulary has 30522.
-            **options: Those of :class:`M3AETower`.
+            **options: Options of :class:`M3AETower`.
 
         Raises:
             ConfigError: If a value is out of range.
@@ -240,13 +279,13 @@ class M3AEText(M3AETower):
         """Encode texts.
 
         Args:
-            x: (B, L) integer token ids below ``num_tokens``.
+            x: Integer token ids (B, L) below ``num_tokens``.
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
-            ConfigError: If the input has another shape or type, or ids that are too large.
+            ConfigError: If the input has another shape or type, or an id that is out of range.
         """
         self.require_ids(x, self.num_tokens)
         if x.shape[1] > len(self.positions):
@@ -257,19 +296,19 @@ class M3AEText(M3AETower):
 
 
 def _port_layout(tower: M3AETower) -> Layout:
-    """Name the weights as MLA's PyTorch port of M3AE does."""
-    own, other = tower.modality, tower.other
+    """Return the layout of files of MLA's PyTorch port of M3AE."""
+    modality, other = tower.modality, tower.other
     names = {
         "cls_token": "cls_token",
-        "modality_code": f"encoder_{own}_type_embedding",
+        "modality_code": f"encoder_{modality}_type_embedding",
         "blocks.norm.weight": "encoder.layer_norm.weight",
         "blocks.norm.bias": "encoder.layer_norm.bias",
     }
     names |= {
-        f"embedding.{name}": f"{own}_embedding.{name}"
+        f"embedding.{name}": f"{modality}_embedding.{name}"
         for name, _ in tower.embedding.named_parameters()
     }
-    parts = {
+    layer_names = {
         "self_attn.in_proj_": "attention.qkv_linear.",
         "self_attn.out_proj.": "attention.fc.",
         "linear1.": "transformer_mlp.fc1.",
@@ -278,9 +317,9 @@ def _port_layout(tower: M3AETower) -> Layout:
         "norm2.": "layer_norm2.",
     }
     for number in range(len(tower.blocks.layers)):
-        for ours, theirs in parts.items():
+        for name, source in layer_names.items():
             for kind in ("weight", "bias"):
-                target = f"encoder.blocks.{number}.{theirs}{kind}"
-                names[f"blocks.layers.{number}.{ours}{kind}"] = target
+                file_name = f"encoder.blocks.{number}.{source}{kind}"
+                names[f"blocks.layers.{number}.{name}{kind}"] = file_name
     dropped = (*_DECODER, rf"{other}_embedding\..*", rf"encoder_{other}_type_embedding")
     return Layout("M3AE's PyTorch port", names, dropped)

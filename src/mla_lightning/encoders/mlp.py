@@ -1,4 +1,4 @@
-"""A multi-layer perceptron for feature vectors."""
+"""Multi-layer perceptron for feature vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from mla_lightning.errors import ConfigError
 
 
 class MLP(Encoder):
-    """Linear layers with ReLU in between, for inputs (B, in_features)."""
+    """Linear layers with ReLU and dropout between them, for vectors (B, in_features).
+
+    Example:
+        >>> import torch
+        >>> encoder = MLP(6, hidden=32, out_features=8, num_layers=3)
+        >>> encoder(torch.randn(5, 6)).shape
+        torch.Size([5, 8])
+        >>> [layer.out_features for layer in encoder.layers if isinstance(layer, nn.Linear)]
+        [32, 32, 8]
+    """
 
     def __init__(
         self,
@@ -32,7 +41,7 @@ class MLP(Encoder):
             dropout: Fraction of hidden units dropped in training, in [0, 1).
 
         Raises:
-            ConfigError: If a size is below 1 or ``dropout`` out of range.
+            ConfigError: If a size is below 1 or ``dropout`` is out of range.
         """
         super().__init__()
         check_at_least(
@@ -47,18 +56,18 @@ class MLP(Encoder):
         self.in_features, self.out_features = in_features, out_features
         widths = [in_features, *[hidden] * (num_layers - 1), out_features]
         layers: list[nn.Module] = []
-        for width, following in pairwise(widths):
-            layers += [nn.Linear(width, following), nn.ReLU(), nn.Dropout(dropout)]
+        for in_width, out_width in pairwise(widths):
+            layers += [nn.Linear(in_width, out_width), nn.ReLU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers[:-2])
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode vectors.
 
         Args:
-            x: (B, in_features).
+            x: Vectors (B, in_features).
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
             ConfigError: If the input has another shape.

@@ -13,11 +13,20 @@ from mla_lightning.errors import ConfigError
 
 
 class ResNet18(Encoder):
-    """The body of torchvision's ResNet-18 with its parameter names, from scratch; 512 features.
+    """ResNet-18 without its classifier (He et al. 2016, Table 1), by default from random weights.
 
-    He et al. 2016, Table 1, without the classifier. Two differences: any number of input channels
-    (1 for spectrograms), and video: the frames of (B, C, T, H, W) run through the network as a
-    batch of B * T images, and the average is over T, H and W.
+    Parameters have the names of torchvision's. Two things are added: any number of input channels
+    (1 for spectrograms), and videos (B, C, T, H, W), whose frames pass through the network as a
+    batch of B * T images; the average is over T, H and W. The feature has width 512.
+
+    Example:
+        >>> encoder = ResNet18(in_channels=1).eval()
+        >>> encoder(torch.rand(2, 1, 64, 33)).shape  # spectrograms
+        torch.Size([2, 512])
+        >>> encoder(torch.rand(2, 1, 3, 32, 32)).shape  # videos of three frames
+        torch.Size([2, 512])
+        >>> encoder.maps(torch.rand(2, 1, 64, 33)).shape  # height and width halved five times
+        torch.Size([2, 512, 2, 2])
     """
 
     out_features = 512
@@ -30,15 +39,15 @@ class ResNet18(Encoder):
         checkpoint: str | None = None,
         stem: Literal["same", "rgb_sum"] = "same",
     ) -> None:
-        """Build the layers; convolutions are Kaiming-normal (fan-out), batch norms identities.
+        """Build the layers; convolutions start Kaiming-normal (fan-out), batch norms as identities.
 
         Args:
             in_channels: Channels of the input.
-            channels_last: Keep maps channels-last in memory: the same function, faster on CPUs and
-                on GPUs with half precision.
-            checkpoint: File of weights with torchvision's names; its classifier is left out.
-            stem: How the file's first convolution is taken: ``same``, or ``rgb_sum``: summed over
-                its three colours, for inputs of one channel.
+            channels_last: Whether tensors are stored channels-last in memory: faster on CPUs, and
+                on GPUs with half precision, with the same results.
+            checkpoint: File of weights with torchvision's names; its classifier is not read.
+            stem: How the first convolution of the file is used. ``same``: unchanged; ``rgb_sum``:
+                summed over its three colours, for inputs of one channel.
 
         Raises:
             ConfigError: If ``in_channels`` is below 1, or ``stem`` is unknown or has no effect.
@@ -72,19 +81,19 @@ class ResNet18(Encoder):
         if stem == "rgb_sum" and "conv1.weight" in tensors:
             tensors["conv1.weight"] = tensors["conv1.weight"].sum(dim=1, keepdim=True)
         names = {name: name for name in self.state_dict()}
-        # Files of 2017 and before do not count batches; the counts have no effect.
-        counts = frozenset(name for name in names if name.endswith("num_batches_tracked"))
-        layout = Layout("torchvision", names, (r"fc\.(weight|bias)",), counts)
+        # Files of 2017 and before have no batch counts; the counts have no effect.
+        batch_counts = frozenset(name for name in names if name.endswith("num_batches_tracked"))
+        layout = Layout("torchvision", names, (r"fc\.(weight|bias)",), batch_counts)
         fill(self, tensors, checkpoint, [layout])
 
     def maps(self, x: Tensor) -> Tensor:
-        """Compute the last layer's maps.
+        """Compute the feature maps of the last layer.
 
         Args:
             x: Images (B, in_channels, H, W).
 
         Returns:
-            (B, 512, h, w), where h and w are H and W halved five times, rounded up.
+            Maps (B, 512, h, w), where h and w are H and W halved five times, rounded up.
         """
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
@@ -92,13 +101,14 @@ class ResNet18(Encoder):
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images, spectrograms or video.
+        """Encode images, spectrograms or videos.
 
         Args:
-            x: (B, in_channels, H, W) or (B, in_channels, T, H, W).
+            x: Images or spectrograms (B, in_channels, H, W), or videos
+                (B, in_channels, T, H, W).
 
         Returns:
-            (B, 512).
+            Features (B, 512).
 
         Raises:
             ConfigError: If the input has another shape.
@@ -112,12 +122,17 @@ class ResNet18(Encoder):
         if x.ndim == 4:
             return self.maps(x).mean(dim=(2, 3))
         frames = x.transpose(1, 2).flatten(0, 1)
-        # All maps have one size, so the mean over frames of the means is the 3-D average.
+        # All maps have the same size, so the mean over frames of their means is the 3-D average.
         return self.maps(frames).mean(dim=(2, 3)).unflatten(0, (len(x), -1)).mean(dim=1)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut (He et al. 2016, Figure 5, left)."""
+    """Two 3x3 convolutions with a shortcut (He et al. 2016, Figure 5, left).
+
+    Example:
+        >>> BasicBlock(in_channels=4, channels=8, stride=2)(torch.rand(1, 4, 15, 10)).shape
+        torch.Size([1, 8, 8, 5])
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         """Build the layers.
@@ -145,7 +160,7 @@ class BasicBlock(nn.Module):
             x: Maps (B, in_channels, H, W).
 
         Returns:
-            (B, channels, H / stride, W / stride), rounded up.
+            Maps (B, channels, H / stride, W / stride), rounded up.
         """
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))

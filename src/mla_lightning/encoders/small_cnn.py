@@ -1,4 +1,4 @@
-"""A small convolutional network for small images and spectrograms."""
+"""Small convolutional encoder for small images and spectrograms."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ from mla_lightning.encoders.base import Encoder, check_at_least, over_frames
 
 
 class SmallCNN(Encoder):
-    """Three strided 3x3 convolutions (16, 32, out_features channels), batch norm, average.
+    """Three strided 3x3 convolutions with batch norm and ReLU, and the average over space.
 
-    Inputs (B, in_channels, H, W) with H, W >= 8, or frames (B, in_channels, T, H, W) whose features
-    are averaged; about 24 thousand parameters at width 64.
+    The convolutions have 16, 32 and out_features channels: about 24 thousand parameters at
+    out_features 64. Inputs are images (B, in_channels, H, W) with H, W >= 8, or videos
+    (B, in_channels, T, H, W), whose feature is the mean over the frames.
+
+    Example:
+        >>> encoder = SmallCNN(in_channels=3, out_features=8).eval()
+        >>> image = torch.rand(5, 3, 32, 24)
+        >>> encoder(image).shape
+        torch.Size([5, 8])
+        >>> video = torch.stack([image, image], dim=2)  # two equal frames
+        >>> torch.allclose(encoder(video), encoder(image), atol=1e-6)
+        True
     """
 
     def __init__(
@@ -25,7 +35,8 @@ class SmallCNN(Encoder):
         Args:
             in_channels: Channels of the input.
             out_features: Width of the feature.
-            channels_last: Keep maps channels-last in memory: the same function, faster.
+            channels_last: Whether tensors are stored channels-last in memory: faster, with the same
+                results.
 
         Raises:
             ConfigError: If a size is below 1.
@@ -35,10 +46,10 @@ class SmallCNN(Encoder):
         self.in_channels, self.out_features = in_channels, out_features
         self.channels_last = channels_last
         layers: list[nn.Module] = []
-        for channels, following in pairwise((in_channels, 16, 32, out_features)):
+        for channels, out_channels in pairwise((in_channels, 16, 32, out_features)):
             layers += [
-                nn.Conv2d(channels, following, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(following),
+                nn.Conv2d(channels, out_channels, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(out_channels),
                 nn.ReLU(inplace=True),
             ]
         self.layers = nn.Sequential(*layers)
@@ -46,13 +57,13 @@ class SmallCNN(Encoder):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images, or films as the mean over their frames.
+        """Encode images, or videos as the mean over their frames.
 
         Args:
-            x: (B, in_channels, H, W) or (B, in_channels, T, H, W).
+            x: Images (B, in_channels, H, W) or videos (B, in_channels, T, H, W).
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
             ConfigError: If the input has another shape.

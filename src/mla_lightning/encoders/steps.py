@@ -1,4 +1,4 @@
-"""Nothing: a sequence as it is."""
+"""Identity encoder for sequences."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ from mla_lightning.encoders.base import Encoder, check_at_least
 
 
 class Steps(Encoder):
-    """Hands sequences (B, T, in_features) on as they are, for fusions that attend to steps."""
+    """Identity for sequences (B, T, in_features), for fusions that attend to single steps.
+
+    Example:
+        >>> import torch
+        >>> encoder = Steps(in_features=3)
+        >>> x = torch.randn(5, 20, 3)
+        >>> encoder(x) is x
+        True
+        >>> encoder.out_features, encoder.gives_sequences
+        (3, True)
+    """
 
     gives_sequences = True
 
     def __init__(self, in_features: int) -> None:
-        """Remember the width.
+        """Store the width.
 
         Args:
-            in_features: Width of a step.
+            in_features: Width of a step, and of the feature.
 
         Raises:
             ConfigError: If it is below 1.
@@ -29,10 +39,10 @@ class Steps(Encoder):
         """Return the input.
 
         Args:
-            x: (B, T, in_features).
+            x: Sequences (B, T, in_features).
 
         Returns:
-            The same.
+            The same tensor.
 
         Raises:
             ConfigError: If it has another shape.

@@ -1,4 +1,4 @@
-"""A convolutional network for sequences of word vectors (Kim 2014)."""
+"""Convolutional encoder for sequences of word vectors (Kim 2014)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from mla_lightning.errors import ConfigError
 
 
 class TextCNN(Encoder):
-    """Convolutions over words, the maximum over time, dropout and a layer: MMIN's text encoder.
+    """Convolutions over words, the maximum over time, and a linear layer: MMIN's text encoder.
 
-    Inputs (B, T, in_features), steps of zeros alone being padding.
+    Inputs are sequences of word vectors (B, T, in_features); steps of zeros are padding.
+
+    Example:
+        >>> encoder = TextCNN(in_features=6, kernels=(3, 5), channels=16, out_features=8)
+        >>> encoder(torch.randn(5, 20, 6)).shape
+        torch.Size([5, 8])
+        >>> encoder(torch.randn(5, 2, 6)).shape  # shorter than a filter: padded with zeros
+        torch.Size([5, 8])
     """
 
     def __init__(
@@ -31,13 +38,13 @@ class TextCNN(Encoder):
 
         Args:
             in_features: Width of a word's vector.
-            kernels: Words that a filter sees, one convolution for each number.
-            channels: Filters of each convolution.
-            dropout: Fraction of maxima dropped in training, in [0, 1).
+            kernels: Widths of the filters in words, one convolution for each number.
+            channels: Number of filters of each convolution.
+            dropout: Fraction of the maxima dropped in training, in [0, 1).
             out_features: Width of the feature.
 
         Raises:
-            ConfigError: If a size is below 1 or ``dropout`` out of range.
+            ConfigError: If a size is below 1 or ``dropout`` is out of range.
         """
         super().__init__()
         check_at_least(1, in_features=in_features, channels=channels, out_features=out_features)
@@ -58,10 +65,10 @@ class TextCNN(Encoder):
         """Encode sequences; those shorter than the widest filter are padded with zeros.
 
         Args:
-            x: (B, T, in_features).
+            x: Sequences of word vectors (B, T, in_features).
 
         Returns:
-            (B, out_features).
+            Features (B, out_features).
 
         Raises:
             ConfigError: If the input has another shape.

@@ -1,4 +1,4 @@
-"""What the pretrained transformers share: blocks, fixed positions, patches, the mean of tokens."""
+"""Building blocks of the pretrained transformers: blocks, fixed positions, patches, masked mean."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ Gelu = Literal["tanh", "exact"]
 def transformer(
     width: int, depth: int, num_heads: int, *, gelu: Gelu, layer_norm_eps: float
 ) -> nn.TransformerEncoder:
-    """Build pre-norm blocks with a four times wider perceptron, without dropout, and a last norm.
+    """Build pre-norm transformer blocks with a final norm, without dropout.
 
-    Linear layers start Xavier-uniform with bias 0, as in the codes of MAE, M3AE and CAV-MAE.
+    The MLP of a block is four times as wide as the tokens. Linear layers start Xavier-uniform with
+    bias 0, as in the codes of MAE, M3AE and CAV-MAE.
 
     Args:
-        width: Width of the tokens; a multiple of ``num_heads`` and of 4.
+        width: Width of the tokens, a multiple of ``num_heads`` and of 4.
         depth: Number of blocks.
         num_heads: Number of attention heads.
         gelu: ``exact`` (erf) or the ``tanh`` approximation.
-        layer_norm_eps: Added to variances.
+        layer_norm_eps: Added to the variances in layer norms.
 
     Returns:
         The blocks; they take tokens (B, L, width) and ``src_key_padding_mask`` (B, L), True for
@@ -36,6 +37,11 @@ def transformer(
 
     Raises:
         ConfigError: If a size is out of range.
+
+    Example:
+        >>> blocks = transformer(8, depth=2, num_heads=2, gelu="exact", layer_norm_eps=1e-6)
+        >>> blocks(torch.randn(5, 3, 8)).shape
+        torch.Size([5, 3, 8])
     """
     check_at_least(1, width=width, depth=depth, num_heads=num_heads)
     if width % num_heads or width % 4:
@@ -54,7 +60,7 @@ def transformer(
     )
     norm = nn.LayerNorm(width, eps=layer_norm_eps)
     blocks = nn.TransformerEncoder(layer, depth, norm=norm, enable_nested_tensor=False)
-    for name, parameter in blocks.named_parameters():  # PyTorch's are copies of one block
+    for name, parameter in blocks.named_parameters():  # PyTorch copies one block
         if parameter.ndim == 2:
             nn.init.xavier_uniform_(parameter)
         elif name.endswith("bias"):
@@ -62,7 +68,8 @@ def transformer(
     return blocks
 
 
-# Functions of our own, since PyTorch's evaluation path takes any `nn.GELU` for the exact one.
+# Functions and not `nn.GELU`, since PyTorch's fast path in evaluation treats any `nn.GELU` as the
+# exact one.
 def _gelu_tanh(x: Tensor) -> Tensor:
     return functional.gelu(x, approximate="tanh")
 
@@ -72,20 +79,31 @@ def _gelu_exact(x: Tensor) -> Tensor:
 
 
 def line_positions(length: int, width: int) -> Tensor:
-    """Encode positions 0 to length - 1: first half sines, second half cosines, base 10000.
+    """Compute sinusoidal codes of the positions 0 to length - 1.
+
+    The first half of a code are sines, the second half cosines, with base 10000.
 
     Args:
         length: Number of positions L.
         width: Width D, even.
 
     Returns:
-        (L, D) float32.
+        Codes (L, D) float32.
+
+    Example:
+        Sine and cosine of 0 and 1 radian:
+
+        >>> line_positions(2, 2)
+        tensor([[0.0000, 1.0000],
+                [0.8415, 0.5403]])
     """
     return _sines(torch.arange(length, dtype=torch.float64), width)
 
 
 def grid_positions(rows: int, columns: int, width: int) -> Tensor:
-    """Encode the places of a grid, row by row: first half the column, second half the row.
+    """Compute sinusoidal codes of the cells of a grid, row by row.
+
+    The first half of a code is that of the column, the second half that of the row.
 
     Args:
         rows: Number of rows.
@@ -93,7 +111,14 @@ def grid_positions(rows: int, columns: int, width: int) -> Tensor:
         width: Width D, a multiple of 4.
 
     Returns:
-        (rows * columns, D) float32.
+        Codes (rows * columns, D) float32.
+
+    Example:
+        >>> grid_positions(rows=2, columns=3, width=8).shape
+        torch.Size([6, 8])
+        >>> first, second, *_ = grid_positions(2, 3, 8)
+        >>> (first[:4] == second[:4]).all().item(), (first[4:] == second[4:]).all().item()
+        (False, True)
     """
     row, column = torch.meshgrid(
         torch.arange(rows, dtype=torch.float64),
@@ -114,30 +139,42 @@ def patches(x: Tensor, *, channels_first: bool = False) -> Tensor:
     """Cut images into patches, row by row.
 
     Args:
-        x: (B, C, H, W), H and W multiples of 16.
-        channels_first: The values of a patch in the order (channel, row, column) instead of
-            (row, column, channel).
+        x: Images (B, C, H, W), H and W multiples of 16.
+        channels_first: Whether the values of a patch are in the order (channel, row, column)
+            instead of (row, column, channel).
 
     Returns:
-        (B, H/16 * W/16, 256 C).
+        Patches (B, H/16 * W/16, 256 C).
+
+    Example:
+        >>> images = torch.rand(5, 3, 32, 64)
+        >>> patches(images).shape
+        torch.Size([5, 8, 768])
+        >>> torch.equal(patches(images)[0, 0, :3], images[0, :, 0, 0])  # the colours of a pixel
+        True
     """
     grid = x.unflatten(3, (-1, PATCH)).unflatten(2, (-1, PATCH))  # B C h p w q
     order = (0, 2, 4, 1, 3, 5) if channels_first else (0, 2, 4, 3, 5, 1)
     return grid.permute(order).flatten(3).flatten(1, 2)
 
 
-def masked_mean(tokens: Tensor, counts: Tensor | None) -> Tensor:
-    """Average the tokens that count.
+def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Average the tokens that a mask selects.
 
     Args:
-        tokens: (B, L, D).
-        counts: (B, L) bool, None for all.
+        tokens: Tokens (B, L, D).
+        mask: (B, L) bool, true for tokens that count; None for all.
 
     Returns:
-        (B, D); zero where no token counts.
+        Means (B, D); zero where no token counts.
+
+    Example:
+        >>> tokens = torch.tensor([[[1.0], [3.0], [100.0]]])
+        >>> masked_mean(tokens, torch.tensor([[True, True, False]]))
+        tensor([[2.]])
     """
-    if counts is None:
+    if mask is None:
         return tokens.mean(dim=1)
-    weights = counts.to(tokens.dtype)
+    weights = mask.to(tokens.dtype)
     total = torch.einsum("bld,bl->bd", tokens, weights)
     return total / weights.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,4 +1,4 @@
-"""Which layers of a pretrained encoder are trained, and which stay as they are."""
+"""Freezing of the first layers of an encoder."""
 
 from __future__ import annotations
 
@@ -13,21 +13,30 @@ from mla_lightning.errors import ConfigError
 
 
 class TunedEncoder(Encoder):
-    """An encoder whose first layers, or all, may be frozen.
+    """Base class of encoders whose first layers, or all layers, may be frozen.
 
-    What is frozen takes no gradient, so no graph is kept of it and no optimiser moves it, not even
-    by weight decay; and it stays in evaluation mode, without dropout, while the rest trains.
+    Frozen parameters require no gradient, so no graph is kept for them and no optimiser changes
+    them, not even by weight decay. Frozen layers stay in evaluation mode, without dropout, while
+    the rest is trained.
+
+    Example:
+        >>> from mla_lightning.encoders import M3AEText
+        >>> encoder = M3AEText(num_tokens=40, width=8, depth=3, num_heads=2, tune="last_1").train()
+        >>> [layer.training for layer in encoder.blocks.layers]
+        [False, False, True]
+        >>> encoder.cls_token.requires_grad
+        False
     """
 
     _frozen: tuple[nn.Module, ...] = ()
 
     def freeze(self, tune: str, layers: Sequence[nn.Module], after: Sequence[nn.Module]) -> None:
-        """Freeze all that is not to be tuned; called once, at the end of a constructor.
+        """Freeze everything that is not tuned; to be called once, at the end of a constructor.
 
         Args:
-            tune: ``all``, ``none``, or ``last_K`` for the last K layers and what follows them.
+            tune: ``all``, ``none``, or ``last_K`` for the last K layers and the modules after them.
             layers: The layers, first to last.
-            after: What follows the last layer, such as its norm.
+            after: Modules after the last layer, such as its norm.
 
         Raises:
             ConfigError: If ``tune`` is something else, or K is not 1 to the number of layers.
@@ -41,22 +50,22 @@ class TunedEncoder(Encoder):
                 f"for the last layers, got {tune!r}"
             )
         tuned = [*layers[-int(match[1]) :], *after] if match else []
-        live = {id(part) for module in tuned for part in module.modules()}
-        kept = {id(parameter) for module in tuned for parameter in module.parameters()}
+        tuned_modules = {id(child) for module in tuned for child in module.modules()}
+        tuned_parameters = {id(parameter) for module in tuned for parameter in module.parameters()}
         for parameter in self.parameters():
-            parameter.requires_grad_(id(parameter) in kept)
+            parameter.requires_grad_(id(parameter) in tuned_parameters)
         self._frozen = tuple(
             module
             for module in self.modules()
-            if not any(id(part) in live for part in module.modules())
+            if not any(id(child) in tuned_modules for child in module.modules())
         )
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of what is tuned; the frozen part stays in evaluation mode.
+        """Set the mode of the tuned modules; frozen modules stay in evaluation mode.
 
         Args:
-            mode: Training, or evaluation.
+            mode: True for training, False for evaluation.
 
         Returns:
             The encoder.

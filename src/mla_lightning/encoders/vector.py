@@ -1,4 +1,4 @@
-"""Nothing: a vector as it is."""
+"""Identity encoder for vectors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from mla_lightning.encoders.base import Encoder, check_at_least
 
 
 class Vector(Encoder):
-    """Hands vectors (B, in_features) on as they are, for methods that learn no encoder."""
+    """Identity for vectors (B, in_features), for methods that learn no encoder.
+
+    Example:
+        >>> import torch
+        >>> encoder = Vector(in_features=3)
+        >>> x = torch.randn(5, 3)
+        >>> encoder(x) is x
+        True
+    """
 
     def __init__(self, in_features: int) -> None:
-        """Remember the width.
+        """Store the width.
 
         Args:
             in_features: Width of the input, and of the feature.
@@ -27,10 +35,10 @@ class Vector(Encoder):
         """Return the input.
 
         Args:
-            x: (B, in_features).
+            x: Vectors (B, in_features).
 
         Returns:
-            The same.
+            The same tensor.
 
         Raises:
             ConfigError: If it has another shape.

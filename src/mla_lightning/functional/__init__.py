@@ -1,4 +1,47 @@
-"""The mathematics as pure functions of tensors; imports torch and nothing of the package."""
+"""The mathematics of the methods as pure functions of tensors.
+
+Nothing here needs the rest of the package: all functions take and return tensors or numbers, and
+only those whose name ends in ``_`` change an argument. Shapes are (M, B, C) for the logits of M
+modalities, B samples and C classes, and (B, D) or (N, D) for features.
+
+Gradient of a shared head (MLA)
+    Projector: ``update_projector``, ``update_projector_``, ``projector_of``; variants:
+    ``update_projector_frobenius_``, ``update_projector_unit_``, ``update_projector_released_``,
+    ``released_alpha``. Gradient: ``project_gradient``, ``balancemm_gradient``.
+    Alternatives: ``mean_moment``, ``second_moment``, ``class_moment``, ``moment_projector``,
+    ``without_conflict``, ``centred_gradient``.
+
+Weights of the modalities and fused logits
+    ``entropy_weights``, ``batch_entropy_weights``, ``mean_weights``, ``fixed_weights``,
+    ``confidence_of_present``, ``fuse_logits``.
+
+Balanced training (OGM-GE, QMF)
+    ``unimodal_scores``, ``ogm_coefficients``; ``energy_confidence``, ``normalise_history``,
+    ``confidence_rank_loss``.
+
+Masks of missing modalities
+    ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``reachable_rate``,
+    ``resample_chance``, ``drop_chances``, ``missing_rate_of``.
+
+Learning with missing modalities
+    Imputation: ``mean_of_present``, ``padded``, ``reconstruction_loss``. CPM-Nets:
+    ``class_scores``, ``clustering_loss``, ``decoding_loss``. Correlation and distances:
+    ``linear_cca``, ``dcca_loss``, ``central_moment_discrepancy``, ``symmetric_divergence``.
+    Classifier: ``linear_svc``.
+
+Example:
+    Fuse the logits of two modalities by their entropies. The first one is certain, so it has the
+    larger weight:
+
+    >>> import torch
+    >>> from mla_lightning.functional import entropy_weights, fuse_logits
+    >>> logits = torch.tensor([[[100.0, 0.0]], [[0.0, 0.0]]])
+    >>> weights = entropy_weights(logits)
+    >>> weights.T
+    tensor([[0.6667, 0.3333]])
+    >>> fuse_logits(weights, logits)
+    tensor([[66.6667,  0.0000]])
+"""
 
 from mla_lightning.functional.correlation import dcca_loss, linear_cca
 from mla_lightning.functional.divergence import symmetric_divergence

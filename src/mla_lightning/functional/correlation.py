@@ -1,4 +1,4 @@
-"""Canonical correlation: the linear solution, and the loss of its deep form."""
+"""Canonical correlation analysis (CCA): its linear solution, and the loss of deep CCA."""
 
 from __future__ import annotations
 
@@ -7,25 +7,42 @@ from torch import Tensor
 
 
 def linear_cca(x: Tensor, y: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Find the directions of two views that correlate most (Hotelling 1936).
+    r"""Compute the directions along which two modalities correlate most (Hotelling 1936).
 
-    With covariances over N - 1 and ``ridge`` added to both diagonals, and Cholesky factors
+    The covariances are divided by N - 1, and ``ridge`` is added to the diagonals of both
+    within-modality covariances. With their Cholesky factors
     :math:`S_{11} = L_1 L_1^\top`, :math:`S_{22} = L_2 L_2^\top`, the singular values of
-    :math:`L_1^{-1} S_{12} L_2^{-\top}` are the correlations.
+    :math:`L_1^{-1} S_{12} L_2^{-\top}` are the canonical correlations.
 
     Args:
-        x: First view (N, D1).
-        y: Second view (N, D2).
-        ridge: Added to the diagonals of both covariances, >= 0; needed where features outnumber
-            samples.
+        x: Features of the first modality, shape (N, D1).
+        y: Features of the second modality, shape (N, D2).
+        ridge: Added to the diagonals of both covariances, >= 0; needed where there are more
+            features than samples.
 
     Returns:
-        ``weights_x`` (D1, K), ``weights_y`` (D2, K) and ``correlations`` (K,), descending, with
-        K = min(D1, D2), in float64. The projections have unit variance. Signs are arbitrary in
-        theory; here the largest entry of each column of ``weights_x`` is positive.
+        ``weights_x`` (D1, K), ``weights_y`` (D2, K) and ``correlations`` (K,) in descending order,
+        with K = min(D1, D2), all in float64. Each projection ``x @ weights_x`` has unit variance.
+        In theory the sign of a direction is arbitrary; here the largest entry of each column of
+        ``weights_x`` is positive.
 
     Raises:
-        ValueError: If the views differ in length, or a covariance is singular.
+        ValueError: If the modalities differ in their number of samples, or a covariance is
+            singular.
+
+    Example:
+        For one feature each, the canonical correlation is the absolute value of Pearson's, and the
+        weight is one over the standard deviation:
+
+        >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+        >>> y = torch.tensor([[0.0], [1.0], [3.0], [2.0]])
+        >>> weights_x, weights_y, correlations = linear_cca(x, -y)
+        >>> correlations.round(decimals=4).tolist()
+        [0.8]
+        >>> weights_x.round(decimals=4).tolist(), round(1 / x.std().item(), 4)
+        ([[0.7746]], 0.7746)
+        >>> weights_y.sign().tolist()  # negative, since -y was given
+        [[-1.0]]
     """
     chol_x, chol_y, cross = _whitening(x.double(), y.double(), ridge)
     whitened = _solve(chol_y, _solve(chol_x, cross).mT).mT
@@ -38,29 +55,41 @@ def linear_cca(x: Tensor, y: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor
 
 
 def dcca_loss(h1: Tensor, h2: Tensor, ridge: float = 1e-3) -> Tensor:
-    r"""Compute minus the total correlation of two batches of features (Andrew et al. 2013).
+    r"""Compute the negative total correlation of two batches of features (Andrew et al. 2013).
 
-    The sum of singular values of the whitened cross-covariance. Whitening is by Cholesky factors:
-    the same value and gradient as by eigenvalues, but finite where eigenvalues repeat. Computed
-    in float64, outside autocast.
+    This is minus the sum of the singular values of the whitened cross-covariance. Cholesky factors
+    whiten: they give the same value and gradient as eigenvectors do, and the gradient stays finite
+    where eigenvalues repeat. Computed in float64, outside autocast.
 
     Args:
-        h1: Features of the first view (B, K1).
-        h2: Features of the second view (B, K2).
+        h1: Features of the first modality, shape (B, K1).
+        h2: Features of the second modality, shape (B, K2).
         ridge: Added to the diagonals of both covariances, > 0.
 
     Returns:
-        A number between -min(K1, K2) and 0.
+        A scalar between -min(K1, K2) and 0.
 
     Raises:
-        ValueError: If the batch has no more than K + 1 samples, where all correlations are 1
-            whatever the features, or if a covariance is singular.
+        ValueError: If the batch has no more than max(K1, K2) + 1 samples, since all correlations
+            are then 1 for any features, or if a covariance is singular.
+
+    Example:
+        For one feature each, the loss is minus :math:`|s_{12}| / \sqrt{(s_{11} + r)(s_{22} + r)}`;
+        here both variances are 5/3, the covariance is 4/3 and r is the ridge:
+
+        >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+        >>> y = torch.tensor([[0.0], [1.0], [3.0], [2.0]])
+        >>> round(dcca_loss(x, y, ridge=0.0).item(), 4)
+        -0.8
+        >>> round(dcca_loss(x, y, ridge=1.0).item(), 4)
+        -0.5
     """
     width = max(h1.shape[1], h2.shape[1])
     if len(h1) <= width + 1:
         raise ValueError(
-            f"{len(h1)} samples cannot tell {width} features apart: every correlation would be 1. "
-            f"Use batches of more than {width + 1}, better {25 * width}."
+            f"{len(h1)} samples are too few for {width} features: every correlation would be 1, "
+            f"whatever the features. Use batches of more than {width + 1} samples, better "
+            f"{25 * width}."
         )
     with torch.autocast(h1.device.type, enabled=False):
         chol_1, chol_2, cross = _whitening(h1.double(), h2.double(), ridge)
@@ -69,23 +98,25 @@ def dcca_loss(h1: Tensor, h2: Tensor, ridge: float = 1e-3) -> Tensor:
 
 
 def _whitening(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the Cholesky factors of both covariances, and the cross-covariance."""
+    """Compute the Cholesky factors of both covariances, and the cross-covariance."""
     if len(x) != len(y):
-        raise ValueError(f"the views differ in length: {len(x)} and {len(y)}")
+        raise ValueError(
+            f"the two modalities differ in their number of samples: {len(x)} and {len(y)}"
+        )
     x, y = x - x.mean(dim=0), y - y.mean(dim=0)
     factors = []
-    for view in (x, y):
-        covariance = view.mT @ view / (len(x) - 1)
-        covariance = covariance + ridge * torch.eye(view.shape[1]).to(covariance)
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        if failed:
+    for centred in (x, y):
+        covariance = centred.mT @ centred / (len(x) - 1)
+        covariance = covariance + ridge * torch.eye(centred.shape[1]).to(covariance)
+        factor, error_code = torch.linalg.cholesky_ex(covariance)
+        if error_code:
             raise ValueError(
-                f"a covariance of {view.shape[1]} features over {len(x)} samples is singular; "
+                f"the covariance of {centred.shape[1]} features over {len(x)} samples is singular; "
                 f"use a ridge above {ridge}"
             )
         factors.append(factor)
     return factors[0], factors[1], x.mT @ y / (len(x) - 1)
 
 
-def _solve(factor: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.solve_triangular(factor, right, upper=False)
+def _solve(factor: Tensor, right_side: Tensor) -> Tensor:
+    return torch.linalg.solve_triangular(factor, right_side, upper=False)

@@ -1,7 +1,9 @@
-"""Which (sample, modality) cells are missing: samplers of availability masks in closed form.
+"""Random masks of missing modalities, with rates known in closed form.
 
-A missing rate is the share of missing cells. Every sample keeps at least one modality, so with M
-modalities the largest rate is (M - 1) / M: what papers on three modalities call 70 % is 66.7 %.
+A mask holds for each sample and each modality whether it is present; a cell is one such pair. The
+missing rate is the fraction of missing cells. Every sample keeps at least one modality, so with M
+modalities the largest missing rate is (M - 1) / M: what papers on three modalities call 70 % is
+66.7 %.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ from torch import Tensor
 
 
 def reachable_rate(num_modalities: int) -> float:
-    """Tell the largest missing rate at which every sample still keeps one modality.
+    """Return the largest missing rate at which every sample still keeps one modality.
 
     Args:
         num_modalities: Number of modalities M.
 
     Returns:
         (M - 1) / M.
+
+    Example:
+        >>> reachable_rate(2), round(reachable_rate(3), 4)
+        (0.5, 0.6667)
     """
     return (num_modalities - 1) / num_modalities
 
@@ -31,30 +37,42 @@ def anchor_mask(
     missing_rate: float,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Keep one modality of each sample, drawn uniformly, and each other one at random.
+    r"""Draw a mask that keeps one random modality of each sample, and each other one at random.
+
+    The kept modality is uniform. Each other cell is present with probability
 
     .. math:: q = \mathrm{clip}\!\left(\frac{M (1 - r) - 1}{M - 1}, 0, 1\right)
 
-    is the chance of every other cell. The expected rate is r exactly, up to the reachable one. The
-    law is that of CPM-Nets' sampler (Zhang et al. 2019), which public code draws again and again
-    until the realised rate is near; this needs one draw.
+    The expected missing rate is exactly r, up to the largest possible one. The distribution is that
+    of CPM-Nets' sampler (Zhang et al. 2019), whose public code draws whole masks until the rate is
+    near enough; here one draw is enough.
 
     Args:
         num_samples: Number of samples N.
         num_modalities: Number of modalities M, at least 2.
-        missing_rate: Share of missing cells r in [0, 1]; above (M - 1) / M it realises that.
-        generator: Source of random numbers; torch's own by default.
+        missing_rate: Fraction of missing cells r, in [0, 1]; values above (M - 1) / M give
+            (M - 1) / M.
+        generator: Source of random numbers; torch's global one by default.
 
     Returns:
-        (N, M) bool, true where a modality is there; no row is empty.
+        Mask of shape (N, M), bool, true where a modality is present; no row is empty.
 
     Raises:
         ValueError: If the rate is outside [0, 1] or there are fewer than two modalities.
+
+    Example:
+        >>> mask = anchor_mask(10_000, 3, 0.4, torch.Generator().manual_seed(0))
+        >>> mask.shape, mask.any(dim=1).all().item(), round(missing_rate_of(mask), 2)
+        (torch.Size([10000, 3]), True, 0.4)
+        >>> mask = anchor_mask(10_000, 3, 0.9)  # above 2/3: one modality per sample
+        >>> mask.sum(dim=1).unique().tolist()
+        [1]
     """
     _check(num_modalities, missing_rate)
     anchor_N = torch.randint(num_modalities, (num_samples,), generator=generator)
-    keep = (num_modalities * (1 - missing_rate) - 1) / (num_modalities - 1)
-    mask_NM = torch.rand(num_samples, num_modalities, generator=generator) < min(max(keep, 0), 1)
+    keep_probability = (num_modalities * (1 - missing_rate) - 1) / (num_modalities - 1)
+    uniform_NM = torch.rand(num_samples, num_modalities, generator=generator)
+    mask_NM = uniform_NM < min(max(keep_probability, 0), 1)
     return mask_NM.scatter_(1, anchor_N[:, None], True)
 
 
@@ -64,32 +82,39 @@ def resampled_mask(
     drop_chance: float,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Drop every cell independently, given that no row is left empty.
+    r"""Draw a mask of independent cells, conditioned on no row being empty.
 
-    The law of drawing empty rows again, without the loop: the first modality that is there is m
-    with a chance proportional to :math:`p^m`, those before it are missing, those after it are
-    independent. The realised rate is (p - p^M) / (1 - p^M), less than p: with p = 0.7 and three
-    modalities 54 %. At p = 1, the limit, each row keeps one modality, drawn uniformly.
+    The distribution is that of drawing empty rows again until they are not empty, without the loop:
+    the first present modality is m with a probability proportional to :math:`p^m`, those before it
+    are missing, those after it are independent. The expected missing rate is
+    (p - p^M) / (1 - p^M), less than p: 54 % for p = 0.7 and three modalities. At the limit p = 1
+    each row keeps one modality, drawn uniformly.
 
     Args:
         num_samples: Number of samples N.
         num_modalities: Number of modalities M, at least 2.
-        drop_chance: Chance p of a cell, in [0, 1].
-        generator: Source of random numbers; torch's own by default.
+        drop_chance: Probability p that a cell is dropped, in [0, 1]; see :func:`resample_chance`
+            for the p of a wanted rate.
+        generator: Source of random numbers; torch's global one by default.
 
     Returns:
-        (N, M) bool, true where a modality is there; no row is empty.
+        Mask of shape (N, M), bool, true where a modality is present; no row is empty.
 
     Raises:
-        ValueError: If the chance is outside [0, 1] or there are fewer than two modalities.
+        ValueError: If the probability is outside [0, 1] or there are fewer than two modalities.
+
+    Example:
+        >>> mask = resampled_mask(10_000, 3, 0.7, torch.Generator().manual_seed(0))
+        >>> round(missing_rate_of(mask), 2), round((0.7 - 0.7**3) / (1 - 0.7**3), 2)
+        (0.54, 0.54)
     """
     _check(num_modalities, drop_chance)
-    places_M = torch.arange(num_modalities)
-    chances_M = torch.tensor(drop_chance, dtype=torch.float64) ** places_M  # 0 ** 0 is 1
-    first_N = torch.multinomial(chances_M, num_samples, replacement=True, generator=generator)
-    stays_NM = torch.rand(num_samples, num_modalities, generator=generator) >= drop_chance
+    modality_M = torch.arange(num_modalities)
+    weights_M = torch.tensor(drop_chance, dtype=torch.float64) ** modality_M  # 0 ** 0 is 1
+    first_N = torch.multinomial(weights_M, num_samples, replacement=True, generator=generator)
+    is_kept_NM = torch.rand(num_samples, num_modalities, generator=generator) >= drop_chance
     first_N1 = first_N[:, None]
-    return (places_M == first_N1) | (stays_NM & (places_M > first_N1))
+    return (modality_M == first_N1) | (is_kept_NM & (modality_M > first_N1))
 
 
 def restored_mask(
@@ -98,83 +123,114 @@ def restored_mask(
     drop_chance: float | Sequence[float],
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Drop every cell independently; rows that are left empty get one modality back.
+    r"""Draw a mask of independent cells, and give rows that are empty one random modality back.
 
-    The realised rate of modality m is :math:`p_m - \frac{1}{M} \prod_k p_k`.
+    The expected missing rate of modality m is :math:`p_m - \frac{1}{M} \prod_k p_k`.
 
     Args:
         num_samples: Number of samples N.
         num_modalities: Number of modalities M, at least 2.
-        drop_chance: Chance p of a cell, in [0, 1], or one for each modality.
-        generator: Source of random numbers; torch's own by default.
+        drop_chance: Probability p that a cell is dropped, in [0, 1]: one number, or one for each
+            modality; see :func:`drop_chances` for those of wanted rates.
+        generator: Source of random numbers; torch's global one by default.
 
     Returns:
-        (N, M) bool, true where a modality is there; no row is empty.
+        Mask of shape (N, M), bool, true where a modality is present; no row is empty.
 
     Raises:
-        ValueError: If the chance is outside [0, 1] or there are fewer than two modalities.
+        ValueError: If a probability is outside [0, 1] or there are fewer than two modalities.
+
+    Example:
+        The first modality is never missing; the second is, at a rate of 0.8 - 0 / 2:
+
+        >>> mask = restored_mask(10_000, 2, [0.0, 0.8], torch.Generator().manual_seed(0))
+        >>> [round(missing_rate_of(column), 2) for column in mask.T]
+        [0.0, 0.8]
     """
     chances = drop_chance if isinstance(drop_chance, Sequence) else [drop_chance] * num_modalities
     for chance in chances:
         _check(num_modalities, chance)
     p_M = torch.tensor(chances, dtype=torch.float64)
     mask_NM = torch.rand(num_samples, num_modalities, generator=generator) >= p_M
-    back_N = torch.randint(num_modalities, (num_samples,), generator=generator)
-    empty_N = ~mask_NM.any(dim=1)
-    mask_NM[empty_N, back_N[empty_N]] = True
+    restored_N = torch.randint(num_modalities, (num_samples,), generator=generator)
+    is_empty_N = ~mask_NM.any(dim=1)
+    mask_NM[is_empty_N, restored_N[is_empty_N]] = True
     return mask_NM
 
 
 def resample_chance(rate: float, num_modalities: int) -> float:
-    """Find the chance with which :func:`resampled_mask` realises a rate, by bisection.
+    """Compute the drop probability with which :func:`resampled_mask` has a wanted missing rate.
+
+    The equation (p - p^M) / (1 - p^M) = r is solved by bisection.
 
     Args:
-        rate: Wanted share of missing cells, in [0, (M - 1) / M].
+        rate: Wanted missing rate r, in [0, (M - 1) / M].
         num_modalities: Number of modalities M.
 
     Returns:
-        The chance p, 1 at the largest rate.
+        The probability p; 1 at the largest rate.
+
+    Example:
+        For two modalities the rate is p / (1 + p):
+
+        >>> round(resample_chance(0.2, 2), 6), round(0.25 / (1 + 0.25), 6)
+        (0.25, 0.2)
     """
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2
-        empty = middle**num_modalities
-        low, high = (middle, high) if (middle - empty) / (1 - empty) < rate else (low, middle)
+        all_missing = middle**num_modalities
+        is_too_small = (middle - all_missing) / (1 - all_missing) < rate
+        low, high = (middle, high) if is_too_small else (low, middle)
     return high
 
 
 def drop_chances(rates: Sequence[float]) -> list[float]:
-    r"""Find the chances with which :func:`restored_mask` realises a rate for each modality.
+    r"""Compute the drop probabilities with which :func:`restored_mask` has wanted missing rates.
 
     .. math:: p_m = \min\!\left(r_m + \frac{1}{M} \prod_k p_k, \; 1\right)
 
-    by iteration from p = r, which grows to the smallest solution.
+    The equations are iterated from p = r, which grows to the smallest solution.
 
     Args:
-        rates: Wanted share r of missing cells of each of M modalities, in [0, 1].
+        rates: Wanted missing rate r of each of the M modalities, in [0, 1].
 
     Returns:
-        Chances p of the modalities. Where a rate cannot be reached, since every sample keeps one
-        modality, they realise the most that can, p - prod(p) / M.
+        Drop probability p of each modality. Rates that cannot be reached, since every sample keeps
+        one modality, become the largest that can, p - prod(p) / M.
+
+    Example:
+        A modality that is never missing needs no correction. Otherwise rows that were empty get a
+        modality back, so p is larger than r:
+
+        >>> drop_chances([0.5, 0.0])
+        [0.5, 0.0]
+        >>> p, _ = drop_chances([0.375, 0.375])
+        >>> round(p, 6), round(p - p * p / 2, 6)
+        (0.5, 0.375)
     """
     chances = list(rates)
     for _ in range(10_000):
-        given_back = math.prod(chances) / len(chances)
-        better = [min(rate + given_back, 1.0) for rate in rates]
-        if max(abs(a - b) for a, b in zip(better, chances, strict=True)) < 1e-12:
+        restored = math.prod(chances) / len(chances)
+        next_chances = [min(rate + restored, 1.0) for rate in rates]
+        if max(abs(a - b) for a, b in zip(next_chances, chances, strict=True)) < 1e-12:
             break
-        chances = better
+        chances = next_chances
     return chances
 
 
 def missing_rate_of(mask: Tensor) -> float:
-    """Measure the realised missing rate.
+    """Return the missing rate of a mask.
 
     Args:
-        mask: (N, M) bool, true where a modality is there.
+        mask: Bool, true where a modality is present, shape (N, M).
 
     Returns:
-        Share of missing cells.
+        Fraction of missing cells, in [0, 1].
+
+    Example:
+        >>> missing_rate_of(torch.tensor([[True, False], [True, True]]))
+        0.25
     """
     return 1.0 - mask.double().mean().item()
 
@@ -183,4 +239,4 @@ def _check(num_modalities: int, rate: float) -> None:
     if num_modalities < 2:
         raise ValueError(f"masks need at least 2 modalities, got {num_modalities}")
     if not 0 <= rate <= 1:
-        raise ValueError(f"a rate must be in [0, 1], got {rate}")
+        raise ValueError(f"a missing rate or drop probability must be in [0, 1], got {rate}")

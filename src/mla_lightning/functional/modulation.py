@@ -1,4 +1,4 @@
-"""On-the-fly gradient modulation: how far each modality is ahead, and how much to damp it.
+"""On-the-fly gradient modulation: how far each modality is ahead, and how much it is damped.
 
 Source: OGM-GE (CVPR 2022), discrepancy ratio and modulation coefficient.
 """
@@ -14,39 +14,55 @@ def unimodal_scores(logits: Tensor, label: Tensor) -> Tensor:
 
     Args:
         logits: Each modality's own logits, shape (M, B, C).
-        label: Labels, shape (B,).
+        label: True classes, shape (B,).
 
     Returns:
-        Scores s, shape (M,).
+        Scores s, shape (M,), in [0, B].
+
+    Example:
+        Two modalities, two samples: the first is sure and correct, the second undecided.
+
+        >>> logits = torch.tensor([[[100.0, 0.0], [0.0, 100.0]], [[0.0, 0.0], [0.0, 0.0]]])
+        >>> unimodal_scores(logits, torch.tensor([0, 1]))
+        tensor([2., 1.])
     """
     p_MB = logits.softmax(dim=-1).gather(-1, label.expand(logits.shape[0], -1)[..., None])[..., 0]
     return p_MB.sum(dim=1)
 
 
 def ogm_coefficients(scores: Tensor, alpha: float) -> Tensor:
-    r"""Compute the factor on each modality's encoder gradient.
+    r"""Compute the factor by which each modality's encoder gradient is multiplied.
 
     .. math:: \rho_m = \frac{s_m}{\mathrm{mean}_{j \ne m} s_j}, \quad
               k_m = 1 - \tanh(\alpha \rho_m) \text{ if } \rho_m > 1 \text{ else } 1
 
     With two modalities this is the paper's ratio. For more, public codes disagree (and one damps
-    audio even where nothing leads); the mean of the others treats all modalities alike.
+    audio even where no modality is ahead); the mean of the others treats all modalities alike.
 
     Args:
-        scores: s, shape (M,), M >= 2, positive.
+        scores: Scores s of :func:`unimodal_scores`, shape (M,), M >= 2, positive.
         alpha: Strength, >= 0.
 
     Returns:
-        Coefficients, shape (M,), in (0, 1].
+        Coefficients k, shape (M,), in (0, 1].
 
     Raises:
         ValueError: If there are fewer than two scores or ``alpha`` is negative.
+
+    Example:
+        Only the modality that is ahead is damped, by 1 - tanh(0.5 * 2):
+
+        >>> ogm_coefficients(torch.tensor([4.0, 2.0]), alpha=0.5)
+        tensor([0.2384, 1.0000])
+        >>> ogm_coefficients(torch.tensor([4.0, 2.0]), alpha=0.0)
+        tensor([1., 1.])
     """
     if scores.ndim != 1 or len(scores) < 2:
         raise ValueError(f"scores must be (M,) with M >= 2, got {tuple(scores.shape)}")
     if alpha < 0:
         raise ValueError(f"alpha must be >= 0, got {alpha}")
     ratio = scores * (len(scores) - 1) / (scores.sum() - scores)
-    # rho > 1, free of rounding: at a tie nothing leads, and the factor jumps at 1.
-    leads = (scores[:, None] - scores).sum(dim=1) > 0
-    return torch.where(leads, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
+    # Equivalent to ratio > 1 without rounding errors: the factor jumps at 1, and on a tie no
+    # modality may be damped.
+    is_ahead = (scores[:, None] - scores).sum(dim=1) > 0
+    return torch.where(is_ahead, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))

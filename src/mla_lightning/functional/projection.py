@@ -1,4 +1,7 @@
-r"""Head gradient modification: a projector that shrinks what earlier steps were trained on.
+r"""Projection of the shared head's gradient: projectors, and how a batch updates them.
+
+A projector shrinks the directions of features that earlier steps were trained on, so that a step on
+one modality changes little of what the head computes for the others.
 
 Notation: ``P_DD`` projector, ``r_D`` mean feature of a batch, ``G_CD`` gradient of the head's
 weight. Source: MLA (CVPR 2024), gradient modification; the recursion is that of OWM (Zeng et al.,
@@ -14,7 +17,7 @@ from torch import Tensor
 
 
 def update_projector(projector: Tensor, mean_feature: Tensor, alpha: float) -> Tensor:
-    r"""Shrink the projector along a batch's mean feature (rank-one recursion).
+    r"""Compute the projector shrunk along a batch's mean feature (rank-one recursion).
 
     .. math:: P' = P - \frac{(P r)(P r)^\top}{\alpha + r^\top P r}
 
@@ -25,13 +28,26 @@ def update_projector(projector: Tensor, mean_feature: Tensor, alpha: float) -> T
     Args:
         projector: P, symmetric, shape (D, D); left untouched.
         mean_feature: r, shape (D,).
-        alpha: Ridge term, > 0. Smaller protects more.
+        alpha: Ridge term, > 0. A smaller one protects earlier features more.
 
     Returns:
         P', shape (D, D).
 
     Raises:
         ValueError: If shapes do not fit or ``alpha`` is not positive.
+
+    Example:
+        The direction of the mean feature is shrunk to alpha / (alpha + 1), the other one stays:
+
+        >>> P = update_projector(torch.eye(2), torch.tensor([1.0, 0.0]), alpha=1.0)
+        >>> P
+        tensor([[0.5000, 0.0000],
+                [0.0000, 1.0000]])
+
+        A gradient multiplied by the projector moves the logits of that feature half as much:
+
+        >>> project_gradient(torch.tensor([[2.0, 2.0]]), P)
+        tensor([[1., 2.]])
     """
     return update_projector_(projector.clone(), mean_feature, alpha)
 
@@ -39,8 +55,9 @@ def update_projector(projector: Tensor, mean_feature: Tensor, alpha: float) -> T
 def update_projector_(projector: Tensor, mean_feature: Tensor, alpha: float) -> Tensor:
     """Apply :func:`update_projector` in place.
 
-    One matrix-vector product and one rank-one update; a new matrix per term would cost ten times
-    as much. The update adds the same number to both halves, so symmetry is kept exactly.
+    The cost is one matrix-vector product and one rank-one update; a new matrix for each term would
+    cost ten times as much. The update adds the same number to both halves of the matrix, so it
+    stays exactly symmetric.
 
     Args:
         projector: P, changed in place, shape (D, D).
@@ -49,6 +66,16 @@ def update_projector_(projector: Tensor, mean_feature: Tensor, alpha: float) -> 
 
     Returns:
         ``projector``.
+
+    Raises:
+        ValueError: If shapes do not fit or ``alpha`` is not positive.
+
+    Example:
+        >>> P = torch.eye(2)
+        >>> update_projector_(P, torch.tensor([1.0, 0.0]), alpha=1.0) is P
+        True
+        >>> P.diagonal()
+        tensor([0.5000, 1.0000])
     """
     _check(projector, mean_feature, alpha)
     k_D = projector @ mean_feature
@@ -58,9 +85,10 @@ def update_projector_(projector: Tensor, mean_feature: Tensor, alpha: float) -> 
 
 
 def update_projector_frobenius_(projector: Tensor, mean_feature: Tensor, alpha: float) -> Tensor:
-    """Update in place, then divide by the Frobenius norm, as the released code does.
+    """Update the projector in place and divide it by its Frobenius norm, as the released code does.
 
-    The direction of the gradient hardly changes, but it shrinks to about ``1 / sqrt(D)``.
+    The direction of the projected gradient hardly changes, but its length shrinks to about
+    ``1 / sqrt(D)``.
 
     Args:
         projector: P, changed in place, shape (D, D).
@@ -69,16 +97,26 @@ def update_projector_frobenius_(projector: Tensor, mean_feature: Tensor, alpha: 
 
     Returns:
         ``projector``, of Frobenius norm 1.
+
+    Raises:
+        ValueError: If shapes do not fit or ``alpha`` is not positive.
+
+    Example:
+        Here the plain update is diag(0.75, 1, 0), of norm 1.25:
+
+        >>> P = torch.diag(torch.tensor([1.0, 1.0, 0.0]))
+        >>> update_projector_frobenius_(P, torch.tensor([1.0, 0.0, 0.0]), alpha=3.0).diagonal()
+        tensor([0.6000, 0.8000, 0.0000])
     """
     update_projector_(projector, mean_feature, alpha)
     return projector.div_(projector.norm())
 
 
 def update_projector_unit_(projector: Tensor, mean_feature: Tensor, alpha: float) -> Tensor:
-    """Update in place, then scale to the Frobenius norm of the identity.
+    """Update the projector in place and scale it to the Frobenius norm of the identity.
 
-    Keeps the head's step size on average where the plain recursion lets it die out: directions not
-    yet used grow as others shrink.
+    This keeps the average step size of the head, which dwindles under the plain recursion:
+    directions that are not used yet grow as others shrink.
 
     Args:
         projector: P, changed in place, shape (D, D).
@@ -87,18 +125,29 @@ def update_projector_unit_(projector: Tensor, mean_feature: Tensor, alpha: float
 
     Returns:
         ``projector``, of Frobenius norm sqrt(D).
+
+    Raises:
+        ValueError: If shapes do not fit or ``alpha`` is not positive.
+
+    Example:
+        >>> P = torch.eye(4)
+        >>> update_projector_unit_(P, torch.tensor([1.0, 0.0, 0.0, 0.0]), alpha=1.0).norm().item()
+        2.0
+        >>> P.diagonal()
+        tensor([0.5547, 1.1094, 1.1094, 1.1094])
     """
     update_projector_(projector, mean_feature, alpha)
     return projector.mul_(math.sqrt(projector.shape[0]) / projector.norm())
 
 
 def update_projector_released_(projector: Tensor, mean_feature: Tensor, alpha: float) -> Tensor:
-    """Update in place by the formula of the released code, had it ever run.
+    """Update the projector in place by the formula that is written in the released code.
 
-    It divides element by element, by ``alpha + k_i r_j`` where the recursion has the scalar
-    ``alpha + r^T k``, and then by the Frobenius norm. The result is not symmetric and
-    its eigenvalues are not those of a projector: for features of small norm it comes to keep the
-    mean feature, the direction that it should remove.
+    The released code never reaches this formula. It divides element by element, by
+    ``alpha + k_i r_j`` where the recursion has the scalar ``alpha + r^T k``, and then by the
+    Frobenius norm. The result is not symmetric, and its eigenvalues are not those of a projector:
+    for features of small norm it ends up keeping the mean feature, the direction that it should
+    remove.
 
     Args:
         projector: P, changed in place, shape (D, D).
@@ -107,6 +156,22 @@ def update_projector_released_(projector: Tensor, mean_feature: Tensor, alpha: f
 
     Returns:
         ``projector``, of Frobenius norm 1.
+
+    Raises:
+        ValueError: If shapes do not fit or ``alpha`` is not positive.
+
+    Example:
+        Where the mean feature has one entry, the two formulas agree up to the scale. Where it has
+        more, this one is off:
+
+        >>> r = torch.tensor([1.0, 1.0])
+        >>> P = update_projector_released_(torch.eye(2), r, alpha=1.0)
+        >>> P / P[0, 0]  # before the norm: 1 - 1/2 and 0 - 1/2
+        tensor([[ 1., -1.],
+                [-1.,  1.]])
+        >>> update_projector(torch.eye(2), r, alpha=1.0)
+        tensor([[ 0.6667, -0.3333],
+                [-0.3333,  0.6667]])
     """
     _check(projector, mean_feature, alpha)
     k_D = projector @ mean_feature
@@ -115,9 +180,11 @@ def update_projector_released_(projector: Tensor, mean_feature: Tensor, alpha: f
 
 
 def projector_of(mean_features: Tensor, alpha: float | Tensor) -> Tensor:
-    r"""Compute the recursion's closed form from all mean features at once.
+    r"""Compute the projector of all mean features at once, in closed form.
 
     .. math:: P = I - A (A^\top A + \mathrm{diag}(\alpha))^{-1} A^\top
+
+    This equals :func:`update_projector` applied to one mean feature after another.
 
     Args:
         mean_features: The columns of A as rows, shape (T, D).
@@ -125,6 +192,14 @@ def projector_of(mean_features: Tensor, alpha: float | Tensor) -> Tensor:
 
     Returns:
         P, shape (D, D).
+
+    Example:
+        >>> means = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
+        >>> P = torch.eye(2)
+        >>> for mean in means:
+        ...     P = update_projector(P, mean, alpha=0.1)
+        >>> torch.allclose(projector_of(means, alpha=0.1), P, atol=1e-6)
+        True
     """
     a_DT = mean_features.T
     ridge = torch.diag(torch.as_tensor(alpha, dtype=a_DT.dtype).expand(a_DT.shape[1]))
@@ -133,7 +208,7 @@ def projector_of(mean_features: Tensor, alpha: float | Tensor) -> Tensor:
 
 
 def project_gradient(gradient: Tensor, projector: Tensor) -> Tensor:
-    r"""Project the head's gradient on its input side: :math:`G P^\top`.
+    r"""Multiply the head's gradient by the projector on its input side: :math:`G P^\top`.
 
     Args:
         gradient: G, shape (C, D).
@@ -144,6 +219,15 @@ def project_gradient(gradient: Tensor, projector: Tensor) -> Tensor:
 
     Raises:
         ValueError: If shapes do not fit.
+
+    Example:
+        A projector that removes the first feature keeps every class's gradient out of it:
+
+        >>> P = torch.diag(torch.tensor([0.0, 1.0]))
+        >>> project_gradient(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), P)
+        tensor([[0., 2.],
+                [0., 4.],
+                [0., 6.]])
     """
     if gradient.ndim != 2 or projector.shape != (gradient.shape[1],) * 2:
         raise ValueError(
@@ -161,20 +245,34 @@ def balancemm_gradient(gradient: Tensor, projector: Tensor) -> Tensor:
         projector: P, shape (D, D).
 
     Returns:
-        The gradient that its optimiser sees, shape (C, D).
+        The gradient that the toolkit's optimiser sees, shape (C, D).
+
+    Raises:
+        ValueError: If shapes do not fit.
+
+    Example:
+        Nothing is removed; what the projector keeps is doubled:
+
+        >>> P = torch.diag(torch.tensor([0.0, 1.0]))
+        >>> balancemm_gradient(torch.tensor([[1.0, 2.0]]), P)
+        tensor([[1., 4.]])
     """
     return gradient + project_gradient(gradient, projector)
 
 
 def released_alpha(batch: int, num_batches: int) -> float:
-    """Tell the ridge term of the released code: from 0.1 down to almost 0.01 within each epoch.
+    """Compute the ridge term of the released code: from 0.1 down to almost 0.01 in each epoch.
 
     Args:
-        batch: The batch's number in its epoch, from 0.
+        batch: Number of the batch in its epoch, from 0.
         num_batches: Batches per epoch, >= 1.
 
     Returns:
         ``0.1 ** (batch / num_batches + 1)``.
+
+    Example:
+        >>> [round(released_alpha(batch, 100), 4) for batch in (0, 50, 99)]
+        [0.1, 0.0316, 0.0102]
     """
     return float(0.1 ** (batch / num_batches + 1))
 

@@ -1,4 +1,4 @@
-"""QMF: energy confidence and the loss that makes it follow each sample's history.
+"""QMF: energy confidence, and the loss that ties it to each sample's training history.
 
 Source: QMF (ICML 2023), and its released code where named.
 """
@@ -10,26 +10,38 @@ from torch import Tensor
 
 
 def energy_confidence(logits: Tensor) -> Tensor:
-    """Compute the confidence of a modality's logits: logsumexp / 10, may be negative.
+    """Compute the confidence of a modality's logits: their logsumexp / 10, which may be negative.
 
     Args:
-        logits: Shape (B, C).
+        logits: Logits of one modality, shape (B, C).
 
     Returns:
         Confidence, shape (B,).
+
+    Example:
+        Where one logit dominates, the confidence is a tenth of it. So three samples with the same
+        predicted probabilities have three confidences:
+
+        >>> energy_confidence(torch.tensor([[20.0, 0.0], [0.0, -20.0], [-5.0, -25.0]]))
+        tensor([ 2.0000,  0.0000, -0.5000])
     """
     return logits.logsumexp(dim=-1) / 10
 
 
 def normalise_history(history: Tensor) -> Tensor:
-    """Scale cumulative losses to [0, 1] over all training samples.
+    """Scale the cumulative losses of all training samples to [0, 1].
 
     Args:
-        history: Shape (..., N).
+        history: Cumulative losses, shape (..., N).
 
     Returns:
         The same shape; zeros where all entries are equal (the released RGB-D code divides by zero
         there).
+
+    Example:
+        >>> normalise_history(torch.tensor([[1.0, 3.0, 2.0], [5.0, 5.0, 5.0]]))
+        tensor([[0.0000, 1.0000, 0.5000],
+                [0.0000, 0.0000, 0.0000]])
     """
     low, high = history.aminmax(dim=-1, keepdim=True)
     spread = high - low
@@ -37,15 +49,16 @@ def normalise_history(history: Tensor) -> Tensor:
 
 
 def confidence_rank_loss(confidence: Tensor, history: Tensor, mode: str) -> Tensor:
-    r"""Ask samples with the smaller cumulative loss for the larger confidence.
+    r"""Compute a ranking loss that asks samples with smaller losses for larger confidence.
 
     Pairs are (i, i+1) within the batch, cyclic. With :math:`t = \mathrm{sign}(n_i - n_j)` and
     :math:`\delta = |n_i - n_j|`:
 
     * ``margin``: :math:`\max(0, t (c_i - c_j) + \delta)`, the ranking loss with the difference of
       the histories as margin;
-    * ``released``: :math:`\max(0, t (c_i - c_j) - \delta)` and 0 for ties: turning the target's
-      sign for loss histories without turning the shift made a slack of the margin.
+    * ``released``: :math:`\max(0, t (c_i - c_j) - \delta)`, and 0 for ties. The released code
+      turned the sign of the target for histories of losses but not that of the shift, so its
+      margin became a slack.
 
     Args:
         confidence: c, shape (B,).
@@ -53,10 +66,21 @@ def confidence_rank_loss(confidence: Tensor, history: Tensor, mode: str) -> Tens
         mode: ``margin`` or ``released``.
 
     Returns:
-        The mean loss, a scalar.
+        The mean loss, a scalar >= 0.
 
     Raises:
         ValueError: If shapes differ or ``mode`` is neither.
+
+    Example:
+        The second sample has the larger loss (by 0.5) but also the larger confidence (by 0.75):
+
+        >>> confidence, history = torch.tensor([0.0, 0.75]), torch.tensor([0.0, 0.5])
+        >>> confidence_rank_loss(confidence, history, "margin")  # 0.75 + 0.5
+        tensor(1.2500)
+        >>> confidence_rank_loss(confidence, history, "released")  # 0.75 - 0.5
+        tensor(0.2500)
+        >>> confidence_rank_loss(confidence.flip(0), history, "margin")  # the wanted order
+        tensor(0.)
     """
     if confidence.shape != history.shape or confidence.ndim != 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Sequences of one length in a batch, zeros at the end."""
+"""Sequences of steps, padded with zeros to one length per batch."""
 
 from __future__ import annotations
 
@@ -6,24 +6,34 @@ from torch import Tensor
 
 
 def steps_there(x: Tensor) -> Tensor:
-    """Tell which steps of sequences are there: those that are not all zero.
+    """Return which steps of sequences are present, that is, not all zero.
 
     Args:
-        x: (B, T, D).
+        x: Sequences, shape (B, T, D).
 
     Returns:
-        (B, T) bool.
+        Bool, shape (B, T); false for padding.
+
+    Example:
+        >>> import torch
+        >>> steps_there(torch.tensor([[[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]]))
+        tensor([[ True,  True, False]])
     """
     return (x != 0).any(dim=2)
 
 
 def mean_step(x: Tensor) -> Tensor:
-    """Average the steps that are there.
+    """Average the present steps of sequences.
 
     Args:
-        x: (B, T, D).
+        x: Sequences, shape (B, T, D); steps that are all zero are padding.
 
     Returns:
-        (B, D), zeros for a sequence without a step.
+        The mean steps, shape (B, D); zeros for a sequence without a present step.
+
+    Example:
+        >>> import torch
+        >>> mean_step(torch.tensor([[[1.0, 0.0], [3.0, 2.0], [0.0, 0.0]]]))
+        tensor([[2., 1.]])
     """
     return x.sum(dim=1) / steps_there(x).sum(dim=1, keepdim=True).clamp(min=1)

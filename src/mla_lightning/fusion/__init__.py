@@ -1,1 +1,65 @@
-"""How features or logits of the modalities meet, one fusion per file."""
+"""Fusions: modules that turn the features of all modalities into logits, one per file.
+
+A fusion is built as ``SomeFusion(feature_dims, num_classes, ...)``, with the width of each
+modality's feature. Calling it gives the fused logits (B, C); its method ``unimodal`` gives each
+modality's own logits. Both work for any number of modalities.
+
+Weighted sums of logits
+    ``LateFusion`` (one head per modality), ``SharedHead`` (one head for all, MLA), ``Sum``,
+    ``EnergyFusion`` (QMF).
+
+Joint heads on features
+    ``Concat``, ``FiLM``, ``BiGated``.
+
+Missing modalities
+    ``PaddedFusion`` and ``CanonicalFusion`` (mean padding and a support vector classifier),
+    ``AutoencodedFusion`` (AE, CRA), ``LatentCodes`` (MMIN), ``InvariantCodes`` (IF-MMIN),
+    ``CrossPartial`` (CPM-Nets), ``Tagged`` (TATE).
+
+Base classes
+    ``Fusion``, ``LogitFusion``, ``ImaginedFusion``.
+
+Example:
+    >>> import torch
+    >>> from mla_lightning.fusion import Concat
+    >>> fusion = Concat({"audio": 2, "visual": 3}, num_classes=4)
+    >>> features = {"audio": torch.randn(5, 2), "visual": torch.randn(5, 3)}
+    >>> fusion(features).shape
+    torch.Size([5, 4])
+    >>> {name: logits.shape for name, logits in fusion.unimodal(features).items()}
+    {'audio': torch.Size([5, 4]), 'visual': torch.Size([5, 4])}
+"""
+
+from mla_lightning.fusion.base import Fusion, LogitFusion
+from mla_lightning.fusion.bigated import BiGated
+from mla_lightning.fusion.concat import Concat
+from mla_lightning.fusion.cross_partial import CrossPartial
+from mla_lightning.fusion.energy import EnergyFusion
+from mla_lightning.fusion.film import FiLM
+from mla_lightning.fusion.imagination import AutoencodedFusion, ImaginedFusion
+from mla_lightning.fusion.late import LateFusion
+from mla_lightning.fusion.latent_codes import InvariantCodes, LatentCodes
+from mla_lightning.fusion.padded import CanonicalFusion, PaddedFusion
+from mla_lightning.fusion.shared_head import SharedHead
+from mla_lightning.fusion.sum import Sum
+from mla_lightning.fusion.tagged import Tagged
+
+__all__ = [
+    "AutoencodedFusion",
+    "BiGated",
+    "CanonicalFusion",
+    "Concat",
+    "CrossPartial",
+    "EnergyFusion",
+    "FiLM",
+    "Fusion",
+    "ImaginedFusion",
+    "InvariantCodes",
+    "LateFusion",
+    "LatentCodes",
+    "LogitFusion",
+    "PaddedFusion",
+    "SharedHead",
+    "Sum",
+    "Tagged",
+]

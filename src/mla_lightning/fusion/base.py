@@ -1,4 +1,4 @@
-"""The contract of a fusion."""
+"""Base classes of fusions."""
 
 from __future__ import annotations
 
@@ -17,24 +17,45 @@ from mla_lightning.functional import (
     mean_weights,
 )
 
-#: Presence by modality, each (B,) bool; None means that nothing is missing.
+#: Which samples have a modality: modality -> (B,) bool; None if nothing is missing.
 Present = Mapping[str, Tensor] | None
 
 
 class Fusion(nn.Module, ABC):
-    """Turns features by modality into fused logits and into each modality's own logits.
+    """Base class of modules that compute fused logits from the features of all modalities.
 
-    Both are reported for every method, so every fusion names its rule for the second:
-    ``unimodal_rule``.
+    A fusion also computes each modality's own logits, since both are reported for every method.
+    How it does this is its single-modality rule, named by ``unimodal_rule``.
+
+    Example:
+        A fusion that takes the largest logit over the modalities:
+
+        >>> class MaxFusion(Fusion):
+        ...     unimodal_rule = "own_head"
+        ...
+        ...     def __init__(self, feature_dims, num_classes):
+        ...         super().__init__(feature_dims, num_classes)
+        ...         heads = {name: linear(dim, num_classes) for name, dim in feature_dims.items()}
+        ...         self.heads = nn.ModuleDict(heads)
+        ...
+        ...     def forward(self, features, present=None):
+        ...         logits = self.unimodal(self.zeroed(features, present))
+        ...         return torch.stack(list(logits.values())).amax(dim=0)
+        ...
+        ...     def unimodal(self, features):
+        ...         return {name: head(features[name]) for name, head in self.heads.items()}
+        >>> fusion = MaxFusion({"audio": 2, "visual": 3}, num_classes=4)
+        >>> fusion({"audio": torch.randn(5, 2), "visual": torch.randn(5, 3)}).shape
+        torch.Size([5, 4])
     """
 
-    #: How a single modality's logits are obtained.
+    #: Name of the rule by which a single modality's logits are computed.
     unimodal_rule: str
     #: Whether features may be sequences (B, T, D_m).
     takes_sequences = False
 
     def __init__(self, feature_dims: Mapping[str, int], num_classes: int) -> None:
-        """Note the modalities.
+        """Store the modalities and the number of classes.
 
         Args:
             feature_dims: Modality -> width D_m of its feature, in the order of the modalities.
@@ -50,7 +71,8 @@ class Fusion(nn.Module, ABC):
 
         Args:
             features: Modality -> feature (B, D_m).
-            present: Modality -> (B,) bool; None if nothing is missing.
+            present: Modality -> (B,) bool, true for samples that have it; None if nothing is
+                missing.
 
         Returns:
             Logits (B, C).
@@ -58,7 +80,7 @@ class Fusion(nn.Module, ABC):
 
     @abstractmethod
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Compute each modality's own logits by ``unimodal_rule``.
+        """Compute each modality's own logits by the rule ``unimodal_rule``.
 
         Args:
             features: Modality -> feature (B, D_m).
@@ -67,35 +89,46 @@ class Fusion(nn.Module, ABC):
             Modality -> logits (B, C).
         """
 
-    def weights_of(self, own: Mapping[str, Tensor], present: Present = None) -> Tensor | None:
-        """Tell the weights that fused answers give to the modalities' own logits.
+    def weights_of(
+        self, own_logits: Mapping[str, Tensor], present: Present = None
+    ) -> Tensor | None:
+        """Compute the weights that the fused logits give to the modalities' own logits.
 
         Args:
-            own: Modality -> own logits (B, C), of one batch.
+            own_logits: Modality -> its own logits (B, C), of one batch.
             present: Modality -> (B,) bool; None if nothing is missing.
 
         Returns:
-            (M, B), in the order of the modalities; None for a fusion that weights no logits.
+            Weights (M, B), in the order of the modalities; None for a fusion that does not weight
+            logits.
         """
         return None
 
     def zeroed(self, features: Mapping[str, Tensor], present: Present) -> Mapping[str, Tensor]:
-        """Replace features of absent modalities by zeros, whatever they hold."""
+        """Replace the features of absent modalities by zeros.
+
+        Args:
+            features: Modality -> feature (B, D_m) or (B, T, D_m); absent ones may hold anything.
+            present: Modality -> (B,) bool; None if nothing is missing.
+
+        Returns:
+            Modality -> feature of the same shape.
+        """
         if present is None:
             return features
         return {
-            name: torch.where(  # a feature is a vector, or a sequence of them
+            name: torch.where(
                 present[name].view(-1, *[1] * (value.ndim - 1)), value, torch.zeros_like(value)
             )
             for name, value in features.items()
         }
 
     def only(self, name: str, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Keep one modality's feature and put zeros in place of the others."""
+        """Return the features with those of all modalities but one replaced by zeros."""
         return {k: v if k == name else torch.zeros_like(v) for k, v in features.items()}
 
     def others_missing(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Answer by each modality as if all others were absent: a ``unimodal_rule``.
+        """Compute each modality's fused logits with all others absent: a single-modality rule.
 
         Args:
             features: Modality -> feature (B, D_m).
@@ -104,14 +137,18 @@ class Fusion(nn.Module, ABC):
             Modality -> logits (B, C).
         """
         first = next(iter(features.values()))
-        there = torch.ones(len(first), dtype=torch.bool, device=first.device)
+        all_true = torch.ones(len(first), dtype=torch.bool, device=first.device)
         return {
-            name: self(features, {m: there if m == name else ~there for m in features})
+            name: self(features, {m: all_true if m == name else ~all_true for m in features})
             for name in features
         }
 
     def chosen(self, name: str | None, option: str) -> str:
-        """Resolve an option that names a modality; the last one by default.
+        """Return the modality that an option names; the last one by default.
+
+        Args:
+            name: The option's value.
+            option: The option's name, for the message.
 
         Raises:
             ConfigError: If there is no such modality.
@@ -120,17 +157,29 @@ class Fusion(nn.Module, ABC):
             return list(self.feature_dims)[-1]
         if name not in self.feature_dims:
             raise ConfigError(
-                f"fusion {option}={name!r} is no modality.{near(name, self.feature_dims)} "
+                f"fusion {option}={name!r} is not a modality.{near(name, self.feature_dims)} "
                 f"Modalities: {', '.join(self.feature_dims)}"
             )
         return name
 
 
 class LogitFusion(Fusion):
-    """A fusion that weights each modality's own logits.
+    """Base class of fusions whose fused logits are a weighted sum of the modalities' own logits.
 
-    ``weighting`` is ``mean``, ``entropy`` (each sample by its own entropies), ``batch_entropy``
-    (the released code's) or one number per modality.
+    ``weighting`` is ``mean``, ``entropy`` (each sample by the entropies of its own predictions),
+    ``batch_entropy`` (one weight per modality and batch, as in MLA's released code) or a list of
+    one number per modality.
+
+    Example:
+        >>> from mla_lightning.fusion import LateFusion
+        >>> logits = {"audio": torch.tensor([[100.0, 0.0]]), "visual": torch.tensor([[0.0, 0.0]])}
+        >>> dims = {"audio": 2, "visual": 3}
+        >>> LateFusion(dims, 2, weighting="mean").weights_of(logits).T
+        tensor([[0.5000, 0.5000]])
+        >>> LateFusion(dims, 2, weighting="entropy").weights_of(logits).T  # audio is certain
+        tensor([[0.6667, 0.3333]])
+        >>> LateFusion(dims, 2, weighting=[1.0, 3.0]).weights_of(logits).T
+        tensor([[0.2500, 0.7500]])
     """
 
     def __init__(
@@ -140,12 +189,13 @@ class LogitFusion(Fusion):
         *,
         weighting: str | Sequence[float] = "mean",
     ) -> None:
-        """Check the weighting.
+        """Check and store the weighting.
 
         Args:
             feature_dims: Modality -> width of its feature.
             num_classes: Number of classes C.
-            weighting: The rule or one weight per modality, in their order.
+            weighting: ``mean``, ``entropy``, ``batch_entropy``, or one weight per modality, in
+                their order.
 
         Raises:
             ConfigError: If the rule is unknown or the number of weights is wrong.
@@ -165,14 +215,14 @@ class LogitFusion(Fusion):
         self.weighting = weighting
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Weight and sum the modalities' own logits; absent ones are left out."""
-        own = self.unimodal(features)
-        logits_MBC = torch.stack([own[name] for name in self.feature_dims])
+        """Compute the weighted sum of the logits of the present modalities."""
+        own_logits = self.unimodal(features)
+        logits_MBC = torch.stack([own_logits[name] for name in self.feature_dims])
         return fuse_logits(self.weights(logits_MBC, present), logits_MBC)
 
-    def weights_of(self, own: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Tell the weights of the modalities' own logits."""
-        return self.weights(torch.stack([own[name] for name in self.feature_dims]), present)
+    def weights_of(self, own_logits: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Compute the weights of the modalities' own logits, see :meth:`Fusion.weights_of`."""
+        return self.weights(torch.stack([own_logits[name] for name in self.feature_dims]), present)
 
     def weights(self, logits_MBC: Tensor, present: Present = None) -> Tensor:
         """Compute the weights of the modalities.
@@ -184,20 +234,30 @@ class LogitFusion(Fusion):
         Returns:
             Weights (M, B).
         """
-        there = None if present is None else torch.stack([present[m] for m in self.feature_dims])
+        present_MB = (
+            None if present is None else torch.stack([present[m] for m in self.feature_dims])
+        )
         if self.weighting == "batch_entropy":
-            return batch_entropy_weights(logits_MBC, there)
+            return batch_entropy_weights(logits_MBC, present_MB)
         if self.weighting == "entropy":
-            return entropy_weights(logits_MBC, there)
-        if there is None:
-            there = torch.ones(logits_MBC.shape[:2], dtype=torch.bool, device=logits_MBC.device)
+            return entropy_weights(logits_MBC, present_MB)
+        if present_MB is None:
+            present_MB = torch.ones(
+                logits_MBC.shape[:2], dtype=torch.bool, device=logits_MBC.device
+            )
         if self.weighting == "mean":
-            return mean_weights(there)
-        return fixed_weights(self.weighting, there)  # type: ignore[arg-type]
+            return mean_weights(present_MB)
+        return fixed_weights(self.weighting, present_MB)  # type: ignore[arg-type]
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
-    """Build a linear layer as the released codes start it: Xavier-normal weight, zero bias."""
+    """Build a linear layer with Xavier-normal weight and zero bias, as the released codes do.
+
+    Example:
+        >>> layer = linear(3, 2)
+        >>> layer.weight.shape, layer.bias.detach()
+        (torch.Size([2, 3]), tensor([0., 0.]))
+    """
     layer = nn.Linear(in_features, out_features)
     nn.init.xavier_normal_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""Concat: one linear head on the joined features."""
+"""Concat: one linear head on the concatenated features."""
 
 from __future__ import annotations
 
@@ -18,6 +18,21 @@ class Concat(Fusion):
     Single modality, ``slice``: :math:`z_m = W_m h_m + b / M` with the columns of W that read
     modality m, so the :math:`z_m` add up to z. ``zero_feature``: the same layer with zeros in place
     of the other features, hence with the full bias.
+
+    Example:
+        >>> fusion = Concat({"audio": 2, "visual": 3}, num_classes=4)
+        >>> features = {"audio": torch.randn(5, 2), "visual": torch.randn(5, 3)}
+        >>> logits = fusion.unimodal(features)
+        >>> torch.allclose(logits["audio"] + logits["visual"], fusion(features), atol=1e-6)
+        True
+
+        The features of absent modalities are zero, whatever they hold:
+
+        >>> true = torch.ones(5, dtype=torch.bool)
+        >>> fused = fusion(features, present={"audio": ~true, "visual": true})
+        >>> silent = {"audio": torch.zeros(5, 2), "visual": features["visual"]}
+        >>> torch.equal(fused, fusion(silent))
+        True
     """
 
     RULES = ("slice", "zero_feature")
@@ -49,15 +64,15 @@ class Concat(Fusion):
         self.head = linear(sum(feature_dims.values()), num_classes)
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Apply the head to all features; those of absent modalities are zero."""
+        """Compute the logits of the concatenated features; those of absent modalities are zero."""
         features = self.zeroed(features, present)
         return self.head(torch.cat([features[name] for name in self.feature_dims], dim=1))
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Apply each modality's columns of the head."""
+        """Compute each modality's logits with its columns of the head."""
         columns = self.head.weight.split([*self.feature_dims.values()], dim=1)
-        share = len(self.feature_dims) if self.unimodal_rule == "slice" else 1
-        bias = self.head.bias / share
+        num_shares = len(self.feature_dims) if self.unimodal_rule == "slice" else 1
+        bias = self.head.bias / num_shares
         return {
             name: affine(features[name], weight, bias)
             for name, weight in zip(self.feature_dims, columns, strict=True)

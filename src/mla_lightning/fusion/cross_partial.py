@@ -1,4 +1,4 @@
-"""CPM-Nets' latent codes: found for each sample by decoding what it has, compared with classes."""
+"""Fusion of CPM-Nets: latent codes from which all modalities of a sample are decoded."""
 
 from __future__ import annotations
 
@@ -13,12 +13,29 @@ from mla_lightning.fusion.base import Fusion, Present
 
 
 class CrossPartial(Fusion):
-    """Affine decoders from a latent code to every modality, and the training codes to compare with.
+    """Affine decoders from a latent code to every modality, and the codes of the training samples.
 
-    A sample's code is found by ``num_test_steps`` of Adam on its decoding error over the modalities
-    that it has; the decoders stay. All starts are the mean training code, so an answer does not
-    depend on chance nor on the batch; the published code starts at random. Single modality: the
-    code is found from that modality alone.
+    The code of a new sample is found by ``num_test_steps`` steps of Adam on its decoding error over
+    the modalities that it has; the decoders are fixed. The logits of a class are the mean inner
+    product with the training codes of that class. Every search starts at the mean training code, so
+    logits depend neither on random numbers nor on the batch; the published code starts at random.
+
+    Single modality, ``others_missing``: the code is found from that modality alone.
+
+    Example:
+        A code found from audio alone decodes to the audio vector:
+
+        >>> _ = torch.manual_seed(0)
+        >>> fusion = CrossPartial({"audio": 2, "text": 3}, num_classes=2, num_latent=4)
+        >>> fusion.prepare(num_train=10)
+        >>> vectors = {"audio": torch.rand(5, 2), "text": torch.rand(5, 3)}
+        >>> true = torch.ones(5, dtype=torch.bool)
+        >>> codes = fusion.found(vectors, present={"audio": true, "text": ~true})
+        >>> decoded = codes @ fusion.weights["audio"] + fusion.biases["audio"]
+        >>> torch.allclose(decoded, vectors["audio"], atol=1e-2)
+        True
+        >>> fusion(vectors).shape
+        torch.Size([5, 2])
     """
 
     unimodal_rule = "others_missing"
@@ -32,14 +49,14 @@ class CrossPartial(Fusion):
         num_test_steps: int = 200,
         test_lr: float = 0.05,
     ) -> None:
-        """Prepare decoders and codes.
+        """Build the decoders; :meth:`prepare` then allocates the training codes.
 
         Args:
             feature_dims: Modality -> width of its vector.
             num_classes: Number of classes C.
             num_latent: Width K of a code.
-            num_test_steps: Steps that find a code.
-            test_lr: Their rate.
+            num_test_steps: Adam steps that find the code of a sample.
+            test_lr: Learning rate of these steps.
 
         Raises:
             ConfigError: If a number is out of range.
@@ -58,34 +75,49 @@ class CrossPartial(Fusion):
         self.label: Tensor
 
     def prepare(self, num_train: int) -> None:
-        """Make room for the training samples' codes and labels."""
+        """Allocate the codes and labels of the training samples.
+
+        Args:
+            num_train: Number of training samples N.
+        """
         self.codes = nn.Parameter(_glorot(num_train, self.num_latent))
         self.register_buffer("label", torch.zeros(num_train, dtype=torch.int64))
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Find codes and compare them with the classes'."""
+        """Find the codes of samples and compute their mean inner products with each class."""
         codes = self.found(features, present)
         return class_scores(codes, self.codes, self.label, self.num_classes)
 
     @torch.no_grad()
     def found(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Find the codes of samples: (B, K), by Adam with the gradient written out."""
-        size = len(next(iter(features.values())))
-        h = self.codes.mean(dim=0, keepdim=True).expand(size, -1).clone()
+        """Find the codes of samples by Adam, with the gradient written out.
+
+        Args:
+            features: Modality -> vector (B, D_m).
+            present: Modality -> (B,) bool; None if nothing is missing.
+
+        Returns:
+            Codes (B, K).
+        """
+        num_samples = len(next(iter(features.values())))
+        h = self.codes.mean(dim=0, keepdim=True).expand(num_samples, -1).clone()
         first, second = torch.zeros_like(h), torch.zeros_like(h)
-        pull, grams = torch.zeros_like(h), []
+        constant, grams = torch.zeros_like(h), []
         for name, x in self.zeroed(features, present).items():
             weight, bias = self.weights[name], self.biases[name]
-            has = h.new_ones(size, 1) if present is None else present[name][:, None].to(h)
-            if not has.any():
+            if present is None:
+                present_B1 = h.new_ones(num_samples, 1)
+            else:
+                present_B1 = present[name][:, None].to(h)
+            if not present_B1.any():
                 continue
-            # d/dh of |hW + b - x|^2 is 2 (h W W^T + (b - x) W^T): made once for all steps.
-            pull += has * ((bias - x) @ weight.T)
-            grams.append((has, weight @ weight.T))
+            # d/dh of |hW + b - x|^2 is 2 (h W W^T + (b - x) W^T); both matrices serve all steps.
+            constant += present_B1 * ((bias - x) @ weight.T)
+            grams.append((present_B1, weight @ weight.T))
         for step in range(1, self.num_test_steps + 1):
-            gradient = pull.clone()
-            for has, gram in grams:
-                gradient += has * (h @ gram)
+            gradient = constant.clone()
+            for present_B1, gram in grams:
+                gradient += present_B1 * (h @ gram)
             gradient *= 2
             first.mul_(0.9).add_(gradient, alpha=0.1)
             second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
@@ -94,7 +126,7 @@ class CrossPartial(Fusion):
         return h
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Find codes from each modality alone."""
+        """Compute the logits of each modality with all others absent."""
         return self.others_missing(features)
 
 

@@ -13,12 +13,30 @@ from mla_lightning.fusion.sum import Sum
 
 
 class EnergyFusion(Sum):
-    r"""Confidence-weighted sum of one head per modality: :math:`z = \sum_m c_m z_m`.
+    r"""Confidence-weighted sum of the logits of one head per modality: :math:`z = \sum_m c_m z_m`.
 
-    :math:`c_m = \mathrm{logsumexp}(z_m) / 10`, which may be negative. Where a modality is missing,
-    negative ones count as 0, see
-    :func:`~mla_lightning.functional.weighting.confidence_of_present`. QMF (ICML 2023) detaches it
-    in its text-image code and MLA's copy does; its RGB-D code does not. Single modality: own head.
+    :math:`c_m = \mathrm{logsumexp}(z_m) / 10`, which may be negative. For a sample with an absent
+    modality, negative ones count as 0, see
+    :func:`~mla_lightning.functional.weighting.confidence_of_present`. QMF (ICML 2023) detaches the
+    confidence in its text-image code, and so does MLA's copy; QMF's RGB-D code does not.
+
+    Single modality: its own head.
+
+    Example:
+        A modality whose logits are larger has a larger weight. Weights need not sum to 1:
+
+        >>> fusion = EnergyFusion({"audio": 2, "visual": 3}, num_classes=2)
+        >>> logits = {"audio": torch.tensor([[30.0, 0.0]]), "visual": torch.tensor([[0.0, 10.0]])}
+        >>> fusion.weights_of(logits).T
+        tensor([[3.0000, 1.0000]])
+
+        ``detach_confidence`` changes gradients, not values:
+
+        >>> features = {"audio": torch.randn(5, 2), "visual": torch.randn(5, 3)}
+        >>> fused = fusion(features)
+        >>> fusion.detach_confidence = False
+        >>> torch.equal(fusion(features), fused)
+        True
     """
 
     def __init__(
@@ -33,28 +51,30 @@ class EnergyFusion(Sum):
         Args:
             feature_dims: Modality -> width of its feature.
             num_classes: Number of classes C.
-            detach_confidence: Let no gradient of the fused loss reach the confidence.
+            detach_confidence: Whether the confidence gets no gradient of the fused loss.
         """
         super().__init__(feature_dims, num_classes)
         self.detach_confidence = detach_confidence
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Weight and add the logits of the modalities that are present."""
-        own = self.unimodal(features)
-        logits_MBC = torch.stack([own[name] for name in self.feature_dims])
+        """Compute the confidence-weighted sum of the logits of the present modalities."""
+        own_logits = self.unimodal(features)
+        logits_MBC = torch.stack([own_logits[name] for name in self.feature_dims])
         confidence_MB = torch.stack([energy_confidence(z_BC) for z_BC in logits_MBC])
         if self.detach_confidence:
             confidence_MB = confidence_MB.detach()
         if present is not None:
-            there_MB = torch.stack([present[name] for name in self.feature_dims])
-            confidence_MB = confidence_of_present(confidence_MB, there_MB)
-            logits_MBC = torch.where(there_MB[..., None], logits_MBC, 0.0)
+            present_MB = torch.stack([present[name] for name in self.feature_dims])
+            confidence_MB = confidence_of_present(confidence_MB, present_MB)
+            logits_MBC = torch.where(present_MB[..., None], logits_MBC, 0.0)
         return (confidence_MB[..., None] * logits_MBC).sum(dim=0)
 
-    def weights_of(self, own: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Tell the confidences, which need not sum to 1; 0 for absent modalities."""
-        confidence_MB = torch.stack([energy_confidence(own[name]) for name in self.feature_dims])
+    def weights_of(self, own_logits: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Compute the confidences, which need not sum to 1; 0 for absent modalities."""
+        confidence_MB = torch.stack(
+            [energy_confidence(own_logits[name]) for name in self.feature_dims]
+        )
         if present is None:
             return confidence_MB
-        there_MB = torch.stack([present[name] for name in self.feature_dims])
-        return confidence_of_present(confidence_MB, there_MB)
+        present_MB = torch.stack([present[name] for name in self.feature_dims])
+        return confidence_of_present(confidence_MB, present_MB)

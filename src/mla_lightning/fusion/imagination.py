@@ -1,4 +1,4 @@
-"""What imagines absent modalities from present ones: autoencoders and residual cascades."""
+"""Networks that reconstruct absent modalities from present ones: autoencoders and cascades."""
 
 from __future__ import annotations
 
@@ -13,10 +13,27 @@ from mla_lightning.fusion.base import Fusion, Present
 
 
 def perceptron(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
-    """Build linear layers with ReLU and dropout between them, none after the last."""
+    """Build a multi-layer perceptron with ReLU and dropout after each layer but the last.
+
+    Args:
+        widths: Widths of the input, of the hidden layers and of the output.
+        dropout: Fraction of hidden units dropped in training.
+
+    Returns:
+        The network.
+
+    Example:
+        >>> perceptron((8, 16, 3), dropout=0.5)
+        Sequential(
+          (0): Linear(in_features=8, out_features=16, bias=True)
+          (1): ReLU()
+          (2): Dropout(p=0.5, inplace=False)
+          (3): Linear(in_features=16, out_features=3, bias=True)
+        )
+    """
     layers: list[nn.Module] = []
-    for number, (before, after) in enumerate(pairwise(widths), start=2):
-        layers.append(nn.Linear(before, after))
+    for number, (in_width, out_width) in enumerate(pairwise(widths), start=2):
+        layers.append(nn.Linear(in_width, out_width))
         if number < len(widths):
             layers += [nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers)
@@ -25,39 +42,53 @@ def perceptron(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
 def autoencoder(width: int, layers: Sequence[int]) -> nn.Sequential:
     """Build GCNet's fully connected autoencoder.
 
-    LeakyReLU after every encoding layer, the last too, and after decoding ones but the last, which
-    has ReLU.
+    LeakyReLU follows every encoding layer, the last one included, and every decoding layer but the
+    last, which ReLU follows.
 
     Args:
-        width: Width of what goes in and comes out.
-        layers: Widths of the encoding layers.
+        width: Width of the input and of the output.
+        layers: Widths of the encoding layers; the decoding layers have them in reverse.
 
     Returns:
         The network.
+
+    Example:
+        >>> network = autoencoder(8, layers=(6, 4))
+        >>> [layer.out_features for layer in network if isinstance(layer, nn.Linear)]
+        [6, 4, 6, 8]
+        >>> network[-1]  # so reconstructions are not negative
+        ReLU()
     """
-    parts: list[nn.Module] = []
-    for before, after in pairwise((width, *layers)):
-        parts += [nn.Linear(before, after), nn.LeakyReLU(0.01)]
-    back = (*reversed(layers), width)
-    for before, after in pairwise(back):
-        parts += [nn.Linear(before, after), nn.LeakyReLU(0.01)]
-    parts[-1] = nn.ReLU()
-    return nn.Sequential(*parts)
+    modules: list[nn.Module] = []
+    for in_width, out_width in pairwise((width, *layers)):
+        modules += [nn.Linear(in_width, out_width), nn.LeakyReLU(0.01)]
+    for in_width, out_width in pairwise((*reversed(layers), width)):
+        modules += [nn.Linear(in_width, out_width), nn.LeakyReLU(0.01)]
+    modules[-1] = nn.ReLU()
+    return nn.Sequential(*modules)
 
 
 class ResidualCascade(nn.Module):
-    r"""Cascaded residual autoencoders (Tran et al. 2017; the form of MMIN's code).
+    r"""Cascade of residual autoencoders (Tran et al. 2017; as in MMIN's code).
 
     :math:`x_0 = f, \Delta_0 = 0; x_k = x_{k-1} + \Delta_{k-1}, z_k = E_k(x_k), \Delta_k =
-    D_k(z_k)`, and out comes :math:`W_2 \mathrm{ReLU}(W_1 (x_B + \Delta_B))`.
+    D_k(z_k)`. The output is :math:`W_2 \mathrm{ReLU}(W_1 (x_B + \Delta_B))`.
+
+    Example:
+        >>> cascade = ResidualCascade(width=8, layers=(6, 4), num_blocks=3)
+        >>> reconstruction, codes = cascade(torch.randn(5, 8))
+        >>> reconstruction.shape
+        torch.Size([5, 8])
+        >>> codes.shape  # the codes of 3 blocks, each 4 wide
+        torch.Size([5, 12])
     """
 
     def __init__(self, width: int, layers: Sequence[int], num_blocks: int) -> None:
         """Build the blocks.
 
         Args:
-            width: Width of what goes in and comes out.
-            layers: Widths of each block's encoding layers.
+            width: Width of the input and of the output.
+            layers: Widths of the encoding layers of each block.
             num_blocks: Number of blocks B.
 
         Raises:
@@ -66,19 +97,19 @@ class ResidualCascade(nn.Module):
         super().__init__()
         if num_blocks < 1 or not layers or min(layers) < 1:
             raise ConfigError(f"layers {list(layers)} and num_blocks {num_blocks} must be >= 1")
-        self.encoders = nn.ModuleList(_stack((width, *layers), nn.LeakyReLU(0.01), num_blocks))
-        self.decoders = nn.ModuleList(_stack((*reversed(layers), width), nn.ReLU(), num_blocks))
+        self.encoders = nn.ModuleList(_stacks((width, *layers), nn.LeakyReLU(0.01), num_blocks))
+        self.decoders = nn.ModuleList(_stacks((*reversed(layers), width), nn.ReLU(), num_blocks))
         self.transition = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.latent_width = layers[-1] * num_blocks
 
     def forward(self, f: Tensor) -> tuple[Tensor, Tensor]:
-        """Imagine.
+        """Reconstruct all modalities from joined features.
 
         Args:
-            f: (B, width).
+            f: Joined features (B, width), absent ones zero.
 
         Returns:
-            What comes out (B, width), and the latent codes of all blocks (B, latent_width).
+            The reconstruction (B, width), and the codes of all blocks (B, latent_width).
         """
         x, delta = f, torch.zeros_like(f)
         codes = []
@@ -90,11 +121,22 @@ class ResidualCascade(nn.Module):
 
 
 class InvariantCascade(ResidualCascade):
-    r"""IF-MMIN's cascade: the invariant feature c goes into every block.
+    r"""IF-MMIN's cascade: the modality-invariant feature c is added before every block.
 
-    Since September 2024 (``head``): :math:`o_0 = h; o_k = D_k(E_k(o_{k-1} + c))`, and out comes the
-    transition of :math:`o_B`. At first (``2022``): :math:`i_k = i_{k-1} + c; o_k = D_k(E_k(i_k))`,
-    and the transition of :math:`i_B + o_B`.
+    ``head``, the code since September 2024: :math:`o_0 = h; o_k = D_k(E_k(o_{k-1} + c))`, and the
+    output is the transition of :math:`o_B`. ``2022``, the first release: :math:`i_0 = h; i_k =
+    i_{k-1} + c; o_k = D_k(E_k(i_k))`, and the output is the transition of :math:`i_B + o_B`.
+
+    Example:
+        Both variants have the same weights and differ in the computation alone:
+
+        >>> head = InvariantCascade(8, (6, 4), 3, variant="head")
+        >>> first_release = InvariantCascade(8, (6, 4), 3, variant="2022")
+        >>> first_release.load_state_dict(head.state_dict())
+        <All keys matched successfully>
+        >>> h, c = torch.randn(5, 8), torch.randn(5, 8)
+        >>> torch.allclose(head.imagine(h, c)[0], first_release.imagine(h, c)[0])
+        False
     """
 
     def __init__(
@@ -103,13 +145,13 @@ class InvariantCascade(ResidualCascade):
         """Build the blocks.
 
         Args:
-            width: Width of what goes in and comes out.
-            layers: Widths of each block's encoding layers.
-            num_blocks: Number of blocks.
+            width: Width of the input and of the output.
+            layers: Widths of the encoding layers of each block.
+            num_blocks: Number of blocks B.
             variant: ``head`` or ``2022``.
 
         Raises:
-            ConfigError: If the variant is unknown or a number below 1.
+            ConfigError: If the variant is unknown or a number is below 1.
         """
         if variant not in ("head", "2022"):
             raise ConfigError(f"variant must be head or 2022, got {variant!r}")
@@ -117,57 +159,89 @@ class InvariantCascade(ResidualCascade):
         self.variant = variant
 
     def imagine(self, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Imagine from features h and invariant features c, (B, width) each."""
+        """Reconstruct all modalities from joined features and invariant features.
+
+        Args:
+            h: Joined features (B, width), absent ones zero.
+            c: Invariant features (B, width).
+
+        Returns:
+            The reconstruction (B, width), and the codes of all blocks (B, latent_width).
+        """
         x, codes = h, []
-        out = h
+        output = h
         for encode, decode in zip(self.encoders, self.decoders, strict=True):
-            x = (out if self.variant == "head" else x) + c
+            x = (output if self.variant == "head" else x) + c
             codes.append(encode(x))
-            out = decode(codes[-1])
-        last = out if self.variant == "head" else x + out
+            output = decode(codes[-1])
+        last = output if self.variant == "head" else x + output
         return self.transition(last), torch.cat(codes, dim=1)
 
 
-def _stack(widths: Sequence[int], between: nn.Module, count: int) -> list[nn.Sequential]:
-    found = []
+def _stacks(widths: Sequence[int], activation: nn.Module, count: int) -> list[nn.Sequential]:
+    """Build equal stacks of linear layers with an activation between them, none after the last."""
+    stacks = []
     for _ in range(count):
         layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            layers += [nn.Linear(before, after), between]
-        found.append(nn.Sequential(*layers[:-1]))
-    return found
+        for in_width, out_width in pairwise(widths):
+            layers += [nn.Linear(in_width, out_width), activation]
+        stacks.append(nn.Sequential(*layers[:-1]))
+    return stacks
 
 
 class ImaginedFusion(Fusion):
-    """Joined features, absent ones zero, go through a network that imagines; then a classifier.
+    """Base class of fusions that reconstruct absent modalities and then classify.
 
-    Single modality: the same network, all other modalities absent.
+    The features of all modalities are joined, with zeros for absent ones.
+
+    Single modality, ``others_missing``: the same network with all other modalities absent.
+
+    Example:
+        >>> class FirstCode(ImaginedFusion):
+        ...     def classified(self, joined):
+        ...         return joined[:, : self.num_classes]
+        >>> fusion = FirstCode({"audio": 2, "text": 1}, num_classes=3)
+        >>> features = {"audio": torch.ones(1, 2), "text": torch.ones(1, 1)}
+        >>> true = torch.ones(1, dtype=torch.bool)
+        >>> fusion(features, present={"audio": true, "text": ~true})
+        tensor([[1., 1., 0.]])
     """
 
     unimodal_rule = "others_missing"
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Classify what is imagined."""
+        """Compute the fused logits."""
         return self.classified(self.joined(features, present))
 
     def joined(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Join the modalities' features, absent ones zero: (B, sum of widths)."""
-        given = self.zeroed(features, present)
-        return torch.cat([given[name] for name in self.feature_dims], dim=1)
+        """Join the features of all modalities, absent ones zero: (B, sum of widths)."""
+        features = self.zeroed(features, present)
+        return torch.cat([features[name] for name in self.feature_dims], dim=1)
 
     def classified(self, joined: Tensor) -> Tensor:
         """Compute logits (B, C) of joined features (B, sum of widths)."""
         raise NotImplementedError
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Answer by each modality as if the others were absent."""
+        """Compute the logits of each modality with all others absent."""
         return {name: self.forward(self.only(name, features)) for name in self.feature_dims}
 
 
 class AutoencodedFusion(ImaginedFusion):
-    """An autoencoder or a residual cascade on joined features, and a perceptron on what comes out.
+    """An autoencoder or residual cascade on the joined features, and an MLP on its reconstruction.
 
-    The fusion of AE and CRA as GCNet's comparison has them.
+    This is the fusion of AE and CRA in GCNet's comparison. Absent features are zero in the input
+    and reconstructed in the output.
+
+    Single modality, ``others_missing``: the same network with all other modalities absent.
+
+    Example:
+        >>> features = {"audio": torch.randn(5, 2), "text": torch.randn(5, 3)}
+        >>> dims = {"audio": 2, "text": 3}
+        >>> AutoencodedFusion(dims, 4, layers=(6, 4))(features).shape  # AE
+        torch.Size([5, 4])
+        >>> AutoencodedFusion(dims, 4, layers=(6, 4), num_blocks=2)(features).shape  # CRA
+        torch.Size([5, 4])
     """
 
     def __init__(
@@ -186,9 +260,13 @@ class AutoencodedFusion(ImaginedFusion):
             feature_dims: Modality -> width of its feature.
             num_classes: Number of classes C.
             layers: Widths of the encoding layers.
-            num_blocks: Blocks of the residual cascade (CRA); None for one autoencoder (AE).
+            num_blocks: Number of blocks of the residual cascade (CRA); None for one autoencoder
+                (AE).
             hidden: Widths of the classifier's hidden layers.
             dropout: Dropout of the classifier.
+
+        Raises:
+            ConfigError: If a number of the cascade is below 1.
         """
         super().__init__(feature_dims, num_classes)
         width = sum(feature_dims.values())
@@ -201,10 +279,10 @@ class AutoencodedFusion(ImaginedFusion):
         self.classifier = perceptron((width, *hidden, num_classes), dropout)
 
     def imagined(self, joined: Tensor) -> Tensor:
-        """Imagine the whole of joined features: (B, sum of widths)."""
-        found = self.imagination(joined)
-        return found[0] if self.is_cascade else found
+        """Reconstruct the features of all modalities from joined features: (B, sum of widths)."""
+        output = self.imagination(joined)
+        return output[0] if self.is_cascade else output
 
     def classified(self, joined: Tensor) -> Tensor:
-        """Classify what is imagined."""
+        """Compute logits (B, C) of the reconstruction of joined features (B, sum of widths)."""
         return self.classifier(self.imagined(joined))

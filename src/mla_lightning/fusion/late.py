@@ -1,4 +1,4 @@
-"""Late fusion: own heads, logits (or probabilities) averaged."""
+"""Late fusion: one head per modality, logits or probabilities averaged."""
 
 from __future__ import annotations
 
@@ -11,10 +11,26 @@ from mla_lightning.fusion.base import LogitFusion, Present, linear
 
 
 class LateFusion(LogitFusion):
-    r"""Weights the logits of one head per modality: :math:`z = \sum_m \lambda_m (W_m h_m + b_m)`.
+    r"""Weighted sum of the logits of one head per modality.
 
-    ``weighting`` is ``mean`` by default; ``mean_probability`` averages probabilities instead and
-    returns their logarithm. Single modality: its own head.
+    :math:`z = \sum_m \lambda_m (W_m h_m + b_m)`. ``weighting`` gives the :math:`\lambda_m`, equal
+    ones by default; ``mean_probability`` averages probabilities instead and returns their
+    logarithm.
+
+    Single modality, ``own_head``: its own head.
+
+    Example:
+        >>> features = {"audio": torch.randn(5, 2), "visual": torch.randn(5, 3)}
+        >>> dims = {"audio": 2, "visual": 3}
+        >>> fusion = LateFusion(dims, num_classes=4)
+        >>> logits = torch.stack(list(fusion.unimodal(features).values()))
+        >>> torch.allclose(fusion(features), logits.mean(dim=0), atol=1e-6)
+        True
+        >>> fusion = LateFusion(dims, num_classes=4, weighting="mean_probability")
+        >>> logits = torch.stack(list(fusion.unimodal(features).values()))
+        >>> mean_probability = logits.softmax(dim=-1).mean(dim=0)
+        >>> torch.allclose(fusion(features).exp(), mean_probability, atol=1e-6)
+        True
     """
 
     unimodal_rule = "own_head"
@@ -33,6 +49,9 @@ class LateFusion(LogitFusion):
             num_classes: Number of classes C.
             weighting: ``mean``, ``entropy``, ``batch_entropy``, ``mean_probability``, or one
                 weight per modality.
+
+        Raises:
+            ConfigError: If the rule is unknown or the number of weights is wrong.
         """
         self.of_probabilities = weighting == "mean_probability"
         super().__init__(
@@ -41,14 +60,14 @@ class LateFusion(LogitFusion):
         self.heads = nn.ModuleDict({m: linear(d, num_classes) for m, d in feature_dims.items()})
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Fuse the logits of the modalities that are present."""
+        """Compute the fused logits of the present modalities."""
         if not self.of_probabilities:
             return super().forward(features, present)
-        own = self.unimodal(features)
-        log_p = torch.stack([own[name].log_softmax(dim=1) for name in self.feature_dims])
+        own_logits = self.unimodal(features)
+        log_p = torch.stack([own_logits[name].log_softmax(dim=1) for name in self.feature_dims])
         weights_MB = self.weights(log_p, present)
         return torch.logsumexp(log_p + weights_MB.log()[..., None], dim=0)
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return each head's logits."""
+        """Compute the logits of each head."""
         return {name: head(features[name]) for name, head in self.heads.items()}

@@ -1,4 +1,4 @@
-"""A classifier on the codes of a residual cascade: what MMIN and IF-MMIN answer with."""
+"""Fusions of MMIN and IF-MMIN: a classifier on the codes of a residual cascade."""
 
 from __future__ import annotations
 
@@ -17,10 +17,21 @@ from mla_lightning.fusion.imagination import (
 
 
 class LatentCodes(ImaginedFusion):
-    """MMIN's imagination network and the classifier on its latent codes.
+    """MMIN's imagination network, and a classifier on its latent codes.
 
-    The backward imagination, which only training needs, is :attr:`backward_imagination`;
-    :attr:`full_classifier` is that of the pre-training on complete samples.
+    Two networks serve training alone: ``backward_imagination`` maps the reconstruction back to the
+    features, and ``full_classifier`` is the classifier of the pretraining on complete samples.
+
+    Single modality, ``others_missing``: the same network with all other modalities absent.
+
+    Example:
+        >>> fusion = LatentCodes({"audio": 2, "text": 3}, 4, layers=(6, 4), num_blocks=2)
+        >>> features = {"audio": torch.randn(5, 2), "text": torch.randn(5, 3)}
+        >>> fusion(features).shape
+        torch.Size([5, 4])
+        >>> reconstruction, codes = fusion.imagination(fusion.joined(features))
+        >>> reconstruction.shape, codes.shape
+        (torch.Size([5, 5]), torch.Size([5, 8]))
     """
 
     def __init__(
@@ -38,28 +49,46 @@ class LatentCodes(ImaginedFusion):
         Args:
             feature_dims: Modality -> width of its feature.
             num_classes: Number of classes C.
-            layers: Widths of each block's encoding layers.
-            num_blocks: Blocks of a cascade.
-            hidden: Widths of the classifiers' hidden layers.
+            layers: Widths of the encoding layers of each block.
+            num_blocks: Number of blocks of a cascade.
+            hidden: Widths of the hidden layers of the classifiers.
             dropout: Dropout of the classifiers.
+
+        Raises:
+            ConfigError: If a number is below 1.
         """
         super().__init__(feature_dims, num_classes)
         width = sum(feature_dims.values())
         self.imagination = ResidualCascade(width, layers, num_blocks)
         self.backward_imagination = ResidualCascade(width, layers, num_blocks)
-        codes = self.imagination.latent_width
-        self.classifier = perceptron((codes, *hidden, num_classes), dropout)
+        code_width = self.imagination.latent_width
+        self.classifier = perceptron((code_width, *hidden, num_classes), dropout)
         self.full_classifier = perceptron((width, *hidden, num_classes), dropout)
 
     def classified(self, joined: Tensor) -> Tensor:
-        """Classify the codes."""
+        """Compute logits (B, C) of the codes of joined features (B, sum of widths)."""
         return self.classifier(self.imagination(joined)[1])
 
 
 class InvariantCodes(ImaginedFusion):
-    """IF-MMIN's imagination, which a modality-invariant feature guides, and its classifier.
+    """IF-MMIN's imagination network, guided by invariant features, and a classifier on its codes.
 
-    One map for all modalities makes the invariant features, so all features have one width.
+    One map, the same for all modalities, computes the modality-invariant features, so all features
+    must have one width. ``full_classifier`` is that of the pretraining on complete samples.
+
+    Single modality, ``others_missing``: the same network with all other modalities absent.
+
+    Example:
+        >>> fusion = InvariantCodes({"audio": 3, "text": 3}, 4, layers=(6, 4), num_blocks=2)
+        >>> features = {"audio": torch.randn(5, 3), "text": torch.randn(5, 3)}
+        >>> fusion(features).shape
+        torch.Size([5, 4])
+
+        The modalities share one map, so equal features have equal invariant features:
+
+        >>> invariant = fusion.invariant({"audio": features["audio"], "text": features["audio"]})
+        >>> torch.equal(invariant[:, :3], invariant[:, 3:])
+        True
     """
 
     def __init__(
@@ -78,39 +107,43 @@ class InvariantCodes(ImaginedFusion):
         Args:
             feature_dims: Modality -> width of its feature, all equal.
             num_classes: Number of classes C.
-            layers: Widths of each block's encoding layers.
-            num_blocks: Blocks of the cascade.
-            hidden: Widths of the classifiers' hidden layers.
+            layers: Widths of the encoding layers of each block.
+            num_blocks: Number of blocks of the cascade.
+            hidden: Widths of the hidden layers of the classifiers.
             dropout: Dropout of the classifiers.
-            variant: ``head`` or ``2022``, see :class:`InvariantCascade`.
+            variant: ``head`` or ``2022``, see
+                :class:`~mla_lightning.fusion.imagination.InvariantCascade`.
 
         Raises:
-            ConfigError: If widths differ, or the variant is unknown.
+            ConfigError: If widths differ, the variant is unknown, or a number is below 1.
         """
         super().__init__(feature_dims, num_classes)
-        widths = set(feature_dims.values())
-        if len(widths) > 1:
+        distinct_widths = set(feature_dims.values())
+        if len(distinct_widths) > 1:
             raise ConfigError(
-                f"IF-MMIN has one map for all modalities, so features need one width, got "
+                f"IF-MMIN has one map for all modalities, so all features need the same width, got "
                 f"{dict(feature_dims)}. Give the encoders equal out_features."
             )
-        (one,) = widths
+        (feature_width,) = distinct_widths
         width = sum(feature_dims.values())
         leaky = torch.nn.LeakyReLU(0.01)
         self.shared = torch.nn.Sequential(
-            torch.nn.Linear(one, one), leaky, torch.nn.Linear(one, one), leaky
+            torch.nn.Linear(feature_width, feature_width),
+            leaky,
+            torch.nn.Linear(feature_width, feature_width),
+            leaky,
         )
         self.imagination = InvariantCascade(width, layers, num_blocks, variant)
-        codes = self.imagination.latent_width
-        self.classifier = perceptron((codes, *hidden, num_classes), dropout)
+        code_width = self.imagination.latent_width
+        self.classifier = perceptron((code_width, *hidden, num_classes), dropout)
         self.full_classifier = perceptron((2 * width, *hidden, num_classes), dropout)
 
     def invariant(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Map every modality's feature alike and join them: (B, sum of widths)."""
+        """Compute the invariant feature of each modality and join them: (B, sum of widths)."""
         return torch.cat([self.shared(features[name]) for name in self.feature_dims], dim=1)
 
     def classified(self, joined: Tensor) -> Tensor:
-        """Classify the codes."""
+        """Compute logits (B, C) of the codes of joined features (B, sum of widths)."""
         widths = list(self.feature_dims.values())
         features = dict(zip(self.feature_dims, joined.split(widths, dim=1), strict=True))
         return self.classifier(self.imagination.imagine(joined, self.invariant(features))[1])

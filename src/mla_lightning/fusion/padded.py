@@ -1,4 +1,4 @@
-"""Joined projections with absent inputs replaced by their mean, and a support vector classifier."""
+"""Fusions with mean padding of absent modalities and a linear support vector classifier."""
 
 from __future__ import annotations
 
@@ -12,14 +12,30 @@ from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import linear_cca, linear_svc, mean_of_present, padded
 from mla_lightning.fusion.base import Fusion, Present, linear
 
+#: Samples to which the directions of a pair of modalities are fitted.
 FITS = ("padded", "pairwise_complete")
 
 
 class PaddedFusion(Fusion):
-    """Features, absent ones replaced by the training mean of those present; then a linear head.
+    """A linear head on the joined features, with training means in place of absent ones.
 
     The head is fitted to all training samples at once as a linear support vector classifier, as in
-    GCNet's code. Single modality: all others replaced by their means.
+    GCNet's code.
+
+    Single modality, ``others_missing``: the same head with the means of all other modalities.
+
+    Example:
+        >>> fusion = PaddedFusion({"audio": 2, "text": 3}, num_classes=2)
+        >>> features = {"audio": torch.randn(6, 2), "text": torch.randn(6, 3)}
+        >>> has_audio = torch.tensor([True, True, True, False, False, False])
+        >>> present = {"audio": has_audio, "text": torch.ones(6, dtype=torch.bool)}
+        >>> fusion.learn_means(features, present)
+        >>> means = fusion.padded(features, present)["audio"][3:]
+        >>> torch.allclose(means, features["audio"][:3].mean(dim=0))
+        True
+        >>> fusion.fit_head(features, present, label=torch.tensor([0, 1, 0, 1, 0, 1]))
+        >>> fusion(features, present).shape
+        torch.Size([6, 2])
     """
 
     unimodal_rule = "others_missing"
@@ -27,12 +43,12 @@ class PaddedFusion(Fusion):
     def __init__(
         self, feature_dims: Mapping[str, int], num_classes: int, *, svc_c: float = 0.01
     ) -> None:
-        """Prepare means and head.
+        """Allocate the means and the head; :meth:`learn_means` and :meth:`fit_head` set them.
 
         Args:
             feature_dims: Modality -> width of its feature.
             num_classes: Number of classes C.
-            svc_c: The classifier's cost.
+            svc_c: Cost of the support vector classifier, > 0.
 
         Raises:
             ConfigError: If ``svc_c`` is not positive.
@@ -46,15 +62,15 @@ class PaddedFusion(Fusion):
         self.head = linear(self.head_width(), num_classes)
 
     def head_width(self) -> int:
-        """Width of what the head sees."""
+        """Return the width of the head's input."""
         return sum(self.feature_dims.values())
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Pad, project, classify."""
+        """Compute the fused logits, with means in place of absent features."""
         return self.head(self.projected(self.padded(features, present)))
 
     def padded(self, features: Mapping[str, Tensor], present: Present = None) -> dict[str, Tensor]:
-        """Put means in the place of what is absent."""
+        """Replace the features of absent modalities by their training means."""
         if present is None:
             return dict(features)
         return {
@@ -63,16 +79,24 @@ class PaddedFusion(Fusion):
         }
 
     def projected(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Project what the head sees: (B, head_width)."""
+        """Compute the head's input (B, head_width): here the joined features."""
         return torch.cat([features[name] for name in self.feature_dims], dim=1)
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Answer by each modality, means in the place of all others."""
+        """Compute the logits of each modality, with means in place of all others."""
         return self.others_missing(features)
 
     @torch.no_grad()
     def learn_means(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
-        """Take the means of the training samples that have a modality."""
+        """Store the mean feature of each modality over the training samples that have it.
+
+        Args:
+            features: Modality -> training features (N, D_m), absent ones of any value.
+            present: Modality -> (N,) bool.
+
+        Raises:
+            ValueError: If no training sample has a modality.
+        """
         for name, h in features.items():
             getattr(self, f"mean_{name}").copy_(mean_of_present(h, present[name]))
 
@@ -81,9 +105,9 @@ class PaddedFusion(Fusion):
         """Fit the support vector classifier to the training samples.
 
         Args:
-            features: Modality -> (N, D_m).
-            present: Modality -> (N,) bool.
-            label: (N,).
+            features: Modality -> training features (N, D_m).
+            present: Modality -> (N,) bool; None if nothing is missing.
+            label: Classes (N,).
         """
         x = self.projected(self.padded(features, present))
         weight, bias = linear_svc(x, label, self.num_classes, self.svc_c)
@@ -92,7 +116,32 @@ class PaddedFusion(Fusion):
 
 
 class CanonicalFusion(PaddedFusion):
-    """Each pair of modalities projected by linear CCA, all projections joined."""
+    """A linear head on the projections of each pair of modalities by linear CCA.
+
+    Each modality is projected once for each pair that it is in; all projections are joined. Absent
+    modalities are replaced by their training means.
+
+    Single modality, ``others_missing``: the same head with the means of all other modalities.
+
+    Example:
+        The projections of a pair correlate along each direction and not across directions:
+
+        >>> _ = torch.manual_seed(0)
+        >>> fusion = CanonicalFusion({"audio": 3, "text": 4}, num_classes=2, num_components=2)
+        >>> audio = torch.randn(100, 3)
+        >>> features = {"audio": audio, "text": audio @ torch.randn(3, 4) + torch.randn(100, 4)}
+        >>> true = torch.ones(100, dtype=torch.bool)
+        >>> present = {"audio": true, "text": true}
+        >>> fusion.learn_means(features, present)
+        >>> fusion.learn_projections(features, present)  # samples that have both modalities
+        {('audio', 'text'): 100}
+        >>> projections = fusion.projected(features)
+        >>> projections.shape, fusion.head_width()
+        (torch.Size([100, 4]), 4)
+        >>> correlations = torch.corrcoef(projections.T)[:2, 2:]
+        >>> (correlations.diagonal() > 0.5).all().item(), abs(correlations[0, 1].item()) < 1e-3
+        (True, True)
+    """
 
     def __init__(
         self,
@@ -104,19 +153,20 @@ class CanonicalFusion(PaddedFusion):
         svc_c: float = 0.01,
         fit_on: str = "padded",
     ) -> None:
-        """Prepare the projections.
+        """Allocate the projections; :meth:`learn_projections` sets them.
 
         Args:
             feature_dims: Modality -> width of its vector.
             num_classes: Number of classes C.
             num_components: Directions k of each pair; fewer where a modality is narrower.
-            ridge: Added to the covariances' diagonals, > 0.
-            svc_c: The classifier's cost.
-            fit_on: ``padded``: a pair's directions are fitted to all samples, means for what is
-                absent, as in GCNet's code; ``pairwise_complete``: to the samples that have both.
+            ridge: Added to the diagonals of the covariances, > 0.
+            svc_c: Cost of the support vector classifier, > 0.
+            fit_on: Samples to which the directions of a pair are fitted. ``padded``: all samples,
+                with means in place of absent modalities, as in GCNet's code;
+                ``pairwise_complete``: those that have both modalities.
 
         Raises:
-            ConfigError: If a number is out of range or ``fit_on`` unknown.
+            ConfigError: If a number is out of range or ``fit_on`` is unknown.
         """
         if fit_on not in FITS:
             raise ConfigError(
@@ -137,27 +187,27 @@ class CanonicalFusion(PaddedFusion):
 
     @staticmethod
     def key(pair: tuple[str, str], name: str) -> str:
-        """Name the buffer of a modality's projection in a pair."""
+        """Return the name of the buffer with a modality's projection in a pair."""
         return f"project_{name}_of_{pair[0]}_{pair[1]}"
 
     def head_width(self) -> int:
-        """Two projections per pair."""
+        """Return the width of the head's input: two projections per pair."""
         return 2 * sum(self.widths.values())
 
     def projected(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Project every modality in each of its pairs."""
-        parts = []
+        """Compute the head's input (B, head_width): each modality's projection in each pair."""
+        projections = []
         for pair in self.pairs:
             for name in pair:
                 centred = features[name] - getattr(self, f"mean_{name}")
-                parts.append(centred @ getattr(self, self.key(pair, name)))
-        return torch.cat(parts, dim=1)
+                projections.append(centred @ getattr(self, self.key(pair, name)))
+        return torch.cat(projections, dim=1)
 
     @torch.no_grad()
     def learn_projections(
         self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]
     ) -> dict[tuple[str, str], int]:
-        """Fit each pair.
+        """Fit the projections of each pair of modalities by linear CCA.
 
         Args:
             features: Modality -> training vectors (N, D_m), absent ones of any value.
@@ -166,16 +216,16 @@ class CanonicalFusion(PaddedFusion):
         Returns:
             Pair -> number of samples that have both.
         """
-        whole, joint = self.padded(features, present), {}
+        complete, num_joint = self.padded(features, present), {}
         for pair in self.pairs:
-            both = present[pair[0]] & present[pair[1]]
-            joint[pair] = int(both.sum())
-            rows = both if self.fit_on == "pairwise_complete" else torch.ones_like(both)
+            has_both = present[pair[0]] & present[pair[1]]
+            num_joint[pair] = int(has_both.sum())
+            rows = has_both if self.fit_on == "pairwise_complete" else torch.ones_like(has_both)
             if int(rows.sum()) < 2:
                 continue  # no covariance: the pair's projections stay zero
-            a, b = (whole[name][rows] for name in pair)
+            a, b = (complete[name][rows] for name in pair)
             *weights, _ = linear_cca(a, b, self.ridge)
             for name, weight in zip(pair, weights, strict=True):
                 buffer = getattr(self, self.key(pair, name))
                 buffer.copy_(weight[:, : buffer.shape[1]])
-        return joint
+        return num_joint

@@ -1,4 +1,4 @@
-"""Shared head: all modalities go through one linear layer."""
+"""Shared head: one linear layer that all modalities use."""
 
 from __future__ import annotations
 
@@ -11,11 +11,26 @@ from mla_lightning.fusion.base import LogitFusion, linear
 
 
 class SharedHead(LogitFusion):
-    r"""One linear head for every modality: :math:`z_m = W h_m + b`, fused by weights.
+    r"""One linear head for all modalities: :math:`z_m = W h_m + b`, fused by weights.
 
-    The head of MLA (CVPR 2024). Single modality: the shared head on its feature. All features must
-    have the head's width; where one has not, a linear map of its own brings it there and counts as
-    part of that modality's encoder.
+    This is the head of MLA (CVPR 2024). All its inputs have one width: a modality with a feature of
+    another width gets a linear layer (an adapter) before the head, which counts as part of that
+    modality's encoder.
+
+    Single modality, ``shared_head``: the shared head on its feature.
+
+    Example:
+        >>> import torch
+        >>> fusion = SharedHead({"audio": 2, "visual": 3}, num_classes=4)
+        >>> fusion.head
+        Linear(in_features=3, out_features=4, bias=True)
+        >>> fusion.adapters
+        ModuleDict(
+          (audio): Linear(in_features=2, out_features=3, bias=True)
+        )
+        >>> features = {"audio": torch.randn(5, 2), "visual": torch.randn(5, 3)}
+        >>> torch.equal(fusion.unimodal(features)["visual"], fusion.head(features["visual"]))
+        True
     """
 
     unimodal_rule = "shared_head"
@@ -28,7 +43,7 @@ class SharedHead(LogitFusion):
         weighting: str | Sequence[float] = "mean",
         dim: int | None = None,
     ) -> None:
-        """Build the head.
+        """Build the head, and an adapter for each modality of another width.
 
         Args:
             feature_dims: Modality -> width of its feature.
@@ -37,23 +52,27 @@ class SharedHead(LogitFusion):
             dim: Width D of the head; the widest feature's by default.
 
         Raises:
-            ConfigError: If ``dim`` is below 1.
+            ConfigError: If ``dim`` is below 1, or the weighting is unknown or of a wrong number.
         """
         super().__init__(feature_dims, num_classes, weighting=weighting)
         if dim is not None and dim < 1:
             raise ConfigError(f"fusion dim must be at least 1, got {dim}")
         width = dim or max(feature_dims.values())
         self.adapters = nn.ModuleDict(
-            {name: linear(own, width) for name, own in feature_dims.items() if own != width}
+            {
+                name: linear(feature_width, width)
+                for name, feature_width in feature_dims.items()
+                if feature_width != width
+            }
         )
         self.head = linear(width, num_classes)
 
     def head_input(self, name: str, feature: Tensor) -> Tensor:
-        """Bring a modality's feature (B, D_m) to the head's width (B, D)."""
+        """Map a modality's feature (B, D_m) to the head's width (B, D) where they differ."""
         return self.adapters[name](feature) if name in self.adapters else feature
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Apply the head to each modality's feature."""
+        """Compute the head's logits of each modality's feature."""
         return {
             name: self.head(self.head_input(name, features[name])) for name in self.feature_dims
         }

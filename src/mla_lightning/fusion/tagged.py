@@ -1,4 +1,4 @@
-"""TATE's network: modalities projected pairwise, tagged by what is missing, and attended to."""
+"""Fusion of TATE: a transformer over the tokens of all modalities, tagged by what is missing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,26 @@ from mla_lightning.fusion.base import Fusion, Present
 class Tagged(Fusion):
     """Tag-Assisted Transformer Encoder, on sequences or on one token per modality.
 
-    Each modality's steps go through a linear map and a transformer block of its own, then
-    through the projections that it shares with each other modality; the tokens of all modalities,
-    with a tag that tells what is missing, go through an encoding and a decoding block; attention
-    pools them. Single modality: the same network, all others missing.
+    The steps of each modality pass through its own linear map and transformer block, and then
+    through the projections that it shares with each other modality. A tag that encodes which
+    modalities are missing is appended to every token. The tokens of all modalities pass through an
+    encoding block (and in training a decoding block), and attention pools them.
+
+    Single modality, ``others_missing``: the same network with all other modalities absent.
+
+    Example:
+        >>> fusion = Tagged({"audio": 2, "text": 3}, num_classes=4, width=12)
+        >>> fusion({"audio": torch.randn(5, 2), "text": torch.randn(5, 3)}).shape  # one token each
+        torch.Size([5, 4])
+        >>> fusion({"audio": torch.randn(5, 7, 2), "text": torch.randn(5, 3)}).shape  # 7 + 1 tokens
+        torch.Size([5, 4])
+
+        The tag of a sample that has everything, and of one without text:
+
+        >>> present = {"audio": torch.tensor([True, True]), "text": torch.tensor([True, False])}
+        >>> fusion.tag(present, 2, torch.device("cpu"))
+        tensor([[1., 0., 0.],
+                [0., 0., 1.]])
     """
 
     unimodal_rule = "others_missing"
@@ -39,30 +55,36 @@ class Tagged(Fusion):
         Args:
             feature_dims: Modality -> width of its feature, at least two.
             num_classes: Number of classes C.
-            width: Width of the tokens, rounded down so that it divides among pairs and heads. The
-                published code has 300, for sequences.
-            num_heads: Attention heads.
-            dropout: Dropout of attention.
+            width: Width of the tokens, a multiple of ``num_heads``. Each of the M - 1 pairs that a
+                modality is in projects to width // (M - 1) of it. The published code has 300, for
+                sequences.
+            num_heads: Number of attention heads.
+            dropout: Dropout of the transformer blocks.
 
         Raises:
             ConfigError: If a number is out of range.
         """
         super().__init__(feature_dims, num_classes)
-        num = len(feature_dims)
-        if num < 2 or num_heads < 1 or width < num_heads * (num - 1):
-            raise ConfigError("fusion Tagged needs two modalities, and width >= heads * pairs")
+        num_modalities = len(feature_dims)
+        if num_modalities < 2 or num_heads < 1 or width < num_heads * (num_modalities - 1):
+            raise ConfigError(
+                "fusion Tagged needs at least two modalities, num_heads >= 1 and width >= "
+                "num_heads * (number of modalities - 1), got "
+                f"{num_modalities} modalities, num_heads {num_heads} and width {width}"
+            )
         names = list(feature_dims)
-        part = width // (num - 1)
-        self.tag_width = num + 1
-        # Tokens with their tags must divide among the heads, too.
-        self.wide = -(-(part * (num - 1) + self.tag_width) // num_heads) * num_heads
+        pair_width = width // (num_modalities - 1)
+        self.tag_width = num_modalities + 1
+        # The width of tokens with their tags must be a multiple of the number of heads, too.
+        tagged_width = pair_width * (num_modalities - 1) + self.tag_width
+        self.wide = -(-tagged_width // num_heads) * num_heads
         self.inputs = nn.ModuleDict(
-            {name: nn.Linear(own, width, bias=False) for name, own in feature_dims.items()}
+            {name: nn.Linear(dim, width, bias=False) for name, dim in feature_dims.items()}
         )
         self.blocks = nn.ModuleDict({name: _block(width, num_heads, dropout) for name in names})
         self.pairs = list(combinations(names, 2))
         self.shared = nn.ModuleDict(
-            {f"{a}_{b}": nn.Linear(width, part, bias=False) for a, b in self.pairs}
+            {f"{a}_{b}": nn.Linear(width, pair_width, bias=False) for a, b in self.pairs}
         )
         self.encode = _block(self.wide, num_heads, dropout)
         self.decode = _block(self.wide, num_heads, dropout)
@@ -73,12 +95,22 @@ class Tagged(Fusion):
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Classify the pooled encoding."""
-        tokens, there = self.tagged(features, present)
-        return self.classified(self.encoded(tokens, there), there)
+        """Compute the fused logits of features (B, D_m) or sequences (B, T_m, D_m)."""
+        tokens, is_token = self.tagged(features, present)
+        return self.classified(self.encoded(tokens, is_token), is_token)
 
     def tag(self, present: Present, size: int, device: torch.device) -> Tensor:
-        """Tell what is missing: (B, M + 1), the first bit for nothing, one for each modality."""
+        """Compute the tags of samples.
+
+        Args:
+            present: Modality -> (B,) bool; None if nothing is missing.
+            size: Number of samples B.
+            device: Device of the tags.
+
+        Returns:
+            Tags (B, M + 1) of zeros and ones: the first entry is 1 if nothing is missing, the
+            others are 1 for each missing modality.
+        """
         if present is None:
             missing = torch.zeros(size, len(self.feature_dims), device=device)
         else:
@@ -88,7 +120,7 @@ class Tagged(Fusion):
     def tagged(
         self, features: Mapping[str, Tensor], present: Present = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Make the tokens, the tag at the end of each.
+        """Compute the tokens of all modalities, each with the tag at its end.
 
         Args:
             features: Modality -> (B, D_m), one token, or (B, T_m, D_m), T_m tokens of which those
@@ -96,19 +128,20 @@ class Tagged(Fusion):
             present: Modality -> (B,) bool; None if nothing is missing.
 
         Returns:
-            Tokens (B, T, wide), those of absent modalities zero but for the tag, and (B, T) bool,
-            which of them are no padding; None for vectors alone. An absent modality has one token.
+            Tokens (B, T, wide), those of absent modalities zero except for the tag; and (B, T)
+            bool, false for padding, or None if all features are vectors. An absent modality has
+            one token.
         """
-        given = self.zeroed(features, present)
-        there = self._there(given)
+        features = self.zeroed(features, present)
+        is_token = self._is_token(features)
         names = list(self.feature_dims)
         tokens = []
         for name in names:
-            x = given[name] if given[name].ndim == 3 else given[name][:, None]
-            padding = None if there is None else ~there[name]
+            x = features[name] if features[name].ndim == 3 else features[name][:, None]
+            padding = None if is_token is None else ~is_token[name]
             x = self.blocks[name](self.inputs[name](x), src_key_padding_mask=padding)
-            own = [self.shared[f"{a}_{b}"] for a, b in self.pairs if name in (a, b)]
-            token = torch.cat([project(x) for project in own], dim=2)
+            projections = [self.shared[f"{a}_{b}"] for a, b in self.pairs if name in (a, b)]
+            token = torch.cat([project(x) for project in projections], dim=2)
             if present is not None:
                 token = torch.where(present[name][:, None, None], token, torch.zeros_like(token))
             tokens.append(token)
@@ -116,44 +149,54 @@ class Tagged(Fusion):
         tag = self.tag(present, len(joined), joined.device)
         joined = nn.functional.pad(joined, (0, self.wide - joined.shape[2] - self.tag_width))
         joined = torch.cat([joined, tag[:, None].expand(-1, joined.shape[1], -1)], dim=2)
-        return joined, None if there is None else torch.cat(list(there.values()), dim=1)
+        return joined, None if is_token is None else torch.cat(list(is_token.values()), dim=1)
 
-    def _there(self, given: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        if all(value.ndim == 2 for value in given.values()):
+    def _is_token(self, features: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return which steps of each modality are not padding; None if all are vectors."""
+        if all(value.ndim == 2 for value in features.values()):
             return None
-        found = {}
+        is_token = {}
         for name in self.feature_dims:
-            value = given[name]
+            value = features[name]
             if value.ndim == 2:
-                found[name] = torch.ones(len(value), 1, dtype=torch.bool, device=value.device)
+                is_token[name] = torch.ones(len(value), 1, dtype=torch.bool, device=value.device)
                 continue
             steps = steps_there(value)
-            first = torch.arange(steps.shape[1], device=steps.device) == 0
-            found[name] = steps | (first & ~steps.any(dim=1, keepdim=True))
-        return found
+            # An empty sequence keeps its first step: attention over no token is undefined.
+            is_first = torch.arange(steps.shape[1], device=steps.device) == 0
+            is_token[name] = steps | (is_first & ~steps.any(dim=1, keepdim=True))
+        return is_token
 
-    def encoded(self, tokens: Tensor, there: Tensor | None = None) -> Tensor:
-        """Encode tokens: (B, T, wide) to the same shape."""
-        return self.encode(tokens, src_key_padding_mask=None if there is None else ~there)
+    def encoded(self, tokens: Tensor, is_token: Tensor | None = None) -> Tensor:
+        """Encode tokens.
 
-    def decoded(self, encoding: Tensor, there: Tensor | None = None) -> Tensor:
-        """Decode an encoding: (B, T, wide) to the same shape."""
-        return self.decode(encoding, src_key_padding_mask=None if there is None else ~there)
+        Args:
+            tokens: (B, T, wide).
+            is_token: (B, T) bool, false for padding; None if there is none.
 
-    def pooled(self, encoding: Tensor, there: Tensor | None = None) -> Tensor:
-        """Pool tokens by gated attention: (B, T, wide) to (B, wide); padding has no part."""
+        Returns:
+            The encoding (B, T, wide).
+        """
+        return self.encode(tokens, src_key_padding_mask=None if is_token is None else ~is_token)
+
+    def decoded(self, encoding: Tensor, is_token: Tensor | None = None) -> Tensor:
+        """Decode an encoding: (B, T, wide) to the same shape; see :meth:`encoded`."""
+        return self.decode(encoding, src_key_padding_mask=None if is_token is None else ~is_token)
+
+    def pooled(self, encoding: Tensor, is_token: Tensor | None = None) -> Tensor:
+        """Pool an encoding by gated attention: (B, T, wide) to (B, wide); padding is left out."""
         gate = self.gate_u(encoding) * self.gate_m(encoding).sigmoid()
         scores = self.gate_r(gate)
-        if there is not None:
-            scores = scores.masked_fill(~there[:, :, None], -torch.inf)
+        if is_token is not None:
+            scores = scores.masked_fill(~is_token[:, :, None], -torch.inf)
         return (scores.softmax(dim=1) * encoding).sum(dim=1)
 
-    def classified(self, encoding: Tensor, there: Tensor | None = None) -> Tensor:
-        """Compute logits of an encoding."""
-        return self.classifier(self.hidden(self.pooled(encoding, there)))
+    def classified(self, encoding: Tensor, is_token: Tensor | None = None) -> Tensor:
+        """Compute the logits (B, C) of an encoding (B, T, wide)."""
+        return self.classifier(self.hidden(self.pooled(encoding, is_token)))
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Answer by each modality as if the others were missing."""
+        """Compute the logits of each modality with all others absent."""
         return self.others_missing(features)
 
 

@@ -1,1 +1,29 @@
-"""From stored rows to what encoders take: computed on the device, augmented in training."""
+"""Inputs: functions from the stored rows of a modality to what its encoder takes.
+
+They run on the device for a whole batch, and augment it in training. An input is called with the
+stored rows (B, ...) and, in training alone, with the random numbers of the batch.
+
+Inputs
+    ``Features``, ``Images`` (images and frames), ``Spectrograms``.
+
+Base classes
+    ``Input``; ``Draws`` gives the random numbers of a batch.
+
+Example:
+    >>> import torch
+    >>> from mla_lightning.inputs import Draws, Images
+    >>> images = Images(size=24, augment="crop_flip")
+    >>> stored = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    >>> images(stored).shape  # evaluation: scaled to 24 x 24
+    torch.Size([5, 3, 24, 24])
+    >>> draws = Draws(seed=0, epoch=0, modality="image", index=torch.arange(5))
+    >>> images(stored, draws).shape  # training: a random crop, scaled to 24 x 24
+    torch.Size([5, 3, 24, 24])
+"""
+
+from mla_lightning.inputs.base import Draws, Input
+from mla_lightning.inputs.features import Features
+from mla_lightning.inputs.images import Images
+from mla_lightning.inputs.spectrograms import Spectrograms
+
+__all__ = ["Draws", "Features", "Images", "Input", "Spectrograms"]

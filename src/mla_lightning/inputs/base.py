@@ -1,4 +1,4 @@
-"""The contract of an input, and its random numbers."""
+"""Base class of inputs, and the random numbers of a batch."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ from torch import Tensor
 from mla_lightning.errors import ConfigError
 from mla_lightning.randomness import derive_seed
 
-#: The increment and the multipliers of SplitMix64 (Steele et al. 2014), as signed numbers.
-_STEP, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+#: Increment and two multipliers of SplitMix64 (Steele et al. 2014), as signed numbers.
+_INCREMENT, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one batch of one modality in training.
+    """Random numbers of one batch of one modality in training.
 
-    A sample's numbers depend on (seed, epoch, modality, sample) alone: neither the batch that it
-    is in, nor the device, nor a resume changes them.
+    A sample's numbers depend on (seed, epoch, modality, sample) alone, not on the rest of the
+    batch, the device, or whether the run was resumed.
 
     Attributes:
-        seed: The run's seed.
+        seed: Seed of the run.
         epoch: The epoch, from 0.
-        modality: The modality.
-        index: (B,) int64, the samples' numbers in their split.
+        modality: Name of the modality.
+        index: Numbers of the samples in their split, (B,) int64.
+
+    Example:
+        >>> batch = Draws(seed=0, epoch=0, modality="image", index=torch.tensor([3, 7]))
+        >>> alone = Draws(seed=0, epoch=0, modality="image", index=torch.tensor([7]))
+        >>> torch.equal(batch.uniform("crop", 4)[1], alone.uniform("crop", 4)[0])
+        True
+        >>> torch.equal(batch.uniform("crop", 4), batch.uniform("flip", 4))
+        False
     """
 
     seed: int
@@ -37,33 +45,46 @@ class Draws:
     index: Tensor
 
     def uniform(self, purpose: str, count: int) -> Tensor:
-        """Draw numbers.
+        """Draw uniform numbers for each sample.
 
         Args:
-            purpose: What for; other purposes get other numbers.
+            purpose: Name of their use; different purposes have different numbers.
             count: Numbers per sample.
 
         Returns:
             (B, count) float32, uniform in [0, 1).
         """
         base = derive_seed(self.seed, "input", self.modality, purpose, self.epoch)
-        places = torch.arange(count, device=self.index.device)
-        x = (self.index[:, None] * count + places) * _STEP + base
+        position = torch.arange(count, device=self.index.device)
+        x = (self.index[:, None] * count + position) * _INCREMENT + base
         x = (x ^ _shifted(x, 30)) * _FIRST
         x = (x ^ _shifted(x, 27)) * _SECOND
         return _shifted(x ^ _shifted(x, 31), 40).float() / 2**24
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Shift as unsigned numbers; PyTorch's shift repeats the sign."""
+    """Shift right as unsigned numbers; PyTorch's shift repeats the sign bit."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 class Input(ABC):
-    """Turns the stored rows of one modality into what encoders take.
+    """Base class of functions from the stored rows of a modality to what its encoder takes.
 
     Attributes:
-        kinds: Kinds of a store's arrays that it takes.
+        kinds: Kinds of stored arrays that it takes.
+
+    Example:
+        An input that adds noise in training alone:
+
+        >>> class NoisyFeatures(Input):
+        ...     kinds = frozenset({"features"})
+        ...
+        ...     def __call__(self, x, draws=None):
+        ...         x = x.float()
+        ...         return x if draws is None else x + draws.uniform("noise", x.shape[1])
+        >>> NoisyFeatures()(torch.zeros(2, 3))
+        tensor([[0., 0., 0.],
+                [0., 0., 0.]])
     """
 
     kinds: ClassVar[frozenset[str]]
@@ -73,37 +94,42 @@ class Input(ABC):
         """Convert a batch.
 
         Args:
-            x: (B, ...) as stored, on the device.
-            draws: The batch's random numbers in training, None in evaluation.
+            x: Rows (B, ...) as stored, on the device.
+            draws: Random numbers of the batch in training; None in evaluation.
 
         Returns:
-            (B, ...) float32.
+            The encoder's input (B, ...), float32.
         """
 
 
 def checked_scale(
     mean: float | Sequence[float], std: float | Sequence[float], channels: int | None = None
 ) -> tuple[list[float], list[float]]:
-    """Check a mean and a deviation.
+    """Check a mean and a standard deviation.
 
     Args:
         mean: One number, or one per channel.
-        std: The same, above 0.
-        channels: Number of channels that may have numbers of their own; None for none.
+        std: One number above 0, or one per channel.
+        channels: Number of channels, if they may have one number each; None if not.
 
     Returns:
-        Both as lists of one number or one per channel.
+        Both as lists of one number, or of one per channel.
 
     Raises:
-        ConfigError: If a number is out of range or there are too many.
+        ConfigError: If ``std`` is not positive or the number of values is wrong.
+
+    Example:
+        >>> checked_scale(0.5, (0.2, 0.2, 0.3), channels=3)
+        ([0.5], [0.2, 0.2, 0.3])
     """
-    found = []
-    for name, given in (("mean", mean), ("std", std)):
-        values = [float(given)] if isinstance(given, int | float) else [float(v) for v in given]
+    lists = []
+    for name, option in (("mean", mean), ("std", std)):
+        values = [float(option)] if isinstance(option, int | float) else [float(v) for v in option]
         if len(values) not in {1, channels or 1}:
             allowed = f"one number or {channels}" if channels else "one number"
             raise ConfigError(f"{name} must be {allowed}, got {values}")
-        found.append(values)
-    if min(found[1]) <= 0:
-        raise ConfigError(f"std must be above 0, got {found[1]}")
-    return found[0], found[1]
+        lists.append(values)
+    means, stds = lists
+    if min(stds) <= 0:
+        raise ConfigError(f"std must be above 0, got {stds}")
+    return means, stds

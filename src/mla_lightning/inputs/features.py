@@ -1,4 +1,4 @@
-"""Vectors: as they are, or scaled."""
+"""Input of feature vectors and sequences: unchanged, or scaled."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from mla_lightning.inputs.base import Draws, Input, checked_scale
 
 
 class Features(Input):
-    """Feature vectors or sequences (B, ...) of any float type, in single precision."""
+    """Feature vectors or sequences (B, ...) of any float type, scaled, as float32.
+
+    Example:
+        >>> import torch
+        >>> Features(mean=1.0, std=2.0)(torch.tensor([[1.0, 5.0]], dtype=torch.float16))
+        tensor([[0., 2.]])
+    """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"features"})
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
-        """Choose the scale.
+        """Set the scale.
 
         Args:
-            mean: Taken off.
-            std: Divided by, > 0.
+            mean: Subtracted from the values.
+            std: Then the values are divided by it, > 0.
 
         Raises:
             ConfigError: If a number is out of range.

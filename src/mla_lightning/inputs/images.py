@@ -1,4 +1,4 @@
-"""Images and film frames: chosen, cropped, mirrored, scaled, all for a whole batch at once."""
+"""Input of images and video frames: chosen, cropped, mirrored and scaled, a whole batch at once."""
 
 from __future__ import annotations
 
@@ -14,20 +14,36 @@ from mla_lightning.errors import ConfigError, near
 from mla_lightning.inputs.base import Draws, Input, checked_scale
 
 AUGMENTS = ("none", "crop_flip")
-#: Shapes of a crop that are drawn until one fits into the image, as torchvision does.
-_TRIES = 10
+#: Number of crop shapes drawn per image; the first that fits into it is used, as in torchvision.
+_NUM_TRIES = 10
 
 
 class Images(Input):
-    """Images (B, 3, H, W) or frames (B, T, 3, H, W) of uint8, scaled, in single precision.
+    """Images (B, 3, H, W) or video frames (B, T, 3, H, W) of uint8, scaled, as float32.
 
-    Frames come out as (B, 3, T, H, W). In training, ``crop_flip`` takes a random part of each image
-    (torchvision's RandomResizedCrop: its area and aspect), stretches it to ``size``, and mirrors
-    every second one. Otherwise images are stretched to ``size``, the aspect not kept, which is the
-    rule of MLA's ResNets in the test.
+    Frames become videos (B, 3, T, H, W). In training, ``crop_flip`` crops a random rectangle of
+    each image (area and aspect ratio as in torchvision's RandomResizedCrop), resizes it to
+    ``size``, and mirrors it with probability ``flip``. Otherwise images are resized to ``size``
+    without keeping the aspect ratio, as for MLA's ResNets in the test.
 
-    Crops are read with bilinear interpolation and without antialiasing, which matters only where
-    stored images are much larger than ``size``.
+    Crops are resized with bilinear interpolation and without antialiasing, which makes a difference
+    only if stored images are much larger than ``size``.
+
+    Example:
+        >>> stored = torch.full((5, 3, 32, 40), 255, dtype=torch.uint8)
+        >>> images = Images(mean=0.5, std=0.25, size=24, augment="crop_flip")
+        >>> x = images(stored)  # evaluation: (255 / 255 - 0.5) / 0.25
+        >>> x.shape, round(x.mean().item(), 4)
+        (torch.Size([5, 3, 24, 24]), 2.0)
+
+        Of each segment of a video, evaluation uses the middle frame and training a random one:
+
+        >>> frames = torch.arange(6, dtype=torch.uint8).view(1, 6, 1, 1, 1).expand(5, 6, 3, 8, 8)
+        >>> video = Images(frames_per_segment=3)(frames)
+        >>> video.shape
+        torch.Size([5, 3, 2, 8, 8])
+        >>> (video[0, 0, :, 0, 0] * 255).round().tolist()
+        [1.0, 4.0]
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"image", "frames"})
@@ -46,23 +62,23 @@ class Images(Input):
         per_frame: bool = False,
         frames_per_segment: int | None = None,
     ) -> None:
-        """Choose the rules.
+        """Set the scale, the size and the augmentation.
 
         Args:
-            mean: Mean in [0, 1], one number or one per colour; taken off.
-            std: Deviation, the same; divided by.
-            size: Height and width that come out; None for those stored.
+            mean: Mean of images in [0, 1], one number or one per colour; subtracted.
+            std: Standard deviation of images in [0, 1], one number or one per colour; divided by.
+            size: Height and width of the result; None for those stored.
             augment: ``none`` or ``crop_flip``, in training alone.
-            scale: Smallest and largest area of a crop, as shares of the image.
-            ratio: Smallest and largest width of a crop over its height.
+            scale: Smallest and largest area of a crop, as fractions of the image's area.
+            ratio: Smallest and largest ratio of a crop's width to its height.
             flip: Probability of mirroring.
-            jitter: Brightness, contrast and saturation are multiplied by a number within this of 1
-                each, in training alone. 1.0 is what MLA's code does on M3AE's images.
-            per_frame: Draw anew for every frame, as MLA's released code does, rather than once for
-                a film.
-            frames_per_segment: Frames stored of each segment of a film: training takes one of them
-                at random, evaluation the middle one. 1 takes all frames as they are; None as many
-                as the store tells.
+            jitter: Brightness, contrast and saturation are each multiplied by a uniform number in
+                [1 - jitter, 1 + jitter], in training alone. MLA's code has 1.0 for M3AE's images.
+            per_frame: Whether random numbers are drawn for every frame, as in MLA's released code,
+                and not once for a video.
+            frames_per_segment: Number of stored frames of each segment of a video: training uses a
+                random one of them, evaluation the middle one. 1 uses all frames; None is replaced
+                by the number that the store has.
 
         Raises:
             ConfigError: If a value is out of range or would have no effect.
@@ -100,40 +116,42 @@ class Images(Input):
         """
         if x.ndim == 4:
             return self._images(x, draws, 1)
-        x = self._chosen(x, draws)
+        x = self._one_per_segment(x, draws)
         num_frames = x.shape[1]
         images = self._images(x.flatten(0, 1), draws, num_frames)
         return images.unflatten(0, (-1, num_frames)).transpose(1, 2)
 
-    def _chosen(self, x: Tensor, draws: Draws | None) -> Tensor:
-        """Take one frame of each segment: (B, T, 3, H, W) to (B, S, 3, H, W)."""
-        each = self.frames_per_segment or 1
-        if each == 1:
+    def _one_per_segment(self, x: Tensor, draws: Draws | None) -> Tensor:
+        """Choose one frame of each segment: (B, T, 3, H, W) to (B, S, 3, H, W)."""
+        segment_length = self.frames_per_segment or 1
+        if segment_length == 1:
             return x
-        if x.shape[1] % each:
+        if x.shape[1] % segment_length:
             raise ConfigError(
-                f"frames_per_segment={each} does not divide the {x.shape[1]} stored frames"
+                f"frames_per_segment={segment_length} does not divide the {x.shape[1]} stored "
+                "frames"
             )
-        starts = torch.arange(0, x.shape[1], each, device=x.device)
+        starts = torch.arange(0, x.shape[1], segment_length, device=x.device)
         if draws is None:
-            return x[:, starts + each // 2]
-        at = starts + (draws.uniform("frame", len(starts)) * each).long()
-        return x[torch.arange(len(x), device=x.device)[:, None], at]
+            return x[:, starts + segment_length // 2]
+        frame = starts + (draws.uniform("frame", len(starts)) * segment_length).long()
+        return x[torch.arange(len(x), device=x.device)[:, None], frame]
 
     def _images(self, x: Tensor, draws: Draws | None, num_frames: int) -> Tensor:
+        """Augment, resize and scale images (B * num_frames, 3, H, W)."""
         size = (self.size, self.size) if self.size else tuple(x.shape[-2:])
         x = x.float()
         if draws is not None and self.augment == "crop_flip":
-            numbers = self._drawn(draws, "crop", 2 * _TRIES + 3, num_frames)
+            numbers = self._uniform(draws, "crop", 2 * _NUM_TRIES + 3, num_frames)
             x = self._crop(x, numbers, size)
         elif tuple(x.shape[-2:]) != size:
             x = functional.interpolate(x, size, mode="bilinear", antialias=True)
         if draws is not None and self.jitter:
-            x = self._jittered(x, self._drawn(draws, "jitter", 3, num_frames))
+            x = self._jittered(x, self._uniform(draws, "jitter", 3, num_frames))
         mean = x.new_tensor(self.mean).mul_(255).view(-1, 1, 1)
         return (x - mean) / x.new_tensor(self.std).mul_(255).view(-1, 1, 1)
 
-    def _drawn(self, draws: Draws, purpose: str, count: int, num_frames: int) -> Tensor:
+    def _uniform(self, draws: Draws, purpose: str, count: int, num_frames: int) -> Tensor:
         """Draw numbers for every image: (B * num_frames, count)."""
         if self.per_frame:
             return draws.uniform(purpose, count * num_frames).view(-1, count)
@@ -141,14 +159,16 @@ class Images(Input):
 
     def _crop(self, x: Tensor, numbers: Tensor, size: tuple[int, ...]) -> Tensor:
         """Crop and mirror: (B, 3, H, W) to (B, 3, *size)."""
-        width, height = crop_shapes(numbers[:, : 2 * _TRIES], self.scale, self.ratio, x.shape[-2:])
-        # Centres in [-1, 1], such that the crop stays inside.
-        across = (2 * numbers[:, -3] - 1) * (1 - width)
-        down = (2 * numbers[:, -2] - 1) * (1 - height)
-        mirrored = torch.where(numbers[:, -1] < self.flip, -width, width)
-        nothing = torch.zeros_like(width)
-        rows = [mirrored, nothing, across, nothing, height, down]
-        theta = torch.stack(rows, dim=1).view(-1, 2, 3)
+        width, height = crop_shapes(
+            numbers[:, : 2 * _NUM_TRIES], self.scale, self.ratio, x.shape[-2:]
+        )
+        # Centres of the crops in [-1, 1], such that a crop stays inside the image.
+        centre_x = (2 * numbers[:, -3] - 1) * (1 - width)
+        centre_y = (2 * numbers[:, -2] - 1) * (1 - height)
+        signed_width = torch.where(numbers[:, -1] < self.flip, -width, width)
+        zero = torch.zeros_like(width)
+        entries = [signed_width, zero, centre_x, zero, height, centre_y]
+        theta = torch.stack(entries, dim=1).view(-1, 2, 3)
         grid = functional.affine_grid(theta, [len(x), x.shape[1], *size], align_corners=False)
         return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
@@ -166,37 +186,43 @@ def _grey(x: Tensor) -> Tensor:
     return (x * weights).sum(dim=1, keepdim=True)
 
 
-def _blended(x: Tensor, other: Tensor, share: Tensor) -> Tensor:
-    return (other + (x - other) * share).clamp(0, 255)
+def _blended(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    return (other + (x - other) * factor).clamp(0, 255)
 
 
 def crop_shapes(
     numbers: Tensor, scale: Sequence[float], ratio: Sequence[float], image: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Draw widths and heights of crops as torchvision's RandomResizedCrop does.
+    """Compute widths and heights of random crops, as in torchvision's RandomResizedCrop.
 
-    The area is uniform, the aspect uniform in its logarithm; of ten draws the first that fits into
-    the image counts, and otherwise the largest part whose aspect is allowed.
+    The area is uniform, and so is the logarithm of the aspect ratio. Of ten draws the first that
+    fits into the image is used; if none fits, the largest crop with an allowed aspect ratio.
 
     Args:
-        numbers: (B, 20) in [0, 1).
-        scale: Smallest and largest area, as shares of the image.
-        ratio: Smallest and largest width over height, in pixels.
+        numbers: Uniform numbers in [0, 1), two for each of ten draws, shape (B, 20).
+        scale: Smallest and largest area, as fractions of the image's area.
+        ratio: Smallest and largest ratio of width to height, in pixels.
         image: Height and width of the image in pixels.
 
     Returns:
-        Width and height as shares of the image's, (B,) each.
+        Width and height as fractions of the image's, shape (B,) each.
+
+    Example:
+        A quarter of the area with the aspect ratio of the image is half of each side:
+
+        >>> crop_shapes(torch.rand(1, 20), scale=(0.25, 0.25), ratio=(1.0, 1.0), image=(32, 32))
+        (tensor([0.5000]), tensor([0.5000]))
     """
-    aspect_of_image = image[1] / image[0]
+    image_aspect = image[1] / image[0]
     area = scale[0] + (scale[1] - scale[0]) * numbers[:, ::2]
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    aspect = (low + (high - low) * numbers[:, 1::2]).exp() / aspect_of_image
+    aspect = (low + (high - low) * numbers[:, 1::2]).exp() / image_aspect
     widths, heights = (area * aspect).sqrt(), (area / aspect).sqrt()
     fits = (widths <= 1) & (heights <= 1)
     first = fits.int().argmax(dim=1, keepdim=True)
-    has = fits.any(dim=1)
-    # Where none fits: the whole image, cut to the nearest aspect that is allowed.
-    nearest = min(max(aspect_of_image, ratio[0]), ratio[1]) / aspect_of_image
-    width = torch.where(has, widths.gather(1, first)[:, 0], min(1.0, nearest))
-    height = torch.where(has, heights.gather(1, first)[:, 0], min(1.0, 1 / nearest))
+    any_fits = fits.any(dim=1)
+    # Where none fits: the whole image, cropped to the nearest aspect ratio that is allowed.
+    nearest = min(max(image_aspect, ratio[0]), ratio[1]) / image_aspect
+    width = torch.where(any_fits, widths.gather(1, first)[:, 0], min(1.0, nearest))
+    height = torch.where(any_fits, heights.gather(1, first)[:, 0], min(1.0, 1 / nearest))
     return width, height

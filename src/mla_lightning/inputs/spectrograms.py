@@ -1,4 +1,4 @@
-"""Spectrograms: scaled, and with bands masked in training."""
+"""Input of spectrograms: scaled, and with masked bands in training."""
 
 from __future__ import annotations
 
@@ -12,10 +12,23 @@ from mla_lightning.inputs.base import Draws, Input, checked_scale
 
 
 class Spectrograms(Input):
-    """Spectrograms (B, T, F), time first, as (B, 1, T, F) in single precision.
+    """Spectrograms (B, T, F), time first, scaled, as (B, 1, T, F) float32.
 
-    Scaled first; in training one band of frequencies and one stretch of time may be set to 0, the
-    mean (SpecAugment, Park et al. 2019; both widths uniform from 0 to the given ones).
+    In training, one band of frequencies and one interval of time of each spectrogram may then be
+    set to 0, the mean after scaling (SpecAugment, Park et al. 2019). Their widths are uniform from
+    0 to ``freq_mask`` and ``time_mask``.
+
+    Example:
+        >>> x = torch.full((5, 20, 8), -5.081)
+        >>> Spectrograms(mean=-5.081, std=4.4849)(x).unique()
+        tensor([0.])
+        >>> masked = Spectrograms(time_mask=4)
+        >>> draws = Draws(seed=0, epoch=0, modality="audio", index=torch.arange(5))
+        >>> x = masked(torch.ones(5, 20, 8), draws)  # training
+        >>> x.shape, (x == 0).all(dim=3).sum(dim=2).max().item() <= 4
+        (torch.Size([5, 1, 20, 8]), True)
+        >>> masked(torch.ones(5, 20, 8)).unique()  # evaluation
+        tensor([1.])
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"spectrogram"})
@@ -23,13 +36,14 @@ class Spectrograms(Input):
     def __init__(
         self, mean: float = 0.0, std: float = 1.0, freq_mask: int = 0, time_mask: int = 0
     ) -> None:
-        """Choose the scale and the masks.
+        """Set the scale and the masks.
 
         Args:
-            mean: Taken off. MLA's released code takes nothing off; CAV-MAE was trained with -5.081.
-            std: Divided by, > 0. CAV-MAE: 4.4849.
-            freq_mask: Largest width of the masked band, in bins; 0 for none. CAV-MAE: 48.
-            time_mask: Largest width of the masked stretch, in frames; 0 for none. CAV-MAE: 192.
+            mean: Subtracted from the values. MLA's released code subtracts nothing; CAV-MAE was
+                trained with -5.081.
+            std: Then the values are divided by it, > 0. CAV-MAE: 4.4849.
+            freq_mask: Largest width of the masked band, in bins; 0 for no mask. CAV-MAE: 48.
+            time_mask: Largest width of the masked interval, in frames; 0 for no mask. CAV-MAE: 192.
 
         Raises:
             ConfigError: If a number is out of range.
@@ -47,17 +61,17 @@ class Spectrograms(Input):
         if (self.mean, self.std) != (0.0, 1.0):
             x = (x - self.mean) / self.std
         if draws is not None and self.time_mask:
-            hidden = _stretch(draws.uniform("time_mask", 2), self.time_mask, x.shape[1])
-            x = x.masked_fill(hidden[:, :, None], 0.0)
+            is_masked = _intervals(draws.uniform("time_mask", 2), self.time_mask, x.shape[1])
+            x = x.masked_fill(is_masked[:, :, None], 0.0)
         if draws is not None and self.freq_mask:
-            hidden = _stretch(draws.uniform("freq_mask", 2), self.freq_mask, x.shape[2])
-            x = x.masked_fill(hidden[:, None, :], 0.0)
+            is_masked = _intervals(draws.uniform("freq_mask", 2), self.freq_mask, x.shape[2])
+            x = x.masked_fill(is_masked[:, None, :], 0.0)
         return x[:, None]
 
 
-def _stretch(draws_B2: Tensor, widest: int, length: int) -> Tensor:
-    """Choose a stretch of each row: (B, length) bool."""
-    width = (draws_B2[:, :1] * (min(widest, length) + 1)).floor()
+def _intervals(draws_B2: Tensor, max_width: int, length: int) -> Tensor:
+    """Compute a random interval for each row: (B, length) bool, true inside."""
+    width = (draws_B2[:, :1] * (min(max_width, length) + 1)).floor()
     start = (draws_B2[:, 1:] * (length - width + 1)).floor()
-    places = torch.arange(length, device=draws_B2.device)
-    return (places >= start) & (places < start + width)
+    position = torch.arange(length, device=draws_B2.device)
+    return (position >= start) & (position < start + width)

@@ -124,7 +124,9 @@ class CPMNet(MultimodalModule):
     def _clustering(self, chunk: Batch) -> dict[str, Tensor]:
         codes, label = self.fusion.codes[chunk["index"]], chunk["label"]
         everyone = self.fusion.codes
-        scores = class_scores(codes, everyone, self.fusion.label, self.parts.num_classes, own=label)
+        scores = class_scores(
+            codes, everyone, self.fusion.label, self.parts.num_classes, own_label=label
+        )
         return {
             "decoding": self._error(codes, chunk, learns_decoders=False),
             "clustering": self.clustering_weight * clustering_loss(scores, label),

@@ -1,0 +1,31 @@
+"""The public packages: complete, described by purpose, and with an example for every name."""
+
+import importlib
+import pkgutil
+
+import pytest
+
+from mla_lightning import encoders, functional, fusion, inputs
+
+PACKAGES = (functional, fusion, encoders, inputs)
+NAMES = [(package, name) for package in PACKAGES for name in package.__all__]
+
+
+@pytest.mark.parametrize(("package", "name"), NAMES, ids=[name for _, name in NAMES])
+def test_every_public_name_has_an_example_and_is_described(package, name):
+    assert "Example:" in getattr(package, name).__doc__
+    assert f"``{name}``" in package.__doc__
+
+
+@pytest.mark.parametrize(
+    ("package", "base"),
+    [(fusion, fusion.Fusion), (encoders, encoders.Encoder), (inputs, inputs.Input)],
+    ids=["fusion", "encoders", "inputs"],
+)
+def test_every_class_can_be_imported_from_its_package(package, base):
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        module = importlib.import_module(info.name)
+        for name, value in vars(module).items():
+            is_class = isinstance(value, type) and issubclass(value, base)
+            if is_class and value.__module__ == module.__name__ and not value.__subclasses__():
+                assert name in package.__all__, f"{package.__name__} does not have {name}"
