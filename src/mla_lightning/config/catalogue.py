@@ -143,6 +143,7 @@ def _rule_of(fusion: Entry) -> str:
 def _docstring(target: str) -> str:
     found = class_of(target)
     text = inspect.cleandoc(ast.get_docstring(found[0]) or "") if found else ""
+    text = text.partition("\n\nExample:")[0]  # examples are for the documentation of the code
     text = re.sub(r":math:`([^`]*)`", r"$\1$", text)
     return re.sub(r"``([^`]*)``", r"`\1`", text)
 
