@@ -3,14 +3,14 @@
 import re
 
 import pytest
+
+from mla_lightning.cli.main import main
+from mla_lightning.run_folder import read_json
 from tests.fakes.cremad import fake_cremad
 from tests.fakes.food101 import fake_food101
 from tests.fakes.iemocap import fake_iemocap
 from tests.fakes.kinetics_sounds import fake_kinetics_sounds
 from tests.fakes.mvsa import fake_mvsa
-
-from mla_lightning.cli.main import main
-from mla_lightning.run_folder import read_json
 
 SOUND = ("num_frames=96", "image_size=32")
 TEXT = ("hashed=true", "length=16", "image_size=32")

@@ -27,7 +27,7 @@ from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.errors import DataError
 from mla_lightning.media.audio import LogMel
 from mla_lightning.media.image import Image
-from mla_lightning.media.parts import FilePart, TextPart
+from mla_lightning.media.base import FileInput, TextInput
 from mla_lightning.media.text import Tokens
 
 
@@ -69,9 +69,9 @@ class Tones(Source):
                 stem,
                 stem.partition("_")[0],
                 {
-                    "audio": FilePart(Path("wav") / f"{stem}.wav"),
-                    "image": FilePart(Path("jpg") / f"{stem}.jpg"),
-                    "text": TextPart(f"a ${stem} tone"),
+                    "audio": FileInput(Path("wav") / f"{stem}.wav"),
+                    "image": FileInput(Path("jpg") / f"{stem}.jpg"),
+                    "text": TextInput(f"a ${stem} tone"),
                 },
                 {"text": f"a ${stem} tone", "speaker": "piano"},
             )

@@ -11,8 +11,8 @@ from mla_lightning.data.sources.avdigits import AVDigits, digits_file, enlarged,
 from mla_lightning.data.sources.espeak import Utterance, speak, variants
 from mla_lightning.data.splits import TEST, TRAIN, VAL
 from mla_lightning.errors import DataError
-from mla_lightning.media.parts import ArrayPart, BadMedia
-from mla_lightning.media.short_sound import ShortLogMel
+from mla_lightning.media.base import ArrayInput, BadMedia
+from mla_lightning.media.short_audio import ShortLogMel
 from mla_lightning.prepare.checks import describe_identity
 
 
@@ -50,7 +50,7 @@ def test_a_tone_is_loud_in_its_mel_bin_for_as_long_as_it_lasts():
     extractor = ShortLogMel(8000, num_frames=50, num_mels=40, array_rate=8000)
     time_s = np.arange(4000) / 8000
     tone = (16384 * np.sin(2 * np.pi * 1000 * time_s)).astype(np.int16)
-    found = extractor(avdigits.Path(), ArrayPart(tone)).astype(float)
+    found = extractor(avdigits.Path(), ArrayInput(tone)).astype(float)
     mel = 1127 * np.log1p(np.array([1000.0, 4000.0]) / 700)
     assert abs(int(found[5].argmax()) - (mel[0] / mel[1] * 41 - 1)) <= 1
     # Half of full scale: power 1/4 of a sine's 1/4, at the peak of the window's spectrum.
@@ -58,7 +58,7 @@ def test_a_tone_is_loud_in_its_mel_bin_for_as_long_as_it_lasts():
     assert (found[26:] == np.float16(np.log(1e-7))).all()
     assert (found[:24].max(axis=1) > -6).all()
     with pytest.raises(BadMedia, match="no int16 waveform"):
-        extractor(avdigits.Path(), ArrayPart(np.zeros(5)))
+        extractor(avdigits.Path(), ArrayInput(np.zeros(5)))
 
 
 def test_breathing_variants_are_left_out(tmp_path):
@@ -100,7 +100,7 @@ def test_the_whole_set():
     pictures = [item.attributes["picture"] for item in items]
     assert len(set(pictures)) == len(pictures)
     # No word twice: no recording is in two pairs, under whatever name.
-    waves = [item.parts["audio"].values.tobytes() for item in items]
+    waves = [item.inputs["audio"].values.tobytes() for item in items]
     assert len(set(waves)) == len(waves)
     extractors = source.extractors()
     again = describe_identity(AVDigits(), AVDigits().items(), extractors)

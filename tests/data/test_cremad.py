@@ -25,7 +25,7 @@ def test_a_clip_is_its_name(raw):
     first = items[0]
     assert (first.id, first.label) == ("1001_DFA_ANG_XX", "Anger")
     assert first.attributes == {"actor": "1001", "sentence": "DFA", "level": "XX"}
-    assert str(first.parts["visual"].path) == "VideoFlash/1001_DFA_ANG_XX.flv"
+    assert str(first.inputs["visual"].path) == "VideoFlash/1001_DFA_ANG_XX.flv"
     labels = [CREMAD.class_names.index(item.label) for item in items[:6]]
     assert labels == [0, 1, 2, 3, 4, 5]  # ANG DIS FEA HAP NEU SAD, alphabetical
 

@@ -37,8 +37,8 @@ def test_a_photograph_and_its_title(raw):
     item = by_id["donuts_3"]
     assert item.label == "donuts"
     assert item.attributes["part"] == "test"
-    assert "donuts" in item.parts["text"].text
-    assert item.parts["image"].path.as_posix() == "images/test/donuts/donuts_3.jpg"
+    assert "donuts" in item.inputs["text"].text
+    assert item.inputs["image"].path.as_posix() == "images/test/donuts/donuts_3.jpg"
     assert source.left_out == {"no title": 0, "blank title": 0}
 
 
@@ -55,22 +55,22 @@ def test_photographs_without_a_title_are_counted_not_lost(raw):
 
 
 def test_texts_may_be_files_and_a_head_may_be_there(raw, tmp_path):
-    plain = {item.id: item.parts["text"] for item in Food101(raw, **SMALL).items()}
+    plain = {item.id: item.inputs["text"] for item in Food101(raw, **SMALL).items()}
     table = raw / "texts" / "test_titles.csv"
     table.write_text("image,title,class\n" + table.read_text())
-    assert {i.id: i.parts["text"] for i in Food101(raw, **SMALL).items()} == plain
+    assert {i.id: i.inputs["text"] for i in Food101(raw, **SMALL).items()} == plain
     for name, part in plain.items():
         path = raw / "texts_txt" / name.rpartition("_")[0] / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(part.text)
     for path in (raw / "texts").iterdir():
         path.unlink()
-    assert {i.id: i.parts["text"] for i in Food101(raw, **SMALL).items()} == plain
+    assert {i.id: i.inputs["text"] for i in Food101(raw, **SMALL).items()} == plain
 
 
 def test_mmbts_cleaning_takes_signs_away(raw):
     rewrite(raw, "test", lambda row: [row[0], "Mom's | BEST-Pie!", row[2]])
-    texts = {i.id: i.parts["text"].text for i in Food101(raw, cleaning="mmbt", **SMALL).items()}
+    texts = {i.id: i.inputs["text"].text for i in Food101(raw, cleaning="mmbt", **SMALL).items()}
     assert texts["donuts_3"] == "mom s | best pie"
 
 

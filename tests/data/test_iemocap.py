@@ -9,7 +9,7 @@ from mla_lightning.data.sources.iemocap import IEMOCAP
 from mla_lightning.data.splits import TEST, TRAIN, VAL, overlap
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError
-from mla_lightning.media.parts import BadMedia
+from mla_lightning.media.base import BadMedia
 from mla_lightning.prepare.engine import prepare
 
 SMALL = {"hashed": True, "length": 12, "image_size": 24, "num_frames": 96}
@@ -30,15 +30,15 @@ def test_an_utterance_is_what_the_label_files_say(raw):
     assert item.attributes["session"] == "1"
     assert item.attributes["dialog"] == "Ses01F_impro01"
     assert item.attributes["speaker"] == "1F"
-    assert item.parts["text"].text.startswith("I will not wait")
-    assert (item.parts["image"].start_s, item.parts["image"].end_s) == (0.0, 1.0)
+    assert item.inputs["text"].text.startswith("I will not wait")
+    assert (item.inputs["image"].start_s, item.inputs["image"].end_s) == (0.0, 1.0)
     labels = {i.id[-4:]: i.label for i in items if i.attributes["dialog"] == "Ses01F_impro01"}
     assert labels["F008"] == "Happy"  # excited
     assert {i.attributes["speaker"] for i in items} == {f"{s}{g}" for s in "12345" for g in "FM"}
 
 
 def test_the_speaker_is_left_if_the_dialogue_is_named_after_her(raw):
-    sides = {item.id: item.parts["image"].side for item in IEMOCAP(raw, **SMALL).items()}
+    sides = {item.id: item.inputs["image"].side for item in IEMOCAP(raw, **SMALL).items()}
     assert sides["Ses01F_impro01_F000"] == "left"
     assert sides["Ses01F_impro01_M001"] == "right"
     assert sides["Ses01M_impro01_M001"] == "left"
@@ -50,7 +50,7 @@ def test_the_picture_is_the_speakers_half_in_the_middle(raw):
         source = IEMOCAP(raw, picture=picture, **SMALL)
         read = source.extractors()["image"]
         for item in source.items()[:20]:
-            shown = read(raw, item.parts["image"]).astype(float).mean(axis=(1, 2))
+            shown = read(raw, item.inputs["image"]).astype(float).mean(axis=(1, 2))
             colour = np.array(COLOURS[IEMOCAP.class_names.index(item.label)], dtype=float)
             expected = (colour + 128) / 2 if is_grey else colour
             assert np.abs(shown - expected).max() < 35, item.id
@@ -75,7 +75,7 @@ def test_sessions_keep_speakers_apart_and_random_does_not(raw):
 def test_mlas_lists_leave_the_rest_for_validation(raw, tmp_path):
     items = IEMOCAP(raw, **SMALL).items()
     lines = [
-        f"{i.id}.mp4 [split|sign] {i.parts['text'].text} [split|sign] {i.label}\n" for i in items
+        f"{i.id}.mp4 [split|sign] {i.inputs['text'].text} [split|sign] {i.label}\n" for i in items
     ]
     (tmp_path / "my_train_iemo.txt").write_text("".join(lines[:60]))
     (tmp_path / "my_test_iemo.txt").write_text("".join(lines[80:]))
@@ -99,7 +99,7 @@ def test_face_crops_are_the_speakers_and_not_black(raw, tmp_path):
     source = IEMOCAP(raw, faces="faces", **SMALL)
     read = source.extractors()["image"]
     for item in source.items()[:6]:
-        part = item.parts["image"]
+        part = item.inputs["image"]
         assert part.path.name == f"000001_{item.attributes['speaker'][1]}.jpg"
         level = {"F": 60, "M": 200}[item.attributes["speaker"][1]]
         assert abs(read(raw, part).mean() - level) < 5
@@ -107,7 +107,7 @@ def test_face_crops_are_the_speakers_and_not_black(raw, tmp_path):
         write_picture(path, np.zeros((20, 20, 3), dtype=np.uint8))
     (black,) = [i for i in source.items() if i.id == items[0].id]
     with pytest.raises(BadMedia, match="missing"):
-        read(raw, black.parts["image"])
+        read(raw, black.inputs["image"])
 
 
 def test_bad_input_is_told(tmp_path):

@@ -38,11 +38,11 @@ def test_gcnets_vectors_are_the_files_and_frames_are_the_speakers(gcnet):
     assert item.attributes == {"session": "1", "dialog": "Ses01F_impro01", "speaker": "1F"}
     folder = gcnet / "features"
     audio = np.load(folder / "wav2vec-large-c-UTT" / "Ses01F_impro01_F002.npy")
-    assert np.array_equal(item.parts["audio"].values, audio)
+    assert np.array_equal(item.inputs["audio"].values, audio)
     frames = sorted((folder / "manet_UTT" / "Ses01F_impro01_F002").glob("*_F.npy"))
     expected = np.mean([np.load(frame) for frame in frames], axis=0)
-    np.testing.assert_allclose(item.parts["image"].values, expected, rtol=1e-6)
-    assert "image" not in items["Ses01F_impro01_F000"].parts  # nobody saw the speaker
+    np.testing.assert_allclose(item.inputs["image"].values, expected, rtol=1e-6)
+    assert "image" not in items["Ses01F_impro01_F000"].inputs  # nobody saw the speaker
 
 
 def test_gcnets_frames_stay_sequences_if_not_pooled(gcnet, tmp_path):
@@ -76,7 +76,7 @@ def test_mmins_audio_is_standardised_by_utterance_or_by_fold(mmin):
 
     def audio(**options):
         items = IEMOCAPFeatures(mmin, layout="mmin", **options).items()
-        return next(i for i in items if i.id == "Ses03M_impro01_M001").parts["audio"].values
+        return next(i for i in items if i.id == "Ses03M_impro01_M001").inputs["audio"].values
 
     own = (raw - raw.mean(axis=0)) / raw.std(axis=0, ddof=1)
     np.testing.assert_allclose(audio(), own, rtol=1e-5, atol=1e-5)
@@ -106,10 +106,10 @@ def test_sequences_that_are_too_long_are_cut_only_if_asked(mmin):
     read = source.extractors()["text"]
     assert read.shape == (4, WIDTHS["text"])
     assert source.options()["cut"]["text"] > 0
-    long = next(i for i in items if len(i.parts["text"].values) > 4)
-    assert np.array_equal(read(mmin, long.parts["text"]), long.parts["text"].values[:4])
+    long = next(i for i in items if len(i.inputs["text"].values) > 4)
+    assert np.array_equal(read(mmin, long.inputs["text"]), long.inputs["text"].values[:4])
     with pytest.raises(Exception, match=r"steps, more than 2"):
-        Sequences(2, WIDTHS["text"])(mmin, long.parts["text"])
+        Sequences(2, WIDTHS["text"])(mmin, long.inputs["text"])
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ def test_rows_of_other_classes_are_none_and_films_are_found_anywhere(raw):
     items = {item.id: item for item in KineticsSounds(raw).items()}
     assert len(items) == 18
     assert {item.label for item in items.values()} == set(CLASSES[:3])
-    moved = items[film.stem].parts["audio"]
+    moved = items[film.stem].inputs["audio"]
     assert moved.path.as_posix() == f"deep/folder/{film.name}"
-    assert items[film.stem].parts["visual"] == moved
+    assert items[film.stem].inputs["visual"] == moved
 
 
 def test_a_replacement_counts_before_the_broken_clip(raw):
@@ -44,7 +44,7 @@ def test_a_replacement_counts_before_the_broken_clip(raw):
     folder.mkdir()
     (folder / film.name).write_bytes(film.read_bytes())
     items = {item.id: item for item in KineticsSounds(raw).items()}
-    assert items[film.stem].parts["visual"].path.parent.name == folder.name
+    assert items[film.stem].inputs["visual"].path.parent.name == folder.name
 
 
 def test_splits_are_those_of_kinetics_and_of_ogms_lists(raw, tmp_path):

@@ -83,4 +83,4 @@ def test_the_whole_set():
     assert np.bincount(codes).tolist() == [900, 100, 1000]
     labels = np.array([item.label for item in items])
     assert {np.count_nonzero(labels == name) for name in source.class_names} == {200}
-    assert items[0].parts["fou"].values.shape == (76,)
+    assert items[0].inputs["fou"].values.shape == (76,)

@@ -49,8 +49,8 @@ def test_a_tweet_is_its_number(raw):
     assert len(items) == 60
     assert source.options()["left_out"] == {"labels differ": 6}
     assert (items[0].id, items[0].label) == ("00001", "negative")
-    assert "caf\xe9" in items[0].parts["text"].text
-    assert items[0].parts["image"].path.as_posix() == "data/1.jpg"
+    assert "caf\xe9" in items[0].inputs["text"].text
+    assert items[0].inputs["image"].path.as_posix() == "data/1.jpg"
     assert len(MVSA(raw, labels="multisentinet", **SMALL).items()) == 64
 
 

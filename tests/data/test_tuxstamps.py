@@ -11,8 +11,8 @@ from mla_lightning.data.sources.tuxstamps import STAMPS, TuxStamps, connected, p
 from mla_lightning.data.splits import TEST
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import DataError
+from mla_lightning.media.base import BadMedia, FileInput
 from mla_lightning.media.drawing import Drawing
-from mla_lightning.media.parts import BadMedia, FilePart
 from mla_lightning.prepare.engine import prepare
 
 
@@ -86,7 +86,7 @@ def test_connected_goes_by_way_of_others():
 
 
 def test_a_drawing_is_cut_out_and_centred_on_white(raw):
-    part = FilePart(STAMPS / "animals" / "kind" / "a.png")
+    part = FileInput(STAMPS / "animals" / "kind" / "a.png")
     found = Drawing(32)(raw, part)
     ink = (found != 255).any(axis=0)
     # 20 x 10 pixels in a square of 20: the whole width, the middle half of the height.
@@ -96,10 +96,10 @@ def test_a_drawing_is_cut_out_and_centred_on_white(raw):
     blank = raw / "blank.png"
     Image.new("RGBA", (9, 9)).save(blank)
     with pytest.raises(BadMedia, match="blank"):
-        Drawing(32)(raw, FilePart(blank))
+        Drawing(32)(raw, FileInput(blank))
     (raw / "broken.png").write_bytes(b"\x89PNG\r\n")
     with pytest.raises(BadMedia, match="truncated or damaged"):
-        Drawing(32)(raw, FilePart(raw / "broken.png"))
+        Drawing(32)(raw, FileInput(raw / "broken.png"))
 
 
 @pytest.mark.slow
@@ -112,10 +112,10 @@ def test_the_whole_set():
     for name in ("text", "english"):
         values = np.array([plain(item.attributes[name]) for item in items])
         assert not set(values[codes == TEST]) & set(values[codes != TEST]), name
-    drawn = [item for item in items if item.parts["image"].path.suffix == ".svg"]
+    drawn = [item for item in items if item.inputs["image"].path.suffix == ".svg"]
     assert len(drawn) == 134
-    picture = source.extractors()["image"](source.raw, drawn[0].parts["image"])
+    picture = source.extractors()["image"](source.raw, drawn[0].inputs["image"])
     assert (picture != 255).any()
     tokens = source.extractors()["text"]
-    longest = max(items, key=lambda item: len(item.parts["text"].text))
-    assert tokens(source.raw, longest.parts["text"])[-1] == 0
+    longest = max(items, key=lambda item: len(item.inputs["text"].text))
+    assert tokens(source.raw, longest.inputs["text"])[-1] == 0

@@ -21,7 +21,7 @@ from tests.prepare.toy import Toy, fake
 from mla_lightning.data.store import open_store, verify_store
 from mla_lightning.errors import ConfigError, DataError, RunError
 from mla_lightning.media.audio import LogMel
-from mla_lightning.media.parts import FilePart
+from mla_lightning.media.base import FileInput
 from mla_lightning.prepare import journal as journals
 from mla_lightning.prepare.engine import prepare
 from mla_lightning.prepare.rows import RowFile
@@ -72,7 +72,7 @@ def test_a_store_holds_what_the_files_hold(official, finished):
     audio = np.load(finished / "audio.npy")
     assert audio.shape == (16, 40, 8)
     assert audio.dtype == np.float16
-    expected = LogMel(num_frames=40, num_mels=8)(official, FilePart(Path("wav/item05.wav")))
+    expected = LogMel(num_frames=40, num_mels=8)(official, FileInput(Path("wav/item05.wav")))
     np.testing.assert_array_equal(audio[5], expected)
     visual = np.load(finished / "visual.npy")
     assert visual.shape == (16, 3, 3, 12, 12)

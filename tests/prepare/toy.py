@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 from PIL import Image as PILImage
-from tests.media.media_files import grey_frames, tone, write_film, write_wav
+from tests.media.media_files import grey_frames, tone, write_video, write_wav
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.media.audio import LogMel
+from mla_lightning.media.base import FileInput, TextInput
 from mla_lightning.media.image import Image
-from mla_lightning.media.parts import FilePart, TextPart
 from mla_lightning.media.text import Tokens
 from mla_lightning.media.video import Frames
 from mla_lightning.prepare.engine import prepare
@@ -59,12 +59,12 @@ class Toy(Source):
         name = path.stem
         sound = "wav" if int(name[4:]) % 2 else "flv"
         parts = {
-            "audio": FilePart(Path(f"{sound}/{name}.{sound}")),
-            "visual": FilePart(Path(f"mp4/{name}.mp4")),
-            "text": TextPart(f"words of {name}"),
+            "audio": FileInput(Path(f"{sound}/{name}.{sound}")),
+            "visual": FileInput(Path(f"mp4/{name}.mp4")),
+            "text": TextInput(f"words of {name}"),
         }
         if int(name[4:]) % 5:
-            parts["image"] = FilePart(Path(f"jpg/{name}.jpg"))
+            parts["image"] = FileInput(Path(f"jpg/{name}.jpg"))
         return parts
 
     def extractors(self):
@@ -96,8 +96,8 @@ def fake(root, num_items=16):
         sound = tone(0.5, 16000, 300.0 + 40 * number)
         write_wav(root / "wav" / f"{name}.wav", sound)
         film = grey_frames(np.arange(12) + 10 * number, 32, 32)
-        write_film(root / "flv" / f"{name}.flv", film, 24, tone(0.5, 22050, 300.0 + 40 * number))
-        write_film(root / "mp4" / f"{name}.mp4", film, 24)
+        write_video(root / "flv" / f"{name}.flv", film, 24, tone(0.5, 22050, 300.0 + 40 * number))
+        write_video(root / "mp4" / f"{name}.mp4", film, 24)
         PILImage.new("RGB", (20, 10), (number * 10, 0, 0)).save(root / "jpg" / f"{name}.jpg")
     return root
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.errors import DataError, near
-from mla_lightning.media.parts import ArrayPart, Extractor, FilePart, Part, TextPart
+from mla_lightning.media.base import ArrayInput, Extractor, FileInput, MediaInput, TextInput
 
 
 def checked_items(source: Source) -> list[Item]:
@@ -39,9 +39,9 @@ def checked_items(source: Source) -> list[Item]:
                 f"{source.name}, {item.id}: unknown label {item.label!r}."
                 f"{near(item.label, known)} Known: {', '.join(source.class_names)}."
             )
-        if not item.parts:
+        if not item.inputs:
             raise DataError(f"{source.name}, {item.id}: has none of {', '.join(source.modalities)}")
-        for modality in item.parts:
+        for modality in item.inputs:
             if modality not in source.modalities:
                 raise DataError(
                     f"{source.name}, {item.id}: unknown modality {modality!r}."
@@ -79,7 +79,7 @@ def describe_identity(
         )
     digest = hashlib.sha256()
     for item in items:
-        parts = {modality: _spelled(part) for modality, part in item.parts.items()}
+        parts = {modality: _spelled(part) for modality, part in item.inputs.items()}
         entry = [item.id, item.label, parts, dict(item.attributes)]
         digest.update(json.dumps(entry, sort_keys=True).encode() + b"\n")
     identity = {
@@ -95,13 +95,13 @@ def describe_identity(
     return spelled
 
 
-def _spelled(part: Part) -> list[Any]:
+def _spelled(part: MediaInput) -> list[Any]:
     match part:
-        case FilePart():
+        case FileInput():
             return ["file", part.path.as_posix(), part.start_s, part.end_s]
-        case TextPart():
+        case TextInput():
             return ["text", part.text]
-        case ArrayPart():
+        case ArrayInput():
             values = np.ascontiguousarray(part.values)
             sha256 = hashlib.sha256(values.tobytes()).hexdigest()
             return ["array", values.dtype.str, list(values.shape), sha256]

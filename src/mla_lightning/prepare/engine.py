@@ -19,7 +19,7 @@ import numpy as np
 from mla_lightning.data import store as stores
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.errors import ConfigError, DataError, Interrupted, near
-from mla_lightning.media.parts import BadMedia, Extractor, FilePart
+from mla_lightning.media.base import BadMedia, Extractor, FileInput
 from mla_lightning.prepare.checks import checked_items, describe_identity
 from mla_lightning.prepare.journal import FileRecord, Journal
 from mla_lightning.prepare.place import (
@@ -206,7 +206,7 @@ class _Preparation:
                     item = self.items[number]
                     if isinstance(result, Died):
                         reason = f"the process that read it died: {result.reason}"
-                        result = _Done([(name, reason) for name in item.parts])
+                        result = _Done([(name, reason) for name in item.inputs])
                     if result.is_disk_full:
                         raise full_disk(self.partial)
                     if result.failures:
@@ -234,7 +234,7 @@ class _Preparation:
         for name in new_files:
             with contextlib.suppress(OSError):  # the reason is found when the part is read
                 done.files[name] = _record(self.raw / name)
-        for modality, part in self.items[number].parts.items():
+        for modality, part in self.items[number].inputs.items():
             extractor = self.extractors[modality]
             try:
                 row = np.asarray(extractor(self.raw, part))
@@ -268,8 +268,8 @@ class _Preparation:
     def _failure(self, item: Item, modality: str, reason: str) -> Failure:
         if known := self.source.known_bad.get(item.id):
             reason = f"{reason} (known to its makers: {known})"
-        part = item.parts[modality]
-        file = part.path.as_posix() if isinstance(part, FilePart) else ""
+        part = item.inputs[modality]
+        file = part.path.as_posix() if isinstance(part, FileInput) else ""
         return Failure(item.id, modality, file, reason)
 
     def _say_known(self, failures: Sequence[Failure]) -> None:
@@ -314,7 +314,7 @@ class _Preparation:
             np.save(store / f"attribute.{name}.npy", values)
         for modality, row_file in self.rows.items():
             keep_rows(row_file, store / f"{modality}.npy", keep)
-            present = np.array([modality in item.parts for item in items])
+            present = np.array([modality in item.inputs for item in items])
             if not present.all():
                 np.save(store / f"{modality}.present.npy", present)
         stores.finish_store(
@@ -355,7 +355,7 @@ class _Preparation:
 
 
 def _files_of(item: Item) -> list[str]:
-    files = [part.path.as_posix() for part in item.parts.values() if isinstance(part, FilePart)]
+    files = [part.path.as_posix() for part in item.inputs.values() if isinstance(part, FileInput)]
     return list(dict.fromkeys(files))
 
 

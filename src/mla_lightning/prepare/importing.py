@@ -15,7 +15,7 @@ from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import VAL, NamedSplit, from_lists, stratified, with_validation
 from mla_lightning.data.store import write_store
 from mla_lightning.errors import DataError, near
-from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart
+from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
 
 #: Endings of files -> what they hold.
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -81,11 +81,11 @@ class Table(Source):
         """List the samples."""
         found = []
         for row in self.rows:
-            parts: dict[str, Part] = {}
+            parts: dict[str, MediaInput] = {}
             texts: dict[str, str] = {}
             for modality, kind in self.kinds.items():
                 if cell := row[modality]:
-                    parts[modality] = TextPart(cell) if kind == "text" else FilePart(Path(cell))
+                    parts[modality] = TextInput(cell) if kind == "text" else FileInput(Path(cell))
                     texts |= {modality: cell} if kind == "text" else {}
             found.append(Item(row["id"], row["label"], parts, texts))
         return sorted(found, key=lambda item: item.id)

@@ -22,8 +22,8 @@ from mla_lightning.data.sources.downloads import wheel
 from mla_lightning.data.sources.espeak import SAMPLE_RATE, Utterance, speak, variants
 from mla_lightning.data.splits import NamedSplit, from_lists, with_validation
 from mla_lightning.errors import DataError
-from mla_lightning.media.parts import ArrayPart, Extractor
-from mla_lightning.media.short_sound import ShortLogMel
+from mla_lightning.media.base import ArrayInput, Extractor
+from mla_lightning.media.short_audio import ShortLogMel
 from mla_lightning.media.values import Values
 from mla_lightning.randomness import derive_seed
 
@@ -239,7 +239,7 @@ def _item(
     return Item(
         f"{word}-{picture:04d}-{accent}-{variant.replace(' ', '_')}",
         word,
-        {"audio": ArrayPart(wave), "image": ArrayPart(enlarged(pictures[picture]))},
+        {"audio": ArrayInput(wave), "image": ArrayInput(enlarged(pictures[picture]))},
         {
             "part": part,
             "variant": variant,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mla_lightning.data.splits import NamedSplit
-from mla_lightning.media.parts import Extractor, Part
+from mla_lightning.media.base import Extractor, MediaInput
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Item:
     Attributes:
         id: Unique name, stable between machines.
         label: Name of its class.
-        parts: Modality -> where it is. A modality that the sample does not have is left out.
+        inputs: Modality -> its file, text or array. Absent modalities are left out.
         attributes: What splits and people want to know: speaker, session, title, ...
     """
 
     id: str
     label: str
-    parts: Mapping[str, Part]
+    inputs: Mapping[str, MediaInput]
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 

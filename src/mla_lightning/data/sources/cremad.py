@@ -13,7 +13,7 @@ from mla_lightning.data.sources.texts import held
 from mla_lightning.data.splits import NamedSplit, grouped, stratified
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.audio import LogMel, Stft
-from mla_lightning.media.parts import Extractor, FilePart
+from mla_lightning.media.base import Extractor, FileInput
 from mla_lightning.media.video import Frames
 
 SOUNDS, FILMS = Path("AudioWAV"), Path("VideoFlash")
@@ -143,8 +143,8 @@ class CREMAD(Source):
                     "sentence, emotion, level). Take files that are not CREMA-D's away."
                 )
             parts = {
-                "audio": FilePart(SOUNDS / f"{name}.wav"),
-                "visual": FilePart(FILMS / f"{name}.flv"),
+                "audio": FileInput(SOUNDS / f"{name}.wav"),
+                "visual": FileInput(FILMS / f"{name}.flv"),
             }
             about = {key: match[key] for key in ("actor", "sentence", "level")}
             items.append(Item(name, EMOTIONS[match["emotion"]], parts, about))

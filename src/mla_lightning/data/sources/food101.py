@@ -23,8 +23,8 @@ from mla_lightning.data.sources.texts import (
 )
 from mla_lightning.data.splits import TEST, TRAIN, NamedSplit, grouped, with_validation
 from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
 from mla_lightning.media.image import Image
-from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart
 from mla_lightning.media.text import Tokens
 
 CLEANINGS = ("none", "mmbt")
@@ -126,9 +126,9 @@ class Food101(Source):
                 if title is None or not title.strip():
                     self.left_out["no title" if title is None else "blank title"] += 1
                     continue
-                parts: dict[str, Part] = {
-                    "text": TextPart(title),
-                    "image": FilePart(path.relative_to(self.raw)),
+                parts: dict[str, MediaInput] = {
+                    "text": TextInput(title),
+                    "image": FileInput(path.relative_to(self.raw)),
                 }
                 about = {"part": part, "text": shown(title)}
                 items.append(Item(path.stem, label, parts, about))

@@ -16,9 +16,9 @@ from mla_lightning.data.sources.texts import held, read_text, shown
 from mla_lightning.data.splits import TEST, TRAIN, NamedSplit, stratified, with_validation
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.audio import LogMel
+from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
 from mla_lightning.media.image import Image
-from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart
-from mla_lightning.media.portrait import Portrait, SidePart
+from mla_lightning.media.portrait import Portrait, SideInput
 
 #: Code of an emotion -> class; happy and excited are one, all other codes are left out.
 EMOTIONS = {"ang": "Angry", "hap": "Happy", "exc": "Happy", "neu": "Neutral", "sad": "Sad"}
@@ -226,10 +226,10 @@ class IEMOCAP(Source):
             home = Path(f"Session{session}")
             wav = home / "sentences" / "wav" / dialog / f"{match['id']}.wav"
             stretch = float(match["start"]), float(match["end"])
-            parts: dict[str, Part] = {
-                "audio": FilePart(wav),
+            parts: dict[str, MediaInput] = {
+                "audio": FileInput(wav),
                 "image": self._picture(match["id"], name, home, dialog, stretch),
-                "text": TextPart(said[match["id"]]),
+                "text": TextInput(said[match["id"]]),
             }
             about = {
                 "session": session,
@@ -247,12 +247,12 @@ class IEMOCAP(Source):
         home: Path,
         dialog: str,
         stretch: tuple[float, float],
-    ) -> Part:
+    ) -> MediaInput:
         if self.faces is not None:
-            return FilePart(self._face(id_, name["speaker"]))
+            return FileInput(self._face(id_, name["speaker"]))
         film = home / "dialog" / "avi" / "DivX" / f"{dialog}.avi"
         side: Literal["left", "right"] = "left" if name["speaker"] == name["marked"] else "right"
-        return SidePart(film, *stretch, side)
+        return SideInput(film, *stretch, side)
 
     def _face(self, id_: str, speaker: str) -> Path:
         """Choose the speaker's face crop in the middle, of those that are not black."""

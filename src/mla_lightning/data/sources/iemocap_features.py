@@ -14,7 +14,7 @@ from mla_lightning.data.sources.iemocap import SESSIONS
 from mla_lightning.data.sources.iemocap_layouts import Layout, Utterance, read_gcnet, read_mmin
 from mla_lightning.data.splits import TEST, TRAIN, VAL, NamedSplit, with_validation
 from mla_lightning.errors import ConfigError, DataError, near
-from mla_lightning.media.parts import ArrayPart, Extractor
+from mla_lightning.media.base import ArrayInput, Extractor
 from mla_lightning.media.sequences import Sequences
 from mla_lightning.media.values import Values
 
@@ -136,7 +136,7 @@ class IEMOCAPFeatures(Source):
                 "dialog": match["dialog"],
                 "speaker": match["session"] + match["speaker"],
             }
-            parts = {name: ArrayPart(value) for name, value in self._values(utterance).items()}
+            parts = {name: ArrayInput(value) for name, value in self._values(utterance).items()}
             items.append(Item(id_, utterance.label, parts, about))
         return items
 

@@ -16,7 +16,7 @@ from mla_lightning.data.sources.texts import held, read_text
 from mla_lightning.data.splits import TEST, TRAIN, NamedSplit, with_validation
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.audio import LogMel
-from mla_lightning.media.parts import Extractor, FilePart
+from mla_lightning.media.base import Extractor, FileInput
 from mla_lightning.media.video import Frames
 
 #: The classes as Kinetics-400 names them today, in the order of OGM's label numbers.
@@ -139,7 +139,7 @@ class KineticsSounds(Source):
                         f"{self.raw}: {name} is in two rows of the tables, the second in "
                         f"{part}.csv, line {number}"
                     )
-                film = FilePart(films.get(name, Path(part, f"{name}.mp4")))
+                film = FileInput(films.get(name, Path(part, f"{name}.mp4")))
                 about = {"part": part, "video": name[:11]}
                 found[name] = Item(name, label, {"audio": film, "visual": film}, about)
         self._labels = {name: item.label for name, item in found.items()}

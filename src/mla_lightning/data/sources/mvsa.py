@@ -19,8 +19,8 @@ from mla_lightning.data.sources.texts import (
 )
 from mla_lightning.data.splits import NamedSplit, grouped, stratified
 from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
 from mla_lightning.media.image import Image
-from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart
 
 TABLE = Path("labelResultAll.txt")
 LABELS = ("negative", "neutral", "positive")
@@ -141,9 +141,9 @@ class MVSA(Source):
                 self.left_out += 1
                 continue
             text = self._text(name)
-            parts: dict[str, Part] = {
-                "text": TextPart(text),
-                "image": FilePart(Path("data", f"{name}.jpg")),
+            parts: dict[str, MediaInput] = {
+                "text": TextInput(text),
+                "image": FileInput(Path("data", f"{name}.jpg")),
             }
             about = {"text": shown(text), "tweet": name}
             items[f"{int(name):05d}"] = Item(f"{int(name):05d}", label, parts, about)

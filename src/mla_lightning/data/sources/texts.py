@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from mla_lightning.data.sources.base import Item
 from mla_lightning.data.splits import near_duplicates
 from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.media.base import BadMedia, FileInput, TextInput
 from mla_lightning.media.files import media_file
-from mla_lightning.media.parts import BadMedia, FilePart, TextPart
 
 #: Characters that are kept of a text that is stored to be looked at.
 SHOWN = 120
@@ -61,7 +61,7 @@ def read_text(raw: Path, path: Path, encoding: str) -> str:
         DataError: If the file is missing, empty, a Git LFS pointer, or encoded in another way.
     """
     try:
-        file = media_file(raw, FilePart(path))
+        file = media_file(raw, FileInput(path))
         is_utf8 = encoding.lower().replace("_", "-") in {"utf-8", "utf8"}
         return file.read_text(encoding="utf-8-sig" if is_utf8 else encoding)
     except BadMedia as error:
@@ -78,8 +78,8 @@ def read_text(raw: Path, path: Path, encoding: str) -> str:
 
 def text_of(item: Item) -> str:
     """Return a sample's text."""
-    part = item.parts["text"]
-    assert isinstance(part, TextPart)
+    part = item.inputs["text"]
+    assert isinstance(part, TextInput)
     return part.text
 
 

@@ -17,9 +17,9 @@ from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.sources.downloads import deb, wheel
 from mla_lightning.data.splits import NamedSplit, grouped
 from mla_lightning.errors import DataError
+from mla_lightning.media.base import Extractor, FileInput, TextInput
 from mla_lightning.media.drawing import Drawing
-from mla_lightning.media.parts import Extractor, FilePart, TextPart
-from mla_lightning.media.short_sound import ShortLogMel
+from mla_lightning.media.short_audio import ShortLogMel
 from mla_lightning.media.text import Tokens
 
 PACKAGE, RENDERER = "tuxpaint-stamps-default", "resvg-py==0.5.0"
@@ -132,7 +132,7 @@ class TuxStamps(Source):
             Item(
                 name,
                 label,
-                {"audio": FilePart(sound), "image": FilePart(picture), "text": TextPart(french)},
+                {"audio": FileInput(sound), "image": FileInput(picture), "text": TextInput(french)},
                 {"text": french, "english": english, "group": group},
             )
             for (name, label, sound, picture, english, french), group in zip(
