@@ -197,12 +197,12 @@ def _state(folder: Path) -> str:
 
 def _show(words: Sequence[str]) -> int:
     name, given = name_and_options(words, "show", "NAME|DIR")
-    from mla_lightning.prepare.contact_sheet import contact_sheet
+    from mla_lightning.prepare.sample_sheet import class_sheet
 
     folder = _store_folder(name)
     given.setdefault("output", f"{folder.resolve().name}.png")
-    options = options_for(contact_sheet, given, "mla data show", skip=("store",))
-    print(f"Wrote {contact_sheet(folder, **options)}")
+    options = options_for(class_sheet, given, "mla data show", skip=("store",))
+    print(f"Wrote {class_sheet(folder, **options)}")
     return 0
 
 

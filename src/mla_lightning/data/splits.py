@@ -11,6 +11,8 @@ import numpy as np
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.randomness import derive_seed
 
+SPLITS = ("train", "val", "test")
+#: Codes of the splits, and of samples that are in none of them.
 TRAIN, VAL, TEST, UNUSED = 0, 1, 2, -1
 
 
