@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from mla_lightning.data.base import SPLITS, MultimodalDataModule, Split
+from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.store import OpenStore, open_store
-from mla_lightning.data.usual_encoders import usual_encoders
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.inputs.features import Features
@@ -104,8 +104,8 @@ class Prepared(MultimodalDataModule):
         return found
 
     def usual_encoders(self) -> Mapping[str, Mapping[str, Any]]:
-        """Choose small encoders by kind and shape; see :func:`usual_encoders`."""
-        return usual_encoders(self.store, self.modalities)
+        """Return configs of small encoders; see :func:`default_encoders`."""
+        return default_encoders(self.store, self.modalities)
 
     @cached_property
     def fingerprint(self) -> str:
