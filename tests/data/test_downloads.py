@@ -79,7 +79,7 @@ def test_the_message_without_a_network_says_what_to_do(index, tmp_path):
 
 @pytest.mark.parametrize("requirement", ["toy-set", "toy-set>=1", "-r x.txt", "a==1 b==2", "./a"])
 def test_only_pinned_wheels_are_downloaded(requirement, tmp_path):
-    with pytest.raises(ConfigError, match="a wheel is named like"):
+    with pytest.raises(ConfigError, match="give name and version of a wheel"):
         wheel(requirement, tmp_path)
 
 
