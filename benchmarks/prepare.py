@@ -21,8 +21,8 @@ from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.encoders.resnet18 import ResNet18
 from mla_lightning.media.audio import LogMel
+from mla_lightning.media.base import Extractor, FileInput
 from mla_lightning.media.image import Image
-from mla_lightning.media.parts import Extractor, FilePart
 from mla_lightning.media.video import Frames
 from mla_lightning.prepare.engine import prepare
 
@@ -69,7 +69,7 @@ class Clips(Source):
                 f"{number:04d}",
                 self.class_names[number % 2],
                 {
-                    modality: FilePart(Path(f"{number:04d}.{suffix}"))
+                    modality: FileInput(Path(f"{number:04d}.{suffix}"))
                     for modality, suffix in zip(self.modalities, suffixes, strict=True)
                 },
             )
@@ -99,8 +99,8 @@ class OnTheFly(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """Read a sample."""
-        parts = self.items[index].parts
-        return {m: self.extractors[m](self.raw, part) for m, part in parts.items()}
+        inputs = self.items[index].inputs
+        return {m: self.extractors[m](self.raw, media) for m, media in inputs.items()}
 
 
 def measure() -> list[Row]:

@@ -16,7 +16,7 @@ import mla_lightning.data.sources
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli.main import main
 from mla_lightning.config import conf_dir
-from mla_lightning.prepare.catalogue import known_sets
+from mla_lightning.prepare.catalogue import read_catalogue
 
 MODULE = '''"""Tones."""
 from pathlib import Path
@@ -27,7 +27,7 @@ from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.errors import DataError
 from mla_lightning.media.audio import LogMel
 from mla_lightning.media.image import Image
-from mla_lightning.media.parts import FilePart, TextPart
+from mla_lightning.media.base import FileInput, TextInput
 from mla_lightning.media.text import Tokens
 
 
@@ -69,9 +69,9 @@ class Tones(Source):
                 stem,
                 stem.partition("_")[0],
                 {
-                    "audio": FilePart(Path("wav") / f"{stem}.wav"),
-                    "image": FilePart(Path("jpg") / f"{stem}.jpg"),
-                    "text": TextPart(f"a ${stem} tone"),
+                    "audio": FileInput(Path("wav") / f"{stem}.wav"),
+                    "image": FileInput(Path("jpg") / f"{stem}.jpg"),
+                    "text": TextInput(f"a ${stem} tone"),
                 },
                 {"text": f"a ${stem} tone", "speaker": "piano"},
             )
@@ -146,9 +146,9 @@ def test_every_source_of_the_package_is_found_and_says_how_to_get_it():
             continue
         for kind in vars(importlib.import_module(module.name)).values():
             is_own = inspect.isclass(kind) and kind.__module__ == module.name
-            if is_own and issubclass(kind, Source) and kind is not Source:
+            if is_own and issubclass(kind, Source) and not inspect.isabstract(kind):
                 found[kind.name] = kind
-    listed = {name: entry for name, entry in known_sets().items() if entry.class_name}
+    listed = {name: entry for name, entry in read_catalogue().items() if entry.class_name}
     assert listed.keys() == found.keys()
     for name, entry in listed.items():
         assert entry.class_name == found[name].__name__
@@ -222,7 +222,7 @@ def test_bad_files_stop_it_with_code_3_and_can_be_skipped(tones, capsys):
     assert "begun: data/tones.partial" in run(capsys, "list")
     assert "is not finished" in run(capsys, "check", "tones", code=3)
     output = run(capsys, "prepare", "tones", f"raw={tones}", "on_bad=skip")
-    assert "15 of 16 items are done; going on." in output
+    assert "15 of 16 items are done; continuing." in output
     assert "15 items, 1 bad ones left out" in output
     assert "1 failures recorded" in run(capsys, "check", "tones")
 

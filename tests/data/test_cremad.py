@@ -1,4 +1,4 @@
-"""CREMA-D: names, labels, splits and every way in which the folder can be wrong."""
+"""CREMA-D: names, labels, splits and errors of the folder."""
 
 import numpy as np
 import pytest
@@ -19,25 +19,25 @@ def raw(tmp_path_factory):
     return fake_cremad(tmp_path_factory.mktemp("cremad"))
 
 
-def test_a_clip_is_its_name(raw):
+def test_the_name_of_a_clip_gives_its_label_and_attributes(raw):
     items = CREMAD(raw).items()
     assert len(items) == 60
     first = items[0]
     assert (first.id, first.label) == ("1001_DFA_ANG_XX", "Anger")
     assert first.attributes == {"actor": "1001", "sentence": "DFA", "level": "XX"}
-    assert str(first.parts["visual"].path) == "VideoFlash/1001_DFA_ANG_XX.flv"
+    assert str(first.inputs["visual"].path) == "VideoFlash/1001_DFA_ANG_XX.flv"
     labels = [CREMAD.class_names.index(item.label) for item in items[:6]]
     assert labels == [0, 1, 2, 3, 4, 5]  # ANG DIS FEA HAP NEU SAD, alphabetical
 
 
-def test_actors_are_kept_apart_unless_asked_otherwise(raw):
+def test_splits_share_no_actor_except_random_ones(raw):
     source = CREMAD(raw)
     items = source.items()
     splits = source.splits(items)
     actors = [item.attributes["actor"] for item in items]
     codes = splits["actor"].codes
-    for one, other in ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST)):
-        shared = set(np.array(actors)[codes == one]) & set(np.array(actors)[codes == other])
+    for code, other in ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST)):
+        shared = set(np.array(actors)[codes == code]) & set(np.array(actors)[codes == other])
         assert not shared
     assert [int((codes == c).sum()) for c in (TRAIN, VAL, TEST)] == [42, 6, 12]
     assert overlap(splits["random"].codes, actors)
@@ -72,12 +72,12 @@ def test_lists_of_mla_and_ogm_are_read(raw, tmp_path):
     with pytest.raises(DataError, match=r"is no folder; it must hold my_train_cre.txt"):
         CREMAD(raw, lists=tmp_path / "none")
     broken.unlink()
-    # OGM's two are whole, but half of MLA's must not vanish without a word.
+    # OGM's lists are complete, but a single list of MLA is an error.
     with pytest.raises(DataError, match=r"my_train_cre.txt but not my_test_cre.txt; split 'paper'"):
         CREMAD(raw, lists=tmp_path)
 
 
-def test_a_wrong_folder_says_what_is_missing(raw, tmp_path):
+def test_the_message_of_a_wrong_folder_says_what_is_missing(raw, tmp_path):
     with pytest.raises(DataError, match=r"AudioWAV holds no .wav file; .* holds nothing.*git lfs"):
         CREMAD(tmp_path).items()
     fake_cremad(tmp_path, num_actors=1)
@@ -85,10 +85,10 @@ def test_a_wrong_folder_says_what_is_missing(raw, tmp_path):
     with pytest.raises(DataError, match="'mine' is no name of a clip such as 1001_DFA_ANG_XX"):
         CREMAD(tmp_path).items()
     (tmp_path / "AudioWAV" / "mine.wav").rename(tmp_path / "AudioWAV" / ".mine.wav")
-    assert len(CREMAD(tmp_path).items()) == 6  # hidden files are not the makers'
+    assert len(CREMAD(tmp_path).items()) == 6  # hidden files are ignored
 
 
-def test_settings_are_checked(raw):
+def test_options_are_checked(raw):
     with pytest.raises(ConfigError, match="Did you mean 'stft'"):
         CREMAD(raw, features="sftf")
     with pytest.raises(ConfigError, match="num_frames has no effect"):
@@ -104,7 +104,7 @@ def test_settings_are_checked(raw):
             CREMAD(raw, choice=choice, frames_per_segment=0)
 
 
-def test_known_bad_clips_and_pointers_are_named(tmp_path, capfd):
+def test_known_bad_clips_and_lfs_pointers_are_listed(tmp_path, capfd):
     raw = fake_cremad(tmp_path / "raw", num_actors=10)
     bad = raw / "VideoFlash" / "1002_DFA_ANG_XX.flv"
     bad.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
@@ -113,10 +113,10 @@ def test_known_bad_clips_and_pointers_are_named(tmp_path, capfd):
     known.write_bytes(b"")
     with pytest.raises(DataError) as caught:
         prepare(CREMAD(raw, **SMALL), tmp_path / "store", jobs=1)
-    shown = str(caught.value) + capfd.readouterr().err
-    assert "1002_DFA_ANG_XX" in shown
-    assert "git lfs pull" in shown
-    assert "the makers: film of a minute" in shown
+    message = str(caught.value) + capfd.readouterr().err
+    assert "1002_DFA_ANG_XX" in message
+    assert "git lfs pull" in message
+    assert "the makers: film of a minute" in message
     prepare(CREMAD(raw, **SMALL), tmp_path / "store", on_bad="skip", jobs=1)
     store = open_store(tmp_path / "store")
     assert len(store) == 59
@@ -126,7 +126,7 @@ def test_known_bad_clips_and_pointers_are_named(tmp_path, capfd):
     }
 
 
-def test_the_store_holds_what_is_heard_and_seen(raw, tmp_path):
+def test_the_store_holds_the_audio_and_frames_of_the_files(raw, tmp_path):
     prepare(CREMAD(raw, **SMALL), tmp_path / "store", jobs=2)
     store = open_store(tmp_path / "store")
     assert len(store) == 60
@@ -136,18 +136,18 @@ def test_the_store_holds_what_is_heard_and_seen(raw, tmp_path):
     batch = next(iter(data.test_dataloader()))
     assert data.inputs["visual"](batch["inputs"]["visual"]).shape[1:] == (3, 3, 24, 24)
     sound = np.stack([store.array("audio")[row] for row in range(60)]).astype(np.float32)
-    # The loudest bin tells the pitch, and the pitch the emotion.
+    # The loudest bin depends on the pitch, and the pitch on the emotion.
     loudest = sound[:, 10:60, :80].mean(axis=1).argmax(axis=1)
     for number in range(6):
-        own = loudest[store.label == number]
-        assert own.max() - own.min() <= 3
+        bins = loudest[store.label == number]
+        assert bins.max() - bins.min() <= 3
     colours = np.stack([store.array("visual")[row].mean(axis=(0, 2, 3)) for row in range(60)])
     assert np.abs(colours[store.label == 0].mean(axis=0) - (220, 40, 40)).max() < 40
     assert store.manifest["splits"]["random"]["overlap"]["actor"]["num"] > 0
     assert store.manifest["splits"]["actor"]["overlap"]["actor"]["num"] == 0
 
 
-def test_a_store_is_the_same_whoever_reads_it(tmp_path):
+def test_the_number_of_jobs_does_not_change_the_store(tmp_path):
     raw = fake_cremad(tmp_path / "raw", num_actors=10)
     for jobs in (1, 2):
         prepare(CREMAD(raw, features="stft", image_size=24), tmp_path / f"{jobs}", jobs=jobs)

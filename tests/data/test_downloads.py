@@ -1,4 +1,4 @@
-"""Downloads: cached, checked, and helpful where there is no network."""
+"""Downloads: cached and checked, with instructions for machines without a network."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ def make_wheel(folder, files):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """Let pip see one folder and no network."""
+    """Restrict pip to one folder, without a network."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -50,27 +50,27 @@ def test_a_wheel_is_unpacked_once_and_used_again(index, tmp_path):
         wheel("toy-set==1.0", tmp_path / "cache", sha256="0" * 64)
 
 
-def test_another_wheel_than_expected_is_refused(index, tmp_path):
+def test_another_wheel_than_expected_is_an_error(index, tmp_path):
     make_wheel(index, {})
     with pytest.raises(DataError, match=r"SHA-256 [0-9a-f]{64}, not 0000"):
         wheel("toy-set==1.0", tmp_path / "cache", sha256="0" * 64)
     assert not list((tmp_path / "cache" / "wheels").iterdir())
 
 
-def test_unsafe_paths_in_a_wheel_are_refused(index, tmp_path):
+def test_unsafe_paths_in_a_wheel_are_an_error(index, tmp_path):
     make_wheel(index, {"../../evil.txt": "evil"})
     with pytest.raises(DataError, match="unsafe path"):
         wheel("toy-set==1.0", tmp_path / "cache")
     assert not list(tmp_path.rglob("evil.txt"))
 
 
-def test_without_a_network_it_says_what_to_do(index, tmp_path):
+def test_the_message_without_a_network_says_what_to_do(index, tmp_path):
     with pytest.raises(DataError) as caught:
         wheel("toy-set==2.0", tmp_path / "cache")
     message = str(caught.value)
     assert "toy-set==2.0 could not be downloaded" in message
     assert "pip download --no-deps toy-set==2.0" in message
-    # What it says works.
+    # Its instructions work.
     folder = tmp_path / "cache" / "wheels" / "toy_set-2.0"
     folder.mkdir()
     (folder / ".complete").touch()
@@ -78,12 +78,12 @@ def test_without_a_network_it_says_what_to_do(index, tmp_path):
 
 
 @pytest.mark.parametrize("requirement", ["toy-set", "toy-set>=1", "-r x.txt", "a==1 b==2", "./a"])
-def test_only_pinned_wheels_are_taken(requirement, tmp_path):
-    with pytest.raises(ConfigError, match="a wheel is named like"):
+def test_only_pinned_wheels_are_downloaded(requirement, tmp_path):
+    with pytest.raises(ConfigError, match="give name and version of a wheel"):
         wheel(requirement, tmp_path)
 
 
-def test_a_folder_stands_for_a_package(tmp_path):
+def test_a_folder_can_replace_a_package(tmp_path):
     assert deb(str(tmp_path)) == tmp_path
     with pytest.raises(DataError, match="neither a folder"):
         deb("no/such/folder", tmp_path)
@@ -115,7 +115,7 @@ def test_a_debian_package_is_downloaded_and_unpacked(tmp_path, monkeypatch):
     assert deb("toy-set", tmp_path / "cache") == folder
 
 
-def test_a_real_package_file_is_unpacked(tmp_path):
+def test_a_real_package_is_unpacked(tmp_path):
     if not Path("/usr/bin/dpkg-deb").exists():
         return
     root = tmp_path / "toy"

@@ -1,4 +1,4 @@
-"""UPMC Food-101: photographs with titles, in both layouts of texts."""
+"""UPMC Food-101: photographs with titles, in both layouts of titles."""
 
 import csv
 
@@ -20,8 +20,8 @@ def raw(tmp_path):
     return fake_food101(tmp_path / "raw")
 
 
-def rewrite(raw, part, change):
-    path = raw / "texts" / f"{part}_titles.csv"
+def rewrite(raw, split, change):
+    path = raw / "texts" / f"{split}_titles.csv"
     with path.open(newline="") as file:
         rows = [change(row) for row in csv.reader(file)]
     with path.open("w", newline="") as file:
@@ -37,12 +37,12 @@ def test_a_photograph_and_its_title(raw):
     item = by_id["donuts_3"]
     assert item.label == "donuts"
     assert item.attributes["part"] == "test"
-    assert "donuts" in item.parts["text"].text
-    assert item.parts["image"].path.as_posix() == "images/test/donuts/donuts_3.jpg"
+    assert "donuts" in item.inputs["text"].text
+    assert item.inputs["image"].path.as_posix() == "images/test/donuts/donuts_3.jpg"
     assert source.left_out == {"no title": 0, "blank title": 0}
 
 
-def test_photographs_without_a_title_are_counted_not_lost(raw):
+def test_photographs_without_a_title_are_counted(raw):
     def change(row):
         if row[0] == "donuts_0.jpg":
             return None
@@ -54,34 +54,34 @@ def test_photographs_without_a_title_are_counted_not_lost(raw):
     assert source.options()["left_out"] == {"no title": 1, "blank title": 1}
 
 
-def test_texts_may_be_files_and_a_head_may_be_there(raw, tmp_path):
-    plain = {item.id: item.parts["text"] for item in Food101(raw, **SMALL).items()}
+def test_titles_may_be_files_and_tables_may_have_a_header(raw, tmp_path):
+    titles = {item.id: item.inputs["text"] for item in Food101(raw, **SMALL).items()}
     table = raw / "texts" / "test_titles.csv"
     table.write_text("image,title,class\n" + table.read_text())
-    assert {i.id: i.parts["text"] for i in Food101(raw, **SMALL).items()} == plain
-    for name, part in plain.items():
+    assert {i.id: i.inputs["text"] for i in Food101(raw, **SMALL).items()} == titles
+    for name, title in titles.items():
         path = raw / "texts_txt" / name.rpartition("_")[0] / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(part.text)
+        path.write_text(title.text)
     for path in (raw / "texts").iterdir():
         path.unlink()
-    assert {i.id: i.parts["text"] for i in Food101(raw, **SMALL).items()} == plain
+    assert {i.id: i.inputs["text"] for i in Food101(raw, **SMALL).items()} == titles
 
 
-def test_mmbts_cleaning_takes_signs_away(raw):
+def test_the_cleaning_of_mmbt_removes_punctuation(raw):
     rewrite(raw, "test", lambda row: [row[0], "Mom's | BEST-Pie!", row[2]])
-    texts = {i.id: i.parts["text"].text for i in Food101(raw, cleaning="mmbt", **SMALL).items()}
+    texts = {i.id: i.inputs["text"].text for i in Food101(raw, cleaning="mmbt", **SMALL).items()}
     assert texts["donuts_3"] == "mom s | best pie"
 
 
-def test_splits_are_clean_by_default_and_official_by_name(raw, tmp_path):
-    # Two titles that differ in a number alone, one in train and one in test.
-    for part, file, title in (
+def test_the_default_split_is_clean_and_others_are_official_or_lists(raw, tmp_path):
+    # Two titles that differ only in a number, one in train and one in test.
+    for split, file, title in (
         ("train", "donuts_1.jpg", "Donuts of Lisbon 1"),
         ("test", "donuts_3.jpg", "donuts of lisbon, 22"),
     ):
         new = {file: title}
-        rewrite(raw, part, lambda row, new=new: [row[0], new.get(row[0], row[1]), row[2]])
+        rewrite(raw, split, lambda row, new=new: [row[0], new.get(row[0], row[1]), row[2]])
     lists = tmp_path / "lists"
     lists.mkdir()
     source = Food101(raw, **SMALL)
@@ -96,18 +96,18 @@ def test_splits_are_clean_by_default_and_official_by_name(raw, tmp_path):
     items = source.items()
     splits = source.splits(items)
     ids = [item.id for item in items]
-    one, other = ids.index("donuts_1"), ids.index("donuts_3")
-    assert splits["clean"].codes[one] == splits["clean"].codes[other]
+    row, other = ids.index("donuts_1"), ids.index("donuts_3")
+    assert splits["clean"].codes[row] == splits["clean"].codes[other]
     official = splits["official"].codes
     assert official[other] == TEST
-    assert official[one] in (TRAIN, VAL)
-    parts = np.array([item.attributes["part"] for item in items])
-    assert (official[parts == "test"] == TEST).all()
+    assert official[row] in (TRAIN, VAL)
+    folders = np.array([item.attributes["part"] for item in items])
+    assert (official[folders == "test"] == TEST).all()
     assert (splits["paper"].codes == TEST).sum() == 4
     assert all((split.codes == VAL).any() for split in splits.values())
 
 
-def test_bad_input_is_told(raw, tmp_path):
+def test_wrong_options_and_files_are_errors(raw, tmp_path):
     with pytest.raises(ConfigError, match=r"tokenizer is missing: give tokenizer=vocab.txt"):
         Food101(raw)
     with pytest.raises(ConfigError, match="exclude each other"):
@@ -121,7 +121,7 @@ def test_bad_input_is_told(raw, tmp_path):
         Food101(raw, **SMALL).items()
     rewrite(raw, "train", lambda row: [*row, "donuts"] if len(row) == 2 else row)
     rewrite(raw, "train", lambda row: [*row[:2], "soup"] if row[0] == "donuts_1.jpg" else row)
-    with pytest.raises(DataError, match="'soup' in the titles and lies in the folder 'donuts'"):
+    with pytest.raises(DataError, match="'soup' in the titles and is in the folder 'donuts'"):
         Food101(raw, **SMALL).items()
     for path in (raw / "texts").iterdir():
         path.unlink()
@@ -129,7 +129,7 @@ def test_bad_input_is_told(raw, tmp_path):
         Food101(raw, **SMALL).items()
 
 
-def test_the_store_holds_colours_grey_files_and_words(raw, tmp_path):
+def test_the_store_holds_colour_images_grey_images_and_titles(raw, tmp_path):
     prepare(Food101(raw, **SMALL), tmp_path / "store", jobs=1)
     store = open_store(tmp_path / "store")
     assert len(store) == 48

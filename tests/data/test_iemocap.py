@@ -1,15 +1,15 @@
-"""IEMOCAP: who says what in which half of the picture, and sessions that stay apart."""
+"""IEMOCAP: utterances, the half of the image with the speaker, and splits by session."""
 
 import numpy as np
 import pytest
 from tests.fakes.iemocap import fake_iemocap
-from tests.fakes.media import COLOURS, write_picture
+from tests.fakes.media import COLOURS, write_image
 
 from mla_lightning.data.sources.iemocap import IEMOCAP
 from mla_lightning.data.splits import TEST, TRAIN, VAL, overlap
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError
-from mla_lightning.media.parts import BadMedia
+from mla_lightning.media.base import BadMedia
 from mla_lightning.prepare.engine import prepare
 
 SMALL = {"hashed": True, "length": 12, "image_size": 24, "num_frames": 96}
@@ -20,7 +20,7 @@ def raw(tmp_path_factory):
     return fake_iemocap(tmp_path_factory.mktemp("iemocap"))
 
 
-def test_an_utterance_is_what_the_label_files_say(raw):
+def test_utterances_are_read_from_the_label_files(raw):
     source = IEMOCAP(raw, **SMALL)
     items = source.items()
     assert len(items) == 5 * 2 * 10
@@ -30,33 +30,33 @@ def test_an_utterance_is_what_the_label_files_say(raw):
     assert item.attributes["session"] == "1"
     assert item.attributes["dialog"] == "Ses01F_impro01"
     assert item.attributes["speaker"] == "1F"
-    assert item.parts["text"].text.startswith("I will not wait")
-    assert (item.parts["image"].start_s, item.parts["image"].end_s) == (0.0, 1.0)
+    assert item.inputs["text"].text.startswith("I will not wait")
+    assert (item.inputs["image"].start_s, item.inputs["image"].end_s) == (0.0, 1.0)
     labels = {i.id[-4:]: i.label for i in items if i.attributes["dialog"] == "Ses01F_impro01"}
     assert labels["F008"] == "Happy"  # excited
     assert {i.attributes["speaker"] for i in items} == {f"{s}{g}" for s in "12345" for g in "FM"}
 
 
-def test_the_speaker_is_left_if_the_dialogue_is_named_after_her(raw):
-    sides = {item.id: item.parts["image"].side for item in IEMOCAP(raw, **SMALL).items()}
+def test_the_speaker_with_the_letter_of_the_dialogue_is_on_the_left(raw):
+    sides = {item.id: item.inputs["image"].side for item in IEMOCAP(raw, **SMALL).items()}
     assert sides["Ses01F_impro01_F000"] == "left"
     assert sides["Ses01F_impro01_M001"] == "right"
     assert sides["Ses01M_impro01_M001"] == "left"
     assert sides["Ses01M_impro01_F000"] == "right"
 
 
-def test_the_picture_is_the_speakers_half_in_the_middle(raw):
+def test_the_image_is_the_speakers_half_of_the_middle_frame(raw):
     for picture, is_grey in (("speaker", False), ("whole", True)):
         source = IEMOCAP(raw, picture=picture, **SMALL)
         read = source.extractors()["image"]
         for item in source.items()[:20]:
-            shown = read(raw, item.parts["image"]).astype(float).mean(axis=(1, 2))
+            mean = read(raw, item.inputs["image"]).astype(float).mean(axis=(1, 2))
             colour = np.array(COLOURS[IEMOCAP.class_names.index(item.label)], dtype=float)
             expected = (colour + 128) / 2 if is_grey else colour
-            assert np.abs(shown - expected).max() < 35, item.id
+            assert np.abs(mean - expected).max() < 35, item.id
 
 
-def test_sessions_keep_speakers_apart_and_random_does_not(raw):
+def test_splits_by_session_share_no_speaker_and_random_ones_do(raw):
     source = IEMOCAP(raw, **SMALL)
     items = source.items()
     splits = source.splits(items)
@@ -72,10 +72,10 @@ def test_sessions_keep_speakers_apart_and_random_does_not(raw):
     assert overlap(splits["random"].codes, speakers)
 
 
-def test_mlas_lists_leave_the_rest_for_validation(raw, tmp_path):
+def test_utterances_in_no_list_of_mla_are_validation(raw, tmp_path):
     items = IEMOCAP(raw, **SMALL).items()
     lines = [
-        f"{i.id}.mp4 [split|sign] {i.parts['text'].text} [split|sign] {i.label}\n" for i in items
+        f"{i.id}.mp4 [split|sign] {i.inputs['text'].text} [split|sign] {i.label}\n" for i in items
     ]
     (tmp_path / "my_train_iemo.txt").write_text("".join(lines[:60]))
     (tmp_path / "my_test_iemo.txt").write_text("".join(lines[80:]))
@@ -87,7 +87,7 @@ def test_mlas_lists_leave_the_rest_for_validation(raw, tmp_path):
         IEMOCAP(raw, lists=tmp_path, **SMALL)
 
 
-def test_face_crops_are_the_speakers_and_not_black(raw, tmp_path):
+def test_face_crops_show_the_speaker_and_are_not_black(raw, tmp_path):
     items = IEMOCAP(raw, **SMALL).items()
     faces = raw / "faces"
     for item in items:
@@ -95,22 +95,22 @@ def test_face_crops_are_the_speakers_and_not_black(raw, tmp_path):
             for letter, level in (("F", 60), ("M", 200)):
                 is_black = frame == 2  # the middle one
                 pixels = np.full((20, 20, 3), 0 if is_black else level, dtype=np.uint8)
-                write_picture(faces / item.id / f"{frame:06d}_{letter}.jpg", pixels)
+                write_image(faces / item.id / f"{frame:06d}_{letter}.jpg", pixels)
     source = IEMOCAP(raw, faces="faces", **SMALL)
     read = source.extractors()["image"]
     for item in source.items()[:6]:
-        part = item.parts["image"]
-        assert part.path.name == f"000001_{item.attributes['speaker'][1]}.jpg"
+        crop = item.inputs["image"]
+        assert crop.path.name == f"000001_{item.attributes['speaker'][1]}.jpg"
         level = {"F": 60, "M": 200}[item.attributes["speaker"][1]]
-        assert abs(read(raw, part).mean() - level) < 5
+        assert abs(read(raw, crop).mean() - level) < 5
     for path in (faces / items[0].id).iterdir():
-        write_picture(path, np.zeros((20, 20, 3), dtype=np.uint8))
-    (black,) = [i for i in source.items() if i.id == items[0].id]
+        write_image(path, np.zeros((20, 20, 3), dtype=np.uint8))
+    (without_face,) = [i for i in source.items() if i.id == items[0].id]
     with pytest.raises(BadMedia, match="missing"):
-        read(raw, black.parts["image"])
+        read(raw, without_face.inputs["image"])
 
 
-def test_bad_input_is_told(tmp_path):
+def test_wrong_options_and_files_are_errors(tmp_path):
     with pytest.raises(DataError, match=r"Session1/dialog/EmoEvaluation holds no .txt file"):
         IEMOCAP(tmp_path, **SMALL).items()
     raw = fake_iemocap(tmp_path / "raw", per_code=2)
@@ -123,11 +123,11 @@ def test_bad_input_is_told(tmp_path):
     with pytest.raises(DataError, match=r"line 3: .*Ses03F_impro01_F000"):
         IEMOCAP(raw, **SMALL).items()
     path.write_text(text)
-    said = raw / "Session2" / "dialog" / "transcriptions" / "Ses02F_impro01.txt"
-    said.write_text(said.read_text().partition("\n")[2])
+    transcript = raw / "Session2" / "dialog" / "transcriptions" / "Ses02F_impro01.txt"
+    transcript.write_text(transcript.read_text().partition("\n")[2])
     with pytest.raises(DataError, match="Ses02F_impro01_F000 has no line in the transcript"):
         IEMOCAP(raw, **SMALL).items()
-    said.unlink()
+    transcript.unlink()
     with pytest.raises(DataError, match=r"transcriptions/Ses02F_impro01.txt: missing"):
         IEMOCAP(raw, **SMALL).items()
     with pytest.raises(ConfigError, match="Did you mean 'speaker'"):
@@ -136,7 +136,7 @@ def test_bad_input_is_told(tmp_path):
         IEMOCAP(raw, picture="whole", faces="faces", **SMALL)
 
 
-def test_a_film_that_ends_too_early_is_a_failure(tmp_path):
+def test_a_video_that_ends_too_early_is_a_failure(tmp_path):
     raw = fake_iemocap(tmp_path / "raw", per_code=2)
     evaluation = raw / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
     text = evaluation.read_text()

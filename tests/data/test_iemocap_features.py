@@ -1,4 +1,4 @@
-"""IEMOCAP's features in the layouts of GCNet and of MMIN."""
+"""IEMOCAP's features in the file layouts of GCNet and MMIN."""
 
 import pickle
 
@@ -30,7 +30,7 @@ def mmin(tmp_path_factory):
     return fake_mmin_features(tmp_path_factory.mktemp("mmin"))
 
 
-def test_gcnets_vectors_are_the_files_and_frames_are_the_speakers(gcnet):
+def test_gcnet_has_a_file_per_vector_or_frames_of_the_speaker(gcnet):
     items = {item.id: item for item in IEMOCAPFeatures(gcnet).items()}
     assert len(items) == 5 * 2 * 4 * 3
     item = items["Ses01F_impro01_F002"]
@@ -38,14 +38,14 @@ def test_gcnets_vectors_are_the_files_and_frames_are_the_speakers(gcnet):
     assert item.attributes == {"session": "1", "dialog": "Ses01F_impro01", "speaker": "1F"}
     folder = gcnet / "features"
     audio = np.load(folder / "wav2vec-large-c-UTT" / "Ses01F_impro01_F002.npy")
-    assert np.array_equal(item.parts["audio"].values, audio)
+    assert np.array_equal(item.inputs["audio"].values, audio)
     frames = sorted((folder / "manet_UTT" / "Ses01F_impro01_F002").glob("*_F.npy"))
     expected = np.mean([np.load(frame) for frame in frames], axis=0)
-    np.testing.assert_allclose(item.parts["image"].values, expected, rtol=1e-6)
-    assert "image" not in items["Ses01F_impro01_F000"].parts  # nobody saw the speaker
+    np.testing.assert_allclose(item.inputs["image"].values, expected, rtol=1e-6)
+    assert "image" not in items["Ses01F_impro01_F000"].inputs  # no frame of the speaker
 
 
-def test_gcnets_frames_stay_sequences_if_not_pooled(gcnet, tmp_path):
+def test_frames_of_gcnet_are_sequences_without_pooling(gcnet, tmp_path):
     store = open_store(prepare(IEMOCAPFeatures(gcnet, pool="none"), tmp_path / "s", jobs=1))
     assert store.array("image").shape[1:] == (3, WIDTHS["image"])
     assert store.array("audio").shape[1:] == (1, WIDTHS["audio"])
@@ -54,7 +54,7 @@ def test_gcnets_frames_stay_sequences_if_not_pooled(gcnet, tmp_path):
     assert present.sum() == len(store) - 1
 
 
-def test_mmins_sequences_are_padded_to_the_longest(mmin, tmp_path):
+def test_sequences_of_mmin_are_padded_to_the_longest(mmin, tmp_path):
     import h5py
 
     store = open_store(prepare(IEMOCAPFeatures(mmin, layout="mmin"), tmp_path / "s", jobs=1))
@@ -63,12 +63,12 @@ def test_mmins_sequences_are_padded_to_the_longest(mmin, tmp_path):
     longest = max(map(len, values.values()))
     assert store.array("text").shape == (len(values), longest, WIDTHS["text"])
     for row, id_ in enumerate(store.ids):
-        found = store.array("text")[row]
-        assert np.array_equal(found[: len(values[id_])], values[id_])
-        assert not found[len(values[id_]) :].any()
+        sequence = store.array("text")[row]
+        assert np.array_equal(sequence[: len(values[id_])], values[id_])
+        assert not sequence[len(values[id_]) :].any()
 
 
-def test_mmins_audio_is_standardised_by_utterance_or_by_fold(mmin):
+def test_audio_of_mmin_is_standardised_by_utterance_or_by_fold(mmin):
     import h5py
 
     with h5py.File(mmin / "A" / "comparE.h5") as file:
@@ -76,22 +76,22 @@ def test_mmins_audio_is_standardised_by_utterance_or_by_fold(mmin):
 
     def audio(**options):
         items = IEMOCAPFeatures(mmin, layout="mmin", **options).items()
-        return next(i for i in items if i.id == "Ses03M_impro01_M001").parts["audio"].values
+        return next(i for i in items if i.id == "Ses03M_impro01_M001").inputs["audio"].values
 
-    own = (raw - raw.mean(axis=0)) / raw.std(axis=0, ddof=1)
-    np.testing.assert_allclose(audio(), own, rtol=1e-5, atol=1e-5)
+    by_utterance = (raw - raw.mean(axis=0)) / raw.std(axis=0, ddof=1)
+    np.testing.assert_allclose(audio(), by_utterance, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(audio(fold=2), (raw - 0.5) / 2.0, rtol=1e-5)
 
 
-def test_sessions_are_splits_or_the_fold_that_is_chosen(mmin):
+def test_splits_are_the_sessions_or_the_chosen_fold(mmin):
     source = IEMOCAPFeatures(mmin, layout="mmin")
     items = source.items()
     splits = source.splits(items)
     assert list(splits) == [f"session{n}" for n in range(1, 6)]
     speakers = [item.attributes["speaker"] for item in items]
     codes = splits["session5"].codes
-    rest = np.where(codes == VAL, TRAIN, codes).astype(np.int8)
-    assert overlap(rest, speakers) == []
+    without_val = np.where(codes == VAL, TRAIN, codes).astype(np.int8)
+    assert overlap(without_val, speakers) == []
     source = IEMOCAPFeatures(mmin, layout="mmin", fold=2)
     items = source.items()
     splits = source.splits(items)
@@ -100,16 +100,16 @@ def test_sessions_are_splits_or_the_fold_that_is_chosen(mmin):
     assert test == {i.id for i in items if i.attributes["speaker"] == "4M"}
 
 
-def test_sequences_that_are_too_long_are_cut_only_if_asked(mmin):
+def test_long_sequences_are_cut_only_on_request(mmin):
     source = IEMOCAPFeatures(mmin, layout="mmin", max_steps=4)
     items = source.items()
     read = source.extractors()["text"]
     assert read.shape == (4, WIDTHS["text"])
     assert source.options()["cut"]["text"] > 0
-    long = next(i for i in items if len(i.parts["text"].values) > 4)
-    assert np.array_equal(read(mmin, long.parts["text"]), long.parts["text"].values[:4])
+    long = next(i for i in items if len(i.inputs["text"].values) > 4)
+    assert np.array_equal(read(mmin, long.inputs["text"]), long.inputs["text"].values[:4])
     with pytest.raises(Exception, match=r"steps, more than 2"):
-        Sequences(2, WIDTHS["text"])(mmin, long.parts["text"])
+        Sequences(2, WIDTHS["text"])(mmin, long.inputs["text"])
 
 
 @pytest.mark.parametrize(
@@ -123,21 +123,21 @@ def test_sequences_that_are_too_long_are_cut_only_if_asked(mmin):
         ({"layout": "mmin", "label_order": ("Angry",)}, "an order of"),
     ],
 )
-def test_options_that_cannot_be_are_refused(tmp_path, options, message):
+def test_wrong_options_are_errors(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         IEMOCAPFeatures(tmp_path, **options)
 
 
-def test_missing_and_broken_files_are_named(tmp_path):
+def test_missing_and_broken_files_are_errors(tmp_path):
     with pytest.raises(DataError, match=r"IEMOCAP_features_raw_4way.pkl does not exist"):
         IEMOCAPFeatures(tmp_path).items()
     raw = fake_gcnet_features(tmp_path / "g", per_class=2)
     audio = raw / "features" / "wav2vec-large-c-UTT" / "Ses02M_impro01_F000.npy"
-    kept = audio.read_bytes()
+    content = audio.read_bytes()
     audio.unlink()
     with pytest.raises(DataError, match=r"Neither .*Ses02M_impro01_F000.npy nor the folder"):
         IEMOCAPFeatures(raw).items()
-    audio.write_bytes(kept[:50])
+    audio.write_bytes(content[:50])
     with pytest.raises(DataError, match=r"Ses02M_impro01_F000.npy cannot be read"):
         IEMOCAPFeatures(raw).items()
     np.save(audio, np.ones(9))
@@ -148,7 +148,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
         IEMOCAPFeatures(raw).items()
 
 
-def test_an_utterance_without_features_is_named(tmp_path):
+def test_an_utterance_without_features_is_an_error(tmp_path):
     import h5py
 
     raw = fake_mmin_features(tmp_path / "m", per_class=2)
@@ -173,7 +173,7 @@ class Payload:
         return (open, (str(self.path), "w"))
 
 
-def test_the_pickled_table_is_read_without_being_run(tmp_path):
+def test_reading_the_pickled_table_runs_no_code(tmp_path):
     raw = fake_gcnet_features(tmp_path / "g", per_class=2)
     marker = tmp_path / "was run"
     tables = list(pickle.loads((raw / GCNET_TABLE).read_bytes()))
@@ -183,7 +183,7 @@ def test_the_pickled_table_is_read_without_being_run(tmp_path):
     assert not marker.exists()
 
 
-def test_every_method_of_table_2_runs_on_both_layouts(tmp_path, monkeypatch, capfd):
+def test_all_methods_of_table_2_run_on_both_layouts(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     fake_gcnet_features(tmp_path / "g")
     fake_mmin_features(tmp_path / "m")
@@ -193,10 +193,10 @@ def test_every_method_of_table_2_runs_on_both_layouts(tmp_path, monkeypatch, cap
     tiny = ["encoder=auto", "trainer.max_epochs=3", "missing.rate=0.3", "seed=0"]
     short = ["method.pretrain_epochs=1"]
     experiment = ["train", "-m", "experiment=table2/iemocap_features", *tiny]
-    plain = "method=late_fusion,qmf,cca,ae,cra,cpm_net,mla"
-    assert main([*experiment, plain]) == 0
-    deep = ["method.num_components=4", "data.batch_size=64"]
-    assert main([*experiment, "method=dcca,dccae", *deep]) == 0
+    methods = "method=late_fusion,qmf,cca,ae,cra,cpm_net,mla"
+    assert main([*experiment, methods]) == 0
+    correlation = ["method.num_components=4", "data.batch_size=64"]
+    assert main([*experiment, "method=dcca,dccae", *correlation]) == 0
     assert main([*experiment, "method=mmin,if_mmin,tate", *short]) == 0
     sequences = ["data.path=data/mmin", "name=seq", *short]
     assert main([*experiment, "method=mmin,if_mmin", *sequences]) == 0

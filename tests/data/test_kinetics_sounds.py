@@ -1,9 +1,9 @@
-"""Kinetics-Sounds: the tables of Kinetics-400, its films wherever they lie, its splits."""
+"""Kinetics-Sounds: the tables of Kinetics-400, videos in any folder, splits."""
 
 import numpy as np
 import pytest
 from tests.fakes.kinetics_sounds import fake_kinetics_sounds
-from tests.fakes.media import picture, write_film
+from tests.fakes.media import class_image, write_video
 
 from mla_lightning.data.sources.kinetics_sounds import CLASSES, KineticsSounds, clip_name
 from mla_lightning.data.splits import TEST, TRAIN, VAL
@@ -26,47 +26,48 @@ def test_there_are_31_classes_in_alphabetical_order():
     assert clip_name("abcdefghijk", 7, 17) == "abcdefghijk_000007_000017"
 
 
-def test_rows_of_other_classes_are_none_and_films_are_found_anywhere(raw):
-    film = next((raw / "train").glob("*.mp4"))
+def test_rows_of_other_classes_are_ignored_and_videos_may_be_in_any_folder(raw):
+    video = next((raw / "train").glob("*.mp4"))
     (raw / "deep" / "folder").mkdir(parents=True)
-    film.rename(raw / "deep" / "folder" / film.name)
+    video.rename(raw / "deep" / "folder" / video.name)
     items = {item.id: item for item in KineticsSounds(raw).items()}
     assert len(items) == 18
     assert {item.label for item in items.values()} == set(CLASSES[:3])
-    moved = items[film.stem].parts["audio"]
-    assert moved.path.as_posix() == f"deep/folder/{film.name}"
-    assert items[film.stem].parts["visual"] == moved
+    moved = items[video.stem].inputs["audio"]
+    assert moved.path.as_posix() == f"deep/folder/{video.name}"
+    assert items[video.stem].inputs["visual"] == moved
 
 
-def test_a_replacement_counts_before_the_broken_clip(raw):
-    film = next((raw / "train").glob("*.mp4"))
+def test_a_replacement_is_used_instead_of_the_broken_clip(raw):
+    video = next((raw / "train").glob("*.mp4"))
     folder = raw / "replacement_for_corrupted_k400"
     folder.mkdir()
-    (folder / film.name).write_bytes(film.read_bytes())
+    (folder / video.name).write_bytes(video.read_bytes())
     items = {item.id: item for item in KineticsSounds(raw).items()}
-    assert items[film.stem].parts["visual"].path.parent.name == folder.name
+    assert items[video.stem].inputs["visual"].path.parent.name == folder.name
 
 
-def test_splits_are_those_of_kinetics_and_of_ogms_lists(raw, tmp_path):
+def test_splits_are_those_of_kinetics_and_of_the_lists_of_ogm(raw, tmp_path):
     source = KineticsSounds(raw)
     items = source.items()
     codes = source.splits(items)["kinetics"].codes
-    parts = np.array([item.attributes["part"] for item in items])
-    assert (codes[parts == "test"] == TEST).all()
-    assert set(codes[parts == "train"].tolist()) == {TRAIN, VAL}
+    tables = np.array([item.attributes["part"] for item in items])
+    assert (codes[tables == "test"] == TEST).all()
+    assert set(codes[tables == "train"].tolist()) == {TRAIN, VAL}
     lists = tmp_path / "lists"
     lists.mkdir()
     rows = {"train": [], "test": []}
     for item in items:
         clip, number = item.id, CLASSES.index(item.label)
-        part = "test" if item.attributes["part"] == "train" else "train"  # the other way round
+        split = "test" if item.attributes["part"] == "train" else "train"  # swapped
         start = int(clip[12:18])
-        rows[part].append(f"{clip if part == 'train' else f'{clip[:11]}_{start}'},10,{number}")
-    for part, lines in rows.items():
-        (lists / f"my_{part}.txt").write_text("\n".join(lines) + "\n")
+        name = clip if split == "train" else f"{clip[:11]}_{start}"
+        rows[split].append(f"{name},10,{number}")
+    for split, lines in rows.items():
+        (lists / f"my_{split}.txt").write_text("\n".join(lines) + "\n")
     source = KineticsSounds(raw, lists=lists)
     ogm = source.splits(source.items())["ogm"].codes
-    assert (ogm[parts == "train"] == TEST).all()
+    assert (ogm[tables == "train"] == TEST).all()
     (lists / "my_test.txt").write_text("abc,10,3\n")
     with pytest.raises(DataError, match=r"my_test.txt, line 1: .* not of a clip such as"):
         KineticsSounds(raw, lists=lists)
@@ -76,7 +77,7 @@ def test_splits_are_those_of_kinetics_and_of_ogms_lists(raw, tmp_path):
 
 
 def many_clips(raw, num_clips):
-    """Add rows of clips without films to the table of the test; return their lines for OGM."""
+    """Add rows of clips without videos to the test table; return their lines for OGM's list."""
     ids = [f"q{number:010d}" for number in range(num_clips)]
     with (raw / "test.csv").open("a") as file:
         file.writelines(
@@ -85,8 +86,8 @@ def many_clips(raw, num_clips):
     return [f"{name}_{30 + row},10,2" for row, name in enumerate(ids)]
 
 
-def test_ogms_list_names_three_clips_that_no_table_has(raw, tmp_path):
-    """Of its 2,597 clips; the other 2,594 must not be lost with them."""
+def test_up_to_a_hundredth_of_ogms_ids_may_be_unknown(raw, tmp_path):
+    """Three of OGM's 2,597 test clips are in no table; the other 2,594 must be kept."""
     lines = many_clips(raw, 400)
     items = KineticsSounds(raw).items()
     train = [item.id for item in items if item.attributes["part"] == "train"]
@@ -95,31 +96,31 @@ def test_ogms_list_names_three_clips_that_no_table_has(raw, tmp_path):
     lists.mkdir()
     rows = [f"{name},10,{CLASSES.index(labels[name])}" for name in train]
     (lists / "my_train.txt").write_text("\n".join(rows))
-    gone = [f"gone000000{number}_5,10,4" for number in range(5)]
-    (lists / "my_test.txt").write_text("\n".join(lines + gone[:3]))
+    unknown = [f"gone000000{number}_5,10,4" for number in range(5)]
+    (lists / "my_test.txt").write_text("\n".join(lines + unknown[:3]))
     split = KineticsSounds(raw, lists=lists).splits(items)["ogm"]
     assert (split.codes == TEST).sum() == 400
     assert "3 of their ids are not in the official files: gone0000000_000005_000015, gone0" in (
         split.description
     )
-    (lists / "my_test.txt").write_text("\n".join(lines + gone))  # more than a hundredth
+    (lists / "my_test.txt").write_text("\n".join(lines + unknown))  # more than a hundredth
     with pytest.raises(DataError, match=r"5 of 405 ids of 'test' are not in the data, such as gon"):
         KineticsSounds(raw, lists=lists).splits(items)
-    # A whole name keeps its end: this clip of twelve seconds is none of the table's.
+    # The end in a name counts: this clip of twelve seconds is not in the table.
     (lists / "my_test.txt").write_text("\n".join(lines))
     (lists / "my_train.txt").write_text(f"{train[0][:19]}{int(train[0][19:]) + 2:06d},10,0\n")
     with pytest.raises(DataError, match="1 of 1 ids of 'train' are not in the data"):
         KineticsSounds(raw, lists=lists).splits(items)
 
 
-def test_films_without_sound_are_listed(raw, tmp_path):
-    film = min((raw / "train").glob("*.mp4"))
-    write_film(film, [picture(0, np.random.default_rng(0), 32, 48)] * 6)
-    with pytest.raises(DataError, match=rf"{film.stem}, audio .*: no audio stream"):
+def test_videos_without_audio_are_listed(raw, tmp_path):
+    video = min((raw / "train").glob("*.mp4"))
+    write_video(video, [class_image(0, np.random.default_rng(0), 32, 48)] * 6)
+    with pytest.raises(DataError, match=rf"{video.stem}, audio .*: no audio stream"):
         prepare(KineticsSounds(raw, **SMALL), tmp_path / "store", jobs=1)
 
 
-def test_the_store_holds_what_is_heard_and_seen(raw, tmp_path):
+def test_the_store_holds_the_audio_and_frames_of_the_files(raw, tmp_path):
     for jobs in (1, 2):
         prepare(KineticsSounds(raw, **SMALL), tmp_path / f"{jobs}", jobs=jobs)
     for name in ("audio.npy", "visual.npy", "label.npy", "id.npy", "manifest.json"):
@@ -131,35 +132,35 @@ def test_the_store_holds_what_is_heard_and_seen(raw, tmp_path):
     colours = np.stack([store.array("visual")[row].mean(axis=(0, 2, 3)) for row in range(18)])
     pitches = []
     for number, colour in enumerate([(220, 40, 40), (40, 200, 60), (50, 70, 230)]):
-        own = loudest[store.label == number]
-        assert own.max() - own.min() <= 3
-        pitches.append(own.mean())
+        bins = loudest[store.label == number]
+        assert bins.max() - bins.min() <= 3
+        pitches.append(bins.mean())
         assert np.abs(colours[store.label == number] - colour).max() < 50
     assert np.diff(pitches).min() > 4
     splits = store.manifest["splits"]
     assert splits["kinetics"]["overlap"]["video"]["num"] == 0
 
 
-def test_films_that_are_gone_are_listed_and_skipped_on_request(raw, tmp_path):
-    gone = min((raw / "test").glob("*.mp4"))
-    gone.unlink()
+def test_missing_videos_are_listed_and_skipped_on_request(raw, tmp_path):
+    video = min((raw / "test").glob("*.mp4"))
+    video.unlink()
     with pytest.raises(DataError) as caught:
         prepare(KineticsSounds(raw, **SMALL), tmp_path / "store", jobs=1)
-    assert gone.stem in str(caught.value)
+    assert video.stem in str(caught.value)
     prepare(KineticsSounds(raw, **SMALL), tmp_path / "store", on_bad="skip", jobs=1)
     store = open_store(tmp_path / "store")
     assert len(store) == 17
     (failure,) = {entry["id"]: entry["reason"] for entry in store.manifest["failures"]}.items()
-    assert failure == (gone.stem, "missing")
+    assert failure == (video.stem, "missing")
 
 
-def test_wrong_folders_and_tables_are_told(raw, tmp_path):
-    with pytest.raises(DataError, match=r"holds no .mp4 file; it holds nothing"):
+def test_wrong_folders_and_tables_are_errors(raw, tmp_path):
+    with pytest.raises(DataError, match=r"holds no .mp4 file; .* holds nothing"):
         KineticsSounds(tmp_path / "raw" / "none").items()
     table = raw / "test.csv"
     text = table.read_text()
     table.write_text(text.replace("label,", "", 1))
-    with pytest.raises(DataError, match=r"lacks the column 'label'.* An early test.csv has no"):
+    with pytest.raises(DataError, match=r"has no column 'label'.* An early test.csv has no"):
         KineticsSounds(raw).items()
     table.write_text(text.replace(",40,", ",forty,"))
     with pytest.raises(DataError, match=r"test.csv, line \d+: time_start 'forty'"):
@@ -184,7 +185,7 @@ def test_wrong_folders_and_tables_are_told(raw, tmp_path):
         KineticsSounds(raw).items()
 
 
-def test_settings_are_checked(raw):
+def test_options_are_checked(raw):
     shapes = {"centre": (9, 3, 256, 256), "released": (3, 3, 256, 256)}
     for choice, shape in shapes.items():
         assert KineticsSounds(raw, choice=choice).extractors()["visual"].shape == shape

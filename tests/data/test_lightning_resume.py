@@ -1,4 +1,4 @@
-"""A real Trainer stops within an epoch and goes on with the very next batch."""
+"""A real Trainer that stops within an epoch resumes with the next batch."""
 
 import pytest
 import torch
@@ -14,17 +14,17 @@ pytestmark = [
 
 
 class Recorder(LightningModule):
-    """Trains one layer by hand and notes which samples came when."""
+    """Trains one layer by manual optimisation and records the samples of each batch."""
 
     def __init__(self):
         super().__init__()
         self.automatic_optimization = False
         torch.manual_seed(0)
         self.layer = torch.nn.Linear(4, 3)
-        self.seen = []
+        self.batches = []
 
     def training_step(self, batch, batch_idx):
-        self.seen.append((self.current_epoch, batch_idx, batch["index"].tolist()))
+        self.batches.append((self.current_epoch, batch_idx, batch["index"].tolist()))
         loss = self.layer(batch["inputs"]["a"]).square().mean()
         optimizer = self.optimizers()
         optimizer.zero_grad()
@@ -39,7 +39,7 @@ class Recorder(LightningModule):
 
 
 class Saver(Callback):
-    """Checkpoints after a batch, and stops there: the rest of the process is not needed."""
+    """Saves a checkpoint after a batch and stops the training."""
 
     def __init__(self, path, stop):
         self.path, self.stop, self.count = path, stop, 0
@@ -83,58 +83,58 @@ def fit(num_workers, *, stop=None, path=None, resume=False, **options):
         num_sanity_val_steps=0,
         **options,
     )
-    given = data(num_workers)
+    datamodule = data(num_workers)
     if resume:
-        trainer.fit(module, datamodule=given, ckpt_path=path, weights_only=True)
+        trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
     elif stop:
         with pytest.raises(SystemExit):
-            trainer.fit(module, datamodule=given)
+            trainer.fit(module, datamodule=datamodule)
     else:
-        trainer.fit(module, datamodule=given)
+        trainer.fit(module, datamodule=datamodule)
     return module
 
 
 @pytest.fixture(scope="module")
 def whole():
     module = fit(0)
-    assert [(epoch, batch) for epoch, batch, _ in module.seen] == [
+    assert [(epoch, batch) for epoch, batch, _ in module.batches] == [
         (epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)
     ]
     for epoch in range(EPOCHS):
-        rows = [row for at, _, rows in module.seen for row in rows if at == epoch]
+        rows = [row for number, _, rows in module.batches for row in rows if number == epoch]
         assert sorted(rows) == list(range(36))
     return module
 
 
 def test_workers_change_nothing(whole):
-    assert fit(2).seen == whole.seen
+    assert fit(2).batches == whole.batches
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 8, 10, 13])
-def test_a_stopped_run_sees_the_same_samples(whole, tmp_path, stop):
+def test_a_resumed_run_trains_on_the_same_samples(whole, tmp_path, stop):
     stopped = fit(0, stop=stop, path=tmp_path / "x.ckpt")
-    assert len(stopped.seen) == stop
+    assert len(stopped.batches) == stop
     resumed = fit(0, path=tmp_path / "x.ckpt", resume=True)
-    assert stopped.seen + resumed.seen == whole.seen
+    assert stopped.batches + resumed.batches == whole.batches
     assert torch.equal(resumed.layer.weight, whole.layer.weight)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 0)])
-def test_with_workers_too(whole, tmp_path, before, after):
+def test_a_resumed_run_with_workers_trains_on_the_same_samples(whole, tmp_path, before, after):
     stopped = fit(before, stop=7, path=tmp_path / "x.ckpt")
     resumed = fit(after, path=tmp_path / "x.ckpt", resume=True)
-    assert stopped.seen + resumed.seen == whole.seen
+    assert stopped.batches + resumed.batches == whole.batches
     assert torch.equal(resumed.layer.weight, whole.layer.weight)
 
 
-def test_epochs_that_are_cut_short_are_epochs(whole):
-    seen = fit(0, limit_train_batches=2).seen
-    assert seen == [entry for entry in whole.seen if entry[1] < 2]
+def test_epochs_with_limited_batches_count_as_epochs(whole):
+    batches = fit(0, limit_train_batches=2).batches
+    assert batches == [entry for entry in whole.batches if entry[1] < 2]
 
 
 def test_prediction_keeps_the_order():
     module = Recorder()
     module.predict_step = lambda batch, batch_idx: batch["index"]
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
-    parts = trainer.predict(module, data(0).loader("train"))
-    assert torch.cat(parts).tolist() == list(range(36))
+    indices = trainer.predict(module, data(0).loader("train"))
+    assert torch.cat(indices).tolist() == list(range(36))

@@ -1,4 +1,4 @@
-"""Batches, their order, and loaders that go on where they stopped."""
+"""Batches, their order, and loaders that resume."""
 
 import time
 from itertools import chain
@@ -39,13 +39,13 @@ def indices(batches):
     return [batch["index"].tolist() for batch in batches]
 
 
-def equal(one, other):
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
-    return torch.equal(one, other)
+def equal(batch, other):
+    if isinstance(batch, dict):
+        return batch.keys() == other.keys() and all(equal(batch[k], other[k]) for k in batch)
+    return torch.equal(batch, other)
 
 
-def test_a_batch_holds_the_rows_that_were_asked_for():
+def test_a_batch_holds_the_requested_rows():
     data = toy().loader("val").dataset
     rows = torch.tensor([7, 4, 0])
     batch = data[Request(0, rows)]
@@ -67,8 +67,8 @@ def test_batches_share_no_memory_with_the_data_or_with_each_other():
     for _ in range(2):
         for batch in data.loader("train"):
             assert indices([batch])[0] == batch["inputs"]["audio"][:, 0].long().tolist()
-            for part in (batch, batch["inputs"], batch["present"]):
-                for values in part.values():
+            for tensors in (batch, batch["inputs"], batch["present"]):
+                for values in tensors.values():
                     if isinstance(values, torch.Tensor):
                         values.zero_()
             assert not batch["present"]["audio"].any()
@@ -86,7 +86,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert TrainOrder(NUM, 2, 1).permutation(2).tolist() == orders[1, 2]
 
 
-def test_every_epoch_is_whole_and_new():
+def test_every_epoch_is_complete_and_in_a_new_order():
     loader = toy().train_dataloader()
     first, second = indices(loader), indices(loader)
     for epoch in (first, second):
@@ -105,7 +105,7 @@ def test_fewer_samples_than_a_batch_make_one_batch():
         assert [len(rows) for rows in indices(loader)] == [NUM]
 
 
-def test_evaluation_keeps_the_order_in_larger_batches():
+def test_evaluation_keeps_the_order_with_its_own_batch_size():
     loader = toy(eval_batch_size=20).test_dataloader()
     assert indices(loader) == [list(range(20)), [20, 21, 22]]
     assert indices(loader) == [list(range(20)), [20, 21, 22]]
@@ -117,11 +117,11 @@ def test_workers_change_nothing():
     for _ in range(2):
         pairs = list(zip(without, with_two, strict=True))
         assert len(pairs) == len(without)
-        assert all(equal(one, other) for one, other in pairs)
+        assert all(equal(batch, other) for batch, other in pairs)
 
 
 def noise_of(loader):
-    """Sample -> its noise, over one epoch."""
+    """Return the noise of each sample in one epoch."""
     noise = {}
     for batch in loader:
         clean = torch.stack([batch["index"], -batch["index"]], dim=1)
@@ -132,7 +132,7 @@ def noise_of(loader):
     return noise
 
 
-def test_a_samples_randomness_depends_on_seed_epoch_and_sample_alone():
+def test_the_noise_of_a_sample_depends_only_on_seed_epoch_and_sample():
     loader = toy(Noisy).train_dataloader()
     first, second = noise_of(loader), noise_of(loader)
     assert len({tuple(value) for value in first.values()}) == NUM
@@ -147,7 +147,7 @@ def test_evaluation_is_never_transformed():
         assert all(value == [0, 0] for value in noise_of(data.loader(split)).values())
 
 
-def test_loading_leaves_the_global_generator_alone():
+def test_loading_does_not_change_the_global_generator():
     torch.manual_seed(5)
     before = torch.get_rng_state()
     data = toy(Noisy)
@@ -159,40 +159,40 @@ def test_loading_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 2), (0, 2), (2, 0)])
-def test_a_loader_goes_on_where_it_stopped(before, after):
+def test_a_loader_resumes_where_it_stopped(before, after):
     whole = toy().train_dataloader()
     expected = [indices(whole) for _ in range(3)]
     for stop in (1, 4, 5, 7) if before == after == 0 else (3, 5):
         loader = toy(num_workers=before).train_dataloader()
-        seen = []
-        while len(seen) < stop:
+        delivered = []
+        while len(delivered) < stop:
             for batch in loader:
-                seen.append(batch["index"].tolist())
-                if len(seen) == stop:
+                delivered.append(batch["index"].tolist())
+                if len(delivered) == stop:
                     break
         state = loader.state_dict()
         assert (state["epoch"], state["batch"]) == divmod(stop, 5)
         resumed = toy(num_workers=after).train_dataloader()
         resumed.load_state_dict(state)
-        assert len(resumed) == 5  # of the whole epoch: Lightning counts from its start
-        while len(seen) < 15:
-            seen += indices(resumed)
-        assert seen == list(chain(*expected))
+        assert len(resumed) == 5  # of the whole epoch: Lightning counts batches from its start
+        while len(delivered) < 15:
+            delivered += indices(resumed)
+        assert delivered == list(chain(*expected))
 
 
-def test_batches_that_workers_fetched_ahead_do_not_count():
+def test_prefetched_batches_do_not_count():
     loader = toy(num_workers=2).train_dataloader()
     next(iter(loader))
     time.sleep(0.3)
     assert loader.state_dict()["batch"] == 1
 
 
-def test_the_state_is_plain_numbers():
+def test_the_state_holds_only_ints():
     state = toy().train_dataloader().state_dict()
     assert all(type(value) is int for value in state.values())
 
 
-def test_an_epoch_left_half_way_is_over():
+def test_an_epoch_that_was_left_early_is_over():
     loader, whole = toy().train_dataloader(), toy().train_dataloader()
     expected = [indices(whole) for _ in range(2)]
     for batch in loader:
@@ -201,7 +201,7 @@ def test_an_epoch_left_half_way_is_over():
     assert indices(loader) == expected[1]
 
 
-def test_starting_again_without_taking_a_batch_stays_where_it_was():
+def test_a_new_iteration_without_a_batch_does_not_move_the_position():
     whole = toy().train_dataloader()
     loader = toy().train_dataloader()
     loader.load_state_dict({**loader.state_dict(), "epoch": 1, "batch": 2})
@@ -219,15 +219,15 @@ def test_the_epoch_can_be_set():
     loader.set_epoch(1)
     batches = iter(loader)
     next(batches)
-    loader.set_epoch(1)  # the epoch it is in: nothing happens
+    loader.set_epoch(1)  # the present epoch: no effect
     assert indices(batches) == expected[1][1:]
 
 
 @pytest.mark.parametrize("change", [{"seed": 9}, {"batch_size": 4}])
-def test_half_an_epoch_of_another_order_is_refused(change):
+def test_resuming_within_an_epoch_of_another_order_is_an_error(change):
     state = toy().train_dataloader().state_dict()
     loader = toy(**change).train_dataloader()
-    loader.load_state_dict({**state, "epoch": 2})  # at the end of an epoch, nothing is lost
+    loader.load_state_dict({**state, "epoch": 2})  # possible at the end of an epoch
     assert loader.state_dict()["epoch"] == 2
     (key,) = change
     with pytest.raises(DataError, match=rf"batch 3 of epoch 3 in another order .*{key}"):

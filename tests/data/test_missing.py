@@ -1,4 +1,4 @@
-"""Missing modalities: masks by their laws, the same for all methods, and nothing hidden leaks."""
+"""Missing modalities: distributions of masks, equal masks for all methods, no leaks."""
 
 import json
 
@@ -8,7 +8,9 @@ import torch
 
 from mla_lightning.cli.main import main
 from mla_lightning.data.base import Split
-from mla_lightning.data.missing import PARTS, SAMPLERS, Missing, checked_mask
+from mla_lightning.data.mask_files import checked_mask
+from mla_lightning.data.missing import SAMPLERS, Missing
+from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.synthetic import Synthetic
 from mla_lightning.errors import ConfigError, DataError
 
@@ -23,12 +25,12 @@ def rates_of(missing, num=40_000, seed=0):
 
 @pytest.mark.parametrize("sampler", ["anchor", "bernoulli_resample", "bernoulli_restore"])
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.6])
-def test_samplers_realise_the_rate_alike_in_all_modalities(sampler, rate):
-    found = rates_of(Missing(rate, sampler))
-    assert (found - rate).abs().max() < 0.012
+def test_samplers_realise_the_rate_in_each_modality(sampler, rate):
+    rates = rates_of(Missing(rate, sampler))
+    assert (rates - rate).abs().max() < 0.012
 
 
-def test_other_protocols_have_their_own_rates():
+def test_other_protocols_realise_their_rates():
     assert (rates_of(Missing(None, "patterns")) - 0.5).abs().max() < 0.012
     assert (rates_of(Missing(0.6, "sample_fraction")) - 0.2).abs().max() < 0.012
     uneven = rates_of(Missing({"audio": 0.6, "text": 0.1}, "bernoulli_restore"))
@@ -37,22 +39,22 @@ def test_other_protocols_have_their_own_rates():
     assert abs(clipped.mean() - 2 / 3) < 1e-9
 
 
-def test_masks_depend_on_seed_part_and_rate_alone():
-    one = Missing(0.4)
-    mask = one.mask("train", 100, NAMES, 0)
+def test_masks_depend_only_on_seed_split_and_protocol():
+    missing = Missing(0.4)
+    mask = missing.mask("train", 100, NAMES, 0)
     assert torch.equal(mask, Missing(0.4, val=False).mask("train", 100, NAMES, 0))
     for other in (
-        one.mask("val", 100, NAMES, 0),
-        one.mask("train", 100, NAMES, 1),
+        missing.mask("val", 100, NAMES, 0),
+        missing.mask("train", 100, NAMES, 1),
         Missing(0.5).mask("train", 100, NAMES, 0),
         Missing(0.4, "bernoulli_restore").mask("train", 100, NAMES, 0),
-        one.mask("train", 100, NAMES, 0, fold="session 1"),
+        missing.mask("train", 100, NAMES, 0, fold="session 1"),
     ):
         assert not torch.equal(mask, other)
-    assert torch.equal(mask, one.mask("train", 100, NAMES, 0, epoch=1))
-    again = Missing(0.4, resample_train_masks=True)
-    assert not torch.equal(*(again.mask("train", 100, NAMES, 0, epoch=e) for e in (0, 1)))
-    assert torch.equal(*(again.mask("val", 100, NAMES, 0, epoch=e) for e in (0, 1)))
+    assert torch.equal(mask, missing.mask("train", 100, NAMES, 0, epoch=1))
+    redrawn = Missing(0.4, resample_train_masks=True)
+    assert not torch.equal(*(redrawn.mask("train", 100, NAMES, 0, epoch=e) for e in (0, 1)))
+    assert torch.equal(*(redrawn.mask("val", 100, NAMES, 0, epoch=e) for e in (0, 1)))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_masks_depend_on_seed_part_and_rate_alone():
         ({"rate": None, "sampler": "patterns", "clip": True}, "clip has no effect"),
     ],
 )
-def test_bad_settings_are_refused(settings, message):
+def test_wrong_settings_are_errors(settings, message):
     with pytest.raises(ConfigError, match=message):
         Missing(**settings)
 
@@ -93,59 +95,59 @@ def test_rates_are_checked_against_the_modalities():
 
 
 def synthetic(missing=None, **options):
-    given = {"num_train": 60, "num_val": 30, "num_test": 30, "batch_size": 16}
-    data = Synthetic(missing=missing, **(given | options))
+    sizes = {"num_train": 60, "num_val": 30, "num_test": 30, "batch_size": 16}
+    data = Synthetic(missing=missing, **(sizes | options))
     data.setup()
     return data
 
 
-def test_batches_hold_zeros_where_something_is_hidden():
-    plain, data = synthetic(), synthetic(Missing(0.4))
-    assert plain.is_complete
+def test_hidden_inputs_are_zeros_in_batches():
+    complete, data = synthetic(), synthetic(Missing(0.4))
+    assert complete.is_complete
     assert not data.is_complete
-    for split in PARTS:
-        full = {int(i): b for b in plain.loader(split) for i in b["index"] for b in [b]}
-        for batch in data.loader(split):
-            whole = full[int(batch["index"][0])]
-            for name, there in batch["present"].items():
+    for split in SPLITS:
+        batches = zip(data.loader(split), complete.loader(split), strict=True)
+        for batch, complete_batch in batches:
+            assert torch.equal(batch["index"], complete_batch["index"])
+            for name, visible in batch["present"].items():
                 x = batch["inputs"][name]
                 assert torch.equal(
-                    there, data.masks[split][batch["index"]].T[data.modalities.index(name)]
+                    visible, data.masks[split][batch["index"]].T[data.modalities.index(name)]
                 )
-                assert (x[~there] == 0).all()
-                assert torch.equal(x[there], whole["inputs"][name][there])
+                assert (x[~visible] == 0).all()
+                assert torch.equal(x[visible], complete_batch["inputs"][name][visible])
             assert "truth" not in batch
-    told = next(iter(synthetic(Missing(0.4, policy="zero_input")).loader("test")))
-    hidden = next(iter(data.loader("test")))
-    assert all(has.all() for has in told["present"].values())
-    assert all(torch.equal(told["inputs"][m], hidden["inputs"][m]) for m in data.modalities)
+    zeroed = next(iter(synthetic(Missing(0.4, policy="zero_input")).loader("test")))
+    dropped = next(iter(data.loader("test")))
+    assert all(present.all() for present in zeroed["present"].values())
+    assert all(torch.equal(zeroed["inputs"][m], dropped["inputs"][m]) for m in data.modalities)
     assert synthetic(Missing(0.4, policy="zero_input")).is_complete
 
 
-def test_only_the_parts_that_are_named_lack_modalities():
+def test_modalities_are_hidden_only_in_the_chosen_splits():
     data = synthetic(Missing(0.4, train=False, val=False))
     assert data.masks["train"].all()
     assert data.masks["val"].all()
     assert not data.masks["test"].all()
 
 
-def test_the_truth_is_in_training_batches_of_those_who_ask():
+def test_training_batches_hold_the_truth_on_request():
     data = synthetic(Missing(0.4))
     data.splits["train"].hiding.keeps_truth = True
     batch = next(iter(data.train_dataloader()))
-    for name, there in batch["present"].items():
-        assert torch.equal(batch["hidden"][name], ~there)
-        assert batch["truth"][name][~there].abs().sum() > 0
+    for name, visible in batch["present"].items():
+        assert torch.equal(batch["hidden"][name], ~visible)
+        assert batch["truth"][name][~visible].abs().sum() > 0
     assert all("truth" not in b for b in data.loader("train"))
     assert all("truth" not in b for b in data.loader("test"))
 
 
-def test_manifests_are_of_their_data(tmp_path):
+def test_files_of_masks_are_only_valid_for_their_data_and_protocol(tmp_path):
     data = synthetic(Missing(0.4), seed=3)
     data.write_masks(tmp_path)
     (path,) = tmp_path.iterdir()
     again = synthetic(Missing(0.4, manifest=str(path)), seed=3)
-    assert all(torch.equal(again.masks[part], data.masks[part]) for part in PARTS)
+    assert all(torch.equal(again.masks[split], data.masks[split]) for split in SPLITS)
     with pytest.raises(DataError, match="is of other data: data"):
         synthetic(Missing(0.4, manifest=str(path)), seed=3, num_train=61)
     with pytest.raises(DataError, match="is no file of masks"):
@@ -157,64 +159,63 @@ def test_manifests_are_of_their_data(tmp_path):
     again.write_masks(tmp_path)
     synthetic(Missing(0.4), seed=3, data_seed=1).write_masks(tmp_path)  # other data, same masks
     assert len(list(tmp_path.iterdir())) == 2
-    kept = np.load(path)
-    assert kept["test_id"].tolist() == data.called("test", range(30))
-    about = json.loads(str(kept["about"]))
-    assert about["rate"] == 0.4
-    assert about["split"] == data.split_name
-    assert abs(about["realised_rate"]["train"] - 0.4) < 0.1
+    arrays = np.load(path)
+    assert arrays["test_id"].tolist() == data.called("test", range(30))
+    metadata = json.loads(str(arrays["about"]))
+    assert metadata["rate"] == 0.4
+    assert metadata["split"] == data.split_name
+    assert abs(metadata["realised_rate"]["train"] - 0.4) < 0.1
 
 
-def test_manifests_that_were_changed_are_refused(tmp_path):
+def test_damaged_files_of_masks_are_errors(tmp_path):
     data = synthetic(Missing(0.4))
     data.write_masks(tmp_path)
     (path,) = tmp_path.iterdir()
-    whole = dict(np.load(path))
+    arrays = dict(np.load(path))
 
     def with_train(mask):
         changed = tmp_path / "changed.npz"
-        np.savez(changed, **{**whole, "train": mask})
+        np.savez(changed, **{**arrays, "train": mask})
         return Missing(0.4, manifest=str(changed))
 
-    empty = whole["train"].copy()
+    empty = arrays["train"].copy()
     empty[7] = False
     with pytest.raises(DataError, match="'train': sample 7 is left without a modality"):
         synthetic(with_train(empty))
     with pytest.raises(DataError, match=r"needs a mask \(60, 2\) of torch.bool, found .*int64"):
-        synthetic(with_train(whole["train"].astype(np.int64)))
+        synthetic(with_train(arrays["train"].astype(np.int64)))
     with pytest.raises(DataError, match="needs a mask"):
-        synthetic(with_train(whole["train"][1:]))
-    own = torch.ones(60, 2, dtype=torch.bool)
-    own[5, 1] = False
-    everything = {**whole, "train": torch.ones(60, 2, dtype=torch.bool)}
-    with pytest.raises(DataError, match="sample 5 has a modality by the mask that the data lack"):
-        checked_mask(path, everything, "train", own)
+        synthetic(with_train(arrays["train"][1:]))
+    present = torch.ones(60, 2, dtype=torch.bool)
+    present[5, 1] = False
+    masks = {**arrays, "train": torch.ones(60, 2, dtype=torch.bool)}
+    with pytest.raises(DataError, match="sample 5 has a modality by the mask that is absent from"):
+        checked_mask(path, masks, "train", present)
 
 
-def test_what_the_data_lack_may_hold_anything_and_reaches_nothing():
-    data = synthetic()
-    split = data.load_splits()["train"]
-    has = torch.rand(60, generator=torch.Generator().manual_seed(0)) < 0.5
+def test_absent_inputs_may_hold_any_value_and_are_not_used():
+    split = synthetic().load_splits()["train"]
+    has_b = torch.rand(60, generator=torch.Generator().manual_seed(0)) < 0.5
     inputs = {m: x.clone() for m, x in split.inputs.items()}
-    inputs["b"][~has] = float("nan")
+    inputs["b"][~has_b] = float("nan")
 
-    class Lacking(Synthetic):
+    class Incomplete(Synthetic):
         def load_splits(self):
             return {**super().load_splits(), "train": Split(inputs, split.label, present=present)}
 
-    present = {"b": has}
-    lacking = Lacking(num_train=60, num_val=30, num_test=30, batch_size=16)
-    lacking.setup()
-    batches = list(lacking.train_dataloader())
+    present = {"b": has_b}
+    data = Incomplete(num_train=60, num_val=30, num_test=30, batch_size=16)
+    data.setup()
+    batches = list(data.train_dataloader())
     assert all(batch["inputs"]["b"].isfinite().all() for batch in batches)
-    assert sum(int((~batch["present"]["b"]).sum()) for batch in batches) == int((~has).sum())
+    assert sum(int((~batch["present"]["b"]).sum()) for batch in batches) == int((~has_b).sum())
     present = {"b": torch.ones(60, dtype=torch.bool)}
     with pytest.raises(DataError, match="not finite"):
-        Lacking(num_train=60, num_val=30, num_test=30, batch_size=16).setup()
+        Incomplete(num_train=60, num_val=30, num_test=30, batch_size=16).setup()
 
 
-def test_a_modality_that_is_never_there_in_training_is_refused():
-    with pytest.raises(DataError, match="'b' is never there in training"):
+def test_a_modality_that_is_absent_from_training_is_an_error():
+    with pytest.raises(DataError, match="'b' is absent from all training samples"):
         synthetic(Missing({"b": 1.0}, "bernoulli_restore"))
 
 
@@ -224,20 +225,22 @@ TINY = ["data=synthetic", "trainer.max_epochs=2", "missing=anchor", "missing.rat
 @pytest.mark.parametrize(
     "method", ["late_fusion", "qmf", "mla", "unimodal", "concat", "sum", "film", "joint_unimodal"]
 )
-def test_every_method_with_a_rule_trains_and_ignores_what_is_hidden(tmp_path, monkeypatch, method):
-    """The inputs of hidden cells are replaced by NaN: no number may change."""
+def test_methods_for_missing_modalities_train_and_ignore_hidden_inputs(
+    tmp_path, monkeypatch, method
+):
+    """Replace the inputs of hidden cells by NaN: no number changes."""
     monkeypatch.chdir(tmp_path)
     words = ["train", *TINY, f"method={method}"]
     assert main([*words, "run_dir=clean"]) == 0
-    loaded = Synthetic.load_splits
+    load_splits = Synthetic.load_splits
 
     def poisoned(self):
-        splits = loaded(self)
-        for part, split in splits.items():
-            given = (part, len(split.label), self.modalities, self.seed)
-            mask = self.missing.mask(*given, fold=self.split_name)
-            for place, name in enumerate(self.modalities):
-                split.inputs[name][~mask[:, place]] = float("nan")
+        splits = load_splits(self)
+        for name, split in splits.items():
+            arguments = (name, len(split.label), self.modalities, self.seed)
+            mask = self.missing.mask(*arguments, fold=self.split_name)
+            for column, modality in enumerate(self.modalities):
+                split.inputs[modality][~mask[:, column]] = float("nan")
         return splits
 
     monkeypatch.setattr(Synthetic, "load_splits", poisoned)
@@ -252,38 +255,37 @@ def test_every_method_with_a_rule_trains_and_ignores_what_is_hidden(tmp_path, mo
     assert all(np.array_equal(arrays[0][key], arrays[1][key]) for key in arrays[0])
 
 
-def test_what_is_missing_is_told_in_the_result(tmp_path, monkeypatch):
+def test_the_result_describes_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hashes = []
     for method in ("mla", "concat"):
         assert main(["train", *TINY, f"method={method}", f"run_dir={method}"]) == 0
-        about = json.loads((tmp_path / method / "result.json").read_text())["missing"]
-        hashes.append(about["mask_sha256"])
-        assert abs(about["realised_rate"]["test"] - 0.4) < 0.1
-        patterns = about["patterns"]["test"]
         result = json.loads((tmp_path / method / "result.json").read_text())
-        right = sum(one["num"] * one["accuracy"] for one in patterns.values())
-        total = sum(one["num"] for one in patterns.values())
-        assert total == result["num_test"]
-        assert right / total == pytest.approx(result["test"]["multi"]["accuracy"])
+        hashes.append(result["missing"]["mask_sha256"])
+        assert abs(result["missing"]["realised_rate"]["test"] - 0.4) < 0.1
+        patterns = result["missing"]["patterns"]["test"].values()
+        num_correct = sum(pattern["num"] * pattern["accuracy"] for pattern in patterns)
+        num_samples = sum(pattern["num"] for pattern in patterns)
+        assert num_samples == result["num_test"]
+        assert num_correct / num_samples == pytest.approx(result["test"]["multi"]["accuracy"])
     assert hashes[0] == hashes[1]
     assert len(list((tmp_path / "runs" / "masks").iterdir())) == 1
 
 
 def test_policies_and_resampling_change_the_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = set()
+    losses = set()
     for number, more in enumerate(
         ([], ["missing.policy=zero_input"], ["missing.resample_train_masks=true"], ["missing=none"])
     ):
         base = TINY if "missing=none" not in more else TINY[:2]
         assert main(["train", *base, *more, "method=late_fusion", f"run_dir=r{number}"]) == 0
         rows = (tmp_path / f"r{number}" / "metrics.csv").read_text().splitlines()
-        found.add(rows[1].split(",")[3])
-    assert len(found) == 4
+        losses.add(rows[1].split(",")[3])
+    assert len(losses) == 4
 
 
-def test_methods_without_a_rule_say_so(tmp_path, monkeypatch, capfd):
+def test_methods_for_complete_data_are_errors(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert main(["train", *TINY, "method=ogm"]) == 2
     assert "OGMGE has no rule for samples that lack a modality" in capfd.readouterr().err

@@ -1,10 +1,10 @@
-"""MVSA-Single: two labels become one, texts are latin-1, retweets stay together."""
+"""MVSA-Single: merged labels, texts in latin-1, retweets in one split."""
 
 import numpy as np
 import pytest
 from tests.fakes.mvsa import fake_mvsa
 
-from mla_lightning.data.sources.mvsa import LABELS, MVSA, merged
+from mla_lightning.data.sources.mvsa import LABELS, MVSA, merge_labels
 from mla_lightning.data.splits import TEST, TRAIN, VAL, overlap
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError
@@ -19,7 +19,7 @@ def raw(tmp_path):
 
 
 def test_the_official_counts_follow_from_the_rules():
-    # The table of the distribution: text, image -> rows.
+    # Labels of text and image in the official table -> number of rows.
     rows = {
         ("positive", "positive"): 1398,
         ("neutral", "positive"): 1030,
@@ -34,40 +34,40 @@ def test_the_official_counts_follow_from_the_rules():
     assert sum(rows.values()) == 4869
     counts = {}
     for rule in ("agree", "multisentinet"):
-        kept = [(merged(*both, rule), n) for both, n in rows.items() if merged(*both, rule)]
-        counts[rule] = {label: sum(n for own, n in kept if own == label) for label in LABELS}
+        merged = [(merge_labels(*labels, rule), n) for labels, n in rows.items()]
+        counts[rule] = {label: sum(n for m, n in merged if m == label) for label in LABELS}
     assert counts["agree"] == {"negative": 724, "neutral": 470, "positive": 1398}
     assert sum(counts["agree"].values()) == 2592
     assert sum(counts["multisentinet"].values()) == 4511
-    assert merged("neutral", "positive", "multisentinet") == "positive"
-    assert merged("negative", "neutral", "multisentinet") == "negative"
+    assert merge_labels("neutral", "positive", "multisentinet") == "positive"
+    assert merge_labels("negative", "neutral", "multisentinet") == "negative"
 
 
-def test_a_tweet_is_its_number(raw):
+def test_the_number_of_a_tweet_is_its_id(raw):
     source = MVSA(raw, **SMALL)
     items = source.items()
     assert len(items) == 60
     assert source.options()["left_out"] == {"labels differ": 6}
     assert (items[0].id, items[0].label) == ("00001", "negative")
-    assert "caf\xe9" in items[0].parts["text"].text
-    assert items[0].parts["image"].path.as_posix() == "data/1.jpg"
+    assert "caf\xe9" in items[0].inputs["text"].text
+    assert items[0].inputs["image"].path.as_posix() == "data/1.jpg"
     assert len(MVSA(raw, labels="multisentinet", **SMALL).items()) == 64
 
 
-def test_retweets_are_on_one_side_in_the_clean_split(raw, tmp_path):
+def test_the_clean_split_keeps_retweets_together(raw, tmp_path):
     source = MVSA(raw, **SMALL)
     items = source.items()
     ids = [item.id for item in items]
-    one, other = ids.index("00001"), ids.index("00002")
+    row, retweet = ids.index("00001"), ids.index("00002")
     splits = source.splits(items)
-    assert splits["clean"].codes[one] == splits["clean"].codes[other]
+    assert splits["clean"].codes[row] == splits["clean"].codes[retweet]
     for split in splits.values():
         assert [(split.codes == c).sum() > 5 for c in (TRAIN, VAL, TEST)] == [True] * 3
     tweets = [item.id for item in items]
     assert not overlap(splits["clean"].codes, tweets)
 
 
-def test_lists_leave_the_rest_for_validation(raw, tmp_path):
+def test_tweets_in_no_list_of_mla_are_validation(raw, tmp_path):
     items = MVSA(raw, **SMALL).items()
     lists = tmp_path / "lists"
     lists.mkdir()
@@ -87,12 +87,12 @@ def test_lists_of_qmf_are_json(raw, tmp_path):
     items = MVSA(raw, **SMALL).items()
     lists = tmp_path / "lists"
     lists.mkdir()
-    for part, some in (("train", items[:40]), ("dev", items[40:50]), ("test", items[50:])):
-        (lists / f"{part}.jsonl").write_text(
+    for name, listed in (("train", items[:40]), ("dev", items[40:50]), ("test", items[50:])):
+        (lists / f"{name}.jsonl").write_text(
             "".join(
                 f'{{"id": "{int(i.id)}", "label": "{i.label}", "text": "x", '
                 f'"img": "data/{int(i.id)}.jpg"}}\n'
-                for i in some
+                for i in listed
             )
         )
     source = MVSA(raw, lists=lists, **SMALL)
@@ -103,7 +103,7 @@ def test_lists_of_qmf_are_json(raw, tmp_path):
         MVSA(raw, lists=lists, **SMALL)
 
 
-def test_bad_input_is_told(raw, tmp_path):
+def test_wrong_options_and_files_are_errors(raw, tmp_path):
     table = raw / "labelResultAll.txt"
     text = table.read_text()
     with pytest.raises(DataError, match=r"labelResultAll.txt does not exist; .* holds nothing"):
@@ -112,7 +112,7 @@ def test_bad_input_is_told(raw, tmp_path):
     with pytest.raises(DataError, match=r"line 68: '7 positive,positive' is not of the form"):
         MVSA(raw, **SMALL).items()
     table.write_text(text + "1\tpositive,positive\n")
-    with pytest.raises(DataError, match="line 68: 1 is there twice"):
+    with pytest.raises(DataError, match="line 68: 1 occurs twice"):
         MVSA(raw, **SMALL).items()
     table.write_text("ID\ttext,image\n1\tpositive,negative\n")
     with pytest.raises(DataError, match="no tweet whose labels fit together"):
@@ -127,7 +127,7 @@ def test_bad_input_is_told(raw, tmp_path):
         MVSA(raw, **SMALL).items()
 
 
-def test_the_store_is_made(raw, tmp_path):
+def test_the_store_holds_all_tweets(raw, tmp_path):
     prepare(MVSA(raw, **SMALL), tmp_path / "store", jobs=1)
     store = open_store(tmp_path / "store")
     assert len(store) == 60

@@ -1,4 +1,4 @@
-"""The embedded data: sound, undamaged, and nothing of the test part in training."""
+"""The packaged data: complete, undamaged, and no test sample in training."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from mla_lightning.data.openmoji import DIGEST, FILE, OpenMoji, array_digest, re
 from mla_lightning.errors import DataError
 from mla_lightning.media.tokens import token_ids
 
-#: Written apart from the recipe on purpose: whatever tells variants apart in a name.
+#: Words that differ between the names of variants; intentionally independent of the recipe.
 VARIANT = re.compile(
     r"\b((wo)?m[ae]n|person|people|(boy|girl|child|adult)s?|male|female|mrs|mx|santa|old|older)\b"
     r"|\b(red|curly|white|blond) hair\b|\b(bald|beard)\b|\b(light|dark|medium) skin tone\b"
@@ -35,75 +35,76 @@ def data():
     return module
 
 
-def parts_of(arrays, keys):
-    """Key -> the parts in which it occurs."""
-    found = {}
-    for key, part in zip(keys, arrays["split"].tolist(), strict=True):
-        found.setdefault(key, set()).add(part)
-    return found
+def splits_of(arrays, keys):
+    """Return the splits in which each key occurs."""
+    splits = {}
+    for key, split in zip(keys, arrays["split"].tolist(), strict=True):
+        splits.setdefault(key, set()).add(split)
+    return splits
 
 
-def plain(name):
+def without_variant(name):
     words = VARIANT.sub(" ", name.lower().replace("’s", "").replace("-", " "))
     return " ".join(sorted(words.split()))
 
 
-def test_counts(arrays, data):
+def test_numbers_of_samples(arrays, data):
     assert np.bincount(arrays["split"]).tolist() == [977, 163, 489]
-    about = data.describe()
-    assert (about["num_train"], about["num_val"], about["num_test"]) == (977, 163, 489)
+    description = data.describe()
+    sizes = [description[f"num_{split}"] for split in ("train", "val", "test")]
+    assert sizes == [977, 163, 489]
     assert (data.num_classes, len(data.class_names)) == (8, 8)
     fractions = [
-        np.bincount(arrays["label"][arrays["split"] == part], minlength=8) / number
-        for part, number in enumerate((977, 163, 489))
+        np.bincount(arrays["label"][arrays["split"] == code], minlength=8) / size
+        for code, size in enumerate(sizes)
     ]
     assert np.abs(fractions[0] - fractions[1]).max() < 0.01
     assert np.abs(fractions[0] - fractions[2]).max() < 0.01
 
 
-def test_a_group_lies_in_one_part(arrays):
-    assert all(len(parts) == 1 for parts in parts_of(arrays, arrays["group"].tolist()).values())
+def test_a_group_is_in_one_split(arrays):
+    assert all(len(s) == 1 for s in splits_of(arrays, arrays["group"].tolist()).values())
     assert len(set(arrays["group"].tolist())) == 1328
 
 
-def test_no_name_occurs_in_two_parts(arrays):
+def test_no_name_occurs_in_two_splits(arrays):
     names = arrays["name"].tolist()
     assert len(set(names)) == len(names)
-    keys = [plain(name) for name in names]
-    assert len(set(keys)) < len(names) - 200  # variants do exist
-    assert not {key for key, parts in parts_of(arrays, keys).items() if len(parts) > 1}
+    keys = [without_variant(name) for name in names]
+    assert len(set(keys)) < len(names) - 200  # there are variants
+    assert not {key for key, splits in splits_of(arrays, keys).items() if len(splits) > 1}
 
 
-def test_no_picture_occurs_in_two_parts(arrays):
+def test_no_image_or_mirror_image_occurs_in_two_splits(arrays):
+    splits = splits_of(arrays, [image.tobytes() for image in arrays["image"]])
     for images in (arrays["image"], arrays["image"][:, :, ::-1]):
-        ours = parts_of(arrays, [image.tobytes() for image in arrays["image"]])
-        theirs = parts_of(arrays, [image.tobytes() for image in images])
-        for picture in ours.keys() & theirs.keys():
-            assert len(ours[picture] | theirs[picture]) == 1
+        other_splits = splits_of(arrays, [image.tobytes() for image in images])
+        for image in splits.keys() & other_splits.keys():
+            assert len(splits[image] | other_splits[image]) == 1
 
 
-def test_no_two_parts_share_a_nearly_equal_picture(arrays):
+def test_no_two_splits_share_a_nearly_equal_image(arrays):
     pixels = arrays["image"].reshape(len(arrays["image"]), -1).astype(np.float64)
     squares = (pixels**2).sum(1)
     distances = squares[:, None] + squares[None] - 2 * pixels @ pixels.T
     close = np.argwhere(np.triu(distances < 5.0**2 * pixels.shape[1], k=1))
     assert len(close) > 30
-    assert all(arrays["split"][one] == arrays["split"][two] for one, two in close)
+    assert all(arrays["split"][row] == arrays["split"][other] for row, other in close)
 
 
-def test_clock_faces_are_in_one_part(arrays):
+def test_clock_faces_are_in_one_split(arrays):
     clocks = [bool(re.search("o’clock|-thirty", name)) for name in arrays["name"].tolist()]
     assert sum(clocks) == 24
     assert len(set(arrays["split"][clocks].tolist())) == 1
 
 
-def test_no_flags_and_no_blank_pictures(arrays):
+def test_there_are_no_flags_and_no_blank_images(arrays):
     flags = [name for name in arrays["name"].tolist() if name.startswith("flag ")]
     assert flags == ["flag in hole"]  # golf, not a country
     assert (arrays["image"] < 250).any(axis=(1, 2, 3)).all()
 
 
-def test_tensors(arrays, data):
+def test_tensors_equal_the_arrays(arrays, data):
     for code, split in enumerate(("train", "val", "test")):
         rows = np.flatnonzero(arrays["split"] == code)
         inputs = data.splits[split].inputs
@@ -120,14 +121,14 @@ def test_tensors(arrays, data):
         assert data.splits[split].label.tolist() == arrays["label"][rows].tolist()
 
 
-def test_the_text_is_the_name_and_nothing_else(arrays, data):
+def test_the_text_is_only_the_name(arrays, data):
     rows = np.flatnonzero(arrays["split"] == 0)
     ids = data.splits["train"].inputs["text"]
-    alone = token_ids(arrays["name"][rows].tolist(), 4096, length=ids.shape[1])
-    assert torch.equal(ids, alone)
+    expected = token_ids(arrays["name"][rows].tolist(), 4096, length=ids.shape[1])
+    assert torch.equal(ids, expected)
 
 
-def test_setup_is_quick():
+def test_setup_is_fast():
     seconds = []
     for _ in range(3):
         start = time.process_time()
@@ -136,7 +137,7 @@ def test_setup_is_quick():
     assert min(seconds) < 0.2
 
 
-def test_the_fingerprint_needs_no_reading(monkeypatch):
+def test_the_fingerprint_does_not_read_the_file(monkeypatch):
     monkeypatch.setattr(openmoji, "FILE", Path("nowhere"))
     assert OpenMoji(batch_size=32).fingerprint == DIGEST
 
@@ -155,7 +156,7 @@ def written(path, content):
     return path
 
 
-def test_damaged_files_are_refused(tmp_path, arrays):
+def test_damaged_files_are_errors(tmp_path, arrays):
     whole = FILE.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
@@ -179,10 +180,10 @@ def test_no_pickle_is_ever_loaded(tmp_path):
         read_arrays(path)
 
 
-def test_the_notice_is_beside_the_data():
+def test_the_licence_is_beside_the_data():
     text = FILE.with_name("openmoji-LICENSE.txt").read_text(encoding="utf-8")
-    for needed in ("OpenMoji", "CC BY-SA 4.0", "creativecommons.org/licenses/by-sa/4.0", FILE.name):
-        assert needed in text
+    for phrase in ("OpenMoji", "CC BY-SA 4.0", "creativecommons.org/licenses/by-sa/4.0", FILE.name):
+        assert phrase in text
     assert FILE.stat().st_size < 2_000_000
 
 

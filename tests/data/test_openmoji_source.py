@@ -1,4 +1,4 @@
-"""The recipe of the embedded data gives the embedded data."""
+"""The recipe of the packaged data reproduces them."""
 
 import importlib.metadata
 
@@ -34,14 +34,14 @@ def test_rebuilding_gives_the_same_arrays(tmp_path):
 
 
 @needs_packages
-def test_other_arrays_are_noticed(tmp_path, monkeypatch):
+def test_other_arrays_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "make_arrays", lambda: {"label": np.zeros(3, dtype=np.uint8)})
     with pytest.raises(DataError, match=f"was written, but it differs .*{DIGEST}"):
         recipe.build(tmp_path / "x.npz")
     assert (tmp_path / "x.npz").exists()
 
 
-def test_missing_packages_are_named(monkeypatch):
+def test_missing_packages_are_an_error(monkeypatch):
     monkeypatch.setattr(recipe, "NEEDS", {"no-such-package": None, "numpy": "0.0.1"})
     with pytest.raises(DataError) as caught:
         recipe.make_arrays()
@@ -72,7 +72,7 @@ def test_variants_share_a_key(variants, key):
     assert {recipe.name_key(name) for name in variants} == {key}
 
 
-def test_other_names_keep_theirs():
+def test_different_names_have_different_keys():
     names = ["red heart", "white heart", "keycap #", "keycap *", "keycap 1", "red hair"]
     assert len({recipe.name_key(name) for name in names}) == 6
 
@@ -82,17 +82,17 @@ def test_sequences_of_variants_share_a_key():
     assert {recipe.text_key(text) for text in running} == {"🏃"}
     assert {recipe.text_key(text) for text in ["👨‍🦰", "👩‍🦱", "🧑"]} == {"🧑"}
     assert recipe.text_key("♀️") != recipe.text_key("♂️")
-    assert recipe.text_key("➡️") != recipe.text_key("⬅️")  # these are grouped by their names
+    assert recipe.text_key("➡️") != recipe.text_key("⬅️")  # grouped by their names instead
 
 
-def test_groups_are_joined_by_way_of_others():
+def test_groups_are_connected_through_other_emojis():
     flat, dark = np.zeros((1, 32, 32, 3), np.uint8), np.full((1, 32, 32, 3), 200, np.uint8)
     half = flat.copy()
     half[:, :, :16] = 255
     emojis = [
         recipe.Emoji("a", "man cook", 0),
-        recipe.Emoji("b", "woman cook", 0),  # by name
-        recipe.Emoji("c", "pan", 1),  # pictured as b
+        recipe.Emoji("b", "woman cook", 0),  # same name as a
+        recipe.Emoji("c", "pan", 1),  # same image as b
         recipe.Emoji("d", "moon", 1),
         recipe.Emoji("e", "sun", 1),  # the mirror image of d
         recipe.Emoji("🕐", "one", 2),

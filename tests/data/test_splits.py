@@ -1,4 +1,4 @@
-"""Splits: shares, groups that stay together, lists, and what train and test share."""
+"""Splits: fractions, groups that stay together, lists of ids, and values that splits share."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_every_class_is_divided_in_the_same_proportions():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 5), st.integers(6, 40), st.integers(2, 5))
-def test_no_group_is_in_two_parts(seed, num_groups, num_classes):
+def test_no_group_is_in_two_splits(seed, num_groups, num_classes):
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, num_groups, 300).astype(str).tolist()
     labels = rng.integers(0, num_classes, 300).astype(str).tolist()
@@ -37,27 +37,27 @@ def test_no_group_is_in_two_parts(seed, num_groups, num_classes):
     assert (codes == grouped(labels, groups, (0.7, 0.1, 0.2), seed)).all()
 
 
-def test_shares_of_many_groups_are_near():
+def test_fractions_of_many_groups_are_nearly_realised():
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 91, 2000).astype(str).tolist()
     labels = rng.integers(0, 6, 2000).astype(str).tolist()
     codes = grouped(labels, groups, (0.7, 0.1, 0.2), 0)
-    shares = np.bincount(codes) / 2000
-    assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.02)
+    fractions = np.bincount(codes) / 2000
+    assert fractions == pytest.approx([0.7, 0.1, 0.2], abs=0.02)
 
 
-def test_the_seed_draws_and_the_parts_are_checked():
+def test_the_seed_changes_the_split_and_the_fractions_are_checked():
     labels = [str(number % 3) for number in range(60)]
     assert (
         stratified(labels, (0.5, 0.25, 0.25), 0) != stratified(labels, (0.5, 0.25, 0.25), 1)
     ).any()
     with pytest.raises(ConfigError, match="must sum to 1"):
         stratified(labels, (0.5, 0.1, 0.1), 0)
-    with pytest.raises(DataError, match="2 groups cannot be divided into 3"):
+    with pytest.raises(DataError, match="2 groups cannot be divided into 3 splits"):
         grouped(labels[:4], ["x", "x", "y", "y"], (0.5, 0.25, 0.25), 0)
 
 
-def test_lists_of_ids():
+def test_lists_of_ids_give_the_splits():
     codes = from_lists(["a", "b", "c", "d"], {"train": ["b", "d"], "test": ["a"]})
     assert codes.tolist() == [2, 0, -1, 0]
     with pytest.raises(DataError, match="1 of 2 ids of 'train' are not in the data, such as z"):
@@ -66,15 +66,17 @@ def test_lists_of_ids():
         from_lists(["a", "b"], {"train": ["a"], "test": ["a"]})
 
 
-def test_validation_is_taken_from_train_alone():
+def test_validation_comes_only_from_train():
     labels = [str(number % 4) for number in range(400)]
     codes = np.array([0] * 300 + [2] * 100, dtype=np.int8)
-    found = with_validation(codes, labels, fraction=0.1, seed=0)
-    assert np.bincount(found).tolist() == [268, 32, 100] or (found == 1).sum() in range(28, 33)
-    assert (found[300:] == 2).all()
+    new_codes = with_validation(codes, labels, fraction=0.1, seed=0)
+    assert np.bincount(new_codes).tolist() == [268, 32, 100] or (new_codes == 1).sum() in range(
+        28, 33
+    )
+    assert (new_codes[300:] == 2).all()
     groups = [str(number // 20) for number in range(400)]
-    found = with_validation(codes, labels, fraction=0.2, seed=0, groups=groups)
-    assert set(np.array(groups)[found == 1]).isdisjoint(np.array(groups)[found == 0])
+    new_codes = with_validation(codes, labels, fraction=0.2, seed=0, groups=groups)
+    assert set(np.array(groups)[new_codes == 1]).isdisjoint(np.array(groups)[new_codes == 0])
 
 
 def test_near_duplicates_and_overlap():

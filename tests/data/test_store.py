@@ -1,4 +1,4 @@
-"""Prepared stores: what is written is what is read, and every damage is found."""
+"""Prepared stores: arrays are read as they were written, and all damage is reported."""
 
 import json
 import pickle
@@ -15,7 +15,7 @@ from mla_lightning.data.mapped import MappedArray
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.data.store import open_store, verify_store, write_store
-from mla_lightning.data.store_faults import faults_of
+from mla_lightning.data.store_problems import find_problems
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images
@@ -37,7 +37,7 @@ CODES = stratified([str(v) for v in LABEL], (0.5, 0.25, 0.25), seed=0)
 
 
 def make(folder, **changes):
-    about = {
+    arguments = {
         "name": "toy",
         "class_names": ("a", "b", "c", "d"),
         "ids": IDS,
@@ -47,7 +47,7 @@ def make(folder, **changes):
         "splits": {"own": NamedSplit(CODES, "half, quarter, quarter")},
         "attributes": {"speaker": [f"p{number % 10}" for number in range(N)]},
     }
-    write_store(folder, **(about | changes))
+    write_store(folder, **(arguments | changes))
     return folder
 
 
@@ -57,15 +57,15 @@ def prepared(folder, **options):
     return data
 
 
-def test_rows_are_sorted_by_id_and_come_back(tmp_path):
+def test_rows_are_sorted_by_id_and_read_as_written(tmp_path):
     store = open_store(make(tmp_path / "s"))
     assert store.ids == sorted(IDS)
     order = np.argsort(IDS)
     assert (store.label == LABEL[order]).all()
     rows = torch.tensor([3, 0, 30])
     for name, values in ARRAYS.items():
-        found = store.array(name).index_select(0, rows)
-        assert torch.equal(found, torch.from_numpy(values[order][rows.numpy()]))
+        read = store.array(name).index_select(0, rows)
+        assert torch.equal(read, torch.from_numpy(values[order][rows.numpy()]))
     assert store.attribute("speaker") == [f"p{number % 10}" for number in order]
     assert verify_store(store.folder) == []
 
@@ -77,14 +77,14 @@ def converted(data, batch, draws=None):
     }
 
 
-def test_training_gets_what_encoders_take(tmp_path):
+def test_stored_rows_become_the_inputs_of_encoders(tmp_path):
     data = prepared(make(tmp_path / "s"))
     assert data.name == "toy"
-    assert [len(data.splits[part]) for part in ("train", "val", "test")] == [20, 10, 10]
+    assert [len(data.splits[split]) for split in ("train", "val", "test")] == [20, 10, 10]
     batch = next(iter(data.test_dataloader()))
     stored = {name: values.dtype for name, values in batch["inputs"].items()}
     assert stored == {
-        "picture": torch.uint8,  # a quarter of the bytes on their way to the device
+        "picture": torch.uint8,  # a quarter of the bytes of float32 to copy to the device
         "film": torch.uint8,
         "sound": torch.float16,
         "words": torch.int64,
@@ -111,14 +111,14 @@ def test_training_gets_what_encoders_take(tmp_path):
     torch.testing.assert_close(inputs["film"], film.transpose(1, 2))
 
 
-def test_the_configs_inputs_replace_the_usual_ones(tmp_path):
+def test_inputs_of_the_config_replace_the_default_ones(tmp_path):
     folder = make(tmp_path / "s")
     data = prepared(folder, inputs={"sound": Spectrograms(-1.0, 3.0)})
     batch = next(iter(data.test_dataloader()))
-    plain = converted(prepared(folder), batch)
+    default = converted(prepared(folder), batch)
     scaled = converted(data, batch)
-    torch.testing.assert_close(scaled["sound"], (plain["sound"] + 1) / 3)
-    assert torch.equal(scaled["picture"], plain["picture"])
+    torch.testing.assert_close(scaled["sound"], (default["sound"] + 1) / 3)
+    assert torch.equal(scaled["picture"], default["picture"])
     assert prepared(folder, modalities=["words", "vector"]).inputs.keys() == {"vector"}
     for wrong, message in (
         ({"pictur": Images()}, "no such modality. Did you mean 'picture'"),
@@ -131,53 +131,53 @@ def test_the_configs_inputs_replace_the_usual_ones(tmp_path):
         Prepared(path=None, batch_size=8)
 
 
-def test_workers_and_a_second_reader_see_the_same(tmp_path):
+def test_workers_and_a_second_reader_give_the_same_batches(tmp_path):
     folder = make(tmp_path / "s")
-    one = list(prepared(folder).train_dataloader())
-    other = list(prepared(folder, num_workers=2).train_dataloader())
-    for a, b in zip(one, other, strict=True):
-        assert torch.equal(a["index"], b["index"])
-        assert all(torch.equal(a["inputs"][name], b["inputs"][name]) for name in ARRAYS)
+    batches = list(prepared(folder).train_dataloader())
+    of_workers = list(prepared(folder, num_workers=2).train_dataloader())
+    for batch, other in zip(batches, of_workers, strict=True):
+        assert torch.equal(batch["index"], other["index"])
+        assert all(torch.equal(batch["inputs"][m], other["inputs"][m]) for m in ARRAYS)
 
 
-def test_a_mapped_array_travels_as_its_path(tmp_path):
+def test_a_mapped_array_pickles_as_its_path(tmp_path):
     array = open_store(make(tmp_path / "s")).array("vector")
-    text = pickle.dumps(array)
-    assert len(text) < 500
-    assert len(pickle.loads(text)) == N
+    pickled = pickle.dumps(array)
+    assert len(pickled) < 500
+    assert len(pickle.loads(pickled)) == N
     with pytest.raises(DataError, match="cannot be read as an array"):
         MappedArray(tmp_path / "none.npy")
 
 
-def test_the_fingerprint_is_of_arrays_and_split(tmp_path):
+def test_the_fingerprint_depends_on_arrays_and_split(tmp_path):
     splits = {
         "own": NamedSplit(CODES, "x"),
         "other": NamedSplit(np.roll(CODES, 1), "y"),
     }
-    one = make(tmp_path / "one", splits=splits)
+    first = make(tmp_path / "first", splits=splits)
     same = make(tmp_path / "same", splits=splits)
     changed = ARRAYS | {"vector": ARRAYS["vector"] + 1}
     different = make(tmp_path / "different", splits=splits, arrays=changed)
-    prints = [
-        prepared(one).fingerprint,
+    fingerprints = [
+        prepared(first).fingerprint,
         prepared(same).fingerprint,
-        prepared(one, split="other").fingerprint,
+        prepared(first, split="other").fingerprint,
         prepared(different).fingerprint,
     ]
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 3
+    assert fingerprints[0] == fingerprints[1]
+    assert len(set(fingerprints)) == 3
 
 
-def test_the_overlap_of_train_and_test_is_told(tmp_path):
-    about = prepared(make(tmp_path / "s")).describe()
-    assert about["description"] == "half, quarter, quarter"
+def test_the_description_has_the_overlap_of_train_and_test(tmp_path):
+    description = prepared(make(tmp_path / "s")).describe()
+    assert description["description"] == "half, quarter, quarter"
     order = np.argsort(IDS)
     speakers = np.array([f"p{number % 10}" for number in range(N)])[order]
     codes = CODES[order]
-    assert about["overlap"] == {
+    assert description["overlap"] == {
         "speaker": len(set(speakers[codes == 0]) & set(speakers[codes == 2]))
     }
-    assert about["overlap"]["speaker"] > 0
+    assert description["overlap"]["speaker"] > 0
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_overlap_of_train_and_test_is_told(tmp_path):
         ({"splits": {"own": NamedSplit(CODES + 3, "x")}}, "'own' does not fit"),
     ],
 )
-def test_what_no_store_may_be(tmp_path, changes, message):
+def test_wrong_stores_are_not_written(tmp_path, changes, message):
     with pytest.raises(DataError, match=message):
         make(tmp_path / "s", **changes)
     assert list(tmp_path.iterdir()) == []
@@ -212,17 +212,17 @@ def flip(path):
     path.write_bytes(bytes(content))
 
 
-def test_every_damage_is_found(tmp_path):
+def test_all_damage_is_reported(tmp_path):
     folder = make(tmp_path / "s")
     flip(folder / "vector.npy")
     (folder / "split.own.npy").unlink()
     np.save(folder / "stray.npy", np.zeros(3))
-    faults = "; ".join(verify_store(folder))
-    for part in ("vector.npy is not the file", "split.own.npy is missing", "stray.npy is not in"):
-        assert part in faults
+    problems = "; ".join(verify_store(folder))
+    for text in ("vector.npy is not the file", "split.own.npy is missing", "stray.npy is not in"):
+        assert text in problems
 
 
-def test_what_cannot_be_opened_says_what_to_do(tmp_path):
+def test_the_message_of_a_store_that_cannot_be_opened_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match=r"Make it: mla data prepare mfeat$"):
         open_store(tmp_path / "mfeat")
     with pytest.raises(DataError, match="mla data prepare NAME raw=DIR"):
@@ -240,13 +240,13 @@ def test_what_cannot_be_opened_says_what_to_do(tmp_path):
         open_store(folder)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "sound.npy").unlink()
-    with pytest.raises(DataError, match=r"lacks sound\.npy"):
+    with pytest.raises(DataError, match=r"has no file sound\.npy"):
         open_store(folder)
     with pytest.raises(DataError, match="exists"):
         make(folder)
 
 
-def test_unknown_splits_and_modalities_are_named(tmp_path):
+def test_unknown_splits_and_modalities_are_errors(tmp_path):
     folder = make(tmp_path / "s")
     with pytest.raises(DataError, match=re.escape("no split 'won'. Did you mean 'own'")):
         Prepared(path=folder, split="won", batch_size=8)
@@ -254,7 +254,7 @@ def test_unknown_splits_and_modalities_are_named(tmp_path):
         Prepared(path=folder, batch_size=8, modalities=["sund", "words"])
 
 
-def test_samples_that_lack_a_modality_are_told(tmp_path):
+def test_absent_modalities_are_marked_in_batches(tmp_path):
     present = np.ones(N, dtype=bool)
     present[np.flatnonzero(CODES == 0)[:3]] = False
     folder = make(tmp_path / "s", present={"sound": present})
@@ -277,14 +277,14 @@ def test_samples_that_lack_a_modality_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda about: about.pop("arrays"), "is damaged: KeyError"),
-        (lambda about: about.pop("modalities"), "is damaged: KeyError"),
-        (lambda about: about["arrays"].pop("label.npy"), "does not list label.npy"),
-        (lambda about: about.update(default_split="none"), "no split 'none', its default"),
-        (lambda about: about.update(arrays=[]), "is damaged"),
+        (lambda manifest: manifest.pop("arrays"), "is damaged: KeyError"),
+        (lambda manifest: manifest.pop("modalities"), "is damaged: KeyError"),
+        (lambda manifest: manifest["arrays"].pop("label.npy"), "does not list label.npy"),
+        (lambda manifest: manifest.update(default_split="none"), "no split 'none', its default"),
+        (lambda manifest: manifest.update(arrays=[]), "is damaged"),
     ],
 )
-def test_a_damaged_manifest_is_told(tmp_path, damage, message):
+def test_a_damaged_manifest_is_an_error(tmp_path, damage, message):
     folder = make(tmp_path / "s")
     manifest = json.loads((folder / "manifest.json").read_text())
     damage(manifest)
@@ -296,27 +296,27 @@ def test_a_damaged_manifest_is_told(tmp_path, damage, message):
             verify_store(folder)
 
 
-def test_arrays_of_another_shape_or_type_are_refused(tmp_path):
+def test_arrays_of_another_shape_or_type_are_errors(tmp_path):
     folder = make(tmp_path / "s")
     np.save(folder / "vector.npy", ARRAYS["vector"][:, :3])
     with pytest.raises(DataError, match=r"vector.npy is float32 of \(40, 3\), the manifest says"):
         open_store(folder)
-    assert any("vector.npy" in fault for fault in verify_store(folder))
+    assert any("vector.npy" in problem for problem in verify_store(folder))
     np.save(folder / "vector.npy", ARRAYS["vector"].astype(np.float16))
     with pytest.raises(DataError, match="is float16"):
         open_store(folder)
 
 
-def test_presence_and_attributes_have_a_row_per_sample(tmp_path):
+def test_presence_and_attributes_must_have_a_row_per_sample(tmp_path):
     folder = make(tmp_path / "s")
     np.save(folder / "vector.present.npy", np.ones(3, dtype=bool))
     np.save(folder / "attribute.speaker.npy", np.array(["x"]))
-    faults = "; ".join(faults_of(folder, ("a", "b", "c", "d"), ("vector",), ("own",)))
-    assert "vector.present.npy has 3 rows for 40" in faults
-    assert "attribute.speaker.npy has 1 rows for 40" in faults
+    problems = "; ".join(find_problems(folder, ("a", "b", "c", "d"), ("vector",), ("own",)))
+    assert "vector.present.npy has 3 rows for 40" in problems
+    assert "attribute.speaker.npy has 1 rows for 40" in problems
     np.save(folder / "label.npy", LABEL.astype(float))
-    faults = "; ".join(faults_of(folder, ("a", "b", "c", "d"), ("vector",), ("own",)))
-    assert "labels must be whole numbers" in faults
+    problems = "; ".join(find_problems(folder, ("a", "b", "c", "d"), ("vector",), ("own",)))
+    assert "labels must be whole numbers" in problems
 
 
 READS = """
@@ -325,24 +325,24 @@ from pathlib import Path
 import torch
 from mla_lightning.data.mapped import MappedArray
 
-def own_kb():
+def private_kb():
     text = Path("/proc/self/smaps_rollup").read_text()
     return int(re.search(r"Anonymous: +(\\d+) kB", text)[1])
 
 rows = MappedArray(Path(sys.argv[1]))
 rows.index_select(0, torch.arange(8))
-before = own_kb()
+before = private_kb()
 for numbers in torch.randperm(len(rows)).split(64):
     rows.index_select(0, numbers).sum()
-print(own_kb() - before)
+print(private_kb() - before)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells")
-def test_reading_all_rows_costs_no_memory_that_grows_with_them(tmp_path):
-    grown = []
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux has it")
+def test_reading_all_rows_needs_no_memory_that_grows_with_their_number(tmp_path):
+    increases = []
     for num in (1000, 20_000):
         np.save(tmp_path / "rows.npy", np.ones((num, 4096), dtype=np.uint8))  # 4 and 82 MB
         command = [sys.executable, "-c", READS, str(tmp_path / "rows.npy")]
-        grown.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
-    assert max(grown) < 40_000  # kB; the larger file has 82,000
+        increases.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
+    assert max(increases) < 40_000  # kB; the larger file has 82,000

@@ -1,4 +1,4 @@
-"""Training on any store by its path alone, and on the features of encoders kept in one."""
+"""Training on any store by its path, and on a store of the features of encoders."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def store(tmp_path, monkeypatch):
 QUICK = ["trainer.max_epochs=2", "optimizer.lr=0.05", "data.batch_size=10"]
 
 
-def test_any_store_trains_by_its_path(store, capfd):
+def test_any_store_can_be_trained_on_by_its_path(store, capfd):
     assert main(["train", "data=store", f"data.path={store}", *QUICK]) == 0
     assert "store mla" in capfd.readouterr().out
     assert main(["train", "data=store", f"data.path={store}", "encoder=small_image_text"]) == 2
@@ -47,12 +47,12 @@ def test_any_store_trains_by_its_path(store, capfd):
     assert "data.path is not set" in capfd.readouterr().err
 
 
-def test_features_of_encoders_are_kept_and_trained_on(store, tmp_path, capfd):
+def test_features_of_encoders_become_a_store_to_train_on(store, tmp_path, capfd):
     words = ["data=store", f"data.path={store}", "modalities=[audio,image]"]
     assert main(["data", "embed", "target=emb", *words]) == 0
     assert "mla train data=store data.path=emb" in capfd.readouterr().out
-    made = open_store(tmp_path / "emb")
-    kinds = {name: about["kind"] for name, about in made.manifest["modalities"].items()}
+    embedded = open_store(tmp_path / "emb")
+    kinds = {name: entry["kind"] for name, entry in embedded.manifest["modalities"].items()}
     assert kinds["audio"] == kinds["image"] == "features"
     assert kinds["film"] == "frames"
     assert main(["train", "data=store", "data.path=emb", "modalities=[audio,image]", *QUICK]) == 0

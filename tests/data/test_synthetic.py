@@ -1,4 +1,4 @@
-"""The random data set for tests and demonstrations."""
+"""Synthetic data for tests and demonstrations."""
 
 import pytest
 import torch
@@ -19,33 +19,34 @@ def test_sizes_names_and_classes():
     )
     assert data.modalities == ("a", "b", "c")
     assert data.num_classes == 5
-    about = data.describe()
-    assert (about["num_train"], about["num_val"], about["num_test"]) == (20, 10, 15)
-    assert set(about["class_counts"]["train"].values()) == {4}
+    description = data.describe()
+    sizes = [description[f"num_{split}"] for split in ("train", "val", "test")]
+    assert sizes == [20, 10, 15]
+    assert set(description["class_counts"]["train"].values()) == {4}
     assert data.splits["val"].inputs["c"].shape == (10, 7)
     assert synthetic().modalities == ("a", "b")
     assert synthetic(names=["audio", "visual"]).modalities == ("audio", "visual")
 
 
-def test_the_data_depend_on_their_own_seed_alone():
-    one, other = synthetic(seed=0), synthetic(seed=1)
-    drawn = synthetic(data_seed=1)
-    for data in (one, other, drawn):
+def test_the_data_depend_only_on_their_seed():
+    first, other_run = synthetic(seed=0), synthetic(seed=1)
+    other_data = synthetic(data_seed=1)
+    for data in (first, other_run, other_data):
         data.setup()
-    for split, arrays in one.splits.items():
-        for name, values in arrays.inputs.items():
-            assert torch.equal(values, other.splits[split].inputs[name])
-            assert not torch.equal(values, drawn.splits[split].inputs[name])
-        assert torch.equal(arrays.label, other.splits[split].label)
+    for split, dataset in first.splits.items():
+        for name, values in dataset.inputs.items():
+            assert torch.equal(values, other_run.splits[split].inputs[name])
+            assert not torch.equal(values, other_data.splits[split].inputs[name])
+        assert torch.equal(dataset.label, other_run.splits[split].label)
 
 
-def test_a_modality_is_the_same_whichever_others_there_are():
-    one, both = synthetic(modalities=["b"]), synthetic()
-    one.setup(), both.setup()
-    assert torch.equal(one.splits["train"].inputs["b"], both.splits["train"].inputs["b"])
+def test_a_modality_does_not_depend_on_the_others_in_use():
+    alone, both = synthetic(modalities=["b"]), synthetic()
+    alone.setup(), both.setup()
+    assert torch.equal(alone.splits["train"].inputs["b"], both.splits["train"].inputs["b"])
 
 
-def test_the_fingerprint_tells_data_apart_and_nothing_else():
+def test_the_fingerprint_depends_only_on_the_data():
     base = synthetic().fingerprint
     assert len(base) == 64
     assert synthetic(seed=5, batch_size=1, num_workers=2).fingerprint == base
@@ -75,13 +76,13 @@ def test_the_fingerprint_tells_data_apart_and_nothing_else():
         ({"signal": [1.0, 2.0, 3.0]}, "3 numbers for 2 modalities"),
     ],
 )
-def test_wrong_options(options, message):
+def test_wrong_options_are_errors(options, message):
     with pytest.raises(ConfigError, match=message):
         synthetic(**options)
 
 
 def accuracy(data, name):
-    """Train a perceptron on one modality for a few epochs."""
+    """Return the test accuracy of a perceptron after a few epochs on one modality."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(MLP(16, hidden=32, out_features=16), torch.nn.Linear(16, 4))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
@@ -95,7 +96,7 @@ def accuracy(data, name):
     return (net(test.inputs[name]).argmax(1) == test.label).float().mean().item()
 
 
-def test_it_can_be_learnt_and_one_modality_is_easier():
+def test_classes_can_be_learnt_and_one_modality_is_easier():
     data = synthetic()
     easy, hard = accuracy(data, "a"), accuracy(data, "b")
     assert easy > 0.85

@@ -1,4 +1,4 @@
-"""Tux Paint's stamps: what is a stamp of ours, and that no two parts know the same one."""
+"""Tux Paint's stamps: which stamps are items, and groups of duplicates in one split."""
 
 import zlib
 
@@ -7,17 +7,17 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mla_lightning.data.sources.tuxstamps import STAMPS, TuxStamps, connected, plain
+from mla_lightning.data.sources.tuxstamps import STAMPS, TuxStamps, connected_groups, normalised
 from mla_lightning.data.splits import TEST
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import DataError
+from mla_lightning.media.base import BadMedia, FileInput
 from mla_lightning.media.drawing import Drawing
-from mla_lightning.media.parts import BadMedia, FilePart
 from mla_lightning.prepare.engine import prepare
 
 
-def stamp(top, name, *, french=None, english=None, picture=True, seed=None):
-    """Write a stamp as the package has it: text, recording and picture."""
+def stamp(top, name, *, french=None, english=None, has_image=True, seed=None):
+    """Write a stamp as in the package: text, recording and image."""
     path = top / name
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(zlib.crc32(name.encode()) if seed is None else seed)
@@ -25,9 +25,9 @@ def stamp(top, name, *, french=None, english=None, picture=True, seed=None):
     french = f"Un {name}." if french is None else french
     lines = [english, "de.utf8=Ein Ding.", *([f"fr.utf8={french}"] if french else [])]
     path.with_name(f"{path.name}.txt").write_text("\n".join(lines), encoding="utf-8")
-    sound = rng.normal(scale=0.1, size=9000)
-    soundfile.write(path.with_name(f"{path.name}_desc_fr.ogg"), sound, 22050)
-    if picture:
+    samples = rng.normal(scale=0.1, size=9000)
+    soundfile.write(path.with_name(f"{path.name}_desc_fr.ogg"), samples, 22050)
+    if has_image:
         values = np.zeros((30, 40, 4), dtype=np.uint8)
         values[5:15, 5:25] = [*rng.integers(0, 255, 3), 255]
         Image.fromarray(values).save(path.with_name(f"{path.name}.png"))
@@ -41,11 +41,11 @@ def raw(tmp_path):
             stamp(top, f"{name}/kind/{number}")
     stamp(top, "sports/ball")
     stamp(top, "animals/mute", french="")
-    stamp(top, "animals/unseen", picture=False)
+    stamp(top, "animals/unseen", has_image=False)
     return tmp_path / "raw"
 
 
-def test_a_store(raw, tmp_path):
+def test_the_store_holds_all_stamps(raw, tmp_path):
     opened = open_store(prepare(TuxStamps(raw, svg=False), tmp_path / "store", jobs=1))
     assert len(opened) == 110
     left_out = opened.manifest["options"]["left_out"]
@@ -57,38 +57,37 @@ def test_a_store(raw, tmp_path):
     assert opened.attribute("text")[0] == "Un animals/kind/a."
 
 
-def test_the_folder_of_the_stamps_will_do_and_another_one_is_named(raw, tmp_path):
+def test_raw_may_be_the_inner_folder_and_other_folders_are_errors(raw, tmp_path):
     assert len(TuxStamps(raw / STAMPS, svg=False).items()) == 110
     with pytest.raises(DataError, match=r"such as animals does not exist.*holds raw"):
         TuxStamps(tmp_path, svg=False).items()
 
 
-def test_what_may_be_one_thing_is_in_one_group(raw):
+def test_possible_duplicates_are_in_one_group(raw):
     top = raw / STAMPS
     stamp(top, "food/apple1", english="An apple.", seed=1)
-    stamp(top, "food/apple2", english="Another apple.", seed=2)  # the name without digits
-    stamp(top, "plants/fruit", english="AN APPLE", seed=3)  # the English text
-    stamp(top, "town/shop", french="Un plants/fruit!", seed=4)  # the French text
+    stamp(top, "food/apple2", english="Another apple.", seed=2)  # same name without digits
+    stamp(top, "plants/fruit", english="AN APPLE", seed=3)  # same English text
+    stamp(top, "town/shop", french="Un plants/fruit!", seed=4)  # same French text
     stamp(top, "space/planet", seed=5)
     sound = (top / "space" / "planet_desc_fr.ogg").read_bytes()
     (top / "town" / "shop_desc_fr.ogg").write_bytes(sound)
     group = {item.id: item.attributes["group"] for item in TuxStamps(raw, svg=False).items()}
-    ours = ("food/apple1", "food/apple2", "plants/fruit", "town/shop", "space/planet")
-    assert len({group[name] for name in ours}) == 1
+    names = ("food/apple1", "food/apple2", "plants/fruit", "town/shop", "space/planet")
+    assert len({group[name] for name in names}) == 1
     assert len(set(group.values())) == 110 + 1
 
 
-def test_connected_goes_by_way_of_others():
-    found = connected([["a"], ["b"], ["c", "a"], ["d"], ["b", "c"]])
-    assert found[0] == found[1] == found[2] == found[4] != found[3]
-    assert plain("A  Dog!") == plain("a dog")
-    assert plain("?") != plain("!")
+def test_groups_are_connected_through_others():
+    groups = connected_groups([["a"], ["b"], ["c", "a"], ["d"], ["b", "c"]])
+    assert groups[0] == groups[1] == groups[2] == groups[4] != groups[3]
+    assert normalised("A  Dog!") == normalised("a dog")
+    assert normalised("?") != normalised("!")
 
 
-def test_a_drawing_is_cut_out_and_centred_on_white(raw):
-    part = FilePart(STAMPS / "animals" / "kind" / "a.png")
-    found = Drawing(32)(raw, part)
-    ink = (found != 255).any(axis=0)
+def test_a_drawing_is_cropped_and_centred_on_white(raw):
+    pixels = Drawing(32)(raw, FileInput(STAMPS / "animals" / "kind" / "a.png"))
+    ink = (pixels != 255).any(axis=0)
     # 20 x 10 pixels in a square of 20: the whole width, the middle half of the height.
     assert ink[16].all()
     assert not ink[:6].any()
@@ -96,26 +95,26 @@ def test_a_drawing_is_cut_out_and_centred_on_white(raw):
     blank = raw / "blank.png"
     Image.new("RGBA", (9, 9)).save(blank)
     with pytest.raises(BadMedia, match="blank"):
-        Drawing(32)(raw, FilePart(blank))
+        Drawing(32)(raw, FileInput(blank))
     (raw / "broken.png").write_bytes(b"\x89PNG\r\n")
     with pytest.raises(BadMedia, match="truncated or damaged"):
-        Drawing(32)(raw, FilePart(raw / "broken.png"))
+        Drawing(32)(raw, FileInput(raw / "broken.png"))
 
 
 @pytest.mark.slow
-def test_the_whole_set():
+def test_the_complete_set():
     source = TuxStamps()
     items = source.items()
     codes = source.splits(items)["group"].codes
     assert len(items) == 861
     assert np.bincount(codes).tolist() == [514, 89, 258]
     for name in ("text", "english"):
-        values = np.array([plain(item.attributes[name]) for item in items])
+        values = np.array([normalised(item.attributes[name]) for item in items])
         assert not set(values[codes == TEST]) & set(values[codes != TEST]), name
-    drawn = [item for item in items if item.parts["image"].path.suffix == ".svg"]
-    assert len(drawn) == 134
-    picture = source.extractors()["image"](source.raw, drawn[0].parts["image"])
-    assert (picture != 255).any()
+    svg_items = [item for item in items if item.inputs["image"].path.suffix == ".svg"]
+    assert len(svg_items) == 134
+    pixels = source.extractors()["image"](source.raw, svg_items[0].inputs["image"])
+    assert (pixels != 255).any()
     tokens = source.extractors()["text"]
-    longest = max(items, key=lambda item: len(item.parts["text"].text))
-    assert tokens(source.raw, longest.parts["text"])[-1] == 0
+    longest = max(items, key=lambda item: len(item.inputs["text"].text))
+    assert tokens(source.raw, longest.inputs["text"])[-1] == 0

@@ -1,1 +1,1 @@
-"""Small official distributions, made up: real file formats and layouts to try commands on."""
+"""Small imitations of official data sets, in their real file formats and layouts."""

@@ -1,4 +1,4 @@
-"""Small real media files, written by the libraries that write them in the wild."""
+"""Small real media files, written with the common libraries."""
 
 import wave
 from fractions import Fraction
@@ -20,7 +20,7 @@ def tone(seconds, rate=16000, hertz=440.0, channels=1, loud=0.3):
 
 
 def write_wav(path, samples, rate=16000):
-    """16 bits, (channels, N)."""
+    """Write samples (channels, N) with 16 bits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(len(samples))
@@ -30,11 +30,11 @@ def write_wav(path, samples, rate=16000):
     return path
 
 
-def write_film(path, frames, fps=25, samples=None, rate=22050):
-    """Write (T, H, W, 3) uint8 frames and (1, N) sound as flv, mp4 or avi by the suffix."""
+def write_video(path, frames, fps=25, samples=None, rate=22050):
+    """Write (T, H, W, 3) uint8 frames and (1, N) audio as flv, mp4 or avi, by the suffix."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    codec, sound_codec, sound_format = {
+    codec, audio_codec, audio_format = {
         ".flv": ("flv", "libmp3lame", "s16p"),
         ".mp4": ("libx264", "aac", "fltp"),
         ".avi": ("mpeg4", "libmp3lame", "s16p"),
@@ -48,19 +48,18 @@ def write_film(path, frames, fps=25, samples=None, rate=22050):
             video.bit_rate = 2_000_000
         audio = None
         if samples is not None:
-            audio = out.add_stream(sound_codec, rate=rate, layout="mono")
+            audio = out.add_stream(audio_codec, rate=rate, layout="mono")
         if video is not None:
-            for picture in frames:
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            for image in frames:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
                 out.mux(video.encode(frame))
             out.mux(video.encode(None))
         if audio is not None:
-            kind = "s16p" if sound_format == "s16p" else "fltp"
-            values = samples if kind == "fltp" else (samples * 32767).astype(np.int16)
+            values = samples if audio_format == "fltp" else (samples * 32767).astype(np.int16)
             size = audio.codec_context.frame_size or 1024
             for start in range(0, values.shape[1], size):
                 piece = np.ascontiguousarray(values[:, start : start + size])
-                frame = av.AudioFrame.from_ndarray(piece, format=kind, layout="mono")
+                frame = av.AudioFrame.from_ndarray(piece, format=audio_format, layout="mono")
                 frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
                 out.mux(audio.encode(frame))
             out.mux(audio.encode(None))
@@ -68,5 +67,5 @@ def write_film(path, frames, fps=25, samples=None, rate=22050):
 
 
 def grey_frames(levels, height=48, width=64):
-    """One frame per grey level, so that a decoded frame tells which one it is."""
+    """Return one frame per grey level, so that the level of a decoded frame gives its number."""
     return np.stack([np.full((height, width, 3), level, dtype=np.uint8) for level in levels])

@@ -1,20 +1,20 @@
-"""Hashed words and trigrams."""
+"""Hashed tokens: words and trigrams."""
 
 import zlib
 
 import torch
 
-from mla_lightning.media.tokens import token_ids, tokens_of
+from mla_lightning.media.tokens import split_tokens, token_ids
 
 
 def test_tokens_are_words_and_their_trigrams():
-    assert tokens_of("Red ox") == ["<red>", "<re", "red", "ed>", "<ox>", "<ox", "ox>"]
-    assert tokens_of("a") == ["<a>"]  # the word is its only trigram: it counts once
-    assert tokens_of("keycap #")[-1] == "<#>"
-    assert tokens_of("") == []
+    assert split_tokens("Red ox") == ["<red>", "<re", "red", "ed>", "<ox>", "<ox", "ox>"]
+    assert split_tokens("a") == ["<a>"]  # the word is its only trigram, so it counts once
+    assert split_tokens("keycap #")[-1] == "<#>"
+    assert split_tokens("") == []
 
 
-def test_ids_are_the_same_everywhere():
+def test_ids_are_the_crc_of_the_tokens():
     expected = [1 + zlib.crc32(token.encode()) % 99 for token in ("<a>", "<b>")]
     assert token_ids(["a b"], 100).tolist() == [expected]
 
@@ -28,13 +28,13 @@ def test_short_texts_are_padded_with_zeros():
     assert ids.max() < 4096
 
 
-def test_a_text_has_the_ids_it_has_alone():
+def test_other_texts_do_not_change_the_ids_of_a_text():
     together = token_ids(["red ox", "grinning face"], 4096)
     assert together[0, :7].tolist() == token_ids(["red ox"], 4096)[0].tolist()
     assert token_ids(["RED OX"], 4096).tolist() == token_ids(["red ox"], 4096).tolist()
 
 
-def test_the_length_can_be_fixed():
+def test_the_length_can_be_set():
     full = token_ids(["red ox"], 4096)
     assert token_ids(["red ox"], 4096, length=3).tolist() == full[:, :3].tolist()
     assert token_ids(["red ox"], 4096, length=9).shape == (1, 9)

@@ -1,4 +1,4 @@
-"""Archives: unpacked whole, resumed, and never out of their folder."""
+"""Archives: unpack_archives completely, resumed after a kill, and never outside of their folder."""
 
 import io
 import stat
@@ -9,7 +9,7 @@ import pytest
 
 from mla_lightning.errors import DataError, RunError
 from mla_lightning.prepare import archives
-from mla_lightning.prepare.archives import NOTE, unpack, unpacked
+from mla_lightning.prepare.archives import UNFINISHED, unpack, unpack_archives
 
 FILES = {"set/wav/a.wav": b"a" * 3000, "set/wav/b.wav": b"b" * 10, "set/labels.csv": b"1,2\n"}
 
@@ -35,7 +35,7 @@ def make_tar(path, files=FILES, more=()):
     return path
 
 
-def special(name, kind, target=""):
+def special_entry(name, kind, target=""):
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = kind, target
     return entry
@@ -45,23 +45,23 @@ MAKERS = {".zip": make_zip, ".tar": make_tar, ".tar.gz": make_tar, ".tgz": make_
 
 
 @pytest.mark.parametrize("suffix", MAKERS)
-def test_an_archive_goes_into_a_folder_of_its_name(tmp_path, suffix, capsys):
+def test_an_archive_is_unpacked_into_a_folder_of_its_name(tmp_path, suffix, capsys):
     archive = MAKERS[suffix](tmp_path / f"official{suffix}")
-    raw = unpacked(archive)
-    assert raw == tmp_path / "official" / "set"  # it holds nothing but one folder
+    raw = unpack_archives(archive)
+    assert raw == tmp_path / "official" / "set"  # it holds one folder and nothing else
     for name, content in FILES.items():
         assert (tmp_path / "official" / name).read_bytes() == content
     assert "3 files, 0.0 MB" in capsys.readouterr().out
-    assert unpacked(archive) == raw  # nothing to do
+    assert unpack_archives(archive) == raw  # nothing to do
     assert capsys.readouterr().out == ""
 
 
-def test_archives_in_a_folder_are_unpacked_where_they_lie(tmp_path):
+def test_archives_in_a_folder_are_unpacked_into_their_folders(tmp_path):
     (tmp_path / "train").mkdir()
     make_tar(tmp_path / "train" / "part_0.tar.gz", {"a.mp4": b"a"})
     make_tar(tmp_path / "train" / "part_1.tar.gz", {"b.mp4": b"b"})
     make_zip(tmp_path / "texts.zip", {"texts/t.csv": b"t"})
-    assert unpacked(tmp_path) == tmp_path
+    assert unpack_archives(tmp_path) == tmp_path
     assert (tmp_path / "train" / "a.mp4").read_bytes() == b"a"
     assert (tmp_path / "train" / "b.mp4").read_bytes() == b"b"
     assert (tmp_path / "texts" / "t.csv").read_bytes() == b"t"
@@ -72,7 +72,7 @@ OUT = "/etc/passwd"
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
+    ("name", "reason"),
     [
         ("../evil.txt", "leaves the folder"),
         ("set/../../evil.txt", "leaves the folder"),
@@ -82,47 +82,47 @@ OUT = "/etc/passwd"
     ],
 )
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
-def test_no_path_leaves_the_folder(tmp_path, suffix, name, why):
+def test_no_path_leaves_the_folder(tmp_path, suffix, name, reason):
     (tmp_path / "in").mkdir()
     archive = MAKERS[suffix](tmp_path / f"evil{suffix}", {"good.txt": b"", name: b"evil"})
-    with pytest.raises(DataError, match=why):
+    with pytest.raises(DataError, match=reason):
         unpack(archive, tmp_path / "in")
     assert not list(tmp_path.rglob("evil.txt"))
-    if suffix == ".zip":  # its table of contents is looked at before anything is written
+    if suffix == ".zip":  # its table of contents is checked before anything is written
         assert not list((tmp_path / "in").iterdir())
 
 
 @pytest.mark.parametrize(
-    ("entry", "why"),
+    ("entry", "reason"),
     [
-        (special("link", tarfile.SYMTYPE, OUT), "links out of it"),
-        (special("set/link", tarfile.SYMTYPE, "../../x"), "links out of it"),
-        (special("link", tarfile.LNKTYPE, "../x"), "links out of it"),
-        (special("link", tarfile.SYMTYPE, "set/nothing"), "which is not in it"),
-        (special("pipe", tarfile.FIFOTYPE), "is a device or pipe"),
-        (special("disk", tarfile.BLKTYPE), "is a device or pipe"),
+        (special_entry("link", tarfile.SYMTYPE, OUT), "links out of it"),
+        (special_entry("set/link", tarfile.SYMTYPE, "../../x"), "links out of it"),
+        (special_entry("link", tarfile.LNKTYPE, "../x"), "links out of it"),
+        (special_entry("link", tarfile.SYMTYPE, "set/nothing"), "which is not in it"),
+        (special_entry("pipe", tarfile.FIFOTYPE), "is a device or pipe"),
+        (special_entry("disk", tarfile.BLKTYPE), "is a device or pipe"),
     ],
 )
-def test_no_link_or_device_is_made(tmp_path, entry, why):
+def test_no_link_or_device_is_created(tmp_path, entry, reason):
     (tmp_path / "in").mkdir()
-    with pytest.raises(DataError, match=why):
+    with pytest.raises(DataError, match=reason):
         unpack(make_tar(tmp_path / "evil.tar", more=[entry]), tmp_path / "in")
     assert not (tmp_path / "in" / entry.name).exists()
     assert not (tmp_path / "in" / entry.name).is_symlink()
 
 
-def test_a_link_in_a_zip_is_refused(tmp_path):
+def test_a_link_in_a_zip_is_an_error(tmp_path):
     (tmp_path / "in").mkdir()
     archive = make_zip(tmp_path / "evil.zip", {"link": OUT.encode()}, stat.S_IFLNK | 0o777)
     with pytest.raises(DataError, match="is a link or device"):
         unpack(archive, tmp_path / "in")
 
 
-def test_a_link_inside_a_tar_becomes_the_file_it_means(tmp_path):
+def test_a_link_inside_a_tar_becomes_a_copy_of_the_linked_file(tmp_path):
     (tmp_path / "in").mkdir()
     links = [
-        special("set/again.wav", tarfile.SYMTYPE, "wav/a.wav"),
-        special("hard.wav", tarfile.LNKTYPE, "set/wav/b.wav"),
+        special_entry("set/again.wav", tarfile.SYMTYPE, "wav/a.wav"),
+        special_entry("hard.wav", tarfile.LNKTYPE, "set/wav/b.wav"),
     ]
     unpack(make_tar(tmp_path / "a.tar.gz", more=links), tmp_path / "in")
     for name, content in (("set/again.wav", b"a" * 3000), ("hard.wav", b"b" * 10)):
@@ -130,7 +130,7 @@ def test_a_link_inside_a_tar_becomes_the_file_it_means(tmp_path):
         assert (tmp_path / "in" / name).read_bytes() == content
 
 
-def test_nothing_is_written_through_a_link_that_leads_out(tmp_path):
+def test_nothing_is_written_through_a_link_to_the_outside(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "in" / "set").symlink_to(tmp_path / "elsewhere")
@@ -139,51 +139,51 @@ def test_nothing_is_written_through_a_link_that_leads_out(tmp_path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_it_goes_on_after_a_kill(tmp_path, monkeypatch):
+def test_unpacking_continues_after_a_kill(tmp_path, monkeypatch):
     archive = make_tar(tmp_path / "official.tar.gz")
     written = []
     original = archives._write
 
-    def killed(archive, member, place):
+    def write_or_die(archive, member, path):
         if len(written) == 1:
             raise SystemExit
-        written.append(place.name)
-        original(archive, member, place)
+        written.append(path.name)
+        original(archive, member, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(archives, "_write", killed)
+        patch.setattr(archives, "_write", write_or_die)
         with pytest.raises(SystemExit):
-            unpacked(archive)
+            unpack_archives(archive)
     folder = tmp_path / "official"
-    assert (folder / NOTE).exists()
+    assert (folder / UNFINISHED).exists()
     stamp = (folder / "set/wav/a.wav").stat().st_mtime_ns
-    assert unpacked(archive) == folder / "set"
+    assert unpack_archives(archive) == folder / "set"
     assert (folder / "set/wav/a.wav").stat().st_mtime_ns == stamp
     assert (folder / "set/labels.csv").read_bytes() == b"1,2\n"
-    assert not (folder / NOTE).exists()
+    assert not (folder / UNFINISHED).exists()
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar"])
-def test_broken_archives_are_said(tmp_path, suffix):
+def test_broken_archives_are_errors(tmp_path, suffix):
     archive = MAKERS[suffix](tmp_path / f"a{suffix}")
     data = archive.read_bytes()
     archive.write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"is broken"):
-        unpacked(archive)
+        unpack_archives(archive)
     archive.write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"is broken"):
-        unpacked(archive)
+        unpack_archives(archive)
 
 
-def test_files_that_are_there_with_another_size_are_kept(tmp_path):
+def test_existing_files_of_another_size_are_kept(tmp_path):
     (tmp_path / "in" / "set").mkdir(parents=True)
     (tmp_path / "in" / "set" / "labels.csv").write_text("mine, much longer")
-    with pytest.raises(DataError, match="there already, with another size"):
+    with pytest.raises(DataError, match="already exists, with another size"):
         unpack(make_zip(tmp_path / "a.zip"), tmp_path / "in")
     assert (tmp_path / "in" / "set" / "labels.csv").read_text() == "mine, much longer"
 
 
-def test_a_full_disk_is_said_before_it_is_full(tmp_path, monkeypatch):
+def test_too_little_space_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     archive = make_zip(tmp_path / "a.zip")
     free = type("Usage", (), {"free": 100})

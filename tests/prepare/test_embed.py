@@ -1,4 +1,4 @@
-"""Features of frozen encoders as a store."""
+"""Stores of the features of frozen encoders."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def opened(store):
     return Prepared(path=store, batch_size=4)
 
 
-def test_features_are_the_encoders_and_all_else_is_as_before(store, encoders, tmp_path):
+def test_features_come_from_the_encoders_and_everything_else_is_copied(store, encoders, tmp_path):
     data = Prepared(path=store, batch_size=4, inputs={"image": Images(0.5, 0.25)})
     target = embed_store(data, tmp_path / "new", encoders, batch_size=4)
     assert verify_store(target) == []
@@ -73,7 +73,7 @@ def test_features_are_the_encoders_and_all_else_is_as_before(store, encoders, tm
     assert (target / "sources.json").read_bytes() == (store / "sources.json").read_bytes()
     for key in ("class_names", "splits", "default_split", "failures"):
         assert new.manifest[key] == old.manifest[key]
-    kinds = {name: about["kind"] for name, about in new.manifest["modalities"].items()}
+    kinds = {name: entry["kind"] for name, entry in new.manifest["modalities"].items()}
     assert kinds == {"image": "features", "text": "features", "audio": "spectrogram"}
     assert new.manifest["modalities"]["image"]["options"]["encoder"] == "SmallCNN"
     assert new.manifest["modalities"]["image"]["options"]["input"]["mean"] == [0.5]
@@ -81,7 +81,7 @@ def test_features_are_the_encoders_and_all_else_is_as_before(store, encoders, tm
     assert new.fingerprint != old.fingerprint
 
 
-def test_training_reads_them_as_vectors(store, encoders, tmp_path):
+def test_training_reads_the_features_as_vectors(store, encoders, tmp_path):
     target = embed_store(opened(store), tmp_path / "new", encoders)
     data = Prepared(path=target, batch_size=4, modalities=["image", "text"])
     batch = next(iter(data.train_dataloader()))
@@ -89,7 +89,7 @@ def test_training_reads_them_as_vectors(store, encoders, tmp_path):
     assert MLP(5, num_layers=1)(batch["inputs"]["text"]).shape == (4, 64)
 
 
-def test_the_encoder_is_left_as_it_was(store, encoders, tmp_path):
+def test_the_encoder_is_not_changed(store, encoders, tmp_path):
     encoder = encoders["image"].train()
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     embed_store(opened(store), tmp_path / "new", {"image": encoder})
@@ -98,18 +98,18 @@ def test_the_encoder_is_left_as_it_was(store, encoders, tmp_path):
     assert all(p.requires_grad and p.grad is None for p in encoder.parameters())
 
 
-def test_the_same_encoder_makes_the_same_store_and_another_another(store, encoders, tmp_path):
-    one, two = (embed_store(opened(store), tmp_path / n, encoders) for n in ("one", "two"))
-    assert open_store(one).fingerprint == open_store(two).fingerprint
+def test_the_same_encoder_makes_the_same_store_and_another_one_does_not(store, encoders, tmp_path):
+    first, same = (embed_store(opened(store), tmp_path / n, encoders) for n in ("first", "same"))
+    assert open_store(first).fingerprint == open_store(same).fingerprint
     with torch.no_grad():
         encoders["text"].embedding.weight[3] += 1
     other = embed_store(opened(store), tmp_path / "other", encoders)
-    assert open_store(other).fingerprint != open_store(one).fingerprint
-    about = [
+    assert open_store(other).fingerprint != open_store(first).fingerprint
+    hashes = [
         open_store(s).manifest["modalities"]["text"]["options"]["weights_sha256"]
-        for s in (one, other)
+        for s in (first, other)
     ]
-    assert about[0] != about[1]
+    assert hashes[0] != hashes[1]
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_the_same_encoder_makes_the_same_store_and_another_another(store, encode
         ({"batch_size": 0}, "batch_size must be at least 1"),
     ],
 )
-def test_wrong_arguments_are_refused(store, encoders, tmp_path, options, message):
-    given = {"encoders": encoders} | options
+def test_wrong_arguments_are_errors(store, encoders, tmp_path, options, message):
+    arguments = {"encoders": encoders} | options
     with pytest.raises(ConfigError) as caught:
-        embed_store(opened(store), tmp_path / "new", given.pop("encoders"), **given)
+        embed_store(opened(store), tmp_path / "new", **arguments)
     assert message in str(caught.value)
 
 
-def test_nothing_is_left_of_what_fails(store, encoders, tmp_path):
+def test_an_error_leaves_no_files(store, encoders, tmp_path):
     with pytest.raises(ConfigError, match="BagOfTokens expects"):
         embed_store(opened(store), tmp_path / "new", {"audio": encoders["text"]})
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_nothing_is_left_of_what_fails(store, encoders, tmp_path):
         embed_store(opened(store), tmp_path / "new", encoders)
 
 
-def test_encoders_of_a_run_take_the_weights_of_its_checkpoint(tmp_path, monkeypatch, capfd):
+def test_encoders_load_the_weights_of_a_checkpoint(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     make_npz(tmp_path / "x.npz")
     assert main(["data", "import", "x.npz", "target=data/x"]) == 0

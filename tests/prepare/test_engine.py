@@ -1,4 +1,4 @@
-"""Preparing: complete, the same whatever happens, and nothing dropped in silence."""
+"""Preparation: complete, equal after kills and with any number of jobs, all failures listed."""
 
 import errno
 import hashlib
@@ -16,14 +16,15 @@ import psutil
 import pytest
 from tests.media.media_files import LFS_POINTER, tone, write_wav
 from tests.prepare import toy
-from tests.prepare.toy import Toy, fake
+from tests.prepare.toy import Toy, write_toy
 
 from mla_lightning.data.store import open_store, verify_store
 from mla_lightning.errors import ConfigError, DataError, RunError
 from mla_lightning.media.audio import LogMel
-from mla_lightning.media.parts import FilePart
-from mla_lightning.prepare import journal as journals
+from mla_lightning.media.base import FileInput
+from mla_lightning.prepare import preparation_log
 from mla_lightning.prepare.engine import prepare
+from mla_lightning.prepare.preparation_log import FileRecord, PreparationLog
 from mla_lightning.prepare.rows import RowFile
 
 HERE = Path(__file__).parent
@@ -31,7 +32,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
-    return fake(tmp_path_factory.mktemp("official"))
+    return write_toy(tmp_path_factory.mktemp("official"))
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +42,13 @@ def finished(official, tmp_path_factory):
 
 @pytest.fixture
 def broken(tmp_path):
-    """Write a data set with four bad items of sixteen, each in its own way."""
-    root = fake(tmp_path / "raw")
+    """Write a data set with four bad items of sixteen, each for another reason."""
+    root = write_toy(tmp_path / "raw")
     (root / "wav" / "item01.wav").unlink()
-    cut = root / "flv" / "item02.flv"
-    cut.write_bytes(b"")
+    (root / "flv" / "item02.flv").write_bytes(b"")
     (root / "wav" / "item03.wav").write_text(LFS_POINTER)
-    film = root / "mp4" / "item04.mp4"
-    film.write_bytes(film.read_bytes()[:300])
+    video = root / "mp4" / "item04.mp4"
+    video.write_bytes(video.read_bytes()[:300])
     return root
 
 
@@ -64,7 +64,7 @@ def manifest_of(store):
     return json.loads((store / "manifest.json").read_text())
 
 
-def test_a_store_holds_what_the_files_hold(official, finished):
+def test_a_store_holds_the_content_of_the_files(official, finished):
     assert verify_store(finished) == []
     store = open_store(finished)
     assert [str(name) for name in store.ids] == [f"item{n:02d}" for n in range(16)]
@@ -72,7 +72,7 @@ def test_a_store_holds_what_the_files_hold(official, finished):
     audio = np.load(finished / "audio.npy")
     assert audio.shape == (16, 40, 8)
     assert audio.dtype == np.float16
-    expected = LogMel(num_frames=40, num_mels=8)(official, FilePart(Path("wav/item05.wav")))
+    expected = LogMel(num_frames=40, num_mels=8)(official, FileInput(Path("wav/item05.wav")))
     np.testing.assert_array_equal(audio[5], expected)
     visual = np.load(finished / "visual.npy")
     assert visual.shape == (16, 3, 3, 12, 12)
@@ -98,7 +98,7 @@ def test_the_number_of_jobs_changes_nothing(official, finished, tmp_path, jobs):
     assert hashes(prepare(Toy(official), tmp_path / "toy", jobs=jobs)) == hashes(finished)
 
 
-def test_a_finished_store_is_not_made_again(official, finished, capsys):
+def test_a_finished_store_is_not_prepared_again(official, finished, capsys):
     before = (finished / "manifest.json").stat().st_mtime_ns
     assert prepare(Toy(official), finished) == finished
     assert "was prepared before" in capsys.readouterr().out
@@ -107,21 +107,21 @@ def test_a_finished_store_is_not_made_again(official, finished, capsys):
         prepare(Toy(official, size=10), finished)
 
 
-def start(official, target, notes, seconds):
+def start(official, target, calls, seconds):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, toy.__file__, official, target, str(seconds), notes]
+    command = [sys.executable, toy.__file__, official, target, str(seconds), calls]
     return subprocess.Popen(
         list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
-def test_killed_at_random_moments_it_goes_on_and_ends_the_same(official, finished, tmp_path):
-    target, notes = tmp_path / "toy", tmp_path / "notes"
+def test_a_killed_preparation_continues_to_the_same_store(official, finished, tmp_path):
+    target, calls = tmp_path / "toy", tmp_path / "calls"
     journal = tmp_path / "toy.partial" / "journal.jsonl"
     rng = random.Random(0)
     before = 0
     for _ in range(4):
-        process = start(official, target, notes, 0.15)
+        process = start(official, target, calls, 0.15)
         wanted = before + rng.randint(1, 3)
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
@@ -133,25 +133,24 @@ def test_killed_at_random_moments_it_goes_on_and_ends_the_same(official, finishe
         process.communicate()
         assert not target.exists()
         before = journal.read_text().count('"item"')
-    done = before
-    last = start(official, target, notes, 0.0)
+    last = start(official, target, calls, 0.0)
     output = last.communicate(timeout=120)[0].decode()
     assert last.returncode == 0, output
-    assert f"{done} of 16 items are done; going on." in output
+    assert f"{before} of 16 items are done; continuing." in output
     assert hashes(target) == hashes(finished)
     assert verify_store(target) == []
     assert not journal.parent.exists()
-    # Nothing finished was read again: each call is a finished item, or was cut off by a kill; two
-    # workers hold up to two items each.
-    calls = notes.read_text().splitlines()
-    assert len(set(calls)) == 16
-    assert len(calls) <= 16 + 4 * 4
+    # No finished item was read again: each call finished an item or was interrupted by a kill; two
+    # workers have up to two items each.
+    texts = calls.read_text().splitlines()
+    assert len(set(texts)) == 16
+    assert len(texts) <= 16 + 4 * 4
 
 
-def test_control_c_says_that_it_can_go_on(official, finished, tmp_path):
-    # A shell starts background processes with Ctrl-C ignored, and their children inherit that.
+def test_the_message_after_ctrl_c_says_how_to_continue(official, finished, tmp_path):
+    # Shells make background processes ignore Ctrl-C, and child processes inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = start(official, tmp_path / "toy", tmp_path / "notes", 0.3)
+    process = start(official, tmp_path / "toy", tmp_path / "calls", 0.3)
     signal.signal(signal.SIGINT, before)
     journal = tmp_path / "toy.partial" / "journal.jsonl"
     while not (journal.exists() and '"item"' in journal.read_text()):
@@ -159,12 +158,12 @@ def test_control_c_says_that_it_can_go_on(official, finished, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0].decode()
-    assert "of 16 items done; the same command goes on from here" in output
+    assert "of 16 items done; the same command continues from here" in output
     assert hashes(prepare(Toy(official), tmp_path / "toy")) == hashes(finished)
 
 
 @pytest.mark.parametrize("stage", ["finish_store", "rename"])
-def test_killed_while_it_finishes_it_ends_the_same(
+def test_a_preparation_killed_at_its_end_continues_to_the_same_store(
     official, finished, tmp_path, monkeypatch, stage
 ):
     class Killed(BaseException):
@@ -183,7 +182,7 @@ def test_killed_while_it_finishes_it_ends_the_same(
     assert hashes(prepare(Toy(official), tmp_path / "toy", jobs=1)) == hashes(finished)
 
 
-def test_bad_items_stop_it_at_the_end_all_of_them_named(broken, tmp_path, capsys):
+def test_bad_items_are_all_listed_after_the_others_are_finished(broken, tmp_path, capsys):
     with pytest.raises(DataError) as caught:
         prepare(Toy(broken), tmp_path / "toy", jobs=2)
     message = str(caught.value)
@@ -205,8 +204,8 @@ def test_bad_items_stop_it_at_the_end_all_of_them_named(broken, tmp_path, capsys
         f"item0{n}" for n in (1, 2, 3, 4)
     ]
     assert manifest["failures"][0]["reason"] == "missing"
-    kept = open_store(store)
-    assert [str(name) for name in kept.ids] == ["item00", *(f"item{n:02d}" for n in range(5, 16))]
+    opened = open_store(store)
+    assert [str(name) for name in opened.ids] == ["item00", *(f"item{n:02d}" for n in range(5, 16))]
     sources = {e["file"]: e for e in json.loads((store / "sources.json").read_text())}
     assert sources["wav/item01.wav"] == {"file": "wav/item01.wav", "failure": "missing"}
     again = prepare(Toy(broken), tmp_path / "again", on_bad="skip", jobs=1)
@@ -225,14 +224,15 @@ def test_repaired_and_changed_files_are_read_again(broken, finished, official, t
     assert differs == [7]
 
 
-def test_a_known_bad_item_that_can_be_read_is_kept_and_named(official, tmp_path, capsys):
+def test_a_known_bad_item_that_can_be_read_is_kept_and_printed(official, tmp_path, capsys):
     prepare(Toy(official), tmp_path / "toy")
     assert (
-        "item03 could be read and is kept, though its makers say: hums" in capsys.readouterr().out
+        "item03 could be read and is kept, although its authors say: hums"
+        in capsys.readouterr().out
     )
 
 
-def test_other_options_do_not_go_on_with_a_partial_store(broken, tmp_path):
+def test_other_options_do_not_continue_a_partial_store(broken, tmp_path):
     with pytest.raises(DataError):
         prepare(Toy(broken), tmp_path / "toy")
     with pytest.raises(DataError) as caught:
@@ -241,8 +241,8 @@ def test_other_options_do_not_go_on_with_a_partial_store(broken, tmp_path):
     assert f"rm -r {tmp_path / 'toy.partial'}" in str(caught.value)
 
 
-def test_nothing_readable_asks_for_raw(tmp_path):
-    root = fake(tmp_path / "raw", 4)
+def test_the_message_without_a_readable_item_asks_about_raw(tmp_path):
+    root = write_toy(tmp_path / "raw", 4)
     for path in (root / "mp4").iterdir():
         path.write_bytes(b"")
     for on_bad in ("stop", "skip"):
@@ -250,20 +250,20 @@ def test_nothing_readable_asks_for_raw(tmp_path):
             prepare(Toy(root), tmp_path / "toy", on_bad=on_bad)
 
 
-def test_a_decoder_that_crashes_takes_one_item_with_it(official, tmp_path):
+def test_a_decoder_that_crashes_loses_one_item(official, tmp_path):
     class Crashing(Toy):
         def extractors(self):
-            def crash(raw, part):
-                if part.path.stem == "item05":
+            def crash(raw, media_input):
+                if media_input.path.stem == "item05":
                     os.kill(os.getpid(), signal.SIGKILL)
-                return original(raw, part)
+                return original(raw, media_input)
 
-            found = super().extractors()
-            original = found["audio"].__call__
-            found["audio"] = type("Crash", (LogMel,), {"__call__": lambda _, *a: crash(*a)})(
+            extractors = super().extractors()
+            original = extractors["audio"].__call__
+            extractors["audio"] = type("Crash", (LogMel,), {"__call__": lambda _, *a: crash(*a)})(
                 num_frames=40, num_mels=8
             )
-            return found
+            return extractors
 
     with pytest.raises(DataError) as caught:
         prepare(Crashing(official), tmp_path / "toy", jobs=2)
@@ -273,38 +273,38 @@ def test_a_decoder_that_crashes_takes_one_item_with_it(official, tmp_path):
     )
 
 
-def done_of(path):
-    journal = journals.Journal.resume(path)
-    journal.close()
-    return journal.done
+def finished_items(path):
+    log = PreparationLog.resume(path)
+    log.close()
+    return log.finished
 
 
-def test_after_a_crash_of_the_machine_only_what_was_forced_to_disk_counts(tmp_path, monkeypatch):
+def test_after_a_crash_of_the_machine_only_lines_that_were_synced_are_valid(tmp_path, monkeypatch):
     path = tmp_path / "journal.jsonl"
-    record = journals.FileRecord(3, 4, "abc")
-    journal = journals.Journal.begin(path, {"a": 1})
-    journal.add(0, {"x": record})
-    journal.mark()
-    journal.add(1, {"y": record})
-    journal.close()
+    record = FileRecord(3, 4, "abc")
+    log = PreparationLog.create(path, {"a": 1})
+    log.add(0, {"x": record})
+    log.sync()
+    log.add(1, {"y": record})
+    log.close()
     with path.open("a") as file:
-        file.write('{"item": 2')  # cut off
-    same = journals.Journal.resume(path)
-    assert same.done == {0, 1}
-    assert same.files == {"x": record, "y": record}
-    same.add(3, {})
-    same.close()
-    assert done_of(path) == {0, 1, 3}
-    monkeypatch.setattr(journals, "_boot", lambda: "another")
-    crashed = journals.Journal.resume(path)
-    assert crashed.done == {0}
+        file.write('{"item": 2')  # an incomplete line
+    killed = PreparationLog.resume(path)
+    assert killed.finished == {0, 1}
+    assert killed.files == {"x": record, "y": record}
+    killed.add(3, {})
+    killed.close()
+    assert finished_items(path) == {0, 1, 3}
+    monkeypatch.setattr(preparation_log, "_boot_id", lambda: "another")
+    crashed = PreparationLog.resume(path)
+    assert crashed.finished == {0}
     assert crashed.files == {"x": record}
     crashed.close()
-    assert done_of(path) == {0}
-    assert journals.Journal.identity_of(path) == {"a": 1}
+    assert finished_items(path) == {0}
+    assert PreparationLog.read_identity(path) == {"a": 1}
 
 
-def test_full_disks_and_unwritable_targets_are_said(official, tmp_path, monkeypatch):
+def test_full_disks_and_unwritable_targets_are_errors(official, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -314,7 +314,7 @@ def test_full_disks_and_unwritable_targets_are_said(official, tmp_path, monkeypa
             prepare(Toy(official), tmp_path / "toy")
     with monkeypatch.context() as patch:
         patch.setattr(RowFile, "write", full)
-        with pytest.raises(RunError, match=r"is full.*it goes on where it was"):
+        with pytest.raises(RunError, match=r"is full.*it continues where it stopped"):
             prepare(Toy(official), tmp_path / "toy")
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
@@ -326,8 +326,8 @@ def test_full_disks_and_unwritable_targets_are_said(official, tmp_path, monkeypa
     assert (tmp_path / "full" / "thesis.txt").exists()
 
 
-def test_two_processes_do_not_work_on_one_store(official, tmp_path):
-    process = start(official, tmp_path / "toy", tmp_path / "notes", 1.0)
+def test_two_processes_cannot_prepare_one_store(official, tmp_path):
+    process = start(official, tmp_path / "toy", tmp_path / "calls", 1.0)
     try:
         while not (tmp_path / "toy.partial" / "journal.jsonl").exists():
             assert process.poll() is None
@@ -340,19 +340,19 @@ def test_two_processes_do_not_work_on_one_store(official, tmp_path):
     finally:
         process.kill()
         process.communicate()
-    assert psutil.wait_procs(workers, timeout=10)[1] == []  # none lives on
+    assert psutil.wait_procs(workers, timeout=10)[1] == []  # all have ended
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [({"on_bad": "ignore"}, "on_bad must be stop or skip"), ({"jobs": 0}, "jobs must be at least")],
 )
-def test_wrong_options_are_refused(official, tmp_path, options, reason):
+def test_wrong_options_are_errors(official, tmp_path, options, reason):
     with pytest.raises(ConfigError, match=reason):
         prepare(Toy(official), tmp_path / "toy", **options)
 
 
-def test_sources_that_contradict_themselves_are_refused(official, tmp_path):
+def test_sources_that_contradict_themselves_are_errors(official, tmp_path):
     class Wrong(Toy):
         class_names = ("high", "lower")
 
@@ -369,8 +369,8 @@ def test_sources_that_contradict_themselves_are_refused(official, tmp_path):
 
     for kind, reason in (
         (Wrong, "unknown label 'low'. Did you mean 'lower'"),
-        (Twice, "two items are called 'item00'"),
-        (Empty, "no items were found in .* Call fake"),
+        (Twice, "two items have the id 'item00'"),
+        (Empty, "no items were found in .* Call write_toy"),
         (NoSplit, "no split 'randon', the default one. Did you mean 'random'"),
     ):
         with pytest.raises(DataError, match=reason):

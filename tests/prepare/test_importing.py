@@ -1,4 +1,4 @@
-"""Your own data through the command line: a CSV of real files, arrays, and what can be wrong."""
+"""Import of the user's own data: a CSV with real files, arrays, and errors in both."""
 
 import csv
 import re
@@ -21,7 +21,7 @@ OPTIONS = {"size": 16, "num_frames": 20, "length": 8, "jobs": 1}
 
 
 def pets(folder, num=30, **changes):
-    """Write a CSV with a picture, a sound and words per row; changes: (row, column) -> cell."""
+    """Write a CSV with an image, audio and words per row; ``cells``: (row, column) -> cell."""
     rng = np.random.default_rng(0)
     (folder / "files").mkdir(parents=True)
     rows = []
@@ -54,7 +54,7 @@ def pets(folder, num=30, **changes):
     return path
 
 
-def test_a_csv_becomes_a_store_that_trains(tmp_path, monkeypatch, capsys):
+def test_a_csv_becomes_a_store_to_train_on(tmp_path, monkeypatch, capsys):
     pets(tmp_path)
     monkeypatch.chdir(tmp_path)
     words = ["size=16", "num_frames=20", "length=8", "jobs=1"]
@@ -63,7 +63,7 @@ def test_a_csv_becomes_a_store_that_trains(tmp_path, monkeypatch, capsys):
     assert "mla train data=store data.path=data/pets" in printed
     assert "--config-dir data/pets/conf data=pets" in printed
     store = open_store(Path("data/pets"))
-    kinds = {name: about["kind"] for name, about in store.manifest["modalities"].items()}
+    kinds = {name: entry["kind"] for name, entry in store.manifest["modalities"].items()}
     assert kinds == {"picture": "image", "sound": "spectrogram", "words": "tokens"}
     assert store.manifest["splits"]["own"]["sizes"] == [18, 6, 6]
     assert verify_store(store.folder) == []
@@ -81,13 +81,16 @@ def test_a_csv_becomes_a_store_that_trains(tmp_path, monkeypatch, capsys):
         ({"cells": {(4, "label"): ""}}, "line 6: id or label is empty"),
         ({"cells": {(4, "split"): "tets"}}, "line 6: the split 'tets' is unknown. Did you mean"),
         ({"cells": {(4, "picture"): "files/no.jpg"}}, "line 6: there is no file .*no.jpg"),
-        ({"cells": {(4, "picture"): "a text"}}, "holds different things: image .*, text in line 6"),
+        (
+            {"cells": {(4, "picture"): "a text"}},
+            "different kinds of cells: image .*, text in line 6",
+        ),
         ({"without": ("label",)}, "no column 'label'"),
         ({"without": ("picture", "sound", "words")}, "no column of a modality"),
-        ({"num": 1}, "one class only, 'cat'"),
+        ({"num": 1}, "only one class, 'cat'"),
     ],
 )
-def test_a_wrong_csv_is_refused_with_the_line(tmp_path, changes, message):
+def test_an_error_in_a_csv_names_the_line(tmp_path, changes, message):
     path = pets(tmp_path, **changes)
     with pytest.raises(DataError, match=message):
         import_csv(path, tmp_path / "store", **OPTIONS)
@@ -97,14 +100,17 @@ def test_a_wrong_csv_is_refused_with_the_line(tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (",id,label,words", "'' is no name of a modality"),
-        ("id,label,Split,words", r"'Split' is no name of a modality\. Did you mean 'split'"),
-        ("id,label,line,words", "'line' is no name of a modality"),
-        ("id,label,words,words", "'words' is there twice"),
-        ("id,label,a/b", "'a/b' is no name of a modality"),
+        (",id,label,words", "'' cannot be the name of a modality"),
+        (
+            "id,label,Split,words",
+            r"'Split' cannot be the name .* Did you mean 'split'",
+        ),
+        ("id,label,line,words", "'line' cannot be the name of a modality"),
+        ("id,label,words,words", "'words' occurs twice"),
+        ("id,label,a/b", "'a/b' cannot be the name of a modality"),
     ],
 )
-def test_columns_that_would_be_misread_are_refused(tmp_path, header, message):
+def test_wrong_names_of_columns_are_errors(tmp_path, header, message):
     path = tmp_path / "a.csv"
     cells = ",".join("x" for _ in header.split(","))
     path.write_text(f"{header}\n{cells}\n")
@@ -112,7 +118,7 @@ def test_columns_that_would_be_misread_are_refused(tmp_path, header, message):
         import_csv(path, tmp_path / "s", **OPTIONS)
 
 
-def test_files_that_cannot_be_read_stop_or_are_recorded(tmp_path):
+def test_files_that_cannot_be_read_are_errors_or_recorded(tmp_path):
     path = pets(tmp_path)
     (tmp_path / "files" / "4.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="s4"):
@@ -123,12 +129,12 @@ def test_files_that_cannot_be_read_stop_or_are_recorded(tmp_path):
     assert [entry["id"] for entry in store.manifest["failures"]] == ["s4"]
 
 
-def test_without_a_split_one_is_drawn_and_told(tmp_path):
+def test_without_a_split_one_is_drawn_and_described(tmp_path):
     store = open_store(import_csv(pets(tmp_path, without=("split",)), tmp_path / "s", **OPTIONS))
     assert "came without a split" in store.manifest["splits"]["own"]["description"]
 
 
-def test_an_empty_cell_is_a_modality_that_is_not_there(tmp_path):
+def test_an_empty_cell_is_an_absent_modality(tmp_path):
     path = pets(tmp_path, cells={(8, "words"): ""})
     store = open_store(import_csv(path, tmp_path / "s", **OPTIONS))
     present = store.present("words")
@@ -150,14 +156,14 @@ def test_arrays_of_a_file_or_a_folder(tmp_path):
     (tmp_path / "folder").mkdir()
     for name, values in arrays().items():
         np.save(tmp_path / "folder" / f"{name}.npy", values)
-    one = open_store(import_arrays(tmp_path / "a.npz", tmp_path / "one"))
+    store = open_store(import_arrays(tmp_path / "a.npz", tmp_path / "store"))
     other = open_store(import_arrays(tmp_path / "folder", tmp_path / "other"))
-    assert one.fingerprint == other.fingerprint
-    assert one.manifest["class_names"] == ["0", "1", "2"]
-    assert one.manifest["splits"]["own"]["sizes"] == [42, 6, 12]
+    assert store.fingerprint == other.fingerprint
+    assert store.manifest["class_names"] == ["0", "1", "2"]
+    assert store.manifest["splits"]["own"]["sizes"] == [42, 6, 12]
 
 
-def test_arrays_may_bring_names_ids_and_a_split(tmp_path):
+def test_arrays_may_include_class_names_ids_and_a_split(tmp_path):
     split = np.array(["train", "val", "test"])[np.arange(60) // 20]
     ids = np.array([f"x{number:02d}" for number in range(60)])
     names = np.array(["red", "green", "blue"])
@@ -174,27 +180,30 @@ def test_arrays_may_bring_names_ids_and_a_split(tmp_path):
     [
         ({"audio": np.ones((59, 5))}, "lengths differ"),
         ({"audio": np.full((60, 5), np.nan)}, "row 0: a value is not finite"),
-        ({"label": np.zeros(60, dtype=int)}, "one class only"),
+        ({"label": np.zeros(60, dtype=int)}, "only one class"),
         ({"split": np.array(["train"] * 59 + ["tset"])}, "row 59: the split 'tset' .* 'test'"),
         ({"id": np.array(["x"] * 60)}, "'x' occurs twice"),
         ({"split": np.arange(60) % 3 + 256}, "row 0: the split 256 is unknown"),
         ({"label": np.eye(3)[np.arange(60) % 3]}, r"'label' is float64 of shape \(60, 3\)"),
         ({"label": np.arange(60) % 3 + 0.5}, "must be .N,. whole numbers or names"),
-        ({"Split": np.zeros((60, 2))}, r"'Split' is no name of a modality\. Did you mean 'split'"),
-        ({"a.present": np.zeros((60, 2))}, "'a.present' is no name of a modality"),
+        (
+            {"Split": np.zeros((60, 2))},
+            r"'Split' cannot be the name .* Did you mean 'split'",
+        ),
+        ({"a.present": np.zeros((60, 2))}, "'a.present' cannot be the name of a modality"),
         ({"audio": np.zeros(60)}, r"'audio' is float32 of shape \(60,\)"),
         ({"audio": np.zeros((60, 8, 8, 3), dtype=np.uint8)}, "'audio' is uint8 of shape"),
         ({"words": np.full((60, 4), -1)}, "'words' holds token ids below 0"),
     ],
 )
-def test_wrong_arrays_are_refused(tmp_path, changes, message):
+def test_wrong_arrays_are_errors(tmp_path, changes, message):
     np.savez(tmp_path / "a.npz", **arrays(**changes))
     with pytest.raises(DataError, match=message):
         import_arrays(tmp_path / "a.npz", tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
-def test_arrays_without_label_or_modality(tmp_path):
+def test_arrays_without_label_or_modality_are_errors(tmp_path):
     np.savez(tmp_path / "a.npz", labels=np.zeros(3))
     with pytest.raises(DataError, match=r"no array 'label'\. Did you mean 'labels'"):
         import_arrays(tmp_path / "a.npz", tmp_path / "s")
@@ -211,13 +220,13 @@ def test_the_documented_example_runs(tmp_path, monkeypatch):
     assert len([line for line in script.splitlines() if line]) <= 10
     monkeypatch.chdir(tmp_path)
     subprocess.run([sys.executable, "-c", script], check=True)
-    shown = re.findall(r"^    mla (.*my.*)$", text, re.MULTILINE)
-    assert len(shown) == 2
-    assert main(shown[0].split()) == 0
-    assert main([*shown[1].split(), "trainer.max_epochs=5"]) == 0
+    commands = re.findall(r"^    mla (.*my.*)$", text, re.MULTILINE)
+    assert len(commands) == 2
+    assert main(commands[0].split()) == 0
+    assert main([*commands[1].split(), "trainer.max_epochs=5"]) == 0
 
 
-def test_a_split_without_validation_gets_one_and_says_so(tmp_path):
+def test_a_split_without_validation_gets_one_and_its_description_says_so(tmp_path):
     cells = {(row, "split"): "train" for row in range(30) if row // 2 % 5 == 3}
     folder = tmp_path / "store"
     import_csv(pets(tmp_path / "raw", cells=cells), folder, **OPTIONS)
@@ -226,7 +235,7 @@ def test_a_split_without_validation_gets_one_and_says_so(tmp_path):
     assert "validation is a tenth of train" in split["description"]
 
 
-def test_a_split_without_test_is_refused_before_anything_is_decoded(tmp_path):
+def test_a_split_without_test_is_an_error_before_anything_is_decoded(tmp_path):
     cells = {(row, "split"): "val" for row in range(30) if row // 2 % 5 == 4}
     path = pets(tmp_path / "raw", cells=cells)
     for file in (tmp_path / "raw" / "files").iterdir():

@@ -1,4 +1,4 @@
-"""A small data set with real files: sound in wav and flv, film in mp4, pictures and texts."""
+"""A small data set with real files: audio in wav and flv, video in mp4, images and texts."""
 
 import sys
 import time
@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 from PIL import Image as PILImage
-from tests.media.media_files import grey_frames, tone, write_film, write_wav
+from tests.media.media_files import grey_frames, tone, write_video, write_wav
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.media.audio import LogMel
+from mla_lightning.media.base import FileInput, TextInput
 from mla_lightning.media.image import Image
-from mla_lightning.media.parts import FilePart, TextPart
 from mla_lightning.media.text import Tokens
 from mla_lightning.media.video import Frames
 from mla_lightning.prepare.engine import prepare
@@ -22,26 +22,26 @@ CLASSES = ("high", "low")
 
 
 class Slow(Tokens):
-    """Takes its time, and notes each item that it was called for, once per call."""
+    """Tokens that sleep, and write the text of each call to a file."""
 
-    seconds, notes = 0.0, None
+    seconds, calls = 0.0, None
 
-    def __call__(self, raw, part):
-        result = super().__call__(raw, part)
+    def __call__(self, raw, media_input):
+        result = super().__call__(raw, media_input)
         time.sleep(self.seconds)
-        if self.notes is not None:
-            with self.notes.open("a") as file:
-                file.write(f"{part.text}\n")
+        if self.calls is not None:
+            with self.calls.open("a") as file:
+                file.write(f"{media_input.text}\n")
         return result
 
 
 class Toy(Source):
-    """High and low tones, light and dark films."""
+    """High and low tones, light and dark videos."""
 
     name = "toy"
     class_names = CLASSES
     modalities = ("audio", "visual", "image", "text")
-    how_to_get = "Call fake()."
+    how_to_get = "Call write_toy()."
     known_bad: ClassVar = {"item03": "hums"}
     default_split = "random"
 
@@ -51,21 +51,21 @@ class Toy(Source):
 
     def items(self):
         return [
-            Item(path.stem, path.read_text().split()[0], self._parts(path), {"speaker": "s1"})
+            Item(path.stem, path.read_text().split()[0], self._inputs(path), {"speaker": "s1"})
             for path in sorted((self.raw / "labels").glob("*.txt"))
         ]
 
-    def _parts(self, path):
+    def _inputs(self, path):
         name = path.stem
-        sound = "wav" if int(name[4:]) % 2 else "flv"
-        parts = {
-            "audio": FilePart(Path(f"{sound}/{name}.{sound}")),
-            "visual": FilePart(Path(f"mp4/{name}.mp4")),
-            "text": TextPart(f"words of {name}"),
+        audio = "wav" if int(name[4:]) % 2 else "flv"
+        inputs = {
+            "audio": FileInput(Path(f"{audio}/{name}.{audio}")),
+            "visual": FileInput(Path(f"mp4/{name}.mp4")),
+            "text": TextInput(f"words of {name}"),
         }
         if int(name[4:]) % 5:
-            parts["image"] = FilePart(Path(f"jpg/{name}.jpg"))
-        return parts
+            inputs["image"] = FileInput(Path(f"jpg/{name}.jpg"))
+        return inputs
 
     def extractors(self):
         return {
@@ -86,23 +86,23 @@ class Toy(Source):
         return {"size": self.size}
 
 
-def fake(root, num_items=16):
+def write_toy(root, num_items=16):
     """Write the files."""
     (root / "labels").mkdir(parents=True)
     (root / "jpg").mkdir()
     for number in range(num_items):
         name, label = f"item{number:02d}", CLASSES[number % 2]
         (root / "labels" / f"{name}.txt").write_text(f"{label}\n")
-        sound = tone(0.5, 16000, 300.0 + 40 * number)
-        write_wav(root / "wav" / f"{name}.wav", sound)
-        film = grey_frames(np.arange(12) + 10 * number, 32, 32)
-        write_film(root / "flv" / f"{name}.flv", film, 24, tone(0.5, 22050, 300.0 + 40 * number))
-        write_film(root / "mp4" / f"{name}.mp4", film, 24)
+        samples = tone(0.5, 16000, 300.0 + 40 * number)
+        write_wav(root / "wav" / f"{name}.wav", samples)
+        frames = grey_frames(np.arange(12) + 10 * number, 32, 32)
+        write_video(root / "flv" / f"{name}.flv", frames, 24, tone(0.5, 22050, 300.0 + 40 * number))
+        write_video(root / "mp4" / f"{name}.mp4", frames, 24)
         PILImage.new("RGB", (20, 10), (number * 10, 0, 0)).save(root / "jpg" / f"{name}.jpg")
     return root
 
 
-if __name__ == "__main__":  # to be killed
+if __name__ == "__main__":  # a process for tests to kill
     toy = Toy(Path(sys.argv[1]))
-    toy.slow.seconds, toy.slow.notes = float(sys.argv[3]), Path(sys.argv[4])
+    toy.slow.seconds, toy.slow.calls = float(sys.argv[3]), Path(sys.argv[4])
     prepare(toy, Path(sys.argv[2]), jobs=2)

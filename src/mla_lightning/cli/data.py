@@ -10,7 +10,7 @@ from typing import Any
 
 from mla_lightning.cli.words import converted, name_and_options, options_for, refuse_options
 from mla_lightning.errors import ConfigError, DataError, near
-from mla_lightning.prepare.catalogue import Known, known_sets
+from mla_lightning.prepare.catalogue import CatalogueEntry, read_catalogue
 
 ACTIONS = ("prepare", "check", "list", "show", "import", "embed")
 #: Where stores lie below the current folder, as in conf/paths/default.yaml.
@@ -84,7 +84,7 @@ def run(action: str, words: Sequence[str]) -> int:
 
 def _prepare(words: Sequence[str]) -> int:
     name, given = name_and_options(words, "prepare", "NAME")
-    known = known_sets()
+    known = read_catalogue()
     if name not in known:
         raise ConfigError(
             f"Nothing to prepare by the name {name!r}.{near(name, known)} "
@@ -114,9 +114,14 @@ def _prepare(words: Sequence[str]) -> int:
     return 0
 
 
-def _source(made_by: Any, entry: Known, given: dict[str, str]) -> Any:
+def _source(made_by: Any, entry: CatalogueEntry, given: dict[str, str]) -> Any:
     """Construct a source, from archives where the files themselves are not there."""
-    from mla_lightning.prepare.archives import archives_in, is_archive, is_unfinished, unpacked
+    from mla_lightning.prepare.archives import (
+        find_archives,
+        is_archive,
+        is_unfinished,
+        unpack_archives,
+    )
 
     command = f"mla data prepare {entry.name}"
     also = ("target", "on_bad", "jobs")
@@ -127,18 +132,18 @@ def _source(made_by: Any, entry: Known, given: dict[str, str]) -> Any:
     if not raw.exists():
         raise DataError(f"raw={raw} does not exist. {entry.how_to_get}")
     if is_archive(raw):
-        return made_by(**{**options, "raw": unpacked(raw)})
+        return made_by(**{**options, "raw": unpack_archives(raw)})
     if not raw.is_dir():
         raise DataError(f"raw={raw} is neither a folder nor an archive. {entry.how_to_get}")
     if is_unfinished(raw):
-        return made_by(**{**options, "raw": unpacked(raw)})
+        return made_by(**{**options, "raw": unpack_archives(raw)})
     try:
         source = made_by(**options)
         source.items()
     except DataError:
-        if not archives_in(raw):
+        if not find_archives(raw):
             raise
-        return made_by(**{**options, "raw": unpacked(raw)})
+        return made_by(**{**options, "raw": unpack_archives(raw)})
     return source
 
 
@@ -176,7 +181,7 @@ def _check(words: Sequence[str]) -> int:
 def _list(words: Sequence[str]) -> int:
     if words:
         raise ConfigError(f"mla data list takes nothing, got {' '.join(words)!r}")
-    known = known_sets()
+    known = read_catalogue()
     width = max(len(name) for name in known) + 2
     for name, entry in known.items():
         print(f"{name:<{width}}{entry.summary}")
@@ -197,12 +202,12 @@ def _state(folder: Path) -> str:
 
 def _show(words: Sequence[str]) -> int:
     name, given = name_and_options(words, "show", "NAME|DIR")
-    from mla_lightning.prepare.contact_sheet import contact_sheet
+    from mla_lightning.prepare.sample_sheet import class_sheet
 
     folder = _store_folder(name)
     given.setdefault("output", f"{folder.resolve().name}.png")
-    options = options_for(contact_sheet, given, "mla data show", skip=("store",))
-    print(f"Wrote {contact_sheet(folder, **options)}")
+    options = options_for(class_sheet, given, "mla data show", skip=("store",))
+    print(f"Wrote {class_sheet(folder, **options)}")
     return 0
 
 
@@ -226,7 +231,7 @@ def _import(words: Sequence[str]) -> int:
     )
     folder = folder if isinstance(folder, Path) else Path(given["target"])
     _print_splits(folder)
-    from mla_lightning.prepare.starter import write_config
+    from mla_lightning.prepare.store_config import write_config
 
     conf = write_config(folder)
     (made,) = (conf / "data").glob("*.yaml")
@@ -280,7 +285,7 @@ def _store_folder(name: str) -> Path:
             raise DataError(
                 f"{folder} is not finished; start its `mla data prepare` again, it goes on"
             )
-    known = known_sets()
+    known = read_catalogue()
     if name in known and known[name].class_name:
         raise DataError(f"{tried[0]} is not prepared yet: mla data prepare {name} raw=DIR")
     stores = [path.parent.name for path in DATA_DIR.glob("*/manifest.json")]

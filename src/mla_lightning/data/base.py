@@ -1,4 +1,4 @@
-"""What every data set has in common: checked splits in memory, and loaders that can resume."""
+"""Base class of all data sets: checked splits, and loaders that can resume."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch.utils.data import DataLoader
 
 from mla_lightning.data.loading import (
     ArrayDataset,
-    Hiding,
+    HiddenModalities,
     Rows,
     SequentialOrder,
     TrainLoader,
     TrainOrder,
-    check_finite,
     options_of,
 )
-from mla_lightning.data.missing import Missing, manifest_hash, write_manifest
+from mla_lightning.data.mask_files import write_masks
+from mla_lightning.data.missing import Missing, manifest_hash
+from mla_lightning.data.split_checks import check_classes, check_finite, check_split
+from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,21 @@ class Split:
     """The samples of one split.
 
     Attributes:
-        inputs: Modality -> (N, ...), or more rows, of which ``rows`` tells those of the split.
+        inputs: Modality -> (N, ...); or more rows, if ``rows`` lists those of the split.
         label: (N,) int64, from 0 to the number of classes minus 1.
-        present: Modality -> (N,) bool, False where a sample lacks the modality; modalities that no
-            sample lacks may be left out.
+        present: Modality -> (N,) bool, False where the modality is absent; modalities that every
+            sample has may be left out.
         rows: (N,) int64, the row of each sample in ``inputs``, for splits that share one file; None
-            where ``inputs`` are the split's own.
+            if row n is sample n.
+
+    Example:
+        Two samples that are rows 5 and 0 of a shared tensor; the second has no audio:
+
+        >>> audio, has_audio = torch.arange(12.0).view(6, 2), torch.tensor([True, False])
+        >>> split = Split({"audio": audio}, torch.tensor([0, 1]), {"audio": has_audio},
+        ...               rows=torch.tensor([5, 0]))
+        >>> split.inputs["audio"][split.rows][split.present["audio"]]
+        tensor([[10., 11.]])
     """
 
     inputs: Mapping[str, Rows]
@@ -50,18 +59,30 @@ class Split:
 
 
 class MultimodalDataModule(LightningDataModule):
-    """A data set of several modalities.
+    """Base class of a data set of several modalities.
 
-    A data set sets ``name``, ``all_modalities`` and ``class_names``, as class attributes or before
+    A subclass sets ``name``, ``all_modalities`` and ``class_names``, as class attributes or before
     it calls this class's constructor, and defines :meth:`load_splits` and :attr:`fingerprint`.
 
     Attributes:
-        name: What the data set is called in files and tables.
-        all_modalities: Every modality it has.
-        modalities: Those in use, in order.
+        name: Name of the data set in files and tables.
+        all_modalities: All modalities of the data set.
+        modalities: The modalities in use, in order.
         class_names: The classes, in the order of the labels.
-        split_name: How the data are split, in short, for the record of a run.
-        splits: ``train``, ``val`` and ``test``, once set up.
+        split_name: Name of the rule that divides the data, for the record of a run.
+        splits: ``train``, ``val`` and ``test``, after :meth:`setup`.
+
+    Example:
+        >>> class Coins(MultimodalDataModule):
+        ...     name, all_modalities, class_names = "coins", ("image", "weight"), ("cent", "euro")
+        ...     fingerprint = "made up"
+        ...     def load_splits(self):
+        ...         label = torch.arange(6) % 2
+        ...         inputs = {"image": torch.zeros(6, 3, 8, 8), "weight": torch.ones(6, 1)}
+        ...         return dict.fromkeys(("train", "val", "test"), Split(inputs, label))
+        >>> batch = next(iter(Coins(batch_size=4).train_dataloader()))
+        >>> {name: tuple(x.shape) for name, x in batch["inputs"].items()}
+        {'image': (4, 3, 8, 8), 'weight': (4, 1)}
     """
 
     name: str
@@ -85,13 +106,13 @@ class MultimodalDataModule(LightningDataModule):
             batch_size: Samples per training batch. The last batch of an epoch may be smaller.
             seed: The run's seed; the order of training is a function of it and of the epoch.
             modalities: The modalities to use, in this order; None for all.
-            num_workers: Worker processes per loader; 0 is fastest for data held in memory. The
-                batches are the same with any number.
-            eval_batch_size: Samples per batch of evaluation.
-            missing: Hides modalities of samples; None for none.
+            num_workers: Worker processes per loader; 0 is fastest for data in memory. The batches
+                do not depend on it.
+            eval_batch_size: Samples per batch in evaluation.
+            missing: Protocol that hides modalities of samples; None to hide nothing.
 
         Raises:
-            ConfigError: If a number is out of range or a modality is unknown or given twice.
+            ConfigError: If a number is out of range, or a modality is unknown or given twice.
         """
         super().__init__()
         for option, value, least in (
@@ -101,24 +122,23 @@ class MultimodalDataModule(LightningDataModule):
         ):
             if value < least:
                 raise ConfigError(f"data.{option} must be at least {least}, got {value}")
-        self.modalities = _chosen(modalities, self.all_modalities, self.name)
+        self.modalities = _checked_modalities(modalities, self.all_modalities, self.name)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed
         if missing is not None:
             missing.check(self.modalities)
         self.missing = missing
-        #: Split -> (N, M) bool, true where a sample has a modality that is not hidden, once set up.
+        #: Split -> (N, M) bool, true where a modality is present and not hidden, after setup.
         self.masks: dict[str, Tensor] = {}
         self.splits: dict[str, ArrayDataset] = {}
 
-    # ------------------------------------------------------------------ what a data set defines
+    # ------------------------------------------------------------------ defined by subclasses
 
     def load_splits(self) -> Mapping[str, Split]:
         """Read the data.
 
         Returns:
-            ``train``, ``val`` and ``test``; inputs of modalities that are not in use may be left
-            out.
+            ``train``, ``val`` and ``test``; inputs of modalities that are not in use are optional.
 
         Raises:
             DataError: If files are missing or broken.
@@ -127,36 +147,36 @@ class MultimodalDataModule(LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, as hexadecimal text, of data, split and preprocessing; before :meth:`setup`."""
+        """SHA-256 of data, split and preprocessing, as hexadecimal text; needs no :meth:`setup`."""
         raise NotImplementedError(f"{type(self).__name__} does not define fingerprint")
 
     def transform(
         self, inputs: dict[str, Tensor], generator: torch.Generator
     ) -> Mapping[str, Tensor]:
-        """Change one training sample at random; a data set that augments redefines this.
+        """Change one training sample at random; a data set with augmentation overrides this.
 
         Args:
-            inputs: One sample, modality -> tensor without batch axis.
+            inputs: One sample: modality -> tensor without batch axis.
             generator: Source of all random numbers, a function of seed, epoch and sample.
 
         Returns:
-            The sample to train with; every epoch's shapes must be equal. By default as it is.
+            The sample to train on, of the same shapes in every epoch; by default ``inputs``.
         """
         return inputs
 
     @property
     def inputs(self) -> Mapping[str, Input]:
-        """Modality -> what turns its rows into what encoders take, on the device.
+        """Modality -> conversion of its rows to the encoder's input, on the device.
 
-        Modalities whose rows go to encoders as they are, by default all, are left out.
+        Modalities whose rows are the encoder's input, by default all, are left out.
         """
         return {}
 
     def usual_encoders(self) -> Mapping[str, Mapping[str, Any]]:
-        """Modality in use -> config of its encoder where the run's names none; by default none."""
+        """Return default configs: modality in use -> its encoder's config; by default none."""
         return {}
 
-    # ------------------------------------------------------------------ what a data set has
+    # ------------------------------------------------------------------ provided to users
 
     @property
     def num_classes(self) -> int:
@@ -170,7 +190,7 @@ class MultimodalDataModule(LightningDataModule):
             stage: Ignored: all splits are read together.
 
         Raises:
-            DataError: If a split is empty, its parts differ in length, a label is out of range, a
+            DataError: If a split is empty, its tensors differ in length, a label is out of range, a
                 class has no training sample, or an input is not finite.
         """
         if self.splits:
@@ -181,56 +201,60 @@ class MultimodalDataModule(LightningDataModule):
         for split in SPLITS:
             if split not in loaded:
                 raise DataError(f"{self.name} has no split {split!r}.{near(split, loaded)}")
-            arrays = loaded[split]
-            self._check(split, arrays)
+            tensors = loaded[split]
+            self._check(split, tensors)
             splits[split] = ArrayDataset(
-                {name: arrays.inputs[name] for name in self.modalities},
-                arrays.label,
-                rows=arrays.rows,
-                present=arrays.present,
+                {name: tensors.inputs[name] for name in self.modalities},
+                tensors.label,
+                rows=tensors.rows,
+                present=tensors.present,
                 transform=self.transform if is_transformed and split == "train" else None,
                 seed=self.seed,
             )
-        self._check_classes(splits["train"].label)
+        check_classes(splits["train"].label, self.class_names, self.name)
         self.splits = splits
-        self._hide()
+        self._set_masks()
 
     @property
     def is_complete(self) -> bool:
-        """Whether, as far as methods are told, every sample has every modality."""
+        """Whether all modalities are present in all batches (zeros of ``zero_input`` count)."""
         self.setup()
         if self.missing is not None and self.missing.policy == "drop":
             return False
         return all(bool(m.all()) for data in self.splits.values() for m in data.present.values())
 
-    def _hide(self) -> None:
-        """Hide modalities as asked for; every sample keeps one, and every modality some."""
-        own = {part: torch.stack([*d.present.values()], dim=1) for part, d in self.splits.items()}
-        for part, has in own.items():
-            if not has.any(dim=1).all():
-                row = int((~has.any(dim=1)).nonzero()[0])
+    def _set_masks(self) -> None:
+        """Hide modalities by the protocol; every sample keeps one, and every modality some."""
+        present = {s: torch.stack([*d.present.values()], dim=1) for s, d in self.splits.items()}
+        for split, mask in present.items():
+            is_empty = ~mask.any(dim=1)
+            if is_empty.any():
                 raise DataError(
-                    f"{self.name}, split {part!r}: sample {row} has none of "
-                    f"{', '.join(self.modalities)}. Take it out of the data."
+                    f"{self.name}, split {split!r}: sample {int(is_empty.nonzero()[0])} has none "
+                    f"of {', '.join(self.modalities)}. Remove it from the data."
                 )
-        self.masks = own
+        self.masks = present
         if self.missing is not None:
-            drawn = self.missing.masks(own, self._masks_are_of(), self.seed)
-            self.masks = {**own, **drawn}
-            for part, mask in drawn.items():
-                hiding = Hiding(partial(_same, mask), tells=self.missing.policy == "drop")
-                if part == "train" and self.missing.resample_train_masks:
-                    given = (own[part], self.modalities, self.seed, self.split_name)
-                    hiding.mask = lru_cache(maxsize=2)(partial(self.missing.redrawn, *given))
-                self.splits[part].hiding = hiding
-        for name, has in zip(self.modalities, self.masks["train"].any(dim=0).tolist(), strict=True):
-            if not has:
+            masks = self.missing.split_masks(present, self._mask_source(), self.seed)
+            self.masks = {**present, **masks}
+            for split, mask in masks.items():
+                is_drop = self.missing.policy == "drop"
+                hidden = HiddenModalities(partial(_same_mask, mask), marks_absent=is_drop)
+                if split == "train" and self.missing.resample_train_masks:
+                    arguments = (present[split], self.modalities, self.seed, self.split_name)
+                    draw = partial(self.missing.epoch_mask, *arguments)
+                    hidden.mask = lru_cache(maxsize=2)(draw)
+                self.splits[split].hiding = hidden
+        is_used = self.masks["train"].any(dim=0).tolist()
+        for name, is_present in zip(self.modalities, is_used, strict=True):
+            if not is_present:
                 raise DataError(
-                    f"{self.name}: {name!r} is never there in training, so nothing can be learnt "
-                    f"of it. Leave it out (modalities), or lower missing.rate."
+                    f"{self.name}: {name!r} is absent from all training samples, so its encoder "
+                    f"cannot be trained. Leave it out (modalities), or lower missing.rate."
                 )
 
-    def _masks_are_of(self) -> dict[str, Any]:
+    def _mask_source(self) -> dict[str, Any]:
+        """Return the data, split and modalities that masks belong to."""
         return {
             "data": self.fingerprint,
             "split": self.split_name,
@@ -238,21 +262,21 @@ class MultimodalDataModule(LightningDataModule):
         }
 
     def write_masks(self, folder: Path) -> None:
-        """Keep the masks as a file that other runs and people can read.
+        """Write the masks to a file that other runs can use (``missing.manifest``).
 
-        Masks that come from such a file are not written again.
+        Masks that were read from such a file are not written again.
 
         Args:
-            folder: Where to.
+            folder: Folder of the file.
         """
         assert self.missing is not None
         if self.missing.manifest is not None:
             return
-        about = {**self._masks_are_of(), "name": self.name, "seed": self.seed, **self.missing.law}
+        protocol = {"name": self.name, "seed": self.seed, **self.missing.protocol}
         digest = f"{manifest_hash(self.masks)[:10]}-{self.fingerprint[:6]}"
         path = folder / f"{self.name}-{self.missing.sampler}-seed{self.seed}-{digest}.npz"
-        ids = {part: self.called(part, range(len(mask))) for part, mask in self.masks.items()}
-        write_manifest(path, self.masks, ids, about)
+        ids = {split: self.called(split, range(len(mask))) for split, mask in self.masks.items()}
+        write_masks(path, self.masks, ids, {**self._mask_source(), **protocol})
 
     def keep_truth(self) -> None:
         """Let training batches hold hidden inputs, too, for methods that learn to reconstruct."""
@@ -283,23 +307,23 @@ class MultimodalDataModule(LightningDataModule):
         }
 
     def called(self, split: str, numbers: Sequence[int]) -> list[str]:
-        """Tell what people call samples of a split; by default their numbers."""
+        """Return readable names of samples of a split; by default their numbers."""
         return [f"{split} {number}" for number in numbers]
 
     # ------------------------------------------------------------------ loaders
 
     def train_dataloader(self) -> TrainLoader:
-        """Return a loader of the training split, shuffled anew each epoch, at the first epoch."""
+        """Return a loader of the training split in a new order every epoch, from the first one."""
         data = self._split("train")
         order = TrainOrder(len(data), self.batch_size, self.seed)
         return TrainLoader(data, sampler=order, **options_of(self.num_workers))
 
     def val_dataloader(self) -> DataLoader:
-        """Return a loader of the validation split, in its own order."""
+        """Return a loader of the validation split, in the order of its samples."""
         return self.loader("val")
 
     def test_dataloader(self) -> DataLoader:
-        """Return a loader of the test split, in its own order."""
+        """Return a loader of the test split, in the order of its samples."""
         return self.loader("test")
 
     def loader(self, split: str) -> DataLoader:
@@ -309,16 +333,16 @@ class MultimodalDataModule(LightningDataModule):
             split: ``train``, ``val`` or ``test``.
 
         Returns:
-            A loader of the split in its own order, without random transforms.
+            A loader of the split in the order of its samples, without random transforms.
 
         Raises:
-            ConfigError: If there is no such split.
+            ConfigError: If the split is unknown.
         """
         data = self._split(split)
         if data.transform is not None or (data.hiding and data.hiding.keeps_truth):
-            hiding = replace(data.hiding, keeps_truth=False) if data.hiding else None
+            hidden = replace(data.hiding, keeps_truth=False) if data.hiding else None
             data = ArrayDataset(
-                data.inputs, data.label, rows=data.rows, present=data.present, hiding=hiding
+                data.inputs, data.label, rows=data.rows, present=data.present, hiding=hidden
             )
         order = SequentialOrder(len(data), self.eval_batch_size)
         return DataLoader(data, sampler=order, **options_of(self.num_workers))
@@ -334,59 +358,30 @@ class MultimodalDataModule(LightningDataModule):
 
     # ------------------------------------------------------------------ checks
 
-    def _check(self, split: str, arrays: Split) -> None:
-        where = f"{self.name}, split {split!r}"
-        if missing := [name for name in self.modalities if name not in arrays.inputs]:
-            raise DataError(f"{where}: no inputs of {', '.join(missing)}")
-        present = arrays.present or {}
-        lengths = {name: len(arrays.inputs[name]) for name in self.modalities}
-        if arrays.rows is not None:
-            lengths = {"rows": len(arrays.rows)}
-        lengths |= {f"present[{name}]": len(mask) for name, mask in present.items()}
-        lengths["label"] = len(arrays.label)
-        if len(set(lengths.values())) > 1:
-            listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise DataError(f"{where}: the lengths differ: {listed}")
-        if not len(arrays.label):
-            raise DataError(f"{where} is empty")
-        if arrays.label.dtype != torch.int64 or arrays.label.ndim != 1:
-            raise DataError(
-                f"{where}: labels must be one int64 per sample, got "
-                f"{tuple(arrays.label.shape)} of {arrays.label.dtype}"
-            )
-        lowest, highest = int(arrays.label.min()), int(arrays.label.max())
-        if lowest < 0 or highest >= self.num_classes:
-            raise DataError(
-                f"{where}: labels must be 0 to {self.num_classes - 1} for {self.num_classes} "
-                f"classes, found {lowest} to {highest}"
-            )
-        for name in self.modalities:
-            values = arrays.inputs[name]
-            if isinstance(values, Tensor):  # what lies in files was checked when it was written
-                there = present.get(name) if arrays.rows is None else None
-                check_finite(values, f"{where}, modality {name!r}", there)
-
-    def _check_classes(self, label: Tensor) -> None:
-        counts = torch.bincount(label, minlength=self.num_classes).tolist()
-        absent = [name for name, n in zip(self.class_names, counts, strict=True) if n == 0]
-        if absent:
-            raise DataError(
-                f"{self.name}: no training sample of class {', '.join(map(repr, absent))}. Add "
-                "samples, or take the class out of the data."
-            )
+    def _check(self, name: str, split: Split) -> None:
+        where = f"{self.name}, split {name!r}"
+        check_split(split, self.modalities, self.num_classes, where)
+        for modality in self.modalities:
+            values = split.inputs[modality]
+            if isinstance(values, Tensor):  # values in files were checked when they were written
+                present = (split.present or {}).get(modality) if split.rows is None else None
+                check_finite(values, f"{where}, modality {modality!r}", present)
 
 
-def _same(mask: Tensor, _epoch: int) -> Tensor:
+def _same_mask(mask: Tensor, _epoch: int) -> Tensor:
     return mask
 
 
-def _chosen(modalities: Sequence[str] | None, known: tuple[str, ...], name: str) -> tuple[str, ...]:
+def _checked_modalities(
+    modalities: Sequence[str] | None, known: tuple[str, ...], name: str
+) -> tuple[str, ...]:
     if modalities is None:
         return known
-    for given in modalities:
-        if given not in known:
+    for modality in modalities:
+        if modality not in known:
             raise ConfigError(
-                f"{name} has no modality {given!r}.{near(given, known)} Known: {', '.join(known)}."
+                f"{name} has no modality {modality!r}.{near(modality, known)} "
+                f"Known: {', '.join(known)}."
             )
     if not modalities or len(set(modalities)) < len(modalities):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""From tensors to batches: requests for batches, the order of training, loaders that resume."""
+"""Batches of a split: requests for them, the order of training, and loaders that resume."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import DataError
 from mla_lightning.randomness import derive_seed
 
-#: One sample's inputs by modality, and the generator of its random numbers -> the inputs to use.
+#: Inputs of one sample by modality, and the generator of its random numbers -> changed inputs.
 Transform = Callable[[dict[str, Tensor], torch.Generator], Mapping[str, Tensor]]
 
 
 class Rows(Protocol):
-    """Rows that can be gathered: a tensor, or a file that is read when asked."""
+    """Rows that can be gathered: a tensor, or a file that is read on demand."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -29,11 +29,15 @@ class Rows(Protocol):
 
 
 class Request(NamedTuple):
-    """What a loader asks a data set for: one batch.
+    """Request of a loader to a data set for one batch.
 
     Attributes:
         epoch: The epoch, from 0; random transforms depend on it.
         indices: (B,) int64, the samples' numbers in their split.
+
+    Example:
+        >>> Request(epoch=0, indices=torch.tensor([7, 2])).indices
+        tensor([7, 2])
     """
 
     epoch: int
@@ -41,9 +45,17 @@ class Request(NamedTuple):
 
 
 class ArrayDataset(Dataset):
-    """A split in memory or in files, handed out a batch at a time: one gather per modality.
+    """A split in memory or in files that returns whole batches: one gather per modality.
 
-    Collating single samples costs more than the training step of a small model.
+    Collating single samples would cost more than the training step of a small model.
+
+    Example:
+        >>> audio = torch.arange(6.0).view(3, 2)
+        >>> dataset = ArrayDataset({"audio": audio}, label=torch.tensor([0, 1, 0]))
+        >>> batch = dataset[Request(epoch=0, indices=torch.tensor([2, 0]))]
+        >>> batch["inputs"]["audio"], batch["index"]
+        (tensor([[4., 5.],
+                 [0., 1.]]), tensor([2, 0]))
     """
 
     def __init__(
@@ -55,27 +67,27 @@ class ArrayDataset(Dataset):
         present: Mapping[str, Tensor] | None = None,
         transform: Transform | None = None,
         seed: int = 0,
-        hiding: Hiding | None = None,
+        hiding: HiddenModalities | None = None,
     ) -> None:
-        """Hold the tensors; nothing is copied.
+        """Set the tensors; nothing is copied.
 
         Args:
-            inputs: Modality -> (N, ...), or more rows, of which ``rows`` tells those to use.
+            inputs: Modality -> (N, ...); or more rows, if ``rows`` lists those to use.
             label: (N,) int64.
-            rows: (N,) int64, the row of each sample in ``inputs``; None where they are the same.
-            present: Modality -> (N,) bool, False where a sample lacks the modality; None for all
+            rows: (N,) int64, the row of each sample in ``inputs``; None if row n is sample n.
+            present: Modality -> (N,) bool, False where the modality is absent; None for all
                 present.
-            transform: Changes single samples at random; None to use them as they are.
-            seed: The run's seed; sample ``i`` of epoch ``e`` is transformed with numbers that
-                depend on (seed, e, i) alone, so neither workers nor a resume change them.
-            hiding: Which modalities of which samples are hidden; None for none.
+            transform: Changes single samples at random; None for no change.
+            seed: The run's seed; the random numbers of sample ``i`` in epoch ``e`` depend only on
+                (seed, e, i), so neither workers nor a resume change them.
+            hiding: Modalities to hide; None for none.
         """
         self.inputs = dict(inputs)
         self.label, self.rows = label, rows
         present = present or {}
-        everything = torch.ones(len(label), dtype=torch.bool)
-        self.present = {name: present.get(name, everything) for name in self.inputs}
-        self._lacking = [name for name, has in self.present.items() if not has.all()]
+        all_present = torch.ones(len(label), dtype=torch.bool)
+        self.present = {name: present.get(name, all_present) for name in self.inputs}
+        self._incomplete = [name for name, mask in self.present.items() if not mask.all()]
         self.transform = transform
         self.seed, self.hiding = seed, hiding
 
@@ -91,34 +103,35 @@ class ArrayDataset(Dataset):
 
         Returns:
             The batch: ``inputs`` (modality -> (B, ...)), ``label`` (B,), ``index`` (B,) and
-            ``present`` (modality -> (B,) bool). Hidden inputs, of which ``hidden`` tells, are
-            zeros; with ``keeps_truth`` they are in ``truth``.
+            ``present`` (modality -> (B,) bool). Inputs that are absent or hidden are zeros.
+            With hidden modalities also ``hidden`` (modality -> (B,) bool), and with ``keeps_truth``
+            also ``truth``, the inputs before hiding.
         """
         epoch, indices = request
         rows = indices if self.rows is None else self.rows.index_select(0, indices)
         inputs = {name: values.index_select(0, rows) for name, values in self.inputs.items()}
         present = {name: mask.index_select(0, indices) for name, mask in self.present.items()}
-        for name in self._lacking:  # rows of absent inputs may hold anything, not a number too
-            inputs[name] = _kept(inputs[name], present[name])
+        for name in self._incomplete:  # rows of absent inputs may hold any value, also NaN
+            inputs[name] = _zeroed(inputs[name], present[name])
         if self.transform is not None:
             inputs = self._transformed(inputs, epoch, indices)
         batch: Batch = {
             "inputs": inputs,
             "label": self.label.index_select(0, indices),
-            "index": indices.clone(),  # an order's slice: batches must not share memory
+            "index": indices.clone(),  # a slice of the order: batches must not share memory
             "present": present,
         }
-        return batch if self.hiding is None else self._hidden(batch, self.hiding, epoch, indices)
+        return batch if self.hiding is None else self._hide(batch, self.hiding, epoch, indices)
 
-    def _hidden(self, batch: Batch, hiding: Hiding, epoch: int, indices: Tensor) -> Batch:
-        own = batch["present"]
-        there = dict(zip(own, hiding.mask(epoch).index_select(0, indices).T, strict=True))
-        batch["hidden"] = {name: own[name] & ~there[name] for name in own}
-        if hiding.keeps_truth:
+    def _hide(self, batch: Batch, hidden: HiddenModalities, epoch: int, indices: Tensor) -> Batch:
+        present = batch["present"]
+        visible = dict(zip(present, hidden.mask(epoch).index_select(0, indices).T, strict=True))
+        batch["hidden"] = {name: present[name] & ~visible[name] for name in present}
+        if hidden.keeps_truth:
             batch["truth"] = batch["inputs"]
-        batch["inputs"] = {name: _kept(x, there[name]) for name, x in batch["inputs"].items()}
-        if hiding.tells:
-            batch["present"] = there
+        batch["inputs"] = {name: _zeroed(x, visible[name]) for name, x in batch["inputs"].items()}
+        if hidden.marks_absent:
+            batch["present"] = visible
         return batch
 
     def _transformed(
@@ -135,32 +148,46 @@ class ArrayDataset(Dataset):
 
 
 @dataclass
-class Hiding:
-    """Which modalities of a split's samples are hidden.
+class HiddenModalities:
+    """Modalities that are hidden from a split's samples.
 
     Attributes:
         mask: Epoch -> (N, M) bool, in the order of the samples and of the data set's inputs; true
-            where a modality is left.
-        tells: Whether batches tell what is hidden, or hand zeros over as if they were there.
-        keeps_truth: Whether batches hold the hidden inputs, too, for methods that learn to
+            where a modality is not hidden.
+        marks_absent: Whether ``present`` of batches is False for hidden modalities; otherwise they
+            look present, with zeros as inputs.
+        keeps_truth: Whether batches also hold the inputs before hiding, for methods that learn to
             reconstruct them.
+
+    Example:
+        >>> hidden = HiddenModalities(lambda epoch: torch.tensor([[True, False], [True, True]]))
+        >>> inputs = {"audio": torch.ones(2, 1), "image": torch.ones(2, 1)}
+        >>> dataset = ArrayDataset(inputs, torch.tensor([0, 1]), hiding=hidden)
+        >>> batch = dataset[Request(0, torch.tensor([0, 1]))]
+        >>> batch["inputs"]["image"].flatten(), batch["present"]["image"]
+        (tensor([0., 1.]), tensor([False,  True]))
     """
 
     mask: Callable[[int], Tensor]
-    tells: bool = True
+    marks_absent: bool = True
     keeps_truth: bool = False
 
 
-def _kept(x: Tensor, rows: Tensor) -> Tensor:
-    """Keep some rows and put zeros in the others; chosen, not multiplied: NaN goes, too."""
-    return torch.where(rows.view(-1, *[1] * (x.ndim - 1)), x, torch.zeros((), dtype=x.dtype))
+def _zeroed(x: Tensor, keep: Tensor) -> Tensor:
+    """Replace rows by zeros, except those to keep; by selection, so that NaN becomes 0, too."""
+    return torch.where(keep.view(-1, *[1] * (x.ndim - 1)), x, torch.zeros((), dtype=x.dtype))
 
 
 class SequentialOrder(Sampler[Request]):
-    """All samples in their own order, for evaluation."""
+    """All samples in the order of their numbers, for evaluation.
+
+    Example:
+        >>> [request.indices.tolist() for request in SequentialOrder(5, batch_size=2)]
+        [[0, 1], [2, 3], [4]]
+    """
 
     def __init__(self, num_samples: int, batch_size: int) -> None:
-        """Remember the sizes.
+        """Set the sizes.
 
         Args:
             num_samples: Number of samples N.
@@ -179,11 +206,18 @@ class SequentialOrder(Sampler[Request]):
 
 
 class TrainOrder(Sampler[Request]):
-    """A new order of the samples every epoch, a function of seed and epoch alone.
+    """A new order of the samples every epoch, which depends only on seed and epoch.
 
-    It also knows the position: which batch of which epoch is delivered next. Iterating starts
-    there. The position moves when a batch reaches the training loop, not when a worker asks for
-    it, so that batches prefetched before a kill are not lost.
+    It also has a position, the epoch and batch to deliver next, where iterating starts. The
+    position moves when a batch reaches the training loop, not when a worker requests it, so that
+    batches that were prefetched before a kill are not lost.
+
+    Example:
+        >>> order = TrainOrder(num_samples=5, batch_size=2, seed=0)
+        >>> whole = [request.indices.tolist() for request in order]
+        >>> order.advance()  # the first batch was delivered
+        >>> [request.indices.tolist() for request in order] == whole[1:]
+        True
     """
 
     def __init__(self, num_samples: int, batch_size: int, seed: int) -> None:
@@ -196,10 +230,10 @@ class TrainOrder(Sampler[Request]):
         """
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.epoch, self.batch = 0, 0
-        self._is_under_way = False
+        self._has_started = False
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole epoch, wherever the position is."""
+        """Return the number of batches of a whole epoch, at any position."""
         return -(-self.num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[Request]:
@@ -221,9 +255,9 @@ class TrainOrder(Sampler[Request]):
         return torch.randperm(self.num_samples, generator=generator)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch; nothing happens within that epoch.
+        """Go to the start of an epoch; does nothing if the position is in that epoch.
 
-        Lightning calls this at the start of each epoch, also of one that is resumed half way.
+        Lightning calls this at the start of each epoch, also of one that is resumed in the middle.
 
         Args:
             epoch: The epoch, from 0.
@@ -232,19 +266,19 @@ class TrainOrder(Sampler[Request]):
             self._go_to(epoch, 0)
 
     def begin(self) -> None:
-        """Note that an iteration begins: an epoch left half way by the last one is over."""
-        if self._is_under_way:
+        """Record the start of an iteration: an epoch that the last one left early is over."""
+        if self._has_started:
             self._go_to(self.epoch + 1, 0)
 
     def advance(self) -> None:
-        """Note that a batch was delivered."""
+        """Record that a batch was delivered."""
         self.batch += 1
-        self._is_under_way = True
+        self._has_started = True
         if self.batch == len(self):
             self._go_to(self.epoch + 1, 0)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position, and what it refers to."""
+        """Return the position and the parameters of the order."""
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -260,40 +294,52 @@ class TrainOrder(Sampler[Request]):
             state: What :meth:`state_dict` returned.
 
         Raises:
-            DataError: If the position is within an epoch of another order: some samples would be
-                seen twice and others not at all.
+            DataError: If the position is within an epoch of another order: training would use some
+                samples twice and others never.
         """
-        own = self.state_dict()
-        differ = [f"{key} {state[key]}, now {own[key]}" for key in _ORDER if state[key] != own[key]]
-        if state["batch"] and differ:
+        now = self.state_dict()
+        differences = [
+            f"{key} {state[key]}, now {now[key]}" for key in _PARAMETERS if state[key] != now[key]
+        ]
+        if state["batch"] and differences:
             raise DataError(
                 f"The checkpoint is of batch {state['batch']} of epoch {state['epoch'] + 1} in "
-                f"another order of the samples: {'; '.join(differ)}. Resume with the same, or from "
-                "the end of an epoch."
+                f"another order of the samples: {'; '.join(differences)}. Resume with the same "
+                "values, or from the end of an epoch."
             )
         self._go_to(state["epoch"], state["batch"])
 
     def _go_to(self, epoch: int, batch: int) -> None:
-        self.epoch, self.batch, self._is_under_way = epoch, batch, False
+        self.epoch, self.batch, self._has_started = epoch, batch, False
 
 
-_ORDER = ("num_samples", "batch_size", "seed")
+#: Parameters that an order depends on.
+_PARAMETERS = ("num_samples", "batch_size", "seed")
 
 
 class TrainLoader(DataLoader):
-    """A DataLoader in the order of a :class:`TrainOrder` that can stop and go on at any batch.
+    """A DataLoader in the order of a :class:`TrainOrder` that can resume at any batch.
 
-    Lightning stores the state of loaders that have one. Every iteration is one epoch, the one
-    after the last; after :meth:`load_state_dict` it is the rest of the epoch that was stopped.
+    Lightning stores the state of loaders that have one. Every iteration is one epoch, the one after
+    the last; after :meth:`load_state_dict` it is the rest of the interrupted epoch.
+
+    Example:
+        >>> dataset = ArrayDataset({"audio": torch.zeros(4, 1)}, torch.tensor([0, 1, 0, 1]))
+        >>> order = TrainOrder(num_samples=4, batch_size=2, seed=0)
+        >>> loader = TrainLoader(dataset, sampler=order, **options_of(num_workers=0))
+        >>> sorted(torch.cat([batch["index"] for batch in loader]).tolist())
+        [0, 1, 2, 3]
+        >>> loader.state_dict()["epoch"]  # the next one
+        1
     """
 
     sampler: TrainOrder
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yield the batches of an epoch; the position is read when the first one is asked for."""
+        """Yield the batches of an epoch; the position is read when the first one is requested."""
         self.sampler.begin()
         for batch in super().__iter__():
-            self.sampler.advance()  # before the batch is out: a checkpoint after it must count it
+            self.sampler.advance()  # before the yield: a checkpoint after the batch must count it
             yield batch
 
     def set_epoch(self, epoch: int) -> None:
@@ -301,7 +347,7 @@ class TrainLoader(DataLoader):
         self.sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the number of the batch to deliver next, and its epoch."""
+        """Return the number and the epoch of the batch to deliver next."""
         return self.sampler.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
@@ -310,52 +356,28 @@ class TrainLoader(DataLoader):
 
 
 def identity(batch: Any) -> Any:
-    """Return the batch as the data set made it."""
+    """Return the batch of the data set unchanged."""
     return batch
 
 
 def options_of(num_workers: int) -> dict[str, Any]:
-    """Spell the DataLoader options that all loaders share.
+    """Return the DataLoader options that all loaders share.
 
     Args:
-        num_workers: Worker processes; 0 for none, which is fastest for data held in memory.
+        num_workers: Worker processes; 0 for none, which is fastest for data in memory.
 
     Returns:
         Keyword arguments of ``torch.utils.data.DataLoader``.
+
+    Example:
+        >>> options_of(num_workers=2)["persistent_workers"]
+        True
     """
     return {
         "batch_size": None,  # an item is a batch
         "collate_fn": identity,
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
-        # Starting an iteration draws a number; without a generator of its own, from the global one.
+        # Starting an iteration draws a number, by default from the global generator.
         "generator": torch.Generator().manual_seed(0),
     }
-
-
-def check_finite(values: Tensor, where: str, present: Tensor | None = None) -> None:
-    """Refuse values that are not finite, naming the first row.
-
-    Args:
-        values: (N, ...).
-        where: What they are, for the message.
-        present: (N,) bool; rows that are absent may hold anything. None for all present.
-
-    Raises:
-        DataError: If there are any.
-    """
-    if not values.is_floating_point():
-        return
-    # A sum is finite if all its terms are, and costs a fraction of looking at each of them; it may
-    # also overflow, so only the look at each decides.
-    if values.sum().isfinite():
-        return
-    finite = values.isfinite().flatten(1).all(dim=1)
-    if present is not None:
-        finite |= ~present
-    if not finite.all():
-        row = int((~finite).nonzero()[0])
-        raise DataError(
-            f"{where}: row {row} holds values that are not finite ({int((~finite).sum())} of "
-            f"{len(values)} rows do). Remove these samples, or mark the modality as absent in them."
-        )

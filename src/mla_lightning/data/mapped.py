@@ -1,4 +1,4 @@
-"""Arrays that stay on the disk and are read row by row."""
+"""Arrays that stay on disk and are read row by row."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mla_lightning.errors import DataError
 
 
 class MappedArray:
-    """Rows of a ``.npy`` file that are read when they are asked for.
+    """Rows of a ``.npy`` file that are read on demand.
 
-    Memory does not grow with the file; a worker process gets the path, not the values.
+    Memory does not grow with the file; a worker process receives the path, not the values.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,7 +24,7 @@ class MappedArray:
             path: The file.
 
         Raises:
-            DataError: If it is missing or no array.
+            DataError: If the file is missing or not an array.
         """
         self.path = path
         self._values = open_array(path)
@@ -39,11 +39,11 @@ class MappedArray:
         return np.array(self._values[number])
 
     def __getstate__(self) -> Path:
-        """Pickle the path alone."""
+        """Pickle only the path."""
         return self.path
 
     def __setstate__(self, path: Path) -> None:
-        """Open the file anew."""
+        """Open the file again."""
         self.__init__(path)  # type: ignore[misc]
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class MappedArray:
 
 
 def open_array(path: Path) -> np.ndarray:
-    """Map a ``.npy`` file into memory, to read.
+    """Map a ``.npy`` file into memory for reading.
 
     Args:
         path: The file.
@@ -70,7 +70,7 @@ def open_array(path: Path) -> np.ndarray:
         The array.
 
     Raises:
-        DataError: If it is missing or no array.
+        DataError: If the file is missing or not an array.
     """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)

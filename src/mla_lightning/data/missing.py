@@ -1,11 +1,10 @@
-"""Missing modalities: which (sample, modality) cells are hidden, by whom drawn, and kept where."""
+"""Missing modalities: protocols that hide (sample, modality) cells."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.data.mask_files import checked_mask, read_masks
+from mla_lightning.data.splits import SPLITS
+from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional.masks import (
     anchor_mask,
     drop_chances,
-    missing_rate_of,
     reachable_rate,
     resample_chance,
     resampled_mask,
@@ -28,20 +28,29 @@ from mla_lightning.randomness import derive_seed
 
 SAMPLERS = ("anchor", "bernoulli_resample", "bernoulli_restore", "patterns", "sample_fraction")
 POLICIES = ("drop", "zero_input")
-PARTS = ("train", "val", "test")
 
 
 class Missing:
-    """Hides modalities of samples, at least one of each left, the same for every method.
+    """Protocol that hides modalities of samples; every sample keeps at least one.
 
-    A mask is a function of seed, split, rate and sampler, so all methods of a seed see the same.
-    ``anchor`` is CPM-Nets' law in closed form; ``bernoulli_resample`` and ``bernoulli_restore``
-    drop cells independently and mend empty rows; ``patterns`` draws one of all incomplete patterns
-    uniformly (MMIN's protocol), whatever the rate; ``sample_fraction`` takes one modality from that
-    share of the samples (TATE's protocol).
+    A mask is a function of seed, split, rate and sampler, so all methods with a seed see the same
+    one. ``anchor`` is CPM-Nets' distribution in closed form; ``bernoulli_resample`` and
+    ``bernoulli_restore`` drop cells independently and repair empty rows; ``patterns`` draws one of
+    all incomplete patterns uniformly (MMIN's protocol) and has no rate; ``sample_fraction`` hides
+    one modality of that fraction of the samples (TATE's protocol).
 
-    ``drop`` tells methods what is absent: no step, no projector update, no vote. ``zero_input``
-    hands zeros over as if they were there, which MLA's released code does.
+    With ``drop``, methods know what is absent: no step, no projector update, no vote. With
+    ``zero_input``, zeros are inputs of modalities that look present, as in MLA's released code.
+
+    Attributes:
+        parts: The splits in which modalities are hidden.
+
+    Example:
+        Half of the cells of three modalities are hidden, and every sample keeps a modality:
+
+        >>> mask = Missing(0.5).mask("train", 1000, ("audio", "image", "text"), seed=0)
+        >>> mask.shape, bool(mask.any(dim=1).all()), 0.48 < 1 - float(mask.float().mean()) < 0.52
+        (torch.Size([1000, 3]), True, True)
     """
 
     def __init__(
@@ -60,18 +69,18 @@ class Missing:
         """Check the settings.
 
         Args:
-            rate: Share of hidden cells; or modality -> share of its samples that lack it
+            rate: Fraction of hidden cells; or modality -> fraction of samples in which it is hidden
                 (``bernoulli_restore`` only); None for ``patterns``, which has no rate.
             sampler: One of :data:`SAMPLERS`.
-            train: Whether training samples lack modalities.
-            val: Whether validation samples do.
-            test: Whether test samples do.
+            train: Whether to hide modalities of training samples.
+            val: Whether to hide modalities of validation samples.
+            test: Whether to hide modalities of test samples.
             policy: ``drop`` or ``zero_input``.
-            resample_train_masks: Draw the training mask anew every epoch.
-            clip: Take the largest rate that can be reached where the rate is above it, as papers
-                do that call two thirds 70 %. For samplers whose rate is a share of cells.
-            manifest: File of masks that another run wrote, to use them as they are. It must be of
-                the same data, split, sampler and rate; its seed may be another.
+            resample_train_masks: Whether to draw a new training mask every epoch.
+            clip: Whether to use the largest possible rate if the rate is above it, as in papers
+                that call two thirds 70 %. For samplers whose rate is a fraction of cells.
+            manifest: File of masks that another run wrote, to use these masks. It must be of the
+                same data, split, sampler and rate; its seed may differ.
 
         Raises:
             ConfigError: If a value is unknown, out of range or would have no effect.
@@ -109,7 +118,7 @@ class Missing:
         if resample_train_masks and manifest:
             raise ConfigError("missing.resample_train_masks has no effect with a manifest")
         self.rate, self.sampler, self.policy, self.clip = rate, sampler, policy, clip
-        self.parts = tuple(p for p, on in zip(PARTS, (train, val, test), strict=True) if on)
+        self.parts = tuple(s for s, on in zip(SPLITS, (train, val, test), strict=True) if on)
         self.resample_train_masks = resample_train_masks
         self.manifest = Path(manifest).expanduser() if manifest else None
 
@@ -120,8 +129,15 @@ class Missing:
             modalities: The modalities.
 
         Raises:
-            ConfigError: If there are fewer than two, a rate is of another modality, or it is above
-                what can be reached.
+            ConfigError: If there are fewer than two, a rate is of an unknown modality, or it is
+                above the largest possible rate.
+
+        Example:
+            >>> Missing(0.7).check(("audio", "image", "text"))
+            Traceback (most recent call last):
+            ...
+            mla_lightning.errors.ConfigError: missing.rate=0.7 cannot be reached: of 3 modalities
+            every sample keeps one, so at most 0.6667 of the cells are missing. Add ...
         """
         num = len(modalities)
         if num < 2:
@@ -142,24 +158,24 @@ class Missing:
             raise ConfigError(
                 f"missing.rate={self.rate} cannot be reached: of {num} modalities every sample "
                 f"keeps one, so at most {reachable:.4f} of the cells are missing. Add "
-                "missing.clip=true to take that, as papers do that call two thirds 70 %."
+                "missing.clip=true to use that, as in papers that call two thirds 70 %."
             )
 
     def _check_rates(self, rates: Mapping[str, float], modalities: Sequence[str]) -> None:
         wanted = [float(rates.get(name, 0.0)) for name in modalities]
         chances = drop_chances(wanted)
-        given_back = math.prod(chances) / len(chances)
-        most = [chance - given_back for chance in chances]
-        if not self.clip and max(abs(a - b) for a, b in zip(wanted, most, strict=True)) > 1e-3:
-            reachable = ",".join(f"{n}:{r:.3f}" for n, r in zip(modalities, most, strict=True))
+        restored = math.prod(chances) / len(chances)  # of samples that would have no modality
+        largest = [chance - restored for chance in chances]
+        if not self.clip and max(abs(a - b) for a, b in zip(wanted, largest, strict=True)) > 1e-3:
+            reachable = ",".join(f"{n}:{r:.3f}" for n, r in zip(modalities, largest, strict=True))
             raise ConfigError(
                 f"missing.rate={dict(rates)} cannot be reached: every sample keeps one of its "
-                f"modalities, so it is at most {{{reachable}}}. Add missing.clip=true to take that."
+                f"modalities, so it is at most {{{reachable}}}. Add missing.clip=true to use that."
             )
 
     def mask(
         self,
-        part: str,
+        split: str,
         num_samples: int,
         modalities: Sequence[str],
         seed: int,
@@ -167,25 +183,25 @@ class Missing:
         fold: str = "",
         epoch: int = 0,
     ) -> Tensor:
-        """Draw a mask.
+        """Draw the mask of a split.
 
         Args:
-            part: ``train``, ``val`` or ``test``.
+            split: ``train``, ``val`` or ``test``.
             num_samples: Number of samples N.
             modalities: The modalities in use, M of them.
             seed: The run's seed.
-            fold: Name of the split that the part is of: other folds have other masks.
-            epoch: The epoch, of training masks that are drawn anew.
+            fold: Name of the data's division; other divisions have other masks.
+            epoch: The epoch, for training masks that are drawn every epoch.
 
         Returns:
-            (N, M) bool, true where a modality stays; no row is empty.
+            (N, M) bool, true where a modality is not hidden; no row is empty.
         """
         num = len(modalities)
         rate_text = json.dumps(self.rate, sort_keys=True)
-        parts: list[Any] = ["missing", part, fold, self.sampler, rate_text]
-        if self.resample_train_masks and part == "train":
-            parts.append(epoch)
-        generator = torch.Generator().manual_seed(derive_seed(seed, *parts))
+        purpose: list[Any] = ["missing", split, fold, self.sampler, rate_text]
+        if self.resample_train_masks and split == "train":
+            purpose.append(epoch)
+        generator = torch.Generator().manual_seed(derive_seed(seed, *purpose))
         if self.sampler == "patterns":
             return _pattern_mask(num_samples, num, generator)
         if isinstance(self.rate, Mapping):
@@ -197,172 +213,104 @@ class Missing:
             return anchor_mask(num_samples, num, rate, generator)
         if self.sampler == "sample_fraction":
             mask = torch.ones(num_samples, num, dtype=torch.bool)
-            loses = torch.rand(num_samples, generator=generator) < rate
-            which = torch.randint(num, (num_samples,), generator=generator)
-            mask[loses, which[loses]] = False
+            is_incomplete = torch.rand(num_samples, generator=generator) < rate
+            hidden = torch.randint(num, (num_samples,), generator=generator)
+            mask[is_incomplete, hidden[is_incomplete]] = False
             return mask
         if self.sampler == "bernoulli_resample":
             return resampled_mask(num_samples, num, resample_chance(rate, num), generator)
         return restored_mask(num_samples, num, drop_chances([rate] * num), generator)
 
-    def masks(
-        self, own: Mapping[str, Tensor], about: Mapping[str, Any], seed: int
+    def split_masks(
+        self, present: Mapping[str, Tensor], source: Mapping[str, Any], seed: int
     ) -> dict[str, Tensor]:
-        """Make the masks of all parts, or read them.
+        """Draw the masks of all splits with hidden modalities, or read them from the manifest.
 
         Args:
-            own: Split -> (N, M) bool, what the samples have.
-            about: ``data`` (fingerprint), ``split`` (its name) and ``modalities``.
+            present: Split -> (N, M) bool, the modalities that the samples have.
+            source: ``data`` (fingerprint), ``split`` (name of the division) and ``modalities``.
             seed: The run's seed.
 
         Returns:
-            Split that lacks modalities -> (N, M) bool; of each sample one modality stays.
+            Split -> (N, M) bool, true where a modality is present and not hidden; every sample
+            keeps one.
 
         Raises:
-            DataError: If the manifest is of other data or another protocol, lacks a part, leaves
-                a sample without a modality, or has cells that the data lack.
+            DataError: If the manifest is of other data or another protocol, has no mask of a split,
+                leaves a sample without a modality, or shows cells that are absent from the data.
         """
         if self.manifest is None:
-            modalities, fold = about["modalities"], about["split"]
-            drawn = {
-                part: self.mask(part, len(own[part]), modalities, seed, fold=fold)
-                for part in self.parts
-            }
-            return {part: self._joined(mask, own[part], seed, part) for part, mask in drawn.items()}
-        found = read_manifest(self.manifest, {**about, **self.law})
-        return {part: checked_mask(self.manifest, found, part, own[part]) for part in self.parts}
+            modalities, fold = source["modalities"], source["split"]
+            masks = {}
+            for split in self.parts:
+                mask = self.mask(split, len(present[split]), modalities, seed, fold=fold)
+                masks[split] = self._combined(mask, present[split], seed, split)
+            return masks
+        masks = read_masks(self.manifest, {**source, **self.protocol})
+        return {s: checked_mask(self.manifest, masks, s, present[s]) for s in self.parts}
 
     @property
-    def law(self) -> dict[str, Any]:
-        """``sampler`` and ``rate``: what a mask of some samples follows from, with a seed."""
+    def protocol(self) -> dict[str, Any]:
+        """``sampler`` and ``rate``, which together with a seed determine the masks of samples."""
         rate = dict(self.rate) if isinstance(self.rate, Mapping) else self.rate
         return {"sampler": self.sampler, "rate": rate}
 
-    def redrawn(
-        self, own: Tensor, modalities: Sequence[str], seed: int, fold: str, epoch: int
+    def epoch_mask(
+        self, present: Tensor, modalities: Sequence[str], seed: int, fold: str, epoch: int
     ) -> Tensor:
-        """Draw the training mask of an epoch: (N, M) bool."""
-        drawn = self.mask("train", len(own), modalities, seed, fold=fold, epoch=epoch)
-        return self._joined(drawn, own, seed, f"train {epoch}")
+        """Draw the training mask of an epoch.
 
-    def _joined(self, mask: Tensor, own: Tensor, seed: int, part: str) -> Tensor:
-        """Join a mask with what samples lack anyway; of each sample one modality stays."""
-        generator = torch.Generator().manual_seed(derive_seed(seed, "missing", part, "mend"))
-        return _mended(mask & own, own, generator)
+        Args:
+            present: (N, M) bool, the modalities that the training samples have.
+            modalities: The modalities in use, M of them.
+            seed: The run's seed.
+            fold: Name of the data's division.
+            epoch: The epoch, from 0.
+
+        Returns:
+            (N, M) bool, true where a modality is present and not hidden.
+        """
+        mask = self.mask("train", len(present), modalities, seed, fold=fold, epoch=epoch)
+        return self._combined(mask, present, seed, f"train {epoch}")
+
+    def _combined(self, mask: Tensor, present: Tensor, seed: int, purpose: str) -> Tensor:
+        """Combine a mask with the modalities that samples have; every sample keeps one."""
+        generator = torch.Generator().manual_seed(derive_seed(seed, "missing", purpose, "mend"))
+        return _without_empty_rows(mask & present, present, generator)
 
 
 def _pattern_mask(num_samples: int, num: int, generator: torch.Generator) -> Tensor:
-    """Draw incomplete patterns that are not empty, uniformly."""
+    """Draw incomplete patterns uniformly, without the empty one."""
     numbers = torch.randint(1, 2**num - 1, (num_samples,), generator=generator)
     return (numbers[:, None] >> torch.arange(num)) % 2 == 1
 
 
-def _mended(mask: Tensor, own: Tensor, generator: torch.Generator) -> Tensor:
-    """Give rows that were left empty one of their own modalities back, at random."""
-    draws = torch.rand(mask.shape, generator=generator).masked_fill(~own, -math.inf)
-    empty = ~mask.any(dim=1) & own.any(dim=1)
+def _without_empty_rows(mask: Tensor, present: Tensor, generator: torch.Generator) -> Tensor:
+    """Show one modality, drawn at random, of each row in which all present ones are hidden."""
+    draws = torch.rand(mask.shape, generator=generator).masked_fill(~present, -math.inf)
+    is_empty = ~mask.any(dim=1) & present.any(dim=1)
     mask = mask.clone()
-    mask[empty, draws.argmax(dim=1)[empty]] = True
+    mask[is_empty, draws.argmax(dim=1)[is_empty]] = True
     return mask
-
-
-# ---------------------------------------------------------------------- manifests
 
 
 def manifest_hash(masks: Mapping[str, Tensor]) -> str:
-    """Hash masks: SHA-256 as hexadecimal text."""
+    """Hash masks.
+
+    Args:
+        masks: Split -> (N, M) bool.
+
+    Returns:
+        SHA-256 as hexadecimal text.
+
+    Example:
+        >>> mask, seeds = Missing(0.3).mask, (0, 0, 1)
+        >>> hashes = [manifest_hash({"test": mask("test", 9, "ab", seed)}) for seed in seeds]
+        >>> hashes[0] == hashes[1], hashes[0] == hashes[2]
+        (True, False)
+    """
     digest = hashlib.sha256()
-    for part in sorted(masks):
-        digest.update(f"{part} {tuple(masks[part].shape)}".encode())
-        digest.update(np.packbits(masks[part].numpy()).tobytes())
+    for split in sorted(masks):
+        digest.update(f"{split} {tuple(masks[split].shape)}".encode())
+        digest.update(np.packbits(masks[split].numpy()).tobytes())
     return digest.hexdigest()
-
-
-def write_manifest(
-    path: Path,
-    masks: Mapping[str, Tensor],
-    ids: Mapping[str, Sequence[str]],
-    about: Mapping[str, Any],
-) -> None:
-    """Write masks, unless the file is there.
-
-    Args:
-        path: The file, ``.npz``; its name holds the masks' hash.
-        masks: Split -> (N, M) bool, in the order of the samples' numbers.
-        ids: Split -> what the samples are called.
-        about: ``data`` (fingerprint), ``split``, ``modalities``, ``seed``, ``sampler``, ``rate``,
-            JSON-able.
-    """
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rates = {part: missing_rate_of(mask) for part, mask in masks.items()}
-    text = json.dumps({**about, "realised_rate": rates}, sort_keys=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    arrays: dict[str, Any] = {part: mask.numpy() for part, mask in masks.items()}
-    arrays |= {f"{part}_id": np.array(list(names), dtype=str) for part, names in ids.items()}
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, about=np.array(text), **arrays)
-    temporary.replace(path)
-
-
-def read_manifest(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Read masks and check that they are of the data and protocol at hand.
-
-    Args:
-        path: The file.
-        expected: Keys of ``about`` and the values that they must have.
-
-    Returns:
-        Split -> its mask.
-
-    Raises:
-        DataError: If it is no manifest, or of another data set, split, modalities, sampler or rate.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            masks = {p: torch.from_numpy(file[p]) for p in PARTS if p in file}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"missing.manifest={path} is no file of masks: {error}") from error
-    differ = [
-        f"{key} {about.get(key)!r}, here {value!r}"
-        for key, value in expected.items()
-        if about.get(key) != value
-    ]
-    if differ:
-        is_protocol = all(fault.startswith(("sampler ", "rate ")) for fault in differ)
-        what = "by another protocol" if is_protocol else "of other data"
-        hint = " Set missing= and missing.rate= to the manifest's." if is_protocol else ""
-        raise DataError(f"missing.manifest={path} is {what}: {'; '.join(differ)}.{hint}")
-    return masks
-
-
-def checked_mask(path: Path, masks: Mapping[str, Tensor], part: str, own: Tensor) -> Tensor:
-    """Check a part's mask of a manifest against what the samples have.
-
-    Args:
-        path: The manifest.
-        masks: Its masks.
-        part: The split.
-        own: (N, M) bool, what its samples have.
-
-    Returns:
-        The mask.
-
-    Raises:
-        DataError: If there is none of that shape and type, it leaves a sample without a modality,
-            or has a cell that the data lack.
-    """
-    where = f"missing.manifest={path}, {part!r}"
-    mask = masks.get(part)
-    if mask is None or mask.shape != own.shape or mask.dtype != torch.bool:
-        found = "none" if mask is None else f"{tuple(mask.shape)} of {mask.dtype}"
-        raise DataError(f"{where}: needs a mask {tuple(own.shape)} of torch.bool, found {found}")
-    for rows, fault in (
-        (~mask.any(dim=1), "is left without a modality"),
-        ((mask & ~own).any(dim=1), "has a modality by the mask that the data lack"),
-    ):
-        if rows.any():
-            raise DataError(f"{where}: sample {int(rows.nonzero()[0])} {fault}")
-    return mask

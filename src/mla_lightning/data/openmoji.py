@@ -1,6 +1,6 @@
 """OpenMoji: the drawings of emojis and their English names, eight classes.
 
-The data are in the package. Drawings: OpenMoji 17 (openmoji.org), CC BY-SA 4.0, see
+The package contains the data. Drawings: OpenMoji 17 (openmoji.org), CC BY-SA 4.0, see
 ``openmoji-LICENSE.txt``; names: Unicode CLDR; classes: Unicode's groups without flags.
 """
 
@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mla_lightning.data.base import SPLITS, MultimodalDataModule, Split
+from mla_lightning.data.base import MultimodalDataModule, Split
+from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import DataError
 from mla_lightning.media.tokens import token_ids
 
 FILE = Path(__file__).with_name("openmoji.npz")
-#: SHA-256 over the arrays in the file, see :func:`array_digest`.
+#: SHA-256 of the arrays in the file, see :func:`array_digest`.
 DIGEST = "0742840bb6400fbe08e172259d03407b04f44e94b16c96ed629ddcef4c717e49"
 CLASS_NAMES = (
     "smileys",
@@ -38,7 +39,7 @@ NUM_BUCKETS = 4096
 class OpenMoji(MultimodalDataModule):
     """The drawings of OpenMoji (image) and the names of the emojis (text), 1629 in 8 classes.
 
-    Variants of one emoji (gender, hair, direction, skin), equal names and equal pictures are in one
+    Variants of one emoji (gender, hair, direction, skin), equal names and equal images are in one
     split. ``image``: (3, 32, 32) float32, 0 for white to 1. ``text``: (L,) int64, hashed words and
     trigrams of the name in 4096 buckets, 0 for padding.
     """
@@ -54,7 +55,7 @@ class OpenMoji(MultimodalDataModule):
         return DIGEST
 
     def called(self, split: str, numbers: Sequence[int]) -> list[str]:
-        """Tell the emojis' names."""
+        """Return the emojis' names."""
         arrays = read_arrays(FILE)
         names = arrays["name"][arrays["split"] == SPLITS.index(split)]
         return [str(names[number]) for number in numbers]
@@ -66,10 +67,10 @@ class OpenMoji(MultimodalDataModule):
             Split -> image (N, 3, 32, 32), text (N, L), label (N,).
 
         Raises:
-            DataError: If the file is missing, broken or another one.
+            DataError: If the file is missing, broken, or holds other data.
         """
         arrays = read_arrays(FILE)
-        # White is 0, as is the padding of convolutions: no edge appears where there is none.
+        # White is 0, like the padding of convolutions, so that padding adds no edges.
         image = 1.0 - torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2).float() / 255.0
         text = token_ids(arrays["name"].tolist(), NUM_BUCKETS)
         label = torch.from_numpy(arrays["label"].astype(np.int64))
@@ -92,11 +93,11 @@ def read_arrays(path: Path = FILE) -> dict[str, np.ndarray]:
         ``group`` (N,) int16, ``split`` (N,) uint8: 0 train, 1 validation, 2 test.
 
     Raises:
-        DataError: If the file is missing, broken or another one.
+        DataError: If the file is missing, broken, or holds other data.
     """
     remedy = "Install mla_lightning again, or rebuild it: mla data prepare openmoji"
     try:
-        # Opened here, since numpy leaves a broken archive open.
+        # Opened here, because NumPy does not close a broken archive.
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
     except FileNotFoundError as error:
@@ -112,13 +113,13 @@ def read_arrays(path: Path = FILE) -> dict[str, np.ndarray]:
 
 
 def array_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Hash arrays by content, whatever the compression of their file.
+    """Hash the content of arrays, which does not depend on the compression of their file.
 
     Args:
         arrays: The arrays by name.
 
     Returns:
-        SHA-256 over names, types, shapes and values, as hexadecimal text.
+        SHA-256 of names, types, shapes and values, as hexadecimal text.
     """
     digest = hashlib.sha256()
     for name in sorted(arrays):

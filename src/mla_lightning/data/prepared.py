@@ -1,4 +1,4 @@
-"""Training on a prepared store: ``mla data prepare`` and ``mla data import`` make them."""
+"""Data set of a prepared store, as ``mla data prepare`` and ``mla data import`` make it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from mla_lightning.data.base import SPLITS, MultimodalDataModule, Split
+from mla_lightning.data.base import MultimodalDataModule, Split
+from mla_lightning.data.default_encoders import default_encoders
+from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
-from mla_lightning.data.usual_encoders import usual_encoders
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images
 from mla_lightning.inputs.spectrograms import Spectrograms
 
-#: Attributes that say in words what a row of tokens holds.
+#: Attributes with the text that a row of tokens stands for.
 TEXTS = ("text", "title", "transcript", "name")
-#: Kind of a store's arrays -> how they are taken unless the config says otherwise.
-USUAL: Mapping[str, type[Input]] = {
-    kind: taken for taken in (Features, Images, Spectrograms) for kind in sorted(taken.kinds)
+#: Kind of a store's arrays -> conversion of its rows, unless the config names another.
+DEFAULT_INPUTS: Mapping[str, type[Input]] = {
+    kind: cls for cls in (Features, Images, Spectrograms) for kind in sorted(cls.kinds)
 }
 
 
 class Prepared(MultimodalDataModule):
-    """Any prepared store; its rows stay on the disk and are read batch by batch.
+    """A prepared store, whose rows stay on disk and are read batch by batch.
 
-    Batches hold rows as they are stored, such as bytes of images, so that little is moved to the
-    device; there :attr:`inputs` turn them into what encoders take. Tokens stay as they are.
+    Batches hold rows as they are stored, such as bytes of images, so that few bytes are copied to
+    the device; there :attr:`inputs` convert them to the inputs of encoders. Tokens are not
+    converted.
     """
 
     def __init__(
@@ -47,14 +49,14 @@ class Prepared(MultimodalDataModule):
 
         Args:
             path: Folder of the store.
-            split: Name of one of its splits; None for its default one.
-            inputs: Modality -> how its rows are scaled, and augmented in training; modalities left
-                out are taken as they are, images and frames in [0, 1].
+            split: Name of one of its divisions into train, val and test; None for its default one.
+            inputs: Modality -> conversion of its rows: scale, and augmentation in training; by
+                default rows are not scaled, except images and frames, to [0, 1].
             **options: Options of every data set: ``batch_size`` and others.
 
         Raises:
-            ConfigError: If there is no path, or ``inputs`` names a modality that is not there or
-                holds something else.
+            ConfigError: If there is no path, or ``inputs`` has a modality that the store does not
+                have or whose kind does not fit.
             DataError: If there is no complete store, or no such split; the message says what to do.
         """
         if path is None:
@@ -70,46 +72,47 @@ class Prepared(MultimodalDataModule):
         self.split_name = split or str(manifest["default_split"])
         self._codes = self.store.split(self.split_name)
         self._inputs = dict(inputs or {})
-        for name, taken in self._inputs.items():
-            self._check_input(name, taken)
+        for name, conversion in self._inputs.items():
+            self._check_input(name, conversion)
         super().__init__(**options)
 
-    def _check_input(self, modality: str, taken: Input) -> None:
+    def _check_input(self, modality: str, conversion: Input) -> None:
         if modality not in self.all_modalities:
             raise ConfigError(
                 f"data.inputs.{modality}: {self.name} has no such modality."
                 f"{near(modality, self.all_modalities)}"
             )
         kind = self.store.manifest["modalities"][modality]["kind"]
-        if kind not in taken.kinds:
-            fits = f" Use {USUAL[kind].__name__}." if kind in USUAL else " Leave it out."
+        if kind not in conversion.kinds:
+            default = DEFAULT_INPUTS.get(kind)
+            hint = f" Use {default.__name__}." if default else " Leave it out."
             raise ConfigError(
-                f"data.inputs.{modality}: {type(taken).__name__} takes "
-                f"{' and '.join(sorted(taken.kinds))}, the store holds {kind}.{fits}"
+                f"data.inputs.{modality}: {type(conversion).__name__} takes "
+                f"{' and '.join(sorted(conversion.kinds))}, the store holds {kind}.{hint}"
             )
 
     @property
     def inputs(self) -> dict[str, Input]:
-        """How the rows of each modality in use become what its encoder takes."""
-        about = self.store.manifest["modalities"]
-        usual = {
-            name: USUAL[about[name]["kind"]]()
-            for name in self.modalities
-            if about[name]["kind"] in USUAL
+        """Modality in use -> conversion of its rows to its encoder's input."""
+        metadata = {name: self.store.manifest["modalities"][name] for name in self.modalities}
+        conversions = {
+            name: self._inputs.get(name) or DEFAULT_INPUTS[entry["kind"]]()
+            for name, entry in metadata.items()
+            if name in self._inputs or entry["kind"] in DEFAULT_INPUTS
         }
-        found = usual | {k: v for k, v in self._inputs.items() if k in self.modalities}
-        for name, taken in found.items():
-            if isinstance(taken, Images) and taken.frames_per_segment is None:
-                taken.frames_per_segment = about[name]["options"].get("frames_per_segment", 1)
-        return found
+        for name, conversion in conversions.items():
+            if isinstance(conversion, Images) and conversion.frames_per_segment is None:
+                options = metadata[name]["options"]
+                conversion.frames_per_segment = options.get("frames_per_segment", 1)
+        return conversions
 
     def usual_encoders(self) -> Mapping[str, Mapping[str, Any]]:
-        """Choose small encoders by kind and shape; see :func:`usual_encoders`."""
-        return usual_encoders(self.store, self.modalities)
+        """Return configs of small encoders; see :func:`default_encoders`."""
+        return default_encoders(self.store, self.modalities)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the store's arrays and of the split, from its manifest."""
+        """SHA-256 of the store's arrays and of the division, from the manifest."""
         split = self.store.manifest["arrays"][f"split.{self.split_name}.npy"]["sha256"]
         return hashlib.sha256(f"{self.store.fingerprint} {split}".encode()).hexdigest()
 
@@ -122,25 +125,18 @@ class Prepared(MultimodalDataModule):
         inputs = {name: self.store.array(name) for name in self.modalities}
         present = {name: self.store.present(name) for name in self.modalities}
         splits = {}
-        for code, part in enumerate(SPLITS):
+        for code, split in enumerate(SPLITS):
             rows = np.flatnonzero(self._codes == code)
-            splits[part] = Split(
-                inputs,
-                torch.from_numpy(self.store.label[rows].astype(np.int64)),
-                {
-                    n: torch.from_numpy(mask[rows])
-                    for n, mask in present.items()
-                    if mask is not None
-                },
-                torch.from_numpy(rows),
-            )
+            masks = {n: torch.from_numpy(m[rows]) for n, m in present.items() if m is not None}
+            label = torch.from_numpy(self.store.label[rows].astype(np.int64))
+            splits[split] = Split(inputs, label, masks, torch.from_numpy(rows))
         return splits
 
     def called(self, split: str, numbers: Sequence[int]) -> list[str]:
-        """Tell the samples' ids, and what their texts say where the store keeps it."""
+        """Return the samples' ids, and their texts if the store has them as an attribute."""
         rows = np.flatnonzero(self._codes == SPLITS.index(split))[list(numbers)]
-        said = next((name for name in TEXTS if name in self.store.attributes), None)
-        texts = None if said is None else self.store.attribute(said)
+        attribute = next((name for name in TEXTS if name in self.store.attributes), None)
+        texts = None if attribute is None else self.store.attribute(attribute)
         return [
             str(self.store.ids[row]) + (f": {texts[row]}" if texts is not None else "")
             for row in rows.tolist()
@@ -150,9 +146,9 @@ class Prepared(MultimodalDataModule):
         """Summarise the data for the record of a run.
 
         Returns:
-            What every data set tells, and of the split its ``description`` and ``overlap``:
-            attribute -> number of values that occur both in train and in test, such as speakers.
+            The entries of every data set, and of the division its ``description`` and ``overlap``:
+            attribute -> number of values that are both in train and in test, such as speakers.
         """
-        about = self.store.manifest["splits"][self.split_name]
-        shared = {name: entry["num"] for name, entry in about["overlap"].items()}
-        return super().describe() | {"description": about["description"], "overlap": shared}
+        entry = self.store.manifest["splits"][self.split_name]
+        overlap = {name: shared["num"] for name, shared in entry["overlap"].items()}
+        return super().describe() | {"description": entry["description"], "overlap": overlap}

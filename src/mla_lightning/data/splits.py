@@ -1,4 +1,4 @@
-"""How samples are divided into train, validation and test: by lists, by rule, by group."""
+"""Division of samples into train, val and test: at random, by group, or by lists of ids."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ import numpy as np
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.randomness import derive_seed
 
+SPLITS = ("train", "val", "test")
+#: Codes of the splits, and of samples that are in none of them.
 TRAIN, VAL, TEST, UNUSED = 0, 1, 2, -1
 
 
 @dataclass(frozen=True)
 class NamedSplit:
-    """One way of dividing the samples of a data set.
+    """One division of the samples of a data set, such as ``official`` or ``random``.
 
     Attributes:
-        codes: (N,) int8: 0 train, 1 validation, 2 test, -1 in none of them.
-        description: What it is and where it comes from, one sentence.
-        group: Name of the attribute (speaker, session) that no two parts share; None for none.
+        codes: (N,) int8: 0 train, 1 val, 2 test, -1 none of them.
+        description: The rule and its origin, in one sentence.
+        group: Attribute (speaker, session) of which train, val and test share no value; None if
+            there is none.
+
+    Example:
+        >>> split = NamedSplit(np.array([0, 0, 1, 2], dtype=np.int8), "The first two train.")
+        >>> int((split.codes == TEST).sum())
+        1
     """
 
     codes: np.ndarray
@@ -36,14 +44,19 @@ def stratified(
 
     Args:
         labels: (N,) class of each sample.
-        fractions: Shares of train, validation and test, in sum 1.
-        seed: Draws the division; nothing else does, so it is the same everywhere.
+        fractions: Fractions of train, val and test, which sum to 1.
+        seed: Seed of the division, its only source of randomness.
 
     Returns:
         (N,) int8 codes.
 
     Raises:
-        ConfigError: If the fractions are not shares of one whole.
+        ConfigError: If the fractions are negative or do not sum to 1.
+
+    Example:
+        >>> codes = stratified(["cat"] * 10 + ["dog"] * 20, (0.6, 0.2, 0.2), seed=0)
+        >>> np.bincount(codes[:10]).tolist(), np.bincount(codes[10:]).tolist()
+        ([6, 2, 2], [12, 4, 4])
     """
     return grouped(labels, [str(number) for number in range(len(labels))], fractions, seed)
 
@@ -54,46 +67,55 @@ def grouped(
     fractions: tuple[float, float, float],
     seed: int,
 ) -> np.ndarray:
-    """Divide whole groups (speakers, near-duplicates), each class as evenly as groups allow.
+    """Divide whole groups (speakers, near-duplicates), in each class as evenly as groups allow.
 
-    Groups are taken largest first, ties at random, each into the part that then is closest to its
-    share of the group's classes.
+    Groups are assigned in the order of their size, ties at random, each to the split that is
+    furthest from its fraction of the group's classes.
 
     Args:
         labels: (N,) class of each sample.
         groups: (N,) group of each sample.
-        fractions: Shares of train, validation and test, in sum 1.
-        seed: Draws the order of groups of equal size.
+        fractions: Fractions of train, val and test, which sum to 1.
+        seed: Seed of the order of groups of equal size.
 
     Returns:
         (N,) int8 codes.
 
     Raises:
-        ConfigError: If the fractions are not shares of one whole.
-        DataError: If there are fewer groups than parts.
+        ConfigError: If the fractions are negative or do not sum to 1.
+        DataError: If there are fewer groups than splits.
+
+    Example:
+        Ten speakers with four samples each; no speaker is in two splits:
+
+        >>> speakers = [f"speaker {n // 4}" for n in range(40)]
+        >>> codes = grouped(["cat", "dog"] * 20, speakers, (0.7, 0.1, 0.2), seed=0)
+        >>> np.bincount(codes).tolist(), overlap(codes, speakers)
+        ([28, 4, 8], [])
     """
-    shares = np.asarray(fractions, dtype=float)
-    if (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
-        raise ConfigError(f"shares of train, val and test must sum to 1, got {tuple(fractions)}")
+    wanted_fractions = np.asarray(fractions, dtype=float)
+    if (wanted_fractions < 0).any() or abs(wanted_fractions.sum() - 1) > 1e-6:
+        raise ConfigError(f"fractions of train, val, test must sum to 1, got {tuple(fractions)}")
     _, label = np.unique(np.asarray(labels), return_inverse=True)
     names, group = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < np.count_nonzero(shares):
-        raise DataError(f"{len(names)} groups cannot be divided into {np.count_nonzero(shares)}")
-    counts = np.zeros((len(names), label.max() + 1))
+    num_splits = np.count_nonzero(wanted_fractions)
+    if len(names) < num_splits:
+        raise DataError(f"{len(names)} groups cannot be divided into {num_splits} splits")
+    counts = np.zeros((len(names), label.max() + 1))  # (groups, classes)
     np.add.at(counts, (group, label), 1)
-    wanted = shares[:, None] * counts.sum(axis=0)
+    wanted = wanted_fractions[:, None] * counts.sum(axis=0)  # (splits, classes)
     rng = np.random.default_rng(derive_seed(seed, "split"))
     order = np.lexsort((rng.permutation(len(names)), -counts.sum(axis=1)))
-    have, part = np.zeros_like(wanted), np.zeros(len(names), dtype=np.int8)
+    assigned, split = np.zeros_like(wanted), np.zeros(len(names), dtype=np.int8)
     for number in order:
-        # How far this part still is from its share of the classes that the group holds.
-        open_ = wanted - have
-        lack = (open_ * counts[number]).sum(axis=1) / counts[number].sum()
-        lack += 1e-6 * open_.sum(axis=1)  # of equals the part that lacks most in all
-        lack = np.where(shares > 0, lack / np.maximum(shares, 1e-12), -np.inf)
-        part[number] = int(np.argmax(lack))
-        have[part[number]] += counts[number]
-    return part[group]
+        # Samples that each split still needs of the classes of this group.
+        needed = wanted - assigned
+        deficit = (needed * counts[number]).sum(axis=1) / counts[number].sum()
+        deficit += 1e-6 * needed.sum(axis=1)  # ties: the split that needs the most in total
+        relative = deficit / np.maximum(wanted_fractions, 1e-12)
+        split[number] = int(np.argmax(np.where(wanted_fractions > 0, relative, -np.inf)))
+        assigned[split[number]] += counts[number]
+    return split[group]
 
 
 def from_lists(
@@ -103,27 +125,33 @@ def from_lists(
 
     Args:
         ids: (N,) ids of the samples.
-        lists: ``train``, ``test`` and perhaps ``val`` -> ids. Samples in no list are unused.
-        where: What the lists are, for messages.
+        lists: ``train``, ``test`` and optionally ``val`` -> ids. Samples in no list are unused.
+        where: Name of the lists, for messages.
 
     Returns:
         (N,) int8 codes.
 
     Raises:
         DataError: If an id is unknown or in two lists.
+
+    Example:
+        >>> from_lists(["a", "b", "c", "d"], {"train": ["b", "d"], "test": ["a"]}).tolist()
+        [2, 0, -1, 0]
     """
-    row = {name: number for number, name in enumerate(ids)}
+    row_of = {name: row for row, name in enumerate(ids)}
     codes = np.full(len(ids), UNUSED, dtype=np.int8)
-    for part, code in (("train", TRAIN), ("val", VAL), ("test", TEST)):
-        wanted = lists.get(part, ())
-        if unknown := [name for name in wanted if name not in row]:
+    for split, code in zip(SPLITS, (TRAIN, VAL, TEST), strict=True):
+        listed = lists.get(split, ())
+        if unknown := [name for name in listed if name not in row_of]:
             raise DataError(
-                f"{where}: {len(unknown)} of {len(wanted)} ids of {part!r} are not in the data, "
+                f"{where}: {len(unknown)} of {len(listed)} ids of {split!r} are not in the data, "
                 f"such as {', '.join(unknown[:3])}"
             )
-        rows = [row[name] for name in wanted]
-        if twice := [ids[number] for number in rows if codes[number] != UNUSED]:
-            raise DataError(f"{where}: {twice[0]!r} is in {part!r} and in another list, or twice")
+        rows = [row_of[name] for name in listed]
+        if repeated := [ids[row] for row in rows if codes[row] != UNUSED]:
+            raise DataError(
+                f"{where}: {repeated[0]!r} is in {split!r} and in another list, or twice"
+            )
         codes[rows] = code
     return codes
 
@@ -136,38 +164,48 @@ def with_validation(
     seed: int = 0,
     groups: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Take a validation part from train, for splits that come without one.
+    """Move samples from train to validation, for divisions without a validation split.
 
     Args:
-        codes: (N,) int8 codes without a validation part.
+        codes: (N,) int8 codes without validation.
         labels: (N,) class of each sample.
-        fraction: Share of train that becomes validation.
-        seed: Draws the part.
+        fraction: Fraction of train that becomes validation.
+        seed: Seed of the draw.
         groups: (N,) groups that must stay together, such as speakers; None for none.
 
     Returns:
         (N,) int8 codes.
+
+    Example:
+        >>> codes = np.array([0] * 20 + [2] * 10, dtype=np.int8)
+        >>> np.bincount(with_validation(codes, ["cat", "dog"] * 15)).tolist()
+        [18, 2, 10]
     """
-    train = np.flatnonzero(codes == TRAIN).tolist()
-    some = [labels[number] for number in train]
-    shares = (1 - fraction, fraction, 0.0)
+    train_rows = np.flatnonzero(codes == TRAIN).tolist()
+    train_labels = [labels[row] for row in train_rows]
+    fractions = (1 - fraction, fraction, 0.0)
     if groups is None:
-        part = stratified(some, shares, seed)
+        train_codes = stratified(train_labels, fractions, seed)
     else:
-        part = grouped(some, [groups[number] for number in train], shares, seed)
-    found = codes.copy()
-    found[np.asarray(train)[part == VAL]] = VAL
-    return found
+        train_groups = [groups[row] for row in train_rows]
+        train_codes = grouped(train_labels, train_groups, fractions, seed)
+    new_codes = codes.copy()
+    new_codes[np.asarray(train_rows)[train_codes == VAL]] = VAL
+    return new_codes
 
 
 def near_duplicates(texts: Sequence[str]) -> list[str]:
-    """Name the group of each text: texts that differ in case, digits, links or signs are one.
+    """Return the group of each text: texts that differ in case, digits, links or signs are equal.
 
     Args:
         texts: (N,) texts.
 
     Returns:
-        (N,) group names; a text without any word is a group of its own.
+        (N,) group names; a text without any word is a group alone.
+
+    Example:
+        >>> near_duplicates(["RT Good morning! http://x.y/1", "good morning 22", "Bad night", "!"])
+        ['good morning', 'good morning', 'bad night', '#3']
     """
     groups = []
     for number, text in enumerate(texts):
@@ -182,11 +220,15 @@ def overlap(codes: np.ndarray, values: Sequence[str]) -> list[str]:
 
     Args:
         codes: (N,) int8 codes.
-        values: (N,) value of each sample; empty ones do not count.
+        values: (N,) value of each sample; empty ones are ignored.
 
     Returns:
         The values, sorted.
+
+    Example:
+        >>> overlap(np.array([TRAIN, TRAIN, TEST]), ["Ann", "Bob", "Ann"])
+        ['Ann']
     """
     array = np.asarray(values)
-    both = set(array[codes == TRAIN].tolist()) & set(array[codes == TEST].tolist())
-    return sorted(both - {""})
+    shared = set(array[codes == TRAIN].tolist()) & set(array[codes == TEST].tolist())
+    return sorted(shared - {""})

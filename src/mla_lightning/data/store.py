@@ -1,4 +1,4 @@
-"""The prepared store: a folder of arrays and a manifest that says what they are.
+"""Prepared stores: folders of arrays, with a manifest that describes them.
 
 Format 1. Arrays are ``.npy`` files with one row per sample, in the order of ``id.npy``; the
 manifest is written last, so its presence means that the store is complete. See ``docs/store.md``.
@@ -18,28 +18,28 @@ import numpy as np
 
 from mla_lightning.data.mapped import MappedArray, open_array
 from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL, NamedSplit, overlap
-from mla_lightning.data.store_faults import faults_of
+from mla_lightning.data.store_problems import find_problems
 from mla_lightning.errors import DataError, near
 from mla_lightning.run_folder import write_json
 
 FORMAT, VERSION = "mla_lightning-store", 1
 MANIFEST, SOURCES = "manifest.json", "sources.json"
-#: Shared values that the manifest lists by name; the count is always whole.
-_LISTED = 20
+#: Number of values shared by train and test that the manifest lists; it counts all of them.
+_MAX_LISTED = 20
 
 
 class OpenStore:
-    """A store that can be read.
+    """A store that is open for reading; see :func:`open_store`.
 
     Attributes:
-        folder: Where it is.
-        manifest: What it is; see ``docs/store.md``.
+        folder: Its folder.
+        manifest: Its description; see ``docs/store.md``.
         label: (N,) int64, from 0 to the number of classes minus 1.
         ids: (N,) unique names.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        """Remember; :func:`open_store` checks."""
+        """Read labels and ids, without the checks of :func:`open_store`."""
         self.folder, self.manifest = folder, manifest
         self.label: np.ndarray = np.load(folder / "label.npy")
         self.ids: list[str] = np.load(folder / "id.npy").tolist()
@@ -55,10 +55,10 @@ class OpenStore:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the hashes of all arrays, splits excluded; no array is read."""
+        """SHA-256 of the hashes of all arrays except the splits; no array is read."""
         hashes = {
-            file: about["sha256"]
-            for file, about in self.manifest["arrays"].items()
+            file: entry["sha256"]
+            for file, entry in self.manifest["arrays"].items()
             if not file.startswith("split.")
         }
         text = json.dumps([self.manifest["class_names"], hashes], sort_keys=True)
@@ -69,25 +69,25 @@ class OpenStore:
         return MappedArray(self.folder / f"{modality}.npy")
 
     def present(self, modality: str) -> np.ndarray | None:
-        """Read which samples have a modality: (N,) bool, None if all have."""
+        """Read in which samples a modality is present: (N,) bool, None if in all."""
         path = self.folder / f"{modality}.present.npy"
         return np.load(path) if path.is_file() else None
 
     def attribute(self, name: str) -> list[str]:
-        """Read what is known of each sample under a name, such as speaker: (N,) texts."""
+        """Read an attribute of the samples, such as their speaker: (N,) texts."""
         return np.load(self.folder / f"attribute.{name}.npy").tolist()
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Names of what is known of the samples."""
+        """Names of the attributes of the samples."""
         files = sorted(f for f in self.manifest["arrays"] if f.startswith("attribute."))
         return tuple(file.removeprefix("attribute.").removesuffix(".npy") for file in files)
 
     def split(self, name: str) -> np.ndarray:
-        """Read a split: (N,) int8, 0 train, 1 validation, 2 test, -1 unused.
+        """Read a division: (N,) int8, 0 train, 1 validation, 2 test, -1 unused.
 
         Raises:
-            DataError: If there is no such split.
+            DataError: If it is unknown.
         """
         known = self.manifest["splits"]
         if name not in known:
@@ -99,7 +99,7 @@ class OpenStore:
 
 
 def _how_to_make(name: str) -> str:
-    """The command for a data set of the package, whose module has its name; else both ways."""
+    """Return the command that makes a store; both commands if the package has no such data set."""
     module = Path(__file__).parent / "sources" / f"{name}.py"
     if module.is_file() and "how_to_get" in module.read_text(encoding="utf-8"):
         return f"mla data prepare {name}"
@@ -116,24 +116,37 @@ def open_store(folder: Path) -> OpenStore:
         The store; of its arrays only labels and ids are read.
 
     Raises:
-        DataError: If it is no store, not complete, damaged, of a later format, or an array is
-            missing or of another type or shape.
+        DataError: If the folder is not a store, or the store is incomplete, damaged or of a later
+            format, or an array is missing or of another type or shape.
+
+    Example:
+        >>> import tempfile, torch
+        >>> arrays = {"audio": np.arange(8.0, dtype=np.float32).reshape(4, 2)}
+        >>> splits = {"random": NamedSplit(np.array([0, 0, 1, 2]), "Drawn at random.")}
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     write_store(Path(parent, "toy"), name="toy", class_names=["cat", "dog"],
+        ...                 ids=["d", "c", "b", "a"], label=[0, 1, 1, 0], arrays=arrays,
+        ...                 kinds={"audio": "features"}, splits=splits)
+        ...     store = open_store(Path(parent, "toy"))
+        ...     audio = store.array("audio").index_select(0, torch.tensor([0]))
+        >>> store.ids, audio, store.manifest["splits"]["random"]["sizes"]
+        (['a', 'b', 'c', 'd'], tensor([[6., 7.]]), [2, 1, 1])
     """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         if folder.with_name(f"{folder.name}.partial").is_dir():
-            what = "is not finished; run the same `mla data prepare` again to go on"
+            problem = "is not finished; run the same `mla data prepare` again to continue"
         elif folder.is_dir():
-            what = f"is no prepared store: it has no {MANIFEST}"
+            problem = f"is no prepared store: it has no {MANIFEST}"
         else:
-            what = f"does not exist. Make it: {_how_to_make(folder.name)}"
-        raise DataError(f"{folder} {what}") from error
+            problem = f"does not exist. Make it: {_how_to_make(folder.name)}"
+        raise DataError(f"{folder} {problem}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if manifest.get("format") != FORMAT:
-        raise DataError(f"{path} is not of a prepared store")
+        raise DataError(f"{path} is not the manifest of a prepared store")
     if manifest.get("version") != VERSION:
         raise DataError(
             f"{folder} has format {manifest.get('version')}; this version of mla_lightning reads "
@@ -148,22 +161,22 @@ def open_store(folder: Path) -> OpenStore:
 
 def _check_arrays(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Compare names, types and shapes with the manifest; no value is read."""
-    wanted = {"id.npy", "label.npy"}
-    wanted |= {f"{name}.npy" for name in manifest["modalities"]}
-    wanted |= {f"split.{name}.npy" for name in manifest["splits"]}
-    if lacking := sorted(wanted - manifest["arrays"].keys()):
-        raise ValueError(f"it does not list {', '.join(lacking)}")
+    required = {"id.npy", "label.npy"}
+    required |= {f"{name}.npy" for name in manifest["modalities"]}
+    required |= {f"split.{name}.npy" for name in manifest["splits"]}
+    if missing := sorted(required - manifest["arrays"].keys()):
+        raise ValueError(f"it does not list {', '.join(missing)}")
     if manifest["default_split"] not in manifest["splits"]:
         raise ValueError(f"there is no split {manifest['default_split']!r}, its default one")
-    for file, about in manifest["arrays"].items():
+    for file, entry in manifest["arrays"].items():
         if not (folder / file).is_file():
-            raise DataError(f"{folder} lacks {file}. Check it: mla data check {folder}")
+            raise DataError(f"{folder} has no file {file}. Check it: mla data check {folder}")
         values = open_array(folder / file)
-        found, written = (str(values.dtype), list(values.shape)), (about["dtype"], about["shape"])
-        if found != written:
+        dtype, shape = str(values.dtype), list(values.shape)
+        if (dtype, shape) != (entry["dtype"], entry["shape"]):
             raise DataError(
-                f"{folder / file} is {found[0]} of {tuple(found[1])}, the manifest says "
-                f"{written[0]} of {tuple(written[1])}. Check it: mla data check {folder}"
+                f"{folder / file} is {dtype} of {tuple(shape)}, the manifest says {entry['dtype']} "
+                f"of {tuple(entry['shape'])}. Check it: mla data check {folder}"
             )
 
 
@@ -180,12 +193,12 @@ def write_store(
     default_split: str | None = None,
     present: Mapping[str, np.ndarray] | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
-    **about: Any,
+    **metadata: Any,
 ) -> None:
-    """Write a store of arrays that are in memory.
+    """Write a store of arrays in memory.
 
     Args:
-        folder: Where to; must not exist.
+        folder: The new folder; it must not exist.
         name: Name of the data set.
         class_names: The classes, in the order of the labels.
         ids: (N,) unique names; rows are sorted by them.
@@ -194,12 +207,12 @@ def write_store(
         kinds: Modality -> ``frames``, ``image``, ``spectrogram``, ``tokens`` or ``features``.
         splits: Name -> split.
         default_split: The one used unless another is chosen; the first by default.
-        present: Modality -> (N,) bool, for modalities that some sample lacks.
+        present: Modality -> (N,) bool, for modalities that are absent from some sample.
         attributes: Name -> (N,) texts.
-        **about: What :func:`finish_store` takes in addition.
+        **metadata: Further arguments of :func:`finish_store`.
 
     Raises:
-        DataError: If lengths differ, or as :func:`finish_store` says; nothing is left then.
+        DataError: If lengths differ, or for the reasons of :func:`finish_store`; no files are left.
     """
     if folder.exists():
         raise DataError(f"{folder} exists. Choose another target, or remove it: rm -r {folder}")
@@ -227,7 +240,7 @@ def write_store(
             modalities={modality: {"kind": kinds[modality], "options": {}} for modality in arrays},
             splits={key: replace(split, codes=split.codes[order]) for key, split in codes.items()},
             default_split=default_split or next(iter(splits)),
-            **about,
+            **metadata,
         )
         partial.rename(folder)
     except BaseException:
@@ -250,23 +263,23 @@ def finish_store(
     failures: Sequence[Mapping[str, Any]] = (),
     versions: Mapping[str, str] | None = None,
 ) -> None:
-    """Complete a store whose arrays lie in its folder: check them, add splits and the manifest.
+    """Complete a store whose arrays are in its folder: check them, add splits and the manifest.
 
     Args:
         folder: The folder, with ``label.npy``, ``id.npy`` and an array per modality.
         name: Name of the data set.
         class_names: The classes, in the order of the labels.
-        modalities: Modality -> ``kind`` and ``options`` of what made it.
+        modalities: Modality -> ``kind``, and ``options`` of its extractor.
         splits: Name -> split.
         default_split: The one used unless another is chosen.
         options: Options of the data set that changed its samples.
         sources: ``file``, ``bytes`` and ``sha256`` or ``failure`` of every source file.
         failures: ``id``, ``file`` and ``reason`` of the samples that are not in the store.
-        versions: Versions of the libraries that made it.
+        versions: Versions of the libraries that wrote the arrays.
 
     Raises:
-        DataError: If ids are not unique and sorted, a label or split is out of range, a class or
-            part of a split is empty, a type is not allowed, or a value is not finite.
+        DataError: If ids are not unique and sorted, a label or split is out of range, train, val or
+            test is empty, a type is not allowed, or a value is not finite.
     """
     for key, split in splits.items():
         if not np.isin(split.codes, (TRAIN, VAL, TEST, UNUSED)).all():
@@ -276,8 +289,8 @@ def finish_store(
         np.save(folder / f"split.{key}.npy", np.asarray(split.codes, dtype=np.int8))
     text = json.dumps(list(sources), indent=1, ensure_ascii=False)
     (folder / SOURCES).write_text(text + "\n", encoding="utf-8")
-    if faults := [*faults_of(folder, class_names, tuple(modalities), tuple(splits))]:
-        raise DataError(f"{name}: {'; '.join(faults)}")
+    if problems := [*find_problems(folder, class_names, tuple(modalities), tuple(splits))]:
+        raise DataError(f"{name}: {'; '.join(problems)}")
     attributes = {
         path.name.removeprefix("attribute.").removesuffix(".npy"): np.load(path)
         for path in sorted(folder.glob("attribute.*.npy"))
@@ -287,12 +300,12 @@ def finish_store(
         "version": VERSION,
         "name": name,
         "class_names": list(class_names),
-        "modalities": {key: dict(about) for key, about in modalities.items()},
-        "splits": {key: _about_split(split, attributes) for key, split in splits.items()},
+        "modalities": {key: dict(entry) for key, entry in modalities.items()},
+        "splits": {key: _split_entry(split, attributes) for key, split in splits.items()},
         "default_split": default_split,
         "options": dict(options or {}),
         "versions": dict(versions or {}),
-        "arrays": {path.name: _about_array(path) for path in sorted(folder.glob("*.npy"))},
+        "arrays": {path.name: _array_entry(path) for path in sorted(folder.glob("*.npy"))},
         "sources": {
             "sha256": _sha256(folder / SOURCES),
             "num_files": len(sources),
@@ -304,53 +317,50 @@ def finish_store(
 
 
 def verify_store(folder: Path) -> list[str]:
-    """Compare a store with its manifest, every byte of it.
+    """Compare every byte of a store with its manifest.
 
     Args:
         folder: The store.
 
     Returns:
-        What is wrong, a sentence each; empty if nothing is.
+        A sentence per problem; empty if there is none.
 
     Raises:
-        DataError: If it is no store of this format, or its manifest is damaged.
+        DataError: If the folder is not a store of this format, or its manifest is damaged.
     """
     try:
         manifest = open_store(folder).manifest
     except DataError:
-        manifest = _readable(folder)
-    faults = []
-    for file, about in manifest["arrays"].items():
+        manifest = _read_manifest(folder)
+    hashes = {file: entry["sha256"] for file, entry in manifest["arrays"].items()}
+    problems = []
+    for file, sha256 in [*hashes.items(), (SOURCES, manifest["sources"]["sha256"])]:
         if not (folder / file).is_file():
-            faults.append(f"{file} is missing")
-        elif _sha256(folder / file) != about["sha256"]:
-            faults.append(f"{file} is not the file that was written (another SHA-256)")
-    strays = {found.name for found in folder.glob("*.npy")} - manifest["arrays"].keys()
-    faults += [f"{stray} is not in the manifest" for stray in sorted(strays)]
-    if not (folder / SOURCES).is_file():
-        faults.append(f"{SOURCES} is missing")
-    elif _sha256(folder / SOURCES) != manifest["sources"]["sha256"]:
-        faults.append(f"{SOURCES} is not the file that was written (another SHA-256)")
-    if not faults:
-        parts = tuple(manifest["modalities"]), tuple(manifest["splits"])
-        faults += faults_of(folder, manifest["class_names"], *parts)
-    return faults
+            problems.append(f"{file} is missing")
+        elif _sha256(folder / file) != sha256:
+            problems.append(f"{file} is not the file that was written (another SHA-256)")
+    unlisted = {path.name for path in folder.glob("*.npy")} - hashes.keys()
+    problems += [f"{file} is not in the manifest" for file in sorted(unlisted)]
+    if not problems:
+        names = tuple(manifest["modalities"]), tuple(manifest["splits"])
+        problems += find_problems(folder, manifest["class_names"], *names)
+    return problems
 
 
-def _readable(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a store with faulty arrays; other faults are raised once more."""
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a store with damaged arrays; other errors are raised again."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if (manifest["format"], manifest["version"]) == (FORMAT, VERSION):
             _ = manifest["modalities"], manifest["splits"], manifest["class_names"]
-            _ = manifest["sources"]["sha256"], [a["sha256"] for a in manifest["arrays"].values()]
+            _ = manifest["sources"]["sha256"], [e["sha256"] for e in manifest["arrays"].values()]
             return manifest
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return open_store(folder).manifest
 
 
-# ---------------------------------------------------------------------- pieces
+# ---------------------------------------------------------------------- entries of manifests
 
 
 def _sha256(path: Path) -> str:
@@ -358,12 +368,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _about_array(path: Path) -> dict[str, Any]:
+def _array_entry(path: Path) -> dict[str, Any]:
     values = open_array(path)
     return {"sha256": _sha256(path), "dtype": str(values.dtype), "shape": list(values.shape)}
 
 
-def _about_split(split: NamedSplit, attributes: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _split_entry(split: NamedSplit, attributes: Mapping[str, np.ndarray]) -> dict[str, Any]:
     codes = np.asarray(split.codes)
     shared = {name: overlap(codes, values.tolist()) for name, values in attributes.items()}
     return {
@@ -371,7 +381,7 @@ def _about_split(split: NamedSplit, attributes: Mapping[str, np.ndarray]) -> dic
         "group": split.group,
         "sizes": [int((codes == code).sum()) for code in (TRAIN, VAL, TEST)],
         "overlap": {
-            name: {"num": len(values), "values": values[:_LISTED]}
+            name: {"num": len(values), "values": values[:_MAX_LISTED]}
             for name, values in shared.items()
         },
     }

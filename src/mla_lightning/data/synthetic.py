@@ -1,4 +1,4 @@
-"""Random features whose classes can be learnt: for smoke tests and demonstrations."""
+"""Random features with learnable classes, for smoke tests and demonstrations."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from typing import Any
 
 import torch
 
-from mla_lightning.data.base import SPLITS, MultimodalDataModule, Split
+from mla_lightning.data.base import MultimodalDataModule, Split
+from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError
 from mla_lightning.randomness import derive_seed
 
 
 class Synthetic(MultimodalDataModule):
-    """Gaussian features around class means, some modalities easier than others.
+    """Gaussian features around class means, in some modalities easier than in others.
 
-    Sample ``x = signal * mean[class] + noise``, where means have about unit length and noise is
-    standard normal. All classes are equally frequent. Given their classes, the modalities are
-    independent, so fusing them helps.
+    Sample ``x = signal * mean[class] + noise``, where means have a length of about 1 and noise is
+    standard normal. All classes are equally frequent. Given the class, the modalities are
+    independent, so their fusion is better than each alone.
+
+    Example:
+        >>> data = Synthetic(batch_size=8, names=["audio", "image"], num_features=5)
+        >>> batch = next(iter(data.val_dataloader()))
+        >>> batch["inputs"]["audio"].shape, data.num_classes
+        (torch.Size([80, 5]), 4)
     """
 
     name = "synthetic"
@@ -43,17 +50,17 @@ class Synthetic(MultimodalDataModule):
         """Check the options; nothing is drawn yet.
 
         Args:
-            names: The modalities' names; None for ``a``, ``b`` and so on.
-            num_modalities: How many modalities, where ``names`` is None; None for 2.
+            names: Names of the modalities; None for ``a``, ``b`` and so on.
+            num_modalities: Number of modalities if ``names`` is None; None for 2.
             num_classes: Number of classes C, at least 2.
             num_train: Number of training samples, at least C.
             num_val: Number of validation samples.
             num_test: Number of test samples.
-            num_features: Features per modality D.
+            num_features: Number of features D per modality.
             signal: Distance of the class means from the origin, in standard deviations of the
                 noise: one number per modality or one for all; None for 3.0 in the first modality
                 and 1.5 in the others.
-            data_seed: Draws the data. It is not the run's seed: runs that differ in their seed are
+            data_seed: Seed of the data. It is not the run's seed: runs with different seeds are
                 compared on the same data.
             **options: Options of every data set: ``batch_size`` and others.
 
@@ -62,7 +69,7 @@ class Synthetic(MultimodalDataModule):
         """
         self.all_modalities = _names(names, num_modalities)
         sizes = {"num_train": num_train, "num_val": num_val, "num_test": num_test}
-        least = {"num_classes": 2, "num_train": num_classes, "num_features": 1}
+        least = {"num_classes": 2, "num_train": num_classes}  # 1 for all others
         for option, value in {
             "num_classes": num_classes,
             "num_features": num_features,
@@ -73,17 +80,17 @@ class Synthetic(MultimodalDataModule):
                     f"data.{option} must be at least {least.get(option, 1)}, got {value}"
                 )
         self.class_names = tuple(f"class {number}" for number in range(num_classes))
-        self.signal = _strengths(signal, self.all_modalities)
+        self.signal = _signals(signal, self.all_modalities)
         self.sizes = dict(zip(SPLITS, sizes.values(), strict=True))
         self.num_features, self.data_seed = num_features, data_seed
         super().__init__(**options)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that the data are drawn from."""
-        drawn_from = ["synthetic 1", self.signal, self.num_classes, self.sizes]
-        drawn_from += [self.num_features, self.data_seed]
-        return hashlib.sha256(json.dumps(drawn_from).encode()).hexdigest()
+        """SHA-256 of all parameters of the data."""
+        parameters = ["synthetic 1", self.signal, self.num_classes, self.sizes]
+        parameters += [self.num_features, self.data_seed]
+        return hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
 
     def load_splits(self) -> Mapping[str, Split]:
         """Draw the data.
@@ -91,10 +98,10 @@ class Synthetic(MultimodalDataModule):
         Returns:
             Split -> features (N, D) of each modality and labels (N,).
         """
-        return {split: self._draw(split, number) for split, number in self.sizes.items()}
+        return {split: self._draw(split, size) for split, size in self.sizes.items()}
 
-    def _draw(self, split: str, number: int) -> Split:
-        shuffled = torch.randperm(number, generator=self._generator("label", split))
+    def _draw(self, split: str, size: int) -> Split:
+        shuffled = torch.randperm(size, generator=self._generator("label", split))
         label = shuffled % self.num_classes
         inputs = {}
         for name, signal in self.signal.items():
@@ -102,7 +109,7 @@ class Synthetic(MultimodalDataModule):
                 self.num_classes, self.num_features, generator=self._generator("mean", name)
             )
             noise = torch.randn(
-                number, self.num_features, generator=self._generator("noise", name, split)
+                size, self.num_features, generator=self._generator("noise", name, split)
             )
             inputs[name] = means[label] * (signal / self.num_features**0.5) + noise
         return Split(inputs, label)
@@ -119,7 +126,7 @@ def _names(names: Sequence[str] | None, num_modalities: int | None) -> tuple[str
                 "give one of them"
             )
         if not names or len(set(names)) < len(names):
-            raise ConfigError(f"data.names must hold at least one name, each once, got {names}")
+            raise ConfigError(f"data.names must list at least one name, each once, got {names}")
         return tuple(names)
     number = 2 if num_modalities is None else num_modalities
     if not 1 <= number <= len(string.ascii_lowercase):
@@ -127,7 +134,7 @@ def _names(names: Sequence[str] | None, num_modalities: int | None) -> tuple[str
     return tuple(string.ascii_lowercase[:number])
 
 
-def _strengths(signal: float | Sequence[float] | None, names: tuple[str, ...]) -> dict[str, float]:
+def _signals(signal: float | Sequence[float] | None, names: tuple[str, ...]) -> dict[str, float]:
     if signal is None:
         signal = [3.0] + [1.5] * (len(names) - 1)
     elif isinstance(signal, int | float):

@@ -1,1 +1,1 @@
-"""Reading images, sound, video and text into arrays."""
+"""Readers of images, video, audio and text: each turns one input into an array of fixed shape."""

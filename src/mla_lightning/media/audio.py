@@ -1,4 +1,4 @@
-"""Sound as spectrograms: Kaldi's log-mel energies, and the two STFTs of public code."""
+"""Extractors of spectrograms: Kaldi's log-mel energies, and the two STFTs of released code."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.media.parts import BadMedia, Extractor, Part
-from mla_lightning.media.sound import read_sound
+from mla_lightning.media.base import BadMedia, Extractor, MediaInput
+from mla_lightning.media.waveform import read_waveform
 
 #: Floor of the energies before the logarithm: the epsilon of float32, as in Kaldi and torchaudio.
 _FLOOR = float(np.finfo(np.float32).eps)
 
 
 class LogMel(Extractor):
-    """Log-mel energies as Kaldi's fbank computes them, for sound of any length.
+    """Log-mel energies as Kaldi's fbank computes them, for audio of any length.
 
     25 ms frames every 10 ms, Hann window, pre-emphasis 0.97, power spectrum, mel bins from 20 Hz to
-    half the sample rate, natural logarithm. The mean over all channels and samples is removed
-    before, and the first channel used. Longer sound is cut at the end; shorter is padded after the
-    logarithm with 0.0, as public code for AST, CAV-MAE and MLA does.
+    half the sample rate, natural logarithm. First the mean over all channels and samples is
+    removed, then the first channel is used. Longer audio is cut at the end; shorter audio is padded
+    after the logarithm with 0.0, as the released code of AST, CAV-MAE and MLA does.
 
     Attributes:
         shape: (num_frames, num_mels), time first.
+
+    Example:
+        A second has 98 whole frames. A tone of 1 kHz is loudest in the mel bin around 1 kHz:
+
+        >>> extractor = LogMel(sample_rate=16000, num_mels=40)
+        >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
+        >>> energies = extractor.log_mel(tone)
+        >>> energies.shape, int(energies[50].argmax())
+        ((98, 40), 13)
     """
 
     kind = "spectrogram"
@@ -34,12 +43,12 @@ class LogMel(Extractor):
     def __init__(
         self, sample_rate: int = 16000, num_frames: int = 1024, num_mels: int = 128
     ) -> None:
-        """Choose the size.
+        """Set the sizes.
 
         Args:
-            sample_rate: Samples per second; sound of another rate is resampled.
-            num_frames: Frames of 10 ms that are kept; 1024 are 10.24 s.
-            num_mels: Mel bins.
+            sample_rate: Samples per second; audio of another rate is resampled.
+            num_frames: Number of frames of 10 ms; 1024 are 10.24 s.
+            num_mels: Number of mel bins.
 
         Raises:
             ConfigError: If a number is too small.
@@ -54,17 +63,17 @@ class LogMel(Extractor):
         self.sample_rate, self.num_frames, self.num_mels = sample_rate, num_frames, num_mels
         self.shape = (num_frames, num_mels)
 
-    def __call__(self, raw: Path, part: Part) -> np.ndarray:
-        """Read a sound file or a film's sound; see :class:`Extractor`."""
-        samples = read_sound(raw, part, self.sample_rate)
+    def __call__(self, raw: Path, media_input: MediaInput) -> np.ndarray:
+        """Read an audio file or the audio of a video; see :class:`Extractor`."""
+        samples = read_waveform(raw, media_input, self.sample_rate)
         energies = self.log_mel(samples[0].astype(np.float64) - samples.mean(dtype=np.float64))
         result = np.zeros(self.shape, dtype=self.dtype)
-        kept = energies[: self.num_frames]
-        result[: len(kept)] = kept
+        energies = energies[: self.num_frames]
+        result[: len(energies)] = energies
         return result
 
     def options(self) -> dict[str, Any]:
-        """Spell the options."""
+        """Return the options that change the result."""
         return {
             "extractor": "log_mel",
             "version": 1,
@@ -83,12 +92,12 @@ class LogMel(Extractor):
             (1 + (N - frame) // shift, num_mels) float64; only whole frames (Kaldi's snip_edges).
 
         Raises:
-            BadMedia: If it is shorter than one frame.
+            BadMedia: If the waveform is shorter than one frame.
         """
         size, shift = self.sample_rate * 25 // 1000, self.sample_rate * 10 // 1000
         if len(samples) < size:
             raise BadMedia(f"zero length: {len(samples)} samples are less than one frame of 25 ms")
-        # Frames that are cut away afterwards are not computed.
+        # Frames that would be cut afterwards are not computed.
         samples = samples[: size + shift * (self.num_frames - 1)]
         frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::shift]
         frames = frames - frames.mean(axis=1, keepdims=True)
@@ -99,7 +108,7 @@ class LogMel(Extractor):
         power = spectrum.real**2 + spectrum.imag**2
         mel = np.empty((len(power), self.num_mels))
         for number, (first, weights) in enumerate(self._filters):
-            # A handful of bins each; and no BLAS, so that threads cannot change the rounding.
+            # Few bins each; and no BLAS, so that the number of threads cannot change the rounding.
             mel[:, number] = (power[:, first : first + len(weights)] * weights).sum(axis=1)
         return np.log(np.maximum(mel, _FLOOR))
 
@@ -109,7 +118,7 @@ class LogMel(Extractor):
 
     @cached_property
     def _filters(self) -> list[tuple[int, np.ndarray]]:
-        """Triangles of equal width on the mel scale, as first bin and weights of each."""
+        """Return triangles of equal width on the mel scale: first bin and weights of each."""
         bins = np.arange(self._fft_size // 2) * self.sample_rate / self._fft_size
         bins_mel = _to_mel(bins)
         edges = np.linspace(_to_mel(20.0), _to_mel(self.sample_rate / 2), self.num_mels + 2)
@@ -135,7 +144,7 @@ class _Recipe(NamedTuple):
     hop: int
 
 
-#: The public recipes: OGM-GE's CramedDataset, and its VGGSoundDataset (MLA's extract_spec).
+#: Recipes of released code: OGM-GE's CramedDataset, and its VGGSoundDataset (MLA's extract_spec).
 RECIPES = {
     "ogm_cremad": _Recipe(22050, 66150, 512, 353),
     "vggsound": _Recipe(16000, 80000, 256, 128),
@@ -143,16 +152,22 @@ RECIPES = {
 
 
 class Stft(Extractor):
-    """The logarithm of a short-time Fourier transform's magnitude, as public code computes it.
+    """The logarithm of a short-time Fourier transform's magnitude, as released code computes it.
 
-    ``ogm_cremad``: 22,050 Hz, repeated to at least three seconds, the first three of them,
-    (257, 188). ``vggsound``: 16,000 Hz, doubled until ten seconds, five seconds of them,
-    (129, 626); public code takes the five at random, in the test too, here they are the middle of
-    the first ten. Both: mean of the channels, clipped to -1 and 1, Hann window, edges mirrored,
-    log(x + 1e-7).
+    ``ogm_cremad``: 22,050 Hz, repeated to at least three seconds, of which the first three are
+    used, (257, 188). ``vggsound``: 16,000 Hz, doubled to at least ten seconds, of which five are
+    used, (129, 626); the released code draws the five at random, also in the test, here they are
+    the middle of the first ten. Both: mean of the channels, clipped to -1 and 1, Hann window, edges
+    mirrored, log(x + 1e-7).
 
     Attributes:
         shape: (frequencies, frames), frequency first.
+
+    Example:
+        >>> Stft("ogm_cremad").shape, Stft("vggsound").shape
+        ((257, 188), (129, 626))
+        >>> Stft("vggsound").window(np.ones(16000)).shape  # one second, repeated to five
+        (80000,)
     """
 
     kind = "spectrogram"
@@ -160,13 +175,13 @@ class Stft(Extractor):
     VARIANTS: ClassVar[tuple[str, ...]] = tuple(RECIPES)
 
     def __init__(self, variant: Literal["ogm_cremad", "vggsound"] = "ogm_cremad") -> None:
-        """Choose the recipe.
+        """Choose a recipe.
 
         Args:
             variant: ``ogm_cremad`` or ``vggsound``.
 
         Raises:
-            ConfigError: If there is no such recipe.
+            ConfigError: If the recipe is unknown.
         """
         if variant not in RECIPES:
             raise ConfigError(
@@ -177,17 +192,18 @@ class Stft(Extractor):
         self.recipe = recipe = RECIPES[variant]
         self.shape = (recipe.fft_size // 2 + 1, recipe.num_samples // recipe.hop + 1)
 
-    def __call__(self, raw: Path, part: Part) -> np.ndarray:
-        """Read a sound file or a film's sound; see :class:`Extractor`."""
-        samples = read_sound(raw, part, self.recipe.sample_rate).mean(axis=0, dtype=np.float64)
-        return self.log_magnitude(self.window(samples)).astype(self.dtype)
+    def __call__(self, raw: Path, media_input: MediaInput) -> np.ndarray:
+        """Read an audio file or the audio of a video; see :class:`Extractor`."""
+        channels = read_waveform(raw, media_input, self.recipe.sample_rate)
+        samples = self.window(channels.mean(axis=0, dtype=np.float64))
+        return self.log_magnitude(samples).astype(self.dtype)
 
     def options(self) -> dict[str, Any]:
-        """Spell the options."""
+        """Return the options that change the result."""
         return {"extractor": "stft", "version": 1, "variant": self.variant}
 
     def window(self, samples: np.ndarray) -> np.ndarray:
-        """Cut the stretch that is transformed.
+        """Cut the time range that is transformed.
 
         Args:
             samples: (N,) waveform of any length from 1.
@@ -199,12 +215,12 @@ class Stft(Extractor):
         start, needed = 0, length
         if self.variant == "vggsound":
             start, needed = rate * 5 // 2, 10 * rate
-        # Doubling and repeating give the same samples, as far as they are used.
+        # Doubling and repeating give the same samples within the time range.
         samples = np.tile(samples, -(-needed // len(samples)))
         return np.clip(samples[start : start + length], -1.0, 1.0)
 
     def log_magnitude(self, samples: np.ndarray) -> np.ndarray:
-        """Transform a waveform.
+        """Compute the logarithm of the magnitudes of a waveform's transform.
 
         Args:
             samples: (num_samples,) waveform.

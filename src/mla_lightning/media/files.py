@@ -1,33 +1,41 @@
-"""A media file on disk: there, whole and itself, or the reason why not."""
+"""Checks that a media file exists, is not empty, and is not a Git LFS pointer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mla_lightning.media.parts import BadMedia, FilePart, Part
+from mla_lightning.media.base import BadMedia, FileInput, MediaInput
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def media_file(raw: Path, part: Part) -> Path:
-    """Find a part's file.
+def media_file(raw: Path, media_input: MediaInput) -> Path:
+    """Return the path of a file input, after checks that need no decoding.
 
     Args:
         raw: The raw folder.
-        part: The part.
+        media_input: The file input.
 
     Returns:
         Its path; the file exists and is not empty.
 
     Raises:
-        BadMedia: If it is missing, empty, unreadable or a Git LFS pointer, or its stretch is empty.
-        TypeError: If the part is no file.
+        BadMedia: If the file is missing, empty, unreadable or a Git LFS pointer, or if the time
+            range is empty.
+        TypeError: If the input is not a file.
+
+    Example:
+        >>> media_file(Path("raw"), FileInput(Path("no.wav")))
+        Traceback (most recent call last):
+        ...
+        mla_lightning.media.base.BadMedia: missing
     """
-    if not isinstance(part, FilePart):
-        raise TypeError(f"a file is needed here, not {type(part).__name__}")
-    if part.start_s is not None and part.end_s is not None and part.end_s <= part.start_s:
-        raise BadMedia(f"zero length: the stretch from {part.start_s} s to {part.end_s} s")
-    path = raw / part.path
+    if not isinstance(media_input, FileInput):
+        raise TypeError(f"a file is needed here, not {type(media_input).__name__}")
+    start_s, end_s = media_input.start_s, media_input.end_s
+    if start_s is not None and end_s is not None and end_s <= start_s:
+        raise BadMedia(f"zero length: the stretch from {start_s} s to {end_s} s")
+    path = raw / media_input.path
     try:
         size = path.stat().st_size
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Pictures as RGB of a fixed size."""
+"""Extractor of images: RGB of a fixed size."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mla_lightning.errors import ConfigError, near
+from mla_lightning.media.base import BadMedia, Extractor, MediaInput
 from mla_lightning.media.files import media_file
-from mla_lightning.media.parts import BadMedia, Extractor, Part
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -21,12 +21,23 @@ RESAMPLES = ("bilinear", "bicubic")
 
 
 class Image(Extractor):
-    """A picture as RGB: grey, palette and CMYK pictures are converted, transparency laid on white.
+    """An image as RGB of a fixed size.
 
-    Of animated pictures the first one is taken; 16 bits become 8.
+    Grey, palette and CMYK images are converted, and transparent ones are put on white. The result
+    is the first frame of an animation; 16 bits become 8.
 
     Attributes:
         shape: (3, size, size).
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image as pil
+        >>> from mla_lightning.media.base import FileInput
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pil.new("L", (40, 20), color=200).save(Path(folder, "grey.png"))
+        ...     pixels = Image(size=8)(Path(folder), FileInput(Path("grey.png")))
+        >>> pixels.shape, pixels[:, 0, 0].tolist()
+        ((3, 8, 8), [200, 200, 200])
     """
 
     kind = "image"
@@ -39,16 +50,16 @@ class Image(Extractor):
         exif: Literal["ignore", "apply"] = "ignore",
         resample: Literal["bilinear", "bicubic"] = "bicubic",
     ) -> None:
-        """Choose size and rules.
+        """Set the size and the rules.
 
         Args:
             size: Height and width in pixels.
-            resize: ``stretch`` to exactly that size, the aspect not kept, the rule of MLA's ResNets
-                in the test; or ``crop``: the shorter side to that size, then the centre, the rule
-                of its M3AE in the test.
-            exif: Whether the camera's note on what is up is followed (``apply``). Public code does
-                not (``ignore``).
-            resample: Filter, both with antialiasing.
+            resize: ``stretch`` to exactly that size without keeping the aspect ratio, the rule of
+                MLA's ResNets in the test; or ``crop``: resize the shorter side to that size, then
+                cut the centre, the rule of MLA's M3AE in the test.
+            exif: Whether to rotate by the camera's orientation tag (``apply``) or not (``ignore``,
+                as released code).
+            resample: Filter, ``bilinear`` or ``bicubic``, both with antialiasing.
 
         Raises:
             ConfigError: If the size is too small or a rule is unknown.
@@ -67,30 +78,30 @@ class Image(Extractor):
         self.size, self.resize, self.exif, self.resample = size, resize, exif, resample
         self.shape = (3, size, size)
 
-    def __call__(self, raw: Path, part: Part) -> np.ndarray:
-        """Read a picture; see :class:`Extractor`."""
+    def __call__(self, raw: Path, media_input: MediaInput) -> np.ndarray:
+        """Read an image file; see :class:`Extractor`."""
         from PIL import Image as pil
         from PIL import ImageOps, UnidentifiedImageError
 
-        path = media_file(raw, part)
+        path = media_file(raw, media_input)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # on oddities of a file that is read all the same
+                warnings.simplefilter("ignore")  # about files that can be read nevertheless
                 warnings.simplefilter("error", pil.DecompressionBombWarning)
                 with pil.open(path) as file:
                     file.load()
-                    picture = ImageOps.exif_transpose(file) if self.exif == "apply" else file
-                    picture = self._resized(rgb(picture))
+                    image = ImageOps.exif_transpose(file) if self.exif == "apply" else file
+                    image = self._resized(rgb(image))
         except UnidentifiedImageError as error:
             raise BadMedia("not a picture, or damaged") from error
         except (pil.DecompressionBombWarning, pil.DecompressionBombError) as error:
             raise BadMedia(f"too large for a picture: {error}") from error
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise BadMedia(f"truncated or damaged: {error}") from error
-        return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
     def options(self) -> dict[str, Any]:
-        """Spell the options."""
+        """Return the options that change the result."""
         return {
             "extractor": "image",
             "version": 1,
@@ -100,35 +111,40 @@ class Image(Extractor):
             "resample": self.resample,
         }
 
-    def _resized(self, picture: PILImage.Image) -> PILImage.Image:
+    def _resized(self, image: PILImage.Image) -> PILImage.Image:
         from PIL import Image as pil
 
-        how = pil.Resampling[self.resample.upper()]
-        width, height = picture.size
+        resampling = pil.Resampling[self.resample.upper()]
+        size, (width, height) = (self.size, self.size), image.size
         if self.resize == "stretch":
-            return picture.resize((self.size, self.size), how)
-        # The box of the source that becomes the square: one step, no rounding in between.
+            return image.resize(size, resampling)
+        # Crop and resize in one step, so that no box is rounded to whole pixels.
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
-        return picture.resize((self.size, self.size), how, (left, top, left + side, top + side))
+        return image.resize(size, resampling, (left, top, left + side, top + side))
 
 
-def rgb(picture: PILImage.Image) -> PILImage.Image:
-    """Convert a picture of any mode to RGB.
+def rgb(image: PILImage.Image) -> PILImage.Image:
+    """Convert an image of any mode to RGB.
 
     Args:
-        picture: The picture.
+        image: The image.
 
     Returns:
-        The same in RGB; what is transparent becomes white.
+        The image in RGB, with white where it is transparent.
+
+    Example:
+        >>> from PIL import Image as pil
+        >>> rgb(pil.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
+        (255, 255, 255)
     """
     from PIL import Image as pil
 
-    if picture.mode.startswith("I"):  # 16 bits, also when read as 32: Pillow would clip, not scale
-        values = np.asarray(picture).astype(np.int64) >> 8
-        picture = pil.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = pil.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = pil.alpha_composite(white, picture)
-    return picture.convert("RGB")
+    if image.mode.startswith("I"):  # 16 bits, also when read as 32: Pillow would clip, not scale
+        values = np.asarray(image).astype(np.int64) >> 8
+        image = pil.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = pil.new("RGBA", image.size, (255, 255, 255, 255))
+        image = pil.alpha_composite(white, image)
+    return image.convert("RGB")

@@ -1,7 +1,7 @@
-"""Reading pickles without running them.
+"""Reader of pickles that runs no code of theirs.
 
-A pickle is a program. This reader runs none of it: of everything that a file names, it builds
-NumPy arrays and plain containers, and puts an inert stand-in in the place of all else.
+A pickle is a program. This reader runs none of it: it builds NumPy arrays and plain containers, and
+replaces every other object that a file names by an inert placeholder.
 """
 
 from __future__ import annotations
@@ -20,57 +20,77 @@ def read_pickle(path: Path, encoding: str = "ASCII") -> Any:
 
     Args:
         path: The file.
-        encoding: How texts of Python 2 are encoded.
+        encoding: Encoding of texts that Python 2 wrote.
 
     Returns:
-        What it holds; :class:`Inert` stands for objects of any other kind.
+        The content; objects of any other class are :class:`Inert`.
 
     Raises:
-        DataError: If it cannot be read.
+        DataError: If the file cannot be read.
+
+    Example:
+        The path is not created as an object, and nothing else of the file runs:
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "a.pkl")
+        ...     _ = path.write_bytes(pickle.dumps({"x": np.arange(3), "folder": Path("/tmp")}))
+        ...     content = read_pickle(path)
+        >>> content["x"], type(content["folder"]).__name__
+        (array([0, 1, 2]), 'Inert')
     """
     try:
         with path.open("rb") as file:
             return _Reader(file, encoding).load()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # of many kinds, by the damage
+    except Exception as error:  # of any class, depending on the damage
         raise DataError(f"{path} cannot be read as a pickle: {error}") from error
 
 
 class Inert:
-    """Stands for any object or function of a pickle: remembers what it is given, does nothing."""
+    """Placeholder of any object or function of a pickle; keeps its arguments and does nothing.
 
-    def __new__(cls, *arguments: Any, **named: Any) -> Inert:
-        """Remember what it is given."""
-        made = object.__new__(cls)
-        made.arguments, made.state = (*arguments, named), None
-        return made
+    Attributes:
+        arguments: Positional arguments, then the dictionary of keyword arguments.
+        state: State that the pickle sets; None if it sets none.
+
+    Example:
+        >>> Inert("rm -r /").arguments
+        ('rm -r /', {})
+    """
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Inert:
+        """Keep the arguments."""
+        inert = object.__new__(cls)
+        inert.arguments, inert.state = (*arguments, keywords), None
+        return inert
 
     arguments: tuple[Any, ...]
     state: Any
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
         """Do nothing."""
 
     def __setstate__(self, state: Any) -> None:
-        """Remember the state."""
+        """Keep the state."""
         self.state = state
 
-    def __call__(self, *arguments: Any, **named: Any) -> Inert:
-        """Stand for the result, too."""
-        return Inert(*arguments, **named)
+    def __call__(self, *arguments: Any, **keywords: Any) -> Inert:
+        """Return a placeholder of the result."""
+        return Inert(*arguments, **keywords)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Ignore items of containers that are unknown."""
+        """Ignore items of unknown containers."""
 
     def append(self, value: Any) -> None:
-        """Ignore items of containers that are unknown."""
+        """Ignore items of unknown containers."""
 
 
 def _jax_array(build: Any, arguments: tuple, state: tuple, *_: Any) -> np.ndarray:
-    """Rebuild what JAX saves of an array: NumPy's own parts."""
+    """Rebuild an array of JAX, which JAX saves with NumPy's functions."""
     if build is not _NUMPY["_reconstruct"]:
-        raise pickle.UnpicklingError("an array of JAX is not made of NumPy's parts")
+        raise pickle.UnpicklingError("an array of JAX is not saved with NumPy's functions")
     array = build(*arguments)
     array.__setstate__(state)
     return array
@@ -83,7 +103,7 @@ def _bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-#: What NumPy's arrays are made of in a pickle, wherever its version keeps them.
+#: Functions and classes that build NumPy's arrays; their modules differ between versions.
 _NUMPY: dict[str, Any] = {
     "_reconstruct": np.ndarray([]).__reduce__()[0],
     "_frombuffer": np.zeros(1).__reduce_ex__(5)[0],
@@ -95,14 +115,14 @@ _JAX = {"_reconstruct_array", "reconstruct_array", "reconstruct_device_array"}
 
 
 class _Reader(pickle.Unpickler):
-    """Reads a pickle without running anything of it."""
+    """Unpickler that runs no code of the pickle."""
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
-        """Read from a file."""
+        """Set the file."""
         super().__init__(file, encoding=encoding)
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give NumPy's array functions, and a stand-in for everything else."""
+        """Return NumPy's array functions, and a placeholder of everything else."""
         package = module.partition(".")[0]
         if package == "numpy" and name in _NUMPY:
             return _NUMPY[name]
@@ -117,5 +137,5 @@ class _Reader(pickle.Unpickler):
         return Inert
 
     def persistent_load(self, pid: Any) -> Any:
-        """Stand for what lies outside of the file."""
+        """Return a placeholder of an object outside of the file."""
         return Inert(pid)

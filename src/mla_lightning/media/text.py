@@ -1,4 +1,4 @@
-"""Text as numbers: WordPiece with a vocabulary of the user's, or hashed tokens without one."""
+"""Extractor of token ids: WordPiece with the user's vocabulary, or hashed tokens without one."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from typing import Any
 import numpy as np
 
 from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.media.base import ArrayInput, BadMedia, Extractor, MediaInput, TextInput
 from mla_lightning.media.files import media_file
-from mla_lightning.media.parts import ArrayPart, BadMedia, Extractor, Part, TextPart
 
+#: Names that vocabularies give to padding.
 PADS = ("[PAD]", "<pad>")
 
 
 class Tokens(Extractor):
-    """The tokens of a text, without markers such as [CLS], cut at ``length``, 0 where it has ended.
+    """The token ids of a text, without markers such as [CLS], cut or padded with 0 to ``length``.
 
-    With ``tokenizer``: WordPiece as bert-base-uncased does it (lower case, accents removed), from a
-    vocabulary file, or whatever the ``tokenizer.json`` of a model folder says. Without: words and
-    character trigrams, hashed into ``num_buckets`` numbers (:mod:`mla_lightning.media.tokens`).
+    With ``tokenizer``: WordPiece as in bert-base-uncased (lower case, accents removed), from a
+    vocabulary file, or the tokenizer of a model folder's ``tokenizer.json``. Without it: words and
+    character trigrams, hashed into ``num_buckets`` buckets (:mod:`mla_lightning.media.tokens`).
 
     Attributes:
         shape: (length,).
-        num_tokens: Numbers that can occur, 0 among them: the size of an embedding table.
+        num_tokens: Number of possible ids, including 0: the size of an embedding table.
+
+    Example:
+        >>> from mla_lightning.media.base import TextInput
+        >>> Tokens(length=8, num_buckets=100)(Path(), TextInput("a dog"))
+        array([14,  2,  2, 62, 62,  0,  0,  0])
     """
 
     kind = "tokens"
@@ -42,14 +48,15 @@ class Tokens(Extractor):
 
         Args:
             tokenizer: A ``vocab.txt`` (one WordPiece per line), a ``tokenizer.json``, or a model
-                folder that holds one of them; None for hashed tokens.
-            length: Tokens that are kept of a text.
-            num_buckets: Numbers of hashed tokens, 4096 by default; not with ``tokenizer``.
-            encoding: How text files are encoded.
+                folder with one of them; None for hashed tokens.
+            length: Number of token ids per text; longer texts are cut.
+            num_buckets: Number of buckets of hashed tokens, 4096 by default; not with
+                ``tokenizer``.
+            encoding: Encoding of text files.
 
         Raises:
             ConfigError: If a number is too small or has no effect.
-            DataError: If the vocabulary is missing or broken, or its 0 is not for padding.
+            DataError: If the vocabulary is missing or broken, or its token 0 is not padding.
         """
         if length < 1:
             raise ConfigError(f"length must be at least 1, got {length}")
@@ -71,9 +78,9 @@ class Tokens(Extractor):
             self.num_tokens = self._tokenizer.get_vocab_size()
             self._digest = hashlib.sha256(self.file.read_bytes()).hexdigest()
 
-    def __call__(self, raw: Path, part: Part) -> np.ndarray:
+    def __call__(self, raw: Path, media_input: MediaInput) -> np.ndarray:
         """Read a text or a text file; see :class:`Extractor`."""
-        text = self._text(raw, part).replace("\x00", " ")
+        text = self._text(raw, media_input).replace("\x00", " ")
         if not text.strip():
             raise BadMedia("blank text")
         if self.file is None:
@@ -89,7 +96,7 @@ class Tokens(Extractor):
         return result
 
     def options(self) -> dict[str, Any]:
-        """Spell the options; a vocabulary by its content, wherever it lies."""
+        """Return the options that change the result, with the hash of the vocabulary."""
         options: dict[str, Any] = {
             "extractor": "tokens",
             "version": 1,
@@ -101,32 +108,33 @@ class Tokens(Extractor):
             return {**options, "tokens": "hashed words and trigrams"}
         return {**options, "tokens": self.file.name, "sha256": self._digest}
 
-    def _text(self, raw: Path, part: Part) -> str:
-        if isinstance(part, TextPart):
-            return part.text
-        if isinstance(part, ArrayPart):
+    def _text(self, raw: Path, media_input: MediaInput) -> str:
+        if isinstance(media_input, TextInput):
+            return media_input.text
+        if isinstance(media_input, ArrayInput):
             raise TypeError("a text is needed here, not an array")
         try:
-            return media_file(raw, part).read_text(encoding=self.encoding)
+            return media_file(raw, media_input).read_text(encoding=self.encoding)
         except UnicodeDecodeError as error:
             raise BadMedia(f"not {self.encoding}: {error.reason} at byte {error.start}") from error
 
     @cached_property
     def _tokenizer(self) -> Any:
         assert self.file is not None
-        tokenizer = _wordpiece(self.file) if self.file.suffix == ".txt" else _read(self.file)
+        read = _read_vocabulary if self.file.suffix == ".txt" else _read_tokenizer
+        tokenizer = read(self.file)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         if (zero := tokenizer.id_to_token(0)) not in PADS:
             raise DataError(
-                f"{self.file}: token 0 is {zero!r}; stores keep 0 for padding, so the vocabulary "
+                f"{self.file}: token 0 is {zero!r}; stores use 0 for padding, so the vocabulary "
                 f"must begin with {PADS[0]}, as those of BERT do"
             )
         return tokenizer
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        state.pop("_tokenizer", None)  # each process builds its own
+        state.pop("_tokenizer", None)  # every process reads the vocabulary again
         return state
 
 
@@ -136,12 +144,12 @@ def _vocabulary_file(path: Path) -> Path:
         for name in names:
             if (path / name).is_file():
                 return path / name
-        held = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-        raise DataError(f"{path} holds neither {' nor '.join(names)}, but {held}")
+        entries = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+        raise DataError(f"{path} holds neither {' nor '.join(names)}, but {entries}")
     if not path.is_file():
         raise DataError(
             f"{path}: no such vocabulary. Give a vocab.txt or a model folder, such as one made by "
-            "`hf download bert-base-uncased vocab.txt --local-dir DIR`, or leave tokenizer out for "
+            "`hf download bert-base-uncased vocab.txt --local-dir DIR`, or leave out tokenizer for "
             "hashed tokens"
         )
     if path.suffix not in {".txt", ".json"}:
@@ -149,16 +157,16 @@ def _vocabulary_file(path: Path) -> Path:
     return path
 
 
-def _read(path: Path) -> Any:
+def _read_tokenizer(path: Path) -> Any:
     from tokenizers import Tokenizer
 
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises Exception itself
+    except Exception as error:  # the library raises the class Exception
         raise DataError(f"{path} is no tokenizer of Hugging Face: {error}") from error
 
 
-def _wordpiece(path: Path) -> Any:
+def _read_vocabulary(path: Path) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     try:
@@ -168,9 +176,9 @@ def _wordpiece(path: Path) -> Any:
     vocabulary = {word: number for number, word in enumerate(words)}
     for number, word in enumerate(words, start=1):
         if vocabulary[word] != number - 1:
-            raise DataError(f"{path}, line {number}: {word!r} occurs again further down")
+            raise DataError(f"{path}, line {number}: {word!r} occurs again below")
     if "[UNK]" not in vocabulary:
-        raise DataError(f"{path} has no line [UNK], so it is no vocabulary of WordPiece")
+        raise DataError(f"{path} has no line [UNK], so it is no WordPiece vocabulary")
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

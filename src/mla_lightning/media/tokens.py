@@ -1,4 +1,4 @@
-"""Short texts as numbers, without a vocabulary: hashed words and character trigrams."""
+"""Hashed tokens: short texts as numbers without a vocabulary, from words and character trigrams."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from torch import Tensor
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
-def tokens_of(text: str) -> list[str]:
-    """List the words of a text and the trigrams of each, as fastText does.
+def split_tokens(text: str) -> list[str]:
+    """Split a text into words and the trigrams of each word, as fastText does.
 
     Args:
         text: The text; case does not matter.
 
     Returns:
         Words as ``<word>`` and trigrams such as ``<wo``, ``wor``, ``ord``, ``rd>``.
+
+    Example:
+        >>> split_tokens("Red ox")
+        ['<red>', '<re', 'red', 'ed>', '<ox>', '<ox', 'ox>']
     """
     tokens = []
     for word in _WORD.findall(text.casefold()):
@@ -35,18 +39,24 @@ def token_ids(texts: Sequence[str], num_buckets: int, length: int | None = None)
 
     Args:
         texts: N texts.
-        num_buckets: Number of buckets, the one for padding included.
-        length: Most tokens that are kept of a text; None for the longest text's.
+        num_buckets: Number of buckets, including bucket 0 for padding.
+        length: Largest number of tokens of a text, further ones are cut; None for the number of the
+            longest text.
 
     Returns:
-        (N, length) int64: from 1 to ``num_buckets - 1`` (CRC-32, which is the same everywhere), 0
-        where a text has ended.
+        (N, length) int64: from 1 to ``num_buckets - 1`` (CRC-32, equal on all machines), and 0
+        after the end of a text.
+
+    Example:
+        >>> token_ids(["a dog", "a"], num_buckets=1000)
+        tensor([[689, 875, 650, 494, 287],
+                [689,   0,   0,   0,   0]])
     """
     buckets: dict[str, int] = {}
     rows = []
     for text in texts:
         row = []
-        for token in tokens_of(text):
+        for token in split_tokens(text):
             if token not in buckets:
                 buckets[token] = 1 + zlib.crc32(token.encode()) % (num_buckets - 1)
             row.append(buckets[token])

@@ -1,4 +1,4 @@
-"""Film as a few still frames."""
+"""Extractor of a few frames of a video."""
 
 from __future__ import annotations
 
@@ -8,25 +8,38 @@ from typing import Any, Literal
 import numpy as np
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.media.containers import check_end, opened, packets_of, stream_of
+from mla_lightning.media.base import BadMedia, Extractor, FileInput, MediaInput
+from mla_lightning.media.containers import (
+    check_end,
+    first_stream,
+    open_container,
+    read_packet_times,
+)
 from mla_lightning.media.files import media_file
-from mla_lightning.media.parts import BadMedia, Extractor, FilePart, Part
 
 CHOICES = ("centre", "released")
 
 
 class Frames(Extractor):
-    """Frames of a film, in the order of time, as RGB of a fixed size.
+    """Frames of a video, in the order of time, as RGB of a fixed size.
 
-    ``centre``: the film is divided into ``num_segments`` equal segments, and each of them into
-    ``frames_per_segment`` equal pieces; the frame in the middle of each piece is taken. Several per
-    segment leave training a choice. ``released``: as MLA's code does, if directory listings are
-    sorted: frames 0, F, 2F, ... (F: frames per second, rounded down) are candidates, about one per
-    second; of n candidates those at 0, n // k, 2 (n // k), ... are taken for k segments, so with
-    fewer candidates than segments the first one again and again.
+    ``centre``: the video is divided into ``num_segments`` equal segments, and each of them into
+    ``frames_per_segment`` equal pieces; the result holds the frame in the middle of each piece.
+    With several frames per segment, training can draw one of them. ``released``: the rule of MLA's
+    code, if directory listings are sorted: frames 0, F, 2F, ... (F: frames per second, rounded
+    down) are candidates, about one per second; of n candidates and k segments the result holds
+    those at 0, n // k, 2 (n // k), ..., so the first one k times if n < k.
 
     Attributes:
         shape: (num_segments * frames_per_segment, 3, size, size); segment by segment.
+
+    Example:
+        Frame numbers of a video of three seconds with 30 frames per second:
+
+        >>> Frames(num_segments=3).indices(90)
+        [15, 45, 75]
+        >>> Frames(num_segments=3, choice="released").indices(90, fps=30)
+        [0, 30, 60]
     """
 
     kind = "frames"
@@ -39,12 +52,12 @@ class Frames(Extractor):
         size: int = 256,
         choice: Literal["centre", "released"] = "centre",
     ) -> None:
-        """Choose number, size and rule.
+        """Set number, size and rule.
 
         Args:
-            num_segments: Segments of the film.
-            frames_per_segment: Frames stored of each; 1 for ``released``.
-            size: Height and width in pixels; the aspect is not kept (bilinear).
+            num_segments: Number of segments of the video.
+            frames_per_segment: Number of frames of each segment; 1 for ``released``.
+            size: Height and width in pixels; the aspect ratio is not kept (bilinear).
             choice: ``centre`` or ``released``.
 
         Raises:
@@ -71,28 +84,28 @@ class Frames(Extractor):
         self.size, self.choice = size, choice
         self.shape = (num_segments * frames_per_segment, 3, size, size)
 
-    def __call__(self, raw: Path, part: Part) -> np.ndarray:
-        """Read a film; see :class:`Extractor`."""
-        path = media_file(raw, part)
-        assert isinstance(part, FilePart)
-        packets = packets_of(path, "video")
-        check_end(packets.end_s, part.end_s)
-        start, end = part.start_s or 0.0, part.end_s
-        found = sum(_is_inside(time, part.start_s, end) for time in packets.times_s)
-        while found:
-            # Packets that hold no frame of their own are rare: then the frames are counted anew.
-            expected, frames = found, self._decode(path, start, end, self.indices(found, path))
+    def __call__(self, raw: Path, media_input: MediaInput) -> np.ndarray:
+        """Read a video file; see :class:`Extractor`."""
+        path = media_file(raw, media_input)
+        assert isinstance(media_input, FileInput)
+        packets = read_packet_times(path, "video")
+        start_s, end_s = media_input.start_s or 0.0, media_input.end_s
+        check_end(packets.end_s, end_s)
+        num_frames = sum(_is_inside(t, media_input.start_s, end_s) for t in packets.times_s)
+        while num_frames:
+            frames = self._decode(path, start_s, end_s, self.indices(num_frames, path))
             if isinstance(frames, np.ndarray):
                 return frames
-            found = min(frames, expected - 1)
+            # Rarely, packets hold no frame: then try again with the number of decoded frames.
+            num_frames = min(frames, num_frames - 1)
         raise BadMedia(
-            f"zero length: no frame between {start:.2f} s and {end:.2f} s"
-            if end is not None
-            else f"zero length: no frame after {start:.2f} s"
+            f"zero length: no frame between {start_s:.2f} s and {end_s:.2f} s"
+            if end_s is not None
+            else f"zero length: no frame after {start_s:.2f} s"
         )
 
     def options(self) -> dict[str, Any]:
-        """Spell the options."""
+        """Return the options that change the result."""
         return {
             "extractor": "frames",
             "version": 1,
@@ -108,37 +121,37 @@ class Frames(Extractor):
         """Choose frames.
 
         Args:
-            num_frames: Number of frames of the film or stretch.
-            path: The film, whose frames per second ``released`` needs.
-            fps: Those, where they are known.
+            num_frames: Number of frames of the video or time range.
+            path: The video; ``released`` reads its frames per second unless ``fps`` is given.
+            fps: Frames per second.
 
         Returns:
-            As many ascending numbers from 0 as frames are stored; short films repeat some.
+            Number of each stored frame, from 0, ascending; short videos repeat some.
 
         Raises:
-            BadMedia: If the frames per second are needed and not known.
+            BadMedia: If the frames per second are needed and the file has none.
         """
         count = self.shape[0]
         if self.choice == "centre":
             return [(2 * k + 1) * num_frames // (2 * count) for k in range(count)]
         if fps is None:
             assert path is not None
-            fps = _fps_of(path)
+            fps = _read_fps(path)
         candidates = list(range(0, num_frames, max(1, int(fps))))
         segment = len(candidates) // self.num_segments
         return [candidates[k * segment] for k in range(self.num_segments)]
 
     def _decode(
-        self, path: Path, start_s: float, end_s: float | None, wanted: list[int]
+        self, path: Path, start_s: float, end_s: float | None, indices: list[int]
     ) -> np.ndarray | int:
-        """Return the wanted frames, or the number of frames where there are fewer."""
+        """Decode the frames of these numbers; return the number of frames if there are fewer."""
         result = np.empty(self.shape, dtype=self.dtype)
-        places: dict[int, list[int]] = {}
-        for place, index in enumerate(wanted):
-            places.setdefault(index, []).append(place)
+        positions: dict[int, list[int]] = {}
+        for position, index in enumerate(indices):
+            positions.setdefault(index, []).append(position)
         number = 0
-        with opened(path) as container:
-            stream = stream_of(container, "video")
+        with open_container(path) as container:
+            stream = first_stream(container, "video")
             if start_s > 0:
                 container.seek(int(start_s / stream.time_base), stream=stream, backward=True)
             for frame in container.decode(stream):
@@ -146,26 +159,26 @@ class Frames(Extractor):
                     if end_s is not None and frame.time >= end_s:
                         break
                     continue
-                if number in places:
-                    # FFmpeg's bilinear filter looks at all pixels when it makes a picture smaller.
+                if number in positions:
+                    # When it reduces the size, FFmpeg's bilinear filter uses all pixels.
                     image = frame.to_ndarray(
                         format="rgb24", width=self.size, height=self.size, interpolation="BILINEAR"
                     )
-                    result[places[number]] = image.transpose(2, 0, 1)
+                    result[positions[number]] = image.transpose(2, 0, 1)
                 number += 1
-                if number > wanted[-1]:
+                if number > indices[-1]:
                     return result
         return number
 
 
 def _is_inside(time: float, start_s: float | None, end_s: float | None) -> bool:
-    # Half a microsecond: stamps are rounded.
+    # Half a microsecond of tolerance, because time stamps are rounded.
     return (start_s is None or time >= start_s - 5e-7) and (end_s is None or time < end_s - 5e-7)
 
 
-def _fps_of(path: Path) -> float:
-    with opened(path) as container:
-        rate = stream_of(container, "video").average_rate
+def _read_fps(path: Path) -> float:
+    with open_container(path) as container:
+        rate = first_stream(container, "video").average_rate
     if not rate:
         raise BadMedia("no frame rate, which choice=released needs")
     return float(rate)

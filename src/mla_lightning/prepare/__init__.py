@@ -1,1 +1,1 @@
-"""From the official files of a data set to a prepared store."""
+"""Preparation of stores: from official files, or the user's own, to arrays that training reads."""

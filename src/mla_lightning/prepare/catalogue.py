@@ -1,4 +1,4 @@
-"""Which data sets can be prepared, without importing any of them."""
+"""List of the data sets that can be prepared, read without importing their modules."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Known:
-    """A data set that can be prepared, as its module tells without being imported.
+class CatalogueEntry:
+    """A data set that can be prepared, as its module describes it.
 
     Attributes:
         name: Its name in commands.
         module: The module.
         class_name: Its class; empty for modules with a function ``build``.
-        summary: What it is, in a line.
+        summary: First line of its docstring.
         how_to_get: Where its files come from.
     """
 
@@ -29,27 +29,28 @@ class Known:
     how_to_get: str
 
 
-def known_sets() -> dict[str, Known]:
-    """Find the data sets of the package, without importing their modules.
+def read_catalogue() -> dict[str, CatalogueEntry]:
+    """List the data sets of the package, without importing their modules.
 
-    A module of ``data/sources/`` defines one: by a class with a ``name`` and ``how_to_get``, or by
-    a function ``build`` where the package ships the data and only rebuilds them.
+    A module of ``data/sources/`` defines a data set either by a class with a ``name`` and
+    ``how_to_get``, or, if the package ships the data and only rebuilds them, by a function
+    ``build``.
 
     Returns:
-        Name -> data set, sorted.
+        Name -> entry, sorted.
     """
     import mla_lightning.data.sources
 
-    found = {}
-    for place in mla_lightning.data.sources.__path__:
-        for path in sorted(Path(place).glob("*.py")):
+    entries = {}
+    for folder in mla_lightning.data.sources.__path__:
+        for path in sorted(Path(folder).glob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             module = f"mla_lightning.data.sources.{path.stem}"
             for node in tree.body:
                 if isinstance(node, ast.FunctionDef) and node.name == "build":
                     how = f"In the package; `mla data prepare {path.stem}` rebuilds it."
                     summary = _first_line(ast.get_docstring(tree))
-                    found[path.stem] = Known(path.stem, module, "", summary, how)
+                    entries[path.stem] = CatalogueEntry(path.stem, module, "", summary, how)
                 if not isinstance(node, ast.ClassDef):
                     continue
                 values = _literals(node)
@@ -57,8 +58,8 @@ def known_sets() -> dict[str, Known]:
                 if isinstance(name, str) and name and how_to_get is not None:
                     summary = _first_line(ast.get_docstring(node) or ast.get_docstring(tree))
                     how = " ".join(str(how_to_get).split())
-                    found[name] = Known(name, module, node.name, summary, how)
-    return dict(sorted(found.items()))
+                    entries[name] = CatalogueEntry(name, module, node.name, summary, how)
+    return dict(sorted(entries.items()))
 
 
 def _first_line(text: str | None) -> str:
@@ -66,6 +67,7 @@ def _first_line(text: str | None) -> str:
 
 
 def _literals(node: ast.ClassDef) -> dict[str, Any]:
+    """Return the class attributes whose values are literals."""
     values = {}
     for statement in node.body:
         targets: Sequence[ast.expr] = []

@@ -1,4 +1,4 @@
-"""What is checked of a source before anything is read, and what makes its store what it is."""
+"""Checks of a source before its files are read, and the identity of the store made of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.errors import DataError, near
-from mla_lightning.media.parts import ArrayPart, Extractor, FilePart, Part, TextPart
+from mla_lightning.media.base import ArrayInput, Extractor, FileInput, MediaInput, TextInput
 
 
 def checked_items(source: Source) -> list[Item]:
-    """List a source's items and check that they agree with what it says of itself.
+    """List a source's items and check them against the source's attributes.
 
     Args:
         source: The source.
@@ -24,30 +24,30 @@ def checked_items(source: Source) -> list[Item]:
         The items, sorted by id.
 
     Raises:
-        DataError: If there are none, two have one id, a label or modality is unknown, an item has
-            no modality, or the splits do not fit.
+        DataError: If there are no items, two have the same id, a label or modality is unknown, an
+            item has no modality, or the splits do not fit.
     """
     items = sorted(source.items(), key=lambda item: item.id)
     if not items:
         raise DataError(f"{source.name}: no items were found in {source.raw}. {source.how_to_get}")
-    known = set(source.class_names)
+    class_names = set(source.class_names)
     for number, item in enumerate(items):
         if number and item.id == items[number - 1].id:
-            raise DataError(f"{source.name}: two items are called {item.id!r}")
-        if item.label not in known:
+            raise DataError(f"{source.name}: two items have the id {item.id!r}")
+        if item.label not in class_names:
             raise DataError(
                 f"{source.name}, {item.id}: unknown label {item.label!r}."
-                f"{near(item.label, known)} Known: {', '.join(source.class_names)}."
+                f"{near(item.label, class_names)} Known: {', '.join(source.class_names)}."
             )
-        if not item.parts:
+        if not item.inputs:
             raise DataError(f"{source.name}, {item.id}: has none of {', '.join(source.modalities)}")
-        for modality in item.parts:
+        for modality in item.inputs:
             if modality not in source.modalities:
                 raise DataError(
                     f"{source.name}, {item.id}: unknown modality {modality!r}."
                     f"{near(modality, source.modalities)}"
                 )
-    # Hours are saved if a list file that does not fit is found now.
+    # A list file that does not fit is reported now rather than after hours of reading.
     splits = source.splits(items)
     if source.default_split not in splits:
         raise DataError(
@@ -60,7 +60,7 @@ def checked_items(source: Source) -> list[Item]:
 def describe_identity(
     source: Source, items: Sequence[Item], extractors: Mapping[str, Extractor]
 ) -> dict[str, Any]:
-    """Spell what makes a store what it is; two stores with the same are the same.
+    """Return the identity of a store; two stores with the same identity are equal.
 
     Args:
         source: The source.
@@ -68,7 +68,7 @@ def describe_identity(
         extractors: Modality -> extractor.
 
     Returns:
-        JSON-able: name, classes, options, and a hash over the items.
+        JSON-able: name, classes, options, and a hash of the items.
 
     Raises:
         DataError: If modalities and extractors differ.
@@ -79,8 +79,8 @@ def describe_identity(
         )
     digest = hashlib.sha256()
     for item in items:
-        parts = {modality: _spelled(part) for modality, part in item.parts.items()}
-        entry = [item.id, item.label, parts, dict(item.attributes)]
+        inputs = {modality: _as_json(value) for modality, value in item.inputs.items()}
+        entry = [item.id, item.label, inputs, dict(item.attributes)]
         digest.update(json.dumps(entry, sort_keys=True).encode() + b"\n")
     identity = {
         "name": source.name,
@@ -90,18 +90,19 @@ def describe_identity(
         "items": len(items),
         "items_sha256": digest.hexdigest(),
     }
-    # As it comes back from a file, where tuples are lists.
-    spelled: dict[str, Any] = json.loads(json.dumps(identity))
-    return spelled
+    # To JSON and back, so that tuples are lists as in an identity read from a file.
+    as_json: dict[str, Any] = json.loads(json.dumps(identity))
+    return as_json
 
 
-def _spelled(part: Part) -> list[Any]:
-    match part:
-        case FilePart():
-            return ["file", part.path.as_posix(), part.start_s, part.end_s]
-        case TextPart():
-            return ["text", part.text]
-        case ArrayPart():
-            values = np.ascontiguousarray(part.values)
+def _as_json(media_input: MediaInput) -> list[Any]:
+    match media_input:
+        case FileInput():
+            path = media_input.path.as_posix()
+            return ["file", path, media_input.start_s, media_input.end_s]
+        case TextInput():
+            return ["text", media_input.text]
+        case ArrayInput():
+            values = np.ascontiguousarray(media_input.values)
             sha256 = hashlib.sha256(values.tobytes()).hexdigest()
             return ["array", values.dtype.str, list(values.shape), sha256]

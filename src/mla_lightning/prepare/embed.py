@@ -1,4 +1,4 @@
-"""The features of frozen encoders as a store of their own, to train on at small cost."""
+"""Store of the features of frozen encoders, to train on at small cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mla_lightning.data.splits import NamedSplit
 from mla_lightning.data.store import SOURCES, finish_store
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
-from mla_lightning.prepare.progress import Progress
+from mla_lightning.prepare.progress import ItemProgress
 
 
 def embed_store(
@@ -31,24 +31,26 @@ def embed_store(
     *,
     device: str = "cpu",
 ) -> Path:
-    """Write a store's features, as encoders compute them in evaluation mode without gradients.
+    """Write a store of the features that encoders compute in evaluation mode without gradients.
 
     The new store has the samples, labels, splits and attributes of the old one. A modality with an
-    encoder becomes ``features`` (N, D) float32, zero where a sample lacks it; the others stay.
+    encoder becomes ``features`` (N, D) float32, zero where it is absent; other modalities are
+    copied.
 
     Args:
-        data: A prepared store, and how its rows become what the encoders take.
+        data: A prepared store, with the conversion of its rows to encoder inputs.
         target: Folder to write; must not exist.
         encoders: Modality -> encoder with ``out_features``.
-        batch_size: Samples that are encoded at a time; changes features by rounding alone.
-        device: Where the encoders compute, such as ``cuda``.
+        batch_size: Number of samples that are encoded at a time; it changes features only by
+            rounding.
+        device: Device that the encoders compute on, such as ``cuda``.
 
     Returns:
         The target.
 
     Raises:
-        ConfigError: If there is no encoder, or one for a modality that the store has not; or if an
-            encoder does not take the modality's shape.
+        ConfigError: If there is no encoder, an encoder has no modality in the store, or an encoder
+            does not accept its modality's shape.
         DataError: If the target exists, or a feature is not finite.
     """
     if batch_size < 1:
@@ -56,10 +58,10 @@ def embed_store(
     store, modalities = data.store, data.all_modalities
     if not encoders:
         raise ConfigError(f"No encoder. {store.folder} has: {', '.join(modalities)}.")
-    for key in encoders:
-        if key not in modalities:
+    for name in encoders:
+        if name not in modalities:
             raise ConfigError(
-                f"{store.folder} has no modality {key!r}.{near(key, modalities)} "
+                f"{store.folder} has no modality {name!r}.{near(name, modalities)} "
                 f"It has: {', '.join(modalities)}."
             )
     if target.exists():
@@ -87,12 +89,13 @@ def _write(
     for file in manifest["arrays"]:
         if file not in replaced and not file.startswith("split."):
             shutil.copyfile(store.folder / file, folder / file)
-    modalities = {key: dict(about) for key, about in manifest["modalities"].items()}
-    with Progress(f"features of {manifest['name']}", len(store) * len(encoders), 0) as progress:
+    modalities = {name: dict(metadata) for name, metadata in manifest["modalities"].items()}
+    total = len(store) * len(encoders)
+    with ItemProgress(f"features of {manifest['name']}", total, 0) as progress:
         for modality, encoder in encoders.items():
-            taken = data.inputs.get(modality)
+            convert = data.inputs.get(modality)
             rows = store.array(modality)
-            features = _features(rows, taken, encoder, batch_size, device, progress)
+            features = _features(rows, convert, encoder, batch_size, device, progress)
             present = store.present(modality)
             if present is not None:
                 features[~present] = 0
@@ -101,8 +104,8 @@ def _write(
                 "kind": "features",
                 "options": {
                     "encoder": type(encoder).__name__,
-                    "weights_sha256": _fingerprint(encoder),
-                    "input": None if taken is None else _spelled(taken),
+                    "weights_sha256": _weights_hash(encoder),
+                    "input": None if convert is None else _as_json(convert),
                     "of": manifest["modalities"][modality],
                 },
             }
@@ -112,8 +115,8 @@ def _write(
         class_names=manifest["class_names"],
         modalities=modalities,
         splits={
-            key: NamedSplit(store.split(key), about["description"], about["group"])
-            for key, about in manifest["splits"].items()
+            name: NamedSplit(store.split(name), metadata["description"], metadata["group"])
+            for name, metadata in manifest["splits"].items()
         },
         default_split=manifest["default_split"],
         options={**manifest["options"], "embedded_from": store.fingerprint},
@@ -125,45 +128,45 @@ def _write(
 
 def _features(
     rows: Rows,
-    taken: Input | None,
+    convert: Input | None,
     encoder: nn.Module,
     batch_size: int,
     device: str,
-    progress: Progress,
+    progress: ItemProgress,
 ) -> np.ndarray:
-    """Encode all rows: (N, D) float32; the encoder is left as it was found."""
+    """Encode all rows: (N, D) float32; the encoder's mode and device are restored."""
     was_training = {module: module.training for module in encoder.modules()}
-    first = next(encoder.parameters(), None)
-    home = first.device if first is not None else torch.device(device)
-    found = np.empty((len(rows), int(encoder.out_features)), dtype=np.float32)  # type: ignore[arg-type]
+    parameter = next(encoder.parameters(), None)
+    old_device = parameter.device if parameter is not None else torch.device(device)
+    features = np.empty((len(rows), int(encoder.out_features)), dtype=np.float32)  # type: ignore[arg-type]
     encoder.eval().to(device)
     try:
         with torch.inference_mode():
             for start in range(0, len(rows), batch_size):
                 numbers = torch.arange(start, min(start + batch_size, len(rows)))
                 batch = rows.index_select(0, numbers).to(device)
-                batch = batch if taken is None else taken(batch)
-                found[numbers.numpy()] = encoder(batch).float().cpu().numpy()
+                batch = batch if convert is None else convert(batch)
+                features[numbers.numpy()] = encoder(batch).float().cpu().numpy()
                 for _ in range(len(numbers)):
-                    progress.advance(is_bad=False)
+                    progress.count_item(is_bad=False)
     finally:
-        encoder.to(home)
+        encoder.to(old_device)
         for module, mode in was_training.items():
             module.training = mode
-    return found
+    return features
 
 
-def _spelled(taken: Input) -> dict[str, Any]:
-    """Spell what was done to the rows, JSON-able."""
-    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(taken).items()}
-    return {"input": type(taken).__name__, **plain}
+def _as_json(convert: Input) -> dict[str, Any]:
+    """Return the class and the attributes of an input conversion, JSON-able."""
+    attributes = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(convert).items()}
+    return {"input": type(convert).__name__, **attributes}
 
 
-def _fingerprint(encoder: nn.Module) -> str:
+def _weights_hash(encoder: nn.Module) -> str:
     """Hash an encoder's weights: SHA-256 as hexadecimal text."""
     digest = hashlib.sha256()
     for name, values in sorted(encoder.state_dict().items()):
-        plain = values.detach().cpu().contiguous()
-        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+        values = values.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

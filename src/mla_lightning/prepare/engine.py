@@ -1,4 +1,4 @@
-"""From a source to a prepared store: in parallel, resumable, the same whatever happens between."""
+"""Preparation of a store from a source: parallel, resumable, and with the same result always."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ import numpy as np
 from mla_lightning.data import store as stores
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.errors import ConfigError, DataError, Interrupted, near
-from mla_lightning.media.parts import BadMedia, Extractor, FilePart
+from mla_lightning.media.base import BadMedia, Extractor, FileInput
 from mla_lightning.prepare.checks import checked_items, describe_identity
-from mla_lightning.prepare.journal import FileRecord, Journal
-from mla_lightning.prepare.place import (
-    difference,
-    digest_of,
-    is_finished,
+from mla_lightning.prepare.preparation_log import FileRecord, PreparationLog
+from mla_lightning.prepare.progress import ItemProgress
+from mla_lightning.prepare.rows import RowFile, allocate, copy_rows, disk_full_error, open_rows
+from mla_lightning.prepare.target_folder import (
+    describe_difference,
+    is_prepared,
+    json_digest,
+    locked_folder,
     sync_folder,
-    workplace,
 )
-from mla_lightning.prepare.progress import Progress
-from mla_lightning.prepare.rows import RowFile, allocate, full_disk, keep_rows, open_rows
-from mla_lightning.prepare.workers import Died, in_workers
+from mla_lightning.prepare.workers import Crash, run_in_workers
 
 ON_BAD = ("stop", "skip")
-#: Seconds between two moments at which everything is forced to the disk.
+#: Seconds between two times at which rows and log are forced to the disk.
 SYNC_S = 10.0
-#: Distributions whose versions can change what is stored.
+#: Distributions whose versions can change the arrays.
 LIBRARIES = ("mla_lightning", "numpy", "av", "soundfile", "pillow", "tokenizers")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A part that cannot be read.
+    """An input that cannot be read.
 
     Attributes:
         id: The item.
-        modality: Which of its modalities.
-        file: The file, relative to the raw folder; empty for what lies in label files.
-        reason: Why.
+        modality: The modality.
+        file: The file, relative to the raw folder; empty for texts and arrays.
+        reason: The reason.
     """
 
     id: str
@@ -58,26 +58,26 @@ class Failure:
 
 
 @dataclass
-class _Done:
-    """What a worker tells of an item."""
+class _ItemResult:
+    """A worker's result for an item."""
 
-    failures: list[tuple[str, str]] = field(default_factory=list)  # modality, reason
+    failures: list[tuple[str, str]] = field(default_factory=list)  # (modality, reason)
     files: dict[str, FileRecord] = field(default_factory=dict)
     is_disk_full: bool = False
 
 
 def prepare(source: Source, target: Path, *, on_bad: str = "stop", jobs: int | None = None) -> Path:
-    """Make a prepared store.
+    """Prepare a store.
 
-    Finished items are noted beside the store, in ``<target>.partial``; after a kill the same call
-    goes on with the others. Items that could not be read are tried again, and items whose files
-    have changed since. The store is the same whatever the number of jobs and of kills.
+    Finished items are logged beside the store, in ``<target>.partial``; after a kill the same call
+    continues with the others. Items that could not be read are tried again, and so are items whose
+    files have changed. The result does not depend on the number of jobs or of kills.
 
     Args:
-        source: What to prepare.
-        target: Folder of the store; it appears when everything is done.
-        on_bad: What to do about items that cannot be read: ``stop`` after all others are done, with
-            a list, or ``skip`` them; they are listed in the store then.
+        source: The source to prepare.
+        target: Folder of the store; it is created when everything is finished.
+        on_bad: What to do with items that cannot be read: ``stop`` with a list of them after all
+            others are finished, or ``skip`` them and list them in the store.
         jobs: Number of processes; None for one per core.
 
     Returns:
@@ -85,8 +85,8 @@ def prepare(source: Source, target: Path, *, on_bad: str = "stop", jobs: int | N
 
     Raises:
         ConfigError: If an option is wrong or the target cannot be written.
-        DataError: If items cannot be read, the source contradicts itself, or target or partial
-            folder are about something else.
+        DataError: If items cannot be read, the source contradicts itself, or the target or the
+            partial folder belongs to another store.
         RunError: If the disk is full.
         Interrupted: On Ctrl-C.
     """
@@ -100,11 +100,11 @@ def prepare(source: Source, target: Path, *, on_bad: str = "stop", jobs: int | N
     extractors = dict(source.extractors())
     identity = describe_identity(source, items, extractors)
     partial = target.with_name(target.name + ".partial")
-    if is_finished(target, identity):
+    if is_prepared(target, identity):
         shutil.rmtree(partial, ignore_errors=True)
         print(f"{target} was prepared before from the same files with the same options.")
         return target
-    with workplace(partial, target):
+    with locked_folder(partial, target):
         return _Preparation(source, target, partial, items, extractors, identity).run(on_bad, jobs)
 
 
@@ -124,120 +124,120 @@ class _Preparation:
         self.rows: dict[str, RowFile] = {}
 
     def run(self, on_bad: str, jobs: int) -> Path:
-        journal = self._open_journal()
+        log = self._open_log()
         self.rows = open_rows(self.partial / "rows", list(self.extractors))
         try:
-            failures = self._read_all(journal, jobs)
-            self._say_known(failures)
+            failures = self._read_all(log, jobs)
+            self._print_known_bad(failures)
             if failures and on_bad == "stop":
-                raise DataError(self._complaint(failures, len(journal.done)))
+                raise DataError(self._message(failures, len(log.finished)))
             bad = {failure.id for failure in failures}
             if len(bad) == len(self.items):
-                raise DataError(self._complaint(failures, 0))
-            self._finish(journal, failures)
+                raise DataError(self._message(failures, 0))
+            self._finish(log, failures)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise full_disk(self.partial) from error
+                raise disk_full_error(self.partial) from error
             raise
         finally:
-            journal.close()
+            log.close()
             for row_file in self.rows.values():
                 os.close(row_file.handle)
         (self.partial / "store").rename(self.target)
         sync_folder(self.target.parent)
         shutil.rmtree(self.partial, ignore_errors=True)
-        dropped = f", {len(bad)} bad ones left out (listed in manifest.json)" if bad else ""
-        print(f"{self.target}: {len(self.items) - len(bad)} items{dropped}")
+        left_out = f", {len(bad)} bad ones left out (listed in manifest.json)" if bad else ""
+        print(f"{self.target}: {len(self.items) - len(bad)} items{left_out}")
         return self.target
 
     # ------------------------------------------------------------------ reading
 
-    def _open_journal(self) -> Journal:
+    def _open_log(self) -> PreparationLog:
         path = self.partial / "journal.jsonl"
-        begun = Journal.identity_of(path)
-        if begun is not None:
-            if begun != self.identity:
+        logged_identity = PreparationLog.read_identity(path)
+        if logged_identity is not None:
+            if logged_identity != self.identity:
                 raise DataError(
-                    f"{self.partial} was begun with something else: "
-                    f"{difference(begun, self.identity)}. Go on with what it was begun with, or "
-                    f"remove it to start anew: rm -r {self.partial}"
+                    f"{self.partial} was started with other files or options: "
+                    f"{describe_difference(logged_identity, self.identity)}. Use those of the "
+                    f"start, or remove it to start again: rm -r {self.partial}"
                 )
-            journal = Journal.resume(path)
-            self._forget_changed(journal)
-            if journal.done:
-                print(f"{len(journal.done)} of {len(self.items)} items are done; going on.")
-            return journal
+            log = PreparationLog.resume(path)
+            self._discard_changed(log)
+            if log.finished:
+                print(f"{len(log.finished)} of {len(self.items)} items are done; continuing.")
+            return log
         rows = self.partial / "rows"
         shutil.rmtree(rows, ignore_errors=True)
         rows.mkdir()
         layouts = {m: (e.shape, e.dtype) for m, e in self.extractors.items()}
         allocate(rows, len(self.items), layouts)
-        return Journal.begin(path, self.identity)
+        return PreparationLog.create(path, self.identity)
 
-    def _forget_changed(self, journal: Journal) -> None:
-        """Let items be read again whose files are not what they were."""
+    def _discard_changed(self, log: PreparationLog) -> None:
+        """Remove the items whose files have changed, so that they are read again."""
         changed = set()
-        for name, record in journal.files.items():
+        for name, record in log.files.items():
             with contextlib.suppress(OSError):
-                found = (self.raw / name).stat()
-                if (found.st_size, found.st_mtime_ns) == (record.num_bytes, record.mtime_ns):
+                status = (self.raw / name).stat()
+                if (status.st_size, status.st_mtime_ns) == (record.num_bytes, record.mtime_ns):
                     continue
             changed.add(name)
         for name in changed:
-            del journal.files[name]
+            del log.files[name]
         if changed:
-            for number in list(journal.done):
+            for number in list(log.finished):
                 if changed.intersection(_files_of(self.items[number])):
-                    journal.done.discard(number)
+                    log.finished.discard(number)
 
-    def _read_all(self, journal: Journal, jobs: int) -> list[Failure]:
+    def _read_all(self, log: PreparationLog, jobs: int) -> list[Failure]:
         tasks = []
-        hashed = set(journal.files)
+        hashed = set(log.files)
         for number, item in enumerate(self.items):
-            if number not in journal.done:
+            if number not in log.finished:
                 new = [name for name in _files_of(item) if name not in hashed]
                 hashed.update(new)
                 tasks.append((number, new))
         failures: list[Failure] = []
-        synced = time.monotonic()
-        with Progress(self.source.name, len(self.items), len(journal.done)) as progress:
+        last_sync = time.monotonic()
+        with ItemProgress(self.source.name, len(self.items), len(log.finished)) as progress:
             try:
-                for (number, _), result in in_workers(self._read, tasks, jobs):
+                for (number, _), result in run_in_workers(self._read, tasks, jobs):
                     item = self.items[number]
-                    if isinstance(result, Died):
+                    if isinstance(result, Crash):
                         reason = f"the process that read it died: {result.reason}"
-                        result = _Done([(name, reason) for name in item.parts])
+                        result = _ItemResult([(name, reason) for name in item.inputs])
                     if result.is_disk_full:
-                        raise full_disk(self.partial)
+                        raise disk_full_error(self.partial)
                     if result.failures:
                         failures += [self._failure(item, *pair) for pair in result.failures]
-                        journal.add(None, result.files)
+                        log.add(None, result.files)
                     else:
-                        journal.add(number, result.files)
-                    progress.advance(is_bad=bool(result.failures))
-                    if time.monotonic() - synced > SYNC_S:
-                        self._sync(journal)
-                        synced = time.monotonic()
+                        log.add(number, result.files)
+                    progress.count_item(is_bad=bool(result.failures))
+                    if time.monotonic() - last_sync > SYNC_S:
+                        self._sync(log)
+                        last_sync = time.monotonic()
             except KeyboardInterrupt as error:
                 raise Interrupted(
-                    f"interrupted with {len(journal.done)} of {len(self.items)} items done; the "
-                    "same command goes on from here"
+                    f"interrupted with {len(log.finished)} of {len(self.items)} items done; the "
+                    "same command continues from here"
                 ) from error
             finally:
-                self._sync(journal)
+                self._sync(log)
         return sorted(failures, key=lambda failure: (failure.id, failure.modality))
 
-    def _read(self, task: tuple[int, list[str]]) -> _Done:
-        """Read one item, in a worker process."""
+    def _read(self, task: tuple[int, list[str]]) -> _ItemResult:
+        """Read one item in a worker process."""
         number, new_files = task
-        done = _Done()
+        result = _ItemResult()
         for name in new_files:
-            with contextlib.suppress(OSError):  # the reason is found when the part is read
-                done.files[name] = _record(self.raw / name)
-        for modality, part in self.items[number].parts.items():
+            with contextlib.suppress(OSError):  # the extractor reports the reason below
+                result.files[name] = _record(self.raw / name)
+        for modality, media_input in self.items[number].inputs.items():
             extractor = self.extractors[modality]
             try:
-                row = np.asarray(extractor(self.raw, part))
+                row = np.asarray(extractor(self.raw, media_input))
                 if row.shape != tuple(extractor.shape) or row.dtype != np.dtype(extractor.dtype):
                     raise BadMedia(
                         f"{type(extractor).__name__} made {row.shape} of {row.dtype} instead of "
@@ -246,40 +246,41 @@ class _Preparation:
                 if row.dtype.kind == "f" and not np.isfinite(row).all():
                     raise BadMedia("values that are not finite")
             except BadMedia as error:
-                done.failures.append((modality, str(error)))
+                result.failures.append((modality, str(error)))
                 continue
-            except Exception as error:  # decoders meet damage in ways of their own
-                done.failures.append((modality, f"{type(error).__name__}: {error}"))
+            except Exception as error:  # decoders raise errors of any class
+                result.failures.append((modality, f"{type(error).__name__}: {error}"))
                 continue
             try:
                 self.rows[modality].write(number, row)
             except OSError as error:
-                done.is_disk_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-                done.failures.append((modality, f"cannot be written: {error.strerror}"))
-        return done
+                result.is_disk_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+                result.failures.append((modality, f"cannot be written: {error.strerror}"))
+        return result
 
-    def _sync(self, journal: Journal) -> None:
+    def _sync(self, log: PreparationLog) -> None:
         for row_file in self.rows.values():
             os.fsync(row_file.handle)
-        journal.mark()
+        log.sync()
 
-    # ------------------------------------------------------------------ what went wrong
+    # ------------------------------------------------------------------ failures
 
     def _failure(self, item: Item, modality: str, reason: str) -> Failure:
-        if known := self.source.known_bad.get(item.id):
-            reason = f"{reason} (known to its makers: {known})"
-        part = item.parts[modality]
-        file = part.path.as_posix() if isinstance(part, FilePart) else ""
+        if known_reason := self.source.known_bad.get(item.id):
+            reason = f"{reason} (known to its makers: {known_reason})"
+        media_input = item.inputs[modality]
+        file = media_input.path.as_posix() if isinstance(media_input, FileInput) else ""
         return Failure(item.id, modality, file, reason)
 
-    def _say_known(self, failures: Sequence[Failure]) -> None:
+    def _print_known_bad(self, failures: Sequence[Failure]) -> None:
+        """Print the items that could be read although their authors call them bad."""
         bad = {failure.id for failure in failures}
         for item in self.items:
             if item.id in self.source.known_bad and item.id not in bad:
-                known = self.source.known_bad[item.id]
-                print(f"{item.id} could be read and is kept, though its makers say: {known}")
+                reason = self.source.known_bad[item.id]
+                print(f"{item.id} could be read and is kept, although its authors say: {reason}")
 
-    def _complaint(self, failures: Sequence[Failure], num_done: int) -> str:
+    def _message(self, failures: Sequence[Failure], num_finished: int) -> str:
         bad = {failure.id for failure in failures}
         lines = [f"{len(bad)} of {len(self.items)} items of {self.source.name} cannot be read:"]
         lines += [
@@ -287,9 +288,9 @@ class _Preparation:
             f"{f' ({failure.file})' if failure.file else ''}: {failure.reason}"
             for failure in failures
         ]
-        if num_done:
+        if num_finished:
             lines.append(
-                f"The other {num_done} are done. Repair the files and start the same command "
+                f"The other {num_finished} are done. Repair the files and start the same command "
                 "again, or leave these items out with on_bad=skip."
             )
         else:
@@ -298,7 +299,7 @@ class _Preparation:
 
     # ------------------------------------------------------------------ the store
 
-    def _finish(self, journal: Journal, failures: Sequence[Failure]) -> None:
+    def _finish(self, log: PreparationLog, failures: Sequence[Failure]) -> None:
         bad = {failure.id for failure in failures}
         keep = np.array([item.id not in bad for item in self.items])
         items = [item for item in self.items if item.id not in bad]
@@ -313,8 +314,8 @@ class _Preparation:
             values = np.array([item.attributes.get(name, "") for item in items])
             np.save(store / f"attribute.{name}.npy", values)
         for modality, row_file in self.rows.items():
-            keep_rows(row_file, store / f"{modality}.npy", keep)
-            present = np.array([modality in item.parts for item in items])
+            copy_rows(row_file, store / f"{modality}.npy", keep)
+            present = np.array([modality in item.inputs for item in items])
             if not present.all():
                 np.save(store / f"{modality}.present.npy", present)
         stores.finish_store(
@@ -327,23 +328,23 @@ class _Preparation:
             },
             splits=self.source.splits(items),
             default_split=self.source.default_split,
-            options={**self.source.options(), "identity": digest_of(self.identity)},
-            sources=self._sources(journal, failures),
+            options={**self.source.options(), "identity": json_digest(self.identity)},
+            sources=self._sources(log, failures),
             failures=[vars(failure) for failure in failures],
             versions=_versions(),
         )
 
-    def _sources(self, journal: Journal, failures: Sequence[Failure]) -> list[dict[str, Any]]:
+    def _sources(self, log: PreparationLog, failures: Sequence[Failure]) -> list[dict[str, Any]]:
         names = {name for item in self.items for name in _files_of(item)}
         reasons = {failure.file: failure.reason for failure in failures}
         entries = []
         for path in self.source.label_files():
             name = path.as_posix()
             names.add(name)
-            journal.files[name] = _record(self.raw / path)
+            log.files[name] = _record(self.raw / path)
         for name in sorted(names):
             entry: dict[str, Any] = {"file": name}
-            if record := journal.files.get(name):
+            if record := log.files.get(name):
                 entry |= {"bytes": record.num_bytes, "sha256": record.sha256}
             if name in reasons:
                 entry["failure"] = reasons[name]
@@ -351,24 +352,24 @@ class _Preparation:
         return entries
 
 
-# ---------------------------------------------------------------------- pieces
+# ---------------------------------------------------------------------- functions
 
 
 def _files_of(item: Item) -> list[str]:
-    files = [part.path.as_posix() for part in item.parts.values() if isinstance(part, FilePart)]
-    return list(dict.fromkeys(files))
+    paths = [value.path for value in item.inputs.values() if isinstance(value, FileInput)]
+    return list(dict.fromkeys(path.as_posix() for path in paths))
 
 
 def _record(path: Path) -> FileRecord:
     with path.open("rb") as file:
-        found = os.fstat(file.fileno())
+        status = os.fstat(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileRecord(found.st_size, found.st_mtime_ns, digest)
+    return FileRecord(status.st_size, status.st_mtime_ns, digest)
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions

@@ -1,4 +1,4 @@
-"""Your own data without Python: a CSV file with paths and texts, or arrays, become a store."""
+"""Import of the user's own data into a store: a CSV file with paths and texts, or arrays."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mla_lightning.data.sources.base import Item, Source
-from mla_lightning.data.splits import VAL, NamedSplit, from_lists, stratified, with_validation
+from mla_lightning.data.splits import (
+    SPLITS,
+    VAL,
+    NamedSplit,
+    from_lists,
+    stratified,
+    with_validation,
+)
 from mla_lightning.data.store import write_store
 from mla_lightning.errors import DataError, near
-from mla_lightning.media.parts import Extractor, FilePart, Part, TextPart
+from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
 
-#: Endings of files -> what they hold.
+#: Suffixes of image, audio and video files.
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
-FILMS = (".mp4", ".flv", ".avi", ".mkv", ".mov", ".webm")
-PARTS = ("train", "val", "test")
-#: Shares of train, validation and test where the data have no split.
+AUDIO = (".wav", ".flac", ".ogg", ".mp3")
+VIDEOS = (".mp4", ".flv", ".avi", ".mkv", ".mov", ".webm")
+#: Fractions of train, val and test if the data have no split.
 FRACTIONS = (0.7, 0.1, 0.2)
 RESERVED = ("id", "label", "split", "class_names", "line")
 NO_SPLIT = "70/10/20 at random within each class (seed 0); the data came without a split"
 
 
 class Table(Source):
-    """A CSV file with the columns id, label, split (may be missing) and one per modality.
+    """A CSV file with the columns id, label, split (optional) and one per modality.
 
-    A cell of a modality holds the path of an image, a sound or a film, below the file's folder, or
-    a text; an empty cell means that the sample lacks the modality.
+    A cell of a modality is the path of an image, audio or video file, relative to the CSV file, or
+    a text. If the cell is empty, the modality is absent.
     """
 
     name = "table"
@@ -53,16 +59,16 @@ class Table(Source):
         """Read and check the file; no media is opened.
 
         Args:
-            path: The CSV file; a ``.tsv`` file is divided by tabs.
+            path: The CSV file; in a ``.tsv`` file tabs separate the columns.
             name: Name of the data set.
             size: Height and width of images and frames, in pixels.
-            num_frames: Frames of 10 ms of sound.
-            length: Tokens of a text.
+            num_frames: Number of frames of 10 ms of audio.
+            length: Number of token ids of a text.
             tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
 
         Raises:
-            DataError: If columns are wrong, an id occurs twice, a label or split is unknown, a file
-                is missing, or there is one class only; with the line.
+            DataError: If columns are wrong, an id occurs twice, a split is unknown, a file is
+                missing, or there is only one class; the message has the line.
         """
         super().__init__(path.parent)
         self.name, self.path = name, path  # type: ignore[misc]
@@ -74,24 +80,24 @@ class Table(Source):
             raise DataError(f"{path} has no column of a modality beside {', '.join(columns)}")
         self.class_names = _class_names([row["label"] for row in self.rows], str(path))
         if "split" in columns:
-            _check_parts({row["split"] for row in self.rows}, str(path))
+            _check_splits({row["split"] for row in self.rows}, str(path))
         self.kinds = {name: self._kind(name) for name in self.modalities}
 
     def items(self) -> list[Item]:
         """List the samples."""
-        found = []
+        items = []
         for row in self.rows:
-            parts: dict[str, Part] = {}
+            inputs: dict[str, MediaInput] = {}
             texts: dict[str, str] = {}
             for modality, kind in self.kinds.items():
                 if cell := row[modality]:
-                    parts[modality] = TextPart(cell) if kind == "text" else FilePart(Path(cell))
+                    inputs[modality] = TextInput(cell) if kind == "text" else FileInput(Path(cell))
                     texts |= {modality: cell} if kind == "text" else {}
-            found.append(Item(row["id"], row["label"], parts, texts))
-        return sorted(found, key=lambda item: item.id)
+            items.append(Item(row["id"], row["label"], inputs, texts))
+        return sorted(items, key=lambda item: item.id)
 
     def extractors(self) -> Mapping[str, Extractor]:
-        """Choose by the endings of the files."""
+        """Return an extractor per modality, chosen by the suffixes of its files."""
         from mla_lightning.media.audio import LogMel
         from mla_lightning.media.image import Image
         from mla_lightning.media.text import Tokens
@@ -99,52 +105,52 @@ class Table(Source):
 
         make: dict[str, Any] = {
             "image": lambda: Image(size=self.size),
-            "sound": lambda: LogMel(num_frames=self.num_frames),
-            "film": lambda: Frames(size=self.size),
+            "audio": lambda: LogMel(num_frames=self.num_frames),
+            "video": lambda: Frames(size=self.size),
             "text": lambda: Tokens(tokenizer=self.tokenizer, length=self.length),
         }
         return {modality: make[kind]() for modality, kind in self.kinds.items()}
 
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
-        """Use the column ``split``, or divide at random within each class."""
-        ids = [item.id for item in items]
+        """Return the split of the column ``split``, or a random one within each class."""
+        labels = [item.label for item in items]
         if "split" not in self.rows[0]:
-            return {"own": NamedSplit(_at_random([i.label for i in items]), NO_SPLIT)}
-        kept = set(ids)
+            return {"own": NamedSplit(stratified(labels, FRACTIONS, seed=0), NO_SPLIT)}
+        ids = {item.id: None for item in items}  # of the readable items, in order
         lists = {
-            part: [r["id"] for r in self.rows if r["split"] == part and r["id"] in kept]
-            for part in PARTS
+            split: [r["id"] for r in self.rows if r["split"] == split and r["id"] in ids]
+            for split in SPLITS
         }
-        codes = from_lists(ids, lists, str(self.path))
-        about = f"the column split of {self.path.name}"
-        return {"own": _with_validation(codes, [item.label for item in items], about)}
+        codes = from_lists(list(ids), lists, str(self.path))
+        description = f"the column split of {self.path.name}"
+        return {"own": _with_validation(codes, labels, description)}
 
     def options(self) -> dict[str, Any]:
-        """Spell what changes the items: nothing but the file."""
+        """Return what changes the items: only the file."""
         return {"path": self.path.name}
 
     def _kind(self, modality: str) -> str:
-        found: dict[str, int] = {}
+        first_lines: dict[str, int] = {}  # kind -> line
         for row in self.rows:
             if not (cell := row[modality]):
                 continue
-            ending = Path(cell).suffix.lower()
+            suffix = Path(cell).suffix.lower()
             kind = "text"
-            for name, endings in (("image", IMAGES), ("sound", SOUNDS), ("film", FILMS)):
-                kind = name if ending in endings else kind
+            for name, suffixes in (("image", IMAGES), ("audio", AUDIO), ("video", VIDEOS)):
+                kind = name if suffix in suffixes else kind
             if kind != "text" and not (self.path.parent / cell).is_file():
                 raise DataError(
                     f"{self.path}, line {row['line']}: there is no file {self.path.parent / cell}"
                 )
-            found.setdefault(kind, int(row["line"]))
-        if not found:
+            first_lines.setdefault(kind, int(row["line"]))
+        if not first_lines:
             raise DataError(f"{self.path}: the column {modality!r} is empty")
-        if len(found) > 1:
-            listed = ", ".join(f"{kind} in line {line}" for kind, line in found.items())
+        if len(first_lines) > 1:
+            listed = ", ".join(f"{kind} in line {line}" for kind, line in first_lines.items())
             raise DataError(
-                f"{self.path}: the column {modality!r} holds different things: {listed}"
+                f"{self.path}: the column {modality!r} holds different kinds of cells: {listed}"
             )
-        return next(iter(found))
+        return next(iter(first_lines))
 
 
 def import_csv(
@@ -166,17 +172,17 @@ def import_csv(
         target: Folder of the store; must not exist.
         name: Name of the data set; the target's by default.
         size: Height and width of images and frames, in pixels.
-        num_frames: Frames of 10 ms of sound.
-        length: Tokens of a text.
+        num_frames: Number of frames of 10 ms of audio.
+        length: Number of token ids of a text.
         tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
-        on_bad: ``stop`` at files that cannot be read, or ``skip`` their samples.
+        on_bad: ``stop`` if files cannot be read, or ``skip`` their samples.
         jobs: Number of processes; None for one per core.
 
     Returns:
         The target.
 
     Raises:
-        DataError: If the file or what it names is wrong.
+        DataError: If the file is wrong, or a file that it names cannot be read.
     """
     from mla_lightning.prepare.engine import prepare
 
@@ -192,7 +198,9 @@ def import_csv(
 
 
 def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
-    """Make a store from arrays: modalities, ``label``, perhaps ``id``, ``split``, ``class_names``.
+    """Make a store from arrays: ``label``, one per modality, and optional ones.
+
+    The optional arrays are ``id``, ``split`` and ``class_names``.
 
     Args:
         path: An ``.npz`` file, or a folder of ``.npy`` files.
@@ -203,8 +211,8 @@ def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
         The target.
 
     Raises:
-        DataError: If there is no ``label``, no modality, lengths differ, a split is unknown, or as
-            :func:`~mla_lightning.data.store.finish_store` says.
+        DataError: If there is no ``label`` or modality, lengths differ, a split is unknown, or for
+            the reasons of :func:`~mla_lightning.data.store.finish_store`.
     """
     arrays = _read_arrays(path)
     _check_names(list(arrays), str(path), known=("id", "label", "split", "class_names"))
@@ -221,40 +229,40 @@ def import_arrays(path: Path, target: Path, *, name: str | None = None) -> Path:
             f"{path}: 'label' is {label.dtype} of shape {label.shape}. It must be (N,) whole "
             f"numbers{'' if class_names is not None else ' or names'}, one per sample."
         )
-    texts = [str(value) for value in label.tolist()]
+    labels = [str(value) for value in label.tolist()]
     if class_names is None:
-        names = _class_names(texts, str(path), numeric=label.dtype.kind in "iu")
-        numbers = [names.index(text) for text in texts]
+        names = _class_names(labels, str(path), is_numeric=label.dtype.kind in "iu")
+        numbers = [names.index(text) for text in labels]
     else:
         names = tuple(map(str, class_names.tolist()))
         numbers = [int(value) for value in label.tolist()]
     width = len(str(len(label)))
-    own_ids = [f"{n:0{width}d}" for n in range(len(label))] if ids is None else ids.astype(str)
+    all_ids = [f"{n:0{width}d}" for n in range(len(label))] if ids is None else ids.astype(str)
     floats = {name: values for name, values in arrays.items() if values.dtype.kind == "f"}
     arrays |= {name: values.astype(np.float32) for name, values in floats.items()}
     arrays |= {m: v.astype(np.int64) for m, v in arrays.items() if v.dtype.kind == "i"}
     kinds = {name: _kind_of(name, values, str(path)) for name, values in arrays.items()}
     if split is None:
-        own = NamedSplit(_at_random(texts), NO_SPLIT)
+        named_split = NamedSplit(stratified(labels, FRACTIONS, seed=0), NO_SPLIT)
     else:
         codes = _codes(split, str(path))
-        present = [part for code, part in enumerate(PARTS) if (codes == code).any()]
-        _check_parts(present, str(path))
-        own = _with_validation(codes, texts, f"the array split of {path.name}")
+        present = [name for code, name in enumerate(SPLITS) if (codes == code).any()]
+        _check_splits(present, str(path))
+        named_split = _with_validation(codes, labels, f"the array split of {path.name}")
     write_store(
         target,
         name=name or target.name,
         class_names=names,
-        ids=list(own_ids),
+        ids=list(all_ids),
         label=numbers,
         arrays=arrays,
         kinds=kinds,
-        splits={"own": own},
+        splits={"own": named_split},
     )
     return target
 
 
-# ---------------------------------------------------------------------- pieces
+# ---------------------------------------------------------------------- functions
 
 
 def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
@@ -273,10 +281,10 @@ def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     _check_names(columns, str(path), known=("id", "label", "split"))
-    for wanted in ("id", "label"):
-        if wanted not in columns:
+    for name in ("id", "label"):
+        if name not in columns:
             raise DataError(
-                f"{path} has no column {wanted!r}.{near(wanted, columns)} It has: "
+                f"{path} has no column {name!r}.{near(name, columns)} It has: "
                 f"{', '.join(columns) or 'nothing'}. Needed: id, label, one column per modality, "
                 "and split if there is one."
             )
@@ -291,49 +299,48 @@ def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
                 f"{path}, line {row['line']}: the id {row['id']!r} was in line {first[row['id']]}"
             )
         first[row["id"]] = row["line"]
-        if "split" in columns and row["split"] not in PARTS:
+        if "split" in columns and row["split"] not in SPLITS:
             raise DataError(
                 f"{path}, line {row['line']}: the split {row['split']!r} is unknown."
-                f"{near(row['split'], PARTS)} Known: {', '.join(PARTS)}."
+                f"{near(row['split'], SPLITS)} Known: {', '.join(SPLITS)}."
             )
     return rows, columns
 
 
-def _check_parts(present: Collection[str], where: str) -> None:
-    """Refuse a split without training or test samples before anything is decoded."""
-    for part in ("train", "test"):
-        if part not in present:
+def _check_splits(present: Collection[str], where: str) -> None:
+    """Check that there are training and test samples, before anything is decoded."""
+    for split in ("train", "test"):
+        if split not in present:
             raise DataError(
-                f"{where}: no sample of split {part!r}, only {', '.join(sorted(present))}. Name "
-                "train and test (and val, or a tenth of train becomes it), or leave split out"
+                f"{where}: no sample of split {split!r}, only {', '.join(sorted(present))}. Name "
+                "train and test (and val, or a tenth of train becomes val), or leave out split"
             )
 
 
-def _with_validation(codes: np.ndarray, labels: Sequence[str], about: str) -> NamedSplit:
-    """Take a tenth of train for validation where the data have none: epochs are selected on it."""
+def _with_validation(codes: np.ndarray, labels: Sequence[str], description: str) -> NamedSplit:
+    """Use a tenth of train for validation if the data have none: epochs are selected on it."""
     if (codes == VAL).any():
-        return NamedSplit(codes, about)
-    about += "; validation is a tenth of train, at random within each class (seed 0)"
-    return NamedSplit(with_validation(codes, labels), about)
+        return NamedSplit(codes, description)
+    description += "; validation is a tenth of train, at random within each class (seed 0)"
+    return NamedSplit(with_validation(codes, labels), description)
 
 
 def _check_names(names: Sequence[str], where: str, *, known: Sequence[str]) -> None:
-    """Refuse names that would be taken for something else, or that no file can have."""
+    """Check that names occur once, are not reserved, and can be names of files."""
     for number, name in enumerate(names):
-        if name in known:
-            fault = "is there twice" if name in names[:number] else ""
-        elif name.lower() in RESERVED:
-            fault = f"is no name of a modality.{near(name.lower(), known)}"
-        elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-            fault = "is no name of a modality: use letters, digits, _ and -"
-        else:
-            fault = "is there twice" if name in names[:number] else ""
-        if fault:
-            raise DataError(f"{where}: {name!r} {fault}")
+        problem = ""
+        if name in names[:number]:
+            problem = "occurs twice"
+        elif name not in known and name.lower() in RESERVED:
+            problem = f"cannot be the name of a modality.{near(name.lower(), known)}"
+        elif name not in known and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            problem = "cannot be the name of a modality: use letters, digits, _ and -"
+        if problem:
+            raise DataError(f"{where}: {name!r} {problem}")
 
 
 def _kind_of(name: str, values: np.ndarray, where: str) -> str:
-    """Tell what an array holds by its type and shape."""
+    """Return the kind of an array by its type and shape."""
     kind, shape = values.dtype.kind, values.shape[1:]
     if kind == "f" and len(shape) == 1 and shape[0] > 0:
         return "features"
@@ -348,7 +355,7 @@ def _kind_of(name: str, values: np.ndarray, where: str) -> str:
     if values.dtype == np.uint8 and len(shape) == 4 and shape[1] == 3:
         return "frames"
     raise DataError(
-        f"{where}: {name!r} is {values.dtype} of shape {values.shape}. Understood are float (N, D) "
+        f"{where}: {name!r} is {values.dtype} of shape {values.shape}. Allowed are float (N, D) "
         "features, float (N, T, F) spectrograms, int (N, L) tokens, uint8 (N, 3, H, W) images and "
         "uint8 (N, T, 3, H, W) frames."
     )
@@ -364,30 +371,27 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} cannot be read as arrays: {error}") from error
 
 
-def _class_names(labels: Sequence[str], where: str, *, numeric: bool = False) -> tuple[str, ...]:
+def _class_names(labels: Sequence[str], where: str, *, is_numeric: bool = False) -> tuple[str, ...]:
     counts = Counter(labels)
     if len(counts) < 2:
-        raise DataError(f"{where}: one class only, {next(iter(counts), 'none')!r}")
-    return tuple(sorted(counts, key=int if numeric else None))
-
-
-def _at_random(labels: Sequence[str]) -> np.ndarray:
-    return stratified(labels, FRACTIONS, seed=0)
+        raise DataError(f"{where}: only one class, {next(iter(counts), 'none')!r}")
+    return tuple(sorted(counts, key=int if is_numeric else None))
 
 
 def _codes(split: np.ndarray, where: str) -> np.ndarray:
     if split.dtype.kind in "iu":
-        wrong = np.flatnonzero(~np.isin(split, (-1, 0, 1, 2)))
-        if len(wrong):
+        unknown = np.flatnonzero(~np.isin(split, (-1, 0, 1, 2)))
+        if len(unknown):
+            row = unknown[0]
             raise DataError(
-                f"{where}, row {wrong[0]}: the split {split[wrong[0]]} is unknown. Known: 0 train, "
-                "1 val, 2 test, -1 unused."
+                f"{where}, row {row}: the split {split[row]} is unknown. Known: 0 train, 1 val, "
+                "2 test, -1 unused."
             )
         return split.astype(np.int8)
     for row, value in enumerate(split.tolist()):
-        if value not in PARTS:
+        if value not in SPLITS:
             raise DataError(
-                f"{where}, row {row}: the split {value!r} is unknown.{near(str(value), PARTS)} "
-                f"Known: {', '.join(PARTS)}."
+                f"{where}, row {row}: the split {value!r} is unknown.{near(str(value), SPLITS)} "
+                f"Known: {', '.join(SPLITS)}."
             )
-    return np.array([PARTS.index(value) for value in split.tolist()], dtype=np.int8)
+    return np.array([SPLITS.index(value) for value in split.tolist()], dtype=np.int8)

@@ -1,26 +1,23 @@
-"""How far a preparation is, with the time that is left."""
+"""Progress bar of a preparation, with the remaining time."""
 
 from __future__ import annotations
-
-from types import TracebackType
-from typing import Self
 
 from rich import progress as bars
 from rich.console import Console
 
 
-class Progress:
-    """A bar on standard error: items, bad ones, time left; one line where it is no terminal."""
+class ItemProgress(bars.Progress):
+    """Bar on standard error: items, bad items, remaining time; a single line if no terminal."""
 
-    def __init__(self, name: str, total: int, done: int) -> None:
-        """Make the bar.
+    def __init__(self, name: str, total: int, num_finished: int) -> None:
+        """Create the bar; it is shown within a ``with`` block.
 
         Args:
-            name: What is prepared.
-            total: Items in all.
-            done: Items that were finished before.
+            name: Name of the data set.
+            total: Number of all items.
+            num_finished: Number of items that were finished before.
         """
-        self._bar = bars.Progress(
+        super().__init__(
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
@@ -31,26 +28,15 @@ class Progress:
             console=Console(stderr=True),
             speed_estimate_period=120,
         )
-        self._bad = 0
-        self._task = self._bar.add_task(name, total=total, completed=done, bad="")
+        self._num_bad = 0
+        self._items = self.add_task(name, total=total, completed=num_finished, bad="")
 
-    def advance(self, *, is_bad: bool) -> None:
+    def count_item(self, *, is_bad: bool) -> None:
         """Count one more item.
 
         Args:
             is_bad: Whether it could not be read.
         """
-        self._bad += is_bad
-        self._bar.update(self._task, advance=1, bad=f"{self._bad} bad" if self._bad else "")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+        self._num_bad += is_bad
+        bad = f"{self._num_bad} bad" if self._num_bad else ""
+        self.update(self._items, advance=1, bad=bad)

@@ -1,4 +1,4 @@
-"""The arrays of a store while it is made: preallocated files, written row by row."""
+"""The arrays of a store in preparation: preallocated files that are written row by row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from mla_lightning.errors import RunError
 
-#: Bytes that are copied at a time.
+#: Number of bytes that are copied at a time.
 _BLOCK = 1 << 24
 
 
@@ -23,8 +23,8 @@ class RowFile:
 
     Attributes:
         path: The file.
-        handle: Its open descriptor, shared with worker processes.
-        offset: Where the first row begins.
+        handle: Its open descriptor, which worker processes share.
+        offset: Position of the first row in bytes.
         shape: Shape of one row.
         dtype: Type of the values.
     """
@@ -55,12 +55,12 @@ class RowFile:
 def allocate(
     folder: Path, num_rows: int, layouts: Mapping[str, tuple[tuple[int, ...], str]]
 ) -> None:
-    """Create the files, with the disk space for all rows, so that it cannot run out later.
+    """Create the files with disk space for all rows, so that it cannot run out later.
 
     Args:
-        folder: Where they go.
-        num_rows: N.
-        layouts: Name -> shape of one row and type.
+        folder: Folder of the files.
+        num_rows: Number of rows N.
+        layouts: Name -> shape and type of one row.
 
     Raises:
         RunError: If the disk has not enough space.
@@ -71,7 +71,7 @@ def allocate(
     )
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise full_disk(folder, needed)
+        raise disk_full_error(folder, needed)
     for name, (shape, dtype) in layouts.items():
         path = folder / f"{name}.npy"
         np.lib.format.open_memmap(path, "w+", dtype, (num_rows, *shape)).flush()
@@ -80,16 +80,16 @@ def allocate(
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
             except OSError as error:
                 if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                    raise full_disk(folder, needed) from error
-                # Other file systems give the space when it is written.
+                    raise disk_full_error(folder, needed) from error
+                # Other errors: the file system allocates space only when rows are written.
 
 
-def full_disk(folder: Path, needed: int | None = None) -> RunError:
-    """Make the error of a full disk.
+def disk_full_error(folder: Path, needed: int | None = None) -> RunError:
+    """Return the error of a full disk.
 
     Args:
-        folder: Where it was found.
-        needed: Bytes that are needed in all; None where that is not known.
+        folder: A folder on the disk.
+        needed: Number of bytes that are needed in total; None if unknown.
 
     Returns:
         The error, to be raised.
@@ -98,36 +98,36 @@ def full_disk(folder: Path, needed: int | None = None) -> RunError:
     size = f"{needed / 1e9:.2f} GB are needed, " if needed else ""
     return RunError(
         f"the disk of {folder} is full: {size}{free / 1e9:.2f} GB are free. Make room or choose "
-        "target= on another disk, and start the same command again: it goes on where it was"
+        "target= on another disk, and start the same command again: it continues where it stopped"
     )
 
 
 def open_rows(folder: Path, names: Sequence[str]) -> dict[str, RowFile]:
-    """Open files that :func:`allocate` made.
+    """Open files that :func:`allocate` created.
 
     Args:
-        folder: Where they are.
-        names: Which.
+        folder: Folder of the files.
+        names: Names of the files, without suffix.
 
     Returns:
-        Name -> file, open.
+        Name -> open file.
     """
-    opened = {}
+    files = {}
     for name in names:
         path = folder / f"{name}.npy"
         array = np.load(path, mmap_mode="r")
         offset, shape, dtype = array.offset, array.shape[1:], array.dtype
-        opened[name] = RowFile(path, os.open(path, os.O_RDWR), offset, shape, dtype)
-    return opened
+        files[name] = RowFile(path, os.open(path, os.O_RDWR), offset, shape, dtype)
+    return files
 
 
-def keep_rows(source: RowFile, target: Path, keep: np.ndarray) -> None:
-    """Put the rows that are kept into the finished store.
+def copy_rows(source: RowFile, target: Path, keep: np.ndarray) -> None:
+    """Copy rows into the file of the finished store.
 
     Args:
         source: All rows.
         target: The new file.
-        keep: (N,) bool.
+        keep: (N,) bool, the rows to copy.
 
     Raises:
         RunError: If the disk is full.
@@ -142,8 +142,8 @@ def keep_rows(source: RowFile, target: Path, keep: np.ndarray) -> None:
     numbers = np.flatnonzero(keep)
     layout = {target.stem: (source.shape, source.dtype.str)}
     allocate(target.parent, len(numbers), layout)
-    kept = np.load(target, mmap_mode="r+")
+    copied = np.load(target, mmap_mode="r+")
     step = max(1, _BLOCK // max(1, rows[:1].nbytes))
     for start in range(0, len(numbers), step):
-        kept[start : start + step] = rows[numbers[start : start + step]]
-    kept.flush()
+        copied[start : start + step] = rows[numbers[start : start + step]]
+    copied.flush()

@@ -1,4 +1,4 @@
-"""Worker processes that outlive a crash of one of them, and do not outlive their parent."""
+"""Worker processes that continue when one of them crashes, and that end with their parent."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Generic, TypeVar
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-#: Tasks that a worker has at a time: the one it works on, and the next one.
+#: Number of tasks that a worker has at a time: the present one and the next one.
 _DEPTH = 2
 
 
-class Died:
-    """Stands for the result of a task whose process died over it.
+class Crash:
+    """Result of a task whose process crashed.
 
     Attributes:
-        reason: How it died, such as ``signal 11 (SIGSEGV)``.
+        reason: How the process ended, such as ``signal 11 (SIGSEGV)``.
     """
 
     def __init__(self, code: int | None) -> None:
@@ -34,25 +34,25 @@ class Died:
 
 class _Worker(Generic[Task]):
     def __init__(self, function: Callable[[Task], object]) -> None:
-        context = multiprocessing.get_context("fork")  # items and files are inherited, not sent
-        self.pipe, theirs = context.Pipe()
+        context = multiprocessing.get_context("fork")  # workers inherit items and open files
+        self.pipe, worker_end = context.Pipe()
         self.process: BaseProcess = context.Process(
-            target=_serve, args=(function, theirs, self.pipe, os.getpid()), daemon=True
+            target=_serve, args=(function, worker_end, self.pipe, os.getpid()), daemon=True
         )
         self.process.start()
-        theirs.close()
+        worker_end.close()
         self.tasks: deque[Task] = deque()
 
 
 def _serve(
-    function: Callable[[Task], object], pipe: Connection, parents: Connection, parent: int
+    function: Callable[[Task], object], pipe: Connection, parent_end: Connection, parent: int
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parents.close()
+    parent_end.close()
     try:
         while True:
-            # Siblings hold copies of the pipe's other end, so its closing does not tell.
+            # Other workers have copies of the parent's end, so its closing is not seen here.
             while not pipe.poll(0.5):
                 if os.getppid() != parent:
                     return
@@ -64,19 +64,19 @@ def _serve(
         return
 
 
-def in_workers(
+def run_in_workers(
     function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int
-) -> Iterator[tuple[Task, Result | Died]]:
-    """Work on tasks in processes.
+) -> Iterator[tuple[Task, Result | Crash]]:
+    """Run a function on tasks in worker processes.
 
     Args:
-        function: What to do; it is forked, so it may hold anything. It must not raise.
-        tasks: Tasks, which are sent and so must pickle.
+        function: The function. Processes are forked, so it need not pickle. It must not raise.
+        tasks: Its arguments; they are sent to the processes, so they must pickle.
         jobs: Number of processes.
 
     Yields:
-        Each task with its result, in the order of their ends. A task that kills its process comes
-        with :class:`Died`; the others go on in a new process.
+        Each task with its result, in the order in which they finish. The result of a task that
+        crashes its process is a :class:`Crash`; a new process takes the other tasks.
     """
     waiting = deque(tasks)
     workers: list[_Worker[Task]] = []
@@ -100,9 +100,9 @@ def in_workers(
                     worker.process.join()
                     workers.remove(worker)
                     worker.pipe.close()
-                    broken = worker.tasks.popleft()
+                    crashed_task = worker.tasks.popleft()
                     waiting.extendleft(reversed(worker.tasks))
-                    yield broken, Died(worker.process.exitcode)
+                    yield crashed_task, Crash(worker.process.exitcode)
                     if waiting:
                         workers.append(_Worker(function))
                         feed(workers[-1])

@@ -1,1 +1,1 @@
-"""Official files of data sets -> items of a prepared store."""
+"""Sources: data sets in their official files, as items that become a prepared store."""

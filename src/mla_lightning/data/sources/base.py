@@ -1,4 +1,4 @@
-"""A data set as its makers hand it out: items, what they are made of, and how they are divided."""
+"""Base class of a data set in its official files: items, their inputs, and their splits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mla_lightning.data.splits import NamedSplit
-from mla_lightning.media.parts import Extractor, Part
+from mla_lightning.media.base import Extractor, MediaInput
 
 
 @dataclass(frozen=True)
@@ -17,30 +17,30 @@ class Item:
     """One sample.
 
     Attributes:
-        id: Unique name, stable between machines.
+        id: Unique name, equal on all machines.
         label: Name of its class.
-        parts: Modality -> where it is. A modality that the sample does not have is left out.
-        attributes: What splits and people want to know: speaker, session, title, ...
+        inputs: Modality -> its file, text or array. Absent modalities are left out.
+        attributes: Properties for splits and for people: speaker, session, title, ...
     """
 
     id: str
     label: str
-    parts: Mapping[str, Part]
+    inputs: Mapping[str, MediaInput]
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(ABC):
-    """A data set as its makers hand it out.
+    """Base class of a data set in its official files.
 
-    A data set is a subclass in ``mla_lightning/data/<name>.py`` named as in papers; its options are
-    keyword arguments of its constructor, which ``mla data prepare NAME key=value`` passes on.
+    A data set is a subclass in ``mla_lightning/data/sources/<name>.py``, named as in papers. Its
+    options are keyword arguments of its constructor: ``mla data prepare NAME key=value``.
 
     Attributes:
-        name: What it is called in commands, files and tables.
+        name: Its name in commands, files and tables.
         class_names: The classes, in the order of the labels.
         modalities: Its modalities, in order.
-        how_to_get: One or two sentences: who hands it out, under which terms, what must be in raw.
-        known_bad: Id -> reason, for items that the makers themselves call broken.
+        how_to_get: One or two sentences: its publisher, its terms, and the content of ``raw``.
+        known_bad: Id -> reason, for items that the authors themselves call broken.
         default_split: The split that is used unless another one is chosen.
     """
 
@@ -52,28 +52,28 @@ class Source(ABC):
     default_split: str
 
     def __init__(self, raw: Path | None) -> None:
-        """Remember where the files are.
+        """Set the folder.
 
         Args:
-            raw: The folder of the official files; None for data sets that fetch their own.
+            raw: The folder of the official files; None for data sets that download their own.
         """
         self.raw = raw
 
     @abstractmethod
     def items(self) -> list[Item]:
-        """List the samples, from names and label files alone; no media is opened.
+        """List the samples, only from file names and label files; no media are opened.
 
         Returns:
             The items, sorted by id.
 
         Raises:
-            DataError: If ``raw`` is not the official layout, naming the file that was looked for,
-                what was found instead, and what to do; or if a label file is broken, with the line.
+            DataError: If ``raw`` does not have the official layout; the message has the expected
+                file, the actual files, and what to do. If a label file is broken; with the line.
         """
 
     @abstractmethod
     def extractors(self) -> Mapping[str, Extractor]:
-        """Tell how each modality is read."""
+        """Return the extractor of each modality."""
 
     @abstractmethod
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
@@ -83,20 +83,20 @@ class Source(ABC):
             items: The items that are in the store, in its order.
 
         Returns:
-            Name -> split, each with a validation part taken from train.
+            Name -> split; each has validation samples, which are taken from train if necessary.
 
         Raises:
-            DataError: If a list file that the user gave does not fit.
+            DataError: If a list file of the user does not fit.
         """
 
     def options(self) -> dict[str, Any]:
-        """Spell the options that change the items, JSON-able; part of the store's identity."""
+        """Return the options that change the items, JSON-able; they identify the store."""
         return {}
 
     def label_files(self) -> list[Path]:
-        """Name further files that items and splits come from, relative to ``raw``.
+        """Return the files of labels and lists, relative to ``raw``.
 
         Returns:
-            Existing files, such as lists and tables of labels; their hashes are kept in the store.
+            Existing files; the store records their hashes.
         """
         return []

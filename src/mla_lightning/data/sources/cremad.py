@@ -1,22 +1,22 @@
-"""CREMA-D: actors say twelve sentences in six emotions (Cao et al. 2014)."""
+"""CREMA-D: actors speak twelve sentences in six emotions (Cao et al. 2014)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from mla_lightning.data.sources.base import Item, Source
-from mla_lightning.data.sources.id_lists import IdLists, ListKind, read_lists, separated
-from mla_lightning.data.sources.texts import held
+from mla_lightning.data.sources.base import Item
+from mla_lightning.data.sources.id_lists import ListFormat, separated_by
+from mla_lightning.data.sources.official import ClipSource, default_frames
 from mla_lightning.data.splits import NamedSplit, grouped, stratified
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.media.audio import LogMel, Stft
-from mla_lightning.media.parts import Extractor, FilePart
+from mla_lightning.media.base import FileInput
 from mla_lightning.media.video import Frames
 
-SOUNDS, FILMS = Path("AudioWAV"), Path("VideoFlash")
+AUDIO_FOLDER, VIDEO_FOLDER = Path("AudioWAV"), Path("VideoFlash")
 #: Third field of a clip's name -> class.
 EMOTIONS = {
     "ANG": "Anger",
@@ -32,28 +32,28 @@ _NAME = re.compile(
 FEATURES = ("fbank", "stft")
 
 
-def _ogm_line(line: str) -> tuple[str, str]:
-    clip, found, code = line.lstrip("\ufeff").partition(",")
-    if not found or code.strip() not in EMOTIONS:
+def _parse_ogm_line(line: str) -> tuple[str, str]:
+    clip, is_separated, code = line.lstrip("\ufeff").partition(",")
+    if not is_separated or code.strip() not in EMOTIONS:
         raise ValueError("not of the form '<clip>,<code>' with a code such as NEU")
     return clip, EMOTIONS[code.strip()]
 
 
 LISTS = (
-    ListKind(
+    ListFormat(
         "paper",
         {"train": "my_train_cre.txt", "test": "my_test_cre.txt"},
-        separated(".flv "),
+        separated_by(".flv "),
     ),
-    ListKind("ogm", {"train": "train.csv", "test": "test.csv"}, _ogm_line),
+    ListFormat("ogm", {"train": "train.csv", "test": "test.csv"}, _parse_ogm_line),
 )
 
 
-class CREMAD(Source):
+class CREMAD(ClipSource):
     """CREMA-D: 7,442 clips of 91 actors, audio + visual, 6 intended emotions.
 
     ``audio``: (1024, 128) float16, log-mel of the wav file; or (257, 188), the STFT of OGM's code.
-    ``visual``: (9, 3, 256, 256) uint8, three frames of each third of the flv film.
+    ``visual``: (9, 3, 256, 256) uint8, three frames of each third of the flv file.
     """
 
     name = "cremad"
@@ -82,24 +82,24 @@ class CREMAD(Source):
         choice: Literal["centre", "released"] = "centre",
         image_size: int = 256,
     ) -> None:
-        """Choose what is computed.
+        """Set the options.
 
         Args:
             raw: The repository.
             lists: Folder with MLA's lists (``my_train_cre.txt``, ``my_test_cre.txt``) or OGM's
                 (``train.csv``, ``test.csv``): adds the splits ``paper`` and ``ogm``.
             features: ``fbank`` (log-mel, MLA) or ``stft`` (OGM).
-            num_frames: Frames of 10 ms of the log-mel.
-            num_segments: Segments of a film that give a frame each.
-            frames_per_segment: Frames stored of each, of which training takes one at random and
-                evaluation the middle one; 3 by default, 1 with ``choice=released``.
+            num_frames: Number of frames of 10 ms of the log-mel.
+            num_segments: Number of segments of a video; training uses a frame of each.
+            frames_per_segment: Number of stored frames per segment; training draws one of them,
+                evaluation uses the middle one; 3 by default, 1 with ``choice=released``.
             choice: ``centre`` of each segment, or ``released``, see :class:`Frames`.
             image_size: Height and width of the stored frames.
 
         Raises:
             ConfigError: If a value is unknown or would have no effect.
+            DataError: If the lists are missing or broken.
         """
-        super().__init__(raw)
         if features not in FEATURES:
             raise ConfigError(
                 f"features {features!r} is unknown.{near(features, FEATURES)} "
@@ -108,55 +108,44 @@ class CREMAD(Source):
         if features == "stft" and num_frames != 1024:
             raise ConfigError("num_frames has no effect with features=stft")
         self.audio = LogMel(num_frames=num_frames) if features == "fbank" else Stft("ogm_cremad")
-        each = frames_per_segment
-        if each is None:
-            each = 1 if choice == "released" else 3
-        self.visual = Frames(num_segments, each, image_size, choice)
-        self.lists: list[IdLists] = read_lists(lists, LISTS) if lists else []
-        self._labels: dict[str, str] = {}
+        per_segment = default_frames(frames_per_segment, choice)
+        self.visual = Frames(num_segments, per_segment, image_size, choice)
+        super().__init__(raw, lists, LISTS)
 
     def items(self) -> list[Item]:
-        """List the clips that have a wav or a film.
+        """List the clips that have a wav or an flv file.
 
         Returns:
-            7,442 clips of the whole distribution, sorted by name.
+            7,442 clips of the complete data set, sorted by name.
 
         Raises:
             DataError: If a folder is missing or empty, or a name is not of the official form.
         """
-        assert self.raw is not None
         names: set[str] = set()
-        for folder, suffix in ((SOUNDS, ".wav"), (FILMS, ".flv")):
-            found = {path.stem for path in (self.raw / folder).glob(f"[!.]*{suffix}")}
-            if not found:
-                raise DataError(
-                    f"{self.raw / folder} holds no {suffix} file; {self.raw} holds "
-                    f"{held(self.raw)}. {self.how_to_get}"
-                )
-            names |= found
+        for subfolder, suffix in ((AUDIO_FOLDER, ".wav"), (VIDEO_FOLDER, ".flv")):
+            paths = list((self.folder / subfolder).glob(f"[!.]*{suffix}"))
+            if not paths:
+                raise self.layout_error(f"{self.folder / subfolder} holds no {suffix} file")
+            names |= {path.stem for path in paths}
         items = []
         for name in sorted(names):
             match = _NAME.fullmatch(name)
             if match is None or match["emotion"] not in EMOTIONS:
                 raise DataError(
-                    f"{self.raw}: {name!r} is no name of a clip such as 1001_DFA_ANG_XX (actor, "
-                    "sentence, emotion, level). Take files that are not CREMA-D's away."
+                    f"{self.folder}: {name!r} is no name of a clip such as 1001_DFA_ANG_XX (actor, "
+                    "sentence, emotion, level). Move away files that are not of CREMA-D."
                 )
-            parts = {
-                "audio": FilePart(SOUNDS / f"{name}.wav"),
-                "visual": FilePart(FILMS / f"{name}.flv"),
+            inputs = {
+                "audio": FileInput(AUDIO_FOLDER / f"{name}.wav"),
+                "visual": FileInput(VIDEO_FOLDER / f"{name}.flv"),
             }
-            about = {key: match[key] for key in ("actor", "sentence", "level")}
-            items.append(Item(name, EMOTIONS[match["emotion"]], parts, about))
-        self._labels = {item.id: item.label for item in items}
+            attributes = {key: match[key] for key in ("actor", "sentence", "level")}
+            items.append(Item(name, EMOTIONS[match["emotion"]], inputs, attributes))
+        self.labels = {item.id: item.label for item in items}
         return items
 
-    def extractors(self) -> Mapping[str, Extractor]:
-        """Tell how each modality is read."""
-        return {"audio": self.audio, "visual": self.visual}
-
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
-        """Divide by actor, at random, and by the lists that are given.
+        """Divide by actor, at random, and by the lists of the user.
 
         Args:
             items: The clips.
@@ -166,7 +155,7 @@ class CREMAD(Source):
         """
         labels = [item.label for item in items]
         actors = [item.attributes["actor"] for item in items]
-        found = {
+        splits = {
             "actor": NamedSplit(
                 grouped(labels, actors, (0.7, 0.1, 0.2), seed=0),
                 "No actor is in two parts; drawn by this project, not a published split.",
@@ -178,11 +167,4 @@ class CREMAD(Source):
                 "actors are in all parts. MLA's own lists cannot be drawn again.",
             ),
         }
-        known = self._labels or {item.id: item.label for item in items}
-        for lists in self.lists:
-            found[lists.name] = lists.split([item.id for item in items], known)
-        return found
-
-    def options(self) -> dict[str, Any]:
-        """Spell the lists, by their content."""
-        return {"lists": {lists.name: dict(lists.sha256) for lists in self.lists}}
+        return splits | self.list_splits(items)

@@ -1,8 +1,8 @@
-"""Words spoken by espeak-ng, whose library is used from where it was unpacked.
+"""Words spoken by espeak-ng, with the library of an unpacked wheel.
 
-The synthesis runs in a process of its own, ``python -m mla_lightning.data.sources.espeak``: the
-library keeps state from one word to the next, so the same list must always meet it fresh; and
-should it crash, the caller lives.
+The synthesis runs in a separate process, ``python -m mla_lightning.data.sources.espeak``. The
+library keeps state from one word to the next, so only a new process gives the same result for the
+same list; and a crash of the library does not end the caller.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from mla_lightning.errors import DataError
 
 SAMPLE_RATE = 22050
 LIBRARIES = ("libespeak-ng.so", "libespeak-ng.dylib", "espeak-ng.dll")
-#: espeak-ng cuts longer paths of its data off.
-LONGEST_PATH = 120
+#: espeak-ng truncates longer paths of its data.
+MAX_PATH_LENGTH = 120
 # Constants of speak_lib.h.
 _SYNCHRONOUS, _DO_NOT_EXIT, _UTF8, _RATE, _PITCH = 2, 0x8000, 1, 1, 3
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """A word and how it is spoken.
+    """A word with its voice, rate and pitch.
 
     Attributes:
         text: The word.
@@ -45,12 +45,12 @@ class Utterance:
 
 
 def variants(folder: Path) -> list[str]:
-    """List the variants that every voice can take and that speak the same each time.
+    """List the voice variants of espeak-ng that give the same samples every time.
 
-    Those with breath in their voice are left out: their noise is drawn from the clock.
+    Variants with breath are left out, because the seed of their noise is the clock.
 
     Args:
-        folder: The folder with library and ``espeak-ng-data``.
+        folder: The folder with the library and ``espeak-ng-data``.
 
     Returns:
         Their names, sorted.
@@ -58,42 +58,43 @@ def variants(folder: Path) -> list[str]:
     Raises:
         DataError: If there are none.
     """
-    place = folder / "espeak-ng-data" / "voices" / "!v"
-    found = sorted(path.name for path in place.glob("*") if path.is_file() and not _breathes(path))
-    if not found:
-        raise DataError(f"{place} holds no voice variants; is {folder} espeakng_loader's folder?")
-    return found
+    voices = folder / "espeak-ng-data" / "voices" / "!v"
+    files = [path for path in voices.glob("*") if path.is_file()]
+    names = sorted(path.name for path in files if not _has_breath(path))
+    if not names:
+        raise DataError(f"{voices} holds no voice variants; is {folder} espeakng_loader's folder?")
+    return names
 
 
 def speak(folder: Path, utterances: Sequence[Utterance]) -> list[np.ndarray]:
-    """Synthesise.
+    """Synthesise utterances.
 
     Args:
-        folder: The folder with library and ``espeak-ng-data``.
-        utterances: What is said, in this order; the order matters a little, see the module.
+        folder: The folder with the library and ``espeak-ng-data``.
+        utterances: The utterances in order; the order changes the samples slightly, see the module.
 
     Returns:
-        For each (N,) int16 samples at 22,050 Hz.
+        (N,) int16 samples at 22,050 Hz per utterance.
 
     Raises:
-        DataError: If the library is missing or refuses.
+        DataError: If the library is missing or reports an error.
     """
-    if len(str(folder.resolve())) > LONGEST_PATH:
+    if len(str(folder.resolve())) > MAX_PATH_LENGTH:
         raise DataError(
-            f"{folder.resolve()} is too long a path for espeak-ng, which takes {LONGEST_PATH} "
+            f"{folder.resolve()} is too long a path for espeak-ng, which takes {MAX_PATH_LENGTH} "
             "characters. Set MLA_CACHE to a shorter folder"
         )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "mla_lightning.data.sources.espeak", str(folder.resolve())],
         input=json.dumps([astuple(utterance) for utterance in utterances]).encode(),
         capture_output=True,
         check=False,
     )
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = lines[-1] if lines else f"its process ended with {done.returncode}"
+    if process.returncode:
+        lines = process.stderr.decode(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"its process ended with {process.returncode}"
         raise DataError(f"espeak-ng in {folder} failed: {reason}")
-    head, _, body = done.stdout.partition(b"\n")
+    head, _, body = process.stdout.partition(b"\n")
     lengths = json.loads(head)
     samples = np.frombuffer(body, dtype="<i2").astype(np.int16)
     if sum(lengths) != len(samples):
@@ -101,16 +102,16 @@ def speak(folder: Path, utterances: Sequence[Utterance]) -> list[np.ndarray]:
     return np.split(samples, np.cumsum(lengths)[:-1])
 
 
-def _breathes(path: Path) -> bool:
+def _has_breath(path: Path) -> bool:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return any(line.startswith("breath") for line in lines)
 
 
 def _main(folder: Path) -> int:
-    """Speak what standard input lists; lengths and samples go to standard output."""
+    """Synthesise the utterances of standard input; write lengths and samples to standard output."""
     path = next((folder / name for name in LIBRARIES if (folder / name).is_file()), None)
     if path is None:
-        print(f"none of {', '.join(LIBRARIES)} is there", file=sys.stderr)
+        print(f"none of {', '.join(LIBRARIES)} exists", file=sys.stderr)
         return 1
     library = ctypes.CDLL(str(path))
     chunks: list[bytes] = []
@@ -122,15 +123,15 @@ def _main(folder: Path) -> int:
 
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(folder).encode(), _DO_NOT_EXIT)
     if rate != SAMPLE_RATE:
-        print(f"it started at {rate} Hz, not {SAMPLE_RATE}", file=sys.stderr)
+        print(f"its sample rate is {rate} Hz, not {SAMPLE_RATE}", file=sys.stderr)
         return 1
-    callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-    held = callback(collect)  # the library keeps no reference
-    library.espeak_SetSynthCallback(held)
-    spoken = []
+    callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+    callback = callback_type(collect)  # referenced here, because the library keeps no reference
+    library.espeak_SetSynthCallback(callback)
+    waves = []
     for text, voice, speed, pitch in json.load(sys.stdin):
         chunks.clear()
-        # Unknown voices are refused by a return value alone, and the last voice goes on speaking.
+        # Only the return value reports an unknown voice; the library would use the last voice.
         if library.espeak_SetVoiceByName(voice.encode()):
             print(f"it has no voice {voice!r}", file=sys.stderr)
             return 1
@@ -139,11 +140,11 @@ def _main(folder: Path) -> int:
         word = text.encode() + b"\0"
         size = ctypes.c_size_t(len(word))
         if library.espeak_Synth(word, size, 0, 1, 0, _UTF8, None, None) or not chunks:
-            print(f"it does not say {text!r} as {voice!r}", file=sys.stderr)
+            print(f"it cannot speak {text!r} as {voice!r}", file=sys.stderr)
             return 1
-        spoken.append(b"".join(chunks))
-    sys.stdout.buffer.write(json.dumps([len(wave) // 2 for wave in spoken]).encode() + b"\n")
-    sys.stdout.buffer.write(b"".join(spoken))
+        waves.append(b"".join(chunks))
+    sys.stdout.buffer.write(json.dumps([len(wave) // 2 for wave in waves]).encode() + b"\n")
+    sys.stdout.buffer.write(b"".join(waves))
     return 0
 
 

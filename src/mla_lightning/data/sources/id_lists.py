@@ -1,6 +1,6 @@
-"""Lists of ids that say which sample is in train and test, as MLA, OGM and QMF publish them.
+"""Lists of the ids in train and test, as MLA, OGM-GE and QMF publish them.
 
-They have no licence, so none ships here; ``lists=DIR`` reads the user's copy.
+They have no licence, so the package contains none; ``lists=DIR`` reads the user's copy.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mla_lightning.data.sources.texts import held, read_text
+from mla_lightning.data.sources.texts import list_folder, read_text
 from mla_lightning.data.splits import NamedSplit, from_lists, with_validation
 from mla_lightning.errors import DataError
 
-#: One line -> the id and the label that it tells; ValueError, saying why, if it is broken.
-ReadLine = Callable[[str], tuple[str, str]]
+#: Line -> id and label; raises ValueError with the reason if the line is broken.
+LineParser = Callable[[str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class ListKind:
-    """How one project names and writes its lists.
+class ListFormat:
+    """File names and line format of the lists of one project.
 
     Attributes:
-        split: What the split is called here.
-        files: ``train``, ``test`` and perhaps ``val`` -> file name.
-        read_line: Reads a line.
-        may_lack: Share of a list's ids that the official files may not have, for published lists
-            that are known to name such.
+        name: Name of the split that the lists give.
+        files: ``train``, ``test`` and optionally ``val`` -> file name.
+        parse_line: Parser of a line.
+        max_unknown: Largest fraction of a list's ids that may be absent from the official files,
+            for published lists that are known to have such ids.
     """
 
-    split: str
+    name: str
     files: Mapping[str, str]
-    read_line: ReadLine
-    may_lack: float = 0.0
+    parse_line: LineParser
+    max_unknown: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,144 +41,143 @@ class IdLists:
     """Lists of one data set.
 
     Attributes:
-        folder: Where they are.
-        name: What the split is called.
-        parts: ``train``, ``test`` and perhaps ``val`` -> ids in the order of the file.
-        labels: Id -> label, as the lists have it.
+        folder: Their folder.
+        name: Name of the split that they give.
+        ids: ``train``, ``test`` and optionally ``val`` -> ids in the order of the file.
+        labels: Id -> label in the lists.
         sha256: File name -> hash.
-        may_lack: Share of a list's ids that the official files may not have.
+        max_unknown: Largest fraction of a list's ids that may be absent from the official files.
     """
 
     folder: Path
     name: str
-    parts: Mapping[str, tuple[str, ...]]
+    ids: Mapping[str, tuple[str, ...]]
     labels: Mapping[str, str]
     sha256: Mapping[str, str]
-    may_lack: float = 0.0
+    max_unknown: float = 0.0
 
     def split(
         self,
         ids: Sequence[str],
-        known: Mapping[str, str],
+        labels: Mapping[str, str],
         *,
         rest_is_val: bool = False,
         groups: Sequence[str] | None = None,
     ) -> NamedSplit:
-        """Divide by the lists; without one of validation, a tenth of train is that part.
+        """Divide by the lists; without a list of validation, it is a tenth of train.
 
         Args:
             ids: (N,) ids of the samples that could be read.
-            known: Id -> label of all samples, readable or not.
-            rest_is_val: What is in no list is validation.
-            groups: (N,) groups of which validation and train share none; None for no groups.
+            labels: Id -> label of all samples, readable or not.
+            rest_is_val: Whether samples that are in no list are validation.
+            groups: (N,) groups that train and validation do not share; None for no groups.
 
         Returns:
             The split.
 
         Raises:
-            DataError: If more ids are unknown than may be, or one is twice in the lists or of
-                another label.
+            DataError: If too many ids are unknown, an id is listed twice, or its label differs.
         """
         for id_, label in self.labels.items():
-            if id_ in known and known[id_] != label:
+            if id_ in labels and labels[id_] != label:
                 raise DataError(
                     f"{self.folder}: {id_!r} is of class {label!r} in the lists and of "
-                    f"{known[id_]!r} in the data. Are the lists of this data set?"
+                    f"{labels[id_]!r} in the data. Are these lists of this data set?"
                 )
-        unread = known.keys() - set(ids)
+        unread = labels.keys() - set(ids)
         unknown: list[str] = []
-        for names in self.parts.values():
-            lacking = [id_ for id_ in names if id_ not in known]
-            if len(lacking) <= self.may_lack * len(names):
-                unknown += lacking
+        for listed in self.ids.values():
+            unlabelled = [id_ for id_ in listed if id_ not in labels]
+            if len(unlabelled) <= self.max_unknown * len(listed):
+                unknown += unlabelled
         left_out = unread.union(unknown)
         readable = {
-            part: [id_ for id_ in names if id_ not in left_out]
-            for part, names in self.parts.items()
+            split: [id_ for id_ in listed if id_ not in left_out]
+            for split, listed in self.ids.items()
         }
-        about = f"The lists {', '.join(self.sha256)} of the user."
+        description = f"The lists {', '.join(self.sha256)} of the user."
         if unknown:
-            about += f" {len(unknown)} of their ids are not in the official files:"
-            about += f" {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}."
+            description += f" {len(unknown)} of their ids are not in the official files:"
+            description += f" {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}."
         if rest_is_val and "val" not in readable:
-            listed = {id_ for names in readable.values() for id_ in names}
-            readable["val"] = [id_ for id_ in ids if id_ not in listed]
-            about += " Validation is what is in neither."
+            in_lists = {id_ for listed in readable.values() for id_ in listed}
+            readable["val"] = [id_ for id_ in ids if id_ not in in_lists]
+            description += " Validation is what is in neither."
         codes = from_lists(ids, readable, str(self.folder))
         if "val" not in readable:
-            codes = with_validation(codes, [known[id_] for id_ in ids], groups=groups)
-            about += " Validation is a tenth of train, by rule."
-        if lost := sum(id_ in unread for names in self.parts.values() for id_ in names):
-            about += f" {lost} of their ids could not be read."
-        return NamedSplit(codes, about)
+            codes = with_validation(codes, [labels[id_] for id_ in ids], groups=groups)
+            description += " Validation is a tenth of train, by rule."
+        if num_unread := sum(id_ in unread for listed in self.ids.values() for id_ in listed):
+            description += f" {num_unread} of their ids could not be read."
+        return NamedSplit(codes, description)
 
 
-def read_lists(folder: Path, kinds: Sequence[ListKind]) -> list[IdLists]:
-    """Read the lists of a folder.
+def read_lists(folder: Path, formats: Sequence[ListFormat]) -> list[IdLists]:
+    """Read the lists in a folder.
 
     Args:
         folder: The folder.
-        kinds: The kinds of lists that are known for the data set.
+        formats: The formats of lists that are known for the data set.
 
     Returns:
-        The lists of each kind that is there.
+        The lists of each format whose files exist.
 
     Raises:
-        DataError: If there are none, one without the other, or a line is broken.
+        DataError: If there are none, only one of train and test, or a line is broken.
     """
-    found = []
-    for kind in kinds:
-        there = {part: file for part, file in kind.files.items() if (folder / file).is_file()}
-        if lacking := [kind.files[part] for part in ("train", "test") if part not in there]:
-            if there:
+    lists = []
+    for format_ in formats:
+        files = {s: file for s, file in format_.files.items() if (folder / file).is_file()}
+        if missing := [format_.files[s] for s in ("train", "test") if s not in files]:
+            if files:
                 raise DataError(
-                    f"lists={folder} holds {', '.join(there.values())} but not "
-                    f"{' and '.join(lacking)}; split {kind.split!r} needs both. Add it, or take "
-                    "the other away"
+                    f"lists={folder} holds {', '.join(files.values())} but not "
+                    f"{' and '.join(missing)}; split {format_.name!r} needs both. Add it, or "
+                    "remove the other"
                 )
             continue
-        found.append(_read(folder, kind, there))
-    if not found:
-        wanted = " or ".join(f"{k.files['train']} and {k.files['test']}" for k in kinds)
-        what = f"holds {held(folder)}" if folder.is_dir() else "is no folder"
-        raise DataError(f"lists={folder} {what}; it must hold {wanted}")
-    return found
+        lists.append(_read(folder, format_, files))
+    if not lists:
+        expected = " or ".join(f"{f.files['train']} and {f.files['test']}" for f in formats)
+        content = f"holds {list_folder(folder)}" if folder.is_dir() else "is no folder"
+        raise DataError(f"lists={folder} {content}; it must hold {expected}")
+    return lists
 
 
-def _read(folder: Path, kind: ListKind, files: Mapping[str, str]) -> IdLists:
-    parts: dict[str, tuple[str, ...]] = {}
+def _read(folder: Path, format_: ListFormat, files: Mapping[str, str]) -> IdLists:
+    ids: dict[str, tuple[str, ...]] = {}
     labels: dict[str, str] = {}
-    for part, file in files.items():
+    for split, file in files.items():
         rows = []
         text = read_text(folder, Path(file), "utf-8")
         for number, line in enumerate(text.split("\n"), start=1):
             if not line.strip():
                 continue
             try:
-                rows.append(kind.read_line(line.strip("\r\n")))
+                rows.append(format_.parse_line(line.strip("\r\n")))
             except ValueError as error:
                 where = f"{folder / file}, line {number}"
                 raise DataError(f"{where}: {line.strip()[:60]!r} is {error}") from error
-        parts[part] = tuple(id_ for id_, _ in rows)
+        ids[split] = tuple(id_ for id_, _ in rows)
         labels.update(rows)
     sha256 = {f: hashlib.sha256((folder / f).read_bytes()).hexdigest() for f in files.values()}
-    return IdLists(folder, kind.split, parts, labels, sha256, kind.may_lack)
+    return IdLists(folder, format_.name, ids, labels, sha256, format_.max_unknown)
 
 
-def separated(suffix: str) -> ReadLine:
-    """Read lines such as ``<id>.jpg <label>``.
+def separated_by(separator: str) -> LineParser:
+    """Return a parser of lines such as ``<id>.jpg <label>``.
 
     Args:
-        suffix: What separates the two, such as ``.jpg`` and a space.
+        separator: Text between id and label, such as ``.jpg`` and a space.
 
     Returns:
-        The reader.
+        The parser.
     """
 
-    def read_line(line: str) -> tuple[str, str]:
-        name, found, label = line.partition(suffix)
-        if not found or not name or not label.strip():
-            raise ValueError(f"not of the form '<id>{suffix}<label>'")
-        return name, label.strip()
+    def parse_line(line: str) -> tuple[str, str]:
+        id_, is_separated, label = line.partition(separator)
+        if not is_separated or not id_ or not label.strip():
+            raise ValueError(f"not of the form '<id>{separator}<label>'")
+        return id_, label.strip()
 
-    return read_line
+    return parse_line

@@ -1,4 +1,4 @@
-"""IEMOCAP's features as the projects for missing modalities hand them out."""
+"""IEMOCAP as features that projects on missing modalities publish."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from mla_lightning.data.sources.base import Item, Source
-from mla_lightning.data.sources.iemocap import SESSIONS
-from mla_lightning.data.sources.iemocap_layouts import Layout, Utterance, read_gcnet, read_mmin
-from mla_lightning.data.splits import TEST, TRAIN, VAL, NamedSplit, with_validation
+from mla_lightning.data.sources.iemocap import session_splits
+from mla_lightning.data.sources.iemocap_layouts import Features, Utterance, read_gcnet, read_mmin
+from mla_lightning.data.splits import TEST, TRAIN, VAL, NamedSplit
 from mla_lightning.errors import ConfigError, DataError, near
-from mla_lightning.media.parts import ArrayPart, Extractor
+from mla_lightning.media.base import ArrayInput, Extractor
 from mla_lightning.media.sequences import Sequences
 from mla_lightning.media.values import Values
 
 _ID = re.compile(r"(?P<dialog>Ses0(?P<session>[1-5])[FM]_\w+)_(?P<speaker>[FM])X*\d+")
-#: Layout -> reader, and modality -> where its features are, as the projects name them.
-LAYOUTS: dict[str, tuple[Callable[..., Layout], dict[str, str]]] = {
+#: Layout -> reader, and modality -> path of its features in the project.
+LAYOUTS: dict[str, tuple[Callable[..., Features], dict[str, str]]] = {
     "gcnet": (
         read_gcnet,
         {
@@ -38,12 +38,12 @@ POOLS = ("mean", "none")
 
 
 class IEMOCAPFeatures(Source):
-    """IEMOCAP's utterances as features made by others: GCNet's .npy folders or MMIN's .h5 files.
+    """IEMOCAP's utterances as published features: GCNet's .npy folders or MMIN's .h5 files.
 
     ``audio``, ``image`` and ``text``: one vector per utterance, (D,) float32, or with ``pool=none``
-    a sequence of frames or words, (T, D), zeros at the end. GCNet's pooled features are wav2vec
-    (512), MA-Net (1024) and DeBERTa (1024); MMIN's sequences ComParE (130 per frame), DenseFace
-    (342 per frame) and BERT-large (1024 per token).
+    a sequence of frames or words, (T, D), with zeros at the end. GCNet's pooled features are
+    wav2vec (512), MA-Net (1024) and DeBERTa (1024); MMIN's sequences are ComParE (130 per frame),
+    DenseFace (342 per frame) and BERT-large (1024 per token).
     """
 
     name = "iemocap_features"
@@ -67,23 +67,24 @@ class IEMOCAPFeatures(Source):
         max_steps: int | None = None,
         label_order: tuple[str, ...] = ("Angry", "Happy", "Neutral", "Sad"),
     ) -> None:
-        """Choose what is read.
+        """Set the options.
 
         Args:
             raw: The folder.
             layout: ``gcnet`` or ``mmin``.
             audio: Folder (gcnet) or file (mmin) of the audio features below raw.
-            image: The same of the image features.
-            text: The same of the text features.
+            image: Folder or file of the image features.
+            text: Folder or file of the text features.
             pool: ``mean`` for one vector per utterance, ``none`` for sequences; by default
-                ``mean`` for gcnet and ``none`` for mmin, as the projects have it.
+                ``mean`` for gcnet and ``none`` for mmin, as in the projects.
             fold: For mmin: one of its ten folds. The audio is standardised with that fold's
                 ``comparE_mean_std.h5`` and the fold is the only split. By default the audio is
-                standardised utterance by utterance, the project's other way, and the splits are by
-                session.
-            max_steps: Longer sequences lose their end; by default the longest one sets the length.
-            label_order: For mmin: the emotions of the columns of its label files. Not written down
-                in its code; names only, no accuracy depends on it.
+                standardised utterance by utterance, the project's other option, and the splits are
+                by session.
+            max_steps: Largest number of steps; longer sequences are cut at the end. By default the
+                longest one sets the length.
+            label_order: For mmin: the emotions of the columns of its label files. Its code does not
+                state the order. These are only names; no accuracy depends on them.
 
         Raises:
             ConfigError: If a value is unknown or would have no effect.
@@ -106,12 +107,12 @@ class IEMOCAPFeatures(Source):
         self.label_order = tuple(label_order)
         if layout == "gcnet" and (fold is not None or self.label_order != self.class_names):
             raise ConfigError("fold and label_order have no effect with layout=gcnet")
-        _, places = LAYOUTS[layout]
-        given = {"audio": audio, "image": image, "text": text}
-        self.places = {name: given[name] or place for name, place in places.items()}
+        _, default_paths = LAYOUTS[layout]
+        paths = {"audio": audio, "image": image, "text": text}
+        self.paths = {name: paths[name] or default for name, default in default_paths.items()}
         self.default_split = "session5" if fold is None else f"fold{fold}"
-        self._read: Layout | None = None
-        self._cuts: dict[str, int] = {}
+        self._features: Features | None = None
+        self._num_cut: dict[str, int] = {}
 
     def items(self) -> list[Item]:
         """Read all utterances.
@@ -125,88 +126,76 @@ class IEMOCAPFeatures(Source):
         assert self.raw is not None
         read, _ = LAYOUTS[self.layout]
         order = self.class_names if self.layout == "gcnet" else self.label_order
-        self._read = read(self.raw, self.places, fold=self.fold, labels=order)
+        self._features = read(self.raw, self.paths, fold=self.fold, labels=order)
         items = []
-        for id_, utterance in sorted(self._read.utterances.items()):
+        for id_, utterance in sorted(self._features.utterances.items()):
             match = _ID.fullmatch(id_)
             if match is None:
                 raise DataError(f"{self.raw}: {id_!r} is not named like Ses01F_impro01_F000")
-            about = {
+            attributes = {
                 "session": match["session"],
                 "dialog": match["dialog"],
                 "speaker": match["session"] + match["speaker"],
             }
-            parts = {name: ArrayPart(value) for name, value in self._values(utterance).items()}
-            items.append(Item(id_, utterance.label, parts, about))
+            inputs = {name: ArrayInput(value) for name, value in self._values(utterance).items()}
+            items.append(Item(id_, utterance.label, inputs, attributes))
         return items
 
     def extractors(self) -> Mapping[str, Extractor]:
-        """Tell how each modality is read: its width, and its length unless pooled."""
-        if self._read is None:
+        """Return the extractor of each modality, with its width and, unless pooled, its length."""
+        if self._features is None:
             self.items()
-        assert self._read is not None
-        found: dict[str, Extractor] = {}
+        assert self._features is not None
+        extractors: dict[str, Extractor] = {}
         for name in self.modalities:
-            steps = [u.steps[name] for u in self._read.utterances.values() if name in u.steps]
+            steps = [u.steps[name] for u in self._features.utterances.values() if name in u.steps]
             width = steps[0].shape[1]
             if self.pool == "mean":
-                found[name] = Values((width,))
+                extractors[name] = Values((width,))
                 continue
             longest = max(len(values) for values in steps)
             length = min(longest, self.max_steps or longest)
-            self._cuts[name] = sum(len(values) > length for values in steps)
-            found[name] = Sequences(length, width, cut=length < longest)
-        return found
+            self._num_cut[name] = sum(len(values) > length for values in steps)
+            extractors[name] = Sequences(length, width, cut=length < longest)
+        return extractors
 
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
-        """Divide by session, or by the fold that is chosen.
+        """Divide by session, or by the chosen fold.
 
         Args:
             items: The utterances.
 
         Returns:
-            ``session1`` to ``session5`` as for IEMOCAP itself, or ``fold<n>`` alone.
+            ``session1`` to ``session5`` as in :class:`IEMOCAP`, or only ``fold<n>``.
         """
-        assert self._read is not None
-        labels = [item.label for item in items]
+        assert self._features is not None
         if self.fold is not None:
-            codes = {"trn": TRAIN, "val": VAL, "tst": TEST}
-            where = [codes[self._read.utterances[item.id].part] for item in items]
-            about = f"MMIN's fold {self.fold}, with its own validation part."
-            return {f"fold{self.fold}": NamedSplit(np.array(where, dtype=np.int8), about)}
-        sessions = np.array([item.attributes["session"] for item in items])
-        dialogs = [item.attributes["dialog"] for item in items]
-        found = {}
-        for session in SESSIONS:
-            part = np.where(sessions == session, TEST, TRAIN).astype(np.int8)
-            if not (part == TEST).any() or not (part == TRAIN).any():
-                continue
-            found[f"session{session}"] = NamedSplit(
-                with_validation(part, labels, groups=dialogs),
-                f"Session {session} is the test: no speaker is in train and test. Validation is "
-                "about a tenth of the other sessions, whole dialogues.",
-            )
-        if not found:
+            code_of = {"trn": TRAIN, "val": VAL, "tst": TEST}
+            codes = [code_of[self._features.utterances[item.id].split] for item in items]
+            description = f"MMIN's fold {self.fold}, with its own validation part."
+            return {f"fold{self.fold}": NamedSplit(np.array(codes, dtype=np.int8), description)}
+        splits = session_splits(items)
+        if not splits:
             raise DataError(
                 f"{self.raw}: all utterances are of one session; nothing is left to test"
             )
-        self.default_split = "session5" if "session5" in found else next(iter(found))
-        return found
+        self.default_split = "session5" if "session5" in splits else next(iter(splits))
+        return splits
 
     def options(self) -> dict[str, Any]:
-        """Spell what changes the items, and how many sequences lose their end."""
+        """Return the options that change the items, and the numbers of sequences that are cut."""
         return {
             "layout": self.layout,
-            "places": dict(self.places),
+            "places": dict(self.paths),
             "pool": self.pool,
             "fold": self.fold,
-            "cut": dict(self._cuts),
+            "cut": dict(self._num_cut),
             "label_order": list(self.label_order),
         }
 
     def label_files(self) -> list[Path]:
-        """Name the files of labels."""
-        return [] if self._read is None else list(self._read.label_files)
+        """Return the files of labels."""
+        return [] if self._features is None else list(self._features.label_files)
 
     def _values(self, utterance: Utterance) -> dict[str, np.ndarray]:
         if self.pool == "none":

@@ -1,4 +1,4 @@
-"""How GCNet and MMIN lay out IEMOCAP's features on disk."""
+"""Readers of IEMOCAP's features in the file layouts of GCNet and MMIN."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mla_lightning.data.sources.texts import held
+from mla_lightning.data.sources.texts import list_folder
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.pickles import read_pickle
 
-#: GCNet's table of utterances, and its classes by number.
+#: GCNet's table of utterances, and its classes in the order of their numbers.
 GCNET_TABLE = "IEMOCAP_features_raw_4way.pkl"
 GCNET_CLASSES = ("Happy", "Sad", "Neutral", "Angry")
-MMIN_PARTS = ("trn", "val", "tst")
+MMIN_SPLITS = ("trn", "val", "tst")
 MMIN_SCALE = Path("A", "comparE_mean_std.h5")
 
 
@@ -26,18 +26,18 @@ class Utterance:
 
     Attributes:
         label: Its emotion.
-        part: ``trn``, ``val`` or ``tst`` of the fold that is read.
-        steps: Modality -> (T, D) float32; a modality without a file is left out.
+        split: ``trn``, ``val`` or ``tst`` in the fold.
+        steps: Modality -> (T, D) float32; absent modalities are left out.
     """
 
     label: str
-    part: str = "trn"
+    split: str = "trn"
     steps: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What a folder holds.
+class Features:
+    """Features of all utterances in a folder.
 
     Attributes:
         utterances: Name -> utterance.
@@ -49,21 +49,22 @@ class Layout:
 
 
 def read_gcnet(
-    raw: Path, places: Mapping[str, str], *, fold: int | None, labels: Sequence[str]
-) -> Layout:
-    """Read a pickled table of utterances and, by modality, a folder of ``<utterance>.npy``.
+    raw: Path, paths: Mapping[str, str], *, fold: int | None, labels: Sequence[str]
+) -> Features:
+    """Read a pickled table of utterances and, per modality, a folder of ``<utterance>.npy``.
 
-    A folder named as the utterance holds a vector per frame instead, ``*_F.npy`` of the woman and
-    ``*_M.npy`` of the man; the speaker's are taken, as GCNet does. No frame: no such modality.
+    Instead of a file there may be a folder with the name of the utterance and a vector per frame,
+    ``*_F.npy`` of the woman and ``*_M.npy`` of the man; those of the speaker are used, as in GCNet.
+    Without a frame of the speaker the modality is absent.
 
     Args:
         raw: The folder.
-        places: Modality -> folder below raw.
-        fold: None; the layout has no folds.
-        labels: Names of the classes that are allowed.
+        paths: Modality -> folder below raw.
+        fold: Ignored; the layout has no folds.
+        labels: Ignored; the layout has its own order of classes.
 
     Returns:
-        The utterances.
+        The features.
 
     Raises:
         DataError: If the table or a file is missing or broken.
@@ -74,50 +75,50 @@ def read_gcnet(
     content = read_pickle(table, encoding="latin1")
     if not isinstance(content, list | tuple) or len(content) != 6:
         raise DataError(
-            f"{table} holds no six tables (ids, labels, speakers, sentences, train, test)"
+            f"{table} does not hold six tables (ids, labels, speakers, sentences, train, test)"
         )
     ids, numbers, speakers = content[:3]
-    found: dict[str, Utterance] = {}
-    said_by: dict[str, str] = {}
+    utterances: dict[str, Utterance] = {}
+    speaker_of: dict[str, str] = {}
     for dialog, names in _mapping(ids, table).items():
-        classes, who = numbers.get(dialog, ()), speakers.get(dialog, ())
-        if not len(names) == len(classes) == len(who):
+        classes, letters = numbers.get(dialog, ()), speakers.get(dialog, ())
+        if not len(names) == len(classes) == len(letters):
             raise DataError(
                 f"{table}: {dialog} has {len(names)} ids, {len(classes)} labels, "
-                f"{len(who)} speakers"
+                f"{len(letters)} speakers"
             )
-        for name, number, speaker in zip(names, classes, who, strict=True):
+        for name, number, speaker in zip(names, classes, letters, strict=True):
             if not 0 <= int(number) < len(GCNET_CLASSES):
                 raise DataError(f"{table}: {name} has the label {number}; 0 to 3 are expected")
-            found[str(name)] = Utterance(GCNET_CLASSES[int(number)])
-            said_by[str(name)] = str(speaker)
-    for modality, place in places.items():
-        folder = raw / place
+            utterances[str(name)] = Utterance(GCNET_CLASSES[int(number)])
+            speaker_of[str(name)] = str(speaker)
+    for modality, path in paths.items():
+        folder = raw / path
         _require(folder, raw, f"{modality}=")
-        for name, utterance in found.items():
-            steps = _npy_steps(folder, name, said_by[name])
+        for name, utterance in utterances.items():
+            steps = _npy_steps(folder, name, speaker_of[name])
             if steps is not None:
                 utterance.steps[modality] = steps
-        _check_widths(found, modality, folder)
-    return Layout(found, [Path(GCNET_TABLE)])
+        _check_widths(utterances, modality, folder)
+    return Features(utterances, [Path(GCNET_TABLE)])
 
 
 def read_mmin(
-    raw: Path, places: Mapping[str, str], *, fold: int | None, labels: Sequence[str]
-) -> Layout:
+    raw: Path, paths: Mapping[str, str], *, fold: int | None, labels: Sequence[str]
+) -> Features:
     """Read ``target/<fold>/{trn,val,tst}_{label,int2name}.npy`` and an .h5 file per modality.
 
-    An .h5 file holds a data set (T, D) by name of an utterance. Audio is standardised: by
-    ``A/comparE_mean_std.h5`` of the fold, or utterance by utterance without one.
+    An .h5 file holds an array (T, D) under the name of each utterance. Audio is standardised with
+    ``A/comparE_mean_std.h5`` of the fold, or without a fold utterance by utterance.
 
     Args:
         raw: The folder.
-        places: Modality -> .h5 file below raw.
-        fold: 1 to 10; None to read the utterances of the first fold without its division.
+        paths: Modality -> .h5 file below raw.
+        fold: 1 to 10; None to read the utterances of the first fold without its splits.
         labels: Emotion of each column of the label files.
 
     Returns:
-        The utterances.
+        The features.
 
     Raises:
         DataError: If a file is missing or broken, or an utterance has no features.
@@ -125,30 +126,30 @@ def read_mmin(
     import h5py
 
     number = str(fold or 1)
-    found: dict[str, Utterance] = {}
-    files: list[Path] = []
-    for part in MMIN_PARTS:
-        paths = [Path("target", number, f"{part}_{kind}.npy") for kind in ("int2name", "label")]
-        for path in paths:
-            _require(raw / path, raw, "fold=")
-        names, columns = (_npy(raw / path) for path in paths)
-        if columns.ndim != 2 or columns.shape[1] != len(labels) or len(names) != len(columns):
+    utterances: dict[str, Utterance] = {}
+    label_files: list[Path] = []
+    for split in MMIN_SPLITS:
+        files = [Path("target", number, f"{split}_{kind}.npy") for kind in ("int2name", "label")]
+        for file in files:
+            _require(raw / file, raw, "fold=")
+        names, one_hot = (_npy(raw / file) for file in files)
+        if one_hot.ndim != 2 or one_hot.shape[1] != len(labels) or len(names) != len(one_hot):
             raise DataError(
-                f"{raw / paths[1]}: {columns.shape} instead of ({len(names)}, {len(labels)})"
+                f"{raw / files[1]}: {one_hot.shape} instead of ({len(names)}, {len(labels)})"
             )
-        for name, column in zip(names.reshape(len(names), -1)[:, 0], columns, strict=True):
+        for name, row in zip(names.reshape(len(names), -1)[:, 0], one_hot, strict=True):
             id_ = name.decode() if isinstance(name, bytes) else str(name)
-            if id_ in found:
-                raise DataError(f"{raw / paths[0]}: {id_} is there twice")
-            found[id_] = Utterance(labels[int(column.argmax())], part)
-        files += paths
+            if id_ in utterances:
+                raise DataError(f"{raw / files[0]}: {id_} occurs twice")
+            utterances[id_] = Utterance(labels[int(row.argmax())], split)
+        label_files += files
     scale = _scale(raw, number) if fold is not None else None
-    for modality, place in places.items():
-        path = raw / place
+    for modality, relative in paths.items():
+        path = raw / relative
         _require(path, raw, f"{modality}=")
         try:
             with h5py.File(path, "r") as file:
-                for id_, utterance in found.items():
+                for id_, utterance in utterances.items():
                     if id_ not in file:
                         raise DataError(f"{path} has no utterance {id_}.{near(id_, file.keys())}")
                     steps = np.asarray(file[id_][()], dtype=np.float32)
@@ -157,12 +158,12 @@ def read_mmin(
                     utterance.steps[modality] = steps.reshape(-1, steps.shape[-1])
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{path} cannot be read as HDF5: {error}") from error
-        _check_widths(found, modality, path)
-    return Layout(found, files)
+        _check_widths(utterances, modality, path)
+    return Features(utterances, label_files)
 
 
 def _standardised(steps: np.ndarray, scale: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
-    # One step has no deviation of its own; MMIN divides by that of N - 1.
+    # A single step has no standard deviation; MMIN's has the divisor N - 1.
     if scale is None:
         deviation = steps.std(axis=0, ddof=1) if len(steps) > 1 else np.ones(steps.shape[1])
         scale = steps.mean(axis=0), deviation
@@ -189,10 +190,10 @@ def _npy_steps(folder: Path, name: str, speaker: str) -> np.ndarray | None:
     frames = folder / name
     if not frames.is_dir():
         raise DataError(f"Neither {path} nor the folder {frames} exists")
-    own = [file for file in sorted(frames.glob("*.npy")) if f"_{speaker}" in f"_{file.stem}"]
-    if not own:
+    files = [file for file in sorted(frames.glob("*.npy")) if f"_{speaker}" in f"_{file.stem}"]
+    if not files:
         return None
-    return np.stack([_npy(file).astype(np.float32).reshape(-1) for file in own])
+    return np.stack([_npy(file).astype(np.float32).reshape(-1) for file in files])
 
 
 def _npy(path: Path) -> np.ndarray:
@@ -205,9 +206,9 @@ def _npy(path: Path) -> np.ndarray:
     return values
 
 
-def _check_widths(found: Mapping[str, Utterance], modality: str, where: Path) -> None:
-    widths: dict[int, str] = {}
-    for name, utterance in found.items():
+def _check_widths(utterances: Mapping[str, Utterance], modality: str, where: Path) -> None:
+    widths: dict[int, str] = {}  # width -> first utterance
+    for name, utterance in utterances.items():
         steps = utterance.steps.get(modality)
         if steps is None:
             continue
@@ -227,5 +228,5 @@ def _mapping(value: Any, table: Path) -> Mapping[str, Any]:
 
 def _require(path: Path, raw: Path, option: str = "") -> None:
     if not path.exists():
-        more = f" {option} names another one." if option else ""
-        raise DataError(f"{path} does not exist; {raw} holds {held(raw)}.{more}")
+        hint = f" {option} names another one." if option else ""
+        raise DataError(f"{path} does not exist; {raw} holds {list_folder(raw)}.{hint}")

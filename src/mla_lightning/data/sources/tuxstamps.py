@@ -1,8 +1,8 @@
-"""Tux Paint's stamps: drawings and photographs, what they show spoken and written, 11 classes.
+"""Tux Paint's stamps: drawings and photographs with spoken and written descriptions, 11 classes.
 
-Debian's package tuxpaint-stamps-default 2022.06.04. The stamps are drawn, photographed, spoken and
-translated by volunteers; the whole is under GPL-2+, single files are credited under GFDL, CC BY-SA
-2.5 and 3.0, CC BY, CC Sampling Plus or the public domain, so nothing of it ships with this package.
+Debian's package tuxpaint-stamps-default 2022.06.04. Volunteers drew, photographed, spoke and
+translated the stamps; the package is under GPL-2+, single files are under GFDL, CC BY-SA 2.5 and
+3.0, CC BY, CC Sampling Plus or in the public domain, so this package does not contain them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from typing import Any, ClassVar
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.sources.downloads import deb, wheel
+from mla_lightning.data.sources.texts import list_folder
 from mla_lightning.data.splits import NamedSplit, grouped
 from mla_lightning.errors import DataError
+from mla_lightning.media.base import Extractor, FileInput, TextInput
 from mla_lightning.media.drawing import Drawing
-from mla_lightning.media.parts import Extractor, FilePart, TextPart
-from mla_lightning.media.short_sound import ShortLogMel
+from mla_lightning.media.short_audio import ShortLogMel
 from mla_lightning.media.text import Tokens
 
 PACKAGE, RENDERER = "tuxpaint-stamps-default", "resvg-py==0.5.0"
 STAMPS = Path("usr", "share", "tuxpaint", "stamps")
-SPOKEN, WRITTEN = "_desc_fr.ogg", "fr.utf8="
-#: SVG files whose size resvg cannot tell; they have no other picture.
-UNDRAWN = frozenset(
+AUDIO_SUFFIX, TEXT_PREFIX = "_desc_fr.ogg", "fr.utf8="
+#: SVG files that resvg cannot render because it finds no size; there is no PNG file of them.
+NOT_RENDERED = frozenset(
     {
         "animals/insects/cartoon/ant",
         "animals/insects/cartoon/spider",
@@ -48,15 +49,15 @@ UNDRAWN = frozenset(
 
 
 class TuxStamps(Source):
-    """Pictures of Tux Paint and what they show, spoken and written in French, 11 classes.
+    """Images of Tux Paint with spoken and written French descriptions, 11 classes.
 
     ``audio``: (64, 40) float16, log-mel of the first 1.3 seconds at 16 kHz, time first. ``image``:
-    (3, 32, 32) uint8, cut out and on white. ``text``: (256,) int64, hashed words and trigrams of
-    the French sentence in 4096 buckets. A third of all stamps are of class ``symbols`` (letters,
-    coins), so macro-F1 belongs beside accuracy.
+    (3, 32, 32) uint8, without margins and on white. ``text``: (256,) int64, hashed words and
+    trigrams of the French sentence in 4096 buckets. A third of all stamps are of class ``symbols``
+    (letters, coins), so macro-F1 should be reported with accuracy.
 
     The items are the stamps in the folders of these classes with a French recording, a French text
-    and a picture.
+    and an image.
     """
 
     name = "tuxstamps"
@@ -76,17 +77,18 @@ class TuxStamps(Source):
     modalities = ("audio", "image", "text")
     default_split = "group"
     how_to_get: ClassVar[str] = (
-        "Fetched by itself with apt on Debian and Ubuntu (161 MB, GPL-2+ and other free licences); "
-        "elsewhere raw= is the unpacked package tuxpaint-stamps-default, or its folder stamps."
+        "Downloaded automatically with apt on Debian and Ubuntu (161 MB, GPL-2+ and other free "
+        "licences); elsewhere raw= is the unpacked package tuxpaint-stamps-default, or its folder "
+        "stamps."
     )
 
     def __init__(self, raw: Path | None = None, svg: bool = True) -> None:
-        """Find the originals.
+        """Find or download the files.
 
         Args:
             raw: The unpacked package, or its folder ``stamps``; None to download it.
-            svg: Also the stamps that are drawn as SVG alone, about one in six; pip downloads
-                resvg-py 0.5.0 to render them.
+            svg: Whether to include the stamps that exist only as SVG, about one in six; pip
+                downloads resvg-py 0.5.0 to render them.
         """
         super().__init__(deb(PACKAGE) if raw is None else raw)
         self.svg = svg
@@ -96,53 +98,54 @@ class TuxStamps(Source):
         """List the stamps.
 
         Returns:
-            861 stamps (with SVG), sorted by id; :attr:`left_out` tells why how many others are
-            none.
+            861 stamps (with SVG), sorted by id; :attr:`left_out` has the numbers of all others by
+            reason.
 
         Raises:
             DataError: If ``raw`` is another folder, or a text file is not UTF-8.
         """
         top = self._top()
-        kept, keys = [], []
+        stamps, keys = [], []
         self.left_out = dict.fromkeys(("other class", "no French text", "no picture"), 0)
-        for sound in sorted((self._raw / top).rglob(f"*{SPOKEN}")):
-            stem = sound.name.removesuffix(SPOKEN)
-            place = sound.parent.relative_to(self._raw)
-            within = place.relative_to(top)
-            if not within.parts or within.parts[0] not in self.class_names:
+        for audio in sorted((self._raw / top).rglob(f"*{AUDIO_SUFFIX}")):
+            stem = audio.name.removesuffix(AUDIO_SUFFIX)
+            folder = audio.parent.relative_to(self._raw)
+            inner = folder.relative_to(top)
+            if not inner.parts or inner.parts[0] not in self.class_names:
                 self.left_out["other class"] += 1
                 continue
-            english, french = self._texts(place / f"{stem}.txt")
-            picture = self._picture(within, place, stem)
+            english, french = self._texts(folder / f"{stem}.txt")
+            image = self._image(inner, folder, stem)
             if not french:
                 self.left_out["no French text"] += 1
                 continue
-            if picture is None:
+            if image is None:
                 self.left_out["no picture"] += 1
                 continue
-            name = f"{within.as_posix()}/{stem}"
-            kept.append((name, within.parts[0], place / sound.name, picture, english, french))
-            digest = hashlib.sha256(sound.read_bytes()).hexdigest()
-            shown = hashlib.sha256((self._raw / picture).read_bytes()).hexdigest()
-            # What may be one thing twice: texts, recordings, pictures, numbered variants of a name.
-            variant = f"{within.as_posix()}/{re.sub(r'[0-9]', '', stem)}"
-            keys.append((f"en {plain(english)}", f"fr {plain(french)}", digest, shown, variant))
-        groups = connected(keys)
+            name = f"{inner.as_posix()}/{stem}"
+            stamps.append((name, inner.parts[0], folder / audio.name, image, english, french))
+            audio_hash = hashlib.sha256(audio.read_bytes()).hexdigest()
+            image_hash = hashlib.sha256((self._raw / image).read_bytes()).hexdigest()
+            # Possible duplicates: equal texts, recordings or images, numbered variants of a name.
+            variant = f"{inner.as_posix()}/{re.sub(r'[0-9]', '', stem)}"
+            texts = f"en {normalised(english)}", f"fr {normalised(french)}"
+            keys.append((*texts, audio_hash, image_hash, variant))
+        groups = connected_groups(keys)
         items = [
             Item(
                 name,
                 label,
-                {"audio": FilePart(sound), "image": FilePart(picture), "text": TextPart(french)},
+                {"audio": FileInput(audio), "image": FileInput(image), "text": TextInput(french)},
                 {"text": french, "english": english, "group": group},
             )
-            for (name, label, sound, picture, english, french), group in zip(
-                kept, groups, strict=True
+            for (name, label, audio, image, english, french), group in zip(
+                stamps, groups, strict=True
             )
         ]
         return sorted(items, key=lambda item: item.id)
 
     def extractors(self) -> Mapping[str, Extractor]:
-        """Tell how each modality is read."""
+        """Return the extractor of each modality."""
         return {
             "audio": ShortLogMel(16000, num_frames=64, num_mels=40),
             "image": Drawing(32, resvg=wheel(RENDERER) if self.svg else None),
@@ -160,15 +163,15 @@ class TuxStamps(Source):
         """
         groups = [item.attributes["group"] for item in items]
         codes = grouped([item.label for item in items], groups, (0.6, 0.1, 0.3), seed=0)
-        about = (
+        description = (
             "Stamps with equal text, recording or picture, or with names that differ in digits "
             "alone, are in one part; drawn at random, a fifth of the test's texts would be in "
             "train, too."
         )
-        return {"group": NamedSplit(codes, about, "group")}
+        return {"group": NamedSplit(codes, description, "group")}
 
     def options(self) -> dict[str, Any]:
-        """Spell what the items depend on, and how many stamps are none."""
+        """Return the options that change the items, and the numbers of stamps left out."""
         return {
             "language": "fr",
             "svg": self.svg,
@@ -177,7 +180,7 @@ class TuxStamps(Source):
         }
 
     def label_files(self) -> list[Path]:
-        """Name the text files of the stamps."""
+        """Return the text files of the stamps."""
         top = self._top()
         return sorted(path.relative_to(self._raw) for path in (self._raw / top).rglob("*.txt"))
 
@@ -187,18 +190,17 @@ class TuxStamps(Source):
         return self.raw
 
     def _top(self) -> Path:
-        """Find the folder of the classes below raw."""
+        """Return the folder of the classes below raw."""
         for top in (STAMPS, Path("stamps"), Path()):
             if any((self._raw / top / name).is_dir() for name in self.class_names):
                 return top
-        held = ", ".join(sorted(path.name for path in self._raw.glob("*"))[:6]) or "nothing"
         raise DataError(
             f"{self._raw / STAMPS} with folders such as {self.class_names[0]} does not exist; "
-            f"{self._raw} holds {held}. {self.how_to_get}"
+            f"{self._raw} holds {list_folder(self._raw)}. {self.how_to_get}"
         )
 
     def _texts(self, path: Path) -> tuple[str, str]:
-        """Read the English and the French line of a stamp's text, empty where there is none."""
+        """Read the English and the French line of a stamp's text file; empty if there is none."""
         try:
             lines = (self._raw / path).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -206,31 +208,31 @@ class TuxStamps(Source):
         except UnicodeDecodeError as error:
             raise DataError(f"{self._raw / path} is not UTF-8: {error.reason}") from error
         english = next((line.strip() for line in lines[:1]), "")
-        french = next((line for line in lines if line.startswith(WRITTEN)), WRITTEN)
-        return english, french.removeprefix(WRITTEN).strip()
+        french = next((line for line in lines if line.startswith(TEXT_PREFIX)), TEXT_PREFIX)
+        return english, french.removeprefix(TEXT_PREFIX).strip()
 
-    def _picture(self, within: Path, place: Path, stem: str) -> Path | None:
-        """Choose the file of a stamp's picture: a PNG before an SVG."""
-        if (self._raw / place / f"{stem}.png").is_file():
-            return place / f"{stem}.png"
-        drawn = place / f"{stem}.svg"
-        is_drawn = self.svg and (within / stem).as_posix() not in UNDRAWN
-        return drawn if is_drawn and (self._raw / drawn).is_file() else None
+    def _image(self, inner: Path, folder: Path, stem: str) -> Path | None:
+        """Return the file of a stamp's image: PNG if it exists, otherwise SVG."""
+        if (self._raw / folder / f"{stem}.png").is_file():
+            return folder / f"{stem}.png"
+        svg = folder / f"{stem}.svg"
+        is_rendered = self.svg and (inner / stem).as_posix() not in NOT_RENDERED
+        return svg if is_rendered and (self._raw / svg).is_file() else None
 
 
-def plain(text: str) -> str:
-    """Write a text without what does not tell two apart: case, signs, blanks."""
+def normalised(text: str) -> str:
+    """Return the words of a text without case and punctuation, separated by single spaces."""
     return " ".join(re.findall(r"\w+", text.casefold())) or text
 
 
-def connected(keys: Sequence[Sequence[str]]) -> list[str]:
-    """Group what shares a key, directly or by way of others.
+def connected_groups(keys: Sequence[Sequence[str]]) -> list[str]:
+    """Group samples that share a key, directly or through other samples.
 
     Args:
-        keys: (N,) keys of each.
+        keys: (N,) keys of each sample.
 
     Returns:
-        (N,) name of each one's group.
+        (N,) name of each sample's group.
     """
     parent = list(range(len(keys)))
 
@@ -241,8 +243,8 @@ def connected(keys: Sequence[Sequence[str]]) -> list[str]:
         return number
 
     first: dict[str, int] = {}
-    for number, own in enumerate(keys):
-        for key in own:
+    for number, keys_of_sample in enumerate(keys):
+        for key in keys_of_sample:
             parent[root(number)] = root(first.setdefault(key, number))
-    numbers = {leader: number for number, leader in enumerate(sorted({*map(root, parent)}))}
+    numbers = {root_: number for number, root_ in enumerate(sorted({*map(root, parent)}))}
     return [f"{numbers[root(number)]:04d}" for number in range(len(keys))]

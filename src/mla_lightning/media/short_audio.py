@@ -1,4 +1,4 @@
-"""A coarse spectrogram of short sounds: spoken words and sentences, for small encoders."""
+"""Extractor of coarse spectrograms of spoken words and sentences, for small encoders."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ from typing import Any
 import numpy as np
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.media.parts import ArrayPart, BadMedia, Extractor, Part
-from mla_lightning.media.sound import read_sound, resample
+from mla_lightning.media.base import ArrayInput, BadMedia, Extractor, MediaInput
+from mla_lightning.media.waveform import read_waveform, resample
 
 WINDOW_MS, HOP_MS = 32, 20
-#: Added to the power (1 is that of a full-scale constant) before the logarithm: what is 70 dB below
-#: full scale counts as silence, so that the noise of a microphone does not fill the range.
+#: Added to the power (1 for a full-scale constant) before the logarithm: what is 70 dB below full
+#: scale counts as silence, so that the noise of a microphone does not fill the range of values.
 _FLOOR = 1e-7
 
 
 class ShortLogMel(Extractor):
-    """Log-mel power of a sound's beginning: 32 ms Hann windows every 20 ms, time first.
+    """Log-mel power of the start of a recording: 32 ms Hann windows every 20 ms, time first.
 
-    Channels are averaged, the mean is removed, shorter sound is followed by silence. Sound is a
-    file, or an array of int16 samples at ``array_rate``.
+    Channels are averaged, the mean is removed, and shorter audio is padded with silence. The input
+    is a file, or an array of int16 samples at ``array_rate``.
 
     Attributes:
         shape: (num_frames, num_mels).
+
+    Example:
+        Half a second of a tone is loud in its first 25 frames, then follows silence:
+
+        >>> extractor = ShortLogMel(8000, num_frames=50, num_mels=40)
+        >>> tone = np.sin(2 * np.pi * 1000 * np.arange(4000) / 8000)
+        >>> loudness = extractor.log_mel(tone).max(axis=1)
+        >>> bool((loudness[:24] > -6).all()), float(loudness[-1].round(2))
+        (True, -16.12)
     """
 
     kind = "spectrogram"
@@ -38,13 +47,13 @@ class ShortLogMel(Extractor):
         num_mels: int = 40,
         array_rate: int = 22050,
     ) -> None:
-        """Choose the size.
+        """Set the sizes.
 
         Args:
-            sample_rate: Samples per second; sound of another rate is resampled.
-            num_frames: Frames of 20 ms that are kept.
-            num_mels: Mel bins from 0 Hz to half the sample rate.
-            array_rate: Samples per second of sound that is given as an array.
+            sample_rate: Samples per second; audio of another rate is resampled.
+            num_frames: Number of frames of 20 ms.
+            num_mels: Number of mel bins from 0 Hz to half the sample rate.
+            array_rate: Samples per second of array inputs.
 
         Raises:
             ConfigError: If a number is too small.
@@ -61,19 +70,20 @@ class ShortLogMel(Extractor):
         self.num_frames, self.num_mels = num_frames, num_mels
         self.shape = (num_frames, num_mels)
 
-    def __call__(self, raw: Path, part: Part) -> np.ndarray:
-        """Read a sound; see :class:`Extractor`."""
-        if isinstance(part, ArrayPart):
-            if part.values.ndim != 1 or part.values.dtype != np.int16 or not len(part.values):
-                raise BadMedia(f"no int16 waveform: {part.values.shape} of {part.values.dtype}")
-            waveform = (part.values / 32768.0).astype(np.float32)[None]
+    def __call__(self, raw: Path, media_input: MediaInput) -> np.ndarray:
+        """Read a file or an array of samples; see :class:`Extractor`."""
+        if isinstance(media_input, ArrayInput):
+            values = media_input.values
+            if values.ndim != 1 or values.dtype != np.int16 or not len(values):
+                raise BadMedia(f"no int16 waveform: {values.shape} of {values.dtype}")
+            waveform = (values / 32768.0).astype(np.float32)[None]
             samples = resample(waveform, self.array_rate, self.sample_rate)
         else:
-            samples = read_sound(raw, part, self.sample_rate)
+            samples = read_waveform(raw, media_input, self.sample_rate)
         return self.log_mel(samples.mean(axis=0, dtype=np.float64)).astype(self.dtype)
 
     def options(self) -> dict[str, Any]:
-        """Spell the options."""
+        """Return the options that change the result."""
         return {
             "extractor": "short_log_mel",
             "version": 1,
@@ -84,7 +94,7 @@ class ShortLogMel(Extractor):
         }
 
     def log_mel(self, samples: np.ndarray) -> np.ndarray:
-        """Transform a waveform.
+        """Compute the log-mel power of a waveform.
 
         Args:
             samples: (N,) float64.
@@ -94,23 +104,23 @@ class ShortLogMel(Extractor):
         """
         size, hop = self.sample_rate * WINDOW_MS // 1000, self.sample_rate * HOP_MS // 1000
         padded = np.zeros(size + hop * (self.num_frames - 1))
-        kept = (samples - samples.mean())[: len(padded)]
-        padded[: len(kept)] = kept
+        centred = (samples - samples.mean())[: len(padded)]
+        padded[: len(centred)] = centred
         frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
         window = np.hanning(size + 1)[:-1]
-        # Twice the window: with its length alone, the lowest filters would hold no bin.
+        # Twice the window's length: with its length alone, the lowest filters would hold no bin.
         spectrum = np.fft.rfft(frames * window, n=2 * size, axis=1)
         power = (spectrum.real**2 + spectrum.imag**2) / window.sum() ** 2
         mel = np.empty((self.num_frames, self.num_mels))
         for number, weights in enumerate(self._filters):
             inside = np.flatnonzero(weights)
-            # A handful of bins each; and no BLAS, so that threads cannot change the rounding.
+            # Few bins each; and no BLAS, so that the number of threads cannot change the rounding.
             mel[:, number] = (power[:, inside] * weights[inside]).sum(axis=1)
         return np.log(mel + _FLOOR)
 
     @cached_property
     def _filters(self) -> np.ndarray:
-        """Triangles of equal width on the mel scale, (num_mels, bins)."""
+        """Return triangles of equal width on the mel scale, (num_mels, bins)."""
         size = 2 * (self.sample_rate * WINDOW_MS // 1000)
         bins = 1127.0 * np.log1p(np.arange(size // 2 + 1) * self.sample_rate / size / 700.0)
         edges = np.linspace(0.0, bins[-1], self.num_mels + 2)

@@ -1,4 +1,4 @@
-"""Sound as samples, from wav, flac, ogg and mp3 files and from films."""
+"""Waveforms of audio files (wav, flac, ogg, mp3) and of video files."""
 
 from __future__ import annotations
 
@@ -6,36 +6,50 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.media.containers import check_end, opened, packets_of, stream_of
+from mla_lightning.media.base import BadMedia, FileInput, MediaInput
+from mla_lightning.media.containers import (
+    check_end,
+    first_stream,
+    open_container,
+    read_packet_times,
+)
 from mla_lightning.media.files import media_file
-from mla_lightning.media.parts import BadMedia, FilePart, Part
 
-#: What libsndfile reads; everything else goes through PyAV.
-SOUND_FILES = {".wav", ".flac", ".ogg", ".oga", ".aiff", ".aif", ".au", ".mp3"}
-#: Sizes that programs write into the header of a wav file when they do not know the length yet.
+#: Files that libsndfile reads; PyAV reads all others.
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".aiff", ".aif", ".au", ".mp3"}
+#: Sizes that programs write into the header of a wav file before they know its length.
 _UNKNOWN_SIZE = {0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF - 36}
 
 
-def read_sound(raw: Path, part: Part, sample_rate: int) -> np.ndarray:
-    """Read a part's sound.
+def read_waveform(raw: Path, media_input: MediaInput, sample_rate: int) -> np.ndarray:
+    """Read the samples of a file's audio.
 
     Args:
         raw: The raw folder.
-        part: A sound file or a film, or a stretch of one.
-        sample_rate: Samples per second of the result; other rates are resampled.
+        media_input: An audio or video file, or a time range of one.
+        sample_rate: Samples per second of the result; audio of another rate is resampled.
 
     Returns:
         (channels, N) float32, mostly between -1 and 1, N at least 1.
 
     Raises:
-        BadMedia: If there is no sound to read.
+        BadMedia: If the file has no audio that can be read.
+
+    Example:
+        >>> import soundfile, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     soundfile.write(Path(folder, "a.wav"), np.full(4000, 0.5), samplerate=8000)
+        ...     half = FileInput(Path("a.wav"), start_s=0.25)
+        ...     samples = read_waveform(Path(folder), half, sample_rate=8000)
+        >>> samples.shape, float(samples[0, 0])
+        ((1, 2000), 0.5)
     """
-    path = media_file(raw, part)
-    assert isinstance(part, FilePart)
-    if path.suffix.lower() in SOUND_FILES:
-        samples, rate = _from_sound_file(path, part)
+    path = media_file(raw, media_input)
+    assert isinstance(media_input, FileInput)
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        samples, rate = _read_audio_file(path, media_input)
     else:
-        samples, rate = _from_film(path, part)
+        samples, rate = _read_video_file(path, media_input)
     if not samples.shape[1]:
         raise BadMedia("zero length: no sample of sound")
     if not np.isfinite(samples).all():
@@ -44,15 +58,19 @@ def read_sound(raw: Path, part: Part, sample_rate: int) -> np.ndarray:
 
 
 def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
-    """Change the rate of sound with FFmpeg's resampler, each channel for itself.
+    """Change the sample rate with FFmpeg's resampler, one channel at a time.
 
     Args:
         samples: (channels, N) float32.
-        rate: Its samples per second.
-        to: The wanted samples per second.
+        rate: Samples per second of ``samples``.
+        to: Samples per second of the result.
 
     Returns:
         (channels, about N * to / rate) float32; the same array where the rates are equal.
+
+    Example:
+        >>> resample(np.zeros((2, 44100), dtype=np.float32), 44100, 22050).shape
+        (2, 22050)
     """
     if rate == to:
         return samples
@@ -70,7 +88,7 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
     return np.stack(channels)
 
 
-def _from_sound_file(path: Path, part: FilePart) -> tuple[np.ndarray, int]:
+def _read_audio_file(path: Path, media_input: FileInput) -> tuple[np.ndarray, int]:
     import soundfile
 
     if path.suffix.lower() == ".wav":
@@ -78,10 +96,10 @@ def _from_sound_file(path: Path, part: FilePart) -> tuple[np.ndarray, int]:
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
-            start = round((part.start_s or 0.0) * rate)
-            stop = file.frames if part.end_s is None else round(part.end_s * rate)
-            if part.end_s is not None:
-                check_end(file.frames / rate, part.end_s)
+            start = round((media_input.start_s or 0.0) * rate)
+            end_s = media_input.end_s
+            stop = file.frames if end_s is None else round(end_s * rate)
+            check_end(file.frames / rate, end_s)
             if start >= file.frames:
                 raise BadMedia(f"zero length: the sound ends at {file.frames / rate:.2f} s")
             file.seek(start)
@@ -96,38 +114,37 @@ def _reason(error: Exception) -> str:
 
 
 def _check_wav(path: Path) -> None:
-    """Compare the length in the header with the file's: libsndfile reads what there is."""
+    """Compare the length in the header with the file's, which libsndfile does not."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(4) not in {b"RIFF", b"RIFX"} or size < 12:
-            return  # whatever it is, libsndfile tells
+            return  # libsndfile says what is wrong
         file.seek(12)
         while len(head := file.read(8)) == 8:
             length = int.from_bytes(head[4:], "little")
             if head[:4] == b"data":
-                there = size - file.tell()
-                if length not in _UNKNOWN_SIZE and there < length:
-                    raise BadMedia(f"truncated: {there} of {length} bytes of sound")
-                if length == 0 and there == 0:
+                available = size - file.tell()
+                if length not in _UNKNOWN_SIZE and available < length:
+                    raise BadMedia(f"truncated: {available} of {length} bytes of sound")
+                if length == 0 and available == 0:
                     raise BadMedia("zero length: no sample of sound")
                 return
             file.seek(length + length % 2, 1)
     raise BadMedia("truncated: a wav header without sound")
 
 
-def _from_film(path: Path, part: FilePart) -> tuple[np.ndarray, int]:
+def _read_video_file(path: Path, media_input: FileInput) -> tuple[np.ndarray, int]:
     import av
 
-    packets = packets_of(path, "audio")
-    check_end(packets.end_s, part.end_s)
-    start_s, end_s = part.start_s, part.end_s
+    start_s, end_s = media_input.start_s, media_input.end_s
+    check_end(read_packet_times(path, "audio").end_s, end_s)
     pieces: list[np.ndarray] = []
-    with opened(path) as container:
-        stream = stream_of(container, "audio")
+    with open_container(path) as container:
+        stream = first_stream(container, "audio")
         rate = stream.rate
         convert = av.AudioResampler(format="fltp", rate=rate)
         if start_s:
-            # One frame before, so that decoders that need a predecessor have one.
+            # One frame earlier, because some decoders need the frame before.
             container.seek(max(0, int((start_s - 0.1) * 1e6)), backward=True)
         for frame in container.decode(stream):
             begin = float(frame.time) if frame.time is not None else 0.0

@@ -1,4 +1,4 @@
-"""Small encoders for whatever a store holds, where a config names none."""
+"""Small default encoders for the modalities of a store, for configs that name none."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mla_lightning.errors import DataError
 ENCODERS = "mla_lightning.encoders"
 
 
-def usual_encoders(store: OpenStore, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Choose small encoders by kind and shape, to start with.
+def default_encoders(store: OpenStore, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return configs of small encoders, chosen by the kind and shape of each modality.
 
     Args:
         store: The store.
@@ -22,14 +22,14 @@ def usual_encoders(store: OpenStore, modalities: Iterable[str]) -> dict[str, dic
         Modality -> the encoder's config.
 
     Raises:
-        DataError: If no encoder here takes a modality.
+        DataError: If the package has no encoder for a modality.
     """
     return {name: _encoder_for(store, name) for name in modalities}
 
 
 def _encoder_for(store: OpenStore, modality: str) -> dict[str, Any]:
-    about = store.manifest["modalities"][modality]
-    kind = about["kind"]
+    metadata = store.manifest["modalities"][modality]
+    kind = metadata["kind"]
     _, *shape = store.manifest["arrays"][f"{modality}.npy"]["shape"]
     if kind == "features" and len(shape) == 1:
         return {
@@ -43,19 +43,20 @@ def _encoder_for(store: OpenStore, modality: str) -> dict[str, Any]:
     if kind == "features" and len(shape) == 2:
         return {"_target_": f"{ENCODERS}.lstm.LSTM", "in_features": shape[1], "out_features": 128}
     if kind == "tokens" and len(shape) == 1:
-        tokens = about["options"].get("num_tokens")
-        if tokens is None:
-            tokens = int(max(store.array(modality)[row].max() for row in range(len(store)))) + 1
+        num_tokens = metadata["options"].get("num_tokens")
+        if num_tokens is None:
+            highest = max(store.array(modality)[row].max() for row in range(len(store)))
+            num_tokens = int(highest) + 1
         return {
             "_target_": f"{ENCODERS}.bag_of_tokens.BagOfTokens",
-            "num_tokens": tokens,
+            "num_tokens": num_tokens,
             "out_features": 64,
         }
     channels = {"image": shape[0], "spectrogram": 1, "frames": 3}.get(kind)
     if channels is None or len(shape) != {"image": 3, "spectrogram": 2, "frames": 4}[kind]:
         raise DataError(
-            f"{store.folder}: no encoder here takes {modality!r}, {kind} of shape {tuple(shape)}. "
-            "Write one, or import features (N, D) or (N, T, D)."
+            f"{store.folder}: the package has no encoder for {modality!r}, {kind} of shape "
+            f"{tuple(shape)}. Write one, or import features (N, D) or (N, T, D)."
         )
     return {
         "_target_": f"{ENCODERS}.small_cnn.SmallCNN",

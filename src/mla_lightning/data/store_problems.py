@@ -1,8 +1,9 @@
-"""What no prepared store may be: ids twice, labels out of range, values that are not finite."""
+"""Problems of a prepared store: repeated ids, wrong labels, values that are not finite."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,31 +11,32 @@ import numpy as np
 from mla_lightning.data.mapped import open_array
 from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL
 
-#: Types that arrays of modalities may have.
+#: Types that are allowed for arrays of modalities.
 DTYPES = ("uint8", "float16", "float32", "int64")
 _ROWS_AT_A_TIME = 4096
 
 
-def faults_of(
+def find_problems(
     folder: Path, class_names: Sequence[str], modalities: Sequence[str], splits: Sequence[str]
 ) -> Iterator[str]:
-    """Look for what no store may be.
+    """Check the arrays of a store.
 
     Args:
         folder: The store's folder.
         class_names: The classes, in the order of the labels.
-        modalities: Names of the arrays of modalities.
-        splits: Names of the splits.
+        modalities: Names of the modalities.
+        splits: Names of the divisions into train, val and test.
 
     Yields:
-        What is wrong, a part of a sentence each.
+        A clause per problem.
     """
     ids, label = open_array(folder / "id.npy").tolist(), open_array(folder / "label.npy")
     if len(class_names) < 2:
         yield f"a data set needs at least two classes, got {list(class_names)}"
     if ids != sorted(set(ids)):
-        twice = next((a for a, b in zip(sorted(ids), sorted(ids)[1:], strict=False) if a == b), "")
-        yield f"the id {twice!r} occurs twice" if twice else "the ids are not sorted"
+        in_order = sorted(ids)
+        repeated = next((a for a, b in pairwise(in_order) if a == b), "")
+        yield f"the id {repeated!r} occurs twice" if repeated else "the ids are not sorted"
     if len(label) != len(ids):
         yield f"there are {len(ids)} ids and {len(label)} labels"
     if label.dtype.kind not in "iu":
@@ -43,7 +45,7 @@ def faults_of(
     if not len(label) or label.min() < 0 or label.max() >= len(class_names):
         yield f"labels must be 0 to {len(class_names) - 1}"
     for modality in modalities:
-        yield from _array_faults(folder / f"{modality}.npy", len(ids))
+        yield from _array_problems(folder / f"{modality}.npy", len(ids))
     for path in sorted((*folder.glob("*.present.npy"), *folder.glob("attribute.*.npy"))):
         values = open_array(path)
         if len(values) != len(ids):
@@ -54,12 +56,12 @@ def faults_of(
         codes = open_array(folder / f"split.{name}.npy")
         if len(codes) != len(ids) or not np.isin(codes, (TRAIN, VAL, TEST, UNUSED)).all():
             yield f"the split {name!r} does not fit: {len(codes)} codes for {len(ids)} samples"
-        for part, code in (("train", TRAIN), ("validation", VAL), ("test", TEST)):
+        for split, code in (("train", TRAIN), ("validation", VAL), ("test", TEST)):
             if not (codes == code).any():
-                yield f"the split {name!r} has no {part} sample"
+                yield f"the split {name!r} has no {split} sample"
 
 
-def _array_faults(path: Path, num_samples: int) -> Iterator[str]:
+def _array_problems(path: Path, num_samples: int) -> Iterator[str]:
     values = open_array(path)
     if str(values.dtype) not in DTYPES:
         yield f"{path.name} is of {values.dtype}, allowed are {', '.join(DTYPES)}"

@@ -1,4 +1,4 @@
-"""The place of a store: whether it is taken, by what, and who works there."""
+"""Target folder of a preparation: whether it is free, and a lock against other processes."""
 
 from __future__ import annotations
 
@@ -14,53 +14,54 @@ from typing import Any
 from mla_lightning.errors import ConfigError, DataError, RunError
 
 
-def digest_of(identity: Mapping[str, Any]) -> str:
+def json_digest(values: Mapping[str, Any]) -> str:
     """Hash a JSON-able mapping.
 
     Args:
-        identity: The mapping.
+        values: The mapping.
 
     Returns:
         SHA-256 as hexadecimal text.
     """
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def difference(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> str:
-    """Tell in words where two mappings differ.
+def describe_difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
+    """Describe where two mappings differ.
 
     Args:
-        before: One.
-        now: The other.
-        where: Name of what they are, for the words.
+        before: The earlier mapping.
+        now: The present mapping.
+        prefix: Name of the mappings, put before the names of their keys.
 
     Returns:
-        Such as ``size was 224, now it is 256``; empty if they are equal.
+        Text such as ``size was 224, now it is 256``; empty if they are equal.
     """
-    words = []
+    differences = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
-        name = f"{where}.{key}" if where else key
+        name = f"{prefix}.{key}" if prefix else key
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            words.append(difference(old, new, name))
+            differences.append(describe_difference(old, new, name))
         elif old != new:
             is_long = max(len(str(old)), len(str(new))) > 60
-            words.append(f"other {name}" if is_long else f"{name} was {old}, now it is {new}")
-    return "; ".join(word for word in words if word)
+            text = f"{name} differs" if is_long else f"{name} was {old}, now it is {new}"
+            differences.append(text)
+    return "; ".join(text for text in differences if text)
 
 
-def is_finished(target: Path, identity: Mapping[str, Any]) -> bool:
-    """Tell whether a store is there already.
+def is_prepared(target: Path, identity: Mapping[str, Any]) -> bool:
+    """Return whether a folder already holds a store.
 
     Args:
-        target: Where it would be.
-        identity: What it would be.
+        target: The folder.
+        identity: Identity of the store.
 
     Returns:
-        True if the very same store is there, False if the place is free.
+        True if the folder holds this very store, False if it is free.
 
     Raises:
-        DataError: If something else is there.
+        DataError: If it holds anything else.
     """
     try:
         manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
@@ -72,7 +73,7 @@ def is_finished(target: Path, identity: Mapping[str, Any]) -> bool:
         return False
     except ValueError as error:
         raise DataError(f"{target}/manifest.json is broken: {error}. Remove {target}") from error
-    if manifest.get("options", {}).get("identity") == digest_of(identity):
+    if manifest.get("options", {}).get("identity") == json_digest(identity):
         return True
     raise DataError(
         f"{target} is a store of {manifest.get('name', 'something')} that was made from other "
@@ -81,16 +82,16 @@ def is_finished(target: Path, identity: Mapping[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def workplace(partial: Path, target: Path) -> Iterator[None]:
-    """Make the partial folder and keep other processes out of it.
+def locked_folder(partial: Path, target: Path) -> Iterator[None]:
+    """Create the partial folder and lock it against other processes.
 
     Args:
         partial: The folder.
-        target: The store, for messages.
+        target: Folder of the store, for messages.
 
     Raises:
-        ConfigError: If it cannot be written.
-        RunError: If another process works there.
+        ConfigError: If the folder cannot be written.
+        RunError: If another process has the lock.
     """
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def workplace(partial: Path, target: Path) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by workers
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # workers do not inherit it
         except OSError as error:
             raise RunError(f"another process is preparing {target} right now") from error
         yield
@@ -111,7 +112,7 @@ def workplace(partial: Path, target: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's names to the disk.
+    """Force a folder's file names to the disk.
 
     Args:
         folder: The folder.
