@@ -164,16 +164,16 @@ def _compare(options: argparse.Namespace) -> int:
     from mla_lightning.report.main import WIDTH
     from mla_lightning.report.tables.compare import MOST_LISTED, compare_runs
 
-    def called(numbers: Sequence[int]) -> Sequence[str]:
+    def sample_names(numbers: Sequence[int]) -> Sequence[str]:
         from mla_lightning.run.build import data_of_run
 
         try:
-            return data_of_run(options.first).called("test", numbers)
+            return data_of_run(options.first).sample_names("test", numbers)
         except MLAError as error:  # the runs may have come from another machine
             print(f"The samples' names are not here: {error}", file=sys.stderr)
             return [f"test {number}" for number in numbers]
 
-    report, found = compare_runs(options.first, options.second, called)
+    report, found = compare_runs(options.first, options.second, sample_names)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     render.to_terminal(report, console)
     if options.output is not None and found:

@@ -49,7 +49,7 @@ class Prepared(MultimodalDataModule):
 
         Args:
             path: Folder of the store.
-            split: Name of one of its divisions into train, val and test; None for its default one.
+            split: Name of one of its named splits; None for its default one.
             inputs: Modality -> conversion of its rows: scale, and augmentation in training; by
                 default rows are not scaled, except images and frames, to [0, 1].
             **options: Options of every data set: ``batch_size`` and others.
@@ -106,13 +106,13 @@ class Prepared(MultimodalDataModule):
                 conversion.frames_per_segment = options.get("frames_per_segment", 1)
         return conversions
 
-    def usual_encoders(self) -> Mapping[str, Mapping[str, Any]]:
+    def default_encoders(self) -> Mapping[str, Mapping[str, Any]]:
         """Return configs of small encoders; see :func:`default_encoders`."""
         return default_encoders(self.store, self.modalities)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the store's arrays and of the division, from the manifest."""
+        """SHA-256 of the store's arrays and of the named split, from the manifest."""
         split = self.store.manifest["arrays"][f"split.{self.split_name}.npy"]["sha256"]
         return hashlib.sha256(f"{self.store.fingerprint} {split}".encode()).hexdigest()
 
@@ -132,7 +132,7 @@ class Prepared(MultimodalDataModule):
             splits[split] = Split(inputs, label, masks, torch.from_numpy(rows))
         return splits
 
-    def called(self, split: str, numbers: Sequence[int]) -> list[str]:
+    def sample_names(self, split: str, numbers: Sequence[int]) -> list[str]:
         """Return the samples' ids, and their texts if the store has them as an attribute."""
         rows = np.flatnonzero(self._codes == SPLITS.index(split))[list(numbers)]
         attribute = next((name for name in TEXTS if name in self.store.attributes), None)
@@ -146,8 +146,9 @@ class Prepared(MultimodalDataModule):
         """Summarise the data for the record of a run.
 
         Returns:
-            The entries of every data set, and of the division its ``description`` and ``overlap``:
-            attribute -> number of values that are both in train and in test, such as speakers.
+            The entries of every data set, and of the named split its ``description`` and
+            ``overlap``: attribute -> number of values, such as speakers, that occur both in train
+            and in test.
         """
         entry = self.store.manifest["splits"][self.split_name]
         overlap = {name: shared["num"] for name, shared in entry["overlap"].items()}

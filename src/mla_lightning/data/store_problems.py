@@ -25,7 +25,7 @@ def find_problems(
         folder: The store's folder.
         class_names: The classes, in the order of the labels.
         modalities: Names of the modalities.
-        splits: Names of the divisions into train, val and test.
+        splits: Names of the named splits.
 
     Yields:
         A clause per problem.

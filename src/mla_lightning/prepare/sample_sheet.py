@@ -116,7 +116,7 @@ def sample_sheet(
     for axis in axes.flat:
         axis.set_axis_off()
     batch = data.splits[split][Request(0, torch.tensor(list(numbers)))]
-    names = data.called(split, numbers)
+    names = data.sample_names(split, numbers)
     for position, (name, caption) in enumerate(zip(names, captions, strict=True)):
         row, column = divmod(position, COLUMNS)
         for line, modality in enumerate(modalities):

@@ -109,7 +109,7 @@ def build_module(config: RunConfig, data: MultimodalDataModule) -> MultimodalMod
         log_every_n_batches=config.trainer.log_every_n_batches,
         inputs=data.inputs,
         is_complete=data.is_complete,
-        hides=data.missing is not None and "train" in data.missing.parts,
+        hides=data.missing is not None and "train" in data.missing.splits,
         redraws_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
         epoch_metrics={
