@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
+from mla_lightning.cli.words import add_allowed, add_own_code
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
 
 VERBS = ("train", "eval", "report", "compare", "dashboard", "list", "data")
@@ -151,14 +152,14 @@ def _build_parser() -> _Parser:
     train.add_argument("-m", "--multirun", action="store_true", help="one job per combination")
     train.add_argument("--cfg", action="store_true", help="print the config and run nothing")
     train.add_argument("--dry-run", action="store_true", help="list the jobs and their states")
-    _add_own_code(train)
+    add_own_code(train)
 
     evaluate = verb("eval", _eval, "evaluate a finished run once more", EVAL)
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     evaluate.add_argument(
         "overrides", nargs="*", metavar="split=SPLIT", help="train, val or test (the default)"
     )
-    _add_allowed(evaluate)
+    add_allowed(evaluate)
 
     cli_report.add_verbs(verb)
 
@@ -170,23 +171,6 @@ def _build_parser() -> _Parser:
     data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))
     data.add_argument("overrides", nargs="*", metavar="WORD", help="a data set, and KEY=VALUE")
     return parser
-
-
-def _add_own_code(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="a folder with your own method/, data/, ..."
-    )
-    _add_allowed(parser)
-
-
-def _add_allowed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--allow-target",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="let configs name classes of this package, looked up in the current folder, too",
-    )
 
 
 def _train(options: argparse.Namespace) -> int:
