@@ -19,7 +19,7 @@ from mla_lightning.loggers.wandb import LAST_STEP, Wandb
 from mla_lightning.publish.wandb_dashboard import dashboard, models_of, save_online
 from mla_lightning.publish.wandb_runs import send
 from mla_lightning.report.figures.panels import panels
-from mla_lightning.report.tables.kinds import kinds
+from mla_lightning.report.tables.kinds import varied_keys
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=2"]
 ROOT = Path(__file__).parents[2]
@@ -258,7 +258,7 @@ def test_workspace_and_report_group_and_filter_by_what_runs_upload(trained, monk
         assert all(name.endswith(".value") for _, name in grouping)
 
 
-@pytest.mark.parametrize("kind", [*kinds()])
+@pytest.mark.parametrize("kind", [*varied_keys()])
 def test_only_seeds_are_averaged_over(kind):
     spec = dashboard(kind, None, project="p", entity=None)
     varied = set()

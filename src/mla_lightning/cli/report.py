@@ -113,10 +113,10 @@ def _add_wandb(parser: argparse.ArgumentParser) -> None:
 def _dashboard(options: argparse.Namespace) -> int:
     from mla_lightning.publish.wandb_dashboard import write_dashboard
     from mla_lightning.report.main import make_report
-    from mla_lightning.report.tables.kinds import kinds
+    from mla_lightning.report.tables.kinds import varied_keys
 
     kind = options.kind
-    report = make_report(kind, options.runs) if options.runs and kind in kinds() else None
+    report = make_report(kind, options.runs) if options.runs and kind in varied_keys() else None
     return int(
         write_dashboard(
             kind,

@@ -14,7 +14,7 @@ from mla_lightning.report.document.render import to_markdown
 from mla_lightning.report.document.table import Report
 from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.read.run import Run
-from mla_lightning.report.tables.kinds import kinds, varies
+from mla_lightning.report.tables.kinds import varied_keys
 
 #: Runs are grouped by these keys of their config, whatever the dashboard.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
@@ -52,14 +52,15 @@ def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
         >>> group_keys("lr", runs)[3:]
         ['optimizer.lr']
     """
-    if kind in kinds():
-        return [*GROUP_BY, *varies(kind)]
+    known = varied_keys()
+    if kind in known:
+        return [*GROUP_BY, *known[kind]]
     tagged = [run for run in runs if _tag_of(run.name) == kind]
     if not tagged:
         untagged = f" None of the {len(runs)} runs given has the tag {kind!r}." if runs else ""
         raise ConfigError(
-            f"There is no dashboard {kind!r}.{near(kind, kinds())}{untagged} Known: "
-            f"{', '.join(kinds())}; and the first part of the name of any other experiment, "
+            f"There is no dashboard {kind!r}.{near(kind, known)}{untagged} Known: "
+            f"{', '.join(known)}; and the first part of the name of any other experiment, "
             f"if its runs are given: mla dashboard {kind} RUNS"
         )
     from mla_lightning.config.compose import CHOICES

@@ -49,6 +49,10 @@ def summaries(config_dir: Path | None = None) -> dict[str, str]:
     return {**found, PAGE: PAGE_SUMMARY}
 
 
-def varies(kind: str, config_dir: Path | None = None) -> tuple[str, ...]:
-    """Return what a kind's experiments vary beside the seed."""
-    return tuple(kinds(config_dir)[kind].options.get("varies", ()))
+def varied_keys(config_dir: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Return what a kind's experiments vary beside the seed, of the kinds that have experiments."""
+    return {
+        name: tuple(one.options["varies"])
+        for name, one in kinds(config_dir).items()
+        if "varies" in one.options
+    }
