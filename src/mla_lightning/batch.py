@@ -49,13 +49,18 @@ def as_batch(
         present.
 
     Raises:
-        DataError: If a modality or what is needed is missing, or lengths differ.
+        DataError: If it is no dict, a modality or what is needed is missing, or lengths differ.
 
     Example:
         >>> batch = as_batch({"audio": torch.zeros(2, 3), "label": torch.tensor([0, 1])}, ["audio"])
         >>> batch["present"]["audio"], batch["index"]
         (tensor([True, True]), tensor([0, 1]))
     """
+    if not isinstance(batch, Mapping):
+        raise DataError(
+            f"A batch must be a dict with a tensor per modality and 'label', not a "
+            f"{type(batch).__name__}; give the DataLoader a dataset whose samples are such dicts."
+        )
     if "inputs" in batch:
         return batch  # type: ignore[return-value]
     missing = [name for name in (*modalities, *needs) if name not in batch]

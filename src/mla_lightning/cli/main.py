@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
+from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.words import add_allowed, add_own_code
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
 
-VERBS = ("train", "eval", "report", "compare", "dashboard", "list", "data")
+VERBS = ("train", "eval", "predict", "report", "compare", "dashboard", "list", "data")
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
 
@@ -24,6 +25,7 @@ Balanced multimodal learning: MLA and its baselines, from one command line.
   mla train -m experiment=table1/openmoji            train a whole table, many jobs at a time
   mla report table1 runs/table1/openmoji             show it: tables, tests, figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
+  mla predict runs/table1/openmoji/RUN data.path=data/new      predict other samples
   mla list methods                                   what there is to choose from
   mla data list                                      data sets, and how to get them
   mla data prepare cremad raw=/download/CREMA-D      read a data set's official files
@@ -160,6 +162,13 @@ def _build_parser() -> _Parser:
         "overrides", nargs="*", metavar="split=SPLIT", help="train, val or test (the default)"
     )
     add_allowed(evaluate)
+
+    prediction = verb("predict", predict, "predict samples with a finished run", PREDICT)
+    prediction.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    prediction.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="data.path=STORE, data=, split=, output="
+    )
+    add_allowed(prediction)
 
     cli_report.add_verbs(verb)
 

@@ -301,6 +301,7 @@ class MultimodalDataModule(LightningDataModule):
         return {
             "split": self.split_name,
             "modalities": list(self.modalities),
+            "is_complete": self.is_complete,
             **{f"num_{split}": len(data) for split, data in self.splits.items()},
             "class_counts": {
                 split: dict(zip(self.class_names, values, strict=True))

@@ -13,9 +13,10 @@ import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
 from mla_lightning.data.default_encoders import default_encoders
+from mla_lightning.data.loading import ArrayDataset
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images
@@ -116,12 +117,31 @@ class Prepared(MultimodalDataModule):
         split = self.store.manifest["arrays"][f"split.{self.split_name}.npy"]["sha256"]
         return hashlib.sha256(f"{self.store.fingerprint} {split}".encode()).hexdigest()
 
+    def everything(self) -> ArrayDataset:
+        """Return all samples of the store in its order, whatever their split; labels may be -1."""
+        inputs = {name: self.store.array(name) for name in self.modalities}
+        present = {name: self.store.present(name) for name in self.modalities}
+        return ArrayDataset(
+            inputs,
+            torch.from_numpy(self.store.label.astype(np.int64)),
+            rows=torch.arange(len(self.store)),
+            present={m: torch.from_numpy(has) for m, has in present.items() if has is not None},
+        )
+
     def load_splits(self) -> Mapping[str, Split]:
         """Map the store's arrays.
 
         Returns:
             Split -> rows of the store; all splits share its files.
+
+        Raises:
+            DataError: If the store has no labels.
         """
+        if not self.class_names:
+            raise DataError(
+                f"{self.store.folder} has no labels, so nothing can be trained or scored on it. "
+                f"Predict its samples: mla predict RUN data.path={self.store.folder}"
+            )
         inputs = {name: self.store.array(name) for name in self.modalities}
         present = {name: self.store.present(name) for name in self.modalities}
         splits = {}
