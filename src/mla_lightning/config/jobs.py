@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.config.listing import label_of
 from mla_lightning.config.naming import run_dir_of
 from mla_lightning.config.plan import Faults, plan
 from mla_lightning.config.targets import TARGET, instantiate, locate, targets_of
@@ -35,6 +36,7 @@ class Job:
         identity: Hash of config and data; two jobs with one identity are one job.
         data_fingerprint: Hash of the data's content.
         code: The code that it reaches.
+        method_label: How tables and figures show its method.
         distinguishes: Overrides that set the job apart from others of its data and method, by key.
     """
 
@@ -45,6 +47,7 @@ class Job:
     identity: str
     data_fingerprint: str
     code: Code
+    method_label: str = ""
     distinguishes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -106,6 +109,7 @@ def compose_jobs(
                 identity=identity,
                 data_fingerprint=data.fingerprint,
                 code=code_of(reached_targets(tree)),
+                method_label=label_of("method", tree["choices"]["method"], config_dir),
                 distinguishes=planned.distinguishes,
             )
         )

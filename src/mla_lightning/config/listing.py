@@ -22,7 +22,8 @@ class Entry:
 
     Attributes:
         name: How it is chosen, such as ``ogm_ge``.
-        summary: The first sentence of its YAML's opening comment.
+        label: How tables and figures show it, such as ``OGM-GE``; see :func:`label_of`.
+        summary: The first sentence of its YAML's opening comment, without the label.
         path: Its YAML.
         target: The class that it names, empty if it names none.
         docstring: That class's first docstring line.
@@ -31,6 +32,7 @@ class Entry:
     """
 
     name: str
+    label: str
     summary: str
     path: Path
     target: str = ""
@@ -60,7 +62,8 @@ def entries(group: str, config_dir: Path | None = None) -> list[Entry]:
         found.append(
             Entry(
                 name=name,
-                summary=_summary(text),
+                label=_label(name, text),
+                summary=_summary(name, text),
                 path=path,
                 target=target,
                 docstring=docstring_of(target),
@@ -150,18 +153,50 @@ def _target_of(group: str, content: Mapping[str, Any], known: Mapping[str, Path]
     return ""
 
 
+def label_of(group: str, name: str, config_dir: Path | None = None) -> str:
+    """Return how tables and figures show an option: as papers spell it.
+
+    It begins the YAML's opening comment, followed by a colon: ``# OGM-GE: Joint training that
+    ...``. It must begin with the option's name, whatever its case, blanks and punctuation, so that
+    a summary with a colon is not taken for it. Without one the name itself is shown.
+
+    Args:
+        group: Such as ``method``.
+        name: The option.
+        config_dir: A user's own folder of groups, None for none.
+
+    Example:
+        >>> label_of("method", "ogm_ge")
+        'OGM-GE'
+        >>> label_of("method", "no_such_method")
+        'no_such_method'
+    """
+    path = options(search_path(config_dir), group).get(name)
+    return name if path is None else _label(name, path.read_text(encoding="utf-8"))
+
+
+def _label(name: str, text: str) -> str:
+    label, colon, _ = _comment(text).partition(": ")
+    letters = ["".join(c for c in word.casefold() if c.isalnum()) for word in (label, name)]
+    return label if colon and letters[0].startswith(letters[1]) else name
+
+
 def summary_of(path: Path) -> str:
-    """Return the first sentence of a YAML's opening comment."""
-    return _summary(path.read_text(encoding="utf-8"))
+    """Return the first sentence of a YAML's opening comment, without the label."""
+    return _summary(path.stem, path.read_text(encoding="utf-8"))
 
 
-def _summary(text: str) -> str:
-    """Take the first sentence of the opening comment, without commands and ``# @package``."""
+def _summary(name: str, text: str) -> str:
+    comment = _comment(text).removeprefix(f"{_label(name, text)}: ")
+    return re.split(r"(?<=[.?!])\s", comment, maxsplit=1)[0]
+
+
+def _comment(text: str) -> str:
+    """Return the opening comment, without commands and ``# @package``."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith(("# @package", "#   ")):
             lines.append(line.lstrip("# ").rstrip())
-    joined = re.sub(r":\s+mla .*", ".", " ".join(lines))
-    return re.split(r"(?<=[.?!])\s", joined, maxsplit=1)[0]
+    return re.sub(r":\s+mla .*", ".", " ".join(lines))

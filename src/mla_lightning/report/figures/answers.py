@@ -12,6 +12,7 @@ from mla_lightning.report.figures.training import (
     over_epochs,
 )
 from mla_lightning.report.read.diagnostics import Diagnosed
+from mla_lightning.report.read.names import method_label
 from mla_lightning.report.read.run import MULTI
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
         for label, arrays in found.planes.items()
         if any(name.startswith(f"{method}/") for name in arrays)
     }
-    labels = sorted(drawn, key=lambda label: label not in FIRST)[:MOST_PLANES]
+    first = [method_label(method) for method in FIRST]
+    labels = sorted(drawn, key=lambda label: label not in first)[:MOST_PLANES]
     if not labels:
         return None
     colours = shades(found.modalities)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mla_lightning.errors import RunError
+from mla_lightning.report.read.names import method_label
 from mla_lightning.report.read.run import MULTI, Overrides, Run
 from mla_lightning.run_folder import RESULT, State
 
@@ -36,16 +37,34 @@ MOST_DRAWN = 16
 
 @dataclass(frozen=True)
 class Variant:
-    """A column: a method, and how it differs from its default within the table."""
+    """A column: a method, and how it differs from its default within the table.
+
+    Attributes:
+        shown: How the method is shown, empty for one of the package's.
+    """
 
     method: str
     ablation: str = "none"
     overrides: Overrides = ()
+    shown: str = field(default="", compare=False)
+
+    @property
+    def method_label(self) -> str:
+        """The method's name as its paper spells it."""
+        return self.shown or method_label(self.method)
 
     @property
     def label(self) -> str:
-        """Its name as the configs spell it, then the ablation and what else differs."""
-        parts = [self.method, *([self.ablation] if self.ablation != "none" else [])]
+        """The method's name, then the ablation and what else differs."""
+        return self._named(self.method_label)
+
+    @property
+    def key(self) -> str:
+        """The same with the method's name as the configs spell it."""
+        return self._named(self.method)
+
+    def _named(self, method: str) -> str:
+        parts = [method, *([self.ablation] if self.ablation != "none" else [])]
         return " ".join(parts + [f"{k.rpartition('.')[2]}={v}" for k, v in self.overrides])
 
     @property
@@ -114,9 +133,11 @@ class Block:
         #: Finished runs of earlier code whose cell was run again since.
         self.superseded: list[Run] = []
         twice: list[tuple[Run, Run]] = []
+        shown = {run.method: run.method_label for run in runs if run.method_label}
         for run in runs:
             own = tuple(pair for pair in run.overrides if pair not in self.common)
-            seeds = self.cells.setdefault(Variant(run.method, run.ablation, own), {})
+            variant = Variant(run.method, run.ablation, own, shown.get(run.method, ""))
+            seeds = self.cells.setdefault(variant, {})
             assert run.seed is not None
             other = seeds.setdefault(run.seed, run)
             if other is run:
@@ -235,8 +256,9 @@ class Block:
             is, or None. The last may differ in more than the method: tell its whole label.
         """
         for overrides in (beside.overrides if beside else (), ()):
-            if Variant(method, ablation, overrides) in self.cells:
-                return Variant(method, ablation, overrides)
+            for variant in self.cells:
+                if variant == Variant(method, ablation, overrides):
+                    return variant
         others = [v for v in self.variants if (v.method, v.ablation) == (method, ablation)]
         return others[0] if len(others) == 1 else None
 
