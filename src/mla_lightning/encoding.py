@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mla_lightning.batch import Batch, as_batch
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional.sequences import mean_step
+from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.inputs.base import Draws
@@ -100,7 +100,7 @@ class EncodingModule(LightningModule):
     def pooled_features(self, batch: Batch) -> dict[str, Tensor]:
         """Encode every modality, sequences averaged over their steps: modality -> (B, D_m)."""
         found = self.features(batch).items()
-        return {name: h if h.ndim == 2 else mean_step(h) for name, h in found}
+        return {name: h if h.ndim == 2 else mean_of_present_steps(h) for name, h in found}
 
     def encoded(self, name: str, batch: Batch) -> Tensor:
         """Encode one modality of the samples that have it.

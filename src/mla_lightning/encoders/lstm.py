@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mla_lightning.encoders.base import Encoder, check_at_least
-from mla_lightning.functional.sequences import steps_there
+from mla_lightning.functional.sequences import is_present_step
 
 
 class LSTM(Encoder):
@@ -57,6 +57,6 @@ class LSTM(Encoder):
         width = self.step_features
         self.require(x.ndim == 3 and x.shape[2] == width, x, f"sequences (B, T, {width})")
         outputs, _ = self.layer(x)
-        is_step = steps_there(x)
+        is_step = is_present_step(x)
         highest = outputs.masked_fill(~is_step[:, :, None], -torch.inf).amax(dim=1)
         return torch.where(is_step.any(dim=1, keepdim=True), highest, 0.0)

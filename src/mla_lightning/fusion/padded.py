@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.functional import linear_cca, linear_svc, mean_of_present, padded
+from mla_lightning.functional import fill_with_mean, linear_cca, linear_svc, mean_of_present
 from mla_lightning.fusion.base import Fusion, Present, linear
 
 #: Samples to which the directions of a pair of modalities are fitted.
@@ -74,7 +74,7 @@ class PaddedFusion(Fusion):
         if present is None:
             return dict(features)
         return {
-            name: padded(features[name], present[name], getattr(self, f"mean_{name}"))
+            name: fill_with_mean(features[name], present[name], getattr(self, f"mean_{name}"))
             for name in self.feature_dims
         }
 

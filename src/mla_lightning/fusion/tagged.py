@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional.sequences import steps_there
+from mla_lightning.functional.sequences import is_present_step
 from mla_lightning.fusion.base import Fusion, Present
 
 
@@ -161,7 +161,7 @@ class Tagged(Fusion):
             if value.ndim == 2:
                 is_token[name] = torch.ones(len(value), 1, dtype=torch.bool, device=value.device)
                 continue
-            steps = steps_there(value)
+            steps = is_present_step(value)
             # An empty sequence keeps its first step: attention over no token is undefined.
             is_first = torch.arange(steps.shape[1], device=steps.device) == 0
             is_token[name] = steps | (is_first & ~steps.any(dim=1, keepdim=True))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional import dcca_loss, mean_of_present, padded
+from mla_lightning.functional import dcca_loss, fill_with_mean, mean_of_present
 from mla_lightning.fusion.padded import PaddedFusion
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
@@ -92,7 +92,9 @@ class DCCA(MultimodalModule):
     def encoded(self, name: str, batch: Batch) -> Tensor:
         """Encode one modality, means in the place of absent inputs."""
         mean = getattr(self, f"input_mean_{name}")
-        return self.encoders[name](padded(batch["inputs"][name], batch["present"][name], mean))
+        return self.encoders[name](
+            fill_with_mean(batch["inputs"][name], batch["present"][name], mean)
+        )
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step towards more correlation."""
@@ -131,7 +133,9 @@ class DCCA(MultimodalModule):
         means = {m: self.encoders[m](getattr(self, f"input_mean_{m}")[None])[0] for m in features}
 
         def without(absent: dict[str, Tensor]) -> Tensor:
-            return self.fusion({m: padded(h, ~absent[m], means[m]) for m, h in features.items()})
+            return self.fusion(
+                {m: fill_with_mean(h, ~absent[m], means[m]) for m, h in features.items()}
+            )
 
         nowhere = torch.zeros_like(next(iter(present.values())))
         alone = {

@@ -9,7 +9,7 @@ from torch.nn.functional import mse_loss
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional import padded
+from mla_lightning.functional import fill_with_mean
 from mla_lightning.fusion.imagination import perceptron
 from mla_lightning.methods.dcca import DCCA
 from mla_lightning.methods.reference import Reference
@@ -67,6 +67,6 @@ class DCCAE(DCCA):
         errors = []
         for name, decode in self.decoders.items():
             mean = getattr(self, f"input_mean_{name}")
-            x = padded(chunk["inputs"][name], chunk["present"][name], mean)
+            x = fill_with_mean(chunk["inputs"][name], chunk["present"][name], mean)
             errors.append(mse_loss(decode(self.encoded(name, chunk)), x))
         return losses | {"decoding": self.weight * sum(errors[1:], errors[0])}

@@ -17,7 +17,7 @@ from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.missing import manifest_hash
 from mla_lightning.errors import RunError
-from mla_lightning.functional import fuse_logits, mean_weights, missing_rate_of
+from mla_lightning.functional import fuse_logits, mean_weights, missing_rate
 from mla_lightning.metrics.base import Metric
 from mla_lightning.metrics.evaluation import Evaluation, score_logits
 from mla_lightning.metrics.probe import probe_accuracies
@@ -207,7 +207,7 @@ def missing_of(
             if is_correct is not None:
                 patterns[split][name]["accuracy"] = float(is_correct[rows].double().mean())
     return {
-        "realised_rate": {split: missing_rate_of(mask) for split, mask in data.masks.items()},
+        "realised_rate": {split: missing_rate(mask) for split, mask in data.masks.items()},
         "mask_sha256": manifest_hash(data.masks),
         "patterns": patterns,
     }

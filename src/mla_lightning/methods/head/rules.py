@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional import centred_gradient, without_conflict
+from mla_lightning.functional import centred_gradient, remove_conflict
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Conflict(HeadGradient):
         row = self.modalities.index(step.name)
         others = [g for place, g in enumerate(self.last_gradients) if place != row]
         self.last_gradients[row].copy_(weight)
-        weight.copy_(without_conflict(weight, others))
+        weight.copy_(remove_conflict(weight, others))
 
 
 class Centred(HeadGradient):
