@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional.imputation import reconstruction_loss
-from mla_lightning.fusion.imagination import AutoencodedFusion, perceptron
+from mla_lightning.fusion.imagination import AutoencodedFusion, build_mlp
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition, Parts, input_widths
@@ -70,7 +70,7 @@ class AE(MultimodalModule):
         width = sum(encoder.out_features for encoder in self.encoders.values())  # type: ignore[misc]
         self.decoders = nn.ModuleDict(
             {
-                name: perceptron((width, *hidden, size), dropout)
+                name: build_mlp((width, *hidden, size), dropout)
                 for name, size in input_widths(dict(self.encoders.items())).items()
             }
         )
@@ -84,8 +84,8 @@ class AE(MultimodalModule):
         """Take one step on classification and reconstruction."""
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
-            joined = self.fusion.joined(self.features(chunk), self.parts.presence(chunk))
-            whole = self.fusion.imagined(joined)
+            joined = self.fusion.join(self.features(chunk), self.parts.presence(chunk))
+            whole = self.fusion.reconstruct(joined)
             losses = {"joint": cross_entropy(self.fusion.classifier(whole), chunk["label"])}
             target, cells = self.parts.target(chunk, self.recon_target)
             recon = [

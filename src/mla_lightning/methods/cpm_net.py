@@ -69,7 +69,7 @@ class CPMNet(MultimodalModule):
         super().__init__(**parts | {"encoders": vectors})
         self.clustering_weight, self.num_steps = clustering_weight, num_steps
         self.codes_lr = codes_lr
-        self.fusion.prepare(self.num_train)
+        self.fusion.allocate_codes(self.num_train)
         self._all: Batch | None = None
         self._is_first = True
 

@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import fill_with_mean
-from mla_lightning.fusion.imagination import perceptron
+from mla_lightning.fusion.imagination import build_mlp
 from mla_lightning.methods.dcca import DCCA
 from mla_lightning.methods.reference import Reference
 from mla_lightning.parts import Composition, input_widths
@@ -58,7 +58,7 @@ class DCCAE(DCCA):
         super().__init__(num_components=num_components, ridge=ridge, **parts)
         self.weight = weight
         self.decoders = nn.ModuleDict(
-            {name: perceptron((num_components, *hidden, size)) for name, size in widths.items()}
+            {name: build_mlp((num_components, *hidden, size)) for name, size in widths.items()}
         )
 
     def losses_of(self, chunk: Batch) -> dict[str, Tensor]:

@@ -84,8 +84,8 @@ class IFMMIN(Taught):
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify and imagine, with invariant features that a complete sample's would be."""
-        features = self.fusion.zeroed(self.features(chunk), self.parts.presence(chunk))
-        h, c = self.fusion.joined(features), self.fusion.invariant(features)
+        features = self.fusion.zero_absent(self.features(chunk), self.parts.presence(chunk))
+        h, c = self.fusion.join(features), self.fusion.invariant(features)
         forth, codes = self.fusion.imagination.imagine(h, c)
         shown, known = self.shown(chunk)
         with torch.no_grad():

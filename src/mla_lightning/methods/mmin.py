@@ -67,12 +67,12 @@ class MMIN(Taught):
 
     def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify complete samples."""
-        joined = self.fusion.joined(self.whole(chunk)[0])
+        joined = self.fusion.join(self.whole(chunk)[0])
         return {"full": cross_entropy(self.fusion.full_classifier(joined), chunk["label"])}
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify, imagine, and imagine back."""
-        h = self.fusion.joined(self.features(chunk), self.parts.presence(chunk))
+        h = self.fusion.join(self.features(chunk), self.parts.presence(chunk))
         forth, codes = self.fusion.imagination(h)
         back, _ = self.fusion.backward_imagination(forth)
         return {

@@ -76,17 +76,17 @@ class TATE(Taught):
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify; be like the teacher; decode the tokens; tell what is missing."""
         present = self.parts.presence(chunk)
-        tokens, there = self.fusion.tagged(self.features(chunk), present)
-        encoding = self.fusion.encoded(tokens, there)
-        decoding = self.fusion.decoded(encoding, there)
+        tokens, there = self.fusion.tokens_of(self.features(chunk), present)
+        encoding = self.fusion.encode_tokens(tokens, there)
+        decoding = self.fusion.decode_tokens(encoding, there)
         with torch.no_grad():
             network = cast("Tagged", self.teacher["fusion"])
-            shown = network.encoded(*network.tagged(*self.shown(chunk)))
+            shown = network.encode_tokens(*network.tokens_of(*self.shown(chunk)))
         tag = tokens[:, 0, -self.fusion.tag_width :]
-        told = self.fusion.pooled(encoding, there)[:, -self.fusion.tag_width :].sigmoid()
+        told = self.fusion.pool(encoding, there)[:, -self.fusion.tag_width :].sigmoid()
         size = len(chunk["label"])
         return {
-            "joint": cross_entropy(self.fusion.classified(encoding, there), chunk["label"]),
+            "joint": cross_entropy(self.fusion.classify(encoding, there), chunk["label"]),
             "forward": self.weight * symmetric_divergence(encoding, shown) / size,
             "backward": self.weight * symmetric_divergence(decoding, tokens.detach()) / size,
             "tag": self.weight * (told - tag).abs().mean(),

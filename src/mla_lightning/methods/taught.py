@@ -131,7 +131,7 @@ class Taught(MultimodalModule):
         """
         inputs, cells = self.parts.known(chunk, self.recon_target)
         found = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
-        return dict(self.fusion.zeroed(found, cells)), cells
+        return dict(self.fusion.zero_absent(found, cells)), cells
 
     @torch.no_grad()
     def shown(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -139,7 +139,7 @@ class Taught(MultimodalModule):
         inputs, cells = self.parts.known(chunk, self.recon_target)
         teachers = self.teacher["encoders"].items()  # type: ignore[operator]
         found = {name: encoder(inputs[name]) for name, encoder in teachers}
-        return dict(self.fusion.zeroed(found, cells)), cells
+        return dict(self.fusion.zero_absent(found, cells)), cells
 
     def imagination_loss(self, imagined: Tensor, chunk: Batch) -> Tensor:
         r"""Compare with what the teacher shows of what is absent: :math:`\mathrm{mse}(h^*, h')`.
@@ -156,7 +156,7 @@ class Taught(MultimodalModule):
         """
         shown, known = self.shown(chunk)
         _, targets = self.parts.target(chunk, self.recon_target)
-        wanted = torch.cat([*self.fusion.zeroed(shown, targets).values()], dim=1)
+        wanted = torch.cat([*self.fusion.zero_absent(shown, targets).values()], dim=1)
         return mse_loss(imagined, self.where_known(wanted, imagined, known))
 
     def where_known(self, wanted: Tensor, found: Tensor, known: dict[str, Tensor]) -> Tensor:

@@ -206,7 +206,7 @@ def fusion_weights(
     parts = []
     for rows in torch.arange(len(answers.label)).split(batch_size):
         own = {name: answers.logits[name][rows] for name in names}
-        weights = module.fusion.weights_of(own, {m: answers.present[m][rows] for m in names})
+        weights = module.fusion.logit_weights(own, {m: answers.present[m][rows] for m in names})
         if weights is None:
             return {}
         parts.append(weights)
