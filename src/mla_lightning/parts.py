@@ -194,11 +194,21 @@ def input_widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:
 
     Raises:
         ConfigError: If an encoder does not take vectors.
+
+    Example:
+        >>> input_widths({"audio": nn.Linear(3, 8), "text": nn.Linear(5, 8)})
+        {'audio': 3, 'text': 5}
+        >>> from mla_lightning.encoders import LSTM
+        >>> input_widths({"audio": LSTM(in_features=3)})
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: This method works on vectors, and 'audio' has none: its
+        encoder is LSTM. Use features, such as those of `mla data embed`.
     """
     widths = {}
     for name, encoder in encoders.items():
         width = getattr(encoder, "in_features", None)
-        if not isinstance(width, int):
+        if not isinstance(width, int) or getattr(encoder, "takes_sequences", False):
             raise ConfigError(
                 f"This method works on vectors, and {name!r} has none: its encoder is "
                 f"{type(encoder).__name__}. Use features, such as those of `mla data embed`."
