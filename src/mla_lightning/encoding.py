@@ -14,7 +14,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.inputs.base import Draws
+from mla_lightning.inputs.base import BatchRandomness
 from mla_lightning.parts import Composition, Parts, check_composition
 
 
@@ -165,10 +165,12 @@ class EncodingModule(LightningModule):
                 continue
             values = dict(batch[part])
             for name, convert in self.parts.inputs.items():
-                draws = None
+                randomness = None
                 if draw:
-                    draws = Draws(self.parts.seed, self.current_epoch, name, batch["index"])
-                values[name] = convert(values[name], draws)
+                    randomness = BatchRandomness(
+                        self.parts.seed, self.current_epoch, name, batch["index"]
+                    )
+                values[name] = convert(values[name], randomness)
             found[part] = values
         for name, hidden in batch.get("hidden", {}).items():  # zeros as encoders take them
             x = found["inputs"][name]
