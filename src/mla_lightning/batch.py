@@ -20,8 +20,8 @@ class Batch(TypedDict):
     bool, False where the sample lacks the modality, whose input is of no meaning then.
 
     ``hidden``, per modality (B,) bool: what is missing by protocol; left out where nothing is. For
-    methods that learn to reconstruct (``wants_truth``), in training: ``truth``, the inputs with
-    what was hidden.
+    methods that learn to reconstruct (``needs_hidden_inputs``), in training: ``truth``, the inputs
+    with what was hidden.
     """
 
     inputs: dict[str, Tensor]

@@ -35,7 +35,7 @@ class EncodingModule(LightningModule):
     #: Whether there is a rule for training samples that lack a modality.
     takes_incomplete = True
     #: Whether training batches must hold what was hidden.
-    wants_truth = False
+    needs_hidden_inputs = False
     #: Whether a batch may be trained on in chunks (``trainer.accumulate``) with the same gradient.
     takes_chunks = True
     #: Whether all training samples are fitted at once, as they are at the start.
@@ -58,7 +58,7 @@ class EncodingModule(LightningModule):
         self.modalities = tuple(self.parts.encoders)
         check_composition(self, self.parts)
         self.encoders = nn.ModuleDict(self.parts.encoders)
-        self.fusion = self.parts.built_fusion()
+        self.fusion = self.parts.build_fusion()
 
     @property
     def num_train(self) -> int:
@@ -95,14 +95,14 @@ class EncodingModule(LightningModule):
         """
         if self.parts.is_complete:
             return {name: encoder(batch["inputs"][name]) for name, encoder in self.encoders.items()}
-        return {name: self.encoded(name, batch) for name in self.modalities}
+        return {name: self.encode(name, batch) for name in self.modalities}
 
     def pooled_features(self, batch: Batch) -> dict[str, Tensor]:
         """Encode every modality, sequences averaged over their steps: modality -> (B, D_m)."""
         found = self.features(batch).items()
         return {name: h if h.ndim == 2 else mean_of_present_steps(h) for name, h in found}
 
-    def encoded(self, name: str, batch: Batch) -> Tensor:
+    def encode(self, name: str, batch: Batch) -> Tensor:
         """Encode one modality of the samples that have it.
 
         Args:
@@ -124,11 +124,11 @@ class EncodingModule(LightningModule):
             (there.nonzero()[:, 0],), found
         )
 
-    def training_samples(self) -> Iterator[Batch]:
+    def training_batches(self) -> Iterator[Batch]:
         """Go through the training split in its own order, not augmented, on the device."""
         assert self.parts.train_batches is not None
         for batch in self.parts.train_batches():
-            yield self.received(batch)
+            yield self.prepare_batch(batch)
 
     # ------------------------------------------------------------------ batches
 
@@ -139,14 +139,14 @@ class EncodingModule(LightningModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Make what encoders take of the batch's rows, on the device; at random in training."""
-        return self.converted(batch, draw=self.trainer.training)
+        return self.convert_inputs(batch, draw=self.trainer.training)
 
-    def received(self, batch: Batch) -> Batch:
+    def prepare_batch(self, batch: Batch) -> Batch:
         """Make of a loader's batch what the trainer would: precision, device, inputs; not drawn."""
         given = self.trainer.precision_plugin.convert_input(batch)
-        return self.converted(self.transfer_batch_to_device(given, self.device, 0), draw=False)
+        return self.convert_inputs(self.transfer_batch_to_device(given, self.device, 0), draw=False)
 
-    def converted(self, batch: Batch, *, draw: bool) -> Batch:
+    def convert_inputs(self, batch: Batch, *, draw: bool) -> Batch:
         """Make what encoders take of a batch's rows.
 
         Args:

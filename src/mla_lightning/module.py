@@ -17,7 +17,7 @@ from mla_lightning.batch import Batch, chunks_of
 from mla_lightning.encoding import EncodingModule
 from mla_lightning.metrics.evaluation import Evaluation
 from mla_lightning.metrics.losses import TrainingLosses
-from mla_lightning.parts import Composition, Watch
+from mla_lightning.parts import Composition, StepObserver
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run_folder.columns import LR, TRAIN_LOSS, VAL_ACCURACY, validation
 
@@ -50,11 +50,11 @@ class MultimodalModule(EncodingModule):
         #: What people should know of the run besides its numbers.
         self.notes: set[str] = set()
         #: Is told of every step of a batch, if there is one.
-        self.watch: Watch | None = None
+        self.step_observer: StepObserver | None = None
         #: Seconds spent during training on what is not training, such as diagnostics.
-        self.aside_s = 0.0
+        self.diagnostics_s = 0.0
         #: Whether predictions carry the encoders' features, too.
-        self.keeps_features = False
+        self.returns_features = False
 
     # ------------------------------------------------------------------ what a method defines
 
@@ -118,12 +118,12 @@ class MultimodalModule(EncodingModule):
                 value = value.detach() if share == 1.0 else value.detach() * share
                 losses[name] = losses[name] + value if name in losses else value
         self._edit_grads = edit_grads
-        if self.watch is not None:
-            self.watch.before_step("+".join(losses))
+        if self.step_observer is not None:
+            self.step_observer.before_step("+".join(losses))
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)
         self._edit_grads = None
-        if self.watch is not None:
-            self.watch.after_step()
+        if self.step_observer is not None:
+            self.step_observer.after_step()
         return losses
 
     @contextmanager
@@ -142,13 +142,13 @@ class MultimodalModule(EncodingModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Edit and clip; Lightning calls this with gradients already unscaled."""
-        if self.watch is not None:
-            self.watch.gradient("raw")
+        if self.step_observer is not None:
+            self.step_observer.record_gradient("raw")
         if self._edit_grads is not None:
             with self.full_precision():
                 self._edit_grads()
-            if self.watch is not None:
-                self.watch.gradient("edited")
+            if self.step_observer is not None:
+                self.step_observer.record_gradient("edited")
         if self.parts.clip_norm is not None:
             self.clip_gradients(optimizer, self.parts.clip_norm, "norm")
 
@@ -261,10 +261,10 @@ class MultimodalModule(EncodingModule):
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return logits by reported modality, labels and indices, for evaluation after training.
 
-        Also ``present/<modality>``, and with ``keeps_features`` ``feature/<modality>``.
+        Also ``present/<modality>``, and with ``returns_features`` ``feature/<modality>``.
         """
         values = self.evaluate_batch(batch)
         values |= {f"present/{name}": has for name, has in batch["present"].items()}
-        if self.keeps_features:
+        if self.returns_features:
             values |= {f"feature/{name}": h for name, h in self.pooled_features(batch).items()}
         return values, batch["label"], batch["index"]

@@ -35,8 +35,8 @@ class Composition(TypedDict, total=False):
     log_every_n_batches: int
     inputs: Mapping[str, Input]
     is_complete: bool
-    hides: bool
-    redraws_masks: bool
+    hides_modalities: bool
+    resamples_masks: bool
     train_batches: Callable[[], Iterable[Batch]] | None
     epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]]
     logs_epochs: bool
@@ -62,8 +62,8 @@ class Parts:
         inputs: Modality -> what turns its rows in a batch into what its encoder takes; modalities
             that go in as they are are left out.
         is_complete: Whether every sample has every modality; then no method looks for absent ones.
-        hides: Whether modalities of training samples are hidden by protocol.
-        redraws_masks: Whether what is hidden of them is drawn anew every epoch.
+        hides_modalities: Whether modalities of training samples are hidden by protocol.
+        resamples_masks: Whether what is hidden of them is drawn anew every epoch.
         train_batches: Returns the training split's batches in its own order, not augmented; None
             where no method asks for them.
         epoch_metrics: Column -> metric that validation computes after every epoch.
@@ -84,15 +84,15 @@ class Parts:
     log_every_n_batches: int = 50
     inputs: Mapping[str, Input] = field(default_factory=dict)
     is_complete: bool = True
-    hides: bool = False
-    redraws_masks: bool = False
+    hides_modalities: bool = False
+    resamples_masks: bool = False
     train_batches: Callable[[], Iterable[Batch]] | None = None
     epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = field(
         default_factory=lambda: EPOCH_METRICS
     )
     logs_epochs: bool = True
 
-    def built_fusion(self) -> Fusion:
+    def build_fusion(self) -> Fusion:
         """Build the fusion for the encoders.
 
         Returns:
@@ -111,7 +111,9 @@ class Parts:
                 )
         return fusion
 
-    def target(self, batch: Batch, which: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def reconstruction_targets(
+        self, batch: Batch, which: str
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Tell what a method is to reconstruct.
 
         Args:
@@ -127,7 +129,9 @@ class Parts:
         there = {name: has & ~hidden.get(name, ~has) for name, has in batch["present"].items()}
         return batch["inputs"], there
 
-    def known(self, batch: Batch, which: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def teacher_inputs(
+        self, batch: Batch, which: str
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Tell all that a method may look at in training, for those who teach by it.
 
         Args:
@@ -138,7 +142,7 @@ class Parts:
             Modality -> inputs (B, ...), and modality -> (B,) bool, the cells that are known. What
             the data lack is known to nobody.
         """
-        inputs, cells = self.target(batch, which)
+        inputs, cells = self.reconstruction_targets(batch, which)
         if which == "oracle":
             cells = {name: has | cells[name] for name, has in batch["present"].items()}
         return inputs, cells
@@ -147,7 +151,7 @@ class Parts:
         """Tell fusions what is present: None if all is, for which they have a shorter way."""
         return None if self.is_complete else batch["present"]
 
-    def having(self, name: str, batch: Batch) -> Batch | None:
+    def samples_with(self, name: str, batch: Batch) -> Batch | None:
         """Keep the samples of a batch that have a modality.
 
         Args:
@@ -162,7 +166,7 @@ class Parts:
         there = batch["present"][name]
         return slice_batch(batch, there) if bool(there.any()) else None
 
-    def own_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def unimodal_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Compute each modality's cross-entropy, the mean over the samples that have it.
 
         Args:
@@ -291,14 +295,14 @@ def check_composition(method: Traits, parts: Parts) -> None:
             f"trainer.accumulate={parts.accumulate}: the loss of {name} is of all samples of a "
             "batch together and cannot be computed in chunks. Leave it at 1."
         )
-    if parts.redraws_masks and method.fits_all_at_once:
+    if parts.resamples_masks and method.fits_all_at_once:
         raise ConfigError(
             f"missing.resample_train_masks has no effect on {name}, which fits all training "
             "samples at once"
         )
 
 
-class Watch(Protocol):
+class StepObserver(Protocol):
     """Is told of every step that a method takes; for diagnostics."""
 
     def before_step(self, name: str) -> None:
@@ -307,5 +311,5 @@ class Watch(Protocol):
     def after_step(self) -> None:
         """Take note that the optimiser has stepped; gradients are still those of the step."""
 
-    def gradient(self, kind: str) -> None:
+    def record_gradient(self, kind: str) -> None:
         """Take note that gradients are there: ``raw``, and where a method edits them ``edited``."""

@@ -65,7 +65,7 @@ class AE(MultimodalModule):
         if not weight and recon_target != "oracle":
             raise ConfigError("method.recon_target has no effect with method.weight=0")
         super().__init__(**parts)
-        check_target(recon_target, self.parts)
+        check_recon_target(recon_target, self.parts)
         self.weight, self.recon_target = weight, recon_target
         width = sum(encoder.out_features for encoder in self.encoders.values())  # type: ignore[misc]
         self.decoders = nn.ModuleDict(
@@ -76,7 +76,7 @@ class AE(MultimodalModule):
         )
 
     @property
-    def wants_truth(self) -> bool:  # type: ignore[override]
+    def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
         """Whether training batches must hold what was hidden."""
         return self.recon_target == "oracle"
 
@@ -87,7 +87,7 @@ class AE(MultimodalModule):
             joined = self.fusion.join(self.features(chunk), self.parts.presence(chunk))
             whole = self.fusion.reconstruct(joined)
             losses = {"joint": cross_entropy(self.fusion.classifier(whole), chunk["label"])}
-            target, cells = self.parts.target(chunk, self.recon_target)
+            target, cells = self.parts.reconstruction_targets(chunk, self.recon_target)
             recon = [
                 reconstruction_loss(decode(whole), target[name], cells[name])
                 for name, decode in self.decoders.items()
@@ -99,7 +99,7 @@ class AE(MultimodalModule):
         return self.step_on(batch, losses_of)
 
 
-def check_target(recon_target: str, parts: Parts) -> None:
+def check_recon_target(recon_target: str, parts: Parts) -> None:
     """Check what a method reconstructs.
 
     Args:
@@ -111,7 +111,7 @@ def check_target(recon_target: str, parts: Parts) -> None:
     """
     if recon_target not in TARGETS:
         raise ConfigError(f"method.recon_target must be oracle or observed, got {recon_target!r}")
-    if recon_target == "oracle" and not parts.hides:
+    if recon_target == "oracle" and not parts.hides_modalities:
         raise ConfigError(
             "method.recon_target=oracle reconstructs what is hidden in training, and nothing is: "
             "choose missing=anchor (or another), or method.recon_target=observed"

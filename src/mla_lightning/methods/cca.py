@@ -75,7 +75,7 @@ class CCA(MultimodalModule):
         """Gather the training split's features, presence and labels."""
         parts = [
             (self.features(batch), batch["present"], batch["label"])
-            for batch in self.training_samples()
+            for batch in self.training_batches()
         ]
         x = {m: torch.cat([features[m] for features, *_ in parts]) for m in self.modalities}
         present = {m: torch.cat([has[m] for _, has, _ in parts]) for m in self.modalities}

@@ -104,7 +104,7 @@ class CPMNet(MultimodalModule):
     def _everything(self) -> Batch:
         """Gather the training split once."""
         if self._all is None:
-            batches = list(self.training_samples())
+            batches = list(self.training_batches())
             self._all = {
                 "inputs": {
                     m: torch.cat([b["inputs"][m] for b in batches]) for m in self.modalities

@@ -83,13 +83,13 @@ class DCCA(MultimodalModule):
 
     def on_train_start(self) -> None:
         """Take the means of the inputs."""
-        batches = list(self.training_samples())
+        batches = list(self.training_batches())
         for name in self.modalities:
             x = torch.cat([batch["inputs"][name] for batch in batches])
             has = torch.cat([batch["present"][name] for batch in batches])
             getattr(self, f"input_mean_{name}").copy_(mean_of_present(x, has))
 
-    def encoded(self, name: str, batch: Batch) -> Tensor:
+    def encode(self, name: str, batch: Batch) -> Tensor:
         """Encode one modality, means in the place of absent inputs."""
         mean = getattr(self, f"input_mean_{name}")
         return self.encoders[name](
@@ -123,7 +123,7 @@ class DCCA(MultimodalModule):
         with torch.no_grad():
             was_training = self.training
             self.eval()
-            parts = [(self.features(b), b["label"]) for b in self.training_samples()]
+            parts = [(self.features(b), b["label"]) for b in self.training_batches()]
             self.train(was_training)
         h = {m: torch.cat([features[m] for features, _ in parts]) for m in self.modalities}
         self.fusion.fit_head(h, None, torch.cat([label for _, label in parts]))

@@ -68,5 +68,5 @@ class DCCAE(DCCA):
         for name, decode in self.decoders.items():
             mean = getattr(self, f"input_mean_{name}")
             x = fill_with_mean(chunk["inputs"][name], chunk["present"][name], mean)
-            errors.append(mse_loss(decode(self.encoded(name, chunk)), x))
+            errors.append(mse_loss(decode(self.encode(name, chunk)), x))
         return losses | {"decoding": self.weight * sum(errors[1:], errors[0])}

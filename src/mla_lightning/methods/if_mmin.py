@@ -70,9 +70,9 @@ class IFMMIN(Taught):
         self.imagination_weight, self.invariant_weight = imagination_weight, invariant_weight
         self.add_teacher("shared")
 
-    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
+    def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify complete samples and draw the invariant features together."""
-        features, _ = self.whole(chunk)
+        features, _ = self.encode_known(chunk)
         shared = {name: self.fusion.shared(h) for name, h in features.items()}
         both = torch.cat([*features.values(), *shared.values()], dim=1)
         pairs = list(combinations(shared.values(), 2))
@@ -87,11 +87,11 @@ class IFMMIN(Taught):
         features = self.fusion.zero_absent(self.features(chunk), self.parts.presence(chunk))
         h, c = self.fusion.join(features), self.fusion.invariant(features)
         forth, codes = self.fusion.imagination.imagine(h, c)
-        shown, known = self.shown(chunk)
+        shown, known = self.encode_by_teacher(chunk)
         with torch.no_grad():
             whole = torch.cat([self.teacher["shared"](h) for h in shown.values()], dim=1)
         return {
             "joint": cross_entropy(self.fusion.classifier(codes), chunk["label"]),
             "imagination": self.imagination_weight * self.imagination_loss(forth, chunk),
-            "invariant": self.invariant_weight * mse_loss(c, self.where_known(whole, c, known)),
+            "invariant": self.invariant_weight * mse_loss(c, self.fill_unknown(whole, c, known)),
         }

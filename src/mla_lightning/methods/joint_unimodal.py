@@ -54,7 +54,7 @@ class JointUnimodal(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
             fused = self.fusion(features, self.parts.presence(chunk))
-            own = self.parts.own_losses(self.fusion.unimodal(features), chunk)
+            own = self.parts.unimodal_losses(self.fusion.unimodal(features), chunk)
             weighted = {name: self.unimodal_weight * loss for name, loss in own.items()}
             return {"joint": cross_entropy(fused, chunk["label"]), **weighted}
 

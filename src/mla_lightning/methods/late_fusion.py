@@ -52,7 +52,7 @@ class LateFusion(MultimodalModule):
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
-            losses = self.parts.own_losses(self.fusion.unimodal(features), chunk)
+            losses = self.parts.unimodal_losses(self.fusion.unimodal(features), chunk)
             if self.joint_weight:
                 fused = self.fusion(features, self.parts.presence(chunk))
                 losses["joint"] = self.joint_weight * cross_entropy(fused, chunk["label"])

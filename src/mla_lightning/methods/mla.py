@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.shared_head import SharedHead
-from mla_lightning.methods.head.build import modification
+from mla_lightning.methods.head.build import build_modification
 from mla_lightning.methods.head.rules import HeadStep
 from mla_lightning.methods.head.settings import ALPHA, Settings
 from mla_lightning.methods.reference import Reference
@@ -100,7 +100,7 @@ class MLA(MultimodalModule):
         settings = Settings(
             projection, alpha, source, project_bias, project_update, reset_every, forgetting
         )
-        idle = [] if hgm else [f"method.{name}" for name in settings.given()]
+        idle = [] if hgm else [f"method.{name}" for name in settings.changed_names()]
         if df and static_weighting != "mean":
             idle.append("method.static_weighting")
         if not df and dynamic_weighting != "entropy":
@@ -125,7 +125,9 @@ class MLA(MultimodalModule):
         if sorted(self.order) != sorted(self.modalities):
             raise ConfigError(f"method.order={list(self.order)} must name {list(self.modalities)}")
         self.reset_every = reset_every
-        self.modification = modification(settings, self.fusion.head, self.parts) if hgm else None
+        self.modification = (
+            build_modification(settings, self.fusion.head, self.parts) if hgm else None
+        )
 
     @property
     def projectors(self) -> dict[str, Tensor]:
@@ -136,7 +138,7 @@ class MLA(MultimodalModule):
 
     def trained_parameters(self) -> list[Parameter]:
         """Name what the optimiser steps on: a modification may add to it."""
-        more = self.modification.stand_ins(self.fusion.head) if self.modification else ()
+        more = self.modification.extra_parameters(self.fusion.head) if self.modification else ()
         return [*self.parameters(), *more]
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
@@ -146,7 +148,7 @@ class MLA(MultimodalModule):
             self.modification.reset()
         losses: dict[str, Tensor] = {}
         for name in self.order:
-            own = self.parts.having(name, batch)
+            own = self.parts.samples_with(name, batch)
             if own is not None:  # no step and nothing to remember without a sample
                 losses |= self._fit_modality(name, own)
         return losses
@@ -156,13 +158,13 @@ class MLA(MultimodalModule):
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             feature = self.fusion.head_input(name, self.encoders[name](chunk["inputs"][name]))
-            step.saw(feature)
+            step.add_features(feature)
             return {name: cross_entropy(head(feature), chunk["label"])}
 
         if self.modification is None:
             return self.step_on(batch, losses_of)
-        edit = partial(self.modification.edit, head, step)
+        edit = partial(self.modification.edit_gradient, head, step)
         losses = self.step_on(batch, losses_of, edit_grads=edit)
         with self.full_precision():
-            self.modification.after(head, step)
+            self.modification.after_step(head, step)
         return losses

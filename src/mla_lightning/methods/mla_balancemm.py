@@ -43,7 +43,7 @@ class MLABalanceMM(MLA):
             df=df, order=order, projection="released_formula", source="current", **parts
         )
         assert isinstance(self.modification, Projection)
-        self.modification.modified = balancemm_gradient
+        self.modification.apply_projector = balancemm_gradient
 
     def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:  # type: ignore[override]
         """Set the ridge term, which falls within each epoch: 0.1 ** (b / L + 1)."""

@@ -65,9 +65,9 @@ class MMIN(Taught):
         self.imagination_weight, self.cycle_weight = imagination_weight, cycle_weight
         self.add_teacher()
 
-    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
+    def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify complete samples."""
-        joined = self.fusion.join(self.whole(chunk)[0])
+        joined = self.fusion.join(self.encode_known(chunk)[0])
         return {"full": cross_entropy(self.fusion.full_classifier(joined), chunk["label"])}
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:

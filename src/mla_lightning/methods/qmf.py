@@ -91,7 +91,7 @@ class QMF(MultimodalModule):
     def _losses_of(self, chunk: Batch) -> dict[str, Tensor]:
         features, label = self.features(chunk), chunk["label"]
         logits = self.fusion.unimodal(features)
-        losses = self.parts.own_losses(logits, chunk)
+        losses = self.parts.unimodal_losses(logits, chunk)
         if self.joint_weight:
             fused = self.fusion(features, self.parts.presence(chunk))
             losses["joint"] = self.joint_weight * cross_entropy(fused, label)
@@ -102,7 +102,7 @@ class QMF(MultimodalModule):
             self._remember(per_sample, chunk)
         history = normalise_history(self.history_MN)
         for row, name in zip(history, self.modalities, strict=True):
-            own = self.parts.having(name, chunk)
+            own = self.parts.samples_with(name, chunk)
             if own is None:
                 continue
             there = slice(None) if own is chunk else chunk["present"][name]

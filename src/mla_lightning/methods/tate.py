@@ -69,9 +69,9 @@ class TATE(Taught):
         self.weight = weight
         self.add_teacher("fusion")
 
-    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
+    def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify complete samples."""
-        return {"full": cross_entropy(self.fusion(*self.whole(chunk)), chunk["label"])}
+        return {"full": cross_entropy(self.fusion(*self.encode_known(chunk)), chunk["label"])}
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Classify; be like the teacher; decode the tokens; tell what is missing."""
@@ -81,7 +81,7 @@ class TATE(Taught):
         decoding = self.fusion.decode_tokens(encoding, there)
         with torch.no_grad():
             network = cast("Tagged", self.teacher["fusion"])
-            shown = network.encode_tokens(*network.tokens_of(*self.shown(chunk)))
+            shown = network.encode_tokens(*network.tokens_of(*self.encode_by_teacher(chunk)))
         tag = tokens[:, 0, -self.fusion.tag_width :]
         told = self.fusion.pool(encoding, there)[:, -self.fusion.tag_width :].sigmoid()
         size = len(chunk["label"])

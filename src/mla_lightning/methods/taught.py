@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
-from mla_lightning.methods.ae import check_target
+from mla_lightning.methods.ae import check_recon_target
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition
 
@@ -45,20 +45,20 @@ class Taught(MultimodalModule):
         if pretrain_epochs < 1:
             raise ConfigError(f"method.pretrain_epochs must be >= 1, got {pretrain_epochs}")
         super().__init__(**parts)
-        check_target(recon_target, self.parts)
+        check_recon_target(recon_target, self.parts)
         self.pretrain_epochs, self.recon_target = pretrain_epochs, recon_target
         self.is_taught: Tensor
         self.register_buffer("is_taught", torch.zeros((), dtype=torch.bool))
 
     @property
-    def wants_truth(self) -> bool:  # type: ignore[override]
+    def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
         """Whether training batches must hold what was hidden."""
         return self.recon_target == "oracle"
 
     @property
     def shared_epochs(self) -> int:  # type: ignore[override]
         """The first stage, if complete samples are all that it sees."""
-        return self.pretrain_epochs if self.wants_truth else 0
+        return self.pretrain_epochs if self.needs_hidden_inputs else 0
 
     @property
     def is_selectable(self) -> bool:
@@ -72,7 +72,7 @@ class Taught(MultimodalModule):
             *names: Attributes of the fusion that the teacher has, too; ``fusion`` for all of it.
         """
         kept = ("encoders", *names)
-        self.teacher = nn.ModuleDict({name: deepcopy(self._pupil(name)) for name in kept})
+        self.teacher = nn.ModuleDict({name: deepcopy(self._student(name)) for name in kept})
         self.teacher.requires_grad_(False)
         self.teacher.eval()  # Lightning leaves modes as they are
 
@@ -99,11 +99,11 @@ class Taught(MultimodalModule):
             return
         self.is_taught.fill_(True)
         for name, part in self.teacher.items():
-            part.load_state_dict(self._pupil(name).state_dict())
+            part.load_state_dict(self._student(name).state_dict())
         optimizer = self.trainer.optimizers[0]
         optimizer.state.clear()
 
-    def _pupil(self, name: str) -> nn.Module:
+    def _student(self, name: str) -> nn.Module:
         """Find what a part of the teacher is a copy of."""
         whole = {"encoders": self.encoders, "fusion": self.fusion}
         found: nn.Module = whole[name] if name in whole else getattr(self.fusion, name)
@@ -111,10 +111,10 @@ class Taught(MultimodalModule):
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step of the stage."""
-        losses_of = self.taught_losses if bool(self.is_taught) else self.full_losses
+        losses_of = self.taught_losses if bool(self.is_taught) else self.pretraining_losses
         return self.step_on(batch, losses_of)
 
-    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
+    def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Compute the losses of the first stage."""
         raise NotImplementedError
 
@@ -122,21 +122,21 @@ class Taught(MultimodalModule):
         """Compute the losses of the second stage."""
         raise NotImplementedError
 
-    def whole(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def encode_known(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Encode complete samples (``oracle``), or what is there.
 
         Returns:
             Modality -> feature, zeros where it is not known; and modality -> (B,) bool, the cells
             that are.
         """
-        inputs, cells = self.parts.known(chunk, self.recon_target)
+        inputs, cells = self.parts.teacher_inputs(chunk, self.recon_target)
         found = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
         return dict(self.fusion.zero_absent(found, cells)), cells
 
     @torch.no_grad()
-    def shown(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Let the teacher encode complete samples; as :meth:`whole`."""
-        inputs, cells = self.parts.known(chunk, self.recon_target)
+    def encode_by_teacher(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Let the teacher encode complete samples; as :meth:`encode_known`."""
+        inputs, cells = self.parts.teacher_inputs(chunk, self.recon_target)
         teachers = self.teacher["encoders"].items()  # type: ignore[operator]
         found = {name: encoder(inputs[name]) for name, encoder in teachers}
         return dict(self.fusion.zero_absent(found, cells)), cells
@@ -154,12 +154,12 @@ class Taught(MultimodalModule):
         Returns:
             A scalar.
         """
-        shown, known = self.shown(chunk)
-        _, targets = self.parts.target(chunk, self.recon_target)
+        shown, known = self.encode_by_teacher(chunk)
+        _, targets = self.parts.reconstruction_targets(chunk, self.recon_target)
         wanted = torch.cat([*self.fusion.zero_absent(shown, targets).values()], dim=1)
-        return mse_loss(imagined, self.where_known(wanted, imagined, known))
+        return mse_loss(imagined, self.fill_unknown(wanted, imagined, known))
 
-    def where_known(self, wanted: Tensor, found: Tensor, known: dict[str, Tensor]) -> Tensor:
+    def fill_unknown(self, wanted: Tensor, found: Tensor, known: dict[str, Tensor]) -> Tensor:
         """Put what was found itself where nothing is known, so that it adds nothing to a loss."""
         widths = self.fusion.feature_dims.items()
         cells = torch.cat([known[m][:, None].expand(-1, width) for m, width in widths], dim=1)

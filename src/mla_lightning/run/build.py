@@ -109,8 +109,8 @@ def build_module(config: RunConfig, data: MultimodalDataModule) -> MultimodalMod
         log_every_n_batches=config.trainer.log_every_n_batches,
         inputs=data.inputs,
         is_complete=data.is_complete,
-        hides=data.missing is not None and "train" in data.missing.parts,
-        redraws_masks=data.missing is not None and data.missing.resample_train_masks,
+        hides_modalities=data.missing is not None and "train" in data.missing.parts,
+        resamples_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
         epoch_metrics={
             metric.epoch: metric.function
@@ -119,6 +119,6 @@ def build_module(config: RunConfig, data: MultimodalDataModule) -> MultimodalMod
         },
         logs_epochs=False,
     )
-    if module.wants_truth:
+    if module.needs_hidden_inputs:
         data.keep_truth()
     return module

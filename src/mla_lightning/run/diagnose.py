@@ -241,7 +241,7 @@ def subset_accuracies(
     total = 0
     module.eval()
     for given in data.loader(split):
-        batch = module.received(given)
+        batch = module.prepare_batch(given)
         features, label = module.features(batch), batch["label"]
         total += len(label)
         right[()] += int((label == prior).sum())

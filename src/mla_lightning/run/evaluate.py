@@ -71,7 +71,7 @@ def predict(
     selections = module.selections()
     logits: dict[str, Tensor] = {}
     kept: dict[str, dict[str, Tensor]] = {"feature": {}, "present": {}}
-    module.keeps_features = features
+    module.returns_features = features
     for metric in dict.fromkeys(selections.values()):
         content = read_checkpoint(checkpoint.best_path(metric))
         if content["epoch"] != checkpoint.best[metric][1]:
@@ -89,7 +89,7 @@ def predict(
         kept["present"] |= {m: values[f"present/{m}"] for m in module.modalities}
         if features:
             kept["feature"] |= {m: values[f"feature/{m}"] for m in chosen if m in module.modalities}
-    module.keeps_features = False
+    module.returns_features = False
     present = {name: values > 0 for name, values in kept["present"].items()}
     if MULTI not in logits:
         stacked = torch.stack([logits[m] for m in module.modalities])

@@ -10,7 +10,7 @@ from mla_lightning.methods.head.settings import MOMENTS, UPDATES, Settings
 from mla_lightning.parts import Parts
 
 
-def modification(settings: Settings, head: nn.Linear, parts: Parts) -> HeadGradient:
+def build_modification(settings: Settings, head: nn.Linear, parts: Parts) -> HeadGradient:
     """Build the modification that settings name.
 
     Args:

@@ -44,13 +44,13 @@ class Projection(HeadGradient):
         super().__init__()
         self.modalities = tuple(modalities)
         self.settings, self.alpha = settings, settings.alpha
-        self.modified = project_gradient
+        self.apply_projector = project_gradient
         identity = torch.eye(width + settings.project_bias)
         rows = 1 if is_shared else len(self.modalities)
         self.register_buffer("projectors", identity.repeat(rows, 1, 1))
         self._before: list[Tensor] = []
 
-    def edit(self, head: nn.Linear, step: HeadStep) -> None:
+    def edit_gradient(self, head: nn.Linear, step: HeadStep) -> None:
         """Project the gradient, or note where the update that is to be projected starts."""
         if self.settings.source == "current":
             self.remember(step)
@@ -61,7 +61,7 @@ class Projection(HeadGradient):
         assert head.bias.grad is not None
         self._project(step.name, head.weight.grad, head.bias.grad)
 
-    def after(self, head: nn.Linear, step: HeadStep) -> None:
+    def after_step(self, head: nn.Linear, step: HeadStep) -> None:
         """Project the update where that is wanted, and remember the step."""
         if self.settings.project_update:
             weight, bias = head.weight - self._before[0], head.bias - self._before[1]
@@ -87,9 +87,9 @@ class Projection(HeadGradient):
         row = self.modalities.index(name) if len(self.projectors) > 1 else 0
         projector = self.projectors[row]
         if not self.settings.project_bias:
-            weight_CD.copy_(self.modified(weight_CD, projector))
+            weight_CD.copy_(self.apply_projector(weight_CD, projector))
             return
-        whole = self.modified(torch.cat([weight_CD, bias_C[:, None]], dim=1), projector)
+        whole = self.apply_projector(torch.cat([weight_CD, bias_C[:, None]], dim=1), projector)
         weight_CD.copy_(whole[:, :-1])
         bias_C.copy_(whole[:, -1])
 

@@ -29,7 +29,7 @@ class HeadStep:
     label: Tensor
     chunks: list[Tensor] = field(default_factory=list)
 
-    def saw(self, feature: Tensor) -> None:
+    def add_features(self, feature: Tensor) -> None:
         """Take note of a chunk's features (B', D)."""
         self.chunks.append(feature.detach().float())
 
@@ -50,7 +50,7 @@ class HeadGradient(nn.Module):
     As it is it does nothing.
     """
 
-    def stand_ins(self, head: nn.Linear) -> Iterable[nn.Parameter]:
+    def extra_parameters(self, head: nn.Linear) -> Iterable[nn.Parameter]:
         """Make what the optimiser is to step on besides the module's own parameters.
 
         Args:
@@ -62,7 +62,7 @@ class HeadGradient(nn.Module):
         del head
         return ()
 
-    def edit(self, head: nn.Linear, step: HeadStep) -> None:
+    def edit_gradient(self, head: nn.Linear, step: HeadStep) -> None:
         """Change the head's gradient in place, after backward and before the optimiser.
 
         Args:
@@ -70,7 +70,7 @@ class HeadGradient(nn.Module):
             step: The step.
         """
 
-    def after(self, head: nn.Linear, step: HeadStep) -> None:
+    def after_step(self, head: nn.Linear, step: HeadStep) -> None:
         """Learn of the step, once the optimiser has taken it.
 
         Args:
@@ -94,7 +94,7 @@ class Conflict(HeadGradient):
         shape = len(self.modalities), *head.weight.shape
         self.register_buffer("last_gradients", torch.zeros(shape))
 
-    def edit(self, head: nn.Linear, step: HeadStep) -> None:
+    def edit_gradient(self, head: nn.Linear, step: HeadStep) -> None:
         """Keep the gradient for the others and take the conflict out of it."""
         weight = head.weight.grad
         assert weight is not None
@@ -107,7 +107,7 @@ class Conflict(HeadGradient):
 class Centred(HeadGradient):
     """Takes away what all samples of a batch share; remembers nothing."""
 
-    def edit(self, head: nn.Linear, step: HeadStep) -> None:
+    def edit_gradient(self, head: nn.Linear, step: HeadStep) -> None:
         """Take the mean feature out of the weight's gradient."""
         weight, bias = head.weight.grad, head.bias.grad
         assert weight is not None
@@ -138,7 +138,7 @@ class OwnMomentum(HeadGradient):
             ConfigError: If the optimiser keeps nothing of past gradients.
         """
         super().__init__()
-        if not remembers_gradients(optimizer):
+        if not uses_past_gradients(optimizer):
             raise ConfigError(
                 "method.projection=own_momentum has no effect with this optimizer, which keeps "
                 "nothing of past gradients; add optimizer.momentum=0.9, or use method.hgm=false"
@@ -147,7 +147,7 @@ class OwnMomentum(HeadGradient):
         # Not registered: their numbers are the head's, and the optimiser checkpoints their state.
         self._of: dict[str, list[nn.Parameter]] = {}
 
-    def stand_ins(self, head: nn.Linear) -> Iterable[nn.Parameter]:
+    def extra_parameters(self, head: nn.Linear) -> Iterable[nn.Parameter]:
         """Make parameters per modality that share the head's numbers."""
         self._of = {
             name: [nn.Parameter(own.detach()) for own in head.parameters()]
@@ -155,14 +155,14 @@ class OwnMomentum(HeadGradient):
         }
         return [parameter for found in self._of.values() for parameter in found]
 
-    def edit(self, head: nn.Linear, step: HeadStep) -> None:
+    def edit_gradient(self, head: nn.Linear, step: HeadStep) -> None:
         """Hand the gradient to the modality's own parameters; the head's have none."""
         for own, parameter in zip(head.parameters(), self._of[step.name], strict=True):
             parameter.data = own.data  # the head's numbers, wherever they are by now
             parameter.grad, own.grad = own.grad, None
 
 
-def remembers_gradients(optimizer: Callable[..., Optimizer]) -> bool:
+def uses_past_gradients(optimizer: Callable[..., Optimizer]) -> bool:
     """Find out whether an optimiser's step depends on past gradients, by a step on a number.
 
     Args:

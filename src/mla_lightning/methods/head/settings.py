@@ -59,7 +59,7 @@ class Settings:
                 f"Known: {', '.join(MODES)}; use method.hgm=false for no projection"
             )
 
-    def given(self) -> list[str]:
+    def changed_names(self) -> list[str]:
         """Name the settings that are not at their defaults."""
         return [item.name for item in fields(self) if getattr(self, item.name) != item.default]
 
@@ -76,7 +76,7 @@ class Settings:
             )
         if self.forgetting is not None and not 0 <= self.forgetting < 1:
             raise ConfigError(f"method.forgetting must be in [0, 1), got {self.forgetting}")
-        if self.projection in RULES and self.given() != ["projection"]:
+        if self.projection in RULES and self.changed_names() != ["projection"]:
             raise ConfigError(
                 f"{mode} has no projector: method.alpha, source, project_bias, project_update and "
                 "reset_every have no effect"
