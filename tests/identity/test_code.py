@@ -101,7 +101,7 @@ MLAS = {"mla", "mla_released", "mla_balancemm"}
         ("methods/tate.py", "self.weight *", "2 * self.weight *", {"tate"}),
         ("functional/latent.py", "return ", "return -", {"cpm_net"}),
         ("fusion/film.py", "    def __init__", "    x = 1\n\n    def __init__", {"film"}),
-        ("module.py", "share == 1.0", "share == 2.0", None),
+        ("module.py", "fraction == 1.0", "fraction == 2.0", None),
         ("callbacks/checkpoint.py", "score > self", "score >= self", None),
     ],
 )
