@@ -140,8 +140,9 @@ class EncodingModule(LightningModule):
             The batches.
         """
         assert self.parts.train_batches is not None
+        needs = ("label", "index") if self.needs_num_train else ("label",)
         for batch in self.parts.train_batches():
-            yield self.prepare_batch(batch)
+            yield self.prepare_batch(as_batch(batch, self.modalities, needs=needs))
 
     # ------------------------------------------------------------------ batches
 
