@@ -113,6 +113,7 @@ def test_a_change_reaches_exactly_the_jobs_that_use_it(copy, before, edit, name,
 def test_a_name_is_followed_to_where_it_is_defined():
     assert defining("mla_lightning.loggers.Wandb").module == "mla_lightning.loggers.wandb"
     assert defining("mla_lightning.methods.mla").module == "mla_lightning.methods.mla"
+    assert defining("mla_lightning.methods.MLA").module == "mla_lightning.methods.mla"
     assert defining("mla_lightning.functional") is None
     assert defining("no_such_package.thing") is None
 
