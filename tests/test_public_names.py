@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from mla_lightning import encoders, functional, fusion, inputs, methods
+from mla_lightning import encoders, functional, fusion, inputs, methods, metrics
 from mla_lightning.module import MultimodalModule
 
-PACKAGES = (functional, fusion, encoders, inputs, methods)
+PACKAGES = (functional, fusion, encoders, inputs, methods, metrics)
 NAMES = [(package, name) for package in PACKAGES for name in package.__all__]
 
 

@@ -18,7 +18,7 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import Request
 from mla_lightning.metrics.calibration import entropy_bins, reliability, temperature
 from mla_lightning.metrics.contribution import (
-    MOST_MODALITIES,
+    MAX_MODALITIES,
     agreement,
     shapley_values,
     subsets,
@@ -140,7 +140,7 @@ def diagnose(
         "parameters": parameters_of(module),
         "uncounted": sorted(uncounted),
     }
-    if MULTI in module.selections() and len(module.modalities) <= MOST_MODALITIES:
+    if MULTI in module.selections() and len(module.modalities) <= MAX_MODALITIES:
         with forward():
             accuracy = subset_accuracies(module, data, split)
         numbers["shapley"] = shapley_values(accuracy, module.modalities)
