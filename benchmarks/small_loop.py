@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.measure import Row, cpu
 from benchmarks.setups import OPENMOJI, TINY, Bare, Setup, as_written_by_hand
 from mla_lightning.callbacks.epoch_table import EpochTable
-from mla_lightning.data.loading import TrainLoader, options_of
+from mla_lightning.data.loading import TrainLoader, loader_options
 
 LIMIT = 1.9
 HOW = (
@@ -98,7 +98,7 @@ def train(num_epochs: int, *overrides: str) -> tuple[float, float, float]:
         epochs = f"trainer.max_epochs={num_epochs + 2}"
         setup = Setup(Path(folder) / "run", *overrides, epochs, "trainer.progress_bar=false")
         plain = setup.data.train_dataloader()
-        loader = Beside(plain.dataset, sampler=plain.sampler, **options_of(0))
+        loader = Beside(plain.dataset, sampler=plain.sampler, **loader_options(0))
         loader.prepare(setup.bare())
         loader.validation.around(setup.trainer.fit_loop.epoch_loop.val_loop, "run")
         for logger in setup.trainer.loggers:

@@ -25,7 +25,7 @@ def asked(monkeypatch):
 )
 def test_folders_may_stand_after_options(asked, words):
     assert main(["report", *words.split()]) == 0
-    ((kind, runs, output), _) = asked[0]
+    ((kind, runs, output, _), _) = asked[0]
     assert (kind, [str(run) for run in runs], str(output)) == ("table1", ["a", "b"], "out")
 
 

@@ -39,6 +39,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "config": set(),
     "loggers": {"config"},
     "publish": {"config", "loggers", "report"},
+    "api": {"config", "data", "report", "run"},
     "run": {
         *("batch", "callbacks", "config", "data", "functional", "fusion", "loggers", "metrics"),
         *("module", "parts"),
@@ -56,7 +57,7 @@ ONLY_IN = {
     "torch": {
         "encoding",
         *("functional", "encoders", "fusion", "metrics", "data", "module", "methods", "callbacks"),
-        *("batch", "run", "parts", "media", "prepare", "inputs"),
+        *("api", "batch", "run", "parts", "media", "prepare", "inputs"),
     },
     "lightning": {"data", "encoding", "module", "methods", "callbacks", "run", "loggers"},
 }
@@ -77,6 +78,9 @@ LAZY = {
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
+
+#: How many floors the house may have, and how many files outside of rooms.
+FLOORS, LOOSE_FILES = 9, 8
 
 #: The rooms within `report/`, a chain: each may know those before it.
 REPORT = ("read", "document", "figures", "tables", "page")
@@ -120,6 +124,23 @@ def test_arrows_point_the_right_way(path: Path) -> None:
             continue
         assert room in ONLY_IN.get(top, {room}), f"{room} must not import {top}"
         assert not (is_top and top in LAZY), f"{top} is imported where it is not used"
+
+
+def test_the_house_has_no_circle_few_floors_and_few_loose_files() -> None:
+    known: dict[str, set[str]] = {room_of(path): set() for path in FILES}
+    for path in FILES:
+        names = [name.split(".") for name, _ in imports_of(path)]
+        rooms = {n[1] for n in names if n[0] == "mla_lightning" and n[1] in known}
+        known[room_of(path)] |= rooms - {room_of(path)}
+    floors = 0
+    while known:
+        ground = {room for room, rooms in known.items() if not rooms}
+        assert ground, f"these know each other in a circle: {known}"
+        known = {room: rooms - ground for room, rooms in known.items() if room not in ground}
+        floors += 1
+    assert floors <= FLOORS
+    loose = [path.name for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]
+    assert len(loose) <= LOOSE_FILES
 
 
 def test_the_ground_floor_needs_the_standard_library_alone() -> None:

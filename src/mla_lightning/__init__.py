@@ -1,3 +1,58 @@
-"""Balanced multimodal learning: MLA and its baselines, each as its paper defines it."""
+"""Balanced multimodal learning: MLA and its baselines, each as its paper defines it.
+
+From Python::
+
+    import mla_lightning as mla
+
+    run = mla.train("method=mla", "data=openmoji")              # one run, in this process
+    runs = mla.sweep(method=["mla", "concat"], seed=range(3))   # many, in processes of their own
+    runs.table()                                                # Table 1, as HTML in a notebook
+    mla.load(run.folder).predict({"image": ..., "text": ...})   # logits, probabilities, weights
+
+and as plain LightningModules for your own Trainer: ``mla.methods.MLA(encoders={...},
+num_classes=3, optimizer=...)``. ``mla.functional``, ``mla.metrics``, ``mla.fusion`` and
+``mla.encoders`` hold what they are made of, ``mla.errors`` what they raise. Nothing heavy is
+imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mla_lightning import encoders, errors, functional, fusion, methods, metrics
+    from mla_lightning.api import Run, Runs, load, sweep, train
+
+__all__ = [
+    "Run",
+    "Runs",
+    "__version__",
+    "encoders",
+    "errors",
+    "functional",
+    "fusion",
+    "load",
+    "methods",
+    "metrics",
+    "sweep",
+    "train",
+]
+
+_OF_API = ("Run", "Runs", "load", "sweep", "train")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name in _OF_API:
+        return getattr(importlib.import_module("mla_lightning.api"), name)
+    if name in __all__:
+        return importlib.import_module(f"mla_lightning.{name}")
+    raise AttributeError(f"module 'mla_lightning' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

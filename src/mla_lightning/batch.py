@@ -48,7 +48,7 @@ def as_batch(
         The batch. Defaults: ``label`` -1, ``index`` counting from 0, every modality present.
 
     Raises:
-        DataError: If a modality or a needed entry is missing, or lengths differ.
+        DataError: If it is not a dict, a modality or a needed entry is missing, or lengths differ.
 
     Example:
         >>> batch = as_batch({"audio": torch.zeros(2, 3), "label": torch.tensor([0, 1])}, ["audio"])
@@ -60,6 +60,11 @@ def as_batch(
         mla_lightning.errors.DataError: The batch has no 'label'; it has 'audio'. A batch is a dict
         with a tensor per modality and 'label'; ...
     """
+    if not isinstance(batch, Mapping):
+        raise DataError(
+            f"A batch must be a dict with a tensor per modality and 'label', not a "
+            f"{type(batch).__name__}; give the DataLoader a dataset whose samples are such dicts."
+        )
     if "inputs" in batch:
         return batch  # type: ignore[return-value]
     missing = [name for name in (*modalities, *needs) if name not in batch]

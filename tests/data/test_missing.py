@@ -133,7 +133,7 @@ def test_modalities_are_hidden_only_in_the_chosen_splits():
 
 def test_training_batches_hold_the_truth_on_request():
     data = synthetic(Missing(0.4))
-    data.splits["train"].hiding.keeps_truth = True
+    data.splits["train"].hidden.keeps_truth = True
     batch = next(iter(data.train_dataloader()))
     for name, visible in batch["present"].items():
         assert torch.equal(batch["hidden"][name], ~visible)
@@ -160,7 +160,7 @@ def test_files_of_masks_are_only_valid_for_their_data_and_protocol(tmp_path):
     synthetic(Missing(0.4), seed=3, data_seed=1).write_masks(tmp_path)  # other data, same masks
     assert len(list(tmp_path.iterdir())) == 2
     arrays = np.load(path)
-    assert arrays["test_id"].tolist() == data.called("test", range(30))
+    assert arrays["test_id"].tolist() == data.sample_names("test", range(30))
     metadata = json.loads(str(arrays["about"]))
     assert metadata["rate"] == 0.4
     assert metadata["split"] == data.split_name

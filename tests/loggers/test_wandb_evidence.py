@@ -16,9 +16,10 @@ from tests.loggers.wandb_files import offline_files, records_named, rows_of
 
 from mla_lightning.cli.main import main
 from mla_lightning.loggers.wandb import LAST_STEP, Wandb
-from mla_lightning.publish.wandb_dashboard import EXPERIMENTS, dashboard, models_of, save_online
+from mla_lightning.publish.wandb_dashboard import dashboard, models_of, save_online
 from mla_lightning.publish.wandb_runs import send
-from mla_lightning.report.figures.answers import KINDS
+from mla_lightning.report.figures.panels import panels
+from mla_lightning.report.tables.kinds import varied_keys
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=2"]
 ROOT = Path(__file__).parents[2]
@@ -154,7 +155,7 @@ def test_the_dashboard_is_the_pages_panels(trained, tmp_path, monkeypatch, capfd
     assert "Save it on the server" in capfd.readouterr().out
     spec = json.loads((tmp_path / "dashboard.json").read_text())
     sections = {section["name"]: section for section in spec["workspace"]["sections"]}
-    for kind in KINDS:
+    for kind in panels():
         if kind.curves or kind.tables:
             assert sections[kind.title]["about"] == kind.reading
             metrics = [panel["metrics"] for panel in sections[kind.title]["panels"]]
@@ -168,7 +169,7 @@ def test_its_curves_are_what_runs_log(trained):
     import re
 
     logged = {key for row in rows_of(trained / "with") for key in row}
-    for kind in KINDS:
+    for kind in panels():
         for regex in kind.curves:
             assert any(re.search(regex, key) for key in logged), regex
         for key in kind.tables:
@@ -257,7 +258,7 @@ def test_workspace_and_report_group_and_filter_by_what_runs_upload(trained, monk
         assert all(name.endswith(".value") for _, name in grouping)
 
 
-@pytest.mark.parametrize("kind", EXPERIMENTS)
+@pytest.mark.parametrize("kind", [*varied_keys()])
 def test_only_seeds_are_averaged_over(kind):
     spec = dashboard(kind, None, project="p", entity=None)
     varied = set()

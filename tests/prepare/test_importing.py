@@ -14,7 +14,8 @@ from PIL import Image
 from mla_lightning.cli.main import main
 from mla_lightning.data.store import open_store, verify_store
 from mla_lightning.errors import DataError
-from mla_lightning.prepare.importing import import_arrays, import_csv
+from mla_lightning.prepare.import_arrays import import_arrays
+from mla_lightning.prepare.import_table import import_csv
 
 DOCS = Path(__file__).parents[2] / "docs" / "store.md"
 OPTIONS = {"size": 16, "num_frames": 20, "length": 8, "jobs": 1}

@@ -79,7 +79,7 @@ def test_samples_are_called_what_people_call_them():
 
     data = OpenMoji(batch_size=4)
     data.setup()
-    names = data.called("test", [0, 5])
+    names = data.sample_names("test", [0, 5])
     assert all(len(name) > 2 and not name.startswith("test") for name in names)
 
 
@@ -176,7 +176,7 @@ def test_pictures_have_their_colours_and_texts_their_words(tmp_path, monkeypatch
     (picture, _, name), (_, modality, said) = drawn
     assert picture[:, 0, 0] == pytest.approx(1.0)  # the corner of a drawing is white
     assert (name, modality) == (said, "text")
-    assert said == data.called("test", [0])[0]
+    assert said == data.sample_names("test", [0])[0]
 
 
 @pytest.mark.parametrize(

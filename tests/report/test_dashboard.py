@@ -15,7 +15,7 @@ from mla_lightning.publish.wandb_dashboard import (
     group_keys,
     write_dashboard,
 )
-from mla_lightning.report.figures.answers import KINDS
+from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs
 
@@ -26,7 +26,7 @@ def test_each_kind_of_figure_has_a_panel_or_is_said_to_be_on_the_page_alone():
     spec = dashboard("table1", None, project="p", entity=None)
     shown = {section["name"] for section in spec["workspace"]["sections"]}
     last = spec["report"]["blocks"][-1]["text"]
-    for kind in KINDS:
+    for kind in panels():
         assert (kind.title in shown) != (kind.title in last.partition(": ")[2].split(", ")), kind
     assert {"Cost", "Forgetting over epochs"} <= shown
 

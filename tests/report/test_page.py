@@ -12,8 +12,8 @@ from html.parser import HTMLParser
 import pytest
 
 from mla_lightning.cli.main import main
-from mla_lightning.report.figures.answers import KINDS
 from mla_lightning.report.figures.cache import Drawing
+from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.page.html import figure_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -77,13 +77,13 @@ def test_it_is_whole_and_fetches_nothing(page):
 
 
 def test_every_kind_of_figure_is_drawn_and_says_how_to_read_it(page):
-    for kind in KINDS:
+    for kind in panels():
         assert page.count(f"<h3>{escape(kind.title)}</h3>") == 1, kind.slug
         assert page.count(f"<figcaption>{escape(kind.reading)}</figcaption>") == 1
     reader = Reader()
     reader.feed(page)
     drawn = [found for tag, found in reader.tags if tag == "svg"]
-    assert len(drawn) >= len(KINDS) + 2
+    assert len(drawn) >= len(panels()) + 2
     assert all(found["role"] == "img" and len(found["aria-label"]) > 20 for found in drawn)
 
 
@@ -205,7 +205,7 @@ def test_a_browser_draws_it_without_a_word_of_complaint(folder, tmp_path):
     assert told is not None
     found = json.loads(told[1])
     assert found["bad"] == 0
-    assert found["figures"] >= len(KINDS) + 2
+    assert found["figures"] >= len(panels()) + 2
     assert found["away"] >= 5
     assert found["rest"] == 0
     assert "CONSOLE" not in done.stderr, done.stderr

@@ -213,7 +213,8 @@ def _show(words: Sequence[str]) -> int:
 
 def _import(words: Sequence[str]) -> int:
     name, given = name_and_options(words, "import", "FILE")
-    from mla_lightning.prepare.importing import import_arrays, import_csv
+    from mla_lightning.prepare.import_arrays import import_arrays
+    from mla_lightning.prepare.import_table import import_csv
 
     path = Path(name)
     if not path.exists():
@@ -230,6 +231,12 @@ def _import(words: Sequence[str]) -> int:
         path, **options_for(function, given, f"mla data import {name}", skip=("path",))
     )
     folder = folder if isinstance(folder, Path) else Path(given["target"])
+    if not _manifest(folder)["class_names"]:
+        print(
+            f"Samples without labels. Look at them: mla data show {folder}\n"
+            f"Predict them: mla predict RUN data.path={folder}"
+        )
+        return 0
     _print_splits(folder)
     from mla_lightning.prepare.store_config import write_config
 

@@ -13,9 +13,11 @@ from typing import Any, NoReturn
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
+from mla_lightning.cli.predict import PREDICT, predict
+from mla_lightning.cli.words import add_allowed, add_own_code
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
 
-VERBS = ("train", "eval", "report", "compare", "dashboard", "list", "data")
+VERBS = ("train", "eval", "predict", "report", "compare", "dashboard", "list", "data")
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
 
@@ -23,6 +25,7 @@ Balanced multimodal learning: MLA and its baselines, from one command line.
   mla train -m experiment=table1/openmoji            train a whole table, many jobs at a time
   mla report table1 runs/table1/openmoji             show it: tables, tests, figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
+  mla predict runs/table1/openmoji/RUN data.path=data/new      predict other samples
   mla list methods                                   what there is to choose from
   mla data list                                      data sets, and how to get them
   mla data prepare cremad raw=/download/CREMA-D      read a data set's official files
@@ -151,14 +154,21 @@ def _build_parser() -> _Parser:
     train.add_argument("-m", "--multirun", action="store_true", help="one job per combination")
     train.add_argument("--cfg", action="store_true", help="print the config and run nothing")
     train.add_argument("--dry-run", action="store_true", help="list the jobs and their states")
-    _add_own_code(train)
+    add_own_code(train)
 
     evaluate = verb("eval", _eval, "evaluate a finished run once more", EVAL)
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     evaluate.add_argument(
         "overrides", nargs="*", metavar="split=SPLIT", help="train, val or test (the default)"
     )
-    _add_allowed(evaluate)
+    add_allowed(evaluate)
+
+    prediction = verb("predict", predict, "predict samples with a finished run", PREDICT)
+    prediction.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    prediction.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="data.path=STORE, data=, split=, output="
+    )
+    add_allowed(prediction)
 
     cli_report.add_verbs(verb)
 
@@ -170,23 +180,6 @@ def _build_parser() -> _Parser:
     data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))
     data.add_argument("overrides", nargs="*", metavar="WORD", help="a data set, and KEY=VALUE")
     return parser
-
-
-def _add_own_code(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="a folder with your own method/, data/, ..."
-    )
-    _add_allowed(parser)
-
-
-def _add_allowed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--allow-target",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="let configs name classes of this package, looked up in the current folder, too",
-    )
 
 
 def _train(options: argparse.Namespace) -> int:

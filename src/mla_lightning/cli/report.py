@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.cli.words import add_own_code
 from mla_lightning.errors import ConfigError, MLAError, RunError
 
 REPORT = """\
@@ -21,6 +22,9 @@ examples:
   mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or to its files
   mla report page runs                               all of it as one HTML page, with diagnostics
   mla report runs/table1/openmoji                    the same of one folder
+  mla report mine runs --config-dir my_conf --allow-target my_reports     a kind of your own
+
+`mla list reports` shows which kinds there are.
 """
 DASHBOARD = """\
 examples:
@@ -57,6 +61,7 @@ def add_verbs(verb: Verb) -> None:
         help="then send the finished runs to W&B, too",
     )
     _add_wandb(report)
+    add_own_code(report, "report/, panel/, ...")
 
     board = verb("dashboard", _dashboard, "make a W&B workspace and report by code", DASHBOARD)
     board.add_argument(
@@ -78,6 +83,7 @@ def add_verbs(verb: Verb) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from mla_lightning.config.targets import allow_target
     from mla_lightning.report.main import write_report
 
     kind, runs = options.kind, options.runs
@@ -89,7 +95,9 @@ def _report(options: argparse.Namespace) -> int:
         kind, runs = "page", [Path(kind)]
     elif not runs:
         raise ConfigError(f"mla report {kind} needs folders of runs, such as runs/table1/openmoji")
-    code = int(write_report(kind, runs, options.output))
+    for prefix in options.allow_target:
+        allow_target(prefix)
+    code = int(write_report(kind, runs, options.output, options.config_dir))
     if options.to_wandb:
         _to_wandb(options, runs)
     return code
@@ -103,11 +111,12 @@ def _add_wandb(parser: argparse.ArgumentParser) -> None:
 
 
 def _dashboard(options: argparse.Namespace) -> int:
-    from mla_lightning.publish.wandb_dashboard import EXPERIMENTS, write_dashboard
+    from mla_lightning.publish.wandb_dashboard import write_dashboard
     from mla_lightning.report.main import make_report
+    from mla_lightning.report.tables.kinds import varied_keys
 
     kind = options.kind
-    report = make_report(kind, options.runs) if options.runs and kind in EXPERIMENTS else None
+    report = make_report(kind, options.runs) if options.runs and kind in varied_keys() else None
     return int(
         write_dashboard(
             kind,
@@ -164,16 +173,16 @@ def _compare(options: argparse.Namespace) -> int:
     from mla_lightning.report.main import WIDTH
     from mla_lightning.report.tables.compare import MOST_LISTED, compare_runs
 
-    def called(numbers: Sequence[int]) -> Sequence[str]:
+    def sample_names(numbers: Sequence[int]) -> Sequence[str]:
         from mla_lightning.run.build import data_of_run
 
         try:
-            return data_of_run(options.first).called("test", numbers)
+            return data_of_run(options.first).sample_names("test", numbers)
         except MLAError as error:  # the runs may have come from another machine
             print(f"The samples' names are not here: {error}", file=sys.stderr)
             return [f"test {number}" for number in numbers]
 
-    report, found = compare_runs(options.first, options.second, called)
+    report, found = compare_runs(options.first, options.second, sample_names)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     render.to_terminal(report, console)
     if options.output is not None and found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import types
 import typing
@@ -105,3 +106,27 @@ def converted(text: str, wanted: Any, key: str) -> Any:
     if wanted is Path:
         return Path(text).expanduser()
     return text
+
+
+def add_own_code(parser: argparse.ArgumentParser, groups: str = "method/, data/, ...") -> None:
+    """Add the options with which a verb finds a user's own configs and classes.
+
+    Args:
+        parser: The verb's parser.
+        groups: The folders that the verb looks for, for its help.
+    """
+    parser.add_argument(
+        "--config-dir", type=Path, metavar="DIR", help=f"a folder with your own {groups}"
+    )
+    add_allowed(parser)
+
+
+def add_allowed(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets configs name a user's own classes."""
+    parser.add_argument(
+        "--allow-target",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="let configs name classes of this package, looked up in the current folder, too",
+    )

@@ -150,7 +150,7 @@ def encoders_of_config(
     Raises:
         ConfigError: If an encoder is missing, or one is given for a modality that no data has.
     """
-    nodes = tree["encoder"] or data.usual_encoders()
+    nodes = tree["encoder"] or data.default_encoders()
     faults = [
         f"encoder has no entry for {name!r} of {data.name}.{near(name, nodes)} "
         f"It has: {', '.join(nodes)}. See `mla list encoders`."

@@ -150,6 +150,11 @@ def _target_of(group: str, content: Mapping[str, Any], known: Mapping[str, Path]
     return ""
 
 
+def summary_of(path: Path) -> str:
+    """Return the first sentence of a YAML's opening comment."""
+    return _summary(path.read_text(encoding="utf-8"))
+
+
 def _summary(text: str) -> str:
     """Take the first sentence of the opening comment, without commands and ``# @package``."""
     lines = []

@@ -96,7 +96,7 @@ class Reader:
             if not isinstance(values, list) or not values:
                 faults.append(f"grid.{key} must be a list of values, got {values!r}")
                 continue
-            spelled = tuple(_spell(value) for value in values)
+            spelled = tuple(spell_value(value) for value in values)
             axes.append(self._checked(Override("", str(key), spelled, self.is_group(key)), faults))
         return axes
 
@@ -174,8 +174,13 @@ def _parser(folders: tuple[Path, ...]) -> Any:
     return OverridesParser.create(config_loader=Options())  # type: ignore[arg-type]
 
 
-def _spell(value: Any) -> str:
-    """Spell a YAML value in Hydra's grammar."""
+def spell_value(value: Any) -> str:
+    """Write a value as Hydra's grammar reads it.
+
+    Example:
+        >>> spell_value("a b"), spell_value(None), spell_value([0.1, 2])
+        ("'a b'", 'null', '[0.1,2]')
+    """
     from hydra.core.override_parser.types import Override as HydraOverride
 
     if isinstance(value, str):
@@ -183,5 +188,5 @@ def _spell(value: Any) -> str:
         is_plain = value and all(c.isalnum() or c in "_-/.@" for c in value)
         return value if is_plain and _parsed(value) == value else f"'{text}'"
     if isinstance(value, list):
-        return "[" + ",".join(_spell(item) for item in value) + "]"
+        return "[" + ",".join(spell_value(item) for item in value) + "]"
     return HydraOverride._get_value_element_as_str(value)

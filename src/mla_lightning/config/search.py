@@ -16,6 +16,8 @@ PLURALS = {
     "ablation": "ablations",
     "missing": "missing",
     "metric": "metrics",
+    "report": "reports",
+    "panel": "panels",
     "experiment": "experiments",
     "trainer": "trainers",
     "logger": "loggers",

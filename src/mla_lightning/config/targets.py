@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +91,14 @@ def forbidden(node: Any, key: str = "") -> list[str]:
     ]
 
 
-def locate(target: str) -> Any:
+def locate(target: str, functions_of: Sequence[str] = ()) -> Any:
     """Import a class that a config names.
 
     Args:
         target: ``module.Class``; of metrics and under a prefix that the user allowed, a function
             too.
+
+        functions_of: Further modules or packages whose functions may be named.
 
     Returns:
         The class or function.
@@ -116,7 +118,7 @@ def locate(target: str) -> Any:
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
         raise ConfigError(f"{module_name} has no {name!r}.{near(name, classes)}")
     found = getattr(module, name)
-    takes_functions = _is_below(target, [*_BY_USER, *_FUNCTIONS])
+    takes_functions = _is_below(target, [*_BY_USER, *_FUNCTIONS, *functions_of])
     is_right_kind = inspect.isclass(found) or (takes_functions and inspect.isfunction(found))
     if not is_right_kind or not _is_below(found.__module__, [*_ALLOWED, *_BY_USER]):
         raise ConfigError(f"{target} is not allowed: it is no class of the package that it names")

@@ -20,10 +20,10 @@ from mla_lightning.data.loading import (
     SequentialOrder,
     TrainLoader,
     TrainOrder,
-    options_of,
+    loader_options,
 )
 from mla_lightning.data.mask_files import write_masks
-from mla_lightning.data.missing import Missing, manifest_hash
+from mla_lightning.data.missing import Missing, masks_hash
 from mla_lightning.data.split_checks import check_classes, check_finite, check_split
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError, DataError, near
@@ -172,7 +172,7 @@ class MultimodalDataModule(LightningDataModule):
         """
         return {}
 
-    def usual_encoders(self) -> Mapping[str, Mapping[str, Any]]:
+    def default_encoders(self) -> Mapping[str, Mapping[str, Any]]:
         """Return default configs: modality in use -> its encoder's config; by default none."""
         return {}
 
@@ -244,7 +244,7 @@ class MultimodalDataModule(LightningDataModule):
                     arguments = (present[split], self.modalities, self.seed, self.split_name)
                     draw = partial(self.missing.epoch_mask, *arguments)
                     hidden.mask = lru_cache(maxsize=2)(draw)
-                self.splits[split].hiding = hidden
+                self.splits[split].hidden = hidden
         is_used = self.masks["train"].any(dim=0).tolist()
         for name, is_present in zip(self.modalities, is_used, strict=True):
             if not is_present:
@@ -273,14 +273,16 @@ class MultimodalDataModule(LightningDataModule):
         if self.missing.manifest is not None:
             return
         protocol = {"name": self.name, "seed": self.seed, **self.missing.protocol}
-        digest = f"{manifest_hash(self.masks)[:10]}-{self.fingerprint[:6]}"
+        digest = f"{masks_hash(self.masks)[:10]}-{self.fingerprint[:6]}"
         path = folder / f"{self.name}-{self.missing.sampler}-seed{self.seed}-{digest}.npz"
-        ids = {split: self.called(split, range(len(mask))) for split, mask in self.masks.items()}
+        ids = {
+            split: self.sample_names(split, range(len(mask))) for split, mask in self.masks.items()
+        }
         write_masks(path, self.masks, ids, {**self._mask_source(), **protocol})
 
     def keep_truth(self) -> None:
         """Let training batches hold hidden inputs, too, for methods that learn to reconstruct."""
-        hiding = self.splits["train"].hiding
+        hiding = self.splits["train"].hidden
         if hiding is not None:
             hiding.keeps_truth = True
 
@@ -299,6 +301,7 @@ class MultimodalDataModule(LightningDataModule):
         return {
             "split": self.split_name,
             "modalities": list(self.modalities),
+            "is_complete": self.is_complete,
             **{f"num_{split}": len(data) for split, data in self.splits.items()},
             "class_counts": {
                 split: dict(zip(self.class_names, values, strict=True))
@@ -306,7 +309,7 @@ class MultimodalDataModule(LightningDataModule):
             },
         }
 
-    def called(self, split: str, numbers: Sequence[int]) -> list[str]:
+    def sample_names(self, split: str, numbers: Sequence[int]) -> list[str]:
         """Return readable names of samples of a split; by default their numbers."""
         return [f"{split} {number}" for number in numbers]
 
@@ -316,7 +319,7 @@ class MultimodalDataModule(LightningDataModule):
         """Return a loader of the training split in a new order every epoch, from the first one."""
         data = self._split("train")
         order = TrainOrder(len(data), self.batch_size, self.seed)
-        return TrainLoader(data, sampler=order, **options_of(self.num_workers))
+        return TrainLoader(data, sampler=order, **loader_options(self.num_workers))
 
     def val_dataloader(self) -> DataLoader:
         """Return a loader of the validation split, in the order of its samples."""
@@ -339,13 +342,13 @@ class MultimodalDataModule(LightningDataModule):
             ConfigError: If the split is unknown.
         """
         data = self._split(split)
-        if data.transform is not None or (data.hiding and data.hiding.keeps_truth):
-            hidden = replace(data.hiding, keeps_truth=False) if data.hiding else None
+        if data.transform is not None or (data.hidden and data.hidden.keeps_truth):
+            hidden = replace(data.hidden, keeps_truth=False) if data.hidden else None
             data = ArrayDataset(
-                data.inputs, data.label, rows=data.rows, present=data.present, hiding=hidden
+                data.inputs, data.label, rows=data.rows, present=data.present, hidden=hidden
             )
         order = SequentialOrder(len(data), self.eval_batch_size)
-        return DataLoader(data, sampler=order, **options_of(self.num_workers))
+        return DataLoader(data, sampler=order, **loader_options(self.num_workers))
 
     def _split(self, split: str) -> ArrayDataset:
         if split not in SPLITS:

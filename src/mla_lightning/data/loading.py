@@ -67,7 +67,7 @@ class ArrayDataset(Dataset):
         present: Mapping[str, Tensor] | None = None,
         transform: Transform | None = None,
         seed: int = 0,
-        hiding: HiddenModalities | None = None,
+        hidden: HiddenModalities | None = None,
     ) -> None:
         """Set the tensors; nothing is copied.
 
@@ -80,7 +80,7 @@ class ArrayDataset(Dataset):
             transform: Changes single samples at random; None for no change.
             seed: The run's seed; the random numbers of sample ``i`` in epoch ``e`` depend only on
                 (seed, e, i), so neither workers nor a resume change them.
-            hiding: Modalities to hide; None for none.
+            hidden: Modalities to hide; None for none.
         """
         self.inputs = dict(inputs)
         self.label, self.rows = label, rows
@@ -89,7 +89,7 @@ class ArrayDataset(Dataset):
         self.present = {name: present.get(name, all_present) for name in self.inputs}
         self._incomplete = [name for name, mask in self.present.items() if not mask.all()]
         self.transform = transform
-        self.seed, self.hiding = seed, hiding
+        self.seed, self.hidden = seed, hidden
 
     def __len__(self) -> int:
         """Return the number of samples N."""
@@ -121,7 +121,7 @@ class ArrayDataset(Dataset):
             "index": indices.clone(),  # a slice of the order: batches must not share memory
             "present": present,
         }
-        return batch if self.hiding is None else self._hide(batch, self.hiding, epoch, indices)
+        return batch if self.hidden is None else self._hide(batch, self.hidden, epoch, indices)
 
     def _hide(self, batch: Batch, hidden: HiddenModalities, epoch: int, indices: Tensor) -> Batch:
         present = batch["present"]
@@ -162,7 +162,7 @@ class HiddenModalities:
     Example:
         >>> hidden = HiddenModalities(lambda epoch: torch.tensor([[True, False], [True, True]]))
         >>> inputs = {"audio": torch.ones(2, 1), "image": torch.ones(2, 1)}
-        >>> dataset = ArrayDataset(inputs, torch.tensor([0, 1]), hiding=hidden)
+        >>> dataset = ArrayDataset(inputs, torch.tensor([0, 1]), hidden=hidden)
         >>> batch = dataset[Request(0, torch.tensor([0, 1]))]
         >>> batch["inputs"]["image"].flatten(), batch["present"]["image"]
         (tensor([0., 1.]), tensor([False,  True]))
@@ -326,7 +326,7 @@ class TrainLoader(DataLoader):
     Example:
         >>> dataset = ArrayDataset({"audio": torch.zeros(4, 1)}, torch.tensor([0, 1, 0, 1]))
         >>> order = TrainOrder(num_samples=4, batch_size=2, seed=0)
-        >>> loader = TrainLoader(dataset, sampler=order, **options_of(num_workers=0))
+        >>> loader = TrainLoader(dataset, sampler=order, **loader_options(num_workers=0))
         >>> sorted(torch.cat([batch["index"] for batch in loader]).tolist())
         [0, 1, 2, 3]
         >>> loader.state_dict()["epoch"]  # the next one
@@ -360,7 +360,7 @@ def identity(batch: Any) -> Any:
     return batch
 
 
-def options_of(num_workers: int) -> dict[str, Any]:
+def loader_options(num_workers: int) -> dict[str, Any]:
     """Return the DataLoader options that all loaders share.
 
     Args:
@@ -370,7 +370,7 @@ def options_of(num_workers: int) -> dict[str, Any]:
         Keyword arguments of ``torch.utils.data.DataLoader``.
 
     Example:
-        >>> options_of(num_workers=2)["persistent_workers"]
+        >>> loader_options(num_workers=2)["persistent_workers"]
         True
     """
     return {

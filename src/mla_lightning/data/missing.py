@@ -43,7 +43,7 @@ class Missing:
     ``zero_input``, zeros are inputs of modalities that look present, as in MLA's released code.
 
     Attributes:
-        parts: The splits in which modalities are hidden.
+        splits: The splits in which modalities are hidden.
 
     Example:
         Half of the cells of three modalities are hidden, and every sample keeps a modality:
@@ -118,7 +118,7 @@ class Missing:
         if resample_train_masks and manifest:
             raise ConfigError("missing.resample_train_masks has no effect with a manifest")
         self.rate, self.sampler, self.policy, self.clip = rate, sampler, policy, clip
-        self.parts = tuple(s for s, on in zip(SPLITS, (train, val, test), strict=True) if on)
+        self.splits = tuple(s for s, on in zip(SPLITS, (train, val, test), strict=True) if on)
         self.resample_train_masks = resample_train_masks
         self.manifest = Path(manifest).expanduser() if manifest else None
 
@@ -191,7 +191,7 @@ class Missing:
             num_samples: Number of samples N.
             modalities: The modalities in use, M of them.
             seed: The run's seed.
-            fold: Name of the data's division; other divisions have other masks.
+            fold: Name of the data's named split; other ones have other masks.
             epoch: The epoch, for training masks that are drawn every epoch.
 
         Returns:
@@ -233,7 +233,7 @@ class Missing:
 
         Args:
             present: Split -> (N, M) bool, the modalities that the samples have.
-            source: ``data`` (fingerprint), ``split`` (name of the division) and ``modalities``.
+            source: ``data`` (fingerprint), ``split`` (name of the named split) and ``modalities``.
             seed: The run's seed.
 
         Returns:
@@ -247,12 +247,12 @@ class Missing:
         if self.manifest is None:
             modalities, fold = source["modalities"], source["split"]
             masks = {}
-            for split in self.parts:
+            for split in self.splits:
                 mask = self.mask(split, len(present[split]), modalities, seed, fold=fold)
                 masks[split] = self._combined(mask, present[split], seed, split)
             return masks
         masks = read_masks(self.manifest, {**source, **self.protocol})
-        return {s: checked_mask(self.manifest, masks, s, present[s]) for s in self.parts}
+        return {s: checked_mask(self.manifest, masks, s, present[s]) for s in self.splits}
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -269,7 +269,7 @@ class Missing:
             present: (N, M) bool, the modalities that the training samples have.
             modalities: The modalities in use, M of them.
             seed: The run's seed.
-            fold: Name of the data's division.
+            fold: Name of the data's named split.
             epoch: The epoch, from 0.
 
         Returns:
@@ -299,7 +299,7 @@ def _without_empty_rows(mask: Tensor, present: Tensor, generator: torch.Generato
     return mask
 
 
-def manifest_hash(masks: Mapping[str, Tensor]) -> str:
+def masks_hash(masks: Mapping[str, Tensor]) -> str:
     """Hash masks.
 
     Args:
@@ -310,7 +310,7 @@ def manifest_hash(masks: Mapping[str, Tensor]) -> str:
 
     Example:
         >>> mask, seeds = Missing(0.3).mask, (0, 0, 1)
-        >>> hashes = [manifest_hash({"test": mask("test", 9, "ab", seed)}) for seed in seeds]
+        >>> hashes = [masks_hash({"test": mask("test", 9, "ab", seed)}) for seed in seeds]
         >>> hashes[0] == hashes[1], hashes[0] == hashes[2]
         (True, False)
     """

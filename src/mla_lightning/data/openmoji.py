@@ -54,7 +54,7 @@ class OpenMoji(MultimodalDataModule):
         """SHA-256 of the arrays, the split among them; :meth:`setup` checks them against it."""
         return DIGEST
 
-    def called(self, split: str, numbers: Sequence[int]) -> list[str]:
+    def sample_names(self, split: str, numbers: Sequence[int]) -> list[str]:
         """Return the emojis' names."""
         arrays = read_arrays(FILE)
         names = arrays["name"][arrays["split"] == SPLITS.index(split)]

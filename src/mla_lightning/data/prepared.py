@@ -13,9 +13,10 @@ import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
 from mla_lightning.data.default_encoders import default_encoders
+from mla_lightning.data.loading import ArrayDataset
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images
@@ -49,7 +50,7 @@ class Prepared(MultimodalDataModule):
 
         Args:
             path: Folder of the store.
-            split: Name of one of its divisions into train, val and test; None for its default one.
+            split: Name of one of its named splits; None for its default one.
             inputs: Modality -> conversion of its rows: scale, and augmentation in training; by
                 default rows are not scaled, except images and frames, to [0, 1].
             **options: Options of every data set: ``batch_size`` and others.
@@ -106,22 +107,41 @@ class Prepared(MultimodalDataModule):
                 conversion.frames_per_segment = options.get("frames_per_segment", 1)
         return conversions
 
-    def usual_encoders(self) -> Mapping[str, Mapping[str, Any]]:
+    def default_encoders(self) -> Mapping[str, Mapping[str, Any]]:
         """Return configs of small encoders; see :func:`default_encoders`."""
         return default_encoders(self.store, self.modalities)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the store's arrays and of the division, from the manifest."""
+        """SHA-256 of the store's arrays and of the named split, from the manifest."""
         split = self.store.manifest["arrays"][f"split.{self.split_name}.npy"]["sha256"]
         return hashlib.sha256(f"{self.store.fingerprint} {split}".encode()).hexdigest()
+
+    def everything(self) -> ArrayDataset:
+        """Return all samples of the store in its order, whatever their split; labels may be -1."""
+        inputs = {name: self.store.array(name) for name in self.modalities}
+        present = {name: self.store.present(name) for name in self.modalities}
+        return ArrayDataset(
+            inputs,
+            torch.from_numpy(self.store.label.astype(np.int64)),
+            rows=torch.arange(len(self.store)),
+            present={m: torch.from_numpy(has) for m, has in present.items() if has is not None},
+        )
 
     def load_splits(self) -> Mapping[str, Split]:
         """Map the store's arrays.
 
         Returns:
             Split -> rows of the store; all splits share its files.
+
+        Raises:
+            DataError: If the store has no labels.
         """
+        if not self.class_names:
+            raise DataError(
+                f"{self.store.folder} has no labels, so nothing can be trained or scored on it. "
+                f"Predict its samples: mla predict RUN data.path={self.store.folder}"
+            )
         inputs = {name: self.store.array(name) for name in self.modalities}
         present = {name: self.store.present(name) for name in self.modalities}
         splits = {}
@@ -132,7 +152,7 @@ class Prepared(MultimodalDataModule):
             splits[split] = Split(inputs, label, masks, torch.from_numpy(rows))
         return splits
 
-    def called(self, split: str, numbers: Sequence[int]) -> list[str]:
+    def sample_names(self, split: str, numbers: Sequence[int]) -> list[str]:
         """Return the samples' ids, and their texts if the store has them as an attribute."""
         rows = np.flatnonzero(self._codes == SPLITS.index(split))[list(numbers)]
         attribute = next((name for name in TEXTS if name in self.store.attributes), None)
@@ -146,8 +166,9 @@ class Prepared(MultimodalDataModule):
         """Summarise the data for the record of a run.
 
         Returns:
-            The entries of every data set, and of the division its ``description`` and ``overlap``:
-            attribute -> number of values that are both in train and in test, such as speakers.
+            The entries of every data set, and of the named split its ``description`` and
+            ``overlap``: attribute -> number of values, such as speakers, that occur both in train
+            and in test.
         """
         entry = self.store.manifest["splits"][self.split_name]
         overlap = {name: shared["num"] for name, shared in entry["overlap"].items()}

@@ -18,7 +18,7 @@ TRAIN, VAL, TEST, UNUSED = 0, 1, 2, -1
 
 @dataclass(frozen=True)
 class NamedSplit:
-    """One division of the samples of a data set, such as ``official`` or ``random``.
+    """One named split of a data set into train, val and test, such as ``official`` or ``random``.
 
     Attributes:
         codes: (N,) int8: 0 train, 1 val, 2 test, -1 none of them.
@@ -45,7 +45,7 @@ def stratified(
     Args:
         labels: (N,) class of each sample.
         fractions: Fractions of train, val and test, which sum to 1.
-        seed: Seed of the division, its only source of randomness.
+        seed: Seed of the split, its only source of randomness.
 
     Returns:
         (N,) int8 codes.
@@ -164,7 +164,7 @@ def with_validation(
     seed: int = 0,
     groups: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Move samples from train to validation, for divisions without a validation split.
+    """Move samples from train to validation, for named splits without a validation split.
 
     Args:
         codes: (N,) int8 codes without validation.

@@ -84,7 +84,7 @@ class OpenStore:
         return tuple(file.removeprefix("attribute.").removesuffix(".npy") for file in files)
 
     def split(self, name: str) -> np.ndarray:
-        """Read a division: (N,) int8, 0 train, 1 validation, 2 test, -1 unused.
+        """Read a named split: (N,) int8, 0 train, 1 validation, 2 test, -1 unused.
 
         Raises:
             DataError: If it is unknown.

@@ -13,6 +13,8 @@ from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL
 
 #: Types that are allowed for arrays of modalities.
 DTYPES = ("uint8", "float16", "float32", "int64")
+#: The label of every sample of a store without labels.
+UNLABELLED = -1
 _ROWS_AT_A_TIME = 4096
 
 
@@ -25,13 +27,14 @@ def find_problems(
         folder: The store's folder.
         class_names: The classes, in the order of the labels.
         modalities: Names of the modalities.
-        splits: Names of the divisions into train, val and test.
+        splits: Names of the named splits.
 
     Yields:
         A clause per problem.
     """
     ids, label = open_array(folder / "id.npy").tolist(), open_array(folder / "label.npy")
-    if len(class_names) < 2:
+    is_labelled = bool(class_names)  # one without classes is for predictions alone
+    if len(class_names) == 1:
         yield f"a data set needs at least two classes, got {list(class_names)}"
     if ids != sorted(set(ids)):
         in_order = sorted(ids)
@@ -42,8 +45,10 @@ def find_problems(
     if label.dtype.kind not in "iu":
         yield f"labels must be whole numbers, got {label.dtype}"
         return
-    if not len(label) or label.min() < 0 or label.max() >= len(class_names):
+    if is_labelled and (not len(label) or label.min() < 0 or label.max() >= len(class_names)):
         yield f"labels must be 0 to {len(class_names) - 1}"
+    if not is_labelled and (label != UNLABELLED).any():
+        yield f"there are labels and no classes; without classes all labels are {UNLABELLED}"
     for modality in modalities:
         yield from _array_problems(folder / f"{modality}.npy", len(ids))
     for path in sorted((*folder.glob("*.present.npy"), *folder.glob("attribute.*.npy"))):
@@ -56,6 +61,8 @@ def find_problems(
         codes = open_array(folder / f"split.{name}.npy")
         if len(codes) != len(ids) or not np.isin(codes, (TRAIN, VAL, TEST, UNUSED)).all():
             yield f"the split {name!r} does not fit: {len(codes)} codes for {len(ids)} samples"
+        if not is_labelled:
+            continue
         for split, code in (("train", TRAIN), ("validation", VAL), ("test", TEST)):
             if not (codes == code).any():
                 yield f"the split {name!r} has no {split} sample"

@@ -121,12 +121,13 @@ def _imported(item: Source) -> Iterable[Source]:
 
 def _folder_of(target: str) -> Path | None:
     """Return the folder in which sources are the user's own; None for this package."""
-    root = target.partition(".")[0]
-    found = source(root)
-    if root == PACKAGE or found is None:
+    found = defining(target)
+    if found is None or target.partition(".")[0] == PACKAGE:
         return None
-    folder = found.path.parent.parent if found.is_package else found.path.parent
-    return found.path.parent if _is_installed(folder) and found.is_package else folder
+    depth = found.module.count(".") + found.is_package
+    folder = found.path.parents[depth]  # the one that is on the search path
+    root = found.module.partition(".")[0]
+    return folder / root if _is_installed(folder) and depth else folder
 
 
 def _is_traced(item: Source, folders: set[Path]) -> bool:

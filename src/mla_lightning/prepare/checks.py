@@ -34,7 +34,7 @@ def checked_items(source: Source) -> list[Item]:
     for number, item in enumerate(items):
         if number and item.id == items[number - 1].id:
             raise DataError(f"{source.name}: two items have the id {item.id!r}")
-        if item.label not in class_names:
+        if source.class_names and item.label not in class_names:
             raise DataError(
                 f"{source.name}, {item.id}: unknown label {item.label!r}."
                 f"{near(item.label, class_names)} Known: {', '.join(source.class_names)}."

@@ -18,6 +18,7 @@ import numpy as np
 
 from mla_lightning.data import store as stores
 from mla_lightning.data.sources.base import Item, Source
+from mla_lightning.data.store_problems import UNLABELLED
 from mla_lightning.errors import ConfigError, DataError, Interrupted, near
 from mla_lightning.media.base import BadMedia, Extractor, FileInput
 from mla_lightning.prepare.checks import checked_items, describe_identity
@@ -307,7 +308,7 @@ class _Preparation:
         shutil.rmtree(store, ignore_errors=True)
         store.mkdir()
         class_names = list(self.source.class_names)
-        label = [class_names.index(item.label) for item in items]
+        label = [class_names.index(item.label) if class_names else UNLABELLED for item in items]
         np.save(store / "label.npy", np.array(label, dtype=np.int64))
         np.save(store / "id.npy", np.array([item.id for item in items]))
         for name in dict.fromkeys(name for item in items for name in item.attributes):

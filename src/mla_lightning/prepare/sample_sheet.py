@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Largest number of classes on one sheet; more would not be legible.
 MAX_CLASSES = 40
+#: Stands for the class of samples without labels.
+NO_LABEL = "no label"
 #: Columns of a sheet of chosen samples.
 COLUMNS = 8
 #: Images whose encoders take white as 0 and black as 1.
@@ -57,12 +59,12 @@ def class_sheet(
         raise ConfigError(f"output={output}: the sheet is a .png file")
     opened = open_store(store)
     manifest, modalities = opened.manifest, opened.modalities
-    class_names = list(manifest["class_names"])
+    class_names = list(manifest["class_names"]) or [NO_LABEL]
     drawn_names = class_names[:MAX_CLASSES]
     if len(drawn_names) < len(class_names):
         print(f"Showing the first {len(drawn_names)} of {len(class_names)} classes.")
     codes = np.asarray(opened.split(split or manifest["default_split"]))
-    label = np.asarray(opened.label)
+    label = np.asarray(opened.label) if manifest["class_names"] else np.zeros(len(codes), int)
     num_lines = len(drawn_names) * len(modalities)
     figure, axes = _subplots((2.6 * per_class + 1, 1.9 * num_lines + 0.6), num_lines, per_class)
     for number, class_name in enumerate(drawn_names):
@@ -83,7 +85,9 @@ def class_sheet(
                     axis.set_title(f"{_last(str(opened.ids[row]), 28)} ({split_name})", fontsize=7)
                 if column == 0:
                     axis.set_ylabel(f"{_last(class_name, 20)}\n{modality}", fontsize=8)
-    figure.suptitle(f"{manifest['name']}: {len(label)} samples, {len(class_names)} classes")
+    figure.suptitle(
+        f"{manifest['name']}: {len(label)} samples, {len(manifest['class_names'])} classes"
+    )
     return _save(figure, output)
 
 
@@ -116,7 +120,7 @@ def sample_sheet(
     for axis in axes.flat:
         axis.set_axis_off()
     batch = data.splits[split][Request(0, torch.tensor(list(numbers)))]
-    names = data.called(split, numbers)
+    names = data.sample_names(split, numbers)
     for position, (name, caption) in enumerate(zip(names, captions, strict=True)):
         row, column = divmod(position, COLUMNS)
         for line, modality in enumerate(modalities):

@@ -12,20 +12,12 @@ from typing import Any
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.report.document.render import to_markdown
 from mla_lightning.report.document.table import Report
-from mla_lightning.report.figures.answers import KINDS
+from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.tables.kinds import varied_keys
 
 #: Runs are grouped by these keys of their config, whatever the dashboard.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
-#: Kind of report -> what else its experiments vary beside the seed; runs are grouped by it, too.
-#: The dashboard of a kind shows the runs with this tag, the first part of their experiment's name.
-#: For any other tag the keys are those that the given runs vary.
-EXPERIMENTS: dict[str, tuple[str, ...]] = {
-    "table1": (),
-    "table2": ("missing.rate", "method.weight"),
-    "table3": (),
-    "tuning": ("optimizer.lr",),
-}
 ABLATION = "choices.ablation"
 SPEC = "dashboard.json"
 
@@ -39,8 +31,8 @@ def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
     """Return the config keys that the runs of a dashboard are grouped by.
 
     Args:
-        kind: One of :data:`EXPERIMENTS`, or the tag of the runs: the first part of the name of
-            their experiment.
+        kind: A kind of report, or the tag of the runs: the first part of the name of their
+            experiment.
         runs: The runs. Where ``kind`` is a tag, the settings that differ between its runs are
             keys, and so is the experiment's name where there are several.
 
@@ -48,7 +40,7 @@ def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
         Keys without duplicates, such as ``choices.method`` and ``optimizer.lr``.
 
     Raises:
-        ConfigError: If ``kind`` is not of :data:`EXPERIMENTS` and no run has it as a tag.
+        ConfigError: If ``kind`` is no kind of report and no run has it as a tag.
 
     Example:
         >>> group_keys("table2")[3:]
@@ -60,14 +52,15 @@ def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
         >>> group_keys("lr", runs)[3:]
         ['optimizer.lr']
     """
-    if kind in EXPERIMENTS:
-        return [*GROUP_BY, *EXPERIMENTS[kind]]
+    known = varied_keys()
+    if kind in known:
+        return [*GROUP_BY, *known[kind]]
     tagged = [run for run in runs if _tag_of(run.name) == kind]
     if not tagged:
         untagged = f" None of the {len(runs)} runs given has the tag {kind!r}." if runs else ""
         raise ConfigError(
-            f"There is no dashboard {kind!r}.{near(kind, EXPERIMENTS)}{untagged} Known: "
-            f"{', '.join(EXPERIMENTS)}; and the first part of the name of any other experiment, "
+            f"There is no dashboard {kind!r}.{near(kind, known)}{untagged} Known: "
+            f"{', '.join(known)}; and the first part of the name of any other experiment, "
             f"if its runs are given: mla dashboard {kind} RUNS"
         )
     from mla_lightning.config.compose import CHOICES
@@ -91,7 +84,7 @@ def dashboard(
     """Describe the dashboard, without asking any server.
 
     Args:
-        kind: One of :data:`EXPERIMENTS`, or the tag of the runs.
+        kind: A kind of report, or the tag of the runs.
         report: The table, for the report's first part; None where nothing was run yet.
         project: The W&B project.
         entity: The user or team; None for the account's own.
@@ -104,7 +97,7 @@ def dashboard(
         ConfigError: If there is no such kind, and no run with this tag.
     """
     group_by = group_keys(kind, runs)
-    sections = [
+    sections: list[dict[str, Any]] = [
         {
             "name": "Accuracy",
             "panels": [
@@ -126,11 +119,11 @@ def dashboard(
             ],
         }
     )
-    for shown in KINDS:
-        panels = [line(shown.title, regex) for regex in shown.curves]
-        panels += [table(shown.title, key) for key in shown.tables]
-        if panels:
-            sections.append({"name": shown.title, "about": shown.reading, "panels": panels})
+    for shown in panels():
+        charts = [line(shown.title, regex) for regex in shown.curves]
+        charts += [table(shown.title, key) for key in shown.tables]
+        if charts:
+            sections.append({"name": shown.title, "about": shown.reading, "panels": charts})
     groups = ", ".join(f"`{key}`" for key in group_by)
     about = f"Runs of the experiments `{kind}/*`, grouped by {groups}; bands over seeds."
     blocks: list[dict[str, Any]] = [{"type": "markdown", "text": about}]
@@ -141,7 +134,7 @@ def dashboard(
         if section.get("about"):
             blocks.append({"type": "markdown", "text": str(section["about"])})
         blocks.append({"type": "panels", "panels": section["panels"]})
-    elsewhere = ", ".join(shown.title for shown in KINDS if not (shown.curves or shown.tables))
+    elsewhere = ", ".join(shown.title for shown in panels() if not (shown.curves or shown.tables))
     text = f"On the page of `mla report page` alone, which draws from the run folders: {elsewhere}"
     blocks.append({"type": "markdown", "text": text})
     title = f"mla_lightning: {kind}"
@@ -289,7 +282,7 @@ def write_dashboard(
     Warns where some of the table's runs are not among those that the panels show.
 
     Args:
-        kind: One of :data:`EXPERIMENTS`, or the tag of the runs.
+        kind: A kind of report, or the tag of the runs.
         report: The table; None where nothing was run yet.
         project: The W&B project.
         entity: The user or team.

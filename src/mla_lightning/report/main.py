@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mla_lightning.errors import ConfigError, RunError, near
+from mla_lightning.errors import RunError
 from mla_lightning.report.document import render
 from mla_lightning.report.document.html import to_page
 from mla_lightning.report.document.table import Maker, Report
@@ -14,29 +14,23 @@ from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.tables.kinds import PAGE, kinds, maker
 from mla_lightning.run_folder import CONFIG, write_text
 
 #: Width of what is printed where there is no terminal to ask.
 WIDTH = 120
-PAGE = "page"
-#: Kind -> what it shows.
-KINDS = {
-    "table1": "all methods, each modality and multi, beside the paper's numbers",
-    "table2": "all methods with 10 to 70 % of the modalities missing, beside the paper's numbers",
-    "table3": "MLA with and without head gradient modification and dynamic fusion",
-    "tuning": "learning rate per method, chosen on validation",
-    "runs": "every run: state, result, reason of failure, command to retry",
-    "page": "all of it as one HTML page: what was run, tables, curves, diagnostics, failures",
-}
 
 
-def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) -> int:
+def write_report(
+    kind: str, runs: Sequence[Path], output: Path | None = None, config_dir: Path | None = None
+) -> int:
     """Make a report from runs, write its files and print it.
 
     Args:
-        kind: One of :data:`KINDS`.
+        kind: ``page``, or one of :func:`~mla_lightning.report.tables.kinds.kinds`.
         runs: Run folders, folders above them, or ``results.csv`` files.
         output: Folder for the files; by default ``report`` in the folder above the runs.
+        config_dir: A user's own folder with ``report/`` and ``panel/``, None for none.
 
     Returns:
         The exit code 0: a report that shows failed or missing runs is a report.
@@ -46,13 +40,14 @@ def write_report(kind: str, runs: Sequence[Path], output: Path | None = None) ->
         RunError: If there are no runs, a cell was run twice, or the files cannot be written.
     """
     if kind == PAGE:
+        from mla_lightning.report.figures.panels import panels
         from mla_lightning.report.page.write import write_page
 
         folder = default_output(runs) if output is None else output
-        makers = {name: _maker(name) for name in KINDS if name != PAGE}
+        makers = {name: one.function() for name, one in kinds(config_dir).items()}
         command = ["mla", "report", PAGE, *map(str, runs), "--output", str(folder)]
-        return write_page(_read(runs), makers, folder, command)
-    return write_custom_report(_maker(kind), runs, output)
+        return write_page(_read(runs), makers, panels(config_dir), folder, command)
+    return write_custom_report(maker(kind, config_dir), runs, output)
 
 
 def write_custom_report(make: Maker, runs: Sequence[Path], output: Path | None = None) -> int:
@@ -90,17 +85,18 @@ def write_custom_report(make: Maker, runs: Sequence[Path], output: Path | None =
     return 0
 
 
-def make_report(kind: str, runs: Sequence[Path]) -> Report:
+def make_report(kind: str, runs: Sequence[Path], config_dir: Path | None = None) -> Report:
     """Make a report without writing it.
 
     Args:
-        kind: One of :data:`KINDS`.
+        kind: One of :func:`~mla_lightning.report.tables.kinds.kinds`.
         runs: As :func:`write_report` takes them.
+        config_dir: As :func:`write_report` takes it.
 
     Returns:
         The report.
     """
-    return _maker(kind)(read_runs(runs))
+    return maker(kind, config_dir)(read_runs(runs))
 
 
 def _read(runs: Sequence[Path]) -> list[Run]:
@@ -173,27 +169,3 @@ def _refuse_loss(path: Path, runs: Sequence[Run]) -> None:
             f"{path} holds {len(lost)} runs that are not among those given. Name it too, to add "
             "to it, or choose another folder with --output."
         )
-
-
-def _maker(kind: str) -> Maker:
-    if kind not in KINDS:
-        raise ConfigError(f"Unknown report {kind!r}.{near(kind, KINDS)} Known: {', '.join(KINDS)}.")
-    if kind == "table1":
-        from mla_lightning.report.tables.table1 import table1
-
-        return table1
-    if kind == "table2":
-        from mla_lightning.report.tables.table2 import table2
-
-        return table2
-    if kind == "table3":
-        from mla_lightning.report.tables.table3 import table3
-
-        return table3
-    if kind == "tuning":
-        from mla_lightning.report.tables.tuning import tuning
-
-        return tuning
-    from mla_lightning.report.tables.run_list import ledger
-
-    return ledger

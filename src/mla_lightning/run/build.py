@@ -6,6 +6,7 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -18,6 +19,20 @@ from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.reader import RunFiles
+
+
+class DataFacts(NamedTuple):
+    """What a method needs to know of the data it is trained on.
+
+    Attributes:
+        num_classes: Number of classes C.
+        num_train: Number of training samples N.
+        is_complete: Whether every sample has every modality.
+    """
+
+    num_classes: int
+    num_train: int
+    is_complete: bool
 
 
 def build_data(config: RunConfig) -> MultimodalDataModule:
@@ -78,12 +93,18 @@ def build_metrics(config: RunConfig) -> dict[str, Metric]:
     return {name: instantiate(node) for name, node in config.metrics.items()}
 
 
-def build_module(config: RunConfig, data: MultimodalDataModule) -> MultimodalModule:
+def build_module(
+    config: RunConfig,
+    data: MultimodalDataModule,
+    *,
+    facts: DataFacts | None = None,
+) -> MultimodalModule:
     """Build the method of a config, its weights a function of the seed.
 
     Args:
         config: The resolved config.
-        data: The data module, set up.
+        data: The data module. It is set up unless ``facts`` say what is asked of it.
+        facts: What a run recorded of its data, whose model is used on any data.
 
     Returns:
         The module.
@@ -91,6 +112,9 @@ def build_module(config: RunConfig, data: MultimodalDataModule) -> MultimodalMod
     Raises:
         ConfigError: As :func:`build_encoders` says, or if a setting of the method is wrong.
     """
+    if facts is None:
+        data.setup()
+        facts = DataFacts(data.num_classes, len(data.splits["train"]), data.is_complete)
     encoders = build_encoders(config, data)
     method = dict(config.method)
     fusion = instantiate(method.pop("fusion"))
@@ -100,16 +124,16 @@ def build_module(config: RunConfig, data: MultimodalDataModule) -> MultimodalMod
         fusion=fusion,
         optimizer=instantiate(config.optimizer),
         scheduler=instantiate(config.scheduler) if config.scheduler else None,
-        num_classes=data.num_classes,
-        num_train=len(data.splits["train"]),
+        num_classes=facts.num_classes,
+        num_train=facts.num_train,
         batch_size=data.batch_size,
         seed=config.seed,
         clip_norm=config.trainer.clip_norm,
         accumulate=config.trainer.accumulate,
         log_every_n_batches=config.trainer.log_every_n_batches,
         inputs=data.inputs,
-        is_complete=data.is_complete,
-        hides_modalities=data.missing is not None and "train" in data.missing.parts,
+        is_complete=facts.is_complete,
+        hides_modalities=data.missing is not None and "train" in data.missing.splits,
         resamples_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
         epoch_metrics={
@@ -119,6 +143,6 @@ def build_module(config: RunConfig, data: MultimodalDataModule) -> MultimodalMod
         },
         logs_epochs=False,
     )
-    if module.needs_hidden_inputs:
+    if module.needs_hidden_inputs and data.splits:
         data.keep_truth()
     return module

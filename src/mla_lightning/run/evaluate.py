@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.data.missing import manifest_hash
+from mla_lightning.data.missing import masks_hash
 from mla_lightning.errors import RunError
 from mla_lightning.functional import fuse_logits, mean_weights, missing_rate
 from mla_lightning.metrics.base import Metric
@@ -208,6 +208,6 @@ def missing_of(
                 patterns[split][name]["accuracy"] = float(is_correct[rows].double().mean())
     return {
         "realised_rate": {split: missing_rate(mask) for split, mask in data.masks.items()},
-        "mask_sha256": manifest_hash(data.masks),
+        "mask_sha256": masks_hash(data.masks),
         "patterns": patterns,
     }

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mla_lightning import run_folder as files
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
+from mla_lightning.config.jobs import data_of_config
+from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.module import MultimodalModule
-from mla_lightning.run.build import build_data, build_metrics, build_module
-from mla_lightning.run.evaluate import predict, scores_of
+from mla_lightning.run.build import DataFacts, build_data, build_metrics, build_module
+from mla_lightning.run.evaluate import load_weights, predict, scores_of
 from mla_lightning.run.train import build_trainer, silence_lightning
+from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Scores
@@ -86,3 +92,74 @@ def selected_weights(run_dir: Path, module: MultimodalModule) -> RunCheckpoint:
 def with_data(config: RunConfig, **options: Any) -> RunConfig:
     """Return a config with other options of its data."""
     return RunConfig.from_tree({**config.tree, "data": {**config.data, **options}})
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run whose model can be used.
+
+    Attributes:
+        files: The run's files.
+        data: Its data module, or another one of the same kind; nothing is read yet.
+        class_names: The classes that it predicts.
+        module: Its module in evaluation mode, with the weights selected for the fused logits; of a
+            method that selects each modality's own epoch, each modality's weights are its own.
+        states: Metric -> the weights that were selected by it.
+    """
+
+    files: RunFiles
+    data: MultimodalDataModule
+    class_names: tuple[str, ...]
+    module: MultimodalModule
+    states: Mapping[str, Mapping[str, Tensor]]
+
+
+def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: Any) -> LoadedRun:
+    """Load the model of a finished run.
+
+    Args:
+        run_dir: The run folder.
+        data: The node of another data set to use it on; None for the run's own.
+        **options: Options of the data that differ from the run's, such as ``path``.
+
+    Returns:
+        The run with its model, on the CPU.
+
+    Raises:
+        RunError: If there is no finished run, or its weights are damaged.
+        DataError: If the data are not there: they say how inputs become what encoders take.
+        ConfigError: If the data lack a modality of the run.
+    """
+    run = finished_run(run_dir)
+    result, about = run.result, run.provenance.get("data") or {}
+    assert result is not None
+    node = {**(run.config.data if data is None else data), **options}
+    config = RunConfig.from_tree(
+        {**run.config.tree, "data": node, "modalities": list(result.modalities)}
+    )
+    module_data = data_of_config(config.tree)
+    class_names = tuple((about.get("class_counts") or {}).get("train") or module_data.class_names)
+    is_complete = bool(about.get("is_complete", not config.missing))
+    facts = DataFacts(len(class_names), result.num_train, is_complete)
+    module = build_module(config, module_data, facts=facts)
+    folder = RunCheckpoint(run_dir / files.CHECKPOINTS)
+    states = {
+        metric: read_checkpoint(folder.best_path(metric))["state_dict"]
+        for metric in dict.fromkeys(module.selections().values())
+    }
+    load_weights(module, _selected_state(module, states), folder.folder)
+    module.eval()
+    return LoadedRun(run, module_data, class_names, module, states)
+
+
+def _selected_state(
+    module: MultimodalModule, states: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Return one state: that of the fused logits, else every modality's own weights."""
+    selections = module.selections()
+    if MULTI in selections:
+        return dict(states[selections[MULTI]])
+    state = dict(next(iter(states.values())))
+    for modality, metric in selections.items():
+        state |= {key: v for key, v in states[metric].items() if modality in key.split(".")}
+    return state

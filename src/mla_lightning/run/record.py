@@ -111,8 +111,8 @@ def _git_commit() -> str | None:
         return None
 
 
-def is_done(job: Job) -> bool:
-    """Return whether a job need not run, and say so; make room for it where it must run anew.
+def why_done(job: Job) -> str:
+    """Return why a job need not run, empty if it must; make room for one that must run anew.
 
     A result of other code is set aside and kept, unless ``stale=keep`` takes it as it is.
 
@@ -125,25 +125,20 @@ def is_done(job: Job) -> bool:
     run_dir, config = job.run_dir, job.config
     standing = standing_in(run_dir, job.identity, job.code)
     if standing.kind is Kind.NOT_FINISHED:
-        return False
+        return ""
     if standing.kind is Kind.OTHER_JOB and not config.force_resume:
         raise ConfigError(
             f"{run_dir} holds a finished run of another job. Choose another run_dir, or add "
             "overwrite=true to replace it." + _of_earlier_version(run_dir)
         )
     if standing.kind is not Kind.STALE:
-        print(f"{job.title}: already finished, see {run_dir}. Add overwrite=true to train again.")
-        return True
+        return f"already finished, see {run_dir}. Add overwrite=true to train again."
     changed = ", ".join(standing.changed)
     if config.stale == "keep":
-        print(
-            f"{job.title}: finished by other code ({changed} changed since), kept as it is: "
-            f"{run_dir}"
-        )
-        return True
+        return f"finished by other code ({changed} changed since), kept as it is: {run_dir}"
     place = set_aside(run_dir)
     print(f"{job.title}: {changed} changed since it was finished; its result is kept in {place}.")
-    return False
+    return ""
 
 
 def claim(job: Job) -> str:
@@ -256,10 +251,9 @@ class Status:
         )
 
     def fail(self, state: files.State, exit_code: int, reason: str) -> None:
-        """Write status and error as far as the disk allows, and print the message."""
+        """Write status and error as far as the disk allows."""
         retry = files.retry_command(self.job.overrides)
         text = f"{reason}\n\nRetry: {retry}\n\n{traceback.format_exc()}"
-        print(f"error: {reason}", file=sys.stderr)
         try:
             self.write(state, exit_code, reason)
             files.write_text(self.job.run_dir / files.ERROR, text)

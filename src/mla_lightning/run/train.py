@@ -32,10 +32,10 @@ from mla_lightning.run.measure import Trained, measure, write_measured
 from mla_lightning.run.record import (
     Status,
     claim,
-    is_done,
     peak_memory_mb,
     provenance_of,
     remove_run,
+    why_done,
 )
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.columns import MULTI
@@ -53,19 +53,41 @@ def run_job(job: Job) -> int:
         The exit code: 0 finished, 1 failed, 2 bad config, 3 bad data, 130 interrupted, 143
         preempted. Failures are written to the run folder and printed, never raised.
     """
+    try:
+        print(f"{job.title}: {train_job(job)}")
+    except (MLAError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, MLAError) else RunError.exit_code
+    except Exception as error:  # a job reports its own failure, whatever it is
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        return RunError.exit_code
+    return 0
+
+
+def train_job(job: Job) -> str:
+    """Train and evaluate one job as :func:`run_job` does, and raise what ends it.
+
+    Args:
+        job: The job.
+
+    Returns:
+        What came out, in a few words.
+
+    Raises:
+        ConfigError: If a setting turns out to be wrong, or the folder holds another job.
+        DataError: If the data are missing or damaged.
+        RunError: If training failed.
+        Interrupted: If the user stopped it; the next call goes on from its checkpoint.
+    """
     with files.not_world_writable():
-        try:
-            job.run_dir.mkdir(parents=True, exist_ok=True)
-            with RunLock(job.run_dir):
-                if job.config.overwrite:
-                    remove_run(job.run_dir)
-                return 0 if is_done(job) else _run_alone(job)
-        except (MLAError, OSError) as error:  # not ours to write in: leave its status alone
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code if isinstance(error, MLAError) else RunError.exit_code
+        job.run_dir.mkdir(parents=True, exist_ok=True)
+        with RunLock(job.run_dir):
+            if job.config.overwrite:
+                remove_run(job.run_dir)
+            return why_done(job) or _run_alone(job)
 
 
-def _run_alone(job: Job) -> int:
+def _run_alone(job: Job) -> str:
     """Run a job whose folder is ours, and write how it ended."""
     status = Status(job)
     loggers: list[Any] = []
@@ -73,23 +95,27 @@ def _run_alone(job: Job) -> int:
     try:
         note = claim(job)
         status.write(State.RUNNING)
-        _train_and_measure(job, loggers, note)
+        outcome = _train_and_measure(job, loggers, note)
         status.write(State.FINISHED, exit_code=0)
         code = 0
-    except KeyboardInterrupt:
+        return outcome
+    except KeyboardInterrupt as error:
         code = Interrupted.exit_code
-        status.fail(State.INTERRUPTED, code, "Interrupted; run the same command again.")
+        message = "Interrupted; run the same command again."
+        status.fail(State.INTERRUPTED, code, message)
+        raise Interrupted(message) from error
     except MLAError as error:
         code = error.exit_code
         status.fail(State.of_exit_code(code), code, str(error))
-    except Exception as error:  # a job reports its own failure, whatever it is
+        raise
+    except Exception as error:
         status.fail(State.FAILED, code, f"{type(error).__name__}: {error}")
+        raise
     finally:
         finish_loggers(loggers, code)
-    return code
 
 
-def _train_and_measure(job: Job, loggers: list[Any], note: str) -> None:
+def _train_and_measure(job: Job, loggers: list[Any], note: str) -> str:
     config, run_dir = job.config, job.run_dir
     silence_lightning()
     torch.set_num_threads(config.trainer.threads)
@@ -107,13 +133,11 @@ def _train_and_measure(job: Job, loggers: list[Any], note: str) -> None:
     result = write_measured(trained, measure(trained))
     for text in result.notes:
         print(f"{job.title}: note: {text}", file=sys.stderr)
-    accuracy = (result.val or {})[MULTI]["accuracy"]
-    print(
-        f"{job.title}: val/acc {accuracy:.3f} (best epoch {result.best_epoch}), "
-        f"{result.train_time_s:.1f} s"
-    )
     provenance["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     files.write_json(run_dir / files.PROVENANCE, provenance)
+    accuracy = (result.val or {})[MULTI]["accuracy"]
+    best = f"best epoch {result.best_epoch}"
+    return f"val/acc {accuracy:.3f} ({best}), {result.train_time_s:.1f} s"
 
 
 def _train(

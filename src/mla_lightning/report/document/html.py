@@ -95,6 +95,30 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
     return document(report.title, headings, blocks)
 
 
+#: What a report looks like inside another page, such as a notebook.
+FRAGMENT_STYLE = """
+.mla-report table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.mla-report th, .mla-report td { padding: .2rem .6rem; text-align: right; white-space: nowrap; }
+.mla-report th[scope=row], .mla-report th[scope=rowgroup] { text-align: left; }
+.mla-report .quiet, .mla-report .notes { opacity: .7; }
+.mla-report .alarm { border-left: .3rem solid #a8320a; padding-left: 1rem; }
+"""
+
+
+def to_fragment(report: Report) -> str:
+    """Write a report's warnings and tables as a piece of HTML, for a notebook.
+
+    Args:
+        report: The report.
+    """
+    blocks = [f'<p class="alarm">{escaped(warning)}</p>' for warning in report.warnings]
+    for place, table in enumerate(report.tables):
+        if table.written_sections:
+            blocks += table_html(table, f"mla-{report.kind}-{place}", level=4)
+    inner = "\n".join(blocks)
+    return f'<div class="mla-report"><style>{FRAGMENT_STYLE}</style>\n{inner}</div>'
+
+
 def document(
     title: str,
     headings: Sequence[tuple[str, str]],

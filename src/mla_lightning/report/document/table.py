@@ -113,6 +113,12 @@ class Report:
     runs: tuple[Run, ...] | None = None
     command: str = ""
 
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        from mla_lightning.report.document.html import to_fragment
+
+        return to_fragment(self)
+
 
 #: Function that makes a report from runs.
 Maker = Callable[[Sequence[Run]], Report]

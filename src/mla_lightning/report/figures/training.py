@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +13,6 @@ from mla_lightning.report.read.diagnostics import Diagnosed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of figure.
-
-    Attributes:
-        slug: Short name, for files.
-        title: Heading.
-        reading: How to read it, in a sentence.
-        draw: Draws it, or returns None where nothing was measured.
-        curves: Regular expressions of the epochs' measures that it shows, for dashboards.
-        tables: Tables that a run sends to a tracker, for dashboards.
-    """
-
-    slug: str
-    title: str
-    reading: str
-    draw: Callable[[Diagnosed], Figure | None]
-    curves: tuple[str, ...] = ()
-    tables: tuple[str, ...] = ()
 
 
 def numbered(*path: str) -> Callable[[Mapping[str, Any]], float | None]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import BLANK, Cell, Maker, Report, Row, Section, Table
-from mla_lightning.report.figures.answers import KINDS
 from mla_lightning.report.figures.cache import fingerprint
 from mla_lightning.report.figures.curves import curves_figure, curves_of
+from mla_lightning.report.figures.panels import Panel
 from mla_lightning.report.figures.training import numbered
 from mla_lightning.report.read.block import Block, best_of, blocks, is_known, slug_of
 from mla_lightning.report.read.diagnostics import Diagnosed, read_diagnosed
@@ -119,13 +119,14 @@ class Overview:
     commands: tuple[str, ...] = field(default=())
 
 
-def overview(runs: Sequence[Run], makers: Mapping[str, Maker]) -> Overview:
+def overview(runs: Sequence[Run], makers: Mapping[str, Maker], drawn: Sequence[Panel]) -> Overview:
     """Gather the page.
 
     Args:
         runs: Any runs.
         makers: Kind of report -> what makes it; an experiment whose name begins with a kind is
             shown as that kind, any other as ``table1``.
+        drawn: The figures of every block of runs.
 
     Returns:
         The page's content.
@@ -141,7 +142,7 @@ def overview(runs: Sequence[Run], makers: Mapping[str, Maker]) -> Overview:
         raise RunError("No run tells its data set, method and seed, so there is nothing to show.")
     parts, found = [], []
     for name, slug in slugs(sorted(by_name)).items():
-        part, shown = _part(name, slug, _report(name, by_name[name], makers), by_name[name])
+        part, shown = _part(name, slug, _report(name, by_name[name], makers), by_name[name], drawn)
         parts.append(part)
         found += shown
     states = Counter(run.state for run in runs)
@@ -224,7 +225,7 @@ class _Measured:
 
 
 def _part(
-    name: str, slug: str, report: Report, runs: Sequence[Run]
+    name: str, slug: str, report: Report, runs: Sequence[Run], drawn: Sequence[Panel]
 ) -> tuple[Part, list[tuple[str, Block]]]:
     pictures: list[Picture] = []
     pending: list[Pending] = []
@@ -237,7 +238,7 @@ def _part(
     for _, block in shown:
         measured = _Measured(block)
         stem = f"{slug}-{block.slug}"
-        pictures += _pictures(stem, measured)
+        pictures += _pictures(stem, measured, drawn)
         if measured.has_diagnostics:
             for what, table in (("calibration", _calibration), ("parameters", _parameters)):
                 name_of_table = f"{stem}-{what}"
@@ -261,10 +262,13 @@ def _part(
     return part, shown
 
 
-def _pictures(stem: str, measured: _Measured) -> list[Picture]:
-    def picture(slug: str, title: str, reading: str, draw: Callable[[], Figure | None]) -> Picture:
-        told = f"{reading} {measured.remark}".strip()
-        return Picture(f"{stem}-{slug}", title, told, draw, measured.key, measured.block.title)
+def _pictures(stem: str, measured: _Measured, drawn: Sequence[Panel]) -> list[Picture]:
+    def picture(
+        slug: str, title: str, reading: str, draw: Callable[[], Figure | None], code: str = ""
+    ) -> Picture:
+        caption = f"{reading} {measured.remark}".strip()
+        key = f"{measured.key}-{code}"
+        return Picture(f"{stem}-{slug}", title, caption, draw, key, measured.block.title)
 
     split = "Test" if measured.block.protocol == "paper" else "Validation"
     curves = picture(
@@ -277,9 +281,15 @@ def _pictures(stem: str, measured: _Measured) -> list[Picture]:
     return [
         curves,
         *(
-            picture(kind.slug, kind.title, kind.reading, partial(_drawn, kind.draw, measured))
-            for kind in KINDS
-            if measured.has_diagnostics or kind.slug in ("laziness", "cost")
+            picture(
+                panel.slug,
+                panel.title,
+                panel.reading,
+                partial(_drawn, panel.draw, measured),
+                panel.component.code,
+            )
+            for panel in drawn
+            if measured.has_diagnostics or not panel.needs_diagnostics
         ),
     ]
 

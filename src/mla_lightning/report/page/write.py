@@ -13,6 +13,7 @@ from mla_lightning.errors import RunError
 from mla_lightning.report.document import render
 from mla_lightning.report.document.table import Maker, Report, Table
 from mla_lightning.report.figures.cache import Drawing, Drawings
+from mla_lightning.report.figures.panels import Panel
 from mla_lightning.report.page.content import Overview, Part, overview
 from mla_lightning.report.page.html import to_overview_page
 from mla_lightning.report.read.results_csv import RESULTS, write_csv
@@ -28,13 +29,18 @@ Wanted = tuple[str, str, Callable[[], "Figure | None"]]
 
 
 def write_page(
-    runs: Sequence[Run], makers: Mapping[str, Maker], folder: Path, command: Sequence[str]
+    runs: Sequence[Run],
+    makers: Mapping[str, Maker],
+    panels: Sequence[Panel],
+    folder: Path,
+    command: Sequence[str],
 ) -> int:
     """Make one HTML page of everything that runs show, with its tables and figures beside it.
 
     Args:
         runs: The runs.
         makers: Kind of report -> what makes it.
+        panels: The figures of every block of runs.
         folder: Where to; made if it is not there.
         command: The words that make this page again.
 
@@ -44,7 +50,7 @@ def write_page(
     Raises:
         RunError: If no run tells what it is, or the files cannot be written.
     """
-    content = overview(runs, makers)
+    content = overview(runs, makers, panels)
     content = replace(content, commands=(*content.commands, shlex.join(command)))
     try:
         folder.mkdir(parents=True, exist_ok=True)

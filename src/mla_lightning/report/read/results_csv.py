@@ -71,14 +71,23 @@ def write_csv(path: Path, runs: Iterable[Run]) -> None:
     writer = csv.DictWriter(text, columns_of(rows), lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for run in rows:
-        common = {item.name: getattr(run, item.name) for item in fields(Run)}
-        common["overrides"] = shlex.join(f"{key}={value}" for key, value in run.overrides)
-        scores = [(s, m, score) for s, by in run.scores.items() for m, score in by.items()]
-        for split, modality, score in scores:
-            writer.writerow({**common, "split": split, "modality": modality, **score})
-        if not scores:
-            writer.writerow(common)
+        writer.writerows(rows_of(run))
     files.write_text(path, text.getvalue())
+
+
+def rows_of(run: Run) -> list[dict[str, Any]]:
+    """Return a run's rows, one per split and modality; a single one for a run without numbers."""
+    common = {
+        item.name: getattr(run, item.name)
+        for item in fields(Run)
+        if item.name not in (*NOT_COLUMNS, "scores")
+    }
+    common["overrides"] = shlex.join(f"{key}={value}" for key, value in run.overrides)
+    scores = [(s, m, score) for s, by in run.scores.items() for m, score in by.items()]
+    return [
+        {**common, "split": split, "modality": modality, **score}
+        for split, modality, score in scores
+    ] or [common]
 
 
 def read_csv(path: Path) -> list[Run]:

@@ -1,0 +1,17 @@
+"""One thread everywhere, and a folder for examples that write files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import mla_lightning
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+
+@pytest.fixture(autouse=True)
+def _names_of_examples(doctest_namespace: dict[str, object], tmp_path: Path) -> None:
+    """Give examples in docstrings the names ``mla``, the package, and ``tmp``."""
+    doctest_namespace |= {"mla": mla_lightning, "tmp": tmp_path}

@@ -1,0 +1,9 @@
+"""The way in from Python: train, sweep, load and predict as the command line does.
+
+Every name here is one of ``mla_lightning``'s, for example ``mla_lightning.train``.
+"""
+
+from mla_lightning.api.runs import Run, Runs
+from mla_lightning.api.start import load, sweep, train
+
+__all__ = ["Run", "Runs", "load", "sweep", "train"]

@@ -1,0 +1,237 @@
+"""Finished runs: their settings, numbers, tables, models and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.report.document.table import Report
+from mla_lightning.report.main import make_report
+from mla_lightning.report.read.results_csv import rows_of
+from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.result import Result
+from mla_lightning.run_folder.standing import changed_files
+
+if TYPE_CHECKING:
+    from mla_lightning.data.base import MultimodalDataModule
+    from mla_lightning.module import MultimodalModule
+    from mla_lightning.run.finished import LoadedRun
+    from mla_lightning.run.predict import Prediction
+
+
+class Run:
+    """A finished run: its settings, numbers and model.
+
+    Attributes:
+        folder: Its folder, which holds all of it.
+
+    Example:
+        >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
+        >>> sorted(run.scores["val"])
+        ['audio', 'multi', 'visual']
+        >>> len(run.metrics)
+        1
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Name the folder of a finished run; see :func:`load`."""
+        self.folder = Path(folder)
+        self._data_options: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        """Name the run, with its accuracies."""
+        result = self.result
+        scores = result.test or result.val or {}
+        accuracies = ", ".join(
+            f"{name} {values['accuracy']:.3f}"
+            for name, values in scores.items()
+            if values["accuracy"] is not None
+        )
+        return f"<Run {self.folder.name}: {'test' if result.test else 'val'} accuracy {accuracies}>"
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    @cached_property
+    def files(self) -> RunFiles:
+        """Everything that its folder holds, each file read when it is asked for."""
+        return RunFiles(self.folder)
+
+    @property
+    def config(self) -> RunConfig:
+        """Its resolved config."""
+        return self.files.config
+
+    @property
+    def result(self) -> Result:
+        """Its result.
+
+        Raises:
+            RunError: If the run is not finished.
+        """
+        result = self.files.result
+        if result is None:
+            raise RunError(f"{self.folder} is not finished (state: {self.files.state})")
+        return result
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Split -> modality or ``multi`` -> metric -> value."""
+        return {"val": self.result.val, "test": self.result.test}
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """One mapping per epoch: ``val/acc``, ``train/loss/...`` and others."""
+        return self.files.metrics
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """Files of the code that changed since it was made."""
+        return changed_files(self.files.provenance)
+
+    @cached_property
+    def loaded(self) -> LoadedRun:
+        """Its model with all weights that were selected."""
+        from mla_lightning.run.finished import load_run
+
+        return load_run(self.folder, **self._data_options)
+
+    @property
+    def module(self) -> MultimodalModule:
+        """Its module in evaluation mode, with the selected weights, on the CPU."""
+        return self.loaded.module
+
+    def predict(
+        self,
+        inputs: Mapping[str, Any]
+        | Iterable[Mapping[str, Any]]
+        | MultimodalDataModule
+        | None = None,
+        *,
+        split: str = "test",
+        batch_size: int | None = None,
+    ) -> Prediction:
+        """Compute logits, probabilities and fusion weights.
+
+        Args:
+            inputs: Modality -> tensor or array (N, ...), rows as the run's data set holds them; a
+                loader or list of such batches; a data module; or None for the run's own data.
+            split: Of a data module: ``train``, ``val``, ``test``, or ``all`` for every sample of a
+                prepared store.
+            batch_size: Samples of a batch; None for the run's own.
+
+        Returns:
+            The prediction.
+
+        Raises:
+            DataError: If a modality is missing or lengths differ.
+
+        Example:
+            >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
+            >>> import torch
+            >>> new = {"audio": torch.randn(2, 16), "visual": torch.randn(2, 16)}
+            >>> prediction = run.predict(new)
+            >>> prediction.probabilities["multi"].shape, sorted(prediction.logits)
+            (torch.Size([2, 4]), ['audio', 'multi', 'visual'])
+            >>> len(run.predict(split="val").ids) == run.result.num_val
+            True
+        """
+        from dataclasses import replace
+
+        from mla_lightning.data.base import MultimodalDataModule
+        from mla_lightning.run.predict import batches_of, predict_samples, samples_of
+
+        size = batch_size or int(self.config.data.get("eval_batch_size", 256))
+        if inputs is None:
+            inputs = self.loaded.data
+        if isinstance(inputs, MultimodalDataModule):
+            batches, names = samples_of(inputs, split, size)
+            return replace(predict_samples(self.loaded, batches), ids=names)
+        if isinstance(inputs, Mapping):
+            return predict_samples(self.loaded, batches_of(inputs, size))
+        return predict_samples(self.loaded, inputs)
+
+    def table(self, kind: str = "table1") -> Report:
+        """Return a report of this run alone; shown as HTML in a notebook."""
+        return make_report(kind, [self.folder])
+
+
+class Runs(Sequence[Run]):
+    """The finished runs of a sweep.
+
+    Attributes:
+        folders: The folders of all its jobs.
+        unfinished: (title, state and reason) of the jobs that did not finish.
+    """
+
+    def __init__(self, folders: Sequence[Path], unfinished: Sequence[tuple[str, str]] = ()) -> None:
+        """Name the folders of the jobs."""
+        self.folders = list(folders)
+        self.unfinished = list(unfinished)
+        self._runs = [Run(folder) for folder in folders if (folder / "result.json").is_file()]
+
+    def __len__(self) -> int:
+        """Return the number of finished runs."""
+        return len(self._runs)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return a run, or several."""
+        return self._runs[index]
+
+    def __iter__(self) -> Iterator[Run]:
+        """Go through the finished runs in the order of the jobs."""
+        return iter(self._runs)
+
+    def __repr__(self) -> str:
+        """Count the runs."""
+        left = f", {len(self.unfinished)} unfinished" if self.unfinished else ""
+        return f"<{len(self)} runs{left}>"
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def table(self, kind: str = "table1", config_dir: Path | str | None = None) -> Report:
+        """Return a report of these runs, as ``mla report`` makes it; shown as HTML in a notebook.
+
+        Args:
+            kind: ``table1`` and others; see ``mla list reports``.
+            config_dir: A folder with your own ``report/``.
+
+        Example:
+            >>> runs = mla.sweep("data=synthetic", "trainer.max_epochs=1", seed=[0, 1], folder=tmp)
+            >>> runs.table().title
+            'Table 1: each modality alone and all together'
+        """
+        directory = None if config_dir is None else Path(config_dir)
+        return make_report(kind, self.folders, directory)
+
+    def to_pandas(self) -> Any:
+        """Return a table with a row per run, split and modality, as ``results.csv`` has it.
+
+        Returns:
+            A ``pandas.DataFrame``.
+
+        Raises:
+            ConfigError: If pandas is not installed.
+
+        Example:
+            >>> runs = mla.sweep("data=synthetic", "trainer.max_epochs=1", seed=[0, 1], folder=tmp)
+            >>> frame = runs.to_pandas()
+            >>> frame.query("split == 'test' and modality == 'multi'").groupby("method").size()
+            method
+            mla    2
+            dtype: int64
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ConfigError(
+                "to_pandas() needs pandas, which is not installed: pip install pandas"
+            ) from error
+        rows = [row for run in read_runs(self.folders) for row in rows_of(run)]
+        return pandas.DataFrame(rows)

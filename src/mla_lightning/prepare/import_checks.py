@@ -1,0 +1,69 @@
+"""Checks and splits that all imports share."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+import numpy as np
+
+from mla_lightning.data.splits import UNUSED, VAL, NamedSplit, with_validation
+from mla_lightning.errors import DataError, near
+
+#: Fractions of train, val and test if the data have no split.
+FRACTIONS = (0.7, 0.1, 0.2)
+RESERVED = ("id", "label", "split", "class_names", "line")
+NO_SPLIT = "70/10/20 at random within each class (seed 0); the data came without a split"
+#: Name of the split of samples without labels.
+NONE = "none"
+#: Whether samples have labels, or are there to be predicted.
+Labels = Literal["column", "none"]
+
+
+def without_split(num: int) -> NamedSplit:
+    """Return the split of samples without labels: they are in none."""
+    return NamedSplit(np.full(num, UNUSED, dtype=np.int8), "samples without labels")
+
+
+def check_splits(present: Collection[str], where: str) -> None:
+    """Check that there are training and test samples, before anything is decoded."""
+    for split in ("train", "test"):
+        if split not in present:
+            raise DataError(
+                f"{where}: no sample of split {split!r}, only {', '.join(sorted(present))}. Name "
+                "train and test (and val, or a tenth of train becomes val), or leave out split"
+            )
+
+
+def with_validation_split(codes: np.ndarray, labels: Sequence[str], description: str) -> NamedSplit:
+    """Use a tenth of train for validation if the data have none: epochs are selected on it."""
+    if (codes == VAL).any():
+        return NamedSplit(codes, description)
+    description += "; validation is a tenth of train, at random within each class (seed 0)"
+    return NamedSplit(with_validation(codes, labels), description)
+
+
+def check_names(names: Sequence[str], where: str, *, known: Sequence[str]) -> None:
+    """Check that names occur once, are not reserved, and can be names of files."""
+    for number, name in enumerate(names):
+        problem = ""
+        if name in names[:number]:
+            problem = "occurs twice"
+        elif name not in known and name.lower() in RESERVED:
+            problem = f"cannot be the name of a modality.{near(name.lower(), known)}"
+        elif name not in known and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            problem = "cannot be the name of a modality: use letters, digits, _ and -"
+        if problem:
+            raise DataError(f"{where}: {name!r} {problem}")
+
+
+def sorted_class_names(
+    labels: Sequence[str], where: str, *, is_numeric: bool = False
+) -> tuple[str, ...]:
+    """Return the classes that occur, sorted; there must be two."""
+    counts = Counter(labels)
+    if len(counts) < 2:
+        raise DataError(f"{where}: only one class, {next(iter(counts), 'none')!r}")
+    return tuple(sorted(counts, key=int if is_numeric else None))

@@ -1,0 +1,348 @@
+"""The way in from Python: the same runs as the command line's, and plain modules."""
+
+import csv
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import mla_lightning as mla
+from mla_lightning.api import start
+from mla_lightning.cli.main import main
+from mla_lightning.errors import ConfigError, DataError, RunError
+from mla_lightning.prepare.import_arrays import import_arrays
+from mla_lightning.run_folder import read_json
+
+TINY = (
+    *("data=synthetic", "data.num_train=80", "data.num_val=24", "data.num_test=24"),
+    *("data.batch_size=8", "trainer.max_epochs=2", "optimizer.lr=0.05"),
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One run per kind of evaluation: fused epoch, each modality's own epoch, weighted logits."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {m: mla.train(*TINY, method=m, folder=folder) for m in ("concat", "unimodal", "mla")}
+
+
+def test_importing_is_quick_and_without_torch():
+    code = "import mla_lightning, sys; assert 'torch' not in sys.modules; dir(mla_lightning)"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_public_names_are_there():
+    for name in mla.__all__:
+        assert getattr(mla, name) is not None
+    assert set(mla.__all__) <= set(dir(mla))
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = mla.trian
+
+
+def test_a_run_equals_that_of_the_command_line(trained, tmp_path):
+    words = ["train", *TINY, "method=mla", f"paths.output_dir={tmp_path}"]
+    assert main(words) == 0
+    (other,) = (tmp_path / "train").iterdir()
+    own, theirs = (read_json(path / "result.json") for path in (trained["mla"].folder, other))
+    assert {k: own[k] for k in ("val", "test", "identity", "code")} == {
+        k: theirs[k] for k in ("val", "test", "identity", "code")
+    }
+
+
+@pytest.mark.parametrize("method", ["concat", "unimodal", "mla"])
+def test_predictions_are_those_that_the_run_wrote(trained, method):
+    run = trained[method]
+    prediction = run.predict()
+    with np.load(run.folder / "predictions.npz") as arrays:
+        for name, z in prediction.logits.items():
+            np.testing.assert_allclose(z.numpy(), arrays[f"logits_{name}"], rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(prediction.label.numpy(), arrays["label"])
+    accuracy = (prediction.logits["multi"].argmax(1) == prediction.label).double().mean()
+    assert float(accuracy) == pytest.approx(run.scores["test"]["multi"]["accuracy"])
+    assert len(run.metrics) == 2
+    assert run.stale == ()
+
+
+def test_fused_logits_are_the_weighted_sum_of_the_modalities(trained):
+    prediction = trained["mla"].predict()
+    fused = sum(prediction.weights[m][:, None] * prediction.logits[m] for m in prediction.weights)
+    torch.testing.assert_close(fused, prediction.logits["multi"])
+    assert trained["concat"].predict().weights == {}
+
+
+def test_any_batches_can_be_predicted(trained):
+    run = trained["mla"]
+    split = run.loaded.data
+    split.setup()
+    inputs = {m: split.splits["test"].inputs[m] for m in ("audio", "visual")}
+    whole = run.predict().logits["multi"]
+    arrays = {m: np.asarray(x) for m, x in inputs.items()}
+    torch.testing.assert_close(run.predict(arrays, batch_size=7).logits["multi"], whole)
+    loader = [{m: x[:10] for m, x in inputs.items()}, {m: x[10:] for m, x in inputs.items()}]
+    torch.testing.assert_close(run.predict(loader).logits["multi"], whole)
+    with pytest.raises(DataError, match="The batch has no 'visual'"):
+        run.predict({"audio": arrays["audio"]})
+    with pytest.raises(DataError, match="differ in length"):
+        run.predict({"audio": arrays["audio"], "visual": arrays["visual"][:3]})
+
+
+def test_the_module_is_in_evaluation_mode_with_the_selected_weights(trained):
+    for method, run in trained.items():
+        module = run.module
+        assert not module.training
+        best = (
+            torch.load(run.folder / "checkpoints/best-acc.ckpt") if method != "unimodal" else None
+        )
+        if best is not None:
+            state = module.state_dict()
+            assert all(torch.equal(state[k], v) for k, v in best["state_dict"].items())
+
+
+def test_errors_are_exceptions(tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean 'concat'"):
+        mla.train(method="cncat")
+    with pytest.raises(ConfigError, match=r"data\.path is not set"):
+        mla.train("data=store", "optimizer.lr=0.1")
+    with pytest.raises(RunError, match="loss is nan"):
+        mla.train(*TINY[:-1], "optimizer.lr=1e30", method="concat", folder=tmp_path)
+    with pytest.raises(RunError, match="is no run folder"):
+        mla.load(tmp_path)
+
+
+def test_what_a_run_sets_for_its_process_is_put_back(tmp_path):
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    state = torch.get_rng_state()
+    mla.train(*TINY, method="sum", folder=tmp_path)
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_sweep_runs_in_other_processes_and_shows_its_table(tmp_path):
+    runs = mla.sweep(*TINY, method=["concat", "mla"], seed=range(2), folder=tmp_path)
+    assert [(r.result.method, r.config.seed) for r in runs] == [
+        ("concat", 0),
+        ("concat", 1),
+        ("mla", 0),
+        ("mla", 1),
+    ]
+    assert runs.unfinished == []
+    page = runs._repr_html_()
+    assert page.startswith('<div class="mla-report">')
+    assert "Test accuracy in percent" in page
+    frame = runs.to_pandas()
+    assert len(frame) == 4 * 2 * 3
+    assert set(frame["method"]) == {"concat", "mla"}
+    with pytest.raises(RunError, match=r"(?s)1 of 2 jobs did not finish.*loss is"):
+        mla.sweep(*TINY[:-1], "optimizer.lr=0.05,1e30", method="concat", folder=tmp_path)
+    some = mla.sweep(
+        *TINY[:-1], "optimizer.lr=0.05,1e30", method="concat", folder=tmp_path, check=False
+    )
+    assert len(some) == 1
+    assert "1e" in some.unfinished[0][0]
+
+
+def test_code_that_was_edited_since_it_was_imported_is_refused(trained, monkeypatch):
+    monkeypatch.setitem(start._first_used, "mla_lightning.module", 0.0)
+    with pytest.raises(RunError, match=r"module\.py was changed since this process imported it"):
+        mla.train(*TINY, method="mla", folder=trained["mla"].folder.parents[1])
+
+
+# ---------------------------------------------------------------------- mla predict
+
+
+@pytest.fixture
+def stores(tmp_path, monkeypatch):
+    """A labelled store, and one of its first samples without labels."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 60)
+    arrays = {m: rng.normal(size=(60, 4)).astype(np.float32) for m in ("one", "two")}
+    np.savez("old.npz", label=label, **arrays)
+    np.savez("new.npz", id=[f"n{k:02d}" for k in range(8)], **{m: x[:8] for m, x in arrays.items()})
+    import_arrays(Path("old.npz"), Path("old"))
+    assert main(["data", "import", "new.npz", "target=new", "labels=none"]) == 0
+    return arrays
+
+
+def test_samples_without_labels_are_predicted(stores, capfd):
+    run = mla.train(
+        "data=store", "data.path=old", "method=mla", "trainer.max_epochs=2", "optimizer.lr=0.1"
+    )
+    capfd.readouterr()
+    assert main(["predict", str(run.folder), "data.path=new"]) == 0
+    assert "8 samples (all of new)" in capfd.readouterr().out
+    rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
+    assert [row["id"] for row in rows] == [f"n{k:02d}" for k in range(8)]
+    assert "label" not in rows[0]
+    expected = run.predict({m: x[:8] for m, x in stores.items()})
+    assert [row["prediction"] for row in rows] == expected.classes
+    p = expected.probabilities["multi"]
+    assert [float(row["p_1"]) for row in rows] == pytest.approx(p[:, 1].tolist(), abs=1e-5)
+    assert main(["predict", str(run.folder), "data.path=new", "output=new_predictions.npz"]) == 0
+    with np.load("new_predictions.npz") as arrays:
+        np.testing.assert_allclose(arrays["logits_multi"], expected.logits["multi"], atol=1e-6)
+        assert arrays["class_names"].tolist() == ["0", "1"]
+    assert main(["predict", str(run.folder), "output=own.csv", "split=val"]) == 0
+    assert "id,label,prediction," in Path("own.csv").read_text()
+
+
+def test_mistakes_of_predict_are_named(stores, capfd):
+    run = mla.train(
+        "data=store", "data.path=old", "method=concat", "trainer.max_epochs=1", "optimizer.lr=0.1"
+    )
+    Path("there.csv").write_text("kept")
+    np.savez("other.npz", label=[0, 1] * 10, one=np.zeros((20, 4), dtype=np.float32))
+    import_arrays(Path("other.npz"), Path("other"))
+    for words, code, message in (
+        (["data.pth=new"], 2, "Did you mean 'data.path'"),
+        (["output=x.txt"], 2, "must end with .csv or .npz"),
+        (["output=there.csv"], 2, "is there already"),
+        (["split=tst"], 2, "Did you mean 'test'"),
+        (["data.path=nowhere"], 3, "nowhere"),
+        (["data.path=other"], 2, "'two'"),
+    ):
+        assert main(["predict", str(run.folder), *words]) == code, words
+        assert message in capfd.readouterr().err
+    assert Path("there.csv").read_text() == "kept"
+    assert main(["predict", "old"]) == 1
+    assert main(["train", "data=store", "data.path=new", "optimizer.lr=0.1"]) == 3
+    assert "mla predict RUN data.path=new" in capfd.readouterr().err
+
+
+def test_import_without_labels_says_what_does_not_fit(stores, tmp_path, capfd):
+    assert main(["data", "import", "old.npz", "target=x", "labels=none"]) == 3
+    assert "has label; leave out labels=none" in capfd.readouterr().err
+    Path("new.csv").write_text("id,words\na,one two\nb,three\n")
+    assert main(["data", "import", "new.csv", "target=texts"]) == 3
+    assert "labels=none" in capfd.readouterr().err
+    assert main(["data", "import", "new.csv", "target=texts", "labels=none"]) == 0
+    assert main(["data", "check", "texts"]) == 0
+    assert json.loads(Path("texts/manifest.json").read_text())["class_names"] == []
+
+
+# ---------------------------------------------------------------------- plain modules
+
+
+def loaders(num=64, *, index=False, present=False, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    x = {"audio": torch.randn(num, 3, generator=rng), "visual": torch.randn(num, 5, generator=rng)}
+    label = (x["audio"][:, 0] + x["visual"][:, 0] > 0).long()
+    samples = [
+        {m: v[k] for m, v in x.items()}
+        | {"label": label[k]}
+        | ({"index": torch.tensor(k)} if index else {})
+        | (
+            {"present": {"audio": torch.tensor(k % 3 > 0), "visual": torch.tensor(True)}}
+            if present
+            else {}
+        )
+        for k in range(num)
+    ]
+    return DataLoader(samples, batch_size=16, shuffle=True), DataLoader(samples, batch_size=32)
+
+
+def build(method, **options):
+    torch.manual_seed(0)
+    return method(
+        encoders={"audio": nn.Linear(3, 8), "visual": nn.Linear(5, 8)},
+        num_classes=2,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        **options,
+    )
+
+
+def fit(module, train, val, epochs=8, **options):
+    trainer = Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **{"logger": False, "enable_checkpointing": False} | options,
+    )
+    trainer.fit(module, train, val)
+    return trainer
+
+
+@pytest.mark.parametrize("name", ["MLA", "Joint", "LateFusion", "JointUnimodal", "OGMGE"])
+def test_methods_are_plain_modules(name):
+    module = build(getattr(mla.methods, name))
+    trainer = fit(module, *loaders())
+    assert float(trainer.callback_metrics["val/acc"]) > 0.8
+
+
+def test_what_a_method_needs_to_know_is_asked_for():
+    with pytest.raises(ConfigError, match="QMF remembers something of every training sample"):
+        build(mla.methods.QMF)
+    module = build(mla.methods.QMF, num_train=64)
+    with pytest.raises(DataError, match="has no 'index'"):
+        fit(module, *loaders())
+    fit(build(mla.methods.QMF, num_train=64), *loaders(index=True))
+    pairs = DataLoader(TensorDataset(torch.zeros(8, 3), torch.zeros(8).long()), batch_size=4)
+    with pytest.raises(DataError, match=r"must be a dict .* not a list"):
+        fit(build(mla.methods.MLA), pairs, pairs)
+    with pytest.raises(ConfigError, match="does not say how wide its feature is"):
+        mla.methods.Joint(
+            encoders={"a": nn.Identity(), "b": nn.Linear(3, 2)},
+            num_classes=2,
+            optimizer=partial(torch.optim.SGD, lr=0.1),
+        )
+
+
+def test_missing_modalities_of_plain_batches():
+    module = build(mla.methods.MLA, is_complete=False)
+    trainer = fit(module, *loaders(present=True))
+    assert 0.5 < float(trainer.callback_metrics["val/acc"]) <= 1.0
+
+
+def test_ones_own_callbacks_and_loggers_see_the_metrics(tmp_path):
+    stop = EarlyStopping("val/f1_macro", mode="max", patience=1, min_delta=1.0)
+    trainer = fit(
+        build(mla.methods.MLA),
+        *loaders(),
+        callbacks=[stop],
+        logger=CSVLogger(tmp_path, name="own", version=""),
+    )
+    assert trainer.current_epoch < 8
+    names = (tmp_path / "own/metrics.csv").read_text().partition("\n")[0].split(",")
+    assert {"val/acc", "val/f1_macro/audio", "train/loss/audio"} <= set(names)
+
+
+def test_plain_training_equals_that_of_a_job(tmp_path):
+    """The same encoders, batches and order give the same weights, bit for bit."""
+    from mla_lightning.run.build import build_encoders
+
+    words = [word for word in TINY if "max_epochs" not in word]
+    run = mla.train(*words, "trainer.max_epochs=1", method="mla", folder=tmp_path)
+    data = run.loaded.data
+    data.setup()
+    settings = {k: v for k, v in run.config.optimizer.items() if not k.startswith("_")}
+    module = mla.methods.MLA(
+        encoders=build_encoders(run.config, data),
+        num_classes=data.num_classes,
+        optimizer=partial(torch.optim.SGD, **settings),
+        seed=run.config.seed,
+    )
+    plain = [{**batch["inputs"], "label": batch["label"]} for batch in data.train_dataloader()]
+    fit(
+        module, DataLoader(plain, batch_size=None), DataLoader(plain[:1], batch_size=None), epochs=1
+    )
+    for key, value in run.module.state_dict().items():
+        assert torch.equal(module.state_dict()[key], value), key
+
+
+def test_the_tutorial_runs(tmp_path):
+    path = Path(__file__).parents[1] / "docs/tutorials/arrays_to_table.py"
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "validation accuracy:" in done.stdout
