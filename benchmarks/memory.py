@@ -75,17 +75,17 @@ class AllFirst(MLA):
         losses: dict[str, Tensor] = {}
         for name in self.order:
             feature, step = features[name], HeadStep(name, batch["label"])
-            step.saw(feature)
+            step.add_features(feature)
 
             def losses_of(
                 chunk: Batch, name: str = name, at: Tensor = feature
             ) -> dict[str, Tensor]:
                 return {name: cross_entropy(head(at), chunk["label"])}
 
-            edit = partial(modification.edit, head, step)
+            edit = partial(modification.edit_gradient, head, step)
             losses |= self.step_on(batch, losses_of, edit_grads=edit)
             with self.full_precision():
-                modification.after(head, step)
+                modification.after_step(head, step)
         return losses
 
 

@@ -14,6 +14,7 @@ import mla_lightning
 from mla_lightning.cli import main as cli
 from mla_lightning.config import Planned, conf_dir, plan
 from mla_lightning.config.bind import SUPPLIED, TAKEN_OUT, parameters_of
+from mla_lightning.config.listing import entries, label_of
 from mla_lightning.config.search import PLURALS, groups, options
 from mla_lightning.config.settings import SETTINGS
 from mla_lightning.config.targets import targets_of
@@ -160,6 +161,24 @@ def test_every_yaml_opens_with_what_it_is_for(path: Path) -> None:
 def test_every_group_can_be_listed(group: str) -> None:
     assert group in PLURALS
     assert names(group)
+
+
+@pytest.mark.parametrize(
+    ("comment", "label", "summary"),
+    [
+        ("# OWN-Net+: Joint training of its own.", "OWN-Net+", "Joint training of its own."),
+        ("# Own net (their code): As published.", "Own net (their code)", "As published."),
+        ("# Joint training: one loss.", "own_net", "Joint training: one loss."),
+        ("# Own net.", "own_net", "Own net."),
+    ],
+)
+def test_a_method_is_shown_as_its_comment_begins(tmp_path, comment, label, summary) -> None:
+    (tmp_path / "method").mkdir()
+    path = tmp_path / "method/own_net.yaml"
+    path.write_text(f"{comment}\n#   mla train method=own_net\n_target_: a.B\n")
+    (entry,) = (e for e in entries("method", tmp_path) if e.name == "own_net")
+    assert (entry.label, entry.summary) == (label, summary)
+    assert label_of("method", "own_net", tmp_path) == label
 
 
 def test_the_settings_are_those_of_the_yamls() -> None:

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mla_lightning.batch import Batch
-from mla_lightning.callbacks.step_watch import StepWatch
+from mla_lightning.callbacks.step_effects import StepEffects
 from mla_lightning.metrics.flops import StepFlops
 from mla_lightning.metrics.forgetting import gradient_cosines, projector_state
 from mla_lightning.metrics.geometry import modality_gap
@@ -33,8 +33,8 @@ class EpochDiagnostics(Callback):
 
     - ``forgetting/loss/<a>/<b>`` and ``forgetting/acc/<a>/<b>``: what a step on a changes of b's
       loss and accuracy on fixed training samples, :math:`F_{ab}` of
-      :class:`~mla_lightning.callbacks.step_watch.StepWatch`; ``forgetting/own_loss/<a>/<b>`` and
-      ``forgetting/own_acc/<a>/<b>``: what the step's own gradient alone changes, :math:`O_{ab}`.
+      :class:`~mla_lightning.callbacks.step_effects.StepEffects`; ``forgetting/own_loss/<a>/<b>``
+      and ``forgetting/own_acc/<a>/<b>``: what the step's own gradient changes, :math:`O_{ab}`.
       Steps are named by their losses, joined by +; only where both ends are modalities is the
       change forgetting.
     - ``gradient/<kind>/<a>/<b>``: :math:`\cos(g_a, g_b)` of the shared head (Yu et al., NeurIPS
@@ -67,9 +67,9 @@ class EpochDiagnostics(Callback):
         """
         self.fixed, self.probed = fixed, probed
         count = min(NUM_BATCHES[mode], num_batches)
-        self.watched = {round((k + 0.5) * num_batches / count - 0.5) for k in range(count)}
+        self.measured_batches = {round((k + 0.5) * num_batches / count - 0.5) for k in range(count)}
         self.uncounted: set[str] = set()
-        self._watch: StepWatch | None = None
+        self._effects: StepEffects | None = None
         self._seen: dict[str, list[float]] = {}  # of the epoch so far, by column
         self._flops: StepFlops | None = None
         self._num_flops: int | None = None
@@ -99,13 +99,13 @@ class EpochDiagnostics(Callback):
             self._counted = pl_module.is_selectable
             self._flops = StepFlops()
             self._flops.__enter__()
-        if batch_idx in self.watched:
-            with self._aside(pl_module):
-                fixed = pl_module.received(self.fixed)
-            self._watch = StepWatch(
-                pl_module, fixed, trainer.optimizers[0], lambda: self._aside(pl_module)
+        if batch_idx in self.measured_batches:
+            with self._outside_training(pl_module):
+                fixed = pl_module.prepare_batch(self.fixed)
+            self._effects = StepEffects(
+                pl_module, fixed, trainer.optimizers[0], lambda: self._outside_training(pl_module)
             )
-            pl_module.watch = self._watch
+            pl_module.step_observer = self._effects
 
     def on_train_batch_end(
         self,
@@ -117,9 +117,9 @@ class EpochDiagnostics(Callback):
     ) -> None:
         """Stop watching and counting."""
         assert isinstance(pl_module, MultimodalModule)
-        if self._watch is not None:
-            self._watch.finish()
-            for key, value in (*_changes(self._watch), *_angles(self._watch)):
+        if self._effects is not None:
+            self._effects.finish()
+            for key, value in (*_changes(self._effects), *_angles(self._effects)):
                 self._seen.setdefault(key, []).append(value)
         if self._flops is not None:
             self._num_flops = self._flops.get_total_flops()
@@ -134,13 +134,13 @@ class EpochDiagnostics(Callback):
         self._stop(pl_module)
 
     def _stop(self, module: MultimodalModule) -> None:
-        module.watch = self._watch = None
+        module.step_observer = self._effects = None
         if self._flops is not None:
             self._flops.__exit__(None, None, None)
             self._flops = None
 
     @contextmanager
-    def _aside(self, module: MultimodalModule) -> Iterator[None]:
+    def _outside_training(self, module: MultimodalModule) -> Iterator[None]:
         """Do what is not training: its time and its FLOPs are not those of a step."""
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)
@@ -149,12 +149,12 @@ class EpochDiagnostics(Callback):
             with self._flops.paused() if self._flops is not None else nullcontext():
                 yield
         finally:
-            module.aside_s += time.perf_counter() - started
+            module.diagnostics_s += time.perf_counter() - started
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's numbers to its metrics."""
         assert isinstance(pl_module, MultimodalModule)
-        with self._aside(pl_module):
+        with self._outside_training(pl_module):
             pl_module.epoch_metrics |= self._numbers(pl_module)
         self._seen = {}
 
@@ -180,7 +180,7 @@ class EpochDiagnostics(Callback):
         for split, batches in self.probed.items():
             kept = []
             for batch in batches:  # one at a time: of the inputs nothing stays
-                part = module.received(batch)
+                part = module.prepare_batch(batch)
                 found = module.pooled_features(part)
                 there = {m: part["present"][m].cpu() for m in names}
                 kept.append(({m: found[m].cpu() for m in names}, part["label"].cpu(), there))
@@ -201,18 +201,18 @@ class EpochDiagnostics(Callback):
         return told
 
 
-def _changes(watch: StepWatch) -> Iterator[tuple[str, float]]:
+def _changes(effects: StepEffects) -> Iterator[tuple[str, float]]:
     """Name what each watched step changed."""
-    for start, changes in (("", watch.changes), ("own_", watch.own_changes)):
+    for start, changes in (("", effects.changes), ("own_", effects.own_changes)):
         for (step, name), pairs in changes.items():
             for loss, accuracy in pairs:
                 yield f"forgetting/{start}loss/{step}/{name}", loss
                 yield f"forgetting/{start}acc/{step}/{name}", accuracy
 
 
-def _angles(watch: StepWatch) -> Iterator[tuple[str, float]]:
+def _angles(effects: StepEffects) -> Iterator[tuple[str, float]]:
     """Name the cosines between the watched steps' gradients of the head."""
-    for kind, gradients in watch.gradients.items():
+    for kind, gradients in effects.gradients.items():
         for (a, b), cosine in gradient_cosines(gradients).items():
             yield f"gradient/{kind}/{a}/{b}", cosine
 

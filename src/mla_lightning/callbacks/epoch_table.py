@@ -37,9 +37,9 @@ class EpochTable(Checkpoint):
         self.run_dir = run_dir
         self._begin(0.0)
 
-    def _begin(self, aside_s: float) -> None:
-        """Begin an epoch, ``aside_s`` having gone aside so far."""
-        self._started, self._aside_s = time.perf_counter(), aside_s
+    def _begin(self, diagnostics_s: float) -> None:
+        """Begin an epoch, ``diagnostics_s`` having gone aside so far."""
+        self._started, self._diagnostics_s = time.perf_counter(), diagnostics_s
         self._num_batches, self._step_s = 0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,7 +47,7 @@ class EpochTable(Checkpoint):
         rows = [row for row in read_metrics(self.run_dir) if row["epoch"] <= trainer.current_epoch]
         write_rows(self.run_dir, rows)
         assert isinstance(pl_module, MultimodalModule)
-        self._begin(pl_module.aside_s)
+        self._begin(pl_module.diagnostics_s)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -60,24 +60,24 @@ class EpochTable(Checkpoint):
         assert isinstance(pl_module, MultimodalModule)
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)
-        aside_s = pl_module.aside_s - self._aside_s
-        spent_s = time.perf_counter() - self._started - aside_s
+        diagnostics_s = pl_module.diagnostics_s - self._diagnostics_s
+        spent_s = time.perf_counter() - self._started - diagnostics_s
         self._step_s = spent_s / max(1, self._num_batches)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Append the epoch's row, and log it."""
         assert isinstance(pl_module, MultimodalModule)
-        aside_s = pl_module.aside_s - self._aside_s
+        diagnostics_s = pl_module.diagnostics_s - self._diagnostics_s
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             **pl_module.epoch_metrics,
-            "time/epoch_s": time.perf_counter() - self._started - aside_s,
+            "time/epoch_s": time.perf_counter() - self._started - diagnostics_s,
             "time/step_s": self._step_s,
         }
-        if aside_s:
-            row["time/diagnostics_s"] = aside_s
-        self._begin(pl_module.aside_s)
+        if diagnostics_s:
+            row["time/diagnostics_s"] = diagnostics_s
+        self._begin(pl_module.diagnostics_s)
         self._append(row)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)

@@ -16,7 +16,7 @@ from mla_lightning.run_folder import read_metrics
 from mla_lightning.run_folder.config import RunConfig
 
 #: Columns of the epoch table that a stage determines; others depend on what is hidden.
-OF_STAGE = ("epoch", "step", "lr", "train/", "time/", "cost/")
+STAGE_COLUMNS = ("epoch", "step", "lr", "train/", "time/", "cost/")
 
 
 class SharedStage(Callback):
@@ -65,7 +65,7 @@ class SharedStage(Callback):
         rows = read_metrics(self.checkpoint.folder.parent)[: self.num_epochs]
         write_rows(
             unfinished,
-            [{k: v for k, v in row.items() if k.startswith(OF_STAGE)} for row in rows],
+            [{k: v for k, v in row.items() if k.startswith(STAGE_COLUMNS)} for row in rows],
         )
         try:
             unfinished.rename(self.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import pkgutil
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -123,7 +124,7 @@ def defining(name: str) -> Source | None:
 
     Args:
         name: A module, or a function, class or value of one. A name that a package hands on is
-            followed to where it is defined.
+            followed to where it is defined, also if it looks it up when it is asked for it.
 
     Returns:
         Its source; None if there is none, or for a package that only hands on names.
@@ -131,6 +132,8 @@ def defining(name: str) -> Source | None:
     Example:
         >>> defining("mla_lightning.functional.project_gradient").module
         'mla_lightning.functional.projection'
+        >>> defining("mla_lightning.methods.QMF").module
+        'mla_lightning.methods.qmf'
     """
     found = source(name)
     if found is not None:
@@ -141,7 +144,29 @@ def defining(name: str) -> Source | None:
         return None
     if leaf in home.names and leaf not in home.defined:
         return defining(home.names[leaf])
+    if "__getattr__" in home.defined and leaf not in home.defined:
+        return next((item for item in modules_in(package) if leaf in item.defined), home)
     return home
+
+
+def modules_in(package: str) -> Iterator[Source]:
+    """Find the modules in a package's folder, without importing them.
+
+    Args:
+        package: Its dotted name.
+
+    Yields:
+        Their sources, by name; of packages in it, their ``__init__``.
+
+    Example:
+        >>> [item.module for item in modules_in("mla_lightning.identity")]
+        ['mla_lightning.identity.code', 'mla_lightning.identity.sources']
+    """
+    home = source(package)
+    for info in pkgutil.iter_modules([str(home.path.parent)] if home is not None else []):
+        item = source(f"{package}.{info.name}")
+        if item is not None:
+            yield item
 
 
 def normalised(node: ast.AST) -> Any:

@@ -45,7 +45,7 @@ class _Step:
 
 
 @dataclass
-class StepWatch:
+class StepEffects:
     r"""Watches the steps of one batch: what each does to every modality, and to the shared head.
 
     With :math:`L_b(w, s)` the mean cross-entropy of modality b's own logits on a fixed batch, given
@@ -69,10 +69,11 @@ class StepWatch:
     gradient's step to try, so none is recorded.
 
     Attributes:
-        module: The module, which calls :meth:`before_step`, :meth:`gradient`, :meth:`after_step`.
+        module: The module, which calls :meth:`before_step`, :meth:`record_gradient` and
+            :meth:`after_step`.
         fixed: The fixed batch, as the encoders take it.
         optimizer: Its groups tell the rates.
-        aside: Context of all work that is not training, for clocks and counters.
+        outside_training: Context of all work that is not training, for clocks and counters.
         changes: What whole steps changed.
         own_changes: What the steps' own gradients change.
         gradients: Of the shared head, by step: ``raw``, ``edited``, and ``applied``, minus the
@@ -82,7 +83,7 @@ class StepWatch:
     module: MultimodalModule
     fixed: Batch
     optimizer: Optimizer
-    aside: Callable[[], AbstractContextManager[None]] = nullcontext
+    outside_training: Callable[[], AbstractContextManager[None]] = nullcontext
     changes: Changes = field(default_factory=dict)
     own_changes: Changes = field(default_factory=dict)
     gradients: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class StepWatch:
         Args:
             name: What the step trains, such as a modality.
         """
-        with self.aside():
+        with self.outside_training():
             self._close()
             held = [p for p in self.module.parameters() if p.grad is not None]
             head = self._head
@@ -106,14 +107,14 @@ class StepWatch:
                 head=None if head is None else head.detach().clone(),
             )
 
-    def gradient(self, kind: str) -> None:
+    def record_gradient(self, kind: str) -> None:
         """Keep the head's gradient of the step, ``raw`` or ``edited``."""
         head = self._head
         if self._open is None or head is None:
             return
         for parameter, _ in self._given():
             if parameter.data_ptr() == head.data_ptr() and parameter.grad is not None:
-                with self.aside():
+                with self.outside_training():
                     kept = self.gradients.setdefault(kind, {})
                     kept[self._open.name] = parameter.grad.detach().float().clone()
 
@@ -122,7 +123,7 @@ class StepWatch:
         step = self._open
         if step is None:
             return
-        with self.aside():
+        with self.outside_training():
             step.stepped = [p.detach().clone() for p, _ in step.weights]
             before = {p.data_ptr(): copy for p, copy in step.weights}
             alone = [
@@ -137,7 +138,7 @@ class StepWatch:
 
     def finish(self) -> None:
         """Measure after the last step."""
-        with self.aside():
+        with self.outside_training():
             self._close()
 
     def _given(self) -> Iterator[tuple[Tensor, float]]:
