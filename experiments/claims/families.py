@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mla_lightning.report.read.block import REFERENCE, Block, Variant
-from mla_lightning.report.read.names import method_label
+from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables.rows import SIGNIFICANT
 from mla_lightning.report.tables.significance import Comparison, compare, holm
 

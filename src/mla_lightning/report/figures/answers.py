@@ -12,8 +12,8 @@ from mla_lightning.report.figures.training import (
     over_epochs,
 )
 from mla_lightning.report.read.diagnostics import Diagnosed
-from mla_lightning.report.read.names import method_label
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.variant import method_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

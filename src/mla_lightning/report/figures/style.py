@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.read.block import REFERENCE
-from mla_lightning.report.read.names import method_label
+from mla_lightning.report.read.variant import REFERENCE, method_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,9 +22,9 @@ from mla_lightning.report.read.columns import (
     rounded,
 )
 from mla_lightning.report.read.metrics import ShownMetric, package_metrics, recorded, shown
-from mla_lightning.report.read.names import method_label
 from mla_lightning.report.read.results_csv import RESULTS, read_csv
 from mla_lightning.report.read.run import Overrides, Run, Score
+from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.standing import changed_files

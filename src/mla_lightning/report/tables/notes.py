@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mla_lightning.report.read.block import Block
-from mla_lightning.report.read.names import method_label
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.variant import method_label
 from mla_lightning.report.tables.significance import binomial_error
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.standing import UNKNOWN

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from mla_lightning.report.document.table import BEST, BLANK, Cell, Row, cell, p_text, ranks, signed
-from mla_lightning.report.read.block import REFERENCE, Block, Summary, Variant
-from mla_lightning.report.read.names import method_label
+from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.paper import Published
+from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables.significance import CONFIDENCE, Comparison, holm
 
 #: Below this corrected p a difference is printed bold.

@@ -8,19 +8,11 @@ from functools import partial
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
 from mla_lightning.report.figures.modalities import READING, modality_figure
-from mla_lightning.report.read.block import (
-    PAPER_METHODS,
-    REFERENCE,
-    Block,
-    Variant,
-    best_of,
-    blocks,
-    without_number,
-)
+from mla_lightning.report.read.block import Block, best_of, blocks, without_number
 from mla_lightning.report.read.metrics import metrics_of
-from mla_lightning.report.read.names import method_label
 from mla_lightning.report.read.paper import DATASETS, Published, read_table1
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.variant import PAPER_METHODS, REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import (
     COMPARISON_COLUMNS,

@@ -22,10 +22,10 @@ from mla_lightning.report.document.table import (
     ranks,
 )
 from mla_lightning.report.figures.style import COLOURS, GID, new_figure, style
-from mla_lightning.report.read.block import Block, Summary, Variant, blocks
-from mla_lightning.report.read.names import method_label
+from mla_lightning.report.read.block import Block, Summary, blocks
 from mla_lightning.report.read.paper import read_table2
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.variant import Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import LEGEND
 

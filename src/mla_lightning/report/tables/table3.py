@@ -8,10 +8,10 @@ from functools import partial
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import Report, Row, Section, Table
 from mla_lightning.report.figures.modalities import READING, modality_figure
-from mla_lightning.report.read.block import REFERENCE, Block, Variant, blocks, without_number
-from mla_lightning.report.read.names import method_label
+from mla_lightning.report.read.block import Block, blocks, without_number
 from mla_lightning.report.read.paper import DATASETS, Published, read_table1, read_table3
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import (
     COMPARISON_COLUMNS,

@@ -9,16 +9,9 @@ from dataclasses import dataclass, replace
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import BEST, BLANK, Cell, Report, Row, Section, Table, cell
-from mla_lightning.report.read.block import (
-    REFERENCE,
-    Block,
-    Summary,
-    Variant,
-    blocks,
-    without_number,
-)
-from mla_lightning.report.read.names import method_label
+from mla_lightning.report.read.block import Block, Summary, blocks, without_number
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import LEGEND
 from mla_lightning.run_folder import State
