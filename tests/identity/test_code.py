@@ -90,7 +90,7 @@ def test_additions_and_words_change_no_job(copy, before, edit):
     assert changed(before, hashes(copy)) == set()
 
 
-MLAS = {"mla", "mla_released", "mla_balancemm"}
+MLAS = {"mla", "mla_paper", "mla_released", "mla_balancemm"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What each step of a batch does to every modality, measured on fixed samples."""
+"""Effects of each step of a batch on every modality, measured on fixed samples."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mla_lightning.batch import Batch
 from mla_lightning.metrics.forgetting import losses_and_accuracies
 from mla_lightning.module import MultimodalModule
 
-#: Modality -> cross-entropy and share of right answers.
+#: Modality -> cross-entropy and accuracy.
 Scores = Mapping[str, tuple[float, float]]
-#: (step, modality) -> change of loss and accuracy, of each step of that name.
+#: (step, modality) -> changes of loss and accuracy, by each step of that name.
 Changes = dict[tuple[str, str], list[tuple[float, float]]]
 
 
 @dataclass
 class _Step:
-    """A step under way.
+    """A step that has begun and whose effect is not measured yet.
 
     Attributes:
         name: What it trains.
         before: The scores before it.
-        buffers: Buffers before it, and copies.
+        buffers: Buffers, and copies of them before it.
         weights: Weights that it has gradients for, and copies of them before it.
         head: The shared head's weight before it, if there is one.
-        own: The scores after its own gradient alone; None where that is not finite.
+        own: The scores after its own gradient alone; None if they are not finite.
         stepped: The weights right after the optimiser's step.
     """
 
@@ -46,38 +46,38 @@ class _Step:
 
 @dataclass
 class StepEffects:
-    r"""Watches the steps of one batch: what each does to every modality, and to the shared head.
+    r"""Measures what each step of one batch changes in every modality and in the shared head.
 
     With :math:`L_b(w, s)` the mean cross-entropy of modality b's own logits on a fixed batch, given
     weights w and buffers s (running statistics of normalisation), a step on a changes it by
 
     .. math:: F_{ab} = L_b(w', s) - L_b(w, s)
 
-    where w' is all that the step makes of w: momentum, weight decay and edits of the update
-    included. Both ends have the buffers s that the step began with: the next step's forward pass
-    moves running statistics, which is no forgetting. Positive off the diagonal: b forgets. It is a
-    finite difference of one step, as in the interference of Riemer et al. (ICLR 2019), whose
-    first-order term is :math:`-\eta\, g_a \cdot g_b`.
+    where w' are the weights after the step, including momentum, weight decay and edits of the
+    update. Both terms have the buffers s from before the step: the next step's forward pass changes
+    running statistics, which is not forgetting. A positive value with a different from b means that
+    b forgets. It is a finite difference of one step, as in the interference of Riemer et al. (ICLR
+    2019), whose first-order term is :math:`-\eta\, g_a \cdot g_b`.
 
-    Momentum carries the other modalities' last gradients on the shared head into w'. So the step's
-    own gradient :math:`g_a`, as edited and clipped, is tried alone, whatever the optimiser is:
+    On the shared head, momentum adds the other modalities' last gradients to w'. So the step's own
+    gradient :math:`g_a`, as edited and clipped, is also applied alone, whatever the optimiser is:
 
     .. math:: O_{ab} = L_b(w - \eta\, g_a, s) - L_b(w, s)
 
-    For plain SGD without momentum and weight decay the two are equal. Weights and buffers are put
-    back bit for bit. A method that edits the update once the optimiser has stepped has no own
-    gradient's step to try, so none is recorded.
+    For SGD without momentum and weight decay the two are equal. Weights and buffers are restored
+    bit for bit. For a method that edits the update after the optimiser's step, the own gradient is
+    not what the step applies, so nothing is recorded for it.
 
     Attributes:
         module: The module, which calls :meth:`before_step`, :meth:`record_gradient` and
             :meth:`after_step`.
         fixed: The fixed batch, as the encoders take it.
-        optimizer: Its groups tell the rates.
-        outside_training: Context of all work that is not training, for clocks and counters.
-        changes: What whole steps changed.
-        own_changes: What the steps' own gradients change.
-        gradients: Of the shared head, by step: ``raw``, ``edited``, and ``applied``, minus the
-            movement of its weight.
+        optimizer: The optimiser, for the learning rates of its groups.
+        outside_training: Context of all work here, for clocks and counters of the training.
+        changes: Changes by whole steps.
+        own_changes: Changes by the steps' own gradients.
+        gradients: Kind -> step -> gradient of the shared head: ``raw``, ``edited``, and
+            ``applied``, minus the movement of its weight.
     """
 
     module: MultimodalModule
@@ -90,62 +90,66 @@ class StepEffects:
     _open: _Step | None = None
 
     def before_step(self, name: str) -> None:
-        """Measure before a step; gradients are there.
+        """Measure before a step; gradients are computed.
 
         Args:
             name: What the step trains, such as a modality.
         """
         with self.outside_training():
             self._close()
-            held = [p for p in self.module.parameters() if p.grad is not None]
+            with_gradient = [p for p in self.module.parameters() if p.grad is not None]
             head = self._head
             self._open = _Step(
                 name,
-                before=self._measured(),
+                before=self._scores(),
                 buffers=[(b, b.clone()) for b in self.module.buffers()],
-                weights=[(p, p.detach().clone()) for p in held],
+                weights=[(p, p.detach().clone()) for p in with_gradient],
                 head=None if head is None else head.detach().clone(),
             )
 
     def record_gradient(self, kind: str) -> None:
-        """Keep the head's gradient of the step, ``raw`` or ``edited``."""
+        """Copy the head's gradient of the step.
+
+        Args:
+            kind: ``raw`` or ``edited``.
+        """
         head = self._head
         if self._open is None or head is None:
             return
-        for parameter, _ in self._given():
+        for parameter, _ in self._optimised():
             if parameter.data_ptr() == head.data_ptr() and parameter.grad is not None:
                 with self.outside_training():
-                    kept = self.gradients.setdefault(kind, {})
-                    kept[self._open.name] = parameter.grad.detach().float().clone()
+                    by_step = self.gradients.setdefault(kind, {})
+                    by_step[self._open.name] = parameter.grad.detach().float().clone()
 
     def after_step(self) -> None:
-        """Try the step's own gradient alone."""
+        """Measure the effect of the step's own gradient alone."""
         step = self._open
         if step is None:
             return
         with self.outside_training():
             step.stepped = [p.detach().clone() for p, _ in step.weights]
             before = {p.data_ptr(): copy for p, copy in step.weights}
-            alone = [
-                (p, before[p.data_ptr()] - rate * p.grad)
-                for p, rate in self._given()
+            own_step = [
+                (p, before[p.data_ptr()] - lr * p.grad)
+                for p, lr in self._optimised()
                 if p.grad is not None and p.data_ptr() in before
             ]
-            with _replaced(alone):
-                own = self._measured()
+            with _replaced(own_step):
+                own = self._scores()
             if all(math.isfinite(loss) for loss, _ in own.values()):
-                step.own = own  # not where a gradient overflowed, whose step is skipped
+                step.own = own  # otherwise the gradient overflowed, and the step was skipped
 
     def finish(self) -> None:
-        """Measure after the last step."""
+        """Measure the effect of the last step."""
         with self.outside_training():
             self._close()
 
-    def _given(self) -> Iterator[tuple[Tensor, float]]:
-        """Go through what the optimiser steps on, with the rates.
+    def _optimised(self) -> Iterator[tuple[Tensor, float]]:
+        """Yield the optimiser's parameters with their learning rates.
 
-        A modification may hand a weight's gradient to another parameter with the same numbers, as
-        a momentum buffer per modality needs: both lie at one address.
+        A modification may move a weight's gradient to another parameter with the same storage, such
+        as one per modality for a momentum buffer of its own; both have one address.
         """
         for group in self.optimizer.param_groups:
             yield from ((parameter, float(group["lr"])) for parameter in group["params"])
@@ -156,54 +160,55 @@ class StepEffects:
         return getattr(head, "weight", None)
 
     def _close(self) -> None:
-        """Measure what the step came to, now that nothing of it is left to do."""
+        """Measure the effect of the open step, after all edits of its update."""
         step, self._open = self._open, None
         if step is None:
             return
         with _replaced(step.buffers):
-            _add(self.changes, step, self._measured())
-        is_edited_later = any(
-            not torch.equal(p, then)
-            for (p, _), then in zip(step.weights, step.stepped, strict=True)
+            _add(self.changes, step, self._scores())
+        is_update_edited = any(
+            not torch.equal(p, stepped)
+            for (p, _), stepped in zip(step.weights, step.stepped, strict=True)
         )
-        if is_edited_later:  # what the optimiser was given is not what was applied
+        if is_update_edited:  # the optimiser's gradient is not what was applied
             self.gradients.get("edited", {}).pop(step.name, None)
         elif step.own is not None:
             _add(self.own_changes, step, step.own)
         if step.head is not None and step.name in self.gradients.get("raw", {}):
-            moved = (step.head - self._head.detach()).float()  # type: ignore[union-attr]
-            self.gradients.setdefault("applied", {})[step.name] = moved
+            movement = (step.head - self._head.detach()).float()  # type: ignore[union-attr]
+            self.gradients.setdefault("applied", {})[step.name] = movement
 
     @torch.no_grad()
-    def _measured(self) -> dict[str, tuple[float, float]]:
+    def _scores(self) -> dict[str, tuple[float, float]]:
         module = self.module
-        modes = [(part, part.training) for part in module.modules()]
+        modes = [(submodule, submodule.training) for submodule in module.modules()]
         module.eval()
         with torch.autocast(module.device.type, enabled=False):
             logits = module.evaluate_batch(self.fixed)
-        for part, mode in modes:
-            part.training = mode
+        for submodule, mode in modes:
+            submodule.training = mode
         return losses_and_accuracies(logits, self.fixed["label"], self.fixed["present"])
 
 
-def _add(changes: Changes, step: _Step, now: Scores) -> None:
-    for name, (loss, accuracy) in now.items():
+def _add(changes: Changes, step: _Step, after: Scores) -> None:
+    for name, (loss, accuracy) in after.items():
         change = (loss - step.before[name][0], accuracy - step.before[name][1])
         changes.setdefault((step.name, name), []).append(change)
 
 
 @contextmanager
 def _replaced(values: Sequence[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Give tensors other values for a while.
+    """Replace the values of tensors within the context.
 
-    In place, so that whoever holds them (recurrent layers, compiled graphs) sees them; through
-    ``data``, so that graphs which are still to run backward do not take it for a change.
+    They are changed in place, so that other references (recurrent layers, compiled graphs) have
+    them, too; and through ``data``, so that autograd does not notice a change in graphs whose
+    backward is still to come.
     """
-    kept = [tensor.detach().clone() for tensor, _ in values]
+    originals = [tensor.detach().clone() for tensor, _ in values]
     for tensor, value in values:
         tensor.data.copy_(value)
     try:
         yield
     finally:
-        for (tensor, _), value in zip(values, kept, strict=True):
+        for (tensor, _), value in zip(values, originals, strict=True):
             tensor.data.copy_(value)

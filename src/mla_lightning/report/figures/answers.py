@@ -14,6 +14,7 @@ from mla_lightning.report.figures.training import (
 from mla_lightning.report.read.diagnostics import Diagnosed
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.variant import method_label
+from mla_lightning.run_folder.columns import GAP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,7 +85,7 @@ def entropy(found: Diagnosed) -> Figure | None:
 
 def gap(found: Diagnosed) -> Figure | None:
     """Draw the modality gap over epochs."""
-    panels = {key: " · ".join(key.split("/")[1:]) for key in found.keys("gap/")}
+    panels = {key: " · ".join(key.split("/")[1:]) for key in found.keys(GAP)}
     return over_epochs(found, panels, "distance of mean directions")
 
 
