@@ -167,4 +167,4 @@ def test_checkpoints_of_other_code_are_set_aside_unless_the_user_insists(signed,
     signed("0.25")
     assert run(job_of(often, "seed=7", "force_resume=true")) == 0
     (note,) = json.loads((other.run_dir / files.RESULT).read_text())["notes"]
-    assert note == "went on although the code changed: signed_method.py (force_resume=true)"
+    assert note == "resumed although the code changed: signed_method.py (force_resume=true)"
