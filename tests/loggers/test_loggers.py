@@ -63,7 +63,7 @@ def attempt(tmp_path, monkeypatch):
         child = fork_child(SimpleNamespace(run_dir=run_dir), job_function, {})
         while not child.has_ended():
             time.sleep(0.02)
-        assert child.outcome().exit_code == (-signal.SIGKILL if kills else code), log.read_text()
+        assert child.job_exit().exit_code == (-signal.SIGKILL if kills else code), log.read_text()
         return log.read_text()
 
     run.run_dir = run_dir

@@ -94,7 +94,7 @@ def test_a_changed_sign_trains_anew_what_reaches_it_and_keeps_the_earlier_result
     assert sweep() == 0
     printed = capfd.readouterr().out
     assert "2 jobs, 1 finished before and not run again." in printed
-    assert "1 job finished by other code (signed_method.py changed since): trained anew" in printed
+    assert "1 job finished by other code (signed_method.py changed since): trained again" in printed
     assert (other.run_dir / files.RESULT).read_bytes() == before[other.run_dir]
     assert (first.run_dir / "earlier/1" / files.RESULT).read_bytes() == before[first.run_dir]
     assert (first.run_dir / "earlier/1/checkpoints").is_dir()
