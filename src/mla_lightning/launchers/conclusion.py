@@ -33,6 +33,10 @@ class JobOutcome:
         state: The state.
         reason: Why the job is not finished.
         exit_code: Exit code of the job; 1 if a signal killed it or another process runs it.
+
+    Example:
+        >>> JobOutcome(State.FAILED, reason="timed out after 60 s", exit_code=1).state
+        <State.FAILED: 'failed'>
     """
 
     state: State

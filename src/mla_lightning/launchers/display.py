@@ -54,7 +54,13 @@ class Progress:
 
 
 class PlainDisplay(AbstractContextManager["PlainDisplay"]):
-    """One line per event, for log files and pipes."""
+    """One line per event, for log files and pipes.
+
+    Example:
+        >>> progress = Progress(24, 4, 1, running=[], left_s=83.4)
+        >>> PlainDisplay().show_end(progress, "mla seed=1", "finished", "val 0.612  4.3 s")
+        [ 5/24] done      mla seed=1  val 0.612  4.3 s  (1:23 left)
+    """
 
     def show_end(self, progress: Progress, title: str, state: str, detail: str) -> None:
         """Print that a job has ended.
@@ -133,6 +139,10 @@ def choose_display(has_free_terminal: bool) -> PlainDisplay:
 
     Args:
         has_free_terminal: Whether the jobs write to their log files only.
+
+    Example:
+        >>> type(choose_display(has_free_terminal=False)).__name__
+        'PlainDisplay'
     """
     return LiveDisplay() if has_free_terminal and sys.stdout.isatty() else PlainDisplay()
 

@@ -34,7 +34,13 @@ STATES = {signal.SIGINT: State.INTERRUPTED, signal.SIGTERM: State.PREEMPTED}
 
 
 class ForkLauncher:
-    """Runs each job in a forked process, several at a time."""
+    """Runs each job in a forked process, several at a time.
+
+    Example:
+        >>> ForkLauncher(jobs=0)
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: launcher.jobs must be positive, got 0
+    """
 
     has_free_terminal = True
 

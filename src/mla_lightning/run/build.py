@@ -83,6 +83,13 @@ def build_encoders(config: RunConfig, data: MultimodalDataModule) -> dict[str, t
     Raises:
         ConfigError: If an encoder is missing, or is given for a modality that the data do not have,
             or is to be compiled without a compiler.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla"])
+        >>> encoders = build_encoders(job.config, build_data(job.config))
+        >>> {name: encoder(torch.zeros(3, 16)).shape for name, encoder in encoders.items()}
+        {'audio': torch.Size([3, 16]), 'visual': torch.Size([3, 16])}
     """
     nodes = encoders_of_config(config.tree, data)
     torch.manual_seed(derive_seed(config.seed, "init"))
@@ -109,6 +116,12 @@ def build_metrics(config: RunConfig) -> dict[str, Metric]:
 
     Returns:
         Name -> metric.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla"])
+        >>> build_metrics(job.config)["accuracy"].percent
+        True
     """
     return {name: instantiate(node) for name, node in config.metrics.items()}
 

@@ -213,6 +213,22 @@ def fusion_weights(
         Modality -> mean weight over all its samples (``mean``), where it is correct
         (``when_right``) and where it is wrong (``when_wrong``); empty for fusions without weights.
         QMF's weights are confidences that do not sum to 1.
+
+    Example:
+        Late Fusion has a constant weight of 1/2 for each of two modalities, whether or not they are
+        correct:
+
+        >>> from mla_lightning.config import compose_jobs
+        >>> from mla_lightning.run.build import build_data, build_module
+        >>> (job,) = compose_jobs(["data=synthetic", "method=late_fusion"])
+        >>> module = build_module(job.config, build_data(job.config))
+        >>> logits = {m: torch.zeros(2, 4) for m in module.modalities}
+        >>> present = {m: torch.ones(2, dtype=torch.bool) for m in logits}
+        >>> index = torch.arange(2)
+        >>> predictions = SplitPredictions(logits, torch.tensor([0, 1]), index, {}, present)
+        >>> is_correct = {m: torch.tensor([True, False]) for m in logits}
+        >>> fusion_weights(module, predictions, is_correct, batch_size=2)["audio"]
+        {'mean': 0.5, 'when_right': 0.5, 'when_wrong': 0.5}
     """
     if MULTI not in module.selections():
         return {}
@@ -308,6 +324,14 @@ def count_parameters(module: MultimodalModule) -> dict[str, int]:
         Modality -> parameters of its encoder and, with a shared head, of the map to the head's
         width; ``fusion``: the rest of the fusion; ``other``: the rest of the method, such as a
         teacher.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> from mla_lightning.run.build import build_data, build_module
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla", "data.num_classes=4"])
+        >>> module = build_module(job.config, build_data(job.config))
+        >>> count_parameters(module)["fusion"], 4 * 16 + 4  # weights and biases of the head
+        (68, 68)
     """
     adapters = getattr(module.fusion, "adapters", {})
     owners: list[tuple[str, Any]] = [*module.encoders.items(), *adapters.items()]

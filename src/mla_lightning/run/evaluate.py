@@ -36,6 +36,12 @@ class SplitPredictions:
         index: Sample numbers (N,).
         features: Modality -> features (N, D_m); empty unless requested.
         present: Modality -> (N,) bool.
+
+    Example:
+        >>> logits = {"multi": torch.tensor([[0.0, 1.0]])}
+        >>> predictions = SplitPredictions(logits, torch.tensor([1]), torch.tensor([0]), {}, {})
+        >>> predictions.logits["multi"].argmax(dim=1) == predictions.label
+        tensor([True])
     """
 
     logits: Mapping[str, Tensor]
@@ -140,6 +146,16 @@ def probe_encoders(
 
     Returns:
         Split other than ``train`` -> modality -> accuracy.
+
+    Example:
+        Features that separate the classes:
+
+        >>> label = torch.tensor([0, 1] * 8)
+        >>> features = {"audio": label[:, None] * 2.0 - 1}
+        >>> present = {"audio": torch.ones(16, dtype=torch.bool)}
+        >>> split = SplitPredictions({}, label, torch.arange(16), features, present)
+        >>> probe_encoders({"train": split, "val": split}, num_classes=2)
+        {'val': {'audio': 1.0}}
     """
     return probe_accuracies(
         {split: values.features for split, values in predictions.items()},

@@ -67,6 +67,12 @@ def evaluate_run(run_dir: Path, split: str, eval_batch_size: int | None = None) 
     Raises:
         RunError: If the folder holds no finished run.
         ConfigError: If the data set has no such split.
+
+    Example:
+        >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
+        >>> scores = evaluate_run(run.folder, "test")
+        >>> scores["multi"]["accuracy"] == run.result.test["multi"]["accuracy"]
+        True
     """
     config = finished_run(run_dir).config
     if eval_batch_size is not None:
@@ -95,7 +101,14 @@ def selected_checkpoint(run_dir: Path, module: MultimodalModule) -> RunCheckpoin
 
 
 def with_data_options(config: RunConfig, **options: Any) -> RunConfig:
-    """Return a copy of a config in which some options of the data are replaced."""
+    """Return a copy of a config in which some options of the data are replaced.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla"])
+        >>> with_data_options(job.config, num_val=7).data["num_val"]
+        7
+    """
     return RunConfig.from_tree({**config.tree, "data": {**config.data, **options}})
 
 
@@ -135,6 +148,12 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
         RunError: If the folder holds no finished run, or its weights are damaged.
         DataError: If the data are missing; the conversion of inputs for the encoders needs them.
         ConfigError: If the data lack a modality of the run.
+
+    Example:
+        >>> folder = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp).folder
+        >>> run = load_run(folder, num_test=6)
+        >>> run.module.training, run.class_names, len(run.data.loader("test").dataset)
+        (False, ('class 0', 'class 1', 'class 2', 'class 3'), 6)
     """
     run = finished_run(run_dir)
     result, data_record = run.result, run.provenance.get("data") or {}

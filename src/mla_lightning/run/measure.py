@@ -111,7 +111,14 @@ def measure(trained: TrainedJob) -> Measurements:
 
 
 def evaluated_splits(config: RunConfig) -> tuple[str, ...]:
-    """Return the evaluated splits: ``val`` and, unless ``evaluate_test=false``, ``test``."""
+    """Return the evaluated splits: ``val`` and, unless ``evaluate_test=false``, ``test``.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla", "evaluate_test=false"])
+        >>> evaluated_splits(job.config)
+        ('val',)
+    """
     return ("val", "test") if config.evaluate_test else ("val",)
 
 

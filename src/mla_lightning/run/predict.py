@@ -129,6 +129,13 @@ def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Pre
 
     Raises:
         DataError: If there are no samples, or a batch lacks a modality.
+
+    Example:
+        >>> from mla_lightning.run.finished import load_run
+        >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
+        >>> inputs = {"audio": torch.zeros(2, 16), "visual": torch.zeros(2, 16)}
+        >>> predict_samples(load_run(run.folder), [inputs]).logits["multi"].shape
+        torch.Size([2, 4])
     """
     module = run.module
     tensors = [_tensors(batch) for batch in batches]

@@ -71,7 +71,13 @@ def write_predictions(
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays to an ``.npz`` file atomically."""
+    """Write arrays to an ``.npz`` file atomically.
+
+    Example:
+        >>> write_arrays(tmp / "arrays.npz", {"label": np.array([0, 1])})
+        >>> np.load(tmp / "arrays.npz")["label"]
+        array([0, 1])
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
@@ -82,6 +88,10 @@ def peak_memory_mb(device: torch.device) -> float:
     """Return the peak memory of this process on its device, in MiB.
 
     On the CPU it is resident memory, which includes about 450 MiB of imported libraries.
+
+    Example:
+        >>> peak_memory_mb(torch.device("cpu")) > 100
+        True
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
