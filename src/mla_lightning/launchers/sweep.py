@@ -104,11 +104,11 @@ class Sweep:
         self.stale: dict[Path, Standing] = {}
         self._waiting: list[Job] = []
         self._running: dict[Path, tuple[Job, FolderSnapshot]] = {}
-        self._held_until: dict[Path, float] = {}
+        self._next_check: dict[Path, float] = {}
         self._durations: list[float] = []
         self._started = time.monotonic()
         for job in jobs:
-            if not self._is_finished(job, records_stale=True):
+            if not self._record_if_finished(job, records_stale=True):
                 self._waiting.append(job)
         self.num_finished_before = len(self.outcomes)
 
@@ -124,11 +124,12 @@ class Sweep:
         Folders are checked now and not at the start, so that two sweeps can share their jobs.
         """
         for job in tuple(self._waiting):
-            if time.monotonic() < self._held_until.get(job.run_dir, 0.0):
+            if time.monotonic() < self._next_check.get(job.run_dir, 0.0):
                 continue
             if RunLock(job.run_dir).holder() is not None:
-                self._held_until[job.run_dir] = time.monotonic() + LOCK_RETRY_S
-            elif self._is_finished(job):  # after the lock, which its holder keeps until it finishes
+                self._next_check[job.run_dir] = time.monotonic() + LOCK_RETRY_S
+            # The lock is checked first, because its holder keeps it until the job is finished.
+            elif self._record_if_finished(job):
                 self._waiting.remove(job)
                 self._show_end(job, "by another process")
             else:
@@ -190,22 +191,22 @@ class Sweep:
     def show_start(self) -> None:
         """Show how many jobs are finished, which of them by other code, and how many will run."""
         if before := self.num_finished_before:
-            total = _count(len(self.jobs), "job")
+            total = _count_jobs(len(self.jobs))
             self.display.print_line(f"{total}, {before} finished before and not run again.")
         if self.stale:
             self.display.print_line(self._describe_stale())
         if self._waiting:
-            number = _count(len(self._waiting), "job")
+            number = _count_jobs(len(self._waiting))
             self.display.print_line(f"Running {number}, up to {self.concurrency} at a time.")
 
     def _describe_stale(self) -> str:
         changed = dict.fromkeys(
             name for standing in self.stale.values() for name in standing.changed
         )
-        number = _count(len(self.stale), "job")
+        number = _count_jobs(len(self.stale))
         text = f"{number} finished by other code ({', '.join(changed)} changed since): "
         if self.stale.keys() <= self.outcomes.keys():
-            return f"{text}kept as they are (stale=keep); their tables have a note on it."
+            return f"{text}kept as they are (stale=keep); tables of them have a note."
         return (
             f"{text}trained again, the earlier results are kept in RUN/{EARLIER}. Add stale=keep "
             "to keep them as they are."
@@ -217,7 +218,7 @@ class Sweep:
         states = [self.outcomes.get(job.run_dir, not_started).state for job in self.jobs]
         counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
         duration = format_duration(time.monotonic() - self._started)
-        print(f"\n{_count(len(self.jobs), 'job')}: {', '.join(counts)}. It took {duration}.")
+        print(f"\n{_count_jobs(len(self.jobs))}: {', '.join(counts)}. It took {duration}.")
         for job in self.jobs:
             outcome = self.outcomes.get(job.run_dir)
             if outcome is not None and outcome.state != State.FINISHED:
@@ -265,16 +266,17 @@ class Sweep:
                 return False
             if not is_shown:
                 is_shown = True
-                number = _count(len(self._waiting), "job")
+                number = _count_jobs(len(self._waiting))
                 self.display.print_line(f"Waiting for {number} that another process is running.")
             time.sleep(0.05)
-        self._held_until.clear()
+        self._next_check.clear()
         return True
 
     def _holders(self) -> list[dict[str, Any] | None]:
         return [RunLock(job.run_dir).holder() for job in self._waiting]
 
-    def _is_finished(self, job: Job, *, records_stale: bool = False) -> bool:
+    def _record_if_finished(self, job: Job, *, records_stale: bool = False) -> bool:
+        """Record the outcome of a finished job; return whether it is finished."""
         if self.overwrite:
             return False
         try:
@@ -308,8 +310,8 @@ def _unique_jobs(jobs: Sequence[Job]) -> list[Job]:
     return list(by_folder.values())
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count_jobs(number: int) -> str:
+    return "1 job" if number == 1 else f"{number} jobs"
 
 
 def _validation_score(job: Job) -> str:

@@ -60,7 +60,7 @@ def run_job(job: Job) -> int:
     except (MLAError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, MLAError) else RunError.exit_code
-    except Exception as error:  # a job reports its own failure, whatever it is
+    except Exception as error:  # no error of a job may end a sweep
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return RunError.exit_code
     return 0
@@ -118,6 +118,7 @@ def _run_locked(job: Job) -> str:
 
 
 def _train_and_measure(job: Job, loggers: list[Any], note: str) -> str:
+    """Train and evaluate a job, write its files, and return a line of text with its score."""
     config, run_dir = job.config, job.run_dir
     silence_lightning()
     torch.set_num_threads(config.trainer.threads)
