@@ -103,7 +103,8 @@ def _require_wandb(wandb: Wandb) -> None:
     except Exception as error:  # the types of errors differ between versions
         reason = str(error).strip().partition("\n")[0]
         raise RunError(
-            f"Nothing was sent: W&B rejects it ({reason}). Choose another name: --to-wandb PROJECT"
+            f"Nothing was sent: W&B rejects project or entity ({reason}). Choose another name: "
+            "--to-wandb PROJECT"
         ) from error
 
 
