@@ -1,18 +1,18 @@
-# Every target sets up what it needs. `make help` lists them.
+# Every target installs its requirements first. `make help` lists the targets.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 MLA := $(BIN)/mla
-# Table 2 needs vectors: DATA=mfeat unless DATA says otherwise.
+# Table 2 needs feature vectors: its default is DATA=mfeat.
 TABLE2_DATA := $(if $(DATA),$(DATA),mfeat)
-# The claims are about four sets: all of them unless DATA says otherwise.
+# The claims are tested on four data sets, or on DATA alone.
 CLAIMS_DATA := $(if $(DATA),$(DATA),openmoji avdigits tuxstamps mfeat)
 CLAIMS := $(filter-out tuning price,$(basename $(notdir $(wildcard conf/experiment/claims/*.yaml))))
 DATA ?= openmoji
 OUT ?= runs
-# Run folders whose results `make claims` adds to the committed ones, or puts in their place.
+# Run folders whose results `make claims` adds to the committed ones, or uses instead of them.
 RUNS ?=
 
 .DEFAULT_GOAL := help
@@ -23,9 +23,9 @@ RUNS ?=
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.installed ## make .venv with everything that running needs
+setup: $(VENV)/.installed ## create .venv with everything that training needs
 
-setup-dev: $(VENV)/.installed-dev ## make .venv with what tests and development need too
+setup-dev: $(VENV)/.installed-dev ## create .venv with everything for tests and development, too
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -38,36 +38,36 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --progress-bar off -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-reproduce-table1: setup ## train the paper's methods x 3 seeds and show Table 1 (DATA=openmoji)
+reproduce-table1: setup ## train the methods of Table 1 x 3 seeds and show the table (DATA=openmoji)
 	$(MLA) train -m experiment=table1/$(DATA) paths.output_dir=$(OUT)
 	$(MLA) report table1 $(OUT)/table1/$(DATA)
 
-reproduce-table2: setup ## twelve methods with 10 to 70 % missing x 3 seeds (DATA=mfeat)
+reproduce-table2: setup ## train the methods of Table 2 with 10 to 70 % missing x 3 seeds and show it (DATA=mfeat)
 	$(MLA) data prepare $(TABLE2_DATA)
 	$(MLA) train -m experiment=table2/$(TABLE2_DATA) paths.output_dir=$(OUT)
 	$(MLA) report table2 $(OUT)/table2/$(TABLE2_DATA)
 
-reproduce-table3: setup ## the ablation: HGM x DF (DATA=openmoji)
+reproduce-table3: setup ## train the ablation HGM x DF of Table 3 and show it (DATA=openmoji)
 	$(MLA) train -m experiment=table3/$(DATA) paths.output_dir=$(OUT)
 	$(MLA) report table3 $(OUT)/table3/$(DATA)
 
-reproduce-projection: setup ## projection modes at the default and at ten times the length
+reproduce-projection: setup ## compare projections at the default and ten times the training length (DATA=openmoji)
 	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT)
 	$(BIN)/python -m experiments.projection $(OUT)/projection/$(DATA)
 
-report: setup ## one HTML page of all runs: tables, curves, diagnostics, failures (OUT=runs)
+report: setup ## write one HTML page of all runs: tables, curves, diagnostics, failures (OUT=runs)
 	$(MLA) report page $(OUT)
 
-claims: setup ## the page of experiments/claims again, from the committed results (and RUNS=folders)
+claims: setup ## write the page of experiments/claims from the committed results (and RUNS=folders)
 	$(BIN)/python -m experiments.claims \
 		experiments/claims/results.csv experiments/claims/tuning/results.csv \
 		experiments/tuning/*/results.csv experiments/table1/*/results.csv \
 		experiments/table3/*/results.csv $(RUNS) --output experiments/claims
 
-claims-data: setup ## prepare the sets of the claims (DATA=one of them); OpenMoji ships with the package
+claims-data: setup ## prepare the data sets of the claims (or DATA alone); OpenMoji is part of the package
 	set -e; for data in $(filter-out openmoji,$(CLAIMS_DATA)); do $(MLA) data prepare $$data; done
 
-claims-tune: claims-data ## choose the modifications' learning rates on validation
+claims-tune: claims-data ## select the learning rates of the gradient modifications on validation
 	set -e; for data in $(CLAIMS_DATA); do \
 		tune="$(MLA) train -m experiment=claims/tuning data=$$data paths.output_dir=$(OUT)"; \
 		if [ $$data = mfeat ]; then \
@@ -77,32 +77,32 @@ claims-tune: claims-data ## choose the modifications' learning rates on validati
 		$$tune method.project_update=true method.projection=owm,others; done
 	$(MLA) report tuning $(OUT)/claims/tuning --output $(OUT)/claims/tuning/report
 
-claims-runs: claims-data ## train what the claims need beyond Tables 1 and 3, but for the price
+claims-runs: claims-data ## train the runs of the claims that Tables 1 and 3 do not have, except the timing
 	set -e; for data in $(CLAIMS_DATA); do for name in $(CLAIMS); do \
 		$(MLA) train -m experiment=claims/$$name data=$$data paths.output_dir=$(OUT); done; done
 
-claims-price: claims-data ## time the methods, one run at a time: on a machine that does nothing else
+claims-price: claims-data ## time the methods, one run at a time; use an otherwise idle machine
 	set -e; for data in $(CLAIMS_DATA); do \
 		$(MLA) train -m experiment=claims/price data=$$data paths.output_dir=$(OUT); done
 
-tune: setup ## one grid of learning rates for every method, chosen on validation
+tune: setup ## select the learning rate of every method on validation, from one grid (DATA=openmoji)
 	$(MLA) train -m experiment=tuning/$(DATA) paths.output_dir=$(OUT)
 	$(MLA) report tuning $(OUT)/tuning/$(DATA)
 
-test: setup-dev lint types ## lint, types, tests and a real small sweep (what CI runs)
+test: setup-dev lint types ## run linter, type checker and tests with a real small sweep, as CI does
 	$(BIN)/python -m pytest -n 2 -q
 
-test-slow: setup-dev ## the tests that take minutes
+test-slow: setup-dev ## run the tests that take minutes
 	$(BIN)/python -m pytest -n 2 -q -m slow
 
-lint: setup-dev ## ruff
+lint: setup-dev ## run ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup-dev ## mypy
+types: setup-dev ## run mypy
 	$(BIN)/mypy
 
-bench: setup-dev ## measure the promises on speed, as ratios
+bench: setup-dev ## run the benchmarks of speed
 	$(BIN)/python -m benchmarks
 
 docs: setup-dev ## write METHODS.md from the classes and their configs

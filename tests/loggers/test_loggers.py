@@ -1,4 +1,4 @@
-"""Tracking services decide nothing; ids are those of the fault catalogue."""
+"""Tracking services do not affect training; ids are those of the fault catalogue."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tests.report.synthetic_runs import write_run
 
 from mla_lightning import run_folder as files
 from mla_lightning.launchers.child import fork_child
-from mla_lightning.loggers import wandb as loggers
+from mla_lightning.loggers import wandb as wandb_logger
 from mla_lightning.loggers.build import build_loggers, finish_loggers, import_ahead
 
 IDENTITY = "0123456789abcdef" * 4
@@ -30,14 +30,14 @@ def config_with(target=WANDB, **options):
         "overwrite": False,
         "choices": {"method": "mla", "ablation": "no_df"},
         "optimizer": {"lr": 0.1},
-        "logger": {"it": {"_target_": target, **options}},
+        "logger": {"name": {"_target_": target, **options}},
     }
     return SimpleNamespace(**tree, tree=tree)
 
 
 @pytest.fixture
 def attempt(tmp_path, monkeypatch):
-    """Run one attempt of a job in a forked process, as a sweep does; returns its log."""
+    """Run one attempt of a job in a forked process, as a sweep does; return its log."""
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     run_dir = tmp_path / "run"
@@ -46,16 +46,16 @@ def attempt(tmp_path, monkeypatch):
 
     def run(config, steps=(), code=0, *, kills=False):
         def job_function(job):
-            made = build_loggers(config, run_dir, IDENTITY)
-            print(f"{len(made)} loggers")
+            loggers = build_loggers(config, run_dir, IDENTITY)
+            print(f"{len(loggers)} loggers")
             for step in steps:
-                for logger in made:
+                for logger in loggers:
                     logger.log_metrics({"train/loss/joint": step / 10}, step=step)
                     logger.log_metrics({"val/acc": 0.5}, step=step)
             if kills:
                 time.sleep(2.0)
                 os.kill(os.getpid(), signal.SIGKILL)
-            finish_loggers(made, code)
+            finish_loggers(loggers, code)
             return code
 
         log = run_dir / files.LOG
@@ -63,7 +63,7 @@ def attempt(tmp_path, monkeypatch):
         child = fork_child(SimpleNamespace(run_dir=run_dir), job_function, {})
         while not child.has_ended():
             time.sleep(0.02)
-        assert child.outcome().exit_code == (-signal.SIGKILL if kills else code), log.read_text()
+        assert child.job_exit().exit_code == (-signal.SIGKILL if kills else code), log.read_text()
         return log.read_text()
 
     run.run_dir = run_dir
@@ -76,12 +76,12 @@ def test_no_loggers():
 
 
 def test_l01_offline_run_is_named_grouped_and_complete(attempt):
-    whole = write_run(
-        attempt.run_dir.parent / "whole",
+    finished = write_run(
+        attempt.run_dir.parent / "finished",
         test=False,
         accuracy={"image": 0.7, "text": 0.7, "multi": 0.75},
     )
-    shutil.copy(whole / files.RESULT, attempt.run_dir / files.RESULT)
+    shutil.copy(finished / files.RESULT, attempt.run_dir / files.RESULT)
     printed = attempt(config_with(), range(5))
     assert f"wandb sync {attempt.run_dir}/wandb/offline-run-" in printed
     (run,) = records_named(attempt.run_dir, "run")
@@ -112,17 +112,17 @@ def test_l01_disabled_and_not_installed(attempt, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [1, 130, 143])
-def test_a_failed_run_is_failed(attempt, code):
+def test_a_failed_job_has_a_failed_run(attempt, code):
     attempt(config_with(), range(2), code)
-    (ended,) = records_named(attempt.run_dir, "exit")
-    assert ended.exit_code == code
+    (record,) = records_named(attempt.run_dir, "exit")
+    assert record.exit_code == code
     assert len(records_named(attempt.run_dir, "preempting")) == (code > 1)
 
 
 def unused_address():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{found.getsockname()[1]}"
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 def test_l02_unreachable_server_falls_back_to_offline_in_time(attempt, monkeypatch):
@@ -131,18 +131,16 @@ def test_l02_unreachable_server_falls_back_to_offline_in_time(attempt, monkeypat
     printed = attempt(config_with(mode="online", init_timeout_s=2.0), range(3))
     assert time.monotonic() - begin < 8
     assert re.search(r"W&B could not start online after \d+ s", printed)
-    assert "going on offline" in printed
+    assert "continuing offline" in printed
     assert f"wandb sync {attempt.run_dir}/wandb/offline-run-" in printed
     assert len(rows_of(attempt.run_dir)) == 3
 
 
 def test_l03_server_that_never_answers(attempt, monkeypatch):
-    with socket.create_server(
-        ("127.0.0.1", 0)
-    ) as server:  # accepts, by the kernel, and says nothing
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts connections, never answers
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         printed = attempt(config_with(mode="online", init_timeout_s=1.0), range(3))
-    assert "going on offline" in printed
+    assert "continuing offline" in printed
     assert len(rows_of(attempt.run_dir)) == 3
 
 
@@ -153,23 +151,23 @@ def test_l03_wrong_or_no_key(attempt, monkeypatch, key):
     if key is not None:
         monkeypatch.setenv("WANDB_API_KEY", key)
     printed = attempt(config_with(mode="online"), range(3))
-    assert "going on offline" in printed
+    assert "continuing offline" in printed
     assert len(rows_of(attempt.run_dir)) == 3
 
 
-def test_l03_a_failure_while_logging_ends_logging_only(attempt, monkeypatch):
+def test_l03_an_error_of_logging_stops_logging_only(attempt, monkeypatch):
     def fill_the_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    original = loggers.WandbRun.__init__
+    original = wandb_logger.WandbRun.__init__
 
-    def broken(self, wandb, run, run_dir):
+    def init(self, wandb, run, run_dir):
         original(self, wandb, run, run_dir)
         run.log = fill_the_disk
 
-    monkeypatch.setattr(loggers.WandbRun, "__init__", broken)
+    monkeypatch.setattr(wandb_logger.WandbRun, "__init__", init)
     printed = attempt(config_with(), range(5))
-    assert printed.count("W&B takes no more metrics ([Errno 28]") == 1
+    assert printed.count("W&B accepts no more metrics ([Errno 28]") == 1
 
 
 def test_l04_l05_a_resumed_job_continues_its_run_without_repeating_steps(attempt):
@@ -189,9 +187,9 @@ def test_one_run_per_job_in_one_process(tmp_path):
         for name, identity in (("a", "a" * 64), ("b", "b" * 64)):
             run_dir = tmp_path / name
             run_dir.mkdir()
-            made = build_loggers(config_with(), run_dir, identity)
-            made[0].log_metrics({"loss": 1.0}, step=0)
-            finish_loggers(made, 0)
+            loggers = build_loggers(config_with(), run_dir, identity)
+            loggers[0].log_metrics({"loss": 1.0}, step=0)
+            finish_loggers(loggers, 0)
         return 0
 
     child = fork_child(SimpleNamespace(run_dir=tmp_path), two_jobs, {})
@@ -207,10 +205,8 @@ def test_x04_no_secret_reaches_a_file(attempt, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", unused_address())
     monkeypatch.setattr(sys, "argv", ["mla", f"--note={KEY}"])
     config = config_with(mode="online", init_timeout_s=1.0)
-    config.tree |= {
-        "note": f"my key is {KEY}",
-        "hub": {"api_key": KEY},
-    }  # refused before; here as well
+    # Secrets in a config are errors, and are removed here, too.
+    config.tree |= {"note": f"my key is {KEY}", "hub": {"api_key": KEY}}
     printed = attempt(config, range(3))
     assert KEY not in printed
     written = [path for path in attempt.run_dir.rglob("*") if path.is_file()]
@@ -219,7 +215,7 @@ def test_x04_no_secret_reaches_a_file(attempt, monkeypatch):
         assert KEY.encode() not in path.read_bytes(), path
 
 
-def test_w_and_b_of_the_parent_is_not_inherited(attempt, monkeypatch):
+def test_the_wandb_service_of_the_parent_is_not_used(attempt, monkeypatch):
     monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-/nowhere")
     attempt(config_with(), range(2))
     assert len(rows_of(attempt.run_dir)) == 2

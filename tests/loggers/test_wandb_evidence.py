@@ -1,4 +1,4 @@
-"""Weights & Biases without a server: runs that are complete, sent late, and dashboards by code."""
+"""Weights & Biases without a server: logged runs, runs sent later, and dashboards."""
 
 import http.server
 import itertools
@@ -16,7 +16,7 @@ from tests.loggers.wandb_files import offline_files, records_named, rows_of
 
 from mla_lightning.cli.main import main
 from mla_lightning.loggers.wandb import LAST_STEP, Wandb
-from mla_lightning.publish.wandb_dashboard import dashboard, models_of, save_online
+from mla_lightning.publish.wandb_dashboard import build_models, describe_dashboard, save_online
 from mla_lightning.publish.wandb_runs import send
 from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.tables.kinds import varied_keys
@@ -48,11 +48,11 @@ def items(records):
 
 
 @pytest.mark.parametrize("name", ["with", "late"])
-def test_an_offline_run_has_everything_in_it(trained, name):
+def test_an_offline_run_is_complete(trained, name):
     run_dir = trained / name
     assert len(offline_files(run_dir)) == 1
-    (about,) = records_named(run_dir, "run")[:1]
-    config = {i.key: json.loads(i.value_json) for i in about.config.update}
+    (run,) = records_named(run_dir, "run")[:1]
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert config["choices.method"] == "mla"
     assert config["optimizer.lr"] > 0
     rows = rows_of(run_dir)
@@ -90,7 +90,7 @@ def test_a_live_run_logs_the_rows_that_are_sent_later(trained, tmp_path):
     assert live == sent
 
 
-def test_sending_counts_what_has_no_result(trained, tmp_path, monkeypatch, capfd):
+def test_sending_counts_runs_without_a_result(trained, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     words = ["data=synthetic", "method=mla", *SIZE, "optimizer.lr=1e30", "run_dir=bad"]
     assert main(["train", *words]) != 0
@@ -100,7 +100,7 @@ def test_sending_counts_what_has_no_result(trained, tmp_path, monkeypatch, capfd
 
 
 @pytest.mark.parametrize("kind", ["raises", "empty"])
-def test_without_wandb_the_report_is_made_and_nothing_sent(
+def test_without_wandb_the_report_is_written_and_nothing_sent(
     trained, tmp_path, monkeypatch, capfd, kind
 ):
     module = None if kind == "raises" else types.ModuleType("wandb")
@@ -110,12 +110,12 @@ def test_without_wandb_the_report_is_made_and_nothing_sent(
     out, err = capfd.readouterr()
     assert err.count("Nothing was sent: wandb") == 1
     assert "pip install" in err
-    assert "metrics.csv alone" not in out + err
+    assert "metrics.csv only" not in out + err
     assert "without a result" not in out + err
     assert (tmp_path / "runs.html").is_file()
 
 
-def test_a_project_that_wandb_refuses_is_told_once(trained, tmp_path, capfd):
+def test_a_project_that_wandb_rejects_is_reported_once(trained, tmp_path, capfd):
     words = ["report", "runs", str(trained), "--output", str(tmp_path), "--to-wandb"]
     assert main([*words, "bad/name"]) == 1
     out, err = capfd.readouterr()
@@ -124,7 +124,7 @@ def test_a_project_that_wandb_refuses_is_told_once(trained, tmp_path, capfd):
     assert main([*words, ""]) == 2
 
 
-def test_a_run_that_wandb_cannot_start_has_a_result_all_the_same(
+def test_a_run_that_wandb_cannot_start_is_not_counted_as_without_a_result(
     trained, tmp_path, monkeypatch, capfd
 ):
     import wandb
@@ -141,7 +141,7 @@ def test_a_run_that_wandb_cannot_start_has_a_result_all_the_same(
     assert "W&B took no run" in err
 
 
-def test_a_table_of_results_holds_no_runs_to_send(trained, tmp_path, capfd):
+def test_a_table_of_results_has_no_runs_to_send(trained, tmp_path, capfd):
     out = tmp_path / "out"
     assert main(["report", "runs", str(trained), "--output", str(out)]) == 0
     table = str(out / "results.csv")
@@ -149,7 +149,7 @@ def test_a_table_of_results_holds_no_runs_to_send(trained, tmp_path, capfd):
     assert "holds no runs to send" in capfd.readouterr().err
 
 
-def test_the_dashboard_is_the_pages_panels(trained, tmp_path, monkeypatch, capfd):
+def test_the_dashboard_has_the_panels_of_the_page(trained, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert main(["dashboard", "table1", str(trained)]) == 0
     assert "Save it on the server" in capfd.readouterr().out
@@ -165,7 +165,7 @@ def test_the_dashboard_is_the_pages_panels(trained, tmp_path, monkeypatch, capfd
     assert spec["group_by"] == ["choices.data", "choices.method", "choices.ablation"]
 
 
-def test_its_curves_are_what_runs_log(trained):
+def test_curves_and_tables_of_panels_are_logged(trained):
     import re
 
     logged = {key for row in rows_of(trained / "with") for key in row}
@@ -176,9 +176,9 @@ def test_its_curves_are_what_runs_log(trained):
             assert any(name.startswith(key) for name in logged), key
 
 
-def test_the_library_takes_it():
-    spec = dashboard("table1", None, project="p", entity="e")
-    workspace, panels = models_of(spec)
+def test_the_library_accepts_the_workspace():
+    spec = describe_dashboard("table1", None, project="p", entity="e")
+    workspace, panels = build_models(spec)
     model = json.loads(workspace._to_model().model_dump_json(by_alias=True))
     names = [s["name"] for s in model["spec"]["section"]["panelBankConfig"]["sections"]]
     assert "Accuracy" in names
@@ -186,13 +186,13 @@ def test_the_library_takes_it():
     assert sum(map(len, panels)) == sum(len(s["panels"]) for s in spec["workspace"]["sections"])
 
 
-def test_a_server_that_does_not_take_it_costs_nothing(tmp_path, monkeypatch, capfd):
+def test_a_server_error_keeps_the_file(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setattr("mla_lightning.publish.wandb_dashboard.save_online", _refused)
     assert main(["dashboard", "table3", "--online"]) == 1
-    assert "W&B did not take it (ConnectionError: no server)" in capfd.readouterr().out
+    assert "W&B did not accept it (ConnectionError: no server)" in capfd.readouterr().out
     assert (tmp_path / "dashboard.json").is_file()
     assert main(["dashboard", "tabel1"]) == 2
     assert "Did you mean 'table1'" in capfd.readouterr().err
@@ -203,7 +203,7 @@ def _refused(spec):
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_sweeps_start_this_command_line(path, tmp_path, monkeypatch):
+def test_sweeps_start_mla_train(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = yaml.safe_load(path.read_text())
     assert sweep["metric"] == {"name": "val/acc", "goal": "maximize"}
@@ -212,8 +212,8 @@ def test_sweeps_start_this_command_line(path, tmp_path, monkeypatch):
     assert command[:2] == ["mla", "train"]
     assert sweep["command"][-1] == "${args_no_hyphens}"
     choices = [
-        [f"{key}={value}" for value in about.get("values", [about.get("min"), about.get("max")])]
-        for key, about in sweep["parameters"].items()
+        [f"{key}={value}" for value in range_.get("values", [range_.get("min"), range_.get("max")])]
+        for key, range_ in sweep["parameters"].items()
     ]
     for chosen in itertools.islice(itertools.product(*choices), 0, None, 7):
         assert main([*command[1:], *chosen, "--dry-run"]) == 0
@@ -230,7 +230,7 @@ def settings_of(runset):
 
 
 @pytest.mark.parametrize("entity", [None, "me"])
-def test_workspace_and_report_group_and_filter_by_what_runs_upload(trained, monkeypatch, entity):
+def test_workspace_and_report_group_and_filter_by_uploaded_keys(trained, monkeypatch, entity):
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
@@ -238,19 +238,19 @@ def test_workspace_and_report_group_and_filter_by_what_runs_upload(trained, monk
     for kind in (ws.Workspace, wr.Report):
         monkeypatch.setattr(kind, "save", lambda self: saved.append(self))
         monkeypatch.setattr(kind, "url", "address")
-    spec = dashboard("table1", None, project="p", entity=entity)
+    spec = describe_dashboard("table1", None, project="p", entity=entity)
     assert save_online(spec) == ["address", "address"]
     workspace, report = saved
     assert report.entity == (entity or "")
-    (own,) = model_of(workspace)["spec"]["section"]["runSets"]
+    (runset,) = model_of(workspace)["spec"]["section"]["runSets"]
     grids = [block for block in report.blocks if isinstance(block, wr.PanelGrid)]
     for grid in grids:
         grid.runsets[0].entity = ""  # with one, the library asks the server for the project
-    found = [settings_of(own)] + [settings_of(model_of(grid.runsets[0])) for grid in grids]
-    (about,) = records_named(trained / "with", "run")[:1]
-    uploaded = {item.key: json.loads(item.value_json) for item in about.config.update}
-    assert list(about.tags) == [uploaded["name"].partition("/")[0]]
-    for grouping, filters in found:
+    settings = [settings_of(runset), *(settings_of(model_of(grid.runsets[0])) for grid in grids)]
+    (run,) = records_named(trained / "with", "run")[:1]
+    uploaded = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert list(run.tags) == [uploaded["name"].partition("/")[0]]
+    for grouping, filters in settings:
         assert filters == [("tags", "IN", ["table1"])]
         assert [section for section, _ in grouping] == ["config"] * 3
         # A flat key "a.b" is kept by the server as {"a.b": {"value": ...}}.
@@ -260,7 +260,7 @@ def test_workspace_and_report_group_and_filter_by_what_runs_upload(trained, monk
 
 @pytest.mark.parametrize("kind", [*varied_keys()])
 def test_only_seeds_are_averaged_over(kind):
-    spec = dashboard(kind, None, project="p", entity=None)
+    spec = describe_dashboard(kind, None, project="p", entity=None)
     varied = set()
     for path in (ROOT / "conf" / "experiment" / kind).glob("*.yaml"):
         grid = yaml.safe_load(path.read_text())["grid"]
@@ -268,23 +268,23 @@ def test_only_seeds_are_averaged_over(kind):
     assert varied
     assert varied <= set(spec["group_by"])
     assert all(f"`{key}`" in spec["report"]["blocks"][0]["text"] for key in varied)
-    workspace, _ = models_of(spec)
-    (own,) = model_of(workspace)["spec"]["section"]["runSets"]
-    assert settings_of(own)[0] == [("config", f"{key}.value") for key in spec["group_by"]]
+    workspace, _ = build_models(spec)
+    (runset,) = model_of(workspace)["spec"]["section"]["runSets"]
+    assert settings_of(runset)[0] == [("config", f"{key}.value") for key in spec["group_by"]]
 
 
 def test_ablations_have_a_section_grouped_by_them():
-    spec = dashboard("table3", None, project="p", entity=None)
-    (section,) = [one for one in spec["workspace"]["sections"] if one["name"] == "Ablations"]
-    workspace, _ = models_of(spec)
+    spec = describe_dashboard("table3", None, project="p", entity=None)
+    (section,) = [s for s in spec["workspace"]["sections"] if s["name"] == "Ablations"]
+    workspace, _ = build_models(spec)
     banks = model_of(workspace)["spec"]["section"]["panelBankConfig"]["sections"]
-    (bank,) = [one for one in banks if one["name"] == "Ablations"]
+    (bank,) = [bank for bank in banks if bank["name"] == "Ablations"]
     assert len(bank["panels"]) == len(section["panels"]) == 3
     assert {panel["config"]["groupBy"] for panel in bank["panels"]} == {"choices.ablation.value"}
 
 
 @pytest.mark.parametrize("name", ["with", "late"])
-def test_a_run_that_was_logged_or_sent_before_is_sent_whole_again(trained, tmp_path, name):
+def test_a_run_that_was_logged_or_sent_before_is_sent_completely_again(trained, tmp_path, name):
     run_dir = tmp_path / name
     shutil.copytree(trained / name, run_dir)
     mark = run_dir / "wandb" / LAST_STEP
@@ -301,31 +301,31 @@ def test_a_run_that_was_logged_or_sent_before_is_sent_whole_again(trained, tmp_p
     assert (mark.read_text() if mark.is_file() else None) == before
 
 
-def test_a_server_that_takes_nothing_is_asked_once(trained, tmp_path, monkeypatch, capfd):
+def test_a_server_that_accepts_no_run_is_asked_once(trained, tmp_path, monkeypatch, capfd):
     runs = tmp_path / "runs"
     for name in ("with", "late"):
         shutil.copytree(trained / name, runs / name, ignore=shutil.ignore_patterns("wandb"))
-    asked = []
+    modes = []
 
-    def refuse(self, wandb, about, mode):
-        asked.append(mode)
-        return None if mode == "online" else start(self, wandb, about, mode)
+    def refuse(self, wandb, arguments, mode):
+        modes.append(mode)
+        return None if mode == "online" else start(self, wandb, arguments, mode)
 
     start = Wandb._start
     monkeypatch.setattr(Wandb, "_start", refuse)
     words = ["report", "runs", str(runs), "--to-wandb", "p", "--online", "--output"]
     assert main([*words, str(tmp_path / "out")]) == 0
-    assert asked == ["online", "offline", "offline"]
+    assert modes == ["online", "offline", "offline"]
     assert "W&B, 2 runs: 0 sent, 2 kept for wandb sync." in capfd.readouterr().out
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """A server that knows no key."""
+    """A server that rejects every key."""
 
-    asked = 0
+    num_requests = 0
 
     def do_POST(self):
-        type(self).asked += 1
+        type(self).num_requests += 1
         self.rfile.read(int(self.headers.get("content-length", 0)))
         body = b'{"errors": [{"message": "invalid API key"}]}'
         self.send_response(401)
@@ -349,14 +349,14 @@ def test_a_key_that_the_server_rejects_changes_nothing(tmp_path, monkeypatch, ca
         monkeypatch.setenv("NETRC", str(tmp_path / "none"))
         monkeypatch.delenv("WANDB_MODE", raising=False)
         words = ["data=synthetic", "method=concat", *SIZE, "logger=wandb_online"]
-        begun = time.monotonic()
+        started = time.monotonic()
         assert main(["train", *words, "run_dir=run"]) == 0
-        assert time.monotonic() - begun < 60
+        assert time.monotonic() - started < 60
         server.shutdown()
-    assert Refusing.asked > 0
+    assert Refusing.num_requests > 0
     out = capfd.readouterr().out
     assert "W&B could not start online" in out
-    assert "going on offline" in out
+    assert "continuing offline" in out
     assert json.loads((tmp_path / "run" / "result.json").read_text())["best_epoch"] >= 1
     assert len([row for row in rows_of(tmp_path / "run") if "val/f1_macro" in row]) == 2
 
@@ -372,7 +372,7 @@ def test_a_key_that_the_server_rejects_changes_nothing(tmp_path, monkeypatch, ca
         ("provenance.json", "{}"),
     ],
 )
-def test_a_damaged_run_is_named_and_the_others_are_sent(trained, tmp_path, capfd, name, content):
+def test_a_damaged_run_is_reported_and_the_others_are_sent(trained, tmp_path, capfd, name, content):
     for run in ("a", "b"):
         ignored = shutil.ignore_patterns("wandb")
         shutil.copytree(trained / "late", tmp_path / run, ignore=ignored)

@@ -1,4 +1,4 @@
-"""Reads W&B's offline files: blocks of 32 KiB with records of protocol buffers."""
+"""Reader of W&B's offline files: blocks of 32 KiB with records of protocol buffers."""
 
 import json
 import struct
@@ -7,24 +7,25 @@ from pathlib import Path
 from typing import Any
 
 HEADER, BLOCK = 7, 32_768
+#: Kinds of chunks that end a record.
 WHOLE, LAST = 1, 4
 
 
 def records_of(path: Path) -> Iterator[Any]:
     from wandb.proto import wandb_internal_pb2
 
-    data, at, parts = path.read_bytes(), HEADER, b""
-    while at + HEADER <= len(data):
-        if (left := BLOCK - at % BLOCK) < HEADER:
-            at += left
+    data, start, content = path.read_bytes(), HEADER, b""
+    while start + HEADER <= len(data):
+        if (left := BLOCK - start % BLOCK) < HEADER:
+            start += left
             continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + HEADER])
-        parts += data[at + HEADER : at + HEADER + length]
-        at += HEADER + length
+        _, length, kind = struct.unpack("<IHB", data[start : start + HEADER])
+        content += data[start + HEADER : start + HEADER + length]
+        start += HEADER + length
         if kind in (WHOLE, LAST):
             record = wandb_internal_pb2.Record()
-            record.ParseFromString(parts)
-            parts = b""
+            record.ParseFromString(content)
+            content = b""
             yield record
 
 
@@ -33,15 +34,15 @@ def offline_files(run_dir: Path) -> list[Path]:
 
 
 def rows_of(run_dir: Path) -> list[dict[str, Any]]:
-    """All attempts' rows, in the order of the attempts."""
+    """Return the rows of all attempts, in the order of the attempts."""
     return [
         {
             item.key or "/".join(item.nested_key): json.loads(item.value_json)
-            for item in r.history.item
+            for item in record.history.item
         }
         for path in offline_files(run_dir)
-        for r in records_of(path)
-        if r.WhichOneof("record_type") == "history"
+        for record in records_of(path)
+        if record.WhichOneof("record_type") == "history"
     ]
 
 

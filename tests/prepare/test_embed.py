@@ -166,7 +166,7 @@ def test_encoders_load_the_weights_of_a_checkpoint(tmp_path, monkeypatch, capfd)
     assert main(["data", "import", "y.npz", "target=data/y"]) == 0
     wrong = ["data", "embed", "data=store", "data.path=data/y", "target=data/wrong", checkpoint]
     assert main(wrong) != 0
-    assert "is of another model" in capfd.readouterr().err
+    assert "belongs to another model" in capfd.readouterr().err
 
 
 def make_npz(path, width=4):

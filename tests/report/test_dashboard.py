@@ -1,4 +1,4 @@
-"""Which runs a dashboard shows, and what it groups them by."""
+"""Runs that a dashboard shows, and keys by which they are grouped."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from mla_lightning.cli.main import main
 from mla_lightning.errors import ConfigError
 from mla_lightning.publish.wandb_dashboard import (
     GROUP_BY,
-    dashboard,
+    describe_dashboard,
     group_keys,
     write_dashboard,
 )
@@ -22,8 +22,8 @@ from mla_lightning.report.read.run_folders import read_runs
 ROOT = Path(__file__).parents[2]
 
 
-def test_each_kind_of_figure_has_a_panel_or_is_said_to_be_on_the_page_alone():
-    spec = dashboard("table1", None, project="p", entity=None)
+def test_each_figure_has_a_panel_or_is_listed_as_on_the_page_only():
+    spec = describe_dashboard("table1", None, project="p", entity=None)
     shown = {section["name"] for section in spec["workspace"]["sections"]}
     last = spec["report"]["blocks"][-1]["text"]
     for kind in panels():
@@ -32,21 +32,23 @@ def test_each_kind_of_figure_has_a_panel_or_is_said_to_be_on_the_page_alone():
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "warning"),
     [
         (["train", "train"], "of the 2 runs given they leave out 2 tagged 'train'"),
         (["table1/openmoji", "", "x/y"], "leave out 1 without a tag, 1 tagged 'x'"),
         (["table1/openmoji", "table1/mfeat"], None),
     ],
 )
-def test_runs_that_the_filter_leaves_out_are_told(tmp_path, monkeypatch, capfd, names, told):
-    found = [SimpleNamespace(name=name) for name in names]
-    monkeypatch.setattr("mla_lightning.report.read.run_folders.read_runs", lambda paths: found)
-    where = {"project": "p", "entity": None, "output": tmp_path / "dashboard.json"}
-    assert write_dashboard("table1", None, **where, is_online=False, runs=[tmp_path]) == 0
+def test_a_warning_lists_runs_that_the_filter_leaves_out(
+    tmp_path, monkeypatch, capfd, names, warning
+):
+    runs = [SimpleNamespace(name=name) for name in names]
+    monkeypatch.setattr("mla_lightning.report.read.run_folders.read_runs", lambda paths: runs)
+    options = {"project": "p", "entity": None, "output": tmp_path / "dashboard.json"}
+    assert write_dashboard("table1", None, **options, is_online=False, runs=[tmp_path]) == 0
     out = capfd.readouterr().out
-    assert ("Warning: the panels show runs tagged 'table1' only" in out) == (told is not None)
-    assert told is None or told in out
+    assert ("Warning: the panels show runs tagged 'table1' only" in out) == (warning is not None)
+    assert warning is None or warning in out
 
 
 def run_of(name, **overrides):
@@ -54,16 +56,16 @@ def run_of(name, **overrides):
     return Run(run=name, where="here", state="finished", name=name, overrides=settings)
 
 
-def test_runs_of_other_experiments_are_grouped_by_what_they_vary():
+def test_runs_of_other_experiments_are_grouped_by_varied_settings():
     runs = [run_of("mine/a", optimizer__lr=lr, recipe="paper", trainer__x="1") for lr in "12"]
     runs.append(run_of("mine/a", optimizer__lr="1", recipe="small", trainer__x="1"))
-    runs.append(run_of("theirs/a", method__alpha="1"))  # not one that the dashboard shows
+    runs.append(run_of("theirs/a", method__alpha="1"))  # not shown by the dashboard
     assert group_keys("mine", runs) == [*GROUP_BY, "optimizer.lr", "choices.recipe"]
     assert group_keys("mine", runs[:1]) == [*GROUP_BY]
-    runs.append(run_of("mine/a", method__alpha="1", trainer__x="1"))  # some leave it as it is
+    runs.append(run_of("mine/a", method__alpha="1", trainer__x="1"))  # others have the default
     assert group_keys("mine", runs)[3] == "method.alpha"
     assert group_keys("table1", runs) == [*GROUP_BY]
-    spec = dashboard("mine", None, project="p", entity=None, runs=runs)
+    spec = describe_dashboard("mine", None, project="p", entity=None, runs=runs)
     assert spec["filter"] == "Tags() in ['mine']"
     assert spec["group_by"] == group_keys("mine", runs)
     with pytest.raises(ConfigError, match=r"no dashboard 'mine'.*mla dashboard mine RUNS"):
@@ -72,8 +74,8 @@ def test_runs_of_other_experiments_are_grouped_by_what_they_vary():
         group_keys("mine", runs[3:4])
 
 
-def test_experiments_of_one_tag_are_kept_apart():
-    """Their configs may differ in what no override tells, such as the number of epochs."""
+def test_experiments_with_one_tag_are_separate_groups():
+    """Their configs may differ without an override, such as in the number of epochs."""
     runs = [run_of("mine/short/openmoji"), run_of("mine/long/openmoji")]
     assert group_keys("mine", runs) == [*GROUP_BY, "name"]
 

@@ -1,4 +1,4 @@
-"""A stand-in for training: takes the lock, reports its state, and behaves as its config says."""
+"""A stand-in for training: it takes the lock, writes its state, and then behaves as it is told."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BEGUN_AT = "begun_at"
 
 @dataclass(frozen=True)
 class StandInJob:
-    """Has what a sweep knows of a job."""
+    """A job with the attributes that a sweep reads."""
 
     run_dir: Path
     behaviour: str = "finish"
@@ -37,7 +37,7 @@ class StandInJob:
 
     @property
     def config(self) -> SimpleNamespace:
-        """Give what a sweep reads of a config."""
+        """Return the settings that a sweep reads."""
         trainer = SimpleNamespace(threads=self.threads, accelerator=self.accelerator)
         return SimpleNamespace(
             trainer=trainer, overwrite=False, stale=self.stale, logger=None, tree=self.tree
@@ -45,22 +45,22 @@ class StandInJob:
 
     @property
     def title(self) -> str:
-        """Name the job."""
+        """Return the title of the job."""
         return self.run_dir.name
 
     @property
     def identity(self) -> str:
-        """Identify the job."""
+        """Return the identity of the job."""
         return f"identity of {self.title}"
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Give it overrides, one of which a shell must not see bare."""
+        """Return overrides, one of which a shell command must quote."""
         return (f"run={self.title}", "note=a b")
 
     @property
     def distinguishes(self) -> dict[str, str]:
-        """Name what sets it apart."""
+        """Return overrides that distinguish the job."""
         return {"note": "a b"}
 
 
@@ -73,7 +73,7 @@ def write_status(job: StandInJob, state: str, **more: Any) -> None:
 
 
 def run_stand_in(job: StandInJob) -> int:
-    """Behave as told, and go on from the stand-in's checkpoint where there is one."""
+    """Run a job, from its checkpoint if there is one."""
     try:
         lock = RunLock(job.run_dir).__enter__()
     except files.RunError as error:
@@ -95,7 +95,7 @@ def run_stand_in(job: StandInJob) -> int:
 
 
 def behave(job: StandInJob) -> None:
-    """Do what the behaviour names."""
+    """Behave as the job's behaviour says."""
     match job.behaviour:
         case "raise":
             raise ValueError("a wrong value")
@@ -118,19 +118,19 @@ def behave(job: StandInJob) -> None:
 
 
 def work_with_checkpoints(job: StandInJob) -> None:
-    """Count to a hundred, and on SIGTERM or SIGINT keep the count and end as training does."""
+    """Count to a hundred; on SIGTERM or SIGINT write the count and end as training does."""
     path = job.run_dir / CHECKPOINT
     count = int(path.read_text()) if path.exists() else 0
-    asked: list[int] = []
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: asked.append(number))
+        signal.signal(number, lambda number, _: signals.append(number))
     (job.run_dir / BEGUN_AT).write_text(str(count))
     while count < 100:
         time.sleep(job.duration_s / 100)
         count += 1
-        if asked:
+        if signals:
             path.write_text(str(count))
-            code, state = {2: (130, "interrupted"), 15: (143, "preempted")}[asked[0]]
+            code, state = {2: (130, "interrupted"), 15: (143, "preempted")}[signals[0]]
             write_status(job, state, exit_code=code, reason=f"{state} at {count}")
             sys.exit(code)
 
@@ -151,7 +151,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Return whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -11,9 +11,9 @@ from tests.sweep.stand_in import StandInJob
 
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.launchers import devices
-from mla_lightning.launchers.base import Ended
-from mla_lightning.launchers.display import PlainDisplay, Tally, choose_display, clock
-from mla_lightning.launchers.fork import ForkLauncher, refuse_cuda_in_parent, warm_up
+from mla_lightning.launchers.base import JobExit
+from mla_lightning.launchers.display import PlainDisplay, Progress, choose_display, format_duration
+from mla_lightning.launchers.fork import ForkLauncher, require_no_cuda, warm_up
 
 TWO_GPUS = """\
 GPU 0: NVIDIA H200 (UUID: GPU-11111111-2222-3333-4444-555555555555)
@@ -41,7 +41,7 @@ def nvidia_smi(tmp_path, monkeypatch):
     return install
 
 
-def test_partitioned_gpus_are_used_through_their_parts():
+def test_partitioned_gpus_are_listed_by_their_mig_devices():
     assert devices.parse_listing(PARTITIONED) == ("MIG-a", "MIG-b", "GPU-2")
     assert devices.parse_listing("No devices were found\n") == ()
 
@@ -70,7 +70,7 @@ def test_no_gpu_without_a_driver(nvidia_smi, monkeypatch, tmp_path):
         (None, 8, 0, 1),
         (2, 4, 0, 2),
         (None, 1, 2, 2),  # one per GPU
-        (None, 4, 4, 2),  # but no more than the cores carry
+        (None, 4, 4, 2),  # but no more than the cores allow
         (6, 1, 2, 6),  # small models may share
     ],
 )
@@ -84,7 +84,7 @@ def test_slots(monkeypatch, jobs, threads, gpus, expected):
     assert devices.plan_slots(1, threads, ["cpu"]) == [{}]
 
 
-def test_impossible_limits_are_refused():
+def test_limits_that_are_not_positive_are_errors():
     for limits in ({"jobs": 0}, {"timeout_s": 0}, {"grace_s": -1.0}):
         with pytest.raises(ConfigError, match=f"launcher.{next(iter(limits))} must be positive"):
             ForkLauncher(**limits)
@@ -92,16 +92,16 @@ def test_impossible_limits_are_refused():
 
 def test_no_fork_after_cuda_was_initialised(monkeypatch):
     for is_initialized in (False, True):
-        cuda = types.SimpleNamespace(is_initialized=lambda answer=is_initialized: answer)
+        cuda = types.SimpleNamespace(is_initialized=lambda value=is_initialized: value)
         monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
         if is_initialized:
             with pytest.raises(RunError, match="CUDA was initialised"):
-                refuse_cuda_in_parent()
+                require_no_cuda()
         else:
-            refuse_cuda_in_parent()
+            require_no_cuda()
 
 
-def test_warm_up_imports_what_configs_name_and_what_they_may(monkeypatch, tmp_path):
+def test_warm_up_imports_allowed_targets_only(monkeypatch, tmp_path):
     def run_job(job):
         return 0
 
@@ -131,29 +131,30 @@ def test_warm_up_imports_what_configs_name_and_what_they_may(monkeypatch, tmp_pa
         (-40, "killed by signal 40"),
     ],
 )
-def test_words_for_ends(code, words):
-    assert Ended(code, 1.0, 1).describe() == words
+def test_description_of_exits(code, words):
+    assert JobExit(code, 1.0, 1).describe() == words
 
 
 def test_plain_lines(capsys):
     display = choose_display(has_free_terminal=True)
     assert type(display) is PlainDisplay  # the captured output is no terminal
-    tally = Tally(total=24, done=4, not_done=1, running=[("x", 1.0)], left_s=83.4)
-    display.ended(tally, "table1/openmoji: mla seed=1", "finished", "val 0.612  4.3 s")
-    display.tick(tally)
+    progress = Progress(24, num_finished=4, num_failed=1, running=[("x", 1.0)], left_s=83.4)
+    display.show_end(progress, "table1/openmoji: mla seed=1", "finished", "val 0.612  4.3 s")
+    display.refresh(progress)
     expected = "[ 5/24] done      table1/openmoji: mla seed=1  val 0.612  4.3 s  (1:23 left)\n"
     assert capsys.readouterr().out == expected
-    assert [clock(s) for s in (0.4, 59.6, 3600, 90061)] == ["0:00", "1:00", "1:00:00", "25:01:01"]
+    durations = [format_duration(s) for s in (0.4, 59.6, 3600, 90061)]
+    assert durations == ["0:00", "1:00", "1:00:00", "25:01:01"]
 
 
 def test_live_display_on_a_terminal():
     code = (
-        "from mla_lightning.launchers.display import Tally, LiveDisplay, choose_display\n"
+        "from mla_lightning.launchers.display import LiveDisplay, Progress, choose_display\n"
         "with choose_display(True) as display:\n"
         "    assert type(display) is LiveDisplay\n"
-        "    tally = Tally(24, 4, 1, [(f'job {i}', 61.0) for i in range(10)], 83.4)\n"
-        "    display.tick(tally)\n"
-        "    display.ended(tally, 'the [bold]title', 'failed', 'a reason')\n"
+        "    progress = Progress(24, 4, 1, [(f'job {i}', 61.0) for i in range(10)], 83.4)\n"
+        "    display.refresh(progress)\n"
+        "    display.show_end(progress, 'the [bold]title', 'failed', 'a reason')\n"
         "    import threading; assert threading.active_count() == 1\n"
     )
     parent, child = pty.openpty()
@@ -170,12 +171,12 @@ def test_live_display_on_a_terminal():
     printed = b""
     while True:
         try:
-            part = os.read(parent, 4096)
+            chunk = os.read(parent, 4096)
         except OSError:  # the other end is closed
             break
-        if not part:
+        if not chunk:
             break
-        printed += part
+        printed += chunk
     os.close(parent)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.decode())
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, text

@@ -15,18 +15,18 @@ def job_of(tmp_path):
     return lambda name, *args: StandInJob(tmp_path / name, *args)
 
 
-def test_serial_runs_in_this_process_and_survives_faults(job_of, capsys):
+def test_serial_runs_in_this_process_and_survives_failures(job_of, capsys):
     pids = []
 
-    def note(job):
+    def record_pid(job):
         pids.append(os.getpid())
         return run_stand_in(job)
 
     jobs = [job_of("a", "raise"), job_of("b", "exit"), job_of("c")]
-    assert run_sweep(jobs, SerialLauncher(job_function=note)) == 1
+    assert run_sweep(jobs, SerialLauncher(job_function=record_pid)) == 1
     assert set(pids) == {os.getpid()}
     assert [files.state_of(job.run_dir) for job in jobs] == ["failed", "failed", "finished"]
-    assert run_sweep(jobs, SerialLauncher(job_function=note, fail_fast=True)) == 1
+    assert run_sweep(jobs, SerialLauncher(job_function=record_pid, fail_fast=True)) == 1
     assert status_of(jobs[1])["attempt"] == 1
 
 

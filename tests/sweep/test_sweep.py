@@ -67,8 +67,8 @@ def pid_of(job: StandInJob) -> int:
     return status_of(job)["pid"]
 
 
-def begun(job: StandInJob) -> int:
-    """Wait until a job with checkpoints heeds signals; returns its process."""
+def handles_signals(job: StandInJob) -> int:
+    """Wait until a job with checkpoints handles signals; return its process."""
     wait_until((job.run_dir / BEGUN_AT).exists)
     return pid_of(job)
 
@@ -85,7 +85,7 @@ def test_all_jobs_finish_and_write_to_their_own_logs(job_of, capfd):
     assert "running job" not in printed
 
 
-def test_w01_w03_every_fault_costs_one_job(job_of, capsys):
+def test_w01_w03_each_failure_affects_one_job(job_of, capsys):
     reasons = {
         "raise": "ended with exit code 1; its log ends with: ValueError: a wrong value",
         "exit": "ended with exit code 7; its log ends with: running exit",
@@ -94,11 +94,11 @@ def test_w01_w03_every_fault_costs_one_job(job_of, capsys):
         "kill": "killed by SIGKILL (out of memory?)",
         "hang": "timed out after 0.5 s",
     }
-    faulty = [job_of(name, name) for name in reasons]
+    failing = [job_of(name, name) for name in reasons]
     good = [job_of(f"good{i}") for i in range(3)]
-    assert run_sweep([*faulty, *good], launcher(timeout_s=0.5)) == 1
+    assert run_sweep([*failing, *good], launcher(timeout_s=0.5)) == 1
     printed = capsys.readouterr().out
-    for job in faulty:
+    for job in failing:
         status, error = status_of(job), (job.run_dir / files.ERROR).read_text()
         assert status["state"] == files.state_of(job.run_dir) == "failed"
         assert status["reason"] == reasons[job.behaviour]
@@ -108,9 +108,9 @@ def test_w01_w03_every_fault_costs_one_job(job_of, capsys):
         assert status["reason"] in error
         assert status["retry"] in error
         assert not (job.run_dir / LOCK).exists()
-        for part in (status["reason"], status["retry"], str(job.run_dir)):
-            assert part in printed
-    assert "Traceback" in (faulty[0].run_dir / files.ERROR).read_text()
+        for text in (status["reason"], status["retry"], str(job.run_dir)):
+            assert text in printed
+    assert "Traceback" in (failing[0].run_dir / files.ERROR).read_text()
     assert [files.state_of(job.run_dir) for job in good] == ["finished"] * 3
     assert "8 jobs: 5 failed, 3 finished" in printed
 
@@ -154,7 +154,7 @@ def test_w02_again_runs_only_what_is_not_finished(job_of, capsys):
     assert "4 jobs, 2 finished before and not run again." in capsys.readouterr().out
 
 
-def test_overwrite_runs_finished_jobs_again_and_believes_no_old_result(job_of):
+def test_overwrite_runs_finished_jobs_again_and_ignores_old_results(job_of):
     assert run_sweep([job_of("a"), job_of("b")], launcher()) == 0
     assert run_sweep([job_of("a"), job_of("b", "kill")], launcher(), overwrite=True) == 1
     assert status_of(job_of("a"))["attempt"] == 2
@@ -170,15 +170,15 @@ def test_a_result_of_another_job_is_no_result(job_of):
     assert not (job.run_dir / files.ERROR).exists()
 
 
-def test_w04_killed_sweep_takes_its_jobs_along_and_the_next_goes_on(tmp_path, job_of):
+def test_w04_a_killed_sweep_ends_its_jobs_and_the_next_sweep_resumes_them(tmp_path, job_of):
     names = [("a", "finish", 0.0), ("b", "checkpoint", 2.0), ("c", "checkpoint", 2.0)]
     sweep = sweep_in_other_process(tmp_path / "runs", *names, ("d", "finish", 0.0))
     jobs = [job_of(*name) for name in (*names, ("d", "finish"))]
-    pids = [begun(job) for job in jobs[1:3]]
+    pids = [handles_signals(job) for job in jobs[1:3]]
     sweep.kill()
     sweep.communicate()
     finished_at = (jobs[0].run_dir / files.RESULT).stat().st_mtime_ns
-    assert run_sweep(jobs, launcher()) == 0  # at once: waits for what is just ending
+    assert run_sweep(jobs, launcher()) == 0  # at once: it waits for jobs that are ending
     assert not any(is_running(pid) for pid in pids)
     for job in jobs[1:3]:
         assert int((job.run_dir / BEGUN_AT).read_text()) > 0
@@ -190,11 +190,11 @@ def test_w04_killed_sweep_takes_its_jobs_along_and_the_next_goes_on(tmp_path, jo
     ("number", "code", "state"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "preempted")],
 )
-def test_a_sweep_told_to_stop_waits_for_checkpoints(tmp_path, job_of, number, code, state):
+def test_a_stopped_sweep_waits_for_checkpoints(tmp_path, job_of, number, code, state):
     names = [("a", "checkpoint", 30.0), ("b", "hang", 0.0), ("c", "finish", 0.0)]
     sweep = sweep_in_other_process(tmp_path / "runs", *names)
     jobs = [job_of(*name) for name in names]
-    begun(jobs[0])
+    handles_signals(jobs[0])
     pid_of(jobs[1])
     sweep.send_signal(number)
     printed, _ = sweep.communicate(timeout=10)
@@ -243,11 +243,11 @@ def test_w06_a_job_that_another_process_finishes_meanwhile_counts(tmp_path, job_
     other.communicate()
 
 
-def test_w06_a_lock_taken_between_look_and_start(job_of, capsys):
-    """Another sweep is quicker by a moment: the job is waited for, not failed."""
+def test_w06_a_lock_taken_between_check_and_start(job_of, capsys):
+    """Another sweep locks the folder first: this one waits for the job, which does not fail."""
     first = []
 
-    def be_late(job):
+    def run_late(job):
         if not (job.run_dir / "first").exists():
             (job.run_dir / "first").touch()
             first.append(os.fork())
@@ -257,7 +257,7 @@ def test_w06_a_lock_taken_between_look_and_start(job_of, capsys):
             os.setpgid(first[0], first[0])  # of another sweep: it outlives this one
         return run_stand_in(job)
 
-    assert run_sweep([job_of("a")], launcher(job_function=be_late), patience_s=10) == 0
+    assert run_sweep([job_of("a")], launcher(job_function=run_late), patience_s=10) == 0
     assert "by another process" in capsys.readouterr().out
     assert status_of(job_of("a"))["attempt"] == 1
 
@@ -267,20 +267,20 @@ def test_w09_never_more_jobs_than_allowed(job_of, tmp_path):
     running.mkdir()
 
     def count(job):
-        mine = running / job.title
-        mine.touch()
-        (job.run_dir / "seen").write_text(str(len(list(running.iterdir()))))
+        mark = running / job.title
+        mark.touch()
+        (job.run_dir / "count").write_text(str(len(list(running.iterdir()))))
         time.sleep(0.1)
-        mine.unlink()
+        mark.unlink()
         return run_stand_in(job)
 
     jobs = [job_of(f"job{i}") for i in range(8)]
     assert run_sweep(jobs, launcher(jobs=None, job_function=count)) == 0
-    seen = [int((job.run_dir / "seen").read_text()) for job in jobs]
-    assert max(seen) == 2  # as many as there are cores, and no more
+    counts = [int((job.run_dir / "count").read_text()) for job in jobs]
+    assert max(counts) == 2  # as many as there are cores, and no more
 
 
-def test_w09_threads_that_would_fight_are_refused_before_anything_starts(job_of):
+def test_w09_more_threads_than_cores_are_an_error_before_anything_starts(job_of):
     job = job_of("a", threads=2)
     with pytest.raises(ConfigError, match=r"launcher.jobs=2 .* needs 4 cores.*launcher.jobs=1"):
         run_sweep([job], launcher())
@@ -293,12 +293,12 @@ def test_w09_threads_that_would_fight_are_refused_before_anything_starts(job_of)
 def test_threads_of_libraries_are_limited_in_children_only(job_of, monkeypatch):
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
 
-    def note(job):
+    def record_threads(job):
         (job.run_dir / "threads").write_text(os.environ["MKL_NUM_THREADS"])
         return run_stand_in(job)
 
     job = job_of("a")
-    assert run_sweep([job], launcher(job_function=note)) == 0
+    assert run_sweep([job], launcher(job_function=record_threads)) == 0
     assert (job.run_dir / "threads").read_text() == "1"
     assert os.environ["MKL_NUM_THREADS"] == "7"
 
@@ -306,13 +306,13 @@ def test_threads_of_libraries_are_limited_in_children_only(job_of, monkeypatch):
 def test_one_job_per_gpu(job_of, monkeypatch):
     monkeypatch.setattr(devices, "visible_gpus", lambda: ("GPU-a", "GPU-b"))
 
-    def note(job):
+    def record_gpu(job):
         (job.run_dir / "gpu").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
         time.sleep(0.2)
         return run_stand_in(job)
 
     jobs = [job_of(f"job{i}", accelerator="auto") for i in range(4)]
-    assert run_sweep(jobs, launcher(jobs=None, job_function=note)) == 0
+    assert run_sweep(jobs, launcher(jobs=None, job_function=record_gpu)) == 0
     gpus = [(job.run_dir / "gpu").read_text() for job in jobs]
     assert sorted(gpus[:2]) == sorted(gpus[2:]) == ["GPU-a", "GPU-b"]
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
@@ -321,7 +321,7 @@ def test_one_job_per_gpu(job_of, monkeypatch):
 def test_fail_fast_stops_the_others_with_a_checkpoint(job_of, capsys):
     def raise_late(job):
         if job.behaviour == "raise":
-            begun(job_of("slow"))
+            handles_signals(job_of("slow"))
         return run_stand_in(job)
 
     jobs = [job_of("bad", "raise"), job_of("slow", "checkpoint", 60), job_of("late")]
@@ -344,7 +344,7 @@ def test_common_exit_code_is_passed_on(job_of):
     assert run_sweep([job_of("a", "exit"), job_of("b", "raise")], launcher()) == 1
 
 
-def test_repeated_jobs_run_once_and_a_shared_folder_is_refused(job_of):
+def test_repeated_jobs_run_once_and_a_shared_folder_is_an_error(job_of):
     assert run_sweep([job_of("a"), job_of("a")], launcher()) == 0
     assert status_of(job_of("a"))["attempt"] == 1
 
@@ -355,7 +355,7 @@ def test_repeated_jobs_run_once_and_a_shared_folder_is_refused(job_of):
         run_sweep([job_of("a"), OtherJob(job_of("a").run_dir)], launcher())
 
 
-def test_s07_status_is_valid_at_every_moment_of_a_kill_loop(job_of):
+def test_s07_status_is_valid_whenever_a_job_is_killed(job_of):
     def write_for_ever(job):
         with RunLock(job.run_dir):
             for i in range(10**9):

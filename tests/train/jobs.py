@@ -9,7 +9,7 @@ import torch
 from mla_lightning.callbacks.checkpoint import resumable
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.config import compose_jobs
-from mla_lightning.launchers.child import settle_after_fork
+from mla_lightning.launchers.child import reset_after_fork
 from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import CHECKPOINTS, RESULT, read_json, read_metrics
 
@@ -41,19 +41,19 @@ METHODS = (
 
 
 def make_job(root: Path, *overrides: str):
-    given = [*TINY, f"paths.output_dir={root}", *overrides]
-    by_key = {text.partition("=")[0]: text for text in given}  # the later one counts
+    words = [*TINY, f"paths.output_dir={root}", *overrides]
+    by_key = {word.partition("=")[0]: word for word in words}  # later ones replace earlier ones
     (job,) = compose_jobs([*by_key.values()], multirun=False)
     return job
 
 
 def in_child(action) -> int:
-    """Run an action in a forked child; return its exit code, -n if a signal n killed it."""
+    """Run a function in a forked child; return its exit code, or -n if signal n killed it."""
     pid = os.fork()
     if pid == 0:
         code = 99
         try:
-            settle_after_fork()
+            reset_after_fork()
             code = action() or 0
         except BaseException:
             traceback.print_exc()
@@ -63,26 +63,26 @@ def in_child(action) -> int:
 
 
 def kill_at(owner, name: str, number: int, *, before: bool = True) -> None:
-    """Have the process killed by SIGKILL at the given call, from 1, of a function."""
-    original, calls = getattr(owner, name), [0]
+    """Kill this process by SIGKILL before or after a call, counted from 1, of a function."""
+    original, count = getattr(owner, name), [0]
 
     def counting(*args, **kwargs):
-        calls[0] += 1
-        if before and calls[0] == number:
+        count[0] += 1
+        if before and count[0] == number:
             os.kill(os.getpid(), 9)
         result = original(*args, **kwargs)
-        if calls[0] == number:
+        if count[0] == number:
             os.kill(os.getpid(), 9)
         return result
 
     setattr(owner, name, counting)
 
 
-def killed(job, *sabotage, before: bool = True) -> int:
-    """Run a job in a child that kills itself; return how it ended."""
+def killed(job, *calls, before: bool = True) -> int:
+    """Run a job in a child that kills itself at one of the calls; return its exit code."""
 
     def action():
-        for owner, name, number in sabotage:
+        for owner, name, number in calls:
             kill_at(owner, name, number, before=before)
         return run_job(job)
 
@@ -90,22 +90,22 @@ def killed(job, *sabotage, before: bool = True) -> int:
 
 
 def outcome(run_dir: Path) -> dict:
-    """Everything that two equal runs must have equal, time aside."""
+    """Return what two equal runs must have in common: all results except times."""
     last = read_checkpoint(resumable(run_dir / CHECKPOINTS)[0])
     result = read_json(run_dir / RESULT)
     rows = [
         {k: v for k, v in row.items() if not k.startswith("time/")} for row in read_metrics(run_dir)
     ]
-    kept = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "callbacks")
+    keys = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "callbacks")
     return {
         "rows": rows,
-        "checkpoint": {key: last[key] for key in kept},
+        "checkpoint": {key: last[key] for key in keys},
         "result": {k: result[k] for k in ("val", "test", "best_epoch", "num_batches_trained")},
     }
 
 
 def same(one, other) -> bool:
-    """Whether two nested structures are equal bit for bit."""
+    """Return whether two nested structures are equal bit for bit."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):

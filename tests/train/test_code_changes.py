@@ -1,4 +1,4 @@
-"""Finished work outlives a change of the code: kept, renewed, never mixed and never lost."""
+"""Finished runs after a change of the code: kept or trained again, never mixed and never lost."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ _target_: signed_method.Signed
 
 @pytest.fixture
 def signed(tmp_path, monkeypatch):
-    """Be in a folder with a method of one's own; returns what changes its sign."""
+    """Change to a folder with a user's method; return a function that changes its sign."""
     (tmp_path / "conf/method").mkdir(parents=True)
     (tmp_path / "conf/method/signed.yaml").write_text(YAML)
     monkeypatch.chdir(tmp_path)
@@ -58,12 +58,12 @@ def signed(tmp_path, monkeypatch):
     sys.modules.pop("signed_method", None)
 
 
-OWN = ("--config-dir", "conf", "--allow-target", "signed_method")
+USER_CODE = ("--config-dir", "conf", "--allow-target", "signed_method")
 
 
 def sweep(*more, method="signed,concat"):
-    """Run a sweep in a process of its own, which imports the method afresh."""
-    words = ["train", "-m", *OWN, f"method={method}", *TINY, "paths.output_dir=runs", *more]
+    """Run a sweep in a new process, which imports the method again."""
+    words = ["train", "-m", *USER_CODE, f"method={method}", *TINY, "paths.output_dir=runs", *more]
     return in_child(lambda: main(words))
 
 
@@ -81,7 +81,7 @@ def run(job):
     return in_child(lambda: run_job(job))
 
 
-def test_a_changed_sign_trains_anew_what_reaches_it_and_keeps_the_earlier_result(signed, capfd):
+def test_a_changed_sign_trains_its_jobs_again_and_keeps_the_earlier_result(signed, capfd):
     assert sweep() == 0
     first, other = job_of(), job_of(method="concat")
     before = {job.run_dir: (job.run_dir / files.RESULT).read_bytes() for job in (first, other)}
@@ -94,7 +94,7 @@ def test_a_changed_sign_trains_anew_what_reaches_it_and_keeps_the_earlier_result
     assert sweep() == 0
     printed = capfd.readouterr().out
     assert "2 jobs, 1 finished before and not run again." in printed
-    assert "1 job finished by other code (signed_method.py changed since): trained anew" in printed
+    assert "1 job finished by other code (signed_method.py changed since): trained again" in printed
     assert (other.run_dir / files.RESULT).read_bytes() == before[other.run_dir]
     assert (first.run_dir / "earlier/1" / files.RESULT).read_bytes() == before[first.run_dir]
     assert (first.run_dir / "earlier/1/checkpoints").is_dir()
@@ -106,7 +106,7 @@ def test_a_changed_sign_trains_anew_what_reaches_it_and_keeps_the_earlier_result
     assert (first.run_dir / "earlier/2" / files.RESULT).is_file()
 
 
-def test_keep_takes_results_of_other_code_and_every_table_says_so(signed, capfd):
+def test_keep_accepts_results_of_other_code_with_a_note_in_every_table(signed, capfd):
     assert sweep() == 0
     result = (job_of().run_dir / files.RESULT).read_bytes()
     signed("-1.0")
@@ -123,7 +123,7 @@ def test_keep_takes_results_of_other_code_and_every_table_says_so(signed, capfd)
     assert "signed_method.py" in Path("again/table1.md").read_text()
 
 
-def test_a_job_alone_is_told_the_same(signed, capfd):
+def test_a_single_job_prints_the_same(signed, capfd):
     assert run(job_of()) == 0
     capfd.readouterr()
     signed("-1.0")
@@ -147,7 +147,7 @@ def test_a_kill_while_a_result_is_set_aside_loses_nothing(signed):
     assert not (run_dir / "earlier/2").exists()
 
 
-def test_checkpoints_of_other_code_are_set_aside_unless_the_user_insists(signed, capfd):
+def test_checkpoints_of_other_code_are_set_aside_unless_resume_is_forced(signed, capfd):
     often = "checkpoint.every_n_batches=2"
     step = (torch.optim.SGD, "step", 12)
     job = job_of(often)
@@ -167,4 +167,4 @@ def test_checkpoints_of_other_code_are_set_aside_unless_the_user_insists(signed,
     signed("0.25")
     assert run(job_of(often, "seed=7", "force_resume=true")) == 0
     (note,) = json.loads((other.run_dir / files.RESULT).read_text())["notes"]
-    assert note == "went on although the code changed: signed_method.py (force_resume=true)"
+    assert note == "resumed although the code changed: signed_method.py (force_resume=true)"

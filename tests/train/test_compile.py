@@ -16,7 +16,7 @@ WORDS = [
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # the compiler's own libraries are deprecated here and there
-def test_compiled_encoders_train_alike(tmp_path, monkeypatch):
+def test_compiled_encoders_train_equally(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*WORDS, "run_dir=plain"]) == 0
     assert main([*WORDS, "run_dir=compiled", "trainer.compile=true"]) == 0

@@ -1,4 +1,4 @@
-"""Diagnostics: what is written, that it costs no number, and that it tells the truth."""
+"""Diagnostics: their files and columns, their values, and that they change no number."""
 
 import csv
 import itertools
@@ -25,8 +25,8 @@ def rows_of(path):
 
 
 def trained(tmp_path, name, *words):
-    given = {word.partition("=")[0]: word for word in [*BASE[1:], *words]}
-    assert main(["train", *given.values(), f"run_dir={name}"]) == 0
+    by_key = {word.partition("=")[0]: word for word in [*BASE[1:], *words]}
+    assert main(["train", *by_key.values(), f"run_dir={name}"]) == 0
     return tmp_path / name
 
 
@@ -39,17 +39,17 @@ def here(tmp_path, monkeypatch):
 def test_no_number_of_the_training_changes(tmp_path, method):
     plain = trained(tmp_path, "plain", f"method={method}")
     for mode in ("epoch", "full"):
-        watched = trained(tmp_path, mode, f"method={method}", f"diagnostics={mode}")
-        one, two = (np.load(run / "predictions.npz") for run in (plain, watched))
+        measured = trained(tmp_path, mode, f"method={method}", f"diagnostics={mode}")
+        one, two = (np.load(run / "predictions.npz") for run in (plain, measured))
         assert all(np.array_equal(one[key], two[key]) for key in one.files)
-        for before, after in zip(rows_of(plain), rows_of(watched), strict=True):
-            kept = {k: v for k, v in before.items() if not k.startswith("time/")}
-            assert {k: after[k] for k in kept} == kept
-        assert (watched / "diagnostics.json").is_file()
+        for before, after in zip(rows_of(plain), rows_of(measured), strict=True):
+            expected = {k: v for k, v in before.items() if not k.startswith("time/")}
+            assert {k: after[k] for k in expected} == expected
+        assert (measured / "diagnostics.json").is_file()
     assert not (plain / "diagnostics.json").exists()
 
 
-def test_forgetting_is_there_for_each_step_and_modality(tmp_path):
+def test_forgetting_has_columns_for_each_step_and_modality(tmp_path):
     run = trained(tmp_path, "run", "method=mla", "diagnostics=epoch")
     for row in rows_of(run):
         for step in ("audio", "visual"):
@@ -68,7 +68,7 @@ def test_forgetting_is_there_for_each_step_and_modality(tmp_path):
 
 @pytest.mark.parametrize("after", [2, 4])
 def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after):
-    """Killed before and after the watched batch, which is the third of six."""
+    """Killed before and after the measured batch, which is the third of six."""
     words = [
         "method=mla",
         "diagnostics=epoch",
@@ -80,12 +80,12 @@ def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after):
     if pid == 0:
         from mla_lightning.module import MultimodalModule
 
-        step, seen = MultimodalModule.training_step, []
+        step, trained_batches = MultimodalModule.training_step, []
 
         def step_and_die(self, batch, batch_idx):
-            if len(seen) == after:
+            if len(trained_batches) == after:
                 os.kill(os.getpid(), signal.SIGKILL)
-            seen.append(batch_idx)
+            trained_batches.append(batch_idx)
             step(self, batch, batch_idx)
 
         MultimodalModule.training_step = step_and_die
@@ -101,28 +101,28 @@ def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after):
     assert "cost/step_flops" in rows_of(killed)[0]
 
 
-def test_subsets_are_answered_in_the_precision_of_the_run(tmp_path, monkeypatch):
+def test_subsets_are_evaluated_in_the_precision_of_the_run(tmp_path, monkeypatch):
     from mla_lightning.run import diagnose
 
-    original, seen = diagnose.subset_accuracies, []
+    original, is_autocast = diagnose.subset_accuracies, []
 
-    def told(*given):
-        seen.append(torch.is_autocast_enabled("cpu"))
-        return original(*given)
+    def recording(*args):
+        is_autocast.append(torch.is_autocast_enabled("cpu"))
+        return original(*args)
 
-    monkeypatch.setattr(diagnose, "subset_accuracies", told)
+    monkeypatch.setattr(diagnose, "subset_accuracies", recording)
     words = ["method=mla", "diagnostics=epoch", "trainer.max_epochs=1"]
     trained(tmp_path, "mixed", *words, "trainer.precision=bf16-mixed")
     trained(tmp_path, "plain", *words)
-    assert seen == [True, False]
+    assert is_autocast == [True, False]
 
 
-def test_double_precision_is_diagnosed_too(tmp_path):
+def test_diagnostics_in_double_precision(tmp_path):
     run = trained(tmp_path, "run", "method=mla", "diagnostics=epoch", "trainer.precision=64-true")
-    found = json.loads((run / "diagnostics.json").read_text())
+    numbers = json.loads((run / "diagnostics.json").read_text())
     result = json.loads((run / "result.json").read_text())
-    assert found["subsets"]["audio"] == pytest.approx(result["test"]["audio"]["accuracy"])
-    assert sum(found["parameters"].values()) == result["num_parameters"]
+    assert numbers["subsets"]["audio"] == pytest.approx(result["test"]["audio"]["accuracy"])
+    assert sum(numbers["parameters"].values()) == result["num_parameters"]
 
 
 def test_peak_memory_is_that_of_training(tmp_path, monkeypatch):
@@ -143,7 +143,7 @@ def test_peak_memory_is_that_of_training(tmp_path, monkeypatch):
     assert order[-1] == "diagnose"
 
 
-def test_times_are_without_what_diagnostics_take(tmp_path, monkeypatch):
+def test_times_do_not_include_diagnostics(tmp_path, monkeypatch):
     from mla_lightning.callbacks import epoch_table
 
     now = [0.0]
@@ -156,7 +156,7 @@ def test_times_are_without_what_diagnostics_take(tmp_path, monkeypatch):
     for _ in range(4):
         now[0] += 1.0
         table.on_train_batch_end(trainer, module, None, None, 0)
-    now[0], module.diagnostics_s = now[0] + 3.0, 3.0  # a watch of steps
+    now[0], module.diagnostics_s = now[0] + 3.0, 3.0  # measured steps
     table.on_validation_start(trainer, module)
     now[0] += 2.0  # validation
     now[0], module.diagnostics_s = now[0] + 5.0, 8.0  # a probe
@@ -167,37 +167,37 @@ def test_times_are_without_what_diagnostics_take(tmp_path, monkeypatch):
     assert row["time/diagnostics_s"] == pytest.approx(8.0)
 
 
-def test_contribution_is_of_the_test_and_sums_up(tmp_path):
+def test_contribution_is_of_the_test_split_and_sums_up(tmp_path):
     run = trained(tmp_path, "run", "method=mla", "diagnostics=epoch", "trainer.max_epochs=6")
-    found = json.loads((run / "diagnostics.json").read_text())
+    numbers = json.loads((run / "diagnostics.json").read_text())
     result = json.loads((run / "result.json").read_text())["test"]
-    assert found["split"] == "test"
-    parts = found["subsets"]
-    assert parts["audio+visual"] == pytest.approx(result["multi"]["accuracy"])
-    assert parts["audio"] == pytest.approx(result["audio"]["accuracy"])
-    total = sum(found["shapley"].values())
-    assert total == pytest.approx(parts["audio+visual"] - parts[""])
-    assert sum(found["agreement"].values()) == pytest.approx(1)
-    assert found["calibration"]["multi"]["before"]["width"]["ece"] == pytest.approx(
+    assert numbers["split"] == "test"
+    accuracy = numbers["subsets"]
+    assert accuracy["audio+visual"] == pytest.approx(result["multi"]["accuracy"])
+    assert accuracy["audio"] == pytest.approx(result["audio"]["accuracy"])
+    total = sum(numbers["shapley"].values())
+    assert total == pytest.approx(accuracy["audio+visual"] - accuracy[""])
+    assert sum(numbers["agreement"].values()) == pytest.approx(1)
+    assert numbers["calibration"]["multi"]["before"]["width"]["ece"] == pytest.approx(
         result["multi"]["ece"], abs=1e-6
     )
-    weights = found["fusion"]
+    weights = numbers["fusion"]
     assert sum(weights[m]["mean"] for m in ("audio", "visual")) == pytest.approx(1)
     planes = np.load(run / "planes.npz")
     assert planes["pca/audio"].shape == (40, 2)
-    assert found["parameters"]["audio"] > 0
+    assert numbers["parameters"]["audio"] > 0
 
 
-def test_missing_modalities_are_left_out(tmp_path):
+def test_diagnostics_with_missing_modalities(tmp_path):
     words = ["method=late_fusion", "missing=anchor", "missing.rate=0.4", "diagnostics=full"]
     run = trained(tmp_path, "run", *words)
-    found = json.loads((run / "diagnostics.json").read_text())
-    assert set(found["shapley"]) == {"audio", "visual"}
-    assert np.isfinite(list(found["gap"].values())).all()
+    numbers = json.loads((run / "diagnostics.json").read_text())
+    assert set(numbers["shapley"]) == {"audio", "visual"}
+    assert np.isfinite(list(numbers["gap"].values())).all()
     assert "tsne/audio" in np.load(run / "planes.npz").files
 
 
-def test_a_modality_that_the_test_lacks_has_no_numbers(tmp_path, capsys):
+def test_a_modality_that_no_test_sample_has(tmp_path, capsys):
     words = ["method=late_fusion", "missing=bernoulli_restore", "missing.rate={audio:1.0}"]
     words += ["missing.train=false", "missing.val=false", "diagnostics=full", "evaluate_probe=true"]
     run = trained(tmp_path, "run", *words)
@@ -205,21 +205,21 @@ def test_a_modality_that_the_test_lacks_has_no_numbers(tmp_path, capsys):
     assert set(result["test"]["audio"].values()) == {None}
     assert result["val"]["audio"]["accuracy"] > 0
     assert result["test"]["multi"] == result["test"]["visual"]
-    found = json.loads((run / "diagnostics.json").read_text())
-    assert set(found["calibration"]) == set(found["entropy"]) == {"multi", "visual"}
-    assert not found["gap"]
-    assert found["shapley"]["audio"] == 0
+    numbers = json.loads((run / "diagnostics.json").read_text())
+    assert set(numbers["calibration"]) == set(numbers["entropy"]) == {"multi", "visual"}
+    assert not numbers["gap"]
+    assert numbers["shapley"]["audio"] == 0
     assert main(["eval", "run"]) == 0
     (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith("audio"))
     assert line.split() == ["audio"] + ["–"] * 5
     assert main(["report", "page", "run", "--output", "page"]) == 0
 
 
-def test_the_watch_sees_what_a_step_does():
+def test_step_effects_measure_the_change_of_a_step():
     """A head moved by hand: the change is the difference of the losses."""
     from mla_lightning.callbacks.step_effects import StepEffects
 
-    class Two(torch.nn.Module):
+    class SharedHeadOnly(torch.nn.Module):
         device = torch.device("cpu")
 
         def __init__(self):
@@ -230,28 +230,28 @@ def test_the_watch_sees_what_a_step_does():
         def evaluate_batch(self, batch):
             return {"a": self.fusion.head(batch["inputs"]["a"])}
 
-    module = Two()
-    there = {"a": torch.ones(4, dtype=torch.bool)}
+    module = SharedHeadOnly()
+    present = {"a": torch.ones(4, dtype=torch.bool)}
     label = torch.tensor([0, 1, 0, 1])
-    batch = {"inputs": {"a": torch.randn(4, 2)}, "label": label, "present": there}
-    watch = StepEffects(module, batch, torch.optim.SGD(module.parameters(), lr=0.1))
+    batch = {"inputs": {"a": torch.randn(4, 2)}, "label": label, "present": present}
+    effects = StepEffects(module, batch, torch.optim.SGD(module.parameters(), lr=0.1))
     loss = torch.nn.functional.cross_entropy
 
-    def now():
+    def current_loss():
         return float(loss(module.fusion.head(batch["inputs"]["a"]), label).detach())
 
-    before = now()
-    watch.before_step("a")
+    before = current_loss()
+    effects.before_step("a")
     with torch.no_grad():
         module.fusion.head.weight.add_(1.0)
         module.fusion.head.bias.copy_(torch.tensor([1.0, -1.0]))
-    watch.finish()
-    assert watch.changes[("a", "a")][0][0] == pytest.approx(now() - before, abs=1e-6)
+    effects.finish()
+    assert effects.changes[("a", "a")][0][0] == pytest.approx(current_loss() - before, abs=1e-6)
     assert module.training
 
 
-def test_flops_are_those_of_the_layers(tmp_path):
-    """Two perceptrons and two heads, by hand: 2 B in out forward, twice that backward."""
+def test_flops_are_the_sum_over_the_layers(tmp_path):
+    """Two perceptrons and two heads: 2 B in out for a forward pass, twice that backward."""
     words = ["method=late_fusion", "diagnostics=epoch", "trainer.max_epochs=1"]
     run = trained(tmp_path, "run", *words, "data.batch_size=32", "data.num_classes=4")
     import yaml
@@ -266,7 +266,7 @@ def test_flops_are_those_of_the_layers(tmp_path):
     assert rows_of(run)[0]["cost/step_flops"] == total
 
 
-def test_marks_of_profilers_are_no_work():
+def test_profiler_marks_have_no_flops():
     with StepFlops() as counter, torch.autograd.profiler.record_function("mark"):
         torch.ones(2, 2) @ torch.ones(2, 2)
     assert counter.get_total_flops() == 16

@@ -16,13 +16,13 @@ from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import CHECKPOINTS, ERROR, RESULT, STATUS, read_json, read_metrics
 
 
-def poison(at, modality):
-    """Have a modality's input become NaN in the given batch of the run, from 1."""
-    original, calls = MultimodalModule.training_step, [0]
+def poison(batch_number, modality):
+    """Set a modality's input to NaN in a batch of the run, counted from 1."""
+    original, count = MultimodalModule.training_step, [0]
 
     def training_step(self, batch, batch_idx):
-        calls[0] += 1
-        if calls[0] == at:
+        count[0] += 1
+        if count[0] == batch_number:
             batch["inputs"][modality] = torch.full_like(batch["inputs"][modality], torch.nan)
         return original(self, batch, batch_idx)
 
@@ -106,11 +106,11 @@ def test_a_second_interrupt_ends_at_once(tmp_path):
 @pytest.mark.parametrize("sizes", [(1, 8), (9, 8), (5, 100)])
 def test_odd_batches(tmp_path, method, sizes):
     """A last batch of one sample, batches of one, fewer samples than a batch."""
-    number, batch_size = sizes
+    num_train, batch_size = sizes
     job = make_job(
         tmp_path,
         f"method={method}",
-        f"data.num_train={max(number, 4)}",
+        f"data.num_train={max(num_train, 4)}",
         f"data.batch_size={batch_size}",
         "data.num_classes=3",
     )
@@ -129,7 +129,7 @@ def test_evaluation_does_not_depend_on_batches(tmp_path, method):
             assert values == pytest.approx(reported[modality])
 
 
-def test_the_released_fusion_does_depend_on_batches(tmp_path):
+def test_the_released_fusion_depends_on_batches(tmp_path):
     job = make_job(tmp_path, "method=mla_released", "method.df=true")
     data = build_data(job.config)
     module = build_module(job.config, data)

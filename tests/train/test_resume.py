@@ -37,8 +37,8 @@ def uninterrupted(tmp_path_factory):
     return outcome(job.run_dir)
 
 
-def resume_after(job, *sabotage, before=True):
-    assert killed(job, *sabotage, before=before) == -9
+def resume_after(job, call, *, before=True):
+    assert killed(job, call, before=before) == -9
     assert not is_finished(job.run_dir)
     assert state_of(job.run_dir) == "killed"
     assert in_child(lambda: run_job(job)) == 0
@@ -84,7 +84,7 @@ def test_killed_between_batches(tmp_path, uninterrupted, owner, name, call, befo
 
 @pytest.mark.parametrize(("first", "then"), [(2, 2), (0, 2), (2, 0)])
 def test_workers_change_nothing(tmp_path, uninterrupted, first, then):
-    # A parent that has had workers itself must not stand in the way of its children's workers.
+    # Loader workers of the parent must not affect those of its children.
     assert len(list(DataLoader(TensorDataset(torch.arange(2)), num_workers=1))) == 2
     job = make_job(
         tmp_path, "method=mla", "checkpoint.every_n_batches=1", f"data.num_workers={first}"
@@ -111,11 +111,11 @@ def test_every_method_resumes(tmp_path, method):
 
 
 @pytest.mark.parametrize("mode", ["own_momentum", "conflict", "class_means"])
-def test_what_a_modification_remembers_resumes(tmp_path, mode):
-    given = ("method=mla", f"method.projection={mode}", "checkpoint.every_n_batches=1")
-    whole = make_job(tmp_path / "whole", *given)
+def test_the_state_of_a_modification_resumes(tmp_path, mode):
+    words = ("method=mla", f"method.projection={mode}", "checkpoint.every_n_batches=1")
+    whole = make_job(tmp_path / "whole", *words)
     assert in_child(lambda: run_job(whole)) == 0
-    job = make_job(tmp_path / "killed", *given)
+    job = make_job(tmp_path / "killed", *words)
     assert same(resume_after(job, (*STEP, 14)), outcome(whole.run_dir))
 
 
@@ -187,24 +187,24 @@ def first_losses(root, method):
     job, losses = make_job(root, f"method={method}"), root / "losses.json"
 
     def recording():
-        seen, original = [], MultimodalModule.step_on
+        values, original = [], MultimodalModule.step_on
 
         def step_on(self, *args, **kwargs):
             result = original(self, *args, **kwargs)
-            seen.extend(value.item() for value in result.values())
+            values.extend(value.item() for value in result.values())
             return result
 
         MultimodalModule.step_on = step_on
         code = run_job(job)
-        losses.write_text(json.dumps(seen[:20]))
+        losses.write_text(json.dumps(values[:20]))
         return code
 
     assert in_child(recording) == 0
     return [round(value, 7) for value in json.loads(losses.read_text())]
 
 
-def test_another_job_in_the_same_folder_is_refused(tmp_path, capfd):
-    folder = tmp_path / "mine"
+def test_another_job_in_the_same_folder_is_an_error(tmp_path, capfd):
+    folder = tmp_path / "run"
     job = make_job(tmp_path, "method=mla", f"run_dir={folder}")
     assert killed(job, (*STEP, 12)) == -9
     other = make_job(tmp_path, "method=mla", "optimizer.momentum=0.5", f"run_dir={folder}")

@@ -23,7 +23,7 @@ from mla_lightning.run_folder import CHECKPOINTS, ERROR, RESULT, STATUS, read_js
 
 @pytest.fixture(scope="module")
 def killed_run(tmp_path_factory):
-    """A run killed in its second epoch with two checkpoints, and what it must become."""
+    """A run killed in its second epoch with two checkpoints, and its outcome without the kill."""
     whole = make_job(tmp_path_factory.mktemp("whole"), "method=mla")
     assert in_child(lambda: run_job(whole)) == 0
     job = make_job(tmp_path_factory.mktemp("killed"), "method=mla", "checkpoint.every_n_batches=2")
@@ -48,7 +48,7 @@ def test_disk_full_while_checkpointing(tmp_path, monkeypatch, killed_run, capfd)
         checkpoint_io.os.fsync = fsync
         return run_job(job)
 
-    def only_for_checkpoints():
+    def full_for_checkpoints():
         original = CheckedCheckpointIO.save_checkpoint
 
         def save(self, *args, **kwargs):
@@ -62,7 +62,7 @@ def test_disk_full_while_checkpointing(tmp_path, monkeypatch, killed_run, capfd)
         CheckedCheckpointIO.save_checkpoint = save
         return run_job(job)
 
-    assert in_child(only_for_checkpoints) == 1
+    assert in_child(full_for_checkpoints) == 1
     assert "No space left" in capfd.readouterr().err
     assert "No space left" in (job.run_dir / ERROR).read_text()
     assert read_json(job.run_dir / STATUS)["state"] == "failed"
@@ -93,7 +93,9 @@ def flip_a_bit(path):
 
 
 @pytest.mark.parametrize("damage", [cut, empty, text, flip_a_bit])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, killed_run, damage, capfd):
+def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(
+    tmp_path, killed_run, damage, capfd
+):
     job = copy_of(killed_run[0], tmp_path)
     newest = resumable(job.run_dir / CHECKPOINTS)[0]
     damage(newest)
@@ -112,7 +114,7 @@ def test_only_damaged_checkpoints_are_an_error_with_their_names(tmp_path, killed
     assert path.name in message
 
 
-def test_weights_of_another_model_are_refused_whole(tmp_path):
+def test_weights_of_another_model_are_an_error_and_nothing_is_loaded(tmp_path):
     job = make_job(tmp_path, "method=mla")
     data = build_data(job.config)
     module = build_module(job.config, data)
@@ -123,24 +125,24 @@ def test_weights_of_another_model_are_refused_whole(tmp_path):
     state["fusion.head.bias"] = torch.zeros(99)
     with pytest.raises(RunError) as error:
         load_weights(module, state, tmp_path / "x.ckpt")
-    for part in ("missing fusion.head.weight", "unexpected fusion.other", "(99,)"):
-        assert part in str(error.value)
+    for problem in ("missing fusion.head.weight", "unexpected fusion.other", "(99,)"):
+        assert problem in str(error.value)
     assert same(dict(module.state_dict()), before)
 
 
-def test_jobs_that_differ_have_folders_that_differ(tmp_path):
+def test_different_jobs_have_different_folders(tmp_path):
     one, other = make_job(tmp_path, "method=mla"), make_job(tmp_path, "method=mla", "seed=1")
     assert one.run_dir != other.run_dir
     assert one.run_dir == make_job(tmp_path, "method=mla").run_dir
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_rotation_keeps_what_can_be_resumed(tmp_path, seed):
+def test_rotation_keeps_valid_checkpoints(tmp_path, seed):
     from mla_lightning.callbacks.checkpoint import RunCheckpoint
 
     rng, io = random.Random(seed), CheckedCheckpointIO()
 
-    class Stand:
+    class FakeTrainer:
         strategy = io
         current_epoch = 0
         num_training_batches = 10**9
@@ -150,14 +152,14 @@ def test_rotation_keeps_what_can_be_resumed(tmp_path, seed):
 
     callback = RunCheckpoint(tmp_path, keep=rng.choice([1, 2, 3]))
     for batch in range(12):
-        callback.save_within_epoch(Stand(), batch)
+        callback.save_within_epoch(FakeTrainer(), batch)
         if rng.random() < 0.5:
-            whole = [path for path in resumable(tmp_path) if is_valid(path)]
-            rng.choice([cut, empty, flip_a_bit])(rng.choice(whole))
+            valid = [path for path in resumable(tmp_path) if is_valid(path)]
+            rng.choice([cut, empty, flip_a_bit])(rng.choice(valid))
         valid = [p for p in resumable(tmp_path) if is_valid(p)]
         if valid:
             assert newest_valid(tmp_path)[0] == valid[0]
-    callback.save_within_epoch(Stand(), 99)
+    callback.save_within_epoch(FakeTrainer(), 99)
     assert newest_valid(tmp_path)[0] is not None
 
 

@@ -144,13 +144,13 @@ class Run:
         from dataclasses import replace
 
         from mla_lightning.data.base import MultimodalDataModule
-        from mla_lightning.run.predict import batches_of, predict_samples, samples_of
+        from mla_lightning.run.predict import batches_of, batches_of_split, predict_samples
 
         size = batch_size or int(self.config.data.get("eval_batch_size", 256))
         if inputs is None:
             inputs = self.loaded.data
         if isinstance(inputs, MultimodalDataModule):
-            batches, names = samples_of(inputs, split, size)
+            batches, names = batches_of_split(inputs, split, size)
             return replace(predict_samples(self.loaded, batches), ids=names)
         if isinstance(inputs, Mapping):
             return predict_samples(self.loaded, batches_of(inputs, size))

@@ -45,7 +45,7 @@ def predict(options: argparse.Namespace) -> int:
     from mla_lightning.config import allow_target
     from mla_lightning.data.prepared import Prepared
     from mla_lightning.run.finished import load_run
-    from mla_lightning.run.predict import ALL, predict_samples, samples_of
+    from mla_lightning.run.predict import ALL, batches_of_split, predict_samples
 
     for prefix in options.allow_target:
         allow_target(prefix)
@@ -53,7 +53,7 @@ def predict(options: argparse.Namespace) -> int:
     run = load_run(options.run, _data_node(given.get("data")), **path)
     is_other = bool(path) or "data" in given
     split = given.get("split", ALL if is_other and isinstance(run.data, Prepared) else "test")
-    batches, names = samples_of(run.data, split, run.data.eval_batch_size)
+    batches, names = batches_of_split(run.data, split, run.data.eval_batch_size)
     prediction = replace(predict_samples(run, batches), ids=names)
     prediction.write(output)
     counts = _counts(prediction.classes)

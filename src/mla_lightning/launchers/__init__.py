@@ -1,1 +1,1 @@
-"""How many jobs run: one forked process each, or one after another in this process."""
+"""Sweeps and launchers: many jobs, in forked processes or one after another in this process."""

@@ -1,4 +1,4 @@
-"""What a launcher and a sweep know of each other."""
+"""Interfaces between a sweep and its launcher."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from mla_lightning.run_folder import State
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
-#: Runs one job and returns its exit code; see ``mla_lightning.run.train.run_job``. The job's type
-#: is left open because the config's checks read launchers' annotations while a job is being made.
+#: A function that runs one job and returns its exit code; see ``mla_lightning.run.train.run_job``.
+#: The type of a job is ``Any`` because config checks resolve the annotations of launchers before
+#: :class:`Job` can be imported.
 JobFunction = Callable[[Any], int]
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a job's process ended, as its launcher saw it.
+class JobExit:
+    """How the process of a job ended, as its launcher observed it.
 
     Attributes:
-        exit_code: What it returned; negative for the number of the signal that killed it.
+        exit_code: Exit code of the process; -n if signal n killed it.
         seconds: Wall time from start to end.
-        pid: The process that it ran in.
-        reason: Why its launcher ended it or could not start it; empty if it ended by itself.
-        state: What the job is now, unless it has recorded that itself: failed, or interrupted or
-            preempted if the whole sweep was told to stop.
+        pid: The process.
+        reason: Why the launcher stopped it or could not start it; empty if it ended without that.
+        state: State of the job unless the job has recorded another one: failed, or interrupted or
+            preempted if the whole sweep was stopped.
+
+    Example:
+        >>> JobExit(exit_code=-9, seconds=4.2, pid=1234).describe()
+        'killed by SIGKILL (out of memory?)'
+        >>> JobExit(143, 60.0, 1234, reason="timed out after 60 s").describe()
+        'timed out after 60 s'
     """
 
     exit_code: int
@@ -37,7 +44,7 @@ class Ended:
     state: State = State.FAILED
 
     def describe(self) -> str:
-        """Say in words how the process ended."""
+        """Return a text that says how the process ended."""
         if self.reason:
             return self.reason
         if self.exit_code >= 0:
@@ -49,32 +56,32 @@ class Ended:
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-class Board(Protocol):
-    """The sweep as a launcher sees it: hands out jobs and takes note of how they end."""
+class JobQueue(Protocol):
+    """The jobs of a sweep, from which a launcher takes jobs and to which it reports their exits."""
 
     def waiting(self) -> Sequence[Job]:
-        """Name the jobs that have not been handed out yet."""
+        """Return the jobs that have not been taken."""
 
     def take(self) -> Job | None:
-        """Hand out the next job whose folder is free, None if there is none just now."""
+        """Take the next job whose folder is not in use; None if there is none at the moment."""
 
-    def ended(self, job: Job, how: Ended) -> bool:
-        """Take note of how a job ended; returns False if it did not do what it was to."""
+    def record_exit(self, job: Job, job_exit: JobExit) -> bool:
+        """Record how a job ended; return False if it failed or was stopped."""
 
-    def tick(self) -> None:
-        """Refresh what the user sees; called many times a second while jobs run."""
+    def refresh(self) -> None:
+        """Refresh the display; called many times a second while jobs run."""
 
 
 class Launcher(Protocol):
-    """Runs a board's jobs."""
+    """Interface of an object that runs the jobs of a queue."""
 
-    #: The most jobs at a time, known once :meth:`check` has returned.
+    #: Largest number of jobs at a time, set by :meth:`check`.
     concurrency: int
-    #: Jobs write to their own log files, so the terminal is free for a live display.
+    #: Whether jobs write to their log files only, so that a live display can use the terminal.
     has_free_terminal: bool
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Find out whether this machine can run the jobs as asked; raises ConfigError if not."""
+        """Check that this machine can run the jobs with these settings, or raise ConfigError."""
 
-    def launch(self, board: Board) -> int:
-        """Run all jobs that can be taken; returns 0, or another code if stopped before the end."""
+    def launch(self, queue: JobQueue) -> int:
+        """Run all jobs that can be taken; return 0, or another exit code if it was stopped."""

@@ -1,4 +1,4 @@
-"""One job in one forked process: starting it, watching it, ending it."""
+"""Forked processes, each of which runs one job."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from mla_lightning.errors import Interrupted, Preempted
-from mla_lightning.launchers.base import Ended, JobFunction
+from mla_lightning.launchers.base import JobExit, JobFunction
 from mla_lightning.run_folder import LOG, State
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+#: Signals that ask a sweep or a job to stop.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1
 
 
 @dataclass
 class Child:
-    """A job's process as its parent sees it.
+    """The forked process of a job, as seen by its parent.
 
     Attributes:
         job: The job.
-        pid: The process, also the number of its process group.
-        slot: The environment variables of the place that it occupies.
-        started: When it was started, on the monotonic clock.
-        kill_at: When it is killed, None as long as nobody has asked it to end.
+        pid: The process, which is also the number of its process group.
+        slot: Environment variables of its slot, such as ``CUDA_VISIBLE_DEVICES``.
+        started: Time of the start, on the monotonic clock.
+        kill_at: Time at which it will be killed; None until it is asked to stop.
     """
 
     job: Job
@@ -48,11 +49,11 @@ class Child:
     _state: State = State.FAILED
 
     def age_s(self) -> float:
-        """Tell for how many seconds it has been running."""
+        """Return the number of seconds since its start."""
         return time.monotonic() - self.started
 
     def has_ended(self) -> bool:
-        """Find out whether it has ended; if so, what it left running is ended with it."""
+        """Return whether it has ended; if so, kill the processes that it left in its group."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if pid == 0:
             return False
@@ -60,27 +61,29 @@ class Child:
         self._signal_group(signal.SIGKILL)
         return True
 
-    def outcome(self) -> Ended:
-        """Tell how it ended."""
-        return Ended(self._exit_code, self.age_s(), self.pid, self._reason, self._state)
+    def job_exit(self) -> JobExit:
+        """Return how it ended."""
+        return JobExit(self._exit_code, self.age_s(), self.pid, self._reason, self._state)
 
-    def ask_to_end(self, number: signal.Signals, grace_s: float, reason: str, state: State) -> None:
-        """Ask it to write a checkpoint and end; the first reason is the one that is kept.
+    def request_stop(
+        self, number: signal.Signals, grace_s: float, reason: str, state: State
+    ) -> None:
+        """Ask it to write a checkpoint and end; later requests change nothing.
 
         Args:
-            number: The signal to ask with.
+            number: The signal to send.
             grace_s: Seconds until it is killed.
-            reason: Why, for the user.
-            state: What the job is afterwards, unless it records that itself.
+            reason: Reason for the user.
+            state: State of the job afterwards, unless the job records another one.
         """
         if self.kill_at is None:
             self._reason, self._state = reason, state
             self.kill_at = time.monotonic() + grace_s
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)  # the job alone: it ends its own loader workers
+                os.kill(self.pid, number)  # to the job alone, which ends its loader workers
 
     def kill(self) -> None:
-        """Kill it and all that it has started."""
+        """Kill it and all processes that it has started."""
         self._signal_group(signal.SIGKILL)
 
     def _signal_group(self, number: signal.Signals) -> None:
@@ -93,8 +96,8 @@ def fork_child(job: Job, function: JobFunction, slot: dict[str, str]) -> Child:
 
     Args:
         job: The job; its folder exists.
-        function: Runs the job and returns its exit code.
-        slot: Environment variables to set for it.
+        function: Function that runs the job and returns its exit code.
+        slot: Environment variables to set in the process.
 
     Returns:
         The process.
@@ -104,44 +107,44 @@ def fork_child(job: Job, function: JobFunction, slot: dict[str, str]) -> Child:
     """
     log = os.open(job.run_dir / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     parent = os.getpid()
-    sys.stdout.flush()  # what is buffered here would be written once more by the child
+    sys.stdout.flush()  # the child would write buffered text a second time
     sys.stderr.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         with warnings.catch_warnings():
-            # Python 3.12 counts a BLAS's idle threads, which that library's fork handlers stop
+            # Python 3.12 counts idle threads of a BLAS library, which its fork handlers stop
             warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
             _run_in_child(job, function, slot, log, parent)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         os.close(log)
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.setpgid(pid, pid)  # here and in the child: neither knows who comes first
+        os.setpgid(pid, pid)  # here and in the child: either may be first
     return Child(job, pid, slot)
 
 
 def _run_in_child(
     job: Job, function: JobFunction, slot: Mapping[str, str], log: int, parent: int
 ) -> NoReturn:
-    """Run the job and end; nothing of the parent's (exit handlers, buffers) runs a second time."""
+    """Run the job and end, without the parent's exit handlers and buffered output."""
     code = 1
     try:
-        os.setpgid(0, 0)  # Ctrl-C reaches the parent, which asks its children in its own way
+        os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which then stops its children
         _redirect_to(log)
-        _end_with(parent)
-        settle_after_fork()
+        _end_with_parent(parent)
+        reset_after_fork()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         os.environ.update(slot)
         code = function(job)
     except SystemExit as error:
         code = exit_code_of(error)
     except KeyboardInterrupt:
         code = Interrupted.exit_code
-    except BaseException:  # whatever a job raises ends the job and nothing else
+    except BaseException:  # an error of a job must not reach the parent's code
         traceback.print_exc()
     finally:
         try:
@@ -152,11 +155,11 @@ def _run_in_child(
             os._exit(code & 0xFF)
 
 
-def settle_after_fork() -> None:
-    """Do what multiprocessing's own fork does: forget the parent's threads and addresses.
+def reset_after_fork() -> None:
+    """Reset multiprocessing's state in a forked process, as multiprocessing's own fork does.
 
-    A parent that has used loader workers leaves the address at which it hands out file
-    descriptors; this process's workers would ask there for what only this process has.
+    If the parent has used loader workers, it has a server that sends file descriptors to them.
+    Without the reset, this process's workers would request its descriptors from that server.
     """
     from multiprocessing import util
 
@@ -164,7 +167,12 @@ def settle_after_fork() -> None:
 
 
 def exit_code_of(error: SystemExit) -> int:
-    """Tell the exit code that Python would end with."""
+    """Return the exit code that Python would end with.
+
+    Example:
+        >>> exit_code_of(SystemExit(7)), exit_code_of(SystemExit())
+        (7, 0)
+    """
     if error.code is None:
         return 0
     if isinstance(error.code, int):
@@ -174,18 +182,19 @@ def exit_code_of(error: SystemExit) -> int:
 
 
 def _redirect_to(log: int) -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)  # a forgotten breakpoint ends the job instead of waiting for ever
+    """Write output to the log, and read no input."""
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)  # a forgotten breakpoint ends the job instead of waiting for input
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  open until the process ends
     for name, number in (("stdout", 1), ("stderr", 2)):
-        lines = open(number, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-        setattr(sys, name, lines)
+        stream = open(number, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
 
 
-def _end_with(parent: int) -> None:
-    """Let the kernel send SIGTERM when the parent dies, by whatever death."""
+def _end_with_parent(parent: int) -> None:
+    """Let the kernel send SIGTERM to this process when the parent ends for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""What became of a job, and the record of it where the job could not write that itself."""
+"""Final state of a job, and its record where the job could not write it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
-from mla_lightning.launchers.base import Ended
+from mla_lightning.launchers.base import JobExit
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.standing import standing_of
 from mla_lightning.run_lock import RunLock
@@ -26,13 +26,17 @@ LOG_TAIL_BYTES = 16_384
 
 
 @dataclass(frozen=True)
-class Conclusion:
-    """What became of a job.
+class JobOutcome:
+    """State of a job after its process has ended.
 
     Attributes:
-        state: One that an ended job can be in.
-        reason: Why it is not finished.
-        exit_code: Of the job, 1 where it has none that means anything to a caller.
+        state: The state.
+        reason: Why the job is not finished.
+        exit_code: Exit code of the job; 1 if a signal killed it or another process runs it.
+
+    Example:
+        >>> JobOutcome(State.FAILED, reason="timed out after 60 s", exit_code=1).state
+        <State.FAILED: 'failed'>
     """
 
     state: State
@@ -41,13 +45,13 @@ class Conclusion:
 
 
 @dataclass(frozen=True)
-class Before:
-    """What a run folder held when an attempt began.
+class FolderSnapshot:
+    """State of a run folder at the start of an attempt.
 
     Attributes:
         attempt: Number of earlier attempts.
         log_bytes: Length of the log.
-        started: When the attempt began, on the monotonic clock.
+        started: Start of the attempt, on the monotonic clock.
     """
 
     attempt: int
@@ -55,98 +59,98 @@ class Before:
     started: float
 
 
-def look_before(job: Job) -> Before:
-    """Take down what the run folder holds, to tell this attempt from earlier ones afterwards."""
+def take_snapshot(job: Job) -> FolderSnapshot:
+    """Return the state of a job's folder, to distinguish a new attempt from earlier ones."""
+    log_bytes = 0
     with contextlib.suppress(OSError):
         log_bytes = (job.run_dir / files.LOG).stat().st_size
-        return Before(_attempt(_status(job.run_dir)), log_bytes, time.monotonic())
-    return Before(_attempt(_status(job.run_dir)), 0, time.monotonic())
+    return FolderSnapshot(_attempt(_status(job.run_dir)), log_bytes, time.monotonic())
 
 
-def conclude(job: Job, how: Ended, before: Before) -> Conclusion:
-    """Find out what became of a job, and complete its run folder.
+def determine_outcome(job: Job, job_exit: JobExit, before: FolderSnapshot) -> JobOutcome:
+    """Determine the state of a job after its process has ended, and complete its run folder.
 
-    A job that was killed, hung or exited leaves a status that says that it runs, and a lock. Both
-    are put right here, and the reason and the command to retry are written where a failed job
-    writes them.
+    A job that was killed, hung or exited leaves a status ``running`` and a lock. Both are corrected
+    here; the reason and the retry command are written to the files that a failed job writes.
 
     Args:
-        job: The job; its process has ended.
-        how: How it ended.
-        before: What the folder held before.
-
-    Returns:
-        What became of it.
+        job: The job.
+        job_exit: How its process ended.
+        before: State of the folder at the start of the attempt.
     """
     try:
         if standing_of(job.run_dir, job.identity, job.code).is_done(job.config.stale):
-            return Conclusion(State.FINISHED)
-        if (holder := RunLock(job.run_dir).holder()) and holder["pid"] != how.pid:
-            return elsewhere(holder)
+            return JobOutcome(State.FINISHED)
+        if (holder := RunLock(job.run_dir).holder()) and holder["pid"] != job_exit.pid:
+            return running_elsewhere(holder)
         status = _status(job.run_dir)
         is_recorded = _attempt(status) > before.attempt and status.get("state") in (
             State.FAILED,
             State.PREEMPTED,
             State.INTERRUPTED,
         )
-        is_overruled = how.state == State.FAILED and how.reason
+        is_overruled = job_exit.state == State.FAILED and job_exit.reason
         if is_recorded and not is_overruled:
             code = status.get("exit_code") or RunError.exit_code
-            reason = str(status.get("reason") or _last_line(job.run_dir, before) or how.describe())
-            return Conclusion(State(status["state"]), _first_line(reason), int(code))
-        conclusion = _without_record(job, how, before)
-        if not files.is_finished(
-            job.run_dir
-        ):  # else the folder is another job's, and is left alone
-            _record(job, how, before, conclusion)
+            reason = status.get("reason") or _last_line(job.run_dir, before) or job_exit.describe()
+            return JobOutcome(State(status["state"]), _first_line(str(reason)), int(code))
+        outcome = _outcome_of_exit(job, job_exit, before)
+        if not files.is_finished(job.run_dir):  # a result of another job stays as it is
+            _write_record(job, job_exit, before, outcome)
     except (OSError, RunError) as error:
-        return Conclusion(State.FAILED, f"{how.describe()}; {error}", RunError.exit_code)
-    return conclusion
+        return JobOutcome(State.FAILED, f"{job_exit.describe()}; {error}", RunError.exit_code)
+    return outcome
 
 
-def elsewhere(holder: Mapping[str, Any] | None) -> Conclusion:
-    """Describe a job that another process is running.
+def running_elsewhere(holder: Mapping[str, Any] | None) -> JobOutcome:
+    """Return the outcome of a job that another process is running.
 
     Args:
         holder: The content of its lock.
+
+    Example:
+        >>> running_elsewhere({"pid": 1234, "host": "node7"}).reason
+        'its folder is in use by process 1234 on node7'
     """
     by = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
-    return Conclusion(State.ELSEWHERE, f"its folder is in use by {by}", RunError.exit_code)
+    return JobOutcome(State.ELSEWHERE, f"its folder is in use by {by}", RunError.exit_code)
 
 
-def _without_record(job: Job, how: Ended, before: Before) -> Conclusion:
-    reason = how.describe()
-    if how.reason or how.exit_code < 0:  # ended from outside: no exit code of its own
-        return Conclusion(how.state, reason, RunError.exit_code)
-    if how.exit_code == 0:
+def _outcome_of_exit(job: Job, job_exit: JobExit, before: FolderSnapshot) -> JobOutcome:
+    """Return the outcome of a job that recorded none."""
+    reason = job_exit.describe()
+    if job_exit.reason or job_exit.exit_code < 0:  # stopped by the launcher or by a signal
+        return JobOutcome(job_exit.state, reason, RunError.exit_code)
+    if job_exit.exit_code == 0:
         reason += f" but wrote no {files.RESULT}"
     if last := _last_line(job.run_dir, before):
         reason += f"; its log ends with: {last}"
-    state = State.of_exit_code(how.exit_code)
-    state = how.state if state in (State.FINISHED, State.FAILED) else state
-    return Conclusion(state, reason, how.exit_code or RunError.exit_code)
+    state = State.of_exit_code(job_exit.exit_code)
+    state = job_exit.state if state in (State.FINISHED, State.FAILED) else state
+    return JobOutcome(state, reason, job_exit.exit_code or RunError.exit_code)
 
 
-def _record(job: Job, how: Ended, before: Before, conclusion: Conclusion) -> None:
+def _write_record(job: Job, job_exit: JobExit, before: FolderSnapshot, outcome: JobOutcome) -> None:
+    """Write status and error of a job that could not write them."""
     RunLock(job.run_dir).remove_stale()
     status = _status(job.run_dir)
     retry = files.retry_command(job.overrides)
     now = time.time()
     content = {
-        "state": conclusion.state,
-        "pid": how.pid,
+        "state": outcome.state,
+        "pid": job_exit.pid,
         "host": socket.gethostname(),
-        "started": now - how.seconds,
+        "started": now - job_exit.seconds,
         "updated": now,
         "attempt": max(_attempt(status), before.attempt + 1),
-        "exit_code": how.exit_code,
-        "reason": conclusion.reason,
+        "exit_code": job_exit.exit_code,
+        "reason": outcome.reason,
         "retry": retry,
         "overrides": dict(job.distinguishes),
     }
     files.write_json(job.run_dir / files.STATUS, content)
-    tail = "\n".join(_log_of(job.run_dir, before)[-LOG_LINES_IN_ERROR:])
-    text = f"{conclusion.reason}\n\nRetry: {retry}\n"
+    tail = "\n".join(_log_lines(job.run_dir, before)[-LOG_LINES_IN_ERROR:])
+    text = f"{outcome.reason}\n\nRetry: {retry}\n"
     if tail:
         text += f"\nEnd of {files.LOG}:\n{tail}\n"
     files.write_text(job.run_dir / files.ERROR, text)
@@ -155,7 +159,7 @@ def _record(job: Job, how: Ended, before: Before, conclusion: Conclusion) -> Non
 def _status(run_dir: Path) -> dict[str, Any]:
     try:
         return files.read_json(run_dir / files.STATUS) or {}
-    except (OSError, RunError):  # about to be replaced
+    except (OSError, RunError):  # it is replaced soon
         return {}
 
 
@@ -164,8 +168,8 @@ def _attempt(status: Mapping[str, Any]) -> int:
     return attempt if isinstance(attempt, int) else 0
 
 
-def _log_of(run_dir: Path, before: Before) -> list[str]:
-    """Read the end of what this attempt logged."""
+def _log_lines(run_dir: Path, before: FolderSnapshot) -> list[str]:
+    """Return the last lines of this attempt's log."""
     try:
         with (run_dir / files.LOG).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -175,8 +179,8 @@ def _log_of(run_dir: Path, before: Before) -> list[str]:
         return []
 
 
-def _last_line(run_dir: Path, before: Before) -> str:
-    lines = (line.strip() for line in reversed(_log_of(run_dir, before)))
+def _last_line(run_dir: Path, before: FolderSnapshot) -> str:
+    lines = (line.strip() for line in reversed(_log_lines(run_dir, before)))
     return next((line for line in lines if line), "")
 
 

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a live display on a terminal, plain lines everywhere else."""
+"""Display of a running sweep: live on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,53 +16,71 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 REFRESH_S = 0.25
-SHOWN_JOBS = 8
+#: Largest number of running jobs in the live display.
+MAX_SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Tally:
-    """Where a sweep stands.
+class Progress:
+    """Progress of a sweep.
 
     Attributes:
-        total: Number of jobs.
-        done: Number of finished jobs, those of earlier sweeps included.
-        not_done: Number of jobs that ended otherwise.
+        num_jobs: Number of jobs.
+        num_finished: Number of finished jobs, including those of earlier sweeps.
+        num_failed: Number of jobs that ended in another state.
         running: Title and age in seconds of every running job.
-        left_s: Estimated seconds to the end, None before the first job has finished.
+        left_s: Estimated seconds to the end; None until a job of this sweep has finished.
+
+    Example:
+        >>> Progress(24, 4, 1, running=[("mla seed=1", 2.5)], left_s=83.4).num_waiting
+        18
     """
 
-    total: int
-    done: int
-    not_done: int
+    num_jobs: int
+    num_finished: int
+    num_failed: int
     running: Sequence[tuple[str, float]]
     left_s: float | None
 
     @property
-    def to_go(self) -> int:
+    def num_waiting(self) -> int:
         """Number of jobs that have not been started."""
-        return self.total - self.done - self.not_done - len(self.running)
+        return self.num_jobs - self.num_ended - len(self.running)
+
+    @property
+    def num_ended(self) -> int:
+        """Number of jobs that do not run any more."""
+        return self.num_finished + self.num_failed
 
 
 class PlainDisplay(AbstractContextManager["PlainDisplay"]):
-    """One line per event, for log files and pipes."""
+    """One line per event, for log files and pipes.
 
-    def ended(self, tally: Tally, title: str, state: str, detail: str) -> None:
-        """Report that a job ended.
+    Example:
+        >>> progress = Progress(24, 4, 1, running=[], left_s=83.4)
+        >>> PlainDisplay().show_end(progress, "mla seed=1", "finished", "val 0.612  4.3 s")
+        [ 5/24] done      mla seed=1  val 0.612  4.3 s  (1:23 left)
+    """
+
+    def show_end(self, progress: Progress, title: str, state: str, detail: str) -> None:
+        """Print that a job has ended.
 
         Args:
-            tally: Where the sweep stands now.
-            title: The job.
-            state: Its state.
+            progress: Progress of the sweep.
+            title: Title of the job.
+            state: State of the job.
             detail: Score and time, or the reason.
         """
-        left = "" if tally.left_s is None or not tally.to_go else f"  ({clock(tally.left_s)} left)"
+        left = ""
+        if progress.left_s is not None and progress.num_waiting:
+            left = f"  ({format_duration(progress.left_s)} left)"
         word = "done" if state == State.FINISHED else state
-        self.say(f"{_counter(tally)} {word:<9} {title}  {detail}{left}")
+        self.print_line(f"{_counter(progress)} {word:<9} {title}  {detail}{left}")
 
-    def tick(self, tally: Tally) -> None:
-        """Do nothing: time alone is no event."""
+    def refresh(self, progress: Progress) -> None:
+        """Do nothing: lines are printed for events only."""
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line."""
         print(text, flush=True)
 
@@ -72,18 +90,18 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Do nothing: there is nothing to take away."""
+        """Do nothing: printed lines stay."""
 
 
 class LiveDisplay(PlainDisplay):
-    """Events scroll by above a bar, the counts, the time left and the running jobs.
+    """Events above a progress bar, the counts, the time left and the running jobs.
 
-    It is redrawn by :meth:`tick` and not by a thread of its own: a process that forks must have
-    one thread only.
+    It is redrawn by :meth:`refresh` and not by a thread, because a process that forks must have
+    only one thread.
     """
 
     def __init__(self) -> None:
-        """Begin to display."""
+        """Start the display."""
         from rich.console import Console
         from rich.live import Live
 
@@ -92,17 +110,17 @@ class LiveDisplay(PlainDisplay):
         self._live.start()
         self._drawn = 0.0
 
-    def tick(self, tally: Tally) -> None:
-        """Redraw, a few times a second.
+    def refresh(self, progress: Progress) -> None:
+        """Redraw the display, at most a few times a second.
 
         Args:
-            tally: Where the sweep stands now.
+            progress: Progress of the sweep.
         """
         if time.monotonic() - self._drawn > REFRESH_S:
             self._drawn = time.monotonic()
-            self._live.update(_picture(tally), refresh=True)
+            self._live.update(_render(progress), refresh=True)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line above the display."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -112,51 +130,62 @@ class LiveDisplay(PlainDisplay):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take the display away."""
+        """Remove the display."""
         self._live.stop()
 
 
 def choose_display(has_free_terminal: bool) -> PlainDisplay:
-    """Choose the live display where a terminal shows it and nothing else writes there.
+    """Return the live display if output is a terminal to which the jobs do not write.
 
     Args:
-        has_free_terminal: Whether the jobs leave the terminal alone.
+        has_free_terminal: Whether the jobs write to their log files only.
+
+    Example:
+        >>> type(choose_display(has_free_terminal=False)).__name__
+        'PlainDisplay'
     """
     return LiveDisplay() if has_free_terminal and sys.stdout.isatty() else PlainDisplay()
 
 
-def clock(seconds: float) -> str:
-    """Write a duration as ``m:ss`` or ``h:mm:ss``."""
+def format_duration(seconds: float) -> str:
+    """Format a duration as ``m:ss`` or ``h:mm:ss``.
+
+    Example:
+        >>> format_duration(83.4), format_duration(3600)
+        ('1:23', '1:00:00')
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _counter(tally: Tally) -> str:
-    width = len(str(tally.total))
-    return f"[{tally.done + tally.not_done:>{width}}/{tally.total}]"
+def _counter(progress: Progress) -> str:
+    width = len(str(progress.num_jobs))
+    return f"[{progress.num_ended:>{width}}/{progress.num_jobs}]"
 
 
-def _picture(tally: Tally) -> RenderableType:
+def _render(progress: Progress) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    left = "estimating the time" if tally.left_s is None else f"{clock(tally.left_s)} left"
+    left = "estimating the time"
+    if progress.left_s is not None:
+        left = f"{format_duration(progress.left_s)} left"
     counts = Text(" · ").join(
         [
-            Text(f"{tally.done} done", "green"),
-            Text(f"{len(tally.running)} running", "cyan"),
-            Text(f"{tally.not_done} failed", "bold red" if tally.not_done else "dim"),
-            Text(f"{tally.to_go} to go"),
+            Text(f"{progress.num_finished} done", "green"),
+            Text(f"{len(progress.running)} running", "cyan"),
+            Text(f"{progress.num_failed} failed", "bold red" if progress.num_failed else "dim"),
+            Text(f"{progress.num_waiting} to go"),
             Text(left),
         ]
     )
-    picture = Table.grid()
-    picture.add_row(ProgressBar(tally.total, tally.done + tally.not_done, width=60))
-    picture.add_row(counts)
-    for title, age in tally.running[:SHOWN_JOBS]:
-        picture.add_row(Text(f"  {clock(age):>7}  {title}", "dim", no_wrap=True))
-    if (more := len(tally.running) - SHOWN_JOBS) > 0:
-        picture.add_row(Text(f"  and {more} more", "dim"))
-    return picture
+    grid = Table.grid()
+    grid.add_row(ProgressBar(progress.num_jobs, progress.num_ended, width=60))
+    grid.add_row(counts)
+    for title, age in progress.running[:MAX_SHOWN]:
+        grid.add_row(Text(f"  {format_duration(age):>7}  {title}", "dim", no_wrap=True))
+    if (more := len(progress.running) - MAX_SHOWN) > 0:
+        grid.add_row(Text(f"  and {more} more", "dim"))
+    return grid

@@ -1,8 +1,8 @@
-"""One process per job, forked from a parent that has imported everything once.
+"""Launcher that forks a process for each job, from a parent that has imported everything once.
 
-A job that raises, exits, hangs or is killed costs itself and nothing else, and importing torch and
-Lightning, which takes longer than a small job, is paid once. What makes the fork safe: the parent
-starts no thread, computes nothing with torch and never touches CUDA.
+A job that raises, exits, hangs or is killed does not affect other jobs, and torch and Lightning,
+whose import takes longer than a small job, are imported once. The fork is safe because the parent
+starts no thread, computes nothing with torch and does not initialise CUDA.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError
-from mla_lightning.launchers.base import Board, Ended, JobFunction
-from mla_lightning.launchers.child import STOPPING, Child, fork_child
+from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
+from mla_lightning.launchers.child import STOP_SIGNALS, Child, fork_child
 from mla_lightning.launchers.devices import plan_slots
 from mla_lightning.run_folder import State
 
@@ -34,7 +34,13 @@ STATES = {signal.SIGINT: State.INTERRUPTED, signal.SIGTERM: State.PREEMPTED}
 
 
 class ForkLauncher:
-    """Forks a process per job, a few at a time."""
+    """Runs each job in a forked process, several at a time.
+
+    Example:
+        >>> ForkLauncher(jobs=0)
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: launcher.jobs must be positive, got 0
+    """
 
     has_free_terminal = True
 
@@ -50,12 +56,12 @@ class ForkLauncher:
         """Set the limits; nothing is started yet.
 
         Args:
-            jobs: The most jobs at a time, None for as many as the cores, or GPUs, allow.
-            timeout_s: Wall seconds after which a job is ended, None for no limit.
-            fail_fast: Stop the sweep at the first job that fails.
-            grace_s: Seconds that a job has for its checkpoint between being asked to end and being
-                killed.
-            job_function: Runs one job, None for training.
+            jobs: Number of jobs at a time; None for as many as the cores or GPUs allow.
+            timeout_s: Wall seconds after which a job is stopped; None for no limit.
+            fail_fast: Whether to stop the sweep at the first job that fails.
+            grace_s: Seconds from the request to stop until a job is killed, in which it writes a
+                checkpoint.
+            job_function: Function that runs one job; None for training.
 
         Raises:
             ConfigError: If a limit is not positive.
@@ -73,13 +79,13 @@ class ForkLauncher:
         self._threads = 1
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Find out whether this machine can run the jobs as asked.
+        """Check that this machine has enough cores, and plan the slots for the jobs.
 
         Args:
             jobs: The jobs.
 
         Raises:
-            ConfigError: If their threads would fight for the cores.
+            ConfigError: If the jobs need more cores than this process may use.
         """
         trainers = [job.config.trainer for job in jobs]
         self._threads = max((trainer.threads for trainer in trainers), default=1)
@@ -87,33 +93,32 @@ class ForkLauncher:
         self._slots = plan_slots(self.jobs, self._threads, accelerators)
         self.concurrency = len(self._slots)
 
-    def launch(self, board: Board) -> int:
-        """Run all jobs that can be taken.
+    def launch(self, queue: JobQueue) -> int:
+        """Run all jobs that can be taken; none is running when it returns.
 
         Args:
-            board: Hands out the jobs.
+            queue: The jobs of the sweep.
 
         Returns:
-            0; 130 or 143 if told to stop by SIGINT or SIGTERM, 1 if a failure stopped the sweep.
-            No job runs any more.
+            0; 130 or 143 if SIGINT or SIGTERM stopped the sweep, 1 if a failure did.
 
         Raises:
-            ConfigError: If the jobs' threads would fight for the cores.
+            ConfigError: If the jobs need more cores than this process may use.
             RunError: If CUDA was initialised in this process.
         """
-        jobs = board.waiting()
+        jobs = queue.waiting()
         if not jobs:
             return 0
         self.check(jobs)
         with _limited_threads(self._threads):
             function = self.job_function or warm_up(jobs)
-            refuse_cuda_in_parent()
-            with _frozen_heap(), _noticed_signals() as noticed:
-                pool = _Pool(self, board, function, noticed)
+            require_no_cuda()
+            with _frozen_heap(), _collected_signals() as signals:
+                pool = _Pool(self, queue, function, signals)
                 try:
                     return pool.run(list(self._slots))
                 finally:
-                    pool.abandon()
+                    pool.kill_and_wait()
 
 
 class _Pool:
@@ -122,73 +127,75 @@ class _Pool:
     def __init__(
         self,
         limits: ForkLauncher,
-        board: Board,
+        queue: JobQueue,
         function: JobFunction,
-        noticed: list[signal.Signals],
+        signals: list[signal.Signals],
     ) -> None:
         self.limits = limits
-        self.board = board
+        self.queue = queue
         self.function = function
-        self.noticed = noticed
+        self.signals = signals
         self.running: list[Child] = []
         self.is_stopping = False
         self.exit_code = 0
 
-    def run(self, free: list[dict[str, str]]) -> int:
+    def run(self, free_slots: list[dict[str, str]]) -> int:
         while True:
-            self.heed_signals()
-            while free and not self.is_stopping and (job := self.board.take()) is not None:
-                self.start(job, free)
+            self.handle_signals()
+            while free_slots and not self.is_stopping and (job := self.queue.take()) is not None:
+                self.start(job, free_slots)
             if not self.running:
                 return self.exit_code
             time.sleep(POLL_S)
-            self.heed_clocks()
+            self.handle_timeouts()
             for child in [child for child in self.running if child.has_ended()]:
                 self.running.remove(child)
-                free.append(child.slot)
-                if not self.board.ended(child.job, child.outcome()) and self.limits.fail_fast:
+                free_slots.append(child.slot)
+                is_done = self.queue.record_exit(child.job, child.job_exit())
+                if not is_done and self.limits.fail_fast:
                     self.exit_code = self.exit_code or RunError.exit_code
                     self.stop(signal.SIGTERM, "stopped because another job failed")
-            self.board.tick()
+            self.queue.refresh()
 
-    def start(self, job: Job, free: list[dict[str, str]]) -> None:
+    def start(self, job: Job, free_slots: list[dict[str, str]]) -> None:
         try:
-            child = fork_child(job, self.function, free[0])
+            child = fork_child(job, self.function, free_slots[0])
         except OSError as error:
-            self.board.ended(job, Ended(1, 0.0, os.getpid(), f"could not be started: {error}"))
+            reason = f"could not be started: {error}"
+            self.queue.record_exit(job, JobExit(1, 0.0, os.getpid(), reason))
         else:
             self.running.append(child)
-            free.pop(0)
+            free_slots.pop(0)
 
     def stop(self, number: signal.Signals, reason: str) -> None:
         self.is_stopping = True
         for child in self.running:
-            child.ask_to_end(number, self.limits.grace_s, reason, STATES[number])
+            child.request_stop(number, self.limits.grace_s, reason, STATES[number])
 
-    def heed_signals(self) -> None:
-        while self.noticed:
-            number = self.noticed.pop(0)
-            if self.exit_code in EXIT_CODES.values():  # asked twice: at once
+    def handle_signals(self) -> None:
+        while self.signals:
+            number = self.signals.pop(0)
+            if self.exit_code in EXIT_CODES.values():  # the second signal stops at once
                 self.kill()
             else:
                 self.exit_code = EXIT_CODES[number]
                 self.stop(number, f"{STATES[number]} by {number.name}")
 
-    def heed_clocks(self) -> None:
+    def handle_timeouts(self) -> None:
         limit = self.limits.timeout_s
         for child in self.running:
             if child.kill_at is not None and time.monotonic() > child.kill_at:
                 child.kill()
             elif limit is not None and child.age_s() > limit:
                 reason = f"timed out after {limit:g} s"
-                child.ask_to_end(signal.SIGTERM, self.limits.grace_s, reason, State.FAILED)
+                child.request_stop(signal.SIGTERM, self.limits.grace_s, reason, State.FAILED)
 
     def kill(self) -> None:
         for child in self.running:
             child.kill()
 
-    def abandon(self) -> None:
-        """Leave no process behind, also when an error ends the launch."""
+    def kill_and_wait(self) -> None:
+        """Kill all processes that still run, after an error in the launcher, and wait for them."""
         self.kill()
         while self.running:
             if self.running[-1].has_ended():
@@ -198,10 +205,10 @@ class _Pool:
 
 
 def warm_up(jobs: Sequence[Job]) -> JobFunction:
-    """Import once, in the parent, everything that the jobs will use.
+    """Import in the parent the modules that the jobs will use.
 
     Args:
-        jobs: The jobs; the modules that their configs name as targets are imported.
+        jobs: The jobs; modules of the ``_target_`` classes in their configs are imported.
 
     Returns:
         The function that runs one job.
@@ -219,8 +226,8 @@ def warm_up(jobs: Sequence[Job]) -> JobFunction:
     return function
 
 
-def refuse_cuda_in_parent() -> None:
-    """Refuse to fork a process that has initialised CUDA: its children could not use the GPU.
+def require_no_cuda() -> None:
+    """Check that this process has not initialised CUDA, which its children could not use then.
 
     Raises:
         RunError: If CUDA was initialised in this process.
@@ -229,13 +236,13 @@ def refuse_cuda_in_parent() -> None:
     if torch is not None and torch.cuda.is_initialized():
         raise RunError(
             "CUDA was initialised before the jobs were forked, and a forked process cannot use it. "
-            "Call the sweep before anything that uses the GPU, or use launcher=serial."
+            "Start the sweep before anything that uses the GPU, or use launcher=serial."
         )
 
 
 @contextlib.contextmanager
 def _limited_threads(threads: int) -> Iterator[None]:
-    """Limit the thread pools of the libraries that are imported meanwhile, children included."""
+    """Limit the thread pools of libraries imported in the context, also in forked children."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     try:
@@ -250,7 +257,7 @@ def _limited_threads(threads: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _frozen_heap() -> Iterator[None]:
-    """Take what is imported out of the garbage collector, so that children share its memory."""
+    """Exclude existing objects from garbage collection, so that children share their memory."""
     gc.collect()
     gc.freeze()
     try:
@@ -260,16 +267,16 @@ def _frozen_heap() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _noticed_signals() -> Iterator[list[signal.Signals]]:
-    """Collect the signals that ask to stop, instead of stopping in the middle of anything."""
-    noticed: list[signal.Signals] = []
+def _collected_signals() -> Iterator[list[signal.Signals]]:
+    """Collect stop signals in a list, so that they do not interrupt the launcher's own work."""
+    signals: list[signal.Signals] = []
 
-    def notice(number: int, _frame: FrameType | None) -> None:
-        noticed.append(signal.Signals(number))
+    def collect(number: int, _frame: FrameType | None) -> None:
+        signals.append(signal.Signals(number))
 
-    before = {number: signal.signal(number, notice) for number in STOPPING}
+    before = {number: signal.signal(number, collect) for number in STOP_SIGNALS}
     try:
-        yield noticed
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""All jobs in this process, one after another: for debugging, breakpoints work."""
+"""Launcher that runs all jobs in this process, one after another, so that breakpoints work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import Interrupted, Preempted, RunError
-from mla_lightning.launchers.base import Board, Ended, JobFunction
+from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.child import exit_code_of
 from mla_lightning.launchers.devices import plan_slots
 from mla_lightning.run_folder import State
@@ -20,54 +20,54 @@ if TYPE_CHECKING:
 
 
 class SerialLauncher:
-    """Runs jobs in this process. A job that kills the process ends the sweep."""
+    """Runs jobs in this process; a job that kills the process ends the sweep."""
 
     has_free_terminal = False
 
     def __init__(self, *, fail_fast: bool = False, job_function: JobFunction | None = None) -> None:
-        """Set what happens at a failure.
+        """Set the behaviour after a failure.
 
         Args:
-            fail_fast: Stop at the first job that fails.
-            job_function: Runs one job, None for training.
+            fail_fast: Whether to stop at the first job that fails.
+            job_function: Function that runs one job; None for training.
         """
         self.fail_fast = fail_fast
         self.job_function = job_function
         self.concurrency = 1
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Find out whether this machine can run the jobs as asked.
+        """Check that this machine has enough cores.
 
         Args:
             jobs: The jobs.
 
         Raises:
-            ConfigError: If a job asks for more threads than there are cores.
+            ConfigError: If a job needs more cores than this process may use.
         """
         for job in jobs:
             plan_slots(1, job.config.trainer.threads, ())
 
-    def launch(self, board: Board) -> int:
+    def launch(self, queue: JobQueue) -> int:
         """Run all jobs that can be taken.
 
         Args:
-            board: Hands out the jobs.
+            queue: The jobs of the sweep.
 
         Returns:
-            0; 130 or 143 if a job was told to stop, 1 if a failure stopped the sweep.
+            0; 130 or 143 if a signal stopped a job, 1 if a failure stopped the sweep.
         """
-        self.check(board.waiting())
-        while (job := board.take()) is not None:
-            how = self._run(job)
-            if not board.ended(job, how):
-                if how.exit_code in (Interrupted.exit_code, Preempted.exit_code):
-                    return how.exit_code
+        self.check(queue.waiting())
+        while (job := queue.take()) is not None:
+            job_exit = self._run(job)
+            if not queue.record_exit(job, job_exit):
+                if job_exit.exit_code in (Interrupted.exit_code, Preempted.exit_code):
+                    return job_exit.exit_code
                 if self.fail_fast:
                     return RunError.exit_code
-            board.tick()
+            queue.refresh()
         return 0
 
-    def _run(self, job: Job) -> Ended:
+    def _run(self, job: Job) -> JobExit:
         function = self.job_function or importlib.import_module("mla_lightning.run.train").run_job
         started = time.monotonic()
         state = State.FAILED
@@ -77,7 +77,7 @@ class SerialLauncher:
             code = exit_code_of(error)
         except KeyboardInterrupt:
             code, state = Interrupted.exit_code, State.INTERRUPTED
-        except Exception:  # one job's fault must not end the others
+        except Exception:  # an error of one job must not end the others
             traceback.print_exc()
             code = 1
-        return Ended(code, time.monotonic() - started, os.getpid(), state=state)
+        return JobExit(code, time.monotonic() - started, os.getpid(), state=state)

@@ -1,7 +1,7 @@
-"""Many jobs: skip what is done, run the rest, say what failed and how to go on.
+"""Sweeps: skip finished jobs, run the others, and report failures with their retry commands.
 
-The run folders are the only memory. So a sweep can be started again after any end, in another
-terminal at the same time, or with another launcher half way, and never repeats a finished job.
+The state of a sweep is in its run folders only. It can therefore be started again after any end,
+in another terminal at the same time, or with another launcher, and never repeats a finished job.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import ConfigError, Interrupted, RunError
-from mla_lightning.launchers.base import Ended, Launcher
+from mla_lightning.launchers.base import JobExit, Launcher
 from mla_lightning.launchers.conclusion import (
-    Before,
-    Conclusion,
-    conclude,
-    elsewhere,
-    look_before,
+    FolderSnapshot,
+    JobOutcome,
+    determine_outcome,
+    running_elsewhere,
+    take_snapshot,
 )
-from mla_lightning.launchers.display import PlainDisplay, Tally, choose_display, clock
+from mla_lightning.launchers.display import (
+    PlainDisplay,
+    Progress,
+    choose_display,
+    format_duration,
+)
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.standing import EARLIER, Kind, Standing, standing_of
 from mla_lightning.run_lock import RunLock
@@ -30,10 +35,11 @@ from mla_lightning.run_lock import RunLock
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
-#: How long a sweep waits for jobs that another process holds, such as the last children of a
-#: killed sweep that are writing their checkpoints.
+#: Seconds that a sweep waits for jobs of another process, such as the last children of a killed
+#: sweep that are writing their checkpoints.
 PATIENCE_S = 5.0
-LOOK_AGAIN_S = 0.5
+#: Seconds until the lock of a job that another process is running is read again.
+LOCK_RETRY_S = 0.5
 
 
 def run_sweep(
@@ -47,84 +53,85 @@ def run_sweep(
 
     Args:
         jobs: The jobs.
-        launcher: Runs them.
-        overwrite: Run finished jobs again.
-        patience_s: Seconds to wait in the end for jobs that another process is running.
+        launcher: The launcher that runs them.
+        overwrite: Whether to run finished jobs again.
+        patience_s: Seconds to wait at the end for jobs that another process is running.
 
     Returns:
-        0 if every job is finished; 130 or 143 if the sweep was told to stop; else the exit code
+        0 if every job is finished; 130 or 143 if a signal stopped the sweep; else the exit code
         that all unfinished jobs share, or 1.
 
     Raises:
-        ConfigError: If two different jobs have one folder, or this machine cannot run the jobs as
-            asked. Nothing has been started then.
+        ConfigError: If different jobs have the same folder, or this machine has not enough cores.
+            No job has been started then.
     """
-    jobs = _without_repetitions(jobs)
+    jobs = _unique_jobs(jobs)
     launcher.check(jobs)
     with files.not_world_writable(), choose_display(launcher.has_free_terminal) as display:
         sweep = Sweep(jobs, launcher.concurrency, overwrite, display)
-        sweep.announce()
+        sweep.show_start()
         try:
             code = launcher.launch(sweep)
-            while code == 0 and sweep.wait_for_a_free_folder(patience_s):
+            while code == 0 and sweep.wait_for_free_folder(patience_s):
                 code = launcher.launch(sweep)
         except KeyboardInterrupt:
             code = Interrupted.exit_code
-    sweep.summarise()
+    sweep.print_summary()
     return code or sweep.exit_code()
 
 
 class Sweep:
-    """The board of :mod:`mla_lightning.launchers.base`: who is waiting, running, done."""
+    """The waiting, running and ended jobs of a sweep; the queue of its launcher."""
 
     def __init__(
         self, jobs: Sequence[Job], concurrency: int, overwrite: bool, display: PlainDisplay
     ) -> None:
-        """Look which jobs are finished.
+        """Find the jobs that are already finished.
 
         Args:
-            jobs: The jobs, each with a folder of its own.
-            concurrency: How many run at a time, for the time left.
-            overwrite: Take finished jobs for unfinished.
-            display: Where to report.
+            jobs: The jobs, each with its own folder.
+            concurrency: Number of jobs at a time, to estimate the time left.
+            overwrite: Whether to run finished jobs again.
+            display: The display of the sweep.
         """
         self.jobs = jobs
         self.concurrency = concurrency
         self.overwrite = overwrite
         self.display = display
-        self.conclusions: dict[Path, Conclusion] = {}
+        self.outcomes: dict[Path, JobOutcome] = {}
         self.num_finished_before = 0
-        #: Finished by other code than today's, with the files that changed since.
+        #: Jobs that were finished by other code, with the files that changed since.
         self.stale: dict[Path, Standing] = {}
         self._waiting: list[Job] = []
-        self._running: dict[Path, tuple[Job, Before]] = {}
-        self._held_until: dict[Path, float] = {}
+        self._running: dict[Path, tuple[Job, FolderSnapshot]] = {}
+        self._next_check: dict[Path, float] = {}
         self._durations: list[float] = []
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         for job in jobs:
-            if not self._is_finished(job, is_first_look=True):
+            if not self._record_if_finished(job, records_stale=True):
                 self._waiting.append(job)
-        self.num_finished_before = len(self.conclusions)
+        self.num_finished_before = len(self.outcomes)
 
-    # ------------------------------------------------------------------ what a launcher asks
+    # ------------------------------------------------------------------ queue of the launcher
 
     def waiting(self) -> Sequence[Job]:
-        """Name the jobs that have not been handed out yet."""
+        """Return the jobs that have not been taken."""
         return tuple(self._waiting)
 
     def take(self) -> Job | None:
-        """Hand out the next job whose folder is free, None if there is none just now.
+        """Take the next job whose folder is not in use; None if there is none at the moment.
 
-        Folders are looked at now and not at the start, so two sweeps share their work.
+        Folders are checked now and not at the start, so that two sweeps can share their jobs.
         """
         for job in tuple(self._waiting):
-            if time.monotonic() < self._held_until.get(job.run_dir, 0.0):
+            if time.monotonic() < self._next_check.get(job.run_dir, 0.0):
                 continue
             if RunLock(job.run_dir).holder() is not None:
-                self._held_until[job.run_dir] = time.monotonic() + LOOK_AGAIN_S
-            elif self._is_finished(job):  # looked at after the lock: its holder finishes first
+                self._next_check[job.run_dir] = time.monotonic() + LOCK_RETRY_S
+            # The lock is checked first, because its holder keeps it until the job is finished.
+            elif self._record_if_finished(job):
                 self._waiting.remove(job)
-                self._report(job, "by another process")
+                self._show_end(job, "by another process")
             else:
                 self._waiting.remove(job)
                 try:
@@ -133,104 +140,103 @@ class Sweep:
                         (job.run_dir / files.RESULT).unlink(missing_ok=True)
                 except OSError as error:
                     reason = f"its folder cannot be used: {error}"
-                    self.conclusions[job.run_dir] = Conclusion(
-                        State.FAILED, reason, RunError.exit_code
-                    )
-                    self._report(job, "")
+                    outcome = JobOutcome(State.FAILED, reason, RunError.exit_code)
+                    self.outcomes[job.run_dir] = outcome
+                    self._show_end(job, "")
                     continue
-                self._running[job.run_dir] = (job, look_before(job))
+                self._running[job.run_dir] = (job, take_snapshot(job))
                 return job
         return None
 
-    def ended(self, job: Job, how: Ended) -> bool:
-        """Take note of how a job ended.
+    def record_exit(self, job: Job, job_exit: JobExit) -> bool:
+        """Record how a job ended.
 
         Args:
             job: The job.
-            how: How its process ended.
+            job_exit: How its process ended.
 
         Returns:
-            Whether the sweep can go on as if nothing had happened.
+            False if the job failed or was stopped.
         """
         _, before = self._running.pop(job.run_dir)
-        conclusion = conclude(job, how, before)
-        if conclusion.state == State.ELSEWHERE:  # another sweep was quicker to lock the folder
+        outcome = determine_outcome(job, job_exit, before)
+        if outcome.state == State.ELSEWHERE:  # another sweep has locked the folder in between
             self._waiting.append(job)
             return True
-        self.conclusions[job.run_dir] = conclusion
-        if conclusion.state == State.FINISHED:
-            self._durations.append(how.seconds)
-        self._report(job, f"{how.seconds:.1f} s")
-        return conclusion.state == State.FINISHED
+        self.outcomes[job.run_dir] = outcome
+        if outcome.state == State.FINISHED:
+            self._durations.append(job_exit.seconds)
+        self._show_end(job, f"{job_exit.seconds:.1f} s")
+        return outcome.state == State.FINISHED
 
-    def tick(self) -> None:
-        """Refresh what the user sees."""
-        self.display.tick(self.tally())
+    def refresh(self) -> None:
+        """Refresh the display."""
+        self.display.refresh(self.progress())
 
-    # ------------------------------------------------------------------ what the user sees
+    # ------------------------------------------------------------------ display and summary
 
-    def tally(self) -> Tally:
-        """Tell where the sweep stands."""
-        states = [conclusion.state for conclusion in self.conclusions.values()]
+    def progress(self) -> Progress:
+        """Return the progress of the sweep."""
+        states = [outcome.state for outcome in self.outcomes.values()]
         now = time.monotonic()
         running = [(job.title, now - before.started) for job, before in self._running.values()]
         left = None
         if self._durations:
             mean = sum(self._durations) / len(self._durations)
-            work = mean * len(self._waiting) + sum(max(mean - age, 0.0) for _, age in running)
-            left = work / min(self.concurrency, max(1, len(self._waiting) + len(running)))
-        done = states.count(State.FINISHED)
-        return Tally(len(self.jobs), done, len(states) - done, running, left)
+            left = mean * len(self._waiting) + sum(max(mean - age, 0.0) for _, age in running)
+            left /= min(self.concurrency, max(1, len(self._waiting) + len(running)))
+        num_finished = states.count(State.FINISHED)
+        return Progress(len(self.jobs), num_finished, len(states) - num_finished, running, left)
 
-    def announce(self) -> None:
-        """Say how many jobs are finished, by which code, and how many will run."""
+    def show_start(self) -> None:
+        """Show how many jobs are finished, which of them by other code, and how many will run."""
         if before := self.num_finished_before:
-            total = _count(len(self.jobs), "job")
-            self.display.say(f"{total}, {before} finished before and not run again.")
+            total = _count_jobs(len(self.jobs))
+            self.display.print_line(f"{total}, {before} finished before and not run again.")
         if self.stale:
-            self.display.say(self._about_stale())
+            self.display.print_line(self._describe_stale())
         if self._waiting:
-            number = _count(len(self._waiting), "job")
-            self.display.say(f"Running {number}, up to {self.concurrency} at a time.")
+            number = _count_jobs(len(self._waiting))
+            self.display.print_line(f"Running {number}, up to {self.concurrency} at a time.")
 
-    def _about_stale(self) -> str:
-        files_changed = dict.fromkeys(name for one in self.stale.values() for name in one.changed)
-        number = _count(len(self.stale), "job")
-        changed = f"{number} finished by other code ({', '.join(files_changed)} changed since): "
-        if self.stale.keys() <= self.conclusions.keys():
-            return f"{changed}kept as they are (stale=keep); tables of them say so."
+    def _describe_stale(self) -> str:
+        changed = dict.fromkeys(
+            name for standing in self.stale.values() for name in standing.changed
+        )
+        number = _count_jobs(len(self.stale))
+        text = f"{number} finished by other code ({', '.join(changed)} changed since): "
+        if self.stale.keys() <= self.outcomes.keys():
+            return f"{text}kept as they are (stale=keep); tables of them have a note."
         return (
-            f"{changed}trained anew, the earlier results are kept in RUN/{EARLIER}. Add stale=keep "
-            "to take them as they are."
+            f"{text}trained again, the earlier results are kept in RUN/{EARLIER}. Add stale=keep "
+            "to keep them as they are."
         )
 
-    def summarise(self) -> None:
-        """Say what became of the jobs, and for each that is not finished why and how to go on."""
-        states = [
-            self.conclusions.get(job.run_dir, Conclusion(State.NOT_STARTED)).state
-            for job in self.jobs
-        ]
-        parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
-        took = clock(time.monotonic() - self._begun)
-        print(f"\n{_count(len(self.jobs), 'job')}: {', '.join(parts)}. It took {took}.")
+    def print_summary(self) -> None:
+        """Print the number of jobs by state, and reason and retry command of unfinished ones."""
+        not_started = JobOutcome(State.NOT_STARTED)
+        states = [self.outcomes.get(job.run_dir, not_started).state for job in self.jobs]
+        counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+        duration = format_duration(time.monotonic() - self._started)
+        print(f"\n{_count_jobs(len(self.jobs))}: {', '.join(counts)}. It took {duration}.")
         for job in self.jobs:
-            conclusion = self.conclusions.get(job.run_dir)
-            if conclusion is not None and conclusion.state != State.FINISHED:
+            outcome = self.outcomes.get(job.run_dir)
+            if outcome is not None and outcome.state != State.FINISHED:
                 print(
-                    f"\n{conclusion.state}: {job.title}\n"
-                    f"  reason  {conclusion.reason}\n"
+                    f"\n{outcome.state}: {job.title}\n"
+                    f"  reason  {outcome.reason}\n"
                     f"  folder  {job.run_dir}\n"
                     f"  retry   {files.retry_command(job.overrides)}"
                 )
         if set(states) - {State.FINISHED}:
-            print("\nRun the same command again to go on; finished jobs are not repeated.")
+            print("\nRun the same command again to continue; finished jobs are not repeated.")
         sys.stdout.flush()
 
     def exit_code(self) -> int:
-        """Tell the exit code: 0 if all jobs are finished, else their common one or 1."""
-        if len(self.conclusions) < len(self.jobs):
+        """Return the exit code: 0 if all jobs are finished, else the one they share, or 1."""
+        if len(self.outcomes) < len(self.jobs):
             return RunError.exit_code
-        codes = {c.exit_code for c in self.conclusions.values() if c.state != State.FINISHED}
+        codes = {o.exit_code for o in self.outcomes.values() if o.state != State.FINISHED}
         if not codes:
             return 0
         code = codes.pop()
@@ -238,80 +244,80 @@ class Sweep:
 
     # ------------------------------------------------------------------ jobs of other processes
 
-    def wait_for_a_free_folder(self, patience_s: float) -> bool:
-        """Wait for jobs that another process holds.
+    def wait_for_free_folder(self, patience_s: float) -> bool:
+        """Wait until another process releases the folder of a waiting job.
 
         Args:
-            patience_s: Seconds to wait at most.
+            patience_s: Largest number of seconds to wait.
 
         Returns:
-            Whether a job can be taken now. If not, those left are reported as running elsewhere.
+            Whether a job can be taken now. If not, the waiting jobs count as running elsewhere.
         """
         if not self._waiting:
             return False
         until = time.monotonic() + patience_s
-        is_told = False
+        is_shown = False
         while None not in (holders := self._holders()):
             if time.monotonic() > until:
                 for job, holder in zip(self._waiting, holders, strict=True):
-                    self.conclusions[job.run_dir] = elsewhere(holder)
-                    self._report(job, "")
+                    self.outcomes[job.run_dir] = running_elsewhere(holder)
+                    self._show_end(job, "")
                 self._waiting.clear()
                 return False
-            if not is_told:
-                is_told = True
-                number = _count(len(self._waiting), "job")
-                self.display.say(f"Waiting for {number} that another process is running.")
+            if not is_shown:
+                is_shown = True
+                number = _count_jobs(len(self._waiting))
+                self.display.print_line(f"Waiting for {number} that another process is running.")
             time.sleep(0.05)
-        self._held_until.clear()
+        self._next_check.clear()
         return True
 
     def _holders(self) -> list[dict[str, Any] | None]:
         return [RunLock(job.run_dir).holder() for job in self._waiting]
 
-    def _is_finished(self, job: Job, *, is_first_look: bool = False) -> bool:
+    def _record_if_finished(self, job: Job, *, records_stale: bool = False) -> bool:
+        """Record the outcome of a finished job; return whether it is finished."""
         if self.overwrite:
             return False
         try:
             standing = standing_of(job.run_dir, job.identity, job.code)
-        except RunError:  # by hand or by a broken disk: the job itself will report it
+        except RunError:  # damaged files, which the job itself will report
             return False
-        if standing.kind is Kind.STALE and is_first_look:
+        if standing.kind is Kind.STALE and records_stale:
             self.stale[job.run_dir] = standing
         is_finished = standing.is_done(job.config.stale)
         if is_finished:
-            self.conclusions[job.run_dir] = Conclusion(State.FINISHED)
+            self.outcomes[job.run_dir] = JobOutcome(State.FINISHED)
         return is_finished
 
-    def _report(self, job: Job, detail: str) -> None:
-        conclusion = self.conclusions[job.run_dir]
-        if conclusion.state == State.FINISHED:
-            detail = f"{_score(job)}  {detail}".strip()
-        else:
-            detail = f"{conclusion.reason}  {detail}".strip()
-        self.display.ended(self.tally(), job.title, conclusion.state, detail)
+    def _show_end(self, job: Job, detail: str) -> None:
+        outcome = self.outcomes[job.run_dir]
+        result = _validation_score(job) if outcome.state == State.FINISHED else outcome.reason
+        detail = f"{result}  {detail}".strip()
+        self.display.show_end(self.progress(), job.title, outcome.state, detail)
 
 
-def _without_repetitions(jobs: Sequence[Job]) -> list[Job]:
-    kept: dict[Path, Job] = {}
+def _unique_jobs(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs without duplicates; raise ConfigError if different jobs share a folder."""
+    by_folder: dict[Path, Job] = {}
     for job in jobs:
-        other = kept.setdefault(job.run_dir, job)
+        other = by_folder.setdefault(job.run_dir, job)
         if other.identity != job.identity:
             raise ConfigError(
                 f"{other.title} and {job.title} would share the folder {job.run_dir}. Leave out "
-                "run_dir, so that every job gets a folder of its own."
+                "run_dir, so that every job gets its own folder."
             )
-    return list(kept.values())
+    return list(by_folder.values())
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count_jobs(number: int) -> str:
+    return "1 job" if number == 1 else f"{number} jobs"
 
 
-def _score(job: Job) -> str:
-    """Name the job's validation accuracy."""
+def _validation_score(job: Job) -> str:
+    """Return a text with the job's validation accuracy; empty if it has none."""
     try:
         result = files.read_json(job.run_dir / files.RESULT) or {}
         return f"val {result['val']['multi']['accuracy']:.3f}"
-    except (RunError, KeyError, TypeError, ValueError):  # a protocol without validation scores
+    except (RunError, KeyError, TypeError, ValueError):  # the protocol has no validation scores
         return ""

@@ -1,4 +1,4 @@
-"""Loggers beside ``metrics.csv``, which decide nothing: Weights & Biases, TensorBoard."""
+"""Weights & Biases and TensorBoard loggers, in addition to ``metrics.csv``."""
 
 from mla_lightning.loggers.tensorboard import TensorBoard
 from mla_lightning.loggers.wandb import Wandb

@@ -1,4 +1,4 @@
-"""What a node of ``conf/logger/`` names, and what its loggers share."""
+"""Interfaces of loggers, and functions that they share."""
 
 from __future__ import annotations
 
@@ -12,30 +12,37 @@ from mla_lightning.run_folder.config import RunConfig
 
 
 @runtime_checkable
-class LoggerSpec(Protocol):
-    """What a node of ``conf/logger/`` names: it makes a logger once the job is known."""
+class LoggerFactory(Protocol):
+    """The object of a node of ``conf/logger/``, which makes the logger of a job."""
 
     def make(self, config: RunConfig, run_dir: Path, run_id: str) -> Logger | None:
-        """Make the logger, None if it is off or cannot be had."""
+        """Make the logger; return None if it is disabled or cannot start."""
 
 
 @runtime_checkable
-class EndsWithCode(Protocol):
-    """A logger that shows how its job ended, beyond Lightning's ``finalize``."""
+class FinishesWithExitCode(Protocol):
+    """A logger that records the exit code of its job, unlike Lightning's ``finalize``."""
 
     def finish(self, exit_code: int) -> None:
-        """End the run; the exit code is the job's."""
+        """Finish logging with the exit code of the job."""
 
 
-def import_or_say(name: str) -> Any:
-    """Return a module, or None, saying so, where it cannot be imported."""
+def import_or_warn(name: str) -> Any:
+    """Return a module; print a message and return None if it cannot be imported.
+
+    Example:
+        >>> import_or_warn("no_such_package")
+        no_such_package cannot be imported (No module named 'no_such_package'), so metrics are
+        written to metrics.csv only.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        say(f"{name} cannot be imported ({error}), so metrics go to metrics.csv alone.")
+        message = f"{name} cannot be imported ({error}), so metrics are written to"
+        print_now(f"{message} metrics.csv only.")
         return None
 
 
-def say(text: str) -> None:
-    """Print a line, at once: a job's log may be read while it runs."""
+def print_now(text: str) -> None:
+    """Print a line without buffering, because a job's log may be read while it runs."""
     print(text, flush=True)

@@ -1,4 +1,4 @@
-"""Build the loggers of a job, and close them."""
+"""Construction and end of the loggers of a job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 
 from mla_lightning.config.targets import instantiate, locate
 from mla_lightning.errors import MLAError
-from mla_lightning.loggers.base import EndsWithCode, LoggerSpec, say
+from mla_lightning.loggers.base import FinishesWithExitCode, LoggerFactory, print_now
 from mla_lightning.run_folder.config import RunConfig
 
 
@@ -19,50 +19,57 @@ def build_loggers(config: RunConfig, run_dir: Path, run_id: str) -> list[Logger]
     """Build the loggers of a job.
 
     Args:
-        config: The resolved config; its ``logger`` node maps names to nodes that name a
-            :class:`LoggerSpec` or any Lightning logger.
+        config: The resolved config. Its ``logger`` node maps names to nodes of a
+            :class:`LoggerFactory` or of any Lightning logger.
         run_dir: The run folder.
-        run_id: An id of config, data and code: a resumed job continues its run.
+        run_id: Hash of config, data and code; a resumed job has the same one and continues its run.
 
     Returns:
-        The loggers; empty if nothing but ``metrics.csv`` is wanted or to be had.
+        The loggers that could start; none if only ``metrics.csv`` is configured.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla", "logger=tensorboard"])
+        >>> [type(logger).__name__ for logger in build_loggers(job.config, tmp, job.run_id)]
+        ['TensorBoardLogger']
     """
     loggers = []
     for node in (config.logger or {}).values():
-        spec = instantiate(node)
-        made = spec.make(config, run_dir, run_id) if isinstance(spec, LoggerSpec) else spec
-        if made is not None:
-            loggers.append(made)
+        logger = instantiate(node)
+        if isinstance(logger, LoggerFactory):
+            logger = logger.make(config, run_dir, run_id)
+        if logger is not None:
+            loggers.append(logger)
     return loggers
 
 
 def finish_loggers(loggers: Sequence[Logger], exit_code: int) -> None:
-    """Close the loggers, also after a failure.
+    """Finish the loggers of a job; their errors are printed and not raised.
 
     Args:
-        loggers: What :func:`build_loggers` returned.
-        exit_code: The job's; the tracking service shows the run as failed unless it is 0.
+        loggers: The loggers.
+        exit_code: Exit code of the job; a tracking service shows the run as failed unless it is 0.
     """
     for logger in loggers:
         try:
-            if isinstance(logger, EndsWithCode):
+            if isinstance(logger, FinishesWithExitCode):
                 logger.finish(exit_code)
             else:
                 logger.finalize("success" if exit_code == 0 else "failed")
         except Exception as error:
-            say(f"{type(logger).__name__} did not finish: {error}")
+            print_now(f"{type(logger).__name__} did not finish: {error}")
 
 
 def import_ahead(config: RunConfig) -> None:
-    """Import what a job's loggers will need, so that forked jobs find it imported.
+    """Import the modules that a job's loggers need, before jobs are forked.
 
-    A logger's class names these modules in ``heavy_imports``. They must start neither a thread nor
-    a process when they are imported, since a forked job would inherit it.
+    A logger's class lists these modules in ``heavy_imports``. Their import must start neither a
+    thread nor a process, which a forked job would inherit.
 
     Args:
         config: A job's resolved config.
     """
     for node in (config.logger or {}).values():
-        with contextlib.suppress(MLAError, ImportError):  # the job that needs it says so
+        with contextlib.suppress(MLAError, ImportError):  # the job that needs it reports it
             for name in getattr(locate(node["_target_"]), "heavy_imports", ()):
                 importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""TensorBoard: event files in the run folder."""
+"""TensorBoard logger with event files in the run folder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 
-from mla_lightning.loggers.base import import_or_say
+from mla_lightning.loggers.base import import_or_warn
 from mla_lightning.run_folder.config import RunConfig
 
 
 class TensorBoard:
-    """TensorBoard event files in the run folder: ``tensorboard --logdir runs``."""
+    """Factory of loggers that write TensorBoard event files to the run folder.
+
+    ``tensorboard --logdir runs`` shows them.
+    """
 
     def make(self, config: RunConfig, run_dir: Path, run_id: str) -> Logger | None:
         """Make the logger.
@@ -19,12 +22,12 @@ class TensorBoard:
         Args:
             config: The resolved config.
             run_dir: The run folder.
-            run_id: The job's id.
+            run_id: Id of the job.
 
         Returns:
-            The logger, or None if TensorBoard is not installed.
+            The logger; None if TensorBoard is not installed.
         """
-        if import_or_say("tensorboard") is None:
+        if import_or_warn("tensorboard") is None:
             return None
         from lightning.pytorch.loggers import TensorBoardLogger
 

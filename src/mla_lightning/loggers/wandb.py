@@ -1,8 +1,8 @@
-"""Weights & Biases: a copy of ``metrics.csv`` that decides nothing.
+"""Weights & Biases logger with a copy of ``metrics.csv``.
 
-Whatever the service does (missing, unreachable, wrong key, gone in the middle), training
-goes on and ``metrics.csv`` is complete. One run per job: its id is the job's identity, so a resumed
-job continues its run.
+If the service is not installed, does not answer, rejects the key or stops during the run, training
+continues and ``metrics.csv`` is complete. Each job has one run whose id depends on config, data and
+code, so that a resumed job continues its run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,21 +18,27 @@ from lightning.pytorch.loggers import Logger
 
 from mla_lightning.config.secrets import names_secret, scrub
 from mla_lightning.errors import Interrupted, Preempted
-from mla_lightning.loggers.base import import_or_say, say
-from mla_lightning.loggers.wandb_result import charts_of, summary_of
+from mla_lightning.loggers.base import import_or_warn, print_now
+from mla_lightning.loggers.wandb_result import charts_of, flatten, summary_of
 from mla_lightning.run_folder.config import RunConfig
 
-#: Length of a W&B run id: short enough for its pages, long enough never to collide.
+#: Length of a W&B run id: short for its pages, long enough to be unique.
 ID_LENGTH = 16
+#: File in the run's ``wandb/`` folder with the last logged step.
 LAST_STEP = ".last_step"
-#: W&B refuses longer tags.
-LONGEST_TAG = 64
+#: W&B rejects longer tags.
+MAX_TAG_LENGTH = 64
 
 
 class Wandb:
-    """Weights & Biases, one run per job, grouped by experiment; needs no account when offline."""
+    """Factory of Weights & Biases runs, one per job; without an account if offline.
 
-    #: The second is what every run imports late, half of the time of its start.
+    Example:
+        >>> Wandb(project="my_project", entity="my_team").mode
+        'offline'
+    """
+
+    #: W&B imports the second one when a run starts, which takes half of the time of the start.
     heavy_imports = ("wandb", "wandb.sdk.launch")
 
     def __init__(
@@ -44,15 +50,16 @@ class Wandb:
         init_timeout_s: float = 8.0,
         finish_timeout_s: float = 60.0,
     ) -> None:
-        """Choose where runs go.
+        """Set project, mode and time limits.
 
         Args:
             project: The W&B project.
-            entity: The user or team, None for the account's own.
-            mode: ``offline`` writes below the run folder, for ``wandb sync``. ``online`` sends, and
-                turns to offline if the server does not answer or does not accept the key.
-            init_timeout_s: Seconds that the server has to answer.
-            finish_timeout_s: Seconds that it has to take the rest at the end; what it does not take
+            entity: The user or team; None for the account's default.
+            mode: ``offline`` writes files to the run folder, for ``wandb sync``. ``online`` sends
+                metrics, and changes to offline if the server does not answer or rejects the key.
+                ``disabled`` logs nothing.
+            init_timeout_s: Seconds to wait for the server's answer at the start.
+            finish_timeout_s: Seconds to send the remaining data at the end; what could not be sent
                 stays on disk.
         """
         self.project = project
@@ -60,94 +67,95 @@ class Wandb:
         self.mode = mode
         self.init_timeout_s = init_timeout_s
         self.finish_timeout_s = finish_timeout_s
-        #: What is told to follow where W&B cannot start at all.
-        self.otherwise = "going on with metrics.csv alone"
+        #: Last words of the message if W&B cannot start.
+        self.without_wandb = "metrics are written to metrics.csv only"
 
     def make(self, config: RunConfig, run_dir: Path, run_id: str) -> WandbRun | None:
-        """Start the job's run, or continue it.
+        """Start or continue the W&B run of a job.
 
         Args:
-            config: The resolved config, uploaded once with dotted keys.
-            run_dir: The run folder, which W&B writes its files to.
-            run_id: The run's id on the server.
+            config: The resolved config, uploaded with dotted keys.
+            run_dir: The run folder, in which W&B writes its files.
+            run_id: Id of the job; W&B gets its first characters.
 
         Returns:
-            The logger, or None if W&B is disabled, not installed or cannot start.
+            The logger; None if W&B is disabled, not installed or cannot start.
         """
         if self.mode == "disabled":
             return None
-        wandb = import_or_say("wandb")
+        wandb = import_or_warn("wandb")
         if wandb is None:
             return None
-        os.environ.pop("WANDB_SERVICE", None)  # another process's service ends with that process
-        # No crash reports: who chose offline wants nothing sent, not even about W&B itself.
+        os.environ.pop("WANDB_SERVICE", None)  # the service of another process ends with it
+        # No crash reports: with mode=offline nothing must be sent, not even about W&B itself.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         choices = config.choices
         variant = [] if choices.get("ablation", "none") == "none" else [choices["ablation"]]
-        about = {
+        arguments = {
             "project": self.project,
             "entity": self.entity,
             "id": run_id[:ID_LENGTH],
-            # None replaces the run of the same id, which training again from the start is meant to.
+            # None replaces the run with this id, as overwrite=true demands.
             "resume": None if config.overwrite else "allow",
-            "reinit": "finish_previous",  # a forgotten run would swallow this job's metrics
+            "reinit": "finish_previous",  # otherwise an unfinished run would get this job's metrics
             "group": config.name,
-            "tags": [tag] if (tag := config.name.partition("/")[0][:LONGEST_TAG]) else [],
+            "tags": [tag] if (tag := config.name.partition("/")[0][:MAX_TAG_LENGTH]) else [],
             "job_type": choices["method"],
             "name": " ".join([choices["method"], *variant, f"seed={config.seed}"]),
             "dir": str(run_dir),
-            "config": dict(_flat(config.tree)),
+            "config": _config_without_secrets(config.tree),
             "settings": self._settings(wandb),
         }
         run = None
         if self.mode == "online":
-            run = self._start(wandb, about, "online")
+            run = self._start(wandb, arguments, "online")
             if run is None:
-                wandb.teardown()  # its service still holds the id
-        run = run or self._start(wandb, about, "offline")
+                wandb.teardown()  # its service still has the run open
+        run = run or self._start(wandb, arguments, "offline")
         return None if run is None else WandbRun(wandb, run, run_dir)
 
-    def _start(self, wandb: Any, about: Mapping[str, Any], mode: str) -> Any:
-        begun = time.monotonic()
+    def _start(self, wandb: Any, arguments: Mapping[str, Any], mode: str) -> Any:
+        """Return a started W&B run; print a message and return None if it cannot start."""
+        started = time.monotonic()
         try:
-            return wandb.init(**about, mode=mode)
-        except Exception as error:  # whatever the service does must not end a job
+            return wandb.init(**arguments, mode=mode)
+        except Exception as error:  # errors of the service must not end a job
             reason = scrub(str(error).strip().partition("\n")[0])
-            after = f"after {time.monotonic() - begun:.0f} s"
-            then = "going on offline" if mode == "online" else self.otherwise
-            say(f"W&B could not start {mode} {after} ({reason}); {then}.")
+            duration = f"{time.monotonic() - started:.0f} s"
+            fallback = "continuing offline" if mode == "online" else self.without_wandb
+            print_now(f"W&B could not start {mode} after {duration} ({reason}); {fallback}.")
             return None
 
     def _settings(self, wandb: Any) -> Any:
-        """Keep W&B quiet, quick to give up, and from collecting command lines."""
-        wanted = {
+        """Return settings with short time limits, without output and without command lines."""
+        settings = {
             "init_timeout": self.init_timeout_s,
             "finish_timeout": self.finish_timeout_s,
             "silent": True,
             "console": "off",  # the log is in the run folder
             "save_code": False,
             "disable_git": True,
-            "x_disable_meta": True,  # would store the command line
+            "x_disable_meta": True,  # it would store the command line
             "x_save_requirements": False,
-            "x_transaction_log_flush_interval": 1.0,  # what a kill can lose of the offline file
+            "x_transaction_log_flush_interval": 1.0,  # seconds of data that a kill can lose
         }
-        known = wandb.Settings.model_fields  # not every version that we allow has them all
-        return wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
+        known = wandb.Settings.model_fields  # some supported versions do not have all of them
+        return wandb.Settings(**{key: value for key, value in settings.items() if key in known})
 
 
 class WandbRun(Logger):
-    """Hands metrics to a W&B run: one row per step, and no step twice however often resumed.
+    """Logger that writes one row per step to a W&B run, and no step twice after a resume.
 
-    The last step handed over is kept in a file. A job that is killed and goes on from an earlier
-    checkpoint computes some steps again, bit for bit; these rows are left out.
+    The last logged step is kept in a file. A job that resumes from an earlier checkpoint computes
+    some steps again with the same results; their rows are left out.
     """
 
     def __init__(self, wandb: Any, run: Any, run_dir: Path) -> None:
-        """Take a started run over.
+        """Read the last logged step.
 
         Args:
-            wandb: The module.
-            run: The run.
+            wandb: The module ``wandb``.
+            run: The started W&B run.
             run_dir: The run folder.
         """
         super().__init__()
@@ -182,56 +190,56 @@ class WandbRun(Logger):
         """The run folder."""
         return str(self._run_dir)
 
-    def begin_afresh(self) -> None:
-        """Take every step, whatever was handed over before, and leave no mark of it: a copy."""
+    def log_all_steps(self) -> None:
+        """Log every step, also those logged before, and do not record the last one."""
         self._last_step_file, self._last_step = None, -1
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the whole config was uploaded when the run started."""
+        """Do nothing: the config is uploaded when the run starts."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Collect a step's metrics; a row is handed over when the next step begins.
+        """Add metrics to the row of a step; the row is sent when the next step begins.
 
         Args:
             metrics: Metric -> value.
-            step: The step, None for the current one.
+            step: The step; None for the current one.
         """
         step = max(self._step, 0) if step is None else max(self._step, step)
         if step <= self._last_step:
             return
         if step > self._step:
-            self._hand_over()
+            self._send_row()
             self._step = step
         self._row |= metrics
 
     def finish(self, exit_code: int) -> None:
-        """Hand the last row and the result over, and end the run.
+        """Send the last row and the result, and finish the run.
 
         Args:
-            exit_code: The job's. A run that was told to stop is shown as preempted, other codes
-                than 0 as failed.
+            exit_code: Exit code of the job. W&B shows a run that was interrupted or preempted as
+                preempted, and as failed for other codes than 0.
         """
-        self._hand_over()
+        self._send_row()
         if exit_code == 0:
-            self._show_result()
+            self._send_result()
         if exit_code in (Interrupted.exit_code, Preempted.exit_code):
             self._run.mark_preempting()
         self._run.finish(exit_code=exit_code)
-        self._wandb.teardown()  # its service process would outlive a forked job
+        self._wandb.teardown()  # its service process must not outlive a forked job
         if self.is_offline:
-            say(f"W&B: upload with  wandb sync {shlex.quote(str(self.sync_dir))}")
+            print_now(f"W&B: upload with  wandb sync {shlex.quote(str(self.sync_dir))}")
 
-    def _show_result(self) -> None:
-        """Send summary, tables and charts; what goes wrong there ends nothing else."""
+    def _send_result(self) -> None:
+        """Send summary, tables and charts; errors are printed."""
         try:
             self._run.summary.update(summary_of(self._run_dir))
             charts = charts_of(self._run_dir, self._wandb)
             if charts and not self._is_broken:
                 self._run.log(charts, step=self._run.step, commit=True)
         except Exception as error:
-            say(f"W&B takes no result ({scrub(str(error))}); the run folder has it.")
+            print_now(f"W&B accepts no result ({scrub(str(error))}); the run folder has it.")
 
-    def _hand_over(self) -> None:
+    def _send_row(self) -> None:
         row, self._row = self._row, {}
         if not row or self._is_broken:
             return
@@ -239,9 +247,10 @@ class WandbRun(Logger):
             self._run.log(row, step=self._step, commit=True)
             if self._last_step_file is not None:
                 self._last_step_file.write_text(str(self._step), encoding="ascii")
-        except Exception as error:  # a full disk, a dead service: the metrics are in metrics.csv
+        except Exception as error:  # such as a full disk: the metrics are in metrics.csv
             self._is_broken = True
-            say(f"W&B takes no more metrics ({scrub(str(error))}); metrics.csv goes on.")
+            message = f"W&B accepts no more metrics ({scrub(str(error))});"
+            print_now(f"{message} they are still written to metrics.csv.")
 
     def _read_last_step(self) -> int:
         if self._last_step_file is None:
@@ -252,12 +261,11 @@ class WandbRun(Logger):
             return -1
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Flatten a config to dotted keys; secrets were refused before, and are blotted out here."""
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif names_secret(str(key)):
-            yield f"{prefix}{key}", "***"
-        else:
-            yield f"{prefix}{key}", scrub(value) if isinstance(value, str) else value
+def _config_without_secrets(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config by dotted keys; secrets, which are errors already, are replaced here, too."""
+    values = {}
+    for key, value in flatten(tree):
+        values[key] = scrub(value) if isinstance(value, str) else value
+        if names_secret(key):
+            values[key] = "***"
+    return values

@@ -1,4 +1,4 @@
-"""What a finished run shows on Weights & Biases beside its curves: summary, tables, charts."""
+"""Summary, tables and charts of a finished run on Weights & Biases."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mla_lightning.run_folder.columns import forgetting_of
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
 
-#: Numbers of a result that go to the summary as they are.
-SUMMARY = (
+#: Keys of a result that are copied to the summary.
+SUMMARY_KEYS = (
     *("best_epoch", "epochs", "train_time_s", "epoch_time_s", "peak_memory_mb", "num_parameters"),
     *("dataset", "method", "ablation", "seed", "split", "unimodal_rule"),
 )
 
 
 def summary_of(run_dir: Path) -> dict[str, Any]:
-    """Collect a finished run's numbers.
+    """Collect the summary of a finished run.
 
     Args:
         run_dir: The run folder.
@@ -26,30 +26,38 @@ def summary_of(run_dir: Path) -> dict[str, Any]:
     Returns:
         Dotted key -> number or text: scores, probes, costs, contribution, calibration; empty for a
         run without a result.
+
+    Example:
+        >>> run = mla.train("data=synthetic", "method=mla", "trainer.max_epochs=1", folder=tmp)
+        >>> summary = summary_of(run.folder)
+        >>> summary["method"], summary["epochs"]
+        ('mla', 1)
+        >>> summary["result.test.multi.accuracy"] == run.result.test["multi"]["accuracy"]
+        True
     """
     run = RunFiles(run_dir)
     if run.result is None:
         return {}
     content = run.result.to_json()
-    found = {key: content[key] for key in SUMMARY if content[key] is not None}
-    found |= dict(_flat({"val": run.result.val or {}, "test": run.result.test or {}}, "result."))
-    found |= dict(_flat({"probe": run.result.probe_accuracy or {}}, "result."))
+    summary = {key: content[key] for key in SUMMARY_KEYS}
+    summary |= flatten({"val": run.result.val or {}, "test": run.result.test or {}}, "result.")
+    summary |= flatten({"probe": run.result.probe_accuracy or {}}, "result.")
     numbers = run.diagnostics or {}
     for key in ("shapley", "agreement", "fusion", "gap", "parameters"):
-        found |= dict(_flat({key: numbers.get(key) or {}}))
-    for name, of in (numbers.get("calibration") or {}).items():
-        found[f"calibration.{name}.temperature"] = of["temperature"]
+        summary |= flatten({key: numbers.get(key) or {}})
+    for name, calibration in (numbers.get("calibration") or {}).items():
+        summary[f"calibration.{name}.temperature"] = calibration["temperature"]
         for when in ("before", "after"):
-            found[f"calibration.{name}.ece_{when}"] = of[when]["width"]["ece"]
-    return found
+            summary[f"calibration.{name}.ece_{when}"] = calibration[when]["width"]["ece"]
+    return {key: value for key, value in summary.items() if value is not None}
 
 
 def charts_of(run_dir: Path, wandb: Any) -> dict[str, Any]:
-    """Make a finished run's tables and charts, from its folder alone.
+    """Build the tables and charts of a finished run from its folder.
 
     Args:
         run_dir: The run folder.
-        wandb: The module.
+        wandb: The module ``wandb``.
 
     Returns:
         Key -> table or chart; empty for a run without a result.
@@ -57,65 +65,66 @@ def charts_of(run_dir: Path, wandb: Any) -> dict[str, Any]:
     run = RunFiles(run_dir)
     if run.result is None:
         return {}
-    found: dict[str, Any] = {"tables/scores": _scores(run.result, wandb)}
+    charts: dict[str, Any] = {"tables/scores": _scores(run.result, wandb)}
     if run.diagnostics is not None:
-        found |= dict(_diagnosed(run.diagnostics, wandb))
-    found |= dict(_forgetting(run, wandb))
-    found |= dict(_confusion(run, wandb))
-    return found
+        charts |= _diagnostics(run.diagnostics, wandb)
+    charts |= _forgetting(run, wandb)
+    charts |= _confusion(run, wandb)
+    return charts
 
 
 def _scores(result: Result, wandb: Any) -> Any:
-    scored = {"val": result.val or {}, "test": result.test or {}}
-    names = dict.fromkeys(m for by in scored.values() for values in by.values() for m in values)
-    columns = ["split", "modality", *names, "probe_accuracy"]
+    scores = {"val": result.val or {}, "test": result.test or {}}
+    metrics = dict.fromkeys(
+        metric
+        for by_modality in scores.values()
+        for values in by_modality.values()
+        for metric in values
+    )
+    columns = ["split", "modality", *metrics, "probe_accuracy"]
     probes = result.probe_accuracy or {}
     rows = [
-        [
-            split,
-            name,
-            *(values.get(key) for key in names),
-            (probes.get(split) or {}).get(name),
-        ]
-        for split, by_modality in scored.items()
+        [split, name, *map(values.get, metrics), (probes.get(split) or {}).get(name)]
+        for split, by_modality in scores.items()
         for name, values in by_modality.items()
     ]
     return wandb.Table(columns=columns, data=rows)
 
 
-def _diagnosed(numbers: Mapping[str, Any], wandb: Any) -> Iterator[tuple[str, Any]]:
-    for key, title in (("shapley", "Shapley value"), ("agreement", "Who is right")):
+def _diagnostics(numbers: Mapping[str, Any], wandb: Any) -> Iterator[tuple[str, Any]]:
+    for key, column, title in (
+        ("shapley", "modality", "Shapley value of accuracy"),
+        ("agreement", "correct", "Fraction of samples by correct modalities"),
+    ):
         if numbers.get(key):
             rows = [[name, value] for name, value in numbers[key].items()]
-            table = wandb.Table(columns=["part", "value"], data=rows)
+            table = wandb.Table(columns=[column, "value"], data=rows)
             yield f"tables/{key}", table
-            yield f"charts/{key}", wandb.plot.bar(table, "part", "value", title=title)
-    rows = [
-        [name, when, confidence, accuracy]
-        for name, of in numbers["calibration"].items()
-        for when in ("before", "after")
-        for confidence, accuracy in zip(
-            of[when]["mass"]["confidence"], of[when]["mass"]["accuracy"], strict=True
-        )
-    ]
+            yield f"charts/{key}", wandb.plot.bar(table, column, "value", title=title)
+    rows = []
+    for name, calibration in numbers["calibration"].items():
+        for when in ("before", "after"):
+            bins = calibration[when]["mass"]
+            pairs = zip(bins["confidence"], bins["accuracy"], strict=True)
+            rows += [[name, when, confidence, accuracy] for confidence, accuracy in pairs]
     columns = ["modality", "scaling", "confidence", "accuracy"]
     yield "tables/reliability", wandb.Table(columns=columns, data=rows)
     multi = [row[2:] for row in rows if row[:2] == ["multi", "before"]]
     if multi:
         table = wandb.Table(columns=columns[2:], data=multi)
-        title = "Reliability of the fused answer"
+        title = "Reliability of the fused prediction"
         yield "charts/reliability", wandb.plot.line(table, "confidence", "accuracy", title=title)
 
 
 def _forgetting(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
-    sums: dict[tuple[str, str], list[float]] = {}
+    changes: dict[tuple[str, str], list[float]] = {}
     for row in run.metrics:
         for key, value in row.items():
             measure, step, name = forgetting_of(key) or ("", "", "")
             if measure == "loss":
-                sums.setdefault((step, name), []).append(value)
-    if sums:
-        rows = [[step, name, sum(v) / len(v)] for (step, name), v in sums.items()]
+                changes.setdefault((step, name), []).append(value)
+    if changes:
+        rows = [[step, name, sum(v) / len(v)] for (step, name), v in changes.items()]
         columns = ["step on", "modality", "mean change of loss"]
         yield "tables/forgetting", wandb.Table(columns=columns, data=rows)
 
@@ -126,18 +135,31 @@ def _confusion(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
     arrays = run.predictions
     if arrays is None:
         return
-    label, answer = arrays["label"], arrays["logits_multi"].argmax(axis=1)
+    label, predicted = arrays["label"], arrays["logits_multi"].argmax(axis=1)
     names = [str(name) for name in arrays["class_names"]]
     counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (label, answer), 1)
+    np.add.at(counts, (label, predicted), 1)
     rows = [[names[a], names[b], int(counts[a, b])] for a, b in zip(*counts.nonzero(), strict=True)]
-    columns = ["class", "answer", "samples"]
+    columns = ["class", "predicted class", "samples"]
     yield "tables/confusion", wandb.Table(columns=columns, data=rows)
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a nested mapping with their dotted keys.
+
+    Args:
+        node: Plain containers.
+        prefix: Text before each key.
+
+    Yields:
+        Dotted key and value; empty mappings are left out.
+
+    Example:
+        >>> dict(flatten({"val": {"audio": {"acc": 0.5}}, "test": {}}, "result."))
+        {'result.val.audio.acc': 0.5}
+    """
     for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif value is not None:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
             yield f"{prefix}{key}", value

@@ -1,1 +1,1 @@
-"""Finished runs, and dashboards of them, for Weights & Biases."""
+"""Finished runs and dashboards for Weights & Biases."""

@@ -1,4 +1,4 @@
-"""The page's panels as a Weights & Biases workspace and report, made by code."""
+"""Weights & Biases workspace and report with the panels of the HTML page."""
 
 from __future__ import annotations
 
@@ -16,15 +16,9 @@ from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.tables.kinds import varied_keys
 
-#: Runs are grouped by these keys of their config, whatever the dashboard.
+#: Keys of the config by which the runs of every dashboard are grouped.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
 ABLATION = "choices.ablation"
-SPEC = "dashboard.json"
-
-
-def _flat_key(name: str) -> str:
-    """Spell a key as the server keeps it: runs upload dotted keys, not nested ones."""
-    return f"{name}.value"
 
 
 def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
@@ -33,14 +27,14 @@ def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
     Args:
         kind: A kind of report, or the tag of the runs: the first part of the name of their
             experiment.
-        runs: The runs. Where ``kind`` is a tag, the settings that differ between its runs are
-            keys, and so is the experiment's name where there are several.
+        runs: The runs. If ``kind`` is a tag, the settings that differ between its runs are keys,
+            and so is the experiment's name if there are several.
 
     Returns:
         Keys without duplicates, such as ``choices.method`` and ``optimizer.lr``.
 
     Raises:
-        ConfigError: If ``kind`` is no kind of report and no run has it as a tag.
+        ConfigError: If ``kind`` is neither a kind of report nor the tag of a run.
 
     Example:
         >>> group_keys("table2")[3:]
@@ -52,15 +46,15 @@ def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
         >>> group_keys("lr", runs)[3:]
         ['optimizer.lr']
     """
-    known = varied_keys()
-    if kind in known:
-        return [*GROUP_BY, *known[kind]]
+    keys_by_kind = varied_keys()
+    if kind in keys_by_kind:
+        return [*GROUP_BY, *keys_by_kind[kind]]
     tagged = [run for run in runs if _tag_of(run.name) == kind]
     if not tagged:
         untagged = f" None of the {len(runs)} runs given has the tag {kind!r}." if runs else ""
         raise ConfigError(
-            f"There is no dashboard {kind!r}.{near(kind, known)}{untagged} Known: "
-            f"{', '.join(known)}; and the first part of the name of any other experiment, "
+            f"There is no dashboard {kind!r}.{near(kind, keys_by_kind)}{untagged} Known: "
+            f"{', '.join(keys_by_kind)}; and the first part of the name of any other experiment, "
             f"if its runs are given: mla dashboard {kind} RUNS"
         )
     from mla_lightning.config.compose import CHOICES
@@ -68,12 +62,12 @@ def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
     settings = [dict(run.overrides) for run in tagged]
     keys = sorted({key for values in settings for key in values})
     varied = [key for key in keys if len({values.get(key) for values in settings}) > 1]
-    options = {group: f"choices.{choice}" for choice, group in CHOICES.items()}
+    choices = {group: f"choices.{choice}" for choice, group in CHOICES.items()}
     names = ["name"] if len({run.name for run in tagged}) > 1 else []
-    return list(dict.fromkeys([*GROUP_BY, *names, *(options.get(key, key) for key in varied)]))
+    return list(dict.fromkeys([*GROUP_BY, *names, *(choices.get(key, key) for key in varied)]))
 
 
-def dashboard(
+def describe_dashboard(
     kind: str,
     report: Report | None,
     *,
@@ -81,49 +75,60 @@ def dashboard(
     entity: str | None,
     runs: Sequence[Run] = (),
 ) -> dict[str, Any]:
-    """Describe the dashboard, without asking any server.
+    """Describe the dashboard as plain data, without a server.
 
     Args:
         kind: A kind of report, or the tag of the runs.
-        report: The table, for the report's first part; None where nothing was run yet.
+        report: Tables at the top of the W&B report; None without runs.
         project: The W&B project.
-        entity: The user or team; None for the account's own.
-        runs: What :func:`group_keys` takes.
+        entity: The user or team; None for the account's default.
+        runs: The runs; see :func:`group_keys`.
 
     Returns:
-        JSON-able: ``workspace`` with sections of panels, ``report`` with blocks, and where to.
+        The content of ``dashboard.json``: project, entity, filter and keys of the runs,
+        ``workspace`` with sections of panels, and ``report`` with blocks.
 
     Raises:
-        ConfigError: If there is no such kind, and no run with this tag.
+        ConfigError: If ``kind`` is neither a kind of report nor the tag of a run.
+
+    Example:
+        >>> spec = describe_dashboard("table1", None, project="my_project", entity=None)
+        >>> spec["filter"], spec["workspace"]["sections"][0]["name"]
+        ("Tags() in ['table1']", 'Accuracy')
     """
     group_by = group_keys(kind, runs)
     sections: list[dict[str, Any]] = [
         {
             "name": "Accuracy",
             "panels": [
-                line("Validation accuracy, multi", r"^val/acc$"),
-                line("Validation accuracy by modality", r"^val/acc/.*"),
-                bar("Test accuracy, multi", "result.test.multi.accuracy"),
-                bar("Seconds per epoch", "epoch_time_s"),
+                line_panel("Validation accuracy, multi", r"^val/acc$"),
+                line_panel("Validation accuracy by modality", r"^val/acc/.*"),
+                bar_panel("Test accuracy, multi", "result.test.multi.accuracy"),
+                bar_panel("Seconds per epoch", "epoch_time_s"),
             ],
         }
     ]
     sections.append(
         {
             "name": "Ablations",
-            "about": "What each part of a method is worth: runs grouped by ablation alone.",
+            "about": "Effect of each component of a method: runs grouped by ablation only.",
             "panels": [
-                bar("Test accuracy, multi, by ablation", "result.test.multi.accuracy", ABLATION),
-                bar("Macro F1, multi, by ablation", "result.test.multi.macro_f1", ABLATION),
-                line("Validation accuracy, multi, by ablation", r"^val/acc$", ABLATION),
+                bar_panel(
+                    "Test accuracy, multi, by ablation", "result.test.multi.accuracy", ABLATION
+                ),
+                bar_panel("Macro F1, multi, by ablation", "result.test.multi.macro_f1", ABLATION),
+                line_panel("Validation accuracy, multi, by ablation", r"^val/acc$", ABLATION),
             ],
         }
     )
+    on_page_only = []
     for shown in panels():
-        charts = [line(shown.title, regex) for regex in shown.curves]
-        charts += [table(shown.title, key) for key in shown.tables]
+        charts = [line_panel(shown.title, regex) for regex in shown.curves]
+        charts += [table_panel(shown.title, key) for key in shown.tables]
         if charts:
             sections.append({"name": shown.title, "about": shown.reading, "panels": charts})
+        else:
+            on_page_only.append(shown.title)
     groups = ", ".join(f"`{key}`" for key in group_by)
     about = f"Runs of the experiments `{kind}/*`, grouped by {groups}; bands over seeds."
     blocks: list[dict[str, Any]] = [{"type": "markdown", "text": about}]
@@ -134,8 +139,8 @@ def dashboard(
         if section.get("about"):
             blocks.append({"type": "markdown", "text": str(section["about"])})
         blocks.append({"type": "panels", "panels": section["panels"]})
-    elsewhere = ", ".join(shown.title for shown in panels() if not (shown.curves or shown.tables))
-    text = f"On the page of `mla report page` alone, which draws from the run folders: {elsewhere}"
+    titles = ", ".join(on_page_only)
+    text = f"Only on the page of `mla report page`, which is drawn from the run folders: {titles}"
     blocks.append({"type": "markdown", "text": text})
     title = f"mla_lightning: {kind}"
     return {
@@ -148,34 +153,57 @@ def dashboard(
     }
 
 
-def line(title: str, regex: str, by: str | None = None) -> dict[str, Any]:
-    """Describe curves over steps: the mean of each group, a band of its deviation."""
-    found = {"type": "line", "title": title, "metrics": regex, "x": "Step", "band": "stddev"}
-    return found if by is None else found | {"group_by": by}
+def line_panel(title: str, regex: str, by: str | None = None) -> dict[str, Any]:
+    """Describe a panel of curves over steps, with mean and standard deviation of each group.
+
+    Args:
+        title: Title of the panel.
+        regex: Regular expression of the metrics.
+        by: Config key by which its runs are grouped; None for the keys of the dashboard.
+
+    Returns:
+        The panel as plain data.
+
+    Example:
+        >>> line_panel("Validation accuracy", "^val/acc$", by="choices.ablation")["group_by"]
+        'choices.ablation'
+    """
+    panel = {"type": "line", "title": title, "metrics": regex, "x": "Step", "band": "stddev"}
+    return panel if by is None else panel | {"group_by": by}
 
 
-def bar(title: str, metric: str, by: str | None = None) -> dict[str, Any]:
-    """Describe bars of a summary number: the mean of each group."""
-    found = {"type": "bar", "title": title, "metrics": metric}
-    return found if by is None else found | {"group_by": by}
+def bar_panel(title: str, metric: str, by: str | None = None) -> dict[str, Any]:
+    """Describe a panel of bars with the mean of a summary value in each group.
+
+    Example:
+        >>> bar_panel("Epochs", "best_epoch")
+        {'type': 'bar', 'title': 'Epochs', 'metrics': 'best_epoch'}
+    """
+    panel = {"type": "bar", "title": title, "metrics": metric}
+    return panel if by is None else panel | {"group_by": by}
 
 
-def table(title: str, key: str) -> dict[str, Any]:
-    """Describe a table that each run logs."""
+def table_panel(title: str, key: str) -> dict[str, Any]:
+    """Describe a panel with a table that each run logs.
+
+    Example:
+        >>> table_panel("Confusion", "tables/confusion")["type"]
+        'table'
+    """
     return {"type": "table", "title": title, "metrics": key}
 
 
-def models_of(spec: dict[str, Any]) -> tuple[Any, list[Any]]:
-    """Build the library's workspace, and the report's panels by section.
+def build_models(spec: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """Build the objects of ``wandb_workspaces`` for a dashboard.
 
     Args:
-        spec: What :func:`dashboard` describes.
+        spec: A dashboard as :func:`describe_dashboard` returns it.
 
     Returns:
-        A ``wandb_workspaces.workspaces.Workspace``, and a list of panels for each block of panels.
+        A ``wandb_workspaces.workspaces.Workspace``, and a list of panels for each block of panels
+        of the report.
     """
-    ws = _library("workspaces")
-
+    ws = _import_library("workspaces")
     sections = [
         ws.Section(
             name=section["name"],
@@ -206,17 +234,16 @@ def save_online(spec: dict[str, Any]) -> list[str]:
     """Save workspace and report on the server.
 
     Args:
-        spec: What :func:`dashboard` describes.
+        spec: A dashboard as :func:`describe_dashboard` returns it.
 
     Returns:
         Their addresses.
     """
-    wr = _library("reports.v2")
-
-    workspace, panels = models_of(spec)
-    groups = iter(panels)
+    wr = _import_library("reports.v2")
+    workspace, panels = build_models(spec)
+    panels_of_blocks = iter(panels)
     runs = {
-        "entity": spec["entity"] or "",  # none: the account's own
+        "entity": spec["entity"] or "",  # empty: the account's default
         "project": spec["project"],
         "groupby": [f"config.{_flat_key(key)}" for key in spec["group_by"]],
         "filters": spec["filter"],
@@ -228,7 +255,7 @@ def save_online(spec: dict[str, Any]) -> list[str]:
         elif block["type"] == "heading":
             blocks.append(wr.H2(block["text"]))
         else:
-            blocks.append(wr.PanelGrid(runsets=[wr.Runset(**runs)], panels=next(groups)))
+            blocks.append(wr.PanelGrid(runsets=[wr.Runset(**runs)], panels=next(panels_of_blocks)))
     workspace.save()
     report = wr.Report(
         project=spec["project"],
@@ -240,16 +267,20 @@ def save_online(spec: dict[str, Any]) -> list[str]:
     return [str(workspace.url), str(report.url)]
 
 
-def _library(part: str) -> Any:
-    """Import a part of wandb-workspaces without its advice on a library of its own."""
+def _flat_key(name: str) -> str:
+    """Return a key of a run's config as the server spells keys with dots."""
+    return f"{name}.value"
+
+
+def _import_library(module: str) -> Any:
+    """Import a module of wandb-workspaces without the deprecation warnings of its dependencies."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return importlib.import_module(f"wandb_workspaces.{part}")
+        return importlib.import_module(f"wandb_workspaces.{module}")
 
 
 def _panel(panel: dict[str, Any]) -> Any:
-    wr = _library("reports.v2")
-
+    wr = _import_library("reports.v2")
     by = _flat_key(panel["group_by"]) if "group_by" in panel else None
     if panel["type"] == "line":
         return wr.LinePlot(
@@ -277,24 +308,24 @@ def write_dashboard(
     is_online: bool,
     runs: Sequence[Path] = (),
 ) -> int:
-    """Write the specification, and save it on the server if that is asked for.
+    """Write ``dashboard.json``, and optionally save the dashboard on the server.
 
-    Warns where some of the table's runs are not among those that the panels show.
+    Prints a warning if the panels do not show some runs of the table.
 
     Args:
         kind: A kind of report, or the tag of the runs.
-        report: The table; None where nothing was run yet.
+        report: Tables at the top of the W&B report; None without runs.
         project: The W&B project.
-        entity: The user or team.
+        entity: The user or team; None for the account's default.
         output: The JSON file.
-        is_online: Whether to ask the server.
-        runs: What the table was made from: run folders, folders above them, or tables.
+        is_online: Whether to save the dashboard on the server.
+        runs: Sources of the table: run folders, folders above them, or tables of results.
 
     Returns:
-        0, or 1 where the server did not take it; the file is written in any case.
+        0, or 1 if the server did not accept the dashboard; the file is written in any case.
 
     Raises:
-        ConfigError: If there is no such kind, and no run with this tag.
+        ConfigError: If ``kind`` is neither a kind of report nor the tag of a run.
     """
     import json
 
@@ -302,20 +333,20 @@ def write_dashboard(
     from mla_lightning.run_folder import write_text
 
     all_runs = read_runs(runs) if runs else []
-    spec = dashboard(kind, report, project=project, entity=entity, runs=all_runs)
+    spec = describe_dashboard(kind, report, project=project, entity=entity, runs=all_runs)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, json.dumps(spec, indent=1) + "\n")
     num = sum(len(section["panels"]) for section in spec["workspace"]["sections"])
     print(f"Wrote {output}: {num} panels in {len(spec['workspace']['sections'])} sections.")
-    print(_without_tag(kind, [run.name for run in all_runs]), end="")
+    print(_warning_about_tags(kind, [run.name for run in all_runs]), end="")
     if not is_online:
         print("Save it on the server: the same command with --online (and `wandb login` before).")
         return 0
     try:
         addresses = save_online(spec)
-    except Exception as error:  # whatever the server or the library says
+    except Exception as error:  # errors of the server or the library
         reason = str(error).strip().partition("\n")[0]
-        print(f"W&B did not take it ({type(error).__name__}: {reason}). The file holds all of it.")
+        print(f"W&B did not accept it ({type(error).__name__}: {reason}). It is in {output}.")
         return 1
     print("\n".join(addresses))
     return 0
@@ -326,8 +357,8 @@ def _tag_of(name: str) -> str:
     return name.partition("/")[0]
 
 
-def _without_tag(kind: str, names: Sequence[str]) -> str:
-    """Say which runs the filter by tag leaves out; nothing where it leaves out none."""
+def _warning_about_tags(kind: str, names: Sequence[str]) -> str:
+    """Return a warning about runs that the filter by tag leaves out; empty if there are none."""
     tags = Counter(map(_tag_of, names))
     others = [
         f"{num} tagged {tag!r}" if tag else f"{num} without a tag"

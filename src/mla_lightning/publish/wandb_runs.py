@@ -1,4 +1,4 @@
-"""Finished run folders to Weights & Biases, as if they had been trained with its logger."""
+"""Upload of finished run folders to Weights & Biases, with the content that its logger writes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from mla_lightning.run_folder.reader import RunFiles
 
 
 @dataclass
-class Sent:
-    """What became of run folders that were to be sent.
+class SendCounts:
+    """Counts of run folders after an upload.
 
     Attributes:
-        online: How many the server took.
-        kept: Folders for ``wandb sync``, of runs that it did not take or was not asked to.
-        left: How many have no result.
-        refused: How many W&B could not even start.
-        damaged: How many have files that cannot be read.
+        online: Number of runs that the server accepted.
+        kept: Offline folders for ``wandb sync``, of the runs that were not sent to the server.
+        left: Number of folders without a result.
+        refused: Number of runs that W&B could not start.
+        damaged: Number of folders with files that cannot be read.
     """
 
     online: int = 0
@@ -37,78 +37,79 @@ class Sent:
     damaged: int = 0
 
 
-def send(run_dirs: Sequence[Path], spec: Wandb) -> Sent:
+def send(run_dirs: Sequence[Path], wandb: Wandb) -> SendCounts:
     """Send finished run folders to W&B.
 
-    Each goes afresh and whole, also if it was logged or sent before. Where the server does not
-    take one, it is not asked again. A damaged run is named and left out; the others go on.
+    Every run is sent completely, also if it was logged or sent before. If the server does not
+    accept a run, the remaining ones are written offline. Damaged runs are printed and left out.
 
     Args:
         run_dirs: The run folders; those without a result are left out.
-        spec: Where to; with ``mode=offline`` files for ``wandb sync`` are written into the folders.
+        wandb: Project, entity and mode; ``offline`` writes files for ``wandb sync`` to the folders.
 
     Returns:
-        What became of them.
+        The counts.
 
     Raises:
-        RunError: If W&B is not installed or refuses the project; nothing is sent then.
+        RunError: If W&B is not installed or rejects the project; nothing is sent then.
     """
-    _require(spec)
-    spec = copy.copy(spec)
-    spec.otherwise = "this run is not sent"
-    sent = Sent()
+    _require_wandb(wandb)
+    wandb = copy.copy(wandb)
+    wandb.without_wandb = "this run is not sent"
+    counts = SendCounts()
     for run_dir in run_dirs:
-        about = read_run(run_dir)
-        if about is None or not (about.is_finished or about.state == State.UNREADABLE):
-            sent.left += 1
+        entry = read_run(run_dir)
+        if entry is None or not (entry.is_finished or entry.state == State.UNREADABLE):
+            counts.left += 1
             continue
         try:
-            if about.state == State.UNREADABLE:
-                raise RunError(about.reason)
+            if entry.state == State.UNREADABLE:
+                raise RunError(entry.reason)
             files = RunFiles(run_dir)
-            rows = _rows(files)
-            run = _begun(files, spec)
+            rows = _rows_by_step(files)
+            run = _start_run(files, wandb)
         except RunError as error:
-            sent.damaged += 1
+            counts.damaged += 1
             print(f"W&B: {run_dir} is damaged and left out: {error}", flush=True)
             continue
         if run is None:
-            sent.refused += 1
+            counts.refused += 1
             continue
-        run.begin_afresh()
+        run.log_all_steps()
         for step, row in rows:
             run.log_metrics(row, step=step)
         run.finish(0)
         if run.is_offline:
-            sent.kept.append(run.sync_dir)
-            spec.mode = "offline"
+            counts.kept.append(run.sync_dir)
+            wandb.mode = "offline"
         else:
-            sent.online += 1
-    return sent
+            counts.online += 1
+    return counts
 
 
-def _require(spec: Wandb) -> None:
-    """Ask once what every run would be refused for."""
+def _require_wandb(wandb: Wandb) -> None:
+    """Check W&B's installation and the project once, instead of for every run."""
     install = "Install it:  pip install 'wandb>=0.25'"
     try:
-        wandb: Any = importlib.import_module("wandb")
+        package: Any = importlib.import_module("wandb")
     except ImportError as error:
         raise RunError(
             f"Nothing was sent: wandb cannot be imported ({error}). {install}"
         ) from error
-    if not hasattr(wandb, "Settings"):  # a folder of that name, such as W&B's own files
+    if not hasattr(package, "Settings"):  # a folder of this name, such as W&B's offline files
         raise RunError(f"Nothing was sent: wandb is not installed. {install}")
     try:
-        wandb.Settings(project=spec.project, entity=spec.entity)
-    except Exception as error:  # of its own kinds, which differ between versions
+        package.Settings(project=wandb.project, entity=wandb.entity)
+    except Exception as error:  # the types of errors differ between versions
         reason = str(error).strip().partition("\n")[0]
         raise RunError(
-            f"Nothing was sent: W&B refuses it ({reason}). Choose another name: --to-wandb PROJECT"
+            f"Nothing was sent: W&B rejects project or entity ({reason}). Choose another name: "
+            "--to-wandb PROJECT"
         ) from error
 
 
-def _rows(run: RunFiles) -> list[tuple[int, dict[str, float]]]:
-    """Read all rows before a run is begun: half a run on the server would look like a whole one."""
+def _rows_by_step(run: RunFiles) -> list[tuple[int, dict[str, float]]]:
+    """Return step and metrics of all rows, read before anything is sent: no run is sent in part."""
     try:
         return [(int(row[STEP]), row) for row in run.metrics]
     except KeyError as error:
@@ -117,7 +118,8 @@ def _rows(run: RunFiles) -> list[tuple[int, dict[str, float]]]:
         raise RunError(f"{METRICS} cannot be read: {error}") from error
 
 
-def _begun(run: RunFiles, spec: Wandb) -> WandbRun | None:
+def _start_run(run: RunFiles, wandb: Wandb) -> WandbRun | None:
+    """Start the W&B run of a run folder; return None if W&B cannot start it."""
     config = dataclasses.replace(run.config, overwrite=True)
     identity = run.provenance.get("identity")
     if not isinstance(identity, str):
@@ -125,7 +127,7 @@ def _begun(run: RunFiles, spec: Wandb) -> WandbRun | None:
     code = run.provenance.get("code")
     run_id = f"{identity[:8]}{code['hash'][:8]}" if isinstance(code, dict) else identity
     try:
-        return spec.make(config, run.folder, run_id)
+        return wandb.make(config, run.folder, run_id)
     except (AttributeError, KeyError, TypeError) as error:
-        # Whatever W&B raises when it starts is told by the logger; this is about the config.
+        # Errors of W&B itself are printed by the logger; these are errors in the config.
         raise RunError(f"the run's config is not as expected: {error!r}") from error

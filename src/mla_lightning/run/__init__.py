@@ -1,1 +1,1 @@
-"""One job: build it, train it, evaluate it, and record what came out."""
+"""One job: building, training and evaluation, the record of the run, and use of its model."""

@@ -1,4 +1,4 @@
-"""From a resolved config to data, encoders and a method."""
+"""Construction of data, encoders, metrics and method from a resolved config."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ from mla_lightning.run_folder.reader import RunFiles
 
 
 class DataFacts(NamedTuple):
-    """What a method needs to know of the data it is trained on.
+    """Facts about the training data that a method is built with.
 
     Attributes:
         num_classes: Number of classes C.
         num_train: Number of training samples N.
         is_complete: Whether every sample has every modality.
+
+    Example:
+        >>> facts = DataFacts(num_classes=4, num_train=1000, is_complete=False)
+        >>> facts.num_classes, facts.is_complete
+        (4, False)
     """
 
     num_classes: int
@@ -42,7 +47,17 @@ def build_data(config: RunConfig) -> MultimodalDataModule:
         config: The resolved config.
 
     Returns:
-        The data module, with its splits.
+        The data module with its splits.
+
+    Raises:
+        DataError: If the data are missing or damaged.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "data.num_train=96", "method=mla"])
+        >>> data = build_data(job.config)
+        >>> len(data.splits["train"]), data.modalities
+        (96, ('audio', 'visual'))
     """
     data = data_of_config(config.tree)
     data.prepare_data()
@@ -51,12 +66,12 @@ def build_data(config: RunConfig) -> MultimodalDataModule:
 
 
 def data_of_run(run_dir: Path) -> MultimodalDataModule:
-    """Build the data module of a run, set up."""
+    """Build and set up the data module of an existing run."""
     return build_data(RunFiles(run_dir).config)
 
 
 def build_encoders(config: RunConfig, data: MultimodalDataModule) -> dict[str, torch.nn.Module]:
-    """Build the encoders of a config, their weights a function of the seed.
+    """Build the encoders of a config, with initial weights that depend on the seed alone.
 
     Args:
         config: The resolved config.
@@ -66,7 +81,15 @@ def build_encoders(config: RunConfig, data: MultimodalDataModule) -> dict[str, t
         Modality in use -> encoder.
 
     Raises:
-        ConfigError: If an encoder is missing, or one is given for a modality that no data has.
+        ConfigError: If an encoder is missing, or is given for a modality that the data do not have,
+            or is to be compiled without a compiler.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla"])
+        >>> encoders = build_encoders(job.config, build_data(job.config))
+        >>> {name: encoder(torch.zeros(3, 16)).shape for name, encoder in encoders.items()}
+        {'audio': torch.Size([3, 16]), 'visual': torch.Size([3, 16])}
     """
     nodes = encoders_of_config(config.tree, data)
     torch.manual_seed(derive_seed(config.seed, "init"))
@@ -79,17 +102,27 @@ def build_encoders(config: RunConfig, data: MultimodalDataModule) -> dict[str, t
 
 
 def _require_compiler(accelerator: str) -> None:
-    """Refuse to compile for a processor without a compiler: it would fail in the first batch."""
+    """Raise ConfigError without a C++ compiler, before compilation fails in the first batch."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "cl"]
     if accelerator == "cpu" and not any(map(shutil.which, names)):
         raise ConfigError(
-            f"trainer.compile=true needs a C++ compiler on the CPU, and {' or '.join(names)} is "
-            "not there. Install one (Debian: apt install g++), or leave trainer.compile=false."
+            f"trainer.compile=true needs a C++ compiler on the CPU, and {' or '.join(names)} "
+            "was not found. Install one (Debian: apt install g++), or leave trainer.compile=false."
         )
 
 
 def build_metrics(config: RunConfig) -> dict[str, Metric]:
-    """Build the metrics of a config: name -> metric."""
+    """Build the metrics of a config.
+
+    Returns:
+        Name -> metric.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla"])
+        >>> build_metrics(job.config)["accuracy"].percent
+        True
+    """
     return {name: instantiate(node) for name, node in config.metrics.items()}
 
 
@@ -99,18 +132,26 @@ def build_module(
     *,
     facts: DataFacts | None = None,
 ) -> MultimodalModule:
-    """Build the method of a config, its weights a function of the seed.
+    """Build the method of a config, with initial weights that depend on the seed alone.
 
     Args:
         config: The resolved config.
-        data: The data module. It is set up unless ``facts`` say what is asked of it.
-        facts: What a run recorded of its data, whose model is used on any data.
+        data: The data module. It is set up unless ``facts`` are given.
+        facts: Facts that a finished run recorded about its training data, to build its model
+            without these data; None to read them from ``data``.
 
     Returns:
         The module.
 
     Raises:
-        ConfigError: As :func:`build_encoders` says, or if a setting of the method is wrong.
+        ConfigError: As in :func:`build_encoders`, or if a setting of the method is wrong.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla"])
+        >>> module = build_module(job.config, build_data(job.config))
+        >>> type(module).__name__, module.modalities
+        ('MLA', ('audio', 'visual'))
     """
     if facts is None:
         data.setup()

@@ -1,7 +1,8 @@
-"""What a trained module answers and encodes: contribution, fusion, calibration, geometry."""
+"""Diagnostics after training: contribution, fusion weights, calibration, feature geometry."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,247 +27,282 @@ from mla_lightning.metrics.contribution import (
 from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
-from mla_lightning.run.evaluate import Predictions
+from mla_lightning.run.evaluate import SplitPredictions
 from mla_lightning.run_folder.columns import MULTI
 
-#: Samples of the fixed batch, of the epochs' probe, and of the pictures, at most.
-NUM_FIXED, NUM_PROBED, NUM_DRAWN = 128, 512, 300
+#: Largest number of samples of the fixed batch, of the epochs' probe, and of the planes.
+NUM_FIXED, NUM_PROBED, NUM_PLOTTED = 128, 512, 300
 
 
-def epoch_diagnostics(mode: str, data: MultimodalDataModule) -> EpochDiagnostics:
-    """Make the callback that measures during training.
+def build_epoch_diagnostics(mode: str, data: MultimodalDataModule) -> EpochDiagnostics:
+    """Build the callback that measures during training.
 
     Args:
         mode: ``epoch``, or ``full`` for more batches and all samples.
-        data: The data.
-
-    Returns:
-        The callback.
+        data: The data module, after ``setup``.
     """
-    most = NUM_PROBED if mode == "epoch" else None
-    # Of train: on other samples a change of loss would be overfitting as well as forgetting.
-    (fixed,) = some_batches(data, "train", NUM_FIXED, size=NUM_FIXED)
-    probed = {split: some_batches(data, split, most) for split in ("train", "val")}
+    max_samples = NUM_PROBED if mode == "epoch" else None
+    # Training samples: on others a change of loss could be overfitting instead of forgetting.
+    (fixed,) = sample_batches(data, "train", NUM_FIXED, size=NUM_FIXED)
+    probed = {split: sample_batches(data, split, max_samples) for split in ("train", "val")}
     return EpochDiagnostics(mode, fixed, probed, len(data.train_dataloader()))
 
 
 @dataclass(frozen=True)
-class SomeBatches:
-    """Batches that are read anew each time they are gone through.
+class SampledBatches:
+    """Batches of selected samples, read again in each iteration.
 
     Attributes:
-        split: The samples.
-        requests: The batches.
+        dataset: The data set of the split.
+        requests: A request for each batch.
     """
 
-    split: Any
+    dataset: Any
     requests: tuple[Request, ...]
 
     def __iter__(self) -> Iterator[Batch]:
-        """Read them, one at a time."""
+        """Read the batches, one at a time."""
         for request in self.requests:
-            yield self.split[request]
+            yield self.dataset[request]
 
 
-def some_batches(
-    data: MultimodalDataModule, split: str, most: int | None, size: int = 256
-) -> SomeBatches:
-    """Choose samples of a split, drawn by the run's seed and the same in every epoch.
+def sample_batches(
+    data: MultimodalDataModule, split: str, max_samples: int | None, size: int = 256
+) -> SampledBatches:
+    """Select random samples of a split, the same in every epoch of runs with one seed.
 
     Args:
-        data: The data.
+        data: The data module, after ``setup``.
         split: The split.
-        most: Number of samples at most; None for all.
-        size: Samples of a batch.
+        max_samples: Largest number of samples; None for all.
+        size: Number of samples of a batch.
 
     Returns:
-        Batches, not augmented.
+        The batches, not augmented.
+
+    Example:
+        >>> from mla_lightning.data.synthetic import Synthetic
+        >>> data = Synthetic(batch_size=8, num_train=96)
+        >>> data.setup()
+        >>> [len(batch["label"]) for batch in sample_batches(data, "train", 50, size=20)]
+        [20, 20, 10]
     """
-    taken: Any = data.loader(split).dataset
+    dataset: Any = data.loader(split).dataset
     seed = derive_seed(data.seed, "diagnostics", split)
-    order = torch.randperm(len(taken), generator=torch.Generator().manual_seed(seed))
-    rows = order[:most].sort().values
-    return SomeBatches(taken, tuple(Request(0, part) for part in rows.split(size)))
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
+    rows = order[:max_samples].sort().values
+    return SampledBatches(dataset, tuple(Request(0, chunk) for chunk in rows.split(size)))
 
 
 def diagnose(
     module: MultimodalModule,
     data: MultimodalDataModule,
-    found: Mapping[str, Predictions],
+    predictions: Mapping[str, SplitPredictions],
     mode: str,
     uncounted: Collection[str] = (),
     forward: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Compute what is looked at after training.
+    """Compute the diagnostics of a trained module.
 
     Args:
-        module: The module with the weights selected for the fused answer.
-        data: The data.
-        found: Split -> its answers, features included; ``val`` is needed.
+        module: The module with the weights selected for the fused logits.
+        data: The data module.
+        predictions: Split -> predictions with features; ``val`` is required.
         mode: ``epoch``; ``full`` adds a t-SNE.
-        uncounted: Operations that the FLOPs leave out.
+        uncounted: Names of operations that are not in the FLOPs.
         forward: Context of forward passes, such as the trainer's precision.
 
     Returns:
-        JSON-able numbers, and arrays for pictures: ``label`` (n,), and for each modality
-        ``present/<modality>`` (n,) and ``pca/<modality>`` (n, 2), not a number where it is absent.
+        The content of ``diagnostics.json`` for ``test``, or for ``val`` if ``test`` is not
+        evaluated; and the arrays of :func:`feature_planes`.
     """
-    split = "test" if "test" in found else "val"
-    answers, val = found[split], found["val"]
-    rows = _rows(answers, val)
-    calibrated = {
-        name: calibration_of((val.logits[name], val.label), (z, answers.label), rows[name])
-        for name, z in answers.logits.items()
-        if name in rows
+    split = "test" if "test" in predictions else "val"
+    evaluated, val = predictions[split], predictions["val"]
+    label, logits = evaluated.label, evaluated.logits
+    rows = _rows_with_modality(val, evaluated)
+    calibration = {
+        name: calibration_before_and_after(
+            (val.logits[name][val_rows], val.label[val_rows]), (logits[name][has], label[has])
+        )
+        for name, (val_rows, has) in rows.items()
     }
-    entropy = {
-        name: entropy_bins(z[rows[name][1]], answers.label[rows[name][1]])
-        for name, z in answers.logits.items()
-        if name in rows
-    }
-    right = {name: z.argmax(dim=1) == answers.label for name, z in answers.logits.items()}
-    for name, has in answers.present.items():
-        right[name] = right[name] & has
-    features = at_head(module, answers.features)
+    entropy = {name: entropy_bins(logits[name][has], label[has]) for name, (_, has) in rows.items()}
+    is_correct = {name: z.argmax(dim=1) == label for name, z in logits.items()}
+    for name, has in evaluated.present.items():
+        is_correct[name] = is_correct[name] & has
+    features = at_head(module, evaluated.features)
     numbers: dict[str, Any] = {
         "mode": mode,
         "split": split,
-        "agreement": agreement(right),
-        "calibration": calibrated,
+        "agreement": agreement(is_correct),
+        "calibration": calibration,
         "entropy": entropy,
-        "fusion": fusion_weights(module, answers, right, data.eval_batch_size),
-        "gap": _gaps(features, answers.present),
+        "fusion": fusion_weights(module, evaluated, is_correct, data.eval_batch_size),
+        "gap": _gaps(features, evaluated.present),
         "widths": {name: h.shape[1] for name, h in features.items()},
-        "parameters": parameters_of(module),
+        "parameters": count_parameters(module),
         "uncounted": sorted(uncounted),
     }
     if MULTI in module.selections() and len(module.modalities) <= MAX_MODALITIES:
         with forward():
             accuracy = subset_accuracies(module, data, split)
         numbers["shapley"] = shapley_values(accuracy, module.modalities)
-        numbers["subsets"] = {"+".join(part): value for part, value in accuracy.items()}
-    return numbers, planes_of(features, answers, mode, data.seed)
+        numbers["subsets"] = {"+".join(subset): value for subset, value in accuracy.items()}
+    return numbers, feature_planes(features, evaluated, mode, data.seed)
 
 
-def calibration_of(
-    val: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    rows: tuple[Tensor, Tensor],
+def calibration_before_and_after(
+    val: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
 ) -> dict[str, Any]:
-    """Tell calibration before and after the temperature that validation gives.
+    """Compute calibration before and after scaling by a temperature fitted on validation.
 
     Args:
-        val: Logits (N, C) and labels (N,) of validation.
+        val: Logits (N, C) and labels (N,) of the validation split.
         test: The same of the evaluated split.
-        rows: Which rows of each count.
 
     Returns:
         ``temperature``; ``before`` and ``after``: ``width`` and ``mass`` -> bins and error.
+
+    Example:
+        Three of four validation samples are predicted correctly with a confidence near 1. The
+        temperature lowers the confidence to 3/4, which is also the accuracy on the test split:
+
+        >>> split = torch.tensor([[9.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])
+        >>> calibration = calibration_before_and_after(val=split, test=split)
+        >>> [round(calibration[key]["width"]["ece"], 3) for key in ("before", "after")]
+        [0.25, 0.0]
     """
-    fit = temperature(val[0][rows[0]], val[1][rows[0]])
-    found: dict[str, Any] = {"temperature": fit}
-    logits, label = test[0][rows[1]], test[1][rows[1]]
-    for key, scale in (("before", 1.0), ("after", fit)):
-        confidence, answer = (logits.double() / scale).softmax(dim=1).max(dim=1)
-        is_right = answer == label
-        found[key] = {
-            "width": reliability(confidence, is_right).spelled(),
-            "mass": reliability(confidence, is_right, equal_mass=True).spelled(),
+    fitted = temperature(*val)
+    calibration: dict[str, Any] = {"temperature": fitted}
+    logits, label = test
+    for key, scale in (("before", 1.0), ("after", fitted)):
+        confidence, predicted = (logits.double() / scale).softmax(dim=1).max(dim=1)
+        is_correct = predicted == label
+        calibration[key] = {
+            "width": reliability(confidence, is_correct).spelled(),
+            "mass": reliability(confidence, is_correct, equal_mass=True).spelled(),
         }
-    return found
+    return calibration
 
 
 def fusion_weights(
-    module: MultimodalModule, answers: Predictions, right: Mapping[str, Tensor], batch_size: int
+    module: MultimodalModule,
+    predictions: SplitPredictions,
+    is_correct: Mapping[str, Tensor],
+    batch_size: int,
 ) -> dict[str, dict[str, float]]:
-    r"""Compare the fusion's weight of a modality where it is right and where it is wrong.
+    r"""Compare the fusion weight of a modality where its prediction is correct and where it is not.
 
-    With :math:`\lambda_{mn}` the weight of modality m in sample n's fused logits,
+    With :math:`\lambda_{mn}` the weight of modality m in the fused logits of sample n, compute
 
-    .. math:: \mathrm{mean}\,\{\lambda_{mn} : m \text{ is right on } n\} \quad\text{and}\quad
-        \mathrm{mean}\,\{\lambda_{mn} : m \text{ is wrong on } n\},
+    .. math:: \mathrm{mean}\,\{\lambda_{mn} : m \text{ is correct on } n\} \quad\text{and}\quad
+        \mathrm{mean}\,\{\lambda_{mn} : m \text{ is wrong on } n\}
 
-    over the samples that have m. A weight that knows nothing of being right is equal in both: the
-    test of what dynamic fusion promises (Han et al., ICLR 2021; Zhang et al., ICML 2023). Weights
-    are computed batch by batch as in evaluation, since some rules look at the whole batch.
+    over the samples that have m. They are equal if the weight is independent of correctness, and
+    the first is larger if dynamic fusion works as intended (Han et al., ICLR 2021; Zhang et al.,
+    ICML 2023). Weights are computed batch by batch as in evaluation, since some rules use
+    statistics of the batch.
 
     Args:
         module: The module.
-        answers: Its answers, in the order of the evaluation's batches.
-        right: Modality -> (N,) bool.
-        batch_size: Samples of a batch of the evaluation.
+        predictions: Its predictions, in the order of the evaluation's batches.
+        is_correct: Modality -> (N,) bool.
+        batch_size: Number of samples of a batch in evaluation.
 
     Returns:
-        Modality -> ``mean``, ``when_right`` and ``when_wrong`` weight; empty for fusions that have
-        no weights. QMF's are confidences that do not sum to 1.
+        Modality -> mean weight over all its samples (``mean``), where it is correct
+        (``when_right``) and where it is wrong (``when_wrong``); empty for fusions without weights.
+        QMF's weights are confidences that do not sum to 1.
+
+    Example:
+        Late Fusion has a constant weight of 1/2 for each of two modalities, whether or not they are
+        correct:
+
+        >>> from mla_lightning.config import compose_jobs
+        >>> from mla_lightning.run.build import build_data, build_module
+        >>> (job,) = compose_jobs(["data=synthetic", "method=late_fusion"])
+        >>> module = build_module(job.config, build_data(job.config))
+        >>> logits = {m: torch.zeros(2, 4) for m in module.modalities}
+        >>> present = {m: torch.ones(2, dtype=torch.bool) for m in logits}
+        >>> index = torch.arange(2)
+        >>> predictions = SplitPredictions(logits, torch.tensor([0, 1]), index, {}, present)
+        >>> is_correct = {m: torch.tensor([True, False]) for m in logits}
+        >>> fusion_weights(module, predictions, is_correct, batch_size=2)["audio"]
+        {'mean': 0.5, 'when_right': 0.5, 'when_wrong': 0.5}
     """
     if MULTI not in module.selections():
         return {}
     names = module.modalities
-    parts = []
-    for rows in torch.arange(len(answers.label)).split(batch_size):
-        own = {name: answers.logits[name][rows] for name in names}
-        weights = module.fusion.logit_weights(own, {m: answers.present[m][rows] for m in names})
-        if weights is None:
+    batches = []
+    for rows in torch.arange(len(predictions.label)).split(batch_size):
+        unimodal = {name: predictions.logits[name][rows] for name in names}
+        present = {name: predictions.present[name][rows] for name in names}
+        weights_MB = module.fusion.logit_weights(unimodal, present)
+        if weights_MB is None:
             return {}
-        parts.append(weights)
-    weights_MN = torch.cat(parts, dim=1)
-    found = {}
+        batches.append(weights_MB)
+    weights_MN = torch.cat(batches, dim=1)
+    means_by_modality = {}
     for row, name in enumerate(names):
-        has, is_right = answers.present[name], right[name]
-        groups = {"mean": has, "when_right": has & is_right, "when_wrong": has & ~is_right}
+        has, correct = predictions.present[name], is_correct[name]
+        groups = {"mean": has, "when_right": has & correct, "when_wrong": has & ~correct}
         means = {k: float(weights_MN[row][rows].double().mean()) for k, rows in groups.items()}
-        found[name] = {k: value for k, value in means.items() if value == value}
-    return found
+        means_by_modality[name] = {k: mean for k, mean in means.items() if not math.isnan(mean)}
+    return means_by_modality
 
 
 @torch.no_grad()
 def subset_accuracies(
     module: MultimodalModule, data: MultimodalDataModule, split: str
 ) -> dict[tuple[str, ...], float]:
-    """Compute the accuracy with each subset of modalities, the others left out by the fusion.
+    """Compute the accuracy with each subset of modalities present.
+
+    The prediction for a sample that has no modality of the subset is the most frequent class of the
+    training split.
 
     Args:
-        module: The module.
-        data: The data.
+        module: The module; its fusion leaves out the other modalities.
+        data: The data module.
         split: The split.
 
     Returns:
-        Subset -> accuracy; the empty one answers training's most frequent class always, as do
-        samples that have nothing of a subset.
+        Subset -> accuracy; the empty subset is included.
     """
-    prior = int(torch.bincount(data.splits["train"].label).argmax())
-    parts = subsets(module.modalities)
-    right = dict.fromkeys([(), *parts], 0)
+    most_frequent = int(torch.bincount(data.splits["train"].label).argmax())
+    non_empty = subsets(module.modalities)
+    num_correct = dict.fromkeys([(), *non_empty], 0)
     total = 0
     module.eval()
-    for given in data.loader(split):
-        batch = module.prepare_batch(given)
+    for loaded in data.loader(split):
+        batch = module.prepare_batch(loaded)
         features, label = module.features(batch), batch["label"]
         total += len(label)
-        right[()] += int((label == prior).sum())
-        for part in parts:
-            there = {
-                name: has if name in part else torch.zeros_like(has)
+        num_correct[()] += int((label == most_frequent).sum())
+        for subset in non_empty:
+            present = {
+                name: has if name in subset else torch.zeros_like(has)
                 for name, has in batch["present"].items()
             }
-            answer = module.logits(features, there)[MULTI].argmax(dim=1)
-            some = torch.stack([*there.values()]).any(dim=0)
-            right[part] += int((torch.where(some, answer, prior) == label).sum())
-    return {part: count / total for part, count in right.items()}
+            predicted = module.logits(features, present)[MULTI].argmax(dim=1)
+            has_any = torch.stack([*present.values()]).any(dim=0)
+            predicted = torch.where(has_any, predicted, most_frequent)
+            num_correct[subset] += int((predicted == label).sum())
+    return {subset: count / total for subset, count in num_correct.items()}
 
 
-def _rows(answers: Predictions, val: Predictions) -> dict[str, tuple[Tensor, Tensor]]:
-    """Tell which samples of both splits have a modality; without those that a split lacks."""
-    found = {}
-    for name in answers.logits:
-        pair = tuple(
-            part.present.get(name, torch.ones(len(part.label), dtype=torch.bool))
-            for part in (val, answers)
+def _rows_with_modality(
+    val: SplitPredictions, evaluated: SplitPredictions
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the samples of both splits that have a modality, of those that both splits have."""
+    rows = {}
+    for name in evaluated.logits:
+        val_rows, evaluated_rows = (
+            split.present.get(name, torch.ones(len(split.label), dtype=torch.bool))
+            for split in (val, evaluated)
         )
-        if all(bool(rows.any()) for rows in pair):
-            found[name] = (pair[0], pair[1])
-    return found
+        if bool(val_rows.any()) and bool(evaluated_rows.any()):
+            rows[name] = (val_rows, evaluated_rows)
+    return rows
 
 
 def _gaps(features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, float]:
@@ -278,58 +314,78 @@ def _gaps(features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict
     }
 
 
-def parameters_of(module: MultimodalModule) -> dict[str, int]:
-    """Count the parameters by what they belong to; they sum to those of the module.
+def count_parameters(module: MultimodalModule) -> dict[str, int]:
+    """Count a module's parameters by owner; each parameter is counted once.
 
     Args:
         module: The module.
 
     Returns:
-        Modality -> those of its encoder and, with a shared head, of the map to the head's width;
-        ``fusion``: the rest of the fusion; ``other``: what else the method has, such as a teacher.
+        Modality -> parameters of its encoder and, with a shared head, of the map to the head's
+        width; ``fusion``: the rest of the fusion; ``other``: the rest of the method, such as a
+        teacher.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> from mla_lightning.run.build import build_data, build_module
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla", "data.num_classes=4"])
+        >>> module = build_module(job.config, build_data(job.config))
+        >>> count_parameters(module)["fusion"], 4 * 16 + 4  # weights and biases of the head
+        (68, 68)
     """
     adapters = getattr(module.fusion, "adapters", {})
     owners: list[tuple[str, Any]] = [*module.encoders.items(), *adapters.items()]
     owners += [("fusion", module.fusion), ("other", module)]
     counts = dict.fromkeys((*module.modalities, "fusion", "other"), 0)
-    seen: set[int] = set()
+    counted: set[int] = set()
     for name, owner in owners:
         for parameter in owner.parameters():
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
+            if id(parameter) not in counted:
+                counted.add(id(parameter))
                 counts[name] += parameter.numel()
     return counts
 
 
-def planes_of(
-    features: Mapping[str, Tensor], answers: Predictions, mode: str, seed: int
+def feature_planes(
+    features: Mapping[str, Tensor], predictions: SplitPredictions, mode: str, seed: int
 ) -> dict[str, np.ndarray]:
-    """Draw some samples' features into planes that are fitted to what is there.
+    """Project the features of some samples to planes, fitted to the present modalities.
 
     Args:
-        features: Modality -> (N, D).
-        answers: Labels and presence of the same samples.
-        mode: ``full`` for a t-SNE, too.
-        seed: Draws the samples.
+        features: Modality -> features (N, D).
+        predictions: Labels and presence of the same samples.
+        mode: ``full`` adds a t-SNE to the principal components.
+        seed: Seed of the random selection of samples.
 
     Returns:
-        As :func:`diagnose` says; empty where widths differ.
+        ``label`` (n,), and for each modality ``present/<modality>`` (n,) and ``pca/<modality>``
+        (n, 2), NaN where the modality is absent; empty if features differ in width.
+
+    Example:
+        >>> features = {m: torch.randn(4, 8) for m in ("audio", "visual")}
+        >>> present = {m: torch.ones(4, dtype=torch.bool) for m in features}
+        >>> predictions = SplitPredictions({}, torch.zeros(4), torch.arange(4), features, present)
+        >>> planes = feature_planes(features, predictions, mode="epoch", seed=0)
+        >>> planes["pca/audio"].shape
+        (4, 2)
+        >>> feature_planes({**features, "visual": torch.randn(4, 5)}, predictions, "epoch", 0)
+        {}
     """
     widths = {value.shape[1] for value in features.values()}
     if len(widths) != 1 or min(widths) < 2:
         return {}
-    draw = torch.randperm(len(answers.label), generator=torch.Generator().manual_seed(seed))
-    rows = draw[:NUM_DRAWN].sort().values
-    there = {name: answers.present[name][rows] for name in features}
-    some = {m: h[rows][there[m]] for m, h in features.items() if bool(there[m].any())}
-    planes = {"pca": principal_plane(some)}
+    order = torch.randperm(len(predictions.label), generator=torch.Generator().manual_seed(seed))
+    rows = order[:NUM_PLOTTED].sort().values
+    present = {name: predictions.present[name][rows] for name in features}
+    available = {m: h[rows][present[m]] for m, h in features.items() if bool(present[m].any())}
+    planes = {"pca": principal_plane(available)}
     if mode == "full":
-        planes["tsne"] = tsne_plane(some, seed)
-    arrays = {"label": answers.label[rows].numpy()}
-    arrays |= {f"present/{m}": has.numpy() for m, has in there.items()}
+        planes["tsne"] = tsne_plane(available, seed)
+    arrays = {"label": predictions.label[rows].numpy()}
+    arrays |= {f"present/{m}": has.numpy() for m, has in present.items()}
     for kind, plane in planes.items():
         for name, xy in plane.items():
-            whole = torch.full((len(rows), 2), torch.nan)
-            whole[there[name]] = xy.float()
-            arrays[f"{kind}/{name}"] = whole.numpy()
+            coordinates = torch.full((len(rows), 2), torch.nan)
+            coordinates[present[name]] = xy.float()
+            arrays[f"{kind}/{name}"] = coordinates.numpy()
     return arrays

@@ -1,4 +1,4 @@
-"""Predictions of a trained module with the weights selected for each modality, and their scores."""
+"""Evaluation of a trained module with the weights selected for each modality."""
 
 from __future__ import annotations
 
@@ -27,15 +27,21 @@ from mla_lightning.run_folder.result import Scores
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What a module computes of a split, sorted by the samples' numbers, on the CPU.
+class SplitPredictions:
+    """Logits and features of all samples of a split, sorted by sample number, on the CPU.
 
     Attributes:
         logits: Reported modality -> logits (N, C).
         label: Labels (N,).
-        index: The samples' numbers (N,).
-        features: Modality -> features (N, D_m); empty unless asked for.
+        index: Sample numbers (N,).
+        features: Modality -> features (N, D_m); empty unless requested.
         present: Modality -> (N,) bool.
+
+    Example:
+        >>> logits = {"multi": torch.tensor([[0.0, 1.0]])}
+        >>> predictions = SplitPredictions(logits, torch.tensor([1]), torch.tensor([0]), {}, {})
+        >>> predictions.logits["multi"].argmax(dim=1) == predictions.label
+        tensor([True])
     """
 
     logits: Mapping[str, Tensor]
@@ -52,61 +58,72 @@ def predict(
     checkpoint: RunCheckpoint,
     *,
     features: bool = False,
-) -> Predictions:
-    """Compute every reported modality's logits with the weights selected for it.
+) -> SplitPredictions:
+    """Compute the logits of every reported modality with the weights selected for it.
 
     Args:
         trainer: The trainer.
         module: The module; its weights are replaced.
         loader: Loader of the split.
-        checkpoint: Knows where the selected weights are.
-        features: Keep the encoders' features, too, each modality's with its own weights.
+        checkpoint: Lists the selected weights.
+        features: Also return the encoders' features, of each modality with its selected weights.
 
     Returns:
         The predictions.
 
     Raises:
-        RunError: If the selected weights are not there or of another model.
+        RunError: If the selected weights are missing, or belong to another epoch or model.
     """
     selections = module.selections()
     logits: dict[str, Tensor] = {}
-    kept: dict[str, dict[str, Tensor]] = {"feature": {}, "present": {}}
+    selected_features: dict[str, Tensor] = {}
+    presence: dict[str, Tensor] = {}
     module.returns_features = features
     for metric in dict.fromkeys(selections.values()):
-        content = read_checkpoint(checkpoint.best_path(metric))
-        if content["epoch"] != checkpoint.best[metric][1]:
+        path, epoch = checkpoint.best_path(metric), checkpoint.best[metric][1]
+        content = read_checkpoint(path)
+        if content["epoch"] != epoch:
             raise RunError(
-                f"{checkpoint.best_path(metric)} is of epoch {content['epoch']}, expected "
-                f"{checkpoint.best[metric][1]}; add overwrite=true to train again"
+                f"{path} holds the weights of epoch {content['epoch']}, expected epoch {epoch}; "
+                "add overwrite=true to train again"
             )
-        load_weights(module, content["state_dict"], checkpoint.best_path(metric))
+        load_weights(module, content["state_dict"], path)
         collected = Evaluation(module.parts.num_classes)
         for batch in trainer.predict(module, loader) or []:
             collected.add(*batch)
         values, label, index = collected.arrays()
-        chosen = [name for name, by in selections.items() if by == metric]
-        logits |= {name: values[name] for name in chosen}
-        kept["present"] |= {m: values[f"present/{m}"] for m in module.modalities}
+        names = [name for name, selection in selections.items() if selection == metric]
+        logits |= {name: values[name] for name in names}
+        presence |= {m: values[f"present/{m}"] for m in module.modalities}
         if features:
-            kept["feature"] |= {m: values[f"feature/{m}"] for m in chosen if m in module.modalities}
+            selected = [m for m in names if m in module.modalities]
+            selected_features |= {m: values[f"feature/{m}"] for m in selected}
     module.returns_features = False
-    present = {name: values > 0 for name, values in kept["present"].items()}
+    present = {name: values > 0 for name, values in presence.items()}
     if MULTI not in logits:
         stacked = torch.stack([logits[m] for m in module.modalities])
         weights = mean_weights(torch.stack([present[m] for m in module.modalities]))
         logits = {MULTI: fuse_logits(weights, stacked), **logits}
-    return Predictions(logits, label, index, kept["feature"], present)
+    return SplitPredictions(logits, label, index, selected_features, present)
 
 
-def scores_of(predictions: Predictions, metrics: Mapping[str, Metric]) -> Scores:
-    """Score predictions.
+def score_predictions(predictions: SplitPredictions, metrics: Mapping[str, Metric]) -> Scores:
+    """Compute metrics of the predictions of a split.
 
     Args:
-        predictions: Of a split.
+        predictions: Predictions of the split.
         metrics: Name -> metric.
 
     Returns:
         Reported modality -> metric -> value; None for a modality that no sample of the split has.
+
+    Example:
+        >>> from mla_lightning.metrics.classification import accuracy
+        >>> logits = {"multi": torch.tensor([[2.0, 0.0], [0.0, 1.0]])}
+        >>> predictions = SplitPredictions(logits, torch.tensor([0, 0]), torch.arange(2), {}, {})
+        >>> metrics = {"accuracy": Metric(function=accuracy, label="Accuracy")}
+        >>> score_predictions(predictions, metrics)
+        {'multi': {'accuracy': 0.5}}
     """
     functions = {name: metric.function for name, metric in metrics.items()}
     scores = score_logits(predictions.logits, predictions.label, predictions.present, functions)
@@ -116,15 +133,29 @@ def scores_of(predictions: Predictions, metrics: Mapping[str, Metric]) -> Scores
     }
 
 
-def probe(predictions: Mapping[str, Predictions], num_classes: int) -> dict[str, dict[str, float]]:
-    """Probe every modality's encoder; see :func:`~mla_lightning.metrics.probe.ridge_probe`.
+def probe_encoders(
+    predictions: Mapping[str, SplitPredictions], num_classes: int
+) -> dict[str, dict[str, float]]:
+    """Fit a ridge probe to the features of each modality's encoder.
+
+    See :func:`~mla_lightning.metrics.probe.ridge_probe`.
 
     Args:
-        predictions: Split -> predictions, features included; ``train`` and ``val`` are needed.
+        predictions: Split -> predictions with features; ``train`` and ``val`` are required.
         num_classes: Number of classes C.
 
     Returns:
         Split other than ``train`` -> modality -> accuracy.
+
+    Example:
+        Features that separate the classes:
+
+        >>> label = torch.tensor([0, 1] * 8)
+        >>> features = {"audio": label[:, None] * 2.0 - 1}
+        >>> present = {"audio": torch.ones(16, dtype=torch.bool)}
+        >>> split = SplitPredictions({}, label, torch.arange(16), features, present)
+        >>> probe_encoders({"train": split, "val": split}, num_classes=2)
+        {'val': {'audio': 1.0}}
     """
     return probe_accuracies(
         {split: values.features for split, values in predictions.items()},
@@ -140,56 +171,62 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Any) -> N
     Args:
         module: The module.
         state: Weights and buffers by name.
-        path: Where they come from, for the message.
+        path: The file that they come from, for the message.
 
     Raises:
-        RunError: If names or shapes differ, listing which.
+        RunError: If names or shapes differ, with all differences.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> load_weights(layer, {"weight": torch.ones(1, 3)}, "best-acc.ckpt")
+        Traceback (most recent call last):
+        mla_lightning.errors.RunError: best-acc.ckpt belongs to another model: missing bias; weight
+        has shape (1, 3), expected (1, 2). Nothing was loaded.
     """
-    own = module.state_dict()
-    faults = [f"missing {key}" for key in own.keys() - state.keys()]
-    faults += [f"unexpected {key}" for key in state.keys() - own.keys()]
-    for key in own.keys() & state.keys():
-        if own[key].shape != state[key].shape:
-            faults.append(f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}")
-    if faults:
+    expected = module.state_dict()
+    problems = [f"missing {key}" for key in expected.keys() - state.keys()]
+    problems += [f"unexpected {key}" for key in state.keys() - expected.keys()]
+    for key in expected.keys() & state.keys():
+        shape, expected_shape = tuple(state[key].shape), tuple(expected[key].shape)
+        if shape != expected_shape:
+            problems.append(f"{key} has shape {shape}, expected {expected_shape}")
+    if problems:
         raise RunError(
-            f"{path} is of another model: {'; '.join(sorted(faults))}. Nothing was loaded."
+            f"{path} belongs to another model: {'; '.join(sorted(problems))}. Nothing was loaded."
         )
     module.load_state_dict(state)
 
 
 def load_encoders(encoders: Mapping[str, nn.Module], path: Path) -> None:
-    """Give encoders the weights of a run's checkpoint, all or none.
+    """Load the encoders' weights from a run's checkpoint, all or none.
 
     Args:
         encoders: Modality -> encoder.
         path: The checkpoint, such as ``runs/.../checkpoints/best-acc.ckpt``.
 
     Raises:
-        RunError: If it cannot be read or is of other encoders.
+        RunError: If it cannot be read or belongs to other encoders.
     """
     state = read_checkpoint(path)["state_dict"]
-    of_encoders = {
-        key.removeprefix("encoders."): value
-        for key, value in state.items()
-        if key.startswith("encoders.")
-    }
-    load_weights(nn.ModuleDict(encoders), of_encoders, path)
+    prefix = "encoders."
+    weights = {k.removeprefix(prefix): w for k, w in state.items() if k.startswith(prefix)}
+    load_weights(nn.ModuleDict(encoders), weights, path)
 
 
-def missing_of(
-    data: MultimodalDataModule, predictions: Mapping[str, Predictions]
+def summarise_missing(
+    data: MultimodalDataModule, predictions: Mapping[str, SplitPredictions]
 ) -> dict[str, Any]:
-    """Summarise what was missing, and the accuracy of the fused prediction by pattern.
+    """Summarise which modalities were missing, and the accuracy of the fused prediction by pattern.
 
     Args:
         data: The data module.
         predictions: Split -> predictions.
 
     Returns:
-        ``realised_rate`` (split -> share of missing cells), ``mask_sha256``, and ``patterns``:
-        split -> pattern such as ``audio+text`` -> ``num`` and, of splits that are evaluated,
-        ``accuracy``. Training masks that are drawn anew each epoch are those of the first.
+        ``realised_rate`` (split -> missing fraction of the modalities of all samples),
+        ``mask_sha256``, and ``patterns``: split -> pattern of present modalities such as
+        ``audio+text`` -> ``num`` samples and, for evaluated splits, ``accuracy``. Training masks
+        that are drawn anew in each epoch are those of the first.
     """
     patterns: dict[str, dict[str, dict[str, float]]] = {}
     for split, mask in data.masks.items():

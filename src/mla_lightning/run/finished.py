@@ -1,4 +1,4 @@
-"""Finished runs: evaluate them again, and use their models."""
+"""Finished runs: another evaluation of their weights, and use of their models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import DataFacts, build_data, build_metrics, build_module
-from mla_lightning.run.evaluate import load_weights, predict, scores_of
+from mla_lightning.run.evaluate import load_weights, predict, score_predictions
 from mla_lightning.run.train import build_trainer, silence_lightning
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.config import RunConfig
@@ -34,7 +34,12 @@ def finished_run(run_dir: Path) -> RunFiles:
         run_dir: The run folder.
 
     Raises:
-        RunError: If there is no finished run.
+        RunError: If the folder holds no finished run.
+
+    Example:
+        >>> finished_run(Path("nowhere"))
+        Traceback (most recent call last):
+        mla_lightning.errors.RunError: nowhere is no run folder: it has no config.yaml. ...
     """
     if not (run_dir / files.CONFIG).is_file():
         raise RunError(
@@ -43,29 +48,35 @@ def finished_run(run_dir: Path) -> RunFiles:
     if not files.is_finished(run_dir):
         raise RunError(
             f"{run_dir} is not finished (state: {files.state_of(run_dir)}). "
-            f"Run `mla train` with its overrides again to finish it."
+            "Run `mla train` with its overrides again to finish it."
         )
     return RunFiles(run_dir)
 
 
 def evaluate_run(run_dir: Path, split: str, eval_batch_size: int | None = None) -> Scores:
-    """Evaluate a run's selected weights on a split once more.
+    """Evaluate a finished run's selected weights on a split.
 
     Args:
         run_dir: The run folder.
         split: ``train``, ``val`` or ``test``.
-        eval_batch_size: Samples per batch, None for the run's own; it changes no number.
+        eval_batch_size: Samples per batch, None for the run's own; it does not change the scores.
 
     Returns:
-        Reported modality -> metrics, None for a modality that no sample of the split has.
+        Reported modality -> metric -> value; None for a modality that no sample of the split has.
 
     Raises:
-        RunError: If there is no finished run.
-        ConfigError: If there is no such split.
+        RunError: If the folder holds no finished run.
+        ConfigError: If the data set has no such split.
+
+    Example:
+        >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
+        >>> scores = evaluate_run(run.folder, "test")
+        >>> scores["multi"]["accuracy"] == run.result.test["multi"]["accuracy"]
+        True
     """
     config = finished_run(run_dir).config
     if eval_batch_size is not None:
-        config = with_data(config, eval_batch_size=eval_batch_size)
+        config = with_data_options(config, eval_batch_size=eval_batch_size)
     data = build_data(config)
     if split not in data.splits:
         raise ConfigError(
@@ -74,14 +85,14 @@ def evaluate_run(run_dir: Path, split: str, eval_batch_size: int | None = None) 
     silence_lightning()
     torch.set_num_threads(config.trainer.threads)
     module = build_module(config, data)
-    checkpoint = selected_weights(run_dir, module)
+    checkpoint = selected_checkpoint(run_dir, module)
     trainer = build_trainer(config, run_dir, checkpoint, [])
     predictions = predict(trainer, module, data.loader(split), checkpoint)
-    return scores_of(predictions, build_metrics(config))
+    return score_predictions(predictions, build_metrics(config))
 
 
-def selected_weights(run_dir: Path, module: MultimodalModule) -> RunCheckpoint:
-    """Return where the weights are that were selected for each modality of a run."""
+def selected_checkpoint(run_dir: Path, module: MultimodalModule) -> RunCheckpoint:
+    """Return a callback that lists the weights that were selected for each modality of a run."""
     checkpoint = RunCheckpoint(run_dir / files.CHECKPOINTS)
     for metric in module.selections().values():
         epoch = read_checkpoint(checkpoint.best_path(metric))["epoch"]
@@ -89,21 +100,29 @@ def selected_weights(run_dir: Path, module: MultimodalModule) -> RunCheckpoint:
     return checkpoint
 
 
-def with_data(config: RunConfig, **options: Any) -> RunConfig:
-    """Return a config with other options of its data."""
+def with_data_options(config: RunConfig, **options: Any) -> RunConfig:
+    """Return a copy of a config in which some options of the data are replaced.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla"])
+        >>> with_data_options(job.config, num_val=7).data["num_val"]
+        7
+    """
     return RunConfig.from_tree({**config.tree, "data": {**config.data, **options}})
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A finished run whose model can be used.
+    """A finished run with its model.
 
     Attributes:
         files: The run's files.
-        data: Its data module, or another one of the same kind; nothing is read yet.
+        data: The run's data module or another one with the same modalities, before ``setup``.
         class_names: The classes that it predicts.
-        module: Its module in evaluation mode, with the weights selected for the fused logits; of a
-            method that selects each modality's own epoch, each modality's weights are its own.
+        module: The module in evaluation mode, with the weights selected for the fused logits. If
+            the method selects an epoch for each modality, each modality has the weights of its
+            epoch.
         states: Metric -> the weights that were selected by it.
     """
 
@@ -119,35 +138,42 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
 
     Args:
         run_dir: The run folder.
-        data: The node of another data set to use it on; None for the run's own.
-        **options: Options of the data that differ from the run's, such as ``path``.
+        data: The config node of another data set to use the model on; None for the run's own.
+        **options: Options of the data that replace the run's, such as ``path``.
 
     Returns:
         The run with its model, on the CPU.
 
     Raises:
-        RunError: If there is no finished run, or its weights are damaged.
-        DataError: If the data are not there: they say how inputs become what encoders take.
+        RunError: If the folder holds no finished run, or its weights are damaged.
+        DataError: If the data are missing; the conversion of inputs for the encoders needs them.
         ConfigError: If the data lack a modality of the run.
+
+    Example:
+        >>> folder = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp).folder
+        >>> run = load_run(folder, num_test=6)
+        >>> run.module.training, run.class_names, len(run.data.loader("test").dataset)
+        (False, ('class 0', 'class 1', 'class 2', 'class 3'), 6)
     """
     run = finished_run(run_dir)
-    result, about = run.result, run.provenance.get("data") or {}
+    result, data_record = run.result, run.provenance.get("data") or {}
     assert result is not None
     node = {**(run.config.data if data is None else data), **options}
     config = RunConfig.from_tree(
         {**run.config.tree, "data": node, "modalities": list(result.modalities)}
     )
     module_data = data_of_config(config.tree)
-    class_names = tuple((about.get("class_counts") or {}).get("train") or module_data.class_names)
-    is_complete = bool(about.get("is_complete", not config.missing))
+    train_counts = (data_record.get("class_counts") or {}).get("train")
+    class_names = tuple(train_counts or module_data.class_names)
+    is_complete = bool(data_record.get("is_complete", not config.missing))
     facts = DataFacts(len(class_names), result.num_train, is_complete)
     module = build_module(config, module_data, facts=facts)
-    folder = RunCheckpoint(run_dir / files.CHECKPOINTS)
+    checkpoint = RunCheckpoint(run_dir / files.CHECKPOINTS)
     states = {
-        metric: read_checkpoint(folder.best_path(metric))["state_dict"]
+        metric: read_checkpoint(checkpoint.best_path(metric))["state_dict"]
         for metric in dict.fromkeys(module.selections().values())
     }
-    load_weights(module, _selected_state(module, states), folder.folder)
+    load_weights(module, _selected_state(module, states), checkpoint.folder)
     module.eval()
     return LoadedRun(run, module_data, class_names, module, states)
 
@@ -155,7 +181,7 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
 def _selected_state(
     module: MultimodalModule, states: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Return one state: that of the fused logits, else every modality's own weights."""
+    """Return the weights selected for the fused logits, or for each modality if there are none."""
     selections = module.selections()
     if MULTI in selections:
         return dict(states[selections[MULTI]])

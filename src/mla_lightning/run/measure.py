@@ -1,4 +1,4 @@
-"""What a run measures once it is trained, and the result that it leaves."""
+"""Evaluation, probes and diagnostics after training, and the result of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.metrics.base import Metric
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.diagnose import diagnose
-from mla_lightning.run.evaluate import Predictions, missing_of, predict, probe, scores_of
+from mla_lightning.run.evaluate import (
+    SplitPredictions,
+    predict,
+    probe_encoders,
+    score_predictions,
+    summarise_missing,
+)
 from mla_lightning.run.record import write_arrays, write_predictions
 from mla_lightning.run_folder import columns
 from mla_lightning.run_folder.config import RunConfig
@@ -24,7 +30,7 @@ from mla_lightning.run_folder.result import Result, Scores
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedJob:
     """A job after training.
 
     Attributes:
@@ -32,10 +38,10 @@ class Trained:
         trainer: Its trainer.
         module: Its module.
         data: Its data.
-        checkpoint: Knows the selected weights.
-        metrics: Name -> metric that is computed of its predictions.
-        peak_memory_mb: Most memory that training took, in MiB.
-        uncounted: Operations that the FLOPs leave out.
+        checkpoint: Lists the selected weights.
+        metrics: Name -> metric to compute of its predictions.
+        peak_memory_mb: Peak memory of training, in MiB.
+        uncounted: Names of operations that are not in the FLOPs.
     """
 
     job: Job
@@ -49,102 +55,106 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured of a trained job.
+class Measurements:
+    """Predictions, scores, probes and diagnostics of a trained job.
 
     Attributes:
         predictions: Split -> predictions.
-        scores: Split -> scores, of ``val`` and, if it was evaluated, ``test``.
-        probe_accuracy: Split -> modality -> accuracy of the ridge probe, None without probes.
-        diagnostics: Numbers of the diagnostics, None without diagnostics.
-        planes: Features in a plane.
+        scores: Split -> scores, for ``val`` and, if it is evaluated, ``test``.
+        probe_accuracy: Split -> modality -> accuracy of the ridge probe; None without probes.
+        diagnostics: Content of ``diagnostics.json``; None without diagnostics.
+        planes: Arrays of ``planes.npz``: features projected to a plane.
     """
 
-    predictions: Mapping[str, Predictions]
+    predictions: Mapping[str, SplitPredictions]
     scores: Mapping[str, Scores]
     probe_accuracy: dict[str, Any] | None = None
     diagnostics: dict[str, Any] | None = None
     planes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def measure(trained: Trained) -> Measured:
-    """Evaluate, probe and diagnose a trained job, as its config asks.
+def measure(trained: TrainedJob) -> Measurements:
+    """Evaluate a trained job; add probes and diagnostics if its config enables them.
 
     Args:
         trained: The job after training.
-
-    Returns:
-        What was measured.
     """
     config, data, module = trained.job.config, trained.data, trained.module
     evaluated = evaluated_splits(config)
     probed = ("train", *evaluated) if config.evaluate_probe else ()
-    is_diagnosed = config.diagnostics != "off"
-    featured = {*probed, *(evaluated if is_diagnosed else ())}
+    has_diagnostics = config.diagnostics != "off"
+    needs_features = {*probed, *(evaluated if has_diagnostics else ())}
     predictions = {
         split: predict(
             trained.trainer,
             module,
             data.loader(split),
             trained.checkpoint,
-            features=split in featured,
+            features=split in needs_features,
         )
         for split in dict.fromkeys((*evaluated, *probed))
     }
     diagnostics: dict[str, Any] | None = None
     planes: dict[str, np.ndarray] = {}
-    if is_diagnosed:
+    if has_diagnostics:
         forward = trained.trainer.precision_plugin.forward_context
         diagnostics, planes = diagnose(
             module, data, predictions, config.diagnostics, trained.uncounted, forward
         )
-    return Measured(
+    return Measurements(
         predictions,
-        {split: scores_of(predictions[split], trained.metrics) for split in evaluated},
-        probe(predictions, data.num_classes) if probed else None,
+        {split: score_predictions(predictions[split], trained.metrics) for split in evaluated},
+        probe_encoders(predictions, data.num_classes) if probed else None,
         diagnostics,
         planes,
     )
 
 
 def evaluated_splits(config: RunConfig) -> tuple[str, ...]:
-    """Return the splits that a run is scored on: without test if ``evaluate_test=false``."""
+    """Return the evaluated splits: ``val`` and, unless ``evaluate_test=false``, ``test``.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "method=mla", "evaluate_test=false"])
+        >>> evaluated_splits(job.config)
+        ('val',)
+    """
     return ("val", "test") if config.evaluate_test else ("val",)
 
 
-def write_measured(trained: Trained, measured: Measured) -> Result:
-    """Write what was measured to the run folder, the result last: its presence means done.
+def write_measurements(trained: TrainedJob, measurements: Measurements) -> Result:
+    """Write measurements to the run folder, ``result.json`` last: its presence means finished.
 
     Args:
         trained: The job after training.
-        measured: What was measured of it.
+        measurements: Its measurements.
 
     Returns:
         The result.
     """
     run_dir = trained.job.run_dir
-    if "test" in measured.predictions:
-        write_predictions(run_dir, measured.predictions["test"], trained.data.class_names)
-    if measured.diagnostics is not None:
-        files.write_json(run_dir / files.DIAGNOSTICS, measured.diagnostics)
-        write_arrays(run_dir / files.PLANES, measured.planes)
-    result = result_of(trained, measured)
+    if "test" in measurements.predictions:
+        write_predictions(run_dir, measurements.predictions["test"], trained.data.class_names)
+    if measurements.diagnostics is not None:
+        files.write_json(run_dir / files.DIAGNOSTICS, measurements.diagnostics)
+        write_arrays(run_dir / files.PLANES, measurements.planes)
+    result = build_result(trained, measurements)
     files.write_json(run_dir / files.RESULT, result.to_json())
     return result
 
 
-def result_of(trained: Trained, measured: Measured) -> Result:
-    """Return the result of a job.
+def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
+    """Build the result of a job.
 
     Args:
         trained: The job after training.
-        measured: What was measured of it.
+        measurements: Its measurements.
     """
     job, module, data = trained.job, trained.module, trained.data
     config = job.config
     rows = files.read_metrics(job.run_dir)
     times = [row[columns.EPOCH_TIME] for row in rows]
-    about = data.describe()
+    description = data.describe()
     return Result(
         identity=job.identity,
         name=config.name,
@@ -153,20 +163,20 @@ def result_of(trained: Trained, measured: Measured) -> Result:
         ablation=config.choices["ablation"],
         seed=config.seed,
         protocol=config.protocol,
-        split=about["split"],
-        num_train=about["num_train"],
-        num_val=about["num_val"],
-        num_test=about["num_test"],
+        split=description["split"],
+        num_train=description["num_train"],
+        num_val=description["num_val"],
+        num_test=description["num_test"],
         modalities=list(module.modalities),
         unimodal_rule=module.fusion.unimodal_rule,
         lr=config.optimizer.get("lr"),
         epochs=len(times),
         best_epoch=max(epoch for _, epoch in trained.checkpoint.best.values()),
-        val=dict(measured.scores["val"]),
-        test=dict(measured.scores["test"]) if "test" in measured.scores else None,
-        probe_accuracy=measured.probe_accuracy,
+        val=dict(measurements.scores["val"]),
+        test=dict(measurements.scores["test"]) if "test" in measurements.scores else None,
+        probe_accuracy=measurements.probe_accuracy,
         notes=sorted(module.notes),
-        missing=missing_of(data, measured.predictions) if data.missing else None,
+        missing=summarise_missing(data, measurements.predictions) if data.missing else None,
         train_time_s=sum(times),
         epoch_time_s=float(np.median(times)),
         step_time_s=float(np.median([row[columns.STEP_TIME] for row in rows])),

@@ -1,4 +1,4 @@
-"""What a run writes about itself: state, origin, predictions; and whose folder it may use."""
+"""Records of a run: state, provenance, predictions; and checks of the folder that it is to use."""
 
 from __future__ import annotations
 
@@ -26,24 +26,31 @@ from mla_lightning.config.values import flat
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity import NOT_IDENTITY
-from mla_lightning.run.evaluate import Predictions
+from mla_lightning.run.evaluate import SplitPredictions
 from mla_lightning.run_folder.reader import RunFiles
-from mla_lightning.run_folder.standing import EARLIER, UNKNOWN, Kind, changed_files, set_aside
-from mla_lightning.run_folder.standing import standing_of as standing_in
+from mla_lightning.run_folder.standing import (
+    EARLIER,
+    UNKNOWN,
+    Kind,
+    changed_files,
+    set_aside,
+    standing_of,
+)
 from mla_lightning.run_lock import LOCK
 
-VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
+#: Packages whose versions ``provenance.json`` records.
+RECORDED_PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
 def write_predictions(
-    run_dir: Path, predictions: Predictions, class_names: tuple[str, ...]
+    run_dir: Path, predictions: SplitPredictions, class_names: tuple[str, ...]
 ) -> None:
     """Write ``predictions.npz`` atomically.
 
     Args:
         run_dir: The run folder.
-        predictions: Of the test split; ``present_<modality>`` is written of those that a sample
-            lacks.
+        predictions: Predictions for the test split. ``present_<modality>`` is written only for
+            modalities that some sample does not have.
         class_names: Names of the C classes.
     """
     arrays: dict[str, Any] = {f"logits_{k}": z.numpy() for k, z in predictions.logits.items()}
@@ -64,7 +71,13 @@ def write_predictions(
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays to an ``.npz`` file, atomically."""
+    """Write arrays to an ``.npz`` file atomically.
+
+    Example:
+        >>> write_arrays(tmp / "arrays.npz", {"label": np.array([0, 1])})
+        >>> np.load(tmp / "arrays.npz")["label"]
+        array([0, 1])
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
@@ -72,9 +85,13 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Return the most memory in MiB that this process held on its device.
+    """Return the peak memory of this process on its device, in MiB.
 
-    On the CPU that is resident memory and includes the imports, about 450 MiB.
+    On the CPU it is resident memory, which includes about 450 MiB of imported libraries.
+
+    Example:
+        >>> peak_memory_mb(torch.device("cpu")) > 100
+        True
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
@@ -83,7 +100,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[str, Any]:
-    """Return where a run's numbers come from: code, data, versions, machine, command."""
+    """Return the content of ``provenance.json``: code, data, versions, machine and command."""
     return {
         "identity": job.identity,
         "code": {"hash": job.code.hash, "modules": dict(job.code.modules)},
@@ -93,7 +110,7 @@ def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[st
         "git_commit": _git_commit(),
         "versions": {
             "mla_lightning": __version__,
-            **{k: version(k) for k in VERSIONS_OF},
+            **{k: version(k) for k in RECORDED_PACKAGES},
         },
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -112,47 +129,47 @@ def _git_commit() -> str | None:
         return None
 
 
-def why_done(job: Job) -> str:
-    """Return why a job need not run, empty if it must; make room for one that must run anew.
+def check_finished_run(job: Job) -> str:
+    """Return why a job does not need to run; an empty text if it does.
 
-    A result of other code is set aside and kept, unless ``stale=keep`` takes it as it is.
+    A result of other code is moved to ``earlier/``, unless ``stale=keep`` accepts it.
 
     Args:
-        job: The job; its folder's lock is held.
+        job: The job; the lock of its folder is held.
 
     Raises:
         ConfigError: If the folder holds a finished run of another job.
     """
     run_dir, config = job.run_dir, job.config
-    standing = standing_in(run_dir, job.identity, job.code)
+    standing = standing_of(run_dir, job.identity, job.code)
     if standing.kind is Kind.NOT_FINISHED:
         return ""
     if standing.kind is Kind.OTHER_JOB and not config.force_resume:
         raise ConfigError(
             f"{run_dir} holds a finished run of another job. Choose another run_dir, or add "
-            "overwrite=true to replace it." + _of_earlier_version(run_dir)
+            "overwrite=true to replace it." + _hint_at_earlier_version(run_dir)
         )
     if standing.kind is not Kind.STALE:
         return f"already finished, see {run_dir}. Add overwrite=true to train again."
     changed = ", ".join(standing.changed)
     if config.stale == "keep":
         return f"finished by other code ({changed} changed since), kept as it is: {run_dir}"
-    place = set_aside(run_dir)
-    print(f"{job.title}: {changed} changed since it was finished; its result is kept in {place}.")
+    folder = set_aside(run_dir)
+    print(f"{job.title}: {changed} changed since it was finished; its result is kept in {folder}.")
     return ""
 
 
-def claim(job: Job) -> str:
-    """Check that a folder's unfinished run is this job's, so that it can go on there.
+def check_unfinished_run(job: Job) -> str:
+    """Check that the unfinished run in a job's folder belongs to the job, which then resumes it.
 
-    Checkpoints that other code made are set aside, so that no run mixes two versions of the code;
-    with ``force_resume=true`` the run goes on from them.
+    Checkpoints of other code are moved to ``earlier/``, so that no run mixes two versions of the
+    code; with ``force_resume=true`` the run resumes from them.
 
     Args:
-        job: The job that is to use its folder.
+        job: The job; the lock of its folder is held.
 
     Returns:
-        What people should know of a run that goes on with other code; else empty.
+        A note for the result if the run resumes in spite of differences; else an empty text.
 
     Raises:
         ConfigError: If the folder's run had another config or data, with all differences.
@@ -162,27 +179,28 @@ def claim(job: Job) -> str:
         return ""
     if run.provenance.get("identity") != job.identity:
         if job.config.force_resume:
-            return "went on from checkpoints of another job (force_resume=true)"
+            return "resumed from checkpoints of another job (force_resume=true)"
         raise ConfigError(
-            f"{job.run_dir} belongs to another job; going on would mix the two:\n  "
+            f"{job.run_dir} belongs to another job; resuming would mix the two:\n  "
             + "\n  ".join(_differences(run, job))
-            + "\nChoose another run_dir, or add overwrite=true to start afresh, or "
-            "force_resume=true."
+            + "\nChoose another run_dir, or add overwrite=true to start again, or "
+            "force_resume=true to resume."
         )
     changed = changed_files(run.provenance)
     if not changed or not (job.run_dir / files.CHECKPOINTS).is_dir():
         return ""
     if job.config.force_resume:
-        return f"went on although the code changed: {', '.join(changed)} (force_resume=true)"
-    place = set_aside(job.run_dir)
+        return f"resumed although the code changed: {', '.join(changed)} (force_resume=true)"
+    folder = set_aside(job.run_dir)
     print(
         f"{job.title}: {', '.join(changed)} changed since its checkpoints were written, so it "
-        f"starts anew; they are kept in {place}. Add force_resume=true to go on from them instead."
+        f"starts again; they are kept in {folder}. Add force_resume=true to resume from them."
     )
     return ""
 
 
 def _differences(run: RunFiles, job: Job) -> list[str]:
+    """Return the differences in config and data between a folder's run and a job."""
     try:
         old = dict(flat(run.tree))
     except RunError as error:
@@ -194,22 +212,22 @@ def _differences(run: RunFiles, job: Job) -> list[str]:
     if run.provenance.get("data_fingerprint") != job.data_fingerprint:
         differences.append("the data have changed")
     if changed_files(run.provenance) == (UNKNOWN,):
-        differences.append("it is of an earlier version, whose runs were named by their code, too")
-    return differences or ["nothing that its files show"]
+        differences.append("it was made by an earlier version, whose identities included the code")
+    return differences or ["no difference that its files record"]
 
 
-def _of_earlier_version(run_dir: Path) -> str:
+def _hint_at_earlier_version(run_dir: Path) -> str:
     provenance = RunFiles(run_dir).provenance
     if changed_files(provenance) != (UNKNOWN,):
         return ""
     return (
-        " It may be this very job of an earlier version, whose runs were named by their code, too: "
-        "force_resume=true takes it as it is."
+        " It may be this job, run by an earlier version, whose identities included the code: "
+        "force_resume=true accepts it as it is."
     )
 
 
 def remove_run(run_dir: Path) -> None:
-    """Remove a run's files, for one that is to overwrite it; lock, log and earlier results stay."""
+    """Remove the files of a run that is to be overwritten, but not lock, log and ``earlier/``."""
     for path in run_dir.iterdir():
         if path.name in (LOCK, files.LOG, EARLIER):
             continue
@@ -219,18 +237,18 @@ def remove_run(run_dir: Path) -> None:
             path.unlink()
 
 
-class Status:
-    """Writes what state a run is in, and what went wrong."""
+class StatusFile:
+    """The ``status.json`` of a job, and its ``error.txt`` after a failure."""
 
     def __init__(self, job: Job) -> None:
-        """Read how often the job was tried before.
+        """Read the number of earlier attempts.
 
         Args:
             job: The job; its folder exists.
         """
         self.job = job
-        before = files.read_json(job.run_dir / files.STATUS) or {}
-        self.attempt = int(before.get("attempt", 0)) + 1
+        previous = files.read_json(job.run_dir / files.STATUS) or {}
+        self.attempt = int(previous.get("attempt", 0)) + 1
         self.started = time.time()
 
     def write(self, state: files.State, exit_code: int | None = None, reason: str = "") -> None:
@@ -252,7 +270,7 @@ class Status:
         )
 
     def fail(self, state: files.State, exit_code: int, reason: str) -> None:
-        """Write status and error as far as the disk allows."""
+        """Write status and error; print an error if the disk does not allow it."""
         retry = files.retry_command(self.job.overrides)
         text = f"{reason}\n\nRetry: {retry}\n\n{traceback.format_exc()}"
         try:

@@ -1,4 +1,4 @@
-"""One job: config in, run folder out. The only place that builds a Trainer."""
+"""Training and evaluation of one job, from its config to its run folder."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from mla_lightning.errors import Interrupted, MLAError, RunError
 from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import build_data, build_metrics, build_module
-from mla_lightning.run.diagnose import epoch_diagnostics
-from mla_lightning.run.measure import Trained, measure, write_measured
+from mla_lightning.run.diagnose import build_epoch_diagnostics
+from mla_lightning.run.measure import TrainedJob, measure, write_measurements
 from mla_lightning.run.record import (
-    Status,
-    claim,
+    StatusFile,
+    check_finished_run,
+    check_unfinished_run,
     peak_memory_mb,
     provenance_of,
     remove_run,
-    why_done,
 )
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.columns import MULTI
@@ -44,61 +44,63 @@ from mla_lightning.run_lock import RunLock
 
 
 def run_job(job: Job) -> int:
-    """Train and evaluate one job, or go on where an earlier attempt stopped.
+    """Train and evaluate one job, or resume an earlier attempt.
+
+    Failures are written to the run folder and printed, never raised.
 
     Args:
-        job: The job; everything it writes goes to its run folder.
+        job: The job; all its files are written to its run folder.
 
     Returns:
-        The exit code: 0 finished, 1 failed, 2 bad config, 3 bad data, 130 interrupted, 143
-        preempted. Failures are written to the run folder and printed, never raised.
+        The exit code: 0 finished, 1 failed, 2 wrong config, 3 missing or damaged data, 130
+        interrupted, 143 preempted.
     """
     try:
         print(f"{job.title}: {train_job(job)}")
     except (MLAError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, MLAError) else RunError.exit_code
-    except Exception as error:  # a job reports its own failure, whatever it is
+    except Exception as error:  # no error of a job may end a sweep
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return RunError.exit_code
     return 0
 
 
 def train_job(job: Job) -> str:
-    """Train and evaluate one job as :func:`run_job` does, and raise what ends it.
+    """Train and evaluate one job as :func:`run_job` does, but raise errors.
 
     Args:
         job: The job.
 
     Returns:
-        What came out, in a few words.
+        A line of text with validation accuracy and time, or why the job did not need to run.
 
     Raises:
-        ConfigError: If a setting turns out to be wrong, or the folder holds another job.
+        ConfigError: If a setting is wrong, or the folder holds another job.
         DataError: If the data are missing or damaged.
         RunError: If training failed.
-        Interrupted: If the user stopped it; the next call goes on from its checkpoint.
+        Interrupted: If the user stopped it; the next call resumes from its checkpoint.
     """
     with files.not_world_writable():
         job.run_dir.mkdir(parents=True, exist_ok=True)
         with RunLock(job.run_dir):
             if job.config.overwrite:
                 remove_run(job.run_dir)
-            return why_done(job) or _run_alone(job)
+            return check_finished_run(job) or _run_locked(job)
 
 
-def _run_alone(job: Job) -> str:
-    """Run a job whose folder is ours, and write how it ended."""
-    status = Status(job)
+def _run_locked(job: Job) -> str:
+    """Run a job whose folder is locked by this process, and write its final state."""
+    status = StatusFile(job)
     loggers: list[Any] = []
-    code = RunError.exit_code  # whatever ends this without a word has failed
+    code = RunError.exit_code  # unless another exit code is known below
     try:
-        note = claim(job)
+        note = check_unfinished_run(job)
         status.write(State.RUNNING)
-        outcome = _train_and_measure(job, loggers, note)
+        summary = _train_and_measure(job, loggers, note)
         status.write(State.FINISHED, exit_code=0)
         code = 0
-        return outcome
+        return summary
     except KeyboardInterrupt as error:
         code = Interrupted.exit_code
         message = "Interrupted; run the same command again."
@@ -116,6 +118,7 @@ def _run_alone(job: Job) -> str:
 
 
 def _train_and_measure(job: Job, loggers: list[Any], note: str) -> str:
+    """Train and evaluate a job, write its files, and return a line of text with its score."""
     config, run_dir = job.config, job.run_dir
     silence_lightning()
     torch.set_num_threads(config.trainer.threads)
@@ -130,7 +133,7 @@ def _train_and_measure(job: Job, loggers: list[Any], note: str) -> str:
     if note:
         module.notes.add(note)
     trained = _train(job, data, module, loggers)
-    result = write_measured(trained, measure(trained))
+    result = write_measurements(trained, measure(trained))
     for text in result.notes:
         print(f"{job.title}: note: {text}", file=sys.stderr)
     provenance["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -142,22 +145,19 @@ def _train_and_measure(job: Job, loggers: list[Any], note: str) -> str:
 
 def _train(
     job: Job, data: MultimodalDataModule, module: MultimodalModule, loggers: list[Any]
-) -> Trained:
+) -> TrainedJob:
     """Train from the newest valid checkpoint, or from the start."""
     config, run_dir = job.config, job.run_dir
     folder = run_dir / files.CHECKPOINTS
     folder.mkdir(exist_ok=True)
-    checkpoint = RunCheckpoint(
-        folder,
-        every_n_batches=config.checkpoint.every_n_batches,
-        keep=config.checkpoint.keep,
-    )
-    newest = _newest(folder)
+    options = config.checkpoint
+    checkpoint = RunCheckpoint(folder, every_n_batches=options.every_n_batches, keep=options.keep)
+    newest = _newest_checkpoint(folder)
     loggers += build_loggers(config, run_dir, job.run_id)
     callbacks: list[Callback] = []
     diagnostics: EpochDiagnostics | None = None
     if config.diagnostics != "off":
-        diagnostics = epoch_diagnostics(config.diagnostics, data)
+        diagnostics = build_epoch_diagnostics(config.diagnostics, data)
         callbacks.append(diagnostics)
     stage = shared_stage(config, job.stage_id, module, checkpoint)
     if stage is not None:
@@ -166,22 +166,22 @@ def _train(
     trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks)
     selection = data.loader("test" if config.protocol == "paper" else "val")
     trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)
-    return Trained(
+    return TrainedJob(
         job,
         trainer,
         module,
         data,
         checkpoint,
         build_metrics(config),
-        peak_memory_mb(trainer.strategy.root_device),  # before probes and pictures
+        peak_memory_mb(trainer.strategy.root_device),  # before evaluation adds to it
         diagnostics.uncounted if diagnostics is not None else (),
     )
 
 
-def _newest(folder: Path) -> Path | None:
+def _newest_checkpoint(folder: Path) -> Path | None:
     newest, broken = newest_valid(folder)
     for path in broken:
-        print(f"checkpoint {path.name} is broken; going on from {newest.name if newest else '-'}")
+        print(f"checkpoint {path.name} is broken; resuming from {newest.name if newest else '-'}")
     return newest
 
 
@@ -197,9 +197,9 @@ def build_trainer(
     Args:
         config: The resolved config.
         run_dir: The run folder.
-        checkpoint: Decides when checkpoints are written.
-        loggers: Lightning loggers; may be empty.
-        callbacks: Further callbacks.
+        checkpoint: The callback that writes checkpoints.
+        loggers: Lightning loggers, which may be none.
+        callbacks: Additional callbacks.
 
     Returns:
         The Trainer.
@@ -224,7 +224,7 @@ def build_trainer(
 
 
 def silence_lightning() -> None:
-    """Drop advice that does not apply: loaders of tensors need no workers, and the like."""
+    """Hide Lightning's advice that does not apply here, such as more loader workers."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for text in (
         ".*does not have many workers.*",
