@@ -132,7 +132,7 @@ def test_a_folder_tells_what_distinguishes_the_job(tmp_path: Path) -> None:
     assert job.run_dir.parent == tmp_path / "sweeps" / "one"
     expected = f"synthetic-mla-no_df-projection_owm-lr_0.2-seed7-{job.identity[:10]}"
     assert job.run_dir.name == expected  # overrides in the order of their keys
-    assert job.distinguishes == {"optimizer.lr": 0.2, "method.projection": "owm"}
+    assert job.distinguishing_overrides == {"optimizer.lr": 0.2, "method.projection": "owm"}
     assert job.title == "sweeps/one: synthetic mla no_df projection=owm-lr=0.2 seed=7"
 
 
@@ -181,7 +181,10 @@ def test_a_class_that_takes_a_mapping_is_given_it_whole() -> None:
     words = ["method=mla", "missing=bernoulli_restore", "missing.rate={image: 0.5},{text: 0.1}"]
     jobs = plan(words, multirun=True, binds=True)
     assert [job.config["missing"]["rate"] for job in jobs] == [{"image": 0.5}, {"text": 0.1}]
-    assert [job.distinguishes["missing.rate"] for job in jobs] == [{"image": 0.5}, {"text": 0.1}]
+    assert [job.distinguishing_overrides["missing.rate"] for job in jobs] == [
+        {"image": 0.5},
+        {"text": 0.1},
+    ]
 
 
 def test_a_grid_runs_unless_the_command_line_names_its_keys() -> None:

@@ -59,7 +59,7 @@ class StandInJob:
         return (f"run={self.title}", "note=a b")
 
     @property
-    def distinguishes(self) -> dict[str, str]:
+    def distinguishing_overrides(self) -> dict[str, str]:
         """Name what sets it apart."""
         return {"note": "a b"}
 

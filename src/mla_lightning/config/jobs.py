@@ -35,7 +35,8 @@ class Job:
         identity: Hash of config and data; two jobs with one identity are one job.
         data_fingerprint: Hash of the data's content.
         code: The code that it reaches.
-        distinguishes: Overrides that set the job apart from others of its data and method, by key.
+        distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
+            method can differ.
     """
 
     config: RunConfig
@@ -45,7 +46,7 @@ class Job:
     identity: str
     data_fingerprint: str
     code: Code
-    distinguishes: dict[str, Any] = field(default_factory=dict)
+    distinguishing_overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -106,7 +107,7 @@ def compose_jobs(
                 identity=identity,
                 data_fingerprint=data.fingerprint,
                 code=code_of(reached_targets(tree)),
-                distinguishes=planned.distinguishes,
+                distinguishing_overrides=planned.distinguishing_overrides,
             )
         )
     faults.raise_all()

@@ -17,7 +17,7 @@ _OF_NO_CONCERN = ("trainer.progress_bar", "data.num_workers")
 _LONGEST_STEM = 120
 
 
-def distinguishes(key: str) -> bool:
+def is_distinguishing(key: str) -> bool:
     """Whether an override of this key may set a job apart from others of its data and method."""
     top = key.partition(".")[0]
     return key not in (*_NAMED_ANYWAY, *_OF_NO_CONCERN) and top not in NOT_IDENTITY

@@ -12,7 +12,7 @@ from typing import Any
 from mla_lightning.config.check import faults_of
 from mla_lightning.config.compose import Composer, composer
 from mla_lightning.config.interpolation import resolved
-from mla_lightning.config.naming import distinguishes, slug_of, title_of
+from mla_lightning.config.naming import is_distinguishing, slug_of, title_of
 from mla_lightning.config.overrides import OPTIONAL, Override, Reader, value_of
 from mla_lightning.config.search import options, search_path
 from mla_lightning.config.settings import NODES
@@ -33,13 +33,14 @@ class Planned:
     Attributes:
         config: The resolved config as plain containers.
         overrides: What follows ``mla train`` to run this job alone.
-        distinguishes: Overrides that set the job apart from others of its data and method, by key.
+        distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
+            method can differ.
         slug: What of these its folder's name tells.
     """
 
     config: dict[str, Any]
     overrides: tuple[str, ...]
-    distinguishes: dict[str, Any] = field(default_factory=dict)
+    distinguishing_overrides: dict[str, Any] = field(default_factory=dict)
     slug: str = ""
 
     @property
@@ -223,7 +224,7 @@ def _plan_one(
     told = {
         override.name: value_of(override.values[0])
         for override in overrides
-        if distinguishes(override.key)
+        if is_distinguishing(override.key)
     }
     before = composed.resolved(choices)
     changed = {

@@ -142,7 +142,7 @@ def _record(job: Job, how: Ended, before: Before, conclusion: Conclusion) -> Non
         "exit_code": how.exit_code,
         "reason": conclusion.reason,
         "retry": retry,
-        "overrides": dict(job.distinguishes),
+        "overrides": dict(job.distinguishing_overrides),
     }
     files.write_json(job.run_dir / files.STATUS, content)
     tail = "\n".join(_log_of(job.run_dir, before)[-LOG_LINES_IN_ERROR:])

@@ -246,7 +246,7 @@ class Status:
                 "exit_code": exit_code,
                 "reason": reason,
                 "retry": files.retry_command(self.job.overrides),
-                "overrides": dict(self.job.distinguishes),
+                "overrides": dict(self.job.distinguishing_overrides),
             },
         )
 
