@@ -11,7 +11,7 @@ import pytest
 
 import mla_lightning
 from mla_lightning.identity.code import changed_modules, code_of
-from mla_lightning.identity.sources import defining, normalised, source
+from mla_lightning.identity.sources import find_definition, find_source, normalise
 
 PACKAGE = Path(mla_lightning.__file__).parent
 #: Prints, for every method on OpenMoji, the hash of the code that its job reaches.
@@ -111,10 +111,10 @@ def test_a_change_reaches_exactly_the_jobs_that_use_it(copy, before, edit, name,
 
 
 def test_a_name_is_followed_to_where_it_is_defined():
-    assert defining("mla_lightning.loggers.Wandb").module == "mla_lightning.loggers.wandb"
-    assert defining("mla_lightning.methods.mla").module == "mla_lightning.methods.mla"
-    assert defining("mla_lightning.functional") is None
-    assert defining("no_such_package.thing") is None
+    assert find_definition("mla_lightning.loggers.Wandb").module == "mla_lightning.loggers.wandb"
+    assert find_definition("mla_lightning.methods.mla").module == "mla_lightning.methods.mla"
+    assert find_definition("mla_lightning.functional") is None
+    assert find_definition("no_such_package.thing") is None
 
 
 def test_libraries_and_what_decides_no_number_are_not_followed():
@@ -143,7 +143,7 @@ def test_a_users_own_code_is_followed_but_not_what_is_installed_beside_it(tmp_pa
 
 def test_changed_modules_are_named_and_what_is_left_behind_is_passed_over():
     recorded = {
-        "mla_lightning.errors": source("mla_lightning.errors").hash,
+        "mla_lightning.errors": find_source("mla_lightning.errors").hash,
         "mla_lightning.module": "0" * 16,
         "mla_lightning.gone": "0" * 16,
         "not_installed_here.rule": "0" * 16,
@@ -166,7 +166,7 @@ def test_changed_modules_are_named_and_what_is_left_behind_is_passed_over():
     ],
 )
 def test_what_runs_differently_has_another_hash(one, other):
-    assert normalised(ast.parse(one)) != normalised(ast.parse(other))
+    assert normalise(ast.parse(one)) != normalise(ast.parse(other))
 
 
 @pytest.mark.parametrize(
@@ -182,4 +182,4 @@ def test_what_runs_differently_has_another_hash(one, other):
     ],
 )
 def test_what_runs_alike_has_one_hash(one, other):
-    assert normalised(ast.parse(one)) == normalised(ast.parse(other))
+    assert normalise(ast.parse(one)) == normalise(ast.parse(other))

@@ -15,7 +15,7 @@ from mla_lightning.api.runs import Run, Runs
 from mla_lightning.config import Job, compose_jobs
 from mla_lightning.config.overrides import spell_value
 from mla_lightning.errors import RunError
-from mla_lightning.identity.sources import source
+from mla_lightning.identity.sources import find_source
 from mla_lightning.report.read.run_folders import read_runs
 
 
@@ -182,7 +182,7 @@ def _refuse_edited_code(jobs: Sequence[Job]) -> None:
         RunError: If a file was edited since: the run would record code that it does not use.
     """
     for module in dict.fromkeys(name for job in jobs for name in job.code.modules):
-        found = source(module)
+        found = find_source(module)
         if found is None:
             continue
         changed = found.path.stat().st_mtime

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from mla_lightning.identity.sources import Source, defining, source
+from mla_lightning.identity.sources import Source, find_definition, find_source
 
 PACKAGE = "mla_lightning"
 #: Every job is run by this module.
@@ -63,7 +63,7 @@ def code_of(targets: frozenset[str]) -> Code:
     """
     own = [target for target in targets if target.partition(".")[0] not in LIBRARIES]
     folders = {folder for target in own if (folder := _folder_of(target)) is not None}
-    waiting = [item for name in (TRAIN, *own) if (item := defining(name)) is not None]
+    waiting = [item for name in (TRAIN, *own) if (item := find_definition(name)) is not None]
     reached: dict[str, str] = {}
     while waiting:
         item = waiting.pop()
@@ -89,7 +89,7 @@ def changed_modules(recorded: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         module
         for module, value in recorded.items()
-        if source(module.partition(".")[0]) is not None and _hash_of(module) != value
+        if find_source(module.partition(".")[0]) is not None and _hash_of(module) != value
     )
 
 
@@ -104,24 +104,24 @@ def file_of(module: str) -> str:
 
 
 def _hash_of(module: str) -> str:
-    found = source(module)
+    found = find_source(module)
     return "" if found is None else found.hash
 
 
 def _imported(item: Source) -> Iterable[Source]:
     for name in item.names.values():
-        if (found := defining(name)) is not None:
+        if (found := find_definition(name)) is not None:
             yield found
     parent = item.module
     while not parent.startswith(f"{PACKAGE}.") and (parent := parent.rpartition(".")[0]):
-        found = source(parent)  # packages around a user's module run when it is imported
+        found = find_source(parent)  # packages around a user's module run when it is imported
         if found is not None and found.has_code:
             yield found
 
 
 def _folder_of(target: str) -> Path | None:
     """Return the folder in which sources are the user's own; None for this package."""
-    found = defining(target)
+    found = find_definition(target)
     if found is None or target.partition(".")[0] == PACKAGE:
         return None
     depth = found.module.count(".") + found.is_package

@@ -20,7 +20,7 @@ class Source:
     """
 
     def __init__(self, module: str, path: Path) -> None:
-        """Name the source; see :func:`source`."""
+        """Name the source; see :func:`find_source`."""
         self.module, self.path = module, path
 
     @property
@@ -38,8 +38,8 @@ class Source:
 
     @cached_property
     def hash(self) -> str:
-        """The first 16 hex digits of SHA-256 of what :func:`normalised` leaves."""
-        return hashlib.sha256(repr(normalised(self.tree)).encode()).hexdigest()[:16]
+        """The first 16 hex digits of SHA-256 of what :func:`normalise` leaves."""
+        return hashlib.sha256(repr(normalise(self.tree)).encode()).hexdigest()[:16]
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -92,7 +92,7 @@ class Source:
 
 
 @cache
-def source(module: str) -> Source | None:
+def find_source(module: str) -> Source | None:
     """Find a module's source without importing its package.
 
     Args:
@@ -118,7 +118,7 @@ def source(module: str) -> Source | None:
     return None
 
 
-def defining(name: str) -> Source | None:
+def find_definition(name: str) -> Source | None:
     """Find the module that defines what a dotted name stands for.
 
     Args:
@@ -129,22 +129,22 @@ def defining(name: str) -> Source | None:
         Its source; None if there is none, or for a package that only hands on names.
 
     Example:
-        >>> defining("mla_lightning.functional.project_gradient").module
+        >>> find_definition("mla_lightning.functional.project_gradient").module
         'mla_lightning.functional.projection'
     """
-    found = source(name)
+    found = find_source(name)
     if found is not None:
         return found if found.has_code or not found.is_package else None
     package, _, leaf = name.rpartition(".")
-    home = source(package) if package else None
+    home = find_source(package) if package else None
     if home is None:
         return None
     if leaf in home.names and leaf not in home.defined:
-        return defining(home.names[leaf])
+        return find_definition(home.names[leaf])
     return home
 
 
-def normalised(node: ast.AST) -> Any:
+def normalise(node: ast.AST) -> Any:
     r"""Return the syntax of a source as nested tuples that formatting does not change.
 
     Docstrings, comments, positions, and the order of the imports at the top are left out; so are
@@ -155,9 +155,9 @@ def normalised(node: ast.AST) -> Any:
 
     Example:
         >>> documented = "def f(x):  # twice\n    '''Double.'''\n    return 2*x"
-        >>> normalised(ast.parse(documented)) == normalised(ast.parse("def f(x): return 2 * x"))
+        >>> normalise(ast.parse(documented)) == normalise(ast.parse("def f(x): return 2 * x"))
         True
-        >>> len({normalised(ast.parse(source)) for source in ("x = -y", "x = +y")})
+        >>> len({normalise(ast.parse(source)) for source in ("x = -y", "x = +y")})
         2
     """
     values: list[Any] = [type(node).__name__]
@@ -169,10 +169,10 @@ def normalised(node: ast.AST) -> Any:
             if isinstance(node, ast.Module):
                 value = _imports_sorted(value)
         if isinstance(value, list):
-            items = tuple(normalised(v) if isinstance(v, ast.AST) else repr(v) for v in value)
+            items = tuple(normalise(v) if isinstance(v, ast.AST) else repr(v) for v in value)
             values.append((name, items))
         else:
-            values.append((name, normalised(value) if isinstance(value, ast.AST) else repr(value)))
+            values.append((name, normalise(value) if isinstance(value, ast.AST) else repr(value)))
     return tuple(values)
 
 
