@@ -17,7 +17,7 @@ from mla_lightning.config.bind import SUPPLIED, TAKEN_OUT, parameters_of
 from mla_lightning.config.search import PLURALS, groups, options
 from mla_lightning.config.settings import SETTINGS
 from mla_lightning.config.targets import targets_of
-from mla_lightning.config.values import flat
+from mla_lightning.config.values import flatten
 
 CONF = conf_dir()
 YAMLS = sorted(CONF.rglob("*.yaml"))
@@ -95,7 +95,7 @@ def test_every_job_of_every_experiment_binds(experiment: str) -> None:
         if key in jobs[0].config["choices"]:
             found = {str(job.config["choices"][key]) for job in jobs}
         else:
-            found = {str(dict(flat(job.config))[key]) for job in jobs}
+            found = {str(dict(flatten(job.config))[key]) for job in jobs}
             assert top in jobs[0].config
         assert found == set(map(str, values))
 
@@ -164,7 +164,7 @@ def test_every_group_can_be_listed(group: str) -> None:
 
 def test_the_settings_are_those_of_the_yamls() -> None:
     (job,) = plan([])
-    given = {key for key, _ in flat({k: v for k, v in job.config.items() if k != "choices"})}
+    given = {key for key, _ in flatten({k: v for k, v in job.config.items() if k != "choices"})}
     assert SETTINGS.keys() <= given
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mla_lightning.config import instantiate, load, plan
-from mla_lightning.config.secrets import names_secret, scrub
+from mla_lightning.config.secrets import is_secret_key, mask_secrets
 from mla_lightning.config.targets import is_allowed, locate
 from mla_lightning.errors import ConfigError
 
@@ -177,12 +177,12 @@ def test_well_known_shapes_of_keys_are_refused(value: str) -> None:
     with pytest.raises(ConfigError, match="is a secret") as caught:
         plan([f"name='{value}'"])
     assert value not in str(caught.value)
-    assert value not in scrub(f"about {value} here")
+    assert value not in mask_secrets(f"about {value} here")
 
 
 def test_what_only_sounds_like_a_secret_is_fine() -> None:
     for key in ("data.num_tokens", "encoder.text.tokenizer", "method.key", "data.max_tokens"):
-        assert not names_secret(key)
+        assert not is_secret_key(key)
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    from mla_lightning.config.secrets import scrub
+    from mla_lightning.config.secrets import mask_secrets
 
     with contextlib.suppress(BrokenPipeError):
-        print(f"error: {scrub(message)}", file=sys.stderr)
+        print(f"error: {mask_secrets(message)}", file=sys.stderr)
     return code
 
 

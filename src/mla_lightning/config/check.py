@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mla_lightning.config.secrets import secrets_in
+from mla_lightning.config.secrets import find_secrets
 from mla_lightning.config.settings import INSTEAD, NODES, SETTINGS
 from mla_lightning.config.targets import TARGET, forbidden
-from mla_lightning.config.values import flat
+from mla_lightning.config.values import flatten
 from mla_lightning.errors import near
 from mla_lightning.run_folder.schema import UNRESOLVED, describe, fits, spell
 
@@ -23,7 +23,7 @@ def faults_of(config: Mapping[str, Any]) -> list[str]:
         One fault each for: an unknown or missing setting, a wrong type or value, a target that is
         not allowed, a secret, a name that leaves the output folder, an unknown modality.
     """
-    faults = secrets_in({k: v for k, v in config.items() if k != "choices"})
+    faults = find_secrets({k: v for k, v in config.items() if k != "choices"})
     faults += _setting_faults(config)
     faults += forbidden(config)
     for key in ("data", "method", "optimizer"):
@@ -39,7 +39,7 @@ def _setting_faults(config: Mapping[str, Any]) -> list[str]:
     faults = []
     given = {
         key: value
-        for key, value in flat(config)
+        for key, value in flatten(config)
         if key.split(".")[0] not in NODES and not key.startswith(("choices.", "tuned_lr."))
     }
     for key, value in given.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 from mla_lightning.config.interpolation import resolved
 from mla_lightning.config.search import options
-from mla_lightning.config.values import flat
+from mla_lightning.config.values import flatten
 
 #: The choices that a run is known by; logger, launcher and paths change no number.
 CHOICES = {
@@ -74,7 +74,7 @@ class Composer:
 
         path = options(self.folders, "ablation").get(config["choices"].get("ablation", ""))
         content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
-        return {key: value for key, value in flat(content or {}) if key != "defaults"}
+        return {key: value for key, value in flatten(content or {}) if key != "defaults"}
 
     def metrics(self) -> dict[str, Any]:
         """Return the nodes of all metrics: name -> what its YAML in ``metric/`` holds."""

@@ -136,7 +136,7 @@ def data_of_config(tree: Mapping[str, Any]) -> MultimodalDataModule:
     return data
 
 
-def encoders_of_config(
+def encoder_nodes_of_config(
     tree: Mapping[str, Any], data: MultimodalDataModule
 ) -> dict[str, dict[str, Any]]:
     """Return the encoders' nodes of a config, those that the data choose where it names none.
@@ -192,7 +192,7 @@ def _look_at_data(tree: Mapping[str, Any]) -> _DataOfConfig:
     faults: list[str] = []
     encoders: dict[str, Any] = {}
     try:
-        encoders = encoders_of_config(tree, data)
+        encoders = encoder_nodes_of_config(tree, data)
     except ConfigError as error:
         faults += str(error).splitlines()
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.config.search import options, unknown_option
-from mla_lightning.config.secrets import ADVICE, holds_secret, names_secret
+from mla_lightning.config.secrets import ADVICE, contains_secret, is_secret_key
 
 #: Groups that nothing has to be chosen of.
 OPTIONAL = ("experiment", "debug")
@@ -71,9 +71,9 @@ class Reader:
         found: dict[str, Override] = {}
         for text in texts:
             key, _, value = text.partition("=")
-            if names_secret(key.lstrip("+~")):
+            if is_secret_key(key.lstrip("+~")):
                 faults.append(f"{key} looks like a secret, so it is refused. {ADVICE}")
-            elif holds_secret(value):
+            elif contains_secret(value):
                 faults.append(f"The value of {key} is a secret, so it is refused. {ADVICE}")
             elif (override := self._parse(text, faults)) is not None:
                 if override.key in found:

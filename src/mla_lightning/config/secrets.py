@@ -37,7 +37,7 @@ _SHORTEST = 8
 ADVICE = "Secrets belong in the environment (WANDB_API_KEY for W&B), never in a config."
 
 
-def names_secret(key: str) -> bool:
+def is_secret_key(key: str) -> bool:
     """Whether a config key asks for a secret by its name.
 
     Args:
@@ -51,7 +51,7 @@ def names_secret(key: str) -> bool:
     return words[-1] in _SECRET_WORDS or "_".join(words[-2:]) in _SECRET_WORDS
 
 
-def holds_secret(text: str, values: Iterable[str] | None = None) -> bool:
+def contains_secret(text: str, values: Iterable[str] | None = None) -> bool:
     """Whether a text holds the value of a secret environment variable, or looks like a key.
 
     Args:
@@ -62,14 +62,14 @@ def holds_secret(text: str, values: Iterable[str] | None = None) -> bool:
     return bool(_SECRET_VALUE.search(text)) or any(value in text for value in known)
 
 
-def scrub(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """Blot out secrets, for text that others wrote and that is about to be printed."""
     for value in _secret_values():
         text = text.replace(value, "***")
     return _SECRET_VALUE.sub("***", text)
 
 
-def secrets_in(config: Mapping[str, Any]) -> list[str]:
+def find_secrets(config: Mapping[str, Any]) -> list[str]:
     """Find the secrets in a config.
 
     Args:
@@ -83,9 +83,9 @@ def secrets_in(config: Mapping[str, Any]) -> list[str]:
     for key, value in _leaves(config, ""):
         if value is None or isinstance(value, bool):
             continue
-        if names_secret(key):
+        if is_secret_key(key):
             faults.append(f"{key} looks like a secret, so it is refused. {ADVICE}")
-        elif isinstance(value, str) and holds_secret(value, values):
+        elif isinstance(value, str) and contains_secret(value, values):
             faults.append(f"The value of {key} is a secret, so it is refused. {ADVICE}")
     return faults
 

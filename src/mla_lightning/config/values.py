@@ -39,7 +39,7 @@ def with_values(
         value = value_of(override.values[0])
         leaves = [(override.key, value)]
         if isinstance(value, Mapping) and not _is_parameter(changed, override.key):
-            leaves = flat(value, f"{override.key}.") or leaves
+            leaves = flatten(value, f"{override.key}.") or leaves
         for key, leaf in leaves:
             top = key.partition(".")[0]
             if top in NOT_SETTABLE:
@@ -49,7 +49,7 @@ def with_values(
     return changed
 
 
-def flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Split a mapping into its leaves.
 
     Args:
@@ -62,7 +62,7 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     leaves = []
     for name, value in node.items():
         if isinstance(value, Mapping) and value:
-            leaves += flat(value, f"{prefix}{name}.")
+            leaves += flatten(value, f"{prefix}{name}.")
         else:
             leaves.append((f"{prefix}{name}", value))
     return leaves

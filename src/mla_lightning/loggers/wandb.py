@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger
 
-from mla_lightning.config.secrets import names_secret, scrub
+from mla_lightning.config.secrets import is_secret_key, mask_secrets
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.loggers.base import import_or_say, say
 from mla_lightning.loggers.wandb_result import charts_of, summary_of
@@ -112,7 +112,7 @@ class Wandb:
         try:
             return wandb.init(**about, mode=mode)
         except Exception as error:  # whatever the service does must not end a job
-            reason = scrub(str(error).strip().partition("\n")[0])
+            reason = mask_secrets(str(error).strip().partition("\n")[0])
             after = f"after {time.monotonic() - begun:.0f} s"
             then = "going on offline" if mode == "online" else self.otherwise
             say(f"W&B could not start {mode} {after} ({reason}); {then}.")
@@ -229,7 +229,7 @@ class WandbRun(Logger):
             if charts and not self._is_broken:
                 self._run.log(charts, step=self._run.step, commit=True)
         except Exception as error:
-            say(f"W&B takes no result ({scrub(str(error))}); the run folder has it.")
+            say(f"W&B takes no result ({mask_secrets(str(error))}); the run folder has it.")
 
     def _hand_over(self) -> None:
         row, self._row = self._row, {}
@@ -241,7 +241,7 @@ class WandbRun(Logger):
                 self._last_step_file.write_text(str(self._step), encoding="ascii")
         except Exception as error:  # a full disk, a dead service: the metrics are in metrics.csv
             self._is_broken = True
-            say(f"W&B takes no more metrics ({scrub(str(error))}); metrics.csv goes on.")
+            say(f"W&B takes no more metrics ({mask_secrets(str(error))}); metrics.csv goes on.")
 
     def _read_last_step(self) -> int:
         if self._last_step_file is None:
@@ -257,7 +257,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
-        elif names_secret(str(key)):
+        elif is_secret_key(str(key)):
             yield f"{prefix}{key}", "***"
         else:
-            yield f"{prefix}{key}", scrub(value) if isinstance(value, str) else value
+            yield f"{prefix}{key}", mask_secrets(value) if isinstance(value, str) else value

@@ -22,7 +22,7 @@ import torch
 from mla_lightning import __version__
 from mla_lightning import run_folder as files
 from mla_lightning.config import Job
-from mla_lightning.config.values import flat
+from mla_lightning.config.values import flatten
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity import NOT_IDENTITY
@@ -183,10 +183,10 @@ def claim(job: Job) -> str:
 
 def _differences(run: RunFiles, job: Job) -> list[str]:
     try:
-        old = dict(flat(run.tree))
+        old = dict(flatten(run.tree))
     except RunError as error:
         return [str(error)]
-    new = dict(flat(job.config.tree))
+    new = dict(flatten(job.config.tree))
     keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     keys = [k for k in keys if k.split(".")[0] not in NOT_IDENTITY]
     differences = [f"{k}: {old.get(k, '(none)')} -> {new.get(k, '(none)')}" for k in keys]

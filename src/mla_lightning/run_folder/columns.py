@@ -48,13 +48,13 @@ def forgetting(measure: str, step: str, modality: str) -> str:
     return f"{FORGETTING}{measure}/{step}/{modality}"
 
 
-def forgetting_of(column: str) -> tuple[str, str, str] | None:
+def parse_forgetting(column: str) -> tuple[str, str, str] | None:
     """Return measure, step and modality of a column of forgetting, None for another column.
 
     Example:
-        >>> forgetting_of("forgetting/own_loss/audio/text")
+        >>> parse_forgetting("forgetting/own_loss/audio/text")
         ('own_loss', 'audio', 'text')
-        >>> forgetting_of("val/acc")
+        >>> parse_forgetting("val/acc")
     """
     if not column.startswith(FORGETTING):
         return None
