@@ -15,7 +15,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
 from mla_lightning.launchers.base import Ended
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.standing import standing_of
+from mla_lightning.run_folder.standing import completion_of
 from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def conclude(job: Job, how: Ended, before: Before) -> Conclusion:
         What became of it.
     """
     try:
-        if standing_of(job.run_dir, job.identity, job.code).is_done(job.config.stale):
+        if completion_of(job.run_dir, job.identity, job.code).is_done(job.config.stale):
             return Conclusion(State.FINISHED)
         if (holder := RunLock(job.run_dir).holder()) and holder["pid"] != how.pid:
             return elsewhere(holder)

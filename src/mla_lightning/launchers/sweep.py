@@ -24,7 +24,7 @@ from mla_lightning.launchers.conclusion import (
 )
 from mla_lightning.launchers.display import PlainDisplay, Tally, choose_display, clock
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.standing import EARLIER, Kind, Standing, standing_of
+from mla_lightning.run_folder.standing import EARLIER, Completion, CompletionKind, completion_of
 from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Sweep:
         self.conclusions: dict[Path, Conclusion] = {}
         self.num_finished_before = 0
         #: Finished by other code than today's, with the files that changed since.
-        self.stale: dict[Path, Standing] = {}
+        self.stale: dict[Path, Completion] = {}
         self._waiting: list[Job] = []
         self._running: dict[Path, tuple[Job, Before]] = {}
         self._held_until: dict[Path, float] = {}
@@ -194,7 +194,9 @@ class Sweep:
             self.display.say(f"Running {number}, up to {self.concurrency} at a time.")
 
     def _about_stale(self) -> str:
-        files_changed = dict.fromkeys(name for one in self.stale.values() for name in one.changed)
+        files_changed = dict.fromkeys(
+            name for one in self.stale.values() for name in one.changed_files
+        )
         number = _count(len(self.stale), "job")
         changed = f"{number} finished by other code ({', '.join(files_changed)} changed since): "
         if self.stale.keys() <= self.conclusions.keys():
@@ -273,12 +275,12 @@ class Sweep:
         if self.overwrite:
             return False
         try:
-            standing = standing_of(job.run_dir, job.identity, job.code)
+            completion = completion_of(job.run_dir, job.identity, job.code)
         except RunError:  # by hand or by a broken disk: the job itself will report it
             return False
-        if standing.kind is Kind.STALE and is_first_look:
-            self.stale[job.run_dir] = standing
-        is_finished = standing.is_done(job.config.stale)
+        if completion.kind is CompletionKind.STALE and is_first_look:
+            self.stale[job.run_dir] = completion
+        is_finished = completion.is_done(job.config.stale)
         if is_finished:
             self.conclusions[job.run_dir] = Conclusion(State.FINISHED)
         return is_finished

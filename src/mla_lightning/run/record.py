@@ -28,8 +28,14 @@ from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.run.evaluate import Predictions
 from mla_lightning.run_folder.reader import RunFiles
-from mla_lightning.run_folder.standing import EARLIER, UNKNOWN, Kind, changed_files, set_aside
-from mla_lightning.run_folder.standing import standing_of as standing_in
+from mla_lightning.run_folder.standing import (
+    EARLIER,
+    UNKNOWN,
+    CompletionKind,
+    changed_files,
+    completion_of,
+    set_aside,
+)
 from mla_lightning.run_lock import LOCK
 
 VERSIONS_OF = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
@@ -123,17 +129,17 @@ def why_done(job: Job) -> str:
         ConfigError: If the folder holds a finished run of another job.
     """
     run_dir, config = job.run_dir, job.config
-    standing = standing_in(run_dir, job.identity, job.code)
-    if standing.kind is Kind.NOT_FINISHED:
+    completion = completion_of(run_dir, job.identity, job.code)
+    if completion.kind is CompletionKind.NOT_FINISHED:
         return ""
-    if standing.kind is Kind.OTHER_JOB and not config.force_resume:
+    if completion.kind is CompletionKind.OTHER_JOB and not config.force_resume:
         raise ConfigError(
             f"{run_dir} holds a finished run of another job. Choose another run_dir, or add "
             "overwrite=true to replace it." + _of_earlier_version(run_dir)
         )
-    if standing.kind is not Kind.STALE:
+    if completion.kind is not CompletionKind.STALE:
         return f"already finished, see {run_dir}. Add overwrite=true to train again."
-    changed = ", ".join(standing.changed)
+    changed = ", ".join(completion.changed_files)
     if config.stale == "keep":
         return f"finished by other code ({changed} changed since), kept as it is: {run_dir}"
     place = set_aside(run_dir)
