@@ -70,7 +70,7 @@ def test_predictions_are_those_that_the_run_wrote(trained, method):
     accuracy = (prediction.logits["multi"].argmax(1) == prediction.label).double().mean()
     assert float(accuracy) == pytest.approx(run.scores["test"]["multi"]["accuracy"])
     assert len(run.metrics) == 2
-    assert run.stale == ()
+    assert run.changed_files == ()
 
 
 def test_fused_logits_are_the_weighted_sum_of_the_modalities(trained):
@@ -152,7 +152,7 @@ def test_a_sweep_runs_in_other_processes_and_shows_its_table(tmp_path):
 
 
 def test_code_that_was_edited_since_it_was_imported_is_refused(trained, monkeypatch):
-    monkeypatch.setitem(start._first_used, "mla_lightning.module", 0.0)
+    monkeypatch.setitem(start._first_times, "mla_lightning.module", 0.0)
     with pytest.raises(RunError, match=r"module\.py was changed since this process imported it"):
         mla.train(*TINY, method="mla", folder=trained["mla"].folder.parents[1])
 

@@ -12,10 +12,10 @@ import yaml
 
 import mla_lightning
 from mla_lightning.cli import main as cli
-from mla_lightning.config import Planned, conf_dir, plan
-from mla_lightning.config.bind import SUPPLIED, TAKEN_OUT, parameters_of
+from mla_lightning.config import PlannedJob, conf_dir, plan
+from mla_lightning.config.bind import REMOVED, SUPPLIED, parameters_of
 from mla_lightning.config.search import PLURALS, groups, options
-from mla_lightning.config.settings import SETTINGS
+from mla_lightning.config.settings import SETTING_TYPES
 from mla_lightning.config.targets import targets_of
 from mla_lightning.config.values import flatten
 
@@ -28,8 +28,8 @@ def names(group: str) -> list[str]:
 
 
 @cache
-def whole(experiment: str) -> list[Planned]:
-    return plan([f"experiment={experiment}"], multirun=True, binds=True)
+def whole(experiment: str) -> list[PlannedJob]:
+    return plan([f"experiment={experiment}"], multirun=True, checks_signatures=True)
 
 
 def of_path(path: Path) -> str:
@@ -38,13 +38,13 @@ def of_path(path: Path) -> str:
 
 @pytest.mark.parametrize("group", ["method", "ablation"])
 def test_every_method_and_ablation_binds(group: str) -> None:
-    jobs = plan(["data=synthetic", f"{group}=glob(*)"], multirun=True, binds=True)
+    jobs = plan(["data=synthetic", f"{group}=glob(*)"], multirun=True, checks_signatures=True)
     assert [job.config["choices"][group] for job in jobs] == names(group)
 
 
 @pytest.mark.parametrize("data", names("data"))
 def test_every_data_set_binds(data: str) -> None:
-    (job,) = plan([f"data={data}", "method=concat"], binds=True)
+    (job,) = plan([f"data={data}", "method=concat"], checks_signatures=True)
     assert job.config["choices"]["data"] == data
 
 
@@ -71,13 +71,15 @@ def test_every_train_example_composes() -> None:
 )
 def test_every_other_option_binds_in_one_sweep(group: str, fixed: tuple[str, ...]) -> None:
     known = names(group.partition("@")[0])
-    assert len(plan([f"{group}=glob(*)", *fixed], multirun=True, binds=True)) == len(known)
+    assert len(plan([f"{group}=glob(*)", *fixed], multirun=True, checks_signatures=True)) == len(
+        known
+    )
 
 
 @pytest.mark.parametrize("group", ["logger", "launcher", "paths"])
 def test_every_option_that_changes_no_number_binds(group: str) -> None:
     for name in names(group):
-        plan([f"{group}={name}"], binds=True)
+        plan([f"{group}={name}"], checks_signatures=True)
 
 
 @pytest.mark.parametrize("experiment", names("experiment"))
@@ -165,7 +167,7 @@ def test_every_group_can_be_listed(group: str) -> None:
 def test_the_settings_are_those_of_the_yamls() -> None:
     (job,) = plan([])
     given = {key for key, _ in flatten({k: v for k, v in job.config.items() if k != "choices"})}
-    assert SETTINGS.keys() <= given
+    assert SETTING_TYPES.keys() <= given
 
 
 @pytest.mark.parametrize("method", names("method"))
@@ -173,7 +175,7 @@ def test_a_methods_yaml_lists_every_parameter(method: str) -> None:
     (job,) = plan([f"method={method}", "optimizer.lr=0.1"])
     for key, node in targets_of(job.config["method"], "method"):
         takes, _ = parameters_of(node["_target_"])
-        settable = takes.keys() - set(SUPPLIED.get(key, ())) - set(TAKEN_OUT.get(key, ()))
+        settable = takes.keys() - set(SUPPLIED.get(key, ())) - set(REMOVED.get(key, ()))
         missing = settable - node.keys() - NOT_LISTED.get(node["_target_"], set())
         assert not missing, f"{key}: its YAML does not show {sorted(missing)}"
 
@@ -193,6 +195,6 @@ def test_a_data_sets_yaml_lists_every_parameter(data: str) -> None:
 def test_every_trainer_setting_is_read() -> None:
     package = Path(mla_lightning.__file__).parent
     text = "".join((package / name).read_text() for name in ("run/build.py", "run/train.py"))
-    for key in SETTINGS:
+    for key in SETTING_TYPES:
         if key.startswith("trainer."):
             assert re.search(rf"(trainer|options)\.{key.partition('.')[2]}\b", text), key

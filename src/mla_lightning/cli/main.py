@@ -198,7 +198,7 @@ def _train(options: argparse.Namespace) -> int:
                 f" ({number} of {len(planned)})" if len(planned) > 1 else ""
             )
             print(
-                f"{'---' + chr(10) if number > 1 else ''}{heading}\n{config.show(job.config)}",
+                f"{'---' + chr(10) if number > 1 else ''}{heading}\n{config.to_yaml(job.config)}",
                 end="",
             )
         return 0
@@ -252,7 +252,7 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from mla_lightning.config.listing import entries
+    from mla_lightning.config.listing import list_entries
     from mla_lightning.config.search import PLURALS
 
     if options.kind is None:
@@ -264,7 +264,7 @@ def _list(options: argparse.Namespace) -> int:
             f"Nothing to list by the name {options.kind!r}.{near(options.kind, groups)} "
             f"Known: {', '.join(PLURALS.values())}."
         )
-    found = entries(groups[options.kind], options.config_dir)
+    found = list_entries(groups[options.kind], options.config_dir)
     width = max((len(entry.name) for entry in found), default=0) + 2
     for entry in found:
         jobs = f" ({entry.num_jobs} jobs)" if entry.num_jobs > 1 else ""
