@@ -1,1 +1,1 @@
-"""Measures what the package promises on speed and memory, as ratios: ``python -m benchmarks``."""
+"""Benchmarks of speed and memory, most of them as ratios: ``python -m benchmarks``."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [names...] [--write]``: measure, show, and keep the result."""
+"""Measure speed and memory, print the values with their targets, and write README.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.measure import Row
+from benchmarks.measure import Measurement
 
 GROUPS = (
     "startup",
@@ -29,46 +29,47 @@ GROUPS = (
 )
 VERSIONS_OF = ("mla_lightning", "torch", "lightning", "torchmetrics", "hydra-core", "numpy")
 README = Path(__file__).with_name("README.md")
-HEADINGS = ("id", "what", "measured", "target", "", "behind it")
+HEADINGS = ("id", "what", "measured", "target", "", "details")
 
 
 def main() -> int:
-    """Run the groups named, all by default.
+    """Run the named groups, all by default.
 
     Returns:
-        0 if all promises are kept, 1 if one is not or a group fails.
+        0 if all targets are met, 1 if one is not or a group fails.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(GROUPS)}")
+    known = f"any of {', '.join(GROUPS)}; default: all"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=known)
     parser.add_argument("--write", action="store_true", help="write benchmarks/README.md")
     options = parser.parse_args()
     if unknown := set(options.names) - set(GROUPS):
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(GROUPS)}")
     if options.write and options.names:
-        parser.error("--write needs all groups; leave the names out")
+        parser.error("--write needs all groups: give no names")
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
     sys.stdout.reconfigure(line_buffering=True)
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     failed = []
-    begin = time.perf_counter()
+    start = time.perf_counter()
     for name in options.names or GROUPS:
-        started = time.perf_counter()
+        group_start = time.perf_counter()
         try:
             rows += importlib.import_module(f"benchmarks.{name}").measure()
-        except Exception:  # the other groups still have something to say
+        except Exception:  # the other groups can still be measured
             traceback.print_exc()
             failed.append(name)
-        print(f"{name}: {time.perf_counter() - started:.0f} s")
+        print(f"{name}: {time.perf_counter() - group_start:.0f} s")
     rows.sort(key=lambda row: (not row.id.startswith("P"), int("0" + row.id.lstrip("Ppeak"))))
-    show(rows)
-    took = time.perf_counter() - begin
-    print(f"{took:.0f} s in all" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    print_table(rows)
+    total_s = time.perf_counter() - start
+    print(f"{total_s:.0f} s in all" + (f"; failed: {', '.join(failed)}" if failed else ""))
     if options.write and not failed:
-        README.write_text(page(rows, took), encoding="utf-8")
+        README.write_text(to_markdown(rows, total_s), encoding="utf-8")
     return 0 if rows and not failed and all(row.is_met for row in rows) else 1
 
 
-def show(rows: list[Row]) -> None:
+def print_table(rows: list[Measurement]) -> None:
     """Print the rows as a table."""
     from rich.console import Console
     from rich.table import Table
@@ -79,12 +80,12 @@ def show(rows: list[Row]) -> None:
     Console(width=None if sys.stdout.isatty() else 130).print(table)
 
 
-def page(rows: list[Row], took: float) -> str:
-    """Write the page that keeps the result.
+def to_markdown(rows: list[Measurement], total_s: float) -> str:
+    """Return the text of README.md.
 
     Args:
-        rows: The rows.
-        took: Seconds of the whole run.
+        rows: All measurements.
+        total_s: Seconds of the whole run.
 
     Returns:
         Markdown.
@@ -94,13 +95,13 @@ def page(rows: list[Row], took: float) -> str:
         "# Benchmarks",
         "",
         "Written by `python -m benchmarks --write`; `make bench` measures without writing.",
-        "Ratios are medians of runs that take turns in one process; on a shared machine they hold",
-        "better than the milliseconds beside them.",
+        "Ratios are medians of runs that alternate in one process; on a shared machine they vary",
+        "less than the milliseconds beside them.",
         "",
-        f"- machine: {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        f"- machine: {processor_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "- threads: 1, unless the last section says otherwise",
         f"- versions: Python {platform.python_version()}, {versions}",
-        f"- date: {time.strftime('%Y-%m-%d')}; the run took {took:.0f} s",
+        f"- date: {time.strftime('%Y-%m-%d')}; the run took {total_s:.0f} s",
         "",
         f"| {' | '.join(HEADINGS)} |",
         f"|{'---|' * len(HEADINGS)}",
@@ -109,12 +110,12 @@ def page(rows: list[Row], took: float) -> str:
         "## How each is measured",
         "",
     ]
-    lines += [f"- **{row.id}** {row.what}: {row.how}." for row in rows]
+    lines += [f"- **{row.id}** {row.title}: {row.procedure}." for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def processor() -> str:
-    """Name the processor's model."""
+def processor_name() -> str:
+    """Return the name of the processor's model."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -8,35 +8,35 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import Row, interleaved
+from benchmarks.measure import Measurement, median_seconds
 from benchmarks.setups import RESNETS, Setup
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO
 
-HOW = (
+PROCEDURE = (
     "Wall time of writing the weights and the momentum of two ResNet-18 with fsync, rename and "
     "SHA-256, against torch.save to the same folder, in turn; medians of 7"
 )
 
 
-def measure() -> list[Row]:
-    """Measure both ways of writing."""
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Setup(Path(folder) / "run", *RESNETS).module.state_dict()
-        weights.pop("modification.projectors")
+def measure() -> list[Measurement]:
+    """Measure both ways to write a checkpoint."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        encoders = Setup(folder / "run", *RESNETS).module.encoders.state_dict()
         content = {
-            "state_dict": weights,
-            "momentum": {name: torch.zeros_like(value) for name, value in weights.items()},
+            "state_dict": encoders,
+            "momentum": {name: torch.zeros_like(value) for name, value in encoders.items()},
         }
         writer = CheckedCheckpointIO()
-        seconds = interleaved(
+        seconds = median_seconds(
             {
-                "plain": lambda: torch.save(content, Path(folder) / "plain.pt"),
-                "ours": lambda: writer.save_checkpoint(content, Path(folder) / "ours.ckpt"),
+                "plain": lambda: torch.save(content, folder / "plain.pt"),
+                "checked": lambda: writer.save_checkpoint(content, folder / "checked.ckpt"),
             },
             7,
             clock=time.perf_counter,
         )
-        size = (Path(folder) / "ours.ckpt").stat().st_size / 1e6
-    detail = f"{seconds['plain'] * 1e3:.0f} → {seconds['ours'] * 1e3:.0f} ms, {size:.0f} MB"
-    ratio = seconds["ours"] / seconds["plain"]
-    return [Row("P12", "checkpoint / plain torch.save", ratio, 2.0, "x", HOW, detail)]
+        size = (folder / "checked.ckpt").stat().st_size / 1e6
+    ratio = seconds["checked"] / seconds["plain"]
+    detail = f"{seconds['plain'] * 1e3:.0f} → {seconds['checked'] * 1e3:.0f} ms, {size:.0f} MB"
+    return [Measurement("P12", "checkpoint / plain torch.save", ratio, 2.0, "x", PROCEDURE, detail)]

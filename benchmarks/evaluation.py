@@ -1,4 +1,4 @@
-"""P7: the bookkeeping of an evaluation, logits ready."""
+"""P7: computing metrics from logits."""
 
 from __future__ import annotations
 
@@ -8,68 +8,78 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Row, interleaved
+from benchmarks.measure import Measurement, median_seconds
 from mla_lightning.metrics.evaluation import Evaluation
 
-SAMPLES, BATCH = 1000, 256
+NUM_SAMPLES, BATCH_SIZE = 1000, 256
 NAMES = ("multi", "audio", "visual")
 Batches = Sequence[tuple[dict[str, Tensor], Tensor, Tensor]]
-HOW = (
-    f"Accuracy, macro F1 and calibration error of three sets of {SAMPLES} logits, collected in "
-    f"batches of {BATCH}, against counting right answers of the same sample by sample, as the "
-    "released codes do (accuracy only); medians of process CPU time"
+PROCEDURE = (
+    f"Accuracy, macro F1 and calibration error of three sets of {NUM_SAMPLES} logits, collected in "
+    f"batches of {BATCH_SIZE}, against counting correct predictions of the same sample by sample, "
+    "as the released codes do (accuracy only); medians of process CPU time"
 )
 
 
-def per_sample(batches: Batches, num_classes: int) -> dict[str, float]:
-    """Count right answers in a loop over samples."""
-    number = [0.0] * num_classes
-    right = {name: [0.0] * num_classes for name in NAMES}
+def per_sample_accuracy(batches: Batches, num_classes: int) -> dict[str, float]:
+    """Count correct predictions in a loop over samples."""
+    total = [0.0] * num_classes
+    correct = {name: [0.0] * num_classes for name in NAMES}
     for logits, label, _ in batches:
         probabilities = {name: logits[name].softmax(dim=1) for name in NAMES}
         for i in range(len(label)):
-            answers = {name: np.argmax(probabilities[name][i].numpy()) for name in NAMES}
-            number[label[i]] += 1.0
+            predictions = {name: np.argmax(probabilities[name][i].numpy()) for name in NAMES}
+            total[label[i]] += 1.0
             for name in NAMES:
-                if np.asarray(label[i]) == answers[name]:
-                    right[name][label[i]] += 1.0
-    return {name: sum(values) / sum(number) for name, values in right.items()}
+                if np.asarray(label[i]) == predictions[name]:
+                    correct[name][label[i]] += 1.0
+    return {name: sum(values) / sum(total) for name, values in correct.items()}
 
 
-def at_once(batches: Batches, num_classes: int) -> dict[str, dict[str, float]]:
-    """Evaluate as validation does."""
+def evaluate(batches: Batches, num_classes: int) -> dict[str, dict[str, float]]:
+    """Compute all metrics at once, as validation does."""
     evaluation = Evaluation(num_classes)
     for logits, label, index in batches:
         evaluation.add(logits, label, index)
-    return evaluation.metrics()
+    return evaluation.scores()
 
 
-def measure() -> list[Row]:
-    """Measure few classes, and many, where arithmetic on the logits outweighs bookkeeping."""
+def draw_batches(num_classes: int) -> Batches:
+    """Draw batches of logits by name, labels and sample numbers."""
+    torch.manual_seed(0)
+    logits = {name: torch.randn(NUM_SAMPLES, num_classes) for name in NAMES}
+    label = torch.randint(num_classes, (NUM_SAMPLES,))
+    return [
+        ({name: values[rows] for name, values in logits.items()}, label[rows], rows)
+        for rows in torch.arange(NUM_SAMPLES).split(BATCH_SIZE)
+    ]
+
+
+def measure() -> list[Measurement]:
+    """Measure few classes, and many, where arithmetic takes longer than bookkeeping."""
     torch.set_num_threads(1)
-    rows = []
-    for num_classes, limit in ((6, 1 / 20), (101, 1 / 10)):
-        torch.manual_seed(0)
-        logits = {name: torch.randn(SAMPLES, num_classes) for name in NAMES}
-        label = torch.randint(num_classes, (SAMPLES,))
-        index = torch.arange(SAMPLES)
-        batches = [
-            ({n: v[at : at + BATCH] for n, v in logits.items()}, label[at : at + BATCH], i)
-            for at, i in zip(range(0, SAMPLES, BATCH), index.split(BATCH), strict=True)
-        ]
-        expected, found = per_sample(batches, num_classes), at_once(batches, num_classes)
-        if any(abs(expected[name] - found[name]["accuracy"]) > 1e-6 for name in NAMES):
-            raise RuntimeError(f"the two disagree: {expected}, {found}")
-        seconds = interleaved(
-            {
-                "ours": lambda b=batches, c=num_classes: at_once(b, c),
-                "loop": lambda b=batches, c=num_classes: per_sample(b, c),
-            },
-            41,
-            warm=4,
-        )
-        detail = f"{seconds['loop'] * 1e3:.1f} → {seconds['ours'] * 1e3:.2f} ms"
-        ratio = seconds["ours"] / seconds["loop"]
-        what = f"evaluation / per-sample loop, {num_classes} classes"
-        rows.append(Row("P7", what, ratio, limit, "x", HOW, detail))
-    return rows
+    return [measure_classes(6, 1 / 20), measure_classes(101, 1 / 10)]
+
+
+def measure_classes(num_classes: int, target: float, rounds: int = 41) -> Measurement:
+    """Measure with a number of classes.
+
+    Raises:
+        RuntimeError: If the two ways compute different accuracies.
+    """
+    batches = draw_batches(num_classes)
+    expected, scores = per_sample_accuracy(batches, num_classes), evaluate(batches, num_classes)
+    if any(abs(expected[name] - scores[name]["acc"]) > 1e-6 for name in NAMES):
+        raise RuntimeError(f"the two ways disagree: {expected}, {scores}")
+    seconds = median_seconds(
+        {
+            "at once": lambda: evaluate(batches, num_classes),
+            "loop": lambda: per_sample_accuracy(batches, num_classes),
+        },
+        rounds,
+        warmup_rounds=4,
+    )
+    title = f"evaluation / per-sample loop, {num_classes} classes"
+    detail = f"{seconds['loop'] * 1e3:.1f} → {seconds['at once'] * 1e3:.2f} ms"
+    ratio = seconds["at once"] / seconds["loop"]
+    return Measurement("P7", title, ratio, target, "x", PROCEDURE, detail)

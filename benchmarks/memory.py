@@ -1,4 +1,4 @@
-"""P14 and the peak: memory that a run must not collect, and graphs that must not coexist."""
+"""P14 and the peak: memory that must not grow, and graphs that must not exist at the same time."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ import os
 import resource
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
 
-from benchmarks.measure import Row, fresh
-from benchmarks.setups import RESNETS, TINY, Ready, Setup, audio_visual
+from benchmarks.measure import Measurement, call_in_new_process
+from benchmarks.setups import RESNETS, TINY, BatchList, Setup, draw_audio_visual_batch
 from mla_lightning.batch import Batch
-from mla_lightning.methods.head.rules import HeadStep
 from mla_lightning.methods.mla import MLA
 
-WARM, STEPS, BATCH = 300, 1000, 8
-HOW_GROWTH = (
-    f"Resident memory of a fresh process that trains the perceptrons with MLA and projection, "
-    f"after batch {WARM + STEPS} less after batch {WARM}"
+NUM_WARMUP, NUM_STEPS, BATCH_SIZE = 300, 1000, 8
+PROCEDURE_GROWTH = (
+    "Resident memory of a new process that trains the perceptrons with MLA and projection, "
+    f"after batch {NUM_WARMUP + NUM_STEPS} less after batch {NUM_WARMUP}"
 )
-HOW_PEAK = (
-    f"Peak resident memory (imports included) of two fresh processes after two MLA batches of "
-    f"{BATCH} through two ResNet-18: as it is, and with all encoders run before the first step"
+PROCEDURE_PEAK = (
+    "Peak resident memory (imports included) of two new processes after two MLA batches of "
+    f"{BATCH_SIZE} through two ResNet-18: as it is, and with all encoders run before the first step"
 )
 
 
-def measure() -> list[Row]:
-    """Measure growth and peak, each in fresh processes."""
-    growth = fresh("memory.growth")
-    one, all_first = fresh("memory.peak", False), fresh("memory.peak", True)
-    detail = f"{all_first:.0f} → {one:.0f} MB"
-    what = "peak memory / all encoders forward first"
+def measure() -> list[Measurement]:
+    """Measure growth and peak, each in new processes."""
+    growth = call_in_new_process("memory.growth_mb")
+    alternating, all_first = (
+        call_in_new_process("memory.peak_mb", is_all_first) for is_all_first in (False, True)
+    )
+    growth_title = f"memory growth over {NUM_STEPS} steps"
+    peak_title, ratio = "peak memory / all encoders forward first", alternating / all_first
+    detail = f"{all_first:.0f} → {alternating:.0f} MB"
     return [
-        Row("P14", f"memory growth over {STEPS} steps", growth, 5, "MB", HOW_GROWTH, strict=True),
-        Row("peak", what, one / all_first, 1, "x", HOW_PEAK, detail, strict=True),
+        Measurement("P14", growth_title, growth, 5, "MB", PROCEDURE_GROWTH, is_strict=True),
+        Measurement("peak", peak_title, ratio, 1, "x", PROCEDURE_PEAK, detail, is_strict=True),
     ]
 
 
-class Watched(Ready):
-    """Notes the memory in use before each batch."""
+class MemoryRecorder(BatchList):
+    """A loader that records the memory in use before each batch."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the batches."""
@@ -55,49 +55,53 @@ class Watched(Ready):
             yield batch
 
 
-def growth() -> float:
-    """Train small encoders; returns the growth in MB."""
+def growth_mb(num_warmup: int = NUM_WARMUP, num_steps: int = NUM_STEPS) -> float:
+    """Train small encoders; return the growth in MB."""
     with tempfile.TemporaryDirectory() as folder:
         setup = Setup(Path(folder) / "run", *TINY, "trainer.max_epochs=1", "data.num_train=6400")
-        some = list(setup.data.train_dataloader())
-        loader = Watched([some[i % len(some)] for i in range(WARM + STEPS + 1)])
+        batches = list(setup.data.train_dataloader())
+        num_batches = num_warmup + num_steps + 1
+        loader = MemoryRecorder([batches[i % len(batches)] for i in range(num_batches)])
         setup.trainer.fit(setup.module, loader, setup.data.val_dataloader())
-    return max(0.0, loader.resident[-1] - loader.resident[WARM])
+    return max(0.0, loader.resident[-1] - loader.resident[num_warmup])
+
+
+class Computed(nn.Module):
+    """An encoder whose features were computed before."""
+
+    def __init__(self, feature: Tensor) -> None:
+        """Keep the feature (B, D), with its graph."""
+        super().__init__()
+        self.feature = feature
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the feature."""
+        return self.feature
 
 
 class AllFirst(MLA):
-    """MLA whose encoders all run before the first step, so that all graphs are alive."""
+    """MLA whose encoders all run before the first step, so that all graphs exist at once."""
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step per modality."""
-        features, head, modification = self.features(batch), self.fusion.head, self.modification
-        assert modification is not None
-        losses: dict[str, Tensor] = {}
-        for name in self.order:
-            feature, step = features[name], HeadStep(name, batch["label"])
-            step.saw(feature)
-
-            def losses_of(
-                chunk: Batch, name: str = name, at: Tensor = feature
-            ) -> dict[str, Tensor]:
-                return {name: cross_entropy(head(at), chunk["label"])}
-
-            edit = partial(modification.edit, head, step)
-            losses |= self.step_on(batch, losses_of, edit_grads=edit)
-            with self.full_precision():
-                modification.after(head, step)
-        return losses
+        encoders, features = self.encoders, self.features(batch)
+        self.encoders = nn.ModuleDict({name: Computed(h) for name, h in features.items()})
+        try:
+            return super().fit_batch(batch)
+        finally:
+            self.encoders = encoders
 
 
-def peak(all_first: bool) -> float:
-    """Train ResNets for two batches; returns the peak in MB."""
+def peak_mb(is_all_first: bool, batch_size: int = BATCH_SIZE) -> float:
+    """Train ResNets for two batches; return the peak in MB."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         setup = Setup(Path(folder) / "run", *RESNETS, "trainer.max_epochs=1")
-        if all_first:
+        if is_all_first:
             setup.module.__class__ = AllFirst
-        loader = Watched([audio_visual(BATCH), audio_visual(BATCH), audio_visual(2)])
-        setup.trainer.fit(setup.module, loader, Ready([audio_visual(2)]))
+        sizes = (batch_size, batch_size, 2)
+        loader = MemoryRecorder([draw_audio_visual_batch(size) for size in sizes])
+        setup.trainer.fit(setup.module, loader, BatchList([draw_audio_visual_batch(2)]))
     return loader.peaks[-1]
 
 

@@ -1,4 +1,4 @@
-"""P1 to P3: the step of two ResNet-18 under Lightning against the bare loop."""
+"""P1 to P3: the step of two ResNet-18 under Lightning against a bare loop."""
 
 from __future__ import annotations
 
@@ -12,47 +12,61 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import Row
-from benchmarks.setups import RESNETS, Bare, Ready, Setup, as_written_by_hand, audio_visual
+from benchmarks.measure import Measurement
+from benchmarks.setups import (
+    RESNETS,
+    BareLoop,
+    BatchList,
+    Setup,
+    draw_audio_visual_batch,
+    nondeterministic_algorithms,
+)
 
-BATCH = 16
+BATCH_SIZE = 16
 THREADS = min(2, os.cpu_count() or 1)
 clock = time.perf_counter
-HOW = (
-    f"One Trainer.fit as training builds it, {THREADS} threads, batch {BATCH}, audio 1x257x299 and "
-    "video 3x3x224x224; before each batch the bare float32 loop with contiguous memory takes the "
-    "same batch; ratio of the medians of wall time"
+PROCEDURE = (
+    f"One Trainer.fit as training builds it, {THREADS} threads, batch {BATCH_SIZE}, audio "
+    "1x257x299 and video 3x3x224x224; before each batch the bare float32 loop with contiguous "
+    "memory takes the same batch; ratio of the medians of wall time"
 )
 
 
-class Beside(Ready):
-    """Runs the bare loop between two batches of a Trainer and times both."""
+class ComparingLoader(BatchList):
+    """A loader that runs the bare loop before each batch of a Trainer, and times both."""
 
-    def __init__(self, bare: Bare, rounds: int) -> None:
-        """Draw the batches; a small one before warms up, a small one after ends the last."""
-        super().__init__([audio_visual(2), *[audio_visual(BATCH)] * rounds, audio_visual(2)])
-        self.bare = bare
+    def __init__(self, bare_loop: BareLoop, rounds: int, batch_size: int = BATCH_SIZE) -> None:
+        """Draw the batches: a small one to warm up, and a small one to end the last.
+
+        Args:
+            bare_loop: The bare loop.
+            rounds: Number of measured batches.
+            batch_size: Samples of a measured batch.
+        """
+        small, batch = draw_audio_visual_batch(2), draw_audio_visual_batch(batch_size)
+        super().__init__([small, *[batch] * rounds, draw_audio_visual_batch(2)])
+        self.bare_loop = bare_loop
         self.bare_times: list[float] = []
         self.trainer_times: list[float] = []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the batches."""
         for batch in self.batches:
-            with as_written_by_hand():
-                begin = clock()
-                self.bare(batch)
-                self.bare_times.append(clock() - begin)
-            begin = clock()
+            with nondeterministic_algorithms():
+                start = clock()
+                self.bare_loop(batch)
+                self.bare_times.append(clock() - start)
+            start = clock()
             yield batch
-            self.trainer_times.append(clock() - begin)
+            self.trainer_times.append(clock() - start)
 
     def medians(self) -> tuple[float, float]:
-        """Tell the seconds of the bare loop and of the Trainer, small batches left out."""
+        """Return the median seconds of the bare loop and the Trainer, small batches left out."""
         bare, trainer = self.bare_times[1:-1], self.trainer_times[1:]
         return statistics.median(bare), statistics.median(trainer)
 
 
-def measure() -> list[Row]:
+def measure() -> list[Measurement]:
     """Measure the default in both memory layouts and the fast preset."""
     layout = [f"encoder.{name}.channels_last=false" for name in ("audio", "visual")]
     cases = (
@@ -61,16 +75,23 @@ def measure() -> list[Row]:
         ("P3", "ResNet step, trainer=fast / bare", 0.45, ["trainer=fast"], 4),
     )
     rows = []
-    bare = None
-    for number, what, limit, overrides, rounds in cases:
+    bare_loop = None
+    for number, title, target, overrides, rounds in cases:
         torch.manual_seed(0)
         with tempfile.TemporaryDirectory() as folder:
             setup = Setup(Path(folder) / "run", *RESNETS, "trainer.max_epochs=1", *overrides)
             torch.set_num_threads(THREADS)
-            bare = bare or setup.bare()
-            loader = Beside(bare, rounds)
-            setup.trainer.fit(setup.module, loader, Ready([audio_visual(2)]))
-        reference, ours = loader.medians()
-        detail = f"{reference * 1e3:.0f} → {ours * 1e3:.0f} ms, {rounds} batches"
-        rows.append(Row(number, what, ours / reference, limit, "x", HOW, detail))
+            bare_loop = bare_loop or setup.bare_loop()
+            bare, trainer = time_steps(setup, bare_loop, rounds)
+        detail = f"{bare * 1e3:.0f} → {trainer * 1e3:.0f} ms, {rounds} batches"
+        rows.append(Measurement(number, title, trainer / bare, target, "x", PROCEDURE, detail))
     return rows
+
+
+def time_steps(
+    setup: Setup, bare_loop: BareLoop, rounds: int, batch_size: int = BATCH_SIZE
+) -> tuple[float, float]:
+    """Train for some batches; return the median seconds of the bare loop and of the Trainer."""
+    loader = ComparingLoader(bare_loop, rounds, batch_size)
+    setup.trainer.fit(setup.module, loader, BatchList([draw_audio_visual_batch(2)]))
+    return loader.medians()

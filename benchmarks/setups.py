@@ -1,10 +1,11 @@
-"""What is measured: this package's modules and Trainers, and the bare loop beside them."""
+"""The compared training loops: Trainers as training builds them, and a hand-written loop."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.loggers.build import build_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import build_data, build_module
-from mla_lightning.run.train import _silence_lightning, build_trainer
+from mla_lightning.run.train import build_trainer, silence_lightning
 
-#: The paper's rate: the same few random samples again and again diverge at a larger one.
+#: The paper's learning rate: a larger one diverges on the same few random samples.
 RESNETS = (
     "data=synthetic",
     "data.num_classes=6",
     "encoder=resnet18_audio_visual",
     "optimizer.lr=0.001",
 )
-#: Two perceptrons 128-128-64: so little to compute that everything else shows.
+#: Two perceptrons 128-128-64: so little computation that everything else is visible.
 TINY = (
     "data=synthetic",
     "data.num_classes=6",
@@ -45,46 +46,44 @@ OPENMOJI = ("data=openmoji",)
 
 
 class Setup:
-    """A job's data, module and Trainer, as training builds them."""
+    """Data, module and Trainer of a job, as training builds them."""
 
-    def __init__(self, folder: Path, *overrides: str) -> None:
-        """Compose and build, on one thread.
+    def __init__(self, run_dir: Path, *overrides: str) -> None:
+        """Compose the config and build all, on one thread.
 
         Args:
-            folder: Where the run folder goes.
-            *overrides: What would follow ``mla train``; the last of a key counts.
+            run_dir: The run folder.
+            *overrides: The words after ``mla train``; the last one of a key counts.
         """
-        last = {override.partition("=")[0]: override for override in overrides}
-        job = compose_jobs([*last.values(), f"run_dir={folder}"])[0]
-        self.config: dict[str, Any] = job.config
-        self.run_dir = job.run_dir
+        by_key = {override.partition("=")[0]: override for override in overrides}
+        job = compose_jobs([*by_key.values(), f"run_dir={run_dir}"])[0]
+        config = job.config
         torch.set_num_threads(1)
-        _silence_lightning()
-        self.data: MultimodalDataModule = build_data(self.config)
-        self.module: MultimodalModule = build_module(self.config, self.data)
-        checkpoints = self.run_dir / "checkpoints"
+        silence_lightning()
+        self.data: MultimodalDataModule = build_data(config)
+        self.module: MultimodalModule = build_module(config, self.data)
+        checkpoints = job.run_dir / "checkpoints"
         checkpoints.mkdir(parents=True)
-        loggers = build_loggers(self.config, self.run_dir, job.identity)
         self.trainer: Trainer = build_trainer(
-            self.config,
-            self.run_dir,
-            RunCheckpoint(checkpoints, **self.config["checkpoint"]),
-            loggers,
+            config,
+            job.run_dir,
+            RunCheckpoint(checkpoints, **asdict(config.checkpoint)),
+            build_loggers(config, job.run_dir, job.run_id),
         )
 
-    def bare(self) -> Bare:
-        """Build the bare loop over a copy of the module's weights."""
-        return Bare(self.module)
+    def bare_loop(self) -> BareLoop:
+        """Return a bare loop over a copy of the module's weights."""
+        return BareLoop(self.module)
 
 
-class Bare:
-    """The hand-written loop: an MLA step and nothing else."""
+class BareLoop:
+    """A hand-written training loop: the steps of MLA and nothing else."""
 
     def __init__(self, module: MultimodalModule) -> None:
         """Copy the weights.
 
         Args:
-            module: The module to take encoders and head from.
+            module: The module whose encoders and head are copied.
         """
         self.encoders = copy.deepcopy(module.encoders)
         self.head: nn.Linear = copy.deepcopy(module.fusion.head)
@@ -107,9 +106,9 @@ class Bare:
             self.projector.addr_(direction, direction, alpha=-1)
 
 
-def audio_visual(size: int) -> dict[str, Any]:
-    """Draw a batch of spectrograms (1 x 257 x 299) and three video frames (3 x 224 x 224)."""
-    everything = torch.ones(size, dtype=torch.bool)
+def draw_audio_visual_batch(size: int) -> dict[str, Any]:
+    """Draw a batch of spectrograms (1 x 257 x 299) and of three video frames (3 x 224 x 224)."""
+    present = torch.ones(size, dtype=torch.bool)
     inputs: dict[str, Tensor] = {
         "audio": torch.randn(size, 1, 257, 299),
         "visual": torch.randn(size, 3, 3, 224, 224),
@@ -118,15 +117,15 @@ def audio_visual(size: int) -> dict[str, Any]:
         "inputs": inputs,
         "label": torch.arange(size) % 6,
         "index": torch.arange(size),
-        "present": dict.fromkeys(inputs, everything),
+        "present": dict.fromkeys(inputs, present),
     }
 
 
-class Ready:
-    """A loader of batches that are ready."""
+class BatchList:
+    """A loader of batches that are in memory."""
 
     def __init__(self, batches: list[dict[str, Any]]) -> None:
-        """Hold the batches."""
+        """Keep the batches."""
         self.batches = batches
 
     def __len__(self) -> int:
@@ -139,11 +138,11 @@ class Ready:
 
 
 @contextmanager
-def as_written_by_hand() -> Iterator[None]:
-    """Run as a plain script would: Lightning's determinism is global and would slow it, too."""
-    before = torch.are_deterministic_algorithms_enabled()
+def nondeterministic_algorithms() -> Iterator[None]:
+    """Compute as a plain script does: the Trainer's determinism is global and slows it down."""
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(was_deterministic)

@@ -75,7 +75,7 @@ def test_each_is_listed_trained_tabled_and_on_the_page(lab, capfd):
 
     assert main(["report", "table1", "runs/train", "--output", "out"]) == 0
     table = Path("out/table1.md").read_text()
-    assert "flooding" in table
+    assert "Flooding" in table
     assert re.search(r"\| margin, multi \|.*\d\.\d\d ±", table)
     assert main(["report", "table1", "out/results.csv", "--output", "again"]) == 0
     assert "| margin, multi |" in Path("again/table1.md").read_text()
@@ -87,7 +87,7 @@ def test_each_is_listed_trained_tabled_and_on_the_page(lab, capfd):
     page = Path("page/page.html").read_text()
     assert "Last training loss" in page
     assert "A dot further left fits the training split better." in page
-    assert "flooding" in page
+    assert "Flooding" in page
 
 
 def test_what_is_not_allowed_is_named(lab, capfd):

@@ -2,12 +2,15 @@
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
-from mla_lightning import encoders, functional, fusion, inputs
+from mla_lightning import encoders, functional, fusion, inputs, methods, metrics
+from mla_lightning.module import MultimodalModule
 
-PACKAGES = (functional, fusion, encoders, inputs)
+PACKAGES = (functional, fusion, encoders, inputs, methods, metrics)
 NAMES = [(package, name) for package in PACKAGES for name in package.__all__]
 
 
@@ -19,8 +22,13 @@ def test_every_public_name_has_an_example_and_is_described(package, name):
 
 @pytest.mark.parametrize(
     ("package", "base"),
-    [(fusion, fusion.Fusion), (encoders, encoders.Encoder), (inputs, inputs.Input)],
-    ids=["fusion", "encoders", "inputs"],
+    [
+        (fusion, fusion.Fusion),
+        (encoders, encoders.Encoder),
+        (inputs, inputs.Input),
+        (methods, MultimodalModule),
+    ],
+    ids=["fusion", "encoders", "inputs", "methods"],
 )
 def test_every_class_can_be_imported_from_its_package(package, base):
     for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
@@ -29,3 +37,19 @@ def test_every_class_can_be_imported_from_its_package(package, base):
             is_class = isinstance(value, type) and issubclass(value, base)
             if is_class and value.__module__ == module.__name__ and not value.__subclasses__():
                 assert name in package.__all__, f"{package.__name__} does not have {name}"
+
+
+def test_methods_are_found_by_their_sources_and_imported_when_used():
+    code = """
+import sys
+from mla_lightning import methods
+assert {"MLA", "Taught"} < set(dir(methods)) and "torch" not in sys.modules
+assert methods.QMF.__module__ == "mla_lightning.methods.qmf"
+assert "mla_lightning.methods.tate" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match=r"no attribute 'OGM'\. Did you mean 'OGMGE'"):
+        _ = methods.OGM
+    with pytest.raises(AttributeError):
+        _ = methods.Reference  # a class, but no method

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mla_lightning.report.read.block import REFERENCE, Block, Variant
+from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables.rows import SIGNIFICANT
 from mla_lightning.report.tables.significance import Comparison, compare, holm
 
@@ -97,6 +98,7 @@ def joint_training_family(blocks: Blocks) -> Family:
             pairs = [(method, REFERENCE) for method in (*JOINT, LATE)]
             pairs += [(method, LATE) for method in JOINT]
             lines += [_probe_line(block, modality, *pair) for pair in pairs]
+    late = method_label(LATE)
     return Family(
         "behind",
         "1. Does joint training leave encoders behind? Differences of ridge probes, points",
@@ -106,10 +108,10 @@ def joint_training_family(blocks: Blocks) -> Family:
         "ahead",
         correct(lines),
         (
-            f"{REFERENCE} (alone) takes each modality's own best epoch on validation; all others, "
-            f"{LATE} among them, the epoch with the best fused accuracy. Alone is what an encoder "
-            f"can reach; {LATE}, which trains the encoders without each other as well, is what it "
-            "reaches by the same rule.",
+            f"{method_label(REFERENCE)} (alone) takes each modality's own best epoch on "
+            f"validation; all others, {late} among them, the epoch with the best fused accuracy. "
+            f"Alone is what an encoder can reach; {late}, which trains the encoders without each "
+            "other as well, is what it reaches by the same rule.",
         ),
     )
 
@@ -229,9 +231,9 @@ def epoch_time_family(blocks: Blocks) -> Family:
             lines.append(Line(block.title, variant.label, comparison))
     return Family(
         "price",
-        f"5. What is the price? Time per epoch above that of {BASE}, percent",
+        f"5. What is the price? Time per epoch above that of {method_label(BASE)}, percent",
         "5-price",
-        f"Time per epoch above that of {BASE}, percent",
+        f"Time per epoch above that of {method_label(BASE)}, percent",
         "quicker",
         "slower",
         correct(lines),
@@ -240,7 +242,7 @@ def epoch_time_family(blocks: Blocks) -> Family:
 
 
 def _label(modality: str, method: str, other: str) -> str:
-    names = ["alone" if name == REFERENCE else name for name in (method, other)]
+    names = ["alone" if name == REFERENCE else method_label(name) for name in (method, other)]
     return f"{modality}: {' less '.join(names)}"
 
 
@@ -257,7 +259,7 @@ def _probe_line(block: Block, modality: str, method: str, other: str) -> Line:
 
 def _fused_line(block: Block, method: str, other: str) -> Line:
     comparison = compare_columns(block, block.find(method), block.find(other))
-    return Line(block.title, f"{method} less {other}", comparison)
+    return Line(block.title, f"{method_label(method)} less {method_label(other)}", comparison)
 
 
 def compare_columns(

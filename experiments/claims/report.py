@@ -18,8 +18,9 @@ from experiments.claims.rounds import ROUNDS, modification_families
 from experiments.claims.tables import family_table, forest_plot, forgetting_tables, memory_table
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import Report, Table
-from mla_lightning.report.read.block import Block, Variant, blocks, without_number
+from mla_lightning.report.read.block import Block, blocks, without_number
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import SIGNIFICANT
 from mla_lightning.report.tables.tuning import rate_notes

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from experiments.claims.families import METHOD, Blocks, Family, Line, compare_columns, correct
-from mla_lightning.report.read.block import Block, Variant
+from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.variant import Variant
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from mla_lightning.report.document.table import (
     p_text,
     signed,
 )
-from mla_lightning.report.read.block import Block, Variant
+from mla_lightning.report.read.block import Block
+from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables.rows import SIGNIFICANT
 from mla_lightning.report.tables.significance import CONFIDENCE, Comparison, compare, least_effect
 

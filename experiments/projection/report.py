@@ -17,15 +17,9 @@ from mla_lightning.report.document.table import (
     ranks,
 )
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
-from mla_lightning.report.read.block import (
-    REFERENCE,
-    Block,
-    Summary,
-    Variant,
-    blocks,
-    without_number,
-)
+from mla_lightning.report.read.block import Block, Summary, blocks, without_number
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.variant import REFERENCE, Variant
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import (
     COMPARISON_COLUMNS,

@@ -1,4 +1,4 @@
-"""The batch: what a loader gives, a method trains on, and an encoder's inputs come from."""
+"""Batches: what data loaders return, methods train on, and encoders get their inputs from."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mla_lightning.errors import DataError
 
 
 class Batch(TypedDict):
-    """What a data module hands over.
+    """A batch, as data modules return it.
 
-    ``inputs``: per modality a tensor whose first axis is the batch. ``label``: (B,) int64.
-    ``index``: (B,) int64, the sample's stable number in its split. ``present``: per modality (B,)
-    bool, False where the sample lacks the modality, whose input is of no meaning then.
+    ``inputs``: modality -> tensor whose first axis is the batch. ``label``: (B,) int64. ``index``:
+    (B,) int64, the sample's stable number in its split. ``present``: modality -> (B,) bool, false
+    for samples without the modality, whose input then has no meaning.
 
-    ``hidden``, per modality (B,) bool: what is missing by protocol; left out where nothing is. For
-    methods that learn to reconstruct (``wants_truth``), in training: ``truth``, the inputs with
-    what was hidden.
+    ``hidden``: modality -> (B,) bool, true where the protocol of missing modalities hides it;
+    omitted if nothing is hidden. ``truth``: the inputs before hiding; only in training, and only
+    for methods that learn to reconstruct them (``needs_hidden_inputs``).
     """
 
     inputs: dict[str, Tensor]
@@ -35,26 +35,30 @@ class Batch(TypedDict):
 def as_batch(
     batch: Mapping[str, Any], modalities: Sequence[str], *, needs: Collection[str] = ("label",)
 ) -> Batch:
-    """Return a batch as methods take it, from one of this form or from a plain dict of tensors.
+    """Convert a plain dict of tensors to the form that methods take.
 
     Args:
-        batch: ``{"audio": (B, ...), "visual": (B, ...), "label": (B,)}``, and where it is known
-            ``index`` (B,), each sample's number, and ``present``, modality -> (B,) bool. Or a
-            :class:`Batch`, which is returned as it is.
-        modalities: The modalities in use; further ones are left out.
-        needs: Of ``label`` and ``index``, what must be there.
+        batch: ``{"audio": (B, ...), "visual": (B, ...), "label": (B,)}``, and optionally ``index``
+            (B,), each sample's number, and ``present``, modality -> (B,) bool. A :class:`Batch` is
+            returned as it is.
+        modalities: The modalities in use; others are omitted.
+        needs: Which of ``label`` and ``index`` the batch must have.
 
     Returns:
-        The batch. Where it is not given, ``label`` is -1, ``index`` counts from 0, and all is
-        present.
+        The batch. Defaults: ``label`` -1, ``index`` counting from 0, every modality present.
 
     Raises:
-        DataError: If it is no dict, a modality or what is needed is missing, or lengths differ.
+        DataError: If it is not a dict, a modality or a needed entry is missing, or lengths differ.
 
     Example:
         >>> batch = as_batch({"audio": torch.zeros(2, 3), "label": torch.tensor([0, 1])}, ["audio"])
         >>> batch["present"]["audio"], batch["index"]
         (tensor([True, True]), tensor([0, 1]))
+        >>> as_batch({"audio": torch.zeros(2, 3)}, ["audio"])
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.DataError: The batch has no 'label'; it has 'audio'. A batch is a dict
+        with a tensor per modality and 'label'; ...
     """
     if not isinstance(batch, Mapping):
         raise DataError(
@@ -73,46 +77,66 @@ def as_batch(
         )
     inputs = {name: batch[name] for name in modalities}
     size, device = len(inputs[modalities[0]]), inputs[modalities[0]].device
-    known = batch.get("present") or {}
-    everything = torch.ones(size, dtype=torch.bool, device=device)
-    label = torch.full((size,), -1, device=device)
-    whole: Batch = {
+    present = batch.get("present") or {}
+    all_true = torch.ones(size, dtype=torch.bool, device=device)
+    no_label = torch.full((size,), -1, device=device)
+    complete: Batch = {
         "inputs": inputs,
-        "label": batch.get("label", label),
+        "label": batch.get("label", no_label),
         "index": batch.get("index", torch.arange(size, device=device)),
-        "present": {name: known.get(name, everything) for name in modalities},
+        "present": {name: present.get(name, all_true) for name in modalities},
     }
-    lengths = {name: len(x) for name, x in inputs.items()} | {"label": len(whole["label"])}
+    lengths = {name: len(x) for name, x in inputs.items()} | {"label": len(complete["label"])}
     if len(set(lengths.values())) > 1:
         raise DataError(f"The batch's tensors differ in length: {lengths}")
-    return whole
+    return complete
 
 
-def chunks_of(batch: Batch, pieces: int) -> Iterator[tuple[Batch, float]]:
-    """Cut a batch.
+def chunks_of(batch: Batch, num_chunks: int) -> Iterator[tuple[Batch, float]]:
+    """Split a batch into chunks of nearly equal size.
 
     Args:
         batch: The batch.
-        pieces: Number of chunks.
+        num_chunks: Number of chunks.
 
     Yields:
-        Chunk and its share of the samples; the batch itself where there is one piece.
+        A chunk, and its fraction of the batch's samples; the batch itself for one chunk.
+
+    Example:
+        >>> inputs = {"audio": torch.zeros(5, 3), "label": torch.arange(5)}
+        >>> for chunk, fraction in chunks_of(as_batch(inputs, ["audio"]), 2):
+        ...     print(chunk["label"], fraction)
+        tensor([0, 1, 2]) 0.6
+        tensor([3, 4]) 0.4
     """
     size = len(batch["label"])
-    if pieces == 1:
+    if num_chunks == 1:
         yield batch, 1.0
         return
-    width = ceil(size / pieces)
-    for start in range(0, size, width):
-        chunk = slice_batch(batch, slice(start, start + width))
+    chunk_size = ceil(size / num_chunks)
+    for start in range(0, size, chunk_size):
+        chunk = slice_batch(batch, slice(start, start + chunk_size))
         yield chunk, len(chunk["label"]) / size
 
 
-def slice_batch(batch: Batch, part: slice | Tensor) -> Batch:
-    """Take samples of a batch: everything in it has a row per sample."""
+def slice_batch(batch: Batch, rows: slice | Tensor) -> Batch:
+    """Return some samples of a batch.
+
+    Args:
+        batch: The batch.
+        rows: A slice, or a bool mask (B,).
+
+    Returns:
+        A batch of these samples, in the same order.
+
+    Example:
+        >>> batch = as_batch({"audio": torch.zeros(3, 2), "label": torch.arange(3)}, ["audio"])
+        >>> slice_batch(batch, torch.tensor([True, False, True]))["label"]
+        tensor([0, 2])
+    """
     return {
-        key: {name: rows[part] for name, rows in values.items()}
+        key: {name: x[rows] for name, x in values.items()}
         if isinstance(values, dict)
-        else values[part]  # type: ignore[index]
+        else values[rows]  # type: ignore[index]
         for key, values in batch.items()
     }  # type: ignore[return-value]

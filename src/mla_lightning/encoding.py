@@ -1,4 +1,4 @@
-"""The part of every method that turns batches into features: encoders, inputs, composition."""
+"""Base of every method: from batches to features, through inputs and encoders."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from torch import Tensor, nn
 
 from mla_lightning.batch import Batch, as_batch
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional.sequences import mean_step
+from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.inputs.base import Draws
+from mla_lightning.inputs.base import BatchRandomness
 from mla_lightning.parts import Composition, Parts, check_composition
 
 
 class EncodingModule(LightningModule):
-    """Encoders and a fusion, and what a batch becomes on its way to them.
+    """Encoders, a fusion, and the conversion of batches to what they take.
 
-    What a class says of its training rule are class attributes; what an instance is composed of are
-    arguments.
+    Class attributes describe the training rule of a class; arguments are what an instance is
+    composed of.
     """
 
     fusion: Fusion
-    #: The fusion where none is given.
+    #: The fusion if none is given.
     default_fusion: Callable[..., Fusion] = Concat
-    #: Fewest modalities that the training rule makes sense for.
+    #: Smallest number of modalities that the training rule is defined for.
     min_modalities = 2
-    #: Whether it remembers something of every training sample, by its ``index``.
+    #: Whether something is remembered of every training sample, by its ``index``.
     needs_num_train = False
-    #: Whether there is a rule for training samples that lack a modality.
+    #: Whether the training rule is defined for samples with missing modalities.
     takes_incomplete = True
-    #: Whether training batches must hold what was hidden.
-    wants_truth = False
+    #: Whether training batches must also hold the inputs before hiding (``truth``).
+    needs_hidden_inputs = False
     #: Whether a batch may be trained on in chunks (``trainer.accumulate``) with the same gradient.
     takes_chunks = True
-    #: Whether all training samples are fitted at once, as they are at the start.
+    #: Whether all training samples are fitted at once, with the masks of the first epoch.
     fits_all_at_once = False
-    #: Epochs, from the first, that do not depend on what is hidden: runs may share them.
+    #: Number of first epochs that do not depend on what is hidden, so that runs may share them.
     shared_epochs = 0
 
     def __init__(self, **parts: Unpack[Composition]) -> None:
@@ -51,18 +51,19 @@ class EncodingModule(LightningModule):
                 :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: As :func:`~mla_lightning.parts.check_composition` says.
+            ConfigError: If the parts do not fit the training rule; see
+                :func:`~mla_lightning.parts.check_composition`.
         """
         super().__init__()
         self.parts = Parts(**{"fusion": type(self).default_fusion} | parts)
         self.modalities = tuple(self.parts.encoders)
         check_composition(self, self.parts)
         self.encoders = nn.ModuleDict(self.parts.encoders)
-        self.fusion = self.parts.built_fusion()
+        self.fusion = self.parts.build_fusion()
 
     @property
     def num_train(self) -> int:
-        """Number of training samples N, of methods that need it."""
+        """Number of training samples N, for methods that set ``needs_num_train``."""
         assert self.parts.num_train is not None, "set needs_num_train"
         return self.parts.num_train
 
@@ -91,18 +92,28 @@ class EncodingModule(LightningModule):
             batch: A batch or a chunk of one.
 
         Returns:
-            Modality -> feature (B, D_m).
+            Modality -> feature (B, D_m), zeros where the modality is absent; (B, T, D_m) for an
+            encoder that returns sequences.
         """
         if self.parts.is_complete:
             return {name: encoder(batch["inputs"][name]) for name, encoder in self.encoders.items()}
-        return {name: self.encoded(name, batch) for name in self.modalities}
+        return {name: self.encode(name, batch) for name in self.modalities}
 
     def pooled_features(self, batch: Batch) -> dict[str, Tensor]:
-        """Encode every modality, sequences averaged over their steps: modality -> (B, D_m)."""
-        found = self.features(batch).items()
-        return {name: h if h.ndim == 2 else mean_step(h) for name, h in found}
+        """Encode every modality, with sequences averaged over their present steps.
 
-    def encoded(self, name: str, batch: Batch) -> Tensor:
+        Args:
+            batch: A batch or a chunk of one.
+
+        Returns:
+            Modality -> feature (B, D_m).
+        """
+        return {
+            name: h if h.ndim == 2 else mean_of_present_steps(h)
+            for name, h in self.features(batch).items()
+        }
+
+    def encode(self, name: str, batch: Batch) -> Tensor:
         """Encode one modality of the samples that have it.
 
         Args:
@@ -113,64 +124,79 @@ class EncodingModule(LightningModule):
             Features (B, D_m), zeros where the modality is absent.
         """
         x, encoder = batch["inputs"][name], self.encoders[name]
-        there = batch["present"][name]
-        if self.parts.is_complete or bool(there.all()):
+        has = batch["present"][name]
+        if self.parts.is_complete or bool(has.all()):
             return encoder(x)
-        if not there.any():
+        if not has.any():
             width: int = encoder.out_features  # type: ignore[assignment]
             return x.new_zeros((len(x), width), dtype=torch.float32)
-        found = encoder(x[there])
-        return found.new_zeros((len(x), *found.shape[1:])).index_put(
-            (there.nonzero()[:, 0],), found
-        )
+        h = encoder(x[has])
+        return h.new_zeros((len(x), *h.shape[1:])).index_put((has.nonzero()[:, 0],), h)
 
-    def training_samples(self) -> Iterator[Batch]:
-        """Go through the training split in its own order, not augmented, on the device."""
+    def training_batches(self) -> Iterator[Batch]:
+        """Iterate over the training split in its own order, not augmented, on the device.
+
+        Yields:
+            The batches.
+        """
         assert self.parts.train_batches is not None
+        needs = ("label", "index") if self.needs_num_train else ("label",)
         for batch in self.parts.train_batches():
-            yield self.received(batch)
+            yield self.prepare_batch(as_batch(batch, self.modalities, needs=needs))
 
     # ------------------------------------------------------------------ batches
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Take a plain dict of tensors for a batch; see :func:`~mla_lightning.batch.as_batch`."""
+        """Accept a plain dict of tensors; see :func:`~mla_lightning.batch.as_batch`."""
         needs = ("label", "index") if self.needs_num_train and self.trainer.training else ()
         return as_batch(batch, self.modalities, needs=needs)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Make what encoders take of the batch's rows, on the device; at random in training."""
-        return self.converted(batch, draw=self.trainer.training)
+        """Convert the batch's rows to inputs of encoders on the device; augment in training."""
+        return self.convert_inputs(batch, augment=self.trainer.training)
 
-    def received(self, batch: Batch) -> Batch:
-        """Make of a loader's batch what the trainer would: precision, device, inputs; not drawn."""
-        given = self.trainer.precision_plugin.convert_input(batch)
-        return self.converted(self.transfer_batch_to_device(given, self.device, 0), draw=False)
+    def prepare_batch(self, batch: Batch) -> Batch:
+        """Prepare a loader's batch as the Trainer does: precision, device, inputs.
 
-    def converted(self, batch: Batch, *, draw: bool) -> Batch:
-        """Make what encoders take of a batch's rows.
+        Args:
+            batch: A batch of a loader.
+
+        Returns:
+            The batch on the device, as the encoders take it; not augmented.
+        """
+        batch = self.trainer.precision_plugin.convert_input(batch)
+        batch = self.transfer_batch_to_device(batch, self.device, 0)
+        return self.convert_inputs(batch, augment=False)
+
+    def convert_inputs(self, batch: Batch, *, augment: bool) -> Batch:
+        """Convert the rows of a batch to what the encoders take.
 
         Args:
             batch: The batch, on the device.
-            draw: Whether inputs are augmented.
+            augment: Whether inputs are augmented, at random.
 
         Returns:
-            The batch with inputs, and truth where there is one, as encoders take them; hidden ones
-            are zeros.
+            The batch with converted ``inputs``, and ``truth`` if it has one; hidden inputs are
+            zeros.
         """
         if not self.parts.inputs:
             return batch
-        found = batch.copy()
-        for part in ("inputs", "truth"):
-            if part not in batch:
+        converted = batch.copy()
+        for key in ("inputs", "truth"):
+            if key not in batch:
                 continue
-            values = dict(batch[part])
+            values = dict(batch[key])
             for name, convert in self.parts.inputs.items():
-                draws = None
-                if draw:
-                    draws = Draws(self.parts.seed, self.current_epoch, name, batch["index"])
-                values[name] = convert(values[name], draws)
-            found[part] = values
-        for name, hidden in batch.get("hidden", {}).items():  # zeros as encoders take them
-            x = found["inputs"][name]
-            found["inputs"][name] = x.masked_fill(hidden.view(-1, *[1] * (x.ndim - 1)), 0)
-        return found
+                randomness = None
+                if augment:
+                    randomness = BatchRandomness(
+                        self.parts.seed, self.current_epoch, name, batch["index"]
+                    )
+                values[name] = convert(values[name], randomness)
+            converted[key] = values
+        # Zeros of a store are not zeros after scaling: hidden inputs must be zeros to the encoder.
+        for name, is_hidden in batch.get("hidden", {}).items():
+            x = converted["inputs"][name]
+            is_hidden = is_hidden.view(-1, *[1] * (x.ndim - 1))
+            converted["inputs"][name] = x.masked_fill(is_hidden, 0)
+        return converted

@@ -1,4 +1,4 @@
-"""The errors that users meet, each with the exit code of the command that raised it."""
+"""Errors that are shown to users, each with the exit code of the command that raised it."""
 
 from __future__ import annotations
 
@@ -7,48 +7,55 @@ from collections.abc import Iterable
 
 
 class MLAError(Exception):
-    """Base of every error that is shown to the user as a message, not as a traceback."""
+    """Base class of errors that are shown to the user as a message, without a traceback."""
 
     exit_code = 1
 
 
 class RunError(MLAError):
-    """A job failed while it ran: a non-finite loss, a broken checkpoint, a full disk."""
+    """Failure of a job while it runs: a non-finite loss, a broken checkpoint, a full disk."""
 
 
 class ConfigError(MLAError):
-    """The configuration is wrong; found before any job starts."""
+    """Wrong configuration, found before any job starts."""
 
     exit_code = 2
 
 
 class DataError(MLAError):
-    """The data are missing, incomplete or contradict what the configuration says of them."""
+    """Data that are missing or incomplete, or that contradict the configuration."""
 
     exit_code = 3
 
 
 class Interrupted(MLAError):
-    """The user pressed Ctrl-C; a checkpoint was written and the run can go on."""
+    """Stop by Ctrl-C, after a checkpoint was written; the run can be resumed."""
 
     exit_code = 130
 
 
 class Preempted(MLAError):
-    """The scheduler asked the process to end; a checkpoint was written and the run can go on."""
+    """Stop by the scheduler (SIGTERM), after a checkpoint was written; the run can be resumed."""
 
     exit_code = 143
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Suggest the nearest known name.
+    """Return a hint at the nearest known name, to append to an error message.
 
     Args:
-        name: What the user wrote.
+        name: The unknown name that the user gave.
         known: The names that exist.
 
     Returns:
-        `` Did you mean 'x'?`` with a leading space, or an empty string when nothing is close.
+        `` Did you mean 'x'?`` with a leading space, or an empty string if no name is similar.
+
+    Example:
+        >>> modalities = ["audio", "visual", "text"]
+        >>> f"'visuel' is no modality.{near('visuel', modalities)}"
+        "'visuel' is no modality. Did you mean 'visual'?"
+        >>> near("radar", modalities)
+        ''
     """
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""The LightningModule that every method shares: parts, optimisation steps, evaluation."""
+"""Base class of methods: a LightningModule with optimisation steps and evaluation."""
 
 from __future__ import annotations
 
@@ -17,18 +17,52 @@ from mla_lightning.batch import Batch, chunks_of
 from mla_lightning.encoding import EncodingModule
 from mla_lightning.metrics.evaluation import Evaluation
 from mla_lightning.metrics.losses import TrainingLosses
-from mla_lightning.parts import Composition, Watch
+from mla_lightning.parts import Composition, StepObserver
 from mla_lightning.randomness import derive_seed
-from mla_lightning.run_folder.columns import LR, TRAIN_LOSS, VAL_ACCURACY, validation
+from mla_lightning.run_folder.columns import LR, MULTI, TRAIN_LOSS, VAL_ACCURACY, validation
 
 __all__ = ["Batch", "MultimodalModule"]
 
 
 class MultimodalModule(EncodingModule):
-    """Encoders, a fusion and one optimiser; a method adds ``fit_batch``.
+    """Encoders, a fusion and one optimiser; a subclass defines ``fit_batch``.
 
-    A method is what happens to one batch: one or several calls of :meth:`step_on`. Everything else
-    (precision, clipping, counters, schedules, evaluation, the finite guard) exists once, here.
+    A method is what happens to one batch: one or more calls of :meth:`step_on`. Everything else
+    (precision, clipping, counters, schedules, evaluation, the check for non-finite losses) is
+    implemented once, here.
+
+    Example:
+        A method that trains everything on the fused logits, with a Trainer of your own:
+
+        >>> from functools import partial
+        >>> from lightning.pytorch import Trainer
+        >>> from torch.nn.functional import cross_entropy
+        >>> class FusedLoss(MultimodalModule):
+        ...     def fit_batch(self, batch):
+        ...         def losses_of(chunk):
+        ...             fused = self.fusion(self.features(chunk), self.parts.presence(chunk))
+        ...             return {"joint": cross_entropy(fused, chunk["label"])}
+        ...
+        ...         return self.step_on(batch, losses_of)
+        >>> module = FusedLoss(
+        ...     encoders={"audio": nn.Linear(3, 4), "visual": nn.Linear(5, 4)},
+        ...     num_classes=2,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+        ... )
+        >>> audio, visual = torch.randn(6, 3), torch.randn(6, 5)
+        >>> batch = {"audio": audio, "visual": visual, "label": torch.tensor([0, 1] * 3)}
+        >>> loader = torch.utils.data.DataLoader([batch], batch_size=None)
+        >>> trainer = Trainer(
+        ...     max_epochs=2,
+        ...     accelerator="cpu",
+        ...     logger=False,
+        ...     enable_checkpointing=False,
+        ...     enable_progress_bar=False,
+        ...     enable_model_summary=False,
+        ... )
+        >>> trainer.fit(module, loader, loader)
+        >>> [name for name in module.epoch_metrics if "acc" in name or "loss" in name]
+        ['train/loss/joint', 'val/acc', 'val/acc/audio', 'val/acc/visual']
     """
 
     def __init__(self, **parts: Unpack[Composition]) -> None:
@@ -39,7 +73,8 @@ class MultimodalModule(EncodingModule):
                 :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: As :func:`~mla_lightning.parts.check_composition` says.
+            ConfigError: If the parts do not fit the training rule; see
+                :func:`~mla_lightning.parts.check_composition`.
         """
         super().__init__(**parts)
         self.automatic_optimization = False  # a batch takes several steps; see step_on
@@ -47,14 +82,14 @@ class MultimodalModule(EncodingModule):
         self.epoch_metrics: dict[str, float] = {}
         self._edit_grads: Callable[[], None] | None = None
         self._evaluation = Evaluation(self.parts.num_classes)
-        #: What people should know of the run besides its numbers.
+        #: What the user should know about the run besides its numbers.
         self.notes: set[str] = set()
-        #: Is told of every step of a batch, if there is one.
-        self.watch: Watch | None = None
-        #: Seconds spent during training on what is not training, such as diagnostics.
-        self.aside_s = 0.0
-        #: Whether predictions carry the encoders' features, too.
-        self.keeps_features = False
+        #: Called around every step, if set; for diagnostics.
+        self.step_observer: StepObserver | None = None
+        #: Seconds of the training so far that diagnostics took.
+        self.diagnostics_s = 0.0
+        #: Whether predictions also contain the encoders' features.
+        self.returns_features = False
 
     # ------------------------------------------------------------------ what a method defines
 
@@ -70,17 +105,17 @@ class MultimodalModule(EncodingModule):
         raise NotImplementedError(f"{type(self).__name__} does not define fit_batch")
 
     def selections(self) -> dict[str, str]:
-        """Name the metric that selects the weights each reported modality is evaluated with.
+        """Return the validation metric by which the weights of each reported modality are selected.
 
         Returns:
-            Reported modality (``multi`` or a modality) -> validation metric. By default one epoch,
-            the best by fused accuracy, serves all.
+            Reported modality (``multi`` or a modality) -> validation metric. By default all are
+            evaluated with the weights of one epoch, the best by fused accuracy.
         """
-        return dict.fromkeys(("multi", *self.modalities), "acc")
+        return dict.fromkeys((MULTI, *self.modalities), "acc")
 
     @property
     def is_selectable(self) -> bool:
-        """Whether the current epoch's weights may be chosen; not while a method is in a stage."""
+        """Whether the current epoch's weights may be selected; false in a preparatory stage."""
         return True
 
     # ------------------------------------------------------------------ what a method uses
@@ -92,17 +127,17 @@ class MultimodalModule(EncodingModule):
         *,
         edit_grads: Callable[[], None] | None = None,
     ) -> dict[str, Tensor]:
-        """Backward, edit, clip, step: the one way in which any method changes weights.
+        """Take one optimisation step: backward, edit, clip, step. Every method trains through this.
 
-        Gradients start as None, so a parameter that no loss reaches is left bit for bit as it was:
-        no momentum, no weight decay.
+        Gradients start as None, so a parameter that no loss reaches stays bit for bit the same: no
+        momentum, no weight decay.
 
         Args:
             batch: The batch.
             losses_of: Batch -> losses by name, each a mean over the batch; their sum is minimised.
                 Called once per chunk of the batch.
-            edit_grads: Changes gradients before clipping; sees them unscaled, in the parameters'
-                own precision, with autocast off.
+            edit_grads: Changes gradients in place before clipping. They are unscaled and in the
+                parameters' own precision, and autocast is off.
 
         Returns:
             The losses by name over the whole batch, without graph.
@@ -110,25 +145,25 @@ class MultimodalModule(EncodingModule):
         optimizer = self.trainer.optimizers[0]  # the raw one: Lightning's would count every step
         self._clear_grads(optimizer)
         losses: dict[str, Tensor] = {}
-        for chunk, share in chunks_of(batch, self.parts.accumulate):
-            of_chunk = losses_of(chunk)
-            loss = reduce(add, of_chunk.values())
-            self.manual_backward(loss if share == 1.0 else loss * share)
-            for name, value in of_chunk.items():
-                value = value.detach() if share == 1.0 else value.detach() * share
+        for chunk, fraction in chunks_of(batch, self.parts.accumulate):
+            chunk_losses = losses_of(chunk)
+            loss = reduce(add, chunk_losses.values())
+            self.manual_backward(loss if fraction == 1.0 else loss * fraction)
+            for name, value in chunk_losses.items():
+                value = value.detach() if fraction == 1.0 else value.detach() * fraction
                 losses[name] = losses[name] + value if name in losses else value
         self._edit_grads = edit_grads
-        if self.watch is not None:
-            self.watch.before_step("+".join(losses))
+        if self.step_observer is not None:
+            self.step_observer.before_step("+".join(losses))
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)
         self._edit_grads = None
-        if self.watch is not None:
-            self.watch.after_step()
+        if self.step_observer is not None:
+            self.step_observer.after_step()
         return losses
 
     @contextmanager
     def full_precision(self) -> Iterator[None]:
-        """Compute in the tensors' own precision, without graph: for what a method remembers.
+        """Compute without graph and autocast, for what a method remembers.
 
         Under autocast a recursion over many batches would round every product to half precision.
         """
@@ -141,43 +176,49 @@ class MultimodalModule(EncodingModule):
     # ------------------------------------------------------------------ Lightning: training
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Edit and clip; Lightning calls this with gradients already unscaled."""
-        if self.watch is not None:
-            self.watch.gradient("raw")
+        """Edit and clip gradients; Lightning calls this when they are unscaled."""
+        if self.step_observer is not None:
+            self.step_observer.record_gradient("raw")
         if self._edit_grads is not None:
             with self.full_precision():
                 self._edit_grads()
-            if self.watch is not None:
-                self.watch.gradient("edited")
+            if self.step_observer is not None:
+                self.step_observer.record_gradient("edited")
         if self.parts.clip_norm is not None:
             self.clip_gradients(optimizer, self.parts.clip_norm, "norm")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout and gradient noise a function of (seed, epoch, batch)."""
+        """Seed dropout and gradient noise by (seed, epoch, batch)."""
         seed = derive_seed(self.parts.seed, "batch", self.current_epoch, batch_idx)
-        # torch.manual_seed would queue a stack trace per call for every device not yet started:
-        # milliseconds per batch, and kept for ever.
+        # torch.manual_seed would also store a stack trace for every device not yet started, which
+        # takes milliseconds per batch and is never freed.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Let the method train on the batch and count it once."""
+        """Train on the batch and count it as one global step."""
         losses = self.fit_batch(batch)
+        # trainer.global_step is read from here, and has no public setter. Lightning would count
+        # each call of its own optimiser, of which step_on makes none.
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
         self.losses.add(batch_idx, losses)
         if self.losses.num_unread >= self.parts.log_every_n_batches:
-            recent = self.losses.read(self.current_epoch)
+            means = self.losses.read(self.current_epoch)
             for logger in self.loggers:
                 logger.log_metrics(
-                    {f"{TRAIN_LOSS}{name}": mean for name, mean in recent.items()},
+                    {f"{TRAIN_LOSS}{name}": mean for name, mean in means.items()},
                     step=self.trainer.global_step,
                 )
 
+    def on_train_epoch_start(self) -> None:
+        """Clear the last epoch's metrics."""
+        self.epoch_metrics = {}
+
     def on_train_epoch_end(self) -> None:
-        """Step the schedule, which Lightning leaves to manual optimisation, and sum up losses."""
+        """Step the schedule, which manual optimisation has to do itself, and average the losses."""
         losses = self.losses.end_epoch(self.current_epoch)
         means = {f"{TRAIN_LOSS}{name}": mean for name, mean in losses.items()}
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -191,29 +232,29 @@ class MultimodalModule(EncodingModule):
                 config.scheduler.step()
 
     def configure_optimizers(self) -> Any:
-        """Build one optimiser over all parameters and its schedule."""
+        """Build one optimiser of all parameters, and its schedule."""
         optimizer = self.parts.optimizer(self.trained_parameters())
         if self.parts.scheduler is None:
             return optimizer
         return [optimizer], [self.parts.scheduler(optimizer)]
 
     def trained_parameters(self) -> Iterable[nn.Parameter]:
-        """Name what the optimiser steps on."""
+        """Return the parameters of the optimiser."""
         return self.parameters()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the losses of an unfinished epoch, so that its mean survives a resume."""
+        """Save the losses of an unfinished epoch, so that its mean is the same after a resume."""
         self.losses.read(self.current_epoch)
         checkpoint["epoch_losses"] = {k: list(v) for k, v in self.losses.epoch.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the losses of an unfinished epoch back."""
+        """Load the losses of an unfinished epoch."""
         self.losses.epoch = {k: list(v) for k, v in checkpoint["epoch_losses"].items()}
 
     # ------------------------------------------------------------------ Lightning: evaluation
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the logits of every reported modality of a batch, as :meth:`logits` does."""
+        """Compute the logits of every reported modality from a batch; see :meth:`logits`."""
         return self.logits(self.features(batch), batch["present"])
 
     def logits(
@@ -226,10 +267,10 @@ class MultimodalModule(EncodingModule):
             present: Modality -> (B,) bool.
 
         Returns:
-            ``multi`` and each modality -> logits (B, C).
+            ``multi`` (fused) and each modality -> logits (B, C).
         """
         fused = self.fusion(features, present)
-        return {"multi": fused, **self.fusion.unimodal(features)}
+        return {MULTI: fused, **self.fusion.unimodal(features)}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect logits."""
@@ -240,31 +281,28 @@ class MultimodalModule(EncodingModule):
         """Compute the validation metrics once, from all logits."""
         scores = self._evaluation.scores(self.parts.epoch_metrics)
         self._evaluation.reset()
-        found = {
+        metrics = {
             validation(column, modality): values[column]
             for column in self.parts.epoch_metrics
             for modality, values in scores.items()
         }
-        self.epoch_metrics |= found
+        self.epoch_metrics |= metrics
         is_logged = self.parts.logs_epochs and bool(self.loggers)
-        self.log(VAL_ACCURACY, found[VAL_ACCURACY], prog_bar=True, logger=is_logged)
+        self.log(VAL_ACCURACY, metrics[VAL_ACCURACY], prog_bar=True, logger=is_logged)
         if self.parts.logs_epochs:
-            others = {key: value for key, value in found.items() if key != VAL_ACCURACY}
+            others = {key: value for key, value in metrics.items() if key != VAL_ACCURACY}
             self.log_dict(others, logger=is_logged)
-
-    def on_train_epoch_start(self) -> None:
-        """Forget the last epoch's metrics."""
-        self.epoch_metrics = {}
 
     def predict_step(
         self, batch: Batch, batch_idx: int
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return logits by reported modality, labels and indices, for evaluation after training.
 
-        Also ``present/<modality>``, and with ``keeps_features`` ``feature/<modality>``.
+        The logits' dict also has ``present/<modality>``, and with ``returns_features``
+        ``feature/<modality>``.
         """
         values = self.evaluate_batch(batch)
         values |= {f"present/{name}": has for name, has in batch["present"].items()}
-        if self.keeps_features:
+        if self.returns_features:
             values |= {f"feature/{name}": h for name, h in self.pooled_features(batch).items()}
         return values, batch["label"], batch["index"]

@@ -1,4 +1,4 @@
-"""What a data module hands over, and what a method is composed of."""
+"""What every method is composed of: encoders, fusion, optimiser, and what it knows of the data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mla_lightning.metrics.outcome import Outcome
 
 
 class Composition(TypedDict, total=False):
-    """The keyword arguments of every method: what it is composed of; see :class:`Parts`."""
+    """The keyword arguments that every method takes; see :class:`Parts`."""
 
     encoders: Required[Mapping[str, nn.Module]]
     num_classes: Required[int]
@@ -35,8 +35,8 @@ class Composition(TypedDict, total=False):
     log_every_n_batches: int
     inputs: Mapping[str, Input]
     is_complete: bool
-    hides: bool
-    redraws_masks: bool
+    hides_modalities: bool
+    resamples_masks: bool
     train_batches: Callable[[], Iterable[Batch]] | None
     epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]]
     logs_epochs: bool
@@ -44,31 +44,53 @@ class Composition(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a method is composed of; training rules vary by subclass, everything here by config.
+    """What a method is composed of. A subclass defines the training rule; this comes from config.
 
     Attributes:
         encoders: One encoder per modality, in the order of the modalities.
         fusion: Builds the fusion from ``(feature_dims, num_classes)``.
         optimizer: Builds the optimiser from parameters.
-        scheduler: Builds the learning-rate schedule from the optimiser; stepped once an epoch.
         num_classes: Number of classes C.
-        num_train: Number of training samples N; None where no method asks for it.
-        batch_size: Samples of a training batch; the last one of an epoch may have fewer.
+        scheduler: Builds the learning-rate schedule from the optimiser; stepped once per epoch.
+        num_train: Number of training samples N; None if the method does not need it.
+        batch_size: Samples of a training batch; the last batch of an epoch may have fewer.
         seed: The run's seed.
         clip_norm: Largest norm of a step's gradient, None for no clipping.
         accumulate: Number of chunks that a batch is split into to save memory. The gradient is
             that of the whole batch (batch statistics excepted).
-        log_every_n_batches: How often losses are checked and sent to the loggers.
-        inputs: Modality -> what turns its rows in a batch into what its encoder takes; modalities
-            that go in as they are are left out.
-        is_complete: Whether every sample has every modality; then no method looks for absent ones.
-        hides: Whether modalities of training samples are hidden by protocol.
-        redraws_masks: Whether what is hidden of them is drawn anew every epoch.
-        train_batches: Returns the training split's batches in its own order, not augmented; None
-            where no method asks for them.
+        log_every_n_batches: Number of batches between two checks of the losses, which are then also
+            sent to the loggers.
+        inputs: Modality -> conversion of its rows in a batch to its encoder's input; modalities
+            without one are passed on unchanged.
+        is_complete: Whether every sample has every modality; absent ones are then not looked for.
+        hides_modalities: Whether the protocol of missing modalities hides some of training samples.
+        resamples_masks: Whether what is hidden in training is drawn again every epoch.
+        train_batches: Returns the training split's batches in its own order, not augmented; None if
+            the method does not need them.
         epoch_metrics: Column -> metric that validation computes after every epoch.
-        logs_epochs: Whether losses and validation metrics of each epoch go to the Trainer's
-            loggers. Runs write them to ``metrics.csv`` instead and hand that row to the loggers.
+        logs_epochs: Whether the losses and validation metrics of each epoch are logged through the
+            Trainer. Runs write them to ``metrics.csv`` instead and log that row.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> from mla_lightning.batch import as_batch
+        >>> from mla_lightning.fusion import Concat
+        >>> encoders = {"audio": nn.Linear(3, 4), "visual": nn.Linear(5, 4)}
+        >>> sgd = partial(torch.optim.SGD, lr=0.1)
+        >>> parts = Parts(encoders, Concat, sgd, num_classes=2, is_complete=False)
+        >>> parts.build_fusion().head
+        Linear(in_features=8, out_features=2, bias=True)
+
+        Losses are means over the samples that have the modality. The second sample has no audio:
+
+        >>> inputs = {"audio": torch.zeros(2, 3), "visual": torch.zeros(2, 5)}
+        >>> present = {"audio": torch.tensor([True, False]), "visual": torch.tensor([True, True])}
+        >>> labelled = {**inputs, "label": torch.tensor([0, 1]), "present": present}
+        >>> batch = as_batch(labelled, ["audio", "visual"])
+        >>> logits = {"audio": torch.tensor([[9.0, 0.0], [9.0, 0.0]]), "visual": torch.zeros(2, 2)}
+        >>> parts.unimodal_losses(logits, batch)
+        {'audio': tensor(0.0001), 'visual': tensor(0.6931)}
     """
 
     encoders: Mapping[str, nn.Module]
@@ -84,22 +106,22 @@ class Parts:
     log_every_n_batches: int = 50
     inputs: Mapping[str, Input] = field(default_factory=dict)
     is_complete: bool = True
-    hides: bool = False
-    redraws_masks: bool = False
+    hides_modalities: bool = False
+    resamples_masks: bool = False
     train_batches: Callable[[], Iterable[Batch]] | None = None
     epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = field(
         default_factory=lambda: EPOCH_METRICS
     )
     logs_epochs: bool = True
 
-    def built_fusion(self) -> Fusion:
-        """Build the fusion for the encoders.
+    def build_fusion(self) -> Fusion:
+        """Build the fusion for the widths of the encoders' features.
 
         Returns:
             The fusion.
 
         Raises:
-            ConfigError: If an encoder gives sequences and the fusion takes vectors.
+            ConfigError: If an encoder returns sequences and the fusion takes vectors.
         """
         widths = {name: out_width(name, encoder) for name, encoder in self.encoders.items()}
         fusion = self.fusion(widths, self.num_classes)
@@ -111,58 +133,71 @@ class Parts:
                 )
         return fusion
 
-    def target(self, batch: Batch, which: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Tell what a method is to reconstruct.
+    def reconstruction_targets(
+        self, batch: Batch, recon_target: str
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return what a method learns to reconstruct.
 
         Args:
             batch: A training batch.
-            which: ``oracle``: what is hidden; ``observed``: what is there.
+            recon_target: ``oracle``: the hidden modalities; ``observed``: the present ones.
 
         Returns:
-            Modality -> inputs (B, ...), and modality -> (B,) bool, the cells that are targets.
+            Modality -> inputs (B, ...), and modality -> (B,) bool, true for the targets.
         """
-        if which == "oracle":
+        if recon_target == "oracle":
             return batch["truth"], batch["hidden"]
         hidden = batch.get("hidden", {})
-        there = {name: has & ~hidden.get(name, ~has) for name, has in batch["present"].items()}
-        return batch["inputs"], there
+        # With zeros in place of hidden inputs (missing.policy=zero_input) these count as present.
+        observed = {name: has & ~hidden.get(name, ~has) for name, has in batch["present"].items()}
+        return batch["inputs"], observed
 
-    def known(self, batch: Batch, which: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Tell all that a method may look at in training, for those who teach by it.
+    def teacher_inputs(
+        self, batch: Batch, recon_target: str
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return all inputs that a teacher may use in training.
 
         Args:
             batch: A training batch.
-            which: ``oracle``: what is there and what is hidden; ``observed``: what is there.
+            recon_target: ``oracle``: the present and the hidden modalities; ``observed``: the
+                present ones.
 
         Returns:
-            Modality -> inputs (B, ...), and modality -> (B,) bool, the cells that are known. What
-            the data lack is known to nobody.
+            Modality -> inputs (B, ...), and modality -> (B,) bool, true where the input is known.
+            Modalities that are missing in the data themselves are never known.
         """
-        inputs, cells = self.target(batch, which)
-        if which == "oracle":
-            cells = {name: has | cells[name] for name, has in batch["present"].items()}
-        return inputs, cells
+        inputs, is_known = self.reconstruction_targets(batch, recon_target)
+        if recon_target == "oracle":
+            is_known = {name: has | is_known[name] for name, has in batch["present"].items()}
+        return inputs, is_known
 
     def presence(self, batch: Batch) -> dict[str, Tensor] | None:
-        """Tell fusions what is present: None if all is, for which they have a shorter way."""
+        """Return which samples have which modality, or None if all are complete.
+
+        Args:
+            batch: The batch.
+
+        Returns:
+            Modality -> (B,) bool; None saves fusions the handling of absent modalities.
+        """
         return None if self.is_complete else batch["present"]
 
-    def having(self, name: str, batch: Batch) -> Batch | None:
-        """Keep the samples of a batch that have a modality.
+    def samples_with(self, name: str, batch: Batch) -> Batch | None:
+        """Return the samples of a batch that have a modality.
 
         Args:
             name: The modality.
             batch: The batch.
 
         Returns:
-            The batch itself if all have it, None if none has.
+            The batch itself if all samples have it, None if none has.
         """
         if self.is_complete or bool(batch["present"][name].all()):
             return batch
-        there = batch["present"][name]
-        return slice_batch(batch, there) if bool(there.any()) else None
+        has = batch["present"][name]
+        return slice_batch(batch, has) if bool(has.any()) else None
 
-    def own_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def unimodal_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Compute each modality's cross-entropy, the mean over the samples that have it.
 
         Args:
@@ -170,7 +205,7 @@ class Parts:
             batch: The batch.
 
         Returns:
-            Modality -> loss; modalities that no sample has are left out.
+            Modality -> loss; modalities that no sample has are omitted.
         """
         label = batch["label"]
         if self.is_complete:
@@ -184,7 +219,7 @@ class Parts:
 
 
 def input_widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Return the width of each modality's input vector, as its encoder has it.
+    """Return the width of each modality's input vector, by its encoder's ``in_features``.
 
     Args:
         encoders: Modality -> encoder.
@@ -194,11 +229,21 @@ def input_widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:
 
     Raises:
         ConfigError: If an encoder does not take vectors.
+
+    Example:
+        >>> input_widths({"audio": nn.Linear(3, 8), "text": nn.Linear(5, 8)})
+        {'audio': 3, 'text': 5}
+        >>> from mla_lightning.encoders import LSTM
+        >>> input_widths({"audio": LSTM(in_features=3)})
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: This method works on vectors, and 'audio' has none: its
+        encoder is LSTM. Use features, such as those of `mla data embed`.
     """
     widths = {}
     for name, encoder in encoders.items():
         width = getattr(encoder, "in_features", None)
-        if not isinstance(width, int):
+        if not isinstance(width, int) or getattr(encoder, "takes_sequences", False):
             raise ConfigError(
                 f"This method works on vectors, and {name!r} has none: its encoder is "
                 f"{type(encoder).__name__}. Use features, such as those of `mla data embed`."
@@ -214,8 +259,11 @@ def out_width(name: str, encoder: nn.Module) -> int:
         name: The modality, for the message.
         encoder: The encoder.
 
+    Returns:
+        The width D_m.
+
     Raises:
-        ConfigError: If neither says it.
+        ConfigError: If neither is set.
 
     Example:
         >>> out_width("audio", nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 5)))
@@ -233,7 +281,7 @@ def out_width(name: str, encoder: nn.Module) -> int:
 
 
 class Traits(Protocol):
-    """What a method says of its training rule; see :class:`MultimodalModule`."""
+    """Properties of a training rule; see :class:`~mla_lightning.encoding.EncodingModule`."""
 
     takes_incomplete: bool
     takes_chunks: bool
@@ -242,27 +290,27 @@ class Traits(Protocol):
 
     @classmethod
     def check_modalities(cls, modalities: Sequence[str]) -> None:
-        """Check that there are enough."""
+        """Check that there are enough modalities."""
 
 
 def check_composition(method: Traits, parts: Parts) -> None:
-    """Check what a method is composed of against its training rule.
+    """Check that a method's parts fit its training rule.
 
     Args:
         method: The method.
-        parts: What it is composed of.
+        parts: Its parts.
 
     Raises:
-        ConfigError: If there are too few modalities, samples lack modalities and there is no rule
-            for that, what the method needs to know of the data is not given, or a setting is out of
-            range or would have no effect.
+        ConfigError: If there are too few modalities, samples have missing modalities and the method
+            has no rule for them, something that it needs of the data is not given, or a setting is
+            out of range or would have no effect.
     """
     name = type(method).__name__
     type(method).check_modalities(tuple(parts.encoders))
     if not parts.is_complete and not method.takes_incomplete:
         raise ConfigError(
-            f"{name} has no rule for samples that lack a modality. Use missing.policy=zero_input, "
-            "which hands zeros over, or another method."
+            f"{name} has no rule for samples with missing modalities. Use "
+            "missing.policy=zero_input, which replaces them by zeros, or another method."
         )
     if method.needs_num_train and parts.num_train is None:
         raise ConfigError(
@@ -278,24 +326,32 @@ def check_composition(method: Traits, parts: Parts) -> None:
         raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
     if parts.accumulate > 1 and (method.fits_all_at_once or not method.takes_chunks):
         raise ConfigError(
-            f"trainer.accumulate={parts.accumulate}: the loss of {name} is of all samples of a "
-            "batch together and cannot be computed in chunks. Leave it at 1."
+            f"trainer.accumulate={parts.accumulate}: the loss of {name} is computed from all "
+            "samples of a batch together and cannot be computed in chunks. Set it to 1."
         )
-    if parts.redraws_masks and method.fits_all_at_once:
+    if parts.resamples_masks and method.fits_all_at_once:
         raise ConfigError(
             f"missing.resample_train_masks has no effect on {name}, which fits all training "
             "samples at once"
         )
 
 
-class Watch(Protocol):
-    """Is told of every step that a method takes; for diagnostics."""
+class StepObserver(Protocol):
+    """Interface of diagnostics that are called around every step that a method takes."""
 
     def before_step(self, name: str) -> None:
-        """Take note that a step is next; ``name`` joins the names of its losses by +."""
+        """Observe the start of a step; gradients are computed.
+
+        Args:
+            name: The names of the step's losses, joined by ``+``.
+        """
 
     def after_step(self) -> None:
-        """Take note that the optimiser has stepped; gradients are still those of the step."""
+        """Observe the weights after the optimiser's step; gradients are still those of the step."""
 
-    def gradient(self, kind: str) -> None:
-        """Take note that gradients are there: ``raw``, and where a method edits them ``edited``."""
+    def record_gradient(self, kind: str) -> None:
+        """Observe the gradients.
+
+        Args:
+            kind: ``raw``, or ``edited`` once the method has edited them.
+        """

@@ -14,6 +14,7 @@ import mla_lightning
 from mla_lightning.cli import main as cli
 from mla_lightning.config import PlannedJob, conf_dir, plan
 from mla_lightning.config.bind import REMOVED, SUPPLIED, parameters_of
+from mla_lightning.config.listing import label_of, list_entries
 from mla_lightning.config.search import PLURALS, groups, options
 from mla_lightning.config.settings import SETTING_TYPES
 from mla_lightning.config.targets import targets_of
@@ -119,6 +120,8 @@ def test_tuning_and_projection_never_look_at_the_test_part() -> None:
 
 #: Methods for missing modalities; Table 2 trains all its methods with one recipe, not tuned.
 INCOMPLETE = {"ae", "cca", "cpm_net", "cra", "dcca", "dccae", "if_mmin", "mmin", "tate"}
+#: Method -> the setting of another method as which it was tuned, in experiments/claims/tuning.
+TUNED_AS = {"mla_paper": "mla projection=owm"}
 
 
 def test_the_same_tuning_budget_for_every_method() -> None:
@@ -128,12 +131,22 @@ def test_the_same_tuning_budget_for_every_method() -> None:
         method = job.config["choices"]["method"]
         cell = (job.config["optimizer"]["lr"], job.config["seed"])
         budgets.setdefault(method, set()).add(cell)
-    assert set(budgets) == set(names("method")) - INCOMPLETE
+    assert set(budgets) == set(names("method")) - INCOMPLETE - set(TUNED_AS)
     assert len(set(map(frozenset, budgets.values()))) == 1
     tuned = yaml.safe_load((CONF / "recipe" / "openmoji.yaml").read_text())["tuned_lr"]
     assert set(tuned) == set(names("method")) - INCOMPLETE
     tried = {lr for cells in budgets.values() for lr, _ in cells}
     assert set(tuned.values()) <= tried
+
+
+@pytest.mark.parametrize("data", ["avdigits", "mfeat", "openmoji", "tuxstamps"])
+def test_a_variant_has_the_rate_of_the_setting_as_which_it_was_tuned(data: str) -> None:
+    tuned = yaml.safe_load((CONF / "recipe" / f"{data}.yaml").read_text())["tuned_lr"]
+    folder = CONF.parent / "experiments/claims/tuning"
+    settings = yaml.safe_load((folder / f"tuned_lr-{data}.yaml").read_text())
+    assert {method: tuned[method] for method in TUNED_AS} == {
+        method: settings[setting] for method, setting in TUNED_AS.items()
+    }
 
 
 def test_the_papers_recipe_is_that_of_its_code() -> None:
@@ -162,6 +175,24 @@ def test_every_yaml_opens_with_what_it_is_for(path: Path) -> None:
 def test_every_group_can_be_listed(group: str) -> None:
     assert group in PLURALS
     assert names(group)
+
+
+@pytest.mark.parametrize(
+    ("comment", "label", "summary"),
+    [
+        ("# OWN-Net+: Joint training of its own.", "OWN-Net+", "Joint training of its own."),
+        ("# Own net (their code): As published.", "Own net (their code)", "As published."),
+        ("# Joint training: one loss.", "own_net", "Joint training: one loss."),
+        ("# Own net.", "own_net", "Own net."),
+    ],
+)
+def test_a_method_is_shown_as_its_comment_begins(tmp_path, comment, label, summary) -> None:
+    (tmp_path / "method").mkdir()
+    path = tmp_path / "method/own_net.yaml"
+    path.write_text(f"{comment}\n#   mla train method=own_net\n_target_: a.B\n")
+    (entry,) = (e for e in list_entries("method", tmp_path) if e.name == "own_net")
+    assert (entry.label, entry.summary) == (label, summary)
+    assert label_of("method", "own_net", tmp_path) == label
 
 
 def test_the_settings_are_those_of_the_yamls() -> None:

@@ -173,6 +173,7 @@ def test_hydras_sweep_grammar_is_supported() -> None:
     assert [method for method, _ in cells("method=glob(mla*)")] == [
         "mla",
         "mla_balancemm",
+        "mla_paper",
         "mla_released",
     ]
 

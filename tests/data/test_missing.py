@@ -288,7 +288,7 @@ def test_policies_and_resampling_change_the_training(tmp_path, monkeypatch):
 def test_methods_for_complete_data_are_errors(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert main(["train", *TINY, "method=ogm"]) == 2
-    assert "OGMGE has no rule for samples that lack a modality" in capfd.readouterr().err
+    assert "OGMGE has no rule for samples with missing modalities" in capfd.readouterr().err
 
 
 def test_all_samplers_have_a_config():

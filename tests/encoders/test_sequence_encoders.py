@@ -7,7 +7,7 @@ from mla_lightning.encoders.lstm import LSTM
 from mla_lightning.encoders.steps import Steps
 from mla_lightning.encoders.text_cnn import TextCNN
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional.sequences import mean_step, steps_there
+from mla_lightning.functional.sequences import is_present_step, mean_of_present_steps
 
 
 def test_the_lstm_takes_the_maximum_over_present_steps():
@@ -46,5 +46,5 @@ def test_other_inputs_raise_an_error(make):
 def test_steps_are_returned_unchanged_and_averaged_where_present():
     x = torch.tensor([[[1.0, 2], [3, 4], [0, 0]], [[0, 0], [0, 0], [0, 0]]])
     assert torch.equal(Steps(2)(x), x)
-    assert steps_there(x).tolist() == [[True, True, False], [False, False, False]]
-    assert mean_step(x).tolist() == [[2, 3], [0, 0]]
+    assert is_present_step(x).tolist() == [[True, True, False], [False, False, False]]
+    assert mean_of_present_steps(x).tolist() == [[2, 3], [0, 0]]

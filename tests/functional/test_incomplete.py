@@ -8,8 +8,8 @@ from mla_lightning.functional import (
     class_scores,
     clustering_loss,
     decoding_loss,
+    fill_with_mean,
     mean_of_present,
-    padded,
     reconstruction_loss,
     symmetric_divergence,
 )
@@ -22,9 +22,9 @@ def test_means_are_those_of_the_present_samples():
     present = torch.tensor([True, False, True, False])
     mean = mean_of_present(x, present)
     assert mean.tolist() == [3, 4]
-    assert padded(x, present, mean).tolist() == [[1, 2], [3, 4], [5, 6], [3, 4]]
+    assert fill_with_mean(x, present, mean).tolist() == [[1, 2], [3, 4], [5, 6], [3, 4]]
     x[1] = float("nan")
-    assert padded(x, present, mean_of_present(x, present)).isfinite().all()
+    assert fill_with_mean(x, present, mean_of_present(x, present)).isfinite().all()
     with pytest.raises(ValueError, match="no sample has the modality"):
         mean_of_present(x, torch.zeros(4, dtype=torch.bool))
 
@@ -89,7 +89,10 @@ def test_padded_modalities_of_which_no_sample_has_two_do_not_correlate():
     mask = anchor_mask(500, 3, 0.7, generator)
     assert (mask.sum(dim=1) == 1).all()
     features = [torch.randn(500, 4, generator=generator, dtype=DOUBLE) for _ in range(3)]
-    filled = [padded(x, mask[:, m], mean_of_present(x, mask[:, m])) for m, x in enumerate(features)]
+    filled = [
+        fill_with_mean(x, mask[:, m], mean_of_present(x, mask[:, m]))
+        for m, x in enumerate(features)
+    ]
     for i in range(3):
         for j in range(i):
             a, b = (filled[k] - filled[k].mean(dim=0) for k in (i, j))

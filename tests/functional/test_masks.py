@@ -7,11 +7,11 @@ import torch
 
 from mla_lightning.functional import (
     anchor_mask,
-    drop_chances,
-    missing_rate_of,
-    reachable_rate,
-    resample_chance,
+    max_missing_rate,
+    missing_rate,
+    resampled_drop_probability,
     resampled_mask,
+    restored_drop_probabilities,
     restored_mask,
 )
 
@@ -39,7 +39,7 @@ def test_rates_and_patterns_of_the_anchor_mask(rate):
     assert mask.dtype == torch.bool
     num_present = mask.sum(dim=1)
     assert num_present.min() >= 1
-    assert missing_rate_of(mask) == pytest.approx(min(rate, 2 / 3), abs=0.004)
+    assert missing_rate(mask) == pytest.approx(min(rate, 2 / 3), abs=0.004)
     frequencies = [(num_present == number).double().mean().item() for number in (1, 2, 3)]
     assert frequencies == pytest.approx(PATTERNS[rate], abs=0.004)
     per_modality = mask.double().mean(dim=0).tolist()
@@ -50,8 +50,8 @@ def test_rates_and_patterns_of_the_anchor_mask(rate):
 @pytest.mark.parametrize(("num_modalities", "rate"), [(2, 0.3), (2, 0.5), (4, 0.6), (5, 0.2)])
 def test_the_anchor_mask_takes_any_number_of_modalities(num_modalities, rate):
     mask = anchor_mask(N, num_modalities, rate, generator(1))
-    assert missing_rate_of(mask) == pytest.approx(rate, abs=0.004)
-    assert reachable_rate(num_modalities) == (num_modalities - 1) / num_modalities
+    assert missing_rate(mask) == pytest.approx(rate, abs=0.004)
+    assert max_missing_rate(num_modalities) == (num_modalities - 1) / num_modalities
 
 
 def test_the_lowest_and_highest_rates():
@@ -80,7 +80,7 @@ def test_the_missing_rate_of_independent_cells_is_below_their_drop_probability(
     for sampler, expected in ((resampled_mask, resampled), (restored_mask, restored)):
         mask = sampler(N, 3, chance, generator(2))
         assert mask.any(dim=1).all()
-        assert missing_rate_of(mask) == pytest.approx(expected, abs=0.004)
+        assert missing_rate(mask) == pytest.approx(expected, abs=0.004)
         assert mask.double().mean(dim=0).tolist() == pytest.approx([1 - expected] * 3, abs=0.004)
 
 
@@ -107,32 +107,29 @@ def test_resampled_patterns_are_those_of_independent_cells_given_that_one_is_pre
     ],
 )
 def test_drop_probabilities_of_a_wanted_rate(rate, resampled, restored):
-    assert resample_chance(rate, 3) == pytest.approx(resampled, abs=1e-6)
+    assert resampled_drop_probability(rate, 3) == pytest.approx(resampled, abs=1e-6)
     # At the largest rate the iteration approaches 1 slowly.
-    assert drop_chances([rate] * 3) == pytest.approx(
+    assert restored_drop_probabilities([rate] * 3) == pytest.approx(
         [restored] * 3, abs=1e-6 if rate < 0.66 else 1e-3
     )
 
 
 @pytest.mark.parametrize("rates", [(0.6, 0.0, 0.1), (0.5, 0.4, 0.3), (0.4, 0.4, 0.4), (0.9, 0.05)])
 def test_drop_probabilities_of_a_wanted_rate_for_each_modality(rates):
-    chances = drop_chances(rates)
-    restored = math.prod(chances) / len(rates)
-    assert [p - restored for p in chances] == pytest.approx(rates, abs=1e-9)
-    missing = 1 - restored_mask(N, len(rates), chances, generator(2)).double().mean(dim=0)
+    probabilities = restored_drop_probabilities(rates)
+    restored = math.prod(probabilities) / len(rates)
+    assert [p - restored for p in probabilities] == pytest.approx(rates, abs=1e-9)
+    missing = 1 - restored_mask(N, len(rates), probabilities, generator(2)).double().mean(dim=0)
     assert missing.tolist() == pytest.approx(rates, abs=0.006)
 
 
 def test_unreachable_rates_become_the_largest_reachable_ones():
-    assert drop_chances((1.0, 1.0, 1.0)) == [1.0, 1.0, 1.0]  # a rate of two thirds
-    assert drop_chances((1.0, 0.0, 0.3)) == [
-        1.0,
-        0.0,
-        0.3,
-    ]  # reachable: the second is never missing
-    chances = drop_chances((1.0, 0.1, 0.1))
-    assert chances[0] == 1.0
-    assert chances[1] == pytest.approx(0.1 + chances[1] ** 2 / 3)
+    assert restored_drop_probabilities((1.0, 1.0, 1.0)) == [1.0, 1.0, 1.0]  # a rate of two thirds
+    reachable = [1.0, 0.0, 0.3]  # the second is never missing
+    assert restored_drop_probabilities(reachable) == reachable
+    probabilities = restored_drop_probabilities((1.0, 0.1, 0.1))
+    assert probabilities[0] == 1.0
+    assert probabilities[1] == pytest.approx(0.1 + probabilities[1] ** 2 / 3)
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         restored_mask(10, 2, [0.5, 1.5])
 

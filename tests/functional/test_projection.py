@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from mla_lightning.functional import (
     balancemm_gradient,
     project_gradient,
-    projector_of,
+    projector_from_means,
     released_alpha,
     update_projector,
     update_projector_,
@@ -63,7 +63,7 @@ def test_two_steps_of_the_recursion():  # E1
     near(second.trace(), 1.107303)
     near(second.norm(), 1.004258)
     near(torch.linalg.eigvalsh(second), [0.016393, 0.090909, 1.0])
-    assert_close(second, projector_of(torch.stack([H1, H2]), 0.1))
+    assert_close(second, projector_from_means(torch.stack([H1, H2]), 0.1))
 
 
 def test_the_projected_gradient():  # E1
@@ -84,7 +84,7 @@ def test_a_ridge_term_per_step():  # E2
         ],
     )
     ridge = torch.tensor([0.1, 0.01], dtype=torch.float64)
-    assert_close(projector, projector_of(torch.stack([H1, H2]), ridge))
+    assert_close(projector, projector_from_means(torch.stack([H1, H2]), ridge))
 
 
 def test_frobenius_normalisation():  # E3
@@ -134,7 +134,7 @@ def test_the_recursion_is_a_ridge_inverse(number, alpha):
     means = features(number, 5)
     inverse = torch.linalg.inv(torch.eye(5, dtype=torch.float64) + means.T @ means / alpha)
     assert_close(run(update_projector_, means, alpha), inverse)
-    assert_close(projector_of(means, alpha), inverse)
+    assert_close(projector_from_means(means, alpha), inverse)
 
 
 @pytest.mark.parametrize("norm", [1.0, math.sqrt(7)])

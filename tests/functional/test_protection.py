@@ -8,9 +8,9 @@ from mla_lightning.functional import (
     class_moment,
     mean_moment,
     moment_projector,
-    projector_of,
+    projector_from_means,
+    remove_conflict,
     second_moment,
-    without_conflict,
 )
 
 FEATURES = torch.tensor([[1.0, 0, 0], [3, 0, 0], [0, 2, 0], [0, 4, 0]])
@@ -39,17 +39,17 @@ def test_for_one_mean_feature_it_equals_the_recursive_projector():
     mean = torch.tensor([1.0, 2, 0])
     moment = torch.outer(mean, mean)
     alpha = 0.3
-    recursion = projector_of(mean[None], alpha * 5 / 3)
+    recursion = projector_from_means(mean[None], alpha * 5 / 3)
     torch.testing.assert_close(moment_projector(moment, alpha), recursion)
 
 
 def test_only_conflicting_components_are_removed():
     gradient = torch.tensor([[1.0, 1]])
-    assert torch.equal(without_conflict(gradient, [torch.tensor([[1.0, 0]])]), gradient)
+    assert torch.equal(remove_conflict(gradient, [torch.tensor([[1.0, 0]])]), gradient)
     opposed = torch.tensor([[-2.0, 0]])
-    assert without_conflict(gradient, [opposed]).tolist() == [[0, 1]]
-    assert torch.equal(without_conflict(gradient, [torch.zeros(1, 2)]), gradient)
-    both = without_conflict(gradient, [opposed, torch.tensor([[0.0, -1]])])
+    assert remove_conflict(gradient, [opposed]).tolist() == [[0, 1]]
+    assert torch.equal(remove_conflict(gradient, [torch.zeros(1, 2)]), gradient)
+    both = remove_conflict(gradient, [opposed, torch.tensor([[0.0, -1]])])
     assert both.tolist() == [[0, 0]]
 
 

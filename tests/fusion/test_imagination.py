@@ -92,22 +92,24 @@ def test_features_of_absent_modalities_have_no_effect(fusion):
 def test_codes_do_not_depend_on_the_batch_and_decode_present_modalities():
     torch.manual_seed(0)
     fusion = CrossPartial(DIMS, 3, num_latent=5, num_test_steps=400)
-    fusion.prepare(12)
+    fusion.allocate_codes(12)
     fusion.label.copy_(torch.arange(12) % 3)
     true_codes = torch.randn(6, 5)
     with torch.no_grad():
         x = {m: true_codes @ fusion.weights[m] + fusion.biases[m] for m in DIMS}
     present = {m: torch.arange(6) % 3 != i for i, m in enumerate(DIMS)}
-    codes = fusion.found(x, present)
+    codes = fusion.find_codes(x, present)
     two = {m: v[2:4] for m, v in x.items()}
     present_two = {m: v[2:4] for m, v in present.items()}
-    torch.testing.assert_close(fusion.found(two, present_two), codes[2:4], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        fusion.find_codes(two, present_two), codes[2:4], atol=1e-5, rtol=1e-5
+    )
     for name in DIMS:
         rows = present[name]
         decoded = codes[rows] @ fusion.weights[name] + fusion.biases[name]
         assert (decoded - x[name][rows]).abs().max() < 0.05
     poisoned = {m: torch.where(present[m][:, None], v, float("nan")) for m, v in x.items()}
-    assert torch.equal(fusion.found(poisoned, present), codes)
+    assert torch.equal(fusion.find_codes(poisoned, present), codes)
 
 
 def test_the_tag_encodes_which_modalities_are_missing():
@@ -120,9 +122,9 @@ def test_the_tag_encodes_which_modalities_are_missing():
     assert fusion.tag(present, 2, torch.device("cpu")).tolist() == [[1, 0, 0, 0], [0, 1, 0, 1]]
     assert fusion.tag(None, 1, torch.device("cpu")).tolist() == [[1, 0, 0, 0]]
     features = {m: torch.randn(2, 4) for m in DIMS}
-    tokens, is_token = fusion.tagged(features, present)
+    tokens, is_token = fusion.tokens_of(features, present)
     assert is_token is None
-    assert tokens.shape == (2, 3, fusion.wide)
+    assert tokens.shape == (2, 3, fusion.tagged_width)
     assert tokens[1, 0, :-4].abs().sum() == 0  # audio is absent in the second sample
     assert tokens[1, 1, :-4].abs().sum() > 0
 
@@ -154,8 +156,8 @@ def test_tate_attends_to_steps_and_not_to_padding():
         "image": torch.randn(2, 3, 4),
         "text": torch.randn(2, 4),
     }
-    tokens, is_token = fusion.tagged(features)
-    assert tokens.shape == (2, 9, fusion.wide)
+    tokens, is_token = fusion.tokens_of(features)
+    assert tokens.shape == (2, 9, fusion.tagged_width)
     assert is_token.all()
     logits = fusion(features)
     padded = {**features, "audio": torch.cat([features["audio"], torch.zeros(2, 4, 4)], dim=1)}
@@ -172,7 +174,7 @@ def test_an_absent_sequence_is_one_zero_token_whatever_it_holds():
     fusion = Tagged(DIMS, 3, width=12).eval()
     features = {name: torch.randn(2, 5, 4) for name in DIMS}
     present = {name: torch.tensor([True, name != "audio"]) for name in DIMS}
-    _, is_token = fusion.tagged(features, present)
+    _, is_token = fusion.tokens_of(features, present)
     assert is_token[1, :5].tolist() == [True, False, False, False, False]
     poisoned = {**features, "audio": features["audio"].clone()}
     poisoned["audio"][1] = float("nan")

@@ -90,7 +90,7 @@ def test_additions_and_words_change_no_job(copy, before, edit):
     assert changed(before, hashes(copy)) == set()
 
 
-MLAS = {"mla", "mla_released", "mla_balancemm"}
+MLAS = {"mla", "mla_paper", "mla_released", "mla_balancemm"}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ MLAS = {"mla", "mla_released", "mla_balancemm"}
         ("methods/tate.py", "self.weight *", "2 * self.weight *", {"tate"}),
         ("functional/latent.py", "return ", "return -", {"cpm_net"}),
         ("fusion/film.py", "    def __init__", "    x = 1\n\n    def __init__", {"film"}),
-        ("module.py", "share == 1.0", "share == 2.0", None),
+        ("module.py", "fraction == 1.0", "fraction == 2.0", None),
         ("callbacks/checkpoint.py", "score > self", "score >= self", None),
     ],
 )
@@ -113,6 +113,7 @@ def test_a_change_reaches_exactly_the_jobs_that_use_it(copy, before, edit, name,
 def test_a_name_is_followed_to_where_it_is_defined():
     assert find_definition("mla_lightning.loggers.Wandb").module == "mla_lightning.loggers.wandb"
     assert find_definition("mla_lightning.methods.mla").module == "mla_lightning.methods.mla"
+    assert find_definition("mla_lightning.methods.MLA").module == "mla_lightning.methods.mla"
     assert find_definition("mla_lightning.functional") is None
     assert find_definition("no_such_package.thing") is None
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.inputs.base import Draws
+from mla_lightning.inputs.base import BatchRandomness
 from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images, crop_shapes
 from mla_lightning.inputs.spectrograms import Spectrograms
@@ -17,8 +17,8 @@ IMAGES = torch.randint(0, 256, (B, 3, 32, 40), dtype=torch.uint8)
 VIDEOS = torch.randint(0, 256, (B, 6, 3, 16, 16), dtype=torch.uint8)
 
 
-def draws(index=None, *, epoch=0, seed=0, modality="image"):
-    return Draws(seed, epoch, modality, torch.arange(B) if index is None else index)
+def randomness(index=None, *, epoch=0, seed=0, modality="image"):
+    return BatchRandomness(seed, epoch, modality, torch.arange(B) if index is None else index)
 
 
 # ---------------------------------------------------------------------- random numbers
@@ -36,7 +36,7 @@ def test_numbers_are_splitmix64_of_a_counter():
     from mla_lightning.randomness import derive_seed
 
     index = torch.tensor([0, 5, 10**6])
-    numbers = draws(index, epoch=3, seed=7).uniform("crop", 4)
+    numbers = randomness(index, epoch=3, seed=7).uniform("crop", 4)
     base = derive_seed(7, "input", "image", "crop", 3)
     for row, number in enumerate(index.tolist()):
         for position in range(4):
@@ -45,7 +45,7 @@ def test_numbers_are_splitmix64_of_a_counter():
 
 
 def test_numbers_are_uniform_and_uncorrelated():
-    values = Draws(0, 0, "image", torch.arange(50_000)).uniform("crop", 2).double()
+    values = BatchRandomness(0, 0, "image", torch.arange(50_000)).uniform("crop", 2).double()
     assert values.min() >= 0
     assert values.max() < 1
     histogram = torch.histc(values[:, 0], 20, 0, 1)
@@ -55,13 +55,13 @@ def test_numbers_are_uniform_and_uncorrelated():
 
 
 def test_a_samples_numbers_do_not_depend_on_its_batch():
-    alone = draws(torch.tensor([4])).uniform("crop", 3)
-    assert torch.equal(draws().uniform("crop", 3)[4:5], alone)
+    alone = randomness(torch.tensor([4])).uniform("crop", 3)
+    assert torch.equal(randomness().uniform("crop", 3)[4:5], alone)
     for other in (
-        draws(epoch=1).uniform("crop", 3),
-        draws(seed=1).uniform("crop", 3),
-        draws(modality="visual").uniform("crop", 3),
-        draws().uniform("flip", 3),
+        randomness(epoch=1).uniform("crop", 3),
+        randomness(seed=1).uniform("crop", 3),
+        randomness(modality="visual").uniform("crop", 3),
+        randomness().uniform("flip", 3),
     ):
         assert not torch.equal(other[4:5], alone)
 
@@ -92,22 +92,23 @@ def test_evaluation_resizes_with_antialiasing():
 def test_images_are_augmented_in_training_alone():
     plain, random = Images(size=24), Images(size=24, augment="crop_flip", jitter=0.5)
     assert torch.equal(plain(IMAGES), random(IMAGES))
-    assert torch.equal(plain(IMAGES), plain(IMAGES, draws()))
-    epoch_0, epoch_1 = random(IMAGES, draws()), random(IMAGES, draws(epoch=1))
+    assert torch.equal(plain(IMAGES), plain(IMAGES, randomness()))
+    epoch_0, epoch_1 = random(IMAGES, randomness()), random(IMAGES, randomness(epoch=1))
     assert epoch_0.shape == (B, 3, 24, 24)
     assert not torch.allclose(epoch_0, epoch_1)
-    assert torch.equal(epoch_0, random(IMAGES, draws()))
+    assert torch.equal(epoch_0, random(IMAGES, randomness()))
     order = torch.tensor([3, 1])
-    assert torch.allclose(random(IMAGES[order], draws(order)), epoch_0[order], atol=1e-6)
+    assert torch.allclose(random(IMAGES[order], randomness(order)), epoch_0[order], atol=1e-6)
 
 
 def test_a_crop_of_the_whole_area_is_the_image_or_its_mirror_image():
     whole = {"augment": "crop_flip", "scale": (1.0, 1.0), "ratio": (1.25, 1.25)}
     plain = Images()(IMAGES)
     for flip, expected in ((0.0, plain), (1.0, plain.flip(-1))):
-        cropped = Images(flip=flip, **whole)(IMAGES, draws())
+        cropped = Images(flip=flip, **whole)(IMAGES, randomness())
         torch.testing.assert_close(cropped, expected, atol=2e-5, rtol=0)
-    half = Images(flip=0.5, **whole)(IMAGES[:1].expand(400, -1, -1, -1), draws(torch.arange(400)))
+    many = IMAGES[:1].expand(400, -1, -1, -1)
+    half = Images(flip=0.5, **whole)(many, randomness(torch.arange(400)))
     mirrored = (half - plain[0].flip(-1)).abs().flatten(1).amax(dim=1) < 1e-4
     assert 150 < mirrored.sum() < 250
 
@@ -120,7 +121,7 @@ def test_crops_have_the_pixels_of_the_image():
     image[0, 0], image[0, 1] = ramp, ramp[:, None]
     n = 500
     crop = Images(augment="crop_flip", scale=(0.25, 0.25), ratio=(1.0, 1.0), flip=0.0)
-    cropped = crop(image.expand(n, -1, -1, -1), draws(torch.arange(n))) * 255
+    cropped = crop(image.expand(n, -1, -1, -1), randomness(torch.arange(n))) * 255
     left, right = cropped[:, 0, 50, 0], cropped[:, 0, 50, -1]
     # Half of each side; at the image's edge the border is repeated for a quarter of a pixel.
     assert ((right - left) - 49.5).abs().max() <= 0.25
@@ -135,7 +136,7 @@ def test_crops_have_the_pixels_of_the_image():
 
 
 def test_shapes_of_crops_are_distributed_as_in_torchvision():
-    numbers = Draws(0, 0, "image", torch.arange(20_000)).uniform("crop", 20)
+    numbers = BatchRandomness(0, 0, "image", torch.arange(20_000)).uniform("crop", 20)
     width, height = crop_shapes(numbers, (0.08, 1.0), (3 / 4, 4 / 3), (224, 224))
     assert width.max() <= 1
     assert height.max() <= 1
@@ -161,10 +162,10 @@ def test_shapes_of_crops_are_distributed_as_in_torchvision():
 def test_frames_of_a_video_are_cropped_alike_unless_per_frame():
     still = VIDEOS[:, :1].expand(-1, 6, -1, -1, -1)
     options = {"size": 8, "augment": "crop_flip"}
-    together = Images(**options)(still, draws())
+    together = Images(**options)(still, randomness())
     assert together.shape == (B, 3, 6, 8, 8)
     assert torch.allclose(together[:, :, 0], together[:, :, 5], atol=1e-6)
-    apart = Images(per_frame=True, **options)(still, draws())
+    apart = Images(per_frame=True, **options)(still, randomness())
     assert not torch.allclose(apart[:, :, 0], apart[:, :, 5])
 
 
@@ -173,7 +174,7 @@ def test_training_uses_any_frame_of_a_segment_and_evaluation_the_middle_one():
     images = Images(frames_per_segment=3)
     middle = (images(numbered)[:, 0, :, 0, 0] * 255).round()
     assert torch.equal(middle, torch.tensor([1.0, 4.0]).expand(200, 2))
-    random = (images(numbered, draws(torch.arange(200)))[:, 0, :, 0, 0] * 255).round()
+    random = (images(numbered, randomness(torch.arange(200)))[:, 0, :, 0, 0] * 255).round()
     assert set(random[:, 0].tolist()) == {0, 1, 2}
     assert set(random[:, 1].tolist()) == {3, 4, 5}
     with pytest.raises(ConfigError, match="does not divide the 6 stored frames"):
@@ -183,12 +184,12 @@ def test_training_uses_any_frame_of_a_segment_and_evaluation_the_middle_one():
 def test_jitter_keeps_grey_grey_and_black_black():
     random = Images(jitter=1.0)
     grey = torch.full((B, 3, 4, 4), 90, dtype=torch.uint8)
-    jittered = random(grey, draws())
+    jittered = random(grey, randomness())
     assert torch.allclose(jittered[:, 0], jittered[:, 1], atol=1e-5)
     assert len({round(v, 4) for v in jittered[:, 0, 0, 0].tolist()}) == B
-    black = random(torch.zeros_like(grey), draws())
+    black = random(torch.zeros_like(grey), randomness())
     assert black.abs().max() < 1e-5
-    assert random(IMAGES, draws()).max() <= 1 + 1e-5
+    assert random(IMAGES, randomness()).max() <= 1 + 1e-5
 
 
 # ---------------------------------------------------------------------- spectrograms, features
@@ -196,7 +197,7 @@ def test_jitter_keeps_grey_grey_and_black_black():
 
 def test_spectrograms_are_scaled_and_get_a_channel_axis():
     x = torch.randn(B, 20, 8).half()
-    scaled = Spectrograms(-5.081, 4.4849)(x, draws())
+    scaled = Spectrograms(-5.081, 4.4849)(x, randomness())
     assert scaled.shape == (B, 1, 20, 8)
     torch.testing.assert_close(scaled[:, 0], (x.float() + 5.081) / 4.4849)
 
@@ -205,7 +206,7 @@ def test_one_band_and_one_interval_of_time_are_masked_in_training():
     x = torch.ones(300, 20, 8)
     spectrograms = Spectrograms(freq_mask=4, time_mask=5)
     assert torch.equal(spectrograms(x), x[:, None])
-    masked = spectrograms(x, draws(torch.arange(300)))[:, 0]
+    masked = spectrograms(x, randomness(torch.arange(300)))[:, 0]
     columns = (masked == 0).all(dim=1)
     rows = (masked == 0).all(dim=2)
     assert columns.sum(dim=1).max() == 4

@@ -62,7 +62,7 @@ def test_dcca_passes_over_a_small_last_batch(tmp_path, monkeypatch, size, steps)
     monkeypatch.chdir(tmp_path)
     assert main(words_of("dcca", "run_dir=run", f"data.batch_size={size}")) == 0
     notes = " ".join(result_of(tmp_path / "run")["notes"])
-    assert ("batches of 30 samples are passed over" in notes) == (size == 50)
+    assert ("batches of 30 samples are skipped" in notes) == (size == 50)
     rows = read_metrics(tmp_path / "run")
     assert all(("train/loss/correlation" in row) for row in rows)
     taken = []

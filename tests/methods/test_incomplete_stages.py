@@ -88,13 +88,13 @@ def test_a_run_killed_within_an_epoch_goes_on_at_that_batch(tmp_path, monkeypatc
 @pytest.mark.parametrize("method", TAUGHT)
 def test_a_shared_first_stage_changes_no_number(tmp_path, monkeypatch, method):
     monkeypatch.chdir(tmp_path)
-    whole, steps = Taught.whole, []  # what the first stage trains on
+    whole, steps = Taught.encode_known, []  # what the first stage trains on
 
     def counting(self, chunk):
         steps.append(0)
         return whole(self, chunk)
 
-    monkeypatch.setattr(Taught, "whole", counting)
+    monkeypatch.setattr(Taught, "encode_known", counting)
 
     def run(name, *more):
         steps.clear()
@@ -136,7 +136,7 @@ def test_a_shared_first_stage_tells_its_cost(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", TAUGHT)
 def test_the_teacher_is_frozen_and_never_in_training_mode(tmp_path, monkeypatch, method):
     monkeypatch.chdir(tmp_path)
-    shown, seen = Taught.shown, []
+    shown, seen = Taught.encode_by_teacher, []
 
     def watching(self, chunk):
         assert self.training
@@ -144,7 +144,7 @@ def test_the_teacher_is_frozen_and_never_in_training_mode(tmp_path, monkeypatch,
         seen.append({key: value.clone() for key, value in self.teacher.state_dict().items()})
         return shown(self, chunk)
 
-    monkeypatch.setattr(Taught, "shown", watching)
+    monkeypatch.setattr(Taught, "encode_by_teacher", watching)
     assert main(words_of(method, "run_dir=run")) == 0
     assert len(seen) >= 4  # two epochs of two batches, and IF-MMIN asks twice
     assert all(torch.equal(seen[0][key], late[key]) for late in seen for key in late)

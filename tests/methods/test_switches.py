@@ -107,14 +107,14 @@ def test_the_head_sees_another_gradient_than_the_raw_one():
     data = batches(2)
     module = build(MLA, SharedHead, data)
     differ = []
-    original = module.modification.modified
+    original = module.modification.apply_projector
 
     def watching(gradient, projector):
         result = original(gradient, projector)
         differ.append(not torch.allclose(gradient, result))
         return result
 
-    module.modification.modified = watching
+    module.modification.apply_projector = watching
     fit(module, data)
     assert differ == [False, True, True, True]  # nothing to protect before the first step
 

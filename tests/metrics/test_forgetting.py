@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mla_lightning.functional import projector_of
+from mla_lightning.functional import projector_from_means
 from mla_lightning.metrics.forgetting import (
     gradient_cosines,
     losses_and_accuracies,
@@ -33,6 +33,6 @@ def test_cosines_are_of_each_pair():
 def test_a_projectors_state_is_its_eigenvalues():
     assert projector_state(torch.eye(4)) == {"trace": 1, "smallest": 1, "median": 1}
     mean = torch.tensor([[3.0, 0, 0]])
-    found = projector_state(projector_of(mean, 0.1))
+    found = projector_state(projector_from_means(mean, 0.1))
     assert found["smallest"] == pytest.approx(0.1 / 9.1, rel=1e-4)
     assert found["trace"] == pytest.approx((2 + 0.1 / 9.1) / 3, rel=1e-4)

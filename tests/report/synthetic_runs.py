@@ -52,6 +52,7 @@ def write_run(
     test=True,
     curve=None,
     name=None,
+    method_label="",
 ) -> Path:
     """Write one run folder; ``accuracy`` maps modality or multi to a fraction."""
     overrides = overrides or {}
@@ -94,6 +95,7 @@ def write_run(
     provenance = {
         "identity": identity,
         "code": {"hash": code * 16, "modules": {}},
+        "method_label": method_label,
         "data_fingerprint": "da7a" * 16,
         "data": {"name": dataset, "split": split},
         "git_commit": "abc123" * 6,

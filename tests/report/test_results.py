@@ -7,6 +7,7 @@ import pytest
 from tests.report.synthetic_runs import change, write_run, write_table1
 
 from mla_lightning.errors import RunError
+from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.results_csv import columns_of, read_csv, write_csv
 from mla_lightning.report.read.run_folders import read_run, read_runs
 from mla_lightning.report.tables.run_list import ledger
@@ -27,6 +28,21 @@ def test_a_finished_run_has_all_its_numbers(tmp_path):
     assert run.modalities == ("image", "text")
     assert (run.lr, run.best_epoch, run.epochs, run.num_test) == (0.1, 12, 20, 490)
     assert run.versions == "mla_lightning 0.1.0, torch 2.13.0, lightning 2.6.6"
+
+
+def test_a_method_of_ones_own_is_shown_by_its_recorded_name(tmp_path):
+    write_table1(tmp_path, ["mla", "concat"], (0, 1))
+    runs = read_runs([tmp_path])
+    assert "method_label" not in columns_of(runs)
+    write_run(tmp_path, "flood", 0, method_label="FLOOD-Net")
+    write_run(tmp_path, "flood", 1, method_label="FLOOD-Net", state="failed")
+    runs = read_runs([tmp_path])
+    write_csv(tmp_path / "results.csv", runs)
+    for source in (runs, read_csv(tmp_path / "results.csv")):
+        (block,) = blocks(source)
+        assert [v.label for v in block.variants] == ["Concat", "MLA", "FLOOD-Net"]
+        assert [v.key for v in block.variants] == ["concat", "mla", "flood"]
+        assert block.find("flood").label == "FLOOD-Net"
 
 
 @pytest.mark.parametrize("state", ["failed", "preempted", "interrupted"])

@@ -6,9 +6,10 @@ import pytest
 from tests.report.synthetic_runs import METHODS, change, write_run, write_table1
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.read.block import Block, Variant, blocks
+from mla_lightning.report.read.block import Block, blocks
 from mla_lightning.report.read.paper import DATASETS, read_table1
 from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables.table1 import table1
 
 

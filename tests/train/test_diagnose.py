@@ -86,7 +86,9 @@ def test_energy_fusion_tells_its_confidences():
         "when_right": pytest.approx(confidence[2], rel=1e-5)
     }
     own = {"a": answers.logits["a"], "b": answers.logits["b"]}
-    fused = sum(c[:, None] * z for c, z in zip(fusion.weights_of(own), own.values(), strict=True))
+    fused = sum(
+        c[:, None] * z for c, z in zip(fusion.logit_weights(own), own.values(), strict=True)
+    )
     fusion.unimodal = lambda features: own
     assert torch.allclose(fusion({}), fused)
 
@@ -94,7 +96,7 @@ def test_energy_fusion_tells_its_confidences():
 def test_a_fusion_without_weights_has_none():
     answers = answers_of([[2.0, 0]], [[1.0, 0]], [0])
     assert fusion_weights(module_of(Concat(WIDTHS, 2)), answers, right_of(answers), 8) == {}
-    assert LateFusion(WIDTHS, 2).weights_of(answers.logits) is not None
+    assert LateFusion(WIDTHS, 2).logit_weights(answers.logits) is not None
 
 
 def test_the_temperature_is_that_of_validation_and_not_of_the_test():

@@ -148,7 +148,7 @@ def test_times_are_without_what_diagnostics_take(tmp_path, monkeypatch):
 
     now = [0.0]
     monkeypatch.setattr(epoch_table.time, "perf_counter", lambda: now[0])
-    module = SimpleNamespace(aside_s=0.0, epoch_metrics={}, device=torch.device("cpu"))
+    module = SimpleNamespace(diagnostics_s=0.0, epoch_metrics={}, device=torch.device("cpu"))
     monkeypatch.setattr(epoch_table, "MultimodalModule", SimpleNamespace)
     trainer = SimpleNamespace(current_epoch=0, global_step=0, loggers=[])
     table = EpochTable(tmp_path)
@@ -156,10 +156,10 @@ def test_times_are_without_what_diagnostics_take(tmp_path, monkeypatch):
     for _ in range(4):
         now[0] += 1.0
         table.on_train_batch_end(trainer, module, None, None, 0)
-    now[0], module.aside_s = now[0] + 3.0, 3.0  # a watch of steps
+    now[0], module.diagnostics_s = now[0] + 3.0, 3.0  # a watch of steps
     table.on_validation_start(trainer, module)
     now[0] += 2.0  # validation
-    now[0], module.aside_s = now[0] + 5.0, 8.0  # a probe
+    now[0], module.diagnostics_s = now[0] + 5.0, 8.0  # a probe
     table.on_train_epoch_end(trainer, module)
     (row,) = rows_of(tmp_path)
     assert row["time/step_s"] == pytest.approx(1.0)
@@ -217,7 +217,7 @@ def test_a_modality_that_the_test_lacks_has_no_numbers(tmp_path, capsys):
 
 def test_the_watch_sees_what_a_step_does():
     """A head moved by hand: the change is the difference of the losses."""
-    from mla_lightning.callbacks.step_watch import StepWatch
+    from mla_lightning.callbacks.step_effects import StepEffects
 
     class Two(torch.nn.Module):
         device = torch.device("cpu")
@@ -234,7 +234,7 @@ def test_the_watch_sees_what_a_step_does():
     there = {"a": torch.ones(4, dtype=torch.bool)}
     label = torch.tensor([0, 1, 0, 1])
     batch = {"inputs": {"a": torch.randn(4, 2)}, "label": label, "present": there}
-    watch = StepWatch(module, batch, torch.optim.SGD(module.parameters(), lr=0.1))
+    watch = StepEffects(module, batch, torch.optim.SGD(module.parameters(), lr=0.1))
     loss = torch.nn.functional.cross_entropy
 
     def now():

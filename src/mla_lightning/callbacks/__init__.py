@@ -1,1 +1,1 @@
-"""What happens around training: checkpoints, the epoch table, signals."""
+"""Callbacks of the Trainer: checkpoints, shared stages, table of epochs, signals, diagnostics."""

@@ -1,4 +1,4 @@
-"""When to checkpoint, which weights are best, and where to resume."""
+"""When checkpoints are written, which weights are best, and where a run resumes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from lightning.pytorch.callbacks import Checkpoint
 from mla_lightning.callbacks.checkpoint_io import is_valid
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.module import MultimodalModule
+from mla_lightning.run_folder.columns import validation
 
 _RESUMABLE = re.compile(r"epoch=(\d+)-batch=(\d+)\.ckpt")
 
 
 class RunCheckpoint(Checkpoint):
-    """Keeps the last checkpoints to resume from and the best weights to evaluate.
+    """Keeps the last checkpoints to resume from, and the best weights to evaluate.
 
-    A file is written after each epoch, once validation and schedules are done, and if wished every
-    so many batches, but never on an epoch's last batch: resuming from there would skip the end of
-    the epoch. Together with counter-based randomness this makes a resumed run equal the
-    uninterrupted one bit for bit.
+    A checkpoint is written after each epoch, when validation and schedules are done, and optionally
+    every few batches, but never on an epoch's last batch: a resume from there would skip the end of
+    the epoch. Together with counter-based randomness, a resumed run equals the uninterrupted one
+    bit for bit.
     """
 
     def __init__(self, folder: Path, *, every_n_batches: int | None = None, keep: int = 2) -> None:
-        """Prepare; nothing is written yet.
+        """Store the settings; nothing is written yet.
 
         Args:
             folder: The run's checkpoint folder.
-            every_n_batches: Also checkpoint within epochs, every so many batches.
-            keep: How many checkpoints to resume from are kept, at least 1.
+            every_n_batches: Number of batches between checkpoints within an epoch, None for none.
+            keep: Number of checkpoints to resume from that are kept, at least 1.
 
         Raises:
             ConfigError: If a number is out of range.
@@ -42,32 +43,34 @@ class RunCheckpoint(Checkpoint):
                 f"{keep} and {every_n_batches}"
             )
         self.folder, self.every_n_batches, self.keep = folder, every_n_batches, keep
+        #: Metric -> best value, and its epoch from 1.
         self.best: dict[str, tuple[float, int]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best score and epoch (1-based) by metric."""
+        """Return the best value and its epoch, from 1, by metric."""
         return {"best": {metric: list(entry) for metric, entry in self.best.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best scores back."""
-        self.best = {k: (float(score), int(at)) for k, (score, at) in state_dict["best"].items()}
+        """Load the best values."""
+        best = state_dict["best"].items()
+        self.best = {metric: (float(value), int(epoch)) for metric, (value, epoch) in best}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Checkpoint within an epoch, except on its last batch."""
+        """Write a checkpoint within an epoch, except on its last batch."""
         if self.every_n_batches and (batch_idx + 1) % self.every_n_batches == 0:
             self.save_within_epoch(trainer, batch_idx)
 
     def save_within_epoch(self, trainer: Trainer, batch_idx: int) -> bool:
-        """Checkpoint after a batch.
+        """Write a checkpoint after a batch.
 
         Args:
             trainer: The trainer.
-            batch_idx: The batch just done, from 0.
+            batch_idx: The last trained batch, from 0.
 
         Returns:
-            False on an epoch's last batch, where the epoch's end must be waited for.
+            False on an epoch's last batch: its checkpoint is written at the end of the epoch.
         """
         if batch_idx + 1 >= trainer.num_training_batches:
             return False
@@ -75,35 +78,46 @@ class RunCheckpoint(Checkpoint):
         return True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the best weights and checkpoint; the module's own hook has run before."""
+        """Write the best weights and a checkpoint, after the module's own end of epoch."""
         assert isinstance(pl_module, MultimodalModule)
         epoch = trainer.current_epoch + 1
         metrics = dict.fromkeys(pl_module.selections().values()) if pl_module.is_selectable else ()
         for metric in metrics:
-            score = pl_module.epoch_metrics[f"val/{metric}"]
-            if metric not in self.best or score > self.best[metric][0]:  # the first of equals
+            score = pl_module.epoch_metrics[validation(metric)]
+            if metric not in self.best or score > self.best[metric][0]:  # the first of equal ones
                 self.best[metric] = (score, epoch)
                 content = {"epoch": epoch, "state_dict": pl_module.state_dict()}
                 trainer.strategy.checkpoint_io.save_checkpoint(content, self.best_path(metric))
         self._save(trainer, epoch, 0)
 
     def best_path(self, metric: str) -> Path:
-        """Name the file of the weights that are best by a metric."""
+        """Return the file of the weights that are best by a metric.
+
+        Example:
+            >>> RunCheckpoint(Path("checkpoints")).best_path("acc/audio").name
+            'best-acc-audio.ckpt'
+        """
         return self.folder / f"best-{metric.replace('/', '-')}.ckpt"
 
     def path_after(self, epoch: int, batch: int = 0) -> Path:
-        """Name the checkpoint after so many epochs, and batches of the next."""
+        """Return the checkpoint after a number of epochs, and of batches of the next one.
+
+        Example:
+            >>> RunCheckpoint(Path("checkpoints")).path_after(epoch=3).name
+            'epoch=0003-batch=000000.ckpt'
+        """
         return self.folder / f"epoch={epoch:04d}-batch={batch:06d}.ckpt"
 
     def _save(self, trainer: Trainer, epoch: int, batch: int) -> None:
         trainer.save_checkpoint(self.path_after(epoch, batch))
-        # Only valid files count, so rotation can never remove the last one that can be resumed.
-        for old in [p for p in resumable(self.folder) if is_valid(p)][self.keep :]:
+        # Broken files do not count, so the last valid checkpoint is never removed.
+        valid = [path for path in resumable(self.folder) if is_valid(path)]
+        for old in valid[self.keep :]:
             trainer.strategy.remove_checkpoint(old)
 
 
 def resumable(folder: Path) -> list[Path]:
-    """List the checkpoints to resume from, newest first, valid or not.
+    """Return the checkpoints to resume from, newest first, valid or not.
 
     Args:
         folder: The run's checkpoint folder.
@@ -115,13 +129,13 @@ def resumable(folder: Path) -> list[Path]:
 
 
 def newest_valid(folder: Path) -> tuple[Path | None, list[Path]]:
-    """Find where to resume.
+    """Return the checkpoint to resume from.
 
     Args:
         folder: The run's checkpoint folder.
 
     Returns:
-        The newest valid checkpoint, None where there is none at all, and the newer broken ones.
+        The newest valid checkpoint, None if there is none at all, and the newer broken ones.
 
     Raises:
         RunError: If there are checkpoints but every one is broken.

@@ -1,4 +1,4 @@
-"""Checkpoint files that are plain, complete and checked."""
+"""Checkpoint files: plain data, written atomically, verified by a checksum."""
 
 from __future__ import annotations
 
@@ -16,12 +16,23 @@ from mla_lightning.errors import RunError
 
 
 class CheckedCheckpointIO(CheckpointIO):
-    """Writes a checkpoint atomically with a checksum beside it, and reads only what agrees.
+    """Writes a checkpoint atomically with a checksum beside it, and reads only valid ones.
 
-    Lightning's writer copies over from the system's temporary folder and leaves partial files on a
-    full disk; a flipped bit in a tensor would load without a word. Here the bytes go to a temporary
-    file in the same folder, reach the disk, and are renamed; the checksum is written first, so a
-    checkpoint without its checksum is an unfinished one.
+    Lightning's writer copies from the system's temporary folder and leaves partial files on a full
+    disk, and a flipped bit in a tensor would be loaded without an error. Here the bytes go to a
+    temporary file in the same folder, are forced to disk, and the file is renamed. The checksum is
+    written before that, so a checkpoint without its checksum is incomplete.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path, io = Path(folder) / "model.ckpt", CheckedCheckpointIO()
+        ...     io.save_checkpoint({"weight": torch.zeros(2)}, path)
+        ...     print(io.load_checkpoint(path))
+        ...     _ = path.write_bytes(path.read_bytes()[:-1])
+        ...     is_valid(path)
+        {'weight': tensor([0., 0.])}
+        False
     """
 
     def save_checkpoint(
@@ -41,19 +52,19 @@ class CheckedCheckpointIO(CheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("wb") as file, ThreadPoolExecutor(1) as beside:
+            with temporary.open("wb") as file, ThreadPoolExecutor(1) as thread:
                 torch.save(checkpoint, file)
                 file.flush()
-                hashed = beside.submit(_sha256_of, temporary)  # while the disk is busy
+                digest = thread.submit(_sha256_of, temporary)  # while the disk writes
                 os.fsync(file.fileno())
-            digest = path.with_name(f".{path.name}.sha256.tmp")
-            digest.write_text(hashed.result() + "\n", encoding="ascii")
-            digest.replace(checksum_of(path))
+            checksum = path.with_name(f".{path.name}.sha256.tmp")
+            checksum.write_text(digest.result() + "\n", encoding="ascii")
+            checksum.replace(checksum_of(path))
             temporary.replace(path)
         except OSError as error:
             raise RunError(
                 f"Cannot write checkpoint {path}: {error.strerror}. Earlier ones are intact; "
-                "free some space and run the same command again to go on from the last one."
+                "free some space and run the same command again to resume from the last one."
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
@@ -61,18 +72,18 @@ class CheckedCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint that agrees with its checksum.
+        """Read a valid checkpoint.
 
         Args:
             path: The file.
             map_location: Where tensors go; the CPU by default.
-            weights_only: Ignored: nothing but plain data is ever loaded.
+            weights_only: Ignored: only plain data are ever loaded.
 
         Returns:
             The checkpoint.
 
         Raises:
-            RunError: If the file is missing, broken, or holds more than plain data.
+            RunError: If the file is missing or broken, or has other content than plain data.
         """
         return read_checkpoint(Path(path), map_location)
 
@@ -87,7 +98,7 @@ class CheckedCheckpointIO(CheckpointIO):
 
 
 def checksum_of(path: Path) -> Path:
-    """Name the file beside a checkpoint that holds its SHA-256."""
+    """Return the file beside a checkpoint that contains its SHA-256."""
     return path.with_name(path.name + ".sha256")
 
 
@@ -97,7 +108,7 @@ def _sha256_of(path: Path) -> str:
 
 
 def is_valid(path: Path) -> bool:
-    """Whether a checkpoint is whole: there, with a checksum that agrees."""
+    """Return whether a checkpoint exists and agrees with its checksum."""
     try:
         expected = checksum_of(path).read_text(encoding="ascii").strip()
         return _sha256_of(path) == expected
@@ -106,7 +117,7 @@ def is_valid(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path, map_location: Any | None = None) -> dict[str, Any]:
-    """Read a checkpoint that agrees with its checksum; never executes code from it.
+    """Read a checkpoint that agrees with its checksum; code in it is never executed.
 
     Args:
         path: The file.
@@ -116,14 +127,14 @@ def read_checkpoint(path: Path, map_location: Any | None = None) -> dict[str, An
         The checkpoint.
 
     Raises:
-        RunError: If the file is missing, broken, or holds more than plain data.
+        RunError: If the file is missing or broken, or has other content than plain data.
     """
     if not path.is_file():
         raise RunError(f"There is no checkpoint {path}")
     if not is_valid(path):
         raise RunError(
             f"Checkpoint {path} does not agree with its checksum: it is cut off, damaged or not "
-            "written by this program. Remove it and run again to go on from the one before."
+            "written by this program. Remove it and run again to resume from the one before."
         )
     try:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)

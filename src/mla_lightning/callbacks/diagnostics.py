@@ -1,4 +1,4 @@
-"""What happens to each modality while others train, measured on fixed samples."""
+"""Diagnostics during training: effects of steps, gradients, projectors, probes, FLOPs."""
 
 from __future__ import annotations
 
@@ -15,97 +15,99 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mla_lightning.batch import Batch
-from mla_lightning.callbacks.step_watch import StepWatch
+from mla_lightning.callbacks.step_effects import StepEffects
 from mla_lightning.metrics.flops import StepFlops
 from mla_lightning.metrics.forgetting import gradient_cosines, projector_state
 from mla_lightning.metrics.geometry import modality_gap
 from mla_lightning.metrics.probe import probe_accuracies
 from mla_lightning.module import MultimodalModule
+from mla_lightning.run_folder import columns
 
-#: Mode -> batches of an epoch around whose steps the fixed batch is measured.
+#: Mode -> number of an epoch's batches whose steps are measured.
 NUM_BATCHES = {"epoch": 1, "full": 8}
 
 
 class EpochDiagnostics(Callback):
-    r"""Adds diagnostics to each epoch's metrics, off the path of all but a few training steps.
+    r"""Adds diagnostics to each epoch's metrics; only a few training steps are measured.
 
-    Columns of ``metrics.csv``, each the mean over the epoch's watched batches:
+    Columns of ``metrics.csv``, each the mean over the epoch's measured batches:
 
-    - ``forgetting/loss/<a>/<b>`` and ``forgetting/acc/<a>/<b>``: what a step on a changes of b's
-      loss and accuracy on fixed training samples, :math:`F_{ab}` of
-      :class:`~mla_lightning.callbacks.step_watch.StepWatch`; ``forgetting/own_loss/<a>/<b>`` and
-      ``forgetting/own_acc/<a>/<b>``: what the step's own gradient alone changes, :math:`O_{ab}`.
-      Steps are named by their losses, joined by +; only where both ends are modalities is the
-      change forgetting.
-    - ``gradient/<kind>/<a>/<b>``: :math:`\cos(g_a, g_b)` of the shared head (Yu et al., NeurIPS
-      2020): ``raw`` as computed, ``edited`` as the optimiser gets them, ``applied`` of minus the
-      head's movements, momentum and edits of the update included.
+    - ``forgetting/loss/<a>/<b>`` and ``forgetting/acc/<a>/<b>``: change of b's loss and accuracy on
+      fixed training samples by a step on a, :math:`F_{ab}` of
+      :class:`~mla_lightning.callbacks.step_effects.StepEffects`; ``forgetting/own_loss/<a>/<b>``
+      and ``forgetting/own_acc/<a>/<b>``: change by the step's own gradient alone, :math:`O_{ab}`.
+      Steps are named by their losses, joined by ``+``. The change is forgetting only if both a and
+      b are modalities.
+    - ``gradient/<kind>/<a>/<b>``: :math:`\cos(g_a, g_b)` of the shared head's gradients (Yu et al.,
+      NeurIPS 2020): ``raw`` as computed, ``edited`` as the optimiser gets them, ``applied`` of
+      minus the head's movements, including momentum and edits of the update.
     - ``projector/<trace|smallest|median>/<modality>``: see
       :func:`~mla_lightning.metrics.forgetting.projector_state`.
-    - ``probe/acc/<modality>``: a ridge probe on features of a fixed part of train, scored on the
-      validation samples that also choose its ridge term among eight, so a little too high; to
-      compare epochs and methods, not to report.
+    - ``probe/acc/<modality>``: accuracy of a ridge probe on features of fixed training samples. It
+      is computed on the validation samples that also select the ridge term among eight, so it is
+      slightly too high: to compare epochs and methods, not to report.
     - ``gap/<a>/<b>``: the modality gap, of features as the shared head gets them if there is one.
-    - ``cost/step_flops``: FLOPs of a training step, in the first epoch and where a method of
-      several stages begins the next one.
+    - ``cost/step_flops``: FLOPs of a training step, in the first epoch and in the first epoch of a
+      method's next stage.
 
     Attributes:
-        uncounted: Names of operations that the FLOPs leave out.
+        uncounted: Names of operations that are not in the FLOPs.
     """
 
     def __init__(
         self, mode: str, fixed: Batch, probed: Mapping[str, Iterable[Batch]], num_batches: int
     ) -> None:
-        """Prepare.
+        """Select the batches whose steps are measured.
 
         Args:
             mode: ``epoch`` or ``full``.
-            fixed: The batch on which changes are measured, on the CPU, as the loader gives it.
-            probed: ``train`` and ``val`` -> batches for the probe and the gap; gone through in
-                every epoch.
-            num_batches: Batches of an epoch.
+            fixed: The batch on which changes are measured, on the CPU, as a loader returns it.
+            probed: ``train`` and ``val`` -> batches for the probe and the gap, read every epoch.
+            num_batches: Number of batches of an epoch.
         """
         self.fixed, self.probed = fixed, probed
         count = min(NUM_BATCHES[mode], num_batches)
-        self.watched = {round((k + 0.5) * num_batches / count - 0.5) for k in range(count)}
+        self.measured_batches = {round((k + 0.5) * num_batches / count - 0.5) for k in range(count)}
         self.uncounted: set[str] = set()
-        self._watch: StepWatch | None = None
-        self._seen: dict[str, list[float]] = {}  # of the epoch so far, by column
+        self._effects: StepEffects | None = None
+        self._values: dict[str, list[float]] = {}  # column -> values of the epoch so far
         self._flops: StepFlops | None = None
         self._num_flops: int | None = None
-        self._counted: bool | None = None  # the stage whose step was counted last
+        self._counted: bool | None = None  # is_selectable in the stage that was counted last
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was measured and counted, for a run that resumes within an epoch."""
+        """Return what has been measured, for a run that resumes within an epoch."""
         return {
             "uncounted": sorted(self.uncounted),
             "counted": self._counted,
             "flops": self._num_flops,
-            "seen": {key: list(values) for key, values in self._seen.items()},
+            "seen": {key: list(values) for key, values in self._values.items()},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back."""
+        """Load what had been measured."""
         self.uncounted, self._counted = set(state_dict["uncounted"]), state_dict["counted"]
-        self._num_flops, self._seen = state_dict["flops"], dict(state_dict["seen"])
+        self._num_flops, self._values = state_dict["flops"], dict(state_dict["seen"])
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Watch the steps of some batches; count the FLOPs of the first one of each stage."""
+        """Start to measure the steps of a selected batch, and to count a stage's first FLOPs."""
         assert isinstance(pl_module, MultimodalModule)
+        # nn.Module.compile leaves no other mark. A module first called under the counter would stay
+        # uncompiled for the rest of the training.
         is_compiled = any(part._compiled_call_impl is not None for part in pl_module.modules())
         if pl_module.is_selectable != self._counted and not is_compiled:
             self._counted = pl_module.is_selectable
             self._flops = StepFlops()
             self._flops.__enter__()
-        if batch_idx in self.watched:
-            with self._aside(pl_module):
-                fixed = pl_module.received(self.fixed)
-            self._watch = StepWatch(
-                pl_module, fixed, trainer.optimizers[0], lambda: self._aside(pl_module)
+        if batch_idx in self.measured_batches:
+            with self._outside_training(pl_module):
+                fixed = pl_module.prepare_batch(self.fixed)
+            self._effects = StepEffects(
+                pl_module, fixed, trainer.optimizers[0], lambda: self._outside_training(pl_module)
             )
-            pl_module.watch = self._watch
+            pl_module.step_observer = self._effects
 
     def on_train_batch_end(
         self,
@@ -115,12 +117,12 @@ class EpochDiagnostics(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Stop watching and counting."""
+        """Store what was measured and counted."""
         assert isinstance(pl_module, MultimodalModule)
-        if self._watch is not None:
-            self._watch.finish()
-            for key, value in (*_changes(self._watch), *_angles(self._watch)):
-                self._seen.setdefault(key, []).append(value)
+        if self._effects is not None:
+            self._effects.finish()
+            for column, value in (*_changes(self._effects), *_cosines(self._effects)):
+                self._values.setdefault(column, []).append(value)
         if self._flops is not None:
             self._num_flops = self._flops.get_total_flops()
             self.uncounted |= self._flops.uncounted
@@ -129,19 +131,19 @@ class EpochDiagnostics(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Leave nothing behind that watches or counts."""
+        """Stop measuring and counting."""
         assert isinstance(pl_module, MultimodalModule)
         self._stop(pl_module)
 
     def _stop(self, module: MultimodalModule) -> None:
-        module.watch = self._watch = None
+        module.step_observer = self._effects = None
         if self._flops is not None:
             self._flops.__exit__(None, None, None)
             self._flops = None
 
     @contextmanager
-    def _aside(self, module: MultimodalModule) -> Iterator[None]:
-        """Do what is not training: its time and its FLOPs are not those of a step."""
+    def _outside_training(self, module: MultimodalModule) -> Iterator[None]:
+        """Add the context's time to the diagnostics', and do not count its FLOPs."""
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)
         started = time.perf_counter()
@@ -149,87 +151,87 @@ class EpochDiagnostics(Callback):
             with self._flops.paused() if self._flops is not None else nullcontext():
                 yield
         finally:
-            module.aside_s += time.perf_counter() - started
+            module.diagnostics_s += time.perf_counter() - started
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's numbers to its metrics."""
+        """Add the epoch's diagnostics to its metrics."""
         assert isinstance(pl_module, MultimodalModule)
-        with self._aside(pl_module):
-            pl_module.epoch_metrics |= self._numbers(pl_module)
-        self._seen = {}
+        with self._outside_training(pl_module):
+            pl_module.epoch_metrics |= self._epoch_values(pl_module)
+        self._values = {}
 
-    def _numbers(self, pl_module: MultimodalModule) -> dict[str, float]:
-        found = {key: fmean(values) for key, values in self._seen.items()}
-        for name, projector in getattr(pl_module, "projectors", {}).items():
+    def _epoch_values(self, module: MultimodalModule) -> dict[str, float]:
+        values = {column: fmean(measured) for column, measured in self._values.items()}
+        for name, projector in getattr(module, "projectors", {}).items():
             if not bool(projector.isfinite().all()):
-                continue  # training has failed, which it tells itself
+                continue  # a non-finite loss, for which training itself raises an error
             state = projector_state(projector).items()
-            found |= {f"projector/{key}/{name}": value for key, value in state}
-        found |= self._features(pl_module)
+            values |= {columns.projector(statistic, name): value for statistic, value in state}
+        values |= self._feature_values(module)
         if self._num_flops is not None:
-            found["cost/step_flops"] = float(self._num_flops)
+            values[columns.STEP_FLOPS] = float(self._num_flops)
             self._num_flops = None
-        return found
+        return values
 
     @torch.no_grad()
-    def _features(self, module: MultimodalModule) -> dict[str, float]:
+    def _feature_values(self, module: MultimodalModule) -> dict[str, float]:
         features: dict[str, dict[str, Tensor]] = {}
         labels: dict[str, Tensor] = {}
         present: dict[str, dict[str, Tensor]] = {}
         names = module.modalities
         for split, batches in self.probed.items():
-            kept = []
-            for batch in batches:  # one at a time: of the inputs nothing stays
-                part = module.received(batch)
-                found = module.pooled_features(part)
-                there = {m: part["present"][m].cpu() for m in names}
-                kept.append(({m: found[m].cpu() for m in names}, part["label"].cpu(), there))
-            features[split] = {m: torch.cat([h[m] for h, _, _ in kept]) for m in names}
-            labels[split] = torch.cat([label for _, label, _ in kept])
-            present[split] = {m: torch.cat([there[m] for _, _, there in kept]) for m in names}
-        values = [x for by_modality in features.values() for x in by_modality.values()]
-        if not all(bool(x.isfinite().all()) for x in values):
-            return {}  # training has failed, which it tells itself
-        scores = probe_accuracies(features, labels, present, module.parts.num_classes)["val"]
-        told = {f"probe/acc/{name}": value for name, value in scores.items()}
-        at = at_head(module, features["val"])
+            encoded = []
+            for batch in batches:  # one at a time, so that inputs do not stay in memory
+                prepared = module.prepare_batch(batch)
+                h = module.pooled_features(prepared)
+                has = {m: prepared["present"][m].cpu() for m in names}
+                encoded.append(({m: h[m].cpu() for m in names}, prepared["label"].cpu(), has))
+            features[split] = {m: torch.cat([h[m] for h, _, _ in encoded]) for m in names}
+            labels[split] = torch.cat([label for _, label, _ in encoded])
+            present[split] = {m: torch.cat([has[m] for _, _, has in encoded]) for m in names}
+        tensors = [h for by_modality in features.values() for h in by_modality.values()]
+        if not all(bool(h.isfinite().all()) for h in tensors):
+            return {}  # a non-finite loss, for which training itself raises an error
+        accuracies = probe_accuracies(features, labels, present, module.parts.num_classes)["val"]
+        values = {f"{columns.PROBE_ACCURACY}{name}": value for name, value in accuracies.items()}
+        head_inputs = at_head(module, features["val"])
         for a, b in combinations(names, 2):
-            one, two = (at[m][present["val"][m]] for m in (a, b))
-            if one.shape[1:] == two.shape[1:] and len(one) and len(two):
-                gap = modality_gap(one, two)
-                told |= {f"gap/{a}/{b}": gap} if math.isfinite(gap) else {}
-        return told
+            h_a, h_b = (head_inputs[m][present["val"][m]] for m in (a, b))
+            if h_a.shape[1:] == h_b.shape[1:] and len(h_a) and len(h_b):
+                gap = modality_gap(h_a, h_b)
+                values |= {columns.gap(a, b): gap} if math.isfinite(gap) else {}
+        return values
 
 
-def _changes(watch: StepWatch) -> Iterator[tuple[str, float]]:
-    """Name what each watched step changed."""
-    for start, changes in (("", watch.changes), ("own_", watch.own_changes)):
+def _changes(effects: StepEffects) -> Iterator[tuple[str, float]]:
+    """Yield column and value of what each measured step changed."""
+    for prefix, changes in (("", effects.changes), ("own_", effects.own_changes)):
         for (step, name), pairs in changes.items():
             for loss, accuracy in pairs:
-                yield f"forgetting/{start}loss/{step}/{name}", loss
-                yield f"forgetting/{start}acc/{step}/{name}", accuracy
+                yield columns.forgetting(f"{prefix}loss", step, name), loss
+                yield columns.forgetting(f"{prefix}acc", step, name), accuracy
 
 
-def _angles(watch: StepWatch) -> Iterator[tuple[str, float]]:
-    """Name the cosines between the watched steps' gradients of the head."""
-    for kind, gradients in watch.gradients.items():
+def _cosines(effects: StepEffects) -> Iterator[tuple[str, float]]:
+    """Yield column and value of the cosines between the measured steps' gradients of the head."""
+    for kind, gradients in effects.gradients.items():
         for (a, b), cosine in gradient_cosines(gradients).items():
-            yield f"gradient/{kind}/{a}/{b}", cosine
+            yield columns.gradient(kind, a, b), cosine
 
 
 @torch.no_grad()
 def at_head(module: MultimodalModule, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring features to one width as the shared head gets them.
+    """Return features as the shared head gets them, all of one width.
 
     Args:
         module: The module.
-        features: Modality -> (N, D_m).
+        features: Modality -> features (N, D_m).
 
     Returns:
-        Modality -> (N, D); the features as they are where there is no shared head.
+        Modality -> features (N, D); unchanged if there is no shared head.
     """
-    bring = getattr(module.fusion, "head_input", None)
-    if bring is None:
+    head_input = getattr(module.fusion, "head_input", None)
+    if head_input is None:
         return dict(features)
-    like: Tensor = module.fusion.head.weight  # type: ignore[union-attr,assignment]
-    return {name: bring(name, h.to(like)).to(h) for name, h in features.items()}
+    weight: Tensor = module.fusion.head.weight  # type: ignore[union-attr,assignment]
+    return {name: head_input(name, h.to(weight)).to(h) for name, h in features.items()}

@@ -268,7 +268,8 @@ def _list(options: argparse.Namespace) -> int:
     width = max((len(entry.name) for entry in found), default=0) + 2
     for entry in found:
         jobs = f" ({entry.num_jobs} jobs)" if entry.num_jobs > 1 else ""
-        print(f"{entry.name:<{width}}{entry.summary}{jobs}")
+        label = "" if entry.label == entry.name else f"{entry.label}: "
+        print(f"{entry.name:<{width}}{label}{entry.summary}{jobs}")
         if entry.docstring:
             print(f"{'':<{width}}{entry.target.rpartition('.')[2]}: {entry.docstring}")
         if entry.reference:

@@ -18,8 +18,8 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     "data": ("seed", "modalities", "missing"),
     "method": (
         *("encoders", "num_classes", "optimizer", "scheduler", "num_train", "batch_size", "seed"),
-        *("clip_norm", "accumulate", "log_every_n_batches", "inputs", "is_complete", "hides"),
-        *("redraws_masks", "train_batches", "epoch_metrics", "logs_epochs"),
+        *("clip_norm", "accumulate", "log_every_n_batches", "inputs", "is_complete"),
+        *("hides_modalities", "resamples_masks", "train_batches", "epoch_metrics", "logs_epochs"),
     ),
     "method.fusion": ("feature_dims", "num_classes"),
     "optimizer": ("params",),

@@ -24,6 +24,7 @@ ORDER = (
     "qmf",
     "unimodal",
     "joint_unimodal",
+    "mla_paper",
     "mla_released",
     "mla_balancemm",
 )

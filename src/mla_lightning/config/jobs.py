@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.config.listing import label_of
 from mla_lightning.config.naming import run_dir_of
 from mla_lightning.config.plan import Problems, plan
 from mla_lightning.config.targets import TARGET, instantiate, locate, targets_of
@@ -35,6 +36,7 @@ class Job:
         identity: Hash of config and data; jobs with the same identity are the same job.
         data_fingerprint: Hash of the content of the data.
         code: The code that it uses.
+        method_label: Its method as tables and figures show it, such as ``OGM-GE``.
         distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
             method can differ.
     """
@@ -46,6 +48,7 @@ class Job:
     identity: str
     data_fingerprint: str
     code: Code
+    method_label: str = ""
     distinguishing_overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -115,6 +118,7 @@ def compose_jobs(
                 identity=identity,
                 data_fingerprint=data.fingerprint,
                 code=code_of(reached_targets(tree)),
+                method_label=label_of("method", tree["choices"]["method"], config_dir),
                 distinguishing_overrides=planned.distinguishing_overrides,
             )
         )

@@ -22,7 +22,8 @@ class Entry:
 
     Attributes:
         name: Its name, such as ``ogm_ge``.
-        summary: The first sentence of the comment at the top of its YAML.
+        label: Its name in tables and figures, such as ``OGM-GE``; see :func:`label_of`.
+        summary: The first sentence of the comment at the top of its YAML, without the label.
         path: Its YAML.
         target: The class that it names, empty if it names none.
         docstring: The first line of that class's docstring.
@@ -36,6 +37,7 @@ class Entry:
     """
 
     name: str
+    label: str
     summary: str
     path: Path
     target: str = ""
@@ -70,7 +72,8 @@ def list_entries(group: str, config_dir: Path | None = None) -> list[Entry]:
         entries.append(
             Entry(
                 name=name,
-                summary=_summary(text),
+                label=_label(name, text),
+                summary=_summary(name, text),
                 path=path,
                 target=target,
                 docstring=docstring_of(target),
@@ -159,25 +162,60 @@ def _target_of(group: str, content: Mapping[str, Any], known: Mapping[str, Path]
     return ""
 
 
+def label_of(group: str, name: str, config_dir: Path | None = None) -> str:
+    """Return the name of an option in tables and figures, spelled as its paper spells it.
+
+    The label is the text before the first colon of the comment at the top of the option's YAML,
+    such as ``# OGM-GE: Joint training that ...``. It must begin with the option's name, up to case,
+    blanks and punctuation, so that another colon in a summary makes no label.
+
+    Args:
+        group: A group, such as ``method``.
+        name: The option.
+        config_dir: A user's own folder of groups, None for none.
+
+    Returns:
+        The label; the name itself without one.
+
+    Example:
+        >>> label_of("method", "ogm_ge")
+        'OGM-GE'
+        >>> label_of("method", "no_such_method")
+        'no_such_method'
+    """
+    path = options(search_path(config_dir), group).get(name)
+    return name if path is None else _label(name, path.read_text(encoding="utf-8"))
+
+
+def _label(name: str, text: str) -> str:
+    label, colon, _ = _comment(text).partition(": ")
+    letters = ["".join(c for c in word.casefold() if c.isalnum()) for word in (label, name)]
+    return label if colon and letters[0].startswith(letters[1]) else name
+
+
 def summary_of(path: Path) -> str:
-    r"""Return the first sentence of the comment at the top of a YAML.
+    r"""Return the first sentence of the comment at the top of a YAML, without the label.
 
     Example:
         >>> path = tmp / "mine.yaml"
-        >>> _ = path.write_text("# My own method. It is fast.\n_target_: my_lab.Mine\n")
+        >>> _ = path.write_text("# Mine: My own method. It is fast.\n_target_: my_lab.Mine\n")
         >>> summary_of(path)
         'My own method.'
     """
-    return _summary(path.read_text(encoding="utf-8"))
+    return _summary(path.stem, path.read_text(encoding="utf-8"))
 
 
-def _summary(text: str) -> str:
-    """Return the first sentence of the opening comment, without commands and ``# @package``."""
+def _summary(name: str, text: str) -> str:
+    comment = _comment(text).removeprefix(f"{_label(name, text)}: ")
+    return re.split(r"(?<=[.?!])\s", comment, maxsplit=1)[0]
+
+
+def _comment(text: str) -> str:
+    """Return the comment at the top, without commands and ``# @package``."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith(("# @package", "#   ")):
             lines.append(line.lstrip("# ").rstrip())
-    joined = re.sub(r":\s+mla .*", ".", " ".join(lines))
-    return re.split(r"(?<=[.?!])\s", joined, maxsplit=1)[0]
+    return re.sub(r":\s+mla .*", ".", " ".join(lines))

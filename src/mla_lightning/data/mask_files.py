@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import DataError
-from mla_lightning.functional.masks import missing_rate_of
+from mla_lightning.functional.masks import missing_rate
 
 
 def write_masks(
@@ -35,7 +35,7 @@ def write_masks(
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    rates = {split: missing_rate_of(mask) for split, mask in masks.items()}
+    rates = {split: missing_rate(mask) for split, mask in masks.items()}
     text = json.dumps({**metadata, "realised_rate": rates}, sort_keys=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     arrays: dict[str, Any] = {split: mask.numpy() for split, mask in masks.items()}

@@ -18,10 +18,10 @@ from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional.masks import (
     anchor_mask,
-    drop_chances,
-    reachable_rate,
-    resample_chance,
+    max_missing_rate,
+    resampled_drop_probability,
     resampled_mask,
+    restored_drop_probabilities,
     restored_mask,
 )
 from mla_lightning.randomness import derive_seed
@@ -151,7 +151,7 @@ class Missing:
                     )
             self._check_rates(self.rate, modalities)
             return
-        reachable = reachable_rate(num)
+        reachable = max_missing_rate(num)
         if self.sampler == "sample_fraction" or self.rate is None or self.clip:
             return
         if self.rate > reachable + 1e-9:
@@ -163,9 +163,10 @@ class Missing:
 
     def _check_rates(self, rates: Mapping[str, float], modalities: Sequence[str]) -> None:
         wanted = [float(rates.get(name, 0.0)) for name in modalities]
-        chances = drop_chances(wanted)
-        restored = math.prod(chances) / len(chances)  # of samples that would have no modality
-        largest = [chance - restored for chance in chances]
+        probabilities = restored_drop_probabilities(wanted)
+        # Of samples that would have no modality:
+        restored = math.prod(probabilities) / len(probabilities)
+        largest = [probability - restored for probability in probabilities]
         if not self.clip and max(abs(a - b) for a, b in zip(wanted, largest, strict=True)) > 1e-3:
             reachable = ",".join(f"{n}:{r:.3f}" for n, r in zip(modalities, largest, strict=True))
             raise ConfigError(
@@ -205,10 +206,12 @@ class Missing:
         if self.sampler == "patterns":
             return _pattern_mask(num_samples, num, generator)
         if isinstance(self.rate, Mapping):
-            chances = drop_chances([float(self.rate.get(name, 0.0)) for name in modalities])
-            return restored_mask(num_samples, num, chances, generator)
+            probabilities = restored_drop_probabilities(
+                [float(self.rate.get(name, 0.0)) for name in modalities]
+            )
+            return restored_mask(num_samples, num, probabilities, generator)
         assert self.rate is not None
-        rate = min(float(self.rate), reachable_rate(num)) if self.clip else float(self.rate)
+        rate = min(float(self.rate), max_missing_rate(num)) if self.clip else float(self.rate)
         if self.sampler == "anchor":
             return anchor_mask(num_samples, num, rate, generator)
         if self.sampler == "sample_fraction":
@@ -218,8 +221,10 @@ class Missing:
             mask[is_incomplete, hidden[is_incomplete]] = False
             return mask
         if self.sampler == "bernoulli_resample":
-            return resampled_mask(num_samples, num, resample_chance(rate, num), generator)
-        return restored_mask(num_samples, num, drop_chances([rate] * num), generator)
+            return resampled_mask(
+                num_samples, num, resampled_drop_probability(rate, num), generator
+            )
+        return restored_mask(num_samples, num, restored_drop_probabilities([rate] * num), generator)
 
     def split_masks(
         self, present: Mapping[str, Tensor], source: Mapping[str, Any], seed: int

@@ -54,7 +54,7 @@ class BagOfTokens(Encoder):
         Raises:
             ConfigError: If the input has another shape or type.
         """
-        self.require(
+        self.check_input(
             x.ndim == 2 and not x.is_floating_point(), x, "token ids (B, L) of an integer type"
         )
         return self.embedding(x)

@@ -14,6 +14,7 @@ class Encoder(nn.Module):
 
     Attributes:
         out_features: Width D of the feature.
+        takes_sequences: Whether inputs are sequences (B, T, in_features), not vectors.
         gives_sequences: Whether features are sequences (B, T, D), which few fusions take.
 
     Example:
@@ -26,7 +27,7 @@ class Encoder(nn.Module):
         ...         self.out_features = in_features
         ...
         ...     def forward(self, x):
-        ...         self.require(x.ndim == 3, x, f"sequences (B, T, {self.out_features})")
+        ...         self.check_input(x.ndim == 3, x, f"sequences (B, T, {self.out_features})")
         ...         return x.mean(dim=1)
         >>> encoder = MeanOverTime(8)
         >>> encoder(torch.randn(5, 20, 8)).shape
@@ -39,9 +40,10 @@ class Encoder(nn.Module):
     """
 
     out_features: int
+    takes_sequences = False
     gives_sequences = False
 
-    def require(self, is_expected: bool, x: Tensor, expected: str) -> None:
+    def check_input(self, is_expected: bool, x: Tensor, expected: str) -> None:
         """Check that an input has the shape and type that the encoder takes.
 
         Args:
@@ -58,7 +60,7 @@ class Encoder(nn.Module):
                 "Does the encoder of the config fit the data?"
             )
 
-    def require_ids(self, x: Tensor, num_tokens: int) -> None:
+    def check_token_ids(self, x: Tensor, num_tokens: int) -> None:
         """Check that an input is a batch of token ids (B, L).
 
         Args:
@@ -69,7 +71,7 @@ class Encoder(nn.Module):
             ConfigError: If the input has another shape or type, or, on the CPU alone, where the
                 check is cheap, an id that is out of range.
         """
-        self.require(
+        self.check_input(
             x.ndim == 2 and not x.is_floating_point(), x, "token ids (B, L) of an integer type"
         )
         if x.device.type != "cpu" or not x.numel():
@@ -103,7 +105,7 @@ def check_at_least(minimum: int, **values: int) -> None:
             raise ConfigError(f"{name} must be at least {minimum}, got {value}")
 
 
-def over_frames(encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def mean_over_frames(encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Encode images, or each frame of videos, and average over the frames.
 
     Args:
@@ -117,7 +119,7 @@ def over_frames(encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         >>> import torch
         >>> brightness = lambda images: images.mean(dim=(2, 3))
         >>> video = torch.tensor([1.0, 2.0, 6.0]).view(1, 1, 3, 1, 1)  # three frames of one pixel
-        >>> over_frames(brightness, video)
+        >>> mean_over_frames(brightness, video)
         tensor([[3.]])
     """
     if x.ndim == 4:

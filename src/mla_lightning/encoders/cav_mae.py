@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import check_at_least, over_frames
+from mla_lightning.encoders.base import check_at_least, mean_over_frames
 from mla_lightning.encoders.checkpoints import Layout, load_checkpoint
 from mla_lightning.encoders.transformer import (
     PATCH,
@@ -140,7 +140,7 @@ class CAVMAEAudio(CAVMAEPath):
             ConfigError: If the input has another shape.
         """
         time, mels = self.shape
-        self.require(
+        self.check_input(
             x.shape[1:] in ((1, time, mels), (time, mels)),
             x,
             f"spectrograms (B, 1, {time}, {mels}) or (B, {time}, {mels})",
@@ -197,12 +197,12 @@ class CAVMAEVisual(CAVMAEPath):
             ConfigError: If the input has another shape.
         """
         side = self.image_size
-        self.require(
+        self.check_input(
             x.ndim in (4, 5) and x.shape[1] == 3 and x.shape[-2:] == (side, side),
             x,
             f"images (B, 3, {side}, {side}) or video (B, 3, T, {side}, {side})",
         )
-        return over_frames(self.encode, x)
+        return mean_over_frames(self.encode, x)
 
 
 def _check_side(**sides: int) -> None:

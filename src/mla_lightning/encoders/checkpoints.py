@@ -39,7 +39,7 @@ class Layout:
         ...     "fc.offset": torch.tensor([3.0]),
         ...     "decoder.weight": torch.zeros(5),
         ... }
-        >>> fill(encoder, tensors, "weights.safetensors", [layout])
+        >>> load_tensors(encoder, tensors, "weights.safetensors", [layout])
         >>> encoder(torch.tensor([[1.0]])).item()
         5.0
     """
@@ -60,7 +60,7 @@ def load_checkpoint(encoder: nn.Module, path: str | Path, layouts: Sequence[Layo
 
     Raises:
         DataError: If the file cannot be read or does not fit; see :func:`read_tensors` and
-            :func:`fill`.
+            :func:`load_tensors`.
 
     Example:
         >>> import tempfile
@@ -72,7 +72,7 @@ def load_checkpoint(encoder: nn.Module, path: str | Path, layouts: Sequence[Layo
         >>> torch.equal(encoder.weight, source.weight)
         True
     """
-    fill(encoder, read_tensors(path), path, layouts)
+    load_tensors(encoder, read_tensors(path), path, layouts)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def fill(
+def load_tensors(
     encoder: nn.Module,
     tensors: Mapping[str, Tensor],
     path: str | Path,
@@ -153,7 +153,7 @@ def fill(
 
     Example:
         >>> tensors = {"weight": torch.zeros(3, 2), "scale": torch.ones(3)}
-        >>> fill(nn.Linear(2, 3), tensors, "weights.pth")
+        >>> load_tensors(nn.Linear(2, 3), tensors, "weights.pth")
         Traceback (most recent call last):
         ...
         mla_lightning.errors.DataError: checkpoint weights.pth does not fit Linear (read as a file

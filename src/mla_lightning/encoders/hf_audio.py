@@ -61,7 +61,7 @@ class HFAudio(HFEncoder):
             ConfigError: If the input has another shape.
         """
         time, mels = self.config.max_length, self.config.num_mel_bins
-        self.require(
+        self.check_input(
             tuple(x.shape[1:]) in ((1, time, mels), (time, mels)),
             x,
             f"spectrograms (B, 1, {time}, {mels}) or (B, {time}, {mels})",

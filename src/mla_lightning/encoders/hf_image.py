@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mla_lightning.encoders.base import over_frames
+from mla_lightning.encoders.base import mean_over_frames
 from mla_lightning.encoders.hf import HFEncoder
 from mla_lightning.errors import ConfigError
 
@@ -61,12 +61,12 @@ class HFImage(HFEncoder):
         """
         patch: int = self.config.patch_size
         has_colours = x.ndim in (4, 5) and x.shape[1] == 3
-        self.require(
+        self.check_input(
             has_colours and all(side >= patch and side % patch == 0 for side in x.shape[-2:]),
             x,
             f"images (B, 3, H, W) or video (B, 3, T, H, W), H and W multiples of {patch}",
         )
-        return over_frames(self._encode, x)
+        return mean_over_frames(self._encode, x)
 
     def _encode(self, x: Tensor) -> Tensor:
         size = self.config.image_size

@@ -89,7 +89,7 @@ class HFText(HFEncoder):
             ConfigError: If the input has another shape or type, is too long, or an id is out of
                 range.
         """
-        self.require_ids(x, self.config.vocab_size)
+        self.check_token_ids(x, self.config.vocab_size)
         x = self._with_special_tokens(x)
         max_length = getattr(self.config, "max_position_embeddings", x.shape[1])
         if x.shape[1] > max_length:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mla_lightning.encoders.base import Encoder, check_at_least
-from mla_lightning.functional.sequences import steps_there
+from mla_lightning.functional.sequences import is_present_step
 
 
 class LSTM(Encoder):
@@ -27,6 +27,8 @@ class LSTM(Encoder):
         True
     """
 
+    takes_sequences = True
+
     def __init__(self, in_features: int, *, out_features: int = 128) -> None:
         """Build the layer.
 
@@ -39,7 +41,7 @@ class LSTM(Encoder):
         """
         super().__init__()
         check_at_least(1, in_features=in_features, out_features=out_features)
-        self.step_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features = in_features, out_features
         self.layer = nn.LSTM(in_features, out_features, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,9 +56,9 @@ class LSTM(Encoder):
         Raises:
             ConfigError: If the input has another shape.
         """
-        width = self.step_features
-        self.require(x.ndim == 3 and x.shape[2] == width, x, f"sequences (B, T, {width})")
+        width = self.in_features
+        self.check_input(x.ndim == 3 and x.shape[2] == width, x, f"sequences (B, T, {width})")
         outputs, _ = self.layer(x)
-        is_step = steps_there(x)
+        is_step = is_present_step(x)
         highest = outputs.masked_fill(~is_step[:, :, None], -torch.inf).amax(dim=1)
         return torch.where(is_step.any(dim=1, keepdim=True), highest, 0.0)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import check_at_least, over_frames
+from mla_lightning.encoders.base import check_at_least, mean_over_frames
 from mla_lightning.encoders.checkpoints import Layout, load_checkpoint
 from mla_lightning.encoders.transformer import (
     PATCH,
@@ -223,12 +223,12 @@ class M3AEImage(M3AETower):
             ConfigError: If the input has another shape.
         """
         side = self.image_size
-        self.require(
+        self.check_input(
             x.ndim in (4, 5) and x.shape[1] == 3 and x.shape[-2:] == (side, side),
             x,
             f"images (B, 3, {side}, {side}) or video (B, 3, T, {side}, {side})",
         )
-        return over_frames(self._encode, x)
+        return mean_over_frames(self._encode, x)
 
     def _encode(self, x: Tensor) -> Tensor:
         tokens = self.embedding(patches(x, channels_first=self.channels_first))
@@ -287,7 +287,7 @@ class M3AEText(M3AETower):
         Raises:
             ConfigError: If the input has another shape or type, or an id that is out of range.
         """
-        self.require_ids(x, self.num_tokens)
+        self.check_token_ids(x, self.num_tokens)
         if x.shape[1] > len(self.positions):
             self.positions = line_positions(x.shape[1], self.out_features).to(x.device)
         padding = x == 0

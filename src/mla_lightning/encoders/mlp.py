@@ -72,7 +72,7 @@ class MLP(Encoder):
         Raises:
             ConfigError: If the input has another shape.
         """
-        self.require(
+        self.check_input(
             x.ndim == 2 and x.shape[1] == self.in_features, x, f"vectors (B, {self.in_features})"
         )
         return self.layers(x)

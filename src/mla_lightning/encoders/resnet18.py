@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mla_lightning.encoders.base import Encoder, check_at_least
-from mla_lightning.encoders.checkpoints import Layout, fill, read_tensors
+from mla_lightning.encoders.checkpoints import Layout, load_tensors, read_tensors
 from mla_lightning.errors import ConfigError
 
 
@@ -84,7 +84,7 @@ class ResNet18(Encoder):
         # Files of 2017 and before have no batch counts; the counts have no effect.
         batch_counts = frozenset(name for name in names if name.endswith("num_batches_tracked"))
         layout = Layout("torchvision", names, (r"fc\.(weight|bias)",), batch_counts)
-        fill(self, tensors, checkpoint, [layout])
+        load_tensors(self, tensors, checkpoint, [layout])
 
     def maps(self, x: Tensor) -> Tensor:
         """Compute the feature maps of the last layer.
@@ -114,7 +114,7 @@ class ResNet18(Encoder):
             ConfigError: If the input has another shape.
         """
         channels = self.in_channels
-        self.require(
+        self.check_input(
             x.ndim in (4, 5) and x.shape[1] == channels,
             x,
             f"images (B, {channels}, H, W) or video (B, {channels}, T, H, W)",

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.encoders.base import Encoder, check_at_least, over_frames
+from mla_lightning.encoders.base import Encoder, check_at_least, mean_over_frames
 
 
 class SmallCNN(Encoder):
@@ -68,13 +68,13 @@ class SmallCNN(Encoder):
         Raises:
             ConfigError: If the input has another shape.
         """
-        self.require(
+        self.check_input(
             x.ndim in (4, 5) and x.shape[1] == self.in_channels and min(x.shape[-2:]) >= 8,
             x,
             f"images (B, {self.in_channels}, H, W) or video (B, {self.in_channels}, T, H, W), "
             "H and W at least 8",
         )
-        return over_frames(self._encode, x)
+        return mean_over_frames(self._encode, x)
 
     def _encode(self, x: Tensor) -> Tensor:
         if self.channels_last:

@@ -20,6 +20,7 @@ class Steps(Encoder):
         (3, True)
     """
 
+    takes_sequences = True
     gives_sequences = True
 
     def __init__(self, in_features: int) -> None:
@@ -33,7 +34,7 @@ class Steps(Encoder):
         """
         super().__init__()
         check_at_least(1, in_features=in_features)
-        self.step_features = self.out_features = in_features
+        self.in_features = self.out_features = in_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the input.
@@ -47,6 +48,6 @@ class Steps(Encoder):
         Raises:
             ConfigError: If it has another shape.
         """
-        width = self.step_features
-        self.require(x.ndim == 3 and x.shape[2] == width, x, f"sequences (B, T, {width})")
+        width = self.in_features
+        self.check_input(x.ndim == 3 and x.shape[2] == width, x, f"sequences (B, T, {width})")
         return x

@@ -25,6 +25,8 @@ class TextCNN(Encoder):
         torch.Size([5, 8])
     """
 
+    takes_sequences = True
+
     def __init__(
         self,
         in_features: int,
@@ -52,11 +54,11 @@ class TextCNN(Encoder):
             raise ConfigError(
                 f"kernels must be >= 1 and dropout in [0, 1), got {list(kernels)} and {dropout}"
             )
-        self.step_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features = in_features, out_features
         self.convolutions = nn.ModuleList(
             nn.Conv1d(in_features, channels, width) for width in kernels
         )
-        self.least = max(kernels)
+        self.min_length = max(kernels)
         self.out = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(len(kernels) * channels, out_features), nn.ReLU()
         )
@@ -73,8 +75,8 @@ class TextCNN(Encoder):
         Raises:
             ConfigError: If the input has another shape.
         """
-        width = self.step_features
-        self.require(x.ndim == 3 and x.shape[2] == width, x, f"sequences (B, T, {width})")
-        x = pad(x.transpose(1, 2), (0, max(0, self.least - x.shape[1])))
+        width = self.in_features
+        self.check_input(x.ndim == 3 and x.shape[2] == width, x, f"sequences (B, T, {width})")
+        x = pad(x.transpose(1, 2), (0, max(0, self.min_length - x.shape[1])))
         highest = [layer(x).relu().amax(dim=2) for layer in self.convolutions]
         return self.out(torch.cat(highest, dim=1))

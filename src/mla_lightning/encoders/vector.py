@@ -44,5 +44,5 @@ class Vector(Encoder):
             ConfigError: If it has another shape.
         """
         width = self.in_features
-        self.require(x.ndim == 2 and x.shape[1] == width, x, f"vectors (B, {width})")
+        self.check_input(x.ndim == 2 and x.shape[1] == width, x, f"vectors (B, {width})")
         return x

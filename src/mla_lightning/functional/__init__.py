@@ -5,11 +5,11 @@ only those whose name ends in ``_`` change an argument. Shapes are (M, B, C) for
 modalities, B samples and C classes, and (B, D) or (N, D) for features.
 
 Gradient of a shared head (MLA)
-    Projector: ``update_projector``, ``update_projector_``, ``projector_of``; variants:
+    Projector: ``update_projector``, ``update_projector_``, ``projector_from_means``; variants:
     ``update_projector_frobenius_``, ``update_projector_unit_``, ``update_projector_released_``,
     ``released_alpha``. Gradient: ``project_gradient``, ``balancemm_gradient``.
     Alternatives: ``mean_moment``, ``second_moment``, ``class_moment``, ``moment_projector``,
-    ``without_conflict``, ``centred_gradient``.
+    ``remove_conflict``, ``centred_gradient``.
 
 Weights of the modalities and fused logits
     ``entropy_weights``, ``batch_entropy_weights``, ``mean_weights``, ``fixed_weights``,
@@ -20,11 +20,11 @@ Balanced training (OGM-GE, QMF)
     ``confidence_rank_loss``.
 
 Masks of missing modalities
-    ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``reachable_rate``,
-    ``resample_chance``, ``drop_chances``, ``missing_rate_of``.
+    ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
+    ``resampled_drop_probability``, ``restored_drop_probabilities``, ``missing_rate``.
 
 Learning with missing modalities
-    Imputation: ``mean_of_present``, ``padded``, ``reconstruction_loss``. CPM-Nets:
+    Imputation: ``mean_of_present``, ``fill_with_mean``, ``reconstruction_loss``. CPM-Nets:
     ``class_scores``, ``clustering_loss``, ``decoding_loss``. Correlation and distances:
     ``linear_cca``, ``dcca_loss``, ``central_moment_discrepancy``, ``symmetric_divergence``.
     Classifier: ``linear_svc``.
@@ -45,15 +45,15 @@ Example:
 
 from mla_lightning.functional.correlation import dcca_loss, linear_cca
 from mla_lightning.functional.divergence import symmetric_divergence
-from mla_lightning.functional.imputation import mean_of_present, padded, reconstruction_loss
+from mla_lightning.functional.imputation import fill_with_mean, mean_of_present, reconstruction_loss
 from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
 from mla_lightning.functional.masks import (
     anchor_mask,
-    drop_chances,
-    missing_rate_of,
-    reachable_rate,
-    resample_chance,
+    max_missing_rate,
+    missing_rate,
+    resampled_drop_probability,
     resampled_mask,
+    restored_drop_probabilities,
     restored_mask,
 )
 from mla_lightning.functional.modulation import ogm_coefficients, unimodal_scores
@@ -61,7 +61,7 @@ from mla_lightning.functional.moments import central_moment_discrepancy
 from mla_lightning.functional.projection import (
     balancemm_gradient,
     project_gradient,
-    projector_of,
+    projector_from_means,
     released_alpha,
     update_projector,
     update_projector_,
@@ -74,8 +74,8 @@ from mla_lightning.functional.protection import (
     class_moment,
     mean_moment,
     moment_projector,
+    remove_conflict,
     second_moment,
-    without_conflict,
 )
 from mla_lightning.functional.ranking import (
     confidence_rank_loss,
@@ -105,28 +105,29 @@ __all__ = [
     "confidence_rank_loss",
     "dcca_loss",
     "decoding_loss",
-    "drop_chances",
     "energy_confidence",
     "entropy_weights",
+    "fill_with_mean",
     "fixed_weights",
     "fuse_logits",
     "linear_cca",
     "linear_svc",
+    "max_missing_rate",
     "mean_moment",
     "mean_of_present",
     "mean_weights",
-    "missing_rate_of",
+    "missing_rate",
     "moment_projector",
     "normalise_history",
     "ogm_coefficients",
-    "padded",
     "project_gradient",
-    "projector_of",
-    "reachable_rate",
+    "projector_from_means",
     "reconstruction_loss",
     "released_alpha",
-    "resample_chance",
+    "remove_conflict",
+    "resampled_drop_probability",
     "resampled_mask",
+    "restored_drop_probabilities",
     "restored_mask",
     "second_moment",
     "symmetric_divergence",
@@ -136,5 +137,4 @@ __all__ = [
     "update_projector_frobenius_",
     "update_projector_released_",
     "update_projector_unit_",
-    "without_conflict",
 ]

@@ -29,7 +29,7 @@ def mean_of_present(x: Tensor, present: Tensor) -> Tensor:
     return x[present].mean(dim=0)
 
 
-def padded(x: Tensor, present: Tensor, mean: Tensor) -> Tensor:
+def fill_with_mean(x: Tensor, present: Tensor, mean: Tensor) -> Tensor:
     """Replace missing vectors by a mean vector.
 
     Args:
@@ -42,7 +42,7 @@ def padded(x: Tensor, present: Tensor, mean: Tensor) -> Tensor:
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [float("nan"), 0.0]])
-        >>> padded(x, torch.tensor([True, True, False]), mean=torch.tensor([2.0, 3.0]))
+        >>> fill_with_mean(x, torch.tensor([True, True, False]), mean=torch.tensor([2.0, 3.0]))
         tensor([[1., 2.],
                 [3., 4.],
                 [2., 3.]])

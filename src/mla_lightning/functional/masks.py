@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 
-def reachable_rate(num_modalities: int) -> float:
+def max_missing_rate(num_modalities: int) -> float:
     """Return the largest missing rate at which every sample still keeps one modality.
 
     Args:
@@ -25,7 +25,7 @@ def reachable_rate(num_modalities: int) -> float:
         (M - 1) / M.
 
     Example:
-        >>> reachable_rate(2), round(reachable_rate(3), 4)
+        >>> max_missing_rate(2), round(max_missing_rate(3), 4)
         (0.5, 0.6667)
     """
     return (num_modalities - 1) / num_modalities
@@ -62,7 +62,7 @@ def anchor_mask(
 
     Example:
         >>> mask = anchor_mask(10_000, 3, 0.4, torch.Generator().manual_seed(0))
-        >>> mask.shape, mask.any(dim=1).all().item(), round(missing_rate_of(mask), 2)
+        >>> mask.shape, mask.any(dim=1).all().item(), round(missing_rate(mask), 2)
         (torch.Size([10000, 3]), True, 0.4)
         >>> mask = anchor_mask(10_000, 3, 0.9)  # above 2/3: one modality per sample
         >>> mask.sum(dim=1).unique().tolist()
@@ -79,7 +79,7 @@ def anchor_mask(
 def resampled_mask(
     num_samples: int,
     num_modalities: int,
-    drop_chance: float,
+    drop_probability: float,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Draw a mask of independent cells, conditioned on no row being empty.
@@ -93,8 +93,8 @@ def resampled_mask(
     Args:
         num_samples: Number of samples N.
         num_modalities: Number of modalities M, at least 2.
-        drop_chance: Probability p that a cell is dropped, in [0, 1]; see :func:`resample_chance`
-            for the p of a wanted rate.
+        drop_probability: Probability p that a cell is dropped, in [0, 1]; see
+            :func:`resampled_drop_probability` for the p of a wanted rate.
         generator: Source of random numbers; torch's global one by default.
 
     Returns:
@@ -105,14 +105,14 @@ def resampled_mask(
 
     Example:
         >>> mask = resampled_mask(10_000, 3, 0.7, torch.Generator().manual_seed(0))
-        >>> round(missing_rate_of(mask), 2), round((0.7 - 0.7**3) / (1 - 0.7**3), 2)
+        >>> round(missing_rate(mask), 2), round((0.7 - 0.7**3) / (1 - 0.7**3), 2)
         (0.54, 0.54)
     """
-    _check(num_modalities, drop_chance)
+    _check(num_modalities, drop_probability)
     modality_M = torch.arange(num_modalities)
-    weights_M = torch.tensor(drop_chance, dtype=torch.float64) ** modality_M  # 0 ** 0 is 1
+    weights_M = torch.tensor(drop_probability, dtype=torch.float64) ** modality_M  # 0 ** 0 is 1
     first_N = torch.multinomial(weights_M, num_samples, replacement=True, generator=generator)
-    is_kept_NM = torch.rand(num_samples, num_modalities, generator=generator) >= drop_chance
+    is_kept_NM = torch.rand(num_samples, num_modalities, generator=generator) >= drop_probability
     first_N1 = first_N[:, None]
     return (modality_M == first_N1) | (is_kept_NM & (modality_M > first_N1))
 
@@ -120,7 +120,7 @@ def resampled_mask(
 def restored_mask(
     num_samples: int,
     num_modalities: int,
-    drop_chance: float | Sequence[float],
+    drop_probability: float | Sequence[float],
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Draw a mask of independent cells, and give rows that are empty one random modality back.
@@ -130,8 +130,8 @@ def restored_mask(
     Args:
         num_samples: Number of samples N.
         num_modalities: Number of modalities M, at least 2.
-        drop_chance: Probability p that a cell is dropped, in [0, 1]: one number, or one for each
-            modality; see :func:`drop_chances` for those of wanted rates.
+        drop_probability: Probability p that a cell is dropped, in [0, 1]: one number, or one for
+            each modality; see :func:`restored_drop_probabilities` for those of wanted rates.
         generator: Source of random numbers; torch's global one by default.
 
     Returns:
@@ -144,13 +144,16 @@ def restored_mask(
         The first modality is never missing; the second is, at a rate of 0.8 - 0 / 2:
 
         >>> mask = restored_mask(10_000, 2, [0.0, 0.8], torch.Generator().manual_seed(0))
-        >>> [round(missing_rate_of(column), 2) for column in mask.T]
+        >>> [round(missing_rate(column), 2) for column in mask.T]
         [0.0, 0.8]
     """
-    chances = drop_chance if isinstance(drop_chance, Sequence) else [drop_chance] * num_modalities
-    for chance in chances:
-        _check(num_modalities, chance)
-    p_M = torch.tensor(chances, dtype=torch.float64)
+    if isinstance(drop_probability, Sequence):
+        probabilities = list(drop_probability)
+    else:
+        probabilities = [drop_probability] * num_modalities
+    for probability in probabilities:
+        _check(num_modalities, probability)
+    p_M = torch.tensor(probabilities, dtype=torch.float64)
     mask_NM = torch.rand(num_samples, num_modalities, generator=generator) >= p_M
     restored_N = torch.randint(num_modalities, (num_samples,), generator=generator)
     is_empty_N = ~mask_NM.any(dim=1)
@@ -158,7 +161,7 @@ def restored_mask(
     return mask_NM
 
 
-def resample_chance(rate: float, num_modalities: int) -> float:
+def resampled_drop_probability(rate: float, num_modalities: int) -> float:
     """Compute the drop probability with which :func:`resampled_mask` has a wanted missing rate.
 
     The equation (p - p^M) / (1 - p^M) = r is solved by bisection.
@@ -173,7 +176,7 @@ def resample_chance(rate: float, num_modalities: int) -> float:
     Example:
         For two modalities the rate is p / (1 + p):
 
-        >>> round(resample_chance(0.2, 2), 6), round(0.25 / (1 + 0.25), 6)
+        >>> round(resampled_drop_probability(0.2, 2), 6), round(0.25 / (1 + 0.25), 6)
         (0.25, 0.2)
     """
     low, high = 0.0, 1.0
@@ -185,7 +188,7 @@ def resample_chance(rate: float, num_modalities: int) -> float:
     return high
 
 
-def drop_chances(rates: Sequence[float]) -> list[float]:
+def restored_drop_probabilities(rates: Sequence[float]) -> list[float]:
     r"""Compute the drop probabilities with which :func:`restored_mask` has wanted missing rates.
 
     .. math:: p_m = \min\!\left(r_m + \frac{1}{M} \prod_k p_k, \; 1\right)
@@ -203,23 +206,23 @@ def drop_chances(rates: Sequence[float]) -> list[float]:
         A modality that is never missing needs no correction. Otherwise rows that were empty get a
         modality back, so p is larger than r:
 
-        >>> drop_chances([0.5, 0.0])
+        >>> restored_drop_probabilities([0.5, 0.0])
         [0.5, 0.0]
-        >>> p, _ = drop_chances([0.375, 0.375])
+        >>> p, _ = restored_drop_probabilities([0.375, 0.375])
         >>> round(p, 6), round(p - p * p / 2, 6)
         (0.5, 0.375)
     """
-    chances = list(rates)
+    probabilities = list(rates)
     for _ in range(10_000):
-        restored = math.prod(chances) / len(chances)
-        next_chances = [min(rate + restored, 1.0) for rate in rates]
-        if max(abs(a - b) for a, b in zip(next_chances, chances, strict=True)) < 1e-12:
+        restored = math.prod(probabilities) / len(probabilities)
+        updated = [min(rate + restored, 1.0) for rate in rates]
+        if max(abs(a - b) for a, b in zip(updated, probabilities, strict=True)) < 1e-12:
             break
-        chances = next_chances
-    return chances
+        probabilities = updated
+    return probabilities
 
 
-def missing_rate_of(mask: Tensor) -> float:
+def missing_rate(mask: Tensor) -> float:
     """Return the missing rate of a mask.
 
     Args:
@@ -229,7 +232,7 @@ def missing_rate_of(mask: Tensor) -> float:
         Fraction of missing cells, in [0, 1].
 
     Example:
-        >>> missing_rate_of(torch.tensor([[True, False], [True, True]]))
+        >>> missing_rate(torch.tensor([[True, False], [True, True]]))
         0.25
     """
     return 1.0 - mask.double().mean().item()

@@ -179,7 +179,7 @@ def update_projector_released_(projector: Tensor, mean_feature: Tensor, alpha: f
     return projector.div_(projector.norm())
 
 
-def projector_of(mean_features: Tensor, alpha: float | Tensor) -> Tensor:
+def projector_from_means(mean_features: Tensor, alpha: float | Tensor) -> Tensor:
     r"""Compute the projector of all mean features at once, in closed form.
 
     .. math:: P = I - A (A^\top A + \mathrm{diag}(\alpha))^{-1} A^\top
@@ -198,7 +198,7 @@ def projector_of(mean_features: Tensor, alpha: float | Tensor) -> Tensor:
         >>> P = torch.eye(2)
         >>> for mean in means:
         ...     P = update_projector(P, mean, alpha=0.1)
-        >>> torch.allclose(projector_of(means, alpha=0.1), P, atol=1e-6)
+        >>> torch.allclose(projector_from_means(means, alpha=0.1), P, atol=1e-6)
         True
     """
     a_DT = mean_features.T

@@ -126,7 +126,7 @@ def moment_projector(moment: Tensor, alpha: float) -> Tensor:
     return ridge * torch.linalg.inv(moment + ridge * identity)
 
 
-def without_conflict(gradient: Tensor, others: Iterable[Tensor]) -> Tensor:
+def remove_conflict(gradient: Tensor, others: Iterable[Tensor]) -> Tensor:
     r"""Remove from a gradient the components that point against other gradients.
 
     .. math:: G \leftarrow G - \min(0, \langle G, G_o \rangle) / \|G_o\|^2 \; G_o
@@ -143,9 +143,9 @@ def without_conflict(gradient: Tensor, others: Iterable[Tensor]) -> Tensor:
 
     Example:
         >>> gradient = torch.tensor([-1.0, 1.0])
-        >>> without_conflict(gradient, [torch.tensor([2.0, 0.0])])  # against: removed
+        >>> remove_conflict(gradient, [torch.tensor([2.0, 0.0])])  # against: removed
         tensor([0., 1.])
-        >>> without_conflict(gradient, [torch.tensor([0.0, 2.0])])  # along: unchanged
+        >>> remove_conflict(gradient, [torch.tensor([0.0, 2.0])])  # along: unchanged
         tensor([-1.,  1.])
     """
     for other in others:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def steps_there(x: Tensor) -> Tensor:
+def is_present_step(x: Tensor) -> Tensor:
     """Return which steps of sequences are present, that is, not all zero.
 
     Args:
@@ -16,13 +16,13 @@ def steps_there(x: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> steps_there(torch.tensor([[[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]]))
+        >>> is_present_step(torch.tensor([[[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]]))
         tensor([[ True,  True, False]])
     """
     return (x != 0).any(dim=2)
 
 
-def mean_step(x: Tensor) -> Tensor:
+def mean_of_present_steps(x: Tensor) -> Tensor:
     """Average the present steps of sequences.
 
     Args:
@@ -33,7 +33,7 @@ def mean_step(x: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> mean_step(torch.tensor([[[1.0, 0.0], [3.0, 2.0], [0.0, 0.0]]]))
+        >>> mean_of_present_steps(torch.tensor([[[1.0, 0.0], [3.0, 2.0], [0.0, 0.0]]]))
         tensor([[2., 1.]])
     """
-    return x.sum(dim=1) / steps_there(x).sum(dim=1, keepdim=True).clamp(min=1)
+    return x.sum(dim=1) / is_present_step(x).sum(dim=1, keepdim=True).clamp(min=1)

@@ -39,7 +39,7 @@ class Fusion(nn.Module, ABC):
         ...         self.heads = nn.ModuleDict(heads)
         ...
         ...     def forward(self, features, present=None):
-        ...         logits = self.unimodal(self.zeroed(features, present))
+        ...         logits = self.unimodal(self.zero_absent(features, present))
         ...         return torch.stack(list(logits.values())).amax(dim=0)
         ...
         ...     def unimodal(self, features):
@@ -89,7 +89,7 @@ class Fusion(nn.Module, ABC):
             Modality -> logits (B, C).
         """
 
-    def weights_of(
+    def logit_weights(
         self, own_logits: Mapping[str, Tensor], present: Present = None
     ) -> Tensor | None:
         """Compute the weights that the fused logits give to the modalities' own logits.
@@ -104,7 +104,7 @@ class Fusion(nn.Module, ABC):
         """
         return None
 
-    def zeroed(self, features: Mapping[str, Tensor], present: Present) -> Mapping[str, Tensor]:
+    def zero_absent(self, features: Mapping[str, Tensor], present: Present) -> Mapping[str, Tensor]:
         """Replace the features of absent modalities by zeros.
 
         Args:
@@ -123,11 +123,11 @@ class Fusion(nn.Module, ABC):
             for name, value in features.items()
         }
 
-    def only(self, name: str, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def zero_others(self, name: str, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the features with those of all modalities but one replaced by zeros."""
         return {k: v if k == name else torch.zeros_like(v) for k, v in features.items()}
 
-    def others_missing(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def unimodal_by_others_missing(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute each modality's fused logits with all others absent: a single-modality rule.
 
         Args:
@@ -143,7 +143,7 @@ class Fusion(nn.Module, ABC):
             for name in features
         }
 
-    def chosen(self, name: str | None, option: str) -> str:
+    def resolve_modality(self, name: str | None, option: str) -> str:
         """Return the modality that an option names; the last one by default.
 
         Args:
@@ -174,11 +174,11 @@ class LogitFusion(Fusion):
         >>> from mla_lightning.fusion import LateFusion
         >>> logits = {"audio": torch.tensor([[100.0, 0.0]]), "visual": torch.tensor([[0.0, 0.0]])}
         >>> dims = {"audio": 2, "visual": 3}
-        >>> LateFusion(dims, 2, weighting="mean").weights_of(logits).T
+        >>> LateFusion(dims, 2, weighting="mean").logit_weights(logits).T
         tensor([[0.5000, 0.5000]])
-        >>> LateFusion(dims, 2, weighting="entropy").weights_of(logits).T  # audio is certain
+        >>> LateFusion(dims, 2, weighting="entropy").logit_weights(logits).T  # audio is certain
         tensor([[0.6667, 0.3333]])
-        >>> LateFusion(dims, 2, weighting=[1.0, 3.0]).weights_of(logits).T
+        >>> LateFusion(dims, 2, weighting=[1.0, 3.0]).logit_weights(logits).T
         tensor([[0.2500, 0.7500]])
     """
 
@@ -220,8 +220,8 @@ class LogitFusion(Fusion):
         logits_MBC = torch.stack([own_logits[name] for name in self.feature_dims])
         return fuse_logits(self.weights(logits_MBC, present), logits_MBC)
 
-    def weights_of(self, own_logits: Mapping[str, Tensor], present: Present = None) -> Tensor:
-        """Compute the weights of the modalities' own logits, see :meth:`Fusion.weights_of`."""
+    def logit_weights(self, own_logits: Mapping[str, Tensor], present: Present = None) -> Tensor:
+        """Compute the weights of the modalities' own logits, see :meth:`Fusion.logit_weights`."""
         return self.weights(torch.stack([own_logits[name] for name in self.feature_dims]), present)
 
     def weights(self, logits_MBC: Tensor, present: Present = None) -> Tensor:

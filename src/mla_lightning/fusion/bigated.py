@@ -48,14 +48,14 @@ class BiGated(Fusion):
             ConfigError: If ``gated`` is not a modality.
         """
         super().__init__(feature_dims, num_classes)
-        self.gated = self.chosen(gated, "gated")
+        self.gated = self.resolve_modality(gated, "gated")
         width = feature_dims[self.gated]
         self.projections = nn.ModuleDict({m: linear(d, width) for m, d in feature_dims.items()})
         self.head = linear(width, num_classes)
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the fused logits; features of absent modalities are zero."""
-        features = self.zeroed(features, present)
+        features = self.zero_absent(features, present)
         gated = self.projections[self.gated](features[self.gated])
         for name in self.feature_dims:
             if name != self.gated:
@@ -64,4 +64,4 @@ class BiGated(Fusion):
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the fused logits once per modality, with zeros for the other features."""
-        return {name: self(self.only(name, features)) for name in self.feature_dims}
+        return {name: self(self.zero_others(name, features)) for name in self.feature_dims}

@@ -65,7 +65,7 @@ class Concat(Fusion):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the logits of the concatenated features; those of absent modalities are zero."""
-        features = self.zeroed(features, present)
+        features = self.zero_absent(features, present)
         return self.head(torch.cat([features[name] for name in self.feature_dims], dim=1))
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -27,10 +27,10 @@ class CrossPartial(Fusion):
 
         >>> _ = torch.manual_seed(0)
         >>> fusion = CrossPartial({"audio": 2, "text": 3}, num_classes=2, num_latent=4)
-        >>> fusion.prepare(num_train=10)
+        >>> fusion.allocate_codes(num_train=10)
         >>> vectors = {"audio": torch.rand(5, 2), "text": torch.rand(5, 3)}
         >>> true = torch.ones(5, dtype=torch.bool)
-        >>> codes = fusion.found(vectors, present={"audio": true, "text": ~true})
+        >>> codes = fusion.find_codes(vectors, present={"audio": true, "text": ~true})
         >>> decoded = codes @ fusion.weights["audio"] + fusion.biases["audio"]
         >>> torch.allclose(decoded, vectors["audio"], atol=1e-2)
         True
@@ -49,7 +49,7 @@ class CrossPartial(Fusion):
         num_test_steps: int = 200,
         test_lr: float = 0.05,
     ) -> None:
-        """Build the decoders; :meth:`prepare` then allocates the training codes.
+        """Build the decoders; :meth:`allocate_codes` then allocates the training codes.
 
         Args:
             feature_dims: Modality -> width of its vector.
@@ -74,7 +74,7 @@ class CrossPartial(Fusion):
         self.codes: nn.Parameter
         self.label: Tensor
 
-    def prepare(self, num_train: int) -> None:
+    def allocate_codes(self, num_train: int) -> None:
         """Allocate the codes and labels of the training samples.
 
         Args:
@@ -85,11 +85,11 @@ class CrossPartial(Fusion):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Find the codes of samples and compute their mean inner products with each class."""
-        codes = self.found(features, present)
+        codes = self.find_codes(features, present)
         return class_scores(codes, self.codes, self.label, self.num_classes)
 
     @torch.no_grad()
-    def found(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
+    def find_codes(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Find the codes of samples by Adam, with the gradient written out.
 
         Args:
@@ -103,7 +103,7 @@ class CrossPartial(Fusion):
         h = self.codes.mean(dim=0, keepdim=True).expand(num_samples, -1).clone()
         first, second = torch.zeros_like(h), torch.zeros_like(h)
         constant, grams = torch.zeros_like(h), []
-        for name, x in self.zeroed(features, present).items():
+        for name, x in self.zero_absent(features, present).items():
             weight, bias = self.weights[name], self.biases[name]
             if present is None:
                 present_B1 = h.new_ones(num_samples, 1)
@@ -127,7 +127,7 @@ class CrossPartial(Fusion):
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the logits of each modality with all others absent."""
-        return self.others_missing(features)
+        return self.unimodal_by_others_missing(features)
 
 
 def _glorot(rows: int, columns: int) -> Tensor:

@@ -27,7 +27,7 @@ class EnergyFusion(Sum):
 
         >>> fusion = EnergyFusion({"audio": 2, "visual": 3}, num_classes=2)
         >>> logits = {"audio": torch.tensor([[30.0, 0.0]]), "visual": torch.tensor([[0.0, 10.0]])}
-        >>> fusion.weights_of(logits).T
+        >>> fusion.logit_weights(logits).T
         tensor([[3.0000, 1.0000]])
 
         ``detach_confidence`` changes gradients, not values:
@@ -69,7 +69,7 @@ class EnergyFusion(Sum):
             logits_MBC = torch.where(present_MB[..., None], logits_MBC, 0.0)
         return (confidence_MB[..., None] * logits_MBC).sum(dim=0)
 
-    def weights_of(self, own_logits: Mapping[str, Tensor], present: Present = None) -> Tensor:
+    def logit_weights(self, own_logits: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the confidences, which need not sum to 1; 0 for absent modalities."""
         confidence_MB = torch.stack(
             [energy_confidence(own_logits[name]) for name in self.feature_dims]

@@ -47,7 +47,7 @@ class FiLM(Fusion):
             ConfigError: If ``modulated`` is not a modality.
         """
         super().__init__(feature_dims, num_classes)
-        self.modulated = self.chosen(modulated, "modulated")
+        self.modulated = self.resolve_modality(modulated, "modulated")
         self.conditions = [name for name in feature_dims if name != self.modulated]
         width = feature_dims[self.modulated]
         self.film = linear(sum(feature_dims[name] for name in self.conditions), 2 * width)
@@ -55,11 +55,11 @@ class FiLM(Fusion):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the fused logits; features of absent modalities are zero."""
-        features = self.zeroed(features, present)
+        features = self.zero_absent(features, present)
         condition = torch.cat([features[name] for name in self.conditions], dim=1)
         gamma, beta = self.film(condition).chunk(2, dim=1)
         return self.head(gamma * features[self.modulated] + beta)
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the fused logits once per modality, with zeros for the other features."""
-        return {name: self(self.only(name, features)) for name in self.feature_dims}
+        return {name: self(self.zero_others(name, features)) for name in self.feature_dims}

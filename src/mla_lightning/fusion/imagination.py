@@ -12,7 +12,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion, Present
 
 
-def perceptron(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
+def build_mlp(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
     """Build a multi-layer perceptron with ReLU and dropout after each layer but the last.
 
     Args:
@@ -23,7 +23,7 @@ def perceptron(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
         The network.
 
     Example:
-        >>> perceptron((8, 16, 3), dropout=0.5)
+        >>> build_mlp((8, 16, 3), dropout=0.5)
         Sequential(
           (0): Linear(in_features=8, out_features=16, bias=True)
           (1): ReLU()
@@ -198,7 +198,7 @@ class ImaginedFusion(Fusion):
 
     Example:
         >>> class FirstCode(ImaginedFusion):
-        ...     def classified(self, joined):
+        ...     def classify(self, joined):
         ...         return joined[:, : self.num_classes]
         >>> fusion = FirstCode({"audio": 2, "text": 1}, num_classes=3)
         >>> features = {"audio": torch.ones(1, 2), "text": torch.ones(1, 1)}
@@ -211,20 +211,20 @@ class ImaginedFusion(Fusion):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the fused logits."""
-        return self.classified(self.joined(features, present))
+        return self.classify(self.join(features, present))
 
-    def joined(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
+    def join(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Join the features of all modalities, absent ones zero: (B, sum of widths)."""
-        features = self.zeroed(features, present)
+        features = self.zero_absent(features, present)
         return torch.cat([features[name] for name in self.feature_dims], dim=1)
 
-    def classified(self, joined: Tensor) -> Tensor:
+    def classify(self, joined: Tensor) -> Tensor:
         """Compute logits (B, C) of joined features (B, sum of widths)."""
         raise NotImplementedError
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the logits of each modality with all others absent."""
-        return {name: self.forward(self.only(name, features)) for name in self.feature_dims}
+        return {name: self.forward(self.zero_others(name, features)) for name in self.feature_dims}
 
 
 class AutoencodedFusion(ImaginedFusion):
@@ -276,13 +276,13 @@ class AutoencodedFusion(ImaginedFusion):
             if num_blocks is None
             else ResidualCascade(width, layers, num_blocks)
         )
-        self.classifier = perceptron((width, *hidden, num_classes), dropout)
+        self.classifier = build_mlp((width, *hidden, num_classes), dropout)
 
-    def imagined(self, joined: Tensor) -> Tensor:
+    def reconstruct(self, joined: Tensor) -> Tensor:
         """Reconstruct the features of all modalities from joined features: (B, sum of widths)."""
         output = self.imagination(joined)
         return output[0] if self.is_cascade else output
 
-    def classified(self, joined: Tensor) -> Tensor:
+    def classify(self, joined: Tensor) -> Tensor:
         """Compute logits (B, C) of the reconstruction of joined features (B, sum of widths)."""
-        return self.classifier(self.imagined(joined))
+        return self.classifier(self.reconstruct(joined))

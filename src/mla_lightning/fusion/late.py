@@ -53,15 +53,17 @@ class LateFusion(LogitFusion):
         Raises:
             ConfigError: If the rule is unknown or the number of weights is wrong.
         """
-        self.of_probabilities = weighting == "mean_probability"
+        self.averages_probabilities = weighting == "mean_probability"
         super().__init__(
-            feature_dims, num_classes, weighting="mean" if self.of_probabilities else weighting
+            feature_dims,
+            num_classes,
+            weighting="mean" if self.averages_probabilities else weighting,
         )
         self.heads = nn.ModuleDict({m: linear(d, num_classes) for m, d in feature_dims.items()})
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the fused logits of the present modalities."""
-        if not self.of_probabilities:
+        if not self.averages_probabilities:
             return super().forward(features, present)
         own_logits = self.unimodal(features)
         log_p = torch.stack([own_logits[name].log_softmax(dim=1) for name in self.feature_dims])

@@ -12,7 +12,7 @@ from mla_lightning.fusion.imagination import (
     ImaginedFusion,
     InvariantCascade,
     ResidualCascade,
-    perceptron,
+    build_mlp,
 )
 
 
@@ -29,7 +29,7 @@ class LatentCodes(ImaginedFusion):
         >>> features = {"audio": torch.randn(5, 2), "text": torch.randn(5, 3)}
         >>> fusion(features).shape
         torch.Size([5, 4])
-        >>> reconstruction, codes = fusion.imagination(fusion.joined(features))
+        >>> reconstruction, codes = fusion.imagination(fusion.join(features))
         >>> reconstruction.shape, codes.shape
         (torch.Size([5, 5]), torch.Size([5, 8]))
     """
@@ -62,10 +62,10 @@ class LatentCodes(ImaginedFusion):
         self.imagination = ResidualCascade(width, layers, num_blocks)
         self.backward_imagination = ResidualCascade(width, layers, num_blocks)
         code_width = self.imagination.latent_width
-        self.classifier = perceptron((code_width, *hidden, num_classes), dropout)
-        self.full_classifier = perceptron((width, *hidden, num_classes), dropout)
+        self.classifier = build_mlp((code_width, *hidden, num_classes), dropout)
+        self.full_classifier = build_mlp((width, *hidden, num_classes), dropout)
 
-    def classified(self, joined: Tensor) -> Tensor:
+    def classify(self, joined: Tensor) -> Tensor:
         """Compute logits (B, C) of the codes of joined features (B, sum of widths)."""
         return self.classifier(self.imagination(joined)[1])
 
@@ -135,14 +135,14 @@ class InvariantCodes(ImaginedFusion):
         )
         self.imagination = InvariantCascade(width, layers, num_blocks, variant)
         code_width = self.imagination.latent_width
-        self.classifier = perceptron((code_width, *hidden, num_classes), dropout)
-        self.full_classifier = perceptron((2 * width, *hidden, num_classes), dropout)
+        self.classifier = build_mlp((code_width, *hidden, num_classes), dropout)
+        self.full_classifier = build_mlp((2 * width, *hidden, num_classes), dropout)
 
     def invariant(self, features: Mapping[str, Tensor]) -> Tensor:
         """Compute the invariant feature of each modality and join them: (B, sum of widths)."""
         return torch.cat([self.shared(features[name]) for name in self.feature_dims], dim=1)
 
-    def classified(self, joined: Tensor) -> Tensor:
+    def classify(self, joined: Tensor) -> Tensor:
         """Compute logits (B, C) of the codes of joined features (B, sum of widths)."""
         widths = list(self.feature_dims.values())
         features = dict(zip(self.feature_dims, joined.split(widths, dim=1), strict=True))

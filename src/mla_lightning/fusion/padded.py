@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.functional import linear_cca, linear_svc, mean_of_present, padded
+from mla_lightning.functional import fill_with_mean, linear_cca, linear_svc, mean_of_present
 from mla_lightning.fusion.base import Fusion, Present, linear
 
 #: Samples to which the directions of a pair of modalities are fitted.
@@ -30,7 +30,7 @@ class PaddedFusion(Fusion):
         >>> has_audio = torch.tensor([True, True, True, False, False, False])
         >>> present = {"audio": has_audio, "text": torch.ones(6, dtype=torch.bool)}
         >>> fusion.learn_means(features, present)
-        >>> means = fusion.padded(features, present)["audio"][3:]
+        >>> means = fusion.fill_absent(features, present)["audio"][3:]
         >>> torch.allclose(means, features["audio"][:3].mean(dim=0))
         True
         >>> fusion.fit_head(features, present, label=torch.tensor([0, 1, 0, 1, 0, 1]))
@@ -67,24 +67,26 @@ class PaddedFusion(Fusion):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the fused logits, with means in place of absent features."""
-        return self.head(self.projected(self.padded(features, present)))
+        return self.head(self.project(self.fill_absent(features, present)))
 
-    def padded(self, features: Mapping[str, Tensor], present: Present = None) -> dict[str, Tensor]:
+    def fill_absent(
+        self, features: Mapping[str, Tensor], present: Present = None
+    ) -> dict[str, Tensor]:
         """Replace the features of absent modalities by their training means."""
         if present is None:
             return dict(features)
         return {
-            name: padded(features[name], present[name], getattr(self, f"mean_{name}"))
+            name: fill_with_mean(features[name], present[name], getattr(self, f"mean_{name}"))
             for name in self.feature_dims
         }
 
-    def projected(self, features: Mapping[str, Tensor]) -> Tensor:
+    def project(self, features: Mapping[str, Tensor]) -> Tensor:
         """Compute the head's input (B, head_width): here the joined features."""
         return torch.cat([features[name] for name in self.feature_dims], dim=1)
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the logits of each modality, with means in place of all others."""
-        return self.others_missing(features)
+        return self.unimodal_by_others_missing(features)
 
     @torch.no_grad()
     def learn_means(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
@@ -109,7 +111,7 @@ class PaddedFusion(Fusion):
             present: Modality -> (N,) bool; None if nothing is missing.
             label: Classes (N,).
         """
-        x = self.projected(self.padded(features, present))
+        x = self.project(self.fill_absent(features, present))
         weight, bias = linear_svc(x, label, self.num_classes, self.svc_c)
         self.head.weight.copy_(weight)
         self.head.bias.copy_(bias)
@@ -135,7 +137,7 @@ class CanonicalFusion(PaddedFusion):
         >>> fusion.learn_means(features, present)
         >>> fusion.learn_projections(features, present)  # samples that have both modalities
         {('audio', 'text'): 100}
-        >>> projections = fusion.projected(features)
+        >>> projections = fusion.project(features)
         >>> projections.shape, fusion.head_width()
         (torch.Size([100, 4]), 4)
         >>> correlations = torch.corrcoef(projections.T)[:2, 2:]
@@ -183,10 +185,10 @@ class CanonicalFusion(PaddedFusion):
         for pair in self.pairs:
             for name in pair:
                 size = (feature_dims[name], self.widths[pair])
-                self.register_buffer(self.key(pair, name), torch.zeros(size))
+                self.register_buffer(self.buffer_name(pair, name), torch.zeros(size))
 
     @staticmethod
-    def key(pair: tuple[str, str], name: str) -> str:
+    def buffer_name(pair: tuple[str, str], name: str) -> str:
         """Return the name of the buffer with a modality's projection in a pair."""
         return f"project_{name}_of_{pair[0]}_{pair[1]}"
 
@@ -194,13 +196,13 @@ class CanonicalFusion(PaddedFusion):
         """Return the width of the head's input: two projections per pair."""
         return 2 * sum(self.widths.values())
 
-    def projected(self, features: Mapping[str, Tensor]) -> Tensor:
+    def project(self, features: Mapping[str, Tensor]) -> Tensor:
         """Compute the head's input (B, head_width): each modality's projection in each pair."""
         projections = []
         for pair in self.pairs:
             for name in pair:
                 centred = features[name] - getattr(self, f"mean_{name}")
-                projections.append(centred @ getattr(self, self.key(pair, name)))
+                projections.append(centred @ getattr(self, self.buffer_name(pair, name)))
         return torch.cat(projections, dim=1)
 
     @torch.no_grad()
@@ -216,7 +218,7 @@ class CanonicalFusion(PaddedFusion):
         Returns:
             Pair -> number of samples that have both.
         """
-        complete, num_joint = self.padded(features, present), {}
+        complete, num_joint = self.fill_absent(features, present), {}
         for pair in self.pairs:
             has_both = present[pair[0]] & present[pair[1]]
             num_joint[pair] = int(has_both.sum())
@@ -226,6 +228,6 @@ class CanonicalFusion(PaddedFusion):
             a, b = (complete[name][rows] for name in pair)
             *weights, _ = linear_cca(a, b, self.ridge)
             for name, weight in zip(pair, weights, strict=True):
-                buffer = getattr(self, self.key(pair, name))
+                buffer = getattr(self, self.buffer_name(pair, name))
                 buffer.copy_(weight[:, : buffer.shape[1]])
         return num_joint

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional.sequences import steps_there
+from mla_lightning.functional.sequences import is_present_step
 from mla_lightning.fusion.base import Fusion, Present
 
 
@@ -76,8 +76,8 @@ class Tagged(Fusion):
         pair_width = width // (num_modalities - 1)
         self.tag_width = num_modalities + 1
         # The width of tokens with their tags must be a multiple of the number of heads, too.
-        tagged_width = pair_width * (num_modalities - 1) + self.tag_width
-        self.wide = -(-tagged_width // num_heads) * num_heads
+        min_width = pair_width * (num_modalities - 1) + self.tag_width
+        self.tagged_width = -(-min_width // num_heads) * num_heads
         self.inputs = nn.ModuleDict(
             {name: nn.Linear(dim, width, bias=False) for name, dim in feature_dims.items()}
         )
@@ -86,18 +86,18 @@ class Tagged(Fusion):
         self.shared = nn.ModuleDict(
             {f"{a}_{b}": nn.Linear(width, pair_width, bias=False) for a, b in self.pairs}
         )
-        self.encode = _block(self.wide, num_heads, dropout)
-        self.decode = _block(self.wide, num_heads, dropout)
-        self.gate_u = nn.Linear(self.wide, self.wide, bias=False)
-        self.gate_m = nn.Linear(self.wide, self.wide, bias=False)
-        self.gate_r = nn.Linear(self.wide, 1, bias=False)
-        self.hidden = nn.Linear(self.wide, width, bias=False)
+        self.encode = _block(self.tagged_width, num_heads, dropout)
+        self.decode = _block(self.tagged_width, num_heads, dropout)
+        self.gate_u = nn.Linear(self.tagged_width, self.tagged_width, bias=False)
+        self.gate_m = nn.Linear(self.tagged_width, self.tagged_width, bias=False)
+        self.gate_r = nn.Linear(self.tagged_width, 1, bias=False)
+        self.hidden = nn.Linear(self.tagged_width, width, bias=False)
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the fused logits of features (B, D_m) or sequences (B, T_m, D_m)."""
-        tokens, is_token = self.tagged(features, present)
-        return self.classified(self.encoded(tokens, is_token), is_token)
+        tokens, is_token = self.tokens_of(features, present)
+        return self.classify(self.encode_tokens(tokens, is_token), is_token)
 
     def tag(self, present: Present, size: int, device: torch.device) -> Tensor:
         """Compute the tags of samples.
@@ -117,7 +117,7 @@ class Tagged(Fusion):
             missing = torch.stack([~present[name] for name in self.feature_dims], dim=1).float()
         return torch.cat([(missing.sum(dim=1, keepdim=True) == 0).float(), missing], dim=1)
 
-    def tagged(
+    def tokens_of(
         self, features: Mapping[str, Tensor], present: Present = None
     ) -> tuple[Tensor, Tensor | None]:
         """Compute the tokens of all modalities, each with the tag at its end.
@@ -128,11 +128,11 @@ class Tagged(Fusion):
             present: Modality -> (B,) bool; None if nothing is missing.
 
         Returns:
-            Tokens (B, T, wide), those of absent modalities zero except for the tag; and (B, T)
-            bool, false for padding, or None if all features are vectors. An absent modality has
-            one token.
+            Tokens (B, T, tagged_width), those of absent modalities zero except for the tag; and
+            (B, T) bool, false for padding, or None if all features are vectors. An absent modality
+            has one token.
         """
-        features = self.zeroed(features, present)
+        features = self.zero_absent(features, present)
         is_token = self._is_token(features)
         names = list(self.feature_dims)
         tokens = []
@@ -147,7 +147,9 @@ class Tagged(Fusion):
             tokens.append(token)
         joined = torch.cat(tokens, dim=1)
         tag = self.tag(present, len(joined), joined.device)
-        joined = nn.functional.pad(joined, (0, self.wide - joined.shape[2] - self.tag_width))
+        joined = nn.functional.pad(
+            joined, (0, self.tagged_width - joined.shape[2] - self.tag_width)
+        )
         joined = torch.cat([joined, tag[:, None].expand(-1, joined.shape[1], -1)], dim=2)
         return joined, None if is_token is None else torch.cat(list(is_token.values()), dim=1)
 
@@ -161,43 +163,46 @@ class Tagged(Fusion):
             if value.ndim == 2:
                 is_token[name] = torch.ones(len(value), 1, dtype=torch.bool, device=value.device)
                 continue
-            steps = steps_there(value)
+            steps = is_present_step(value)
             # An empty sequence keeps its first step: attention over no token is undefined.
             is_first = torch.arange(steps.shape[1], device=steps.device) == 0
             is_token[name] = steps | (is_first & ~steps.any(dim=1, keepdim=True))
         return is_token
 
-    def encoded(self, tokens: Tensor, is_token: Tensor | None = None) -> Tensor:
+    def encode_tokens(self, tokens: Tensor, is_token: Tensor | None = None) -> Tensor:
         """Encode tokens.
 
         Args:
-            tokens: (B, T, wide).
+            tokens: (B, T, tagged_width).
             is_token: (B, T) bool, false for padding; None if there is none.
 
         Returns:
-            The encoding (B, T, wide).
+            The encoding (B, T, tagged_width).
         """
         return self.encode(tokens, src_key_padding_mask=None if is_token is None else ~is_token)
 
-    def decoded(self, encoding: Tensor, is_token: Tensor | None = None) -> Tensor:
-        """Decode an encoding: (B, T, wide) to the same shape; see :meth:`encoded`."""
+    def decode_tokens(self, encoding: Tensor, is_token: Tensor | None = None) -> Tensor:
+        """Decode an encoding: (B, T, tagged_width) to the same shape; see :meth:`encode_tokens`."""
         return self.decode(encoding, src_key_padding_mask=None if is_token is None else ~is_token)
 
-    def pooled(self, encoding: Tensor, is_token: Tensor | None = None) -> Tensor:
-        """Pool an encoding by gated attention: (B, T, wide) to (B, wide); padding is left out."""
+    def pool(self, encoding: Tensor, is_token: Tensor | None = None) -> Tensor:
+        """Pool an encoding (B, T, tagged_width) by gated attention to (B, tagged_width).
+
+        Padding is left out.
+        """
         gate = self.gate_u(encoding) * self.gate_m(encoding).sigmoid()
         scores = self.gate_r(gate)
         if is_token is not None:
             scores = scores.masked_fill(~is_token[:, :, None], -torch.inf)
         return (scores.softmax(dim=1) * encoding).sum(dim=1)
 
-    def classified(self, encoding: Tensor, is_token: Tensor | None = None) -> Tensor:
-        """Compute the logits (B, C) of an encoding (B, T, wide)."""
-        return self.classifier(self.hidden(self.pooled(encoding, is_token)))
+    def classify(self, encoding: Tensor, is_token: Tensor | None = None) -> Tensor:
+        """Compute the logits (B, C) of an encoding (B, T, tagged_width)."""
+        return self.classifier(self.hidden(self.pool(encoding, is_token)))
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the logits of each modality with all others absent."""
-        return self.others_missing(features)
+        return self.unimodal_by_others_missing(features)
 
 
 def _block(width: int, num_heads: int, dropout: float) -> nn.TransformerEncoderLayer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import pkgutil
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -139,7 +140,8 @@ def find_definition(name: str) -> Source | None:
 
     Args:
         name: A module, or a function, class or value of one. A name that a package only re-exports
-            is followed to the module that defines it.
+            is followed to the module that defines it, also if the package's ``__getattr__`` finds
+            the module when the name is first used.
 
     Returns:
         The module's source; None if there is none, or for a package that only re-exports names.
@@ -147,6 +149,8 @@ def find_definition(name: str) -> Source | None:
     Example:
         >>> find_definition("mla_lightning.functional.project_gradient").module
         'mla_lightning.functional.projection'
+        >>> find_definition("mla_lightning.methods.QMF").module
+        'mla_lightning.methods.qmf'
     """
     module = find_source(name)
     if module is not None:
@@ -157,7 +161,29 @@ def find_definition(name: str) -> Source | None:
         return None
     if leaf in parent.names and leaf not in parent.defined:
         return find_definition(parent.names[leaf])
+    if "__getattr__" in parent.defined and leaf not in parent.defined:
+        return next((item for item in find_modules(parent_name) if leaf in item.defined), parent)
     return parent
+
+
+def find_modules(package: str) -> Iterator[Source]:
+    """Find the modules in a package's folder, without importing them.
+
+    Args:
+        package: Its dotted name.
+
+    Yields:
+        Their sources, sorted by name; the source of a package in it is its ``__init__``.
+
+    Example:
+        >>> [item.module for item in find_modules("mla_lightning.identity")]
+        ['mla_lightning.identity.code', 'mla_lightning.identity.sources']
+    """
+    parent = find_source(package)
+    for info in pkgutil.iter_modules([str(parent.path.parent)] if parent is not None else []):
+        item = find_source(f"{package}.{info.name}")
+        if item is not None:
+            yield item
 
 
 def normalise(node: ast.AST) -> Any:

@@ -7,23 +7,23 @@ Inputs
     ``Features``, ``Images`` (images and frames), ``Spectrograms``.
 
 Base classes
-    ``Input``; ``Draws`` gives the random numbers of a batch.
+    ``Input``; ``BatchRandomness`` gives the random numbers of a batch.
 
 Example:
     >>> import torch
-    >>> from mla_lightning.inputs import Draws, Images
+    >>> from mla_lightning.inputs import BatchRandomness, Images
     >>> images = Images(size=24, augment="crop_flip")
     >>> stored = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     >>> images(stored).shape  # evaluation: scaled to 24 x 24
     torch.Size([5, 3, 24, 24])
-    >>> draws = Draws(seed=0, epoch=0, modality="image", index=torch.arange(5))
-    >>> images(stored, draws).shape  # training: a random crop, scaled to 24 x 24
+    >>> randomness = BatchRandomness(seed=0, epoch=0, modality="image", index=torch.arange(5))
+    >>> images(stored, randomness).shape  # training: a random crop, scaled to 24 x 24
     torch.Size([5, 3, 24, 24])
 """
 
-from mla_lightning.inputs.base import Draws, Input
+from mla_lightning.inputs.base import BatchRandomness, Input
 from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images
 from mla_lightning.inputs.spectrograms import Spectrograms
 
-__all__ = ["Draws", "Features", "Images", "Input", "Spectrograms"]
+__all__ = ["BatchRandomness", "Features", "Images", "Input", "Spectrograms"]

@@ -18,7 +18,7 @@ _INCREMENT, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB
 
 
 @dataclass(frozen=True)
-class Draws:
+class BatchRandomness:
     """Random numbers of one batch of one modality in training.
 
     A sample's numbers depend on (seed, epoch, modality, sample) alone, not on the rest of the
@@ -31,8 +31,8 @@ class Draws:
         index: Numbers of the samples in their split, (B,) int64.
 
     Example:
-        >>> batch = Draws(seed=0, epoch=0, modality="image", index=torch.tensor([3, 7]))
-        >>> alone = Draws(seed=0, epoch=0, modality="image", index=torch.tensor([7]))
+        >>> batch = BatchRandomness(seed=0, epoch=0, modality="image", index=torch.tensor([3, 7]))
+        >>> alone = BatchRandomness(seed=0, epoch=0, modality="image", index=torch.tensor([7]))
         >>> torch.equal(batch.uniform("crop", 4)[1], alone.uniform("crop", 4)[0])
         True
         >>> torch.equal(batch.uniform("crop", 4), batch.uniform("flip", 4))
@@ -79,9 +79,9 @@ class Input(ABC):
         >>> class NoisyFeatures(Input):
         ...     kinds = frozenset({"features"})
         ...
-        ...     def __call__(self, x, draws=None):
+        ...     def __call__(self, x, randomness=None):
         ...         x = x.float()
-        ...         return x if draws is None else x + draws.uniform("noise", x.shape[1])
+        ...         return x if randomness is None else x + randomness.uniform("noise", x.shape[1])
         >>> NoisyFeatures()(torch.zeros(2, 3))
         tensor([[0., 0., 0.],
                 [0., 0., 0.]])
@@ -90,19 +90,19 @@ class Input(ABC):
     kinds: ClassVar[frozenset[str]]
 
     @abstractmethod
-    def __call__(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+    def __call__(self, x: Tensor, randomness: BatchRandomness | None = None) -> Tensor:
         """Convert a batch.
 
         Args:
             x: Rows (B, ...) as stored, on the device.
-            draws: Random numbers of the batch in training; None in evaluation.
+            randomness: Random numbers of the batch in training; None in evaluation.
 
         Returns:
             The encoder's input (B, ...), float32.
         """
 
 
-def checked_scale(
+def check_scale(
     mean: float | Sequence[float], std: float | Sequence[float], channels: int | None = None
 ) -> tuple[list[float], list[float]]:
     """Check a mean and a standard deviation.
@@ -119,7 +119,7 @@ def checked_scale(
         ConfigError: If ``std`` is not positive or the number of values is wrong.
 
     Example:
-        >>> checked_scale(0.5, (0.2, 0.2, 0.3), channels=3)
+        >>> check_scale(0.5, (0.2, 0.2, 0.3), channels=3)
         ([0.5], [0.2, 0.2, 0.3])
     """
     lists = []

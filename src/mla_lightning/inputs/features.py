@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mla_lightning.inputs.base import Draws, Input, checked_scale
+from mla_lightning.inputs.base import BatchRandomness, Input, check_scale
 
 
 class Features(Input):
@@ -30,10 +30,10 @@ class Features(Input):
         Raises:
             ConfigError: If a number is out of range.
         """
-        checked_scale(mean, std)
+        check_scale(mean, std)
         self.mean, self.std = mean, std
 
-    def __call__(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+    def __call__(self, x: Tensor, randomness: BatchRandomness | None = None) -> Tensor:
         """Convert a batch; see :class:`Input`."""
         x = x.float()
         return x if (self.mean, self.std) == (0.0, 1.0) else (x - self.mean) / self.std

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.inputs.base import Draws, Input, checked_scale
+from mla_lightning.inputs.base import BatchRandomness, Input, check_scale
 
 AUGMENTS = ("none", "crop_flip")
 #: Number of crop shapes drawn per image; the first that fits into it is used, as in torchvision.
@@ -103,25 +103,25 @@ class Images(Input):
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if per_frame and augment == "none" and not jitter:
             raise ConfigError("per_frame has no effect without augment=crop_flip or jitter")
-        self.mean, self.std = checked_scale(mean, std, channels=3)
+        self.mean, self.std = check_scale(mean, std, channels=3)
         self.size, self.augment, self.flip, self.jitter = size, augment, flip, jitter
         self.scale, self.ratio = tuple(scale), tuple(ratio)
         self.per_frame, self.frames_per_segment = per_frame, frames_per_segment
 
-    def __call__(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+    def __call__(self, x: Tensor, randomness: BatchRandomness | None = None) -> Tensor:
         """Convert a batch; see :class:`Input`.
 
         Raises:
             ConfigError: If the stored frames cannot be divided into segments.
         """
         if x.ndim == 4:
-            return self._images(x, draws, 1)
-        x = self._one_per_segment(x, draws)
+            return self._images(x, randomness, 1)
+        x = self._one_per_segment(x, randomness)
         num_frames = x.shape[1]
-        images = self._images(x.flatten(0, 1), draws, num_frames)
+        images = self._images(x.flatten(0, 1), randomness, num_frames)
         return images.unflatten(0, (-1, num_frames)).transpose(1, 2)
 
-    def _one_per_segment(self, x: Tensor, draws: Draws | None) -> Tensor:
+    def _one_per_segment(self, x: Tensor, randomness: BatchRandomness | None) -> Tensor:
         """Choose one frame of each segment: (B, T, 3, H, W) to (B, S, 3, H, W)."""
         segment_length = self.frames_per_segment or 1
         if segment_length == 1:
@@ -132,30 +132,32 @@ class Images(Input):
                 "frames"
             )
         starts = torch.arange(0, x.shape[1], segment_length, device=x.device)
-        if draws is None:
+        if randomness is None:
             return x[:, starts + segment_length // 2]
-        frame = starts + (draws.uniform("frame", len(starts)) * segment_length).long()
+        frame = starts + (randomness.uniform("frame", len(starts)) * segment_length).long()
         return x[torch.arange(len(x), device=x.device)[:, None], frame]
 
-    def _images(self, x: Tensor, draws: Draws | None, num_frames: int) -> Tensor:
+    def _images(self, x: Tensor, randomness: BatchRandomness | None, num_frames: int) -> Tensor:
         """Augment, resize and scale images (B * num_frames, 3, H, W)."""
         size = (self.size, self.size) if self.size else tuple(x.shape[-2:])
         x = x.float()
-        if draws is not None and self.augment == "crop_flip":
-            numbers = self._uniform(draws, "crop", 2 * _NUM_TRIES + 3, num_frames)
+        if randomness is not None and self.augment == "crop_flip":
+            numbers = self._uniform(randomness, "crop", 2 * _NUM_TRIES + 3, num_frames)
             x = self._crop(x, numbers, size)
         elif tuple(x.shape[-2:]) != size:
             x = functional.interpolate(x, size, mode="bilinear", antialias=True)
-        if draws is not None and self.jitter:
-            x = self._jittered(x, self._uniform(draws, "jitter", 3, num_frames))
+        if randomness is not None and self.jitter:
+            x = self._jittered(x, self._uniform(randomness, "jitter", 3, num_frames))
         mean = x.new_tensor(self.mean).mul_(255).view(-1, 1, 1)
         return (x - mean) / x.new_tensor(self.std).mul_(255).view(-1, 1, 1)
 
-    def _uniform(self, draws: Draws, purpose: str, count: int, num_frames: int) -> Tensor:
+    def _uniform(
+        self, randomness: BatchRandomness, purpose: str, count: int, num_frames: int
+    ) -> Tensor:
         """Draw numbers for every image: (B * num_frames, count)."""
         if self.per_frame:
-            return draws.uniform(purpose, count * num_frames).view(-1, count)
-        return draws.uniform(purpose, count).repeat_interleave(num_frames, dim=0)
+            return randomness.uniform(purpose, count * num_frames).view(-1, count)
+        return randomness.uniform(purpose, count).repeat_interleave(num_frames, dim=0)
 
     def _crop(self, x: Tensor, numbers: Tensor, size: tuple[int, ...]) -> Tensor:
         """Crop and mirror: (B, 3, H, W) to (B, 3, *size)."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.inputs.base import Draws, Input, checked_scale
+from mla_lightning.inputs.base import BatchRandomness, Input, check_scale
 
 
 class Spectrograms(Input):
@@ -23,8 +23,8 @@ class Spectrograms(Input):
         >>> Spectrograms(mean=-5.081, std=4.4849)(x).unique()
         tensor([0.])
         >>> masked = Spectrograms(time_mask=4)
-        >>> draws = Draws(seed=0, epoch=0, modality="audio", index=torch.arange(5))
-        >>> x = masked(torch.ones(5, 20, 8), draws)  # training
+        >>> randomness = BatchRandomness(seed=0, epoch=0, modality="audio", index=torch.arange(5))
+        >>> x = masked(torch.ones(5, 20, 8), randomness)  # training
         >>> x.shape, (x == 0).all(dim=3).sum(dim=2).max().item() <= 4
         (torch.Size([5, 1, 20, 8]), True)
         >>> masked(torch.ones(5, 20, 8)).unique()  # evaluation
@@ -48,23 +48,23 @@ class Spectrograms(Input):
         Raises:
             ConfigError: If a number is out of range.
         """
-        checked_scale(mean, std)
+        check_scale(mean, std)
         for name, value in (("freq_mask", freq_mask), ("time_mask", time_mask)):
             if value < 0:
                 raise ConfigError(f"{name} must be at least 0, got {value}")
         self.mean, self.std = mean, std
         self.freq_mask, self.time_mask = freq_mask, time_mask
 
-    def __call__(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+    def __call__(self, x: Tensor, randomness: BatchRandomness | None = None) -> Tensor:
         """Convert a batch; see :class:`Input`."""
         x = x.float()
         if (self.mean, self.std) != (0.0, 1.0):
             x = (x - self.mean) / self.std
-        if draws is not None and self.time_mask:
-            is_masked = _intervals(draws.uniform("time_mask", 2), self.time_mask, x.shape[1])
+        if randomness is not None and self.time_mask:
+            is_masked = _intervals(randomness.uniform("time_mask", 2), self.time_mask, x.shape[1])
             x = x.masked_fill(is_masked[:, :, None], 0.0)
-        if draws is not None and self.freq_mask:
-            is_masked = _intervals(draws.uniform("freq_mask", 2), self.freq_mask, x.shape[2])
+        if randomness is not None and self.freq_mask:
+            is_masked = _intervals(randomness.uniform("freq_mask", 2), self.freq_mask, x.shape[2])
             x = x.masked_fill(is_masked[:, None, :], 0.0)
         return x[:, None]
 

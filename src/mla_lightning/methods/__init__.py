@@ -1,36 +1,78 @@
-"""Training rules, one per file: what happens to a batch.
+"""Methods: training rules, each as its paper defines it, one per file.
 
-``mla_lightning.methods.MLA`` is the class ``MLA`` of the file ``mla.py``; a file is imported when
-its class is first used.
+A method is a LightningModule, built as ``Method(encoders=..., num_classes=..., optimizer=...)``;
+:class:`~mla_lightning.parts.Parts` lists further arguments. It trains with any Trainer, on batches
+that are dicts with a tensor per modality and ``label``. A class is imported when it is first used.
+
+Alternating unimodal adaptation
+    ``MLA``; ``MLAReleased`` as the released code runs it, ``MLABalanceMM`` as BalanceBenchmark
+    computes it.
+
+Joint training
+    ``Joint`` (Sum, Concat, FiLM and BiGated, by its fusion); ``JointUnimodal`` with a loss per
+    modality; ``OGMGE`` (OGM-GE) with modulated gradients; ``QMF`` with an energy confidence.
+
+Independent modalities
+    ``LateFusion``; ``Unimodal``, each modality as a model of its own.
+
+Missing modalities
+    Reconstruction: ``AE``, ``CRA``. With a teacher: ``MMIN``, ``IFMMIN`` (IF-MMIN), ``TATE``.
+    Correlation: ``CCA``, ``DCCA``, ``DCCAE``. Latent codes: ``CPMNet`` (CPM-Net).
+
+Base classes
+    ``Taught``, of methods with a teacher;
+    :class:`~mla_lightning.module.MultimodalModule`, of all.
 
 Example:
-    >>> from mla_lightning import methods
-    >>> methods.OGMGE.__module__
-    'mla_lightning.methods.ogm_ge'
+    >>> from functools import partial
+    >>> import torch
+    >>> from mla_lightning.methods import MLA
+    >>> method = MLA(
+    ...     encoders={"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+    ...     num_classes=2,
+    ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+    ... )
+    >>> method.modalities, method.fusion.head
+    (('audio', 'visual'), Linear(in_features=4, out_features=2, bias=True))
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-import pkgutil
+from functools import cache
 from typing import Any
 
+from mla_lightning.errors import near
+from mla_lightning.identity.sources import find_modules
 
-def _files() -> dict[str, str]:
-    """Return the file name of each method by its class name in lower case."""
-    return {m.name.replace("_", ""): m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg}
+#: Base class of all methods.
+BASE = "MultimodalModule"
+
+
+@cache
+def _modules() -> dict[str, str]:
+    """Return method class -> its module, by the sources of this folder; nothing is imported."""
+    classes = {
+        node.name: (item.module, {base.id for base in node.bases if isinstance(base, ast.Name)})
+        for item in find_modules(__name__)
+        for node in item.tree.body
+        if isinstance(node, ast.ClassDef)
+    }
+    methods = {BASE}
+    while new := {name for name, (_, bases) in classes.items() if bases & methods} - methods:
+        methods |= new
+    return {name: classes[name][0] for name in sorted(methods - {BASE})}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a method's class when it is first used."""
-    file = None if name.startswith("_") else _files().get(name.lower())
-    found = file and getattr(importlib.import_module(f"{__name__}.{file}"), name, None)
-    if not found:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return found
+    if name == "__all__":
+        return list(_modules())
+    if name.startswith("__") or name not in _modules():
+        hint = near(name, _modules())
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{hint}")
+    return getattr(importlib.import_module(_modules()[name]), name)
 
 
 def __dir__() -> list[str]:
-    """List the classes of the methods."""
-    modules = {key: importlib.import_module(f"{__name__}.{f}") for key, f in _files().items()}
-    return sorted(n for key, m in modules.items() for n in vars(m) if n.lower() == key)
+    return sorted([*(name for name in globals() if name.startswith("__")), *_modules()])

@@ -1,4 +1,4 @@
-"""AE: an autoencoder learns to complete joined features while they are classified."""
+"""AE: an autoencoder reconstructs joined features while they are classified."""
 
 from __future__ import annotations
 
@@ -10,23 +10,41 @@ from torch.nn.functional import cross_entropy
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional.imputation import reconstruction_loss
-from mla_lightning.fusion.imagination import AutoencodedFusion, perceptron
+from mla_lightning.fusion.imagination import AutoencodedFusion, build_mlp
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition, Parts, input_widths
 
-TARGETS = ("oracle", "observed")
+RECON_TARGETS = ("oracle", "observed")
 
 
 class AE(MultimodalModule):
     r"""Autoencoder baseline of GCNet's comparison: cross-entropy plus reconstruction of inputs.
 
-    Encoders, an autoencoder on their joined features, a classifier and a decoder per modality on
-    what comes out. Loss: cross-entropy + ``weight`` :math:`\sum \|\hat x - x\|^2 / d_m` over the
-    cells that are the target, summed over the batch as in GCNet's code.
+    Encoders, an autoencoder on their joined features, and a classifier and one decoder per modality
+    on its output. Loss: cross-entropy + ``weight`` :math:`\sum \|\hat x - x\|^2 / d_m` over the
+    inputs that are targets, summed over the batch as in GCNet's code.
 
-    ``recon_target=oracle`` reconstructs the hidden inputs, which are known in an experiment only;
-    ``observed`` those that are there. Inputs must be vectors.
+    Targets are the hidden inputs (``recon_target=oracle``), which only an experiment has, or the
+    present ones (``observed``). Inputs must be vectors.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> parts = {
+        ...     "encoders": {"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     "num_classes": 2,
+        ...     "optimizer": partial(torch.optim.SGD, lr=0.1),
+        ... }
+        >>> method = AE(recon_target="observed", **parts)
+        >>> reconstruction = method.fusion.reconstruct(torch.randn(6, 4 + 4))
+        >>> {name: decode(reconstruction).shape for name, decode in method.decoders.items()}
+        {'audio': torch.Size([6, 3]), 'visual': torch.Size([6, 5])}
+        >>> AE(**parts)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: method.recon_target=oracle reconstructs what is hidden in
+        training, and nothing is: ...
     """
 
     fusion: AutoencodedFusion
@@ -54,64 +72,64 @@ class AE(MultimodalModule):
             recon_target: ``oracle`` or ``observed``.
             hidden: Widths of the decoders' hidden layers.
             dropout: Dropout of the decoders.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must be an autoencoder's.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be an autoencoder's.
 
         Raises:
-            ConfigError: If a value is out of range or without effect, or inputs are no vectors.
+            ConfigError: If a value is out of range or without effect, or inputs are not vectors.
         """
         if weight < 0:
             raise ConfigError(f"method.weight must be >= 0, got {weight}")
         if not weight and recon_target != "oracle":
             raise ConfigError("method.recon_target has no effect with method.weight=0")
         super().__init__(**parts)
-        check_target(recon_target, self.parts)
+        check_recon_target(recon_target, self.parts)
         self.weight, self.recon_target = weight, recon_target
         width = sum(encoder.out_features for encoder in self.encoders.values())  # type: ignore[misc]
         self.decoders = nn.ModuleDict(
             {
-                name: perceptron((width, *hidden, size), dropout)
-                for name, size in input_widths(dict(self.encoders.items())).items()
+                name: build_mlp((width, *hidden, input_width), dropout)
+                for name, input_width in input_widths(dict(self.encoders.items())).items()
             }
         )
 
     @property
-    def wants_truth(self) -> bool:  # type: ignore[override]
-        """Whether training batches must hold what was hidden."""
+    def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
+        """Whether training batches must also hold the inputs before hiding."""
         return self.recon_target == "oracle"
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on classification and reconstruction."""
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
-            joined = self.fusion.joined(self.features(chunk), self.parts.presence(chunk))
-            whole = self.fusion.imagined(joined)
-            losses = {"joint": cross_entropy(self.fusion.classifier(whole), chunk["label"])}
-            target, cells = self.parts.target(chunk, self.recon_target)
-            recon = [
-                reconstruction_loss(decode(whole), target[name], cells[name])
+            joined = self.fusion.join(self.features(chunk), self.parts.presence(chunk))
+            reconstruction = self.fusion.reconstruct(joined)
+            joint = cross_entropy(self.fusion.classifier(reconstruction), chunk["label"])
+            inputs, is_target = self.parts.reconstruction_targets(chunk, self.recon_target)
+            errors = [
+                reconstruction_loss(decode(reconstruction), inputs[name], is_target[name])
                 for name, decode in self.decoders.items()
             ]
-            # A sum over the batch: what a chunk adds counts whole, not by its share.
-            whole_batch = len(batch["label"]) / len(chunk["label"])
-            return losses | {"recon": self.weight * whole_batch * sum(recon[1:], recon[0])}
+            # The error is summed over the batch; step_on multiplies a chunk by its fraction of it.
+            inverse_fraction = len(batch["label"]) / len(chunk["label"])
+            recon = self.weight * inverse_fraction * sum(errors[1:], errors[0])
+            return {"joint": joint, "recon": recon}
 
         return self.step_on(batch, losses_of)
 
 
-def check_target(recon_target: str, parts: Parts) -> None:
-    """Check what a method reconstructs.
+def check_recon_target(recon_target: str, parts: Parts) -> None:
+    """Check which inputs a method learns to reconstruct.
 
     Args:
         recon_target: ``oracle`` or ``observed``.
-        parts: What the method is composed of.
+        parts: The method's parts.
 
     Raises:
-        ConfigError: If it is unknown, or there is nothing hidden to reconstruct.
+        ConfigError: If it is unknown, or nothing is hidden that could be reconstructed.
     """
-    if recon_target not in TARGETS:
+    if recon_target not in RECON_TARGETS:
         raise ConfigError(f"method.recon_target must be oracle or observed, got {recon_target!r}")
-    if recon_target == "oracle" and not parts.hides:
+    if recon_target == "oracle" and not parts.hides_modalities:
         raise ConfigError(
             "method.recon_target=oracle reconstructs what is hidden in training, and nothing is: "
             "choose missing=anchor (or another), or method.recon_target=observed"

@@ -1,4 +1,4 @@
-"""CCA: project each pair of modalities to where they correlate most, and classify."""
+"""CCA: canonical correlation analysis of each pair of modalities, and a linear classifier."""
 
 from __future__ import annotations
 
@@ -18,12 +18,43 @@ from mla_lightning.parts import Composition, input_widths
 class CCA(MultimodalModule):
     """Canonical correlation analysis of every pair, in closed form, and a linear SVC.
 
-    Absent vectors are replaced by the training mean of those present; GCNet's code takes the mean
-    over validation and test as well. Encoders of the config give the widths of the vectors and are
-    not used. There is nothing to iterate: one epoch is trained, whatever trainer.max_epochs is.
+    Absent vectors are replaced by the mean of the present ones in the training split; GCNet's code
+    takes the mean over validation and test as well. The encoders give the widths of the vectors and
+    are not used.
 
-    Where no training sample has both modalities of a pair, as at two thirds missing of three, their
-    padded vectors do not correlate at all and the directions are arbitrary; the run says so.
+    There are no steps, so one epoch is trained, whatever trainer.max_epochs is, and optimiser and
+    scheduler have no effect. They may be given, so that all methods of a comparison can share one
+    recipe.
+
+    If no training sample has both modalities of a pair, as with two thirds missing of three
+    modalities, the padded vectors of the pair do not correlate at all and the directions are
+    arbitrary. A note of the run says so.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> from lightning.pytorch import Trainer
+        >>> audio, label = torch.randn(40, 3), torch.arange(40) % 2
+        >>> batch = {"audio": audio, "visual": audio @ torch.randn(3, 5), "label": label}
+        >>> loader = torch.utils.data.DataLoader([batch], batch_size=None)
+        >>> method = CCA(
+        ...     encoders={"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     num_classes=2,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+        ...     train_batches=lambda: loader,
+        ... )
+        >>> trainer = Trainer(
+        ...     max_epochs=1,
+        ...     accelerator="cpu",
+        ...     logger=False,
+        ...     enable_checkpointing=False,
+        ...     enable_progress_bar=False,
+        ...     enable_model_summary=False,
+        ... )
+        >>> trainer.fit(method, loader, loader)
+        >>> projections = method.fusion.project(batch)  # three directions of each modality
+        >>> round(torch.corrcoef(projections[:, [0, 3]].T)[0, 1].item(), 2)
+        1.0
     """
 
     fusion: CanonicalFusion
@@ -40,43 +71,47 @@ class CCA(MultimodalModule):
         """Build the module.
 
         Args:
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must be the canonical one.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be the canonical one,
+                and the scheduler is not used.
 
         Raises:
-            ConfigError: If inputs are no vectors.
+            ConfigError: If inputs are not vectors.
         """
         widths = input_widths(parts["encoders"])
         vectors = {name: Vector(width) for name, width in widths.items()}
         super().__init__(**parts | {"encoders": vectors, "scheduler": None})
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Do nothing: all samples are fitted at once, before validation."""
+        """Return no losses: all samples are fitted at once, before validation."""
         return {}
 
     def on_validation_start(self) -> None:
         """Fit projections and classifier to the training samples, once."""
         x, present, label = self.training_vectors()
         self.fusion.learn_means(x, present)
-        joint = self.fusion.learn_projections(x, present)
+        num_joint = self.fusion.learn_projections(x, present)
         self.fusion.fit_head(x, present, label)
-        for pair, number in joint.items():
-            few = self.fusion.widths[pair] + 1  # so many fit perfectly, whatever they are
-            if number <= few:
+        for pair, number in num_joint.items():
+            num_arbitrary = self.fusion.widths[pair] + 1  # so few correlate whatever they hold
+            if number <= num_arbitrary:
                 self.notes.add(
                     f"CCA: {number or 'no'} training sample{'s have' if number > 1 else ' has'} "
                     f"both {pair[0]} and {pair[1]}; their directions are arbitrary where no more "
-                    f"than {few} have"
+                    f"than {num_arbitrary} have"
                 )
         self.trainer.should_stop = True
 
     @torch.no_grad()
     def training_vectors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Gather the training split's features, presence and labels."""
-        parts = [
+        """Collect the vectors of the training split.
+
+        Returns:
+            Modality -> vectors (N, D_m), modality -> (N,) bool of presence, and labels (N,).
+        """
+        batches = [
             (self.features(batch), batch["present"], batch["label"])
-            for batch in self.training_samples()
+            for batch in self.training_batches()
         ]
-        x = {m: torch.cat([features[m] for features, *_ in parts]) for m in self.modalities}
-        present = {m: torch.cat([has[m] for _, has, _ in parts]) for m in self.modalities}
-        return x, present, torch.cat([label for *_, label in parts])
+        x = {m: torch.cat([features[m] for features, *_ in batches]) for m in self.modalities}
+        present = {m: torch.cat([has[m] for _, has, _ in batches]) for m in self.modalities}
+        return x, present, torch.cat([label for *_, label in batches])

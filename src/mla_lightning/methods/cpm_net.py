@@ -1,4 +1,4 @@
-"""CPM-Nets: a latent code per sample from which all its modalities are decoded."""
+"""CPM-Net: a latent code per sample, from which all its modalities are decoded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,40 @@ from mla_lightning.parts import Composition, input_widths
 
 
 class CPMNet(MultimodalModule):
-    """Cross Partial Multi-View Networks.
+    """Cross Partial Multi-View Networks: learnt codes of the samples, decoded to all modalities.
 
-    There are no encoders: each training sample has a code that is learnt, and affine decoders to
-    every modality. An epoch takes, on all training samples at once, ``num_steps`` steps on the
-    decoders (decoding error of what is present) and as many on the codes (the same plus
-    ``clustering_weight`` times a loss that draws codes of a class together). Codes of other samples
-    are found by decoding, see the fusion. Encoders of the config give the widths alone; batches are
-    not used, an epoch's work is done with the first of them.
+    There are no encoders; those of the config give the widths of the vectors alone. Each training
+    sample has a learnt code, and each modality an affine decoder. An epoch takes, on all training
+    samples at once, ``num_steps`` steps on the decoders (decoding error of the present modalities)
+    and as many on the codes (the same error, plus ``clustering_weight`` times a loss that brings
+    codes of one class together). Codes of other samples are found by decoding, see
+    :class:`~mla_lightning.fusion.cross_partial.CrossPartial`.
+
+    All steps of an epoch are taken with its first batch; its content and the other batches are not
+    used.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> parts = {
+        ...     "encoders": {"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     "num_classes": 2,
+        ...     "optimizer": partial(torch.optim.SGD, lr=0.1),
+        ...     "num_train": 100,
+        ... }
+        >>> audio, visual = torch.randn(100, 3), torch.randn(100, 5)
+        >>> samples = {"audio": audio, "visual": visual, "label": torch.arange(100) % 2}
+        >>> samples["index"] = torch.arange(100)
+        >>> method = CPMNet(train_batches=lambda: [samples], **parts)
+        >>> method.fusion.codes.shape  # a code for each training sample
+        torch.Size([100, 128])
+        >>> {name: weight.shape for name, weight in method.fusion.weights.items()}  # the decoders
+        {'audio': torch.Size([128, 3]), 'visual': torch.Size([128, 5])}
+        >>> CPMNet(**parts)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: CPMNet fits all training samples at once: give
+        train_batches=lambda: loader, a function that returns the training batches in a fixed order.
     """
 
     fusion: CrossPartial
@@ -52,13 +78,13 @@ class CPMNet(MultimodalModule):
 
         Args:
             clustering_weight: Weight of the clustering loss, >= 0.
-            num_steps: Steps on decoders, and on codes, per epoch.
-            codes_lr: Rate of the codes; the decoders have the optimiser's.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must be the cross partial one.
+            num_steps: Steps on the decoders, and on the codes, per epoch.
+            codes_lr: Learning rate of the codes; the decoders have the optimiser's.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be the cross partial
+                one.
 
         Raises:
-            ConfigError: If a value is out of range, or inputs are no vectors.
+            ConfigError: If a value is out of range, or inputs are not vectors.
         """
         if clustering_weight < 0 or num_steps < 1 or codes_lr <= 0:
             raise ConfigError(
@@ -69,12 +95,12 @@ class CPMNet(MultimodalModule):
         super().__init__(**parts | {"encoders": vectors})
         self.clustering_weight, self.num_steps = clustering_weight, num_steps
         self.codes_lr = codes_lr
-        self.fusion.prepare(self.num_train)
-        self._all: Batch | None = None
+        self.fusion.allocate_codes(self.num_train)
+        self._train_split: Batch | None = None
         self._is_first = True
 
     def configure_optimizers(self) -> Any:
-        """Build one optimiser, the codes with their own rate."""
+        """Build one optimiser, in which the codes have their own learning rate."""
         codes = self.fusion.codes
         others = [p for p in self.parameters() if p is not codes]
         groups = [{"params": others}, {"params": [codes], "lr": self.codes_lr}]
@@ -84,28 +110,28 @@ class CPMNet(MultimodalModule):
         return [optimizer], [self.parts.scheduler(optimizer)]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Note whether the batch is the epoch's first; of a resumed epoch it was another run's."""
+        """Store whether the batch is the epoch's first, which a resumed epoch may not have."""
         super().on_train_batch_start(batch, batch_idx)
         self._is_first = batch_idx == 0
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Take the epoch's steps on all training samples, with the first batch."""
+        """Take all steps of the epoch with its first batch: on the decoders, then on the codes."""
         if not self._is_first:
             return {}
-        everything = self._everything()
-        self.fusion.label.copy_(everything["label"])
+        samples = self._all_samples()
+        self.fusion.label.copy_(samples["label"])
         losses: dict[str, Tensor] = {}
         for _ in range(self.num_steps):
-            losses = self.step_on(everything, self._decoding)
+            losses = self.step_on(samples, self._decoder_losses)
         for _ in range(self.num_steps):
-            losses = self.step_on(everything, self._clustering)
+            losses = self.step_on(samples, self._code_losses)
         return losses
 
-    def _everything(self) -> Batch:
-        """Gather the training split once."""
-        if self._all is None:
-            batches = list(self.training_samples())
-            self._all = {
+    def _all_samples(self) -> Batch:
+        """Collect the training split, once."""
+        if self._train_split is None:
+            batches = list(self.training_batches())
+            self._train_split = {
                 "inputs": {
                     m: torch.cat([b["inputs"][m] for b in batches]) for m in self.modalities
                 },
@@ -115,28 +141,28 @@ class CPMNet(MultimodalModule):
                 "label": torch.cat([b["label"] for b in batches]),
                 "index": torch.cat([b["index"] for b in batches]),
             }
-        return self._all
+        return self._train_split
 
-    def _decoding(self, chunk: Batch) -> dict[str, Tensor]:
+    def _decoder_losses(self, chunk: Batch) -> dict[str, Tensor]:
         codes = self.fusion.codes.detach()[chunk["index"]]
-        return {"decoding": self._error(codes, chunk, learns_decoders=True)}
+        return {"decoding": self._decoding_error(codes, chunk, trains_decoders=True)}
 
-    def _clustering(self, chunk: Batch) -> dict[str, Tensor]:
+    def _code_losses(self, chunk: Batch) -> dict[str, Tensor]:
         codes, label = self.fusion.codes[chunk["index"]], chunk["label"]
-        everyone = self.fusion.codes
+        all_codes = self.fusion.codes
         scores = class_scores(
-            codes, everyone, self.fusion.label, self.parts.num_classes, own_label=label
+            codes, all_codes, self.fusion.label, self.parts.num_classes, own_label=label
         )
         return {
-            "decoding": self._error(codes, chunk, learns_decoders=False),
+            "decoding": self._decoding_error(codes, chunk, trains_decoders=False),
             "clustering": self.clustering_weight * clustering_loss(scores, label),
         }
 
-    def _error(self, codes: Tensor, chunk: Batch, *, learns_decoders: bool) -> Tensor:
+    def _decoding_error(self, codes: Tensor, chunk: Batch, *, trains_decoders: bool) -> Tensor:
         errors = []
         for name in self.modalities:
             weight, bias = self.fusion.weights[name], self.fusion.biases[name]
-            if not learns_decoders:
+            if not trains_decoders:
                 weight, bias = weight.detach(), bias.detach()
             x, has = chunk["inputs"][name], chunk["present"][name]
             errors.append(decoding_loss(codes, x, weight, bias, has))

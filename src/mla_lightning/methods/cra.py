@@ -1,4 +1,4 @@
-"""CRA: cascaded residual autoencoders complete joined features."""
+"""CRA: cascaded residual autoencoders reconstruct joined features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,22 @@ from mla_lightning.parts import Composition
 class CRA(AE):
     """AE with a cascade of residual autoencoders in place of one autoencoder.
 
-    As in GCNet's comparison; the original cascades on raw features and is trained greedily first.
+    As in GCNet's comparison; the original cascades on raw features and is first trained greedily.
+    The cascade is the fusion's: give it ``num_blocks``, since it builds one autoencoder without.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> from mla_lightning.fusion import AutoencodedFusion
+        >>> method = CRA(
+        ...     encoders={"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     num_classes=2,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+        ...     fusion=partial(AutoencodedFusion, num_blocks=3),
+        ...     recon_target="observed",
+        ... )
+        >>> len(method.fusion.imagination.encoders)  # of the cascade
+        3
     """
 
     reference = Reference(

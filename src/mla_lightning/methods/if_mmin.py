@@ -1,4 +1,4 @@
-"""IF-MMIN: imagination guided by features that all modalities share."""
+"""IF-MMIN: imagination of absent features, guided by modality-invariant features."""
 
 from __future__ import annotations
 
@@ -21,15 +21,34 @@ from mla_lightning.parts import Composition
 class IFMMIN(Taught):
     r"""Missing Modality Imagination Network with Invariant Features.
 
-    First, on complete samples, encoders, one map s shared by all modalities, and a classifier on
-    specific and invariant features; the invariant ones of any two modalities are drawn together by
-    their central moment discrepancy (five moments). Then a cascade imagines what is absent from
-    what is present, guided by :math:`c = s(\text{present})`. Loss: cross-entropy +
-    :math:`\mathrm{mse}(h^*, h')` + ``invariant_weight`` :math:`\mathrm{mse}(c^*, c)`, h* and c*
-    being the frozen copy's on what is absent and on complete samples.
+    First, on complete samples, encoders, a map s that all modalities share, and a classifier on
+    specific and invariant features are trained; the central moment discrepancy (five moments) of
+    the invariant features of every two modalities is minimised. Then a cascade imagines the absent
+    features from the present ones, guided by :math:`c = s(\text{present})`. Loss: cross-entropy +
+    ``imagination_weight`` :math:`\mathrm{mse}(h^*, h')` + ``invariant_weight``
+    :math:`\mathrm{mse}(c^*, c)`, where h* and c* are the frozen copy's features of the absent
+    modalities and its invariant features of complete samples.
 
-    The released script asks for a weight of 100 by a name that its code does not know; its code's
-    own default, 1, is what it runs with, and the default here.
+    The released script sets a weight of 100 by a name that its code does not know, so it runs with
+    that code's default, 1, which is also the default here.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> parts = {
+        ...     "num_classes": 2,
+        ...     "optimizer": partial(torch.optim.SGD, lr=0.1),
+        ...     "hides_modalities": True,
+        ... }
+        >>> encoders = {"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)}
+        >>> method = IFMMIN(encoders=encoders, **parts)
+        >>> list(method.teacher)  # what is frozen for the second stage
+        ['encoders', 'shared']
+        >>> IFMMIN(encoders={**encoders, "text": torch.nn.Linear(5, 6)}, **parts)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: IF-MMIN has one map for all modalities, so all features
+        need the same width, got {'audio': 4, 'visual': 4, 'text': 6}. ...
     """
 
     fusion: InvariantCodes
@@ -55,11 +74,11 @@ class IFMMIN(Taught):
 
         Args:
             imagination_weight: Weight of the imagination, >= 0.
-            invariant_weight: Weight of the invariant features' term, >= 0.
-            pretrain_epochs: Epochs on complete samples, of trainer.max_epochs.
+            invariant_weight: Weight of the loss on the invariant features, >= 0.
+            pretrain_epochs: Epochs on complete samples, part of trainer.max_epochs.
             recon_target: ``oracle`` or ``observed``.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must be the invariant codes'.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be the invariant
+                codes'.
 
         Raises:
             ConfigError: If a value is out of range.
@@ -70,28 +89,31 @@ class IFMMIN(Taught):
         self.imagination_weight, self.invariant_weight = imagination_weight, invariant_weight
         self.add_teacher("shared")
 
-    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
-        """Classify complete samples and draw the invariant features together."""
-        features, _ = self.whole(chunk)
-        shared = {name: self.fusion.shared(h) for name, h in features.items()}
-        both = torch.cat([*features.values(), *shared.values()], dim=1)
-        pairs = list(combinations(shared.values(), 2))
-        apart = [central_moment_discrepancy(a, b) for a, b in pairs]
+    def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
+        """Compute the cross-entropy of complete samples, and the moment discrepancy."""
+        specific, _ = self.encode_known(chunk)
+        invariant = {name: self.fusion.shared(h) for name, h in specific.items()}
+        joined = torch.cat([*specific.values(), *invariant.values()], dim=1)
+        pairs = list(combinations(invariant.values(), 2))
+        discrepancies = [central_moment_discrepancy(a, b) for a, b in pairs]
         return {
-            "full": cross_entropy(self.fusion.full_classifier(both), chunk["label"]),
-            "moments": sum(apart[1:], apart[0]) / len(pairs),
+            "full": cross_entropy(self.fusion.full_classifier(joined), chunk["label"]),
+            "moments": sum(discrepancies[1:], discrepancies[0]) / len(pairs),
         }
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
-        """Classify and imagine, with invariant features that a complete sample's would be."""
-        features = self.fusion.zeroed(self.features(chunk), self.parts.presence(chunk))
-        h, c = self.fusion.joined(features), self.fusion.invariant(features)
-        forth, codes = self.fusion.imagination.imagine(h, c)
-        shown, known = self.shown(chunk)
+        """Compute the losses of classification, imagination and invariant features."""
+        features = self.fusion.zero_absent(self.features(chunk), self.parts.presence(chunk))
+        h, c = self.fusion.join(features), self.fusion.invariant(features)
+        imagined, codes = self.fusion.imagination.imagine(h, c)
+        teacher_features, is_known = self.encode_by_teacher(chunk)
         with torch.no_grad():
-            whole = torch.cat([self.teacher["shared"](h) for h in shown.values()], dim=1)
+            teacher_c = torch.cat(
+                [self.teacher["shared"](h) for h in teacher_features.values()], dim=1
+            )
+        target_c = self.fill_unknown(teacher_c, c, is_known)
         return {
             "joint": cross_entropy(self.fusion.classifier(codes), chunk["label"]),
-            "imagination": self.imagination_weight * self.imagination_loss(forth, chunk),
-            "invariant": self.invariant_weight * mse_loss(c, self.where_known(whole, c, known)),
+            "imagination": self.imagination_weight * self.imagination_loss(imagined, chunk),
+            "invariant": self.invariant_weight * mse_loss(c, target_c),
         }

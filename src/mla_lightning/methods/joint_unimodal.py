@@ -1,4 +1,4 @@
-"""Joint loss plus unimodal losses: the strongest simple baseline."""
+"""Joint training with an additional loss on each modality's own logits."""
 
 from __future__ import annotations
 
@@ -16,10 +16,30 @@ from mla_lightning.parts import Composition
 
 
 class JointUnimodal(MultimodalModule):
-    """Cross-entropy on the fused logits plus one on each modality's own logits.
+    """Cross-entropy on the fused logits, plus one on each modality's own logits.
 
-    The own logits are the fusion's (for ``concat``: the slices of the joint head), so no parameter
-    is added to those of joint training. Every encoder receives its own error signal.
+    The own logits are the fusion's (for ``concat``: slices of the joint head), so there are no more
+    parameters than in joint training. Every encoder has an error signal of its own.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> from mla_lightning.batch import as_batch
+        >>> parts = {
+        ...     "encoders": {"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     "num_classes": 2,
+        ...     "optimizer": partial(torch.optim.SGD, lr=0.1),
+        ... }
+        >>> method = JointUnimodal(**parts)
+        >>> inputs = {"audio": torch.randn(6, 3), "visual": torch.randn(6, 5)}
+        >>> logits = method.evaluate_batch(as_batch(inputs, method.modalities, needs=()))
+        >>> torch.allclose(logits["multi"], logits["audio"] + logits["visual"], atol=1e-6)  # slices
+        True
+        >>> JointUnimodal(unimodal_weight=0.0, **parts)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: method.unimodal_weight must be > 0, got 0.0; without
+        unimodal losses this is method=concat
     """
 
     default_fusion = Concat
@@ -35,7 +55,7 @@ class JointUnimodal(MultimodalModule):
 
         Args:
             unimodal_weight: Weight of each modality's own cross-entropy, > 0.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them.
+            **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
             ConfigError: If ``unimodal_weight`` is not positive.
@@ -54,8 +74,8 @@ class JointUnimodal(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
             fused = self.fusion(features, self.parts.presence(chunk))
-            own = self.parts.own_losses(self.fusion.unimodal(features), chunk)
-            weighted = {name: self.unimodal_weight * loss for name, loss in own.items()}
+            unimodal = self.parts.unimodal_losses(self.fusion.unimodal(features), chunk)
+            weighted = {name: self.unimodal_weight * loss for name, loss in unimodal.items()}
             return {"joint": cross_entropy(fused, chunk["label"]), **weighted}
 
         return self.step_on(batch, losses_of)

@@ -1,4 +1,4 @@
-"""Late fusion: every modality learns on its own; logits meet at test time."""
+"""Late fusion: every modality is trained independently, logits are averaged at test time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,26 @@ from mla_lightning.parts import Composition
 
 
 class LateFusion(MultimodalModule):
-    """Independent cross-entropy per modality, each with its own head; mean of logits at test.
+    """Late Fusion: independent cross-entropy per modality, mean of the logits at test time.
 
-    MLA's released code has no late fusion. Its ablation row without gradient modification and
-    without dynamic fusion equals its Late Fusion column, which fits this definition. With
-    ``joint_weight`` the fused loss is added, as the static late fusion in QMF's code does.
+    MLA's released code has no late fusion. In the paper, the ablation row without gradient
+    modification and without dynamic fusion equals the Late Fusion column, which fits this
+    definition. With ``joint_weight`` the fused loss is added, as in the static late fusion of QMF's
+    code.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> from mla_lightning.batch import as_batch
+        >>> method = LateFusion(
+        ...     encoders={"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     num_classes=2,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+        ... )
+        >>> inputs = {"audio": torch.randn(6, 3), "visual": torch.randn(6, 5)}
+        >>> logits = method.evaluate_batch(as_batch(inputs, method.modalities, needs=()))
+        >>> torch.allclose(logits["multi"], (logits["audio"] + logits["visual"]) / 2, atol=1e-6)
+        True
     """
 
     default_fusion = late.LateFusion
@@ -36,8 +51,8 @@ class LateFusion(MultimodalModule):
 
         Args:
             joint_weight: Weight of the cross-entropy on the fused logits, >= 0.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must join logits, not features.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must combine logits, not
+                features.
 
         Raises:
             ConfigError: If ``joint_weight`` is negative.
@@ -52,7 +67,7 @@ class LateFusion(MultimodalModule):
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
-            losses = self.parts.own_losses(self.fusion.unimodal(features), chunk)
+            losses = self.parts.unimodal_losses(self.fusion.unimodal(features), chunk)
             if self.joint_weight:
                 fused = self.fusion(features, self.parts.presence(chunk))
                 losses["joint"] = self.joint_weight * cross_entropy(fused, chunk["label"])

@@ -1,10 +1,10 @@
-"""MLA: alternate the modalities and keep the shared head from forgetting."""
+"""MLA: multimodal learning with alternating unimodal adaptation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -13,27 +13,54 @@ from torch.nn.functional import cross_entropy
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.shared_head import SharedHead
-from mla_lightning.methods.head.build import modification
+from mla_lightning.methods.head.build import build_modification
 from mla_lightning.methods.head.rules import HeadStep
 from mla_lightning.methods.head.settings import ALPHA, Settings
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition
 
-if TYPE_CHECKING:
-    from mla_lightning.fusion.shared_head import SharedHead
-
 
 class MLA(MultimodalModule):
     """One modality per step through one shared head, whose gradient is projected.
 
     For each modality in turn: encode, cross-entropy through the shared head, step. The head's
-    gradient is multiplied by a projector that shrinks the directions of the mean features which
-    earlier steps trained on (head gradient modification, HGM). At test time each sample's logits
-    are weighted by their entropy (dynamic fusion, DF).
+    gradient is multiplied by a projector that shrinks the directions of the mean features that
+    earlier steps were trained on (head gradient modification, HGM). At test time each sample's
+    logits are weighted by their entropy (dynamic fusion, DF).
 
-    An encoder runs forward just before its own step, so one graph is alive at a time; encoders
+    An encoder runs just before its own step, so only one graph is in memory at a time. Encoders
     share nothing, so this equals running all of them first.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> from mla_lightning.batch import as_batch
+        >>> parts = {
+        ...     "encoders": {"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     "num_classes": 2,
+        ...     "optimizer": partial(torch.optim.SGD, lr=0.1),
+        ... }
+        >>> method = MLA(**parts)
+        >>> inputs = {"audio": torch.randn(6, 3), "visual": torch.randn(6, 5)}
+        >>> logits = method.evaluate_batch(as_batch(inputs, method.modalities, needs=()))
+        >>> {name: z.shape for name, z in logits.items()}
+        {'multi': torch.Size([6, 2]), 'audio': torch.Size([6, 2]), 'visual': torch.Size([6, 2])}
+
+        The default has one projector per modality, the paper's projection one for all:
+
+        >>> {name: projector.shape for name, projector in method.projectors.items()}
+        {'audio': torch.Size([4, 4]), 'visual': torch.Size([4, 4])}
+        >>> list(MLA(projection="owm", **parts).projectors)
+        ['shared']
+
+        Settings without effect are errors:
+
+        >>> MLA(hgm=False, alpha=0.2, **parts)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: method.alpha would have no effect with method.hgm=false
+        and method.df=true
     """
 
     fusion: SharedHead
@@ -65,34 +92,35 @@ class MLA(MultimodalModule):
         """Build the module.
 
         Args:
-            hgm: Project the shared head's gradient. Off is the paper's ablation.
-            df: Weight logits by ``dynamic_weighting`` at test time, else by ``static_weighting``.
-            projection: How the projector is built. ``owm``: the paper's recursion, over every
-                earlier step. ``others``: the same recursion, one projector per modality, of the
-                other modalities' features only; measured best on validation, which is why it is
-                the default. ``owm_fro``: ``owm`` divided by its Frobenius norm at each update.
-                ``owm_unit``: times sqrt(D) in addition, so that the head's step size is kept.
+            hgm: Whether the shared head's gradient is modified. False is the paper's ablation.
+            df: Whether logits are weighted by ``dynamic_weighting`` at test time, not by
+                ``static_weighting``.
+            projection: How the head's gradient is modified. ``owm``: the paper's recursion, over
+                every earlier step. ``others``: the same recursion, with one projector per modality,
+                of the other modalities' features only; the default, since it had the best
+                validation accuracy. ``owm_fro``: ``owm`` divided by its Frobenius norm at each
+                update. ``owm_unit``: the same times sqrt(D), which keeps the head's step size.
                 ``released_formula``: the element-wise division of the released code.
-                Not of the paper: ``means``, ``moments``, ``class_means`` project with a memory of
-                the other modalities' mean features, of all directions that their features use, or
-                of their class means; it forgets, so the head never freezes. ``conflict`` takes
-                away what points against the others' last gradients, ``centred`` what all samples
-                of a batch share. ``own_momentum`` changes no gradient but what the optimiser adds
-                to it: the head has a momentum buffer per modality, so no step repeats another's.
-            alpha: Ridge term of the recursion, > 0. Smaller protects past features more.
-            source: Project with features of the ``previous`` steps, or with the ``current`` ones
-                included, as the released code would.
-            project_bias: Protect the bias too, by a constant 1 appended to the feature.
-            project_update: Project the optimiser's update instead of the gradient, so that momentum
-                and weight decay are projected as well.
-            reset_every: Forget the projector every so many batches, None for never.
-            forgetting: For the three memories: what is kept of one at each step, in [0, 1); None
-                for 0.95.
+                Not in the paper: ``means``, ``moments``, ``class_means`` project by a memory of the
+                other modalities' mean features, of all directions that their features use, or of
+                their class means; the memory decays, so the head never freezes. ``conflict``
+                removes what opposes the others' last gradients, ``centred`` what all samples of a
+                batch share. ``own_momentum`` leaves the gradient as it is, and gives the head a
+                momentum buffer per modality, so that no step repeats another modality's.
+            alpha: Ridge term of the recursion, > 0. A smaller one protects past features more.
+            source: Whether the projector has the features of the ``previous`` steps, or also those
+                of the ``current`` one, as in the released code.
+            project_bias: Whether the bias is protected, too, by a constant 1 appended to the
+                feature.
+            project_update: Whether the optimiser's update is projected instead of the gradient, so
+                that momentum and weight decay are projected, too.
+            reset_every: Number of batches after which the projector is reset, None for never.
+            forgetting: For the three memories: fraction of the memory kept at each step, in [0, 1);
+                None for 0.95.
             order: The modalities in the order of their steps; the data's order by default.
             dynamic_weighting: ``entropy``, or ``batch_entropy`` as in the released code.
             static_weighting: ``mean``, or one weight per modality in the data's order.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must have one shared head.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must have one shared head.
 
         Raises:
             ConfigError: If a value is out of range or a setting would have no effect.
@@ -100,14 +128,14 @@ class MLA(MultimodalModule):
         settings = Settings(
             projection, alpha, source, project_bias, project_update, reset_every, forgetting
         )
-        idle = [] if hgm else [f"method.{name}" for name in settings.given()]
+        without_effect = [] if hgm else [f"method.{name}" for name in settings.changed_names()]
         if df and static_weighting != "mean":
-            idle.append("method.static_weighting")
+            without_effect.append("method.static_weighting")
         if not df and dynamic_weighting != "entropy":
-            idle.append("method.dynamic_weighting")
-        if idle:
+            without_effect.append("method.dynamic_weighting")
+        if without_effect:
             raise ConfigError(
-                f"{', '.join(idle)} would have no effect with "
+                f"{', '.join(without_effect)} would have no effect with "
                 f"method.hgm={str(hgm).lower()} and method.df={str(df).lower()}"
             )
         settings.check()
@@ -125,30 +153,31 @@ class MLA(MultimodalModule):
         if sorted(self.order) != sorted(self.modalities):
             raise ConfigError(f"method.order={list(self.order)} must name {list(self.modalities)}")
         self.reset_every = reset_every
-        self.modification = modification(settings, self.fusion.head, self.parts) if hgm else None
+        head = self.fusion.head
+        self.modification = build_modification(settings, head, self.parts) if hgm else None
 
     @property
     def projectors(self) -> dict[str, Tensor]:
-        """The projectors (D, D) by modality, or the one that is ``shared``; empty without any."""
-        found = getattr(self.modification, "projectors", ())
-        names = self.modalities if len(found) > 1 else ("shared",)
-        return dict(zip(names, found, strict=False))
+        """Modality -> its projector (D, D), or ``shared`` -> the one of all; may be empty."""
+        projectors = getattr(self.modification, "projectors", ())
+        names = self.modalities if len(projectors) > 1 else ("shared",)
+        return dict(zip(names, projectors, strict=False))
 
     def trained_parameters(self) -> list[Parameter]:
-        """Name what the optimiser steps on: a modification may add to it."""
-        more = self.modification.stand_ins(self.fusion.head) if self.modification else ()
-        return [*self.parameters(), *more]
+        """Return the parameters of the optimiser, including those of a modification."""
+        extra = self.modification.extra_parameters(self.fusion.head) if self.modification else ()
+        return [*self.parameters(), *extra]
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one step per modality."""
+        """Take one step per modality, in order."""
         step = self.trainer.global_step
         if self.modification and self.reset_every and step % self.reset_every == 0:
             self.modification.reset()
         losses: dict[str, Tensor] = {}
         for name in self.order:
-            own = self.parts.having(name, batch)
-            if own is not None:  # no step and nothing to remember without a sample
-                losses |= self._fit_modality(name, own)
+            samples = self.parts.samples_with(name, batch)
+            if samples is not None:
+                losses |= self._fit_modality(name, samples)
         return losses
 
     def _fit_modality(self, name: str, batch: Batch) -> dict[str, Tensor]:
@@ -156,13 +185,13 @@ class MLA(MultimodalModule):
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             feature = self.fusion.head_input(name, self.encoders[name](chunk["inputs"][name]))
-            step.saw(feature)
+            step.add_features(feature)
             return {name: cross_entropy(head(feature), chunk["label"])}
 
         if self.modification is None:
             return self.step_on(batch, losses_of)
-        edit = partial(self.modification.edit, head, step)
+        edit = partial(self.modification.edit_gradient, head, step)
         losses = self.step_on(batch, losses_of, edit_grads=edit)
         with self.full_precision():
-            self.modification.after(head, step)
+            self.modification.after_step(head, step)
         return losses

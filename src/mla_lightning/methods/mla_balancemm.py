@@ -1,4 +1,4 @@
-"""MLA as the BalanceBenchmark toolkit computes it."""
+"""MLA as computed by the BalanceBenchmark toolkit (BalanceMM)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,26 @@ from mla_lightning.parts import Composition
 
 
 class MLABalanceMM(MLA):
-    """Alternating steps whose head gradient gets its own projection added.
+    """Alternating steps with the projected gradient of the head added to the raw one.
 
-    The toolkit corrects the parameter name of the released code, so its formula runs: element-wise
-    division, Frobenius norm, the current modality's feature, an alpha that falls within each epoch.
-    It then adds the projected gradient to the raw one instead of replacing it, so no component of
-    the gradient is ever removed, and those that the projector keeps are doubled.
+    The toolkit corrects the parameter name of the released code, so the code's formula is applied:
+    element-wise division, Frobenius norm, the current modality's feature, an alpha that decreases
+    within each epoch. The toolkit then adds the projected gradient to the raw one instead of
+    replacing it, so no component of the gradient is ever removed, and those that the projector
+    keeps are doubled.
+
+    Example:
+        The identity keeps everything, so the gradient is doubled:
+
+        >>> from functools import partial
+        >>> import torch
+        >>> method = MLABalanceMM(
+        ...     encoders={"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     num_classes=2,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+        ... )
+        >>> method.modification.apply_projector(torch.ones(1, 4), method.projectors["shared"])
+        tensor([[2., 2., 2., 2.]])
     """
 
     reference = Reference(
@@ -34,19 +48,18 @@ class MLABalanceMM(MLA):
         """Build the module.
 
         Args:
-            df: Weight logits by each sample's entropy at test time.
+            df: Whether logits are weighted by each sample's entropy at test time.
             order: The modalities in the order of their steps; the data's order by default.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must have one shared head.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must have one shared head.
         """
         super().__init__(
             df=df, order=order, projection="released_formula", source="current", **parts
         )
         assert isinstance(self.modification, Projection)
-        self.modification.modified = balancemm_gradient
+        self.modification.apply_projector = balancemm_gradient
 
     def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:  # type: ignore[override]
-        """Set the ridge term, which falls within each epoch: 0.1 ** (b / L + 1)."""
+        """Set alpha to 0.1 ** (b / L + 1) in batch b, from 0, of the epoch's L batches."""
         super().on_train_batch_start(batch, batch_idx)  # type: ignore[arg-type]
         assert isinstance(self.modification, Projection)
         num_batches = int(self.trainer.num_training_batches)

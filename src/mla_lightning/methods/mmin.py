@@ -1,4 +1,4 @@
-"""MMIN: imagine the features of absent modalities from those present, forth and back."""
+"""MMIN: features of absent modalities are imagined from the present ones, forward and backward."""
 
 from __future__ import annotations
 
@@ -18,13 +18,30 @@ from mla_lightning.parts import Composition
 class MMIN(Taught):
     r"""Missing Modality Imagination Network.
 
-    First encoders and a classifier are trained on complete samples. Then a frozen copy of the
-    encoders encodes what is absent, :math:`h^*`; a cascade imagines it from what is present,
-    :math:`h' = A_1(h)`, another one imagines back, :math:`h'' = A_2(h')`, and the cascade's codes
-    are classified. Loss: cross-entropy + ``imagination_weight`` :math:`\mathrm{mse}(h^*, h')` +
-    ``cycle_weight`` :math:`\mathrm{mse}(h, h'')`. Encoders keep training.
+    First, encoders and a classifier are trained on complete samples. Then a frozen copy of the
+    encoders encodes the absent modalities, :math:`h^*`. A cascade imagines these features from the
+    present ones, :math:`h' = A_1(h)`, a second one imagines back, :math:`h'' = A_2(h')`, and the
+    codes of the first are classified. Loss: cross-entropy + ``imagination_weight``
+    :math:`\mathrm{mse}(h^*, h')` + ``cycle_weight`` :math:`\mathrm{mse}(h, h'')`. The encoders are
+    trained in both stages.
 
-    Where nothing hidden is known (``recon_target=observed``) the first term is over what is there.
+    With ``recon_target=observed``, where hidden inputs are not known, :math:`h^*` encodes the
+    present modalities.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> method = MMIN(
+        ...     encoders={"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     num_classes=2,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+        ...     hides_modalities=True,
+        ... )
+        >>> imagined, codes = method.fusion.imagination(torch.randn(6, 4 + 4))
+        >>> imagined.shape, codes.shape  # the codes of 5 blocks are classified
+        (torch.Size([6, 8]), torch.Size([6, 320]))
+        >>> any(parameter.requires_grad for parameter in method.teacher.parameters())
+        False
     """
 
     fusion: LatentCodes
@@ -51,10 +68,9 @@ class MMIN(Taught):
         Args:
             imagination_weight: Weight of the forward imagination, >= 0.
             cycle_weight: Weight of the backward imagination, >= 0.
-            pretrain_epochs: Epochs on complete samples, of trainer.max_epochs.
+            pretrain_epochs: Epochs on complete samples, part of trainer.max_epochs.
             recon_target: ``oracle`` or ``observed``.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must be the latent codes'.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be the latent codes'.
 
         Raises:
             ConfigError: If a value is out of range.
@@ -65,18 +81,18 @@ class MMIN(Taught):
         self.imagination_weight, self.cycle_weight = imagination_weight, cycle_weight
         self.add_teacher()
 
-    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
-        """Classify complete samples."""
-        joined = self.fusion.joined(self.whole(chunk)[0])
+    def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
+        """Compute the cross-entropy of complete samples."""
+        joined = self.fusion.join(self.encode_known(chunk)[0])
         return {"full": cross_entropy(self.fusion.full_classifier(joined), chunk["label"])}
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
-        """Classify, imagine, and imagine back."""
-        h = self.fusion.joined(self.features(chunk), self.parts.presence(chunk))
-        forth, codes = self.fusion.imagination(h)
-        back, _ = self.fusion.backward_imagination(forth)
+        """Compute the losses of classification, forward and backward imagination."""
+        h = self.fusion.join(self.features(chunk), self.parts.presence(chunk))
+        imagined, codes = self.fusion.imagination(h)
+        imagined_back, _ = self.fusion.backward_imagination(imagined)
         return {
             "joint": cross_entropy(self.fusion.classifier(codes), chunk["label"]),
-            "imagination": self.imagination_weight * self.imagination_loss(forth, chunk),
-            "cycle": self.cycle_weight * mse_loss(back, h.detach()),
+            "imagination": self.imagination_weight * self.imagination_loss(imagined, chunk),
+            "cycle": self.cycle_weight * mse_loss(imagined_back, h.detach()),
         }

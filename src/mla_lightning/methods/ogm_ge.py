@@ -1,4 +1,4 @@
-"""OGM-GE: slow down the modality that leads, and shake its gradient."""
+"""OGM-GE: on-the-fly gradient modulation with generalisation enhancement."""
 
 from __future__ import annotations
 
@@ -16,19 +16,37 @@ from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition
 
+#: Filter -> smallest number of axes of the parameters that it selects.
 PARAM_FILTERS = {"all": 0, "ndim>=2": 2, "conv": 4}
 
 
 class OGMGE(MultimodalModule):
-    """Joint training whose encoder gradients are damped where a modality is ahead, plus noise.
+    """Joint training with smaller encoder gradients for the dominant modality, plus noise.
 
-    Per batch, every modality's score is the summed probability of the true class under its own
-    logits; a modality whose score exceeds the mean of the others' gets its encoder's gradient
+    For each batch, the score of a modality is the sum of the probabilities of the true class by its
+    own logits. If a modality's score exceeds the mean of the others', its encoder's gradient is
     multiplied by ``1 - tanh(alpha * ratio)``. Generalisation enhancement (GE) adds Gaussian noise
-    with the standard deviation of each tensor's gradient to every modality's encoder.
+    to every encoder's gradient, with the standard deviation of each gradient tensor.
 
-    The paper modulates the encoders' parameters. The released code touches 4-D tensors only
-    (``param_filter=conv``), which makes it do nothing on transformers without convolutions.
+    The paper modulates all parameters of the encoders. The released code modulates 4-D tensors only
+    (``param_filter=conv``), so it does nothing on transformers without convolutions.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> parts = {
+        ...     "encoders": {"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     "num_classes": 2,
+        ...     "optimizer": partial(torch.optim.SGD, lr=0.1),
+        ... }
+        >>> method = OGMGE(**parts)
+        >>> [parameter.shape for parameter in method.modulated["audio"]]
+        [torch.Size([4, 3]), torch.Size([4])]
+        >>> OGMGE(param_filter="conv", **parts)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: method.param_filter='conv' selects no parameter of these
+        encoders, so the method would be joint training. Use param_filter=all.
     """
 
     default_fusion = Concat
@@ -54,12 +72,13 @@ class OGMGE(MultimodalModule):
         """Build the module.
 
         Args:
-            alpha: Strength of the damping, >= 0. With 0 and no noise this is joint training.
-            noise: Add the noise (GE).
-            start_epoch: First epoch, from 0, that is modulated.
+            alpha: Strength of the modulation, >= 0. With 0 and no noise this is joint training.
+            noise: Whether noise is added (GE).
+            start_epoch: First epoch that is modulated, from 0.
             end_epoch: Last epoch that is modulated, None for all.
-            param_filter: ``all`` of an encoder's parameters, ``ndim>=2``, or ``conv`` (4-D only).
-            **parts: As :class:`~mla_lightning.parts.Composition` names them.
+            param_filter: Which of an encoder's parameters are modulated: ``all``, ``ndim>=2`` (no
+                biases), or ``conv`` (4-D only).
+            **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
             ConfigError: If a value is out of range or the filter selects no parameter at all.
@@ -77,7 +96,7 @@ class OGMGE(MultimodalModule):
         self.alpha, self.noise = alpha, noise
         self.start_epoch, self.end_epoch = start_epoch, end_epoch
         self.modulated = {
-            name: [p for p in encoder.parameters() if _selected(p, param_filter)]
+            name: [p for p in encoder.parameters() if _is_selected(p, param_filter)]
             for name, encoder in self.encoders.items()
         }
         if not any(self.modulated.values()):
@@ -88,26 +107,26 @@ class OGMGE(MultimodalModule):
 
     def on_train_start(self) -> None:
         """Check that there is an epoch to modulate."""
-        most = self.trainer.max_epochs or 0
-        if self.start_epoch >= most:
+        num_epochs = self.trainer.max_epochs or 0
+        if self.start_epoch >= num_epochs:
             raise ConfigError(
                 f"method.start_epoch={self.start_epoch} (from 0) is never reached in "
-                f"trainer.max_epochs={most}, so this would be joint training"
+                f"trainer.max_epochs={num_epochs}, so this would be joint training"
             )
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the fused loss, with modulated encoder gradients."""
         last = float("inf") if self.end_epoch is None else self.end_epoch
-        active = self.start_epoch <= self.current_epoch <= last
+        is_modulated = self.start_epoch <= self.current_epoch <= last
         scores = torch.zeros(len(self.modalities), device=self.device)
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
-            if active:
+            if is_modulated:
                 with torch.no_grad():
-                    own = self.fusion.unimodal(features)
-                    logits = torch.stack([own[name] for name in self.modalities])
-                    scores.add_(unimodal_scores(logits.float(), chunk["label"]))
+                    logits = self.fusion.unimodal(features)
+                    logits_MBC = torch.stack([logits[name] for name in self.modalities])
+                    scores.add_(unimodal_scores(logits_MBC.float(), chunk["label"]))
             return {"joint": cross_entropy(self.fusion(features), chunk["label"])}
 
         def modulate() -> None:
@@ -117,10 +136,10 @@ class OGMGE(MultimodalModule):
                     if parameter.grad is not None:
                         self._modulate(parameter.grad, coefficient)
 
-        return self.step_on(batch, losses_of, edit_grads=modulate if active else None)
+        return self.step_on(batch, losses_of, edit_grads=modulate if is_modulated else None)
 
     def _modulate(self, gradient: Tensor, coefficient: Tensor) -> None:
-        # Noise is drawn for every modality and measured on the gradient before it is damped.
+        # The noise has the deviation of the gradient before it is multiplied.
         noise = None
         if self.noise and gradient.numel() > 1:
             noise = torch.randn_like(gradient).mul_(gradient.std() + 1e-8)
@@ -129,6 +148,7 @@ class OGMGE(MultimodalModule):
             gradient.add_(noise)
 
 
-def _selected(parameter: Tensor, param_filter: str) -> bool:
-    least = PARAM_FILTERS[param_filter]
-    return parameter.ndim == 4 if param_filter == "conv" else parameter.ndim >= least
+def _is_selected(parameter: Tensor, param_filter: str) -> bool:
+    if param_filter == "conv":
+        return parameter.ndim == PARAM_FILTERS[param_filter]
+    return parameter.ndim >= PARAM_FILTERS[param_filter]

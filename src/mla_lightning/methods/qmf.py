@@ -1,4 +1,4 @@
-"""QMF: weight modalities by an energy confidence that is trained to follow the loss history."""
+"""QMF: quality-aware multimodal fusion by energy confidence."""
 
 from __future__ import annotations
 
@@ -22,15 +22,33 @@ from mla_lightning.parts import Composition
 
 
 class QMF(MultimodalModule):
-    """Own heads, logits fused by energy confidence, and a ranking loss on that confidence.
+    """One head per modality, logits fused by energy confidence, and a ranking loss on it.
 
-    Loss: cross-entropy of the fused logits, of every modality's own logits, and
-    ``rank_weight`` times a ranking loss per modality that asks samples with a smaller cumulative
-    loss for a larger confidence.
+    Loss: cross-entropy of the fused logits and of each modality's own logits, plus ``rank_weight``
+    times a ranking loss per modality, which asks samples with a smaller cumulative loss for a
+    larger confidence.
 
-    ``rank_mode=margin`` is the ranking loss as it is meant, with the difference of the histories as
-    margin; ``released`` is what the code computes, where that difference became a slack.
+    ``rank_mode=margin`` is the ranking loss with the difference of the histories as margin;
+    ``released`` is what the released code computes, where that difference became a slack.
     ``joint_weight=0`` is what MLA's code does on transformers: no fused loss.
+
+    Example:
+        The cumulative loss of every training sample is stored, by its ``index``:
+
+        >>> from functools import partial
+        >>> import torch
+        >>> parts = {
+        ...     "encoders": {"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     "num_classes": 2,
+        ...     "optimizer": partial(torch.optim.SGD, lr=0.1),
+        ... }
+        >>> QMF(num_train=100, **parts).history_MN.shape
+        torch.Size([2, 100])
+        >>> QMF(**parts)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: QMF remembers something of every training sample: give
+        num_train=<number of training samples>, and each sample's number as batch['index'].
     """
 
     default_fusion = EnergyFusion
@@ -57,22 +75,22 @@ class QMF(MultimodalModule):
             rank_weight: Weight of each modality's ranking loss, >= 0.
             joint_weight: Weight of the fused loss, >= 0.
             rank_mode: ``margin`` or ``released``.
-            history_update: Add the batch's losses to the history ``before`` or ``after`` ranking.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must be the energy fusion.
+            history_update: Whether the batch's losses are added to the history ``before`` or
+                ``after`` ranking.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be the energy fusion.
 
         Raises:
             ConfigError: If a value is out of range or a setting would have no effect.
         """
-        for key, weight in (("rank_weight", rank_weight), ("joint_weight", joint_weight)):
+        for option, weight in (("rank_weight", rank_weight), ("joint_weight", joint_weight)):
             if weight < 0:
-                raise ConfigError(f"method.{key} must be >= 0, got {weight}")
-        for key, value, known in (
+                raise ConfigError(f"method.{option} must be >= 0, got {weight}")
+        for option, value, known in (
             ("rank_mode", rank_mode, ("margin", "released")),
             ("history_update", history_update, ("before", "after")),
         ):
             if value not in known:
-                raise ConfigError(f"method.{key} must be one of {known}, got {value!r}")
+                raise ConfigError(f"method.{option} must be one of {known}, got {value!r}")
         if not rank_weight and (rank_mode != "margin" or history_update != "before"):
             raise ConfigError(
                 "method.rank_mode and method.history_update have no effect with "
@@ -85,40 +103,40 @@ class QMF(MultimodalModule):
         self.register_buffer("history_MN", torch.zeros(len(self.modalities), self.num_train))
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one step on fused, unimodal and ranking losses."""
+        """Take one step on the fused, the unimodal and the ranking losses."""
         return self.step_on(batch, self._losses_of)
 
     def _losses_of(self, chunk: Batch) -> dict[str, Tensor]:
         features, label = self.features(chunk), chunk["label"]
         logits = self.fusion.unimodal(features)
-        losses = self.parts.own_losses(logits, chunk)
+        losses = self.parts.unimodal_losses(logits, chunk)
         if self.joint_weight:
             fused = self.fusion(features, self.parts.presence(chunk))
             losses["joint"] = self.joint_weight * cross_entropy(fused, label)
         if not self.rank_weight:
             return losses
-        per_sample = {m: cross_entropy(logits[m], label, reduction="none") for m in logits}
+        sample_losses = {m: cross_entropy(logits[m], label, reduction="none") for m in logits}
         if self.history_update == "before":
-            self._remember(per_sample, chunk)
-        history = normalise_history(self.history_MN)
-        for row, name in zip(history, self.modalities, strict=True):
-            own = self.parts.having(name, chunk)
-            if own is None:
+            self._add_to_history(sample_losses, chunk)
+        history_MN = normalise_history(self.history_MN)
+        for history_N, name in zip(history_MN, self.modalities, strict=True):
+            samples = self.parts.samples_with(name, chunk)
+            if samples is None:
                 continue
-            there = slice(None) if own is chunk else chunk["present"][name]
-            confidence = energy_confidence(logits[name][there])
-            rank = confidence_rank_loss(confidence, row[own["index"]], self.rank_mode)
+            rows = slice(None) if samples is chunk else chunk["present"][name]
+            confidence = energy_confidence(logits[name][rows])
+            rank = confidence_rank_loss(confidence, history_N[samples["index"]], self.rank_mode)
             losses[f"rank/{name}"] = self.rank_weight * rank
         if self.history_update == "after":
-            self._remember(per_sample, chunk)
+            self._add_to_history(sample_losses, chunk)
         return losses
 
     @torch.no_grad()
-    def _remember(self, per_sample: dict[str, Tensor], chunk: Batch) -> None:
+    def _add_to_history(self, sample_losses: dict[str, Tensor], chunk: Batch) -> None:
         index = chunk["index"]
-        for row, name in zip(self.history_MN, self.modalities, strict=True):
+        for history_N, name in zip(self.history_MN, self.modalities, strict=True):
             if self.parts.is_complete:
-                row[index] += per_sample[name].float()
+                history_N[index] += sample_losses[name].float()
             else:
-                there = chunk["present"][name]
-                row[index[there]] += per_sample[name][there].float()
+                has = chunk["present"][name]
+                history_N[index[has]] += sample_losses[name][has].float()

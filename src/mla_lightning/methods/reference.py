@@ -1,4 +1,4 @@
-"""Where a method was published."""
+"""Publication of a method."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reference:
-    """A publication.
+    """A publication, as every method names the one that it implements.
 
     Attributes:
-        title: Its title.
+        title: Title.
         venue: Conference or journal.
         year: Year of publication.
-        url: Where to read it.
+        url: Address of the text.
     """
 
     title: str

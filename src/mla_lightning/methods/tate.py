@@ -1,4 +1,4 @@
-"""TATE: a transformer that is told what is missing, taught by one that sees everything."""
+"""TATE: a transformer with tags of what is missing, taught by one with complete inputs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,35 @@ from mla_lightning.parts import Composition
 class TATE(Taught):
     r"""Tag-Assisted Transformer Encoder.
 
-    First the network is trained on complete samples. A frozen copy then shows the encoding of the
-    complete sample, which that of the incomplete one is drawn to; the decoding is drawn to the
-    tokens, and the last entries of the pooled encoding to the tag that tells what is missing. Loss:
-    cross-entropy + ``weight`` (forward + backward + tag), all means over the batch; the code sums
-    the first three over the batch, next to which its mean tag loss is too small to act.
-    Divergences are symmetric, over the features. The penalty on the last layer's weights is left
-    to the optimiser's weight decay.
+    First, the network is trained on complete samples. Then a frozen copy encodes the complete
+    sample, and three losses are added to the cross-entropy, ``weight`` times: forward, the
+    divergence of the encoding from the teacher's; backward, the divergence of the decoding from the
+    tokens; and tag, the difference of the last entries of the pooled encoding from the tag that
+    encodes what is missing. All four are means over the batch; the released code sums all but the
+    tag loss over the batch, so that its mean is too small to act. Divergences are symmetric, over
+    the features. The penalty on the last layer's weights is left to the optimiser's weight decay.
 
-    The released code feeds the masked batch to the teacher and mixes up its tags; this is what the
-    paper means. Vectors are sequences of one token per modality; encoders ``Steps`` hand on whole
-    sequences.
+    The released code passes the masked batch to the teacher and mixes up its tags; this is the
+    paper's algorithm. Vectors are sequences of one token per modality; the encoder ``Steps`` passes
+    whole sequences on.
+
+    Example:
+        The tag of a sample without text, and of a complete one:
+
+        >>> from functools import partial
+        >>> import torch
+        >>> method = TATE(
+        ...     encoders={"audio": torch.nn.Linear(3, 4), "text": torch.nn.Linear(5, 4)},
+        ...     num_classes=2,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+        ...     fusion=partial(Tagged, width=12),
+        ...     hides_modalities=True,
+        ... )
+        >>> features = {"audio": torch.randn(2, 4), "text": torch.randn(2, 4)}
+        >>> present = {"audio": torch.tensor([True, True]), "text": torch.tensor([False, True])}
+        >>> tokens, _ = method.fusion.tokens_of(features, present)
+        >>> tokens.shape, tokens[:, 0, -method.fusion.tag_width :]
+        (torch.Size([2, 2, 16]), tensor([[0., 0., 1.], [1., 0., 0.]], ...))
     """
 
     fusion: Tagged
@@ -54,11 +72,10 @@ class TATE(Taught):
 
         Args:
             weight: Weight of the forward, backward and tag losses, >= 0.
-            pretrain_epochs: Epochs on complete samples, of trainer.max_epochs.
-            recon_target: ``oracle``, the paper's, whose teacher sees what is hidden; ``observed``:
-                the teacher sees what is there.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                must be the tagged one.
+            pretrain_epochs: Epochs on complete samples, part of trainer.max_epochs.
+            recon_target: ``oracle``, as in the paper: the teacher encodes complete samples;
+                ``observed``: the present modalities.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be the tagged one.
 
         Raises:
             ConfigError: If a value is out of range.
@@ -69,25 +86,28 @@ class TATE(Taught):
         self.weight = weight
         self.add_teacher("fusion")
 
-    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
-        """Classify complete samples."""
-        return {"full": cross_entropy(self.fusion(*self.whole(chunk)), chunk["label"])}
+    def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
+        """Compute the cross-entropy of complete samples."""
+        features, is_known = self.encode_known(chunk)
+        return {"full": cross_entropy(self.fusion(features, is_known), chunk["label"])}
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
-        """Classify; be like the teacher; decode the tokens; tell what is missing."""
+        """Compute the losses of classification, forward, backward and tag."""
         present = self.parts.presence(chunk)
-        tokens, there = self.fusion.tagged(self.features(chunk), present)
-        encoding = self.fusion.encoded(tokens, there)
-        decoding = self.fusion.decoded(encoding, there)
+        tokens, is_token = self.fusion.tokens_of(self.features(chunk), present)
+        encoding = self.fusion.encode_tokens(tokens, is_token)
+        decoding = self.fusion.decode_tokens(encoding, is_token)
         with torch.no_grad():
-            network = cast("Tagged", self.teacher["fusion"])
-            shown = network.encoded(*network.tagged(*self.shown(chunk)))
-        tag = tokens[:, 0, -self.fusion.tag_width :]
-        told = self.fusion.pooled(encoding, there)[:, -self.fusion.tag_width :].sigmoid()
+            teacher = cast("Tagged", self.teacher["fusion"])
+            teacher_tokens = teacher.tokens_of(*self.encode_by_teacher(chunk))
+            teacher_encoding = teacher.encode_tokens(*teacher_tokens)
+        tag_width = self.fusion.tag_width
+        tag = tokens[:, 0, -tag_width:]
+        predicted_tag = self.fusion.pool(encoding, is_token)[:, -tag_width:].sigmoid()
         size = len(chunk["label"])
         return {
-            "joint": cross_entropy(self.fusion.classified(encoding, there), chunk["label"]),
-            "forward": self.weight * symmetric_divergence(encoding, shown) / size,
+            "joint": cross_entropy(self.fusion.classify(encoding, is_token), chunk["label"]),
+            "forward": self.weight * symmetric_divergence(encoding, teacher_encoding) / size,
             "backward": self.weight * symmetric_divergence(decoding, tokens.detach()) / size,
-            "tag": self.weight * (told - tag).abs().mean(),
+            "tag": self.weight * (predicted_tag - tag).abs().mean(),
         }

@@ -1,4 +1,4 @@
-"""What methods with a teacher share: complete samples first, then a frozen copy teaches."""
+"""Base of methods with a teacher: training on complete samples, then with a frozen copy of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
-from mla_lightning.methods.ae import check_target
+from mla_lightning.methods.ae import check_recon_target
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition
 
@@ -19,14 +19,41 @@ from mla_lightning.parts import Composition
 class Taught(MultimodalModule):
     """Two stages in one run: ``pretrain_epochs`` on complete samples, then with a frozen teacher.
 
-    At the second stage's start the networks trained so far are copied into the teacher, which
-    stays frozen and in evaluation mode, and the optimiser starts afresh; the schedule is that of
-    the whole run, as for every other method. Which stage it is follows from the epoch and from a
-    buffer, so a run resumes in either. Epochs of the first stage are never selected. The teacher is
-    the first stage's last epoch; the published codes take its best.
+    At the start of the second stage the networks are copied into the teacher, which stays frozen
+    and in evaluation mode, and the state of the optimiser is cleared. The schedule is that of the
+    whole run, as for every other method. The stage is determined by the epoch and a buffer, so a
+    run resumes in either. Epochs of the first stage are never selected. The teacher has the weights
+    of the first stage's last epoch; the published codes take those of its best.
 
-    With ``recon_target=observed`` the first stage sees what is there, and the teacher shows what
-    is there; nothing hidden is used.
+    With ``recon_target=observed`` no hidden input is used: the first stage trains on the present
+    modalities, and the teacher encodes these.
+
+    Example:
+        A subclass defines the losses of both stages:
+
+        >>> from functools import partial
+        >>> from torch.nn.functional import cross_entropy
+        >>> class Distilled(Taught):
+        ...     def pretraining_losses(self, chunk):
+        ...         features, present = self.encode_known(chunk)
+        ...         return {"full": cross_entropy(self.fusion(features, present), chunk["label"])}
+        ...
+        ...     def taught_losses(self, chunk):
+        ...         features, _ = self.encode_by_teacher(chunk)
+        ...         own = self.features(chunk)
+        ...         return {name: mse_loss(own[name], features[name]) for name in own}
+        >>> method = Distilled(
+        ...     encoders={"audio": nn.Linear(3, 4), "visual": nn.Linear(5, 4)},
+        ...     num_classes=2,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+        ...     pretrain_epochs=20,
+        ...     recon_target="oracle",
+        ...     hides_modalities=True,
+        ... )
+        >>> method.needs_hidden_inputs, method.shared_epochs  # runs may share the first stage
+        (True, 20)
+        >>> method.current_epoch, method.is_selectable
+        (0, False)
     """
 
     def __init__(
@@ -35,9 +62,9 @@ class Taught(MultimodalModule):
         """Build the module.
 
         Args:
-            pretrain_epochs: Epochs of the first stage, at least 1, part of trainer.max_epochs.
+            pretrain_epochs: Epochs of the first stage, at least 1; part of trainer.max_epochs.
             recon_target: ``oracle`` or ``observed``.
-            **parts: As :class:`~mla_lightning.parts.Composition` names them.
+            **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
             ConfigError: If a value is out of range.
@@ -45,39 +72,39 @@ class Taught(MultimodalModule):
         if pretrain_epochs < 1:
             raise ConfigError(f"method.pretrain_epochs must be >= 1, got {pretrain_epochs}")
         super().__init__(**parts)
-        check_target(recon_target, self.parts)
+        check_recon_target(recon_target, self.parts)
         self.pretrain_epochs, self.recon_target = pretrain_epochs, recon_target
         self.is_taught: Tensor
         self.register_buffer("is_taught", torch.zeros((), dtype=torch.bool))
 
     @property
-    def wants_truth(self) -> bool:  # type: ignore[override]
-        """Whether training batches must hold what was hidden."""
+    def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
+        """Whether training batches must also hold the inputs before hiding."""
         return self.recon_target == "oracle"
 
     @property
     def shared_epochs(self) -> int:  # type: ignore[override]
-        """The first stage, if complete samples are all that it sees."""
-        return self.pretrain_epochs if self.wants_truth else 0
+        """Length of the first stage if it uses complete samples, which all masks have in common."""
+        return self.pretrain_epochs if self.needs_hidden_inputs else 0
 
     @property
     def is_selectable(self) -> bool:
-        """Whether the epoch may be chosen: those of the second stage."""
+        """Whether the epoch may be selected: true in the second stage."""
         return self.current_epoch >= self.pretrain_epochs
 
     def add_teacher(self, *names: str) -> None:
-        """Make the teacher: frozen copies of the encoders and of parts of the fusion.
+        """Build the teacher: frozen copies of the encoders and of networks of the fusion.
 
         Args:
-            *names: Attributes of the fusion that the teacher has, too; ``fusion`` for all of it.
+            *names: Attributes of the fusion to copy; ``fusion`` for all of it.
         """
-        kept = ("encoders", *names)
-        self.teacher = nn.ModuleDict({name: deepcopy(self._pupil(name)) for name in kept})
+        networks = {name: deepcopy(self._student(name)) for name in ("encoders", *names)}
+        self.teacher = nn.ModuleDict(networks)
         self.teacher.requires_grad_(False)
         self.teacher.eval()  # Lightning leaves modes as they are
 
     def train(self, mode: bool = True) -> Any:
-        """Set the mode of all but the teacher."""
+        """Set the training mode of everything but the teacher."""
         super().train(mode)
         if hasattr(self, "teacher"):
             self.teacher.eval()
@@ -85,82 +112,98 @@ class Taught(MultimodalModule):
 
     def on_train_start(self) -> None:
         """Check that there is a second stage."""
-        most = self.trainer.max_epochs or 0
-        if most <= self.pretrain_epochs:
+        num_epochs = self.trainer.max_epochs or 0
+        if num_epochs <= self.pretrain_epochs:
             raise ConfigError(
                 f"method.pretrain_epochs={self.pretrain_epochs} leaves nothing of "
-                f"trainer.max_epochs={most} for the second stage"
+                f"trainer.max_epochs={num_epochs} for the second stage"
             )
 
     def on_train_epoch_start(self) -> None:
-        """Begin the second stage where it is due."""
+        """Begin the second stage at its first epoch: copy the teacher, clear the optimiser."""
         super().on_train_epoch_start()
         if self.current_epoch < self.pretrain_epochs or bool(self.is_taught):
             return
         self.is_taught.fill_(True)
-        for name, part in self.teacher.items():
-            part.load_state_dict(self._pupil(name).state_dict())
-        optimizer = self.trainer.optimizers[0]
-        optimizer.state.clear()
+        for name, network in self.teacher.items():
+            network.load_state_dict(self._student(name).state_dict())
+        self.trainer.optimizers[0].state.clear()
 
-    def _pupil(self, name: str) -> nn.Module:
-        """Find what a part of the teacher is a copy of."""
-        whole = {"encoders": self.encoders, "fusion": self.fusion}
-        found: nn.Module = whole[name] if name in whole else getattr(self.fusion, name)
-        return found
+    def _student(self, name: str) -> nn.Module:
+        """Return the network that a part of the teacher is a copy of."""
+        networks = {"encoders": self.encoders, "fusion": self.fusion}
+        network: nn.Module = networks[name] if name in networks else getattr(self.fusion, name)
+        return network
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one step of the stage."""
-        losses_of = self.taught_losses if bool(self.is_taught) else self.full_losses
+        """Take one step on the losses of the stage."""
+        losses_of = self.taught_losses if bool(self.is_taught) else self.pretraining_losses
         return self.step_on(batch, losses_of)
 
-    def full_losses(self, chunk: Batch) -> dict[str, Tensor]:
-        """Compute the losses of the first stage."""
+    def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
+        """Compute the losses of the first stage, by name."""
         raise NotImplementedError
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
-        """Compute the losses of the second stage."""
+        """Compute the losses of the second stage, by name."""
         raise NotImplementedError
 
-    def whole(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Encode complete samples (``oracle``), or what is there.
+    def encode_known(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Encode complete samples (``oracle``), or the present modalities (``observed``).
+
+        Args:
+            chunk: The batch or a chunk of one.
 
         Returns:
-            Modality -> feature, zeros where it is not known; and modality -> (B,) bool, the cells
-            that are.
+            Modality -> feature (B, D_m), zeros if its input is not known; and modality -> (B,)
+            bool, true where it is known.
         """
-        inputs, cells = self.parts.known(chunk, self.recon_target)
-        found = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
-        return dict(self.fusion.zeroed(found, cells)), cells
+        inputs, is_known = self.parts.teacher_inputs(chunk, self.recon_target)
+        features = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
+        return dict(self.fusion.zero_absent(features, is_known)), is_known
 
     @torch.no_grad()
-    def shown(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Let the teacher encode complete samples; as :meth:`whole`."""
-        inputs, cells = self.parts.known(chunk, self.recon_target)
-        teachers = self.teacher["encoders"].items()  # type: ignore[operator]
-        found = {name: encoder(inputs[name]) for name, encoder in teachers}
-        return dict(self.fusion.zeroed(found, cells)), cells
+    def encode_by_teacher(self, chunk: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Encode the same with the teacher's encoders; see :meth:`encode_known`."""
+        inputs, is_known = self.parts.teacher_inputs(chunk, self.recon_target)
+        encoders = self.teacher["encoders"].items()  # type: ignore[operator]
+        features = {name: encoder(inputs[name]) for name, encoder in encoders}
+        return dict(self.fusion.zero_absent(features, is_known)), is_known
 
     def imagination_loss(self, imagined: Tensor, chunk: Batch) -> Tensor:
-        r"""Compare with what the teacher shows of what is absent: :math:`\mathrm{mse}(h^*, h')`.
+        r"""Compare imagined features with the teacher's of absent modalities: mse of h* and h'.
 
-        Of what is present the teacher shows zeros (``oracle``); ``observed``, where nothing hidden
-        may be seen, compares with what is present. What is not known adds nothing.
+        With ``oracle`` the target h* has the teacher's features of the hidden modalities, and zeros
+        for the present ones; with ``observed``, where no hidden input may be used, it has those of
+        the present ones. Modalities whose input is not known add nothing.
 
         Args:
             imagined: h', joined features (B, sum of D_m).
             chunk: The batch or a chunk of one.
 
         Returns:
-            A scalar.
+            The mean squared error, a scalar.
         """
-        shown, known = self.shown(chunk)
-        _, targets = self.parts.target(chunk, self.recon_target)
-        wanted = torch.cat([*self.fusion.zeroed(shown, targets).values()], dim=1)
-        return mse_loss(imagined, self.where_known(wanted, imagined, known))
+        features, is_known = self.encode_by_teacher(chunk)
+        _, is_target = self.parts.reconstruction_targets(chunk, self.recon_target)
+        target = torch.cat([*self.fusion.zero_absent(features, is_target).values()], dim=1)
+        return mse_loss(imagined, self.fill_unknown(target, imagined, is_known))
 
-    def where_known(self, wanted: Tensor, found: Tensor, known: dict[str, Tensor]) -> Tensor:
-        """Put what was found itself where nothing is known, so that it adds nothing to a loss."""
+    def fill_unknown(
+        self, target: Tensor, prediction: Tensor, is_known: dict[str, Tensor]
+    ) -> Tensor:
+        """Replace unknown entries of a target by the prediction, so that they add no loss.
+
+        Args:
+            target: Joined features (B, sum of D_m).
+            prediction: What is compared with the target, of the same shape.
+            is_known: Modality -> (B,) bool.
+
+        Returns:
+            The target, of the same shape.
+        """
         widths = self.fusion.feature_dims.items()
-        cells = torch.cat([known[m][:, None].expand(-1, width) for m, width in widths], dim=1)
-        return torch.where(cells, wanted, found.detach())
+        is_known_entry = torch.cat(
+            [is_known[m][:, None].expand(-1, width) for m, width in widths], dim=1
+        )
+        return torch.where(is_known_entry, target, prediction.detach())

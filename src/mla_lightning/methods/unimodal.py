@@ -1,4 +1,4 @@
-"""Each modality alone: the reference that shows laziness."""
+"""Unimodal training: each modality alone, the reference of every comparison."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ from mla_lightning.parts import Composition
 
 
 class Unimodal(LateFusion):
-    """Each modality trained, and its epoch selected, as if the others did not exist.
+    """Each modality trained, and its epoch selected, as if it were the only one.
 
-    Encoders and heads share nothing, so training them side by side changes no number. Each
-    modality is evaluated at its own best epoch; ``multi`` is the mean of these models' logits, an
-    ensemble of unimodal models.
+    Encoders and heads share nothing, so training them in one run changes no number. Each modality
+    is evaluated with the weights of its own best epoch; ``multi`` is the mean of these models'
+    logits, an ensemble of unimodal models.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> method = Unimodal(
+        ...     encoders={"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     num_classes=2,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1),
+        ... )
+        >>> method.selections()  # modality -> metric that selects its epoch
+        {'audio': 'acc/audio', 'visual': 'acc/visual'}
     """
 
     min_modalities = 1
@@ -23,11 +34,11 @@ class Unimodal(LateFusion):
         """Build the module.
 
         Args:
-            **parts: As :class:`~mla_lightning.parts.Composition` names them; the fusion
-                keeps one head per modality.
+            **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must have one head per
+                modality.
 
         Raises:
-            ConfigError: If the fusion has a weighting: each modality answers for itself.
+            ConfigError: If the fusion has a weighting, which would have no effect.
         """
         super().__init__(**parts)
         if getattr(self.fusion, "weighting", "mean") != "mean":
@@ -37,5 +48,5 @@ class Unimodal(LateFusion):
             )
 
     def selections(self) -> dict[str, str]:
-        """Select every modality by its own accuracy."""
+        """Return each modality's own accuracy as the metric that selects its weights."""
         return {name: f"acc/{name}" for name in self.modalities}

@@ -1,4 +1,4 @@
-"""A metric: a function of logits and labels, and how tables show it."""
+"""A metric: a function of logits and labels, and its format in tables."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ from mla_lightning.metrics.outcome import Outcome
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A node of ``conf/metric/``.
+    """A metric and its format in tables, as a file of ``conf/metric/`` defines it.
 
     Attributes:
         function: Computes the value from an :class:`~mla_lightning.metrics.outcome.Outcome`.
-        label: Its name in tables.
+        label: Name in tables.
         percent: Whether tables show it in percent.
-        digits: Decimals in tables.
+        digits: Number of decimals in tables.
         lower_is_better: Whether the smallest value is the best.
         in_table1: Whether Table 1 has a row of it.
         epoch: Its column in ``metrics.csv``, ``val/<epoch>``, if it is computed after every epoch;
-            None: after training only.
+            None if it is computed after training only.
+
+    Example:
+        >>> from mla_lightning.metrics import accuracy
+        >>> Metric(function=accuracy, label="accuracy", percent=True, epoch="acc").shown()
+        {'label': 'accuracy', 'percent': True, 'digits': 1, 'lower_is_better': False,
+         'in_table1': False}
     """
 
     function: Callable[[Outcome], float | Tensor]
@@ -35,7 +41,7 @@ class Metric:
     epoch: str | None = None
 
     def shown(self) -> dict[str, Any]:
-        """Return how tables show it, as plain data for a run's result."""
+        """Return its format in tables, as plain data for a run's result."""
         return {key: value for key, value in asdict(self).items() if key not in _NOT_SHOWN}
 
 

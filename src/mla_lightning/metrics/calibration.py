@@ -1,4 +1,4 @@
-"""Whether confidence tells how often an answer is right (Guo et al., ICML 2017)."""
+"""Calibration: agreement of confidence and accuracy (Guo et al., ICML 2017)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ NUM_BINS = 15
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy in bins; empty bins are left out.
+    """Confidence and accuracy in bins of confidence; empty bins are omitted.
 
     Attributes:
-        num: Samples in each bin.
+        num: Number of samples in each bin.
         confidence: Mean confidence in each bin.
-        accuracy: Share of right answers in each bin.
+        accuracy: Accuracy in each bin.
+
+    Example:
+        Two bins of 3 and 1 samples, 0.1 and 0.3 apart:
+
+        >>> bins = Reliability(num=(3, 1), confidence=(0.9, 0.3), accuracy=(0.8, 0.0))
+        >>> round(bins.ece, 4), round(3 / 4 * 0.1 + 1 / 4 * 0.3, 4)
+        (0.15, 0.15)
     """
 
     num: tuple[int, ...]
@@ -35,55 +42,69 @@ class Reliability:
         """
         total = sum(self.num)
         bins = zip(self.num, self.confidence, self.accuracy, strict=True)
-        return sum(num / total * abs(right - sure) for num, sure, right in bins)
+        return sum(num / total * abs(accuracy - confidence) for num, confidence, accuracy in bins)
 
     def spelled(self) -> dict[str, Any]:
-        """Return it JSON-able, with the error."""
+        """Return the bins and the error as plain data for JSON."""
         return {**{key: list(values) for key, values in asdict(self).items()}, "ece": self.ece}
 
 
 def reliability(
-    confidence: Tensor, is_right: Tensor, *, equal_mass: bool = False, num_bins: int = NUM_BINS
+    confidence: Tensor, is_correct: Tensor, *, equal_mass: bool = False, num_bins: int = NUM_BINS
 ) -> Reliability:
-    """Group answers by confidence.
+    """Compute confidence and accuracy in bins of confidence.
 
     Args:
-        confidence: (N,) probability of the answered class.
-        is_right: (N,) bool.
-        equal_mass: Bins of equally many samples (Nixon et al., CVPR 2019 workshops), not of equal
-            width.
+        confidence: Probability of the predicted class, (N,).
+        is_correct: Whether the prediction is the label, (N,) bool.
+        equal_mass: Whether bins have equally many samples (Nixon et al., CVPR 2019 workshops)
+            instead of equal width.
         num_bins: Number of bins.
 
     Returns:
         The bins.
+
+    Example:
+        >>> confidence = torch.tensor([0.25, 0.75, 1.0])
+        >>> bins = reliability(confidence, torch.tensor([False, True, False]), num_bins=2)
+        >>> bins.num, bins.confidence, bins.accuracy
+        ((1, 2), (0.25, 0.875), (0.0, 0.5))
     """
     if equal_mass:
         order = confidence.argsort(stable=True)
         groups = list(order.tensor_split(min(num_bins, len(order))))
     else:
-        # Right-closed bins (a, b], as the definition has them.
-        place = (confidence.double() * num_bins).ceil().long().clamp(1, num_bins) - 1
-        groups = [(place == number).nonzero()[:, 0] for number in range(num_bins)]
+        # Bins (a, b] include their upper end, as in the definition.
+        bin_N = (confidence.double() * num_bins).ceil().long().clamp(1, num_bins) - 1
+        groups = [(bin_N == number).nonzero()[:, 0] for number in range(num_bins)]
     groups = [rows for rows in groups if len(rows)]
     return Reliability(
         tuple(len(rows) for rows in groups),
         tuple(float(confidence[rows].double().mean()) for rows in groups),
-        tuple(float(is_right[rows].double().mean()) for rows in groups),
+        tuple(float(is_correct[rows].double().mean()) for rows in groups),
     )
 
 
 def temperature(logits: Tensor, label: Tensor) -> float:
     r"""Fit the temperature T > 0 that minimises the cross-entropy of :math:`z / T`.
 
-    To be fitted on validation and applied elsewhere; it changes no answer. The loss is convex in
-    1/T, so a search between 1/100 and 100 finds the minimum.
+    It is fitted on validation and applied elsewhere, and changes no prediction. The loss is convex
+    in 1/T, so a search between 1/100 and 100 finds the minimum (Guo et al., ICML 2017).
 
     Args:
-        logits: (N, C).
-        label: (N,).
+        logits: Logits (N, C).
+        label: Labels (N,).
 
     Returns:
-        T.
+        The temperature.
+
+    Example:
+        Three of four predictions are correct, so the best confidence is 3/4, at a difference of the
+        logits of ln 3:
+
+        >>> logits = torch.tensor([[3.0, 0.0]] * 4)
+        >>> round(temperature(logits, torch.tensor([0, 0, 0, 1])), 2), round(3 / 1.0986, 2)
+        (2.73, 2.73)
     """
     from scipy.optimize import minimize_scalar
 
@@ -92,30 +113,37 @@ def temperature(logits: Tensor, label: Tensor) -> float:
     def loss(log_t: float) -> float:
         return float(cross_entropy(logits / torch.tensor(log_t).exp(), label))
 
-    found = minimize_scalar(loss, bounds=(-4.605, 4.605), method="bounded")
-    return float(torch.tensor(float(found.x)).exp())
+    minimum = minimize_scalar(loss, bounds=(-4.605, 4.605), method="bounded")
+    return float(torch.tensor(float(minimum.x)).exp())
 
 
 def entropy_bins(logits: Tensor, label: Tensor, num_bins: int = 5) -> dict[str, list[float]]:
-    r"""Tell accuracy by entropy, in bins of equally many samples, least entropy first.
+    r"""Compute accuracy by entropy, in bins of equally many samples, smallest entropy first.
 
-    :math:`H_n = -\sum_c p_{nc} \log p_{nc}`, sorted and cut into equal parts; a part's accuracy is
-    the share of its samples that are answered right. Whether entropy tells right from wrong is what
-    weights by entropy (MLA, CVPR 2024) rest on.
+    :math:`H_n = -\sum_c p_{nc} \log p_{nc}`. Weights by entropy (MLA, CVPR 2024) assume that
+    accuracy decreases with entropy.
 
     Args:
-        logits: (N, C).
-        label: (N,).
+        logits: Logits (N, C).
+        label: Labels (N,).
         num_bins: Number of bins.
 
     Returns:
         ``entropy`` (mean, in nats) and ``accuracy`` of each bin.
+
+    Example:
+        A certain prediction that is correct, and an undecided one (ln 2 nats) that is not:
+
+        >>> logits = torch.tensor([[0.0, 0.0], [99.0, 0.0]])
+        >>> bins = entropy_bins(logits, torch.tensor([1, 0]), num_bins=2)
+        >>> [round(value, 4) for value in bins["entropy"]], bins["accuracy"]
+        ([0.0, 0.6931], [1.0, 0.0])
     """
     log_p = logits.double().log_softmax(dim=1)
     entropy = -(log_p.exp() * log_p).sum(dim=1)
-    is_right = (logits.argmax(dim=1) == label).double()
+    is_correct = (logits.argmax(dim=1) == label).double()
     groups = entropy.argsort(stable=True).tensor_split(min(num_bins, len(label)))
     return {
         "entropy": [float(entropy[rows].mean()) for rows in groups],
-        "accuracy": [float(is_right[rows].mean()) for rows in groups],
+        "accuracy": [float(is_correct[rows].mean()) for rows in groups],
     }

@@ -1,4 +1,4 @@
-"""Metrics of classification: functions of an :class:`~mla_lightning.metrics.outcome.Outcome`."""
+"""Classification metrics: functions of an :class:`~mla_lightning.metrics.outcome.Outcome`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mla_lightning.metrics.outcome import Outcome
 
 
 def accuracy(outcome: Outcome) -> Tensor:
-    """Return the share of samples whose prediction is the label, in [0, 1].
+    """Return the fraction of samples whose prediction is the label, in [0, 1].
 
     Example:
         >>> import torch
@@ -24,7 +24,7 @@ def accuracy(outcome: Outcome) -> Tensor:
 def macro_f1(outcome: Outcome) -> Tensor:
     r"""Return the mean over classes of :math:`F_1 = 2 TP / (2 TP + FP + FN)`, in [0, 1].
 
-    Classes that neither occur nor are predicted are left out.
+    Classes that neither occur nor are predicted are omitted.
 
     Example:
         >>> import torch
@@ -35,7 +35,7 @@ def macro_f1(outcome: Outcome) -> Tensor:
 
 
 def macro_recall(outcome: Outcome) -> Tensor:
-    """Return the mean over classes that occur of the share predicted correctly, in [0, 1].
+    """Return the mean over the classes that occur of the fraction predicted correctly, in [0, 1].
 
     Also called balanced accuracy.
 
@@ -81,10 +81,10 @@ def ece(outcome: Outcome) -> Tensor:
 def _f1(outcome: Outcome) -> Tensor:
     confusion = outcome.confusion
     either = confusion.sum(dim=0) + confusion.sum(dim=1)
-    return 2 * confusion.diagonal() / either  # not a number where a class is in neither
+    return 2 * confusion.diagonal() / either  # NaN for a class that is in neither
 
 
-#: Column of ``metrics.csv`` -> metric that is computed in every epoch where nothing else is asked.
+#: Column of ``metrics.csv`` -> metric; by default these are computed after every epoch.
 EPOCH_METRICS: Mapping[str, Callable[[Outcome], Tensor]] = {
     "acc": accuracy,
     "f1_macro": macro_f1,

@@ -1,4 +1,4 @@
-"""Evaluation of all reported modalities from one pass that keeps the logits."""
+"""Evaluation of all reported modalities from one pass over a split."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ from mla_lightning.metrics.outcome import Outcome
 class Evaluation:
     """Collects logits batch by batch and computes metrics once, over all samples.
 
-    Metrics of the whole set do not depend on how it was cut into batches, and one look at the end
-    costs less than bookkeeping in every batch.
+    So metrics do not depend on how the split is cut into batches, and computing them once costs
+    less than in every batch.
+
+    Example:
+        >>> evaluation = Evaluation(num_classes=2)
+        >>> for index, label in ((0, 0), (1, 1)):
+        ...     logits = {"multi": torch.tensor([[2.0, 0.0]])}
+        ...     evaluation.add(logits, torch.tensor([label]), torch.tensor([index]))
+        >>> evaluation.scores()["multi"]["acc"]
+        0.5
     """
 
     def __init__(self, num_classes: int) -> None:
-        """Start empty.
+        """Start without samples.
 
         Args:
             num_classes: Number of classes C.
@@ -29,7 +37,7 @@ class Evaluation:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything collected."""
+        """Remove all samples."""
         self._logits: dict[str, list[Tensor]] = {}
         self._labels: list[Tensor] = []
         self._indices: list[Tensor] = []
@@ -42,7 +50,7 @@ class Evaluation:
         index: Tensor,
         present: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Collect one batch.
+        """Add the samples of a batch.
 
         Args:
             logits: Reported modality -> logits (B, C).
@@ -58,14 +66,14 @@ class Evaluation:
         self._indices.append(index)
 
     def arrays(self) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Join what was collected, in the order of the sample numbers.
+        """Return all samples in the order of their numbers.
 
         Returns:
             Logits (N, C) by reported modality in float32, labels (N,), indices (N,), on the CPU.
         """
         index, label = torch.cat(self._indices), torch.cat(self._labels)
         logits = {name: torch.cat(values).float() for name, values in self._logits.items()}
-        if not bool((index[1:] > index[:-1]).all()):  # an evaluation loader's are in order
+        if not bool((index[1:] > index[:-1]).all()):  # those of evaluation loaders are in order
             order = index.argsort()
             index, label = index[order], label[order]
             logits = {name: values[order] for name, values in logits.items()}
@@ -74,7 +82,7 @@ class Evaluation:
     def scores(
         self, metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = EPOCH_METRICS
     ) -> dict[str, dict[str, float]]:
-        """Compute metrics of everything collected.
+        """Compute metrics of all samples.
 
         Args:
             metrics: Name -> metric.
@@ -94,7 +102,7 @@ def score_logits(
     present: Mapping[str, Tensor] | None = None,
     metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = EPOCH_METRICS,
 ) -> dict[str, dict[str, float]]:
-    """Score the logits of several modalities, each on the samples that have it.
+    """Compute metrics of several modalities' logits, each on the samples that have the modality.
 
     Args:
         logits: Reported modality -> logits (N, C).
@@ -103,18 +111,21 @@ def score_logits(
         metrics: Name -> metric.
 
     Returns:
-        Reported modality -> metric -> value; not a number for a modality that no sample has.
+        Reported modality -> metric -> value; NaN for a modality that no sample has.
 
     Example:
         >>> logits = {"audio": torch.tensor([[2.0, 0.0], [0.0, 1.0]])}
-        >>> score_logits(logits, torch.tensor([0, 0]))["audio"]["acc"]
+        >>> label = torch.tensor([0, 0])
+        >>> score_logits(logits, label)["audio"]["acc"]
         0.5
+        >>> score_logits(logits, label, {"audio": torch.tensor([True, False])})["audio"]["acc"]
+        1.0
     """
     scores = {}
     for name, z in logits.items():
         rows = (present or {}).get(name)
-        is_whole = rows is None or bool(rows.all())
-        outcome = Outcome(z, label) if is_whole else Outcome(z[rows], label[rows])
+        is_complete = rows is None or bool(rows.all())
+        outcome = Outcome(z, label) if is_complete else Outcome(z[rows], label[rows])
         scores[name] = {
             metric: float(function(outcome)) if len(outcome.label) else math.nan
             for metric, function in metrics.items()

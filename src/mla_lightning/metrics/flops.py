@@ -27,34 +27,34 @@ def _dot(one: Shape, other: Shape, *_: Any, **__: Any) -> int:
 
 
 def _addr(matrix: Shape, one: Shape, other: Shape, *_: Any, **__: Any) -> int:
-    """A multiplication and an addition per entry, as in the matrix product that it is."""
+    """Count a multiplication and an addition per entry, as in a matrix product."""
     return 2 * one[0] * other[0]
 
 
 def _lstm(x: Shape, of_input: Shape, of_state: Shape, *_: Any, **__: Any) -> int:
-    """The two matrix products of the gates, of each step (T, B, D): weights (4H, D), (4H, H)."""
+    """Count the two matrix products of the gates at each step (T, B, D): (4H, D) and (4H, H)."""
     return 2 * x[0] * x[1] * (prod(of_input) + prod(of_state))
 
 
 def _lstm_backward(x: Shape, of_input: Shape, of_state: Shape, *_: Any, **__: Any) -> int:
-    """Twice the forward pass: towards the inputs and towards the weights."""
+    """Count twice the forward pass: the gradients of the inputs and of the weights."""
     return 2 * _lstm(x, of_input, of_state)
 
 
 def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    """Scores and their product with the values: (B, heads, S, D), keys (B, heads, T, D)."""
+    """Count scores and their product with the values: (B, heads, S, D), keys (B, heads, T, D)."""
     return 2 * prod(query[:3]) * key[2] * (query[3] + value[3])
 
 
 def _attention_backward(
     grad: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any
 ) -> int:
-    """Five products: the scores anew, and those of the gradients; as PyTorch counts on CUDA."""
+    """Count five products: the scores again, and four for gradients; as PyTorch does on CUDA."""
     return 2 * prod(query[:3]) * key[2] * (3 * query[3] + 2 * value[3])
 
 
-#: What PyTorch has no formula for: products with vectors, and what a CPU has operations of its own
-#: for. Shapes of tensors come in their place.
+#: Operation -> FLOPs by the shapes of its tensors, for operations that PyTorch has no formula for:
+#: products with vectors, and operations that exist on the CPU only.
 FORMULAS: dict[Any, Any] = {
     aten.mv: _mv,
     aten.addmv: _addmv,
@@ -66,7 +66,7 @@ FORMULAS: dict[Any, Any] = {
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
-#: Operations that only make, move or look at values.
+#: Operations that only create, move or read values.
 MOVES = frozenset(
     (
         *("detach", "clone", "copy_", "_to_copy", "lift_fresh", "cat", "stack", "index", "select"),
@@ -82,10 +82,21 @@ MOVES = frozenset(
 
 
 class StepFlops(FlopCounterMode):
-    """Counts what runs in its context, and keeps the names of what it has no formula for.
+    """Counts the FLOPs of what runs in its context.
 
-    A multiplication and an addition are two operations. Element-wise work and sums are not
-    counted, as is usual. What else has no formula is in :attr:`uncounted`.
+    A multiplication and an addition are two operations. Element-wise operations and sums are not
+    counted, as is usual.
+
+    Attributes:
+        uncounted: Names of other operations that have no formula.
+
+    Example:
+        >>> with StepFlops() as flops:
+        ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
+        ...     with flops.paused():
+        ...         _ = torch.ones(9, 9) @ torch.ones(9, 9)
+        >>> flops.get_total_flops(), 2 * (2 * 3 * 4)
+        (48, 48)
     """
 
     def __init__(self) -> None:
@@ -96,7 +107,7 @@ class StepFlops(FlopCounterMode):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Count nothing for a while."""
+        """Count nothing in this context."""
         before, self._is_paused = self._is_paused, True
         try:
             yield
@@ -112,7 +123,7 @@ class StepFlops(FlopCounterMode):
 
 
 def _computes(packet: Any) -> bool:
-    """Whether an operation is more than element-wise work, a sum, or moving values."""
+    """Return whether an operation is more than element-wise, a sum, or a move of values."""
     name: str = getattr(packet, "__name__", "")
     is_no_work = name in MOVES or name.startswith(("_foreach_", "_record_function"))
     if not hasattr(packet, "overloads") or is_no_work:

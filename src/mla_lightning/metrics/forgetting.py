@@ -1,4 +1,4 @@
-"""What a step on one modality does to the others: changes, gradient angles, the projector."""
+"""Effect of a modality's step on the others: losses, gradient angles, state of the projector."""
 
 from __future__ import annotations
 
@@ -13,36 +13,47 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 def losses_and_accuracies(
     logits: Mapping[str, Tensor], label: Tensor, present: Mapping[str, Tensor]
 ) -> dict[str, tuple[float, float]]:
-    """Score each modality's own logits on a batch, over the samples that have it.
+    """Compute loss and accuracy of each modality's own logits, over the samples that have it.
 
     Args:
-        logits: Modality and ``multi`` -> (B, C).
-        label: (B,).
+        logits: Modality and ``multi`` -> logits (B, C).
+        label: Labels (B,).
         present: Modality -> (B,) bool.
 
     Returns:
-        Modality -> cross-entropy and share of right answers; modalities that no sample has are
-        left out.
+        Modality -> cross-entropy and accuracy; modalities that no sample has are omitted.
+
+    Example:
+        >>> logits = {"audio": torch.tensor([[9.0, 0.0], [9.0, 0.0]])}
+        >>> present = {"audio": torch.tensor([True, False])}
+        >>> losses_and_accuracies(logits, torch.tensor([0, 1]), present)
+        {'audio': (0.0001..., 1.0)}
     """
-    found = {}
+    scores = {}
     for name, has in present.items():
         if bool(has.any()):
             z, y = logits[name][has].float(), label[has]
-            right = (z.argmax(dim=1) == y).float().mean()
-            found[name] = (float(cross_entropy(z, y)), float(right))
-    return found
+            accuracy = (z.argmax(dim=1) == y).float().mean()
+            scores[name] = (float(cross_entropy(z, y)), float(accuracy))
+    return scores
 
 
 def gradient_cosines(gradients: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
-    r"""Compare gradients of the same parameters: :math:`\cos(g_a, g_b)`.
+    r"""Compute the cosine of every two gradients of the same parameters: :math:`\cos(g_a, g_b)`.
 
-    Negative: a step that helps one hurts the other, to first order (Yu et al., NeurIPS 2020).
+    If it is negative, a step that decreases one loss increases the other, to first order (Yu et
+    al., NeurIPS 2020).
 
     Args:
         gradients: Modality -> gradient, all of one shape.
 
     Returns:
-        Pair of modalities -> cosine, 0 where a gradient is zero.
+        Pair of modalities -> cosine, 0 if a gradient is zero.
+
+    Example:
+        >>> gradients = {"audio": torch.tensor([1.0, 0.0]), "visual": torch.tensor([-2.0, 0.0])}
+        >>> gradient_cosines(gradients)
+        {('audio', 'visual'): -1.0}
     """
     return {
         (a, b): float(cosine_similarity(gradients[a].flatten(), gradients[b].flatten(), dim=0))
@@ -51,22 +62,26 @@ def gradient_cosines(gradients: Mapping[str, Tensor]) -> dict[tuple[str, str], f
 
 
 def projector_state(projector: Tensor) -> dict[str, float]:
-    r"""Tell how much of the head's gradient a projector lets through.
+    r"""Compute how much of the head's gradient a projector keeps.
 
     The projector of orthogonal weight modification (OWM, Zeng et al., Nature Machine Intelligence
     2019), which MLA's recursion follows, shrinks the directions of past features x:
 
     .. math:: P \leftarrow P - \frac{P x x^T P}{\alpha + x^T P x}, \quad P_0 = I.
 
-    Its eigenvalues lie in [0, 1] and never grow, so their mean tells how much of a random gradient
-    is left, and the smallest how well the best remembered direction is protected.
+    Its eigenvalues lie in [0, 1] and never grow. Their mean is the expected fraction of a random
+    gradient that is kept; the smallest is that of the best protected direction.
 
     Args:
-        projector: (D, D).
+        projector: Projector (D, D).
 
     Returns:
         ``trace``: :math:`\mathrm{tr} P / D`, 1 for the identity and 0 for a frozen head;
         ``smallest`` and ``median``: eigenvalues of its symmetric part.
+
+    Example:
+        >>> projector_state(torch.diag(torch.tensor([0.25, 1.0, 1.0])))
+        {'trace': 0.75, 'smallest': 0.25, 'median': 1.0}
     """
     values = torch.linalg.eigvalsh((projector.double() + projector.double().T).cpu() / 2)
     return {

@@ -1,4 +1,4 @@
-"""Training losses by name: read from the device rarely, checked for being finite, averaged."""
+"""Training losses by name: checked for being finite, averaged, and rarely read from the device."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from mla_lightning.errors import RunError
 
 
 class TrainingLosses:
-    """Collects the losses of an epoch; reading them is one transfer for many batches.
+    """Collects the losses of an epoch; reading those of many batches is one transfer.
 
     Attributes:
         epoch: Name -> the values of the epoch so far.
-        num_unread: Number of batches whose losses were not read yet.
 
     Example:
         >>> losses = TrainingLosses()
@@ -24,16 +23,21 @@ class TrainingLosses:
         >>> losses.add(1, {"audio": torch.tensor(2.0)})
         >>> losses.read(current_epoch=0)
         {'audio': 1.5}
+        >>> losses.add(2, {"audio": torch.tensor(float("nan"))})
+        >>> losses.read(current_epoch=0)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.RunError: The audio loss is nan in epoch 1, batch 3. ...
     """
 
     def __init__(self) -> None:
-        """Start empty."""
+        """Start without losses."""
         self.epoch: dict[str, list[float]] = {}
         self._unread: list[tuple[int, Mapping[str, Tensor]]] = []
 
     @property
     def num_unread(self) -> int:
-        """Return how many batches' losses were not read yet."""
+        """Number of batches whose losses have not been read yet."""
         return len(self._unread)
 
     def add(self, batch_idx: int, losses: Mapping[str, Tensor]) -> None:
@@ -46,7 +50,7 @@ class TrainingLosses:
         self._unread.append((batch_idx, losses))
 
     def read(self, current_epoch: int) -> dict[str, float]:
-        """Read the losses that were not read yet.
+        """Read the losses that have not been read yet.
 
         Args:
             current_epoch: The epoch, from 0, for the message.
@@ -55,21 +59,23 @@ class TrainingLosses:
             Name -> their mean; empty if there were none.
 
         Raises:
-            RunError: If one is not finite, naming loss, epoch and batch.
+            RunError: If one is not finite; the message has the loss, the epoch and the batch.
         """
         unread, self._unread = self._unread, []
         if not any(losses for _, losses in unread):
             return {}
         names = list(dict.fromkeys(name for _, losses in unread for name in losses))
-        entries = [(at, name, loss) for at, losses in unread for name, loss in losses.items()]
+        entries = [
+            (batch_idx, name, loss) for batch_idx, losses in unread for name, loss in losses.items()
+        ]
         values = torch.stack([loss.float() for *_, loss in entries]).tolist()
         sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
-        for (at, name, _), value in zip(entries, values, strict=True):
+        for (batch_idx, name, _), value in zip(entries, values, strict=True):
             if not math.isfinite(value):
                 raise RunError(
-                    f"The {name} loss is {value} in epoch {current_epoch + 1}, batch {at + 1}. "
-                    "The last checkpoint before it is kept. Try a smaller optimizer.lr, or "
-                    "trainer.clip_norm=1."
+                    f"The {name} loss is {value} in epoch {current_epoch + 1}, batch "
+                    f"{batch_idx + 1}. The last checkpoint before it is kept. Try a smaller "
+                    "optimizer.lr, or trainer.clip_norm=1."
                 )
             self.epoch.setdefault(name, []).append(value)
             sums[name] += value
@@ -77,7 +83,17 @@ class TrainingLosses:
         return {name: sums[name] / counts[name] for name in names}
 
     def end_epoch(self, current_epoch: int) -> dict[str, float]:
-        """Read what is left, return the epoch's means, and start the next epoch."""
+        """Read the remaining losses and start the next epoch.
+
+        Args:
+            current_epoch: The epoch, from 0, for the message.
+
+        Returns:
+            Name -> mean of the epoch.
+
+        Raises:
+            RunError: As :meth:`read`.
+        """
         self.read(current_epoch)
         means = {name: math.fsum(values) / len(values) for name, values in self.epoch.items()}
         self.epoch = {}

@@ -1,4 +1,4 @@
-"""What a metric is a function of: the logits of one modality or of the fusion, and the labels."""
+"""Argument of every metric: logits of one modality or of the fusion, and labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Outcome:
-    """Logits and labels of all samples, and what several metrics compute of them, once.
+    """Logits and labels of all samples, and quantities that several metrics need, computed once.
 
     Attributes:
         logits: Logits (N, C).
@@ -25,7 +25,12 @@ class Outcome:
     """
 
     def __init__(self, logits: Tensor, label: Tensor) -> None:
-        """Take the logits (N, C) and labels (N,)."""
+        """Store the logits and labels.
+
+        Args:
+            logits: Logits (N, C).
+            label: Labels (N,).
+        """
         self.logits, self.label = logits, label
 
     @property
@@ -40,7 +45,7 @@ class Outcome:
 
     @property
     def prediction(self) -> Tensor:
-        """Predicted classes (N,), the first of equals."""
+        """Predicted classes (N,), the first of equal ones."""
         return self._largest[1]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The ridge probe: what a frozen encoder knows, whatever the head above it does."""
+"""Ridge probe: accuracy of a linear classifier on a frozen encoder's features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-#: Ridge terms to choose of, as shares of the mean variance of the standardised features.
+#: Candidates of the ridge term, as fractions of the standardised features' mean variance.
 RIDGES = tuple(10.0**power for power in range(-5, 3))
 
 
@@ -19,10 +19,16 @@ class Probe:
 
     Attributes:
         mean: Mean of the training features (D,).
-        std: Their deviation (D,), 1 where it is 0.
+        std: Their standard deviation (D,), 1 where it is 0.
         weight: Weight (D, C), float64.
         bias: Bias (C,).
-        ridge: The ridge term that was chosen.
+        ridge: The ridge term that was selected.
+
+    Example:
+        >>> mean, std = torch.tensor([1.0]), torch.tensor([2.0])
+        >>> weight, bias = torch.tensor([[1.0, -1.0]]).double(), torch.tensor([0.0, 0.5])
+        >>> Probe(mean, std, weight, bias, ridge=0.1)(torch.tensor([[3.0]]))
+        tensor([[ 1.0000, -0.5000]], dtype=torch.float64)
     """
 
     mean: Tensor
@@ -32,13 +38,13 @@ class Probe:
     ridge: float
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Score features.
+        """Compute the scores of features.
 
         Args:
-            features: (N, D).
+            features: Features (N, D).
 
         Returns:
-            (N, C) float64; the largest is the answer.
+            Scores (N, C) in float64; the largest is the prediction.
         """
         return (features.double() - self.mean) / self.std @ self.weight + self.bias
 
@@ -49,22 +55,27 @@ def ridge_probe(
     r"""Fit a ridge regression of the classes on frozen features, in closed form.
 
     A linear probe (Alain and Bengio, ICLR 2017 workshop) by ridge regression (Hoerl and Kennard
-    1970).
+    1970):
 
     :math:`W = (X^T X / N + \rho I)^{-1} X^T Y / N` with standardised features X and centred one-hot
     classes Y. The ridge term is the one of :data:`RIDGES` with the best validation accuracy, the
-    largest of equals: neither the training nor the test samples choose it. Scored on the validation
-    samples themselves, as over epochs, it is the best of eight and so a little too high. Unlike a
-    slice of a
-    joint head, a probe does not suffer from being uncalibrated.
+    largest of equal ones: neither the training nor the test samples select it. The accuracy on the
+    validation samples themselves, as computed over epochs, is the best of eight and so slightly too
+    high. Unlike a slice of a joint head, a probe is not affected by miscalibration.
 
     Args:
         train: Features (N, D) and labels (N,).
-        val: The same of the samples that choose the ridge term.
+        val: Features and labels of the samples that select the ridge term.
         num_classes: Number of classes C.
 
     Returns:
         The probe.
+
+    Example:
+        >>> features, label = torch.tensor([[0.0], [1.0], [5.0], [6.0]]), torch.tensor([0, 0, 1, 1])
+        >>> probe = ridge_probe((features, label), (features, label), num_classes=2)
+        >>> probe(torch.tensor([[2.0], [4.0]])).argmax(dim=1)
+        tensor([0, 1])
     """
     features, label = train[0].double(), train[1]
     mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
@@ -72,20 +83,20 @@ def ridge_probe(
     x = (features - mean) / std
     y = one_hot(label, num_classes).double()
     bias = y.mean(dim=0)
-    # One decomposition serves every ridge term. Of fewer samples than features it is that of the
-    # samples' products, for the same weight X^T (X X^T / N + rho I)^-1 Y / N.
+    # One decomposition serves every ridge term. With fewer samples than features it is that of
+    # X X^T, for the same weight X^T (X X^T / N + rho I)^-1 Y / N.
     is_wide = len(x) < x.shape[1]
     values, vectors = torch.linalg.eigh((x @ x.T if is_wide else x.T @ x) / len(x))
-    turned = vectors.T @ ((y - bias if is_wide else x.T @ (y - bias)) / len(x))
+    rotated = vectors.T @ ((y - bias if is_wide else x.T @ (y - bias)) / len(x))
     best: Probe | None = None
-    best_right = -1
+    max_correct = -1
     for ridge in RIDGES:
-        weight = vectors @ (turned / (values.clamp(min=0) + ridge)[:, None])
+        weight = vectors @ (rotated / (values.clamp(min=0) + ridge)[:, None])
         weight = x.T @ weight if is_wide else weight
         probe = Probe(mean, std, weight, bias, ridge)
-        num_right = int((probe(val[0]).argmax(dim=1) == val[1]).sum())
-        if num_right >= best_right:
-            best, best_right = probe, num_right
+        num_correct = int((probe(val[0]).argmax(dim=1) == val[1]).sum())
+        if num_correct >= max_correct:
+            best, max_correct = probe, num_correct
     assert best is not None
     return best
 
@@ -96,30 +107,42 @@ def probe_accuracies(
     present: Mapping[str, Mapping[str, Tensor]],
     num_classes: int,
 ) -> dict[str, dict[str, float]]:
-    """Probe every modality's encoder.
+    """Compute the probe's accuracy for every modality's encoder.
 
     Args:
-        features: Split (``train``, ``val`` and perhaps ``test``) -> modality -> (N, D).
-        label: Split -> (N,).
+        features: Split (``train``, ``val`` and optionally ``test``) -> modality -> (N, D).
+        label: Split -> labels (N,).
         present: Split -> modality -> (N,) bool; samples without the modality are left out.
         num_classes: Number of classes C.
 
     Returns:
-        Split other than ``train`` -> modality -> share of right answers; modalities that a split's
-        samples all lack are left out.
+        Split other than ``train`` -> modality -> accuracy; modalities that are missing in all of a
+        split's samples are omitted.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+        >>> label, has = torch.tensor([0, 0, 1, 1]), torch.ones(4, dtype=torch.bool)
+        >>> splits = ("train", "val")
+        >>> probe_accuracies(
+        ...     features={split: {"audio": x} for split in splits},
+        ...     label=dict.fromkeys(splits, label),
+        ...     present={split: {"audio": has} for split in splits},
+        ...     num_classes=2,
+        ... )
+        {'val': {'audio': 1.0}}
     """
-    found: dict[str, dict[str, float]] = {split: {} for split in features if split != "train"}
+    accuracies: dict[str, dict[str, float]] = {split: {} for split in features if split != "train"}
     for name in features["train"]:
-        kept = {
-            split: (of[name][present[split][name]], label[split][present[split][name]])
-            for split, of in features.items()
+        samples = {
+            split: (by_modality[name][present[split][name]], label[split][present[split][name]])
+            for split, by_modality in features.items()
         }
-        if not len(kept["train"][1]) or not len(kept["val"][1]):
+        if not len(samples["train"][1]) or not len(samples["val"][1]):
             continue
-        probe = ridge_probe(kept["train"], kept["val"], num_classes)
-        for split, accuracies in found.items():
-            values, wanted = kept[split]
-            if len(wanted):
-                is_right = probe(values).argmax(dim=1) == wanted
-                accuracies[name] = float(is_right.double().mean())
-    return found
+        probe = ridge_probe(samples["train"], samples["val"], num_classes)
+        for split, by_name in accuracies.items():
+            split_features, split_label = samples[split]
+            if len(split_label):
+                is_correct = probe(split_features).argmax(dim=1) == split_label
+                by_name[name] = float(is_correct.double().mean())
+    return accuracies

@@ -133,8 +133,8 @@ def build_module(
         log_every_n_batches=config.trainer.log_every_n_batches,
         inputs=data.inputs,
         is_complete=facts.is_complete,
-        hides=data.missing is not None and "train" in data.missing.splits,
-        redraws_masks=data.missing is not None and data.missing.resample_train_masks,
+        hides_modalities=data.missing is not None and "train" in data.missing.splits,
+        resamples_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
         epoch_metrics={
             metric.epoch: metric.function
@@ -143,6 +143,6 @@ def build_module(
         },
         logs_epochs=False,
     )
-    if module.wants_truth and data.splits:
+    if module.needs_hidden_inputs and data.splits:
         data.keep_truth()
     return module

@@ -18,7 +18,7 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import Request
 from mla_lightning.metrics.calibration import entropy_bins, reliability, temperature
 from mla_lightning.metrics.contribution import (
-    MOST_MODALITIES,
+    MAX_MODALITIES,
     agreement,
     shapley_values,
     subsets,
@@ -140,7 +140,7 @@ def diagnose(
         "parameters": parameters_of(module),
         "uncounted": sorted(uncounted),
     }
-    if MULTI in module.selections() and len(module.modalities) <= MOST_MODALITIES:
+    if MULTI in module.selections() and len(module.modalities) <= MAX_MODALITIES:
         with forward():
             accuracy = subset_accuracies(module, data, split)
         numbers["shapley"] = shapley_values(accuracy, module.modalities)
@@ -206,7 +206,7 @@ def fusion_weights(
     parts = []
     for rows in torch.arange(len(answers.label)).split(batch_size):
         own = {name: answers.logits[name][rows] for name in names}
-        weights = module.fusion.weights_of(own, {m: answers.present[m][rows] for m in names})
+        weights = module.fusion.logit_weights(own, {m: answers.present[m][rows] for m in names})
         if weights is None:
             return {}
         parts.append(weights)
@@ -241,7 +241,7 @@ def subset_accuracies(
     total = 0
     module.eval()
     for given in data.loader(split):
-        batch = module.received(given)
+        batch = module.prepare_batch(given)
         features, label = module.features(batch), batch["label"]
         total += len(label)
         right[()] += int((label == prior).sum())

@@ -17,7 +17,7 @@ from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.missing import masks_hash
 from mla_lightning.errors import RunError
-from mla_lightning.functional import fuse_logits, mean_weights, missing_rate_of
+from mla_lightning.functional import fuse_logits, mean_weights, missing_rate
 from mla_lightning.metrics.base import Metric
 from mla_lightning.metrics.evaluation import Evaluation, score_logits
 from mla_lightning.metrics.probe import probe_accuracies
@@ -71,7 +71,7 @@ def predict(
     selections = module.selections()
     logits: dict[str, Tensor] = {}
     kept: dict[str, dict[str, Tensor]] = {"feature": {}, "present": {}}
-    module.keeps_features = features
+    module.returns_features = features
     for metric in dict.fromkeys(selections.values()):
         content = read_checkpoint(checkpoint.best_path(metric))
         if content["epoch"] != checkpoint.best[metric][1]:
@@ -89,7 +89,7 @@ def predict(
         kept["present"] |= {m: values[f"present/{m}"] for m in module.modalities}
         if features:
             kept["feature"] |= {m: values[f"feature/{m}"] for m in chosen if m in module.modalities}
-    module.keeps_features = False
+    module.returns_features = False
     present = {name: values > 0 for name, values in kept["present"].items()}
     if MULTI not in logits:
         stacked = torch.stack([logits[m] for m in module.modalities])
@@ -207,7 +207,7 @@ def missing_of(
             if is_correct is not None:
                 patterns[split][name]["accuracy"] = float(is_correct[rows].double().mean())
     return {
-        "realised_rate": {split: missing_rate_of(mask) for split, mask in data.masks.items()},
+        "realised_rate": {split: missing_rate(mask) for split, mask in data.masks.items()},
         "mask_sha256": masks_hash(data.masks),
         "patterns": patterns,
     }

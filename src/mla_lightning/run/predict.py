@@ -171,10 +171,10 @@ def _forward(
     for given in tensors:
         batch = as_batch(given, module.modalities, needs=())
         whole.append(batch)
-        logits = module.evaluate_batch(module.converted(batch, draw=False))
+        logits = module.evaluate_batch(module.convert_inputs(batch, augment=False))
         outputs.append(logits)
         own = {name: logits[name] for name in module.modalities}
-        of_batch = module.fusion.weights_of(own, batch["present"])
+        of_batch = module.fusion.logit_weights(own, batch["present"])
         if of_batch is not None:
             weights.append(of_batch)
     joined = {name: torch.cat([one[name] for one in outputs]).float() for name in outputs[0]}

@@ -93,6 +93,7 @@ def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[st
     return {
         "identity": job.identity,
         "code": {"hash": job.code.hash, "modules": dict(job.code.modules)},
+        "method_label": job.method_label,
         "data_fingerprint": data.fingerprint,
         "data": data.describe(),
         "git_commit": _git_commit(),

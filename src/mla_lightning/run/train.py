@@ -166,8 +166,6 @@ def _train(
     trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks)
     selection = data.loader("test" if config.protocol == "paper" else "val")
     trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)
-    # Lightning keeps the last validation's results, and would log them with the first prediction.
-    trainer.fit_loop.epoch_loop.val_loop._results.clear()
     return Trained(
         job,
         trainer,

@@ -1,1 +1,1 @@
-"""What MLA does to the shared head's gradient before each step."""
+"""Modifications of the shared head's gradient, as MLA applies them before each step."""

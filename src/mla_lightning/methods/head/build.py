@@ -1,4 +1,4 @@
-"""Build the head gradient modification that settings name."""
+"""Build the modification of the head gradient that the settings name."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from mla_lightning.methods.head.settings import MOMENTS, UPDATES, Settings
 from mla_lightning.parts import Parts
 
 
-def modification(settings: Settings, head: nn.Linear, parts: Parts) -> HeadGradient:
-    """Build the modification that settings name.
+def build_modification(settings: Settings, head: nn.Linear, parts: Parts) -> HeadGradient:
+    """Build the modification that the settings name.
 
     Args:
         settings: The settings, checked.
         head: The shared head.
-        parts: What the method is composed of.
+        parts: The method's parts.
 
     Returns:
-        The modification, before its first step.
+        The modification, before the first step.
     """
     mode, modalities = settings.projection, tuple(parts.encoders)
     if mode in UPDATES:

@@ -1,4 +1,4 @@
-"""Projectors for the shared head's gradient, and what they are made from."""
+"""Modifications that project the shared head's gradient, and the updates of their projectors."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mla_lightning.functional import (
 from mla_lightning.methods.head.rules import HeadGradient, HeadStep
 from mla_lightning.methods.head.settings import MOMENTS, UPDATES, Settings
 
-#: How much of the memory is kept at each of a modality's steps.
-KEPT = 0.95
+#: Fraction of a memory that is kept at each of its modality's steps.
+DEFAULT_RETENTION = 0.95
 
 
 class Projection(HeadGradient):
-    r"""Multiplies the head's gradient by a projector: :math:`G P^\top`.
+    r"""Base class of modifications that multiply the head's gradient by a projector: G P^T.
 
     Attributes:
-        projectors: One (D, D) for all modalities, or one per modality: (1 or M, D, D); D + 1 with
-            the bias.
-        alpha: Ridge term of the updates to come.
-        modified: Applies a projector: (gradient (C, D), projector (D, D)) -> gradient (C, D).
+        projectors: Projectors (1, D, D) of all modalities or (M, D, D), one per modality; D + 1
+            with the bias.
+        alpha: Ridge term of the next updates.
+        apply_projector: Gradient (C, D), projector (D, D) -> projected gradient (C, D).
     """
 
     projectors: Tensor
@@ -33,25 +33,25 @@ class Projection(HeadGradient):
     def __init__(
         self, modalities: Sequence[str], width: int, settings: Settings, *, is_shared: bool
     ) -> None:
-        """Start from the identity.
+        """Set the projectors to the identity.
 
         Args:
             modalities: The modalities.
-            width: Width D of the head.
+            width: Width D of the head's input.
             settings: The settings.
-            is_shared: One projector for all modalities.
+            is_shared: Whether all modalities have one projector.
         """
         super().__init__()
         self.modalities = tuple(modalities)
         self.settings, self.alpha = settings, settings.alpha
-        self.modified = project_gradient
+        self.apply_projector = project_gradient
         identity = torch.eye(width + settings.project_bias)
-        rows = 1 if is_shared else len(self.modalities)
-        self.register_buffer("projectors", identity.repeat(rows, 1, 1))
+        num_projectors = 1 if is_shared else len(self.modalities)
+        self.register_buffer("projectors", identity.repeat(num_projectors, 1, 1))
         self._before: list[Tensor] = []
 
-    def edit(self, head: nn.Linear, step: HeadStep) -> None:
-        """Project the gradient, or note where the update that is to be projected starts."""
+    def edit_gradient(self, head: nn.Linear, step: HeadStep) -> None:
+        """Project the gradient, or store the weights if the update is to be projected."""
         if self.settings.source == "current":
             self.remember(step)
         if self.settings.project_update:
@@ -61,8 +61,8 @@ class Projection(HeadGradient):
         assert head.bias.grad is not None
         self._project(step.name, head.weight.grad, head.bias.grad)
 
-    def after(self, head: nn.Linear, step: HeadStep) -> None:
-        """Project the update where that is wanted, and remember the step."""
+    def after_step(self, head: nn.Linear, step: HeadStep) -> None:
+        """Project the update if the settings say so, and remember the step."""
         if self.settings.project_update:
             weight, bias = head.weight - self._before[0], head.bias - self._before[1]
             self._project(step.name, weight, bias)
@@ -72,33 +72,52 @@ class Projection(HeadGradient):
             self.remember(step)
 
     def remember(self, step: HeadStep) -> None:
-        """Let projectors learn of a step."""
+        """Update the projectors with the features of a step."""
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Go back to the identity."""
+        """Set the projectors to the identity."""
         self.projectors.copy_(torch.eye(self.projectors.shape[-1], device=self.projectors.device))
 
     def others(self, name: str) -> list[Tensor]:
-        """The projectors of all modalities but one, as views."""
+        """Return the projectors of all modalities but one, as views."""
         return [self.projectors[row] for row, other in enumerate(self.modalities) if other != name]
 
     def _project(self, name: str, weight_CD: Tensor, bias_C: Tensor) -> None:
         row = self.modalities.index(name) if len(self.projectors) > 1 else 0
         projector = self.projectors[row]
         if not self.settings.project_bias:
-            weight_CD.copy_(self.modified(weight_CD, projector))
+            weight_CD.copy_(self.apply_projector(weight_CD, projector))
             return
-        whole = self.modified(torch.cat([weight_CD, bias_C[:, None]], dim=1), projector)
-        weight_CD.copy_(whole[:, :-1])
-        bias_C.copy_(whole[:, -1])
+        with_bias = torch.cat([weight_CD, bias_C[:, None]], dim=1)
+        projected = self.apply_projector(with_bias, projector)
+        weight_CD.copy_(projected[:, :-1])
+        bias_C.copy_(projected[:, -1])
 
 
 class Recursion(Projection):
-    """The paper's recursion over mean features and its relatives: it never forgets."""
+    """The paper's recursion over mean features, and its variants. It never forgets.
+
+    Example:
+        After a step of audio along the first axis, visual gradients along it are shrunk to
+        alpha / (alpha + |h|^2) = 0.1 / 1.1; ``others`` leaves audio's own gradients as they are:
+
+        >>> recursion = Recursion(["audio", "visual"], 2, Settings(projection="others", alpha=0.1))
+        >>> step = HeadStep("audio", torch.tensor([0]))
+        >>> step.add_features(torch.tensor([[1.0, 0.0]]))
+        >>> recursion.remember(step)
+        >>> dict(zip(recursion.modalities, recursion.projectors))
+        {'audio': tensor([[1., 0.], [0., 1.]]), 'visual': tensor([[0.0909, 0.0000], [0.0000, ...]])}
+    """
 
     def __init__(self, modalities: Sequence[str], width: int, settings: Settings) -> None:
-        """Start from the identity; ``others`` has one projector per modality, the rest one."""
+        """Set the projectors to the identity: one per modality for ``others``, else one for all.
+
+        Args:
+            modalities: The modalities.
+            width: Width D of the head's input.
+            settings: The settings.
+        """
         is_shared = settings.projection != "others"
         super().__init__(modalities, width, settings, is_shared=is_shared)
 
@@ -107,48 +126,62 @@ class Recursion(Projection):
         mean_D = step.mean.to(self.projectors)
         if self.settings.project_bias:
             mean_D = torch.cat([mean_D, mean_D.new_ones(1)])
-        shared = self.settings.projection != "others"
-        for projector in self.projectors if shared else self.others(step.name):
+        is_shared = self.settings.projection != "others"
+        for projector in self.projectors if is_shared else self.others(step.name):
             UPDATES[self.settings.projection](projector, mean_D, self.alpha)
 
 
 class Memory(Projection):
-    """A moment of each modality's features, which forgets; the other modalities' one projects."""
+    """A moment of each modality's features, which decays; a step is projected by the others'.
+
+    Example:
+        Only directions that the other modality's features use are shrunk:
+
+        >>> settings = Settings(projection="means", alpha=0.1)
+        >>> memory = Memory(["audio", "visual"], 2, settings, num_classes=2)
+        >>> step = HeadStep("audio", torch.tensor([0]))
+        >>> step.add_features(torch.tensor([[2.0, 0.0]]))
+        >>> memory.remember(step)
+        >>> memory.memory[0]  # the moment of audio
+        tensor([[4., 0.], [0., 0.]])
+        >>> memory.projectors[1]  # of visual
+        tensor([[0.0476, 0.0000], [0.0000, 1.0000]])
+    """
 
     memory: Tensor
 
     def __init__(
         self, modalities: Sequence[str], width: int, settings: Settings, num_classes: int
     ) -> None:
-        """Remember nothing.
+        """Set the memories to zero and the projectors to the identity.
 
         Args:
             modalities: The modalities.
-            width: Width D of the head.
+            width: Width D of the head's input.
             settings: The settings.
             num_classes: Number of classes C.
         """
         super().__init__(modalities, width, settings, is_shared=False)
         self.register_buffer("memory", torch.zeros_like(self.projectors))
         self.num_classes = num_classes
-        self.kept = KEPT if settings.forgetting is None else settings.forgetting
+        self.retention = DEFAULT_RETENTION if settings.forgetting is None else settings.forgetting
 
     def remember(self, step: HeadStep) -> None:
-        """Blend the batch into the modality's memory; the others' projectors follow."""
+        """Blend the batch's moment into the modality's memory; update the others' projectors."""
         feature_BD = step.features.to(self.memory)
         if self.settings.project_bias:
             feature_BD = torch.cat([feature_BD, feature_BD.new_ones(len(feature_BD), 1)], dim=1)
         moment_DD = MOMENTS[self.settings.projection](feature_BD, step.label, self.num_classes)
-        own = self.memory[self.modalities.index(step.name)]
-        kept = self.kept if bool(own.any()) else 0.0  # the first batch counts whole
-        own.mul_(kept).add_(moment_DD, alpha=1 - kept)
-        everything = self.memory.sum(dim=0)
+        memory_DD = self.memory[self.modalities.index(step.name)]
+        retention = self.retention if bool(memory_DD.any()) else 0.0  # the first batch counts fully
+        memory_DD.mul_(retention).add_(moment_DD, alpha=1 - retention)
+        total_DD = self.memory.sum(dim=0)
         for row, other in enumerate(self.modalities):
             if other != step.name:
-                moment_of_others = everything - self.memory[row]
+                moment_of_others = total_DD - self.memory[row]
                 self.projectors[row].copy_(moment_projector(moment_of_others, self.alpha))
 
     def reset(self) -> None:
-        """Empty the memories, too."""
+        """Set the memories to zero and the projectors to the identity."""
         super().reset()
         self.memory.zero_()

@@ -1,4 +1,4 @@
-"""The settings of a head gradient modification."""
+"""Settings of the modification of the head gradient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mla_lightning.functional import (
     update_projector_unit_,
 )
 
-#: How the recursion's projector learns of a batch: (projector, mean feature, alpha), in place.
+#: Mode -> in-place update of the recursion's projector: (projector, mean feature, alpha).
 UPDATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "owm": update_projector_,
     "others": update_projector_,
@@ -26,22 +26,32 @@ UPDATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "owm_unit": update_projector_unit_,
     "released_formula": update_projector_released_,
 }
-#: What is remembered of the other modalities' features, with forgetting.
+#: Mode -> moment of a modality's features that its memory keeps: (features, labels, num_classes).
 MOMENTS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "means": mean_moment,
     "moments": second_moment,
     "class_means": class_moment,
 }
-#: Rules without a projector.
+#: Modes without a projector.
 RULES = ("conflict", "centred", "own_momentum")
 MODES = (*UPDATES, *MOMENTS, *RULES)
-#: The ridge term: the released code starts its schedule there.
+#: Default of the ridge term: the first value of the released code's schedule.
 ALPHA = 0.1
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a modification, named and meant as those of ``method=mla``."""
+    """Settings of a modification, with the names and meaning of those of ``method=mla``.
+
+    Example:
+        >>> Settings(projection="owm", alpha=0.5).changed_names()
+        ['projection', 'alpha']
+        >>> Settings(projection="conflict", alpha=0.5).check()
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: method.projection=conflict has no projector: method.alpha,
+        source, project_bias, project_update and reset_every have no effect
+    """
 
     projection: str = "others"
     alpha: float = ALPHA
@@ -52,22 +62,22 @@ class Settings:
     forgetting: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is unknown; what is out of range or of no effect is for :meth:`check`."""
+        """Check that the projection is known; :meth:`check` checks everything else."""
         if self.projection not in MODES:
             raise ConfigError(
                 f"method.projection={self.projection!r} is unknown.{near(self.projection, MODES)} "
                 f"Known: {', '.join(MODES)}; use method.hgm=false for no projection"
             )
 
-    def given(self) -> list[str]:
-        """Name the settings that are not at their defaults."""
+    def changed_names(self) -> list[str]:
+        """Return the names of the settings that are not at their defaults."""
         return [item.name for item in fields(self) if getattr(self, item.name) != item.default]
 
     def check(self) -> None:
-        """Refuse values out of range and settings without effect.
+        """Check that values are in range and settings have an effect.
 
         Raises:
-            ConfigError: If there is one.
+            ConfigError: If one is not, or has none.
         """
         mode = f"method.projection={self.projection}"
         if self.forgetting is not None and self.projection not in MOMENTS:
@@ -76,7 +86,7 @@ class Settings:
             )
         if self.forgetting is not None and not 0 <= self.forgetting < 1:
             raise ConfigError(f"method.forgetting must be in [0, 1), got {self.forgetting}")
-        if self.projection in RULES and self.given() != ["projection"]:
+        if self.projection in RULES and self.changed_names() != ["projection"]:
             raise ConfigError(
                 f"{mode} has no projector: method.alpha, source, project_bias, project_update and "
                 "reset_every have no effect"
@@ -85,8 +95,8 @@ class Settings:
             raise ConfigError(f"method.alpha must be > 0, got {self.alpha}")
         if self.source not in ("previous", "current"):
             raise ConfigError(f"method.source must be 'previous' or 'current', got {self.source!r}")
-        knows_own = self.projection in UPDATES and self.projection != "others"
-        if self.source == "current" and not knows_own:
+        remembers_own = self.projection in UPDATES and self.projection != "others"
+        if self.source == "current" and not remembers_own:
             raise ConfigError(
                 f"method.source=current has no effect with {mode}, which "
                 "never remembers the modality's own features; add method.projection=owm"

@@ -13,6 +13,8 @@ from mla_lightning.report.figures.training import (
 )
 from mla_lightning.report.read.diagnostics import Diagnosed
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.variant import method_label
+from mla_lightning.run_folder.columns import GAP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +85,7 @@ def entropy(found: Diagnosed) -> Figure | None:
 
 def gap(found: Diagnosed) -> Figure | None:
     """Draw the modality gap over epochs."""
-    panels = {key: " · ".join(key.split("/")[1:]) for key in found.keys("gap/")}
+    panels = {key: " · ".join(key.split("/")[1:]) for key in found.keys(GAP)}
     return over_epochs(found, panels, "distance of mean directions")
 
 
@@ -94,7 +96,8 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
         for label, arrays in found.planes.items()
         if any(name.startswith(f"{method}/") for name in arrays)
     }
-    labels = sorted(drawn, key=lambda label: label not in FIRST)[:MOST_PLANES]
+    first = [method_label(method) for method in FIRST]
+    labels = sorted(drawn, key=lambda label: label not in first)[:MOST_PLANES]
     if not labels:
         return None
     colours = shades(found.modalities)

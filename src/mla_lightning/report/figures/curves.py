@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mla_lightning.report.figures.style import GID, new_figure, paint, style
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.diagnostics import Diagnosed
-from mla_lightning.report.read.run import MULTI
-from mla_lightning.run_folder.columns import VAL_ACCURACY as METRIC
+from mla_lightning.run_folder.columns import validation
 from mla_lightning.run_folder.reader import RunFiles
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def read_curves(block: Block, names: Sequence[str]) -> Curves:
                 continue
             epochs = RunFiles(run.path).metrics
             for name in names:
-                key = METRIC if name == MULTI else f"{METRIC}/{name}"
+                key = validation("acc", name)
                 values = tuple(100 * epoch.get(key, math.nan) for epoch in epochs)
                 if not all(map(math.isnan, values)):
                     lines[name].setdefault(variant.label, {})[seed] = values
@@ -76,7 +75,7 @@ def curves_of(found: Diagnosed, names: Sequence[str]) -> Curves:
     Returns:
         The curves, seeds numbered in their order.
     """
-    keys = {name: METRIC if name == MULTI else f"{METRIC}/{name}" for name in names}
+    keys = {name: validation("acc", name) for name in names}
     return Curves(
         {
             name: {

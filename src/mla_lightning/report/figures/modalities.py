@@ -16,8 +16,9 @@ from mla_lightning.report.figures.style import (
     new_figure,
     style,
 )
-from mla_lightning.report.read.block import REFERENCE, Block, Summary, Variant
+from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.variant import REFERENCE, Variant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.read.block import REFERENCE
+from mla_lightning.report.read.variant import REFERENCE, method_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,7 +100,8 @@ def paint(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     Returns:
         Column -> what ``plot`` takes.
     """
-    reference = [label for label in labels if label.split(" ")[0] == REFERENCE]
+    plain = method_label(REFERENCE)
+    reference = [label for label in labels if label == plain or label.startswith(f"{plain} ")]
     others = [label for label in labels if label not in reference]
     colours = COLOURS[:-1]
     found: dict[str, dict[str, Any]] = {
@@ -110,7 +111,7 @@ def paint(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
         }
         for place, label in enumerate(others)
     }
-    for place, label in enumerate([REFERENCE, *(own for own in reference if own != REFERENCE)]):
+    for place, label in enumerate([plain, *(label for label in reference if label != plain)]):
         found[label] = {"color": "black", "linestyle": ("--", ":", "-.")[place % 3]}
     return found
 

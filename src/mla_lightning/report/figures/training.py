@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.figures.style import GID, SHARED, new_figure, paint, shades, style
 from mla_lightning.report.read.diagnostics import Diagnosed
+from mla_lightning.run_folder import columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,11 +57,11 @@ def over_epochs(
         return None
     looks = paint(list(found.epochs))
     has_bands = any(len(found.curve(label, kept[0])) > 1 for label in lines[kept[0]])
-    columns = min(len(kept), 4)
-    rows = -(-len(kept) // columns)
+    num_columns = min(len(kept), 4)
+    num_rows = -(-len(kept) // num_columns)
     with style():
-        figure = new_figure(max(7.0, 1.9 + 2.9 * columns), 0.9 + 2.3 * rows)
-        axes = figure.subplots(rows, columns, squeeze=False)
+        figure = new_figure(max(7.0, 1.9 + 2.9 * num_columns), 0.9 + 2.3 * num_rows)
+        axes = figure.subplots(num_rows, num_columns, squeeze=False)
         for axis in axes.flat[len(kept) :]:
             axis.set_visible(False)
         for axis, key in zip(axes.flat, kept, strict=False):
@@ -108,9 +109,12 @@ def over_epochs(
 def laziness(found: Diagnosed) -> Figure | None:
     """Draw each modality's own accuracy and its probe over epochs."""
     split = "test" if found.protocol == "paper" else "validation"
-    panels = {f"val/acc/{m}": f"{m}: own logits, {split}" for m in found.modalities}
-    if found.keys("probe/acc/"):
-        panels |= {f"probe/acc/{m}": f"{m}: ridge probe, validation" for m in found.modalities}
+    panels = {columns.validation("acc", m): f"{m}: own logits, {split}" for m in found.modalities}
+    if found.keys(columns.PROBE_ACCURACY):
+        panels |= {
+            f"{columns.PROBE_ACCURACY}{m}": f"{m}: ridge probe, validation"
+            for m in found.modalities
+        }
     return over_epochs(found, panels, "accuracy, percent", scale=100)
 
 
@@ -131,7 +135,7 @@ def forgetting(
     names = found.modalities
     for label in found.epochs:
         values = [
-            [found.curve(label, f"forgetting/{measure}/{step}/{name}") for name in names]
+            [found.curve(label, columns.forgetting(measure, step, name)) for name in names]
             for step in names
         ]
         if any(curves for row in values for curves in row):
@@ -142,10 +146,10 @@ def forgetting(
     top = max((abs(value) for value in cells if not math.isnan(value)), default=0) or 1
     with style():
         size = 0.55 * len(names)
-        columns = min(len(matrices), 5)
-        rows = -(-len(matrices) // columns)
-        figure = new_figure(1.6 + (1.0 + size) * columns, 1.2 + (0.9 + size) * rows)
-        axes = figure.subplots(rows, columns, squeeze=False)
+        num_columns = min(len(matrices), 5)
+        num_rows = -(-len(matrices) // num_columns)
+        figure = new_figure(1.6 + (1.0 + size) * num_columns, 1.2 + (0.9 + size) * num_rows)
+        axes = figure.subplots(num_rows, num_columns, squeeze=False)
         for axis in axes.flat[len(matrices) :]:
             axis.set_visible(False)
         for axis, (label, matrix) in zip(axes.flat, matrices.items(), strict=False):
@@ -188,7 +192,7 @@ def forgetting_over_epochs(found: Diagnosed) -> Figure | None:
     pairs = [(a, b) for a in found.modalities for b in found.modalities if a != b]
     kinds = {"loss": "whole step", "own_loss": "own gradient"}
     panels = {
-        f"forgetting/{kind}/{a}/{b}": f"step on {a}, {b}: {words}"
+        columns.forgetting(kind, a, b): f"step on {a}, {b}: {words}"
         for kind, words in kinds.items()
         for a, b in pairs
     }
@@ -199,7 +203,7 @@ def angles(found: Diagnosed) -> Figure | None:
     """Draw the cosines between the modalities' head gradients."""
     words = {"raw": "as computed", "edited": "after the modification", "applied": "movements"}
     panels = {}
-    for key in found.keys("gradient/"):
+    for key in found.keys(columns.GRADIENT):
         _, kind, a, b = key.split("/")
         panels[key] = f"{a} · {b}, {words[kind]}"
     return over_epochs(found, panels, "cosine", zero=True)
@@ -209,7 +213,7 @@ def projector(found: Diagnosed) -> Figure | None:
     """Draw how much the projectors let through."""
     words = {"trace": "mean eigenvalue", "smallest": "smallest", "median": "median"}
     panels = {}
-    for key in found.keys("projector/"):
+    for key in found.keys(columns.PROJECTOR):
         _, what, name = key.split("/")
         panels[key] = f"{name}: {words[what]}"
     return over_epochs(found, panels, "eigenvalue", zero=True)

@@ -10,14 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.read.run import MULTI, Overrides, Run
+from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.variant import REFERENCE, Variant
 from mla_lightning.run_folder import RESULT, State
 
-#: The paper's order, then this package's own references and variants, then whatever is found.
-PAPER_METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla")
-METHODS = (*PAPER_METHODS, "joint_unimodal", "unimodal", "mla_released", "mla_balancemm")
-#: The method that trains each modality alone: a reference, not a competitor.
-REFERENCE = "unimodal"
 #: States of a seed without a number, the one to tell first.
 STATES = (
     State.FAILED,
@@ -32,28 +28,6 @@ STATES = (
 )
 #: Most columns of a figure: more cannot be told apart.
 MOST_DRAWN = 16
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A column: a method, and how it differs from its default within the table."""
-
-    method: str
-    ablation: str = "none"
-    overrides: Overrides = ()
-
-    @property
-    def label(self) -> str:
-        """Its name as the configs spell it, then the ablation and what else differs."""
-        parts = [self.method, *([self.ablation] if self.ablation != "none" else [])]
-        return " ".join(parts + [f"{k.rpartition('.')[2]}={v}" for k, v in self.overrides])
-
-    @property
-    def order(self) -> tuple[object, ...]:
-        """Sorts the columns."""
-        place = METHODS.index(self.method) if self.method in METHODS else len(METHODS)
-        overrides = tuple((key, _number(text), text) for key, text in self.overrides)
-        return place, self.method, self.ablation != "none", self.ablation, overrides
 
 
 @dataclass(frozen=True)
@@ -114,9 +88,11 @@ class Block:
         #: Finished runs of earlier code whose cell was run again since.
         self.superseded: list[Run] = []
         twice: list[tuple[Run, Run]] = []
+        shown = {run.method: run.method_label for run in runs if run.method_label}
         for run in runs:
             own = tuple(pair for pair in run.overrides if pair not in self.common)
-            seeds = self.cells.setdefault(Variant(run.method, run.ablation, own), {})
+            variant = Variant(run.method, run.ablation, own, shown.get(run.method, ""))
+            seeds = self.cells.setdefault(variant, {})
             assert run.seed is not None
             other = seeds.setdefault(run.seed, run)
             if other is run:
@@ -235,8 +211,9 @@ class Block:
             is, or None. The last may differ in more than the method: tell its whole label.
         """
         for overrides in (beside.overrides if beside else (), ()):
-            if Variant(method, ablation, overrides) in self.cells:
-                return Variant(method, ablation, overrides)
+            for variant in self.cells:
+                if variant == Variant(method, ablation, overrides):
+                    return variant
         others = [v for v in self.variants if (v.method, v.ablation) == (method, ablation)]
         return others[0] if len(others) == 1 else None
 
@@ -379,10 +356,3 @@ def _ran_twice(pairs: Sequence[tuple[Run, Run]]) -> str:
         "RUN RUN ...), or move the others away."
     )
     return "\n".join(lines)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("inf")

@@ -41,6 +41,7 @@ class Run:
         projector_trace: Mean eigenvalue of the projectors in the last epoch.
         ece_scaled: Calibration error of the fused prediction after temperature scaling.
         weight_gain: How much larger a modality's weight is where it is right, mean over modalities.
+        method_label: How its method is shown, of one that the package does not have.
         stale: Files of the code that changed since it was made, separated by commas.
         metrics: How metrics that the package does not define are shown, as JSON.
         retry: Command that runs it again, as it was given.
@@ -89,6 +90,7 @@ class Run:
     projector_trace: float | None = None
     ece_scaled: float | None = None
     weight_gain: float | None = None
+    method_label: str = field(default="", metadata=OPTIONAL)
     stale: str = field(default="", metadata=OPTIONAL)
     metrics: str = field(default="", metadata=OPTIONAL)
     retry: str = ""

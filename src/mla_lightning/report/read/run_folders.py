@@ -24,6 +24,7 @@ from mla_lightning.report.read.columns import (
 from mla_lightning.report.read.metrics import ShownMetric, package_metrics, recorded, shown
 from mla_lightning.report.read.results_csv import RESULTS, read_csv
 from mla_lightning.report.read.run import Overrides, Run, Score
+from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.standing import changed_files
@@ -170,6 +171,7 @@ def _finished(run: RunFiles) -> Run:
         device=result.device or str(provenance.get("device") or ""),
         threads=result.threads if result.threads is not None else provenance.get("threads"),
         scores=scores,
+        method_label=_own_label(result.method, provenance),
         stale=", ".join(changed_files(provenance)),
         metrics=recorded(result.metrics),
         **missing_columns(result.missing),
@@ -221,8 +223,15 @@ def _unfinished(run: RunFiles) -> Run | None:
         lr=(config.get("optimizer") or {}).get("lr"),
         identity=str(provenance.get("identity") or "")[:16],
         code=code_in(provenance)[:12],
+        method_label=_own_label(str(choices.get("method") or ""), provenance),
         **_origin(provenance),
     )
+
+
+def _own_label(method: str, provenance: Mapping[str, Any]) -> str:
+    """Return the recorded label of a method where it is not the package's own."""
+    label = str(provenance.get("method_label") or "")
+    return "" if label == method_label(method) else label
 
 
 def _scores(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.variant import method_label
 from mla_lightning.report.tables.significance import binomial_error
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.standing import UNKNOWN
@@ -107,7 +108,11 @@ def without_number(runs: Sequence[Run]) -> tuple[str, ...]:
     """
     lines = []
     for run in runs[:SHOWN]:
-        what = f"{run.dataset} {run.method} seed {run.seed}" if run.method else run.run
+        what = (
+            f"{run.dataset} {run.method_label or method_label(run.method)} seed {run.seed}"
+            if run.method
+            else run.run
+        )
         if run.ablation != "none":
             what += f" {run.ablation}"
         reason = f" ({run.reason})" if run.reason else ""
@@ -164,7 +169,7 @@ def _by_value(block: Block, name: str) -> str:
         of_method.setdefault(variant.method, set()).update(values)
     methods: dict[str, dict[str, None]] = {}
     for variant, values in held.items():
-        label = variant.method if len(of_method[variant.method]) == 1 else variant.label
+        label = variant.method_label if len(of_method[variant.method]) == 1 else variant.label
         for value in sorted(values):
             methods.setdefault(value, {})[label] = None
     if len(methods) == 1:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from mla_lightning.report.document.table import BEST, BLANK, Cell, Row, cell, p_text, ranks, signed
-from mla_lightning.report.read.block import REFERENCE, Block, Summary, Variant
+from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.paper import Published
+from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables.significance import CONFIDENCE, Comparison, holm
 
 #: Below this corrected p a difference is printed bold.
@@ -19,8 +20,13 @@ COMPARISON_NOTE = (
 LEGEND = (
     "Mean ± sample standard deviation over seeds (number of seeds); best bold, second underlined."
 )
-REFERENCE_LEGEND = f"{REFERENCE}: each modality trained alone, the reference; not ranked."
 PARTIAL_LEGEND = "(n of N): some seeds gave no number; such a cell is not ranked."
+
+
+def reference_legend() -> str:
+    """Return the sentence that explains the unimodal reference."""
+    label = method_label(REFERENCE)
+    return f"{label}: each modality trained alone, the reference; not ranked."
 
 
 def summary_row(

@@ -8,31 +8,24 @@ from functools import partial
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
 from mla_lightning.report.figures.modalities import READING, modality_figure
-from mla_lightning.report.read.block import (
-    PAPER_METHODS,
-    REFERENCE,
-    Block,
-    Variant,
-    best_of,
-    blocks,
-    without_number,
-)
+from mla_lightning.report.read.block import Block, best_of, blocks, without_number
 from mla_lightning.report.read.metrics import metrics_of
 from mla_lightning.report.read.paper import DATASETS, Published, read_table1
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.variant import PAPER_METHODS, REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import (
     COMPARISON_COLUMNS,
     COMPARISON_NOTE,
     LEGEND,
     PARTIAL_LEGEND,
-    REFERENCE_LEGEND,
     accuracy_row,
     comparison_rows,
     gap_cell,
     is_partial,
     not_run,
     paper_row,
+    reference_legend,
     summary_row,
 )
 from mla_lightning.report.tables.significance import compare
@@ -120,7 +113,7 @@ def _accuracy(found: Sequence[Block], paper: Published, lacking: Sequence[Run]) 
     run = {block.dataset for block in found}
     sections += [_not_run(name, paper, of_paper) for name in DATASETS if name not in run]
     legends = [LEGEND]
-    legends += [REFERENCE_LEGEND] if REFERENCE in run_methods else []
+    legends += [reference_legend()] if REFERENCE in run_methods else []
     legends += [PARTIAL_LEGEND] if is_partial(found) else []
     return Table(
         slug="",
@@ -178,7 +171,8 @@ def _against(block: Block) -> dict[Variant, list[Variant]]:
 def _laziness(found: Sequence[Block]) -> Table:
     columns = sorted({v for block in found for v in competitors(block)}, key=lambda v: v.order)
     sections = []
-    told = [f"Alone: method {REFERENCE}, paired by seed. Negative: left behind by the others."]
+    reference = method_label(REFERENCE)
+    told = [f"Alone: {reference}, paired by seed. Negative: left behind by the others."]
     for block in found:
         beside = {column: block.find(REFERENCE, beside=column) for column in columns}
         if not any(beside.values()):

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,10 @@ from mla_lightning.report.document.table import (
     ranks,
 )
 from mla_lightning.report.figures.style import COLOURS, GID, new_figure, style
-from mla_lightning.report.read.block import Block, Summary, Variant, blocks
+from mla_lightning.report.read.block import Block, Summary, blocks
 from mla_lightning.report.read.paper import read_table2
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.variant import Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import LEGEND
 
@@ -71,7 +72,8 @@ class Rate:
         return ", ".join(f"{m} {100 * rate:g} %" for m, rate in json.loads(self.asked).items())
 
 
-Grid = dict[str, dict[Rate, Variant]]
+#: Method, and what else differs -> rate -> column.
+Grid = dict[Variant, dict[Rate, Variant]]
 
 
 def table2(runs: Sequence[Run]) -> Report:
@@ -113,7 +115,7 @@ def table2(runs: Sequence[Run]) -> Report:
 
 
 def _grid(block: Block) -> Grid:
-    """Sort a block's columns: method (and what else differs) -> rate -> column."""
+    """Sort a block's columns into rows and rates."""
     grid: Grid = {}
     shared = dict(block.common)
     for variant in block.variants:
@@ -121,10 +123,14 @@ def _grid(block: Block) -> Grid:
         rate = own.pop(RATE, shared.get(RATE))
         if rate is None or rate == "null":
             continue
-        label = Variant(variant.method, variant.ablation, tuple(sorted(own.items()))).label
-        grid.setdefault(label, {})[Rate.of(rate)] = variant
-    order = {name: place for place, name in enumerate(METHODS)}
-    return dict(sorted(grid.items(), key=lambda item: (order.get(item[0].split()[0], 99), item[0])))
+        row = replace(variant, overrides=tuple(sorted(own.items())))
+        grid.setdefault(row, {})[Rate.of(rate)] = variant
+    return {row: grid[row] for row in sorted(grid, key=_place)}
+
+
+def _place(row: Variant) -> tuple[int, str]:
+    place = METHODS.index(row.method) if row.method in METHODS else len(METHODS)
+    return place, row.key
 
 
 def _rates(grid: Grid) -> list[Rate]:
@@ -134,15 +140,15 @@ def _rates(grid: Grid) -> list[Rate]:
 def _check_masks(block: Block, grid: Grid) -> None:
     """Refuse to compare methods that saw different masks."""
     seen: dict[tuple[Rate, int], tuple[str, str]] = {}
-    for label, by_rate in grid.items():
+    for row, by_rate in grid.items():
         for rate, variant in by_rate.items():
             for seed, run in block.cells[variant].items():
                 if not run.masks:
                     continue
-                other = seen.setdefault((rate, seed), (run.masks, label))
+                other = seen.setdefault((rate, seed), (run.masks, row.label))
                 if other[0] != run.masks:
                     raise RunError(
-                        f"{block.name}: {label} and {other[1]} had different masks at rate "
+                        f"{block.name}: {row.label} and {other[1]} had different masks at rate "
                         f"{rate.asked}, seed {seed}; they cannot stand in one table. Train them "
                         "with the same missing settings."
                     )
@@ -155,21 +161,21 @@ def _measure(found: Sequence[tuple[Block, Grid]], slug: str, title: str, measure
         rows = [_realised(block, grid, rates)]
         columns = {
             rate: {
-                label: block.summary(by_rate[rate], measure=measure)
-                for label, by_rate in grid.items()
+                row: block.summary(by_rate[rate], measure=measure)
+                for row, by_rate in grid.items()
                 if rate in by_rate
             }
             for rate in rates
         }
-        places = {rate: _places(by_label) for rate, by_label in columns.items()}
-        for label in grid:
+        places = {rate: _places(by_row) for rate, by_row in columns.items()}
+        for row in grid:
             cells = tuple(
-                cell(columns[rate][label], 1, places[rate][label])
-                if label in columns[rate]
+                cell(columns[rate][row], 1, places[rate][row])
+                if row in columns[rate]
                 else Cell(BLANK)
                 for rate in rates
             )
-            rows.append(Row(label, cells))
+            rows.append(Row(row.label, cells))
         sections.append(Section(block.title, tuple(rows)))
     return Table(
         slug=slug,
@@ -184,7 +190,7 @@ def _measure(found: Sequence[tuple[Block, Grid]], slug: str, title: str, measure
     )
 
 
-def _places(summaries: Mapping[str, Summary]) -> dict[str, int]:
+def _places(summaries: Mapping[Variant, Summary]) -> dict[Variant, int]:
     means = [one.mean if one.is_complete else None for one in summaries.values()]
     return dict(zip(summaries, ranks(means, 1), strict=True))
 
@@ -217,7 +223,7 @@ def _paper() -> Table:
                 Cell(BLANK if column[number] is None else f"{column[number]:.2f}", place[number])
                 for column, place in zip(columns, places, strict=True)
             )
-            rows.append(Row(method, cells))
+            rows.append(Row(method_label(method), cells))
         sections.append(Section(f"{dataset} (paper)", tuple(rows)))
     return Table(
         slug="paper",
@@ -235,7 +241,7 @@ def _patterns(found: Sequence[tuple[Block, Grid]]) -> Table:
     sections = []
     for block, grid in found:
         rows = []
-        for label, by_rate in grid.items():
+        for row, by_rate in grid.items():
             right: dict[str, float] = {}
             num: dict[str, int] = {}
             for variant in by_rate.values():
@@ -243,7 +249,7 @@ def _patterns(found: Sequence[tuple[Block, Grid]]) -> Table:
                     for pattern, (count, percent) in json.loads(run.patterns or "{}").items():
                         num[pattern] = num.get(pattern, 0) + count
                         right[pattern] = right.get(pattern, 0.0) + count * percent
-            rows.append((label, {p: right[p] / num[p] for p in num}))
+            rows.append((row.label, {p: right[p] / num[p] for p in num}))
             names |= dict.fromkeys(sorted(num, key=lambda p: (p.count("+"), p)))
         sections.append((block.title, rows))
     return Table(
@@ -271,7 +277,7 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
 
     Args:
         block: The block.
-        grid: Method -> rate -> column.
+        grid: Its rows.
 
     Returns:
         The figure.
@@ -281,15 +287,15 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
     with style():
         figure = new_figure(10.5, 4.2)
         ours, theirs = figure.subplots(1, 2)
-        for number, (label, by_rate) in enumerate(grid.items()):
+        for number, (row, by_rate) in enumerate(grid.items()):
             found = sorted(
                 r for r in by_rate if r.value < math.inf and block.summary(by_rate[r]).num
             )
             rates = [100 * rate.value for rate in found]
             summaries = [block.summary(by_rate[rate]) for rate in found]
             means = [one.mean for one in summaries]
-            look = _look(label, number)
-            ours.plot(rates, means, label=label, gid=GID + label, **look)
+            look = _look(row.method if row == Variant(row.method) else "", number)
+            ours.plot(rates, means, label=row.label, gid=GID + row.label, **look)
             spread = [one.sd or 0.0 for one in summaries]
             ours.fill_between(
                 rates,
@@ -298,13 +304,15 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
                 color=look["color"],
                 alpha=0.12,
                 linewidth=0,
-                gid=GID + label,
+                gid=GID + row.label,
             )
-        for number, (label, values) in enumerate(by_method.items()):
-            look = _look(label, number)
+        for number, (method, values) in enumerate(by_method.items()):
+            look = _look(method, number)
             rates = sorted(values)
             percents = [100 * rate for rate in rates]
-            theirs.plot(percents, [values[r] for r in rates], gid=GID + label, **look)
+            theirs.plot(
+                percents, [values[r] for r in rates], gid=GID + method_label(method), **look
+            )
         _finish(ours, f"{block.title}: test accuracy, percent, mean ± sd over seeds")
         _finish(theirs, f"{name}, the paper's numbers")
         figure.legend(
@@ -313,12 +321,12 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
     return figure
 
 
-def _look(label: str, number: int) -> dict[str, object]:
-    place = METHODS.index(label) if label in METHODS else len(METHODS) + number
+def _look(method: str, number: int) -> dict[str, object]:
+    place = METHODS.index(method) if method in METHODS else len(METHODS) + number
     return {
         "color": COLOURS[place % len(COLOURS)],
         "linestyle": LINES[place // len(COLOURS) % 2],
-        "linewidth": 2.2 if label == "mla" else 1.2,
+        "linewidth": 2.2 if method == "mla" else 1.2,
         "marker": "o",
         "markersize": 3,
     }

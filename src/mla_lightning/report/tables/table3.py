@@ -8,9 +8,10 @@ from functools import partial
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import Report, Row, Section, Table
 from mla_lightning.report.figures.modalities import READING, modality_figure
-from mla_lightning.report.read.block import REFERENCE, Block, Variant, blocks, without_number
+from mla_lightning.report.read.block import Block, blocks, without_number
 from mla_lightning.report.read.paper import DATASETS, Published, read_table1, read_table3
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import (
     COMPARISON_COLUMNS,
@@ -87,7 +88,7 @@ def _columns(block: Block) -> dict[str, Variant]:
     grid = {
         label: block.find(METHOD, name) or Variant(METHOD, name) for label, name in GRID.items()
     }
-    return {LATE: late, **grid}
+    return {method_label(LATE): late, **grid}
 
 
 def _unlike(block: Block) -> list[str]:
@@ -102,7 +103,7 @@ def _unlike(block: Block) -> list[str]:
 
 
 def _accuracy(found: Sequence[Block], lacking: Sequence[Run]) -> Table:
-    columns = (LATE, *GRID)
+    columns = (method_label(LATE), *GRID)
     of_table1, of_table3 = read_table1(), read_table3()
     sections = []
     for block in found:
@@ -146,7 +147,8 @@ def _effects(found: Sequence[Block]) -> Table:
     for block in found:
         columns = _columns(block)
         by_ablation = {name: columns[label] for label, name in GRID.items()}
-        late = columns[LATE]
+        late_label = method_label(LATE)
+        late = columns[late_label]
 
         def numbers(
             name: str, modality: str = MULTI, known: dict = by_ablation
@@ -159,9 +161,9 @@ def _effects(found: Sequence[Block]) -> Table:
             for m in block.modalities
         ]
         pairs += [
-            ("both, against late_fusion: multi", compare(numbers("none"), block.values(late))),
+            (f"both, against {late_label}: multi", compare(numbers("none"), block.values(late))),
             (
-                "neither, against late_fusion: multi",
+                f"neither, against {late_label}: multi",
                 compare(numbers("no_hgm_no_df"), block.values(late)),
             ),
         ]

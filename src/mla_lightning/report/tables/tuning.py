@@ -5,19 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import BEST, BLANK, Cell, Report, Row, Section, Table, cell
-from mla_lightning.report.read.block import (
-    REFERENCE,
-    Block,
-    Summary,
-    Variant,
-    blocks,
-    without_number,
-)
+from mla_lightning.report.read.block import Block, Summary, blocks, without_number
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import LEGEND
 from mla_lightning.run_folder import State
@@ -93,7 +87,7 @@ def tuning(runs: Sequence[Run]) -> Report:
         sections.append(Section(block.title, _rows(by_variant, choices, rates)))
         texts[f"tuned_lr-{block.slug}.yaml"] = _yaml(block, by_variant, choices)
     legend = LEGEND.partition(";")[0] + "; chosen rate bold: best mean, of equal ones the smaller."
-    legend += f" `{REFERENCE}` is judged by the mean accuracy of its modalities."
+    legend += f" {method_label(REFERENCE)} is judged by the mean accuracy of its modalities."
     return Report(
         kind="tuning",
         title="Tuning: learning rate per method, chosen on validation",
@@ -127,7 +121,7 @@ def grids(block: Block) -> dict[Variant, dict[float, Summary]]:
     cells: dict[Variant, dict[float, dict[int, Run]]] = {}
     for variant, by_seed in block.cells.items():
         overrides = tuple(pair for pair in variant.overrides if pair[0] != KEY)
-        grid = cells.setdefault(Variant(variant.method, variant.ablation, overrides), {})
+        grid = cells.setdefault(replace(variant, overrides=overrides), {})
         for seed, run in by_seed.items():
             grid.setdefault(float(run.lr or 0), {})[seed] = run
     rates = sorted({rate for grid in cells.values() for rate in grid})
@@ -189,7 +183,7 @@ def _yaml(
         f"# grid: {', '.join(map(rate_text, grid))}",
     ]
     for variant, choice in choices.items():
-        name = variant.label if variant.label.isidentifier() else json.dumps(variant.label)
+        name = variant.key if variant.key.isidentifier() else json.dumps(variant.key)
         remarks = f"  # {'; '.join(choice.remarks)}" if choice.remarks else ""
         if choice.lr is None:
             lines.append(f"# {name}: no rate has all its seeds{remarks.replace('  #', ';')}")

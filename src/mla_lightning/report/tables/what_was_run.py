@@ -37,7 +37,7 @@ def what_was_run(found: Sequence[tuple[str, Block]]) -> Table:
         states = Counter(run.state for run in block.runs)
         texts = (
             block.data_split or BLANK,
-            ", ".join(dict.fromkeys(variant.method for variant in block.variants)),
+            ", ".join(dict.fromkeys(variant.method_label for variant in block.variants)),
             spans(block.seeds),
             ", ".join(f"{count} {state}" for state, count in states.most_common()),
             *(origin[column] or BLANK for column in differing),

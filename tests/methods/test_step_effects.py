@@ -293,7 +293,7 @@ def test_a_batch_that_raises_leaves_nothing_behind():
     module.fit_batch = failing
     with pytest.raises(ValueError, match="no"):
         watched(module, data)
-    assert module.watch is None
+    assert module.step_observer is None
     assert not _get_current_dispatch_mode_stack()
 
 
