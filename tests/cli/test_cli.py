@@ -137,7 +137,7 @@ def test_every_kind_of_report_is_listed(capsys: pytest.CaptureFixture[str]) -> N
         (["list", "methods", "x"], "mla list does not take 'x'"),
         (["data", "prepare", "openmojis"], "Nothing to prepare by the name 'openmojis'."),
         (["data", "repare", "openmoji"], "no action 'repare'. Did you mean 'prepare'?"),
-        (["train", "--cfg", "--allow-target", "a b"], "is no name of a package"),
+        (["train", "--cfg", "--allow-target", "a b"], "is not the name of a package"),
     ],
 )
 def test_mistakes_end_with_code_2_and_one_message(
