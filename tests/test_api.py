@@ -1,4 +1,4 @@
-"""The way in from Python: the same runs as the command line's, and plain modules."""
+"""The Python interface: the same runs as those of the command line, and plain modules."""
 
 import csv
 import json
@@ -206,7 +206,7 @@ def test_mistakes_of_predict_are_named(stores, capfd):
     for words, code, message in (
         (["data.pth=new"], 2, "Did you mean 'data.path'"),
         (["output=x.txt"], 2, "must end with .csv or .npz"),
-        (["output=there.csv"], 2, "is there already"),
+        (["output=there.csv"], 2, "exists already"),
         (["split=tst"], 2, "Did you mean 'test'"),
         (["data.path=nowhere"], 3, "nowhere"),
         (["data.path=other"], 2, "'two'"),
