@@ -53,7 +53,12 @@ def find_signature_problems(config: Mapping[str, Any]) -> list[str]:
 
 
 class Parameter(NamedTuple):
-    """A parameter of a class: its type annotation, and whether it has no default."""
+    """A parameter of a class: its type annotation, and whether it has no default.
+
+    Example:
+        >>> parameters_of("torch.nn.ReLU")[0]["inplace"]
+        Parameter(hint=<class 'bool'>, is_required=False)
+    """
 
     hint: Any
     is_required: bool

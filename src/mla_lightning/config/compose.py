@@ -126,13 +126,19 @@ class Composer:
 
 @contextmanager
 def open_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
-    """Open a composer, which needs Hydra to be initialised meanwhile.
+    """Initialise Hydra for the time of the context, and return a composer.
 
     Args:
         folders: Where configs are looked up, the package's own folder first.
 
     Yields:
         The composer.
+
+    Example:
+        >>> from mla_lightning.config.search import search_path
+        >>> with open_composer(search_path(None)) as composer:
+        ...     composer.compose(("method=no_such_method",))
+        "...Could not find 'method/no_such_method'..."
     """
     from hydra import initialize_config_dir
 

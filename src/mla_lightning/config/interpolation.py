@@ -43,8 +43,8 @@ def resolve_interpolations(config: Mapping[str, Any], problems: list[str]) -> di
         forbidden = _forbidden_uses(text)
         problems += [f"{key}: {problem}" for problem in forbidden]
         parent: Any = plain
-        for part in path[:-1]:
-            parent = parent[part]
+        for name in path[:-1]:
+            parent = parent[name]
         is_allowed = not forbidden
         parent[path[-1]] = (
             _resolve(tree, path, text, config, problems) if is_allowed else UNRESOLVED
@@ -85,8 +85,8 @@ def _resolve(
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        for part in path:
-            tree = tree[part]
+        for name in path:
+            tree = tree[name]
         return OmegaConf.to_container(tree, resolve=True) if OmegaConf.is_config(tree) else tree
     except OmegaConfBaseException as error:
         key = ".".join(map(str, path))

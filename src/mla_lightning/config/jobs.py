@@ -39,6 +39,13 @@ class Job:
         method_label: Its method as tables and figures show it, such as ``OGM-GE``.
         distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
             method can differ.
+
+    Example:
+        >>> (job,) = compose_jobs(["data=synthetic", "method=ogm_ge", "name=mine"])
+        >>> job.title, job.method_label
+        ('mine: synthetic ogm_ge seed=0', 'OGM-GE')
+        >>> job.run_dir.as_posix()
+        'runs/mine/synthetic-ogm_ge-seed0-...'
     """
 
     config: RunConfig

@@ -70,23 +70,23 @@ def search_path(config_dir: Path | None) -> tuple[Path, ...]:
         >>> [folder.name for folder in search_path(None)]
         ['conf']
     """
-    own = conf_dir()
+    package_folder = conf_dir()
     if config_dir is None:
-        return (own,)
+        return (package_folder,)
     folder = config_dir.expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
     repeated = [
         path.relative_to(folder).as_posix()
         for path in sorted(folder.rglob("*.yaml"))
-        if (own / path.relative_to(folder)).is_file()
+        if (package_folder / path.relative_to(folder)).is_file()
     ]
     if repeated:
         raise ConfigError(
             f"--config-dir {config_dir} repeats {', '.join(repeated)} of mla_lightning, which "
             "would be used instead. Rename these files."
         )
-    return (own, folder)
+    return (package_folder, folder)
 
 
 def options(folders: tuple[Path, ...], group: str) -> dict[str, Path]:

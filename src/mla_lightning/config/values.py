@@ -151,8 +151,8 @@ def _is_parameter(config: Mapping[str, Any], key: str) -> bool:
     """
     node: Any = config
     parent, _, leaf = key.rpartition(".")
-    for part in parent.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
+    for name in parent.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
     if not isinstance(node, Mapping) or TARGET not in node or leaf not in node:
         return False
     return not isinstance(node[leaf], Mapping)
@@ -169,8 +169,8 @@ def _set_value(config: dict[str, Any], key: str, prefix: str, value: Any) -> lis
     if problem is None and prefix == "+":
         return [f"+{key}: the key exists already; write {key}=... to change it"]
     node: Any = config
-    for part in parent.split(".") if parent else []:
-        node = node.setdefault(part, {})
+    for name in parent.split(".") if parent else []:
+        node = node.setdefault(name, {})
         if not isinstance(node, dict):
             return [str(problem)]
     node[leaf] = value

@@ -172,11 +172,10 @@ def read_metrics(run_dir: Path) -> list[dict[str, float]]:
     except FileNotFoundError:
         return []
     lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-    rows = []
-    for row in csv.DictReader(lines):
-        values = {key: value for key, value in row.items() if value not in ("", None)}
-        rows.append({key: float(value) for key, value in values.items() if value != ""})
-    return rows
+    return [
+        {key: float(value) for key, value in row.items() if value not in ("", None)}
+        for row in csv.DictReader(lines)
+    ]
 
 
 def is_finished(run_dir: Path) -> bool:

@@ -113,7 +113,7 @@ class RunFiles:
             return None
         missing = [key for key in DIAGNOSTICS_KEYS if key not in content]
         if missing:
-            raise RunError(f"{files.DIAGNOSTICS} lacks {', '.join(missing)}")
+            raise RunError(f"{files.DIAGNOSTICS} has no {', '.join(missing)}")
         no_mapping = [key for key in DIAGNOSTICS_KEYS if not isinstance(content[key], Mapping)]
         if no_mapping:
             raise RunError(

@@ -1,4 +1,4 @@
-"""Whether a run folder holds the finished run of a job, and whether the code changed since."""
+"""Completion of jobs: is a job's run finished, and did its code change since?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN = "unknown"
 
 
 class CompletionKind(StrEnum):
-    """What a run folder holds of a job.
+    """The kinds of a job's completion.
 
     Example:
         >>> [kind.value for kind in CompletionKind]
@@ -37,7 +37,7 @@ class CompletionKind(StrEnum):
 
 @dataclass(frozen=True)
 class Completion:
-    """What a run folder holds of a job, with the code that changed since.
+    """The completion of a job: whether its run folder holds its result, by the current code.
 
     Attributes:
         kind: Whether the job is finished, and by which code.
@@ -64,7 +64,7 @@ class Completion:
 
 
 def completion_of(run_dir: Path, identity: str, code: Code) -> Completion:
-    """Return what a run folder holds of a job.
+    """Return whether a run folder holds the result of a job, by the current code.
 
     Args:
         run_dir: The run folder.
