@@ -11,7 +11,7 @@ NAMES = [name for name in options((conf_dir(),), "encoder") if name != "auto"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_encoder_binds_and_lists_every_parameter(name):
+def test_every_encoder_fits_its_classes_and_lists_every_parameter(name):
     (job,) = plan([f"encoder={name}", "data=synthetic", "method=concat"])
     nodes = job.config["encoder"]
     assert nodes

@@ -1,4 +1,4 @@
-"""Jobs: their identity, their folder, the order of a sweep, and what of a user's own is found."""
+"""Jobs: identity, run folder, order of a sweep, a user's own code, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def identity(*overrides: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def usual() -> str:
+def default() -> str:
     return identity()
 
 
@@ -43,10 +43,10 @@ def usual() -> str:
         "optimizer.lr=0.05",  # the recipe's own value
     ],
 )
-def test_where_and_how_comfortably_a_job_runs_is_not_its_identity(
-    usual: str, override: str
+def test_settings_that_change_no_number_do_not_change_the_identity(
+    default: str, override: str
 ) -> None:
-    assert identity(override) == usual
+    assert identity(override) == default
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_where_and_how_comfortably_a_job_runs_is_not_its_identity(
         "trainer=fast",
     ],
 )
-def test_everything_else_is_its_identity(usual: str, override: str) -> None:
-    assert identity(override) != usual
+def test_all_other_settings_change_the_identity(default: str, override: str) -> None:
+    assert identity(override) != default
 
 
-def test_every_key_is_in_the_identity_or_said_not_to_be(usual: str) -> None:
+def test_every_key_is_in_the_identity_or_listed_as_not(default: str) -> None:
     (job,) = plan(TINY)
     known = {"seed", "protocol", "evaluate_test", "modalities", "checkpoint", "choices", "trainer"}
     known |= {
@@ -98,13 +98,13 @@ def test_every_key_is_in_the_identity_or_said_not_to_be(usual: str) -> None:
     assert job.config.keys() == known | set(NOT_IDENTITY)
 
 
-def test_another_methods_tuned_rate_is_not_in_the_config() -> None:
+def test_tuned_rates_of_other_methods_are_not_in_the_config() -> None:
     (job,) = plan(["data=openmoji", "method=mla"])
     assert "tuned_lr" not in job.config
     assert isinstance(job.config["optimizer"]["lr"], float)
 
 
-def test_a_job_has_one_folder_however_it_is_started() -> None:
+def test_a_job_has_the_same_folder_alone_and_in_a_sweep() -> None:
     single = compose_jobs([*TINY, "name=a/b", "method=qmf", "seed=1", "optimizer.lr=0.2"])
     sweep = compose_jobs(
         [*TINY, "name=a/b", "method=concat,qmf", "seed=0,1", "optimizer.lr=0.2"], multirun=True
@@ -115,7 +115,7 @@ def test_a_job_has_one_folder_however_it_is_started() -> None:
     assert (again.identity, again.run_dir) == (sweep[0].identity, sweep[0].run_dir)
 
 
-def test_a_folder_tells_what_distinguishes_the_job(tmp_path: Path) -> None:
+def test_a_folder_is_named_by_the_distinguishing_overrides(tmp_path: Path) -> None:
     (job,) = compose_jobs(
         [
             *TINY,
@@ -143,7 +143,7 @@ def test_a_slug_is_a_safe_file_name(value: str) -> None:
     assert "/" not in slug
 
 
-def test_a_long_override_still_makes_a_folder(tmp_path: Path) -> None:
+def test_a_long_override_gives_a_valid_folder_name(tmp_path: Path) -> None:
     order = "[" + ",".join(["audio_of_a_very_long_name"] * 40) + "]"
     (job,) = compose_jobs([*TINY, f"method.order={order}", f"paths.output_dir={tmp_path}"])
     job.run_dir.mkdir(parents=True)
@@ -231,10 +231,10 @@ def test_a_config_dir_may_have_any_name(tmp_path: Path) -> None:
 
 def test_choices_hold_the_chosen_options() -> None:
     (job,) = plan(["method=ogm_ge", "fusion@method.fusion=sum", "data=synthetic"])
-    chosen = job.config["choices"]
-    assert (chosen["method"], chosen["fusion"]) == ("ogm_ge", "sum")
-    assert (chosen["data"], chosen["recipe"]) == ("synthetic", "synthetic")
-    assert chosen["ablation"] == "none"
+    choices = job.config["choices"]
+    assert (choices["method"], choices["fusion"]) == ("ogm_ge", "sum")
+    assert (choices["data"], choices["recipe"]) == ("synthetic", "synthetic")
+    assert choices["ablation"] == "none"
 
 
 def test_data_choose_encoder_and_recipe_unless_overridden() -> None:
