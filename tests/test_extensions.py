@@ -9,13 +9,12 @@ import pytest
 from mla_lightning.cli.main import main
 from mla_lightning.config import targets
 from mla_lightning.run_folder import find_runs, read_json
+from tests.documents import read_blocks
 from tests.train.jobs import in_child
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 #: Path -> content of every block whose path stands before it.
-FILES = dict(
-    re.findall(r"`((?:my_lab|conf)/[\w/.]+)`:\n\n```(?:python|yaml)\n(.*?)```", TEXT, re.DOTALL)
-)
+FILES = {block.path: block.code for block in read_blocks(TEXT) if block.path}
 OWN = ("--config-dir", "conf", "--allow-target", "my_lab")
 #: Kind of thing as `mla list` calls it -> the one that is added.
 ADDED = {

@@ -1,47 +1,134 @@
-"""The README's examples run as they stand, only outside the package."""
+"""Every code block of the README, run from top to bottom exactly as it is printed."""
 
-import json
 import os
-import re
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+from mla_lightning.run_folder import find_runs, read_json
+from tests.documents import read_blocks
+
+ROOT = Path(__file__).parent.parent
+MAKE, *BLOCKS = read_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+FILES = [block for block in BLOCKS if block.path]
 
 
-def block(language, containing):
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    (found,) = [text for text in blocks if containing in text]
-    return found
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder in which all blocks have run; its ``output`` holds what each printed."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_media(folder)
+    outputs, script = [], ""
+    for block in BLOCKS:
+        if block.path:
+            (folder / block.path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.path).write_text(block.code)
+        elif block.language == "python":
+            script += block.code  # later blocks use the names of earlier ones
+            outputs.append(call([sys.executable, "-c", script], folder))
+        else:
+            assert block.language == "bash", block
+            outputs.append(call(["bash", "-euo", "pipefail", "-c", block.code], folder))
+    (folder / "output").write_text("\n".join(outputs))
+    return folder
 
 
-def test_the_examples_of_a_method_and_a_data_set_train(tmp_path):
-    package = tmp_path / "own"
-    for kind, name, word in (
-        ("methods", "scaled_losses", "ScaledLosses"),
-        ("data", "views", "Views"),
-    ):
-        (package / kind).mkdir(parents=True)
-        (package / kind / f"{name}.py").write_text(block("python", f"class {word}("))
-        folder = tmp_path / "conf" / {"methods": "method", "data": "data"}[kind]
-        folder.mkdir(parents=True)
-        yaml = block("yaml", f".{word}\n").replace("mla_lightning.", "own.")
-        (folder / f"{name}.yaml").write_text(yaml)
-    rng, arrays = np.random.default_rng(0), {}
-    for split, number in (("train", 40), ("val", 10), ("test", 12)):
-        arrays[f"label_{split}"] = label = rng.permutation(number) % 2
-        for modality, width in (("audio", 74), ("visual", 35)):
-            noise = rng.normal(size=(number, width))
-            arrays[f"{modality}_{split}"] = (noise + label[:, None]).astype(np.float32)
-    np.savez(tmp_path / "views.npz", **arrays)
-    command = [sys.executable, "-m", "mla_lightning.cli.main", "train"]
-    command += ["--config-dir", "conf", "--allow-target", "own"]
-    command += ["data=views", "method=scaled_losses", "trainer.max_epochs=5", "optimizer.lr=0.1"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (result,) = tmp_path.rglob("result.json")
-    assert json.loads(result.read_text())["test"]["multi"]["accuracy"] > 0.7
+def call(command, folder, **variables):
+    """Run a command with this Python's `mla` first on the path."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, **variables}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def write_media(folder):
+    """Write the pictures and sounds that `my.csv` names."""
+    rng = np.random.default_rng(0)
+    (folder / "pictures").mkdir()
+    (folder / "sounds").mkdir()
+    for number in range(1, 7):
+        pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"pictures/{number}.jpg")
+        with wave.open(str(folder / f"sounds/{number}.wav"), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(rng.integers(-3000, 3000, 16000, dtype=np.int16).tobytes())
+
+
+def accuracies(folder, *words):
+    """Return the test accuracies (multi) of the runs whose names hold all words."""
+    runs = [run for run in find_runs(folder / "runs") if all(word in run.name for word in words)]
+    return [read_json(run / "result.json")["test"]["multi"]["accuracy"] for run in runs]
+
+
+def test_the_readme_shows_each_way_in():
+    assert [block.path for block in FILES] == [
+        "my.csv",
+        "my_lab/flooding.py",
+        "conf/method/flooding.yaml",
+        "grid.sbatch",
+    ]
+    assert {block.language for block in BLOCKS} == {"python", "bash", "yaml", "csv"}
+
+
+def test_the_two_commands_are_targets():
+    assert "make test" in MAKE.code
+    for line in MAKE.code.splitlines():
+        plan = call(["bash", "-c", line.replace("make", "make -n")], ROOT)
+        assert "pip" in plan or "mla" in plan or "pytest" in plan
+
+
+def test_own_arrays_become_a_table_and_a_page(workspace):
+    for method in ("mla", "concat", "unimodal"):
+        found = accuracies(workspace, f"store-{method}-", "data_my")
+        assert len(found) == (4 if method == "mla" else 3)  # one more from Python
+        assert min(found) > 0.5
+    output = (workspace / "output").read_text()
+    assert "9 jobs: 9 finished" in output
+    assert "my, against Concat" in output
+    page = (workspace / "runs/report/page.html").read_text()
+    assert "Learning curves" in page
+
+
+def test_own_files_are_imported_and_trained_on(workspace):
+    assert len(accuracies(workspace, "store-mla-", "data_pets")) == 1
+    assert (workspace / "pets.png").is_file()
+
+
+def test_an_own_method_is_a_column_of_the_table(workspace):
+    (accuracy,) = accuracies(workspace, "openmoji-flooding-")
+    assert accuracy > 0.4
+    assert "Flooding" in (workspace / "output").read_text()
+
+
+def test_python_finds_what_the_shell_trained(workspace):
+    output = (workspace / "output").read_text()
+    assert "tensor([[" in output
+    assert len(accuracies(workspace, "data_my", "lr_0.05")) == 10
+
+
+def test_an_array_task_skips_what_is_finished(workspace):
+    task = call(["bash", "grid.sbatch"], workspace, SLURM_ARRAY_TASK_ID="1")
+    assert "3 jobs: 3 finished" in task
+
+
+def test_missing_modalities_have_a_table(workspace):
+    assert len(accuracies(workspace, "missing_anchor")) == 4
+    output = (workspace / "output").read_text()
+    assert "90 jobs: 90 missing" in output
+    assert "Late Fusion" in output.partition("Table 2: missing modalities")[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in MAKE.code.splitlines() if "reproduce" in line])
+def test_the_main_job_runs_in_a_copy_of_the_project(line, tmp_path):
+    tracked = ["git", "clone", "--quiet", str(ROOT), str(tmp_path / "clone")]
+    subprocess.run(tracked, check=True)
+    output = call(["bash", "-c", line], tmp_path / "clone")
+    assert "Table 1" in output
+    assert "MLA" in output

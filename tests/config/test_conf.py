@@ -229,3 +229,9 @@ def test_every_trainer_setting_is_read() -> None:
     for key in SETTING_TYPES:
         if key.startswith("trainer."):
             assert re.search(rf"(trainer|options)\.{key.partition('.')[2]}\b", text), key
+
+
+def test_every_method_has_a_name_as_papers_spell_it() -> None:
+    labels = {entry.name: entry.label for entry in entries("method")}
+    assert all(label[0].isupper() and "_" not in label for label in labels.values()), labels
+    assert len(set(labels.values())) == len(labels)

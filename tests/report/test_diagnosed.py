@@ -170,11 +170,11 @@ def test_bands_are_of_several_seeds():
 
 
 def test_the_reference_is_dashed_whatever_else_is_set():
-    looks = paint(["mla", "unimodal lr=0.05", "unimodal lr=0.1"])
-    found = [looks[f"unimodal lr={lr}"] for lr in (0.05, 0.1)]
+    looks = paint(["MLA", "Unimodal lr=0.05", "Unimodal lr=0.1"])
+    found = [looks[f"Unimodal lr={lr}"] for lr in (0.05, 0.1)]
     assert [look["color"] for look in found] == ["black"] * 2
     assert found[0] != found[1]
-    assert looks["mla"]["color"] != "black"
+    assert looks["MLA"]["color"] != "black"
 
 
 def test_bins_of_several_seeds_are_pooled_by_what_they_are():

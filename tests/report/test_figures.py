@@ -34,7 +34,7 @@ def test_dots_are_the_means_and_the_dashed_line_is_the_reference(tmp_path):
         write_run(tmp_path, "mla", seed, accuracy=levels(0.44, 0.60))
     figure = modality_figure(block_of(tmp_path))
     image, _, multi = figure.axes
-    assert [label.get_text() for label in image.get_yticklabels()] == ["concat", "mla"]
+    assert [label.get_text() for label in image.get_yticklabels()] == ["Concat", "MLA"]
     assert means(image) == pytest.approx([31.0, 44.0])
     assert means(multi) == pytest.approx([50.0, 60.0])
     (alone,) = [line for line in image.get_lines() if line.get_gid() == "alone"]
@@ -59,7 +59,7 @@ def test_all_that_is_drawn_of_a_method_has_its_name_and_tells_its_numbers(tmp_pa
     axis = modality_figure(block_of(tmp_path)).axes[0]
     drawn = [*axis.get_lines(), *axis.texts]
     named = [one.get_gid() for one in drawn if one.get_gid() != "alone"]
-    assert set(named) == {f"{GID}mla{TELLS}41.0 ± 1.0, seeds: 40.0, 41.0, 42.0"}
+    assert set(named) == {f"{GID}MLA{TELLS}41.0 ± 1.0, seeds: 40.0, 41.0, 42.0"}
     assert len(named) == 5  # the way from alone, the spread, the seeds, the mean, its number
 
 
@@ -144,7 +144,7 @@ def test_a_torn_last_line_of_the_epochs_is_ignored(tmp_path):
     folder = write_run(tmp_path, "mla", 0, curve=[0.1, 0.2])
     with (folder / "metrics.csv").open("a") as file:
         file.write("3,0.9")
-    assert read_curves(block_of(tmp_path), ("multi",)).lines["multi"]["mla"][0] == pytest.approx(
+    assert read_curves(block_of(tmp_path), ("multi",)).lines["multi"]["MLA"][0] == pytest.approx(
         (10.0, 20.0)
     )
 
@@ -162,14 +162,14 @@ def test_many_curves_have_a_legend_outside_the_panels(tmp_path):
 
 
 def test_a_column_has_one_colour_in_all_figures_and_dashes_are_the_references(tmp_path):
-    names = ["unimodal", *(f"variant {n}" for n in range(16))]
+    names = ["Unimodal", *(f"variant {n}" for n in range(16))]
     lines = {name: {0: (10.0, 20.0)} for name in names}
     figure = curves_figure(Curves({"multi": lines}), "openmoji")
     looks = paint(names)
     for line in figure.axes[0].get_lines():
         look = looks[str(line.get_label())]
         assert line.get_color() == look["color"]
-        assert (line.get_linestyle() == "--") == (line.get_label() == "unimodal")
+        assert (line.get_linestyle() == "--") == (line.get_label() == "Unimodal")
 
 
 def test_of_many_columns_the_best_on_validation_are_drawn_with_the_reference(tmp_path):
@@ -179,8 +179,8 @@ def test_of_many_columns_the_best_on_validation_are_drawn_with_the_reference(tmp
     block = block_of(tmp_path)
     chosen, told = best_of(block, 5)
     assert {v.label for v in chosen.variants} == {
-        "unimodal",
-        *(f"mla x={n}" for n in range(15, 20)),
+        "Unimodal",
+        *(f"MLA x={n}" for n in range(15, 20)),
     }
     assert told == "Of 20 columns the 5 with the best validation accuracy (multi) are drawn."
     assert best_of(block, 20) == (block, "")

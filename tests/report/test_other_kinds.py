@@ -25,7 +25,7 @@ def test_table3_shows_the_grid_with_late_fusion_and_the_paper_beside(tmp_path):
     write_grid(tmp_path)
     write_run(tmp_path, "late_fusion", 0, accuracy={"image": 0.4, "text": 0.5, "multi": 0.5})
     table = table3(read_runs([tmp_path])).tables[0]
-    assert table.columns == ("late_fusion", "neither", "DF only", "HGM only", "HGM + DF")
+    assert table.columns == ("Late Fusion", "neither", "DF only", "HGM only", "HGM + DF")
     multi = table.sections[0].rows[-1]
     assert [cell.text for cell in multi.cells] == [
         "50.0 (1 of 3)",
@@ -112,8 +112,8 @@ def test_tuning_prints_the_grid_and_a_mapping_for_the_config(tmp_path):
     (table,) = report.tables
     assert table.columns == ("1.0e-05", "0.1", "0.2", "chosen")
     found = {row.label: [cell.text for cell in row.cells] for row in table.sections[0].rows}
-    assert found["mla"] == ["30.0 ± 0.0 (2)", "55.0 ± 7.1 (2)", "45.0 ± 7.1 (2)", "0.1"]
-    assert found["concat"][-1] == "1.0e-05 (edge)"
+    assert found["MLA"] == ["30.0 ± 0.0 (2)", "55.0 ± 7.1 (2)", "45.0 ± 7.1 (2)", "0.1"]
+    assert found["Concat"][-1] == "1.0e-05 (edge)"
     text = report.texts["tuned_lr-openmoji.yaml"]
     assert yaml.safe_load(text) == {"concat": 1e-5, "mla": 0.1}
     assert "at the edge of the grid" in text
@@ -135,8 +135,8 @@ def test_tuning_with_missing_runs_is_provisional(tmp_path):
     write_tuning(tmp_path, {0.2: (0.3, 0.3)}, "concat", state="running")
     report = tuning(read_runs([tmp_path]))
     rows = {row.label: row for row in report.tables[0].sections[0].rows}
-    assert rows["concat"].cells[2].text == "killed"
-    assert rows["concat"].cells[3].text == "0.1 (provisional)"
+    assert rows["Concat"].cells[2].text == "killed"
+    assert rows["Concat"].cells[3].text == "0.1 (provisional)"
     assert "provisional" in report.texts["tuned_lr-openmoji.yaml"]
 
 

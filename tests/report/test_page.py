@@ -88,15 +88,15 @@ def test_every_kind_of_figure_is_drawn_and_says_how_to_read_it(page):
 
 
 def test_columns_can_be_chosen_and_are_named_on_hover(page):
-    for name in ("mla", "concat", "late_fusion", "unimodal"):
+    for name in ("MLA", "Concat", "Late Fusion", "Unimodal"):
         assert f'<input type="checkbox" checked value="{name}">' in page
         assert f'<g data-column-name="{name}"><title>{name}</title>' in page
 
 
 def test_values_show_on_hover_and_numbers_stand_below_each_figure(page):
-    assert re.search(r"<title>mla: [0-9.e+-]+ at 3(, highest [^<]+)?</title>", page)
-    assert re.search(r"<title>concat: audio [0-9.e-]+</title>", page)  # a part of a bar
-    assert re.search(r"<title>mla: [0-9.]+, seeds: [0-9.]+</title>", page)  # in the table's figure
+    assert re.search(r"<title>MLA: [0-9.e+-]+ at 3(, highest [^<]+)?</title>", page)
+    assert re.search(r"<title>Concat: audio [0-9.e-]+</title>", page)  # a part of a bar
+    assert re.search(r"<title>MLA: [0-9.]+, seeds: [0-9.]+</title>", page)  # in the table's figure
     figures = re.findall(r"<figure .*?</figure>", page, re.DOTALL)
     clouds = {"Features in a plane (PCA)", "Features in a plane (t-SNE)"}
     for figure in figures:
@@ -106,12 +106,12 @@ def test_values_show_on_hover_and_numbers_stand_below_each_figure(page):
     curves = next(figure for figure in figures if "Learning curves" in figure)
     assert 'aria-label="Learning curves. synthetic. Validation' in curves
     numbers = curves.partition("<details>")[2]
-    assert numbers.count('<th scope="row">mla</th>') == 3  # audio, visual, multi
+    assert numbers.count('<th scope="row">MLA</th>') == 3  # audio, visual, multi
 
 
 def test_numbers_below_a_figure_are_the_runs_own(folder, page):
     curves = page[page.index("<h3>Learning curves</h3>") :].partition("</figure>")[0]
-    cells = re.findall(r'<th scope="row">concat</th>(.*?)</tr>', curves)
+    cells = re.findall(r'<th scope="row">Concat</th>(.*?)</tr>', curves)
     (run,) = (folder / "runs" / "table1").rglob("*concat*seed0*/metrics.csv")
     with run.open() as file:
         own = [f"{100 * float(row['val/acc']):.4g}" for row in csv.DictReader(file)]
@@ -120,7 +120,7 @@ def test_numbers_below_a_figure_are_the_runs_own(folder, page):
 
 def test_what_was_run_names_methods_and_tells_what_is_common_once(page):
     what = page[page.index('<section id="what">') :].partition("</section>")[0]
-    assert "concat, late_fusion, mla, unimodal" in what
+    assert "Concat, Late Fusion, MLA, Unimodal" in what
     assert "All runs: code " in what
     assert "trainer.max_epochs=3" in what
 

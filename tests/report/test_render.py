@@ -193,7 +193,7 @@ def test_the_page_holds_everything_and_needs_nothing(tmp_path):
     page.feed(text)
     assert not page.open
     found = " ".join(page.words)
-    for cell in ("Table 1: each modality", "late_fusion", "Laziness gap", "mla report table1"):
+    for cell in ("Table 1: each modality", "Late Fusion", "Laziness gap", "mla report table1"):
         assert cell in found
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(images) == 1

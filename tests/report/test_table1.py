@@ -3,7 +3,7 @@ import os
 import time
 
 import pytest
-from tests.report.synthetic_runs import METHODS, change, write_run, write_table1
+from tests.report.synthetic_runs import change, write_run, write_table1
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.block import Block, blocks
@@ -11,6 +11,9 @@ from mla_lightning.report.read.paper import DATASETS, read_table1
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables.table1 import table1
+
+#: METHODS as tables show them.
+LABELS = ("Sum", "Concat", "Late Fusion", "FiLM", "BiGated", "OGM-GE", "QMF", "MLA")
 
 
 def report_of(root):
@@ -32,15 +35,15 @@ def three(method, root, levels, **options):
 def test_cells_are_mean_sd_and_number_of_seeds(tmp_path):
     three("mla", tmp_path, (60, 61, 63))
     cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
-    assert cells["mla"].text == "61.3 ± 1.5 (3)"
-    assert cells["sum"].text == "missing"
+    assert cells["MLA"].text == "61.3 ± 1.5 (3)"
+    assert cells["Sum"].text == "missing"
 
 
 def test_one_seed_prints_no_spread(tmp_path):
     three("mla", tmp_path, (60,))
     three("concat", tmp_path, (58,))
     report = report_of(tmp_path)
-    assert row(report.tables[0], "openmoji", "multi")["mla"].text == "60.0 (1)"
+    assert row(report.tables[0], "openmoji", "multi")["MLA"].text == "60.0 (1)"
     difference = report.tables[1].sections[0]
     assert [cell.text for cell in difference.rows[0].cells] == ["+2.0", "–", "–", "–", "1"]
     assert report.tables[1].notes == ("One seed: differences without a test.",)
@@ -54,16 +57,16 @@ def test_columns_keep_the_papers_order_then_what_is_found(tmp_path):
     write_run(tmp_path, "mla", overrides={"method.alpha": 10})
     write_run(tmp_path, "mla", overrides={"method.alpha": 9})
     columns = report_of(tmp_path).tables[0].columns
-    assert columns[:7] == METHODS[:7]
+    assert columns[:7] == LABELS[:7]
     assert columns[7:] == (
-        "mla",
-        "mla alpha=9",
-        "mla alpha=10",
-        "mla no_df",
-        "joint_unimodal",
-        "unimodal",
-        "mla_released",
-        "mla_balancemm",
+        "MLA",
+        "MLA alpha=9",
+        "MLA alpha=10",
+        "MLA no_df",
+        "Joint + Unimodal",
+        "Unimodal",
+        "MLA (released code)",
+        "MLA (BalanceMM)",
         "zeta",
     )
 
@@ -72,7 +75,7 @@ def test_overrides_of_all_runs_name_no_column_but_are_told(tmp_path):
     for method in ("concat", "mla"):
         write_run(tmp_path, method, overrides={"trainer.max_epochs": 2})
     report = report_of(tmp_path)
-    assert report.tables[0].columns == METHODS
+    assert report.tables[0].columns == LABELS
     assert any("all runs with trainer.max_epochs=2" in note for note in report.notes)
 
 
@@ -83,7 +86,7 @@ def test_best_and_second_are_marked_per_row_and_the_reference_is_not(tmp_path):
     three("unimodal", tmp_path, (90, 92))
     cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
     places = {name: cell.rank for name, cell in cells.items() if cell.text != "missing"}
-    assert places == {"sum": 0, "concat": 2, "mla": 1, "unimodal": 0}
+    assert places == {"Sum": 0, "Concat": 2, "MLA": 1, "Unimodal": 0}
 
 
 def test_numbers_that_print_alike_share_the_first_place(tmp_path):
@@ -91,7 +94,7 @@ def test_numbers_that_print_alike_share_the_first_place(tmp_path):
     three("concat", tmp_path, (60.04,))
     three("film", tmp_path, (55,))
     cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
-    assert [cells[name].rank for name in ("sum", "concat", "film")] == [1, 1, 2]
+    assert [cells[name].rank for name in ("Sum", "Concat", "FiLM")] == [1, 1, 2]
 
 
 def test_missing_cells_are_counted_never_averaged_silently(tmp_path):
@@ -105,15 +108,15 @@ def test_missing_cells_are_counted_never_averaged_silently(tmp_path):
     write_run(tmp_path, "qmf", 2, state="preempted")
     table = report_of(tmp_path).tables[0]
     cells = row(table, "openmoji", "multi")
-    assert cells["concat"].text == "51.0 ± 1.0 (3)"
-    assert cells["mla"].text == "60.5 ± 0.7 (2 of 3)"
-    assert cells["mla"].rank == 0  # two seeds do not beat three
-    assert cells["film"].text == "failed 1, killed 1, missing 1"
-    assert cells["qmf"].text == "preempted"
-    assert cells["sum"].text == "missing"
+    assert cells["Concat"].text == "51.0 ± 1.0 (3)"
+    assert cells["MLA"].text == "60.5 ± 0.7 (2 of 3)"
+    assert cells["MLA"].rank == 0  # two seeds do not beat three
+    assert cells["FiLM"].text == "failed 1, killed 1, missing 1"
+    assert cells["QMF"].text == "preempted"
+    assert cells["Sum"].text == "missing"
     notes = "\n".join(table.notes)
     assert "(n of N)" in notes
-    assert "openmoji mla seed 2: failed (loss is nan). Retry: mla train data=openmoji" in notes
+    assert "openmoji MLA seed 2: failed (loss is nan). Retry: mla train data=openmoji" in notes
 
 
 def test_a_torn_result_leaves_a_hole_not_a_number(tmp_path):
@@ -121,7 +124,7 @@ def test_a_torn_result_leaves_a_hole_not_a_number(tmp_path):
     folder = next(tmp_path.glob("*mla*seed1*"))
     (folder / "result.json").write_text((folder / "result.json").read_text()[:200])
     table = report_of(tmp_path).tables[0]
-    assert row(table, "openmoji", "multi")["mla"].text == "60.0 (1 of 2)"
+    assert row(table, "openmoji", "multi")["MLA"].text == "60.0 (1 of 2)"
     assert any("unreadable" in note and "result.json" in note for note in table.notes)
 
 
@@ -136,24 +139,24 @@ def test_a_run_that_tells_nothing_is_named_below(tmp_path):
 def test_runs_without_test_numbers_are_said_to_be_not_evaluated(tmp_path):
     write_run(tmp_path, "mla", test=False)
     cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
-    assert cells["mla"].text == "not evaluated"
+    assert cells["MLA"].text == "not evaluated"
 
 
 def test_a_method_without_a_modality_says_so(tmp_path):
     write_run(tmp_path, "mla", modalities=("image", "text"))
     write_run(tmp_path, "concat", modalities=("image",))
     table = report_of(tmp_path).tables[0]
-    assert row(table, "openmoji", "text")["concat"].text == "absent"
+    assert row(table, "openmoji", "text")["Concat"].text == "absent"
 
 
 def test_the_papers_numbers_stand_beside_ours(tmp_path):
     write_run(tmp_path, "mla", dataset="cremad", modalities=("audio", "visual"))
     table = report_of(tmp_path).tables[0]
-    assert row(table, "cremad", "audio (paper)")["mla"].text == "59.27"
-    assert row(table, "cremad", "visual (paper)")["mla"].text == "64.91"  # its video
+    assert row(table, "cremad", "audio (paper)")["MLA"].text == "59.27"
+    assert row(table, "cremad", "visual (paper)")["MLA"].text == "64.91"  # its video
     paper = row(table, "cremad", "multi (paper)")
-    assert (paper["mla"].text, paper["mla"].rank) == ("79.70", 1)
-    assert (paper["ogm_ge"].text, paper["ogm_ge"].rank) == ("68.14", 2)
+    assert (paper["MLA"].text, paper["MLA"].rank) == ("79.70", 1)
+    assert (paper["OGM-GE"].text, paper["OGM-GE"].rank) == ("68.14", 2)
 
 
 def test_every_data_set_of_the_paper_is_shown_and_how_to_run_it(tmp_path):
@@ -221,12 +224,12 @@ def test_differences_are_paired_and_corrected_over_the_methods(tmp_path):
     three("mla", tmp_path, (60, 63, 64))
     three("unimodal", tmp_path, (40, 41, 42))
     sections = {s.title: s for s in report_of(tmp_path).tables[1].sections}
-    against = sections["openmoji, against concat"]
-    assert [r.label for r in against.rows] == ["late_fusion", "mla"]  # not the reference
+    against = sections["openmoji, against Concat"]
+    assert [r.label for r in against.rows] == ["Late Fusion", "MLA"]  # not the reference
     texts = [cell.text for cell in against.rows[1].cells]
     assert texts == ["+10.3", "+8.9 to +11.8", "0.001", "0.002", "3"]
     assert against.rows[1].cells[0].rank == 1
-    assert [r.label for r in sections["openmoji, against late_fusion"].rows] == ["concat", "mla"]
+    assert [r.label for r in sections["openmoji, against Late Fusion"].rows] == ["Concat", "MLA"]
 
 
 def test_pairs_use_common_seeds_only_and_say_how_many(tmp_path):
@@ -240,7 +243,7 @@ def test_laziness_gap_is_the_distance_to_each_modality_alone(tmp_path):
     three("unimodal", tmp_path, (80, 82))  # image 40, 41
     three("concat", tmp_path, (60, 66))  # image 30, 33
     table = report_of(tmp_path).tables[2]
-    assert row(table, "openmoji", "image")["concat"].text == "−9.0 ± 1.4 (2)"
+    assert row(table, "openmoji", "image")["Concat"].text == "−9.0 ± 1.4 (2)"
     assert "unimodal" not in table.columns
 
 
@@ -248,10 +251,10 @@ def test_measures_and_costs(tmp_path):
     three("mla", tmp_path, (60, 61))
     three("concat", tmp_path, (50, 51))
     table = report_of(tmp_path).tables[4]
-    assert row(table, "openmoji", "macro F1, multi, percent")["mla"].text == "55.5 ± 0.7 (2)"
-    assert row(table, "openmoji", "calibration error, multi")["mla"].text == "0.100 ± 0.000 (2)"
-    assert row(table, "openmoji", "training time of a run, s")["mla"].text == "3.2"
-    assert row(table, "openmoji", "peak memory of a run, MB")["mla"].text == "612"
+    assert row(table, "openmoji", "macro F1, multi, percent")["MLA"].text == "55.5 ± 0.7 (2)"
+    assert row(table, "openmoji", "calibration error, multi")["MLA"].text == "0.100 ± 0.000 (2)"
+    assert row(table, "openmoji", "training time of a run, s")["MLA"].text == "3.2"
+    assert row(table, "openmoji", "peak memory of a run, MB")["MLA"].text == "612"
 
 
 def test_footer_says_what_the_numbers_rest_on(tmp_path):
@@ -261,9 +264,9 @@ def test_footer_says_what_the_numbers_rest_on(tmp_path):
     assert "split groups (976 train / 163 val / 490 test), epoch selected on validation" in text
     assert "2 seeds (0, 1)" in text
     assert "standard error of 2.2 points" in text
-    assert "learning rate: 0.1 (concat), 0.05 (mla)." in text
+    assert "learning rate: 0.1 (Concat), 0.05 (MLA)." in text
     assert "epochs: 20." in text
-    assert "predicted: slice (concat), own_head (mla)" in text
+    assert "predicted: slice (Concat), own_head (MLA)" in text
     assert "torch 2.13.0" in text
     assert "code c0dec0dec0de" in text
     assert "MIXED" not in text
@@ -274,8 +277,8 @@ def test_footer_names_a_method_once_where_its_variants_agree(tmp_path):
         three("mla", tmp_path, (60, 61), overrides={"missing.rate": rate}, lr=rate / 10)
         three("concat", tmp_path, (50, 51), overrides={"missing.rate": rate})
     text = "\n".join(report_of(tmp_path).notes)
-    assert "predicted: slice (concat), own_head (mla)." in text
-    assert "rate: 0.1 (concat), 0.03 (mla rate=0.3), 0.05 (mla rate=0.5)." in text
+    assert "predicted: slice (Concat), own_head (MLA)." in text
+    assert "rate: 0.1 (Concat), 0.03 (MLA rate=0.3), 0.05 (MLA rate=0.5)." in text
 
 
 def test_mixed_code_is_flagged(tmp_path):
@@ -310,7 +313,7 @@ def test_a_cell_run_again_by_newer_code_counts_and_the_older_run_is_told(tmp_pat
         finished_at = time.time() + 60 * (code == newer)
         os.utime(folder / "result.json", (finished_at, finished_at))
     report = report_of(tmp_path)
-    cell = row(report.tables[0], "openmoji", "multi")["concat"]
+    cell = row(report.tables[0], "openmoji", "multi")["Concat"]
     assert cell.text.startswith(f"{levels[newer]}.0")
     assert any("1 runs of earlier code" in note for note in report.notes)
 
@@ -320,7 +323,7 @@ def test_a_copy_of_a_run_and_an_earlier_attempt_are_no_second_run(tmp_path):
     write_run(tmp_path / "b", "mla", 0)
     write_run(tmp_path / "c", "mla", 0, code="beef", state="failed")
     table = report_of(tmp_path).tables[0]
-    assert row(table, "openmoji", "multi")["mla"].text.endswith("(1)")
+    assert row(table, "openmoji", "multi")["MLA"].text.endswith("(1)")
     assert not any("No number" in note for note in table.notes)
 
 
@@ -328,8 +331,8 @@ def test_all_failed_is_still_a_table(tmp_path):
     for method in ("concat", "mla"):
         write_run(tmp_path, method, dataset="cremad", state="failed")
     report = report_of(tmp_path)
-    assert row(report.tables[0], "cremad", "multi")["mla"].text == "failed"
-    assert row(report.tables[0], "cremad", "video (paper)")["mla"].text == "64.91"
+    assert row(report.tables[0], "cremad", "multi")["MLA"].text == "failed"
+    assert row(report.tables[0], "cremad", "video (paper)")["MLA"].text == "64.91"
     assert report.figures == {}
 
 
@@ -371,8 +374,8 @@ def test_probes_stand_beside_the_accuracies(tmp_path):
             result["probe_accuracy"] = {"test": {"image": value / 100}}
             (folder / "result.json").write_text(json.dumps(result))
     table = report_of(tmp_path).tables[3]
-    assert row(table, "openmoji", "image")["mla"].text == "51.0 ± 1.4 (2)"
-    assert row(table, "openmoji", "image")["concat"].text == "42.0 ± 2.8 (2)"
+    assert row(table, "openmoji", "image")["MLA"].text == "51.0 ± 1.4 (2)"
+    assert row(table, "openmoji", "image")["Concat"].text == "42.0 ± 2.8 (2)"
     assert [r.label for r in table.sections[0].rows] == ["image"]
     plain = write_run(tmp_path / "plain", "mla", 0)
     assert not table1(read_runs([plain])).tables[3].written_sections
@@ -387,14 +390,14 @@ def test_a_baseline_with_the_same_overrides_is_compared_with_else_its_whole_labe
     three("unimodal", tmp_path, (40, 42), overrides=rate)
     report = report_of(tmp_path)
     sections = {s.title: [r.label for r in s.rows] for s in report.tables[1].sections}
-    assert sections["openmoji, against concat rate=0.5"] == ["late_fusion", "mla", "mla rate=0.5"]
+    assert sections["openmoji, against Concat rate=0.5"] == ["Late Fusion", "MLA", "MLA rate=0.5"]
     three("concat", tmp_path, (51, 53))
     report = report_of(tmp_path)
     sections = {s.title: [r.label for r in s.rows] for s in report.tables[1].sections}
-    assert sections["openmoji, against concat rate=0.5"] == ["mla rate=0.5"]
-    assert "mla" in sections["openmoji, against concat"]
+    assert sections["openmoji, against Concat rate=0.5"] == ["MLA rate=0.5"]
+    assert "MLA" in sections["openmoji, against Concat"]
     (told,) = [note for note in report.tables[2].notes if "unlike" in note]
-    assert told == "openmoji: alone is unimodal rate=0.5, unlike columns without it."
+    assert told == "openmoji: alone is Unimodal rate=0.5, unlike columns without it."
     figure = next(iter(report.figures.values()))()
     named = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "trained alone (unimodal rate=0.5)" in named
+    assert "trained alone (Unimodal rate=0.5)" in named

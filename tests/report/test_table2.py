@@ -10,6 +10,7 @@ from mla_lightning.report.main import write_files
 from mla_lightning.report.read.paper import read_table2
 from mla_lightning.report.read.results_csv import read_csv
 from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.read.variant import method_label
 from mla_lightning.report.tables.table2 import METHODS, table2
 
 
@@ -55,19 +56,19 @@ def test_rows_are_methods_and_columns_are_rates(runs):
     report = table2(read_runs([runs]))
     accuracy, recall, f1, paper, patterns = report.tables
     assert accuracy.columns == ("30 %", "50 %")
-    assert [c.text for c in row(accuracy, "mla").cells] == ["71.0 ± 1.4 (2)", "61.0 ± 1.4 (2)"]
-    assert [c.rank for c in row(accuracy, "mla").cells] == [1, 1]
-    assert [c.text for c in row(accuracy, "ae").cells] == ["60.0 ± 0.0 (2)", "50.0 ± 0.0 (2)"]
+    assert [c.text for c in row(accuracy, "MLA").cells] == ["71.0 ± 1.4 (2)", "61.0 ± 1.4 (2)"]
+    assert [c.rank for c in row(accuracy, "MLA").cells] == [1, 1]
+    assert [c.text for c in row(accuracy, "AE").cells] == ["60.0 ± 0.0 (2)", "50.0 ± 0.0 (2)"]
     assert [c.text for c in row(accuracy, "really missing in the test, %").cells] == [
         "31.0",
         "51.0",
     ]
-    assert row(recall, "ae").cells[0].text == "50.0 ± 0.0 (2)"
-    assert row(f1, "ae").cells[0].text == "40.0 ± 0.0 (2)"
-    assert [r.label for r in paper.sections[0].rows] == list(METHODS)
-    assert row(paper, "mla").cells[0].text == "75.07"
+    assert row(recall, "AE").cells[0].text == "50.0 ± 0.0 (2)"
+    assert row(f1, "AE").cells[0].text == "40.0 ± 0.0 (2)"
+    assert [r.label for r in paper.sections[0].rows] == [method_label(name) for name in METHODS]
+    assert row(paper, "MLA").cells[0].text == "75.07"
     assert patterns.columns == ("image", "image+text")
-    assert [c.text for c in row(patterns, "ae").cells] == ["45.0", "70.0"]
+    assert [c.text for c in row(patterns, "AE").cells] == ["45.0", "70.0"]
     assert len(read_table2()["iemocap"]) == 12
     assert all(len(rates) == 7 for rates in read_table2()["iemocap"].values())
 
@@ -94,11 +95,11 @@ def test_rates_by_modality_have_columns_but_no_place_on_the_axis(runs, tmp_path)
     found = read_runs([runs])
     report = table2(found)
     assert report.tables[0].columns == ("30 %", "50 %", "image 10 %", "image 50 %, text 10 %")
-    texts = [c.text for c in row(report.tables[0], "mla").cells]
+    texts = [c.text for c in row(report.tables[0], "MLA").cells]
     assert texts == ["71.0 ± 1.4 (2)", "61.0 ± 1.4 (2)", "70.0 (1 of 2)", "60.0 (1 of 2)"]
     (draw,) = report.figures.values()
     lines = {line.get_label(): line.get_xdata() for line in draw().axes[0].get_lines()}
-    assert list(lines["mla"]) == [30, 50]
+    assert list(lines["MLA"]) == [30, 50]
     only = [one for one in found if '{"image"' in str(one.overrides)]
     assert not table2(only).figures
 
