@@ -232,6 +232,6 @@ def test_every_trainer_setting_is_read() -> None:
 
 
 def test_every_method_has_a_name_as_papers_spell_it() -> None:
-    labels = {entry.name: entry.label for entry in entries("method")}
+    labels = {entry.name: entry.label for entry in list_entries("method")}
     assert all(label[0].isupper() and "_" not in label for label in labels.values()), labels
     assert len(set(labels.values())) == len(labels)

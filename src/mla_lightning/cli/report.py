@@ -160,7 +160,7 @@ def _send_to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
 
 def _check_image_path(output: Path) -> None:
     if output.is_dir():
-        raise ConfigError(f"--output {output} is a folder. Give a file: {output / 'disagree.png'}")
+        raise ConfigError(f"--output {output} is a folder. Name a file: {output / 'disagree.png'}")
     if output.suffix.lower() not in IMAGE_SUFFIXES:
         raise ConfigError(
             f"--output {output} is not an image. Its name must end with one of "
