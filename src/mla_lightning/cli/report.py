@@ -144,8 +144,8 @@ def _send_to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
     folders = [folder for path in runs for folder in find_runs(path)]
     if not folders:
         raise RunError(
-            f"Nothing was sent to W&B: {', '.join(map(str, runs))} is a table of results without "
-            "runs. Give the folders of the runs, such as "
+            f"Nothing was sent to W&B: {', '.join(map(str, runs))} is a table of results, which "
+            "holds no runs to send. Give the folders of the runs, such as "
             "mla report runs runs --to-wandb PROJECT"
         )
     sent = send(folders, spec)
