@@ -1,4 +1,4 @@
-"""The way in from Python: the same runs as the command line's, and plain modules."""
+"""The Python interface: the same runs as those of the command line, and plain modules."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def test_importing_is_quick_and_without_torch():
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def test_public_names_are_there():
+def test_public_names_exist():
     for name in mla.__all__:
         assert getattr(mla, name) is not None
     assert set(mla.__all__) <= set(dir(mla))
@@ -53,9 +53,9 @@ def test_a_run_equals_that_of_the_command_line(trained, tmp_path):
     words = ["train", *TINY, "method=mla", f"paths.output_dir={tmp_path}"]
     assert main(words) == 0
     (other,) = (tmp_path / "train").iterdir()
-    own, theirs = (read_json(path / "result.json") for path in (trained["mla"].folder, other))
-    assert {k: own[k] for k in ("val", "test", "identity", "code")} == {
-        k: theirs[k] for k in ("val", "test", "identity", "code")
+    api, cli = (read_json(path / "result.json") for path in (trained["mla"].folder, other))
+    assert {k: api[k] for k in ("val", "test", "identity", "code")} == {
+        k: cli[k] for k in ("val", "test", "identity", "code")
     }
 
 
@@ -70,7 +70,7 @@ def test_predictions_are_those_that_the_run_wrote(trained, method):
     accuracy = (prediction.logits["multi"].argmax(1) == prediction.label).double().mean()
     assert float(accuracy) == pytest.approx(run.scores["test"]["multi"]["accuracy"])
     assert len(run.metrics) == 2
-    assert run.stale == ()
+    assert run.changed_files == ()
 
 
 def test_fused_logits_are_the_weighted_sum_of_the_modalities(trained):
@@ -119,7 +119,7 @@ def test_errors_are_exceptions(tmp_path):
         mla.load(tmp_path)
 
 
-def test_what_a_run_sets_for_its_process_is_put_back(tmp_path):
+def test_settings_of_the_process_are_restored_after_a_run(tmp_path):
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     state = torch.get_rng_state()
     mla.train(*TINY, method="sum", folder=tmp_path)
@@ -152,7 +152,7 @@ def test_a_sweep_runs_in_other_processes_and_shows_its_table(tmp_path):
 
 
 def test_code_that_was_edited_since_it_was_imported_is_refused(trained, monkeypatch):
-    monkeypatch.setitem(start._first_used, "mla_lightning.module", 0.0)
+    monkeypatch.setitem(start._first_times, "mla_lightning.module", 0.0)
     with pytest.raises(RunError, match=r"module\.py was changed since this process imported it"):
         mla.train(*TINY, method="mla", folder=trained["mla"].folder.parents[1])
 
@@ -196,30 +196,30 @@ def test_samples_without_labels_are_predicted(stores, capfd):
     assert "id,label,prediction," in Path("own.csv").read_text()
 
 
-def test_mistakes_of_predict_are_named(stores, capfd):
+def test_errors_of_predict(stores, capfd):
     run = mla.train(
         "data=store", "data.path=old", "method=concat", "trainer.max_epochs=1", "optimizer.lr=0.1"
     )
-    Path("there.csv").write_text("kept")
+    Path("existing.csv").write_text("kept")
     np.savez("other.npz", label=[0, 1] * 10, one=np.zeros((20, 4), dtype=np.float32))
     import_arrays(Path("other.npz"), Path("other"))
     for words, code, message in (
         (["data.pth=new"], 2, "Did you mean 'data.path'"),
         (["output=x.txt"], 2, "must end with .csv or .npz"),
-        (["output=there.csv"], 2, "is there already"),
+        (["output=existing.csv"], 2, "exists already"),
         (["split=tst"], 2, "Did you mean 'test'"),
         (["data.path=nowhere"], 3, "nowhere"),
         (["data.path=other"], 2, "'two'"),
     ):
         assert main(["predict", str(run.folder), *words]) == code, words
         assert message in capfd.readouterr().err
-    assert Path("there.csv").read_text() == "kept"
+    assert Path("existing.csv").read_text() == "kept"
     assert main(["predict", "old"]) == 1
     assert main(["train", "data=store", "data.path=new", "optimizer.lr=0.1"]) == 3
     assert "mla predict RUN data.path=new" in capfd.readouterr().err
 
 
-def test_import_without_labels_says_what_does_not_fit(stores, tmp_path, capfd):
+def test_errors_of_an_import_without_labels(stores, tmp_path, capfd):
     assert main(["data", "import", "old.npz", "target=x", "labels=none"]) == 3
     assert "has label; leave out labels=none" in capfd.readouterr().err
     Path("new.csv").write_text("id,words\na,one two\nb,three\n")
@@ -281,7 +281,7 @@ def test_methods_are_plain_modules(name):
     assert float(trainer.callback_metrics["val/acc"]) > 0.8
 
 
-def test_what_a_method_needs_to_know_is_asked_for():
+def test_an_error_asks_for_missing_arguments_of_a_method():
     with pytest.raises(ConfigError, match="QMF remembers something of every training sample"):
         build(mla.methods.QMF)
     module = build(mla.methods.QMF, num_train=64)
@@ -305,7 +305,7 @@ def test_missing_modalities_of_plain_batches():
     assert 0.5 < float(trainer.callback_metrics["val/acc"]) <= 1.0
 
 
-def test_ones_own_callbacks_and_loggers_see_the_metrics(tmp_path):
+def test_users_callbacks_and_loggers_receive_the_metrics(tmp_path):
     stop = EarlyStopping("val/f1_macro", mode="max", patience=1, min_delta=1.0)
     trainer = fit(
         build(mla.methods.MLA),

@@ -118,7 +118,7 @@ def cell_of(job):
     choices = job.config["choices"]
     overrides = frozenset(
         (key, str(value).lower() if isinstance(value, bool) else str(value))
-        for key, value in job.distinguishes.items()
+        for key, value in job.distinguishing_overrides.items()
         if key.startswith("method.")
     )
     ablation = choices["ablation"] or "none"

@@ -1,4 +1,4 @@
-"""The run folder: atomic files, torn files, identity, lock."""
+"""The run folder: atomic and damaged files, state, identity and lock."""
 
 import errno
 import json
@@ -40,7 +40,7 @@ def test_json_is_read_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\x00\x00"])
-def test_broken_json_is_named(tmp_path, text):
+def test_an_error_names_the_broken_json_file(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(RunError, match=r"a\.json"):
@@ -55,7 +55,7 @@ def test_non_finite_numbers_are_refused_and_change_nothing(tmp_path):
     assert files.read_json(path) == {"value": 1.0}
 
 
-def test_s01_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -68,7 +68,7 @@ def test_s01_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_s01_a_limit_on_the_size_of_files(tmp_path):
+def test_a_limit_on_the_size_of_files(tmp_path):
     path = tmp_path / "a.json"
     files.write_json(path, {"value": 1})
 
@@ -86,7 +86,7 @@ def test_s01_a_limit_on_the_size_of_files(tmp_path):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_s07_torn_last_line_of_metrics_is_ignored(tmp_path):
+def test_an_incomplete_last_line_of_metrics_is_ignored(tmp_path):
     path = tmp_path / files.METRICS
     assert files.read_metrics(tmp_path) == []
     path.write_text("epoch,val/acc,lr\n1,0.5,\n2,0.75,0.1\n")
@@ -99,7 +99,7 @@ def test_s07_torn_last_line_of_metrics_is_ignored(tmp_path):
         assert rows == whole[: len(rows)]
 
 
-def test_folders_of_loggers_are_no_runs(tmp_path):
+def test_configs_below_a_run_folder_are_no_runs(tmp_path):
     for name in ("b/run2", "a/run1", "a/run1/wandb/offline-run-x/files", "c"):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / files.CONFIG).touch()
@@ -109,7 +109,7 @@ def test_folders_of_loggers_are_no_runs(tmp_path):
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_x07_nothing_becomes_world_writable(tmp_path, umask):
+def test_no_file_becomes_world_writable(tmp_path, umask):
     before = os.umask(umask)
     try:
         with files.not_world_writable():
@@ -141,7 +141,7 @@ def test_states(tmp_path):
     assert files.state_of(tmp_path) == "finished"
 
 
-def test_identity_is_of_what_computes_numbers():
+def test_identity_depends_on_settings_that_change_numbers():
     config = {"seed": 0, "trainer": {"threads": 1, "progress_bar": True}, "optimizer": {"lr": 0.1}}
     identity = identity_of(config, "data")
     for key in NOT_IDENTITY:
@@ -167,7 +167,7 @@ def test_retry_command_can_be_pasted():
 # ---------------------------------------------------------------------- lock
 
 
-def test_s05_lock_of_a_living_process_is_refused_with_its_data(tmp_path):
+def test_the_lock_of_a_living_process_is_an_error_that_names_it(tmp_path):
     def contend():
         with pytest.raises(RunError, match=f"in use by process {parent} on {socket.gethostname()}"):
             RunLock(tmp_path).__enter__()
@@ -188,24 +188,24 @@ def test_lock_may_be_entered_again_by_the_same_object(tmp_path):
     assert lock.holder() is None
 
 
-def test_s05_lock_of_a_dead_process_is_taken_over(tmp_path):
-    def take_and_die():
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    def lock_and_die():
         RunLock(tmp_path).__enter__()
         (tmp_path / ".status.json.1.tmp").write_text("{half")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    assert in_child(take_and_die) == -signal.SIGKILL
+    assert in_child(lock_and_die) == -signal.SIGKILL
     assert (tmp_path / LOCK).exists()
     assert RunLock(tmp_path).holder() is None
     with RunLock(tmp_path) as lock:
         assert lock.holder()["pid"] == os.getpid()
-        assert os.listdir(tmp_path) == [LOCK]  # what was half written is gone
+        assert os.listdir(tmp_path) == [LOCK]  # the incomplete file is removed
 
 
-def test_s05_reused_pid_and_zombie_are_dead(tmp_path):
+def test_a_reused_pid_and_a_zombie_are_dead(tmp_path):
     lock = tmp_path / LOCK
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "born": "1", "since": "now"}
-    lock.write_text(json.dumps(mine))
+    holder = {"host": socket.gethostname(), "pid": os.getpid(), "born": "1", "since": "now"}
+    lock.write_text(json.dumps(holder))
     assert RunLock(tmp_path).holder() is None
     with RunLock(tmp_path):
         pass
@@ -222,7 +222,7 @@ def test_s05_reused_pid_and_zombie_are_dead(tmp_path):
     os.waitpid(pid, 0)
 
 
-def test_lock_of_another_machine_is_respected_and_can_be_removed_by_hand(tmp_path):
+def test_the_lock_of_another_machine_must_be_removed_by_hand(tmp_path):
     other = {"host": "elsewhere", "pid": 1, "born": "1", "since": "yesterday"}
     (tmp_path / LOCK).write_text(json.dumps(other))
     with pytest.raises(RunError, match=r"process 1 on elsewhere since yesterday.*remove .*lock"):
@@ -232,20 +232,20 @@ def test_lock_of_another_machine_is_respected_and_can_be_removed_by_hand(tmp_pat
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"host": 1}'])
-def test_unreadable_lock_is_nobodys(tmp_path, text):
+def test_an_unreadable_lock_has_no_holder(tmp_path, text):
     (tmp_path / LOCK).write_text(text)
     with RunLock(tmp_path) as lock:
         assert lock.holder() is not None
 
 
-def test_a_forked_child_cannot_give_its_parents_lock_back(tmp_path):
+def test_a_forked_child_does_not_release_its_parents_lock(tmp_path):
     with RunLock(tmp_path) as lock:
         assert in_child(lambda: lock.__exit__(None, None, None)) == 0
         assert lock.holder() is not None
 
 
-def test_s05_many_contenders_for_a_dead_holders_lock_and_one_winner(tmp_path):
-    def take_and_die():
+def test_one_of_many_processes_takes_over_a_dead_holders_lock(tmp_path):
+    def lock_and_die():
         RunLock(tmp_path).__enter__()
         os._exit(0)
 
@@ -256,11 +256,11 @@ def test_s05_many_contenders_for_a_dead_holders_lock_and_one_winner(tmp_path):
             RunLock(tmp_path).__enter__()
         except RunError:
             return 1
-        time.sleep(0.5)  # hold on, so that nobody can have it after this one
+        time.sleep(0.5)  # keep the lock, so that no process can acquire it afterwards
         return 7
 
     for _ in range(3):
-        in_child(take_and_die)
+        in_child(lock_and_die)
         pids = []
         for _ in range(8):
             pid = os.fork()

@@ -7,23 +7,48 @@ from collections.abc import Iterable
 
 
 class MLAError(Exception):
-    """Base class of errors that are shown to the user as a message, without a traceback."""
+    """Base class of errors that are shown to the user as a message, without a traceback.
+
+    Example:
+        >>> [kind.exit_code for kind in (RunError, ConfigError, DataError, Interrupted, Preempted)]
+        [1, 2, 3, 130, 143]
+    """
 
     exit_code = 1
 
 
 class RunError(MLAError):
-    """Failure of a job while it runs: a non-finite loss, a broken checkpoint, a full disk."""
+    """Failure of a job while it runs: a non-finite loss, a broken checkpoint, a full disk.
+
+    It is also raised for run folders that are damaged or not finished.
+
+    Example:
+        >>> mla.load("nowhere")
+        Traceback (most recent call last):
+        mla_lightning.errors.RunError: nowhere ...
+    """
 
 
 class ConfigError(MLAError):
-    """Wrong configuration, found before any job starts."""
+    """Wrong configuration, reported before any job starts.
+
+    Example:
+        >>> mla.train("method=mlaa")
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: Unknown method 'mlaa'. Did you mean 'mla'? ...
+    """
 
     exit_code = 2
 
 
 class DataError(MLAError):
-    """Data that are missing or incomplete, or that contradict the configuration."""
+    """Data that are missing or incomplete, or that contradict the configuration.
+
+    Example:
+        >>> mla.train("data=cremad", "optimizer.lr=0.1", "paths.data_dir=nowhere")
+        Traceback (most recent call last):
+        mla_lightning.errors.DataError: ...
+    """
 
     exit_code = 3
 

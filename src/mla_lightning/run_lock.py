@@ -19,12 +19,20 @@ LOCK = "lock"
 class RunLock:
     """Exclusive use of a run folder by one process.
 
-    The lock is a file that names its holder. It appears complete and by an exclusive link, so two
-    processes cannot both have it; the lock of a dead process of this machine is taken over.
+    The lock is a JSON file with the host and the process of its holder. It is created complete, by
+    an exclusive hard link, so that two processes cannot both hold it. The lock of a dead process
+    of this machine is taken over.
+
+    Example:
+        >>> with RunLock(tmp) as lock:
+        ...     lock.holder()["pid"] == os.getpid()
+        True
+        >>> lock.holder() is None
+        True
     """
 
     def __init__(self, run_dir: Path) -> None:
-        """Name the lock of a run folder; nothing is taken yet.
+        """Prepare the lock of a run folder, without acquiring it.
 
         Args:
             run_dir: The run folder.
@@ -33,11 +41,12 @@ class RunLock:
         self._is_held = False
 
     def holder(self) -> dict[str, Any] | None:
-        """Tell who holds the lock.
+        """Return who holds the lock.
 
         Returns:
-            The holder's ``host``, ``pid``, ``born`` and ``since``, or None if it is free or its
-            holder died. A process of another machine counts as alive: nobody here can tell.
+            The holder's ``host``, ``pid``, ``born`` (start of the process) and ``since`` (time of
+            locking), or None if the lock is free or its holder died. A process of another machine
+            counts as alive, since this machine cannot check it.
         """
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
@@ -49,22 +58,22 @@ class RunLock:
         return dict(content)
 
     def __enter__(self) -> RunLock:
-        """Take the lock, and remove what a killed holder left half written.
+        """Acquire the lock, and remove temporary files that a killed holder left.
 
         Raises:
             RunError: If a living process holds it.
         """
         if self._is_held:
             return self
-        mine = {
+        holder = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "born": _process(os.getpid())[1],
+            "born": _state_and_start(os.getpid())[1],
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         temporary = self.path.with_name(f".{LOCK}.{os.getpid()}")
         try:
-            temporary.write_text(json.dumps(mine), encoding="utf-8")
+            temporary.write_text(json.dumps(holder), encoding="utf-8")
             self._is_held = self._link(temporary)
         finally:
             temporary.unlink(missing_ok=True)
@@ -78,7 +87,7 @@ class RunLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the lock back; a forked child cannot give back its parent's."""
+        """Release the lock; a forked child does not release its parent's."""
         holder = self.holder()
         if self._is_held and holder is not None and holder["pid"] == os.getpid():
             self.path.unlink(missing_ok=True)
@@ -88,7 +97,7 @@ class RunLock:
         """Remove the lock if its holder is dead.
 
         Returns:
-            Whether the folder is free now.
+            Whether the folder is free afterwards.
         """
         return self.holder() is None and self._replace_stale(None)
 
@@ -98,16 +107,18 @@ class RunLock:
                 os.link(temporary, self.path)  # fails if it exists; complete when it appears
                 return True
             except FileExistsError:
-                self._refuse_living_holder()
+                self._raise_if_held()
                 if self._replace_stale(temporary):
                     return True
-        raise RunError(f"{self.path.parent} was taken by another process just now")
+        raise RunError(
+            f"Another process locked {self.path.parent} at the same time. Run the command again."
+        )
 
-    def _refuse_living_holder(self) -> None:
+    def _raise_if_held(self) -> None:
         holder = self.holder()
         if holder is None:
             return
-        advice = "Wait for it, or stop it and run the command again."
+        advice = "Wait until it ends, or stop it, then run the command again."
         if holder["host"] != socket.gethostname():
             advice += f" If that process has died, remove {self.path}."
         raise RunError(
@@ -116,10 +127,11 @@ class RunLock:
         )
 
     def _replace_stale(self, temporary: Path | None) -> bool:
-        """Put another lock, or none, in the place of a dead holder's.
+        """Replace a dead holder's lock by another one, or by none.
 
-        Two processes may see the same dead holder. Only who has the kernel's lock on that very
-        file, and still finds it in place, replaces it; so nobody removes a successor's lock.
+        Two processes may see the same dead holder. Only the process that holds the kernel's lock
+        on that very file, and still finds it in place, replaces it. So none removes the lock of a
+        process that replaced it earlier.
         """
         try:
             file = self.path.open("r+b")
@@ -140,8 +152,8 @@ class RunLock:
             return True
 
 
-def _process(pid: int) -> tuple[str, str]:
-    """Tell a process's state and when it started: a reused pid is not its predecessor."""
+def _state_and_start(pid: int) -> tuple[str, str]:
+    """Return a process's state and start time; the latter tells processes with one pid apart."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
@@ -156,5 +168,5 @@ def _is_alive(pid: int, born: str) -> bool:
         return False
     except PermissionError:
         return True
-    state, since = _process(pid)
-    return state != "Z" and since == born  # a zombie only waits for its parent to take notice
+    state, start = _state_and_start(pid)
+    return state != "Z" and start == born  # a zombie has ended; its parent has not noticed yet

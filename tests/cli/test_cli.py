@@ -1,4 +1,4 @@
-"""The command line: verbs, examples, exit codes, and what it does not import."""
+"""The command line: verbs, examples, exit codes, and imports."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_module_run_works_from_any_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_installed_package_brings_its_configs(tmp_path: Path) -> None:
+def test_an_installed_package_contains_its_configs(tmp_path: Path) -> None:
     package = Path(mla_lightning.__file__).parent
     ignored = shutil.ignore_patterns("__pycache__", "*.npz")
     shutil.copytree(package, tmp_path / "site" / "mla_lightning", ignore=ignored)
@@ -104,9 +104,7 @@ def test_an_installed_package_brings_its_configs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_explains_itself_with_examples(
-    verb: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_verb_has_help_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([verb, "--help"])
     assert end.value.code == 0
@@ -130,17 +128,20 @@ def test_every_kind_of_report_is_listed(capsys: pytest.CaptureFixture[str]) -> N
         (["train", "--multi-run"], "unknown option --multi-run. Did you mean '--multirun'?"),
         (["train", "--api-key=s3cret"], "unknown option --api-key."),
         (["train", "seed=1", "-m", "sed=2"], "Unknown key 'sed'. Did you mean 'seed'?"),
-        (["list", "method5"], "Nothing to list by the name 'method5'. Did you mean 'method'"),
+        (["list", "method5"], "mla list: unknown kind 'method5'. Did you mean 'method'"),
         (["eval"], "the following arguments are required: RUN"),
         (["eval", "x", "spilt=val"], "mla eval takes split=train, val or test, not 'spilt=val'"),
         (["report", "table1"], "mla report table1 needs folders of runs, such as runs/table1"),
         (["list", "methods", "x"], "mla list does not take 'x'"),
-        (["data", "prepare", "openmojis"], "Nothing to prepare by the name 'openmojis'."),
+        (
+            ["data", "prepare", "openmojis"],
+            "Unknown data set 'openmojis'. Did you mean 'openmoji'?",
+        ),
         (["data", "repare", "openmoji"], "no action 'repare'. Did you mean 'prepare'?"),
-        (["train", "--cfg", "--allow-target", "a b"], "is no name of a package"),
+        (["train", "--cfg", "--allow-target", "a b"], "is not the name of a package"),
     ],
 )
-def test_mistakes_end_with_code_2_and_one_message(
+def test_wrong_commands_end_with_code_2_and_one_message(
     words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words) == 2
@@ -151,7 +152,7 @@ def test_mistakes_end_with_code_2_and_one_message(
     assert "s3cret" not in out + err
 
 
-def test_words_after_an_option_in_the_middle_count(capsys: pytest.CaptureFixture[str]) -> None:
+def test_overrides_after_an_option_are_used(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "seed=3", "--cfg", "method=qmf"]) == 0
     out = capsys.readouterr().out
     assert "seed: 3" in out
@@ -175,8 +176,8 @@ def test_lists_show_docstrings_and_references(capsys: pytest.CaptureFixture[str]
     assert main(["list", "methods"]) == 0
     text = capsys.readouterr().out
     names = [line.split()[0] for line in text.splitlines() if not line.startswith(" ")]
-    own = sorted(path.stem for path in Path(config_dir(), "method").glob("*.yaml"))
-    assert names == own
+    expected = sorted(path.stem for path in Path(config_dir(), "method").glob("*.yaml"))
+    assert names == expected
     assert "MLA: One modality per step through one shared head" in text
     assert "CVPR 2024, https://arxiv.org/abs/2311.10707" in text
     released = text.partition("mla_released")[2]
@@ -191,7 +192,7 @@ def config_dir() -> Path:
     return conf_dir()
 
 
-def test_errors_keep_their_exit_code_and_no_secret(
+def test_errors_have_their_exit_code_and_contain_no_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SOME_API_KEY", "very-secret-value")
@@ -221,7 +222,7 @@ def test_ctrl_c_ends_with_130_without_traceback(
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
-def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_output_pipe_is_no_error(tmp_path: Path) -> None:
     command = f"{shlex.quote(sys.executable)} -m mla_lightning.cli.main list methods | true"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],

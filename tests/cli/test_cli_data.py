@@ -1,4 +1,4 @@
-"""`mla data`: what there is, preparing, checking, showing, and what is wrong with a command."""
+"""`mla data`: list, prepare, check, show and import data sets, and wrong commands."""
 
 import json
 import subprocess
@@ -96,7 +96,7 @@ class Tones(Source):
 
 @pytest.fixture
 def tones(tmp_path, monkeypatch):
-    """Add a data set to the package, and be in an empty folder with its files in raw/."""
+    """Add a data set to the package, and change to an empty folder with its files in raw/."""
     place = tmp_path / "package"
     place.mkdir()
     (place / "tones.py").write_text(MODULE)
@@ -114,13 +114,13 @@ def tones(tmp_path, monkeypatch):
 
 
 def run(capsys, *words, code=0):
-    found = main(["data", *map(str, words)])
+    exit_code = main(["data", *map(str, words)])
     captured = capsys.readouterr()
-    assert found == code, captured.err
+    assert exit_code == code, captured.err
     return captured.out if code == 0 else captured.err
 
 
-def test_list_tells_what_there_is_and_what_is_prepared(tones, capsys):
+def test_list_shows_all_data_sets_and_which_are_prepared(tones, capsys):
     listed = run(capsys, "list")
     assert "tones" in listed
     assert "High and low tones with pictures and words.\n" in listed
@@ -131,14 +131,14 @@ def test_list_tells_what_there_is_and_what_is_prepared(tones, capsys):
     assert "prepared: data/tones" in run(capsys, "list")
 
 
-def test_every_source_of_the_package_is_found_and_says_how_to_get_it():
+def test_every_source_of_the_package_is_listed_with_how_to_get_it():
     import importlib
     import inspect
     import pkgutil
 
     from mla_lightning.data.sources.base import Source
 
-    found = {}
+    classes = {}
     for module in pkgutil.iter_modules(
         mla_lightning.data.sources.__path__, "mla_lightning.data.sources."
     ):
@@ -147,12 +147,12 @@ def test_every_source_of_the_package_is_found_and_says_how_to_get_it():
         for kind in vars(importlib.import_module(module.name)).values():
             is_own = inspect.isclass(kind) and kind.__module__ == module.name
             if is_own and issubclass(kind, Source) and not inspect.isabstract(kind):
-                found[kind.name] = kind
+                classes[kind.name] = kind
     listed = {name: entry for name, entry in read_catalogue().items() if entry.class_name}
-    assert listed.keys() == found.keys()
+    assert listed.keys() == classes.keys()
     for name, entry in listed.items():
-        assert entry.class_name == found[name].__name__
-        assert entry.how_to_get == " ".join(found[name].how_to_get.split()), name
+        assert entry.class_name == classes[name].__name__
+        assert entry.how_to_get == " ".join(classes[name].how_to_get.split()), name
         assert entry.summary, name
 
 
@@ -172,7 +172,7 @@ def test_prepare_check_and_show(tones, capsys):
     assert "mla train data=tones" in output
     assert np.load("data/tones/audio.npy").shape == (16, 20, 6)
     assert "was prepared before" in run(capsys, "prepare", "tones", f"raw={tones}", "num_mels=6")
-    assert "tones is whole" in run(capsys, "check", "tones")
+    assert "tones matches its manifest" in run(capsys, "check", "tones")
     assert "Wrote tones.png" in run(capsys, "show", "tones", "per_class=2")
     with PILImage.open("tones.png") as sheet:
         assert sheet.size[0] > 200
@@ -187,7 +187,7 @@ def test_prepare_check_and_show(tones, capsys):
     assert "rm -r data/tones" in message
 
 
-def test_options_are_read_by_their_types(tones, capsys):
+def test_options_are_converted_to_their_types(tones, capsys):
     words = ["num_mels=5", "loud=true", "rule=even", "only=a,b", "scale=0.5", "target=elsewhere"]
     output = run(capsys, "prepare", "tones", f"raw={tones}", *words)
     assert "mla train data=tones data.path=elsewhere" in output
@@ -214,12 +214,12 @@ def test_archives_are_unpacked(tones, capsys, layout):
     assert np.load("data/tones/label.npy").tolist() == [0] * 8 + [1] * 8
 
 
-def test_bad_files_stop_it_with_code_3_and_can_be_skipped(tones, capsys):
+def test_damaged_files_end_with_code_3_and_can_be_skipped(tones, capsys):
     (tones / "wav" / "low_3.wav").write_bytes(b"")
     message = run(capsys, "prepare", "tones", f"raw={tones}", code=3)
     assert "1 of 16 items of tones cannot be read:" in message
     assert "low_3, audio (wav/low_3.wav): empty: 0 bytes" in message
-    assert "begun: data/tones.partial" in run(capsys, "list")
+    assert "unfinished: data/tones.partial" in run(capsys, "list")
     assert "is not finished" in run(capsys, "check", "tones", code=3)
     output = run(capsys, "prepare", "tones", f"raw={tones}", "on_bad=skip")
     assert "15 of 16 items are done; continuing." in output
@@ -230,7 +230,7 @@ def test_bad_files_stop_it_with_code_3_and_can_be_skipped(tones, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["prepare", "tone"], 2, "Nothing to prepare by the name 'tone'. Did you mean 'tones'?"),
+        (["prepare", "tone"], 2, "Unknown data set 'tone'. Did you mean 'tones'?"),
         (["prepare", "tones"], 2, "raw is missing: mla data prepare tones raw=... Ask the piano"),
         (["prepare"], 2, "mla data prepare takes one NAME"),
         (["prepare", "tones", "more"], 2, "takes one NAME, got 'tones more'"),
@@ -250,18 +250,18 @@ def test_bad_files_stop_it_with_code_3_and_can_be_skipped(tones, capsys):
         (["check", "package"], 3, "No store in data/package or package."),
         (["check", "tones", "x=1"], 2, "mla data check takes no options, got x"),
         (["show", "tones"], 3, "not prepared yet"),
-        (["list", "x"], 2, "mla data list takes nothing"),
+        (["list", "x"], 2, "mla data list takes no arguments"),
         (["import", "nothing.csv"], 3, "nothing.csv does not exist"),
         (["import", "package/tones.py"], 2, "a .csv or .npz file, or a folder of .npy"),
         (["import", "raw"], 2, "target is missing: mla data import raw target="),
         (["shwo"], 2, "mla data has no action 'shwo'. Did you mean 'show'?"),
     ],
 )
-def test_mistakes_have_their_codes_and_say_what_is_meant(tones, capsys, words, code, message):
+def test_wrong_commands_have_their_exit_code_and_message(tones, capsys, words, code, message):
     assert message in run(capsys, *words, code=code)
 
 
-def test_show_refuses_what_makes_no_sense(tones, capsys):
+def test_show_rejects_wrong_options(tones, capsys):
     run(capsys, "prepare", "tones", f"raw={tones}")
     for words, message in (
         (["per_class=0"], "per_class must be at least 1"),
@@ -271,18 +271,18 @@ def test_show_refuses_what_makes_no_sense(tones, capsys):
         assert message in run(capsys, "show", "tones", *words, code=2)
 
 
-def test_import_makes_a_store_of_a_table(tones, capsys):
+def test_import_converts_a_table_to_a_store(tones, capsys):
     rows = ["id,label,split,text"]
-    parts = ("train", "train", "val", "test")
-    rows += [f"{n},{'ab'[n % 2]},{parts[n // 4]},word {n}" for n in range(16)]
+    splits = ("train", "train", "val", "test")
+    rows += [f"{n},{'ab'[n % 2]},{splits[n // 4]},word {n}" for n in range(16)]
     Path("my.csv").write_text("\n".join(rows))
     output = run(capsys, "import", "my.csv", "target=data/my", "length=4")
     assert "split own (default): 8/4/4 train/val/test." in output
-    assert "Train on it: mla train" in output
-    assert "is whole" in run(capsys, "check", "my")
+    assert "Train: mla train" in output
+    assert "my matches its manifest" in run(capsys, "check", "my")
     assert np.load("data/my/text.npy").shape == (16, 4)
 
 
-def test_stores_lie_where_training_looks_for_them():
+def test_stores_are_written_to_the_folder_that_training_reads():
     paths = yaml.safe_load((conf_dir() / "paths" / "default.yaml").read_text())
     assert Path(paths["data_dir"]) == cli_data.DATA_DIR

@@ -1,7 +1,8 @@
-"""Compose the package's own YAMLs once for all tests; nothing changes them meanwhile."""
+"""Cache the composed configs of the package for all tests; nothing changes its YAMLs meanwhile."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mla_lightning.config import plan as _  # noqa: F401  the module is looked up by its full name
-from mla_lightning.config.compose import Composer, composer
+from mla_lightning.config.compose import Composer, open_composer
 
 COMPOSED: dict = {}
 RESOLVED: dict = {}
@@ -18,12 +19,11 @@ RESOLVED: dict = {}
 @pytest.fixture(autouse=True)
 def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def caching(folders: tuple[Path, ...]) -> Iterator[Composer]:
-        with composer(folders) as found:
+    def open_caching_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
+        with open_composer(folders) as composer:
             if len(folders) == 1:
-                found._composed, found._resolved = COMPOSED, RESOLVED
-            yield found
+                composer._composed, composer._resolved = COMPOSED, RESOLVED
+            yield composer
 
-    import sys
-
-    monkeypatch.setattr(sys.modules["mla_lightning.config.plan"], "composer", caching)
+    plan_module = sys.modules["mla_lightning.config.plan"]
+    monkeypatch.setattr(plan_module, "open_composer", open_caching_composer)

@@ -1,4 +1,4 @@
-"""Every YAML: it composes, its classes take its keys, it lists their parameters, it explains."""
+"""Every YAML: it composes, fits the signatures of its classes, and lists their parameters."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import yaml
 
 import mla_lightning
 from mla_lightning.cli import main as cli
-from mla_lightning.config import Planned, conf_dir, plan
-from mla_lightning.config.bind import SUPPLIED, TAKEN_OUT, parameters_of
-from mla_lightning.config.listing import entries, label_of
+from mla_lightning.config import PlannedJob, conf_dir, plan
+from mla_lightning.config.bind import REMOVED, SUPPLIED, parameters_of
+from mla_lightning.config.listing import label_of, list_entries
 from mla_lightning.config.search import PLURALS, groups, options
-from mla_lightning.config.settings import SETTINGS
+from mla_lightning.config.settings import SETTING_TYPES
 from mla_lightning.config.targets import targets_of
-from mla_lightning.config.values import flat
+from mla_lightning.config.values import flatten
 
 CONF = conf_dir()
 YAMLS = sorted(CONF.rglob("*.yaml"))
@@ -29,8 +29,8 @@ def names(group: str) -> list[str]:
 
 
 @cache
-def whole(experiment: str) -> list[Planned]:
-    return plan([f"experiment={experiment}"], multirun=True, binds=True)
+def jobs_of(experiment: str) -> list[PlannedJob]:
+    return plan([f"experiment={experiment}"], multirun=True, checks_signatures=True)
 
 
 def of_path(path: Path) -> str:
@@ -38,14 +38,14 @@ def of_path(path: Path) -> str:
 
 
 @pytest.mark.parametrize("group", ["method", "ablation"])
-def test_every_method_and_ablation_binds(group: str) -> None:
-    jobs = plan(["data=synthetic", f"{group}=glob(*)"], multirun=True, binds=True)
+def test_every_method_and_ablation_fits_its_class(group: str) -> None:
+    jobs = plan(["data=synthetic", f"{group}=glob(*)"], multirun=True, checks_signatures=True)
     assert [job.config["choices"][group] for job in jobs] == names(group)
 
 
 @pytest.mark.parametrize("data", names("data"))
-def test_every_data_set_binds(data: str) -> None:
-    (job,) = plan([f"data={data}", "method=concat"], binds=True)
+def test_every_data_set_fits_its_class(data: str) -> None:
+    (job,) = plan([f"data={data}", "method=concat"], checks_signatures=True)
     assert job.config["choices"]["data"] == data
 
 
@@ -70,48 +70,50 @@ def test_every_train_example_composes() -> None:
         ("fusion@method.fusion", ("method=concat",)),
     ],
 )
-def test_every_other_option_binds_in_one_sweep(group: str, fixed: tuple[str, ...]) -> None:
+def test_every_other_option_composes_in_one_sweep(group: str, fixed: tuple[str, ...]) -> None:
     known = names(group.partition("@")[0])
-    assert len(plan([f"{group}=glob(*)", *fixed], multirun=True, binds=True)) == len(known)
+    assert len(plan([f"{group}=glob(*)", *fixed], multirun=True, checks_signatures=True)) == len(
+        known
+    )
 
 
 @pytest.mark.parametrize("group", ["logger", "launcher", "paths"])
-def test_every_option_that_changes_no_number_binds(group: str) -> None:
+def test_every_option_that_changes_no_number_composes(group: str) -> None:
     for name in names(group):
-        plan([f"{group}={name}"], binds=True)
+        plan([f"{group}={name}"], checks_signatures=True)
 
 
 @pytest.mark.parametrize("experiment", names("experiment"))
-def test_every_job_of_every_experiment_binds(experiment: str) -> None:
-    jobs = whole(experiment)
+def test_every_job_of_every_experiment_composes(experiment: str) -> None:
+    jobs = jobs_of(experiment)
     grid = jobs[0].config["grid"]
     assert len(jobs) > 1
     assert len({job.title for job in jobs}) == len(jobs)
-    # Those for any data set put its name at the end.
+    # The name of an experiment for any data set ends with the data set.
     data = jobs[0].config["choices"]["data"]
     (name,) = {job.config["name"] for job in jobs}
     assert name == experiment or name == f"{experiment}/{data}"
     for key, values in grid.items():
         top = key.partition(".")[0]
         if key in jobs[0].config["choices"]:
-            found = {str(job.config["choices"][key]) for job in jobs}
+            values_of_jobs = {str(job.config["choices"][key]) for job in jobs}
         else:
-            found = {str(dict(flat(job.config))[key]) for job in jobs}
+            values_of_jobs = {str(dict(flatten(job.config))[key]) for job in jobs}
             assert top in jobs[0].config
-        assert found == set(map(str, values))
+        assert values_of_jobs == set(map(str, values))
 
 
 def test_table_1_is_the_papers_eight_methods_and_the_unimodal_reference() -> None:
-    jobs = whole("table1/openmoji")
+    jobs = jobs_of("table1/openmoji")
     assert len(jobs) == 27
     methods = {job.config["choices"]["method"] for job in jobs}
     eight = {"sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla"}
     assert methods == eight | {"unimodal"}
 
 
-def test_tuning_and_projection_never_look_at_the_test_part() -> None:
+def test_tuning_and_projection_never_use_the_test_split() -> None:
     for experiment in ("tuning/openmoji", "projection/openmoji"):
-        jobs = whole(experiment)
+        jobs = jobs_of(experiment)
         assert not any(job.config["evaluate_test"] for job in jobs)
         assert {job.config["protocol"] for job in jobs} == {"validation"}
 
@@ -123,7 +125,7 @@ TUNED_AS = {"mla_paper": "mla projection=owm"}
 
 
 def test_the_same_tuning_budget_for_every_method() -> None:
-    jobs = whole("tuning/openmoji")
+    jobs = jobs_of("tuning/openmoji")
     budgets: dict[str, set[tuple[float, int]]] = {}
     for job in jobs:
         method = job.config["choices"]["method"]
@@ -162,7 +164,7 @@ def test_the_papers_recipe_is_that_of_its_code() -> None:
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=of_path)
-def test_every_yaml_opens_with_what_it_is_for(path: Path) -> None:
+def test_every_yaml_begins_with_a_comment_on_its_purpose(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
     assert re.match(r"# [A-Z`0-9].{20}", lines[0]), f"{of_path(path)}: {lines[:1]}"
     assert path.read_text().isascii() or "experiment" in of_path(path)
@@ -188,15 +190,15 @@ def test_a_method_is_shown_as_its_comment_begins(tmp_path, comment, label, summa
     (tmp_path / "method").mkdir()
     path = tmp_path / "method/own_net.yaml"
     path.write_text(f"{comment}\n#   mla train method=own_net\n_target_: a.B\n")
-    (entry,) = (e for e in entries("method", tmp_path) if e.name == "own_net")
+    (entry,) = (e for e in list_entries("method", tmp_path) if e.name == "own_net")
     assert (entry.label, entry.summary) == (label, summary)
     assert label_of("method", "own_net", tmp_path) == label
 
 
 def test_the_settings_are_those_of_the_yamls() -> None:
     (job,) = plan([])
-    given = {key for key, _ in flat({k: v for k, v in job.config.items() if k != "choices"})}
-    assert SETTINGS.keys() <= given
+    keys = {key for key, _ in flatten({k: v for k, v in job.config.items() if k != "choices"})}
+    assert SETTING_TYPES.keys() <= keys
 
 
 @pytest.mark.parametrize("method", names("method"))
@@ -204,7 +206,7 @@ def test_a_methods_yaml_lists_every_parameter(method: str) -> None:
     (job,) = plan([f"method={method}", "optimizer.lr=0.1"])
     for key, node in targets_of(job.config["method"], "method"):
         takes, _ = parameters_of(node["_target_"])
-        settable = takes.keys() - set(SUPPLIED.get(key, ())) - set(TAKEN_OUT.get(key, ()))
+        settable = takes.keys() - set(SUPPLIED.get(key, ())) - set(REMOVED.get(key, ()))
         missing = settable - node.keys() - NOT_LISTED.get(node["_target_"], set())
         assert not missing, f"{key}: its YAML does not show {sorted(missing)}"
 
@@ -224,12 +226,12 @@ def test_a_data_sets_yaml_lists_every_parameter(data: str) -> None:
 def test_every_trainer_setting_is_read() -> None:
     package = Path(mla_lightning.__file__).parent
     text = "".join((package / name).read_text() for name in ("run/build.py", "run/train.py"))
-    for key in SETTINGS:
+    for key in SETTING_TYPES:
         if key.startswith("trainer."):
             assert re.search(rf"(trainer|options)\.{key.partition('.')[2]}\b", text), key
 
 
 def test_every_method_has_a_name_as_papers_spell_it() -> None:
-    labels = {entry.name: entry.label for entry in entries("method")}
+    labels = {entry.name: entry.label for entry in list_entries("method")}
     assert all(label[0].isupper() and "_" not in label for label in labels.values()), labels
     assert len(set(labels.values())) == len(labels)

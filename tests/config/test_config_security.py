@@ -1,4 +1,4 @@
-"""Configs are data from anywhere: they name no foreign code and hold no secret."""
+"""Configs may come from untrusted sources: they name no foreign code and hold no secret."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mla_lightning.config import instantiate, load, plan
-from mla_lightning.config.secrets import names_secret, scrub
+from mla_lightning.config import instantiate, load_config, plan
+from mla_lightning.config.secrets import is_secret_key, mask_secrets
 from mla_lightning.config.targets import is_allowed, locate
 from mla_lightning.errors import ConfigError
 
@@ -29,8 +29,8 @@ FOREIGN = [
     "",
     "mla_lightning.methods.mla.MLA; import os",
 ]
-#: Allowed by their prefix, yet no class of the package: what a module imports, its functions.
-SMUGGLED = [
+#: Allowed by their prefix, but not classes of the package: imports and functions of a module.
+NOT_CLASSES = [
     "mla_lightning.cli.main.os",
     "mla_lightning.cli.main.os.system",
     "mla_lightning.run_folder.write_text",
@@ -63,8 +63,8 @@ def test_a_foreign_target_is_refused_before_any_import(
         instantiate(wrap({"_target_": target, "marker": "x"}))  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("target", SMUGGLED)
-def test_a_smuggled_target_is_refused(target: str) -> None:
+@pytest.mark.parametrize("target", NOT_CLASSES)
+def test_a_target_that_is_not_a_class_of_the_package_is_refused(target: str) -> None:
     with pytest.raises(ConfigError):
         locate(target)
 
@@ -82,7 +82,7 @@ def test_a_foreign_target_on_the_command_line_is_refused_before_any_import(tmp_p
             "scheduler._target_=evil_module.Data",
         ):
             with pytest.raises(ConfigError, match="nothing was imported"):
-                plan([override], binds=True)
+                plan([override], checks_signatures=True)
         assert not marker.exists()
     finally:
         sys.path.remove(str(tmp_path))
@@ -90,14 +90,14 @@ def test_a_foreign_target_on_the_command_line_is_refused_before_any_import(tmp_p
 
 def test_a_foreign_target_through_interpolation_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\._target_='os\.system' is not allowed"):
-        plan(["name=os.system", "data._target_=${name}"], binds=True)
+        plan(["name=os.system", "data._target_=${name}"], checks_signatures=True)
 
 
 def test_a_foreign_target_in_a_stored_config_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({"data": {"list": [{"_target_": "os.system"}]}}))
     with pytest.raises(ConfigError, match=r"data\.list\.0\._target_='os\.system' is not allowed"):
-        load(path)
+        load_config(path)
 
 
 def test_a_config_cannot_extend_what_is_allowed() -> None:
@@ -109,7 +109,7 @@ def test_a_config_cannot_extend_what_is_allowed() -> None:
 
 def test_instantiate_refuses_what_training_supplies() -> None:
     node = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}
-    with pytest.raises(ConfigError, match="out_features is no setting"):
+    with pytest.raises(ConfigError, match="out_features is not a setting"):
         instantiate(node, out_features=2)
 
 
@@ -148,7 +148,7 @@ def test_the_value_of_a_secret_variable_is_refused_without_it(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", MARKER)
     for overrides in ([f"name={MARKER}"], [f"name=x-{MARKER}", "sed=1"], [f"+foo={MARKER}"]):
-        with pytest.raises(ConfigError, match="is a secret, so it is refused") as caught:
+        with pytest.raises(ConfigError, match="is a secret and is rejected") as caught:
             plan(overrides)
         assert MARKER not in str(caught.value)
 
@@ -159,13 +159,13 @@ def test_a_secret_in_a_yaml_is_refused_without_it(
     monkeypatch.setenv("MY_SERVICE_TOKEN", MARKER)
     (tmp_path / "experiment").mkdir()
     path = tmp_path / "experiment" / "mine.yaml"
-    for content, fault in (
+    for content, message in (
         (f"name: {MARKER}", "The value of name is a secret"),
         ("data: {api_key: abc}", "data.api_key looks like a secret"),
         (f"data: {{root: [x, {MARKER}]}}", "The value of data.root.1 is a secret"),
     ):
         path.write_text(f"# @package _global_\n{content}\n")
-        with pytest.raises(ConfigError, match=fault) as caught:
+        with pytest.raises(ConfigError, match=message) as caught:
             plan(["experiment=mine"], config_dir=tmp_path)
         assert MARKER not in str(caught.value)
 
@@ -173,16 +173,16 @@ def test_a_secret_in_a_yaml_is_refused_without_it(
 @pytest.mark.parametrize(
     "value", ["hf_abcdefghijklmnopqrst", "ghp_0123456789abcdefghij", "https://me:pass@host/x"]
 )
-def test_well_known_shapes_of_keys_are_refused(value: str) -> None:
+def test_well_known_formats_of_access_keys_are_refused(value: str) -> None:
     with pytest.raises(ConfigError, match="is a secret") as caught:
         plan([f"name='{value}'"])
     assert value not in str(caught.value)
-    assert value not in scrub(f"about {value} here")
+    assert value not in mask_secrets(f"about {value} here")
 
 
-def test_what_only_sounds_like_a_secret_is_fine() -> None:
+def test_a_key_that_only_resembles_a_secret_is_accepted() -> None:
     for key in ("data.num_tokens", "encoder.text.tokenizer", "method.key", "data.max_tokens"):
-        assert not names_secret(key)
+        assert not is_secret_key(key)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_what_only_sounds_like_a_secret_is_fine() -> None:
         "${${name}:HOME}",
     ],
 )
-def test_configs_do_not_read_the_environment(tmp_path: Path, text: str) -> None:
+def test_configs_read_no_other_environment_variables(tmp_path: Path, text: str) -> None:
     (tmp_path / "experiment").mkdir()
     path = tmp_path / "experiment" / "mine.yaml"
     path.write_text(f'# @package _global_\npaths: {{output_dir: "{text}"}}\n')
@@ -205,7 +205,7 @@ def test_configs_do_not_read_the_environment(tmp_path: Path, text: str) -> None:
         plan(["experiment=mine"], config_dir=tmp_path)
 
 
-def test_listed_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allowed_environment_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLA_OUTPUT_DIR", "/tmp/somewhere")
     (job,) = plan(["paths.output_dir=${oc.env:MLA_OUTPUT_DIR}/runs"])
     assert job.config["paths"]["output_dir"] == "/tmp/somewhere/runs"

@@ -1,4 +1,4 @@
-"""Jobs: their identity, their folder, the order of a sweep, and what of a user's own is found."""
+"""Jobs: identity, run folder, order of a sweep, a user's own code, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def identity(*overrides: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def usual() -> str:
+def default() -> str:
     return identity()
 
 
@@ -43,10 +43,10 @@ def usual() -> str:
         "optimizer.lr=0.05",  # the recipe's own value
     ],
 )
-def test_where_and_how_comfortably_a_job_runs_is_not_its_identity(
-    usual: str, override: str
+def test_settings_that_change_no_number_do_not_change_the_identity(
+    default: str, override: str
 ) -> None:
-    assert identity(override) == usual
+    assert identity(override) == default
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_where_and_how_comfortably_a_job_runs_is_not_its_identity(
         "trainer=fast",
     ],
 )
-def test_everything_else_is_its_identity(usual: str, override: str) -> None:
-    assert identity(override) != usual
+def test_all_other_settings_change_the_identity(default: str, override: str) -> None:
+    assert identity(override) != default
 
 
-def test_every_key_is_in_the_identity_or_said_not_to_be(usual: str) -> None:
+def test_every_key_is_in_the_identity_or_listed_as_not(default: str) -> None:
     (job,) = plan(TINY)
     known = {"seed", "protocol", "evaluate_test", "modalities", "checkpoint", "choices", "trainer"}
     known |= {
@@ -98,13 +98,13 @@ def test_every_key_is_in_the_identity_or_said_not_to_be(usual: str) -> None:
     assert job.config.keys() == known | set(NOT_IDENTITY)
 
 
-def test_another_methods_tuned_rate_is_not_in_the_config() -> None:
+def test_tuned_rates_of_other_methods_are_not_in_the_config() -> None:
     (job,) = plan(["data=openmoji", "method=mla"])
     assert "tuned_lr" not in job.config
     assert isinstance(job.config["optimizer"]["lr"], float)
 
 
-def test_a_job_has_one_folder_however_it_is_started() -> None:
+def test_a_job_has_the_same_folder_alone_and_in_a_sweep() -> None:
     single = compose_jobs([*TINY, "name=a/b", "method=qmf", "seed=1", "optimizer.lr=0.2"])
     sweep = compose_jobs(
         [*TINY, "name=a/b", "method=concat,qmf", "seed=0,1", "optimizer.lr=0.2"], multirun=True
@@ -115,7 +115,7 @@ def test_a_job_has_one_folder_however_it_is_started() -> None:
     assert (again.identity, again.run_dir) == (sweep[0].identity, sweep[0].run_dir)
 
 
-def test_a_folder_tells_what_distinguishes_the_job(tmp_path: Path) -> None:
+def test_a_folder_is_named_by_the_distinguishing_overrides(tmp_path: Path) -> None:
     (job,) = compose_jobs(
         [
             *TINY,
@@ -132,7 +132,7 @@ def test_a_folder_tells_what_distinguishes_the_job(tmp_path: Path) -> None:
     assert job.run_dir.parent == tmp_path / "sweeps" / "one"
     expected = f"synthetic-mla-no_df-projection_owm-lr_0.2-seed7-{job.identity[:10]}"
     assert job.run_dir.name == expected  # overrides in the order of their keys
-    assert job.distinguishes == {"optimizer.lr": 0.2, "method.projection": "owm"}
+    assert job.distinguishing_overrides == {"optimizer.lr": 0.2, "method.projection": "owm"}
     assert job.title == "sweeps/one: synthetic mla no_df projection=owm-lr=0.2 seed=7"
 
 
@@ -143,14 +143,14 @@ def test_a_slug_is_a_safe_file_name(value: str) -> None:
     assert "/" not in slug
 
 
-def test_a_long_override_still_makes_a_folder(tmp_path: Path) -> None:
+def test_a_long_override_gives_a_valid_folder_name(tmp_path: Path) -> None:
     order = "[" + ",".join(["audio_of_a_very_long_name"] * 40) + "]"
     (job,) = compose_jobs([*TINY, f"method.order={order}", f"paths.output_dir={tmp_path}"])
     job.run_dir.mkdir(parents=True)
     assert job.run_dir.is_dir()
 
 
-def test_run_dir_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_run_dir_is_used_unchanged(tmp_path: Path) -> None:
     (job,) = compose_jobs([*TINY, f"run_dir={tmp_path}/mine"])
     assert job.run_dir == tmp_path / "mine"
 
@@ -163,11 +163,11 @@ def cells(*overrides: str, **options: object) -> list[tuple[str, int]]:
     return [(job.config["choices"]["method"], job.config["seed"]) for job in jobs]
 
 
-def test_the_last_axis_runs_fastest() -> None:
+def test_the_last_axis_varies_fastest() -> None:
     assert cells("method=sum,mla", "seed=0,1") == [("sum", 0), ("sum", 1), ("mla", 0), ("mla", 1)]
 
 
-def test_hydras_sweep_grammar_holds() -> None:
+def test_hydras_sweep_grammar_is_supported() -> None:
     assert [seed for _, seed in cells("seed=range(3)")] == [0, 1, 2]
     assert [seed for _, seed in cells("seed=choice(4,2)")] == [4, 2]
     assert [method for method, _ in cells("method=glob(mla*)")] == [
@@ -178,14 +178,17 @@ def test_hydras_sweep_grammar_holds() -> None:
     ]
 
 
-def test_a_class_that_takes_a_mapping_is_given_it_whole() -> None:
+def test_a_mapping_argument_is_passed_unchanged() -> None:
     words = ["method=mla", "missing=bernoulli_restore", "missing.rate={image: 0.5},{text: 0.1}"]
-    jobs = plan(words, multirun=True, binds=True)
+    jobs = plan(words, multirun=True, checks_signatures=True)
     assert [job.config["missing"]["rate"] for job in jobs] == [{"image": 0.5}, {"text": 0.1}]
-    assert [job.distinguishes["missing.rate"] for job in jobs] == [{"image": 0.5}, {"text": 0.1}]
+    assert [job.distinguishing_overrides["missing.rate"] for job in jobs] == [
+        {"image": 0.5},
+        {"text": 0.1},
+    ]
 
 
-def test_a_grid_runs_unless_the_command_line_names_its_keys() -> None:
+def test_the_command_line_replaces_axes_of_a_grid() -> None:
     assert len(cells("experiment=table1/openmoji")) == 27
     assert cells("experiment=table1/openmoji", "seed=5", "method=mla") == [("mla", 5)]
     assert len(cells("experiment=table3/openmoji", "seed=range(10)")) == 40
@@ -194,11 +197,11 @@ def test_a_grid_runs_unless_the_command_line_names_its_keys() -> None:
     assert single.config["choices"]["method"] == "mla"
 
 
-def test_each_experiment_of_a_sweep_brings_its_own_grid() -> None:
+def test_each_experiment_of_a_sweep_has_its_own_grid() -> None:
     assert len(cells("experiment=table1/openmoji,table3/openmoji")) == 27 + 12
 
 
-def test_a_grid_may_hold_any_value(tmp_path: Path) -> None:
+def test_a_grid_may_contain_any_value(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(
         "# @package _global_\n"
@@ -226,15 +229,15 @@ def test_a_config_dir_may_have_any_name(tmp_path: Path) -> None:
     assert job.config["name"] == "mine"
 
 
-def test_choices_say_what_was_chosen() -> None:
+def test_choices_hold_the_chosen_options() -> None:
     (job,) = plan(["method=ogm_ge", "fusion@method.fusion=sum", "data=synthetic"])
-    chosen = job.config["choices"]
-    assert (chosen["method"], chosen["fusion"]) == ("ogm_ge", "sum")
-    assert (chosen["data"], chosen["recipe"]) == ("synthetic", "synthetic")
-    assert chosen["ablation"] == "none"
+    choices = job.config["choices"]
+    assert (choices["method"], choices["fusion"]) == ("ogm_ge", "sum")
+    assert (choices["data"], choices["recipe"]) == ("synthetic", "synthetic")
+    assert choices["ablation"] == "none"
 
 
-def test_data_brings_encoder_and_recipe_unless_they_are_chosen() -> None:
+def test_data_choose_encoder_and_recipe_unless_overridden() -> None:
     (own,) = plan(["data=synthetic"])
     (other,) = plan(["data=synthetic", "recipe=paper"])
     assert own.config["choices"]["encoder"] == other.config["choices"]["encoder"]
@@ -258,7 +261,7 @@ def factory(**parts):
 """
 
 
-def test_a_users_own_method_needs_leave_and_is_checked_like_ours(
+def test_a_users_own_method_must_be_allowed_and_is_checked_like_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_methods.py").write_text(OWN_METHOD)
@@ -274,7 +277,7 @@ def test_a_users_own_method_needs_leave_and_is_checked_like_ours(
     overrides = ["method=mine", "optimizer.lr=0.1"]
     with pytest.raises(ConfigError, match="add --allow-target PACKAGE for your own"):
         plan(overrides, **own)
-    own |= {"allowed": ["my_methods"], "binds": True}
+    own |= {"allowed": ["my_methods"], "checks_signatures": True}
     with pytest.raises(ConfigError, match=r"method\.mode is missing: Mine needs it"):
         plan(overrides, **own)
     with pytest.raises(ConfigError, match=r"method\.weight must be a number, got 'much'"):
@@ -297,14 +300,14 @@ def test_a_users_own_method_needs_leave_and_is_checked_like_ours(
     [
         (
             ("+method.alhpa=1",),
-            "method.alhpa: MLA takes no 'alhpa'. Did you mean 'alpha'? It takes",
+            "method.alhpa: MLA has no parameter 'alhpa'. Did you mean 'alpha'? Its parameters: ",
         ),
-        (("+optimizer.nestrov=true",), "SGD takes no 'nestrov'. Did you mean 'nesterov'?"),
-        (("+optimizer.params=[1]",), "optimizer.params is no setting: training gives it"),
-        (("+data.seed=1",), "data.seed is no setting: training gives it"),
-        (("+method.seed=1",), "method.seed is no setting: training gives it"),
-        (("method=sum", "ablation=no_hgm"), "method.hgm: Joint takes no 'hgm'."),
-        (("method=mla_balancemm", "ablation=no_hgm"), "MLABalanceMM takes no 'hgm'."),
+        (("+optimizer.nestrov=true",), "SGD has no parameter 'nestrov'. Did you mean 'nesterov'?"),
+        (("+optimizer.params=[1]",), "optimizer.params is not a setting: training supplies it"),
+        (("+data.seed=1",), "data.seed is not a setting: training supplies it"),
+        (("+method.seed=1",), "method.seed is not a setting: training supplies it"),
+        (("method=sum", "ablation=no_hgm"), "method.hgm: Joint has no parameter 'hgm'."),
+        (("method=mla_balancemm", "ablation=no_hgm"), "MLABalanceMM has no parameter 'hgm'."),
         (("method.alpha=big",), "method.alpha must be a number, got 'big'"),
         (("method.hgm=1",), "method.hgm must be true or false, got 1"),
         (("method.reset_every=1.5",), "method.reset_every must be a whole number or null, got 1.5"),
@@ -314,31 +317,37 @@ def test_a_users_own_method_needs_leave_and_is_checked_like_ours(
         (("method._target_=mla_lightning.methods.mal.MLA",), "cannot be imported: No module named"),
         (("optimizer._partial_=false",), "optimizer needs _partial_: true"),
         (("+data._partial_=true",), "data._partial_ must not be set"),
-        (("+method._convert_=all",), "MLA takes no '_convert_'."),
+        (("+method._convert_=all",), "MLA has no parameter '_convert_'."),
         (
             ("optimizer={_target_: torch.optim.Adam}", "optimizer.lr=0.1"),
-            "Adam takes no 'momentum'",
+            "Adam has no parameter 'momentum'",
         ),
         (("scheduler._target_=torch.optim.lr_scheduler.MultiStepLR",), "milestones is missing"),
-        (("data.batch_size=???",), "data.batch_size has no value: give one with"),
+        (
+            ("data.batch_size=???",),
+            "data.batch_size has no value: set one with data.batch_size=...",
+        ),
     ],
 )
-def test_a_target_that_does_not_take_the_key(
+def test_arguments_are_checked_against_the_class(
     overrides: tuple[str, ...], expected: str | None
 ) -> None:
     if expected is None:
         with pytest.raises(ConfigError):
-            plan(overrides, binds=True)
+            plan(overrides, checks_signatures=True)
         return
     with pytest.raises(ConfigError) as caught:
-        plan(overrides, binds=True)
+        plan(overrides, checks_signatures=True)
     assert expected in str(caught.value)
 
 
-def test_faults_of_keys_and_of_classes_come_together() -> None:
+def test_problems_of_keys_and_of_classes_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
-        plan(["sed=1", "trainer.threads=0", "method.alpha=x", "+optimizer.foo=1"], binds=True)
-    assert str(caught.value).startswith("4 faults:\n")
+        plan(
+            ["sed=1", "trainer.threads=0", "method.alpha=x", "+optimizer.foo=1"],
+            checks_signatures=True,
+        )
+    assert str(caught.value).startswith("4 problems:\n")
 
 
 @pytest.mark.parametrize(
@@ -351,7 +360,7 @@ def test_faults_of_keys_and_of_classes_come_together() -> None:
         (("data.batch_size=0",), "data.batch_size must be at least 1, got 0"),
     ],
 )
-def test_what_does_not_fit_the_data_is_found_before_any_job(
+def test_a_config_that_does_not_fit_the_data_is_rejected_before_any_job(
     overrides: tuple[str, ...], expected: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -59,4 +59,4 @@ def test_features_of_encoders_become_a_store_to_train_on(store, tmp_path, capfd)
     assert main(["data", "embed", *words]) == 2
     assert "target is missing" in capfd.readouterr().err
     assert main(["data", "embed", "target=x", "data=synthetic"]) == 2
-    assert "is no prepared store" in capfd.readouterr().err
+    assert "is not a prepared store" in capfd.readouterr().err

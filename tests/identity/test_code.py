@@ -1,4 +1,4 @@
-"""The code that jobs reach: what changes it, and what does not."""
+"""The code of jobs: which edits change its hash, for which jobs."""
 
 import ast
 import json
@@ -11,10 +11,10 @@ import pytest
 
 import mla_lightning
 from mla_lightning.identity.code import changed_modules, code_of
-from mla_lightning.identity.sources import defining, normalised, source
+from mla_lightning.identity.sources import find_definition, find_source, normalise
 
 PACKAGE = Path(mla_lightning.__file__).parent
-#: Prints, for every method on OpenMoji, the hash of the code that its job reaches.
+#: Prints the hash of the code of a job of every method on OpenMoji.
 HASHES = """
 import json
 from mla_lightning.config import plan
@@ -38,14 +38,14 @@ def copy(tmp_path_factory):
 
 
 def hashes(root):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", HASHES],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(root / "src"), "PATH": "/usr/bin:/bin"},
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def changed(before, after):
     return {method for method in before if before[method] != after[method]}
 
 
-def test_additions_and_words_change_no_job(copy, before, edit):
+def test_new_files_and_comments_change_no_job(copy, before, edit):
     edit("src/mla_lightning/methods/foo.py", new="class Foo: pass\n")
     edit("src/mla_lightning/data/bar.py", new="class Bar: pass\n")
     edit("src/mla_lightning/module.py", new="\n# a comment\n")
@@ -105,26 +105,28 @@ MLAS = {"mla", "mla_paper", "mla_released", "mla_balancemm"}
         ("callbacks/checkpoint.py", "score > self", "score >= self", None),
     ],
 )
-def test_a_change_reaches_exactly_the_jobs_that_use_it(copy, before, edit, name, old, new, reached):
+def test_an_edit_changes_exactly_the_jobs_that_use_the_code(
+    copy, before, edit, name, old, new, reached
+):
     edit(f"src/mla_lightning/{name}", old, new)
     assert changed(before, hashes(copy)) == (set(before) if reached is None else reached)
 
 
-def test_a_name_is_followed_to_where_it_is_defined():
-    assert defining("mla_lightning.loggers.Wandb").module == "mla_lightning.loggers.wandb"
-    assert defining("mla_lightning.methods.mla").module == "mla_lightning.methods.mla"
-    assert defining("mla_lightning.methods.MLA").module == "mla_lightning.methods.mla"
-    assert defining("mla_lightning.functional") is None
-    assert defining("no_such_package.thing") is None
+def test_the_definition_of_a_name_is_found():
+    assert find_definition("mla_lightning.loggers.Wandb").module == "mla_lightning.loggers.wandb"
+    assert find_definition("mla_lightning.methods.mla").module == "mla_lightning.methods.mla"
+    assert find_definition("mla_lightning.methods.MLA").module == "mla_lightning.methods.mla"
+    assert find_definition("mla_lightning.functional") is None
+    assert find_definition("no_such_package.thing") is None
 
 
-def test_libraries_and_what_decides_no_number_are_not_followed():
+def test_libraries_and_modules_that_change_no_number_are_not_hashed():
     code = code_of(frozenset({"mla_lightning.data.openmoji.OpenMoji", "torch.optim.SGD"}))
     assert all(module.startswith("mla_lightning.") for module in code.modules)
     assert not any(".config" in module or ".report" in module for module in code.modules)
 
 
-def test_a_users_own_code_is_followed_but_not_what_is_installed_beside_it(tmp_path, monkeypatch):
+def test_a_users_own_code_is_hashed_but_not_installed_packages(tmp_path, monkeypatch):
     package = tmp_path / "own_methods"
     package.mkdir()
     (package / "__init__.py").write_text("SETUP = print\n")
@@ -137,14 +139,14 @@ def test_a_users_own_code_is_followed_but_not_what_is_installed_beside_it(tmp_pa
     (installed / "neighbour.py").write_text("z = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.syspath_prepend(installed)
-    found = code_of(frozenset({"own_methods.rule.Rule"})).modules
-    own = {name for name in found if not name.startswith("mla_lightning")}
+    modules = code_of(frozenset({"own_methods.rule.Rule"})).modules
+    own = {name for name in modules if not name.startswith("mla_lightning")}
     assert own == {"own_methods", "own_methods.rule", "own_methods.parts", "own_helper"}
 
 
-def test_changed_modules_are_named_and_what_is_left_behind_is_passed_over():
+def test_changed_modules_are_returned_and_those_of_missing_packages_ignored():
     recorded = {
-        "mla_lightning.errors": source("mla_lightning.errors").hash,
+        "mla_lightning.errors": find_source("mla_lightning.errors").hash,
         "mla_lightning.module": "0" * 16,
         "mla_lightning.gone": "0" * 16,
         "not_installed_here.rule": "0" * 16,
@@ -166,8 +168,8 @@ def test_changed_modules_are_named_and_what_is_left_behind_is_passed_over():
         ("f(a)\ng(a)", "g(a)\nf(a)"),
     ],
 )
-def test_what_runs_differently_has_another_hash(one, other):
-    assert normalised(ast.parse(one)) != normalised(ast.parse(other))
+def test_code_with_another_effect_has_another_normal_form(one, other):
+    assert normalise(ast.parse(one)) != normalise(ast.parse(other))
 
 
 @pytest.mark.parametrize(
@@ -182,5 +184,5 @@ def test_what_runs_differently_has_another_hash(one, other):
         ("f(a,\n  b)", "f(a, b)"),
     ],
 )
-def test_what_runs_alike_has_one_hash(one, other):
-    assert normalised(ast.parse(one)) == normalised(ast.parse(other))
+def test_code_with_the_same_effect_has_the_same_normal_form(one, other):
+    assert normalise(ast.parse(one)) == normalise(ast.parse(other))

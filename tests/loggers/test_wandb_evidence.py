@@ -138,7 +138,7 @@ def test_a_run_that_wandb_cannot_start_is_not_counted_as_without_a_result(
     out, err = capfd.readouterr()
     assert "(disk full); this run is not sent." in out
     assert "0 kept for wandb sync, 1 refused." in out
-    assert "W&B took no run" in err
+    assert "W&B accepted no run" in err
 
 
 def test_a_table_of_results_has_no_runs_to_send(trained, tmp_path, capfd):

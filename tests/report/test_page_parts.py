@@ -113,7 +113,7 @@ def test_file_names_are_safe_and_each_parts_own():
     [
         ("metrics.csv", b"epoch,val/acc\n1,zero\n", "metrics.csv cannot be read"),
         ("diagnostics.json", b"", "diagnostics.json is not valid JSON"),
-        ("diagnostics.json", b"{}", "diagnostics.json lacks calibration, entropy"),
+        ("diagnostics.json", b"{}", "diagnostics.json has no calibration, entropy"),
         ("planes.npz", b"PK\x03\x04no", "planes.npz cannot be read"),
         ("planes.npz", b"", "planes.npz cannot be read"),
         ("result.json", b'{"schema": 1', "result.json is not valid JSON"),

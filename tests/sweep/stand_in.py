@@ -59,7 +59,7 @@ class StandInJob:
         return (f"run={self.title}", "note=a b")
 
     @property
-    def distinguishes(self) -> dict[str, str]:
+    def distinguishing_overrides(self) -> dict[str, str]:
         """Return overrides that distinguish the job."""
         return {"note": "a b"}
 

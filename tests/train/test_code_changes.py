@@ -50,7 +50,7 @@ def signed(tmp_path, monkeypatch):
         text = METHOD.replace("SIGN", sign).replace("# comment", f"# {comment}")
         (tmp_path / "signed_method.py").write_text(text)
         sys.modules.pop("signed_method", None)
-        sources.source.cache_clear()
+        sources.find_source.cache_clear()
         code.code_of.cache_clear()
 
     write("1.0")

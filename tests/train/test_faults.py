@@ -90,7 +90,7 @@ def test_a_signal_leaves_a_checkpoint_and_an_exit_code(tmp_path, number, code, s
     assert signalled(job, number) == code
     status = read_json(job.run_dir / STATUS)
     assert (status["state"], status["exit_code"]) == (state, code)
-    assert status["overrides"] == job.distinguishes != {}
+    assert status["overrides"] == job.distinguishing_overrides != {}
     assert (job.run_dir / CHECKPOINTS / "epoch=0001-batch=000003.ckpt").exists()
     assert in_child(lambda: run_job(job)) == 0
     assert same(outcome(job.run_dir), outcome(whole.run_dir))

@@ -1,6 +1,6 @@
-"""The way in from Python: train, sweep, load and predict as the command line does.
+"""The Python interface: train, sweep, load and predict as the command line does.
 
-Every name here is one of ``mla_lightning``'s, for example ``mla_lightning.train``.
+Every name is also a name of the package, for example ``mla_lightning.train``.
 """
 
 from mla_lightning.api.runs import Run, Runs

@@ -1,4 +1,4 @@
-"""Finished runs: their settings, numbers, tables, models and predictions."""
+"""Finished runs in Python: settings, numbers, tables, models and predictions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Run:
     """A finished run: its settings, numbers and model.
 
     Attributes:
-        folder: Its folder, which holds all of it.
+        folder: The run folder, from which all of it is read.
 
     Example:
         >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
@@ -39,12 +39,16 @@ class Run:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        """Name the folder of a finished run; see :func:`load`."""
+        """Prepare to read a finished run; see :func:`load`.
+
+        Args:
+            folder: The run folder.
+        """
         self.folder = Path(folder)
         self._data_options: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        """Name the run, with its accuracies."""
+        """Return the run's name and accuracies."""
         result = self.result
         scores = result.test or result.val or {}
         accuracies = ", ".join(
@@ -59,7 +63,7 @@ class Run:
 
     @cached_property
     def files(self) -> RunFiles:
-        """Everything that its folder holds, each file read when it is asked for."""
+        """The files of its folder, each read when it is first used."""
         return RunFiles(self.folder)
 
     @property
@@ -90,20 +94,20 @@ class Run:
         return self.files.metrics
 
     @property
-    def stale(self) -> tuple[str, ...]:
-        """Files of the code that changed since it was made."""
+    def changed_files(self) -> tuple[str, ...]:
+        """Files of its code that changed since it was trained."""
         return changed_files(self.files.provenance)
 
     @cached_property
     def loaded(self) -> LoadedRun:
-        """Its model with all weights that were selected."""
+        """Its model, with the weights of every epoch that was selected."""
         from mla_lightning.run.finished import load_run
 
         return load_run(self.folder, **self._data_options)
 
     @property
     def module(self) -> MultimodalModule:
-        """Its module in evaluation mode, with the selected weights, on the CPU."""
+        """Its module on the CPU, in evaluation mode, with the selected weights."""
         return self.loaded.module
 
     def predict(
@@ -119,17 +123,18 @@ class Run:
         """Compute logits, probabilities and fusion weights.
 
         Args:
-            inputs: Modality -> tensor or array (N, ...), rows as the run's data set holds them; a
-                loader or list of such batches; a data module; or None for the run's own data.
-            split: Of a data module: ``train``, ``val``, ``test``, or ``all`` for every sample of a
-                prepared store.
-            batch_size: Samples of a batch; None for the run's own.
+            inputs: Modality -> tensor or array (N, ...), one row per sample, as the run's data set
+                stores them; a loader or list of such batches; a data module; or None for the run's
+                own data.
+            split: The split of a data module: ``train``, ``val``, ``test``, or ``all`` for every
+                sample of a prepared store.
+            batch_size: Samples per batch; None for the run's own batch size.
 
         Returns:
             The prediction.
 
         Raises:
-            DataError: If a modality is missing or lengths differ.
+            DataError: If a modality is missing, or the modalities differ in length.
 
         Example:
             >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
@@ -157,7 +162,11 @@ class Run:
         return predict_samples(self.loaded, inputs)
 
     def table(self, kind: str = "table1") -> Report:
-        """Return a report of this run alone; shown as HTML in a notebook."""
+        """Return a report of this run alone, shown as HTML in a notebook.
+
+        Args:
+            kind: ``table1`` or another kind; see ``mla list reports``.
+        """
         return make_report(kind, [self.folder])
 
 
@@ -165,12 +174,24 @@ class Runs(Sequence[Run]):
     """The finished runs of a sweep.
 
     Attributes:
-        folders: The folders of all its jobs.
+        folders: The run folders of all jobs.
         unfinished: (title, state and reason) of the jobs that did not finish.
+
+    Example:
+        >>> runs = mla.sweep("data=synthetic", "trainer.max_epochs=1", seed=[0, 1], folder=tmp)
+        >>> runs
+        <2 runs>
+        >>> [run.result.seed for run in runs]
+        [0, 1]
     """
 
     def __init__(self, folders: Sequence[Path], unfinished: Sequence[tuple[str, str]] = ()) -> None:
-        """Name the folders of the jobs."""
+        """Collect the finished runs.
+
+        Args:
+            folders: The run folders of all jobs.
+            unfinished: (title, state and reason) of the jobs that did not finish.
+        """
         self.folders = list(folders)
         self.unfinished = list(unfinished)
         self._runs = [Run(folder) for folder in folders if (folder / "result.json").is_file()]
@@ -184,22 +205,22 @@ class Runs(Sequence[Run]):
         return self._runs[index]
 
     def __iter__(self) -> Iterator[Run]:
-        """Go through the finished runs in the order of the jobs."""
+        """Iterate over the finished runs in the order of the jobs."""
         return iter(self._runs)
 
     def __repr__(self) -> str:
-        """Count the runs."""
-        left = f", {len(self.unfinished)} unfinished" if self.unfinished else ""
-        return f"<{len(self)} runs{left}>"
+        """Return the numbers of finished and unfinished runs."""
+        unfinished = f", {len(self.unfinished)} unfinished" if self.unfinished else ""
+        return f"<{len(self)} runs{unfinished}>"
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
     def table(self, kind: str = "table1", config_dir: Path | str | None = None) -> Report:
-        """Return a report of these runs, as ``mla report`` makes it; shown as HTML in a notebook.
+        """Return the report that ``mla report`` writes, shown as HTML in a notebook.
 
         Args:
-            kind: ``table1`` and others; see ``mla list reports``.
+            kind: ``table1`` or another kind; see ``mla list reports``.
             config_dir: A folder with your own ``report/``.
 
         Example:
@@ -211,7 +232,7 @@ class Runs(Sequence[Run]):
         return make_report(kind, self.folders, directory)
 
     def to_pandas(self) -> Any:
-        """Return a table with a row per run, split and modality, as ``results.csv`` has it.
+        """Return a table with one row per run, split and modality, like ``results.csv``.
 
         Returns:
             A ``pandas.DataFrame``.

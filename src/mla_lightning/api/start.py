@@ -1,4 +1,4 @@
-"""Train one run, a sweep of them, or load one."""
+"""Functions that train a run, train many runs, or load one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 from mla_lightning.api.runs import Run, Runs
 from mla_lightning.config import Job, compose_jobs
-from mla_lightning.config.overrides import spell_value
+from mla_lightning.config.overrides import format_override_value
 from mla_lightning.errors import RunError
-from mla_lightning.identity.sources import source
+from mla_lightning.identity.sources import find_source
 from mla_lightning.report.read.run_folders import read_runs
 
 
@@ -26,14 +26,14 @@ def train(
     folder: Path | str | None = None,
     **choices: Any,
 ) -> Run:
-    """Train one run in this process, or load it where it is finished.
+    """Train one run in this process, or load it if it is already finished.
 
     Args:
-        *overrides: As ``mla train`` takes them: ``"method=mla"``, ``"optimizer.lr=0.1"``.
-        config_dir: A folder with your own ``method/``, ``data/`` and others.
-        allow: Packages of yours that configs may name classes of.
-        folder: Where runs go, ``runs`` by default.
-        **choices: The same without dots: ``method="mla", seed=3``.
+        *overrides: Overrides as ``mla train`` takes them: ``"method=mla"``, ``"optimizer.lr=0.1"``.
+        config_dir: A folder with your own ``method/``, ``data/`` and so on.
+        allow: Your own packages whose classes configs may name.
+        folder: The folder below which runs are written, ``runs`` by default.
+        **choices: Overrides as keyword arguments: ``method="mla", seed=3``.
 
     Returns:
         The finished run.
@@ -41,7 +41,8 @@ def train(
     Raises:
         ConfigError: If the config is wrong; nothing has started then.
         DataError: If the data are missing or damaged.
-        RunError: If training failed; the folder has the reason, and the same call goes on.
+        RunError: If training failed. The run folder holds the reason, and the same call continues
+            from the last checkpoint.
 
     Example:
         >>> run = mla.train("data=synthetic", method="concat", seed=1, folder=tmp,
@@ -52,12 +53,12 @@ def train(
         Traceback (most recent call last):
         mla_lightning.errors.ConfigError: Unknown method 'cncat'. Did you mean 'concat'? ...
     """
-    words = _words(overrides, choices, folder)
-    jobs = compose_jobs(words, config_dir=_path(config_dir), allowed=allow)
-    _refuse_edited_code(jobs)
+    all_overrides = _all_overrides(overrides, choices, folder)
+    jobs = compose_jobs(all_overrides, config_dir=_path(config_dir), allowed=allow)
+    _check_code_is_unchanged(jobs)
     from mla_lightning.run.train import train_job
 
-    with _settings_kept():
+    with _process_settings_restored():
         train_job(jobs[0])
     return Run(jobs[0].run_dir)
 
@@ -70,60 +71,71 @@ def sweep(
     check: bool = True,
     **axes: Any,
 ) -> Runs:
-    """Train many runs, as many at a time as there are cores, and wait for them.
+    """Train many runs in parallel, one per core, and wait for them.
 
-    They run in processes of their own, as ``mla train -m`` starts them, so that nothing of this
-    process reaches them. Finished jobs are skipped; the same call goes on with the others.
+    Every run has its own process, as with ``mla train -m``, and is independent of the state of this
+    process. Finished jobs are skipped; after a failure the same call continues with the others.
 
     Args:
-        *overrides: As ``mla train -m`` takes them: ``"method=mla,concat"``.
-        config_dir: A folder with your own ``method/``, ``data/`` and others.
-        allow: Packages of yours that configs may name classes of.
-        folder: Where runs go, ``runs`` by default.
-        check: Raise if a job did not finish; else the returned runs name it.
-        **axes: The same without dots, lists being axes: ``method=["mla", "concat"],
-            seed=range(3)``.
+        *overrides: Overrides as ``mla train -m`` takes them: ``"method=mla,concat"``.
+        config_dir: A folder with your own ``method/``, ``data/`` and so on.
+        allow: Your own packages whose classes configs may name.
+        folder: The folder below which runs are written, ``runs`` by default.
+        check: Raise an error if a job did not finish; else ``unfinished`` of the returned runs
+            lists it.
+        **axes: Overrides as keyword arguments; a list is an axis of the sweep:
+            ``method=["mla", "concat"], seed=range(3)``.
 
     Returns:
         The runs.
 
     Raises:
         ConfigError: If a config is wrong; nothing has started then.
-        RunError: If a job did not finish, naming each with its reason.
+        RunError: If a job did not finish; the message lists each with its reason.
 
     Example:
         >>> runs = mla.sweep("data=synthetic", "trainer.max_epochs=1", seed=range(2), folder=tmp)
         >>> [run.config.seed for run in runs]
         [0, 1]
     """
-    words = _words(overrides, axes, folder)
-    jobs = compose_jobs(words, multirun=True, config_dir=_path(config_dir), allowed=allow)
+    all_overrides = _all_overrides(overrides, axes, folder)
+    jobs = compose_jobs(all_overrides, multirun=True, config_dir=_path(config_dir), allowed=allow)
     flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
     flags += [word for package in allow for word in ("--allow-target", package)]
-    command = [sys.executable, "-m", "mla_lightning.cli.main", "train", "-m", *flags, *words]
+    command = [sys.executable, "-m", "mla_lightning.cli.main", "train", "-m", *flags]
+    command += all_overrides
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
-    folders = list(dict.fromkeys(job.run_dir for job in jobs))
-    rows = (
-        {run.path: run for run in read_runs([f for f in folders if f.is_dir()])}
-        if any(folder.is_dir() for folder in folders)
-        else {}
+    process = subprocess.run(
+        command, env=environment, check=False, stderr=subprocess.PIPE, text=True
     )
-    unfinished = [
-        (job.title, f"{rows[job.run_dir].state}: {rows[job.run_dir].reason}")
-        if job.run_dir in rows
-        else (job.title, done.stderr.strip() or "not started")
-        for job in jobs
-        if job.run_dir not in rows or not rows[job.run_dir].is_finished
-    ]
-    runs = Runs(folders, unfinished)
-    if check and (unfinished or done.returncode):
+    folders = list(dict.fromkeys(job.run_dir for job in jobs))
+    unfinished = _unfinished(jobs, process.stderr.strip())
+    if check and (unfinished or process.returncode):
         listed = "".join(f"\n  {title}: {reason}" for title, reason in unfinished)
         raise RunError(
-            f"{len(unfinished)} of {len(jobs)} jobs did not finish; the same call goes on with "
-            f"them, and check=False returns the others.{listed or done.stderr}"
+            f"{len(unfinished)} of {len(jobs)} jobs did not finish. The same call continues with "
+            f"them; check=False returns the other runs.{listed or process.stderr}"
         )
-    return runs
+    return Runs(folders, unfinished)
+
+
+def _unfinished(jobs: Sequence[Job], error: str) -> list[tuple[str, str]]:
+    """Return title, state and reason of the jobs that did not finish.
+
+    Args:
+        jobs: The jobs of a sweep.
+        error: The error message of the sweep, the reason of jobs that have no run folder.
+    """
+    folders = [f for f in dict.fromkeys(job.run_dir for job in jobs) if f.is_dir()]
+    rows = {run.path: run for run in read_runs(folders)} if folders else {}
+    unfinished = []
+    for job in jobs:
+        run = rows.get(job.run_dir)
+        if run is None:
+            unfinished.append((job.title, error or "not started"))
+        elif not run.is_finished:
+            unfinished.append((job.title, f"{run.state}: {run.reason}"))
+    return unfinished
 
 
 def load(folder: Path | str, **data_options: Any) -> Run:
@@ -137,7 +149,7 @@ def load(folder: Path | str, **data_options: Any) -> Run:
         The run.
 
     Raises:
-        RunError: If there is no finished run there.
+        RunError: If the folder holds no finished run.
 
     Example:
         >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
@@ -145,7 +157,7 @@ def load(folder: Path | str, **data_options: Any) -> Run:
         True
         >>> mla.load("nowhere")
         Traceback (most recent call last):
-        mla_lightning.errors.RunError: nowhere is no run folder: it has no config.yaml. ...
+        mla_lightning.errors.RunError: nowhere ...config.yaml...
     """
     from mla_lightning.run.finished import finished_run
 
@@ -155,47 +167,48 @@ def load(folder: Path | str, **data_options: Any) -> Run:
     return run
 
 
-def _words(
+def _all_overrides(
     overrides: Sequence[str], choices: Mapping[str, Any], folder: Path | str | None
 ) -> list[str]:
-    words = list(overrides)
+    """Return overrides, keyword arguments and the output folder as words of the command line."""
+    texts = list(overrides)
     for key, value in choices.items():
         values = value if isinstance(value, list | tuple | range) else [value]
-        words.append(f"{key}={','.join(map(spell_value, values))}")
+        texts.append(f"{key}={','.join(map(format_override_value, values))}")
     if folder is not None:
-        words.append(f"paths.output_dir={spell_value(str(folder))}")
-    return words
+        texts.append(f"paths.output_dir={format_override_value(str(folder))}")
+    return texts
 
 
 def _path(folder: Path | str | None) -> Path | None:
     return None if folder is None else Path(folder)
 
 
-#: Module -> when its file was last changed, as of its first use in this process.
-_first_used: dict[str, float] = {}
+#: Module -> modification time of its file, as of its first use in this process.
+_first_times: dict[str, float] = {}
 
 
-def _refuse_edited_code(jobs: Sequence[Job]) -> None:
+def _check_code_is_unchanged(jobs: Sequence[Job]) -> None:
     """Check that the code that this process imported is still the code on the disk.
 
     Raises:
         RunError: If a file was edited since: the run would record code that it does not use.
     """
     for module in dict.fromkeys(name for job in jobs for name in job.code.modules):
-        found = source(module)
-        if found is None:
+        source = find_source(module)
+        if source is None:
             continue
-        changed = found.path.stat().st_mtime
-        if changed > _first_used.setdefault(module, changed) and module in sys.modules:
+        time = source.path.stat().st_mtime
+        if time > _first_times.setdefault(module, time) and module in sys.modules:
             raise RunError(
-                f"{found.path} was changed since this process imported it, so a run would record "
+                f"{source.path} was changed since this process imported it, so a run would record "
                 "code that it does not use. Restart Python (in a notebook, the kernel)."
             )
 
 
 @contextmanager
-def _settings_kept() -> Iterator[None]:
-    """Put back what a run sets for its process: threads, determinism, random numbers, warnings."""
+def _process_settings_restored() -> Iterator[None]:
+    """Restore what a run changes in its process: threads, determinism, random state, warnings."""
     import torch
 
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The command line: ``mla train``, ``eval``, ``report``, ``compare``, ``dashboard``, ..."""
+"""The command line ``mla``: its verbs, their options and help."""
 
 from __future__ import annotations
 
@@ -8,40 +8,44 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
 from mla_lightning.cli.predict import PREDICT, predict
-from mla_lightning.cli.words import add_allowed, add_own_code
+from mla_lightning.cli.words import add_allow_target, add_user_code_options
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
+
+if TYPE_CHECKING:
+    from mla_lightning.config import Job, PlannedJob
 
 VERBS = ("train", "eval", "predict", "report", "compare", "dashboard", "list", "data")
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
 
   mla train method=mla data=openmoji                 train one model
-  mla train -m experiment=table1/openmoji            train a whole table, many jobs at a time
-  mla report table1 runs/table1/openmoji             show it: tables, tests, figure
+  mla train -m experiment=table1/openmoji            train all jobs of a table in parallel
+  mla report table1 runs/table1/openmoji             its table, significance tests and figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
   mla predict runs/table1/openmoji/RUN data.path=data/new      predict other samples
-  mla list methods                                   what there is to choose from
-  mla data list                                      data sets, and how to get them
-  mla data prepare cremad raw=/download/CREMA-D      read a data set's official files
+  mla list methods                                   list the methods; also data, fusions, ...
+  mla data list                                      list the data sets, and how to get them
+  mla data prepare cremad raw=/download/CREMA-D      prepare a data set from its official files
 """
 TRAIN = """\
 examples:
-  mla train                                          MLA on OpenMoji, with its defaults
-  mla train method=ogm_ge seed=1 optimizer.lr=0.1    any key of the config can be set
-  mla train method=mla ablation=no_hgm               an ablation by name, or method.hgm=false
-  mla train method=qmf --cfg                         show the config, run nothing
-  mla train -m method=mla,concat seed=0,1,2          six jobs, as many at a time as fit
-  mla train -m experiment=table1/openmoji            an experiment's own grid
+  mla train                                          MLA on OpenMoji, the defaults
+  mla train method=ogm_ge seed=1 optimizer.lr=0.1    set any key of the config
+  mla train method=mla ablation=no_hgm               an ablation; the same as method.hgm=false
+  mla train method=qmf --cfg                         print the config, train nothing
+  mla train -m method=mla,concat seed=0,1,2          six jobs, in parallel
+  mla train -m experiment=table1/openmoji            all jobs of an experiment's grid
   mla train -m experiment=table3/openmoji seed=range(10) --dry-run
   mla train --config-dir my_conf --allow-target my_methods method=mine
 
-Started again, finished jobs are skipped and others go on from their last checkpoint.
+If the command is run again, finished jobs are skipped and all others resume from their last
+checkpoint.
 exit codes: 0 finished, 1 failed, 2 wrong config, 3 wrong data, 130 interrupted, 143 preempted
 """
 EVAL = """\
@@ -58,7 +62,7 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Ends with exit code 2 and one line, in the same words as every other error."""
+    """An argument parser whose errors are ConfigErrors: one line, exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}. See `{self.prog} --help`.")
@@ -68,29 +72,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: The words after ``mla``; those of this process by default.
+        arguments: The words after ``mla``; None for those of this process.
 
     Returns:
-        The exit code. Errors that a user can meet are printed as one message, without traceback.
+        The exit code. An error for the user is printed as one message, without a traceback.
+
+    Example:
+        >>> main(["list", "ablations"])
+        no_df       MLA without dynamic fusion: ...
+        0
     """
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
         return code
     except MLAError as error:
-        return _fail(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted", Interrupted.exit_code)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        return _print_error("interrupted", Interrupted.exit_code)
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _fail(message: str, code: int) -> int:
-    from mla_lightning.config.secrets import scrub
+def _print_error(message: str, code: int) -> int:
+    """Print an error message without secrets; return the exit code."""
+    from mla_lightning.config.secrets import mask_secrets
 
     with contextlib.suppress(BrokenPipeError):
-        print(f"error: {scrub(message)}", file=sys.stderr)
+        print(f"error: {mask_secrets(message)}", file=sys.stderr)
     return code
 
 
@@ -113,7 +123,7 @@ def _run(words: Sequence[str]) -> int:
             f"See `mla {known.verb} --help`."
         )
     if rest:
-        # words after an option in the middle
+        # argparse collects words only up to the first option after them
         if hasattr(known, "overrides"):
             known.overrides = [*known.overrides, *rest]
         elif hasattr(known, "runs"):
@@ -135,48 +145,53 @@ def _build_parser() -> _Parser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
 
     def verb(
-        name: str, command: Callable[[argparse.Namespace], int], text: str, more: str
+        name: str, command: Callable[[argparse.Namespace], int], summary: str, examples: str
     ) -> _Parser:
-        own = verbs.add_parser(
+        verb_parser = verbs.add_parser(
             name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            epilog=more,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        own.set_defaults(command=command, parser=own)
-        return own
+        verb_parser.set_defaults(command=command, parser=verb_parser)
+        return verb_parser
 
-    train = verb("train", _train, "train one model, or with -m many", TRAIN)
+    train = verb("train", _train, "train one model, or many with -m", TRAIN)
     train.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings and choices; see `mla list`"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="options of groups (see `mla list`) and settings",
     )
-    train.add_argument("-m", "--multirun", action="store_true", help="one job per combination")
+    train.add_argument(
+        "-m", "--multirun", action="store_true", help="run one job per combination of values"
+    )
     train.add_argument("--cfg", action="store_true", help="print the config and run nothing")
     train.add_argument("--dry-run", action="store_true", help="list the jobs and their states")
-    add_own_code(train)
+    add_user_code_options(train)
 
-    evaluate = verb("eval", _eval, "evaluate a finished run once more", EVAL)
+    evaluate = verb("eval", _eval, "evaluate a finished run again", EVAL)
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     evaluate.add_argument(
         "overrides", nargs="*", metavar="split=SPLIT", help="train, val or test (the default)"
     )
-    add_allowed(evaluate)
+    add_allow_target(evaluate)
 
     prediction = verb("predict", predict, "predict samples with a finished run", PREDICT)
     prediction.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     prediction.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="data.path=STORE, data=, split=, output="
     )
-    add_allowed(prediction)
+    add_allow_target(prediction)
 
     cli_report.add_verbs(verb)
 
-    listing = verb("list", _list, "list what can be chosen", LIST)
+    listing = verb("list", _list, "list methods, data sets, experiments and other options", LIST)
     listing.add_argument("kind", nargs="?", metavar="KIND", help="methods, data, experiments, ...")
-    listing.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configs, too")
+    listing.add_argument("--config-dir", type=Path, metavar="DIR", help="include your own configs")
 
-    data = verb("data", _data, "prepare, check and look at data sets", cli_data.HELP)
+    data = verb("data", _data, "prepare, check and show data sets", cli_data.HELP)
     data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))
     data.add_argument("overrides", nargs="*", metavar="WORD", help="a data set, and KEY=VALUE")
     return parser
@@ -185,39 +200,44 @@ def _build_parser() -> _Parser:
 def _train(options: argparse.Namespace) -> int:
     from mla_lightning import config
 
-    given = {
+    arguments = {
         "overrides": options.overrides,
         "multirun": options.multirun,
         "config_dir": options.config_dir,
         "allowed": options.allow_target,
     }
     if options.cfg:
-        planned = config.plan(**given)
-        for number, job in enumerate(planned, start=1):
-            heading = f"# {job.title}" + (
-                f" ({number} of {len(planned)})" if len(planned) > 1 else ""
-            )
-            print(
-                f"{'---' + chr(10) if number > 1 else ''}{heading}\n{config.show(job.config)}",
-                end="",
-            )
+        _print_configs(config.plan(**arguments))
         return 0
-    jobs = config.compose_jobs(**given)
+    jobs = config.compose_jobs(**arguments)
     if options.dry_run:
-        return _dry_run(jobs)
+        _print_states(jobs)
+        return 0
     first = jobs[0].config
     if options.multirun:
         from mla_lightning.launchers.sweep import run_sweep
 
         return run_sweep(jobs, config.instantiate(first.launcher), overwrite=first.overwrite)
     if grid := first.grid:
-        print(f"One job. The experiment's grid ({', '.join(grid)}) runs with: mla train -m ...")
+        print(
+            f"This runs one job. To run the experiment's grid ({', '.join(grid)}), add -m: "
+            "mla train -m ..."
+        )
     from mla_lightning.run.train import run_job
 
     return run_job(jobs[0])
 
 
-def _dry_run(jobs: Sequence[Any]) -> int:
+def _print_configs(jobs: Sequence[PlannedJob]) -> None:
+    from mla_lightning.config import to_yaml
+
+    for number, job in enumerate(jobs, start=1):
+        count = f" ({number} of {len(jobs)})" if len(jobs) > 1 else ""
+        separator = "---\n" if number > 1 else ""
+        print(f"{separator}# {job.title}{count}\n{to_yaml(job.config)}", end="")
+
+
+def _print_states(jobs: Sequence[Job]) -> None:
     from mla_lightning.run_folder import state_of
 
     states = [state_of(job.run_dir) for job in jobs]
@@ -225,7 +245,6 @@ def _dry_run(jobs: Sequence[Any]) -> int:
         print(f"{state:<12} {job.title:<50} {job.run_dir}")
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     print(f"{len(jobs)} jobs: {', '.join(counts)}")
-    return 0
 
 
 def _eval(options: argparse.Namespace) -> int:
@@ -252,7 +271,7 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from mla_lightning.config.listing import entries
+    from mla_lightning.config.listing import list_entries
     from mla_lightning.config.search import PLURALS
 
     if options.kind is None:
@@ -261,12 +280,12 @@ def _list(options: argparse.Namespace) -> int:
     groups = {name: group for group, plural in PLURALS.items() for name in (group, plural)}
     if options.kind not in groups:
         raise ConfigError(
-            f"Nothing to list by the name {options.kind!r}.{near(options.kind, groups)} "
+            f"mla list: unknown kind {options.kind!r}.{near(options.kind, groups)} "
             f"Known: {', '.join(PLURALS.values())}."
         )
-    found = entries(groups[options.kind], options.config_dir)
-    width = max((len(entry.name) for entry in found), default=0) + 2
-    for entry in found:
+    entries = list_entries(groups[options.kind], options.config_dir)
+    width = max((len(entry.name) for entry in entries), default=0) + 2
+    for entry in entries:
         jobs = f" ({entry.num_jobs} jobs)" if entry.num_jobs > 1 else ""
         label = "" if entry.label == entry.name else f"{entry.label}: "
         print(f"{entry.name:<{width}}{label}{entry.summary}{jobs}")

@@ -1,4 +1,4 @@
-"""``mla predict``: predictions of a finished run for any data, with or without labels."""
+"""The verb ``mla predict``: predict samples, with or without labels, with a finished run."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from mla_lightning.errors import ConfigError, near
 PREDICT = """\
 examples:
   mla predict runs/train/RUN                              the test split of its own data
-  mla predict runs/train/RUN data.path=data/new           every sample of a store, labels or not
+  mla predict runs/train/RUN data.path=data/new           every sample of a store
   mla predict runs/train/RUN data.path=data/new output=new.npz
   mla predict runs/train/RUN data=mfeat split=val
 
-A store of samples without labels: mla data import new.csv target=data/new labels=none
+The samples need no labels; to make a store of unlabelled samples:
+  mla data import new.csv target=data/new labels=none
 """
 OPTIONS = ("data", "data.path", "split", "output")
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Write the predictions of a run.
+    """Write the predictions of a finished run to a file.
 
     Args:
-        options: ``run``, the run folder, and ``overrides``.
+        options: ``run``, the run folder; ``overrides``; ``allow_target``.
 
     Returns:
         The exit code 0.
 
     Raises:
-        ConfigError: If an option is unknown, or the output is there already.
-        RunError: If there is no finished run.
-        DataError: If the data are not there or lack a modality.
+        ConfigError: If an option is unknown, or the output file exists already.
+        RunError: If the folder holds no finished run.
+        DataError: If the data do not exist or a modality is missing.
     """
-    given = _given(options.overrides)
-    output = Path(given.get("output", "predictions.csv"))
+    values = _parse(options.overrides)
+    output = Path(values.get("output", "predictions.csv"))
     if output.suffix not in (".csv", ".npz"):
-        raise ConfigError(f"output={output}: its name must end with .csv or .npz")
+        raise ConfigError(f"output={output}: the name must end with .csv or .npz")
     if output.exists():
-        raise ConfigError(f"{output} is there already. Name another file: output=FILE")
+        raise ConfigError(f"{output} exists already. Choose another file: output=FILE")
     from mla_lightning.config import allow_target
     from mla_lightning.data.prepared import Prepared
     from mla_lightning.run.finished import load_run
@@ -49,20 +50,21 @@ def predict(options: argparse.Namespace) -> int:
 
     for prefix in options.allow_target:
         allow_target(prefix)
-    path = {"path": given["data.path"]} if "data.path" in given else {}
-    run = load_run(options.run, _data_node(given.get("data")), **path)
-    is_other = bool(path) or "data" in given
-    split = given.get("split", ALL if is_other and isinstance(run.data, Prepared) else "test")
+    data_options = {"path": values["data.path"]} if "data.path" in values else {}
+    run = load_run(options.run, _data_node(values.get("data")), **data_options)
+    has_other_data = "data.path" in values or "data" in values
+    is_whole_store = has_other_data and isinstance(run.data, Prepared)
+    split = values.get("split", ALL if is_whole_store else "test")
     batches, names = batches_of_split(run.data, split, run.data.eval_batch_size)
     prediction = replace(predict_samples(run, batches), ids=names)
     prediction.write(output)
-    counts = _counts(prediction.classes)
+    counts = _format_counts(prediction.classes)
     print(f"{len(names)} samples ({split} of {run.data.name}): {counts}. Wrote {output}")
     return 0
 
 
-def _given(overrides: Sequence[str]) -> Mapping[str, str]:
-    given: dict[str, str] = {}
+def _parse(overrides: Sequence[str]) -> Mapping[str, str]:
+    values: dict[str, str] = {}
     for text in overrides:
         key, separator, value = text.partition("=")
         if key not in OPTIONS or not separator or not value:
@@ -70,8 +72,8 @@ def _given(overrides: Sequence[str]) -> Mapping[str, str]:
                 f"mla predict takes {', '.join(f'{name}=...' for name in OPTIONS)}, not {text!r}."
                 f"{near(key, OPTIONS)}"
             )
-        given[key] = value
-    return given
+        values[key] = value
+    return values
 
 
 def _data_node(name: str | None) -> dict[str, Any] | None:
@@ -83,7 +85,8 @@ def _data_node(name: str | None) -> dict[str, Any] | None:
     return node
 
 
-def _counts(classes: Sequence[str]) -> str:
+def _format_counts(classes: Sequence[str]) -> str:
+    """Format the number of samples by predicted class, the most frequent classes first."""
     from collections import Counter
 
     counts = Counter(classes).most_common()

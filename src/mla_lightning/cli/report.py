@@ -1,4 +1,4 @@
-"""The verbs of ``mla`` that show evidence: ``report``, ``compare`` and ``dashboard``."""
+"""The verbs that show results: ``mla report``, ``mla compare`` and ``mla dashboard``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.cli.words import add_own_code
+from mla_lightning.cli.words import add_user_code_options
 from mla_lightning.errors import ConfigError, MLAError, RunError
 
 REPORT = """\
@@ -18,29 +18,29 @@ examples:
   mla report table2 runs/table2/mfeat
   mla report table3 runs/table3/openmoji
   mla report tuning runs/tuning/openmoji             learning rates, chosen on validation
-  mla report runs runs                               every run: state, reason of failure, retry
-  mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or to its files
-  mla report page runs                               all of it as one HTML page, with diagnostics
-  mla report runs/table1/openmoji                    the same of one folder
+  mla report runs runs                               every run: state, error, retry command
+  mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or write its files
+  mla report page runs                               one HTML page of all runs, with diagnostics
+  mla report runs/table1/openmoji                    the same page of one folder
   mla report mine runs --config-dir my_conf --allow-target my_reports     a kind of your own
 
-`mla list reports` shows which kinds there are.
+`mla list reports` lists all kinds.
 """
 DASHBOARD = """\
 examples:
   mla dashboard table1                                write dashboard.json
   mla dashboard table1 runs/table1/openmoji           with Table 1 in the report
   mla dashboard table1 runs/table1/openmoji --entity ME --online     save it on the server
-  mla dashboard mine runs/mine                        experiments mine/*, grouped by what they vary
+  mla dashboard mine runs/mine                        experiments mine/*, grouped by varied settings
 """
 COMPARE = """\
 examples:
   mla compare runs/train/A runs/train/B
-  mla compare runs/train/A runs/train/B --output disagree.png     see the samples
+  mla compare runs/train/A runs/train/B --output disagree.png     draw the samples
 """
 
-#: Endings of pictures that can be drawn.
-PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp", ".eps", ".tif", ".tiff")
+#: Suffixes of the image formats that can be written.
+IMAGE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp", ".eps", ".tif", ".tiff")
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
 
@@ -49,34 +49,38 @@ def add_verbs(verb: Verb) -> None:
     """Add the verbs to the command line.
 
     Args:
-        verb: Adds one: name, command, what it does, examples; returns its parser.
+        verb: Adds a verb, given name, command, summary and examples; returns its parser.
     """
     report = verb("report", _report, "make tables and figures from run folders", REPORT)
-    report.add_argument("kind", metavar="KIND", help="what to show, such as table1")
-    report.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="folders of runs")
-    report.add_argument("--output", type=Path, metavar="DIR", help="where the files go")
+    report.add_argument("kind", metavar="KIND", help="table1, page, ...; see `mla list reports`")
+    report.add_argument(
+        "runs", nargs="*", type=Path, metavar="RUNS", help="run folders, or folders above"
+    )
+    report.add_argument("--output", type=Path, metavar="DIR", help="the folder to write to")
     report.add_argument(
         "--to-wandb",
         metavar="PROJECT",
-        help="then send the finished runs to W&B, too",
+        help="send the finished runs to this W&B project, too",
     )
-    _add_wandb(report)
-    add_own_code(report, "report/, panel/, ...")
+    _add_wandb_options(report)
+    add_user_code_options(report, "report/, panel/, ...")
 
-    board = verb("dashboard", _dashboard, "make a W&B workspace and report by code", DASHBOARD)
+    board = verb("dashboard", _dashboard, "make a W&B workspace and report", DASHBOARD)
     board.add_argument(
         "kind",
         metavar="KIND",
         help="table1, table2, table3 or tuning; or the first part of an experiment's name",
     )
-    board.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="for the report's table")
+    board.add_argument(
+        "runs", nargs="*", type=Path, metavar="RUNS", help="run folders for the table of the report"
+    )
     board.add_argument("--project", default="mla_lightning", help="the W&B project")
     board.add_argument("--output", type=Path, default=Path("dashboard.json"), metavar="FILE")
-    _add_wandb(board)
+    _add_wandb_options(board)
 
     compare = verb("compare", _compare, "compare two finished runs", COMPARE)
     compare.add_argument("first", type=Path, metavar="RUN_A", help="a run folder")
-    compare.add_argument("second", type=Path, metavar="RUN_B", help="another one")
+    compare.add_argument("second", type=Path, metavar="RUN_B", help="another run folder")
     compare.add_argument(
         "--output", type=Path, metavar="FILE.png", help="draw the samples that they disagree on"
     )
@@ -90,8 +94,8 @@ def _report(options: argparse.Namespace) -> int:
     if options.to_wandb is not None and not options.to_wandb.strip():
         raise ConfigError("--to-wandb needs the name of a W&B project, such as mla_lightning")
     if not options.to_wandb and (options.online or options.entity):
-        raise ConfigError("--online and --entity say where --to-wandb PROJECT sends; it is missing")
-    if not runs and Path(kind).exists():  # only folders: the page of all
+        raise ConfigError("--online and --entity have no effect without --to-wandb PROJECT")
+    if not runs and Path(kind).exists():  # only folders and no kind: the page
         kind, runs = "page", [Path(kind)]
     elif not runs:
         raise ConfigError(f"mla report {kind} needs folders of runs, such as runs/table1/openmoji")
@@ -99,14 +103,14 @@ def _report(options: argparse.Namespace) -> int:
         allow_target(prefix)
     code = int(write_report(kind, runs, options.output, options.config_dir))
     if options.to_wandb:
-        _to_wandb(options, runs)
+        _send_to_wandb(options, runs)
     return code
 
 
-def _add_wandb(parser: argparse.ArgumentParser) -> None:
+def _add_wandb_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entity", metavar="NAME", help="the W&B user or team")
     parser.add_argument(
-        "--online", action="store_true", help="ask the W&B server; else write files"
+        "--online", action="store_true", help="use the W&B server; without it, write files"
     )
 
 
@@ -130,7 +134,7 @@ def _dashboard(options: argparse.Namespace) -> int:
     )
 
 
-def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
+def _send_to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
     from mla_lightning.loggers.wandb import Wandb
     from mla_lightning.publish.wandb_runs import send
     from mla_lightning.run_folder import find_runs
@@ -145,28 +149,28 @@ def _to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
             "mla report runs runs --to-wandb PROJECT"
         )
     sent = send(folders, spec)
-    told = [f"{sent.online} sent", f"{len(sent.kept)} kept for wandb sync"]
-    told += [f"{sent.refused} refused"] if sent.refused else []
-    told += [f"{sent.damaged} damaged"] if sent.damaged else []
-    told += [f"{sent.left} without a result left out"] if sent.left else []
-    print(f"W&B, {len(folders)} runs: {', '.join(told)}.")
+    counts = [f"{sent.online} sent", f"{len(sent.kept)} kept for wandb sync"]
+    counts += [f"{sent.refused} refused"] if sent.refused else []
+    counts += [f"{sent.damaged} damaged"] if sent.damaged else []
+    counts += [f"{sent.left} without a result left out"] if sent.left else []
+    print(f"W&B, {len(folders)} runs: {', '.join(counts)}.")
     if sent.refused and not (sent.online or sent.kept):
-        raise RunError("W&B took no run; the reason is above. Then give the same command again.")
+        raise RunError("W&B accepted no run. Solve the problem above, then run the command again.")
 
 
-def _require_picture(output: Path) -> None:
+def _check_image_path(output: Path) -> None:
     if output.is_dir():
         raise ConfigError(f"--output {output} is a folder. Name a file: {output / 'disagree.png'}")
-    if output.suffix.lower() not in PICTURES:
+    if output.suffix.lower() not in IMAGE_SUFFIXES:
         raise ConfigError(
-            f"--output {output} is no picture. Its name must end with one of "
-            f"{', '.join(PICTURES)}: {output.with_suffix('.png')}"
+            f"--output {output} is not an image. Its name must end with one of "
+            f"{', '.join(IMAGE_SUFFIXES)}: {output.with_suffix('.png')}"
         )
 
 
 def _compare(options: argparse.Namespace) -> int:
     if options.output is not None:  # before anything is printed
-        _require_picture(options.output)
+        _check_image_path(options.output)
     from rich.console import Console
 
     from mla_lightning.report.document import render
@@ -178,19 +182,19 @@ def _compare(options: argparse.Namespace) -> int:
 
         try:
             return data_of_run(options.first).sample_names("test", numbers)
-        except MLAError as error:  # the runs may have come from another machine
-            print(f"The samples' names are not here: {error}", file=sys.stderr)
+        except MLAError as error:  # such as runs from another machine, whose data are not here
+            print(f"The names of the samples are not known: {error}", file=sys.stderr)
             return [f"test {number}" for number in numbers]
 
-    report, found = compare_runs(options.first, options.second, sample_names)
+    report, disagreements = compare_runs(options.first, options.second, sample_names)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     render.to_terminal(report, console)
-    if options.output is not None and found:
+    if options.output is not None and disagreements:
         from mla_lightning.prepare.sample_sheet import sample_sheet
         from mla_lightning.run.build import data_of_run
 
-        shown = found[:MOST_LISTED]
-        numbers, captions = [one.index for one in shown], [one.caption for one in shown]
+        shown = disagreements[:MOST_LISTED]
+        numbers, captions = [d.index for d in shown], [d.caption for d in shown]
         sheet = sample_sheet(data_of_run(options.first), "test", numbers, captions, options.output)
         print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")
     elif options.output is not None:

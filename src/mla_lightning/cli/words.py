@@ -1,4 +1,4 @@
-"""The words after a verb: what is acted on, and KEY=VALUE options, typed by the called function."""
+"""KEY=VALUE options of the command line, converted to the types of a function's parameters."""
 
 from __future__ import annotations
 
@@ -13,38 +13,86 @@ from typing import Any
 from mla_lightning.errors import ConfigError, near
 
 
-def name_and_options(words: Sequence[str], action: str, needs: str) -> tuple[str, dict[str, str]]:
-    """Divide words into what is acted on and KEY=VALUE."""
-    names = [word for word in words if "=" not in word]
-    if len(names) != 1:
-        got = f", got {' '.join(names)!r}" if names else ""
-        raise ConfigError(f"mla data {action} takes one {needs}{got}. See `mla data --help`.")
-    given: dict[str, str] = {}
+def split_words(words: Sequence[str], action: str, expected: str) -> tuple[str, dict[str, str]]:
+    """Split the words of a ``mla data`` action into its one argument and its options.
+
+    Args:
+        words: The words after the action.
+        action: The action, for messages.
+        expected: The description of the argument, for messages, such as ``NAME``.
+
+    Returns:
+        The argument, and the options: key -> text.
+
+    Raises:
+        ConfigError: If there is not exactly one argument, or an option is given twice.
+
+    Example:
+        >>> split_words(["cremad", "raw=/download", "jobs=8"], "prepare", "NAME")
+        ('cremad', {'raw': '/download', 'jobs': '8'})
+    """
+    arguments = [word for word in words if "=" not in word]
+    if len(arguments) != 1:
+        got = f", got {' '.join(arguments)!r}" if arguments else ""
+        raise ConfigError(f"mla data {action} takes one {expected}{got}. See `mla data --help`.")
+    options: dict[str, str] = {}
     for word in words:
-        key, separator, value = word.partition("=")
+        key, separator, text = word.partition("=")
         if separator:
-            if key in given:
+            if key in options:
                 raise ConfigError(f"{key} is given twice")
-            given[key] = value
-    return names[0], given
+            options[key] = text
+    return arguments[0], options
 
 
-def refuse_options(given: Mapping[str, str], action: str) -> None:
-    """Refuse options of an action that takes none."""
-    if given:
-        raise ConfigError(f"mla data {action} takes no options, got {', '.join(given)}")
+def check_no_options(options: Mapping[str, str], action: str) -> None:
+    """Check that an action that has no options was given none.
+
+    Raises:
+        ConfigError: If there is any option.
+
+    Example:
+        >>> check_no_options({"jobs": "8"}, "check")
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: mla data check takes no options, got jobs
+    """
+    if options:
+        raise ConfigError(f"mla data {action} takes no options, got {', '.join(options)}")
 
 
-def options_for(
+def arguments_for(
     function: Callable[..., Any],
-    given: Mapping[str, str],
+    options: Mapping[str, str],
     command: str,
     *,
     skip: Sequence[str] = (),
     also: Sequence[str] = (),
     hint: str = "",
 ) -> dict[str, Any]:
-    """Convert KEY=VALUE to what a function takes."""
+    """Convert options to the keyword arguments of a function.
+
+    Args:
+        function: The function, whose parameters have type annotations.
+        options: Key -> text.
+        command: The command, for messages.
+        skip: Parameters that are no options.
+        also: Further options of the command, suggested for similar unknown ones.
+        hint: Text after the message on a missing option.
+
+    Returns:
+        Name -> value.
+
+    Raises:
+        ConfigError: If an option is unknown, missing, or has the wrong type.
+
+    Example:
+        >>> def show(store: Path, *, per_class: int = 4): ...
+        >>> arguments_for(show, {"per_class": "2"}, "mla data show", skip=["store"])
+        {'per_class': 2}
+        >>> arguments_for(show, {"per_clas": "2"}, "mla data show", skip=["store"])
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: mla data show: unknown option 'per_clas'. Did you mean ...
+    """
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
@@ -53,33 +101,54 @@ def options_for(
     }
     hints = typing.get_type_hints(function)
     known = [*parameters, *also]
-    options = {}
-    for key, value in given.items():
+    arguments = {}
+    for key, text in options.items():
         if key not in parameters:
             raise ConfigError(
                 f"{command}: unknown option {key!r}.{near(key, known)} "
                 f"It takes {', '.join(known) or 'no options'}."
             )
-        options[key] = converted(value, hints.get(key, str), key)
+        arguments[key] = convert(text, hints.get(key, str), key)
     for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in options:
+        if parameter.default is inspect.Parameter.empty and key not in arguments:
             raise ConfigError(f"{key} is missing: {command} {key}=... {hint}".rstrip())
-    return options
+    return arguments
 
 
-def converted(text: str, wanted: Any, key: str) -> Any:
-    """Read a text as the type that an annotation names."""
-    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+def convert(text: str, hint: Any, key: str) -> Any:
+    """Convert a text to the type of an annotation.
+
+    Args:
+        text: The text of an option.
+        hint: bool, int, float, str, Path, a Literal, a sequence of these, or a union of them.
+        key: The option, for messages.
+
+    Returns:
+        The value; lists are separated by commas, and ``none`` is None where the type allows it.
+
+    Raises:
+        ConfigError: If the text does not fit the type.
+
+    Example:
+        >>> convert("8", int | None, "jobs"), convert("none", int | None, "jobs")
+        (8, None)
+        >>> convert("0.5,0.25", tuple[float, ...], "fractions")
+        (0.5, 0.25)
+        >>> convert("yes", bool, "loud")
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: loud must be true or false, got 'yes'
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in {typing.Union, types.UnionType}:
         if type(None) in inner and text.lower() in {"none", "null"}:
             return None
         kinds = [kind for kind in inner if kind is not type(None)]
-        kinds.sort(key=lambda kind: kind is str)  # the most telling one first, text last
+        kinds.sort(key=lambda kind: kind is str)  # str last, since it accepts every text
         if Path in kinds and str in kinds:
             kinds = [kind for kind in kinds if kind is not str]
         for number, kind in enumerate(kinds, start=1):
             try:
-                return converted(text, kind, key)
+                return convert(text, kind, key)
             except ConfigError:
                 if number == len(kinds):
                     raise
@@ -91,42 +160,51 @@ def converted(text: str, wanted: Any, key: str) -> Any:
         raise ConfigError(f"{key}={text}: must be one of {', '.join(known)}.{near(text, known)}")
     if origin in {tuple, list} or (inspect.isclass(origin) and issubclass(origin, Sequence)):
         kind = inner[0] if inner else str
-        values = [converted(part, kind, key) for part in text.strip("[]()").split(",") if part]
+        values = [convert(item, kind, key) for item in text.strip("[]()").split(",") if item]
         return tuple(values) if origin is not list else values
-    if wanted is bool:
+    if hint is bool:
         if text.lower() not in {"true", "false"}:
             raise ConfigError(f"{key} must be true or false, got {text!r}")
         return text.lower() == "true"
-    if wanted in {int, float}:
+    if hint in {int, float}:
         try:
-            return wanted(text)
+            return hint(text)
         except ValueError:
-            what = "a whole number" if wanted is int else "a number"
-            raise ConfigError(f"{key} must be {what}, got {text!r}") from None
-    if wanted is Path:
+            expected = "a whole number" if hint is int else "a number"
+            raise ConfigError(f"{key} must be {expected}, got {text!r}") from None
+    if hint is Path:
         return Path(text).expanduser()
     return text
 
 
-def add_own_code(parser: argparse.ArgumentParser, groups: str = "method/, data/, ...") -> None:
-    """Add the options with which a verb finds a user's own configs and classes.
+def add_user_code_options(
+    parser: argparse.ArgumentParser, groups: str = "method/, data/, ..."
+) -> None:
+    """Add the options ``--config-dir`` and ``--allow-target`` to a verb.
 
     Args:
         parser: The verb's parser.
-        groups: The folders that the verb looks for, for its help.
+        groups: The groups that the verb looks up in the user's folder, for its help.
     """
     parser.add_argument(
         "--config-dir", type=Path, metavar="DIR", help=f"a folder with your own {groups}"
     )
-    add_allowed(parser)
+    add_allow_target(parser)
 
 
-def add_allowed(parser: argparse.ArgumentParser) -> None:
-    """Add the option that lets configs name a user's own classes."""
+def add_allow_target(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--allow-target`` to a verb.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_allow_target(parser)
+        >>> parser.parse_args(["--allow-target", "my_lab"]).allow_target
+        ['my_lab']
+    """
     parser.add_argument(
         "--allow-target",
         action="append",
         default=[],
         metavar="PACKAGE",
-        help="let configs name classes of this package, looked up in the current folder, too",
+        help="let configs name classes of this package, which may lie in the current folder",
     )

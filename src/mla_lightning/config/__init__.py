@@ -1,4 +1,4 @@
-"""Compose, check, explain and instantiate configs: the only room that knows Hydra."""
+"""Configs: compose, check, explain and instantiate them. The only room that imports Hydra."""
 
 from __future__ import annotations
 
@@ -6,40 +6,46 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.config.jobs import Job, compose_jobs
-from mla_lightning.config.plan import Planned, plan
+from mla_lightning.config.plan import PlannedJob, plan
 from mla_lightning.config.search import conf_dir
-from mla_lightning.config.targets import allow_target, forbidden, instantiate
+from mla_lightning.config.targets import allow_target, find_forbidden_targets, instantiate
 from mla_lightning.errors import ConfigError
 
 __all__ = [
     "Job",
-    "Planned",
+    "PlannedJob",
     "allow_target",
     "compose_jobs",
     "conf_dir",
     "instantiate",
-    "load",
+    "load_config",
     "plan",
-    "show",
+    "to_yaml",
 ]
 
 
-def show(config: dict[str, Any]) -> str:
-    """Write a config as YAML.
+def to_yaml(config: dict[str, Any]) -> str:
+    """Format a config as YAML.
 
     Args:
         config: Plain containers.
 
     Returns:
-        YAML, keys in the config's order.
+        YAML text, keys in the order of the config.
+
+    Example:
+        >>> print(to_yaml({"seed": 0, "data": {"name": "openmoji"}}), end="")
+        seed: 0
+        data:
+          name: openmoji
     """
     import yaml
 
     return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a stored config, whose author nobody knows.
+def load_config(path: Path) -> dict[str, Any]:
+    """Read a stored config from an untrusted source.
 
     Args:
         path: A run folder's ``config.yaml``.
@@ -48,7 +54,15 @@ def load(path: Path) -> dict[str, Any]:
         Plain containers.
 
     Raises:
-        ConfigError: If it is no YAML mapping, or names a target that is not allowed.
+        ConfigError: If the file holds no YAML mapping, or names a target that is not allowed.
+
+    Example:
+        >>> path = tmp / "config.yaml"
+        >>> _ = path.write_text("data: {_target_: os.system}")
+        >>> load_config(path)
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: ...
+          - data._target_='os.system' is not allowed, and nothing was imported. ...
     """
     import yaml
 
@@ -57,7 +71,7 @@ def load(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as a config: {error}") from error
     if not isinstance(config, dict):
-        raise ConfigError(f"{path} holds no config")
-    if faults := forbidden(config):
-        raise ConfigError(f"{path}:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        raise ConfigError(f"{path} holds no config, that is, no mapping of keys to values")
+    if problems := find_forbidden_targets(config):
+        raise ConfigError(f"{path}:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return config

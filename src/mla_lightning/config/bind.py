@@ -1,4 +1,4 @@
-"""Bind every node that names a class to that class's signature, before anything is built."""
+"""Checks of the nodes of a config against the signatures of the classes that they name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from mla_lightning.config.targets import PARTIAL, TARGET, locate, targets_of
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.run_folder.schema import describe, fits, spell
+from mla_lightning.run_folder.schema import describe_type, fits_type, format_value
 
-#: What training gives to the class of a node; nobody may set it in a config.
+#: Node -> arguments that training supplies to its class; a config must not set them.
 SUPPLIED: dict[str, tuple[str, ...]] = {
     "data": ("seed", "modalities", "missing"),
     "method": (
@@ -26,123 +26,142 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     "scheduler": ("optimizer",),
     "launcher": ("job_function",),
 }
-#: Keys of a node that training takes out before it builds the class.
-TAKEN_OUT = {"method": ("fusion",)}
-#: Nodes that training finishes building: they must say ``_partial_: true``, all others must not.
-FINISHED_BY_TRAINING = ("method.fusion", "optimizer", "scheduler")
+#: Node -> keys that training removes before it instantiates the class.
+REMOVED = {"method": ("fusion",)}
+#: Nodes that training completes: only these may, and must, have ``_partial_: true``.
+COMPLETED_BY_TRAINING = ("method.fusion", "optimizer", "scheduler")
 
 
-def unbound(config: Mapping[str, Any]) -> list[str]:
-    """Find what the classes of a config do not take. Imports these classes.
+def find_signature_problems(config: Mapping[str, Any]) -> list[str]:
+    """Find keys that do not fit the signatures of the classes of a config; imports the classes.
 
     Args:
-        config: The resolved config, its targets allowed.
+        config: The resolved config, whose targets are allowed.
 
     Returns:
-        One fault per key: unknown, missing, of the wrong type, or given by training.
+        One message per key that is unknown, missing, of the wrong type, or supplied by training.
+
+    Example:
+        >>> optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "nestrov": True}
+        >>> find_signature_problems({"optimizer": optimizer})
+        ["optimizer.nestrov: SGD has no parameter 'nestrov'. Did you mean 'nesterov'? ..."]
     """
-    faults: list[str] = []
+    problems: list[str] = []
     for key, node in targets_of({k: v for k, v in config.items() if k != "grid"}):
-        faults += _unbound_node(key, json.dumps(node, sort_keys=True))
-    return faults
+        problems += _node_problems(key, json.dumps(node, sort_keys=True))
+    return problems
 
 
-class Taken(NamedTuple):
-    """What a class takes by one name: the type annotation, and whether it has to be given."""
+class Parameter(NamedTuple):
+    """A parameter of a class: its type annotation, and whether it has no default.
+
+    Example:
+        >>> parameters_of("torch.nn.ReLU")[0]["inplace"]
+        Parameter(hint=<class 'bool'>, is_required=False)
+    """
 
     hint: Any
     is_required: bool
 
 
 @functools.lru_cache(maxsize=1024)
-def _unbound_node(key: str, text: str) -> tuple[str, ...]:
-    node = json.loads(text)
+def _node_problems(key: str, node_json: str) -> tuple[str, ...]:
+    node = json.loads(node_json)
     try:
-        takes, takes_any = parameters_of(node[TARGET])
+        parameters, takes_any = parameters_of(node[TARGET])
     except ConfigError as error:
         return (f"{key}.{TARGET}: {error}",)
-    supplied, taken_out = SUPPLIED.get(key, ()), TAKEN_OUT.get(key, ())
-    given = {k: v for k, v in node.items() if k not in (TARGET, PARTIAL, *taken_out)}
-    name = node[TARGET].rpartition(".")[2]
-    settable = [own for own in takes if own not in (*supplied, *taken_out)]
-    faults = _partial_faults(key, node.get(PARTIAL, False))
-    for own, value in given.items():
-        if own in supplied:
-            faults.append(f"{key}.{own} is no setting: training gives it")
-        elif own not in takes and (own.startswith("_") or not takes_any):
-            listed = f"It takes: {', '.join(settable)}." if settable else "It takes no setting."
-            faults.append(f"{key}.{own}: {name} takes no {own!r}.{near(own, settable)} {listed}")
+    supplied, removed = SUPPLIED.get(key, ()), REMOVED.get(key, ())
+    arguments = {k: v for k, v in node.items() if k not in (TARGET, PARTIAL, *removed)}
+    cls = node[TARGET].rpartition(".")[2]
+    settable = [name for name in parameters if name not in (*supplied, *removed)]
+    problems = _partial_problems(key, node.get(PARTIAL, False))
+    for name, value in arguments.items():
+        path, parameter = f"{key}.{name}", parameters.get(name)
+        if name in supplied:
+            problems.append(f"{path} is not a setting: training supplies it")
+        elif parameter is None and (name.startswith("_") or not takes_any):
+            listed = f"Its parameters: {', '.join(settable) or 'none'}."
+            hint = near(name, settable)
+            problems.append(f"{path}: {cls} has no parameter {name!r}.{hint} {listed}")
         elif value == "???":
-            faults.append(f"{key}.{own} has no value: give one with {key}.{own}=...")
-        elif own in takes and not fits(value, takes[own].hint):
-            faults.append(f"{key}.{own} must be {describe(takes[own].hint)}, got {spell(value)}")
-    if key in FINISHED_BY_TRAINING or not node.get(PARTIAL, False):
-        faults += [
-            f"{key}.{own} is missing: {name} needs it"
-            for own in settable
-            if takes[own].is_required and own not in given
+            problems.append(f"{path} has no value: set one with {path}=...")
+        elif parameter is not None and not fits_type(value, parameter.hint):
+            expected = describe_type(parameter.hint)
+            problems.append(f"{path} must be {expected}, got {format_value(value)}")
+    if key in COMPLETED_BY_TRAINING or not node.get(PARTIAL, False):
+        problems += [
+            f"{key}.{name} is missing: {cls} needs it"
+            for name in settable
+            if parameters[name].is_required and name not in arguments
         ]
-    faults += [f"{key}.{own} is missing" for own in taken_out if own not in node]
-    return tuple(faults)
+    problems += [f"{key}.{name} is missing" for name in removed if name not in node]
+    return tuple(problems)
 
 
-def _partial_faults(key: str, is_partial: Any) -> list[str]:
-    if key in FINISHED_BY_TRAINING and is_partial is not True:
-        return [f"{key} needs {PARTIAL}: true, since training finishes building it"]
-    if key not in FINISHED_BY_TRAINING and key in SUPPLIED and is_partial is not False:
-        return [f"{key}.{PARTIAL} must not be set: the object is needed, not a part of it"]
+def _partial_problems(key: str, is_partial: Any) -> list[str]:
+    if key in COMPLETED_BY_TRAINING and is_partial is not True:
+        return [f"{key} needs {PARTIAL}: true, since training supplies further arguments"]
+    if key not in COMPLETED_BY_TRAINING and key in SUPPLIED and is_partial is not False:
+        return [f"{key}.{PARTIAL} must not be set: training needs the complete object"]
     return []
 
 
 @functools.cache
-def parameters_of(target: str) -> tuple[dict[str, Taken], bool]:
-    """Read what a class or function takes, its bases included where it passes keywords on.
+def parameters_of(target: str) -> tuple[dict[str, Parameter], bool]:
+    """Read the parameters of a class or function, including those of bases that get its keywords.
 
     Args:
-        target: The dotted name, allowed.
+        target: The dotted name, which is allowed.
 
     Returns:
-        What it takes by name, and whether it takes any other name, too.
+        Name -> parameter, and whether keywords of any other name are accepted, too.
 
     Raises:
         ConfigError: If the target cannot be imported.
+
+    Example:
+        >>> parameters, takes_any = parameters_of("torch.nn.Flatten")
+        >>> parameters["start_dim"], takes_any
+        (Parameter(hint=<class 'int'>, is_required=False), False)
     """
-    found = locate(target)
-    makers = [found]
-    if inspect.isclass(found):
-        makers = [vars(cls)["__init__"] for cls in found.__mro__[:-1] if "__init__" in vars(cls)]
-    takes: dict[str, Taken] = {}
-    for maker in makers:
-        hints = _hints(maker)
-        parameters = inspect.signature(maker).parameters.values()
-        for parameter in parameters:
-            if parameter.name != "self" and parameter.kind not in _MANY:
-                is_required = parameter.default is inspect.Parameter.empty
-                hint = hints.get(parameter.name, Any)
-                takes.setdefault(parameter.name, Taken(hint, is_required))
-        keywords = [p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD]
+    located = locate(target)
+    functions = [located]
+    if inspect.isclass(located):
+        classes = located.__mro__[:-1]
+        functions = [vars(cls)["__init__"] for cls in classes if "__init__" in vars(cls)]
+    parameters: dict[str, Parameter] = {}
+    for function in functions:
+        hints = _type_hints(function)
+        signature = inspect.signature(function).parameters.values()
+        for item in signature:
+            if item.name != "self" and item.kind not in _VARIADIC:
+                is_required = item.default is inspect.Parameter.empty
+                hint = hints.get(item.name, Any)
+                parameters.setdefault(item.name, Parameter(hint, is_required))
+        keywords = [item.name for item in signature if item.kind is inspect.Parameter.VAR_KEYWORD]
         if not keywords:
-            return takes, False
-        named = _named_keywords(hints.get(keywords[0]))
-        if named is not None:  # **parts: Unpack[Composition] says by itself what it takes
-            for name in named:
-                takes.setdefault(name, Taken(Any, False))
-            return takes, False
-    return takes, bool(makers)
+            return parameters, False
+        names = _unpacked_names(hints.get(keywords[0]))
+        if names is not None:  # **parts: Unpack[Composition] names all keywords
+            for name in names:
+                parameters.setdefault(name, Parameter(Any, False))
+            return parameters, False
+    return parameters, bool(functions)
 
 
-_MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def _named_keywords(hint: Any) -> frozenset[str] | None:
-    """Return the names that a ``**keywords: Unpack[TypedDict]`` takes, None for any others."""
+def _unpacked_names(hint: Any) -> frozenset[str] | None:
+    """Return the names that ``**keywords: Unpack[TypedDict]`` accepts, None for another hint."""
     (kind,) = typing.get_args(hint) if typing.get_origin(hint) is typing.Unpack else (None,)
     return frozenset(kind.__annotations__) if kind is not None else None
 
 
-def _hints(maker: Any) -> dict[str, Any]:
-    """Read annotations; names that only a type checker imports leave the check to the class."""
+def _type_hints(function: Any) -> dict[str, Any]:
+    """Return a function's annotations, none if they use names that only type checkers import."""
     try:
-        return typing.get_type_hints(maker, include_extras=True)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}

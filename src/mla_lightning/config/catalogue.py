@@ -1,4 +1,4 @@
-"""METHODS.md: every method from its YAML and its class, told from source text alone."""
+"""The page METHODS.md, written from the YAMLs and the source text of all methods."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.config.listing import Entry, class_of, entries
+from mla_lightning.config.listing import Entry, class_of, list_entries
 
-#: The order of the page: the paper's table first.
+#: The order of the page, methods of the paper's Table 1 first; all others follow by name.
 ORDER = (
     "mla",
     "sum",
@@ -44,16 +44,20 @@ A method is a training rule (`src/mla_lightning/methods/`) with a fusion
 
 
 def methods_page(config_dir: Path | None = None) -> str:
-    """Write the page.
+    r"""Format the page.
 
     Args:
         config_dir: A user's own folder of groups, None for none.
 
     Returns:
         Markdown.
+
+    Example:
+        >>> print(methods_page().partition("\n")[0])
+        # Methods
     """
-    methods = {entry.name: entry for entry in entries("method", config_dir)}
-    fusions = {entry.name: entry for entry in entries("fusion", config_dir)}
+    methods = {entry.name: entry for entry in list_entries("method", config_dir)}
+    fusions = {entry.name: entry for entry in list_entries("fusion", config_dir)}
     names = [n for n in ORDER if n in methods] + sorted(methods.keys() - set(ORDER))
     rows, sections = [], []
     for name in names:
@@ -66,16 +70,16 @@ def methods_page(config_dir: Path | None = None) -> str:
             f"`{fusion.name if fusion else ''}` | `{rule}` | {published} |"
         )
         sections.append(_section(entry, fusion))
-    parts = [HEAD + "\n".join(rows), *sections, "## Fusions"]
-    parts += [f"### {e.name} fusion\n\n{_docstring(e.target)}" for e in fusions.values()]
-    return "\n\n".join(parts) + "\n"
+    blocks = [HEAD + "\n".join(rows), *sections, "## Fusions"]
+    blocks += [f"### {e.name} fusion\n\n{_docstring(e.target)}" for e in fusions.values()]
+    return "\n\n".join(blocks) + "\n"
 
 
 def _section(entry: Entry, fusion: Entry | None) -> str:
-    home = entry.target.rpartition(".")[0].replace(".", "/")
+    path = entry.target.rpartition(".")[0].replace(".", "/")
     lines = [
         f"## {entry.name}",
-        f"`mla train method={entry.name}` - `src/{home}.py`, `conf/method/{entry.name}.yaml`"
+        f"`mla train method={entry.name}` - `src/{path}.py`, `conf/method/{entry.name}.yaml`"
         + (f", fusion `{fusion.name}`" if fusion else ""),
         _docstring(entry.target),
     ]
@@ -88,23 +92,23 @@ def _section(entry: Entry, fusion: Entry | None) -> str:
 
 
 def _settings(path: Path) -> list[tuple[str, str, str]]:
-    """Read keys, defaults and the comments above them from a YAML."""
-    found, comment = [], []
+    """Return keys, defaults and the comments above them of a YAML."""
+    settings, comment = [], []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             comment.append(line.lstrip("# "))
         elif match := re.match(r"([a-z_]+): *(\S.*)?$", line):
             key, value = match.groups()
             if key not in ("defaults", "fusion") and value is not None:
-                found.append((key, value, " ".join(comment)))
+                settings.append((key, value, " ".join(comment)))
             comment = []
         else:
             comment = []
-    return [(k, v, c.replace("|", "\\|")) for k, v, c in found if not k.startswith("_")]
+    return [(k, v, c.replace("|", "\\|")) for k, v, c in settings if not k.startswith("_")]
 
 
 def _fusion_of(methods: Mapping[str, Entry], name: str) -> str:
-    """Find the fusion that a method's YAML, or the YAML it builds on, chooses."""
+    """Return the fusion that a method's YAML, or a YAML among its defaults, chooses."""
     import yaml
 
     content: Any = yaml.safe_load(methods[name].path.read_text(encoding="utf-8")) or {}
@@ -120,20 +124,20 @@ def _fusion_of(methods: Mapping[str, Entry], name: str) -> str:
 
 
 def _rule_of(fusion: Entry) -> str:
-    """Read a fusion's named single-modality rule: its class's, a base's or its YAML's."""
+    """Return the name of a fusion's rule for single modalities, as its class or a base sets it."""
     target = fusion.target
     while target:
-        found = class_of(target)
-        if found is None:
+        definition = class_of(target)
+        if definition is None:
             return ""
-        node, imports, module = found
+        node, imports, module = definition
         for statement in node.body:
             match statement:
                 case ast.Assign(targets=[ast.Name(id="unimodal_rule")], value=ast.Constant(value)):
                     return str(value)
                 case ast.FunctionDef(name="__init__", args=arguments):
-                    given = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-                    for argument, default in given:
+                    with_defaults = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+                    for argument, default in with_defaults:
                         if argument.arg == "unimodal_rule" and isinstance(default, ast.Constant):
                             return str(default.value)
         bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
@@ -142,13 +146,13 @@ def _rule_of(fusion: Entry) -> str:
 
 
 def _docstring(target: str) -> str:
-    found = class_of(target)
-    text = inspect.cleandoc(ast.get_docstring(found[0]) or "") if found else ""
-    text = text.partition("\n\nExample:")[0]  # examples are for the documentation of the code
+    definition = class_of(target)
+    text = inspect.cleandoc(ast.get_docstring(definition[0]) or "") if definition else ""
+    text = text.partition("\n\nExample:")[0]
     text = re.sub(r":math:`([^`]*)`", r"$\1$", text)
     return re.sub(r"``([^`]*)``", r"`\1`", text)
 
 
 def _link(reference: str) -> str:
-    where, _, url = reference.rpartition(", ")
-    return f"[{where}]({url})" if where else ""
+    venue, _, url = reference.rpartition(", ")
+    return f"[{venue}]({url})" if venue else ""

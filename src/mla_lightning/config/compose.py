@@ -1,4 +1,4 @@
-"""Compose the choices of groups with Hydra."""
+"""Composition of group choices with Hydra."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.config.interpolation import resolved
+from mla_lightning.config.interpolation import resolve_interpolations
 from mla_lightning.config.search import options
-from mla_lightning.config.values import flat
+from mla_lightning.config.values import flatten
 
-#: The choices that a run is known by; logger, launcher and paths change no number.
+#: Name in ``choices`` -> Hydra's key of the groups that describe a run. The groups logger, launcher
+#: and paths are not among them, since they change no number.
 CHOICES = {
     "data": "data",
     "method": "method",
@@ -27,13 +28,21 @@ CHOICES = {
 
 
 class Composer:
-    """Composes group choices, once each; values are set in copies afterwards."""
+    """Composes group choices, each combination once; values are set in copies afterwards.
+
+    Example:
+        >>> from mla_lightning.config.search import search_path
+        >>> with open_composer(search_path(None)) as composer:
+        ...     config = composer.compose(("data=synthetic", "method=concat"))
+        >>> config["choices"]["fusion"]
+        'concat'
+    """
 
     def __init__(self, folders: tuple[Path, ...]) -> None:
-        """Prepare; see :func:`composer`.
+        """Prepare to compose; see :func:`open_composer`.
 
         Args:
-            folders: Where configs are looked up, the package's own first.
+            folders: Where configs are looked up, the package's own folder first.
         """
         self.folders = folders
         self._composed: dict[tuple[str, ...], dict[str, Any] | str] = {}
@@ -44,28 +53,30 @@ class Composer:
         """Compose group choices.
 
         Args:
-            choices: Overrides that choose groups.
+            choices: Overrides that choose options of groups.
 
         Returns:
-            The config as plain containers, interpolations unresolved, ``choices`` filled in. Or
-            what is wrong, if it cannot be composed.
+            The config as plain containers, with unresolved interpolations and with ``choices``
+            filled in; or an error message if the choices cannot be composed.
         """
         if choices not in self._composed:
             self._composed[choices] = self._compose(choices)
         return self._composed[choices]
 
-    def resolved(self, choices: tuple[str, ...]) -> dict[str, Any]:
-        """Compose group choices and resolve what can be resolved, empty if they do not compose."""
+    def compose_resolved(self, choices: tuple[str, ...]) -> dict[str, Any]:
+        """Compose group choices and resolve interpolations; empty if they cannot be composed."""
         if choices not in self._resolved:
             config = self.compose(choices)
-            self._resolved[choices] = {} if isinstance(config, str) else resolved(config, [])
+            self._resolved[choices] = (
+                {} if isinstance(config, str) else resolve_interpolations(config, [])
+            )
         return self._resolved[choices]
 
-    def ablation_of(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Tell what a config's ablation sets.
+    def ablation_values(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the values that a config's ablation sets.
 
         Args:
-            config: What :meth:`compose` returned.
+            config: A config from :meth:`compose`.
 
         Returns:
             Dotted key -> value, empty without an ablation.
@@ -74,10 +85,10 @@ class Composer:
 
         path = options(self.folders, "ablation").get(config["choices"].get("ablation", ""))
         content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
-        return {key: value for key, value in flat(content or {}) if key != "defaults"}
+        return {key: value for key, value in flatten(content or {}) if key != "defaults"}
 
-    def metrics(self) -> dict[str, Any]:
-        """Return the nodes of all metrics: name -> what its YAML in ``metric/`` holds."""
+    def metric_nodes(self) -> dict[str, Any]:
+        """Return the nodes of all metrics: name -> content of its YAML in ``metric/``."""
         import yaml
 
         if self._metrics is None:
@@ -94,33 +105,40 @@ class Composer:
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        places = ",".join(f"'file://{_escaped(folder)}'" for folder in self.folders[1:])
+        search_path = ",".join(f"'file://{_escape(folder)}'" for folder in self.folders[1:])
         try:
-            found = compose(
+            composed = compose(
                 "config",
-                overrides=[*choices, f"hydra.searchpath=[{places}]"],
+                overrides=[*choices, f"hydra.searchpath=[{search_path}]"],
                 return_hydra_config=True,
             )
         except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
             return " ".join(str(error).split())
-        chosen = found.hydra.runtime.choices
-        ours = OmegaConf.masked_copy(found, [str(key) for key in found if key != "hydra"])
-        config: dict[str, Any] = OmegaConf.to_container(ours)  # type: ignore[assignment]
+        chosen = composed.hydra.runtime.choices
+        without_hydra = [str(key) for key in composed if key != "hydra"]
+        container = OmegaConf.to_container(OmegaConf.masked_copy(composed, without_hydra))
+        config: dict[str, Any] = container  # type: ignore[assignment]
         config["choices"] = {
-            own: str(chosen[key]) for own, key in CHOICES.items() if chosen.get(key) is not None
+            name: str(chosen[key]) for name, key in CHOICES.items() if chosen.get(key) is not None
         }
         return config
 
 
 @contextmanager
-def composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
-    """Open Hydra's search path for a while.
+def open_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
+    """Initialise Hydra for the time of the context, and return a composer.
 
     Args:
-        folders: Where configs are looked up, the package's own first.
+        folders: Where configs are looked up, the package's own folder first.
 
     Yields:
         The composer.
+
+    Example:
+        >>> from mla_lightning.config.search import search_path
+        >>> with open_composer(search_path(None)) as composer:
+        ...     composer.compose(("method=no_such_method",))
+        "...Could not find 'method/no_such_method'..."
     """
     from hydra import initialize_config_dir
 
@@ -128,5 +146,5 @@ def composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
         yield Composer(folders)
 
 
-def _escaped(folder: Path) -> str:
+def _escape(folder: Path) -> str:
     return str(folder).replace("\\", "\\\\").replace("'", "\\'")

@@ -1,4 +1,4 @@
-"""Resolve interpolations; what they may read is limited, since configs end in files and logs."""
+"""Resolution of interpolations, which may read little, since configs end up in files and logs."""
 
 from __future__ import annotations
 
@@ -12,79 +12,97 @@ from mla_lightning.run_folder.schema import UNRESOLVED
 ENVIRONMENT = ("MLA_DATA_DIR", "MLA_OUTPUT_DIR", "TMPDIR", "SLURM_TMPDIR", "SCRATCH")
 
 
-def resolved(config: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    """Resolve all interpolations.
+def resolve_interpolations(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Resolve all interpolations of a config.
 
     Args:
         config: The config with its values set.
-        faults: What cannot or must not be resolved is added here.
+        problems: A message for each interpolation that fails or is not allowed is appended here.
 
     Returns:
-        Plain containers; what is not resolved is ``UNRESOLVED``.
+        Plain containers, with ``UNRESOLVED`` in place of what could not be resolved.
+
+    Example:
+        >>> resolve_interpolations({"name": "runs/${seed}", "seed": 3}, [])
+        {'name': 'runs/3', 'seed': 3}
+        >>> problems = []
+        >>> resolve_interpolations({"name": "${oc.env:HOME}"}, problems)
+        {'name': '<unresolved>'}
+        >>> problems
+        ['name: ${oc.env:HOME} is not allowed: ...']
     """
     plain = copy.deepcopy(dict(config))
-    found = list(interpolations(config))
-    if not found:
+    texts = list(find_interpolations(config))
+    if not texts:
         return plain
     from omegaconf import OmegaConf
 
     tree = OmegaConf.create(dict(config))
-    for path, text in found:
+    for path, text in texts:
         key = ".".join(map(str, path))
-        forbidden = _forbidden_in(text)
-        faults += [f"{key}: {fault}" for fault in forbidden]
+        forbidden = _forbidden_uses(text)
+        problems += [f"{key}: {problem}" for problem in forbidden]
         parent: Any = plain
-        for part in path[:-1]:
-            parent = parent[part]
-        parent[path[-1]] = UNRESOLVED if forbidden else _value(tree, path, text, config, faults)
+        for name in path[:-1]:
+            parent = parent[name]
+        is_allowed = not forbidden
+        parent[path[-1]] = (
+            _resolve(tree, path, text, config, problems) if is_allowed else UNRESOLVED
+        )
     return plain
 
 
-def interpolations(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
+def find_interpolations(
+    node: Any, path: tuple[Any, ...] = ()
+) -> Iterator[tuple[tuple[Any, ...], str]]:
     """Find the texts of a config that hold an interpolation.
 
     Args:
-        node: A config or a part of it, as plain containers.
-        path: Where the part is.
+        node: A config or a node of it, as plain containers.
+        path: The keys and positions that lead to the node.
 
     Yields:
-        Path and text.
+        The path of each text, and the text.
+
+    Example:
+        >>> list(find_interpolations({"seed": 3, "names": ["run ${seed}"]}))
+        [(('names', 0), 'run ${seed}')]
     """
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from interpolations(value, (*path, key))
+            yield from find_interpolations(value, (*path, key))
     elif isinstance(node, list):
         for position, value in enumerate(node):
-            yield from interpolations(value, (*path, position))
+            yield from find_interpolations(value, (*path, position))
     elif isinstance(node, str) and "${" in node:
         yield path, node
 
 
-def _value(
-    tree: Any, path: tuple[Any, ...], text: str, config: Mapping[str, Any], faults: list[str]
+def _resolve(
+    tree: Any, path: tuple[Any, ...], text: str, config: Mapping[str, Any], problems: list[str]
 ) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        for part in path:
-            tree = tree[part]
+        for name in path:
+            tree = tree[name]
         return OmegaConf.to_container(tree, resolve=True) if OmegaConf.is_config(tree) else tree
     except OmegaConfBaseException as error:
         key = ".".join(map(str, path))
         if "tuned_lr" in text:
-            chosen = config["choices"]
-            faults.append(
-                f"{key}: no learning rate was tuned for method {chosen['method']!r} on data "
-                f"{chosen['data']!r}. Choose one, such as {key}=0.05."
+            choices = config["choices"]
+            problems.append(
+                f"{key}: no learning rate was tuned for method {choices['method']!r} on data "
+                f"{choices['data']!r}. Choose one, such as {key}=0.05."
             )
         else:
-            faults.append(f"{key}={text} cannot be resolved: {str(error).splitlines()[0]}")
+            problems.append(f"{key}={text} cannot be resolved: {str(error).splitlines()[0]}")
         return UNRESOLVED
 
 
-def _forbidden_in(text: str) -> list[str]:
-    """Find what an interpolation must not do: read any environment variable, decode texts."""
+def _forbidden_uses(text: str) -> list[str]:
+    """Return messages on resolvers and environment variables that a text must not use."""
     from omegaconf.errors import GrammarParseError
     from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
     from omegaconf.grammar_parser import parse
@@ -93,7 +111,7 @@ def _forbidden_in(text: str) -> list[str]:
         trees = [parse(text)]
     except GrammarParseError as error:
         return [str(error).splitlines()[0]]
-    faults = []
+    problems = []
     while trees:
         tree = trees.pop()
         trees += getattr(tree, "children", None) or []
@@ -103,10 +121,10 @@ def _forbidden_in(text: str) -> list[str]:
         arguments = tree.sequence().getText() if tree.sequence() else ""
         variable = arguments.partition(",")[0].strip()
         if resolver != "oc.env":
-            faults.append(f"${{{resolver}:...}} is not allowed in a config; oc.env is")
+            problems.append(f"${{{resolver}:...}} is not allowed in a config; oc.env is")
         elif variable not in ENVIRONMENT:
-            faults.append(
+            problems.append(
                 f"${{oc.env:{variable}}} is not allowed: a config is written to files and logs. "
                 f"Allowed variables: {', '.join(ENVIRONMENT)}."
             )
-    return faults
+    return problems

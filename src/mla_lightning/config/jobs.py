@@ -1,4 +1,4 @@
-"""Jobs: configs with an identity, the code that they reach, and a run folder."""
+"""Jobs: checked configs with their identity, code and run folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.config.listing import label_of
 from mla_lightning.config.naming import run_dir_of
-from mla_lightning.config.plan import Faults, plan
+from mla_lightning.config.plan import Problems, plan
 from mla_lightning.config.targets import TARGET, instantiate, locate, targets_of
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.identity import identity_of
@@ -20,24 +20,32 @@ from mla_lightning.run_folder.config import RunConfig
 if TYPE_CHECKING:
     from mla_lightning.data.base import MultimodalDataModule
 
-#: Nodes whose classes compute what a run writes down.
-COMPUTING = (*("data", "encoder", "missing", "method", "optimizer", "scheduler", "metrics"),)
+#: Nodes whose classes compute what a run writes.
+COMPUTING_NODES = (*("data", "encoder", "missing", "method", "optimizer", "scheduler", "metrics"),)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run.
+    """A training run that is planned.
 
     Attributes:
         config: The resolved config.
-        overrides: What follows ``mla train`` to run this job alone.
-        run_dir: Its folder, a function of config and data.
-        title: Its name for people.
-        identity: Hash of config and data; two jobs with one identity are one job.
-        data_fingerprint: Hash of the data's content.
-        code: The code that it reaches.
-        method_label: How tables and figures show its method.
-        distinguishes: Overrides that set the job apart from others of its data and method, by key.
+        overrides: The words after ``mla train`` that run this job alone.
+        run_dir: Its run folder, a function of config and data.
+        title: Its title, such as ``train: openmoji mla seed=0``.
+        identity: Hash of config and data; jobs with the same identity are the same job.
+        data_fingerprint: Hash of the content of the data.
+        code: The code that it uses.
+        method_label: Its method as tables and figures show it, such as ``OGM-GE``.
+        distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
+            method can differ.
+
+    Example:
+        >>> (job,) = compose_jobs(["data=synthetic", "method=ogm_ge", "name=mine"])
+        >>> job.title, job.method_label
+        ('mine: synthetic ogm_ge seed=0', 'OGM-GE')
+        >>> job.run_dir.as_posix()
+        'runs/mine/synthetic-ogm_ge-seed0-...'
     """
 
     config: RunConfig
@@ -48,18 +56,19 @@ class Job:
     data_fingerprint: str
     code: Code
     method_label: str = ""
-    distinguishes: dict[str, Any] = field(default_factory=dict)
+    distinguishing_overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
-        """Return an id for trackers, other than that of an earlier run by other code."""
+        """The id for trackers such as W&B, which differs if the code differs."""
         return f"{self.identity[:8]}{self.code.hash[:8]}"
 
     @property
     def stage_id(self) -> str:
-        """Return an id of what the job is but for what it hides: runs may share such a stage."""
-        whole = {**self.config.tree, "missing": None}
-        return f"{identity_of(whole, self.data_fingerprint)[:12]}-{self.code.hash[:8]}"
+        """The id of all but the missing modalities; runs that share it can share a first stage."""
+        without_missing = {**self.config.tree, "missing": None}
+        identity = identity_of(without_missing, self.data_fingerprint)
+        return f"{identity[:12]}-{self.code.hash[:8]}"
 
 
 def compose_jobs(
@@ -75,30 +84,37 @@ def compose_jobs(
         overrides: Hydra overrides.
         multirun: Run the product of all axes.
         config_dir: A user's own folder of groups, None for none.
-        allowed: Packages of the user that configs may name classes of.
+        allowed: Packages of the user whose classes configs may name.
 
     Returns:
         The jobs, in the order of the axes.
 
     Raises:
-        ConfigError: With all faults, one a line.
+        ConfigError: If any config is wrong, with all problems, one per line.
         DataError: If data are missing.
+
+    Example:
+        >>> jobs = compose_jobs(["data=synthetic", "seed=0,1"], multirun=True)
+        >>> [job.title for job in jobs]
+        ['train: synthetic mla seed=0', 'train: synthetic mla seed=1']
     """
-    known: dict[str, _DataOfConfig] = {}
-    faults = Faults()
+    checks: dict[str, _DataCheck] = {}
+    problems = Problems()
     jobs = []
-    for planned in plan(overrides, multirun, config_dir=config_dir, allowed=allowed, binds=True):
+    for planned in plan(
+        overrides, multirun, config_dir=config_dir, allowed=allowed, checks_signatures=True
+    ):
         tree = planned.config
         text = json.dumps(
             [tree[key] for key in ("data", "seed", "modalities", "encoder", "method")]
         )
-        if text not in known:
-            known[text] = _look_at_data(tree)
-        data = known[text]
-        faults.add(" ".join(planned.overrides), data.faults)
-        if data.faults:
+        if text not in checks:
+            checks[text] = _check_data(tree)
+        data = checks[text]
+        problems.add(" ".join(planned.overrides), data.problems)
+        if data.problems:
             continue
-        tree = {**tree, "encoder": data.encoders}  # what is used, not that it was to be chosen
+        tree = {**tree, "encoder": data.encoders}  # the encoders in use, also if the data choose
         identity = identity_of(tree, data.fingerprint)
         jobs.append(
             Job(
@@ -110,27 +126,38 @@ def compose_jobs(
                 data_fingerprint=data.fingerprint,
                 code=code_of(reached_targets(tree)),
                 method_label=label_of("method", tree["choices"]["method"], config_dir),
-                distinguishes=planned.distinguishes,
+                distinguishing_overrides=planned.distinguishing_overrides,
             )
         )
-    faults.raise_all()
+    problems.raise_all()
     return jobs
 
 
 def reached_targets(tree: Mapping[str, Any]) -> frozenset[str]:
-    """Return what a config names that computes what a run writes down."""
-    nodes = {key: tree[key] for key in COMPUTING if tree.get(key)}
+    """Return the targets of a config that compute what a run writes.
+
+    Example:
+        >>> nodes = {"optimizer": {"_target_": "torch.optim.SGD"}, "logger": {"_target_": "my.Log"}}
+        >>> reached_targets(nodes)
+        frozenset({'torch.optim.SGD'})
+    """
+    nodes = {key: tree[key] for key in COMPUTING_NODES if tree.get(key)}
     return frozenset(str(node[TARGET]) for _, node in targets_of(nodes))
 
 
 def data_of_config(tree: Mapping[str, Any]) -> MultimodalDataModule:
-    """Build the data module of a config; nothing is read yet.
+    """Instantiate the data module of a config, without reading data.
 
     Args:
         tree: The resolved config as plain containers.
 
     Returns:
         The data module, before ``prepare_data`` and ``setup``.
+
+    Example:
+        >>> data = data_of_config(plan(["data=synthetic", "modalities=[visual]"])[0].config)
+        >>> data.name, data.modalities
+        ('synthetic', ('visual',))
     """
     supplied = {"seed": tree["seed"], "modalities": tree["modalities"]}
     if tree["missing"]:
@@ -139,10 +166,10 @@ def data_of_config(tree: Mapping[str, Any]) -> MultimodalDataModule:
     return data
 
 
-def encoders_of_config(
+def encoder_nodes_of_config(
     tree: Mapping[str, Any], data: MultimodalDataModule
 ) -> dict[str, dict[str, Any]]:
-    """Return the encoders' nodes of a config, those that the data choose where it names none.
+    """Return the nodes of a config's encoders, or the data's defaults if it has none.
 
     Args:
         tree: The resolved config as plain containers.
@@ -152,58 +179,63 @@ def encoders_of_config(
         Modality in use -> node.
 
     Raises:
-        ConfigError: If an encoder is missing, or one is given for a modality that no data has.
+        ConfigError: If the encoder of a modality is missing, or the data have no such modality.
+
+    Example:
+        >>> tree = plan(["data=synthetic", "modalities=[visual]"])[0].config
+        >>> encoder_nodes_of_config(tree, data_of_config(tree))["visual"]["_target_"]
+        'mla_lightning.encoders.mlp.MLP'
     """
     nodes = tree["encoder"] or data.default_encoders()
-    faults = [
+    problems = [
         f"encoder has no entry for {name!r} of {data.name}.{near(name, nodes)} "
         f"It has: {', '.join(nodes)}. See `mla list encoders`."
         for name in data.modalities
         if name not in nodes
     ]
-    faults += [
+    problems += [
         f"encoder.{name}: {data.name} has no such modality.{near(name, data.all_modalities)} "
         f"It has: {', '.join(data.all_modalities)}."
         for name in nodes
         if name not in data.all_modalities
     ]
-    if faults:
-        raise ConfigError("\n".join(faults))
+    if problems:
+        raise ConfigError("\n".join(problems))
     return {name: dict(nodes[name]) for name in data.modalities}
 
 
 @dataclass(frozen=True)
-class _DataOfConfig:
-    """What a config's data say before they are read.
+class _DataCheck:
+    """The result of comparing a config with its data.
 
     Attributes:
-        fingerprint: Hash of the data's content.
+        fingerprint: Hash of the content of the data.
         encoders: Modality -> node of its encoder.
-        faults: What of the config does not fit to the data.
+        problems: Messages on what of the config does not fit the data.
     """
 
     fingerprint: str = ""
     encoders: Mapping[str, Any] = field(default_factory=dict)
-    faults: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
-def _look_at_data(tree: Mapping[str, Any]) -> _DataOfConfig:
+def _check_data(tree: Mapping[str, Any]) -> _DataCheck:
     try:
         data = data_of_config(tree)
     except ConfigError as error:
-        return _DataOfConfig(faults=(str(error),))
-    faults: list[str] = []
+        return _DataCheck(problems=(str(error),))
+    problems: list[str] = []
     encoders: dict[str, Any] = {}
     try:
-        encoders = encoders_of_config(tree, data)
+        encoders = encoder_nodes_of_config(tree, data)
     except ConfigError as error:
-        faults += str(error).splitlines()
+        problems += str(error).splitlines()
     try:
         method = locate(tree["method"][TARGET])
         if hasattr(method, "check_modalities"):
             method.check_modalities(data.modalities)
     except ConfigError as error:
-        faults.append(str(error))
-    if faults:
-        return _DataOfConfig(faults=tuple(faults))
-    return _DataOfConfig(data.fingerprint, encoders)
+        problems.append(str(error))
+    if problems:
+        return _DataCheck(problems=tuple(problems))
+    return _DataCheck(data.fingerprint, encoders)

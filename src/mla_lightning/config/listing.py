@@ -1,10 +1,9 @@
-"""What can be chosen, told from YAML and source text: nothing heavy is imported."""
+"""The options of groups with descriptions, read from YAML and source text without imports."""
 
 from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
 import math
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from mla_lightning.config.search import options, search_path
 from mla_lightning.config.targets import TARGET
+from mla_lightning.identity.sources import find_source
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,19 @@ class Entry:
     """One option of a group.
 
     Attributes:
-        name: How it is chosen, such as ``ogm_ge``.
-        label: How tables and figures show it, such as ``OGM-GE``; see :func:`label_of`.
-        summary: The first sentence of its YAML's opening comment, without the label.
+        name: Its name, such as ``ogm_ge``.
+        label: Its name in tables and figures, such as ``OGM-GE``; see :func:`label_of`.
+        summary: The first sentence of the comment at the top of its YAML, without the label.
         path: Its YAML.
         target: The class that it names, empty if it names none.
-        docstring: That class's first docstring line.
+        docstring: The first line of that class's docstring.
         reference: Venue, year and address, empty if the class names no publication.
-        num_jobs: How many jobs its grid has, 1 without one.
+        num_jobs: The number of jobs of its grid, 1 without a grid.
+
+    Example:
+        >>> entry = next(entry for entry in list_entries("method") if entry.name == "ogm_ge")
+        >>> entry.target, entry.reference
+        ('mla_lightning.methods.ogm_ge.OGMGE', 'CVPR 2022, https://arxiv.org/abs/2203.15332')
     """
 
     name: str
@@ -41,25 +46,30 @@ class Entry:
     num_jobs: int = 1
 
 
-def entries(group: str, config_dir: Path | None = None) -> list[Entry]:
-    """List a group's options.
+def list_entries(group: str, config_dir: Path | None = None) -> list[Entry]:
+    """Return the options of a group with their descriptions.
 
     Args:
-        group: Such as ``method``.
+        group: A group, such as ``method``.
         config_dir: A user's own folder of groups, None for none.
 
     Returns:
-        The options by name.
+        The options, sorted by name.
+
+    Example:
+        >>> [(entry.name, entry.num_jobs) for entry in list_entries("experiment")][-2:]
+        [('tuning/openmoji', 156), ('tuning/tuxstamps', 156)]
     """
     import yaml
 
-    found = []
+    entries = []
     known = options(search_path(config_dir), group)
     for name, path in known.items():
         text = path.read_text(encoding="utf-8")
-        target = _target_of(group, yaml.safe_load(text) or {}, known)
-        grid = (yaml.safe_load(text) or {}).get("grid") or {}
-        found.append(
+        content = yaml.safe_load(text) or {}
+        target = _target_of(group, content, known)
+        grid = content.get("grid") or {}
+        entries.append(
             Entry(
                 name=name,
                 label=_label(name, text),
@@ -71,76 +81,75 @@ def entries(group: str, config_dir: Path | None = None) -> list[Entry]:
                 num_jobs=math.prod(len(values) for values in grid.values()),
             )
         )
-    return found
+    return entries
 
 
 def docstring_of(target: str) -> str:
-    """Read a class's first docstring line, without formulas, from its source; or empty."""
-    found = class_of(target)
-    line = (ast.get_docstring(found[0]) or "").partition("\n")[0] if found else ""
+    """Return the first line of a class's docstring, without formulas; empty if there is none.
+
+    Example:
+        >>> docstring_of("mla_lightning.run_lock.RunLock")
+        'Exclusive use of a run folder by one process.'
+    """
+    definition = class_of(target)
+    line = (ast.get_docstring(definition[0]) or "").partition("\n")[0] if definition else ""
     return re.sub(r":? :math:`[^`]*`", "", line)
 
 
 def reference_of(target: str) -> str:
-    """Read where a class was published, from its source text or a base's."""
-    found = class_of(target)
-    if found is None:
+    """Return the publication of a class or of one of its bases, read from the source text.
+
+    Example:
+        >>> reference_of("mla_lightning.methods.mla_released.MLAReleased")
+        'CVPR 2024, https://arxiv.org/abs/2311.10707'
+    """
+    definition = class_of(target)
+    if definition is None:
         return ""
-    node, imports, module = found
+    node, imports, module = definition
     for statement in node.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="reference")], value=ast.Call() as call):
-                given = dict(zip(("title", "venue", "year", "url"), call.args, strict=False))
-                given |= {word.arg: word.value for word in call.keywords if word.arg}
-                parts = {key: ast.literal_eval(value) for key, value in given.items()}
-                return f"{parts['venue']} {parts['year']}, {parts['url']}"
+                arguments = dict(zip(("title", "venue", "year", "url"), call.args, strict=False))
+                arguments |= {word.arg: word.value for word in call.keywords if word.arg}
+                fields = {key: ast.literal_eval(value) for key, value in arguments.items()}
+                return f"{fields['venue']} {fields['year']}, {fields['url']}"
     for base in node.bases:
         if isinstance(base, ast.Name):
-            home = imports.get(base.id, f"{module}.{base.id}")
-            if reference := reference_of(home):
+            base_target = imports.get(base.id, f"{module}.{base.id}")
+            if reference := reference_of(base_target):
                 return reference
     return ""
 
 
 @functools.cache
 def class_of(target: str) -> tuple[ast.ClassDef, dict[str, str], str] | None:
-    """Find a class in its source text, with what its module imports by name."""
+    """Find a class in the source text of its module.
+
+    Args:
+        target: The dotted name of the class.
+
+    Returns:
+        The syntax of the class, the module's imports (local name -> dotted name), and the name of
+        the module; None if there is no such class.
+
+    Example:
+        >>> node, imports, module = class_of("mla_lightning.run_lock.RunLock")
+        >>> node.name, imports["RunError"], module
+        ('RunLock', 'mla_lightning.errors.RunError', 'mla_lightning.run_lock')
+    """
     module, _, name = target.rpartition(".")
-    path = _source_of(module)
-    if path is None:
+    source = find_source(module)
+    if source is None:
         return None
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imports = {
-        alias.asname or alias.name: f"{statement.module}.{alias.name}"
-        for statement in tree.body
-        if isinstance(statement, ast.ImportFrom)
-        for alias in statement.names
-    }
-    for statement in tree.body:
+    for statement in source.tree.body:
         if isinstance(statement, ast.ClassDef) and statement.name == name:
-            return statement, imports, module
+            return statement, source.names, module
     return None
 
 
-def _source_of(module: str) -> Path | None:
-    """Find a module's file without importing its package."""
-    root, *inner = module.split(".")
-    if not root:
-        return None
-    spec = importlib.util.find_spec(root)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin)
-    if inner:
-        path = path.parent.joinpath(*inner)
-        path = (
-            path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
-        )
-    return path if path.suffix == ".py" and path.is_file() else None
-
-
 def _target_of(group: str, content: Mapping[str, Any], known: Mapping[str, Path]) -> str:
-    """Find the class that a YAML names itself, below its group's key, or through its parent."""
+    """Return the class that a YAML names: at the top, below its group's key, or by default."""
     import yaml
 
     for node in (content, content.get(group)):
@@ -154,16 +163,19 @@ def _target_of(group: str, content: Mapping[str, Any], known: Mapping[str, Path]
 
 
 def label_of(group: str, name: str, config_dir: Path | None = None) -> str:
-    """Return how tables and figures show an option: as papers spell it.
+    """Return the name of an option in tables and figures, spelled as its paper spells it.
 
-    It begins the YAML's opening comment, followed by a colon: ``# OGM-GE: Joint training that
-    ...``. It must begin with the option's name, whatever its case, blanks and punctuation, so that
-    a summary with a colon is not taken for it. Without one the name itself is shown.
+    The label is the text before the first colon of the comment at the top of the option's YAML,
+    such as ``# OGM-GE: Joint training that ...``. It must begin with the option's name, up to case,
+    blanks and punctuation, so that another colon in a summary makes no label.
 
     Args:
-        group: Such as ``method``.
+        group: A group, such as ``method``.
         name: The option.
         config_dir: A user's own folder of groups, None for none.
+
+    Returns:
+        The label; the name itself without one.
 
     Example:
         >>> label_of("method", "ogm_ge")
@@ -182,7 +194,14 @@ def _label(name: str, text: str) -> str:
 
 
 def summary_of(path: Path) -> str:
-    """Return the first sentence of a YAML's opening comment, without the label."""
+    r"""Return the first sentence of the comment at the top of a YAML, without the label.
+
+    Example:
+        >>> path = tmp / "mine.yaml"
+        >>> _ = path.write_text("# Mine: My own method. It is fast.\n_target_: my_lab.Mine\n")
+        >>> summary_of(path)
+        'My own method.'
+    """
     return _summary(path.stem, path.read_text(encoding="utf-8"))
 
 
@@ -192,7 +211,7 @@ def _summary(name: str, text: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """Return the opening comment, without commands and ``# @package``."""
+    """Return the comment at the top, without commands and ``# @package``."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""What a job is called: its title for people and its folder, both functions of the config."""
+"""The title of a job and its run folder, both computed from the config."""
 
 from __future__ import annotations
 
@@ -9,53 +9,75 @@ from typing import Any
 
 from mla_lightning.identity import NOT_IDENTITY
 
-#: Overrides that every name tells anyway.
-_NAMED_ANYWAY = ("data", "method", "ablation", "seed", "experiment")
+#: Overrides that titles and folders show in a place of their own.
+_ALWAYS_SHOWN = ("data", "method", "ablation", "seed", "experiment")
 #: Settings that change no number.
-_OF_NO_CONCERN = ("trainer.progress_bar", "data.num_workers")
-#: File systems allow 255 bytes; seed, identity and the suffixes of temporary files need some.
-_LONGEST_STEM = 120
+_WITHOUT_EFFECT = ("trainer.progress_bar", "data.num_workers")
+#: File systems allow 255 bytes; seed, identity and suffixes of temporary files take some of them.
+_MAX_STEM_LENGTH = 120
 
 
-def distinguishes(key: str) -> bool:
-    """Whether an override of this key may set a job apart from others of its data and method."""
+def is_distinguishing(key: str) -> bool:
+    """Return whether jobs of the same data and method can differ in an override of a key.
+
+    Example:
+        >>> is_distinguishing("optimizer.lr"), is_distinguishing("seed")
+        (True, False)
+    """
     top = key.partition(".")[0]
-    return key not in (*_NAMED_ANYWAY, *_OF_NO_CONCERN) and top not in NOT_IDENTITY
+    return key not in (*_ALWAYS_SHOWN, *_WITHOUT_EFFECT) and top not in NOT_IDENTITY
 
 
 def slug_of(values: Mapping[str, Any]) -> str:
-    """Write overrides so that they fit into a file name.
+    """Format overrides as a part of a file name.
 
     Args:
         values: Override key -> value.
 
     Returns:
-        Such as ``lr=0.1-projection=others``; empty for none.
+        Last names and values in the order of the keys; empty without overrides.
+
+    Example:
+        >>> slug_of({"optimizer.lr": 0.1, "method.projection": "others", "modalities": ["a", "b"]})
+        'projection=others-modalities=a+b-lr=0.1'
     """
     parts = [f"{_leaf(key)}={_text(values[key])}" for key in sorted(values)]
     return re.sub(r"[^A-Za-z0-9_=.+-]+", "_", "-".join(parts))
 
 
 def title_of(config: Mapping[str, Any], slug: str) -> str:
-    """Name a job for people: sweep, data, method, ablation, overrides, seed."""
+    """Return a job's title: name of the sweep, data, method, ablation, overrides, seed.
+
+    Example:
+        >>> choices = {"data": "openmoji", "method": "mla", "ablation": "none"}
+        >>> title_of({"name": "train", "choices": choices, "seed": 3}, "lr=0.1")
+        'train: openmoji mla lr=0.1 seed=3'
+    """
     return f"{config['name']}: {' '.join(_parts(config, slug))} seed={config['seed']}"
 
 
 def run_dir_of(config: Mapping[str, Any], slug: str, identity: str) -> Path:
-    """Name a job's folder.
+    """Return a job's run folder.
 
     Args:
         config: The resolved config.
-        slug: See :func:`slug_of`.
-        identity: The job's hash; ten digits of it end the name, so no two jobs share a folder.
+        slug: The formatted overrides, see :func:`slug_of`.
+        identity: The job's identity, whose first ten digits end the folder's name, so that no two
+            jobs share a folder.
 
     Returns:
-        The folder, below ``paths.output_dir`` unless ``run_dir`` names one.
+        The value of ``run_dir`` if it is set, else a folder below ``paths.output_dir``.
+
+    Example:
+        >>> config = {"run_dir": None, "paths": {"output_dir": "runs"}, "name": "train", "seed": 3}
+        >>> config["choices"] = {"data": "openmoji", "method": "mla"}
+        >>> run_dir_of(config, "lr=0.1", "1a2b3c4d5e6f").as_posix()
+        'runs/train/openmoji-mla-lr_0.1-seed3-1a2b3c4d5e'
     """
     if config["run_dir"] is not None:
         return Path(config["run_dir"]).expanduser()
-    # No "=" here: a folder's name can then be pasted into an override such as run_dir=...
-    stem = re.sub(r"[^A-Za-z0-9_.+-]+", "_", "-".join(_parts(config, slug)))[:_LONGEST_STEM]
+    # Without "=", so that the path can be pasted into an override such as run_dir=...
+    stem = re.sub(r"[^A-Za-z0-9_.+-]+", "_", "-".join(_parts(config, slug)))[:_MAX_STEM_LENGTH]
     folder = Path(config["paths"]["output_dir"]).expanduser() / config["name"]
     return folder / f"{stem}-seed{config['seed']}-{identity[:10]}"
 

@@ -1,4 +1,4 @@
-"""Read the command line's overrides, in Hydra's grammar, and collect what is wrong with them."""
+"""Overrides of the command line, parsed and checked in Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.config.search import options, unknown_option
-from mla_lightning.config.secrets import ADVICE, holds_secret, names_secret
+from mla_lightning.config.search import options, unknown_option_message
+from mla_lightning.config.secrets import secret_problems
 
-#: Groups that nothing has to be chosen of.
-OPTIONAL = ("experiment", "debug")
+#: Groups of which no option need be chosen.
+OPTIONAL_GROUPS = ("experiment", "debug")
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,15 @@ class Override:
     """One override, or one axis of a sweep.
 
     Attributes:
-        prefix: ``""`` to change, ``+`` to add, ``++`` for either.
+        prefix: ``""`` to change a key, ``+`` to add one, ``++`` for either.
         key: ``optimizer.lr``, ``method`` or ``fusion@method.fusion``.
-        values: The values in Hydra's spelling; one unless it is an axis.
-        is_group: It chooses a file of a group instead of setting a value.
+        values: The values as text in Hydra's grammar; a single one unless this is an axis.
+        is_group: Whether it chooses an option of a group instead of setting a value.
+
+    Example:
+        >>> axis = Override("", "fusion@method.fusion", ("sum", "late"), is_group=True)
+        >>> axis.name, axis.texts()
+        ('fusion', ['fusion@method.fusion=sum', 'fusion@method.fusion=late'])
     """
 
     prefix: str
@@ -34,19 +39,28 @@ class Override:
 
     @property
     def name(self) -> str:
-        """Name what it sets: the dotted key, or the group without its place."""
+        """The dotted key that it sets, or the group without its place in the config."""
         return self.key.partition("@")[0]
 
     def texts(self) -> list[str]:
-        """Spell the override for the command line, once per value."""
+        """Return the override as words of the command line, one per value."""
         return [f"{self.prefix}{self.key}={value}" for value in self.values]
 
 
-class Reader:
-    """Parses overrides; a search path tells groups from values."""
+class OverrideReader:
+    """Parses overrides; the folders of configs define which keys are groups.
+
+    Example:
+        >>> from mla_lightning.config.search import search_path
+        >>> reader, problems = OverrideReader(search_path(None)), []
+        >>> [override.values for override in reader.read(["method=mla,sum", "seed=3"], problems)]
+        [('mla', 'sum'), ('3',)]
+        >>> reader.read(["seed"], problems), problems
+        ([], ["'seed' is not an override: write key=value"])
+    """
 
     def __init__(self, folders: tuple[Path, ...]) -> None:
-        """Prepare.
+        """Prepare to parse overrides.
 
         Args:
             folders: Where configs are looked up.
@@ -54,39 +68,37 @@ class Reader:
         self.folders = folders
 
     def is_group(self, key: str) -> bool:
-        """Whether a key chooses a file: ``method``, or ``fusion@method.fusion``."""
+        """Return whether a key chooses an option: ``method``, or ``fusion@method.fusion``."""
         group = key.partition("@")[0]
         return "." not in group and any((folder / group).is_dir() for folder in self.folders)
 
-    def read(self, texts: Iterable[str], faults: list[str]) -> list[Override]:
-        """Parse the command line.
+    def read(self, texts: Iterable[str], problems: list[str]) -> list[Override]:
+        """Parse the overrides of a command line.
 
         Args:
             texts: The overrides.
-            faults: What is wrong is added here, without the values of secrets.
+            problems: Error messages, without the values of secrets, are appended here.
 
         Returns:
             The overrides that could be parsed, in order.
         """
-        found: dict[str, Override] = {}
+        by_key: dict[str, Override] = {}
         for text in texts:
             key, _, value = text.partition("=")
-            if names_secret(key.lstrip("+~")):
-                faults.append(f"{key} looks like a secret, so it is refused. {ADVICE}")
-            elif holds_secret(value):
-                faults.append(f"The value of {key} is a secret, so it is refused. {ADVICE}")
-            elif (override := self._parse(text, faults)) is not None:
-                if override.key in found:
-                    faults.append(f"{override.key} is given twice")
-                found[override.key] = override
-        return list(found.values())
+            if secrets := secret_problems(key.lstrip("+~"), value):
+                problems += secrets
+            elif (override := self._parse(text, problems)) is not None:
+                if override.key in by_key:
+                    problems.append(f"{override.key} is given twice")
+                by_key[override.key] = override
+        return list(by_key.values())
 
-    def from_grid(self, grid: Mapping[str, Any], faults: list[str]) -> list[Override]:
-        """Turn an experiment's grid into axes.
+    def read_grid(self, grid: Mapping[str, Any], problems: list[str]) -> list[Override]:
+        """Convert an experiment's grid to axes.
 
         Args:
             grid: Override key -> list of values.
-            faults: What is wrong is added here.
+            problems: Error messages are appended here.
 
         Returns:
             One axis per key.
@@ -94,21 +106,21 @@ class Reader:
         axes = []
         for key, values in grid.items():
             if not isinstance(values, list) or not values:
-                faults.append(f"grid.{key} must be a list of values, got {values!r}")
+                problems.append(f"grid.{key} must be a list of values, got {values!r}")
                 continue
-            spelled = tuple(spell_value(value) for value in values)
-            axes.append(self._checked(Override("", str(key), spelled, self.is_group(key)), faults))
+            texts = tuple(format_override_value(value) for value in values)
+            axes.append(self._check(Override("", str(key), texts, self.is_group(key)), problems))
         return axes
 
-    def _parse(self, text: str, faults: list[str]) -> Override | None:
+    def _parse(self, text: str, problems: list[str]) -> Override | None:
         from hydra.errors import HydraException
 
         if text.startswith("~"):
             key = text[1:].partition("=")[0]
-            faults.append(f"{text}: nothing can be removed; write {key}=null if it may be left out")
+            problems.append(f"{text}: keys cannot be removed; write {key}=null if it is optional")
             return None
         if "=" not in text:
-            faults.append(f"{text!r} is no setting: write key=value")
+            problems.append(f"{text!r} is not an override: write key=value")
             return None
         try:
             parsed = _parser(self.folders).parse_overrides([text])[0]
@@ -117,45 +129,50 @@ class Reader:
             else:
                 values = (parsed.get_value_element_as_str(),)
         except HydraException as error:
-            faults.append(f"{text!r} cannot be read: {str(error).splitlines()[0]}")
+            problems.append(f"{text!r} cannot be read: {str(error).splitlines()[0]}")
             return None
         prefix = {"ADD": "+", "FORCE_ADD": "++"}.get(parsed.type.name, "")
         key = parsed.get_key_element()[len(prefix) :]
-        is_group = self.is_group(key) and not isinstance(value_of(values[0]), dict)
+        is_group = self.is_group(key) and not isinstance(parse_value(values[0]), dict)
         if is_group and prefix:
-            faults.append(f"{text}: write {text[len(prefix) :]}")
+            problems.append(f"{text}: write {text[len(prefix) :]}")
             return None
         if parsed.is_hydra_override():
-            faults.append(f"{key}: runs are started by mla itself; Hydra's own settings do nothing")
+            problems.append(f"{key}: mla starts the runs itself; Hydra's settings have no effect")
             return None
-        return self._checked(Override(prefix, key, values, is_group), faults)
+        return self._check(Override(prefix, key, values, is_group), problems)
 
-    def _checked(self, override: Override, faults: list[str]) -> Override:
-        """Report unknown choices and values that repeat."""
+    def _check(self, override: Override, problems: list[str]) -> Override:
+        """Report unknown options and repeated values; return the override."""
         if len(set(override.values)) < len(override.values):
-            faults.append(f"{override.key}={','.join(override.values)} names a value twice")
+            problems.append(f"{override.key}={','.join(override.values)} names a value twice")
         if not override.is_group:
             return override
         group = override.name
         known = options(self.folders, group)
-        for value in map(value_of, override.values):
-            if value is None and group not in OPTIONAL:
-                faults.append(f"{group}=null: one has to be chosen: {', '.join(known)}")
+        for value in map(parse_value, override.values):
+            if value is None and group not in OPTIONAL_GROUPS:
+                problems.append(f"{group}=null: choose one of {', '.join(known)}")
             elif isinstance(value, list | dict):
-                faults.append(f"{group}={value}: choose one, not several: {', '.join(known)}")
+                problems.append(f"{group}={value}: choose a single one of {', '.join(known)}")
             elif value is not None and str(value) not in known:
-                faults.append(unknown_option(group, str(value), known))
+                problems.append(unknown_option_message(group, str(value), known))
         return override
 
 
-def value_of(spelled: str) -> Any:
-    """Turn a value in Hydra's spelling into plain containers."""
-    return copy.deepcopy(_parsed(spelled))
+def parse_value(text: str) -> Any:
+    """Parse a value in Hydra's grammar to plain containers.
+
+    Example:
+        >>> parse_value("[0.1,null]"), parse_value("{audio: 0.5}")
+        ([0.1, None], {'audio': 0.5})
+    """
+    return copy.deepcopy(_parse_value(text))
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(spelled: str) -> Any:
-    return _parser(()).parse_overrides([f"key={spelled}"])[0].value()
+def _parse_value(text: str) -> Any:
+    return _parser(()).parse_overrides([f"key={text}"])[0].value()
 
 
 @functools.lru_cache(maxsize=8)
@@ -166,7 +183,7 @@ def _parser(folders: tuple[Path, ...]) -> Any:
     version.setbase("1.3")
 
     class Options:
-        """Answers the grammar's ``glob(*)``."""
+        """Provides the options that the grammar's ``glob(*)`` matches."""
 
         def get_group_options(self, group: str, results_filter: object = None) -> list[str]:
             return list(options(folders, group))
@@ -174,19 +191,19 @@ def _parser(folders: tuple[Path, ...]) -> Any:
     return OverridesParser.create(config_loader=Options())  # type: ignore[arg-type]
 
 
-def spell_value(value: Any) -> str:
-    """Write a value as Hydra's grammar reads it.
+def format_override_value(value: Any) -> str:
+    """Format a value so that Hydra's grammar parses it to the same value.
 
     Example:
-        >>> spell_value("a b"), spell_value(None), spell_value([0.1, 2])
-        ("'a b'", 'null', '[0.1,2]')
+        >>> [format_override_value(value) for value in ("a b", None, [0.1, 2])]
+        ["'a b'", 'null', '[0.1,2]']
     """
     from hydra.core.override_parser.types import Override as HydraOverride
 
     if isinstance(value, str):
         text = value.replace("\\", "\\\\").replace("'", "\\'")
         is_plain = value and all(c.isalnum() or c in "_-/.@" for c in value)
-        return value if is_plain and _parsed(value) == value else f"'{text}'"
+        return value if is_plain and _parse_value(value) == value else f"'{text}'"
     if isinstance(value, list):
-        return "[" + ",".join(spell_value(item) for item in value) + "]"
+        return "[" + ",".join(format_override_value(item) for item in value) + "]"
     return HydraOverride._get_value_element_as_str(value)

@@ -1,4 +1,4 @@
-"""From a command line to checked configs, all of them and all their faults, before any job."""
+"""Composition and checks of all jobs of a command line, before any of them starts."""
 
 from __future__ import annotations
 
@@ -9,42 +9,49 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.config.check import faults_of
-from mla_lightning.config.compose import Composer, composer
-from mla_lightning.config.interpolation import resolved
-from mla_lightning.config.naming import distinguishes, slug_of, title_of
-from mla_lightning.config.overrides import OPTIONAL, Override, Reader, value_of
+from mla_lightning.config.check import find_problems
+from mla_lightning.config.compose import Composer, open_composer
+from mla_lightning.config.interpolation import resolve_interpolations
+from mla_lightning.config.naming import is_distinguishing, slug_of, title_of
+from mla_lightning.config.overrides import OPTIONAL_GROUPS, Override, OverrideReader, parse_value
 from mla_lightning.config.search import options, search_path
 from mla_lightning.config.settings import NODES
-from mla_lightning.config.targets import allow_target, forbidden
-from mla_lightning.config.values import with_values
+from mla_lightning.config.targets import allow_target, find_forbidden_targets
+from mla_lightning.config.values import set_values
 from mla_lightning.errors import ConfigError
 from mla_lightning.identity import NOT_IDENTITY
-from mla_lightning.run_folder.schema import UNRESOLVED, spell
+from mla_lightning.run_folder.schema import UNRESOLVED, format_value
 
-#: An unknown choice of these leaves that part of the config open; any other leaves all of it open.
-_OWN_PART_ONLY = ("method", "encoder", "missing", "logger", "launcher", "trainer", "paths")
+#: After an unknown choice of one of these groups the rest of the config can still be checked. The
+#: choice of any other group may set values anywhere.
+_INDEPENDENT_GROUPS = ("method", "encoder", "missing", "logger", "launcher", "trainer", "paths")
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A job before its data are known.
+class PlannedJob:
+    """A job whose config is checked, before its data are looked at.
 
     Attributes:
         config: The resolved config as plain containers.
-        overrides: What follows ``mla train`` to run this job alone.
-        distinguishes: Overrides that set the job apart from others of its data and method, by key.
-        slug: What of these its folder's name tells.
+        overrides: The words after ``mla train`` that run this job alone.
+        distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
+            method can differ.
+        slug: Those of them that change the config, formatted for the name of the run folder.
+
+    Example:
+        >>> (job,) = plan(["data=synthetic", "optimizer.lr=0.5"])
+        >>> job.overrides, job.distinguishing_overrides, job.slug
+        (('data=synthetic', 'optimizer.lr=0.5'), {'optimizer.lr': 0.5}, 'lr=0.5')
     """
 
     config: dict[str, Any]
     overrides: tuple[str, ...]
-    distinguishes: dict[str, Any] = field(default_factory=dict)
+    distinguishing_overrides: dict[str, Any] = field(default_factory=dict)
     slug: str = ""
 
     @property
     def title(self) -> str:
-        """Name the job for people."""
+        """The job's title, such as ``train: openmoji mla seed=0``."""
         return title_of(self.config, self.slug)
 
 
@@ -54,50 +61,68 @@ def plan(
     *,
     config_dir: Path | None = None,
     allowed: Sequence[str] = (),
-    binds: bool = False,
-) -> list[Planned]:
+    checks_signatures: bool = False,
+) -> list[PlannedJob]:
     """Compose and check the jobs of a command line.
 
     Args:
         overrides: Hydra overrides, such as ``method=mla`` and, for several jobs, ``seed=0,1,2``.
-        multirun: Run the product of all axes; an experiment's grid gives axes that the overrides
-            do not name.
+        multirun: Run the product of all axes. The grid of an experiment adds axes for keys that
+            the overrides do not set.
         config_dir: A user's own folder of groups, None for none.
-        allowed: Packages of the user that configs may name classes of.
-        binds: Check every class's parameters, too. Imports the classes, and torch with them.
+        allowed: Packages of the user whose classes configs may name.
+        checks_signatures: Check the arguments of every class, too. This imports the classes, and
+            torch with them.
 
     Returns:
-        The jobs, in the order of the axes, the last one fastest.
+        The jobs, in the order of the axes; the last axis varies fastest.
 
     Raises:
-        ConfigError: With all faults, one a line.
+        ConfigError: If any config is wrong, with all problems, one per line.
+
+    Example:
+        >>> jobs = plan(["data=synthetic", "method=mla,sum", "seed=0,1"], multirun=True)
+        >>> [(job.config["choices"]["method"], job.config["seed"]) for job in jobs]
+        [('mla', 0), ('mla', 1), ('sum', 0), ('sum', 1)]
     """
     flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
     for prefix in allowed:
         allow_target(prefix)
         flags += ["--allow-target", prefix]
     folders = search_path(config_dir)
-    faults = Faults()
-    with composer(folders) as composed:
-        reader = Reader(folders)
-        given = reader.read(overrides, faults.general)
+    problems = Problems()
+    with open_composer(folders) as composer:
+        reader = OverrideReader(folders)
+        parsed = reader.read(overrides, problems.general)
         if multirun:
-            combinations, grid_keys = _combinations(given, composed, reader, faults)
+            combinations, grid_keys = _combinations(parsed, composer, reader, problems)
         else:
-            combinations, grid_keys = [[_single(override, faults) for override in given]], set()
-        planned = []
+            combinations, grid_keys = [[_first_value(o, problems) for o in parsed]], set()
+        jobs = []
         for combination in combinations:
-            job = _plan_one(combination, grid_keys, composed, faults, binds)
+            job = _plan_job(combination, grid_keys, composer, problems, checks_signatures)
             if job is not None:
-                planned.append(replace(job, overrides=(*flags, *job.overrides)))
-    if not faults:
-        _refuse_twins(planned, faults)
-    faults.raise_all()
-    return planned
+                jobs.append(replace(job, overrides=(*flags, *job.overrides)))
+    if not problems:
+        _check_jobs_differ(jobs, problems)
+    problems.raise_all()
+    return jobs
 
 
-class Faults:
-    """Collects faults: those of the command line, and those of single jobs."""
+class Problems:
+    """The problems of a command line and of its single jobs, raised together as one error.
+
+    Attributes:
+        general: Messages on the command line as a whole.
+
+    Example:
+        >>> problems = Problems()
+        >>> problems.add("method=mla", ["seed must be a whole number >= 0, got -1"])
+        >>> problems.add("method=sum", [])
+        >>> problems.raise_all()
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: seed must be ... got -1 (in one job: method=mla)
+    """
 
     def __init__(self) -> None:
         """Start without any."""
@@ -106,162 +131,172 @@ class Faults:
         self._num_jobs = 0
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Return whether there is any problem."""
         return bool(self.general or self._jobs)
 
-    def add(self, job: str, faults: Iterable[str]) -> None:
-        """Take note of a job's faults.
+    def add(self, job: str, messages: Iterable[str]) -> None:
+        """Add the problems of a job; call it for jobs without problems, too.
 
         Args:
-            job: Its overrides, shown where only some jobs have a fault.
-            faults: What is wrong with it.
+            job: The job's overrides, shown if only some jobs have a problem.
+            messages: The messages, none if the job has no problem.
         """
         self._num_jobs += 1
-        for fault in dict.fromkeys(faults):
-            self._jobs.setdefault(fault, []).append(job)
+        for message in dict.fromkeys(messages):
+            self._jobs.setdefault(message, []).append(job)
 
     def raise_all(self) -> None:
-        """Raise what was collected.
+        """Raise one error with all problems.
 
         Raises:
-            ConfigError: With every fault, once each; nothing is raised if there is none.
+            ConfigError: With every message, once each; nothing is raised if there is none.
         """
         lines = list(dict.fromkeys(self.general))
-        for fault, jobs in self._jobs.items():
-            is_of_all = len(jobs) == self._num_jobs
+        for message, jobs in self._jobs.items():
+            is_in_all_jobs = len(jobs) == self._num_jobs
             number = f"{len(jobs)} jobs, first" if len(jobs) > 1 else "one job"
-            where = "" if is_of_all else f" (in {number}: {jobs[0]})"
-            if fault not in lines:
-                lines.append(fault + where)
+            where = "" if is_in_all_jobs else f" (in {number}: {jobs[0]})"
+            if message not in lines:
+                lines.append(message + where)
         if len(lines) == 1:
             raise ConfigError(lines[0])
         if lines:
             listed = "\n".join(f"  - {line}" for line in lines)
-            raise ConfigError(f"{len(lines)} faults:\n{listed}")
+            raise ConfigError(f"{len(lines)} problems:\n{listed}")
 
 
-def _single(override: Override, faults: Faults) -> Override:
-    """Refuse an axis where one job was asked for."""
+def _first_value(override: Override, problems: Problems) -> Override:
+    """Report an override with several values where a single job is run."""
     if len(override.values) < 2:
         return override
     text = f"{override.prefix}{override.key}={','.join(override.values)}"
-    faults.general.append(f"{text} names several values: add -m for one job each, mla train -m ...")
+    problems.general.append(
+        f"{text} has several values. Add -m to run one job for each: mla train -m ..."
+    )
     return replace(override, values=override.values[:1])
 
 
 def _combinations(
-    given: list[Override], composed: Composer, reader: Reader, faults: Faults
+    overrides: list[Override], composer: Composer, reader: OverrideReader, problems: Problems
 ) -> tuple[list[list[Override]], set[str]]:
-    """Multiply the axes; each experiment brings its own grid.
+    """Multiply the axes; each experiment adds its own grid.
 
     Returns:
         The overrides of each job, and the keys that come from grids.
     """
     combinations: list[list[Override]] = []
     grid_keys: set[str] = set()
-    own = {override.key: override for override in given if override.key != "experiment"}
-    experiments = [override for override in given if override.key == "experiment"]
-    for experiment in itertools.product(*map(_values_of, experiments)):
-        fixed = [o for o in own.values() if o.is_group and len(o.values) == 1]
-        config = composed.compose(_choices([*experiment, *fixed], composed)[0])
+    by_key = {override.key: override for override in overrides if override.key != "experiment"}
+    experiments = [override for override in overrides if override.key == "experiment"]
+    for experiment in itertools.product(*map(_split_values, experiments)):
+        fixed = [o for o in by_key.values() if o.is_group and len(o.values) == 1]
+        config = composer.compose(_known_choices([*experiment, *fixed], composer)[0])
         grid = {} if isinstance(config, str) else config.get("grid") or {}
-        axes = {axis.key: axis for axis in reader.from_grid(grid, faults.general)}
+        axes = {axis.key: axis for axis in reader.read_grid(grid, problems.general)}
         grid_keys |= axes.keys()
-        ordered = [override for key, override in own.items() if key not in axes]
-        ordered += [own.get(key, axis) for key, axis in axes.items()]
-        products = itertools.product(*map(_values_of, ordered))
+        ordered = [override for key, override in by_key.items() if key not in axes]
+        ordered += [by_key.get(key, axis) for key, axis in axes.items()]
+        products = itertools.product(*map(_split_values, ordered))
         combinations += [[*experiment, *product] for product in products]
     return combinations, grid_keys
 
 
-def _values_of(override: Override) -> list[Override]:
+def _split_values(override: Override) -> list[Override]:
     return [replace(override, values=(value,)) for value in override.values]
 
 
-def _choices(overrides: list[Override], composed: Composer) -> tuple[tuple[str, ...], set[str]]:
-    """Split off the choices that exist, and name the top-level keys that the others leave open."""
+def _known_choices(
+    overrides: list[Override], composer: Composer
+) -> tuple[tuple[str, ...], set[str]]:
+    """Return the choices that exist, and the top-level keys that depend on the unknown ones."""
     texts: list[str] = []
-    open_keys: set[str] = set()
+    unknown_keys: set[str] = set()
     for override in overrides:
-        name = value_of(override.values[0])
-        if str(name) in options(composed.folders, override.name):
+        group, option = override.name, parse_value(override.values[0])
+        if str(option) in options(composer.folders, group):
             texts += override.texts()
-        elif name is not None or override.name not in OPTIONAL:
-            open_keys |= {override.name} if override.name in _OWN_PART_ONLY else set(NODES)
-    return tuple(texts), open_keys
+        elif option is not None or group not in OPTIONAL_GROUPS:
+            unknown_keys |= {group} if group in _INDEPENDENT_GROUPS else set(NODES)
+    return tuple(texts), unknown_keys
 
 
-def _plan_one(
+def _plan_job(
     overrides: list[Override],
     grid_keys: set[str],
-    composed: Composer,
-    found: Faults,
-    binds: bool,
-) -> Planned | None:
+    composer: Composer,
+    problems: Problems,
+    checks_signatures: bool,
+) -> PlannedJob | None:
     texts = tuple(text for override in overrides for text in override.texts())
-    choices, open_keys = _choices([o for o in overrides if o.is_group], composed)
-    base = composed.compose(choices)
+    choices, unknown_keys = _known_choices([o for o in overrides if o.is_group], composer)
+    base = composer.compose(choices)
     if isinstance(base, str):
-        found.add(" ".join(texts), [base])
+        problems.add(" ".join(texts), [base])
         return None
-    faults: list[str] = []
+    messages: list[str] = []
     values = [override for override in overrides if not override.is_group]
-    config = resolved(with_values(base, values, open_keys, faults), faults)
-    if "method" not in open_keys:
-        faults += _undone(composed.ablation_of(base), config)
-    config["metrics"] = composed.metrics()
-    known = {key: value for key, value in config.items() if key not in open_keys}
-    faults += faults_of(known)
-    if binds and not forbidden(known):
-        from mla_lightning.config.bind import unbound
+    config = resolve_interpolations(set_values(base, values, unknown_keys, messages), messages)
+    if "method" not in unknown_keys:
+        messages += _undone_ablation(composer.ablation_values(base), config)
+    config["metrics"] = composer.metric_nodes()
+    checkable = {key: value for key, value in config.items() if key not in unknown_keys}
+    messages += find_problems(checkable)
+    if checks_signatures and not find_forbidden_targets(checkable):
+        from mla_lightning.config.bind import find_signature_problems
 
-        faults += unbound(known)
-    found.add(" ".join(texts), faults)
-    if faults or open_keys:
+        messages += find_signature_problems(checkable)
+    problems.add(" ".join(texts), messages)
+    if messages or unknown_keys:
         return None
-    config.pop("tuned_lr", None)  # used up: another method's rate must not change the identity
-    told = {
-        override.name: value_of(override.values[0])
+    config.pop("tuned_lr", None)  # used already; another method's rate must not change the identity
+    distinguishing = {
+        override.name: parse_value(override.values[0])
         for override in overrides
-        if distinguishes(override.key)
+        if is_distinguishing(override.key)
     }
-    before = composed.resolved(choices)
-    changed = {
+    without_values = composer.compose_resolved(choices)
+    changing = {
         key: value
-        for key, value in told.items()
-        if key in grid_keys or _at(before, key) != _at(config, key) or key in config["choices"]
+        for key, value in distinguishing.items()
+        if key in grid_keys
+        or key in config["choices"]
+        or _value_at(without_values, key) != _value_at(config, key)
     }
-    return Planned(config, texts, told, slug_of(changed))
+    return PlannedJob(config, texts, distinguishing, slug_of(changing))
 
 
-def _undone(sets: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """A run must not be labelled with an ablation that something else took back."""
+def _undone_ablation(ablation: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Report values of an ablation that an override replaces: its name would mislabel the run."""
+    name = config["choices"].get("ablation")
     return [
-        f"{key}={spell(_at(config, key))} takes back what ablation={config['choices']['ablation']} "
-        "sets; leave one of them out"
-        for key, value in sets.items()
-        if _at(config, key) not in (value, UNRESOLVED)
+        f"{key}={format_value(_value_at(config, key))} replaces the value that "
+        f"ablation={name} sets; leave one of them out"
+        for key, value in ablation.items()
+        if _value_at(config, key) not in (value, UNRESOLVED)
     ]
 
 
-def _at(config: Mapping[str, Any], key: str) -> Any:
+def _value_at(config: Mapping[str, Any], key: str) -> Any:
     node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
     return node
 
 
-def _refuse_twins(jobs: Sequence[Planned], faults: Faults) -> None:
-    """A sweep must not use a seed twice for one cell, nor one folder for two jobs."""
-    seen: dict[str, Planned] = {}
+def _check_jobs_differ(jobs: Sequence[PlannedJob], problems: Problems) -> None:
+    """Report jobs that compute the same, and one folder for several jobs."""
+    earlier_jobs: dict[str, PlannedJob] = {}
     for job in jobs:
-        kept = {key: value for key, value in job.config.items() if key not in NOT_IDENTITY}
-        text = json.dumps(kept, sort_keys=True)
-        if text in seen and seen[text].config["name"] == job.config["name"]:
-            faults.general.append(
-                f"Two jobs of this sweep are the same: {' '.join(seen[text].overrides)} and "
+        identity = {key: value for key, value in job.config.items() if key not in NOT_IDENTITY}
+        text = json.dumps(identity, sort_keys=True)
+        earlier = earlier_jobs.get(text)
+        if earlier is not None and earlier.config["name"] == job.config["name"]:
+            problems.general.append(
+                f"Two jobs of this sweep are the same: {' '.join(earlier.overrides)} and "
                 f"{' '.join(job.overrides)}"
             )
-        seen[text] = job
+        earlier_jobs[text] = job
     if len(jobs) > 1 and any(job.config["run_dir"] is not None for job in jobs):
-        faults.general.append("run_dir is one folder for many jobs; use name or paths.output_dir")
+        problems.general.append(
+            "run_dir is one folder for many jobs; use name or paths.output_dir instead"
+        )

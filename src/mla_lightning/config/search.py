@@ -1,4 +1,4 @@
-"""Where configs live: the groups and options that can be chosen."""
+"""The folders of configs, and the groups and options in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mla_lightning.errors import ConfigError, near
 
-#: Singular group -> how messages and ``mla list`` call its options.
+#: Group -> its plural, which ``mla list`` accepts, too.
 PLURALS = {
     "method": "methods",
     "fusion": "fusions",
@@ -31,88 +31,110 @@ def conf_dir() -> Path:
     """Find the package's own configs.
 
     Returns:
-        A checkout's ``conf/`` when the package runs from its source tree, else the copy that was
+        ``conf/`` of the repository if the package runs from its source tree, else the copy that was
         installed with the package.
 
     Raises:
-        ConfigError: If neither is there.
+        ConfigError: If neither exists.
+
+    Example:
+        >>> (conf_dir() / "method" / "mla.yaml").is_file()
+        True
     """
     package = Path(__file__).resolve().parents[1]
-    places = [package / "conf"]
+    candidates = [package / "conf"]
     if package.parent.name == "src":
-        places.insert(0, package.parent.parent / "conf")
-    for place in places:
-        if (place / "config.yaml").is_file():
-            return place
+        candidates.insert(0, package.parent.parent / "conf")
+    for folder in candidates:
+        if (folder / "config.yaml").is_file():
+            return folder
     raise ConfigError(
-        f"No configs at {' or '.join(map(str, places))}; install mla_lightning again."
+        f"No configs in {' or '.join(map(str, candidates))}. Install mla_lightning again."
     )
 
 
 def search_path(config_dir: Path | None) -> tuple[Path, ...]:
-    """List the folders that configs are looked up in.
+    """Return the folders in which configs are looked up.
 
     Args:
         config_dir: A user's own folder of groups, None for none.
 
     Returns:
-        The package's folder first.
+        The package's folder, then the user's.
 
     Raises:
-        ConfigError: If the user's folder is not there, or repeats an option of the package: one
-            of the two would be ignored.
+        ConfigError: If the user's folder does not exist, or has an option that the package has,
+            too: one of the two would be ignored.
+
+    Example:
+        >>> [folder.name for folder in search_path(None)]
+        ['conf']
     """
-    own = conf_dir()
+    package_folder = conf_dir()
     if config_dir is None:
-        return (own,)
+        return (package_folder,)
     folder = config_dir.expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
-    twice = [
+    repeated = [
         path.relative_to(folder).as_posix()
         for path in sorted(folder.rglob("*.yaml"))
-        if (own / path.relative_to(folder)).is_file()
+        if (package_folder / path.relative_to(folder)).is_file()
     ]
-    if twice:
+    if repeated:
         raise ConfigError(
-            f"--config-dir {config_dir} repeats {', '.join(twice)} of mla_lightning, which would "
-            "be used instead. Give the files another name."
+            f"--config-dir {config_dir} repeats {', '.join(repeated)} of mla_lightning, which "
+            "would be used instead. Rename these files."
         )
-    return (own, folder)
+    return (package_folder, folder)
 
 
 def options(folders: tuple[Path, ...], group: str) -> dict[str, Path]:
-    """List a group's options.
+    """Return the options of a group.
 
     Args:
-        folders: See :func:`search_path`.
-        group: Such as ``method``.
+        folders: The folders of configs, see :func:`search_path`.
+        group: A group, such as ``method``.
 
     Returns:
         Option, such as ``mla`` or ``table1/openmoji`` -> its file, sorted by name.
+
+    Example:
+        >>> list(options(search_path(None), "ablation"))
+        ['no_df', 'no_hgm', 'no_hgm_no_df', 'none']
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in folders:
         for path in (folder / group).rglob("*.yaml"):
-            found[path.relative_to(folder / group).with_suffix("").as_posix()] = path
-    return dict(sorted(found.items()))
+            files[path.relative_to(folder / group).with_suffix("").as_posix()] = path
+    return dict(sorted(files.items()))
 
 
 def groups(folders: tuple[Path, ...]) -> list[str]:
-    """List the groups, such as ``method`` and ``data``."""
+    """Return the names of the groups.
+
+    Example:
+        >>> groups(search_path(None))[:3]
+        ['ablation', 'data', 'debug']
+    """
     return sorted({path.name for folder in folders for path in folder.iterdir() if path.is_dir()})
 
 
-def unknown_option(group: str, name: str, known: dict[str, Path]) -> str:
-    """Word the fault of a choice that does not exist.
+def unknown_option_message(group: str, name: str, known: dict[str, Path]) -> str:
+    """Return the error message for an option that does not exist.
 
     Args:
         group: The group.
-        name: What the user wrote.
+        name: The option that the user wrote.
         known: The options that exist.
 
     Returns:
-        What is wrong, the nearest name, all names and the command that lists them.
+        The message, with the nearest option, all options and the command that lists them.
+
+    Example:
+        >>> unknown_option_message("fusion", "sums", {"concat": Path(), "sum": Path()})
+        "Unknown fusion 'sums'. Did you mean 'sum'? Known: concat, sum. Run `mla list fusions` to
+         see them all."
     """
     plural = PLURALS.get(group, group)
     return (

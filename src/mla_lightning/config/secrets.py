@@ -1,4 +1,4 @@
-"""Keep secrets out of configs: what a config holds ends in files, logs and run services."""
+"""Detection of secrets: a config ends up in files, logs and run services and must hold none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-#: The last word of a key, or its last two joined, that names a secret.
+#: Keys whose last word, or last two words joined, is one of these name a secret.
 _SECRET_WORDS = {
     "secret",
     "token",
@@ -23,7 +23,7 @@ _SECRET_WORDS = {
     "secret_key",
     "auth_key",
 }
-#: Shapes of well-known keys, and user:password in an address.
+#: Prefixes of well-known access keys, and user:password in an address.
 _SECRET_VALUE = re.compile(
     r"(?:\b(?:hf_|ghp_|gho_|github_pat_|glpat-|sk-|xox[abp]-|AKIA|wandb_v\d_)[A-Za-z0-9_\-]{12,})"
     r"|://[^/\s:@]+:[^/\s@]+@"
@@ -31,63 +31,96 @@ _SECRET_VALUE = re.compile(
 _SECRET_VARIABLE = re.compile(
     r"(?:^|_)(?:KEY|APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_|$)"
 )
-#: Shorter values of such variables ("1", "yes", "local") are no secrets and would hit everywhere.
-_SHORTEST = 8
+#: Shorter values of such variables ("1", "yes", "local") are no secrets, and occur in other texts.
+_MIN_LENGTH = 8
 
 ADVICE = "Secrets belong in the environment (WANDB_API_KEY for W&B), never in a config."
 
 
-def names_secret(key: str) -> bool:
-    """Whether a config key asks for a secret by its name.
+def is_secret_key(key: str) -> bool:
+    """Return whether a config key names a secret.
 
     Args:
         key: A dotted key.
 
-    Returns:
-        True for ``logger.wandb.api_key`` or ``hf_token``, False for ``num_tokens``.
+    Example:
+        >>> is_secret_key("logger.wandb.api_key"), is_secret_key("hf_token")
+        (True, True)
+        >>> is_secret_key("data.num_tokens")
+        False
     """
     leaf = re.split(r"[.@/]", key.lower().replace("-", "_"))[-1]
     words = leaf.split("_")
     return words[-1] in _SECRET_WORDS or "_".join(words[-2:]) in _SECRET_WORDS
 
 
-def holds_secret(text: str, values: Iterable[str] | None = None) -> bool:
-    """Whether a text holds the value of a secret environment variable, or looks like a key.
+def contains_secret(text: str, values: Iterable[str] | None = None) -> bool:
+    """Return whether a text contains the value of a secret environment variable, or an access key.
 
     Args:
         text: The text.
-        values: The values, None to look them up.
+        values: The values of the variables, None to look them up.
+
+    Example:
+        >>> contains_secret("x-long-secret-x", ["long-secret"]), contains_secret("abc", [])
+        (True, False)
+        >>> contains_secret("https://me:password@host/data", [])
+        True
     """
     known = _secret_values() if values is None else values
     return bool(_SECRET_VALUE.search(text)) or any(value in text for value in known)
 
 
-def scrub(text: str) -> str:
-    """Blot out secrets, for text that others wrote and that is about to be printed."""
+def mask_secrets(text: str) -> str:
+    """Replace secrets by ``***`` in a text that is about to be printed.
+
+    Example:
+        >>> mask_secrets("no data at https://me:password@host/data")
+        'no data at https***host/data'
+    """
     for value in _secret_values():
         text = text.replace(value, "***")
     return _SECRET_VALUE.sub("***", text)
 
 
-def secrets_in(config: Mapping[str, Any]) -> list[str]:
+def find_secrets(config: Mapping[str, Any]) -> list[str]:
     """Find the secrets in a config.
 
     Args:
-        config: A config or a part of it, as plain containers.
+        config: A config or a node of it, as plain containers.
 
     Returns:
-        One fault per secret, which names its key and never its value.
+        One message per secret, which names its key and never its value.
+
+    Example:
+        >>> find_secrets({"logger": {"api_key": "1a2b"}, "data": {"num_tokens": 4}})
+        ['logger.api_key looks like a secret and is rejected. Secrets belong in the ...']
     """
     values = _secret_values()
-    faults = []
+    problems = []
     for key, value in _leaves(config, ""):
-        if value is None or isinstance(value, bool):
-            continue
-        if names_secret(key):
-            faults.append(f"{key} looks like a secret, so it is refused. {ADVICE}")
-        elif isinstance(value, str) and holds_secret(value, values):
-            faults.append(f"The value of {key} is a secret, so it is refused. {ADVICE}")
-    return faults
+        if value is not None and not isinstance(value, bool):
+            problems += secret_problems(key, value, values)
+    return problems
+
+
+def secret_problems(key: str, value: Any, secrets: Iterable[str] | None = None) -> list[str]:
+    """Return a message if a key names a secret or its value contains one.
+
+    Args:
+        key: A dotted key.
+        value: Its value, which the message does not show.
+        secrets: The values of secret environment variables, None to look them up.
+
+    Example:
+        >>> secret_problems("seed", 0)
+        []
+    """
+    if is_secret_key(key):
+        return [f"{key} looks like a secret and is rejected. {ADVICE}"]
+    if isinstance(value, str) and contains_secret(value, secrets):
+        return [f"The value of {key} is a secret and is rejected. {ADVICE}"]
+    return []
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
@@ -103,5 +136,5 @@ def _secret_values() -> list[str]:
     return [
         value
         for name, value in os.environ.items()
-        if len(value) >= _SHORTEST and _SECRET_VARIABLE.search(name.upper())
+        if len(value) >= _MIN_LENGTH and _SECRET_VARIABLE.search(name.upper())
     ]

@@ -1,4 +1,4 @@
-"""The settings that no class takes: their types and bounds."""
+"""The types and bounds of the settings that are no argument of a class."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any
 
 from mla_lightning.run_folder.config import RunConfig
 
-#: Every setting outside the nodes that name a class, by its dotted key.
-SETTINGS: dict[str, Any] = RunConfig.settings()
-#: Top-level keys whose content is checked elsewhere: nodes that name classes.
+#: Dotted key -> type of every setting outside of the nodes that name a class.
+SETTING_TYPES: dict[str, Any] = RunConfig.settings()
+#: Top-level keys of nodes that name a class, which are checked against the class.
 NODES = RunConfig.nodes()
-#: Settings that people look for here, and what to do instead.
+_ONE_DEVICE = "a job uses one device. Run several jobs at a time with -m."
+#: Settings of Lightning's Trainer that users may try, and what to do instead.
 INSTEAD = {
-    "trainer.devices": "a job uses one device. Run several jobs at a time with -m.",
-    "trainer.num_nodes": "a job uses one device. Run several jobs at a time with -m.",
-    "trainer.strategy": "a job uses one device. Run several jobs at a time with -m.",
+    "trainer.devices": _ONE_DEVICE,
+    "trainer.num_nodes": _ONE_DEVICE,
+    "trainer.strategy": _ONE_DEVICE,
     "trainer.gradient_clip_val": "write trainer.clip_norm.",
     "trainer.accumulate_grad_batches": "write trainer.accumulate.",
 }

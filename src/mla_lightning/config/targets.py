@@ -1,4 +1,4 @@
-"""Which classes a config may name, and the only place that builds them."""
+"""The classes that a config may name, and the only place that instantiates them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mla_lightning.errors import ConfigError, near
 
 TARGET = "_target_"
 PARTIAL = "_partial_"
-#: What configs may name. A config is data from anywhere: naming a callable is running code, and
-#: importing a module is, too. The list is extended by the command line, never by a config.
+#: Packages whose classes configs may name. A config may come from anywhere, and both naming a
+#: callable and importing a module run code. The command line extends the list, never a config.
 _ALLOWED: list[str] = [
     "mla_lightning",
     "torch.optim",
@@ -25,31 +25,43 @@ _ALLOWED: list[str] = [
     "lightning.pytorch.loggers",
 ]
 _BY_USER: list[str] = []
-#: Of this package, whose functions compute numbers and touch nothing else.
+#: Packages whose functions configs may name, too: they compute numbers and have no other effect.
 _FUNCTIONS = ["mla_lightning.metrics"]
 
 
 def allow_target(prefix: str) -> None:
-    """Let configs name the classes and functions of one more package, for this process.
+    """Let configs of this process name the classes and functions of one more package.
 
-    Modules of that package are found in the current folder, too.
+    The package may also lie in the current folder.
 
     Args:
         prefix: A package or module, such as ``my_methods``.
 
     Raises:
-        ConfigError: If it is no dotted name.
+        ConfigError: If it is not a dotted name.
+
+    Example:
+        >>> allow_target("my methods")
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: --allow-target 'my methods' is not the name of a ...
     """
     if not _is_dotted(prefix):
-        raise ConfigError(f"--allow-target {prefix!r} is no name of a package, such as my_methods")
+        raise ConfigError(
+            f"--allow-target {prefix!r} is not the name of a package, such as my_methods"
+        )
     if prefix not in _BY_USER:
         _BY_USER.append(prefix)
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)
 
 
 def is_allowed(target: str) -> bool:
-    """Whether a config may name this target."""
+    """Return whether a config may name a target.
+
+    Example:
+        >>> is_allowed("torch.optim.SGD"), is_allowed("os.system")
+        (True, False)
+    """
     return _is_dotted(target) and _is_below(target, [*_ALLOWED, *_BY_USER])
 
 
@@ -57,11 +69,15 @@ def targets_of(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any
     """Find every node that names a target, at any depth, in mappings and lists.
 
     Args:
-        node: A config or a part of it, as plain containers.
-        key: Where the part is.
+        node: A config or a node of it, as plain containers.
+        key: The dotted key of the node.
 
     Yields:
-        The node's dotted key and the node, outer ones first.
+        Dotted key and node, outer nodes first.
+
+    Example:
+        >>> list(targets_of({"encoders": [{"_target_": "torch.nn.ReLU"}]}))
+        [('encoders.0', {'_target_': 'torch.nn.ReLU'})]
     """
     if isinstance(node, Mapping):
         if TARGET in node:
@@ -73,21 +89,25 @@ def targets_of(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any
             yield from targets_of(value, f"{key}.{position}" if key else str(position))
 
 
-def forbidden(node: Any, key: str = "") -> list[str]:
+def find_forbidden_targets(node: Any, key: str = "") -> list[str]:
     """Find the targets that a config must not name, without importing anything.
 
     Args:
-        node: A config or a part of it, as plain containers.
-        key: Where the part is.
+        node: A config or a node of it, as plain containers.
+        key: The dotted key of the node.
 
     Returns:
-        One fault per target.
+        One message per target.
+
+    Example:
+        >>> find_forbidden_targets({"data": {"_target_": "os.system"}})
+        ["data._target_='os.system' is not allowed, and nothing was imported. ..."]
     """
     return [
-        f"{at}.{TARGET}={found[TARGET]!r} is not allowed, and nothing was imported. Configs may "
+        f"{path}.{TARGET}={named[TARGET]!r} is not allowed, and nothing was imported. Configs may "
         f"name {', '.join([*_ALLOWED, *_BY_USER])}; add --allow-target PACKAGE for your own."
-        for at, found in targets_of(node, key)
-        if not (isinstance(found[TARGET], str) and is_allowed(found[TARGET]))
+        for path, named in targets_of(node, key)
+        if not (isinstance(named[TARGET], str) and is_allowed(named[TARGET]))
     ]
 
 
@@ -95,20 +115,26 @@ def locate(target: str, functions_of: Sequence[str] = ()) -> Any:
     """Import a class that a config names.
 
     Args:
-        target: ``module.Class``; of metrics and under a prefix that the user allowed, a function
-            too.
-
+        target: ``module.Class``; for metrics and for packages that the user allowed, also
+            ``module.function``.
         functions_of: Further modules or packages whose functions may be named.
 
     Returns:
         The class or function.
 
     Raises:
-        ConfigError: If it is not allowed, cannot be imported, or is something else. A module's
-            imports (``mla_lightning.cli.main.os.system``) and methods of classes are no targets.
+        ConfigError: If the target is not allowed, cannot be imported, or is anything else, such as
+            a name that the module imports (``mla_lightning.cli.main.os.system``) or a method.
+
+    Example:
+        >>> locate("torch.nn.Linear").__name__
+        'Linear'
+        >>> locate("mla_lightning.methods.mla.MLAA")
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: ... has no 'MLAA'. Did you mean 'MLA'?
     """
     if not is_allowed(target):
-        raise ConfigError(forbidden({TARGET: target}, "config")[0])
+        raise ConfigError(find_forbidden_targets({TARGET: target}, "config")[0])
     module_name, _, name = target.rpartition(".")
     try:
         module = importlib.import_module(module_name)
@@ -117,33 +143,42 @@ def locate(target: str, functions_of: Sequence[str] = ()) -> Any:
     if not hasattr(module, name):
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
         raise ConfigError(f"{module_name} has no {name!r}.{near(name, classes)}")
-    found = getattr(module, name)
-    takes_functions = _is_below(target, [*_BY_USER, *_FUNCTIONS, *functions_of])
-    is_right_kind = inspect.isclass(found) or (takes_functions and inspect.isfunction(found))
-    if not is_right_kind or not _is_below(found.__module__, [*_ALLOWED, *_BY_USER]):
-        raise ConfigError(f"{target} is not allowed: it is no class of the package that it names")
-    return found
+    value = getattr(module, name)
+    may_be_function = _is_below(target, [*_BY_USER, *_FUNCTIONS, *functions_of])
+    has_right_type = inspect.isclass(value) or (may_be_function and inspect.isfunction(value))
+    if not has_right_type or not _is_below(value.__module__, [*_ALLOWED, *_BY_USER]):
+        raise ConfigError(
+            f"{target} is not allowed: it is not a class of the package that it names"
+        )
+    return value
 
 
 def instantiate(node: Mapping[str, Any], **supplied: Any) -> Any:
-    """Build what a config node names, and everything nested in it.
+    """Instantiate the class that a config node names, and all nodes nested in it.
 
     Args:
-        node: A mapping with ``_target_``, as plain containers; ``_partial_: true`` builds a
-            :class:`functools.partial` instead.
-        **supplied: Arguments that no config can give, such as ``parts``.
+        node: A mapping with ``_target_``, as plain containers; with ``_partial_: true`` the result
+            is a :class:`functools.partial`.
+        **supplied: Arguments that a config cannot hold, such as ``encoders``.
 
     Returns:
         The object.
 
     Raises:
-        ConfigError: If any target in the node is not allowed (nothing is imported then), or an
-            argument is given twice.
+        ConfigError: If any target in the node is not allowed (nothing is imported then), or the
+            node holds an argument that is also supplied.
+
+    Example:
+        >>> node = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}
+        >>> instantiate(node)
+        Linear(in_features=2, out_features=3, bias=True)
+        >>> instantiate({**node, "_partial_": True})(bias=False)
+        Linear(in_features=2, out_features=3, bias=False)
     """
-    if faults := forbidden(node):
-        raise ConfigError("\n".join(faults))
+    if problems := find_forbidden_targets(node):
+        raise ConfigError("\n".join(problems))
     if TARGET not in node:
-        raise ConfigError(f"No {TARGET} in {dict(node)}: nothing to build")
+        raise ConfigError(f"{dict(node)} has no {TARGET}, so there is nothing to instantiate")
     return _build(node, supplied)
 
 
@@ -155,7 +190,7 @@ def _build(node: Any, supplied: Mapping[str, Any]) -> Any:
         target = locate(node[TARGET])
         if twice := sorted(values.keys() & supplied.keys()):
             raise ConfigError(
-                f"{node[TARGET]}: {', '.join(twice)} is no setting, training gives it"
+                f"{node[TARGET]}: {', '.join(twice)} is not a setting: training supplies it"
             )
         arguments = {**values, **supplied}
         return functools.partial(target, **arguments) if node.get(PARTIAL) else target(**arguments)

@@ -1,4 +1,4 @@
-"""Set single values in a composed config, and name the right key where one is not there."""
+"""Single values of a composed config: set them, and suggest the right key for a wrong one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from mla_lightning.config.overrides import Override, value_of
+from mla_lightning.config.overrides import Override, parse_value
 from mla_lightning.config.settings import INSTEAD
 from mla_lightning.config.targets import TARGET
 
-#: Filled in or used up while composing.
+#: Keys that are filled in or used up during composition, and what to write instead.
 NOT_SETTABLE = {
     "choices": "it is filled in from the groups: write method=..., data=...",
     "tuned_lr": "write optimizer.lr=...",
@@ -20,66 +20,83 @@ NOT_SETTABLE = {
 }
 
 
-def with_values(
-    config: Mapping[str, Any], overrides: list[Override], ignored: set[str], faults: list[str]
+def set_values(
+    config: Mapping[str, Any], overrides: list[Override], ignored: set[str], problems: list[str]
 ) -> dict[str, Any]:
-    """Set values in a composed config.
+    """Set values in a copy of a composed config.
 
     Args:
-        config: The composed config, unresolved; it is left as it is.
+        config: The composed config, unresolved; it is not changed.
         overrides: Overrides of values, one value each.
-        ignored: Top-level keys whose choice is unknown, so that nothing can be said below them.
-        faults: Unknown keys are added here, each with the nearest right name.
+        ignored: Top-level keys whose choice is unknown; keys below them are not checked.
+        problems: A message for each unknown key, with the nearest known key, is appended here.
 
     Returns:
-        A copy with the values.
+        The copy with the values.
+
+    Example:
+        >>> override = Override("", "optimizer.lr", ("0.1",), is_group=False)
+        >>> set_values({"optimizer": {"lr": 0.05}}, [override], set(), [])
+        {'optimizer': {'lr': 0.1}}
     """
     changed = copy.deepcopy(dict(config))
     for override in overrides:
-        value = value_of(override.values[0])
+        value = parse_value(override.values[0])
         leaves = [(override.key, value)]
         if isinstance(value, Mapping) and not _is_parameter(changed, override.key):
-            leaves = flat(value, f"{override.key}.") or leaves
+            leaves = flatten(value, f"{override.key}.") or leaves
         for key, leaf in leaves:
             top = key.partition(".")[0]
             if top in NOT_SETTABLE:
-                faults.append(f"{key} cannot be set: {NOT_SETTABLE[top]}")
+                problems.append(f"{key} cannot be set: {NOT_SETTABLE[top]}")
             elif top not in ignored:
-                faults += _set(changed, key, override.prefix, leaf)
+                problems += _set_value(changed, key, override.prefix, leaf)
     return changed
 
 
-def flat(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Split a mapping into its leaves.
+def flatten(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Flatten nested mappings to dotted keys.
 
     Args:
         node: Plain containers.
-        prefix: What the keys begin with.
+        prefix: Text before every key.
 
     Returns:
-        Dotted key and value; an empty mapping is a leaf.
+        Dotted keys and values; an empty mapping is a value.
+
+    Example:
+        >>> flatten({"data": {"path": "x", "options": {}}, "seed": 0})
+        [('data.path', 'x'), ('data.options', {}), ('seed', 0)]
     """
     leaves = []
     for name, value in node.items():
         if isinstance(value, Mapping) and value:
-            leaves += flat(value, f"{prefix}{name}.")
+            leaves += flatten(value, f"{prefix}{name}.")
         else:
             leaves.append((f"{prefix}{name}", value))
     return leaves
 
 
-def unknown_key(config: Mapping[str, Any], key: str) -> str | None:
-    """Word the fault of a key that is not there.
+def unknown_key_message(config: Mapping[str, Any], key: str) -> str | None:
+    """Return the error message for a key that a config does not have.
 
     Args:
         config: A composed config.
         key: The dotted key.
 
     Returns:
-        The fault with the nearest right name, or None if the key is there.
+        The message, with the nearest known key; None if the config has the key.
+
+    Example:
+        >>> config = {"optimizer": {"lr": 0.1, "momentum": 0.9}, "seed": 0}
+        >>> unknown_key_message(config, "lr")
+        "Unknown key 'lr'. Did you mean 'optimizer.lr'?"
+        >>> unknown_key_message(config, "optimizer.momentun")
+        "Unknown key 'optimizer.momentun'. Did you mean 'optimizer.momentum'? Keys of optimizer: lr,
+         momentum."
     """
     if key in INSTEAD:
-        return f"{key} is no setting: {INSTEAD[key]}"
+        return f"{key} is not a setting: {INSTEAD[key]}"
     node: Any = config
     parts = key.split(".")
     depth = 0
@@ -88,70 +105,73 @@ def unknown_key(config: Mapping[str, Any], key: str) -> str | None:
         depth += 1
     if depth == len(parts):
         return None
-    above, rest = ".".join(parts[:depth]), parts[depth + 1 :]
+    parent, rest = ".".join(parts[:depth]), parts[depth + 1 :]
     if not isinstance(node, Mapping):
-        kind = "null" if node is None else "a value"
-        return f"Unknown key {key!r}: {above} is {kind}, it has no keys."
+        kind = "null" if node is None else "a single value"
+        return f"Unknown key {key!r}: {parent} is {kind} and has no keys."
     known = [str(name) for name in node if not str(name).startswith("_")]
     if not node and depth == 1:
         return (
-            f"Unknown key {key!r}: {above}={config['choices'].get(above)} has no settings. Choose "
-            f"another with {above}=...; `mla list {above}` shows which there are."
+            f"Unknown key {key!r}: {parent}={config['choices'].get(parent)} has no settings. "
+            f"Choose another option with {parent}=...; `mla list {parent}` lists them."
         )
     close = difflib.get_close_matches(parts[depth], known, n=1, cutoff=0.6)
-    exact = _same_leaf(config, key, cutoff=1.0) if len(parts) == 1 else ""
+    exact = _suggest_by_last_name(config, key, cutoff=1.0) if len(parts) == 1 else ""
     if exact:
-        hint = exact  # `path` is rather `data.path` than `paths`
+        hint = exact  # `path` suggests `data.path` rather than `paths`
     elif close:
         hint = f" Did you mean {'.'.join([*parts[:depth], close[0], *rest])!r}?"
     else:
-        hint = _same_leaf(config, parts[-1])
-    listed = f" Keys of {above}: {', '.join(known)}." if above and known else ""
-    added = f" +{key}=... adds one that its YAML does not list." if TARGET in node else ""
+        hint = _suggest_by_last_name(config, parts[-1])
+    listed = f" Keys of {parent}: {', '.join(known)}." if parent and known else ""
+    added = f" +{key}=... adds a key that its YAML does not list." if TARGET in node else ""
     return f"Unknown key {key!r}.{hint}{listed}{added}"
 
 
-def _same_leaf(config: Mapping[str, Any], leaf: str, cutoff: float = 0.75) -> str:
-    """Suggest a dotted key by its last name, so that ``lr`` finds ``optimizer.lr``."""
-    leaves: dict[str, str] = {}
+def _suggest_by_last_name(config: Mapping[str, Any], name: str, cutoff: float = 0.75) -> str:
+    """Suggest a dotted key by its last name, so that ``lr`` suggests ``optimizer.lr``."""
+    keys: dict[str, str] = {}
 
     def walk(node: Any, path: str) -> None:
         if isinstance(node, Mapping):
-            for name, value in node.items():
-                at = f"{path}.{name}" if path else str(name)
-                leaves.setdefault(str(name), at)
-                walk(value, at)
+            for last_name, value in node.items():
+                key = f"{path}.{last_name}" if path else str(last_name)
+                keys.setdefault(str(last_name), key)
+                walk(value, key)
 
     walk({k: v for k, v in config.items() if k not in NOT_SETTABLE}, "")
-    close = difflib.get_close_matches(leaf, leaves, n=1, cutoff=cutoff)
-    return f" Did you mean {leaves[close[0]]!r}?" if close else ""
+    close = difflib.get_close_matches(name, keys, n=1, cutoff=cutoff)
+    return f" Did you mean {keys[close[0]]!r}?" if close else ""
 
 
 def _is_parameter(config: Mapping[str, Any], key: str) -> bool:
-    """Whether a class takes the key and it holds no mapping yet: then one takes its place."""
+    """Return whether a key is a class's parameter that holds no mapping yet.
+
+    A mapping given for such a key replaces its value; for any other key it is merged.
+    """
     node: Any = config
-    above, _, leaf = key.rpartition(".")
-    for part in above.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
+    parent, _, leaf = key.rpartition(".")
+    for name in parent.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
     if not isinstance(node, Mapping) or TARGET not in node or leaf not in node:
         return False
     return not isinstance(node[leaf], Mapping)
 
 
-def _set(config: dict[str, Any], key: str, prefix: str, value: Any) -> list[str]:
-    """Set one value in place; returns what is wrong with it."""
-    fault = unknown_key(config, key)
-    above, _, leaf = key.rpartition(".")
-    if fault is not None and (not prefix or key in INSTEAD):
-        return [fault]
-    if fault is not None and above.partition(".")[0] not in config:
+def _set_value(config: dict[str, Any], key: str, prefix: str, value: Any) -> list[str]:
+    """Set one value in place; return problems instead where that is not possible."""
+    problem = unknown_key_message(config, key)
+    parent, _, leaf = key.rpartition(".")
+    if problem is not None and (not prefix or key in INSTEAD):
+        return [problem]
+    if problem is not None and parent.partition(".")[0] not in config:
         return [f"{prefix}{key}: nothing reads {key!r}"]
-    if fault is None and prefix == "+":
-        return [f"+{key}: the key is there; write {key}=... to change it"]
+    if problem is None and prefix == "+":
+        return [f"+{key}: the key exists already; write {key}=... to change it"]
     node: Any = config
-    for part in above.split(".") if above else []:
-        node = node.setdefault(part, {})
+    for name in parent.split(".") if parent else []:
+        node = node.setdefault(name, {})
         if not isinstance(node, dict):
-            return [str(fault)]
+            return [str(problem)]
     node[leaf] = value
     return []

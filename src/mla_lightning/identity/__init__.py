@@ -1,8 +1,9 @@
-"""What makes two runs one, and which code made a run.
+"""Identity of a run, and the code that computed it.
 
-A run's identity is its config and its data. Its code is recorded beside its result, module by
-module, so that a change of the code is noticed exactly where it is reached, and adding a method, a
-data set or a comment changes nothing. The standard library is enough; nothing is imported.
+A run's identity is a hash of its config and its data. The code is recorded with the result, as one
+hash per module, so that a change of a module is noticed by exactly those runs that import it. A new
+method, a new data set or a changed comment affects no run. This package needs the standard library
+alone and imports none of the modules that it hashes.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-#: Keys that say where and how comfortably a job runs, or what is measured of it afterwards.
+#: Top-level keys that change no number of a run: where it runs, how it is shown, and which metrics
+#: are computed from its logits.
 NOT_IDENTITY = (
     *("logger", "launcher", "paths", "grid", "name", "overwrite", "run_dir", "force_resume"),
     *("stale", "metrics"),
 )
 #: Settings of the data that change no number.
-ELSEWHERE = ("path", "num_workers")
+NOT_IDENTITY_OF_DATA = ("path", "num_workers")
 
 
 def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
-    """Hash what a run is of: its resolved config and its data's content.
+    """Hash a run's resolved config and the content of its data.
 
     Args:
         config: The resolved config as plain containers.
         data_fingerprint: The data module's fingerprint.
 
     Returns:
-        SHA-256 as hex. Two jobs with one identity are one run.
+        SHA-256 in hex. Two jobs with the same identity are the same run.
 
     Example:
         >>> config = {"seed": 0, "trainer": {"threads": 1}, "data": {"path": "here"}}
@@ -41,7 +43,9 @@ def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
     """
     content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     content["trainer"] = {k: v for k, v in config.get("trainer", {}).items() if k != "progress_bar"}
-    # Where a store lies is not what it holds, which the fingerprint says.
-    content["data"] = {k: v for k, v in config.get("data", {}).items() if k not in ELSEWHERE}
+    # The folder of a store is left out: the fingerprint stands for its content.
+    content["data"] = {
+        k: v for k, v in config.get("data", {}).items() if k not in NOT_IDENTITY_OF_DATA
+    }
     text = json.dumps([content, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

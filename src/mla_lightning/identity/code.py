@@ -1,4 +1,4 @@
-"""The code that a job reaches, and whether it changed since a run was made."""
+"""The code of a job, and whether it changed since a run."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from mla_lightning.identity.sources import Source, defining, source
+from mla_lightning.identity.sources import Source, find_definition, find_source
 
 PACKAGE = "mla_lightning"
-#: Every job is run by this module.
+#: The module that runs every job.
 TRAIN = f"{PACKAGE}.run.train"
-#: What cannot change a number: its decisions are in the config, or it only writes and reads.
-NOT_NUMBERS = (
+#: Modules that cannot change a number: their effect is in the config, or they only read and write.
+NOT_TRACED = (
     *("config", "errors", "identity", "launchers", "loggers", "run.record", "run_folder"),
     "run_lock",
 )
-#: Packages that configs may name classes of, whose versions are recorded instead.
+#: Libraries whose versions are recorded instead of their code.
 LIBRARIES = ("lightning", "torch", "torchmetrics")
 
 
 @dataclass(frozen=True)
 class Code:
-    """The code that a job reaches.
+    """The modules that a job imports, each with a hash.
 
     Attributes:
         modules: Dotted name of a module -> hash of its normalised source.
+
+    Example:
+        >>> Code({"my.rule": "1a"}).hash == Code({"my.rule": "1b"}).hash
+        False
     """
 
     modules: Mapping[str, str]
@@ -42,14 +46,14 @@ class Code:
 
 @cache
 def code_of(targets: frozenset[str]) -> Code:
-    """Find the code that a job reaches: the modules of its classes, and all that these import.
+    """Collect the code of a job: the modules of its classes, and all modules that these import.
 
     Imports are followed within this package and within the user's own code. A name that a package
-    hands on is followed to the module that defines it, so that a job depends on the functions that
+    only re-exports is followed to the module that defines it: a job depends on the functions that
     it uses and not on all of ``mla_lightning.functional``.
 
     Args:
-        targets: What the config names, such as ``mla_lightning.methods.mla.MLA``.
+        targets: Dotted names in the config, such as ``mla_lightning.methods.mla.MLA``.
 
     Returns:
         The code.
@@ -61,40 +65,44 @@ def code_of(targets: frozenset[str]) -> Code:
         >>> "mla_lightning.methods.tate" in code.modules
         False
     """
-    own = [target for target in targets if target.partition(".")[0] not in LIBRARIES]
-    folders = {folder for target in own if (folder := _folder_of(target)) is not None}
-    waiting = [item for name in (TRAIN, *own) if (item := defining(name)) is not None]
-    reached: dict[str, str] = {}
+    traced = [target for target in targets if target.partition(".")[0] not in LIBRARIES]
+    folders = {folder for target in traced if (folder := _user_folder_of(target)) is not None}
+    waiting = [item for name in (TRAIN, *traced) if (item := find_definition(name)) is not None]
+    hashes: dict[str, str] = {}
     while waiting:
         item = waiting.pop()
-        if item.module not in reached and _is_traced(item, folders):
-            reached[item.module] = item.hash
+        if item.module not in hashes and _is_traced(item, folders):
+            hashes[item.module] = item.hash
             waiting += _imported(item)
-    return Code(dict(sorted(reached.items())))
+    return Code(dict(sorted(hashes.items())))
 
 
 def changed_modules(recorded: Mapping[str, str]) -> tuple[str, ...]:
-    """Compare the code that made a run with the code that is there now.
+    """Compare the code of a run with the current code.
 
-    Whatever a run would reach anew is imported by a module that changed, so the recorded modules
-    say it all.
+    The recorded modules suffice: a module that the run would import now but did not then is
+    imported by a module that changed.
 
     Args:
         recorded: Module -> hash, as the run recorded it.
 
     Returns:
-        The modules that differ or are gone. Modules of a package that cannot be found here, such
-        as a user's own that was left behind, are passed over.
+        The modules that differ or no longer exist. Modules of a package that is not installed,
+        such as a user's own from another machine, are ignored.
+
+    Example:
+        >>> changed_modules({"mla_lightning.errors": "another hash", "not_installed.rule": "1a"})
+        ('mla_lightning.errors',)
     """
     return tuple(
         module
         for module, value in recorded.items()
-        if source(module.partition(".")[0]) is not None and _hash_of(module) != value
+        if find_source(module.partition(".")[0]) is not None and _hash_of(module) != value
     )
 
 
 def file_of(module: str) -> str:
-    """Return the file of a module as people know it.
+    """Return the path of a module's file, relative to this package or to the user's folder.
 
     Example:
         >>> file_of("mla_lightning.methods.mla"), file_of("my_methods.mine")
@@ -104,38 +112,38 @@ def file_of(module: str) -> str:
 
 
 def _hash_of(module: str) -> str:
-    found = source(module)
-    return "" if found is None else found.hash
+    source = find_source(module)
+    return "" if source is None else source.hash
 
 
 def _imported(item: Source) -> Iterable[Source]:
     for name in item.names.values():
-        if (found := defining(name)) is not None:
-            yield found
+        if (definition := find_definition(name)) is not None:
+            yield definition
     parent = item.module
     while not parent.startswith(f"{PACKAGE}.") and (parent := parent.rpartition(".")[0]):
-        found = source(parent)  # packages around a user's module run when it is imported
-        if found is not None and found.has_code:
-            yield found
+        source = find_source(parent)  # packages around a user's module run when it is imported
+        if source is not None and source.has_code:
+            yield source
 
 
-def _folder_of(target: str) -> Path | None:
-    """Return the folder in which sources are the user's own; None for this package."""
-    found = defining(target)
-    if found is None or target.partition(".")[0] == PACKAGE:
+def _user_folder_of(target: str) -> Path | None:
+    """Return the folder whose sources are the user's own; None for a target of this package."""
+    source = find_definition(target)
+    if source is None or target.partition(".")[0] == PACKAGE:
         return None
-    depth = found.module.count(".") + found.is_package
-    folder = found.path.parents[depth]  # the one that is on the search path
-    root = found.module.partition(".")[0]
+    depth = source.module.count(".") + source.is_package
+    folder = source.path.parents[depth]  # the one on the import path
+    root = source.module.partition(".")[0]
     return folder / root if _is_installed(folder) and depth else folder
 
 
 def _is_traced(item: Source, folders: set[Path]) -> bool:
     root, _, rest = item.module.partition(".")
     if root == PACKAGE:
-        return not any(rest == name or rest.startswith(f"{name}.") for name in NOT_NUMBERS)
-    inside = [folder for folder in folders if item.path.is_relative_to(folder)]
-    return any(_is_installed(folder) == _is_installed(item.path) for folder in inside)
+        return not any(rest == name or rest.startswith(f"{name}.") for name in NOT_TRACED)
+    around = [folder for folder in folders if item.path.is_relative_to(folder)]
+    return any(_is_installed(folder) == _is_installed(item.path) for folder in around)
 
 
 def _is_installed(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Python sources as data: where a module lies, what it imports, and a hash of what it does."""
+"""Python sources as data: the file of a module, its imports, and a hash of its syntax."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ from typing import Any
 
 
 class Source:
-    """The source of one module, parsed when it is needed.
+    """The source of one module, parsed when it is first used.
 
     Attributes:
         module: Its dotted name.
         path: Its file.
+
+    Example:
+        >>> source = find_source("mla_lightning.errors")
+        >>> source.names["difflib"], "ConfigError" in source.defined
+        ('difflib', True)
     """
 
     def __init__(self, module: str, path: Path) -> None:
-        """Name the source; see :func:`source`."""
+        """Prepare to read a source; see :func:`find_source`.
+
+        Args:
+            module: Its dotted name.
+            path: Its file.
+        """
         self.module, self.path = module, path
 
     @property
@@ -31,7 +41,7 @@ class Source:
 
     @cached_property
     def tree(self) -> ast.Module:
-        """Its syntax; empty where it cannot be parsed."""
+        """Its syntax tree; empty if it cannot be parsed."""
         try:
             return ast.parse(self.path.read_bytes())
         except (OSError, SyntaxError, ValueError):
@@ -39,17 +49,17 @@ class Source:
 
     @cached_property
     def hash(self) -> str:
-        """The first 16 hex digits of SHA-256 of what :func:`normalised` leaves."""
-        return hashlib.sha256(repr(normalised(self.tree)).encode()).hexdigest()[:16]
+        """The first 16 hex digits of SHA-256 of its normalised syntax, see :func:`normalise`."""
+        return hashlib.sha256(repr(normalise(self.tree)).encode()).hexdigest()[:16]
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What it imports outside ``TYPE_CHECKING``: the name here -> the dotted name."""
+        """Its imports outside of ``TYPE_CHECKING``: local name -> dotted name."""
         return dict(self._imports(self.tree.body))
 
     @cached_property
     def defined(self) -> set[str]:
-        """The functions, classes and values that it defines at its top level."""
+        """The names of the functions, classes and values that it defines at its top level."""
         names = set()
         for node in self.tree.body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -60,7 +70,7 @@ class Source:
 
     @cached_property
     def has_code(self) -> bool:
-        """Whether it does more than hand on names, as a package's ``__init__`` mostly does."""
+        """Whether it has statements beside imports; most packages only re-export names."""
         for node in without_docstring(self.tree.body):
             match node:
                 case ast.Import() | ast.ImportFrom() | ast.Pass():
@@ -93,14 +103,20 @@ class Source:
 
 
 @cache
-def source(module: str) -> Source | None:
+def find_source(module: str) -> Source | None:
     """Find a module's source without importing its package.
 
     Args:
         module: Its dotted name.
 
     Returns:
-        The source; None for what is no Python source or is not there.
+        The source; None if the module does not exist or is no Python source.
+
+    Example:
+        >>> find_source("mla_lightning.errors").path.name
+        'errors.py'
+        >>> find_source("mla_lightning.no_such_module") is None
+        True
     """
     root, *inner = module.split(".")
     try:
@@ -119,60 +135,61 @@ def source(module: str) -> Source | None:
     return None
 
 
-def defining(name: str) -> Source | None:
-    """Find the module that defines what a dotted name stands for.
+def find_definition(name: str) -> Source | None:
+    """Find the module that defines a dotted name.
 
     Args:
-        name: A module, or a function, class or value of one. A name that a package hands on is
-            followed to where it is defined, also if it looks it up when it is asked for it.
+        name: A module, or a function, class or value of one. A name that a package only re-exports
+            is followed to the module that defines it, also if the package's ``__getattr__`` finds
+            the module when the name is first used.
 
     Returns:
-        Its source; None if there is none, or for a package that only hands on names.
+        The module's source; None if there is none, or for a package that only re-exports names.
 
     Example:
-        >>> defining("mla_lightning.functional.project_gradient").module
+        >>> find_definition("mla_lightning.functional.project_gradient").module
         'mla_lightning.functional.projection'
-        >>> defining("mla_lightning.methods.QMF").module
+        >>> find_definition("mla_lightning.methods.QMF").module
         'mla_lightning.methods.qmf'
     """
-    found = source(name)
-    if found is not None:
-        return found if found.has_code or not found.is_package else None
-    package, _, leaf = name.rpartition(".")
-    home = source(package) if package else None
-    if home is None:
+    module = find_source(name)
+    if module is not None:
+        return module if module.has_code or not module.is_package else None
+    parent_name, _, leaf = name.rpartition(".")
+    parent = find_source(parent_name) if parent_name else None
+    if parent is None:
         return None
-    if leaf in home.names and leaf not in home.defined:
-        return defining(home.names[leaf])
-    if "__getattr__" in home.defined and leaf not in home.defined:
-        return next((item for item in modules_in(package) if leaf in item.defined), home)
-    return home
+    if leaf in parent.names and leaf not in parent.defined:
+        return find_definition(parent.names[leaf])
+    if "__getattr__" in parent.defined and leaf not in parent.defined:
+        return next((item for item in find_modules(parent_name) if leaf in item.defined), parent)
+    return parent
 
 
-def modules_in(package: str) -> Iterator[Source]:
+def find_modules(package: str) -> Iterator[Source]:
     """Find the modules in a package's folder, without importing them.
 
     Args:
         package: Its dotted name.
 
     Yields:
-        Their sources, by name; of packages in it, their ``__init__``.
+        Their sources, sorted by name; the source of a package in it is its ``__init__``.
 
     Example:
-        >>> [item.module for item in modules_in("mla_lightning.identity")]
+        >>> [item.module for item in find_modules("mla_lightning.identity")]
         ['mla_lightning.identity.code', 'mla_lightning.identity.sources']
     """
-    home = source(package)
-    for info in pkgutil.iter_modules([str(home.path.parent)] if home is not None else []):
-        item = source(f"{package}.{info.name}")
+    parent = find_source(package)
+    for info in pkgutil.iter_modules([str(parent.path.parent)] if parent is not None else []):
+        item = find_source(f"{package}.{info.name}")
         if item is not None:
             yield item
 
 
-def normalised(node: ast.AST) -> Any:
-    r"""Return the syntax of a source as nested tuples that formatting does not change.
+def normalise(node: ast.AST) -> Any:
+    r"""Convert the syntax of a source to nested tuples that do not depend on its formatting.
 
-    Docstrings, comments, positions, and the order of the imports at the top are left out; so are
+    Docstrings, comments, positions, and the order of imports at the top level are left out; so are
     empty fields, which differ between versions of Python.
 
     Args:
@@ -180,9 +197,9 @@ def normalised(node: ast.AST) -> Any:
 
     Example:
         >>> documented = "def f(x):  # twice\n    '''Double.'''\n    return 2*x"
-        >>> normalised(ast.parse(documented)) == normalised(ast.parse("def f(x): return 2 * x"))
+        >>> normalise(ast.parse(documented)) == normalise(ast.parse("def f(x): return 2 * x"))
         True
-        >>> len({normalised(ast.parse(source)) for source in ("x = -y", "x = +y")})
+        >>> len({normalise(ast.parse(source)) for source in ("x = -y", "x = +y")})
         2
     """
     values: list[Any] = [type(node).__name__]
@@ -194,15 +211,21 @@ def normalised(node: ast.AST) -> Any:
             if isinstance(node, ast.Module):
                 value = _imports_sorted(value)
         if isinstance(value, list):
-            items = tuple(normalised(v) if isinstance(v, ast.AST) else repr(v) for v in value)
+            items = tuple(normalise(v) if isinstance(v, ast.AST) else repr(v) for v in value)
             values.append((name, items))
         else:
-            values.append((name, normalised(value) if isinstance(value, ast.AST) else repr(value)))
+            values.append((name, normalise(value) if isinstance(value, ast.AST) else repr(value)))
     return tuple(values)
 
 
 def without_docstring(body: list[Any]) -> list[Any]:
-    """Return the statements after a docstring; a body that has no other becomes ``pass``."""
+    """Return the statements after a docstring; a body that has no other statement becomes ``pass``.
+
+    Example:
+        >>> body = ast.parse("'Half.'; x = 0.5").body
+        >>> [ast.unparse(statement) for statement in without_docstring(body)]
+        ['x = 0.5']
+    """
     match body:
         case [ast.Expr(value=ast.Constant(value=str())), *rest]:
             return rest or [ast.Pass()]

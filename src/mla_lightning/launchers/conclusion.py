@@ -15,7 +15,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
 from mla_lightning.launchers.base import JobExit
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.standing import standing_of
+from mla_lightning.run_folder.standing import completion_of
 from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def determine_outcome(job: Job, job_exit: JobExit, before: FolderSnapshot) -> Jo
         before: State of the folder at the start of the attempt.
     """
     try:
-        if standing_of(job.run_dir, job.identity, job.code).is_done(job.config.stale):
+        if completion_of(job.run_dir, job.identity, job.code).is_done(job.config.stale):
             return JobOutcome(State.FINISHED)
         if (holder := RunLock(job.run_dir).holder()) and holder["pid"] != job_exit.pid:
             return running_elsewhere(holder)
@@ -146,7 +146,7 @@ def _write_record(job: Job, job_exit: JobExit, before: FolderSnapshot, outcome: 
         "exit_code": job_exit.exit_code,
         "reason": outcome.reason,
         "retry": retry,
-        "overrides": dict(job.distinguishes),
+        "overrides": dict(job.distinguishing_overrides),
     }
     files.write_json(job.run_dir / files.STATUS, content)
     tail = "\n".join(_log_lines(job.run_dir, before)[-LOG_LINES_IN_ERROR:])

@@ -29,7 +29,7 @@ from mla_lightning.launchers.display import (
     format_duration,
 )
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.standing import EARLIER, Kind, Standing, standing_of
+from mla_lightning.run_folder.standing import EARLIER, Completion, CompletionKind, completion_of
 from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Sweep:
         self.outcomes: dict[Path, JobOutcome] = {}
         self.num_finished_before = 0
         #: Jobs that were finished by other code, with the files that changed since.
-        self.stale: dict[Path, Standing] = {}
+        self.stale: dict[Path, Completion] = {}
         self._waiting: list[Job] = []
         self._running: dict[Path, tuple[Job, FolderSnapshot]] = {}
         self._next_check: dict[Path, float] = {}
@@ -201,7 +201,7 @@ class Sweep:
 
     def _describe_stale(self) -> str:
         changed = dict.fromkeys(
-            name for standing in self.stale.values() for name in standing.changed
+            name for completion in self.stale.values() for name in completion.changed_files
         )
         number = _count_jobs(len(self.stale))
         text = f"{number} finished by other code ({', '.join(changed)} changed since): "
@@ -280,12 +280,12 @@ class Sweep:
         if self.overwrite:
             return False
         try:
-            standing = standing_of(job.run_dir, job.identity, job.code)
+            completion = completion_of(job.run_dir, job.identity, job.code)
         except RunError:  # damaged files, which the job itself will report
             return False
-        if standing.kind is Kind.STALE and records_stale:
-            self.stale[job.run_dir] = standing
-        is_finished = standing.is_done(job.config.stale)
+        if completion.kind is CompletionKind.STALE and records_stale:
+            self.stale[job.run_dir] = completion
+        is_finished = completion.is_done(job.config.stale)
         if is_finished:
             self.outcomes[job.run_dir] = JobOutcome(State.FINISHED)
         return is_finished

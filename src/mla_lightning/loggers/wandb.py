@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger
 
-from mla_lightning.config.secrets import names_secret, scrub
+from mla_lightning.config.secrets import is_secret_key, mask_secrets
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.loggers.base import import_or_warn, print_now
 from mla_lightning.loggers.wandb_result import charts_of, flatten, summary_of
@@ -120,7 +120,7 @@ class Wandb:
         try:
             return wandb.init(**arguments, mode=mode)
         except Exception as error:  # errors of the service must not end a job
-            reason = scrub(str(error).strip().partition("\n")[0])
+            reason = mask_secrets(str(error).strip().partition("\n")[0])
             duration = f"{time.monotonic() - started:.0f} s"
             fallback = "continuing offline" if mode == "online" else self.without_wandb
             print_now(f"W&B could not start {mode} after {duration} ({reason}); {fallback}.")
@@ -237,7 +237,7 @@ class WandbRun(Logger):
             if charts and not self._is_broken:
                 self._run.log(charts, step=self._run.step, commit=True)
         except Exception as error:
-            print_now(f"W&B accepts no result ({scrub(str(error))}); the run folder has it.")
+            print_now(f"W&B accepts no result ({mask_secrets(str(error))}); the run folder has it.")
 
     def _send_row(self) -> None:
         row, self._row = self._row, {}
@@ -249,7 +249,7 @@ class WandbRun(Logger):
                 self._last_step_file.write_text(str(self._step), encoding="ascii")
         except Exception as error:  # such as a full disk: the metrics are in metrics.csv
             self._is_broken = True
-            message = f"W&B accepts no more metrics ({scrub(str(error))});"
+            message = f"W&B accepts no more metrics ({mask_secrets(str(error))});"
             print_now(f"{message} they are still written to metrics.csv.")
 
     def _read_last_step(self) -> int:
@@ -265,7 +265,7 @@ def _config_without_secrets(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config by dotted keys; secrets, which are errors already, are replaced here, too."""
     values = {}
     for key, value in flatten(tree):
-        values[key] = scrub(value) if isinstance(value, str) else value
-        if names_secret(key):
+        values[key] = mask_secrets(value) if isinstance(value, str) else value
+        if is_secret_key(key):
             values[key] = "***"
     return values

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.run_folder.columns import forgetting_of
+from mla_lightning.run_folder.columns import parse_forgetting
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
 
@@ -120,7 +120,7 @@ def _forgetting(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
     changes: dict[tuple[str, str], list[float]] = {}
     for row in run.metrics:
         for key, value in row.items():
-            measure, step, name = forgetting_of(key) or ("", "", "")
+            measure, step, name = parse_forgetting(key) or ("", "", "")
             if measure == "loss":
                 changes.setdefault((step, name), []).append(value)
     if changes:

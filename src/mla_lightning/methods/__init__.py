@@ -44,7 +44,7 @@ from functools import cache
 from typing import Any
 
 from mla_lightning.errors import near
-from mla_lightning.identity.sources import modules_in
+from mla_lightning.identity.sources import find_modules
 
 #: Base class of all methods.
 BASE = "MultimodalModule"
@@ -55,7 +55,7 @@ def _modules() -> dict[str, str]:
     """Return method class -> its module, by the sources of this folder; nothing is imported."""
     classes = {
         node.name: (item.module, {base.id for base in node.bases if isinstance(base, ast.Name)})
-        for item in modules_in(__name__)
+        for item in find_modules(__name__)
         for node in item.tree.body
         if isinstance(node, ast.ClassDef)
     }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from mla_lightning.config import instantiate
-from mla_lightning.config.jobs import data_of_config, encoders_of_config
+from mla_lightning.config.jobs import data_of_config, encoder_nodes_of_config
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError
 from mla_lightning.metrics.base import Metric
@@ -91,7 +91,7 @@ def build_encoders(config: RunConfig, data: MultimodalDataModule) -> dict[str, t
         >>> {name: encoder(torch.zeros(3, 16)).shape for name, encoder in encoders.items()}
         {'audio': torch.Size([3, 16]), 'visual': torch.Size([3, 16])}
     """
-    nodes = encoders_of_config(config.tree, data)
+    nodes = encoder_nodes_of_config(config.tree, data)
     torch.manual_seed(derive_seed(config.seed, "init"))
     encoders = {name: instantiate(nodes[name]) for name in data.modalities}
     if config.trainer.compile:

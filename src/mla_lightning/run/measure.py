@@ -183,7 +183,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         peak_memory_mb=trained.peak_memory_mb,
         num_parameters=sum(p.numel() for p in module.parameters()),
         num_batches_trained=trained.trainer.global_step,
-        overrides=dict(job.distinguishes),
+        overrides=dict(job.distinguishing_overrides),
         code=job.code.hash,
         threads=config.trainer.threads,
         device=str(module.device),

@@ -22,7 +22,7 @@ import torch
 from mla_lightning import __version__
 from mla_lightning import run_folder as files
 from mla_lightning.config import Job
-from mla_lightning.config.values import flat
+from mla_lightning.config.values import flatten
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity import NOT_IDENTITY
@@ -31,10 +31,10 @@ from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.standing import (
     EARLIER,
     UNKNOWN,
-    Kind,
+    CompletionKind,
     changed_files,
+    completion_of,
     set_aside,
-    standing_of,
 )
 from mla_lightning.run_lock import LOCK
 
@@ -141,17 +141,17 @@ def check_finished_run(job: Job) -> str:
         ConfigError: If the folder holds a finished run of another job.
     """
     run_dir, config = job.run_dir, job.config
-    standing = standing_of(run_dir, job.identity, job.code)
-    if standing.kind is Kind.NOT_FINISHED:
+    completion = completion_of(run_dir, job.identity, job.code)
+    if completion.kind is CompletionKind.NOT_FINISHED:
         return ""
-    if standing.kind is Kind.OTHER_JOB and not config.force_resume:
+    if completion.kind is CompletionKind.OTHER_JOB and not config.force_resume:
         raise ConfigError(
             f"{run_dir} holds a finished run of another job. Choose another run_dir, or add "
             "overwrite=true to replace it." + _hint_at_earlier_version(run_dir)
         )
-    if standing.kind is not Kind.STALE:
+    if completion.kind is not CompletionKind.STALE:
         return f"already finished, see {run_dir}. Add overwrite=true to train again."
-    changed = ", ".join(standing.changed)
+    changed = ", ".join(completion.changed_files)
     if config.stale == "keep":
         return f"finished by other code ({changed} changed since), kept as it is: {run_dir}"
     folder = set_aside(run_dir)
@@ -202,10 +202,10 @@ def check_unfinished_run(job: Job) -> str:
 def _differences(run: RunFiles, job: Job) -> list[str]:
     """Return the differences in config and data between a folder's run and a job."""
     try:
-        old = dict(flat(run.tree))
+        old = dict(flatten(run.tree))
     except RunError as error:
         return [str(error)]
-    new = dict(flat(job.config.tree))
+    new = dict(flatten(job.config.tree))
     keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     keys = [k for k in keys if k.split(".")[0] not in NOT_IDENTITY]
     differences = [f"{k}: {old.get(k, '(none)')} -> {new.get(k, '(none)')}" for k in keys]
@@ -265,7 +265,7 @@ class StatusFile:
                 "exit_code": exit_code,
                 "reason": reason,
                 "retry": files.retry_command(self.job.overrides),
-                "overrides": dict(self.job.distinguishes),
+                "overrides": dict(self.job.distinguishing_overrides),
             },
         )
 

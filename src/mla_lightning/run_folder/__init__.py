@@ -1,8 +1,9 @@
-"""The run folder: what training writes and everything that shows evidence reads.
+"""The files of a run folder, which training writes and reports read.
 
-A run is done if, and only if, its ``result.json`` exists: it is written last and atomically. Files
-are replaced by rename within their own folder, so a reader never meets half a JSON document, also
-after a kill. This module needs the standard library alone; reports and listings stay quick.
+A run is finished if, and only if, its ``result.json`` exists: that file is written last. Files are
+replaced atomically, by a rename within their folder, so that a reader never finds half a JSON
+document, not even after a kill. This module imports the standard library alone, which keeps
+reports and listings quick.
 """
 
 from __future__ import annotations
@@ -34,19 +35,25 @@ CHECKPOINTS = "checkpoints"
 
 
 class State(StrEnum):
-    """What a run is in; files hold the value.
+    """The state of a run; files hold the value.
 
     Attributes:
-        FINISHED: Its result is there.
+        FINISHED: Its result exists.
         RUNNING: A living process holds its lock.
         FAILED: It ended with an error.
         PREEMPTED: The scheduler ended it (SIGTERM); a checkpoint was written.
         INTERRUPTED: The user ended it (Ctrl-C); a checkpoint was written.
-        KILLED: It says that it runs, but nobody holds its lock.
+        KILLED: Its status is running, but no living process holds its lock.
         MISSING: It was never started.
         UNREADABLE: Its files are damaged.
-        ELSEWHERE: Another process is running it; only a sweep says so.
-        NOT_STARTED: A sweep ended before its turn; only a sweep says so.
+        ELSEWHERE: Another process is running it; only sweeps use this state.
+        NOT_STARTED: A sweep ended before its turn; only sweeps use this state.
+
+    Example:
+        >>> State("finished")
+        <State.FINISHED: 'finished'>
+        >>> print(State.ELSEWHERE)
+        running elsewhere
     """
 
     FINISHED = "finished"
@@ -80,6 +87,11 @@ def write_text(path: Path, text: str) -> None:
     Args:
         path: The file; its folder must exist.
         text: The new content, written as UTF-8.
+
+    Example:
+        >>> write_text(tmp / "log.txt", "epoch 1")
+        >>> (tmp / "log.txt").read_text()
+        'epoch 1'
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -97,7 +109,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
     Args:
         path: The file.
-        content: A JSON-able mapping; non-finite numbers are refused.
+        content: A mapping that JSON can hold.
+
+    Raises:
+        ValueError: If a number is not finite.
+
+    Example:
+        >>> write_json(tmp / "status.json", {"state": "running"})
+        >>> read_json(tmp / "status.json")
+        {'state': 'running'}
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -109,65 +129,91 @@ def read_json(path: Path) -> dict[str, Any] | None:
         path: The file.
 
     Returns:
-        Its content, or None where there is no such file.
+        Its content, or None if the file does not exist.
 
     Raises:
-        RunError: If the file is there but holds no JSON object.
+        RunError: If the file exists but holds no JSON object.
+
+    Example:
+        >>> read_json(tmp / "result.json") is None
+        True
+        >>> write_text(tmp / "result.json", "[1, 2]")
+        >>> read_json(tmp / "result.json")
+        Traceback (most recent call last):
+        mla_lightning.errors.RunError: ...result.json holds no JSON object
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise RunError(
-            f"{path} is not valid JSON ({error}); remove the run folder's file"
-        ) from error
+        raise RunError(f"{path} is not valid JSON ({error}); remove this file") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} holds no JSON object")
     return content
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
-    """Read a run's epoch metrics.
+    r"""Read a run's metrics of each epoch.
 
     Args:
         run_dir: The run folder.
 
     Returns:
-        One mapping per epoch, empty cells left out. A last line that a kill cut off is ignored.
+        One mapping per epoch, without empty cells. A last line that a kill cut off is ignored.
+
+    Example:
+        >>> write_text(tmp / "metrics.csv", "epoch,val/acc,lr\n1,0.5,\n2,0.7")
+        >>> read_metrics(tmp)
+        [{'epoch': 1.0, 'val/acc': 0.5}]
     """
     try:
         text = (run_dir / METRICS).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-    rows = []
-    for row in csv.DictReader(lines):
-        values = {key: value for key, value in row.items() if value not in ("", None)}
-        rows.append({key: float(value) for key, value in values.items() if value != ""})
-    return rows
+    return [
+        {key: float(value) for key, value in row.items() if value not in ("", None)}
+        for row in csv.DictReader(lines)
+    ]
 
 
 def is_finished(run_dir: Path) -> bool:
-    """Whether the run is done: its result is there."""
+    """Return whether a run is finished, that is, whether its result exists.
+
+    Example:
+        >>> is_finished(tmp)
+        False
+        >>> write_json(tmp / "result.json", {})
+        >>> is_finished(tmp)
+        True
+    """
     return (run_dir / RESULT).is_file()
 
 
 def retry_command(overrides: Iterable[str]) -> str:
-    """Name the command that runs a job alone.
+    """Return the shell command that runs one job.
 
     Args:
-        overrides: The job's overrides, as they were given to ``mla train``.
+        overrides: The job's overrides, as ``mla train`` takes them.
 
-    Returns:
-        A line to paste into a shell.
+    Example:
+        >>> print(retry_command(["method=mla", "modalities=[audio, text]"]))
+        mla train method=mla 'modalities=[audio, text]'
     """
     return shlex.join(["mla", "train", *overrides])
 
 
 @contextmanager
 def not_world_writable() -> Iterator[None]:
-    """Let no file or folder made meanwhile be writable by every user, whatever the umask says."""
+    """Create files and folders meanwhile that not every user can write, whatever the umask is.
+
+    Example:
+        >>> with not_world_writable():
+        ...     (tmp / "runs").mkdir(mode=0o777)
+        >>> (tmp / "runs").stat().st_mode & 0o002
+        0
+    """
     before = os.umask(0o077)
     os.umask(before | 0o002)
     try:
@@ -181,6 +227,11 @@ def state_of(run_dir: Path) -> State:
 
     Args:
         run_dir: The run folder.
+
+    Example:
+        >>> write_json(tmp / "status.json", {"state": "running"})
+        >>> state_of(tmp)  # no process holds the lock
+        <State.KILLED: 'killed'>
     """
     if is_finished(run_dir):
         return State.FINISHED
@@ -197,13 +248,20 @@ def find_runs(root: Path) -> Iterator[Path]:
     """Find run folders below a folder, in the order of their names.
 
     Args:
-        root: A run folder itself or any folder above some.
+        root: A run folder, or any folder above run folders.
 
     Yields:
         Every folder that holds a run's config.
+
+    Example:
+        >>> for name in ("b", "a"):
+        ...     (tmp / name).mkdir()
+        ...     write_text(tmp / name / "config.yaml", "seed: 0")
+        >>> [folder.name for folder in find_runs(tmp)]
+        ['a', 'b']
     """
     for folder, subfolders, names in os.walk(root):
         if CONFIG in names:
             yield Path(folder)
-            subfolders.clear()  # what loggers put below a run folder has config.yaml files too
+            subfolders.clear()  # loggers write config.yaml files below a run folder, too
         subfolders.sort()

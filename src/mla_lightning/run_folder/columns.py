@@ -1,4 +1,4 @@
-"""The columns of ``metrics.csv``: one place spells them, for who writes and who reads."""
+"""The names of the columns of ``metrics.csv``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ STEP_TIME = "time/step_s"
 DIAGNOSTICS_TIME = "time/diagnostics_s"
 STEP_FLOPS = "cost/step_flops"
 VAL_ACCURACY = "val/acc"
-#: Reported by this name: the logits of the fusion, as against those of one modality.
+#: Stands for the fused logits where otherwise a modality is named.
 MULTI = "multi"
 
-#: Beginnings of the columns that a family has.
+#: Prefixes of columns that exist once per modality, loss or pair of modalities.
 TRAIN_LOSS = "train/loss/"
 PROBE_ACCURACY = "probe/acc/"
 FORGETTING = "forgetting/"
@@ -26,8 +26,8 @@ def validation(metric: str, modality: str = MULTI) -> str:
     """Return the column of a validation metric.
 
     Args:
-        metric: ``acc``, ``f1_macro``, ``ece`` or another one that is computed in every epoch.
-        modality: A modality, or ``multi``.
+        metric: ``acc``, ``f1_macro``, ``ece`` or another metric that is computed in every epoch.
+        modality: A modality, or ``multi`` for the fused logits.
 
     Example:
         >>> validation("acc"), validation("acc", "audio")
@@ -37,24 +37,29 @@ def validation(metric: str, modality: str = MULTI) -> str:
 
 
 def forgetting(measure: str, step: str, modality: str) -> str:
-    """Return the column of what a step changes in a modality.
+    """Return the column of the change that a step makes to a modality's loss or accuracy.
 
     Args:
         measure: ``loss`` or ``acc`` by the whole step, ``own_loss`` or ``own_acc`` by its gradient
             alone.
-        step: The losses that the step is on, joined by ``+``.
+        step: The losses of the step, joined by ``+``.
         modality: The modality whose loss or accuracy changes.
+
+    Example:
+        >>> forgetting("loss", "audio", "text")
+        'forgetting/loss/audio/text'
     """
     return f"{FORGETTING}{measure}/{step}/{modality}"
 
 
-def forgetting_of(column: str) -> tuple[str, str, str] | None:
-    """Return measure, step and modality of a column of forgetting, None for another column.
+def parse_forgetting(column: str) -> tuple[str, str, str] | None:
+    """Return measure, step and modality of a column of :func:`forgetting`, None for any other.
 
     Example:
-        >>> forgetting_of("forgetting/own_loss/audio/text")
+        >>> parse_forgetting("forgetting/own_loss/audio/text")
         ('own_loss', 'audio', 'text')
-        >>> forgetting_of("val/acc")
+        >>> parse_forgetting("val/acc") is None
+        True
     """
     if not column.startswith(FORGETTING):
         return None
@@ -67,18 +72,33 @@ def gradient(kind: str, first: str, second: str) -> str:
     """Return the column of the cosine between two modalities' gradients of the shared head.
 
     Args:
-        kind: ``raw``, ``edited`` (after the head gradient modification) or ``applied`` (movements).
+        kind: ``raw``, ``edited`` (after the head gradient modification) or ``applied`` (the change
+            of the head's weights).
         first: A modality.
-        second: Another one.
+        second: Another modality.
+
+    Example:
+        >>> gradient("raw", "audio", "text")
+        'gradient/raw/audio/text'
     """
     return f"{GRADIENT}{kind}/{first}/{second}"
 
 
 def projector(statistic: str, name: str) -> str:
-    """Return the column of a statistic of a projector's eigenvalues."""
+    """Return the column of a statistic of a projector's eigenvalues.
+
+    Example:
+        >>> projector("trace", "audio")
+        'projector/trace/audio'
+    """
     return f"{PROJECTOR}{statistic}/{name}"
 
 
 def gap(first: str, second: str) -> str:
-    """Return the column of the modality gap between two modalities."""
+    """Return the column of the modality gap between two modalities.
+
+    Example:
+        >>> gap("audio", "text")
+        'gap/audio/text'
+    """
     return f"{GAP}{first}/{second}"

@@ -1,4 +1,4 @@
-"""The config of a run: the settings that no class takes, typed, and the nodes that name classes."""
+"""The typed config of a run: its settings, and the nodes that name classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from mla_lightning.errors import ConfigError
 from mla_lightning.run_folder.schema import Above, AtLeast, Count
 
-#: Marks what is checked against the signatures of classes, not here.
+#: Marks nodes, which are checked against the signatures of the classes that they name.
 _NODE = "node"
 #: A node that names a class (``_target_``) and its arguments, or a mapping of names to such nodes.
 Node = Annotated[dict[str, Any], _NODE]
@@ -19,7 +19,12 @@ Node = Annotated[dict[str, Any], _NODE]
 
 @dataclass(frozen=True)
 class PathsConfig:
-    """Where things lie; see ``conf/paths/default.yaml``."""
+    """Folders of runs and of data; see ``conf/paths/default.yaml``.
+
+    Example:
+        >>> PathsConfig(output_dir="runs", data_dir="data").output_dir
+        'runs'
+    """
 
     output_dir: str
     data_dir: str
@@ -27,7 +32,14 @@ class PathsConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How one job computes; see ``conf/trainer/default.yaml``."""
+    """How one job computes; see ``conf/trainer/default.yaml``.
+
+    Example:
+        >>> from mla_lightning.config import plan
+        >>> tree = plan(["data=synthetic", "trainer.max_epochs=3"])[0].config
+        >>> RunConfig.from_tree(tree).trainer.max_epochs
+        3
+    """
 
     max_epochs: Count
     threads: Count
@@ -43,7 +55,12 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When checkpoints are written, and how many are kept."""
+    """How often checkpoints are written, and how many are kept.
+
+    Example:
+        >>> CheckpointConfig(every_n_batches=None, keep=2).keep
+        2
+    """
 
     every_n_batches: Count | None
     keep: Count
@@ -51,9 +68,9 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A resolved config; see ``conf/config.yaml`` for what each key does.
+    """A resolved config; ``conf/config.yaml`` describes each key.
 
-    Nodes that name classes stay mappings: the classes' own signatures say what is in them.
+    Nodes that name classes stay mappings, since the signatures of the classes define their keys.
 
     Example:
         >>> sorted(RunConfig.nodes())[:3]
@@ -87,30 +104,31 @@ class RunConfig:
     metrics: Node
     grid: Node
     choices: dict[str, str] = field(metadata={"is_filled_in": True})
-    #: The same as plain containers, as written to ``config.yaml``.
+    #: The same config as plain containers, as ``config.yaml`` holds it.
     tree: dict[str, Any] = field(repr=False, compare=False, metadata={"is_filled_in": True})
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> RunConfig:
-        """Return the config that plain containers hold.
+        """Build the config from plain containers.
 
         Args:
-            tree: What :func:`mla_lightning.config.plan` resolved, or a run's ``config.yaml``.
+            tree: A config that :func:`mla_lightning.config.plan` resolved, or that of a run's
+                ``config.yaml``.
 
         Raises:
-            ConfigError: If a key is missing, naming it.
+            ConfigError: If a key is missing; the message names it.
         """
-        values = _values(cls, tree, "")
+        values = _read_values(cls, tree, "")
         return cls(**values, tree=dict(tree))
 
     @classmethod
     def settings(cls) -> dict[str, Any]:
         """Return the type of every setting outside the nodes, by its dotted key."""
-        return _settings(cls, "")
+        return _setting_types(cls, "")
 
     @classmethod
     def nodes(cls) -> tuple[str, ...]:
-        """Return the top-level keys whose content the classes that they name check."""
+        """Return the top-level keys that hold nodes, which the classes that they name check."""
         hints = typing.get_type_hints(cls, include_extras=True)
         return tuple(name for name, hint in hints.items() if _is_node(hint))
 
@@ -120,7 +138,7 @@ def _is_node(hint: Any) -> bool:
     return _NODE in metadata or any(map(_is_node, typing.get_args(hint)))
 
 
-def _settings(cls: type, prefix: str) -> dict[str, Any]:
+def _setting_types(cls: type, prefix: str) -> dict[str, Any]:
     hints = typing.get_type_hints(cls, include_extras=True)
     settings: dict[str, Any] = {}
     for item in dataclasses.fields(cls):
@@ -128,23 +146,23 @@ def _settings(cls: type, prefix: str) -> dict[str, Any]:
         if item.metadata or _is_node(hint):
             continue
         if dataclasses.is_dataclass(hint):
-            settings |= _settings(typing.cast(type, hint), f"{key}.")
+            settings |= _setting_types(typing.cast(type, hint), f"{key}.")
         else:
             settings[key] = hint
     return settings
 
 
-def _values(cls: type, tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def _read_values(cls: type, tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for item in dataclasses.fields(cls):
         if item.name == "tree":
             continue
         if not isinstance(tree, Mapping) or item.name not in tree:
-            raise ConfigError(f"The config has no {prefix}{item.name}")
+            raise ConfigError(f"The config has no key '{prefix}{item.name}'")
         value, hint = tree[item.name], hints[item.name]
         if dataclasses.is_dataclass(hint):
             kind = typing.cast(type, hint)
-            value = kind(**_values(kind, value, f"{prefix}{item.name}."))
+            value = kind(**_read_values(kind, value, f"{prefix}{item.name}."))
         values[item.name] = value
     return values

@@ -1,4 +1,4 @@
-"""The one reader of run folders. Reading is the check for damage."""
+"""The reader of run folders, which checks the files that it reads."""
 
 from __future__ import annotations
 
@@ -19,24 +19,31 @@ from mla_lightning.run_folder.result import Result
 if TYPE_CHECKING:
     import numpy as np
 
-#: What every ``diagnostics.json`` holds.
+#: The keys of every ``diagnostics.json``.
 DIAGNOSTICS_KEYS = ("calibration", "entropy")
-#: What reading damaged arrays raises; TypeError where the file holds one array and no archive.
-BAD_ARRAYS = (
+#: Errors of reading damaged arrays; TypeError if the file holds one array and no archive.
+ARRAY_ERRORS = (
     *(EOFError, NotImplementedError, OSError, TypeError, ValueError),
     *(zipfile.BadZipFile, zlib.error),
 )
 
 
 class RunFiles:
-    """The files of one run folder, each read when it is asked for, once.
+    r"""The files of one run folder, each read once, when it is first used.
 
-    Every attribute raises RunError where its file is damaged, naming the file and what is wrong
-    with it. A file that is not there is None (or empty) unless a finished run must have it.
+    Every attribute raises a RunError if its file is damaged; the message names the file and the
+    problem. A file that does not exist reads as None (or as empty) unless a finished run must have
+    it.
+
+    Example:
+        >>> files.write_text(tmp / "metrics.csv", "epoch,val/acc\n1,0.5\n")
+        >>> run = RunFiles(tmp)
+        >>> run.state, run.result, run.metrics
+        (<State.MISSING: 'missing'>, None, [{'epoch': 1.0, 'val/acc': 0.5}])
     """
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder; nothing is read yet.
+        """Prepare to read a folder; nothing is read yet.
 
         Args:
             folder: The run folder.
@@ -57,13 +64,13 @@ class RunFiles:
     def config(self) -> RunConfig:
         """The resolved config."""
         try:
-            return RunConfig.from_tree(migrated(self.tree))
+            return RunConfig.from_tree(migrate_config(self.tree))
         except ConfigError as error:
             raise RunError(f"{self.folder / files.CONFIG}: {error}") from error
 
     @cached_property
     def status(self) -> dict[str, Any] | None:
-        """State, process, attempt, reason and retry command."""
+        """State, process, number of the attempt, reason of failure, and retry command."""
         return files.read_json(self.folder / files.STATUS)
 
     @cached_property
@@ -100,43 +107,43 @@ class RunFiles:
 
     @cached_property
     def diagnostics(self) -> dict[str, Any] | None:
-        """What was measured after training, None for a run without diagnostics."""
+        """The measurements after training, None for a run without diagnostics."""
         content = files.read_json(self.folder / files.DIAGNOSTICS)
         if content is None:
             return None
         missing = [key for key in DIAGNOSTICS_KEYS if key not in content]
         if missing:
-            raise RunError(f"{files.DIAGNOSTICS} lacks {', '.join(missing)}")
-        odd = [key for key in DIAGNOSTICS_KEYS if not isinstance(content[key], Mapping)]
-        if odd:
+            raise RunError(f"{files.DIAGNOSTICS} has no {', '.join(missing)}")
+        no_mapping = [key for key in DIAGNOSTICS_KEYS if not isinstance(content[key], Mapping)]
+        if no_mapping:
             raise RunError(
-                f"{files.DIAGNOSTICS} is not as expected: no mapping in {', '.join(odd)}"
+                f"{files.DIAGNOSTICS} is not as expected: no mapping in {', '.join(no_mapping)}"
             )
         return content
 
     @cached_property
     def planes(self) -> dict[str, np.ndarray] | None:
-        """Features in a plane, None for a run without."""
+        """Features projected to a plane, None for a run without them."""
         path = self.folder / files.PLANES
         return read_arrays(path) if path.is_file() else None
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:
-        """Test logits by modality, labels and sample numbers, None for a run without."""
+        """Test logits by modality, labels and sample numbers, None for a run without them."""
         path = self.folder / files.PREDICTIONS
         return read_arrays(path) if path.is_file() else None
 
     def check(self) -> None:
-        """Read what figures will read of the run.
+        """Read all files that figures need.
 
         Raises:
-            RunError: If a file is damaged, naming it.
+            RunError: If a file is damaged; the message names it.
         """
         _ = self.metrics, self.diagnostics, self.planes
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a config.
+    """Read a run's config.
 
     Args:
         path: A ``config.yaml``.
@@ -145,11 +152,16 @@ def read_config(path: Path) -> dict[str, Any]:
         Plain containers.
 
     Raises:
-        RunError: If it is not there or damaged, naming the file.
+        RunError: If the file does not exist or is damaged; the message names it.
+
+    Example:
+        >>> files.write_text(tmp / "config.yaml", "seed: 0")
+        >>> read_config(tmp / "config.yaml")
+        {'seed': 0}
     """
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times the speed, where it is built
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except (FileNotFoundError, NotADirectoryError):
@@ -172,21 +184,31 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         Name -> array.
 
     Raises:
-        RunError: If the file is damaged, naming it.
+        RunError: If the file is damaged; the message names it.
+
+    Example:
+        >>> import numpy as np
+        >>> np.savez(tmp / "predictions.npz", label=np.array([0, 1]))
+        >>> read_arrays(tmp / "predictions.npz")
+        {'label': array([0, 1])}
     """
     import numpy as np
 
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except BAD_ARRAYS as error:
+    except ARRAY_ERRORS as error:
         raise RunError(f"{path.name} cannot be read: {error}") from error
 
 
-def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config of an earlier version as this version writes it.
+def migrate_config(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config of an earlier version with the keys that were added since.
 
     Args:
         tree: A run's ``config.yaml``.
+
+    Example:
+        >>> migrate_config({"seed": 0})
+        {'stale': 'retrain', 'metrics': {}, 'seed': 0}
     """
     return {"stale": "retrain", "metrics": {}, **tree}

@@ -1,4 +1,4 @@
-"""The result of a finished run: what ``result.json`` holds."""
+"""The result of a finished run, which ``result.json`` holds."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from functools import cache
 from typing import Annotated, Any
 
 from mla_lightning.errors import RunError
-from mla_lightning.run_folder.schema import AtLeast, Count, describe, fits, spell
+from mla_lightning.run_folder.schema import AtLeast, Count, describe_type, fits_type, format_value
 
-#: Version of the file's layout. Layout 1 came before code was recorded module by module: its
-#: identity and its ``code`` mean something else, and are only shown.
+#: Version of the file's layout. In layout 1 code was not recorded module by module: ``identity``
+#: and ``code`` have another meaning there, and are only shown.
 SCHEMA = 2
 READABLE = (1, SCHEMA)
 
-#: Modality or ``multi`` -> metric -> value, None where no sample of the split has the modality.
+#: Modality or ``multi`` -> metric -> value, None if no sample of the split has the modality.
 Scores = dict[str, dict[str, float | None]]
 Seconds = Annotated[float, AtLeast(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The numbers of a finished run, and what they are of.
+    """The numbers of a finished run, and what they were measured on.
 
     Attributes:
         identity: Hash of config and data; see :mod:`mla_lightning.identity`.
@@ -32,14 +32,19 @@ class Result:
         unimodal_rule: How the fusion computes a single modality's logits.
         lr: The optimiser's learning rate.
         best_epoch: The epoch whose weights were evaluated, counted from 1.
-        val: Scores on validation, computed after training.
-        test: Scores on test, None where the test split was not evaluated.
+        val: Scores on the validation split, computed after training.
+        test: Scores on the test split, None if it was not evaluated.
         probe_accuracy: Split -> modality -> accuracy of a linear classifier on frozen features.
-        notes: What people should know of the run besides its numbers.
-        missing: Realised missing rates, hash of the masks, accuracy by pattern.
-        overrides: What else distinguishes the run from others of its data and method.
-        code: Hash of the code that made it.
+        notes: Sentences that readers of the numbers should know.
+        missing: Realised missing rates, hash of the masks, accuracy by missing pattern.
+        overrides: Overrides that distinguish the run from others with its data and method.
+        code: Hash of the code that computed it.
         metrics: How to show metrics that the package does not define, by name.
+
+    Example:
+        >>> Result.from_json({"schema": SCHEMA})
+        Traceback (most recent call last):
+        mla_lightning.errors.RunError: no 'identity'
     """
 
     identity: str
@@ -76,19 +81,19 @@ class Result:
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``result.json`` holds."""
+        """Return the content of ``result.json``."""
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
-        """Return the result that a file holds.
+        """Build the result from a file's content.
 
         Args:
-            content: The file's content; keys of later versions are left out.
+            content: The content; keys of later versions are ignored.
 
         Raises:
-            RunError: If the layout is unknown, a key is missing, or a value is of another type or
-                out of range, naming it.
+            RunError: If the layout is unknown, a key is missing, or a value has the wrong type or
+                is out of range; the message names it.
         """
         if content.get("schema") not in READABLE:
             raise RunError(f"schema {content.get('schema')}; this version reads schema {SCHEMA}")
@@ -98,8 +103,9 @@ class Result:
                 raise RunError(f"no {name!r}")
         values = {name: content[name] for name in hints if name in content}
         for name, value in values.items():
-            if not fits(value, hints[name]):
-                raise RunError(f"{name} must be {describe(hints[name])}, is {spell(value)}")
+            if not fits_type(value, hints[name]):
+                expected = describe_type(hints[name])
+                raise RunError(f"{name} must be {expected}, is {format_value(value)}")
         for split in ("val", "test"):
             if values[split] is not None:
                 _check_scores(split, values[split], values["modalities"])
@@ -108,7 +114,7 @@ class Result:
 
 @cache
 def _fields() -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the types of all fields, and the names of those without a default."""
+    """Return the types of all fields, and the names of the fields without a default."""
     hints = typing.get_type_hints(Result, include_extras=True)
     no_default = dataclasses.MISSING
     required = tuple(
@@ -125,9 +131,11 @@ def _check_scores(split: str, scores: Mapping[str, Any], modalities: list[str]) 
         raise RunError(f"{split} has no scores of {', '.join(missing)}")
     for name, by_metric in scores.items():
         if not isinstance(by_metric, Mapping):
-            raise RunError(f"{split}.{name} must be a mapping of metrics, is {spell(by_metric)}")
+            text = format_value(by_metric)
+            raise RunError(f"{split}.{name} must be a mapping of metrics, is {text}")
         if "accuracy" not in by_metric:
             raise RunError(f"{split}.{name} has no accuracy")
         for metric, value in by_metric.items():
-            if not fits(value, float | None):
-                raise RunError(f"{split}.{name}.{metric} must be a number, is {spell(value)}")
+            if not fits_type(value, float | None):
+                text = format_value(value)
+                raise RunError(f"{split}.{name}.{metric} must be a number, is {text}")

@@ -1,4 +1,4 @@
-"""What a value may be: types with bounds, checked and described from annotations."""
+"""Types of settings with bounds, and checks of values against type annotations."""
 
 from __future__ import annotations
 
@@ -11,33 +11,49 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 @dataclass(frozen=True)
 class AtLeast:
-    """A lower bound, included."""
+    """A lower bound that values may equal.
+
+    Example:
+        >>> fits_type(1, Annotated[int, AtLeast(1)])
+        True
+    """
 
     bound: float
 
 
 @dataclass(frozen=True)
 class Above:
-    """A lower bound, excluded."""
+    """A lower bound that values must exceed.
+
+    Example:
+        >>> fits_type(0.0, Annotated[float, Above(0)])
+        False
+    """
 
     bound: float
 
 
-#: Stands where an interpolation failed, so that its type is not reported as well.
+#: Replaces an interpolation that failed, so that its type is not reported, too.
 UNRESOLVED = "<unresolved>"
 Count = Annotated[int, AtLeast(1)]
 Seconds = Annotated[float, Above(0)]
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value may be given where a type is expected.
+def fits_type(value: Any, hint: Any) -> bool:
+    """Return whether a plain value fits a type annotation.
 
     Args:
         value: A value as YAML holds it; a node that names a class fits any type.
-        hint: A type annotation; what is not understood fits everything.
+        hint: A type annotation; any value fits an annotation that is not supported.
 
     Returns:
-        True unless the value is surely wrong. An int is a float, a bool is neither.
+        False only if the value is surely wrong. An int fits float; a bool fits neither.
+
+    Example:
+        >>> fits_type(1, float), fits_type(True, float), fits_type(None, float | None)
+        (True, False, True)
+        >>> fits_type([1, "2"], list[int])
+        False
     """
     if hint is Any or value == UNRESOLVED:
         return True
@@ -45,9 +61,10 @@ def fits(value: Any, hint: Any) -> bool:
         return value is None
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return any(fits(value, argument) for argument in arguments)
+        return any(fits_type(value, argument) for argument in arguments)
     if origin is Annotated:
-        return fits(value, arguments[0]) and all(_within(value, bound) for bound in arguments[1:])
+        inner, *bounds = arguments
+        return fits_type(value, inner) and all(_is_within(value, bound) for bound in bounds)
     if origin is Literal:
         return any(value == known and type(value) is type(known) for known in arguments)
     if isinstance(value, Mapping) and "_target_" in value:
@@ -63,15 +80,22 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     if issubclass(kind, Mapping):
         item = arguments[1] if len(arguments) == 2 else Any
-        return isinstance(value, Mapping) and all(fits(entry, item) for entry in value.values())
+        return isinstance(value, Mapping) and all(fits_type(v, item) for v in value.values())
     if issubclass(kind, Sequence):
         item = next((argument for argument in arguments if argument is not Ellipsis), Any)
-        return isinstance(value, list | tuple) and all(fits(entry, item) for entry in value)
+        return isinstance(value, list | tuple) and all(fits_type(v, item) for v in value)
     return kind is object or not isinstance(value, Mapping)
 
 
-def describe(hint: Any) -> str:
-    """Say in words what a type accepts."""
+def describe_type(hint: Any) -> str:
+    """Describe in words the values that a type annotation accepts.
+
+    Example:
+        >>> describe_type(Annotated[int, AtLeast(1)] | None)
+        'a whole number >= 1 or null'
+        >>> describe_type(Literal["keep", "retrain"])
+        'one of keep, retrain'
+    """
     names = {
         int: "a whole number",
         float: "a number",
@@ -84,31 +108,35 @@ def describe(hint: Any) -> str:
         return names[hint]
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return " or ".join(describe(argument) for argument in arguments)
+        return " or ".join(describe_type(argument) for argument in arguments)
     if origin is Annotated:
-        bounds = [
-            f">= {b.bound}" if isinstance(b, AtLeast) else f"> {b.bound}" for b in arguments[1:]
-        ]
-        return f"{describe(arguments[0])} {' and '.join(bounds)}"
+        inner, *bounds = arguments
+        texts = [f">= {b.bound}" if isinstance(b, AtLeast) else f"> {b.bound}" for b in bounds]
+        return f"{describe_type(inner)} {' and '.join(texts)}"
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         item = arguments[1] if len(arguments) == 2 else None
-        return f"a mapping of names to {describe(item)}" if item in names else "a mapping"
+        return f"a mapping of names to {describe_type(item)}" if item in names else "a mapping"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
         item = next((argument for argument in arguments if argument is not Ellipsis), None)
-        return f"a list of {describe(item)}" if item in names else "a list"
+        return f"a list of {describe_type(item)}" if item in names else "a list"
     return getattr(hint, "__name__", str(hint))
 
 
-def spell(value: Any) -> str:
-    """Show a wrong value as the user would write it."""
+def format_value(value: Any) -> str:
+    """Format a value as the user writes it, for messages.
+
+    Example:
+        >>> format_value(None), format_value(True), format_value("ten")
+        ('null', 'true', "'ten'")
+    """
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _within(value: Any, bound: Any) -> bool:
+def _is_within(value: Any, bound: Any) -> bool:
     if isinstance(bound, AtLeast):
         return bool(value >= bound.bound)
     return bool(value > bound.bound) if isinstance(bound, Above) else True

@@ -1,4 +1,4 @@
-"""Whether a job is finished, and by the code that is there now."""
+"""Completion of jobs: is a job's run finished, and did its code change since?"""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from mla_lightning import run_folder as files
 from mla_lightning.identity.code import Code, changed_modules, file_of
 from mla_lightning.run_lock import LOCK
 
-#: Where earlier results of a run folder are kept.
+#: The subfolder of a run folder that keeps its earlier results.
 EARLIER = "earlier"
-#: What a run folder keeps when its result is set aside.
+#: What stays in place when a run is moved to the subfolder of earlier results.
 STAYING = (LOCK, files.LOG, EARLIER)
-#: Stands for the files of a run that did not record which modules made it.
+#: Stands for the changed files of a run that did not record the modules of its code.
 UNKNOWN = "unknown"
 
 
-class Kind(StrEnum):
-    """What a run folder holds of a job."""
+class CompletionKind(StrEnum):
+    """The kinds of a job's completion.
+
+    Example:
+        >>> [kind.value for kind in CompletionKind]
+        ['not finished', 'finished', 'finished by other code', "another job's"]
+    """
 
     NOT_FINISHED = "not finished"
     FINISHED = "finished"
@@ -31,60 +36,75 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What a run folder holds of a job.
+class Completion:
+    """The completion of a job: whether its run folder holds its result, by the current code.
 
     Attributes:
-        kind: Which of the cases it is.
-        changed: Files that changed since, where the kind is ``STALE``.
+        kind: Whether the job is finished, and by which code.
+        changed_files: The files that changed since, if the kind is ``STALE``.
+
+    Example:
+        >>> stale = Completion(CompletionKind.STALE, ("methods/mla.py",))
+        >>> stale.is_done("keep"), stale.is_done("retrain")
+        (True, False)
     """
 
-    kind: Kind
-    changed: tuple[str, ...] = ()
+    kind: CompletionKind
+    changed_files: tuple[str, ...] = ()
 
     def is_done(self, stale: str) -> bool:
         """Return whether the job need not run.
 
         Args:
-            stale: ``keep`` takes a result of other code as it is, ``retrain`` does not.
+            stale: ``keep`` accepts a result of other code, ``retrain`` does not.
         """
-        return self.kind is Kind.FINISHED or (self.kind is Kind.STALE and stale == "keep")
+        if self.kind is CompletionKind.STALE:
+            return stale == "keep"
+        return self.kind is CompletionKind.FINISHED
 
 
-def standing_of(run_dir: Path, identity: str, code: Code) -> Standing:
-    """Compare a run folder with a job.
+def completion_of(run_dir: Path, identity: str, code: Code) -> Completion:
+    """Return whether a run folder holds the result of a job, by the current code.
 
     Args:
         run_dir: The run folder.
         identity: The job's identity.
-        code: The code that the job reaches now.
-
-    Returns:
-        What the folder holds of the job.
+        code: The current code of the job.
 
     Raises:
-        RunError: If its files are damaged.
+        RunError: If the folder's files are damaged.
+
+    Example:
+        >>> files.write_json(tmp / "result.json", {"identity": "of seed 0", "code": "1a2b"})
+        >>> completion_of(tmp, "of seed 1", Code({})).kind
+        <CompletionKind.OTHER_JOB: "another job's">
+        >>> completion_of(tmp, "of seed 0", Code({}))  # the run recorded no modules
+        Completion(kind=<CompletionKind.STALE: ...>, changed_files=('unknown',))
     """
     result = files.read_json(run_dir / files.RESULT)
     if result is None:
-        return Standing(Kind.NOT_FINISHED)
+        return Completion(CompletionKind.NOT_FINISHED)
     if result.get("identity") != identity:
-        return Standing(Kind.OTHER_JOB)
+        return Completion(CompletionKind.OTHER_JOB)
     if result.get("code") == code.hash:
-        return Standing(Kind.FINISHED)
+        return Completion(CompletionKind.FINISHED)
     changed = changed_files(files.read_json(run_dir / files.PROVENANCE) or {})
-    return Standing(Kind.STALE, changed) if changed else Standing(Kind.FINISHED)
+    return Completion(CompletionKind.STALE if changed else CompletionKind.FINISHED, changed)
 
 
 def changed_files(provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the files of the code that made a run which are not as they were.
+    """Return the files of a run's code that changed since the run.
 
     Args:
         provenance: The run's ``provenance.json``.
 
     Returns:
-        Such as ``("methods/mla.py",)``; ``("unknown",)`` for a run of a version that recorded no
-        modules.
+        Such as ``("methods/mla.py",)``; ``("unknown",)`` for a run of an earlier version, which
+        recorded no modules.
+
+    Example:
+        >>> changed_files({"code": {"modules": {"mla_lightning.methods.mla": "another hash"}}})
+        ('methods/mla.py',)
     """
     recorded = provenance.get("code")
     if not isinstance(recorded, Mapping) or not isinstance(recorded.get("modules"), Mapping):
@@ -93,21 +113,28 @@ def changed_files(provenance: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def set_aside(run_dir: Path) -> Path | None:
-    """Move what a run folder holds to ``earlier/``, so that the job can start anew beside it.
+    """Move a run to the subfolder ``earlier/``, so that its job can be trained again.
 
-    The result moves last: if the process is killed in between, the folder still counts as finished
+    The result is moved last: if the process is killed before, the folder still counts as finished
     by other code, and the next call moves the rest to the same place.
 
     Args:
         run_dir: The run folder, whose lock is held.
 
     Returns:
-        Where it is now; None where there was nothing.
+        The new place; None if there was nothing to move.
+
+    Example:
+        >>> files.write_json(tmp / "result.json", {})
+        >>> set_aside(tmp).relative_to(tmp).as_posix()
+        'earlier/1'
+        >>> files.is_finished(tmp), files.is_finished(tmp / "earlier" / "1")
+        (False, True)
     """
     names = [path.name for path in sorted(run_dir.iterdir()) if path.name not in STAYING]
     if not names:
         return None
-    place = _unfinished_place(run_dir / EARLIER)
+    place = _next_place(run_dir / EARLIER)
     place.mkdir(parents=True, exist_ok=True)
     for name in sorted(names, key=lambda name: name == files.RESULT):
         target = place / name
@@ -117,8 +144,8 @@ def set_aside(run_dir: Path) -> Path | None:
     return place
 
 
-def _unfinished_place(folder: Path) -> Path:
-    """Return the folder that an interrupted move began, else the next one."""
+def _next_place(folder: Path) -> Path:
+    """Return the subfolder that an interrupted move left unfinished, else the next number."""
     numbers = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
     if numbers and not (last := folder / str(numbers[-1])).joinpath(files.RESULT).exists():
         return last

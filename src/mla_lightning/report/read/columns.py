@@ -52,7 +52,7 @@ def crossed(rows: Sequence[Mapping[str, float]], measure: str) -> dict[str, list
         train several modalities at once.
     """
     names = {key for row in rows for key in row if key.startswith(columns.FORGETTING)}
-    found = {key: at for key in names if (at := columns.forgetting_of(key)) is not None}
+    found = {key: at for key in names if (at := columns.parse_forgetting(key)) is not None}
     modalities = {name for _, _, name in found.values()}  # steps may be joint, or on a+b
     changes: dict[str, list[float]] = {}
     for row in rows:

@@ -10,7 +10,7 @@ from typing import Any
 from mla_lightning.config.search import options, search_path
 from mla_lightning.config.targets import TARGET, locate
 from mla_lightning.errors import ConfigError
-from mla_lightning.identity.sources import defining
+from mla_lightning.identity.sources import find_definition
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Component:
     @property
     def code(self) -> str:
         """Return a hash of the module that defines it: figures are drawn anew when it changes."""
-        source = defining(self.target)
+        source = find_definition(self.target)
         return source.hash if source is not None else ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
-from mla_lightning.config.values import flat
+from mla_lightning.config.values import flatten
 from mla_lightning.errors import RunError
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.report.document.table import (
@@ -180,7 +180,7 @@ def _common(
 
 
 def _settings(*runs: RunFiles) -> Table:
-    trees = (dict(flat(_read(run, "tree"))) for run in runs)
+    trees = (dict(flatten(_read(run, "tree"))) for run in runs)
     old, new = ({key: str(value) for key, value in tree.items()} for tree in trees)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     rows = tuple(
