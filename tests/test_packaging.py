@@ -122,3 +122,13 @@ def test_every_command_that_a_document_shows_can_be_composed(text):
     except MLAError as error:
         pytest.fail(f"mla train {text}: {error}")
     assert jobs
+
+
+def test_links_of_the_methods_page_lead_to_its_headings():
+    page = methods_page()
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert {"MLA", "OGM-GE", "Late Fusion"} < set(headings)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
+    links = re.findall(r"^\| \[[^]]+\]\(#([^)]+)\)", page, re.MULTILINE)
+    assert len(links) > 20
+    assert set(links) <= anchors

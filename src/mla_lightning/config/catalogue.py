@@ -38,8 +38,8 @@ A method is a training rule (`src/mla_lightning/methods/`) with a fusion
 (`src/mla_lightning/fusion/`); its YAML is in `conf/method/`. Every method reports the fused logits
 (`multi`) and each modality's own logits, the latter by the fusion's named rule.
 
-| method | what it is | class | fusion | single modality | published |
-|---|---|---|---|---|---|
+| method | option | what it is | class | fusion | single modality | published |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -66,7 +66,7 @@ def methods_page(config_dir: Path | None = None) -> str:
         rule = _rule_of(fusion) if fusion else ""
         published = _link(entry.reference)
         rows.append(
-            f"| [`{name}`](#{name}) | {entry.summary} | `{cls}` | "
+            f"| [{entry.label}](#{_anchor(entry.label)}) | `{name}` | {entry.summary} | `{cls}` | "
             f"`{fusion.name if fusion else ''}` | `{rule}` | {published} |"
         )
         sections.append(_section(entry, fusion))
@@ -75,10 +75,15 @@ def methods_page(config_dir: Path | None = None) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def _anchor(title: str) -> str:
+    """Return the anchor of a heading on GitHub."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
 def _section(entry: Entry, fusion: Entry | None) -> str:
     path = entry.target.rpartition(".")[0].replace(".", "/")
     lines = [
-        f"## {entry.name}",
+        f"## {entry.label}",
         f"`mla train method={entry.name}` - `src/{path}.py`, `conf/method/{entry.name}.yaml`"
         + (f", fusion `{fusion.name}`" if fusion else ""),
         _docstring(entry.target),
