@@ -1,13 +1,26 @@
 """The public packages: complete, described by purpose, and with an example for every name."""
 
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
 
 import pytest
 
-from mla_lightning import encoders, functional, fusion, inputs, methods, metrics
+import mla_lightning as mla
+from mla_lightning import (
+    config,
+    encoders,
+    errors,
+    functional,
+    fusion,
+    identity,
+    inputs,
+    methods,
+    metrics,
+    run_folder,
+)
 from mla_lightning.module import MultimodalModule
 
 PACKAGES = (functional, fusion, encoders, inputs, methods, metrics)
@@ -18,6 +31,26 @@ NAMES = [(package, name) for package in PACKAGES for name in package.__all__]
 def test_every_public_name_has_an_example_and_is_described(package, name):
     assert "Example:" in getattr(package, name).__doc__
     assert f"``{name}``" in package.__doc__
+
+
+@pytest.mark.parametrize("name", [n for n in mla.__all__ if n != "__version__"])
+def test_every_name_of_the_package_is_described_by_example(name):
+    value = getattr(mla, name)
+    if inspect.ismodule(value):
+        return  # its names have examples of their own
+    assert ">>> " in value.__doc__
+    if inspect.isclass(value):
+        for key, member in vars(value).items():
+            if inspect.isfunction(member) and not key.startswith("_"):
+                assert ">>> " in (member.__doc__ or ""), f"{name}.{key}"
+
+
+@pytest.mark.parametrize("module", [errors, run_folder, identity, config], ids=lambda m: m.__name__)
+def test_every_name_of_the_ground_floor_has_an_example(module):
+    for name, value in vars(module).items():
+        is_own = getattr(value, "__module__", "").startswith(module.__name__)
+        if is_own and not name.startswith("_") and (inspect.isclass(value) or callable(value)):
+            assert ">>> " in value.__doc__, f"{module.__name__}.{name}"
 
 
 @pytest.mark.parametrize(

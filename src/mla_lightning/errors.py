@@ -54,13 +54,23 @@ class DataError(MLAError):
 
 
 class Interrupted(MLAError):
-    """Stop by Ctrl-C, after a checkpoint was written; the run can be resumed."""
+    """Stop by Ctrl-C, after a checkpoint was written; the run can be resumed.
+
+    Example:
+        >>> Interrupted.exit_code  # 128 + SIGINT, as shells report it
+        130
+    """
 
     exit_code = 130
 
 
 class Preempted(MLAError):
-    """Stop by the scheduler (SIGTERM), after a checkpoint was written; the run can be resumed."""
+    """Stop by the scheduler (SIGTERM), after a checkpoint was written; the run can be resumed.
+
+    Example:
+        >>> Preempted.exit_code  # 128 + SIGTERM, by which a scheduler knows to start the job again
+        143
+    """
 
     exit_code = 143
 

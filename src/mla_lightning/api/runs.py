@@ -166,6 +166,11 @@ class Run:
 
         Args:
             kind: ``table1`` or another kind; see ``mla list reports``.
+
+        Example:
+            >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
+            >>> run.table().tables[0].title
+            'Test accuracy in percent'
         """
         return make_report(kind, [self.folder])
 
