@@ -144,7 +144,7 @@ def test_a_cell_that_ran_twice_spoils_its_own_part_only(tmp_path):
     write_run(tmp_path / "c", "mla", 0, accuracy=levels(0.5123))
     page = page_of(tmp_path)
     twice = part_of(page, "mine/twice")
-    assert 'role="alert"><strong>mfeat mla seed 0 was run twice' in twice
+    assert 'role="alert"><strong>mfeat mla seed 0 has two finished runs' in twice
     assert twice.count('<th scope="row">') == 2  # the plain table: both runs
     assert "51.2 (1)" in part_of(page, "table1/openmoji")
 

@@ -171,7 +171,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     from mla_lightning.report.document import render
     from mla_lightning.report.main import WIDTH
-    from mla_lightning.report.tables.compare import MOST_LISTED, compare_runs
+    from mla_lightning.report.tables.compare import MAX_LISTED, compare_runs
 
     def sample_names(numbers: Sequence[int]) -> Sequence[str]:
         from mla_lightning.run.build import data_of_run
@@ -189,7 +189,7 @@ def _compare(options: argparse.Namespace) -> int:
         from mla_lightning.prepare.sample_sheet import sample_sheet
         from mla_lightning.run.build import data_of_run
 
-        shown = found[:MOST_LISTED]
+        shown = found[:MAX_LISTED]
         numbers, captions = [one.index for one in shown], [one.caption for one in shown]
         sheet = sample_sheet(data_of_run(options.first), "test", numbers, captions, options.output)
         print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")

@@ -53,7 +53,7 @@ def read_curves(block: Block, names: Sequence[str]) -> Curves:
     """
     lines: dict[str, dict[str, dict[int, tuple[float, ...]]]] = {name: {} for name in names}
     for variant in block.variants:
-        for seed, run in sorted(block.cells[variant].items()):
+        for seed, run in sorted(block.runs_by_variant[variant].items()):
             if run.path is None or not run.is_finished:
                 continue
             epochs = RunFiles(run.path).metrics

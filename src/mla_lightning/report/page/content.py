@@ -14,7 +14,7 @@ from mla_lightning.report.figures.cache import fingerprint
 from mla_lightning.report.figures.curves import curves_figure, curves_of
 from mla_lightning.report.figures.panels import Panel
 from mla_lightning.report.figures.training import numbered
-from mla_lightning.report.read.block import Block, best_of, blocks, is_known, slug_of
+from mla_lightning.report.read.block import Block, blocks, is_identified, limit_variants, slug_of
 from mla_lightning.report.read.diagnostics import Diagnosed, read_diagnosed
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.tables.commands import commands
@@ -136,7 +136,7 @@ def overview(runs: Sequence[Run], makers: Mapping[str, Maker], drawn: Sequence[P
     """
     by_name: dict[str, list[Run]] = {}
     for run in runs:
-        if is_known(run):
+        if is_identified(run):
             by_name.setdefault(run.name or UNNAMED, []).append(run)
     if not by_name:
         raise RunError("No run tells its data set, method and seed, so there is nothing to show.")
@@ -196,7 +196,7 @@ class _Measured:
     """What a block's runs measured of themselves; read when the first figure asks for it."""
 
     def __init__(self, block: Block) -> None:
-        self.block, self.remark = best_of(block)
+        self.block, self.remark = limit_variants(block)
 
     @cached_property
     def key(self) -> str:
