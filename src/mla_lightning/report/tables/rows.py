@@ -61,6 +61,12 @@ def summary_row(
 
     Returns:
         The row.
+
+    Example:
+        >>> columns = (Variant("concat"), Variant("mla"))
+        >>> summaries = (Summary({0: 60.0}, (0,)), Summary({0: 61.0}, (0,)))
+        >>> [(c.text, c.rank) for c in summary_row("multi", columns, summaries).cells]
+        [('60.0 (1)', 2), ('61.0 (1)', 1)]
     """
     ranked = [
         s.mean if is_ranked and s.is_complete and column.method != REFERENCE else None
