@@ -94,7 +94,7 @@ def tuning(runs: Sequence[Run]) -> Report:
         texts[f"tuned_lr-{block.slug}.yaml"] = _yaml(block, by_variant, choices)
     legend = (
         f"{MEAN_LEGEND}. Bold: selected learning rate, with the highest mean; the smaller one of "
-        f"equal means. {method_label(REFERENCE)} is judged by the mean accuracy of its modalities."
+        f"equal means. {method_label(REFERENCE)}: selected by the mean accuracy of its modalities."
     )
     without_result = runs_without_result(table_blocks, runs)
     return Report(
