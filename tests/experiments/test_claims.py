@@ -263,8 +263,8 @@ def test_rates_that_were_not_chosen_or_are_at_the_edge_are_told():
     ]
     (before,), (after,) = blocks(used), blocks(tuned)
     assert rate_notes(before, after) == [
-        "toy: learning rate at the edge of the grid: mla projection=owm 0.4.",
-        "toy: learning rate not selected on validation: mla projection=owm 0.4 (selected: 0.2).",
+        "toy: learning rate at the edge of the grid: MLA projection=owm 0.4.",
+        "toy: learning rate not selected on validation: MLA projection=owm 0.4 (selected: 0.2).",
     ]
     assert any("at the edge" in note for note in claims_report([*used, *tuned]).notes)
 
@@ -276,7 +276,7 @@ def test_warnings_of_the_runs_are_passed_on():
     report = claims_report([replace(run, protocol="paper") for run in runs])
     notes = "\n".join(report.notes)
     assert "MIXED code versions" in notes
-    assert "No result: toy unimodal seed 0: failed (diverged)" in notes
+    assert "No result: toy Unimodal seed 0: failed (diverged)" in notes
     assert any("selected on TEST" in warning for warning in report.warnings)
 
 

@@ -177,6 +177,5 @@ def _check_no_loss(path: Path, runs: Sequence[Run]) -> None:
     if lost:
         raise RunError(
             f"{path} holds {len(lost)} runs that are not among the given ones and would be lost. "
-            "To add to the file, name it among the runs, too; or choose another folder with "
-            "--output."
+            "Name it too, to add to it, or choose another folder with --output."
         )
