@@ -23,7 +23,7 @@ from mla_lightning.report.figures.training import (
 )
 from mla_lightning.report.page.content import _not_measured, _parameters
 from mla_lightning.report.read.columns import cross_modality_changes, diagnostics_columns
-from mla_lightning.report.read.diagnostics import Diagnosed, _mean_flops
+from mla_lightning.report.read.diagnostics import BlockDiagnostics, _mean_flops
 from mla_lightning.run_folder.reader import RunFiles
 
 
@@ -58,7 +58,7 @@ def test_a_step_on_all_modalities_is_no_forgetting(step):
 
 def diagnosed(epochs=None, finals=None, planes=None, modalities=("a", "b"), protocol="validation"):
     epochs = epochs or {label: [[]] for label in finals or planes}
-    return Diagnosed("data", modalities, epochs, finals or {}, planes or {}, {}, protocol)
+    return BlockDiagnostics("data", modalities, epochs, finals or {}, planes or {}, {}, protocol)
 
 
 def texts_of(figure):

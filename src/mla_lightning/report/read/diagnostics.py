@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Diagnosed:
+class BlockDiagnostics:
     """Diagnostics of one block; variants are named by their labels.
 
     Attributes:
@@ -34,7 +34,7 @@ class Diagnosed:
 
     Example:
         >>> seeds = [[{"epoch": 1, "gap": 0.2}], [{"epoch": 1, "gap": 0.4}, {"epoch": 2, "gap": 1}]]
-        >>> diagnosed = Diagnosed("openmoji", (), {"MLA": seeds}, {}, {}, {})
+        >>> diagnosed = BlockDiagnostics("openmoji", (), {"MLA": seeds}, {}, {}, {})
         >>> diagnosed.curve("MLA", "gap")
         [{1: 0.2}, {1: 0.4, 2: 1}]
         >>> {epoch: round(mean, 1) for epoch, mean in diagnosed.mean_curve("MLA", "gap").items()}
@@ -139,7 +139,7 @@ class Diagnosed:
         return list(self.finals)
 
 
-def read_diagnosed(block: Block) -> Diagnosed:
+def read_diagnostics(block: Block) -> BlockDiagnostics:
     """Read the diagnostics of a block's finished runs.
 
     Args:
@@ -166,7 +166,9 @@ def read_diagnosed(block: Block) -> Diagnosed:
                 planes[label] = run_files.planes
         if label in epochs:
             costs[label] = dict(_costs(block, variant, epochs[label]))
-    return Diagnosed(block.title, block.modalities, epochs, finals, planes, costs, block.protocol)
+    return BlockDiagnostics(
+        block.title, block.modalities, epochs, finals, planes, costs, block.protocol
+    )
 
 
 def _costs(block: Block, variant: Variant, seeds: Sequence[Rows]) -> Iterator[tuple[str, float]]:
