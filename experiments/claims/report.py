@@ -18,7 +18,7 @@ from experiments.claims.rounds import ROUNDS, modification_families
 from experiments.claims.tables import family_table, forest_plot, forgetting_tables, memory_table
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import Report, Table
-from mla_lightning.report.read.block import Block, blocks, without_number
+from mla_lightning.report.read.block import Block, blocks, runs_without_result
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables import notes
@@ -89,7 +89,11 @@ def claims_report(runs: Sequence[Run]) -> Report:
         "claims",
         "The paper's claims",
         tuple(table for table in tables if table.sections),
-        (NOTE, *notes.without_number(without_number(all_blocks, ())), *_origins(groups, current)),
+        (
+            NOTE,
+            *notes.missing_result_notes(runs_without_result(all_blocks, ())),
+            *_origins(groups, current),
+        ),
         warnings=notes.warnings(all_blocks),
         figures=_figures(families),
         runs=_written_runs(current),
@@ -131,7 +135,7 @@ def _written_runs(runs: Iterable[Run]) -> tuple[Run, ...]:
 
 def _sort_key(run: Run) -> tuple[object, ...]:
     variant = Variant(run.method, run.ablation, run.overrides)
-    return run.name, variant.order, run.seed if run.seed is not None else -1, run.run
+    return run.name, variant.sort_key, run.seed if run.seed is not None else -1, run.run
 
 
 def _figures(families: Sequence[Family]) -> dict[str, Callable[[], Figure]]:
@@ -149,7 +153,7 @@ def _origins(groups: dict[str, dict[str, Block]], runs: Sequence[Run]) -> Iterab
     for group, by_name in groups.items():
         tuned = {b.dataset: b for b in _blocks(runs, TUNED[group])} if group in TUNED else {}
         for block in by_name.values():
-            sentences = notes.about(block, with_settings=False)
+            sentences = notes.block_notes(block, with_settings=False)
             if block.dataset in tuned:
                 sentences += rate_notes(block, tuned[block.dataset])
             yield from (f"{group}, {sentence}" for sentence in sentences)

@@ -182,7 +182,7 @@ def _pairs_table(slug: str, title: str, blocks: Blocks) -> Table:
         rows = []
         for label, variant in _columns(block):
             by_pair: dict[str, dict[int, float]] = {}
-            for seed, run in block.cells[variant].items():
+            for seed, run in block.runs_by_variant[variant].items():
                 for pair, change in json.loads(run.forgetting_pairs or "{}").items():
                     by_pair.setdefault(pair, {})[seed] = change
             for pair, changes in by_pair.items():

@@ -17,14 +17,14 @@ from mla_lightning.report.document.table import (
     ranks,
 )
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
-from mla_lightning.report.read.block import Block, Summary, blocks, without_number
+from mla_lightning.report.read.block import Block, Summary, blocks, runs_without_result
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import (
+    COLUMN_LEGEND,
     COMPARISON_COLUMNS,
     COMPARISON_NOTE,
-    LEGEND,
     PARTIAL_LEGEND,
     comparison_rows,
     is_partial,
@@ -65,7 +65,7 @@ def projection_report(runs: Sequence[Run]) -> Report:
     all_blocks = [block for block, _, _ in groups]
     names = tuple(dict.fromkeys(name for block in all_blocks for name in block.modalities))
     columns = (MULTI, LAST, *names, EPOCH)
-    legends = [LEGEND.replace("best bold", "best of a column bold")]
+    legends = [COLUMN_LEGEND]
     legends += [PARTIAL_LEGEND] if is_partial(all_blocks, split=SPLIT) else []
     if any(run.is_finished and run.path is None for run in runs):
         legends.append("Learning curves and the last epoch need the run folders.")
@@ -83,12 +83,17 @@ def projection_report(runs: Sequence[Run]) -> Report:
                     Section(f"{block.title}, {num_epochs} epochs", _rows(block, columns, curves))
                     for block, num_epochs, curves in groups
                 ),
-                notes=(" ".join(legends), *notes.without_number(without_number(all_blocks, runs))),
+                notes=(
+                    " ".join(legends),
+                    *notes.missing_result_notes(runs_without_result(all_blocks, runs)),
+                ),
             ),
             _differences([(block, num_epochs) for block, num_epochs, _ in groups]),
         ),
         notes=tuple(
-            dict.fromkeys(note for block in all_blocks for note in notes.about(block, split=SPLIT))
+            dict.fromkeys(
+                note for block in all_blocks for note in notes.block_notes(block, split=SPLIT)
+            )
         ),
         figures={
             f"projection-{block.slug}-{num_epochs}_epochs": partial(

@@ -14,7 +14,7 @@ from experiments.claims.tables import forest_plot, power_note
 from mla_lightning.errors import RunError
 from mla_lightning.report.main import write_files
 from mla_lightning.report.read.block import blocks
-from mla_lightning.report.read.columns import diagnosed_columns
+from mla_lightning.report.read.columns import diagnostics_columns
 from mla_lightning.report.read.results_csv import read_csv, write_csv
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs
@@ -188,7 +188,7 @@ def test_a_runs_forgetting_is_told_by_pair(tmp_path):
     (tmp_path / "metrics.csv").write_text(
         f"epoch,{start}/a/a,{start}/a/b,{start}/b/a,{start}/a+b/b\n0,-1,0.002,0.001,9\n1,-1,0,0.001,9\n"
     )
-    found = diagnosed_columns(RunFiles(tmp_path))
+    found = diagnostics_columns(RunFiles(tmp_path))
     assert json.loads(found["forgetting_pairs"]) == {"a > b": 1.0, "b > a": 1.0}
     assert found["forgetting"] == 1.0
 
@@ -263,8 +263,8 @@ def test_rates_that_were_not_chosen_or_are_at_the_edge_are_told():
     ]
     (before,), (after,) = blocks(used), blocks(tuned)
     assert rate_notes(before, after) == [
-        "toy: learning rate at the edge of the grid: mla projection=owm 0.4.",
-        "toy: not at the learning rate that validation chose: mla projection=owm 0.4 (chosen 0.2).",
+        "toy: learning rate at the edge of the grid: MLA projection=owm 0.4.",
+        "toy: learning rate not selected on validation: MLA projection=owm 0.4 (selected: 0.2).",
     ]
     assert any("at the edge" in note for note in claims_report([*used, *tuned]).notes)
 
@@ -276,7 +276,7 @@ def test_warnings_of_the_runs_are_passed_on():
     report = claims_report([replace(run, protocol="paper") for run in runs])
     notes = "\n".join(report.notes)
     assert "MIXED code versions" in notes
-    assert "No number: toy unimodal seed 0: failed (diverged)" in notes
+    assert "No result: toy Unimodal seed 0: failed (diverged)" in notes
     assert any("selected on TEST" in warning for warning in report.warnings)
 
 

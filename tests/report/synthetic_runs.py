@@ -1,4 +1,4 @@
-"""Writes run folders as training does, with numbers that tests choose."""
+"""Run folders as training writes them, with results that tests choose."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from mla_lightning.identity import identity_of
 from mla_lightning.run_folder.result import Result
 
 METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla")
-#: Method -> accuracy of image, text and multi, as fractions.
+#: Method -> default accuracy of image, text and multi, as fractions.
 LEVELS = {
     "sum": (0.40, 0.47, 0.578),
     "concat": (0.38, 0.48, 0.585),
@@ -54,7 +54,7 @@ def write_run(
     name=None,
     method_label="",
 ) -> Path:
-    """Write one run folder; ``accuracy`` maps modality or multi to a fraction."""
+    """Write one run folder; ``accuracy`` maps modalities and multi to fractions."""
     overrides = overrides or {}
     if accuracy is None:
         shift = random.Random(f"{method}{ablation}{seed}{overrides}{dataset}").gauss(0, 0.01)
@@ -64,9 +64,9 @@ def write_run(
         {"all": [dataset, method, seed, ablation, protocol, split, overrides, lr, epochs, name]},
         code,
     )
-    parts = [dataset, method, *([ablation] if ablation != "none" else [])]
-    parts += [f"{key}={value}" for key, value in overrides.items()]
-    run_dir = root / "-".join([*parts, f"seed{seed}", identity[:10]])
+    words = [dataset, method, *([ablation] if ablation != "none" else [])]
+    words += [f"{key}={value}" for key, value in overrides.items()]
+    run_dir = root / "-".join([*words, f"seed{seed}", identity[:10]])
     run_dir.mkdir(parents=True)
     config = {
         "name": name or f"table1/{dataset}",
@@ -78,17 +78,17 @@ def write_run(
         "trainer": {"max_epochs": epochs},
     }
     (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
-    given = [f"data={dataset}", f"method={method}", f"ablation={ablation}", f"seed={seed}"]
+    settings = [f"data={dataset}", f"method={method}", f"ablation={ablation}", f"seed={seed}"]
     status = {
         "state": state,
-        "pid": 2**22 + 1,  # beyond the kernel's highest
+        "pid": 2**22 + 1,  # larger than any process id of the kernel
         "host": "here",
         "started": 0.0,
         "updated": 1.0,
         "attempt": 1,
         "exit_code": 0 if state == "finished" else 1,
         "reason": "" if state in ("finished", "running") else reason,
-        "retry": run_folder.retry_command(given),
+        "retry": run_folder.retry_command(settings),
         "overrides": overrides,
     }
     run_folder.write_json(run_dir / "status.json", status)
@@ -100,15 +100,15 @@ def write_run(
         "data": {"name": dataset, "split": split},
         "git_commit": "abc123" * 6,
         "versions": {"mla_lightning": "0.1.0", "torch": "2.13.0", "lightning": "2.6.6"},
-        "command": run_folder.retry_command(given),
+        "command": run_folder.retry_command(settings),
     }
     run_folder.write_json(run_dir / "provenance.json", provenance)
     curve = curve or [accuracy["multi"]] * 3
-    keys = ["epoch", "val/acc", *(f"val/acc/{m}" for m in modalities)]
-    lines = [",".join(keys)]
+    columns = ["epoch", "val/acc", *(f"val/acc/{m}" for m in modalities)]
+    lines = [",".join(columns)]
     lines += [
-        ",".join(map(str, [number, value, *(accuracy[m] for m in modalities)]))
-        for number, value in enumerate(curve, start=1)
+        ",".join(map(str, [epoch, value, *(accuracy[m] for m in modalities)]))
+        for epoch, value in enumerate(curve, start=1)
     ]
     (run_dir / "metrics.csv").write_text("\n".join(lines) + "\n")
     if state != "finished":
@@ -148,7 +148,7 @@ def write_run(
 
 
 def write_table1(root: Path, methods=tuple(LEVELS), seeds=(0, 1, 2), **options) -> Path:
-    """Write a whole sweep."""
+    """Write one run per method and seed."""
     for method in methods:
         for seed in seeds:
             write_run(root, method, seed, **options)
@@ -156,6 +156,6 @@ def write_table1(root: Path, methods=tuple(LEVELS), seeds=(0, 1, 2), **options) 
 
 
 def change(run_dir: Path, name: str, **values) -> None:
-    """Change keys of a run folder's JSON file; None removes a key."""
+    """Set keys of a run folder's JSON file; None removes a key."""
     content = json.loads((run_dir / name).read_text()) | values
     run_folder.write_json(run_dir / name, {k: v for k, v in content.items() if v is not None})

@@ -22,8 +22,8 @@ from mla_lightning.report.figures.training import (
     own_forgetting,
 )
 from mla_lightning.report.page.content import _not_measured, _parameters
-from mla_lightning.report.read.columns import crossed, diagnosed_columns
-from mla_lightning.report.read.diagnostics import Diagnosed, _mean_flops
+from mla_lightning.report.read.columns import cross_modality_changes, diagnostics_columns
+from mla_lightning.report.read.diagnostics import BlockDiagnostics, _mean_flops
 from mla_lightning.run_folder.reader import RunFiles
 
 
@@ -44,8 +44,8 @@ def test_forgetting_is_of_a_modality_by_another_ones_step(tmp_path):
         {"epoch": 2, "step": 6, "forgetting/loss/b/a": 0.004, "forgetting/own_loss/a/b": 0.001},
     ]
     write_run(tmp_path / "run", rows)
-    assert crossed(rows, "loss") == {"a > b": [2.0], "b > a": [4.0]}
-    found = diagnosed_columns(RunFiles(tmp_path / "run"))
+    assert cross_modality_changes(rows, "loss") == {"a > b": [2.0], "b > a": [4.0]}
+    found = diagnostics_columns(RunFiles(tmp_path / "run"))
     assert found["forgetting"] == pytest.approx(3)
     assert found["forgetting_own"] == pytest.approx(1)
 
@@ -53,12 +53,12 @@ def test_forgetting_is_of_a_modality_by_another_ones_step(tmp_path):
 @pytest.mark.parametrize("step", ["joint", "a+b", "a+b+joint+rank/a+rank/b"])
 def test_a_step_on_all_modalities_is_no_forgetting(step):
     rows = [{f"forgetting/loss/{step}/{m}": -0.1 for m in "ab"}]
-    assert crossed(rows, "loss") == {}
+    assert cross_modality_changes(rows, "loss") == {}
 
 
 def diagnosed(epochs=None, finals=None, planes=None, modalities=("a", "b"), protocol="validation"):
     epochs = epochs or {label: [[]] for label in finals or planes}
-    return Diagnosed("data", modalities, epochs, finals or {}, planes or {}, {}, protocol)
+    return BlockDiagnostics("data", modalities, epochs, finals or {}, planes or {}, {}, protocol)
 
 
 def texts_of(figure):

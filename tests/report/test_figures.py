@@ -6,7 +6,7 @@ from tests.report.synthetic_runs import write_run, write_table1
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
 from mla_lightning.report.figures.modalities import modality_figure
 from mla_lightning.report.figures.style import ABOVE, BELOW, GID, PLAIN, TELLS, paint, save
-from mla_lightning.report.read.block import best_of, blocks
+from mla_lightning.report.read.block import blocks, limit_variants
 from mla_lightning.report.read.run_folders import read_runs
 
 
@@ -177,11 +177,13 @@ def test_of_many_columns_the_best_on_validation_are_drawn_with_the_reference(tmp
         write_run(tmp_path, "mla", overrides={"x": n}, accuracy=levels(0.4, 0.3 + n / 100))
     write_run(tmp_path, "unimodal", accuracy=levels(0.4, 0.1))
     block = block_of(tmp_path)
-    chosen, told = best_of(block, 5)
-    assert {v.label for v in chosen.variants} == {
+    limited, note = limit_variants(block, 5)
+    assert {v.label for v in limited.variants} == {
         "Unimodal",
         *(f"MLA x={n}" for n in range(15, 20)),
     }
-    assert told == "Of 20 columns the 5 with the best validation accuracy (multi) are drawn."
-    assert best_of(block, 20) == (block, "")
+    assert note == (
+        "Only the 5 columns with the best validation accuracy (multi) are drawn, of 20."
+    )
+    assert limit_variants(block, 20) == (block, "")
     assert len(block.variants) == 21

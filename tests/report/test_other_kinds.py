@@ -1,3 +1,5 @@
+"""Table 3, tuning and the list of runs."""
+
 import pytest
 import yaml
 from tests.report.synthetic_runs import write_run
@@ -21,7 +23,7 @@ def write_grid(root, seeds=(0, 1, 2), **options):
             write_run(root, "mla", seed, ablation=name, accuracy=accuracy, **options)
 
 
-def test_table3_shows_the_grid_with_late_fusion_and_the_paper_beside(tmp_path):
+def test_table3_shows_the_ablations_with_late_fusion_and_the_papers_numbers(tmp_path):
     write_grid(tmp_path)
     write_run(tmp_path, "late_fusion", 0, accuracy={"image": 0.4, "text": 0.5, "multi": 0.5})
     table = table3(read_runs([tmp_path])).tables[0]
@@ -45,25 +47,25 @@ def test_table3_shows_the_grid_with_late_fusion_and_the_paper_beside(tmp_path):
     ]
 
 
-def test_table3_tests_each_effect_with_the_other_on_and_off(tmp_path):
+def test_table3_tests_the_effect_of_hgm_with_and_without_df_and_vice_versa(tmp_path):
     write_grid(tmp_path)
     effects = table3(read_runs([tmp_path])).tables[1].sections[0]
-    found = {row.label: [cell.text for cell in row.cells] for row in effects.rows}
-    assert found["HGM, static fusion: multi"][:2] == ["+5.0", "no spread"]
-    assert found["HGM, dynamic fusion: multi"] == ["+9.0", "+6.5 to +11.5", "0.004", "0.012", "3"]
-    assert found["DF, without HGM: multi"][0] == "+2.0"
-    assert found["DF, with HGM: multi"][0] == "+6.0"
-    assert found["HGM, dynamic fusion: image alone"][2] == "1.000"
-    assert not any("late_fusion" in label for label in found)  # it was not run
+    texts = {row.label: [cell.text for cell in row.cells] for row in effects.rows}
+    assert texts["HGM, static fusion: multi"][:2] == ["+5.0", "zero variance"]
+    assert texts["HGM, dynamic fusion: multi"] == ["+9.0", "+6.5 to +11.5", "0.004", "0.012", "3"]
+    assert texts["DF, without HGM: multi"][0] == "+2.0"
+    assert texts["DF, with HGM: multi"][0] == "+6.0"
+    assert texts["HGM, dynamic fusion: image"][2] == "1.000"
+    assert not any("Late Fusion" in label for label in texts)  # it has no runs
 
 
-def test_table3_without_its_runs_says_what_it_needs(tmp_path):
+def test_table3_without_runs_of_mla_is_an_error_with_the_command(tmp_path):
     write_run(tmp_path, "concat")
     with pytest.raises(RunError, match=r"ablation=no_hgm_no_df,no_hgm,no_df,none.*table3/openmoji"):
         table3(read_runs([tmp_path]))
 
 
-def test_all_numbers_of_the_papers_table3_are_there():
+def test_the_papers_table3_is_complete():
     paper = read_table3()
     assert len(paper.accuracy) == 64
     assert paper.get("cremad", "multi", "no_df") == 74.51  # HGM alone
@@ -74,18 +76,18 @@ def summary(*values, expected=2, states=None):
     return Summary(dict(enumerate(values)), tuple(range(expected)), states or {})
 
 
-def test_the_best_mean_is_chosen_and_of_equal_ones_the_smaller_rate():
+def test_the_rate_with_the_best_mean_is_selected_and_of_equal_means_the_smaller_rate():
     grid = {0.02: summary(50, 52), 0.05: summary(60, 62), 0.1: summary(62, 60), 0.2: summary(9, 9)}
     assert choose(grid).lr == 0.05
     assert choose(grid).remarks == []
 
 
-def test_a_choice_at_the_edge_of_the_grid_is_flagged():
+def test_a_choice_at_the_edge_of_the_grid_has_a_remark():
     assert choose({0.1: summary(1, 1), 0.2: summary(2, 2)}).remarks == ["at the edge of the grid"]
     assert choose({0.1: summary(1, 1)}).at_edge
 
 
-def test_a_rate_that_diverged_has_had_its_chance_one_that_is_missing_has_not():
+def test_a_failed_rate_is_ruled_out_while_an_unfinished_one_makes_the_choice_provisional():
     diverged = summary(99, states={"failed": 1})
     running = summary(99, states={"running": 1})
     good, low = summary(60, 61), summary(50, 51)
@@ -101,25 +103,25 @@ def write_tuning(root, levels, method="mla", **options):
         for seed, level in enumerate(by_seed):
             accuracy = {"image": 0.4, "text": 0.5, "multi": level}
             overrides = {"optimizer.lr": lr}
-            given = {"lr": lr, "overrides": overrides, "test": False} | options
-            write_run(root, method, seed, accuracy=accuracy, **given)
+            settings = {"lr": lr, "overrides": overrides, "test": False} | options
+            write_run(root, method, seed, accuracy=accuracy, **settings)
 
 
-def test_tuning_prints_the_grid_and_a_mapping_for_the_config(tmp_path):
+def test_tuning_shows_the_grid_and_writes_the_selected_rates_as_yaml(tmp_path):
     write_tuning(tmp_path, {1e-5: (0.3, 0.3), 0.1: (0.5, 0.6), 0.2: (0.4, 0.5)})
     write_tuning(tmp_path, {1e-5: (0.6, 0.6), 0.1: (0.5, 0.6), 0.2: (0.4, 0.4)}, "concat")
     report = tuning(read_runs([tmp_path]))
     (table,) = report.tables
     assert table.columns == ("1.0e-05", "0.1", "0.2", "chosen")
-    found = {row.label: [cell.text for cell in row.cells] for row in table.sections[0].rows}
-    assert found["MLA"] == ["30.0 ± 0.0 (2)", "55.0 ± 7.1 (2)", "45.0 ± 7.1 (2)", "0.1"]
-    assert found["Concat"][-1] == "1.0e-05 (edge)"
+    texts = {row.label: [cell.text for cell in row.cells] for row in table.sections[0].rows}
+    assert texts["MLA"] == ["30.0 ± 0.0 (2)", "55.0 ± 7.1 (2)", "45.0 ± 7.1 (2)", "0.1"]
+    assert texts["Concat"][-1] == "1.0e-05 (edge)"
     text = report.texts["tuned_lr-openmoji.yaml"]
     assert yaml.safe_load(text) == {"concat": 1e-5, "mla": 0.1}
     assert "at the edge of the grid" in text
 
 
-def test_tuning_never_looks_at_the_test_split(tmp_path):
+def test_tuning_does_not_depend_on_test_results(tmp_path):
     write_tuning(tmp_path, {0.1: (0.5,), 0.2: (0.6,)}, test=True)
     for folder in tmp_path.iterdir():
         content = (folder / "result.json").read_text()
@@ -140,13 +142,13 @@ def test_tuning_with_missing_runs_is_provisional(tmp_path):
     assert "provisional" in report.texts["tuned_lr-openmoji.yaml"]
 
 
-def test_tuning_without_any_rate_is_an_error(tmp_path):
+def test_tuning_without_any_learning_rate_is_an_error(tmp_path):
     write_run(tmp_path, "mla", lr=None)
     with pytest.raises(RunError, match="learning rate"):
         tuning(read_runs([tmp_path]))
 
 
-def test_the_ledger_lists_every_run_with_reason_and_retry(tmp_path):
+def test_the_run_list_has_every_run_with_reason_and_retry_command(tmp_path):
     write_run(tmp_path, "mla", 0, accuracy={"image": 0.4, "text": 0.5, "multi": 0.6})
     write_run(tmp_path, "mla", 1, protocol="paper")
     failed = write_run(tmp_path, "film", 0, state="failed", reason="out of memory")

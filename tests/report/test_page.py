@@ -139,7 +139,7 @@ def test_failures_and_commands_are_there(page):
     assert "mla report page runs --output runs/report" in again
     assert "loss is nan" in page or "loss is inf" in page
     assert "retry: mla train" in page
-    assert "Difference in multi test accuracy" in page
+    assert "Differences in test accuracy (multi)" in page
     assert "temperature scaling" in page
 
 

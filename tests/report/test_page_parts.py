@@ -12,7 +12,7 @@ from mla_lightning.report.figures.cache import DRAWN
 from mla_lightning.report.figures.style import style
 from mla_lightning.report.page.content import slugs
 from mla_lightning.report.read.cache import RunCache
-from mla_lightning.report.read.diagnostics import read_diagnosed
+from mla_lightning.report.read.diagnostics import read_diagnostics
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.run_folder import write_json
 
@@ -144,7 +144,7 @@ def test_a_cell_that_ran_twice_spoils_its_own_part_only(tmp_path):
     write_run(tmp_path / "c", "mla", 0, accuracy=levels(0.5123))
     page = page_of(tmp_path)
     twice = part_of(page, "mine/twice")
-    assert 'role="alert"><strong>mfeat mla seed 0 was run twice' in twice
+    assert 'role="alert"><strong>mfeat mla seed 0 has two finished runs' in twice
     assert twice.count('<th scope="row">') == 2  # the plain table: both runs
     assert "51.2 (1)" in part_of(page, "table1/openmoji")
 
@@ -198,11 +198,11 @@ def test_the_second_page_draws_nothing_and_a_change_only_what_shows_it(tmp_path,
     save = drawings.save
     monkeypatch.setattr(drawings, "save", lambda f, stem: saved.append(stem.name) or save(f, stem))
     monkeypatch.setattr(
-        "mla_lightning.report.page.content.read_diagnosed", lambda block: read.append(block)
+        "mla_lightning.report.page.content.read_diagnostics", lambda block: read.append(block)
     )
     assert page_of(tmp_path) == page
     assert saved == read == []
-    monkeypatch.setattr("mla_lightning.report.page.content.read_diagnosed", read_diagnosed)
+    monkeypatch.setattr("mla_lightning.report.page.content.read_diagnostics", read_diagnostics)
     write_json(folder / "diagnostics.json", diagnosed(temperature=2.5))
     assert "2.500" in page_of(tmp_path)
     assert saved

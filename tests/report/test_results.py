@@ -1,3 +1,5 @@
+"""Reading run folders and results tables."""
+
 import json
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from mla_lightning.report.tables.run_list import ledger
 from mla_lightning.run_folder import write_json
 
 
-def test_a_finished_run_has_all_its_numbers(tmp_path):
+def test_a_finished_run_has_scores_settings_and_versions(tmp_path):
     accuracy = {"image": 0.4, "text": 0.5, "multi": 0.6122449}
     folder = write_run(tmp_path, "mla", 3, accuracy=accuracy, overrides={"method.alpha": 0.5})
     run = read_run(folder)
@@ -30,7 +32,7 @@ def test_a_finished_run_has_all_its_numbers(tmp_path):
     assert run.versions == "mla_lightning 0.1.0, torch 2.13.0, lightning 2.6.6"
 
 
-def test_a_method_of_ones_own_is_shown_by_its_recorded_name(tmp_path):
+def test_a_method_from_outside_the_package_is_shown_by_its_recorded_label(tmp_path):
     write_table1(tmp_path, ["mla", "concat"], (0, 1))
     runs = read_runs([tmp_path])
     assert "method_label" not in columns_of(runs)
@@ -46,7 +48,7 @@ def test_a_method_of_ones_own_is_shown_by_its_recorded_name(tmp_path):
 
 
 @pytest.mark.parametrize("state", ["failed", "preempted", "interrupted"])
-def test_an_unfinished_run_tells_its_cell_and_its_reason_but_no_number(tmp_path, state):
+def test_an_unfinished_run_has_its_settings_and_a_reason_but_no_scores(tmp_path, state):
     run = read_run(write_run(tmp_path, "film", 1, state=state, reason="line one\nline two"))
     assert (run.method, run.seed, run.state) == ("film", 1, state)
     assert run.reason == "line one line two"
@@ -68,7 +70,7 @@ def test_a_run_without_a_status_is_missing(tmp_path):
 
 @pytest.mark.parametrize("name", ["result.json", "status.json", "provenance.json", "config.yaml"])
 @pytest.mark.parametrize("content", ["", '{"schema": 1, "ident', "[1, 2]", "\x00\xff"])
-def test_torn_files_make_a_run_unreadable_never_a_number(tmp_path, name, content):
+def test_damaged_files_make_a_run_unreadable_without_scores(tmp_path, name, content):
     folder = write_run(tmp_path, state="finished" if name == "result.json" else "failed")
     (folder / name).write_text(content, encoding="latin-1")
     run = read_run(folder)
@@ -80,7 +82,7 @@ def test_torn_files_make_a_run_unreadable_never_a_number(tmp_path, name, content
 
 
 @pytest.mark.parametrize(
-    ("values", "complaint"),
+    ("values", "problem"),
     [
         ({"schema": 3}, "schema 3"),
         ({"identity": None}, "no 'identity'"),
@@ -88,33 +90,33 @@ def test_torn_files_make_a_run_unreadable_never_a_number(tmp_path, name, content
         ({"test": {"multi": "half"}}, "result.json is not as expected"),
     ],
 )
-def test_a_result_of_another_shape_is_unreadable_and_says_why(tmp_path, values, complaint):
+def test_a_result_with_unexpected_content_is_unreadable_with_a_reason(tmp_path, values, problem):
     folder = write_run(tmp_path)
     change(folder, "result.json", **values)
     run = read_run(folder)
     assert run.state == "unreadable"
-    assert complaint in run.reason
+    assert problem in run.reason
 
 
 @pytest.mark.parametrize(
-    ("numbers", "complaint"),
+    ("diagnostics", "problem"),
     [
         ({"calibration": 3, "entropy": 4}, "no mapping in calibration, entropy"),
         ({"calibration": {"multi": {"after": {}}}, "entropy": {}}, "no 'width'"),
         ({"calibration": {}, "entropy": {}, "fusion": [1]}, "has no attribute"),
     ],
 )
-def test_damaged_diagnostics_are_told_by_their_own_name(tmp_path, numbers, complaint):
+def test_damaged_diagnostics_are_named_in_the_reason(tmp_path, diagnostics, problem):
     folder = write_run(tmp_path)
-    write_json(folder / "diagnostics.json", numbers)
+    write_json(folder / "diagnostics.json", diagnostics)
     run = read_run(folder)
     assert run.state == "unreadable"
     assert run.reason.startswith("diagnostics.json is not as expected: ")
-    assert complaint in run.reason
+    assert problem in run.reason
 
 
 @pytest.mark.parametrize("name", ["result.json", "metrics.csv"])
-def test_the_retry_of_an_unreadable_run_replaces_it(tmp_path, name):
+def test_the_retry_command_of_an_unreadable_run_overwrites_it(tmp_path, name):
     folder = write_run(tmp_path)
     (folder / name).write_text("epoch\nword\n")
     retry = "mla train data=openmoji method=mla ablation=none seed=0 overwrite=true"
@@ -122,60 +124,61 @@ def test_the_retry_of_an_unreadable_run_replaces_it(tmp_path, name):
     assert (run.state, run.retry) == ("unreadable", retry)
     assert f"    retry: {retry}" in ledger([run]).tables[0].notes
     for file in ("status.json", "provenance.json"):
-        kept = json.loads((folder / file).read_text())
-        kept = {key: retry if value == run.retry[:-15] else value for key, value in kept.items()}
-        write_json(folder / file, kept)
+        content = json.loads((folder / file).read_text())
+        old = retry.removesuffix(" overwrite=true")
+        content = {key: retry if value == old else value for key, value in content.items()}
+        write_json(folder / file, content)
     assert read_run(folder).retry == retry  # it is not added twice
 
 
 @pytest.mark.parametrize(
-    ("kept", "told"),
+    ("rows", "progress"),
     [("", "0 of 620"), ("1,310,0.5\n", "310 of 620"), ("1,310,0.5\n2,620,0.", "310 of 620")],
 )
-def test_metrics_that_were_cut_off_make_a_run_unreadable(tmp_path, kept, told):
+def test_truncated_metrics_make_a_run_unreadable(tmp_path, rows, progress):
     folder = write_run(tmp_path)
-    whole = "epoch,step,val/acc\n1,310,0.5\n2,620,0.6\n"
-    (folder / "metrics.csv").write_text(whole)
+    complete = "epoch,step,val/acc\n1,310,0.5\n2,620,0.6\n"
+    (folder / "metrics.csv").write_text(complete)
     assert read_run(folder).is_finished
-    (folder / "metrics.csv").write_text(f"epoch,step,val/acc\n{kept}")
+    (folder / "metrics.csv").write_text(f"epoch,step,val/acc\n{rows}")
     run = read_run(folder)
     assert (run.state, run.scores) == ("unreadable", {})
-    assert run.reason == f"metrics.csv was cut off: it ends at step {told}"
+    assert run.reason == f"metrics.csv was cut off: it ends at step {progress}"
 
 
-def test_some_other_programs_config_is_no_run(tmp_path):
+def test_a_config_of_another_program_is_no_run(tmp_path):
     write_run(tmp_path)
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "config.yaml").write_text("defaults: [_self_]\n")
     assert len(read_runs([tmp_path])) == 1
 
 
-def test_a_folder_met_twice_counts_once(tmp_path):
+def test_a_folder_that_is_given_twice_counts_once(tmp_path):
     folder = write_run(tmp_path)
     assert len(read_runs([tmp_path, folder, tmp_path / "." / folder.name])) == 1
 
 
-def test_an_unfinished_run_has_the_overrides_that_it_was_given_and_no_others(tmp_path):
+def test_an_unfinished_run_has_the_overrides_of_its_command(tmp_path):
     write_run(tmp_path, "mla", 0, overrides={"optimizer.lr": 0.1})
     write_run(tmp_path, "mla", 0, overrides={"optimizer.lr": 0.1, "method.project_update": True})
     write_run(tmp_path, "mla", 1, overrides={"optimizer.lr": 0.2}, state="failed")
     write_run(tmp_path, "mla", 2, overrides={"method.alpha": 0.5}, state="failed")
-    found = {run.seed: run.overrides for run in read_runs([tmp_path]) if not run.is_finished}
-    assert found == {1: (("optimizer.lr", "0.2"),), 2: (("method.alpha", "0.5"),)}
+    overrides = {run.seed: run.overrides for run in read_runs([tmp_path]) if not run.is_finished}
+    assert overrides == {1: (("optimizer.lr", "0.2"),), 2: (("method.alpha", "0.5"),)}
 
 
-def test_unknown_folders_are_told_with_what_was_looked_for(tmp_path):
+def test_paths_without_runs_are_errors_that_name_what_was_expected(tmp_path):
     (tmp_path / "table1").mkdir()
     with pytest.raises(RunError, match=r"tabel1 does not exist\. Did you mean 'table1'\?"):
         read_runs([tmp_path / "tabel1"])
-    with pytest.raises(RunError, match=r"No run below .*config\.yaml.*results\.csv.*Train first"):
+    with pytest.raises(RunError, match=r"holds no run: .*config\.yaml.*results\.csv.*Train first"):
         read_runs([tmp_path / "table1"])
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(RunError, match="is a file, not a run folder"):
         read_runs([tmp_path / "notes.txt"])
 
 
-def test_csv_gives_back_the_very_same_runs(tmp_path):
+def test_csv_preserves_runs_exactly(tmp_path):
     root = write_table1(tmp_path / "runs", methods=("concat", "mla"))
     write_run(root, "film", 0, state="failed", reason='with, comma and "quotes"')
     write_run(root, "mla", 0, overrides={"a.b": "x y='1'", "c": [1, None]}, test=False)
@@ -189,7 +192,7 @@ def test_csv_gives_back_the_very_same_runs(tmp_path):
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "results.csv").read_text()
 
 
-def test_csv_names_no_folder_of_this_machine(tmp_path):
+def test_csv_contains_no_absolute_paths(tmp_path):
     write_csv(tmp_path / "results.csv", read_runs([write_table1(tmp_path / "runs", ("mla",))]))
     assert str(tmp_path) not in (tmp_path / "results.csv").read_text()
 
@@ -202,43 +205,42 @@ def test_a_folder_with_only_a_csv_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("edit", "complaint"),
+    ("edit", "problem"),
     [
-        (lambda lines: ["dataset,method", "a,b"], "lacks ablation"),
-        (lambda lines: [*lines, lines[-1][:40]], "wrong number of cells"),
-        (lambda lines: [*lines, lines[-1]], "multi, test twice"),
+        (lambda lines: ["dataset,method", "a,b"], "columns lack ablation"),
+        (lambda lines: [*lines, lines[-1][:40]], "wrong number of columns"),
+        (lambda lines: [*lines, lines[-1]], "duplicate row of .*: multi, test"),
         (lambda lines: [*lines, lines[-1].replace(",multi,test,", ",multi,test,x")], "line 8"),
     ],
 )
-def test_a_broken_csv_is_an_error_that_names_the_line(tmp_path, edit, complaint):
+def test_a_damaged_csv_is_an_error_that_names_the_line(tmp_path, edit, problem):
     path = tmp_path / "results.csv"
     write_csv(path, read_runs([write_table1(tmp_path, ("mla",), seeds=(2,))]))
     path.write_text("\n".join(edit(path.read_text().splitlines())) + "\n")
-    with pytest.raises(RunError, match=complaint):
+    with pytest.raises(RunError, match=problem):
         read_csv(path)
 
 
-def test_required_columns_are_there():
-    wanted = (
+def test_results_tables_have_the_documented_columns():
+    documented = (
         "dataset method ablation seed modality split accuracy_percent macro_f1_percent ece "
         "best_epoch epochs lr train_time_s peak_memory_mb protocol data_split identity code"
     )
-    assert set(wanted.split()) <= set(columns_of([]))
+    assert set(documented.split()) <= set(columns_of([]))
 
 
 def test_a_run_that_finishes_while_it_is_read_is_finished(tmp_path, monkeypatch):
-    from mla_lightning.report.read import run_folders as results
+    from mla_lightning.report.read import run_folders
 
     folder = write_run(tmp_path)
-    real, calls = results.files.read_json, []
+    read_json, calls = run_folders.files.read_json, []
 
-    def late(path):
+    def result_from_second_call(path):
         calls.append(path.name)
-        return (
-            None if calls.count("result.json") == 1 and path.name == "result.json" else real(path)
-        )
+        is_first = path.name == "result.json" and calls.count("result.json") == 1
+        return None if is_first else read_json(path)
 
-    monkeypatch.setattr(results.files, "read_json", late)
+    monkeypatch.setattr(run_folders.files, "read_json", result_from_second_call)
     assert read_run(folder).scores["test"]
 
 
@@ -260,6 +262,6 @@ def test_reports_import_neither_torch_nor_any_model(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_runs_compare_without_their_place(tmp_path):
+def test_runs_are_compared_without_their_path(tmp_path):
     run = read_run(write_run(tmp_path))
     assert run == replace(run, where="elsewhere", path=None)

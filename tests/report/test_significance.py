@@ -1,3 +1,5 @@
+"""Significance tests against scipy, closed forms and published examples."""
+
 import math
 import random
 
@@ -18,28 +20,28 @@ def test_paired_t_test_agrees_with_scipy(num):
     rng = random.Random(num)
     first = [60 + rng.gauss(0, 2) for _ in range(num)]
     second = [58 + rng.gauss(0, 2) for _ in range(num)]
-    ours = compare(by_seed(first), by_seed(second))
-    theirs = stats.ttest_rel(first, second)
-    interval = theirs.confidence_interval(0.95)
-    assert ours.p == pytest.approx(theirs.pvalue, rel=1e-7)
-    assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
+    result = compare(by_seed(first), by_seed(second))
+    expected = stats.ttest_rel(first, second)
+    interval = expected.confidence_interval(0.95)
+    assert result.p == pytest.approx(expected.pvalue, rel=1e-7)
+    assert (result.low, result.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
 
 
 def test_closed_form_for_two_and_three_seeds():
     # differences 1, 3: t = 2 / 1 with one degree of freedom, p = 1 - (2 / pi) atan(t)
-    ours = compare(by_seed([1.0, 3.0]), by_seed([0.0, 0.0]))
-    assert (ours.mean, ours.sd) == pytest.approx((2.0, math.sqrt(2)))
-    assert ours.p == pytest.approx(1 - 2 / math.pi * math.atan(2.0))
+    result = compare(by_seed([1.0, 3.0]), by_seed([0.0, 0.0]))
+    assert (result.mean, result.sd) == pytest.approx((2.0, math.sqrt(2)))
+    assert result.p == pytest.approx(1 - 2 / math.pi * math.atan(2.0))
     # two degrees of freedom: p = 1 - t / sqrt(t^2 + 2)
-    ours = compare(by_seed([1.0, 2.0, 3.0]), by_seed([0.0, 0.0, 0.0]))
+    result = compare(by_seed([1.0, 2.0, 3.0]), by_seed([0.0, 0.0, 0.0]))
     t = 2 / (1 / math.sqrt(3))
-    assert ours.p == pytest.approx(1 - t / math.sqrt(t**2 + 2))
+    assert result.p == pytest.approx(1 - t / math.sqrt(t**2 + 2))
 
 
 def test_only_common_seeds_are_paired():
-    ours = compare({0: 1.0, 1: 2.0, 5: 90.0}, {0: 0.0, 1: 4.0, 7: -90.0})
-    assert ours.seeds == (0, 1)
-    assert ours.mean == -0.5
+    result = compare({0: 1.0, 1: 2.0, 5: 90.0}, {0: 0.0, 1: 4.0, 7: -90.0})
+    assert result.seeds == (0, 1)
+    assert result.mean == -0.5
 
 
 def test_order_of_seeds_does_not_matter():
@@ -49,22 +51,22 @@ def test_order_of_seeds_does_not_matter():
 
 
 def test_below_two_seeds_there_is_no_test():
-    one = compare({3: 61.0}, {3: 60.0})
-    assert (one.mean, one.sd, one.p, one.low) == (1.0, None, None, None)
-    none = compare({1: 61.0}, {3: 60.0})
-    assert (none.mean, none.p, none.seeds) == (None, None, ())
+    result = compare({3: 61.0}, {3: 60.0})
+    assert (result.mean, result.sd, result.p, result.low) == (1.0, None, None, None)
+    result = compare({1: 61.0}, {3: 60.0})
+    assert (result.mean, result.p, result.seeds) == (None, None, ())
 
 
 def test_equal_numbers_give_p_one():
-    same = compare(by_seed([60.1, 59.7]), by_seed([60.1, 59.7]))
-    assert (same.mean, same.p, same.low, same.high) == (0.0, 1.0, 0.0, 0.0)
+    result = compare(by_seed([60.1, 59.7]), by_seed([60.1, 59.7]))
+    assert (result.mean, result.p, result.low, result.high) == (0.0, 1.0, 0.0, 0.0)
 
 
-def test_equal_differences_have_no_spread_and_so_no_p():
-    # 0.3 - 0.1 and 0.4 - 0.2 differ in the last bit: that is no spread either
-    shifted = compare(by_seed([0.3, 0.4]), by_seed([0.1, 0.2]))
-    assert shifted.mean == pytest.approx(0.2)
-    assert (shifted.sd, shifted.p) == (0.0, None)
+def test_equal_differences_have_zero_variance_and_no_p():
+    # 0.3 - 0.1 and 0.4 - 0.2 differ in the last bit, which is rounded away
+    result = compare(by_seed([0.3, 0.4]), by_seed([0.1, 0.2]))
+    assert result.mean == pytest.approx(0.2)
+    assert (result.sd, result.p) == (0.0, None)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_equal_differences_have_no_spread_and_so_no_p():
         ([], []),
     ],
 )
-def test_holm_by_hand(raw, corrected):
+def test_holm_agrees_with_worked_examples(raw, corrected):
     assert holm(raw) == pytest.approx(corrected)
 
 
@@ -90,7 +92,7 @@ def test_holm_keeps_the_order_and_lies_between_raw_and_bonferroni(raw):
     assert by_raw == sorted(by_raw)
 
 
-def test_binomial_error():
+def test_binomial_error_is_the_standard_error_of_a_proportion():
     assert binomial_error(50.0, 100) == pytest.approx(5.0)
     assert binomial_error(60.0, 490) == pytest.approx(2.213, abs=1e-3)
     assert binomial_error(100.0, 490) == 0.0

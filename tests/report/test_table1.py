@@ -1,3 +1,5 @@
+"""Table 1: accuracies, the paper's numbers, comparisons, laziness gaps, notes."""
+
 import json
 import os
 import time
@@ -12,7 +14,7 @@ from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables.table1 import table1
 
-#: METHODS as tables show them.
+#: Labels of the paper's methods.
 LABELS = ("Sum", "Concat", "Late Fusion", "FiLM", "BiGated", "OGM-GE", "QMF", "MLA")
 
 
@@ -20,38 +22,40 @@ def report_of(root):
     return table1(read_runs([root]))
 
 
-def row(table, section, label):
-    found = next(s for s in table.sections if s.title.startswith(section))
-    cells = next(r for r in found.rows if r.label == label).cells
+def row(table, title, label):
+    """Return the cells of a row by column."""
+    section = next(s for s in table.sections if s.title.startswith(title))
+    cells = next(r for r in section.rows if r.label == label).cells
     return dict(zip(table.columns, cells, strict=True))
 
 
-def three(method, root, levels, **options):
+def write_seeds(method, root, levels, **options):
+    """Write one run per seed with these accuracies (multi) in percent."""
     for seed, level in enumerate(levels):
         accuracy = {"image": level / 200, "text": level / 150, "multi": level / 100}
         write_run(root, method, seed, accuracy=accuracy, **options)
 
 
 def test_cells_are_mean_sd_and_number_of_seeds(tmp_path):
-    three("mla", tmp_path, (60, 61, 63))
+    write_seeds("mla", tmp_path, (60, 61, 63))
     cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
     assert cells["MLA"].text == "61.3 ± 1.5 (3)"
     assert cells["Sum"].text == "missing"
 
 
-def test_one_seed_prints_no_spread(tmp_path):
-    three("mla", tmp_path, (60,))
-    three("concat", tmp_path, (58,))
+def test_one_seed_has_no_standard_deviation_and_no_test(tmp_path):
+    write_seeds("mla", tmp_path, (60,))
+    write_seeds("concat", tmp_path, (58,))
     report = report_of(tmp_path)
     assert row(report.tables[0], "openmoji", "multi")["MLA"].text == "60.0 (1)"
-    difference = report.tables[1].sections[0]
-    assert [cell.text for cell in difference.rows[0].cells] == ["+2.0", "–", "–", "–", "1"]
-    assert report.tables[1].notes == ("One seed: differences without a test.",)
+    comparisons = report.tables[1].sections[0]
+    assert [cell.text for cell in comparisons.rows[0].cells] == ["+2.0", "–", "–", "–", "1"]
+    assert report.tables[1].notes == ("One seed: differences without a significance test.",)
 
 
-def test_columns_keep_the_papers_order_then_what_is_found(tmp_path):
-    found = ("zeta", "unimodal", "mla_balancemm", "mla", "joint_unimodal", "mla_released", "concat")
-    for method in found:
+def test_columns_are_in_the_papers_order_then_by_name(tmp_path):
+    names = ("zeta", "unimodal", "mla_balancemm", "mla", "joint_unimodal", "mla_released", "concat")
+    for method in names:
         write_run(tmp_path, method)
     write_run(tmp_path, "mla", ablation="no_df")
     write_run(tmp_path, "mla", overrides={"method.alpha": 10})
@@ -71,7 +75,7 @@ def test_columns_keep_the_papers_order_then_what_is_found(tmp_path):
     )
 
 
-def test_overrides_of_all_runs_name_no_column_but_are_told(tmp_path):
+def test_overrides_that_all_runs_share_are_in_a_note_and_not_in_the_columns(tmp_path):
     for method in ("concat", "mla"):
         write_run(tmp_path, method, overrides={"trainer.max_epochs": 2})
     report = report_of(tmp_path)
@@ -79,27 +83,27 @@ def test_overrides_of_all_runs_name_no_column_but_are_told(tmp_path):
     assert any("all runs with trainer.max_epochs=2" in note for note in report.notes)
 
 
-def test_best_and_second_are_marked_per_row_and_the_reference_is_not(tmp_path):
-    three("sum", tmp_path, (50, 52))
-    three("concat", tmp_path, (54, 56))
-    three("mla", tmp_path, (60, 62))
-    three("unimodal", tmp_path, (90, 92))
+def test_best_and_second_best_of_a_row_are_marked_but_never_the_reference(tmp_path):
+    write_seeds("sum", tmp_path, (50, 52))
+    write_seeds("concat", tmp_path, (54, 56))
+    write_seeds("mla", tmp_path, (60, 62))
+    write_seeds("unimodal", tmp_path, (90, 92))
     cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
-    places = {name: cell.rank for name, cell in cells.items() if cell.text != "missing"}
-    assert places == {"Sum": 0, "Concat": 2, "MLA": 1, "Unimodal": 0}
+    ranks = {name: cell.rank for name, cell in cells.items() if cell.text != "missing"}
+    assert ranks == {"Sum": 0, "Concat": 2, "MLA": 1, "Unimodal": 0}
 
 
-def test_numbers_that_print_alike_share_the_first_place(tmp_path):
-    three("sum", tmp_path, (60.01,))
-    three("concat", tmp_path, (60.04,))
-    three("film", tmp_path, (55,))
+def test_numbers_that_round_to_the_same_text_share_a_rank(tmp_path):
+    write_seeds("sum", tmp_path, (60.01,))
+    write_seeds("concat", tmp_path, (60.04,))
+    write_seeds("film", tmp_path, (55,))
     cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
     assert [cells[name].rank for name in ("Sum", "Concat", "FiLM")] == [1, 1, 2]
 
 
-def test_missing_cells_are_counted_never_averaged_silently(tmp_path):
-    three("concat", tmp_path, (50, 51, 52))
-    three("mla", tmp_path, (60, 61))
+def test_missing_seeds_are_counted_and_explained(tmp_path):
+    write_seeds("concat", tmp_path, (50, 51, 52))
+    write_seeds("mla", tmp_path, (60, 61))
     write_run(tmp_path, "mla", 2, state="failed", reason="loss is nan")
     write_run(tmp_path, "film", 0, state="failed")
     write_run(tmp_path, "film", 1, state="running")
@@ -110,7 +114,7 @@ def test_missing_cells_are_counted_never_averaged_silently(tmp_path):
     cells = row(table, "openmoji", "multi")
     assert cells["Concat"].text == "51.0 ± 1.0 (3)"
     assert cells["MLA"].text == "60.5 ± 0.7 (2 of 3)"
-    assert cells["MLA"].rank == 0  # two seeds do not beat three
+    assert cells["MLA"].rank == 0  # incomplete
     assert cells["FiLM"].text == "failed 1, killed 1, missing 1"
     assert cells["QMF"].text == "preempted"
     assert cells["Sum"].text == "missing"
@@ -119,8 +123,8 @@ def test_missing_cells_are_counted_never_averaged_silently(tmp_path):
     assert "openmoji MLA seed 2: failed (loss is nan). Retry: mla train data=openmoji" in notes
 
 
-def test_a_torn_result_leaves_a_hole_not_a_number(tmp_path):
-    three("mla", tmp_path, (60, 61))
+def test_a_truncated_result_counts_as_a_missing_seed(tmp_path):
+    write_seeds("mla", tmp_path, (60, 61))
     folder = next(tmp_path.glob("*mla*seed1*"))
     (folder / "result.json").write_text((folder / "result.json").read_text()[:200])
     table = report_of(tmp_path).tables[0]
@@ -128,38 +132,38 @@ def test_a_torn_result_leaves_a_hole_not_a_number(tmp_path):
     assert any("unreadable" in note and "result.json" in note for note in table.notes)
 
 
-def test_a_run_that_tells_nothing_is_named_below(tmp_path):
-    three("mla", tmp_path, (60,))
+def test_a_run_that_does_not_state_what_it_is_of_is_named_in_a_note(tmp_path):
+    write_seeds("mla", tmp_path, (60,))
     folder = write_run(tmp_path, "sum", state="failed")
     (folder / "config.yaml").write_text("")
     notes = report_of(tmp_path).tables[0].notes
     assert any(folder.name in note and "config.yaml" in note for note in notes)
 
 
-def test_runs_without_test_numbers_are_said_to_be_not_evaluated(tmp_path):
+def test_runs_without_test_results_are_shown_as_not_evaluated(tmp_path):
     write_run(tmp_path, "mla", test=False)
     cells = row(report_of(tmp_path).tables[0], "openmoji", "multi")
     assert cells["MLA"].text == "not evaluated"
 
 
-def test_a_method_without_a_modality_says_so(tmp_path):
+def test_a_modality_that_a_method_does_not_have_is_shown_as_absent(tmp_path):
     write_run(tmp_path, "mla", modalities=("image", "text"))
     write_run(tmp_path, "concat", modalities=("image",))
     table = report_of(tmp_path).tables[0]
     assert row(table, "openmoji", "text")["Concat"].text == "absent"
 
 
-def test_the_papers_numbers_stand_beside_ours(tmp_path):
+def test_the_papers_numbers_are_shown_below_ours(tmp_path):
     write_run(tmp_path, "mla", dataset="cremad", modalities=("audio", "visual"))
     table = report_of(tmp_path).tables[0]
     assert row(table, "cremad", "audio (paper)")["MLA"].text == "59.27"
-    assert row(table, "cremad", "visual (paper)")["MLA"].text == "64.91"  # its video
+    assert row(table, "cremad", "visual (paper)")["MLA"].text == "64.91"  # the paper's video
     paper = row(table, "cremad", "multi (paper)")
     assert (paper["MLA"].text, paper["MLA"].rank) == ("79.70", 1)
     assert (paper["OGM-GE"].text, paper["OGM-GE"].rank) == ("68.14", 2)
 
 
-def test_every_data_set_of_the_paper_is_shown_and_how_to_run_it(tmp_path):
+def test_data_sets_of_the_paper_without_runs_are_listed_with_their_commands(tmp_path):
     write_run(tmp_path, "mla")
     table = report_of(tmp_path).tables[0]
     assert [section.title for section in table.sections] == ["openmoji", *DATASETS]
@@ -169,7 +173,7 @@ def test_every_data_set_of_the_paper_is_shown_and_how_to_run_it(tmp_path):
     assert [section.title for section in table.written_sections] == ["openmoji"]
 
 
-def test_all_numbers_of_the_paper_are_there():
+def test_the_papers_table1_is_complete():
     paper = read_table1()
     assert len(paper.accuracy) == 128
     assert paper.modalities["iemocap"] == ("audio", "image", "text", "multi")
@@ -177,21 +181,21 @@ def test_all_numbers_of_the_paper_are_there():
     assert paper.get("openmoji", "image", "mla") is None
 
 
-def test_an_installed_package_reads_its_own_copy(tmp_path, monkeypatch):
-    from mla_lightning.report.read import paper as published
+def test_an_installed_package_reads_its_own_copy_of_the_papers_tables(tmp_path, monkeypatch):
+    from mla_lightning.report.read import paper
 
-    here = published._path("table1").read_text()
+    content = paper._path("table1").read_text()
     package = tmp_path / "lib" / "site-packages" / "mla_lightning" / "report"
     (package / "paper").mkdir(parents=True)
-    (package / "paper" / "table1.csv").write_text(here)
-    monkeypatch.setattr(published, "__file__", str(package / "read" / "paper.py"))
-    assert published._path("table1") == package / "paper" / "table1.csv"
+    (package / "paper" / "table1.csv").write_text(content)
+    monkeypatch.setattr(paper, "__file__", str(package / "read" / "paper.py"))
+    assert paper._path("table1") == package / "paper" / "table1.csv"
     with pytest.raises(RunError, match="table3"):
-        published.read_table3()
+        paper.read_table3()
 
 
-def test_selection_on_test_is_flagged_everywhere(tmp_path):
-    three("mla", tmp_path, (60, 61), protocol="paper")
+def test_selection_on_test_is_marked_in_warnings_titles_and_notes(tmp_path):
+    write_seeds("mla", tmp_path, (60, 61), protocol="paper")
     report = report_of(tmp_path)
     assert "selected on TEST" in report.warnings[0]
     assert all(
@@ -202,10 +206,10 @@ def test_selection_on_test_is_flagged_everywhere(tmp_path):
     assert any("selected on TEST" in note for note in report.notes)
 
 
-def test_protocols_and_splits_never_share_a_row(tmp_path):
-    three("mla", tmp_path, (60, 61))
-    three("mla", tmp_path, (70, 71), protocol="paper")
-    three("mla", tmp_path, (50, 51), split="actors")
+def test_each_protocol_and_split_has_its_own_section(tmp_path):
+    write_seeds("mla", tmp_path, (60, 61))
+    write_seeds("mla", tmp_path, (70, 71), protocol="paper")
+    write_seeds("mla", tmp_path, (50, 51), split="actors")
     report = report_of(tmp_path)
     titles = [section.title for section in report.tables[0].written_sections]
     assert titles == [
@@ -218,38 +222,39 @@ def test_protocols_and_splits_never_share_a_row(tmp_path):
     assert len(report.figures) == 3
 
 
-def test_differences_are_paired_and_corrected_over_the_methods(tmp_path):
-    three("concat", tmp_path, (50, 52, 54))
-    three("late_fusion", tmp_path, (55, 56, 60))
-    three("mla", tmp_path, (60, 63, 64))
-    three("unimodal", tmp_path, (40, 41, 42))
+def test_differences_are_paired_by_seed_and_corrected_within_a_section(tmp_path):
+    write_seeds("concat", tmp_path, (50, 52, 54))
+    write_seeds("late_fusion", tmp_path, (55, 56, 60))
+    write_seeds("mla", tmp_path, (60, 63, 64))
+    write_seeds("unimodal", tmp_path, (40, 41, 42))
     sections = {s.title: s for s in report_of(tmp_path).tables[1].sections}
-    against = sections["openmoji, against Concat"]
-    assert [r.label for r in against.rows] == ["Late Fusion", "MLA"]  # not the reference
-    texts = [cell.text for cell in against.rows[1].cells]
+    section = sections["openmoji, compared with Concat"]
+    assert [r.label for r in section.rows] == ["Late Fusion", "MLA"]  # not the reference
+    texts = [cell.text for cell in section.rows[1].cells]
     assert texts == ["+10.3", "+8.9 to +11.8", "0.001", "0.002", "3"]
-    assert against.rows[1].cells[0].rank == 1
-    assert [r.label for r in sections["openmoji, against Late Fusion"].rows] == ["Concat", "MLA"]
+    assert section.rows[1].cells[0].rank == 1
+    section = sections["openmoji, compared with Late Fusion"]
+    assert [r.label for r in section.rows] == ["Concat", "MLA"]
 
 
-def test_pairs_use_common_seeds_only_and_say_how_many(tmp_path):
-    three("concat", tmp_path, (50, 52, 54))
-    three("mla", tmp_path, (60, 63))
-    (line,) = report_of(tmp_path).tables[1].sections[0].rows
-    assert (line.cells[0].text, line.cells[-1].text) == ("+10.5", "2")
+def test_comparisons_use_the_common_seeds_and_show_their_number(tmp_path):
+    write_seeds("concat", tmp_path, (50, 52, 54))
+    write_seeds("mla", tmp_path, (60, 63))
+    (comparison,) = report_of(tmp_path).tables[1].sections[0].rows
+    assert (comparison.cells[0].text, comparison.cells[-1].text) == ("+10.5", "2")
 
 
-def test_laziness_gap_is_the_distance_to_each_modality_alone(tmp_path):
-    three("unimodal", tmp_path, (80, 82))  # image 40, 41
-    three("concat", tmp_path, (60, 66))  # image 30, 33
+def test_laziness_gap_is_the_difference_to_the_modality_trained_alone(tmp_path):
+    write_seeds("unimodal", tmp_path, (80, 82))  # image 40, 41
+    write_seeds("concat", tmp_path, (60, 66))  # image 30, 33
     table = report_of(tmp_path).tables[2]
     assert row(table, "openmoji", "image")["Concat"].text == "−9.0 ± 1.4 (2)"
-    assert "unimodal" not in table.columns
+    assert "Unimodal" not in table.columns
 
 
 def test_measures_and_costs(tmp_path):
-    three("mla", tmp_path, (60, 61))
-    three("concat", tmp_path, (50, 51))
+    write_seeds("mla", tmp_path, (60, 61))
+    write_seeds("concat", tmp_path, (50, 51))
     table = report_of(tmp_path).tables[4]
     assert row(table, "openmoji", "macro F1, multi, percent")["MLA"].text == "55.5 ± 0.7 (2)"
     assert row(table, "openmoji", "calibration error, multi")["MLA"].text == "0.100 ± 0.000 (2)"
@@ -257,33 +262,33 @@ def test_measures_and_costs(tmp_path):
     assert row(table, "openmoji", "peak memory of a run, MB")["MLA"].text == "612"
 
 
-def test_footer_says_what_the_numbers_rest_on(tmp_path):
-    three("mla", tmp_path, (60, 61), lr=0.05)
-    three("concat", tmp_path, (50, 51))
+def test_notes_state_split_seeds_settings_and_code(tmp_path):
+    write_seeds("mla", tmp_path, (60, 61), lr=0.05)
+    write_seeds("concat", tmp_path, (50, 51))
     text = "\n".join(report_of(tmp_path).notes)
     assert "split groups (976 train / 163 val / 490 test), epoch selected on validation" in text
     assert "2 seeds (0, 1)" in text
     assert "standard error of 2.2 points" in text
     assert "learning rate: 0.1 (Concat), 0.05 (MLA)." in text
     assert "epochs: 20." in text
-    assert "predicted: slice (Concat), own_head (MLA)" in text
+    assert "a single modality: slice (Concat), own_head (MLA)" in text
     assert "torch 2.13.0" in text
     assert "code c0dec0dec0de" in text
     assert "MIXED" not in text
 
 
-def test_footer_names_a_method_once_where_its_variants_agree(tmp_path):
+def test_notes_name_a_method_once_where_its_variants_have_the_same_setting(tmp_path):
     for rate in (0.3, 0.5):
-        three("mla", tmp_path, (60, 61), overrides={"missing.rate": rate}, lr=rate / 10)
-        three("concat", tmp_path, (50, 51), overrides={"missing.rate": rate})
+        write_seeds("mla", tmp_path, (60, 61), overrides={"missing.rate": rate}, lr=rate / 10)
+        write_seeds("concat", tmp_path, (50, 51), overrides={"missing.rate": rate})
     text = "\n".join(report_of(tmp_path).notes)
-    assert "predicted: slice (Concat), own_head (MLA)." in text
+    assert "a single modality: slice (Concat), own_head (MLA)." in text
     assert "rate: 0.1 (Concat), 0.03 (MLA rate=0.3), 0.05 (MLA rate=0.5)." in text
 
 
-def test_mixed_code_is_flagged(tmp_path):
-    three("mla", tmp_path, (60, 61))
-    three("concat", tmp_path, (50, 51), code="beef")  # another method reaches other code
+def test_runs_of_one_method_by_different_code_are_marked(tmp_path):
+    write_seeds("mla", tmp_path, (60, 61))
+    write_seeds("concat", tmp_path, (50, 51), code="beef")  # another method has other code
     assert not any("MIXED code" in note for note in report_of(tmp_path).notes)
     write_run(tmp_path, "mla", 7, code="beef")
     write_run(tmp_path, "mla", 8, overrides={"method.alpha": "1"}, code="f00d")
@@ -291,7 +296,7 @@ def test_mixed_code_is_flagged(tmp_path):
     assert all(code in note for code in ("c0de", "beef", "f00d"))
 
 
-def test_a_cell_that_was_run_twice_is_an_error_that_names_both(tmp_path):
+def test_conflicting_runs_of_one_seed_are_an_error_that_names_both(tmp_path):
     first = write_run(tmp_path / "a", "mla", 0)
     second = write_run(tmp_path / "b", "mla", 0, epochs=21)
     with pytest.raises(RunError) as caught:
@@ -299,13 +304,13 @@ def test_a_cell_that_was_run_twice_is_an_error_that_names_both(tmp_path):
     message = str(caught.value)
     assert str(first) in message
     assert str(second) in message
-    assert "openmoji mla seed 0 was run twice" in message
-    assert "name only the folders that you mean" in message
+    assert "openmoji mla seed 0 has two finished runs" in message
+    assert "name only the folders that it is to show" in message
     assert len(table1(read_runs([first])).tables) == 5
 
 
 @pytest.mark.parametrize("newer", ["c0de", "beef"])
-def test_a_cell_run_again_by_newer_code_counts_and_the_older_run_is_told(tmp_path, newer):
+def test_a_later_run_by_other_code_replaces_the_earlier_one_with_a_note(tmp_path, newer):
     levels = {"c0de": 50, "beef": 51}
     for code, level in levels.items():
         accuracy = {"image": 0.4, "text": 0.4, "multi": level / 100}
@@ -318,16 +323,16 @@ def test_a_cell_run_again_by_newer_code_counts_and_the_older_run_is_told(tmp_pat
     assert any("1 runs of earlier code" in note for note in report.notes)
 
 
-def test_a_copy_of_a_run_and_an_earlier_attempt_are_no_second_run(tmp_path):
+def test_a_copy_of_a_run_and_a_failed_attempt_are_no_conflict(tmp_path):
     write_run(tmp_path / "a", "mla", 0)
     write_run(tmp_path / "b", "mla", 0)
     write_run(tmp_path / "c", "mla", 0, code="beef", state="failed")
     table = report_of(tmp_path).tables[0]
     assert row(table, "openmoji", "multi")["MLA"].text.endswith("(1)")
-    assert not any("No number" in note for note in table.notes)
+    assert not any("No result" in note for note in table.notes)
 
 
-def test_all_failed_is_still_a_table(tmp_path):
+def test_runs_that_all_failed_give_a_table(tmp_path):
     for method in ("concat", "mla"):
         write_run(tmp_path, method, dataset="cremad", state="failed")
     report = report_of(tmp_path)
@@ -336,28 +341,28 @@ def test_all_failed_is_still_a_table(tmp_path):
     assert report.figures == {}
 
 
-def test_nothing_that_tells_its_cell_is_an_error(tmp_path):
+def test_without_any_identified_run_there_is_an_error(tmp_path):
     folder = write_run(tmp_path, "mla", state="failed")
     (folder / "config.yaml").write_text("")
-    with pytest.raises(RunError, match="none does"):
+    with pytest.raises(RunError, match="none of them does"):
         report_of(tmp_path)
 
 
-def test_three_modalities(tmp_path):
+def test_three_modalities_have_one_row_each(tmp_path):
     names = ("audio", "image", "text")
     write_run(tmp_path, "mla", dataset="iemocap", modalities=names)
     labels = [r.label for r in report_of(tmp_path).tables[0].sections[0].rows]
     assert labels[::2] == [*names, "multi"]
 
 
-def test_different_test_sets_in_one_row_are_flagged(tmp_path):
-    three("mla", tmp_path, (60,))
+def test_different_sizes_of_the_splits_are_marked(tmp_path):
+    write_seeds("mla", tmp_path, (60,))
     folder = write_run(tmp_path, "concat")
     change(folder, "result.json", num_test=400)
     assert any("DIFFERENT SIZES" in note for note in report_of(tmp_path).notes)
 
 
-def test_find_prefers_the_plain_column(tmp_path):
+def test_find_prefers_the_variant_without_overrides(tmp_path):
     write_table1(tmp_path, methods=("mla",), seeds=(0,))
     write_run(tmp_path, "mla", overrides={"method.alpha": 2})
     (block,) = blocks(read_runs([tmp_path]))
@@ -366,7 +371,7 @@ def test_find_prefers_the_plain_column(tmp_path):
     assert block.find("sum") is None
 
 
-def test_probes_stand_beside_the_accuracies(tmp_path):
+def test_probe_accuracies_have_a_table(tmp_path):
     for method, values in (("concat", (40, 44)), ("mla", (50, 52))):
         for seed, value in enumerate(values):
             folder = write_run(tmp_path, method, seed)
@@ -381,23 +386,29 @@ def test_probes_stand_beside_the_accuracies(tmp_path):
     assert not table1(read_runs([plain])).tables[3].written_sections
 
 
-def test_a_baseline_with_the_same_overrides_is_compared_with_else_its_whole_label_is_told(tmp_path):
+def test_baselines_have_the_same_overrides_if_possible_else_their_whole_label_is_shown(tmp_path):
     rate = {"missing.rate": 0.5}
-    three("concat", tmp_path, (50, 52), overrides=rate)
-    three("mla", tmp_path, (60, 63))
-    three("mla", tmp_path, (55, 56), overrides=rate)
-    three("late_fusion", tmp_path, (58, 59))
-    three("unimodal", tmp_path, (40, 42), overrides=rate)
+    write_seeds("concat", tmp_path, (50, 52), overrides=rate)
+    write_seeds("mla", tmp_path, (60, 63))
+    write_seeds("mla", tmp_path, (55, 56), overrides=rate)
+    write_seeds("late_fusion", tmp_path, (58, 59))
+    write_seeds("unimodal", tmp_path, (40, 42), overrides=rate)
     report = report_of(tmp_path)
     sections = {s.title: [r.label for r in s.rows] for s in report.tables[1].sections}
-    assert sections["openmoji, against Concat rate=0.5"] == ["Late Fusion", "MLA", "MLA rate=0.5"]
-    three("concat", tmp_path, (51, 53))
+    assert sections["openmoji, compared with Concat rate=0.5"] == [
+        "Late Fusion",
+        "MLA",
+        "MLA rate=0.5",
+    ]
+    write_seeds("concat", tmp_path, (51, 53))
     report = report_of(tmp_path)
     sections = {s.title: [r.label for r in s.rows] for s in report.tables[1].sections}
-    assert sections["openmoji, against Concat rate=0.5"] == ["MLA rate=0.5"]
-    assert "MLA" in sections["openmoji, against Concat"]
-    (told,) = [note for note in report.tables[2].notes if "unlike" in note]
-    assert told == "openmoji: alone is Unimodal rate=0.5, unlike columns without it."
+    assert sections["openmoji, compared with Concat rate=0.5"] == ["MLA rate=0.5"]
+    assert "MLA" in sections["openmoji, compared with Concat"]
+    assert report.tables[2].notes[1] == (
+        "openmoji: trained alone is Unimodal rate=0.5; columns with other settings are compared "
+        "with it, too."
+    )
     figure = next(iter(report.figures.values()))()
-    named = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "trained alone (Unimodal rate=0.5)" in named
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "trained alone (Unimodal rate=0.5)" in legend

@@ -1,4 +1,4 @@
-"""Table 2: methods by missing rate, the same masks for all, the paper's numbers beside."""
+"""Table 2: accuracy by missing rate with equal masks, beside the paper's numbers."""
 
 import json
 
@@ -14,7 +14,7 @@ from mla_lightning.report.read.variant import method_label
 from mla_lightning.report.tables.table2 import METHODS, table2
 
 
-def run(root, method, seed, rate, level, masks=None):
+def write_rate(root, method, seed, rate, level, masks=None):
     accuracy = {"image": 0.4, "text": 0.4, "multi": level}
     folder = write_run(
         root,
@@ -43,8 +43,8 @@ def run(root, method, seed, rate, level, masks=None):
 def runs(tmp_path):
     for rate, drop in ((0.3, 0.0), (0.5, 0.1)):
         for seed in (0, 1):
-            run(tmp_path / "runs", "mla", seed, rate, 0.7 - drop + 0.02 * seed)
-            run(tmp_path / "runs", "ae", seed, rate, 0.6 - drop)
+            write_rate(tmp_path / "runs", "mla", seed, rate, 0.7 - drop + 0.02 * seed)
+            write_rate(tmp_path / "runs", "ae", seed, rate, 0.6 - drop)
     return tmp_path / "runs"
 
 
@@ -59,7 +59,7 @@ def test_rows_are_methods_and_columns_are_rates(runs):
     assert [c.text for c in row(accuracy, "MLA").cells] == ["71.0 ± 1.4 (2)", "61.0 ± 1.4 (2)"]
     assert [c.rank for c in row(accuracy, "MLA").cells] == [1, 1]
     assert [c.text for c in row(accuracy, "AE").cells] == ["60.0 ± 0.0 (2)", "50.0 ± 0.0 (2)"]
-    assert [c.text for c in row(accuracy, "really missing in the test, %").cells] == [
+    assert [c.text for c in row(accuracy, "realised missing rate, test, %").cells] == [
         "31.0",
         "51.0",
     ]
@@ -73,38 +73,38 @@ def test_rows_are_methods_and_columns_are_rates(runs):
     assert all(len(rates) == 7 for rates in read_table2()["iemocap"].values())
 
 
-def test_the_report_comes_again_from_its_csv(runs, tmp_path):
-    found = read_runs([runs])
-    report = table2(found)
-    written = write_files(report, found, tmp_path / "report")
+def test_the_report_can_be_made_again_from_its_csv(runs, tmp_path):
+    results = read_runs([runs])
+    report = table2(results)
+    written = write_files(report, results, tmp_path / "report")
     assert "table2.md" in written
     assert any(name.endswith(".svg") for name in written)
-    again = table2(read_csv(tmp_path / "report" / "results.csv"))
-    assert again.tables == report.tables
+    report_of_csv = table2(read_csv(tmp_path / "report" / "results.csv"))
+    assert report_of_csv.tables == report.tables
 
 
-def test_other_masks_may_not_stand_beside(runs):
-    run(runs, "qmf", 0, 0.3, 0.5, masks="f" * 64)
+def test_runs_with_different_masks_at_one_rate_and_seed_are_an_error(runs):
+    write_rate(runs, "qmf", 0, 0.3, 0.5, masks="f" * 64)
     with pytest.raises(RunError, match=r"had different masks at rate 0.3, seed 0"):
         table2(read_runs([runs]))
 
 
-def test_rates_by_modality_have_columns_but_no_place_on_the_axis(runs, tmp_path):
-    for number, given in enumerate(({"image": 0.5, "text": 0.1}, {"image": 0.1})):
-        run(runs, "mla", 0, given, 0.6 + 0.1 * number)
-    found = read_runs([runs])
-    report = table2(found)
+def test_rates_by_modality_have_columns_but_are_not_drawn(runs, tmp_path):
+    for number, rates in enumerate(({"image": 0.5, "text": 0.1}, {"image": 0.1})):
+        write_rate(runs, "mla", 0, rates, 0.6 + 0.1 * number)
+    results = read_runs([runs])
+    report = table2(results)
     assert report.tables[0].columns == ("30 %", "50 %", "image 10 %", "image 50 %, text 10 %")
     texts = [c.text for c in row(report.tables[0], "MLA").cells]
     assert texts == ["71.0 ± 1.4 (2)", "61.0 ± 1.4 (2)", "70.0 (1 of 2)", "60.0 (1 of 2)"]
     (draw,) = report.figures.values()
     lines = {line.get_label(): line.get_xdata() for line in draw().axes[0].get_lines()}
     assert list(lines["MLA"]) == [30, 50]
-    only = [one for one in found if '{"image"' in str(one.overrides)]
-    assert not table2(only).figures
+    by_modality = [result for result in results if '{"image"' in str(result.overrides)]
+    assert not table2(by_modality).figures
 
 
-def test_runs_without_missing_modalities_are_no_table_2(tmp_path):
+def test_runs_without_missing_rate_are_an_error(tmp_path):
     write_run(tmp_path, "mla", 0)
     with pytest.raises(RunError, match=r"mla train -m experiment=table2/mfeat"):
         table2(read_runs([tmp_path]))

@@ -175,7 +175,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     from mla_lightning.report.document import render
     from mla_lightning.report.main import WIDTH
-    from mla_lightning.report.tables.compare import MOST_LISTED, compare_runs
+    from mla_lightning.report.tables.compare import MAX_LISTED, compare_runs
 
     def sample_names(numbers: Sequence[int]) -> Sequence[str]:
         from mla_lightning.run.build import data_of_run
@@ -193,7 +193,7 @@ def _compare(options: argparse.Namespace) -> int:
         from mla_lightning.prepare.sample_sheet import sample_sheet
         from mla_lightning.run.build import data_of_run
 
-        shown = disagreements[:MOST_LISTED]
+        shown = disagreements[:MAX_LISTED]
         numbers, captions = [d.index for d in shown], [d.caption for d in shown]
         sheet = sample_sheet(data_of_run(options.first), "test", numbers, captions, options.output)
         print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")

@@ -1,4 +1,4 @@
-"""``mla report``: read runs, write the report's files, print it."""
+"""``mla report``: read runs, make a report, write its files and print it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.tables.kinds import PAGE, kinds, maker
 from mla_lightning.run_folder import CONFIG, write_text
 
-#: Width of what is printed where there is no terminal to ask.
+#: Width of the output, in characters, where it is not a terminal.
 WIDTH = 120
 
 
@@ -30,34 +30,35 @@ def write_report(
         kind: ``page``, or one of :func:`~mla_lightning.report.tables.kinds.kinds`.
         runs: Run folders, folders above them, or ``results.csv`` files.
         output: Folder for the files; by default ``report`` in the folder above the runs.
-        config_dir: A user's own folder with ``report/`` and ``panel/``, None for none.
+        config_dir: A user's own folder of config groups, with ``report/`` and ``panel/``; None for
+            none.
 
     Returns:
-        The exit code 0: a report that shows failed or missing runs is a report.
+        The exit code 0, also if the report shows failed or missing runs.
 
     Raises:
         ConfigError: If there is no such kind.
-        RunError: If there are no runs, a cell was run twice, or the files cannot be written.
+        RunError: If there are no runs, two runs of one variant and seed conflict, or the files
+            cannot be written.
     """
     if kind == PAGE:
         from mla_lightning.report.figures.panels import panels
         from mla_lightning.report.page.write import write_page
 
         folder = default_output(runs) if output is None else output
-        makers = {name: one.function() for name, one in kinds(config_dir).items()}
+        makers = {name: entry.function() for name, entry in kinds(config_dir).items()}
         command = ["mla", "report", PAGE, *map(str, runs), "--output", str(folder)]
         return write_page(_read(runs), makers, panels(config_dir), folder, command)
     return write_custom_report(maker(kind, config_dir), runs, output)
 
 
 def write_custom_report(make: Maker, runs: Sequence[Path], output: Path | None = None) -> int:
-    """Make a report by a function of your own, write its files and print it.
+    """Make a report with a function of your own, write its files and print it.
 
-    This is how a script shows what no kind of ``mla report`` does; the scripts below
-    ``experiments/`` are examples.
+    For scripts whose report is no kind of ``mla report``, such as those in ``experiments/``.
 
     Args:
-        make: Makes the report from the runs that were read.
+        make: Function that makes the report from the runs.
         runs: Run folders, folders above them, or ``results.csv`` files.
         output: Folder for the files; by default ``report`` in the folder above the runs.
 
@@ -65,7 +66,8 @@ def write_custom_report(make: Maker, runs: Sequence[Path], output: Path | None =
         The exit code 0.
 
     Raises:
-        RunError: If there are no runs, or the files cannot be written; and what ``make`` raises.
+        RunError: If there are no runs, or the files cannot be written; errors of ``make`` are
+            passed on.
     """
     from rich.console import Console
 
@@ -90,65 +92,73 @@ def make_report(kind: str, runs: Sequence[Path], config_dir: Path | None = None)
 
     Args:
         kind: One of :func:`~mla_lightning.report.tables.kinds.kinds`.
-        runs: As :func:`write_report` takes them.
-        config_dir: As :func:`write_report` takes it.
+        runs: Run folders, folders above them, or ``results.csv`` files.
+        config_dir: A user's own folder of config groups with ``report/``, None for none.
 
     Returns:
         The report.
+
+    Raises:
+        ConfigError: If there is no such kind.
+        RunError: If there are no runs, or two runs of one variant and seed conflict.
     """
     return maker(kind, config_dir)(read_runs(runs))
 
 
 def _read(runs: Sequence[Path]) -> list[Run]:
-    """Read runs, of those that an earlier report of the same folders read only what changed."""
+    """Read runs, those that an earlier report has read from its cache."""
     cache = RunCache(default_output(runs).parent)
-    found = read_runs(runs, cache)
+    results = read_runs(runs, cache)
     cache.write()
-    return found
+    return results
 
 
 def default_output(runs: Sequence[Path]) -> Path:
-    """Choose where a report's files go.
+    """Return the default folder of a report's files.
 
     Args:
-        runs: What the report is made from.
+        runs: Run folders, folders above them, or ``results.csv`` files.
 
     Returns:
         ``report`` in the folder that holds the runs.
+
+    Example:
+        >>> str(default_output([Path("runs/table1"), Path("runs/table3")]))
+        'runs/report'
     """
     roots = []
     for path in runs:
         is_run = path.is_file() or (path / CONFIG).is_file()
         roots.append(path.absolute().parent if is_run else path.absolute())
     folder = Path(os.path.commonpath(roots)) / "report"
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    current = Path.cwd()
+    return folder.relative_to(current) if folder.is_relative_to(current) else folder
 
 
 def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
-    """Write a report's files: results, tables, figures, and all of it as one HTML page.
+    """Write a report's files: results, tables, figures, and one HTML page of them.
 
     Args:
         report: The report.
-        runs: What it was made from.
-        folder: Where to; made if it is not there.
+        runs: The runs that it was made from.
+        folder: The folder; created if it does not exist.
 
     Returns:
         Names of the files.
 
     Raises:
-        RunError: If a table of results there holds runs that would be lost.
+        RunError: If the ``results.csv`` in the folder holds runs that would be lost.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = runs if report.runs is None else report.runs
+    results = runs if report.runs is None else report.runs
     if report.runs is not None:
-        _refuse_loss(folder / RESULTS, kept)
-    if kept:
-        write_csv(folder / RESULTS, kept)
+        _check_no_loss(folder / RESULTS, results)
+    if results:
+        write_csv(folder / RESULTS, results)
     texts = render.to_files(report, report.kind) | report.texts
     for name, text in texts.items():
         write_text(folder / name, text)
-    written = [*([RESULTS] if kept else []), *texts]
+    written = [*([RESULTS] if results else []), *texts]
     for stem, draw in report.figures.items():
         from mla_lightning.report.figures.style import save
 
@@ -159,13 +169,13 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
     return [*written, page]
 
 
-def _refuse_loss(path: Path, runs: Sequence[Run]) -> None:
-    """Stop before a table that grows from report to report loses cells that nobody named."""
+def _check_no_loss(path: Path, runs: Sequence[Run]) -> None:
+    """Raise an error if a results table that is to be replaced holds runs that are not given."""
     if not path.is_file():
         return
     lost = {run.key for run in read_csv(path)} - {run.key for run in runs}
     if lost:
         raise RunError(
-            f"{path} holds {len(lost)} runs that are not among those given. Name it too, to add "
-            "to it, or choose another folder with --output."
+            f"{path} holds {len(lost)} runs that are not among the given ones and would be lost. "
+            "Name it too, to add to it, or choose another folder with --output."
         )

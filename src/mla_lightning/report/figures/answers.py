@@ -11,7 +11,7 @@ from mla_lightning.report.figures.training import (
     numbered,
     over_epochs,
 )
-from mla_lightning.report.read.diagnostics import Diagnosed
+from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder.columns import GAP
@@ -25,7 +25,7 @@ MOST_PLANES = 6
 FIRST = ("concat", "late_fusion", "mla", "unimodal")
 
 
-def fusion(found: Diagnosed) -> Figure | None:
+def fusion(found: BlockDiagnostics) -> Figure | None:
     """Draw the fusion's weights where a modality is right and where it is wrong."""
     lines = []
     for label in found.labels:
@@ -53,7 +53,7 @@ def fusion(found: Diagnosed) -> Figure | None:
     return figure
 
 
-def entropy(found: Diagnosed) -> Figure | None:
+def entropy(found: BlockDiagnostics) -> Figure | None:
     """Draw accuracy by entropy, a panel per modality and for multi."""
     if not found.labels:
         return None
@@ -83,13 +83,13 @@ def entropy(found: Diagnosed) -> Figure | None:
     return figure
 
 
-def gap(found: Diagnosed) -> Figure | None:
+def gap(found: BlockDiagnostics) -> Figure | None:
     """Draw the modality gap over epochs."""
     panels = {key: " · ".join(key.split("/")[1:]) for key in found.keys(GAP)}
     return over_epochs(found, panels, "distance of mean directions")
 
 
-def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
+def planes(found: BlockDiagnostics, method: str = "pca") -> Figure | None:
     """Draw features in a plane, coloured by modality and by class, a column per method."""
     drawn = {
         label: arrays
@@ -136,12 +136,12 @@ def planes(found: Diagnosed, method: str = "pca") -> Figure | None:
     return figure
 
 
-def tsne(found: Diagnosed) -> Figure | None:
+def tsne(found: BlockDiagnostics) -> Figure | None:
     """Draw the same by t-SNE, where it was computed."""
     return planes(found, "tsne")
 
 
-def cost(found: Diagnosed) -> Figure | None:
+def cost(found: BlockDiagnostics) -> Figure | None:
     """Draw what each column costs."""
     measures = list(dict.fromkeys(name for by in found.costs.values() for name in by))
     labels = list(found.costs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.figures.style import GID, new_figure, paint, style
 from mla_lightning.report.read.block import Block
-from mla_lightning.report.read.diagnostics import Diagnosed
+from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.run_folder.columns import validation
 from mla_lightning.run_folder.reader import RunFiles
 
@@ -53,7 +53,7 @@ def read_curves(block: Block, names: Sequence[str]) -> Curves:
     """
     lines: dict[str, dict[str, dict[int, tuple[float, ...]]]] = {name: {} for name in names}
     for variant in block.variants:
-        for seed, run in sorted(block.cells[variant].items()):
+        for seed, run in sorted(block.runs_by_variant[variant].items()):
             if run.path is None or not run.is_finished:
                 continue
             epochs = RunFiles(run.path).metrics
@@ -65,7 +65,7 @@ def read_curves(block: Block, names: Sequence[str]) -> Curves:
     return Curves(lines, "test" if block.protocol == "paper" else "validation")
 
 
-def curves_of(found: Diagnosed, names: Sequence[str]) -> Curves:
+def curves_of(found: BlockDiagnostics, names: Sequence[str]) -> Curves:
     """Take the curves out of what was read of a block's runs.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.report.read.components import Component, components
-from mla_lightning.report.read.diagnostics import Diagnosed
+from mla_lightning.report.read.diagnostics import BlockDiagnostics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +24,8 @@ class Panel:
         title: Heading.
         reading: How to read it, in a sentence or two.
         component: Names the function that draws it from a
-            :class:`~mla_lightning.report.read.diagnostics.Diagnosed`, or returns None where nothing
-            was measured.
+            :class:`~mla_lightning.report.read.diagnostics.BlockDiagnostics`, or returns None where
+            nothing was measured.
         order: Its place on the page.
         needs_diagnostics: Whether it is left out for runs without diagnostics.
         curves: Regular expressions of the columns of ``metrics.csv`` that it shows, for dashboards.
@@ -41,9 +41,9 @@ class Panel:
     curves: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
 
-    def draw(self, diagnosed: Diagnosed) -> Figure | None:
+    def draw(self, diagnosed: BlockDiagnostics) -> Figure | None:
         """Draw the figure, or return None where nothing was measured."""
-        function: Callable[[Diagnosed], Figure | None] = self.component.function()
+        function: Callable[[BlockDiagnostics], Figure | None] = self.component.function()
         return function(diagnosed)
 
 

@@ -7,7 +7,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.figures.style import GID, new_figure, paint, style
-from mla_lightning.report.read.diagnostics import Diagnosed
+from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.run import MULTI
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 NUM_BINS = 15
 
 
-def by_mass(found: Diagnosed) -> Figure | None:
+def by_mass(found: BlockDiagnostics) -> Figure | None:
     """Draw reliability in bins of equally many samples."""
     return _reliability(found, "mass")
 
 
-def by_width(found: Diagnosed) -> Figure | None:
+def by_width(found: BlockDiagnostics) -> Figure | None:
     """Draw reliability in bins of equal width."""
     return _reliability(found, "width")
 
@@ -50,7 +50,7 @@ def pooled(seeds: Sequence[Mapping[str, Any]], kind: str) -> list[tuple[float, f
     return [(sure / num, right / num) for _, (num, sure, right) in sorted(sums.items())]
 
 
-def _reliability(found: Diagnosed, kind: str) -> Figure | None:
+def _reliability(found: BlockDiagnostics, kind: str) -> Figure | None:
     names = [
         name
         for name in (*found.modalities, MULTI)

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.figures.style import GID, SHARED, new_figure, paint, shades, style
-from mla_lightning.report.read.diagnostics import Diagnosed
+from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.run_folder import columns
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def numbered(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
 
 
 def over_epochs(
-    found: Diagnosed,
+    found: BlockDiagnostics,
     panels: Mapping[str, str],
     unit: str,
     *,
@@ -106,7 +106,7 @@ def over_epochs(
     return figure
 
 
-def laziness(found: Diagnosed) -> Figure | None:
+def laziness(found: BlockDiagnostics) -> Figure | None:
     """Draw each modality's own accuracy and its probe over epochs."""
     split = "test" if found.protocol == "paper" else "validation"
     panels = {columns.validation("acc", m): f"{m}: own logits, {split}" for m in found.modalities}
@@ -119,7 +119,7 @@ def laziness(found: Diagnosed) -> Figure | None:
 
 
 def forgetting(
-    found: Diagnosed, measure: str = "loss", unit: str = "change of loss, thousandths"
+    found: BlockDiagnostics, measure: str = "loss", unit: str = "change of loss, thousandths"
 ) -> Figure | None:
     """Draw what each step does to each modality, a panel per column, mean over epochs.
 
@@ -177,17 +177,17 @@ def _mean_of(seeds: Sequence[Mapping[int, float]]) -> float:
     return 1000 * fmean(fmean(seed.values()) for seed in seeds) if seeds else math.nan
 
 
-def own_forgetting(found: Diagnosed) -> Figure | None:
+def own_forgetting(found: BlockDiagnostics) -> Figure | None:
     """Draw the same for the step's own gradient alone."""
     return forgetting(found, "own_loss")
 
 
-def accuracy_forgetting(found: Diagnosed) -> Figure | None:
+def accuracy_forgetting(found: BlockDiagnostics) -> Figure | None:
     """Draw the change of accuracy."""
     return forgetting(found, "acc", "change of accuracy, tenths of a point")
 
 
-def forgetting_over_epochs(found: Diagnosed) -> Figure | None:
+def forgetting_over_epochs(found: BlockDiagnostics) -> Figure | None:
     """Draw the others' change of loss over epochs, by the whole step and by its gradient alone."""
     pairs = [(a, b) for a in found.modalities for b in found.modalities if a != b]
     kinds = {"loss": "whole step", "own_loss": "own gradient"}
@@ -199,7 +199,7 @@ def forgetting_over_epochs(found: Diagnosed) -> Figure | None:
     return over_epochs(found, panels, "change of loss, thousandths", scale=1000, zero=True)
 
 
-def angles(found: Diagnosed) -> Figure | None:
+def angles(found: BlockDiagnostics) -> Figure | None:
     """Draw the cosines between the modalities' head gradients."""
     words = {"raw": "as computed", "edited": "after the modification", "applied": "movements"}
     panels = {}
@@ -209,7 +209,7 @@ def angles(found: Diagnosed) -> Figure | None:
     return over_epochs(found, panels, "cosine", zero=True)
 
 
-def projector(found: Diagnosed) -> Figure | None:
+def projector(found: BlockDiagnostics) -> Figure | None:
     """Draw how much the projectors let through."""
     words = {"trace": "mean eigenvalue", "smallest": "smallest", "median": "median"}
     panels = {}
@@ -219,7 +219,7 @@ def projector(found: Diagnosed) -> Figure | None:
     return over_epochs(found, panels, "eigenvalue", zero=True)
 
 
-def contribution(found: Diagnosed) -> Figure | None:
+def contribution(found: BlockDiagnostics) -> Figure | None:
     """Draw Shapley values, and who is right on how many samples."""
     labels = found.labels
     if not labels:

@@ -14,8 +14,8 @@ from mla_lightning.report.figures.cache import fingerprint
 from mla_lightning.report.figures.curves import curves_figure, curves_of
 from mla_lightning.report.figures.panels import Panel
 from mla_lightning.report.figures.training import numbered
-from mla_lightning.report.read.block import Block, best_of, blocks, is_known, slug_of
-from mla_lightning.report.read.diagnostics import Diagnosed, read_diagnosed
+from mla_lightning.report.read.block import Block, blocks, is_identified, limit_variants, slug_of
+from mla_lightning.report.read.diagnostics import BlockDiagnostics, read_diagnostics
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.tables.commands import commands
 from mla_lightning.report.tables.run_list import ledger
@@ -136,7 +136,7 @@ def overview(runs: Sequence[Run], makers: Mapping[str, Maker], drawn: Sequence[P
     """
     by_name: dict[str, list[Run]] = {}
     for run in runs:
-        if is_known(run):
+        if is_identified(run):
             by_name.setdefault(run.name or UNNAMED, []).append(run)
     if not by_name:
         raise RunError("No run tells its data set, method and seed, so there is nothing to show.")
@@ -196,7 +196,7 @@ class _Measured:
     """What a block's runs measured of themselves; read when the first figure asks for it."""
 
     def __init__(self, block: Block) -> None:
-        self.block, self.remark = best_of(block)
+        self.block, self.remark = limit_variants(block)
 
     @cached_property
     def key(self) -> str:
@@ -216,8 +216,8 @@ class _Measured:
         return NO_DIAGNOSTICS if any(run.path for run in finished) else OF_A_TABLE
 
     @cached_property
-    def diagnosed(self) -> Diagnosed:
-        return read_diagnosed(self.block)
+    def diagnosed(self) -> BlockDiagnostics:
+        return read_diagnostics(self.block)
 
     def curves(self) -> Figure | None:
         curves = curves_of(self.diagnosed, (*self.block.modalities, MULTI))
@@ -294,15 +294,15 @@ def _pictures(stem: str, measured: _Measured, drawn: Sequence[Panel]) -> list[Pi
     ]
 
 
-def _drawn(draw: Callable[[Diagnosed], Figure | None], measured: _Measured) -> Figure | None:
+def _drawn(draw: Callable[[BlockDiagnostics], Figure | None], measured: _Measured) -> Figure | None:
     return draw(measured.diagnosed)
 
 
-def _made(make: Callable[[Diagnosed, str], Table], measured: _Measured, slug: str) -> Table:
+def _made(make: Callable[[BlockDiagnostics, str], Table], measured: _Measured, slug: str) -> Table:
     return make(measured.diagnosed, slug)
 
 
-def _calibration(found: Diagnosed, slug: str) -> Table:
+def _calibration(found: BlockDiagnostics, slug: str) -> Table:
     columns = ("temperature", "width", "width after", "mass", "mass after")
     paths = (
         ("temperature",),
@@ -329,7 +329,7 @@ def _calibration(found: Diagnosed, slug: str) -> Table:
     )
 
 
-def _parameters(found: Diagnosed, slug: str) -> Table:
+def _parameters(found: BlockDiagnostics, slug: str) -> Table:
     parts = (*found.modalities, "fusion", "other")
     rows = []
     for label in found.labels:
@@ -348,7 +348,7 @@ def _parameters(found: Diagnosed, slug: str) -> Table:
     )
 
 
-def _not_measured(found: Diagnosed) -> Iterator[str]:
+def _not_measured(found: BlockDiagnostics) -> Iterator[str]:
     """Tell what the figures leave out, and why."""
     for label, seeds in found.finals.items():
         widths = seeds[0].get("widths") or {}

@@ -1,1 +1,1 @@
-"""Read run folders and result tables: everything that reports know comes from here."""
+"""Readers of run folders and results tables: the only source of what reports show."""

@@ -1,4 +1,4 @@
-"""Runs sorted into the cells of a table: data set, variant, seed. One cell, one run."""
+"""Runs of one data set, split and selection protocol, grouped by method variant and seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant
 from mla_lightning.run_folder import RESULT, State
 
-#: States of a seed without a number, the one to tell first.
+#: Why a seed has no value, in the order in which tables list the reasons.
 STATES = (
     State.FAILED,
     State.UNREADABLE,
@@ -26,18 +26,23 @@ STATES = (
     "absent",
     "missing",
 )
-#: Most columns of a figure: more cannot be told apart.
-MOST_DRAWN = 16
+#: Largest number of variants in one figure: more lines cannot be distinguished.
+MAX_DRAWN = 16
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One cell of a table over seeds.
+    """A measure of one variant over seeds.
 
     Attributes:
-        values: Seed -> number, of the seeds that have one.
-        expected: The seeds that the table has.
-        states: How many of the other seeds are in which state.
+        values: Seed -> value, of the seeds that have one.
+        expected: The seeds of the table.
+        states: Reason from :data:`STATES` -> number of seeds without a value for that reason.
+
+    Example:
+        >>> summary = Summary({0: 60.0, 1: 62.0}, expected=(0, 1, 2), states={"failed": 1})
+        >>> summary.mean, round(summary.sd, 2), summary.is_complete
+        (61.0, 1.41, False)
     """
 
     values: Mapping[int, float]
@@ -46,107 +51,117 @@ class Summary:
 
     @property
     def num(self) -> int:
-        """Number of seeds with a number."""
+        """Number of seeds with a value."""
         return len(self.values)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every seed of the table has a number."""
+        """Whether every expected seed has a value."""
         return self.num > 0 and self.num == len(self.expected)
 
     @property
     def mean(self) -> float:
-        """Mean over the seeds that have a number."""
+        """Mean over the seeds with a value."""
         return statistics.fmean(self.values.values())
 
     @property
     def sd(self) -> float | None:
-        """Sample standard deviation over seeds; None below two."""
+        """Sample standard deviation over seeds; None for fewer than two seeds."""
         return statistics.stdev(self.values.values()) if self.num > 1 else None
 
 
 class Block:
-    """The runs of one data set, split and selection protocol: what may stand in one comparison."""
+    """The runs of one data set, split and protocol: only these are compared with each other.
+
+    Attributes:
+        dataset: Name of the data set.
+        data_split: Name of the split into train, val and test.
+        protocol: ``validation``, or ``paper`` where the epoch was selected on the test split.
+        qualifiers: Split and protocol as far as other blocks of the data set differ in them; part
+            of titles and file names.
+        common: Overrides that all runs share; they are part of no variant.
+        runs_by_variant: Variant -> seed -> run.
+        superseded: Finished runs of earlier code that a newer run of the same seed replaces.
+    """
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        """Sort runs into cells.
+        """Group runs by variant and seed.
 
         Args:
             runs: Runs of one data set, split and protocol; not empty.
 
         Raises:
-            RunError: If a cell was run twice with different identities by the same code.
+            RunError: If two runs of one variant and seed have different identities but the same
+                code.
         """
         self.dataset = runs[0].dataset
         self.data_split = runs[0].data_split
         self.protocol = runs[0].protocol
-        #: What tells it from the other blocks of its data set, for titles and file names.
-        self.distinction: tuple[str, ...] = ()
-        #: Overrides that all runs share: they name no column.
+        self.qualifiers: tuple[str, ...] = ()
         self.common = frozenset.intersection(*(frozenset(run.overrides) for run in runs))
-        self.cells: dict[Variant, dict[int, Run]] = {}
-        #: Finished runs of earlier code whose cell was run again since.
+        self.runs_by_variant: dict[Variant, dict[int, Run]] = {}
         self.superseded: list[Run] = []
-        twice: list[tuple[Run, Run]] = []
-        shown = {run.method: run.method_label for run in runs if run.method_label}
+        conflicts: list[tuple[Run, Run]] = []
+        labels = {run.method: run.method_label for run in runs if run.method_label}
         for run in runs:
-            own = tuple(pair for pair in run.overrides if pair not in self.common)
-            variant = Variant(run.method, run.ablation, own, shown.get(run.method, ""))
-            seeds = self.cells.setdefault(variant, {})
+            overrides = tuple(pair for pair in run.overrides if pair not in self.common)
+            variant = Variant(run.method, run.ablation, overrides, labels.get(run.method, ""))
+            by_seed = self.runs_by_variant.setdefault(variant, {})
             assert run.seed is not None
-            other = seeds.setdefault(run.seed, run)
+            other = by_seed.setdefault(run.seed, run)
             if other is run:
                 continue
             if run.is_finished and other.is_finished and run.identity != other.identity:
                 if run.code == other.code or run.path is None or other.path is None:
-                    twice.append((other, run))
+                    conflicts.append((other, run))
                     continue
-                older, seeds[run.seed] = sorted((other, run), key=_finished_at)
+                older, by_seed[run.seed] = sorted((other, run), key=_finished_at)
                 self.superseded.append(older)
                 continue
-            seeds[run.seed] = min(other, run, key=_claim)
-        if twice:
-            raise RunError(_ran_twice(twice))
+            by_seed[run.seed] = min(other, run, key=_precedence)
+        if conflicts:
+            raise RunError(_conflict_message(conflicts))
 
     @cached_property
     def runs(self) -> list[Run]:
-        """The runs that hold the cells, in the order of the columns, then of the seeds."""
-        return [self.cells[v][seed] for v in self.variants for seed in sorted(self.cells[v])]
+        """One run per variant and seed, sorted by variant, then by seed."""
+        by_variant = self.runs_by_variant
+        return [by_variant[v][seed] for v in self.variants for seed in sorted(by_variant[v])]
 
     @cached_property
     def variants(self) -> list[Variant]:
-        """The columns."""
-        return sorted(self.cells, key=lambda variant: variant.order)
+        """The variants in the order of table columns."""
+        return sorted(self.runs_by_variant, key=lambda variant: variant.sort_key)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds that any column has: every column is expected to have them."""
-        return tuple(sorted({seed for by_seed in self.cells.values() for seed in by_seed}))
+        """The seeds of any variant; every variant is expected to have all of them."""
+        return tuple(sorted({seed for runs in self.runs_by_variant.values() for seed in runs}))
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
-        """The single modalities, in the data's order."""
+        """The single modalities, in the data set's order."""
         return tuple(dict.fromkeys(name for run in self.runs for name in run.modalities))
 
     @property
     def is_selected_on_test(self) -> bool:
-        """Whether the epoch was chosen on the test set, as much released code does."""
+        """Whether the epoch was selected on the test split, as in much released code."""
         return self.protocol == "paper"
 
     @property
     def name(self) -> str:
-        """The data set, and what tells the block from others of the same data set."""
-        return " ".join((self.dataset, *self.distinction))
+        """The data set, with the qualifiers."""
+        return " ".join((self.dataset, *self.qualifiers))
 
     @property
     def title(self) -> str:
-        """The name, with a flag that no table goes without."""
+        """The name, marked where the epoch was selected on the test split."""
         return f"{self.name} (epoch selected on TEST)" if self.is_selected_on_test else self.name
 
     @property
     def slug(self) -> str:
-        """The title as a part of a file's name."""
-        return slug_of(self.dataset, *self.distinction)
+        """The name in a form for file names."""
+        return slug_of(self.dataset, *self.qualifiers)
 
     def values(
         self,
@@ -156,25 +171,26 @@ class Block:
         split: str = "test",
         measure: str = "accuracy_percent",
     ) -> dict[int, float]:
-        """Collect one cell's numbers.
+        """Return a measure of one variant by seed.
 
         Args:
-            variant: The column.
+            variant: The variant.
             modality: A modality or ``multi``.
             split: ``val`` or ``test``.
-            measure: A field of :class:`Score`, or one of :class:`Run` (then the modality is of no
-                concern).
+            measure: A key of :data:`~mla_lightning.report.read.run.Score`, or a field of
+                :class:`~mla_lightning.report.read.run.Run`, which does not depend on modality and
+                split.
 
         Returns:
-            Seed -> number, for the seeds that have one.
+            Seed -> value, for the finished runs that have one.
         """
-        found = {}
-        for seed, run in self.cells.get(variant, {}).items():
+        values = {}
+        for seed, run in self.runs_by_variant.get(variant, {}).items():
             score = run.scores.get(split, {}).get(modality, {})
             value = score.get(measure, getattr(run, measure, None))
             if run.is_finished and value is not None:
-                found[seed] = float(value)
-        return dict(sorted(found.items()))
+                values[seed] = float(value)
+        return dict(sorted(values.items()))
 
     def summary(
         self,
@@ -184,126 +200,145 @@ class Block:
         split: str = "test",
         measure: str = "accuracy_percent",
     ) -> Summary:
-        """Summarise one cell; arguments as :meth:`values` takes them.
+        """Summarise a measure of one variant over seeds; arguments as for :meth:`values`.
 
         Returns:
-            Its numbers, and in which state the other seeds are.
+            The values, and why the other seeds have none.
         """
         values = self.values(variant, modality, split=split, measure=measure)
-        runs = self.cells.get(variant, {})
+        runs = self.runs_by_variant.get(variant, {})
         states = Counter(
             _state(runs.get(seed), split, modality) for seed in self.seeds if seed not in values
         )
         return Summary(values, self.seeds, states)
 
     def find(
-        self, method: str, ablation: str = "none", *, beside: Variant | None = None
+        self, method: str, ablation: str = "none", *, compared_with: Variant | None = None
     ) -> Variant | None:
-        """Find the column of a method as it is by default, or as it stands beside another one.
+        """Find the variant of a method that has default settings or matches another variant.
 
         Args:
-            method: Its name.
+            method: The method's name.
             ablation: The ablation's name.
-            beside: A column that it is compared with.
+            compared_with: A variant whose overrides the result should have.
 
         Returns:
-            The column with the overrides of the other one, or without any, or the only one there
-            is, or None. The last may differ in more than the method: tell its whole label.
+            The variant with the same overrides as ``compared_with``, else the one without
+            overrides, else the method's only variant, else None. The only variant may differ from
+            ``compared_with`` in more than the method, so show its whole label.
         """
-        for overrides in (beside.overrides if beside else (), ()):
-            for variant in self.cells:
+        for overrides in (compared_with.overrides if compared_with else (), ()):
+            for variant in self.runs_by_variant:
                 if variant == Variant(method, ablation, overrides):
                     return variant
         others = [v for v in self.variants if (v.method, v.ablation) == (method, ablation)]
         return others[0] if len(others) == 1 else None
 
 
-def best_of(block: Block, most: int = MOST_DRAWN) -> tuple[Block, str]:
-    """Choose the columns of a figure where there are too many.
+def limit_variants(block: Block, max_variants: int = MAX_DRAWN) -> tuple[Block, str]:
+    """Keep the best variants of a block, for a figure.
 
     Args:
         block: The block.
-        most: Most columns beside the reference.
+        max_variants: Largest number of variants beside the unimodal reference.
 
     Returns:
-        The block with the columns that are best on validation, and the reference; and a sentence
-        that says so, empty where all are there.
+        A block with the unimodal reference and the variants of the highest mean validation
+        accuracy; and a sentence that says so, empty where all variants are kept.
     """
     others = [variant for variant in block.variants if variant.method != REFERENCE]
-    if len(others) <= most:
+    if len(others) <= max_variants:
         return block, ""
-    found = {variant: block.summary(variant, split="val") for variant in others}
-    kept = set(sorted(others, key=lambda v: -found[v].mean if found[v].num else 0.0)[:most])
-    chosen = copy.copy(block)
-    chosen.seeds = block.seeds  # as many are expected of each column as before
+    scores = {variant: block.summary(variant, split="val") for variant in others}
+    best = sorted(others, key=lambda v: -scores[v].mean if scores[v].num else 0.0)[:max_variants]
+    limited = copy.copy(block)
+    limited.seeds = block.seeds  # each variant is still expected to have as many seeds
     for name in ("runs", "variants", "modalities"):
-        chosen.__dict__.pop(name, None)
-    chosen.cells = {
-        v: by_seed for v, by_seed in block.cells.items() if v in kept or v.method == REFERENCE
+        limited.__dict__.pop(name, None)
+    limited.runs_by_variant = {
+        v: runs for v, runs in block.runs_by_variant.items() if v in best or v.method == REFERENCE
     }
-    told = (
-        f"Of {len(others)} columns the {most} with the best validation accuracy (multi) are drawn."
+    note = (
+        f"Only the {max_variants} columns with the best validation accuracy (multi) are drawn, of "
+        f"{len(others)}."
     )
-    return chosen, told
+    return limited, note
 
 
 def blocks(runs: Iterable[Run]) -> list[Block]:
-    """Sort runs into blocks.
+    """Group runs into blocks.
 
     Args:
-        runs: Any runs; those whose folder does not even tell what ran are left out.
+        runs: Any runs; those that do not state data set, method and seed are left out.
 
     Returns:
-        One block per data set, split and protocol, in the order of their names.
+        One block per data set, split and protocol, sorted by name.
 
     Raises:
-        RunError: If a cell was run twice with different identities by the same code, naming both
-            folders.
+        RunError: If two runs of one variant and seed have different identities but the same code.
+            The message names both folders.
+
+    Example:
+        >>> runs = [
+        ...     Run(run=f"seed{seed}", where="", state=State.FINISHED, dataset="openmoji",
+        ...         method="mla", seed=seed,
+        ...         scores={"test": {"multi": {"accuracy_percent": 60.0 + seed}}})
+        ...     for seed in (0, 1)
+        ... ]
+        >>> (block,) = blocks(runs)
+        >>> [variant.label for variant in block.variants], block.seeds
+        (['MLA'], (0, 1))
+        >>> block.summary(block.variants[0]).mean
+        60.5
     """
     grouped: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        if is_known(run):
+        if is_identified(run):
             grouped.setdefault((run.dataset, run.data_split, run.protocol), []).append(run)
-    # validation before paper: what is selected on the test set comes last
+    # protocol paper last: its epochs are selected on the test split
     order = sorted(grouped, key=lambda key: (key[0], key[1], key[2] == "paper", key[2]))
-    found = [Block(grouped[key]) for key in order]
-    for block in found:
-        same = [other for other in found if other.dataset == block.dataset]
+    sorted_blocks = [Block(grouped[key]) for key in order]
+    for block in sorted_blocks:
+        same = [other for other in sorted_blocks if other.dataset == block.dataset]
         splits = {other.data_split for other in same}
         protocols = {other.protocol for other in same}
-        block.distinction = (
+        block.qualifiers = (
             *((f"split {block.data_split or 'unknown'}",) if len(splits) > 1 else ()),
             *((f"protocol {block.protocol}",) if len(protocols) > 1 else ()),
         )
-    return found
+    return sorted_blocks
 
 
-def slug_of(*parts: str) -> str:
-    """Write texts as a part of a file's name, such as ``mvsa-split_random``.
+def slug_of(*texts: str) -> str:
+    """Join texts to a part of a file name.
 
     Args:
-        parts: The texts; of their characters only letters, digits, ``_`` and ``.`` stay.
+        texts: The texts; characters other than letters, digits, ``_`` and ``.`` become ``_``.
+
+    Example:
+        >>> slug_of("mvsa", "split random")
+        'mvsa-split_random'
     """
-    safe = ["".join(c if c.isalnum() or c in "_." else "_" for c in part) for part in parts]
+    safe = ["".join(c if c.isalnum() or c in "_." else "_" for c in text) for text in texts]
     return "-".join(safe).lstrip(".") or "_"
 
 
-def without_number(found: Iterable[Block], runs: Iterable[Run]) -> list[Run]:
-    """List the runs that leave a hole in a table.
+def runs_without_result(table_blocks: Iterable[Block], runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that a table expects but has no result of.
 
     Args:
-        found: The table's blocks.
-        runs: All runs, to find those that do not even tell where they belong.
+        table_blocks: The table's blocks.
+        runs: All runs, to find those that do not state what they are runs of.
 
     Returns:
-        Unfinished runs that hold a cell, and unknown ones.
+        The unfinished runs of the blocks, then the runs that belong to no block.
     """
-    holding = [run for block in found for run in block.runs if not run.is_finished]
-    return holding + [run for run in runs if not is_known(run)]
+    unfinished = [run for block in table_blocks for run in block.runs if not run.is_finished]
+    return unfinished + [run for run in runs if not is_identified(run)]
 
 
-def is_known(run: Run) -> bool:
-    """Whether a run tells which cell it belongs to.
+def is_identified(run: Run) -> bool:
+    """Return whether a run states its data set, method and seed.
 
     Args:
         run: The run.
@@ -321,8 +356,8 @@ def _state(run: Run | None, split: str, modality: str) -> str:
     return "absent" if modality not in run.scores[split] else "missing"
 
 
-def _claim(run: Run) -> int:
-    """Rank two runs of one cell: the finished one has it, else the one that may still finish."""
+def _precedence(run: Run) -> int:
+    """Rank two runs of one variant and seed: a finished one first, then one that may finish."""
     order = (
         State.FINISHED,
         State.RUNNING,
@@ -340,19 +375,20 @@ def _finished_at(run: Run) -> float:
     return (run.path / RESULT).stat().st_mtime
 
 
-def _ran_twice(pairs: Sequence[tuple[Run, Run]]) -> str:
+def _conflict_message(pairs: Sequence[tuple[Run, Run]]) -> str:
     first, second = pairs[0]
     lines = [
-        f"{first.dataset} {first.method} seed {first.seed} was run twice, by different jobs:",
+        f"{first.dataset} {first.method} seed {first.seed} has two finished runs of different "
+        "configurations or data:",
         f"  {first.where} (identity {first.identity}, code {first.code or 'unknown'})",
         f"  {second.where} (identity {second.identity}, code {second.code or 'unknown'})",
     ]
     if len(pairs) > 1:
-        lines.append(f"and so were {len(pairs) - 1} more cells.")
+        lines.append(f"{len(pairs) - 1} more such pairs were found.")
     if first.data != second.data:
-        lines.append("The data changed between the two.")
+        lines.append("The data differ between the two.")
     lines.append(
-        "A table holds one run per cell: name only the folders that you mean (mla report KIND "
-        "RUN RUN ...), or move the others away."
+        "A table takes one run per method, setting and seed: name only the folders that it is to "
+        "show (mla report KIND RUN RUN ...), or move the others to another folder."
     )
     return "\n".join(lines)

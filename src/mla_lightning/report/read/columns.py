@@ -1,4 +1,4 @@
-"""A run's diagnostics and missing modalities in a few numbers: columns of its row."""
+"""Summaries of a run's diagnostics and missing modalities, as columns of ``results.csv``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mla_lightning.run_folder import columns
 from mla_lightning.run_folder.reader import RunFiles
 
 
-def diagnosed_columns(run: RunFiles) -> dict[str, Any]:
+def diagnostics_columns(run: RunFiles) -> dict[str, Any]:
     """Summarise a run's diagnostics.
 
     Args:
@@ -20,50 +20,57 @@ def diagnosed_columns(run: RunFiles) -> dict[str, Any]:
     Returns:
         Fields of a run; empty for a run without diagnostics.
     """
-    rows, numbers = run.metrics, run.diagnostics
-    if numbers is None:
+    rows, diagnostics = run.metrics, run.diagnostics
+    if diagnostics is None:
         return {}
-    scaled = (numbers.get("calibration") or {}).get("multi")
-    gains = [
-        one["when_right"] - one["when_wrong"]
-        for one in (numbers.get("fusion") or {}).values()
-        if {"when_right", "when_wrong"} <= one.keys()
+    scaling = (diagnostics.get("calibration") or {}).get("multi")
+    weight_gains = [
+        weights["when_right"] - weights["when_wrong"]
+        for weights in (diagnostics.get("fusion") or {}).values()
+        if {"when_right", "when_wrong"} <= weights.keys()
     ]
     return {
-        "forgetting": _mean(_all(crossed(rows, "loss"))),
-        "forgetting_own": _mean(_all(crossed(rows, "own_loss"))),
-        "forgetting_pairs": _by_pair(crossed(rows, "loss")),
-        "gradient_cosine": _mean(_starting(rows, f"{columns.GRADIENT}raw/")),
-        "projector_trace": _mean(_starting(rows[-1:], f"{columns.PROJECTOR}trace/")),
-        "ece_scaled": round(scaled["after"]["width"]["ece"], 6) if scaled else None,
-        "weight_gain": _mean(gains),
+        "forgetting": _mean(_flatten(cross_modality_changes(rows, "loss"))),
+        "forgetting_own": _mean(_flatten(cross_modality_changes(rows, "own_loss"))),
+        "forgetting_pairs": _by_pair(cross_modality_changes(rows, "loss")),
+        "gradient_cosine": _mean(_with_prefix(rows, f"{columns.GRADIENT}raw/")),
+        "projector_trace": _mean(_with_prefix(rows[-1:], f"{columns.PROJECTOR}trace/")),
+        "ece_scaled": round(scaling["after"]["width"]["ece"], 6) if scaling else None,
+        "weight_gain": _mean(weight_gains),
     }
 
 
-def crossed(rows: Sequence[Mapping[str, float]], measure: str) -> dict[str, list[float]]:
-    """Collect the changes of a modality by a step on another one, in thousandths.
+def cross_modality_changes(
+    rows: Sequence[Mapping[str, float]], measure: str
+) -> dict[str, list[float]]:
+    """Collect by how much steps on one modality change a measure of another one.
 
     Args:
-        rows: The epochs' rows.
+        rows: The rows of ``metrics.csv``, one per epoch.
         measure: As :func:`mla_lightning.run_folder.columns.forgetting` takes it.
 
     Returns:
-        ``"<step> > <modality>"`` -> the changes of all epochs; nothing for methods whose steps
-        train several modalities at once.
+        ``"<step> > <modality>"`` -> the changes of all epochs, in thousandths; empty for methods
+        whose steps train several modalities at once.
+
+    Example:
+        >>> row = {"forgetting/loss/audio/audio": -0.5, "forgetting/loss/audio/visual": 0.002}
+        >>> cross_modality_changes([row, {"forgetting/loss/visual/audio": 0.004}], "loss")
+        {'audio > visual': [2.0], 'visual > audio': [4.0]}
     """
     names = {key for row in rows for key in row if key.startswith(columns.FORGETTING)}
-    found = {key: at for key in names if (at := columns.parse_forgetting(key)) is not None}
-    modalities = {name for _, _, name in found.values()}  # steps may be joint, or on a+b
+    parsed = {key: entry for key in names if (entry := columns.parse_forgetting(key)) is not None}
+    modalities = {name for _, _, name in parsed.values()}  # a step may also be joint, or on a+b
     changes: dict[str, list[float]] = {}
     for row in rows:
         for key, value in row.items():
-            of, step, name = found.get(key, ("", "", ""))
-            if of == measure and step != name and step in modalities:
+            measured, step, name = parsed.get(key, ("", "", ""))
+            if measured == measure and step != name and step in modalities:
                 changes.setdefault(f"{step} > {name}", []).append(1000 * value)
     return changes
 
 
-def _all(changes: Mapping[str, list[float]]) -> list[float]:
+def _flatten(changes: Mapping[str, list[float]]) -> list[float]:
     return [value for values in changes.values() for value in values]
 
 
@@ -71,39 +78,46 @@ def _by_pair(changes: Mapping[str, list[float]]) -> str:
     return json.dumps({pair: _mean(v) for pair, v in changes.items()}) if changes else ""
 
 
-def _starting(rows: Sequence[Mapping[str, float]], start: str) -> list[float]:
-    return [value for row in rows for key, value in row.items() if key.startswith(start)]
+def _with_prefix(rows: Sequence[Mapping[str, float]], prefix: str) -> list[float]:
+    return [value for row in rows for key, value in row.items() if key.startswith(prefix)]
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(fmean(values), 6) if values else None
 
 
-def missing_columns(about: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Tell what was missing of the test samples, and the accuracy by pattern, in short.
+def missing_modality_columns(missing: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Summarise which modalities of the test samples were missing, and the accuracy by pattern.
 
     Args:
-        about: What a result tells under ``missing``; None for nothing.
+        missing: The ``missing`` entry of a result; None if no modality was missing by protocol.
 
     Returns:
-        Fields of a run; empty if nothing was missing by protocol.
+        Fields of a run; empty for None.
     """
-    if not about:
+    if not missing:
         return {}
-    patterns = about["patterns"].get("test", {})
-    found = {name: [one["num"], round(100 * one["accuracy"], 2)] for name, one in patterns.items()}
+    patterns = {
+        name: [samples["num"], round(100 * samples["accuracy"], 2)]
+        for name, samples in missing["patterns"].get("test", {}).items()
+    }
     return {
-        "missing_percent": percent(about["realised_rate"].get("test")),
-        "masks": str(about["mask_sha256"])[:12],
-        "patterns": json.dumps(found),
+        "missing_percent": to_percent(missing["realised_rate"].get("test")),
+        "masks": str(missing["mask_sha256"])[:12],
+        "patterns": json.dumps(patterns),
     }
 
 
-def percent(share: float | None) -> float | None:
-    """Write a share in percent, rounded; None stays None."""
-    return None if share is None else round(100 * float(share), 4)
+def to_percent(fraction: float | None) -> float | None:
+    """Convert a fraction to percent with four decimals; None stays None.
+
+    Example:
+        >>> to_percent(0.123456789), to_percent(None)
+        (12.3457, None)
+    """
+    return None if fraction is None else round(100 * float(fraction), 4)
 
 
-def rounded(value: float | None, digits: int) -> float | None:
-    """Round a number that may not be there."""
+def round_optional(value: float | None, digits: int) -> float | None:
+    """Round a number; None stays None."""
     return None if value is None else round(float(value), digits)

@@ -1,4 +1,4 @@
-"""What can be added to reports: functions that the YAMLs of a group name."""
+"""Extensible parts of reports: functions named by the YAMLs of a config group."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mla_lightning.identity.sources import find_definition
 
 @dataclass(frozen=True)
 class Component:
-    """One entry of a group such as ``conf/panel/``.
+    """One entry of a config group such as ``conf/panel/``.
 
     Attributes:
-        name: The name of its YAML.
-        target: The dotted name of its function.
-        options: What else the YAML holds.
+        name: Name of its YAML.
+        target: Dotted name of its function.
+        options: The other keys of the YAML.
         path: The YAML.
     """
 
@@ -40,27 +40,31 @@ class Component:
 
     @property
     def code(self) -> str:
-        """Return a hash of the module that defines it: figures are drawn anew when it changes."""
+        """Hash of the module that defines the function; figures are redrawn when it changes."""
         source = find_definition(self.target)
         return source.hash if source is not None else ""
 
 
 def components(group: str, config_dir: Path | None = None) -> dict[str, Component]:
-    """Return the entries of a group, without importing what they name.
+    """Return the entries of a config group, without importing their functions.
 
     Args:
         group: ``report`` or ``panel``.
-        config_dir: A user's own folder of groups, None for none.
+        config_dir: A user's own folder of config groups, None for none.
 
     Returns:
         Name -> entry.
 
     Raises:
         ConfigError: If a YAML is damaged or names no function.
+
+    Example:
+        >>> components("report")["table1"].target
+        'mla_lightning.report.tables.table1.table1'
     """
     import yaml
 
-    found = {}
+    entries = {}
     for name, path in options(search_path(config_dir), group).items():
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -68,6 +72,6 @@ def components(group: str, config_dir: Path | None = None) -> dict[str, Componen
             raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(content, Mapping) or not isinstance(content.get(TARGET), str):
             raise ConfigError(f"{path} names no function: it needs {TARGET}")
-        values = {key: value for key, value in content.items() if key != TARGET}
-        found[name] = Component(name, content[TARGET], values, path)
-    return found
+        settings = {key: value for key, value in content.items() if key != TARGET}
+        entries[name] = Component(name, content[TARGET], settings, path)
+    return entries

@@ -1,4 +1,4 @@
-"""What finished runs measured of themselves, by column of a block."""
+"""Diagnostics of the finished runs of a block, by variant."""
 
 from __future__ import annotations
 
@@ -8,27 +8,37 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.read.block import Block
+from mla_lightning.report.read.variant import Variant
 from mla_lightning.run_folder.columns import EPOCH, STEP_FLOPS
 from mla_lightning.run_folder.reader import RunFiles
 
 if TYPE_CHECKING:
     import numpy as np
 
+#: The rows of a run's ``metrics.csv``, one per epoch.
 Rows = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Diagnosed:
-    """Diagnostics of one block.
+class BlockDiagnostics:
+    """Diagnostics of one block; variants are named by their labels.
 
     Attributes:
         title: The block's title.
         modalities: Its modalities.
-        epochs: Column -> the epochs' rows of each seed.
-        finals: Column -> what was computed after training, of each seed that has it.
-        planes: Column -> arrays for pictures, of its first seed that has them.
-        costs: Column -> measure -> mean over seeds.
+        epochs: Variant -> rows of ``metrics.csv`` of each seed.
+        finals: Variant -> content of ``diagnostics.json`` of each seed that has one.
+        planes: Variant -> arrays of ``planes.npz`` of its first seed that has one.
+        costs: Variant -> measure -> mean over seeds.
         protocol: ``validation``, or ``paper`` where the epochs' accuracy is that of the test split.
+
+    Example:
+        >>> seeds = [[{"epoch": 1, "gap": 0.2}], [{"epoch": 1, "gap": 0.4}, {"epoch": 2, "gap": 1}]]
+        >>> diagnosed = BlockDiagnostics("openmoji", (), {"MLA": seeds}, {}, {}, {})
+        >>> diagnosed.curve("MLA", "gap")
+        [{1: 0.2}, {1: 0.4, 2: 1}]
+        >>> {epoch: round(mean, 1) for epoch, mean in diagnosed.mean_curve("MLA", "gap").items()}
+        {1: 0.3}
     """
 
     title: str
@@ -40,11 +50,14 @@ class Diagnosed:
     protocol: str = "validation"
 
     def curve(self, label: str, key: str) -> list[dict[int, float]]:
-        """Return a measure of each seed: epoch -> value; seeds without it are left out.
+        """Return a measure over epochs, for each seed that has it.
 
         Args:
-            label: The column.
-            key: Column of the epochs' table.
+            label: The variant.
+            key: Column of ``metrics.csv``.
+
+        Returns:
+            Epoch -> value, per seed.
         """
         seeds = [
             {int(row[EPOCH]): row[key] for row in rows if key in row}
@@ -53,73 +66,87 @@ class Diagnosed:
         return [values for values in seeds if values]
 
     def mean_curve(self, label: str, key: str) -> dict[int, float]:
-        """Average a measure over seeds: epoch -> mean, as far as all seeds that have it reach."""
+        """Return the mean of a measure over seeds, up to the last epoch of the shortest seed.
+
+        Args:
+            label: The variant.
+            key: Column of ``metrics.csv``.
+
+        Returns:
+            Epoch -> mean over the seeds that have the measure.
+        """
         seeds = self.curve(label, key)
         last = min((max(values) for values in seeds), default=0)
         epochs = sorted({epoch for values in seeds for epoch in values if epoch <= last})
         return {at: fmean(values[at] for values in seeds if at in values) for at in epochs}
 
     def band(self, label: str, key: str) -> dict[int, tuple[float, float]]:
-        """Tell where a measure is within one standard deviation of its mean over seeds.
+        """Return the mean over seeds ± one sample standard deviation.
 
         Args:
-            label: The column.
-            key: Column of the epochs' table.
+            label: The variant.
+            key: Column of ``metrics.csv``.
 
         Returns:
-            Epoch -> lower and upper end, for epochs that several seeds have.
+            Epoch -> lower and upper end, for epochs of at least two seeds.
         """
         seeds = self.curve(label, key)
-        found = {}
+        ends = {}
         for at, mean in self.mean_curve(label, key).items():
             values = [seed[at] for seed in seeds if at in seed]
             if len(values) > 1:
-                found[at] = (mean - stdev(values), mean + stdev(values))
-        return found
+                ends[at] = (mean - stdev(values), mean + stdev(values))
+        return ends
 
-    def keys(self, start: str) -> list[str]:
-        """List the measures whose name starts so, in the order in which they occur."""
-        found = dict.fromkeys(
+    def keys(self, prefix: str) -> list[str]:
+        """Return the columns of ``metrics.csv`` with a prefix, in the order of their occurrence."""
+        columns = dict.fromkeys(
             key
             for seeds in self.epochs.values()
             for rows in seeds
             for row in rows  # the first epoch may lack some
             for key in row
-            if key.startswith(start)
+            if key.startswith(prefix)
         )
-        return list(found)
+        return list(columns)
 
     @property
     def split(self) -> str:
-        """What was looked at after training: ``test``, ``validation`` where the test was not."""
+        """The diagnosed split: ``test``, or ``validation`` for runs that do not use the test split.
+
+        ``test or validation`` if runs differ.
+        """
         words = {"test": "test", "val": "validation"}
-        found = {words[one.get("split", "test")] for seeds in self.finals.values() for one in seeds}
-        return " or ".join(sorted(found)) or "test"
+        splits = {
+            words[final.get("split", "test")] for seeds in self.finals.values() for final in seeds
+        }
+        return " or ".join(sorted(splits)) or "test"
 
     def mean(self, label: str, find: Callable[[Mapping[str, Any]], float | None]) -> float | None:
-        """Average a number over the seeds that have it.
+        """Return the mean of a number over the seeds that have it, None if no seed has.
 
         Args:
-            label: The column.
-            find: Gets the number out of what was computed after training, or None.
+            label: The variant.
+            find: Function from the content of ``diagnostics.json`` to the number or None.
         """
-        values = [value for one in self.finals.get(label, ()) if (value := find(one)) is not None]
+        numbers = [find(final) for final in self.finals.get(label, ())]
+        values = [number for number in numbers if number is not None]
         return fmean(values) if values else None
 
     @property
     def labels(self) -> list[str]:
-        """The columns that have diagnostics."""
+        """Labels of the variants with diagnostics."""
         return list(self.finals)
 
 
-def read_diagnosed(block: Block) -> Diagnosed:
+def read_diagnostics(block: Block) -> BlockDiagnostics:
     """Read the diagnostics of a block's finished runs.
 
     Args:
         block: The block.
 
     Returns:
-        The diagnostics; empty for runs without, and for runs read from a table.
+        The diagnostics; empty for runs without diagnostics and for runs of a results table.
     """
     epochs: dict[str, list[Rows]] = {}
     finals: dict[str, list[Mapping[str, Any]]] = {}
@@ -127,7 +154,7 @@ def read_diagnosed(block: Block) -> Diagnosed:
     costs: dict[str, dict[str, float]] = {}
     for variant in block.variants:
         label = variant.label
-        for _, run in sorted(block.cells[variant].items()):
+        for _, run in sorted(block.runs_by_variant[variant].items()):
             if run.path is None or not run.is_finished:
                 continue
             run_files = RunFiles(run.path)
@@ -139,11 +166,12 @@ def read_diagnosed(block: Block) -> Diagnosed:
                 planes[label] = run_files.planes
         if label in epochs:
             costs[label] = dict(_costs(block, variant, epochs[label]))
-    return Diagnosed(block.title, block.modalities, epochs, finals, planes, costs, block.protocol)
+    return BlockDiagnostics(
+        block.title, block.modalities, epochs, finals, planes, costs, block.protocol
+    )
 
 
-def _costs(block: Block, variant: Any, seeds: Sequence[Rows]) -> Iterator[tuple[str, float]]:
-    flops = [mean for rows in seeds if (mean := _mean_flops(rows)) is not None]
+def _costs(block: Block, variant: Variant, seeds: Sequence[Rows]) -> Iterator[tuple[str, float]]:
     measures = {
         "milliseconds per step": ("step_time_s", 1e3),
         "seconds per epoch": ("epoch_time_s", 1.0),
@@ -154,12 +182,13 @@ def _costs(block: Block, variant: Any, seeds: Sequence[Rows]) -> Iterator[tuple[
         summary = block.summary(variant, measure=measure)
         if summary.num:
             yield name, summary.mean * scale
+    flops = [mean for rows in seeds if (mean := _mean_flops(rows)) is not None]
     if flops:
         yield "MFLOP per training step", fmean(flops) / 1e6
 
 
 def _mean_flops(rows: Rows) -> float | None:
-    """Average a step's FLOPs over the epochs: each stage's holds until the next one is counted."""
+    """Return the mean over epochs of a step's FLOPs, which are recorded when a stage begins."""
     values: list[float] = []
     for row in rows:
         if STEP_FLOPS in row:

@@ -1,4 +1,4 @@
-"""How metrics are shown: from the package's YAMLs, and from what runs recorded of others."""
+"""How tables show metrics: from the package's YAMLs, and from what runs recorded of others."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ShownMetric:
-    """A metric as tables show it; see :class:`mla_lightning.metrics.base.Metric`.
+class MetricDisplay:
+    """How tables show a metric; see :class:`mla_lightning.metrics.base.Metric`.
 
     Attributes:
         name: Its name in results.
         label: Its name in tables.
         percent: Whether it is shown in percent.
-        digits: Decimals.
+        digits: Number of decimals.
         lower_is_better: Whether the smallest value is the best.
-        in_table1: Whether Table 1 has a row of it.
+        in_table1: Whether Table 1 has a row for it.
     """
 
     name: str
@@ -36,58 +36,73 @@ class ShownMetric:
 
     @property
     def column(self) -> str:
-        """Return its column in tables of results: ``macro_f1_percent``, ``ece``."""
+        """Its column in ``results.csv``, such as ``macro_f1_percent`` or ``ece``."""
         return f"{self.name}_percent" if self.percent else self.name
 
-    def value(self, raw: float) -> float:
-        """Return a value as tables hold it, rounded."""
+    def column_value(self, raw: float) -> float:
+        """Convert a value of a result to the unit and precision of ``results.csv``.
+
+        Example:
+            >>> metric_display("ece", {}).column_value(0.12345678)
+            0.123457
+            >>> metric_display("macro_f1", {"percent": True}).column_value(0.5)
+            50.0
+        """
         return round(100 * float(raw), 4) if self.percent else round(float(raw), 6)
 
 
 @cache
-def package_metrics() -> dict[str, ShownMetric]:
-    """Return the package's metrics by name, those first of which more is better."""
+def package_metrics() -> dict[str, MetricDisplay]:
+    """Return the package's metrics by name; those for which lower is better come last."""
     import yaml
 
-    found = [
-        shown(name, yaml.safe_load(path.read_text(encoding="utf-8")))
+    metrics = [
+        metric_display(name, yaml.safe_load(path.read_text(encoding="utf-8")))
         for name, path in options((conf_dir(),), "metric").items()
     ]
-    return {one.name: one for one in sorted(found, key=lambda one: one.lower_is_better)}
+    return {m.name: m for m in sorted(metrics, key=lambda metric: metric.lower_is_better)}
 
 
-def shown(name: str, about: Mapping[str, Any]) -> ShownMetric:
+def metric_display(name: str, settings: Mapping[str, Any]) -> MetricDisplay:
     """Return how a metric is shown.
 
     Args:
         name: Its name.
-        about: Its YAML, or what a run recorded of it; what is missing has its default.
+        settings: The content of its YAML, or what a run recorded of it; other keys are ignored,
+            missing ones have their defaults.
 
     Example:
-        >>> shown("top5", {"label": "top-5 accuracy", "percent": True}).column
+        >>> metric_display("top5", {"label": "top-5 accuracy", "percent": True}).column
         'top5_percent'
     """
-    known = {field.name for field in fields(ShownMetric)} - {"name"}
-    values = {key: value for key, value in about.items() if key in known}
-    return ShownMetric(name, **{"label": name, **values})
+    known = {field.name for field in fields(MetricDisplay)} - {"name"}
+    values = {key: value for key, value in settings.items() if key in known}
+    return MetricDisplay(name, **{"label": name, **values})
 
 
-def metrics_of(runs: Iterable[Run]) -> dict[str, ShownMetric]:
-    """Return the metrics that some runs have: the package's, then those that runs recorded."""
+def metrics_of(runs: Iterable[Run]) -> dict[str, MetricDisplay]:
+    """Return the package's metrics, followed by those that the runs recorded, by name."""
     texts = dict.fromkeys(run.metrics for run in runs if run.metrics)
-    extra = {name: shown(name, about) for text in texts for name, about in json.loads(text).items()}
-    return package_metrics() | dict(sorted(extra.items()))
+    custom = {
+        name: metric_display(name, settings)
+        for text in texts
+        for name, settings in json.loads(text).items()
+    }
+    return package_metrics() | dict(sorted(custom.items()))
 
 
-def recorded(metrics: Mapping[str, Any]) -> str:
-    """Return what a run records of metrics that the package does not define, as JSON.
+def custom_metrics(metrics: Mapping[str, Any]) -> str:
+    """Return as JSON how metrics are shown that the package does not define in the same way.
 
     Args:
         metrics: Name -> how it is shown, as the run's result holds it.
+
+    Returns:
+        A JSON object, or an empty string if there is no such metric.
     """
-    extra = {
-        name: about
-        for name, about in metrics.items()
-        if shown(name, about) != package_metrics().get(name)
+    custom = {
+        name: settings
+        for name, settings in metrics.items()
+        if metric_display(name, settings) != package_metrics().get(name)
     }
-    return json.dumps(extra, sort_keys=True) if extra else ""
+    return json.dumps(custom, sort_keys=True) if custom else ""

@@ -1,4 +1,4 @@
-"""One run as reports see it: a row."""
+"""The record of one run that reports are made from."""
 
 from __future__ import annotations
 
@@ -10,44 +10,48 @@ from mla_lightning.run_folder.columns import MULTI
 
 __all__ = ["MULTI", "Overrides", "Run", "Score"]
 
+#: Sorted pairs of key and value.
 Overrides = tuple[tuple[str, str], ...]
-#: Column -> value, such as ``accuracy_percent``; a metric that was not computed has no entry.
+#: Column such as ``accuracy_percent`` -> value; metrics that were not computed have no entry.
 Score = dict[str, float]
-#: Marks columns of ``results.csv`` that are written only where some run has them.
+#: Metadata of fields that are columns of ``results.csv`` only where a run has them.
 OPTIONAL = {"optional": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One job: what distinguishes it, its state and, if it is finished, its numbers.
+    """A run: what it is a run of, its state and, if it is finished, its results.
 
     The columns of ``results.csv`` are these fields in this order, with the scores after ``seed``.
 
     Attributes:
-        overrides: What else distinguishes it, as sorted (key, value) texts.
+        dataset: Name of the data set; ``method`` and ``ablation`` likewise.
+        overrides: Further settings that distinguish it, as sorted pairs of key and value.
         scores: Split -> modality or ``multi`` -> score; empty unless finished.
+        state: A state of :class:`mla_lightning.run_folder.State`.
         reason: Why it is not finished.
         identity: First characters of its identity; ``code`` and ``data`` likewise.
-        missing_percent: Share of the test samples' modalities that was missing, in percent.
+        missing_percent: Realised missing rate of the test split, in percent.
         masks: First characters of the masks' hash.
-        patterns: What was present -> number of test samples and accuracy in percent, as JSON.
-        forgetting: Mean change of a modality's loss by a step on another one, in thousandths, over
-            all epochs, momentum of earlier steps included; of runs with diagnostics, as the
-            following.
+        patterns: Present modalities -> number of test samples and accuracy in percent, as JSON.
+        forgetting: Mean change of a modality's loss by a step on another modality, in thousandths,
+            over all epochs, including the momentum of earlier steps. This and the following six
+            fields need diagnostics.
         forgetting_pairs: ``forgetting`` by pair, ``"<step> > <modality>"`` -> mean over epochs, as
             JSON.
-        forgetting_own: ``forgetting`` by the step's own gradient alone.
+        forgetting_own: ``forgetting`` by the step's own gradient alone, without momentum.
         gradient_cosine: Mean cosine between the modalities' gradients of the shared head.
         projector_trace: Mean eigenvalue of the projectors in the last epoch.
         ece_scaled: Calibration error of the fused prediction after temperature scaling.
-        weight_gain: How much larger a modality's weight is where it is right, mean over modalities.
-        method_label: How its method is shown, of one that the package does not have.
-        stale: Files of the code that changed since it was made, separated by commas.
+        weight_gain: Fusion weight of a modality where it is correct, less its weight where it is
+            not; mean over modalities.
+        method_label: Label of the method, if it is not one of the package's.
+        stale: Files of the code that changed since the run, separated by commas.
         metrics: How metrics that the package does not define are shown, as JSON.
-        retry: Command that runs it again, as it was given.
+        retry: Command that starts it again.
         run: Name of its folder.
         where: Where it was read, for messages.
-        path: Its folder, None if it was read from a table.
+        path: Its folder; None if it was read from a results table.
     """
 
     dataset: str = ""
@@ -100,15 +104,15 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has numbers."""
+        """Whether it has results."""
         return self.state == State.FINISHED
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What it is a run of: another run of the same is a repetition."""
+        """What it is a run of; runs with equal keys are repetitions of each other."""
         return self.name, self.dataset, self.method, self.ablation, self.overrides, self.seed
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Its single modalities, in its order."""
+        """Its single modalities, in the order of its scores."""
         return tuple(dict.fromkeys(m for by in self.scores.values() for m in by if m != MULTI))

@@ -1,7 +1,7 @@
-"""Run folders as rows: what ran, in which state it is, and what it measured.
+"""Reader of run folders and results tables.
 
-Every table is made from these rows, whether they come from run folders or from a ``results.csv``.
-A run that is not finished has a row too, but never a number.
+Every report is made from the :class:`~mla_lightning.report.read.run.Run` records that it returns.
+Unfinished runs have a record too, with a state and a reason instead of scores.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError, near
 from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.columns import (
-    diagnosed_columns,
-    missing_columns,
-    percent,
-    rounded,
+    diagnostics_columns,
+    missing_modality_columns,
+    round_optional,
+    to_percent,
 )
-from mla_lightning.report.read.metrics import ShownMetric, package_metrics, recorded, shown
+from mla_lightning.report.read.metrics import (
+    MetricDisplay,
+    custom_metrics,
+    metric_display,
+    package_metrics,
+)
 from mla_lightning.report.read.results_csv import RESULTS, read_csv
 from mla_lightning.report.read.run import Overrides, Run, Score
 from mla_lightning.report.read.variant import method_label
@@ -29,33 +34,34 @@ from mla_lightning.run_folder import State
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.standing import changed_files
 
-#: Overrides that are columns of their own or that only name the experiment.
-NAMED_ELSEWHERE = ("seed", "method", "data", "ablation", "experiment", "protocol")
-VERSIONS_SHOWN = ("mla_lightning", "torch", "lightning")
+#: Overrides that have a column of their own or that only name the experiment.
+OTHER_COLUMNS = ("seed", "method", "data", "ablation", "experiment", "protocol")
+#: Packages whose versions are shown.
+PACKAGES = ("mla_lightning", "torch", "lightning")
 
-#: What reading a broken file raises.
-BROKEN = (RunError, OSError, AttributeError, KeyError, TypeError, ValueError)
+#: Errors that reading a damaged file raises.
+READ_ERRORS = (RunError, OSError, AttributeError, KeyError, TypeError, ValueError)
 
 
 def read_runs(paths: Sequence[Path], cache: RunCache | None = None) -> list[Run]:
-    """Read every run below some folders, or those of committed tables.
+    """Read all runs below some folders, and those of results tables.
 
     Args:
-        paths: Folders with run folders below them, run folders, or ``results.csv`` files (or
-            folders that hold such a file and no run).
-        cache: What earlier reports read; takes what is new.
+        paths: Run folders, folders above them, or ``results.csv`` files (or folders that hold such
+            a file and no run).
+        cache: Runs that earlier reports read; new ones are added.
 
     Returns:
-        The runs in the order of the paths and of their names; a folder met twice counts once.
+        The runs in the order of the paths and of their names, each folder once.
 
     Raises:
         RunError: If a path does not exist or holds no run.
     """
-    found: dict[Path | str, Run] = {}
+    runs: dict[Path | str, Run] = {}
     for path in paths:
         for run in _read_path(path, cache):
-            found.setdefault(run.path.resolve() if run.path else run.where, run)
-    return _with_splits(list(found.values()))
+            runs.setdefault(run.path.resolve() if run.path else run.where, run)
+    return _complete_splits(list(runs.values()))
 
 
 def read_run(folder: Path) -> Run | None:
@@ -65,30 +71,30 @@ def read_run(folder: Path) -> Run | None:
         folder: The folder.
 
     Returns:
-        The run, or None if the folder holds a config but is no run folder. A folder whose files
-        are damaged gives a run in state ``unreadable``.
+        The run; None if the folder holds the ``config.yaml`` of another program. A folder with
+        damaged files gives a run in state ``unreadable``.
     """
     try:
-        run = RunFiles(folder)
-        if run.result is None:
-            unfinished = _unfinished(run)
+        run_files = RunFiles(folder)
+        if run_files.result is None:
+            unfinished = _unfinished(run_files)
             if unfinished is None or not unfinished.is_finished:
                 return unfinished
-            run = RunFiles(folder)  # it finished just now
-        return _finished(run)
-    except BROKEN as error:
-        reason = _reason(folder, error)
+            run_files = RunFiles(folder)  # it finished in the meantime
+        return _finished(run_files)
+    except READ_ERRORS as error:
+        reason = _unreadable_reason(folder, error)
         try:
-            row = _unfinished(RunFiles(folder))
-        except BROKEN:
-            row = None
-        if row is None:
-            row = Run(run=folder.name, where=str(folder), path=folder, state=State.UNREADABLE)
-        return replace(row, state=State.UNREADABLE, reason=reason, retry=_afresh(row.retry))
+            run = _unfinished(RunFiles(folder))
+        except READ_ERRORS:
+            run = None
+        if run is None:
+            run = Run(run=folder.name, where=str(folder), path=folder, state=State.UNREADABLE)
+        return replace(run, state=State.UNREADABLE, reason=reason, retry=_with_overwrite(run.retry))
 
 
-def _afresh(retry: str) -> str:
-    """Add what training needs to replace a run that it takes for finished."""
+def _with_overwrite(retry: str) -> str:
+    """Add the setting with which training replaces a result that exists."""
     if not retry or any(word.startswith("overwrite=") for word in retry.split()):
         return retry
     return f"{retry} overwrite=true"
@@ -110,10 +116,10 @@ def _read_path(path: Path, cache: RunCache | None) -> Iterator[Run]:
         return
     if not path.is_dir():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        what = "is a file, not a run folder" if path.exists() else "does not exist"
+        problem = "is a file, not a run folder" if path.exists() else "does not exist"
         raise RunError(
-            f"{path} {what}.{near(path.name, siblings)} Give run folders, folders above them, or "
-            f"a {RESULTS}."
+            f"{path} {problem}.{near(path.name, siblings)} Give run folders, folders above them, "
+            f"or a {RESULTS}."
         )
     folders = files.find_runs(path)
     runs = [run for folder in folders if (run := _read_cached(folder, cache)) is not None]
@@ -123,27 +129,29 @@ def _read_path(path: Path, cache: RunCache | None) -> Iterator[Run]:
         yield from read_csv(path / RESULTS)
     else:
         raise RunError(
-            f"No run below {path}: looked for folders with a {files.CONFIG} beside a "
-            f"{files.RESULT} or {files.STATUS}, and for {path / RESULTS}. Train first, for example "
+            f"{path} holds no run: there is neither a folder with a {files.CONFIG} and a "
+            f"{files.RESULT} or {files.STATUS} nor {path / RESULTS}. Train first, for example "
             "`mla train -m experiment=table1/openmoji`."
         )
 
 
-def _finished(run: RunFiles) -> Run:
-    result, provenance = run.result, run.provenance
+def _finished(run_files: RunFiles) -> Run:
+    result, provenance = run_files.result, run_files.provenance
     assert result is not None
-    run.check()
+    run_files.check()
     probes = result.probe_accuracy or {}
-    shown_metrics = package_metrics() | {n: shown(n, about) for n, about in result.metrics.items()}
+    metrics = package_metrics() | {
+        name: metric_display(name, settings) for name, settings in result.metrics.items()
+    }
     scores = {
-        split: _scores(by_modality, probes.get(split, {}), shown_metrics)
+        split: _scores(by_modality, probes.get(split, {}), metrics)
         for split, by_modality in (("val", result.val), ("test", result.test))
         if by_modality is not None
     }
     return Run(
-        run=run.folder.name,
-        where=str(run.folder),
-        path=run.folder,
+        run=run_files.folder.name,
+        where=str(run_files.folder),
+        path=run_files.folder,
         state=State.FINISHED,
         retry=str(provenance.get("command") or ""),
         name=result.name,
@@ -161,75 +169,79 @@ def _finished(run: RunFiles) -> Run:
         epochs=result.epochs,
         best_epoch=result.best_epoch,
         lr=result.lr,
-        train_time_s=rounded(result.train_time_s, 3),
-        epoch_time_s=rounded(result.epoch_time_s, 4),
-        step_time_s=rounded(result.step_time_s, 6),
-        peak_memory_mb=rounded(result.peak_memory_mb, 1),
+        train_time_s=round_optional(result.train_time_s, 3),
+        epoch_time_s=round_optional(result.epoch_time_s, 4),
+        step_time_s=round_optional(result.step_time_s, 6),
+        peak_memory_mb=round_optional(result.peak_memory_mb, 1),
         num_parameters=result.num_parameters,
         identity=result.identity[:16],
-        code=(result.code or code_in(provenance))[:12],
+        code=(result.code or code_hash(provenance))[:12],
         device=result.device or str(provenance.get("device") or ""),
         threads=result.threads if result.threads is not None else provenance.get("threads"),
         scores=scores,
-        method_label=_own_label(result.method, provenance),
+        method_label=_recorded_label(result.method, provenance),
         stale=", ".join(changed_files(provenance)),
-        metrics=recorded(result.metrics),
-        **missing_columns(result.missing),
-        **_diagnosed(run),
-        **_origin(provenance),
+        metrics=custom_metrics(result.metrics),
+        **missing_modality_columns(result.missing),
+        **_diagnostics(run_files),
+        **_provenance_fields(provenance),
     )
 
 
-def _diagnosed(run: RunFiles) -> dict[str, Any]:
+def _diagnostics(run_files: RunFiles) -> dict[str, Any]:
     try:
-        return diagnosed_columns(run)
+        return diagnostics_columns(run_files)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        lacking = f"no {error}" if isinstance(error, KeyError) else error
-        raise RunError(f"{files.DIAGNOSTICS} is not as expected: {lacking}") from error
+        raise RunError(f"{files.DIAGNOSTICS} is not as expected: {_problem(error)}") from error
 
 
-def code_in(provenance: Mapping[str, Any]) -> str:
-    """Return the hash of the code that made a run, empty where it is not recorded."""
+def code_hash(provenance: Mapping[str, Any]) -> str:
+    """Return the hash of the code that made a run, empty if it was not recorded.
+
+    Example:
+        >>> code_hash({"code": {"hash": "c0de"}}), code_hash({})
+        ('c0de', '')
+    """
     code = provenance.get("code")
-    recorded_hash = code.get("hash") if isinstance(code, Mapping) else None
-    return str(recorded_hash or provenance.get("code_fingerprint") or "")
+    recorded = code.get("hash") if isinstance(code, Mapping) else None
+    return str(recorded or provenance.get("code_fingerprint") or "")
 
 
-def _unfinished(run: RunFiles) -> Run | None:
-    status, provenance, config = run.status or {}, run.provenance, run.tree
+def _unfinished(run_files: RunFiles) -> Run | None:
+    status, provenance, config = run_files.status or {}, run_files.provenance, run_files.tree
     choices = config.get("choices")
     if not isinstance(choices, Mapping):
         if not status and not provenance:
-            return None  # some other program's config.yaml
+            return None  # the config.yaml of another program
         raise ValueError(f"{files.CONFIG} has no choices")
-    about = provenance.get("data") or {}
-    state = run.state
+    data = provenance.get("data") or {}
+    state = run_files.state
     return Run(
-        run=run.folder.name,
-        where=str(run.folder),
-        path=run.folder,
+        run=run_files.folder.name,
+        where=str(run_files.folder),
+        path=run_files.folder,
         state=state,
-        reason=_reason_of_state(state, status),
+        reason=_state_reason(state, status),
         retry=str(status.get("retry") or provenance.get("command") or ""),
         name=str(config.get("name") or ""),
-        dataset=str(about.get("name") or choices.get("data") or ""),
+        dataset=str(data.get("name") or choices.get("data") or ""),
         method=str(choices.get("method") or ""),
         ablation=str(choices.get("ablation") or "none"),
         overrides=_overrides(status.get("overrides") or {}),
         seed=int(config["seed"]),
         protocol=str(config["protocol"]),
-        data_split=str(about.get("split") or ""),
+        data_split=str(data.get("split") or ""),
         epochs=(config.get("trainer") or {}).get("max_epochs"),
         lr=(config.get("optimizer") or {}).get("lr"),
         identity=str(provenance.get("identity") or "")[:16],
-        code=code_in(provenance)[:12],
-        method_label=_own_label(str(choices.get("method") or ""), provenance),
-        **_origin(provenance),
+        code=code_hash(provenance)[:12],
+        method_label=_recorded_label(str(choices.get("method") or ""), provenance),
+        **_provenance_fields(provenance),
     )
 
 
-def _own_label(method: str, provenance: Mapping[str, Any]) -> str:
-    """Return the recorded label of a method where it is not the package's own."""
+def _recorded_label(method: str, provenance: Mapping[str, Any]) -> str:
+    """Return the label that a run recorded of its method, empty if it is the package's own."""
     label = str(provenance.get("method_label") or "")
     return "" if label == method_label(method) else label
 
@@ -237,40 +249,43 @@ def _own_label(method: str, provenance: Mapping[str, Any]) -> str:
 def _scores(
     by_modality: Mapping[str, Mapping[str, float | None]],
     probes: Mapping[str, float],
-    shown_metrics: Mapping[str, ShownMetric],
+    metrics: Mapping[str, MetricDisplay],
 ) -> dict[str, Score]:
     scores = {}
-    for name, values in by_modality.items():
+    for modality, values in by_modality.items():
         if values["accuracy"] is None:
-            continue  # of a modality that no sample of the split has
+            continue  # the modality is missing in all samples of the split
         score = {}
-        for metric, value in values.items():
-            about = shown_metrics.get(metric) or shown(metric, {})
+        for name, value in values.items():
+            metric = metrics.get(name) or metric_display(name, {})
             if value is not None:
-                score[about.column] = about.value(value)
-        if (probe := percent(probes.get(name))) is not None:
+                score[metric.column] = metric.column_value(value)
+        if (probe := to_percent(probes.get(modality))) is not None:
             score["probe_percent"] = probe
-        scores[str(name)] = score
+        scores[str(modality)] = score
     return scores
 
 
-def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance_fields(provenance: Mapping[str, Any]) -> dict[str, Any]:
     versions = provenance.get("versions") or {}
-    shown = [f"{name} {versions[name]}" for name in VERSIONS_SHOWN if name in versions]
     return {
         "data": str(provenance.get("data_fingerprint") or "")[:12],
         "git_commit": str(provenance.get("git_commit") or "")[:10],
-        "versions": ", ".join(shown),
+        "versions": ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions),
     }
 
 
-def _overrides(given: Mapping[str, Any]) -> Overrides:
-    kept = {str(k): _text(v) for k, v in given.items() if k not in NAMED_ELSEWHERE}
-    return tuple(sorted(kept.items()))
+def _overrides(values: Mapping[str, Any]) -> Overrides:
+    texts = {
+        str(key): value if isinstance(value, str) else json.dumps(value)
+        for key, value in values.items()
+        if key not in OTHER_COLUMNS
+    }
+    return tuple(sorted(texts.items()))
 
 
-def _with_splits(runs: list[Run]) -> list[Run]:
-    """Give a run that ended before it met its data the split that all others of its data have."""
+def _complete_splits(runs: list[Run]) -> list[Run]:
+    """Set the split of runs that ended before loading data, if all others of the set share one."""
     splits: dict[str, set[str]] = {}
     for run in runs:
         if run.is_finished:
@@ -284,13 +299,9 @@ def _with_splits(runs: list[Run]) -> list[Run]:
     return completed
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _reason_of_state(state: str, status: Mapping[str, Any]) -> str:
+def _state_reason(state: str, status: Mapping[str, Any]) -> str:
     if state == State.KILLED:
-        return "the process is gone without a word; run the same command again to go on"
+        return "the process is gone without an error message; run the same command to resume"
     if state == State.RUNNING:
         return f"process {status.get('pid', '?')} on {status.get('host', '?')}"
     if state == State.MISSING:
@@ -298,9 +309,12 @@ def _reason_of_state(state: str, status: Mapping[str, Any]) -> str:
     return " ".join(str(status.get("reason") or "").split())
 
 
-def _reason(folder: Path, error: Exception) -> str:
+def _unreadable_reason(folder: Path, error: Exception) -> str:
     if isinstance(error, RunError):
         return str(error)
-    lacking = f"no {error}" if isinstance(error, KeyError) else error
     name = files.RESULT if files.is_finished(folder) else "the run folder"
-    return f"{name} is not as expected: {lacking}"
+    return f"{name} is not as expected: {_problem(error)}"
+
+
+def _problem(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)

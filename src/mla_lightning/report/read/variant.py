@@ -1,4 +1,4 @@
-"""Columns of a table: methods, how they differ from their defaults, and how they are shown."""
+"""Variants: methods with an ablation and overrides, the columns of most tables."""
 
 from __future__ import annotations
 
@@ -8,64 +8,74 @@ from functools import cache
 from mla_lightning.config.listing import label_of
 from mla_lightning.report.read.run import Overrides
 
-#: The paper's order, then this package's own references and variants, then whatever is found.
+#: The methods of the paper's tables, in their order.
 PAPER_METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla")
+#: The order of columns; methods that are not listed follow by name.
 METHODS = (*PAPER_METHODS, "joint_unimodal", "unimodal", "mla_released", "mla_balancemm")
-#: The method that trains each modality alone: a reference, not a competitor.
+#: The method that trains each modality alone: a reference, which is not ranked.
 REFERENCE = "unimodal"
 
 
 @cache
 def method_label(method: str) -> str:
-    """Return the name under which tables, figures and pages show one of the package's methods.
+    """Return the name under which tables, figures and pages show a method of the package.
 
     Args:
-        method: Its name in configs and commands.
+        method: Its name in configs and commands; an unknown name is returned as it is.
 
-    Returns:
-        Such as ``OGM-GE`` for ``ogm_ge``; an unknown name as it is.
+    Example:
+        >>> method_label("ogm_ge"), method_label("my_method")
+        ('OGM-GE', 'my_method')
     """
     return label_of("method", method)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A column: a method, and how it differs from its default within the table.
+    """A method with an ablation and with the overrides in which runs of a block differ.
 
     Attributes:
-        shown: How the method is shown, empty for one of the package's.
+        method: Name of the method in configs.
+        ablation: Name of the ablation, ``none`` for the full method.
+        overrides: Sorted pairs of key and value.
+        recorded_label: Label of a method that the package does not have, as its runs recorded it.
+
+    Example:
+        >>> variant = Variant("mla", overrides=(("method.alpha", "0.5"),))
+        >>> variant.label, variant.key
+        ('MLA alpha=0.5', 'mla alpha=0.5')
     """
 
     method: str
     ablation: str = "none"
     overrides: Overrides = ()
-    shown: str = field(default="", compare=False)
+    recorded_label: str = field(default="", compare=False)
 
     @property
     def method_label(self) -> str:
         """The method's name as its paper spells it."""
-        return self.shown or method_label(self.method)
+        return self.recorded_label or method_label(self.method)
 
     @property
     def label(self) -> str:
-        """The method's name, then the ablation and what else differs."""
-        return self._named(self.method_label)
+        """The method's label, followed by the ablation and the overrides."""
+        return self._with_settings(self.method_label)
 
     @property
     def key(self) -> str:
-        """The same with the method's name as the configs spell it."""
-        return self._named(self.method)
+        """The method's config name, followed by the ablation and the overrides."""
+        return self._with_settings(self.method)
 
-    def _named(self, method: str) -> str:
-        parts = [method, *([self.ablation] if self.ablation != "none" else [])]
-        return " ".join(parts + [f"{k.rpartition('.')[2]}={v}" for k, v in self.overrides])
+    def _with_settings(self, method: str) -> str:
+        words = [method, *([self.ablation] if self.ablation != "none" else [])]
+        return " ".join(words + [f"{k.rpartition('.')[2]}={v}" for k, v in self.overrides])
 
     @property
-    def order(self) -> tuple[object, ...]:
-        """Sorts the columns."""
-        place = METHODS.index(self.method) if self.method in METHODS else len(METHODS)
+    def sort_key(self) -> tuple[object, ...]:
+        """Key that sorts variants into the order of columns."""
+        position = METHODS.index(self.method) if self.method in METHODS else len(METHODS)
         overrides = tuple((key, _number(text), text) for key, text in self.overrides)
-        return place, self.method, self.ablation != "none", self.ablation, overrides
+        return position, self.method, self.ablation != "none", self.ablation, overrides
 
 
 def _number(text: str) -> float:

@@ -1,1 +1,1 @@
-"""Kinds of reports: tables, tests of significance, and the sentences below them."""
+"""Kinds of reports: their tables, significance tests and notes."""

@@ -1,4 +1,4 @@
-"""Two models on the same samples: accuracy, F1 and calibration error, and how sure their gap is."""
+"""Paired bootstrap of two models on the same samples: accuracy, macro F1, calibration error."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-#: Draws of the bootstrap, and how many of them are held at a time.
-NUM_DRAWS, AT_ONCE = 2000, 100
+#: Number of bootstrap resamples, and how many of them are computed at a time.
+NUM_RESAMPLES, CHUNK_SIZE = 2000, 100
 NUM_BINS = 15
 MEASURES = ("accuracy", "macro_f1", "ece")
 
 
 @dataclass(frozen=True)
-class Gap:
-    """A measure of two models, in [0, 1], and the 95 % interval of the second less the first."""
+class PairedDifference:
+    """A measure of two models and the difference of the second to the first.
+
+    Attributes:
+        values: The measure of both models, in [0, 1].
+        low: Lower end of the difference's 95 % confidence interval.
+        high: Upper end.
+    """
 
     values: tuple[float, float]
     low: float
@@ -24,91 +30,105 @@ class Gap:
 
     @property
     def difference(self) -> float:
-        """The second less the first."""
+        """The second model's value minus the first one's."""
         return self.values[1] - self.values[0]
 
 
-def gaps(label: np.ndarray, logits: tuple[np.ndarray, np.ndarray]) -> dict[str, Gap]:
-    """Compare two models by a paired bootstrap over the samples: both are drawn the same ones.
+def paired_differences(
+    label: np.ndarray, logits: tuple[np.ndarray, np.ndarray]
+) -> dict[str, PairedDifference]:
+    """Compare two models by a paired bootstrap over the samples, with a fixed seed.
+
+    Each resample holds the same samples for both models. Intervals are percentile intervals
+    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
 
     Args:
-        label: Classes (N,), at least one.
-        logits: Of each model (N, C).
+        label: Classes (N,), N >= 1.
+        logits: Logits (N, C) of each model.
 
     Returns:
-        Measure of :data:`MEASURES` -> the models' values and the percentile interval of their gap.
+        Measure of :data:`MEASURES` -> values and difference.
+
+    Example:
+        >>> import numpy as np
+        >>> label = np.array([0, 1] * 50)
+        >>> correct = 4.0 * np.eye(2)[label]
+        >>> half_wrong = np.where(np.arange(100)[:, None] < 50, correct, -correct)
+        >>> accuracy = paired_differences(label, (half_wrong, correct))["accuracy"]
+        >>> accuracy.values, accuracy.difference
+        ((0.5, 1.0), 0.5)
+        >>> 0.35 < accuracy.low < 0.5 < accuracy.high < 0.65
+        True
     """
     import numpy as np
 
     rng = np.random.default_rng(0)
-    num = len(label)
-    sums = [_summands(label, z) for z in logits]
-    whole = [_measures(np.ones((1, num)), parts, logits[0].shape[1]) for parts in sums]
-    drawn: list[np.ndarray] = []
-    for start in range(0, NUM_DRAWS, AT_ONCE):
-        rows = rng.integers(0, num, (min(AT_ONCE, NUM_DRAWS - start), num))
-        counts = np.stack([np.bincount(row, minlength=num) for row in rows]).astype(float)
-        a, b = (_measures(counts, parts, logits[0].shape[1]) for parts in sums)
-        drawn.append(b - a)
-    low, high = np.nanquantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+    num, num_classes = logits[0].shape
+    terms = [_terms(label, z) for z in logits]
+    full = [_measures(np.ones((1, num)), t, num_classes)[0] for t in terms]
+    differences: list[np.ndarray] = []
+    for start in range(0, NUM_RESAMPLES, CHUNK_SIZE):
+        resamples = rng.integers(0, num, (min(CHUNK_SIZE, NUM_RESAMPLES - start), num))
+        counts = np.stack([np.bincount(row, minlength=num) for row in resamples]).astype(float)
+        first, second = (_measures(counts, t, num_classes) for t in terms)
+        differences.append(second - first)
+    low, high = np.nanquantile(np.concatenate(differences), [0.025, 0.975], axis=0)
     return {
-        name: Gap(
-            (float(whole[0][0, place]), float(whole[1][0, place])),
-            float(low[place]),
-            float(high[place]),
+        name: PairedDifference(
+            (float(full[0][i]), float(full[1][i])), float(low[i]), float(high[i])
         )
-        for place, name in enumerate(MEASURES)
+        for i, name in enumerate(MEASURES)
     }
 
 
-def _summands(label: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Write what is summed over samples, a row each: all measures are functions of these sums.
+def _terms(label: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Return per sample the terms whose sums over samples give all measures.
 
     Returns:
-        (N, 3 C + 2 B): per class whether it is answered right, there, answered; per bin of
-        confidence whether it is right there, and its confidence.
+        (N, 3 C + 2 B): per class whether the sample is a true positive, has the class, is
+        predicted as the class; per confidence bin whether it is correct, and its confidence.
     """
     import numpy as np
 
     num_classes = logits.shape[1]
-    answer = logits.argmax(axis=1)
+    prediction = logits.argmax(axis=1)
     confidence = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
     edges = np.linspace(0, 1, NUM_BINS + 1)
     bins = np.eye(NUM_BINS)[np.minimum(np.searchsorted(edges, confidence, "right"), NUM_BINS) - 1]
-    is_right = answer == label
-    there, answered = np.eye(num_classes)[label], np.eye(num_classes)[answer]
-    parts = (there * answered, there, answered)
-    return np.hstack([*parts, bins * is_right[:, None], bins * confidence[:, None]])
+    is_correct = prediction == label
+    actual, predicted = np.eye(num_classes)[label], np.eye(num_classes)[prediction]
+    by_class = (actual * predicted, actual, predicted)
+    return np.hstack([*by_class, bins * is_correct[:, None], bins * confidence[:, None]])
 
 
-def _measures(counts: np.ndarray, summands: np.ndarray, num_classes: int) -> np.ndarray:
-    """Compute the measures of each draw.
+def _measures(counts: np.ndarray, terms: np.ndarray, num_classes: int) -> np.ndarray:
+    """Compute the measures of each resample.
 
     Args:
-        counts: How often each sample was drawn (D, N).
-        summands: See :func:`_summands`.
+        counts: How often each resample holds each sample (R, N).
+        terms: The terms that :func:`_terms` returns.
         num_classes: Number of classes.
 
     Returns:
-        (D, 3), in the order of :data:`MEASURES`.
+        (R, 3), in the order of :data:`MEASURES`.
     """
     import numpy as np
 
-    sums = counts @ summands
+    sums = counts @ terms
     num = counts.sum(axis=1)
-    right, there, answered = (
-        sums[:, place * num_classes : (place + 1) * num_classes] for place in range(3)
+    true_positives, actual, predicted = (
+        sums[:, i * num_classes : (i + 1) * num_classes] for i in range(3)
     )
-    rest = sums[:, 3 * num_classes :]
-    right_there, confidence = rest[:, :NUM_BINS], rest[:, NUM_BINS:]
-    either = there + answered
-    counts_for = either > 0  # classes that occur or are answered
-    f1 = np.where(counts_for, 2 * right / np.where(counts_for, either, 1), 0.0)
+    bin_sums = sums[:, 3 * num_classes :]
+    correct, confidence = bin_sums[:, :NUM_BINS], bin_sums[:, NUM_BINS:]
+    total = actual + predicted
+    has_f1 = total > 0  # classes that occur or are predicted
+    f1 = np.where(has_f1, 2 * true_positives / np.where(has_f1, total, 1), 0.0)
     return np.stack(
         [
-            right.sum(axis=1) / num,
-            f1.sum(axis=1) / counts_for.sum(axis=1),
-            np.abs(right_there - confidence).sum(axis=1) / num,
+            true_positives.sum(axis=1) / num,
+            f1.sum(axis=1) / has_f1.sum(axis=1),
+            np.abs(correct - confidence).sum(axis=1) / num,
         ],
         axis=1,
     )

@@ -1,4 +1,4 @@
-"""The commands that make runs again: as few lines as tell them exactly."""
+"""The shell commands that repeat a set of runs, with runs that differ in one setting joined."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ EXPERIMENT = "experiment"
 
 
 @dataclass(frozen=True)
-class _Line:
-    """Commands that differ in the values of some keys only, all combinations of them.
+class _Command:
+    """A training command, or a sweep over all combinations of its values.
 
     Attributes:
-        words: What is no setting, such as ``--config-dir DIR``.
-        values: Key -> its values, in the order of the command.
+        words: Words that are no settings, such as ``--config-dir DIR``.
+        values: Pairs of key and values, in the order of the command.
         path: Folder of one of the runs.
     """
 
@@ -39,40 +39,49 @@ class _Line:
         return shlex.join([*TRAIN, *(["-m"] if self.is_sweep else []), *self.words, *pairs])
 
     def without(self, key: str) -> tuple[object, ...]:
-        """All but one key's values: lines that agree in it become one."""
+        """Return all but the values of one key: commands that agree in it can be joined."""
         return self.words, tuple((k, values if k != key else ()) for k, values in self.values)
 
 
 def commands(runs: Sequence[Run]) -> list[str]:
-    """Tell how to make runs again.
+    """Return the commands that repeat runs.
 
-    Commands that differ in one key are told as one, ``mla train -m seed=0,1``; what results are
-    products of values that hold just these runs. An experiment's grid would add to a sweep what
-    the command leaves open, so such commands stay single.
+    Commands that differ in one key are joined to a sweep, ``mla train -m seed=0,1``; each sweep
+    holds exactly the given runs. The grid of an experiment would add the keys that a sweep leaves
+    open, so such commands are not joined.
 
     Args:
         runs: The runs, in any state.
 
     Returns:
-        Lines for a shell. Runs whose command nobody kept are counted in a comment.
+        Lines for a shell. Runs without a recorded command are counted in a comment.
+
+    Example:
+        >>> from mla_lightning.run_folder import State
+        >>> retry = "mla train method=mla seed="
+        >>> commands([
+        ...     Run(run="", where="", state=State.FINISHED, retry=f"{retry}{seed}")
+        ...     for seed in (0, 1)
+        ... ])
+        ['mla train -m method=mla seed=0,1']
     """
-    lines, others = [], []
-    unknown = 0
+    parsed, others = [], []
+    num_unknown = 0
     for run in runs:
-        line = _line(run)
-        if line is not None:
-            lines.append(line)
+        command = _parse(run)
+        if command is not None:
+            parsed.append(command)
         elif run.retry:
             others.append(run.retry)
         else:
-            unknown += 1
-    found = [text for line in _merged(lines) for text in _texts(line, lines)]
-    if unknown:
-        found.append(f"# {unknown} runs come from a table that does not tell their commands.")
-    return list(dict.fromkeys([*found, *others]))
+            num_unknown += 1
+    lines = [text for command in _join_all(parsed) for text in _texts(command, parsed)]
+    if num_unknown:
+        lines.append(f"# The commands of {num_unknown} runs are not recorded in their table.")
+    return list(dict.fromkeys([*lines, *others]))
 
 
-def _line(run: Run) -> _Line | None:
+def _parse(run: Run) -> _Command | None:
     try:
         words = shlex.split(run.retry)
     except ValueError:
@@ -84,40 +93,43 @@ def _line(run: Run) -> _Line | None:
     values = tuple((key, (value,)) for key, _, value in pairs)
     if len({key for key, _ in values}) < len(values) or "-m" in rest:
         return None
-    return _Line(rest, values, run.path)
+    return _Command(rest, values, run.path)
 
 
-def _merged(lines: Sequence[_Line]) -> list[_Line]:
-    kept = list(dict.fromkeys(lines))
-    for key in dict.fromkeys(key for line in lines for key, _ in line.values):
-        alike: dict[tuple[object, ...], list[_Line]] = {}
-        for line in kept:
-            alike.setdefault(line.without(key if key != EXPERIMENT else ""), []).append(line)
-        kept = [_joined(key, group) for group in alike.values()]
-    return kept
+def _join_all(singles: Sequence[_Command]) -> list[_Command]:
+    joined = list(dict.fromkeys(singles))
+    for key in dict.fromkeys(key for command in singles for key, _ in command.values):
+        groups: dict[tuple[object, ...], list[_Command]] = {}
+        for command in joined:
+            others = command.without(key if key != EXPERIMENT else "")
+            groups.setdefault(others, []).append(command)
+        joined = [_join(key, group) for group in groups.values()]
+    return joined
 
 
-def _joined(key: str, group: Sequence[_Line]) -> _Line:
+def _join(key: str, group: Sequence[_Command]) -> _Command:
     first = group[0]
-    values = tuple(dict.fromkeys(v for line in group for v in dict(line.values).get(key, ())))
-    pairs = tuple((k, values if k == key else of) for k, of in first.values)
-    return _Line(first.words, pairs, first.path)
+    all_values = (value for command in group for value in dict(command.values).get(key, ()))
+    values = tuple(dict.fromkeys(all_values))
+    pairs = tuple((k, values if k == key else old) for k, old in first.values)
+    return _Command(first.words, pairs, first.path)
 
 
-def _texts(line: _Line, lines: Sequence[_Line]) -> Iterator[str]:
-    own = dict(line.values)
-    if not line.is_sweep or EXPERIMENT not in own or _grid(line.path) <= own.keys():
-        yield line.text
+def _texts(command: _Command, singles: Sequence[_Command]) -> Iterator[str]:
+    """Yield a joined command, or the single ones if an experiment's grid would enlarge it."""
+    values = dict(command.values)
+    if not command.is_sweep or EXPERIMENT not in values or _grid(command.path) <= values.keys():
+        yield command.text
         return
-    for one in lines:
-        single = dict(one.values)
-        is_of = one.words == line.words and single.keys() == own.keys()
-        if is_of and all(set(single[key]) <= set(own[key]) for key in own):
-            yield one.text
+    for single in singles:
+        single_values = dict(single.values)
+        has_keys = single.words == command.words and single_values.keys() == values.keys()
+        if has_keys and all(set(single_values[key]) <= set(values[key]) for key in values):
+            yield single.text
 
 
 def _grid(folder: Path | None) -> set[str]:
-    """Return the axes of the experiment that a run came from."""
+    """Return the keys of the grid of the experiment that a run belongs to."""
     if folder is None:
         return set()
     try:

@@ -1,4 +1,4 @@
-"""Two runs side by side: settings, numbers with intervals, and the samples they disagree on."""
+"""Comparison of two runs: settings, results with confidence intervals, different predictions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from mla_lightning.report.document.table import (
     signed,
 )
 from mla_lightning.report.read.run import MULTI
-from mla_lightning.report.read.run_folders import code_in
-from mla_lightning.report.tables.bootstrap import NUM_DRAWS, gaps
-from mla_lightning.report.tables.significance import CONFIDENCE
+from mla_lightning.report.read.run_folders import code_hash
+from mla_lightning.report.tables.bootstrap import NUM_RESAMPLES, paired_differences
+from mla_lightning.report.tables.significance import CONFIDENCE, mcnemar
 from mla_lightning.run_folder import PREDICTIONS
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
@@ -32,17 +32,17 @@ from mla_lightning.run_folder.result import Result
 if TYPE_CHECKING:
     import numpy as np
 
-#: What two runs' predictions must have alike.
-SAME = ("index", "label", "class_names")
-REMEDY = "Train it again with overwrite=true; mla report runs tells the command."
-#: Samples that are listed.
-MOST_LISTED = 24
-#: How much a recomputed accuracy may differ from the run's own.
-ROUNDING = 1e-6
-#: Numbers of a sample in the test split -> what people call it.
-Called = Callable[[Sequence[int]], Sequence[str]]
-#: Measures of a run that are compared without an interval: label, key.
-PLAIN = (
+#: Arrays that must be equal in the predictions of both runs.
+SHARED_ARRAYS = ("index", "label", "class_names")
+REMEDY = "Train it again with overwrite=true; mla report runs shows the command."
+#: Largest number of samples that are listed.
+MAX_LISTED = 24
+#: Largest difference between a recomputed accuracy and the recorded one.
+TOLERANCE = 1e-6
+#: Function from indices of test samples to their names.
+SampleNames = Callable[[Sequence[int]], Sequence[str]]
+#: Label and field of measures that are shown without a confidence interval.
+OTHER_MEASURES = (
     ("best epoch", "best_epoch"),
     ("training time, s", "train_time_s"),
     ("peak memory, MB", "peak_memory_mb"),
@@ -52,106 +52,117 @@ PLAIN = (
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A test sample that two runs answer differently.
+    """A test sample for which two runs predict different classes.
 
     Attributes:
-        index: Its number in the test split.
-        label: Its class.
-        answers: What the two runs answer.
-        confidences: Their probabilities of that.
+        index: Its index in the test split.
+        label: Name of its class.
+        predictions: Names of the predicted classes of A and B.
+        confidences: Their probabilities.
     """
 
     index: int
     label: str
-    answers: tuple[str, str]
+    predictions: tuple[str, str]
     confidences: tuple[float, float]
 
     @property
     def caption(self) -> str:
-        """Class and answers in a few words."""
-        a, b = self.answers
+        """Class and predictions in two lines.
+
+        Example:
+            >>> print(Disagreement(3, "cat", ("cat", "dog"), (0.9, 0.6)).caption)
+            cat
+            A cat, B dog
+        """
+        a, b = self.predictions
         return f"{self.label}\nA {a}, B {b}"
 
 
 def compare_runs(
-    first: Path, second: Path, called: Called | None = None
+    first: Path, second: Path, sample_names: SampleNames | None = None
 ) -> tuple[Report, list[Disagreement]]:
     """Compare two finished runs.
 
     Args:
         first: Run folder A.
         second: Run folder B.
-        called: Tells the names of samples; by default they are told by number alone.
+        sample_names: Returns the names of samples; by default only their indices are shown.
 
     Returns:
-        The report, and the samples that they disagree on, those first where one is right.
+        The report, and the samples with different predictions, those first where one is correct.
 
     Raises:
-        RunError: If one is no finished run, or their test samples are not the same.
+        RunError: If a run is not finished, or their test samples differ.
     """
     runs = RunFiles(first), RunFiles(second)
     results = [_result(run) for run in runs]
     predictions = [_predictions(run) for run in runs]
-    samples = _common(first, second, *predictions)
-    found = list(_disagreements(samples)) if samples else []
-    tables = [_settings(*runs)]
+    samples = _common_samples(first, second, *predictions)
+    disagreements = list(_disagreements(samples)) if samples else []
+    tables = [_settings_table(*runs)]
     notes = [f"A: {first}", f"B: {second}"]
     if samples:
-        rows, faults = _rows(samples, results)
-        tables += [*_numbers(samples, rows), _counts(samples, found), _listed(found, called)]
-        notes += [*_alone(*(one or {} for one in predictions)), *faults]
-    tables += [_measures(*results), _origins(*runs)]
+        rows, row_notes = _comparable_rows(samples, results)
+        tables += [
+            *_result_tables(samples, rows),
+            _agreement_table(samples, disagreements),
+            _samples_table(disagreements, sample_names),
+        ]
+        notes += [*_unshared_notes(*(arrays or {} for arrays in predictions)), *row_notes]
+    tables += [_other_measures_table(*results), _provenance_table(*runs)]
     if not samples:
         notes.append("No test samples to compare: a run has evaluate_test=false.")
-    return Report("compare", "A and B", tuple(tables), tuple(notes)), found
+    return Report("compare", "A and B", tuple(tables), tuple(notes)), disagreements
 
 
 @dataclass(frozen=True)
 class _Samples:
-    """Common test samples.
+    """Test samples of both runs, A and B.
 
     Attributes:
         logits: Modality -> logits (N, C) of A and B.
-        present: Modality -> (N,) bool of A and B; only of those that samples lack.
+        present: Modality -> whether it is present (N,), in A and B.
         label: Classes (N,).
-        index: Numbers (N,).
-        names: Names of the classes.
+        index: Indices in the test split (N,).
+        class_names: Names of the classes.
     """
 
     logits: Mapping[str, tuple[np.ndarray, np.ndarray]]
     present: Mapping[str, tuple[np.ndarray, np.ndarray]]
     label: np.ndarray
     index: np.ndarray
-    names: tuple[str, ...]
+    class_names: tuple[str, ...]
 
 
 def _result(run: RunFiles) -> Result:
     if not files.is_finished(run.folder):
-        near = [str(path) for path in files.find_runs(run.folder)] if run.folder.is_dir() else []
-        more = f" Below it: {', '.join(near[:3])}." if near else " See mla report runs."
-        raise RunError(f"{run.folder} is no finished run.{more}")
+        below = [str(path) for path in files.find_runs(run.folder)] if run.folder.is_dir() else []
+        hint = f" Runs below it: {', '.join(below[:3])}." if below else " See mla report runs."
+        raise RunError(f"{run.folder} is no finished run.{hint}")
     result: Result = _read(run, "result")
     return result
 
 
 def _predictions(run: RunFiles) -> dict[str, np.ndarray] | None:
     arrays: dict[str, np.ndarray] | None = _read(run, "predictions")
-    lacking = [name for name in (*SAME, f"logits_{MULTI}") if name not in (arrays or {})]
-    if arrays is not None and lacking:
+    required = (*SHARED_ARRAYS, f"logits_{MULTI}")
+    missing = [name for name in required if name not in (arrays or {})]
+    if arrays is not None and missing:
         path = run.folder / files.PREDICTIONS
-        raise RunError(f"{path} lacks {', '.join(lacking)}. {REMEDY}")
+        raise RunError(f"{path} lacks {', '.join(missing)}. {REMEDY}")
     return arrays
 
 
-def _read(run: RunFiles, what: str) -> Any:
-    """Read a file; an error says of which of the two runs, and what to do."""
+def _read(run: RunFiles, attribute: str) -> Any:
+    """Read a file of a run; add the run and a remedy to the message of an error."""
     try:
-        return getattr(run, what)
+        return getattr(run, attribute)
     except RunError as error:
         raise RunError(f"{run.folder}: {error}. {REMEDY}") from error
 
 
-def _common(
+def _common_samples(
     first: Path,
     second: Path,
     a: dict[str, np.ndarray] | None,
@@ -161,30 +172,32 @@ def _common(
 
     if a is None or b is None:
         return None
-    for key in SAME:
+    for key in SHARED_ARRAYS:
         if not np.array_equal(a[key], b[key]):
             raise RunError(
-                f"{first} and {second} have other test samples ({key} differs), so they cannot be "
-                "compared sample by sample. Compare runs of one data set and split."
+                f"{first} and {second} have different test samples ({key} differs), so they cannot "
+                "be compared sample by sample. Compare runs of one data set and split."
             )
     shared = [key.removeprefix("logits_") for key in a if key.startswith("logits_") and key in b]
-    everything = np.ones(len(a["label"]), dtype=bool)
-    has = {name: [one.get(f"present_{name}", everything) for one in (a, b)] for name in shared}
+    all_samples = np.ones(len(a["label"]), dtype=bool)
     return _Samples(
         {name: (a[f"logits_{name}"], b[f"logits_{name}"]) for name in shared},
-        {name: (of_a, of_b) for name, (of_a, of_b) in has.items()},
+        {
+            name: (a.get(f"present_{name}", all_samples), b.get(f"present_{name}", all_samples))
+            for name in shared
+        },
         a["label"],
         a["index"],
         tuple(map(str, a["class_names"])),
     )
 
 
-def _settings(*runs: RunFiles) -> Table:
+def _settings_table(*runs: RunFiles) -> Table:
     trees = (dict(flatten(_read(run, "tree"))) for run in runs)
-    old, new = ({key: str(value) for key, value in tree.items()} for tree in trees)
-    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    a, b = ({key: str(value) for key, value in tree.items()} for tree in trees)
+    keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
     rows = tuple(
-        Row(key, (Cell(old.get(key, BLANK)), Cell(new.get(key, BLANK))))
+        Row(key, (Cell(a.get(key, BLANK)), Cell(b.get(key, BLANK))))
         for key in keys
         if key.partition(".")[0] not in NOT_IDENTITY
     )
@@ -192,85 +205,93 @@ def _settings(*runs: RunFiles) -> Table:
     return Table("settings", "Settings that differ", "", ("A", "B"), (Section("", rows),), note)
 
 
-def _alone(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """Tell of modalities that one run has and the other has not."""
-    logits = [{key for key in one if key.startswith("logits_")} for one in (a, b)]
-    for run, has, other in zip("AB", logits, reversed(logits), strict=True):
-        for key in sorted(has - other):
+def _unshared_notes(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yield a note per modality that only one run has."""
+    logits = [{key for key in arrays if key.startswith("logits_")} for arrays in (a, b)]
+    for run, keys, other_keys in zip("AB", logits, reversed(logits), strict=True):
+        for key in sorted(keys - other_keys):
             yield f"{key.removeprefix('logits_')} is left out: only {run} has it."
 
 
-def _rows(samples: _Samples, results: Sequence[Result]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Find the samples that both runs can answer from a modality.
+def _comparable_rows(
+    samples: _Samples, results: Sequence[Result]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Find the samples in which a modality is present in both runs.
 
     Returns:
-        Modality -> rows (N,) bool, ``multi`` last; and which are left out: where the accuracy is
-        not the run's own, its file does not tell which samples lack the modality.
+        Modality -> rows (N,) bool, ``multi`` last; and notes on modalities that are left out or
+        compared on some samples only. A modality is left out if the accuracy of its samples
+        differs from the recorded one: the file does not state in which samples it is missing.
     """
-    kept, faults = {}, []
+    rows, notes = {}, []
     for name in sorted(samples.logits, key=lambda name: name == MULTI):
-        untold = [
+        unclear = [
             run
-            for run, z, has, result in zip(
+            for run, z, present, result in zip(
                 "AB", samples.logits[name], samples.present[name], results, strict=True
             )
-            if not _is_own(z[has], samples.label[has], result, name)
+            if not _has_recorded_accuracy(z[present], samples.label[present], result, name)
         ]
-        both = samples.present[name][0] & samples.present[name][1]
-        if untold:
-            faults.append(
-                f"{name} is left out: {PREDICTIONS} of {' and '.join(untold)} does not tell which "
-                "samples lack it. Runs of this version do: train again."
+        in_both = samples.present[name][0] & samples.present[name][1]
+        if unclear:
+            notes.append(
+                f"{name} is left out: {PREDICTIONS} of {' and '.join(unclear)} does not state in "
+                "which samples it is missing. Train again: runs of this version state it."
             )
-        elif both.any():
-            kept[name] = both
-            if not both.all():
-                faults.append(f"{name}: on the {int(both.sum())} samples that both runs had it of.")
+        elif in_both.any():
+            rows[name] = in_both
+            if not in_both.all():
+                notes.append(f"{name}: on the {int(in_both.sum())} samples that have it in both.")
         else:
-            faults.append(f"{name} is left out: there is no sample that both runs had it of.")
-    return kept, faults
+            notes.append(f"{name} is left out: no sample has it in both runs.")
+    return rows, notes
 
 
-def _is_own(logits: np.ndarray, label: np.ndarray, result: Result, name: str) -> bool:
-    own = (result.test or {})[name]["accuracy"]
-    if own is None or not len(label):
-        return own is None and not len(label)
-    return abs(float((logits.argmax(axis=1) == label).mean()) - own) < ROUNDING
+def _has_recorded_accuracy(
+    logits: np.ndarray, label: np.ndarray, result: Result, name: str
+) -> bool:
+    recorded = (result.test or {})[name]["accuracy"]
+    if recorded is None or not len(label):
+        return recorded is None and not len(label)
+    return abs(float((logits.argmax(axis=1) == label).mean()) - recorded) < TOLERANCE
 
 
-def _numbers(samples: _Samples, rows: Mapping[str, np.ndarray]) -> Iterator[Table]:
-    """Write accuracy, F1 and calibration error of A and B with the interval of their gap."""
-    found = {
-        name: gaps(samples.label[has], (samples.logits[name][0][has], samples.logits[name][1][has]))
-        for name, has in rows.items()
+def _result_tables(samples: _Samples, rows: Mapping[str, np.ndarray]) -> Iterator[Table]:
+    """Yield the tables of accuracy, F1 and calibration error, with confidence intervals."""
+    by_modality = {
+        name: paired_differences(
+            samples.label[mask], (samples.logits[name][0][mask], samples.logits[name][1][mask])
+        )
+        for name, mask in rows.items()
     }
-    columns = ("A", "B", "B less A", f"{CONFIDENCE:.0%} interval")
-    told = (
-        f"Interval: paired bootstrap over the test samples ({NUM_DRAWS} draws). It is about these "
-        "two trained models on these samples; what another seed would give it cannot tell."
+    columns = ("A", "B", "B − A", f"{CONFIDENCE:.0%} confidence interval")
+    note = (
+        f"Confidence interval of B − A: paired bootstrap over the test samples ({NUM_RESAMPLES} "
+        "resamples). It holds for these two trained models and does not include the variation "
+        "over seeds. p: exact McNemar test."
     )
     for slug, title, scale, digits in (
         ("accuracy", "Test accuracy in percent", 100, 1),
         ("macro_f1", "Macro F1 in percent", 100, 1),
         ("ece", "Expected calibration error, 15 bins", 1, 3),
     ):
-        lines = []
-        for name, by_measure in found.items():
-            gap = by_measure[slug]
-            texts = [f"{scale * value:.{digits}f}" for value in gap.values]
-            texts.append(signed(scale * gap.difference, digits))
-            low, high = (signed(scale * end, digits) for end in (gap.low, gap.high))
-            texts.append(f"{low} to {high}")
-            texts += [p_text(_mcnemar(samples, name, rows[name]))] if slug == "accuracy" else []
-            lines.append(Row(name, tuple(map(Cell, texts))))
         is_first = slug == "accuracy"
+        table_rows = []
+        for name, by_measure in by_modality.items():
+            result = by_measure[slug]
+            texts = [f"{scale * value:.{digits}f}" for value in result.values]
+            texts.append(signed(scale * result.difference, digits))
+            low, high = (signed(scale * end, digits) for end in (result.low, result.high))
+            texts.append(f"{low} to {high}")
+            texts += [p_text(_mcnemar(samples, name, rows[name]))] if is_first else []
+            table_rows.append(Row(name, tuple(map(Cell, texts))))
         yield Table(
             slug,
             title,
             "",
             (*columns, "p") if is_first else columns,
-            (Section("", tuple(lines)),),
-            (f"{told} p: exact McNemar test.",) if is_first else (),
+            (Section("", tuple(table_rows)),),
+            (note,) if is_first else (),
         )
 
 
@@ -279,112 +300,90 @@ def _mcnemar(samples: _Samples, name: str, rows: np.ndarray) -> float:
     return mcnemar(int((a & ~b).sum()), int((b & ~a).sum()))
 
 
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Test whether two models are right equally often, on samples where just one is.
-
-    Args:
-        only_a: Samples that A alone answers right.
-        only_b: Samples that B alone answers right.
-
-    Returns:
-        Two-sided p of the exact binomial test; 1 where there is no such sample.
-    """
-    from scipy.stats import binomtest
-
-    total = only_a + only_b
-    return float(binomtest(only_b, total).pvalue) if total else 1.0
-
-
 def _disagreements(samples: _Samples) -> Iterator[Disagreement]:
     import numpy as np
 
-    a, b = samples.logits[MULTI]
-    answers = a.argmax(axis=1), b.argmax(axis=1)
-    shares = []
-    for logits in (a, b):
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares.append((powers / powers.sum(axis=1, keepdims=True)).max(axis=1))
-    differ = np.flatnonzero(answers[0] != answers[1])
-    one_right = [
-        (answers[0][n] == samples.label[n]) | (answers[1][n] == samples.label[n]) for n in differ
-    ]
-    order = sorted(range(len(differ)), key=lambda k: (not one_right[k], k))
-    for n in (int(differ[k]) for k in order):
+    a, b = (z.argmax(axis=1) for z in samples.logits[MULTI])
+    confidences = []
+    for logits in samples.logits[MULTI]:
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+        confidences.append(probabilities.max(axis=1))
+    is_one_correct = (a == samples.label) | (b == samples.label)
+    order = sorted(map(int, np.flatnonzero(a != b)), key=lambda n: (not is_one_correct[n], n))
+    names = samples.class_names
+    for n in order:
         yield Disagreement(
             int(samples.index[n]),
-            samples.names[int(samples.label[n])],
-            (samples.names[int(answers[0][n])], samples.names[int(answers[1][n])]),
-            (float(shares[0][n]), float(shares[1][n])),
+            names[int(samples.label[n])],
+            (names[int(a[n])], names[int(b[n])]),
+            (float(confidences[0][n]), float(confidences[1][n])),
         )
 
 
-def _counts(samples: _Samples, found: list[Disagreement]) -> Table:
+def _agreement_table(samples: _Samples, disagreements: Sequence[Disagreement]) -> Table:
     a, b = (z.argmax(axis=1) == samples.label for z in samples.logits[MULTI])
     counts = {
-        "both right": int((a & b).sum()),
-        "A alone right": int((a & ~b).sum()),
-        "B alone right": int((b & ~a).sum()),
-        "both wrong": int((~a & ~b).sum()),
-        "different answers": len(found),
+        "both correct": int((a & b).sum()),
+        "only A correct": int((a & ~b).sum()),
+        "only B correct": int((b & ~a).sum()),
+        "both incorrect": int((~a & ~b).sum()),
+        "different predictions": len(disagreements),
     }
     rows = tuple(Row(name, (Cell(str(count)),)) for name, count in counts.items())
-    return Table("counts", "Who is right", "", ("test samples",), (Section("", rows),))
+    title = "Agreement of the predictions (multi)"
+    return Table("counts", title, "", ("test samples",), (Section("", rows),))
 
 
-def _listed(found: list[Disagreement], called: Called | None) -> Table:
-    shown = found[:MOST_LISTED]
-    numbers = [one.index for one in shown]
-    names = [f"test {number}" for number in numbers]
-    if called is not None and shown:
-        told = zip(names, called(numbers), strict=True)
-        names = [plain if name == plain else f"{plain}: {name}" for plain, name in told]
-    rows = tuple(
-        Row(
-            name,
-            (
-                Cell(one.label),
-                *(
-                    Cell(f"{answer} ({sure:.0%})")
-                    for answer, sure in zip(one.answers, one.confidences, strict=True)
-                ),
-            ),
-        )
-        for name, one in zip(names, shown, strict=True)
-    )
-    more = len(found) - len(rows)
-    note = (f"And {more} more.",) if more > 0 else ()
-    columns = ("class", "A answers", "B answers")
-    return Table("samples", "Where they disagree", "", columns, (Section("", rows),), note)
-
-
-def _measures(a: Result, b: Result) -> Table:
+def _samples_table(
+    disagreements: Sequence[Disagreement], sample_names: SampleNames | None
+) -> Table:
+    listed = disagreements[:MAX_LISTED]
+    indices = [sample.index for sample in listed]
+    labels = [f"test {index}" for index in indices]
+    if sample_names is not None and listed:
+        pairs = zip(labels, sample_names(indices), strict=True)
+        labels = [label if name == label else f"{label}: {name}" for label, name in pairs]
     rows = []
-    for label, key in PLAIN:
-        values = [getattr(one, key) for one in (a, b)]
+    for label, sample in zip(labels, listed, strict=True):
+        predictions = zip(sample.predictions, sample.confidences, strict=True)
+        texts = (sample.label, *(f"{name} ({share:.0%})" for name, share in predictions))
+        rows.append(Row(label, tuple(map(Cell, texts))))
+    num_more = len(disagreements) - len(listed)
+    note = "Predictions with their probabilities."
+    note += f" {num_more} more samples are not listed." if num_more > 0 else ""
+    title = "Samples with different predictions (multi)"
+    columns = ("class", "prediction of A", "prediction of B")
+    return Table("samples", title, "", columns, (Section("", tuple(rows)),), (note,))
+
+
+def _other_measures_table(a: Result, b: Result) -> Table:
+    rows = []
+    for label, field in OTHER_MEASURES:
+        values = [getattr(result, field) for result in (a, b)]
         cells = [Cell(BLANK if value is None else f"{value:,.6g}") for value in values]
         rows.append(Row(label, tuple(cells)))
     return Table("measures", "Other measures", "", ("A", "B"), (Section("", tuple(rows)),))
 
 
-def _origins(*runs: RunFiles) -> Table:
-    """Tell where the numbers of both come from."""
+def _provenance_table(*runs: RunFiles) -> Table:
     rows: dict[str, list[str]] = {}
     for run in runs:
-        about = run.provenance
-        versions = about.get("versions") or {}
+        provenance = run.provenance
+        versions = provenance.get("versions") or {}
         texts = {
-            "code": code_in(about)[:12],
-            "data": str(about.get("data_fingerprint") or "")[:12],
-            "commit": str(about.get("git_commit") or "")[:10],
+            "code": code_hash(provenance)[:12],
+            "data": str(provenance.get("data_fingerprint") or "")[:12],
+            "commit": str(provenance.get("git_commit") or "")[:10],
             "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-            "machine": str(about.get("platform") or ""),
-            "started": str(about.get("started") or ""),
-            "command": str(about.get("command") or ""),
+            "machine": str(provenance.get("platform") or ""),
+            "started": str(provenance.get("started") or ""),
+            "command": str(provenance.get("command") or ""),
         }
         for name, text in texts.items():
             rows.setdefault(name, []).append(text or BLANK)
-    lines = tuple(
+    table_rows = tuple(
         Row(name, (Cell(a), Cell("the same" if a == b != BLANK else b)))
         for name, (a, b) in rows.items()
     )
-    return Table("origin", "Where they come from", "", ("A", "B"), (Section("", lines),))
+    return Table("origin", "Provenance", "", ("A", "B"), (Section("", table_rows),))

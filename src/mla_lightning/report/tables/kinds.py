@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mla_lightning.config.listing import summary_of
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.report.document.table import Maker
 from mla_lightning.report.read.components import Component, components
 
-#: The kind that is all others on one page.
+#: The kind that shows all others on one page.
 PAGE = "page"
-PAGE_SUMMARY = "All of it as one HTML page: what was run, tables, curves, diagnostics, failures."
 
 
 def kinds(config_dir: Path | None = None) -> dict[str, Component]:
-    """Return the kinds of reports, without importing what makes them.
+    """Return the kinds of reports, without importing their functions.
 
     Args:
-        config_dir: A user's own folder of groups, None for none.
+        config_dir: A user's own folder of config groups, None for none.
 
     Returns:
-        Name -> what names the function: runs -> report.
+        Name -> entry, whose function makes a report from runs.
+
+    Example:
+        >>> sorted(kinds())
+        ['runs', 'table1', 'table2', 'table3', 'tuning']
     """
     return components("report", config_dir)
 
 
 def maker(kind: str, config_dir: Path | None = None) -> Maker:
-    """Return what makes a kind of report.
+    """Return the function that makes a kind of report.
 
     Args:
         kind: Its name.
-        config_dir: A user's own folder of groups, None for none.
+        config_dir: A user's own folder of config groups, None for none.
 
     Raises:
         ConfigError: If there is no such kind.
@@ -43,16 +45,21 @@ def maker(kind: str, config_dir: Path | None = None) -> Maker:
     return known[kind].function()
 
 
-def summaries(config_dir: Path | None = None) -> dict[str, str]:
-    """Return what each kind shows, in a sentence."""
-    found = {name: summary_of(one.path) for name, one in kinds(config_dir).items()}
-    return {**found, PAGE: PAGE_SUMMARY}
-
-
 def varied_keys(config_dir: Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Return what a kind's experiments vary beside the seed, of the kinds that have experiments."""
+    """Return the settings that the experiments of a kind vary beside the seed.
+
+    Args:
+        config_dir: A user's own folder of config groups, None for none.
+
+    Returns:
+        Name -> keys, of the kinds that have experiments.
+
+    Example:
+        >>> varied_keys()["tuning"]
+        ('optimizer.lr',)
+    """
     return {
-        name: tuple(one.options["varies"])
-        for name, one in kinds(config_dir).items()
-        if "varies" in one.options
+        name: tuple(entry.options["varies"])
+        for name, entry in kinds(config_dir).items()
+        if "varies" in entry.options
     }

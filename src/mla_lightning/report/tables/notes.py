@@ -1,4 +1,4 @@
-"""What stands below a table: where its numbers come from and what they cannot say."""
+"""Warnings and notes of tables: split, seeds, settings, provenance and limits of the results."""
 
 from __future__ import annotations
 
@@ -12,61 +12,62 @@ from mla_lightning.report.tables.significance import binomial_error
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.standing import UNKNOWN
 
-SHOWN = 20
-#: Hashes of code that are listed; each kind of job has its own.
-MOST_CODES = 3
+#: Largest number of runs without a result that are listed.
+MAX_LISTED = 20
+#: Largest number of code hashes that are listed; each kind of job has its own.
+MAX_CODES = 3
 
 
-def warnings(blocks: Iterable[Block]) -> tuple[str, ...]:
-    """Collect what a reader must not miss.
+def warnings(table_blocks: Iterable[Block]) -> tuple[str, ...]:
+    """Return the warnings of a table.
 
     Args:
-        blocks: The blocks of a table.
+        table_blocks: The blocks of the table.
 
     Returns:
-        A sentence per block whose epochs were chosen on the test set, and per block that holds
-        runs made by other code than today's.
+        A sentence per block whose epochs were selected on the test split, and per block with runs
+        of earlier code.
     """
     sentences = []
-    for block in blocks:
+    for block in table_blocks:
         if block.is_selected_on_test:
             sentences.append(
                 f"{block.name}: the epoch was selected on TEST (protocol=paper), as in much "
-                "released code; these numbers are optimistic."
+                "released code; these results are optimistic."
             )
-        sentences += stale(block.runs, block.name)
+        sentences += stale_warnings(block.runs, block.name)
     return tuple(sentences)
 
 
-def stale(runs: Sequence[Run], name: str = "") -> list[str]:
-    """Name the files of the code that changed since runs were made.
+def stale_warnings(runs: Sequence[Run], name: str = "") -> list[str]:
+    """Return a warning that names the files of the code that changed since runs were made.
 
     Args:
         runs: Any runs.
-        name: What they are of, for the beginning of the sentence.
+        name: Name of the block, for the beginning of the sentence.
 
     Returns:
-        One sentence, or none where all were made by the code that is there.
+        One sentence, or none where all runs were made by the present code.
     """
     finished = [run for run in runs if run.is_finished]
-    old = [run for run in finished if run.stale and run.stale != UNKNOWN]
-    if not old:
+    outdated = [run for run in finished if run.stale and run.stale != UNKNOWN]
+    if not outdated:
         return []
-    files = dict.fromkeys(name for run in old for name in run.stale.split(", "))
-    begin = f"{name}: " if name else ""
+    files = dict.fromkeys(file for run in outdated for file in run.stale.split(", "))
+    prefix = f"{name}: " if name else ""
     return [
-        f"{begin}{len(old)} of {len(finished)} runs were made by earlier code; changed since: "
-        f"{', '.join(files)}. Train again to renew them (the earlier results are kept)."
+        f"{prefix}{len(outdated)} of {len(finished)} runs were made by earlier code; changed "
+        f"since: {', '.join(files)}. Train again to renew them (the earlier results are kept)."
     ]
 
 
-def about(block: Block, *, split: str = "test", with_settings: bool = True) -> list[str]:
-    """Describe a block: split, selection, seeds, error of the test set, rates, code.
+def block_notes(block: Block, *, split: str = "test", with_settings: bool = True) -> list[str]:
+    """Return the notes on a block: split, selection, seeds, standard error, settings, code.
 
     Args:
         block: The block.
         split: The split that the table shows.
-        with_settings: Whether rates, epochs and rules are told, method by method.
+        with_settings: Whether learning rates, epochs and rules are listed by method.
 
     Returns:
         Sentences.
@@ -77,11 +78,11 @@ def about(block: Block, *, split: str = "test", with_settings: bool = True) -> l
     name = block.name
     selected = "selected on TEST" if block.is_selected_on_test else "selected on validation"
     seeds = ", ".join(map(str, block.seeds))
-    counted = "seed" if len(block.seeds) == 1 else "seeds"
+    unit = "seed" if len(block.seeds) == 1 else "seeds"
     sentences = [
         f"{name}: split {block.data_split or 'unnamed'} ({_sizes(runs)}), epoch {selected} "
-        f"(protocol={block.protocol}); {len(block.seeds)} {counted} ({seeds}).",
-        *_test_error(block, runs, split),
+        f"(protocol={block.protocol}); {len(block.seeds)} {unit} ({seeds}).",
+        *_standard_error(block, runs, split),
     ]
     if block.common:
         shared = ", ".join(f"{key}={value}" for key, value in sorted(block.common))
@@ -91,35 +92,41 @@ def about(block: Block, *, split: str = "test", with_settings: bool = True) -> l
     if block.superseded:
         codes = ", ".join(sorted({run.code or "unknown" for run in block.superseded}))
         sentences.append(
-            f"{name}: {len(block.superseded)} runs of earlier code ({codes}) left out: newer runs "
-            "of the same cells count."
+            f"{name}: {len(block.superseded)} runs of earlier code ({codes}) are not shown: newer "
+            "runs of the same methods, settings and seeds replace them."
         )
-    return sentences + _origins(name, runs)
+    return sentences + _provenance(name, runs)
 
 
-def without_number(runs: Sequence[Run]) -> tuple[str, ...]:
-    """List runs that gave no number, each with its reason and how to run it again.
+def missing_result_notes(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return a note per run without a result: its state, the reason and the retry command.
 
     Args:
         runs: Unfinished runs.
 
     Returns:
-        Sentences; long lists are cut, and say so.
+        Sentences, for at most :data:`MAX_LISTED` runs; the last one counts the others.
+
+    Example:
+        >>> missing_result_notes([
+        ...     Run(run="a", where="", state=State.FAILED, reason="diverged", dataset="openmoji",
+        ...         method="mla", seed=0, retry="mla train seed=0")
+        ... ])
+        ('No result: openmoji MLA seed 0: failed (diverged). Retry: mla train seed=0',)
     """
     lines = []
-    for run in runs[:SHOWN]:
-        what = (
-            f"{run.dataset} {run.method_label or method_label(run.method)} seed {run.seed}"
-            if run.method
-            else run.run
-        )
+    for run in runs[:MAX_LISTED]:
+        name = run.run
+        if run.method:
+            label = run.method_label or method_label(run.method)
+            name = f"{run.dataset} {label} seed {run.seed}"
         if run.ablation != "none":
-            what += f" {run.ablation}"
+            name += f" {run.ablation}"
         reason = f" ({run.reason})" if run.reason else ""
         retry = f" Retry: {run.retry}" if run.retry and run.state != State.RUNNING else ""
-        lines.append(f"No number: {what}: {run.state}{reason}.{retry}")
-    if len(runs) > SHOWN:
-        lines.append(f"And {len(runs) - SHOWN} more without a number: see mla report runs.")
+        lines.append(f"No result: {name}: {run.state}{reason}.{retry}")
+    if len(runs) > MAX_LISTED:
+        lines.append(f"{len(runs) - MAX_LISTED} more runs have no result: see mla report runs.")
     return tuple(lines)
 
 
@@ -131,7 +138,7 @@ def _sizes(runs: Sequence[Run]) -> str:
     return f"{train} train / {val} val / {test} test"
 
 
-def _test_error(block: Block, runs: Sequence[Run], split: str) -> list[str]:
+def _standard_error(block: Block, runs: Sequence[Run], split: str) -> list[str]:
     num = runs[0].num_test if split == "test" else runs[0].num_val
     means = [s.mean for v in block.variants if (s := block.summary(v, split=split)).num]
     if not num or not means:
@@ -139,72 +146,73 @@ def _test_error(block: Block, runs: Sequence[Run], split: str) -> list[str]:
     best = max(means)
     return [
         f"{block.name}: an accuracy of {best:.0f} % on {num} {split} samples has a binomial "
-        f"standard error of {binomial_error(best, num):.1f} points, which the spread over seeds "
-        "(one split) does not contain."
+        f"standard error of {binomial_error(best, num):.1f} points, which the standard deviation "
+        "over seeds (one split) does not include."
     ]
 
 
 def _settings(block: Block) -> list[str]:
-    named = (
+    settings = (
         ("learning rate", "lr"),
         ("epochs", "epochs"),
-        ("how a single modality is predicted", "unimodal_rule"),
+        ("prediction from a single modality", "unimodal_rule"),
     )
-    found = [(what, _by_value(block, attribute)) for what, attribute in named]
-    return [f"{block.name}: {what}: {values}." for what, values in found if values]
+    texts = [(name, _by_value(block, field)) for name, field in settings]
+    return [f"{block.name}: {name}: {values}." for name, values in texts if values]
 
 
-def _by_value(block: Block, name: str) -> str:
-    """Group the methods by a setting: ``0.1 (sum, concat), 0.05 (mla)``; one value stands alone."""
-    held = {
+def _by_value(block: Block, field: str) -> str:
+    """List the methods by value, ``0.1 (Sum, Concat), 0.05 (MLA)``, or the only value."""
+    values_of = {
         variant: {
             str(value)
-            for run in block.cells[variant].values()
-            if run.is_finished and (value := getattr(run, name)) not in (None, "")
+            for run in block.runs_by_variant[variant].values()
+            if run.is_finished and (value := getattr(run, field)) not in (None, "")
         }
         for variant in block.variants
     }
-    of_method: dict[str, set[str]] = {}
-    for variant, values in held.items():
-        of_method.setdefault(variant.method, set()).update(values)
-    methods: dict[str, dict[str, None]] = {}
-    for variant, values in held.items():
-        label = variant.method_label if len(of_method[variant.method]) == 1 else variant.label
+    by_method: dict[str, set[str]] = {}
+    for variant, values in values_of.items():
+        by_method.setdefault(variant.method, set()).update(values)
+    labels_of: dict[str, dict[str, None]] = {}
+    for variant, values in values_of.items():
+        has_one_value = len(by_method[variant.method]) == 1
+        label = variant.method_label if has_one_value else variant.label
         for value in sorted(values):
-            methods.setdefault(value, {})[label] = None
-    if len(methods) == 1:
-        return next(iter(methods))
-    return ", ".join(f"{value} ({', '.join(labels)})" for value, labels in methods.items())
+            labels_of.setdefault(value, {})[label] = None
+    if len(labels_of) == 1:
+        return next(iter(labels_of))
+    return ", ".join(f"{value} ({', '.join(labels)})" for value, labels in labels_of.items())
 
 
-def _origins(name: str, runs: Sequence[Run]) -> list[str]:
+def _provenance(name: str, runs: Sequence[Run]) -> list[str]:
     sentences = []
     same_classes: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:  # runs of the same classes reach the same code
-        chosen = tuple(pair for pair in run.overrides if "." not in pair[0] or "@" in pair[0])
-        same_classes.setdefault((run.method, chosen), []).append(run)
-    for what, groups in (("code", [*same_classes.values()]), ("data", [runs])):
-        mixed = [group for group in groups if len({getattr(run, what) for run in group}) > 1]
-        counts = Counter(getattr(run, what) or "unknown" for group in mixed for run in group)
+    for run in runs:  # runs that use the same classes have the same code
+        classes = tuple(pair for pair in run.overrides if "." not in pair[0] or "@" in pair[0])
+        same_classes.setdefault((run.method, classes), []).append(run)
+    for field, groups in (("code", [*same_classes.values()]), ("data", [runs])):
+        mixed = [group for group in groups if len({getattr(run, field) for run in group}) > 1]
+        counts = Counter(getattr(run, field) or "unknown" for group in mixed for run in group)
         if counts:
-            listed = ", ".join(f"{key} ({count} runs)" for key, count in counts.items())
-            sentences.append(f"{name}: MIXED {what} versions: {listed}.")
+            versions = ", ".join(f"{key} ({count} runs)" for key, count in counts.items())
+            sentences.append(f"{name}: MIXED {field} versions: {versions}.")
     num_unknown = sum(run.stale == UNKNOWN for run in runs)
     if num_unknown:
         sentences.append(
-            f"{name}: {num_unknown} of {len(runs)} runs are of a version that did not record its "
-            "code by module, so whether it changed since cannot be said."
+            f"{name}: {num_unknown} of {len(runs)} runs were made by a version that did not record "
+            "its code by module; whether their code has changed since is unknown."
         )
-    where = _distinct(runs, "device")
-    machine = f"; {where}, threads {_distinct(runs, 'threads')}" if where else ""
+    device = _distinct(runs, "device")
+    machine = f"; {device}, threads {_distinct(runs, 'threads')}" if device else ""
     versions = _distinct(runs, "versions") or "versions unknown"
-    code, data = (_distinct(runs, attribute) or "unknown" for attribute in ("code", "data"))
-    if (num_codes := code.count(" / ") + 1) > MOST_CODES:
+    code, data = (_distinct(runs, field) or "unknown" for field in ("code", "data"))
+    if (num_codes := code.count(" / ") + 1) > MAX_CODES:
         code = f"of {num_codes} kinds of jobs (see results.csv)"
     sentences.append(f"{name}: {versions}; code {code}, data {data}{machine}.")
     return sentences
 
 
-def _distinct(runs: Sequence[Run], name: str) -> str:
-    values = dict.fromkeys(str(value) for run in runs if (value := getattr(run, name)))
+def _distinct(runs: Sequence[Run], field: str) -> str:
+    values = dict.fromkeys(str(value) for run in runs if (value := getattr(run, field)))
     return " / ".join(values)

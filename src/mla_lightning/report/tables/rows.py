@@ -1,4 +1,4 @@
-"""Rows that several tables share: accuracies, the paper's numbers, comparisons."""
+"""Rows and legends that several tables share: accuracies, the paper's numbers, comparisons."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ from collections.abc import Collection, Sequence
 
 from mla_lightning.report.document.table import BEST, BLANK, Cell, Row, cell, p_text, ranks, signed
 from mla_lightning.report.read.block import Block, Summary
-from mla_lightning.report.read.paper import Published
+from mla_lightning.report.read.paper import PaperTable
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables.significance import CONFIDENCE, Comparison, holm
 
-#: Below this corrected p a difference is printed bold.
+#: A difference is significant if its corrected p is below this level.
 SIGNIFICANT = 0.05
 COMPARISON_COLUMNS = ("difference", f"{CONFIDENCE:.0%} interval", "p", "p corrected", "seeds")
 COMPARISON_NOTE = (
-    "Paired t-test over the seeds that both have, two-sided; p corrected by Holm over each list; "
-    f"intervals not corrected. Bold: corrected p < {SIGNIFICANT}."
+    "Two-sided paired t-test over the common seeds. p corrected: Holm correction within each "
+    f"section. {CONFIDENCE:.0%} interval: confidence interval of the mean difference, not "
+    f"corrected. Bold: significant (corrected p < {SIGNIFICANT})."
 )
-LEGEND = (
-    "Mean ± sample standard deviation over seeds (number of seeds); best bold, second underlined."
-)
-PARTIAL_LEGEND = "(n of N): some seeds gave no number; such a cell is not ranked."
+MEAN_LEGEND = "Mean ± sample standard deviation over seeds (number of seeds)"
+LEGEND = f"{MEAN_LEGEND}. Best in bold, second best underlined."
+COLUMN_LEGEND = f"{MEAN_LEGEND}. Best of each column in bold, second best underlined."
+PARTIAL_LEGEND = "(n of N): only n of N seeds have a result; such entries are not ranked."
 
 
 def reference_legend() -> str:
-    """Return the sentence that explains the unimodal reference."""
-    label = method_label(REFERENCE)
-    return f"{label}: each modality trained alone, the reference; not ranked."
+    """Return the sentence that explains the unimodal reference.
+
+    Example:
+        >>> reference_legend()
+        'Unimodal: each modality trained alone; a reference, not ranked.'
+    """
+    return f"{method_label(REFERENCE)}: each modality trained alone; a reference, not ranked."
 
 
 def summary_row(
@@ -40,32 +45,39 @@ def summary_row(
     with_spread: bool = True,
     expected: Collection[Variant] | None = None,
 ) -> Row:
-    """Write one measure in all columns.
+    """Format one measure of all columns.
 
     Args:
         label: The row's label.
         columns: The columns.
-        summaries: Their numbers.
-        digits: Decimals.
-        is_ranked: Whether best and second are marked, among complete competitors.
+        summaries: The measure of each column.
+        digits: Number of decimals.
+        is_ranked: Whether best and second best are marked, among the columns with all seeds; the
+            reference is never ranked.
         lower_is_better: Whether the smallest is the best.
-        with_spread: Whether spread and number of seeds are told.
-        expected: Columns that tell their state where they have no number; the others, and all by
-            default None, stay blank.
+        with_spread: Whether standard deviation and number of seeds are shown.
+        expected: Columns that show their state where they have no value; the others, by default
+            all, stay blank.
 
     Returns:
         The row.
+
+    Example:
+        >>> columns = (Variant("concat"), Variant("mla"))
+        >>> summaries = (Summary({0: 60.0}, (0,)), Summary({0: 61.0}, (0,)))
+        >>> [(c.text, c.rank) for c in summary_row("multi", columns, summaries).cells]
+        [('60.0 (1)', 2), ('61.0 (1)', 1)]
     """
-    competing = [
+    ranked = [
         s.mean if is_ranked and s.is_complete and column.method != REFERENCE else None
         for column, s in zip(columns, summaries, strict=True)
     ]
-    places = ranks(competing, digits, lower_is_better=lower_is_better)
+    row_ranks = ranks(ranked, digits, lower_is_better=lower_is_better)
     cells = [
-        cell(s, digits, place, with_spread=with_spread)
+        cell(s, digits, rank, with_spread=with_spread)
         if s.num or column in (expected or ())
         else Cell(BLANK)
-        for column, s, place in zip(columns, summaries, places, strict=True)
+        for column, s, rank in zip(columns, summaries, row_ranks, strict=True)
     ]
     return Row(label, tuple(cells))
 
@@ -78,25 +90,25 @@ def accuracy_row(
     split: str = "test",
     always: Collection[Variant] = (),
 ) -> Row:
-    """Write one modality's accuracy in all columns.
+    """Format one modality's accuracy in all columns.
 
     Args:
         block: The block.
         columns: The columns; the block need not have them all.
         modality: The modality or ``multi``.
         split: ``val`` or ``test``.
-        always: Columns that are called missing where the block has no run of them.
+        always: Columns that show ``missing`` where the block has no run of them.
 
     Returns:
         The row.
     """
     summaries = [block.summary(column, modality, split=split) for column in columns]
-    expected = [column for column in columns if column in block.cells or column in always]
+    expected = [column for column in columns if column in block.runs_by_variant or column in always]
     return summary_row(modality, columns, summaries, expected=expected)
 
 
-def paper_row(paper: Published, dataset: str, modality: str, columns: Sequence[str]) -> Row | None:
-    """Write the paper's numbers of one modality.
+def paper_row(paper: PaperTable, dataset: str, modality: str, columns: Sequence[str]) -> Row | None:
+    """Format the paper's numbers of one modality.
 
     Args:
         paper: The paper's table.
@@ -112,7 +124,7 @@ def paper_row(paper: Published, dataset: str, modality: str, columns: Sequence[s
 
 
 def published_row(modality: str, values: Sequence[float | None]) -> Row | None:
-    """Write published numbers, ranked among themselves.
+    """Format published accuracies, ranked among themselves.
 
     Args:
         modality: The modality or ``multi``.
@@ -120,24 +132,35 @@ def published_row(modality: str, values: Sequence[float | None]) -> Row | None:
 
     Returns:
         The row, or None where all are None.
+
+    Example:
+        >>> row = published_row("multi", [66.32, None, 79.7])
+        >>> row.label, [cell.text for cell in row.cells]
+        ('multi (paper)', ['66.32', '–', '79.70'])
     """
     if all(value is None for value in values):
         return None
     cells = tuple(
-        Cell(BLANK if value is None else f"{value:.2f}", place, is_quiet=True)
-        for value, place in zip(values, ranks(values, 2), strict=True)
+        Cell(BLANK if value is None else f"{value:.2f}", rank, is_quiet=True)
+        for value, rank in zip(values, ranks(values, 2), strict=True)
     )
     return Row(f"{modality} (paper)", cells, is_quiet=True)
 
 
 def comparison_rows(pairs: Sequence[tuple[str, Comparison]]) -> tuple[Row, ...]:
-    """Write comparisons, corrected as one family.
+    """Format comparisons, with Holm correction over all of them.
 
     Args:
         pairs: Label and comparison.
 
     Returns:
         Rows for :data:`COMPARISON_COLUMNS`.
+
+    Example:
+        >>> comparison = Comparison((0, 1, 2), mean=9.0, sd=1.0, low=6.5, high=11.5, p=0.004)
+        >>> (row,) = comparison_rows([("MLA", comparison)])
+        >>> [cell.text for cell in row.cells]
+        ['+9.0', '+6.5 to +11.5', '0.004', '0.004', '3']
     """
     corrected = holm([comparison.p for _, comparison in pairs])
     rows = []
@@ -146,53 +169,53 @@ def comparison_rows(pairs: Sequence[tuple[str, Comparison]]) -> tuple[Row, ...]:
         if comparison.low is not None:
             interval = f"{signed(comparison.low)} to {signed(comparison.high)}"
         elif comparison.sd == 0:
-            interval = "no spread"
-        is_clear = p is not None and p < SIGNIFICANT
+            interval = "zero variance"
+        is_significant = p is not None and p < SIGNIFICANT
         texts = (interval, p_text(comparison.p), p_text(p), str(len(comparison.seeds)))
-        difference = Cell(signed(comparison.mean), BEST if is_clear else 0)
+        difference = Cell(signed(comparison.mean), BEST if is_significant else 0)
         rows.append(Row(label, (difference, *map(Cell, texts))))
     return tuple(rows)
 
 
-def gap_cell(block: Block, gap: Comparison) -> Cell:
-    """Write a mean difference with its spread over seeds.
+def difference_cell(block: Block, comparison: Comparison) -> Cell:
+    """Format a mean difference with its standard deviation and number of seeds.
 
     Args:
-        block: The block, which knows how many seeds there should be.
-        gap: The differences.
+        block: The block, which has the expected seeds.
+        comparison: The differences.
 
     Returns:
-        ``+1.2 ± 0.3 (3)``, blank without a common seed.
+        A cell such as ``+1.2 ± 0.3 (3)``; blank without a common seed.
     """
-    if gap.mean is None:
+    if comparison.mean is None:
         return Cell(BLANK)
-    spread = "" if gap.sd is None else f" ± {gap.sd:.1f}"
-    num, expected = len(gap.seeds), len(block.seeds)
-    return Cell(
-        f"{signed(gap.mean)}{spread} ({num if num == expected else f'{num} of {expected}'})"
-    )
+    spread = "" if comparison.sd is None else f" ± {comparison.sd:.1f}"
+    num, expected = len(comparison.seeds), len(block.seeds)
+    counted = num if num == expected else f"{num} of {expected}"
+    return Cell(f"{signed(comparison.mean)}{spread} ({counted})")
 
 
 def not_run(dataset: str, table: str) -> str:
-    """Say how to get the numbers of a data set of the paper.
+    """Return the remark on a data set of the paper without runs, with the commands to run it.
 
     Args:
         dataset: The data set.
         table: ``table1`` or ``table3``.
 
-    Returns:
-        The commands.
+    Example:
+        >>> not_run("cremad", "table1")
+        'not run: mla data prepare cremad raw=DIR, then make reproduce-table1 DATA=cremad'
     """
     prepare = f"mla data prepare {dataset} raw=DIR"
     return f"not run: {prepare}, then make reproduce-{table} DATA={dataset}"
 
 
-def is_partial(blocks: Collection[Block], *, split: str = "test") -> bool:
-    """Whether some column has numbers of some seeds only.
+def is_partial(table_blocks: Collection[Block], *, split: str = "test") -> bool:
+    """Return whether a variant has results of some seeds only.
 
     Args:
-        blocks: The blocks of a table.
+        table_blocks: The blocks of a table.
         split: ``val`` or ``test``.
     """
-    summaries = [block.summary(v, split=split) for block in blocks for v in block.variants]
+    summaries = [block.summary(v, split=split) for block in table_blocks for v in block.variants]
     return any(s.num and not s.is_complete for s in summaries)

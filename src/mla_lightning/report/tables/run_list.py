@@ -1,4 +1,4 @@
-"""The ledger: every run with its state, its result, and how to run it again if it has none."""
+"""List of all runs: state, result, and the retry command of those without a result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
 from mla_lightning.report.read.run import MULTI, Run, Score
-from mla_lightning.report.tables.notes import stale
+from mla_lightning.report.tables.notes import stale_warnings
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.standing import UNKNOWN
 
@@ -16,13 +16,17 @@ COLUMNS = ("state", "best epoch", "val acc", "test acc", "time", "selected on")
 
 
 def ledger(runs: Sequence[Run]) -> Report:
-    """List runs.
+    """Make the list of runs, by folder.
 
     Args:
         runs: Any runs.
 
     Returns:
         The report.
+
+    Example:
+        >>> ledger([Run(run="a", where="", state=State.FAILED, reason="diverged")]).title
+        '1 run: 1 failed'
     """
     by_folder: dict[str, list[Run]] = {}
     for run in runs:
@@ -35,7 +39,7 @@ def ledger(runs: Sequence[Run]) -> Report:
     return Report(
         kind="runs",
         title=f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {states}",
-        warnings=tuple(stale(runs)),
+        warnings=tuple(stale_warnings(runs)),
         tables=(
             Table(
                 slug="",
@@ -43,7 +47,7 @@ def ledger(runs: Sequence[Run]) -> Report:
                 corner="folder",
                 columns=COLUMNS,
                 sections=sections,
-                notes=tuple(line for run in runs if not run.is_finished for line in _remedy(run)),
+                notes=tuple(line for run in runs if not run.is_finished for line in _failure(run)),
             ),
         ),
     )
@@ -51,9 +55,9 @@ def ledger(runs: Sequence[Run]) -> Report:
 
 def _row(run: Run) -> Row:
     selected = {"paper": "TEST", "validation": "validation"}.get(run.protocol, run.protocol)
-    by_earlier_code = bool(run.stale) and run.stale != UNKNOWN
+    is_stale = bool(run.stale) and run.stale != UNKNOWN
     texts = (
-        f"{run.state}, earlier code" if by_earlier_code else run.state,
+        f"{run.state}, earlier code" if is_stale else run.state,
         BLANK if run.best_epoch is None else f"{run.best_epoch} of {run.epochs}",
         _accuracy(run.scores.get("val")),
         _accuracy(run.scores.get("test")),
@@ -63,7 +67,7 @@ def _row(run: Run) -> Row:
     return Row(run.run, tuple(Cell(text) for text in texts), is_quiet=not run.is_finished)
 
 
-def _remedy(run: Run) -> list[str]:
+def _failure(run: Run) -> list[str]:
     lines = [f"{run.run}: {run.state}{f': {run.reason}' if run.reason else ''}"]
     if run.retry and run.state != State.RUNNING:
         lines.append(f"    retry: {run.retry}")
@@ -74,8 +78,8 @@ def _parent(run: Run) -> str:
     if run.path is None:
         return run.where.rpartition(": ")[0]
     parent = run.path.resolve().parent
-    here = Path.cwd()
-    return str(parent.relative_to(here) if parent.is_relative_to(here) else parent)
+    current = Path.cwd()
+    return str(parent.relative_to(current) if parent.is_relative_to(current) else parent)
 
 
 def _accuracy(scores: Mapping[str, Score] | None) -> str:

@@ -1,4 +1,4 @@
-"""Paired comparisons over seeds, corrected for how many are made."""
+"""Significance tests: paired comparisons over seeds, Holm correction, errors of an accuracy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
-#: Differences are taken of numbers with four decimals; smaller ones are rounding errors.
+#: Decimals to which differences are rounded: values have four, the rest is rounding error.
 DIGITS = 9
 
 
@@ -19,10 +19,10 @@ class Comparison:
     Attributes:
         seeds: The seeds that both have.
         mean: Mean difference; None without a common seed.
-        sd: Sample standard deviation of the differences; None below two seeds.
-        low: Lower end of the mean's 95 % interval; None where there is no test.
+        sd: Sample standard deviation of the differences; None for fewer than two seeds.
+        low: Lower end of the 95 % confidence interval of the mean; None where there is no test.
         high: Upper end.
-        p: Exact two-sided p of the paired t-test; None where there is no test.
+        p: Two-sided p-value of the paired t-test; None where there is no test.
     """
 
     seeds: tuple[int, ...]
@@ -36,16 +36,23 @@ class Comparison:
 def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Comparison:
     """Compare two methods with Student's paired t-test over their common seeds.
 
-    Equal numbers throughout give p = 1. Below two seeds, or when all differences are equal but
-    not zero, there is no spread to test against and so no p: a t statistic of infinity would
-    claim a certainty that two or three runs on one small test set do not have.
+    If all differences are zero, p = 1. With fewer than two seeds, or if all differences are equal
+    but not zero, there is no variance to test against and so no p: an infinite t statistic would
+    claim a certainty that a few runs on one small test set do not give.
 
     Args:
-        first: Seed -> number.
-        second: Seed -> number that is subtracted.
+        first: Seed -> value.
+        second: Seed -> value that is subtracted.
 
     Returns:
         The comparison of ``first - second``.
+
+    Example:
+        >>> result = compare({0: 1.0, 1: 3.0, 7: 9.0}, {0: 0.0, 1: 0.0})
+        >>> result.seeds, result.mean
+        ((0, 1), 2.0)
+        >>> round(result.p, 6) == round(1 - 2 / math.pi * math.atan(2), 6)  # one degree of freedom
+        True
     """
     from scipy.special import stdtr, stdtrit  # scipy.stats takes four times as long to import
 
@@ -65,20 +72,24 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Comparis
             else Comparison(seeds, mean, 0.0)
         )
     error = sd / math.sqrt(num)
-    reach = float(stdtrit(num - 1, (1 + CONFIDENCE) / 2)) * error
+    half_width = float(stdtrit(num - 1, (1 + CONFIDENCE) / 2)) * error
     p = 2 * float(stdtr(num - 1, -abs(mean / error)))
-    return Comparison(seeds, mean, sd, mean - reach, mean + reach, p)
+    return Comparison(seeds, mean, sd, mean - half_width, mean + half_width, p)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct a family of p-values with Holm's step-down method.
+    """Correct the p-values of a family of tests with Holm's step-down method (Holm, 1979).
 
     Args:
-        p_values: The family; None where no test was possible, which counts as none made.
+        p_values: The family; None where no test was possible, which does not count as a test.
 
     Returns:
-        The corrected p-values in the same order; each controls the chance of any false claim in
-        the family.
+        The corrected p-values in the same order. Calling those below a level significant keeps the
+        probability of any false positive in the family below the level.
+
+    Example:
+        >>> holm([0.01, 0.04, None, 0.03])
+        [0.03, 0.06, None, 0.06]
     """
     tested = sorted((p, position) for position, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
@@ -89,33 +100,62 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Compute the exact McNemar test of equal accuracy of two models on the same samples.
+
+    Args:
+        only_a: Number of samples for which only A is correct.
+        only_b: Number of samples for which only B is correct.
+
+    Returns:
+        Two-sided p-value of the binomial test; 1 where there is no such sample.
+
+    Example:
+        >>> mcnemar(0, 5)  # 2 * 0.5**5
+        0.0625
+    """
+    from scipy.stats import binomtest
+
+    total = only_a + only_b
+    return float(binomtest(only_b, total).pvalue) if total else 1.0
+
+
 def binomial_error(accuracy: float, num: int) -> float:
-    """Standard error of an accuracy that comes from the test set's finite size.
+    """Compute the standard error of an accuracy due to the finite number of test samples.
 
     Args:
         accuracy: In percent.
         num: Number of test samples.
 
     Returns:
-        In percentage points.
+        The standard error in percentage points.
+
+    Example:
+        >>> binomial_error(50.0, 100)
+        5.0
     """
-    share = min(max(accuracy / 100, 0.0), 1.0)
-    return 100 * math.sqrt(share * (1 - share) / num)
+    p = min(max(accuracy / 100, 0.0), 1.0)
+    return 100 * math.sqrt(p * (1 - p) / num)
 
 
 def least_effect(num_seeds: int, num_comparisons: int, level: float) -> float:
-    """Tell the effect size from which a paired t-test survives Bonferroni's correction.
+    """Compute the smallest effect that is significant in a paired t-test after correction.
 
-    It is what Holm's method asks of the smallest p of a family. An effect must come out so large;
-    one that is so large in truth does so every other time.
+    The correction is Bonferroni's, which Holm's method applies to the smallest p of a family. The
+    result is about the observed effect: a true effect of this size is significant in about half of
+    all experiments.
 
     Args:
         num_seeds: Number of pairs.
         num_comparisons: Size of the family.
-        level: Corrected p that it must reach.
+        level: Level that the corrected p has to reach.
 
     Returns:
-        Mean difference over its standard deviation.
+        Mean difference divided by its standard deviation over seeds.
+
+    Example:
+        >>> round(least_effect(num_seeds=10, num_comparisons=1, level=0.05), 3)  # 2.262 / 10**0.5
+        0.715
     """
     from scipy.special import stdtrit
 

@@ -1,16 +1,17 @@
-"""Table 1: every method on every modality and on all of them, beside the paper's numbers."""
+"""Table 1: accuracy of every method, by modality and fused, beside the paper's numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
 from mla_lightning.report.figures.modalities import READING, modality_figure
-from mla_lightning.report.read.block import Block, best_of, blocks, without_number
+from mla_lightning.report.read.block import Block, blocks, limit_variants, runs_without_result
 from mla_lightning.report.read.metrics import metrics_of
-from mla_lightning.report.read.paper import DATASETS, Published, read_table1
+from mla_lightning.report.read.paper import DATASETS, PaperTable, read_table1
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import PAPER_METHODS, REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
@@ -21,7 +22,7 @@ from mla_lightning.report.tables.rows import (
     PARTIAL_LEGEND,
     accuracy_row,
     comparison_rows,
-    gap_cell,
+    difference_cell,
     is_partial,
     not_run,
     paper_row,
@@ -30,9 +31,12 @@ from mla_lightning.report.tables.rows import (
 )
 from mla_lightning.report.tables.significance import compare
 
-#: Each method is compared with these.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Methods that each method is compared with.
 BASELINES = ("concat", "late_fusion")
-#: Label, measure, decimals.
+#: Label, measure, number of decimals.
 COSTS = (
     ("best epoch", "best_epoch", 0),
     ("training time of a run, s", "train_time_s", 1),
@@ -50,82 +54,88 @@ def table1(runs: Sequence[Run]) -> Report:
         The report.
 
     Raises:
-        RunError: If no run tells what it is, or a cell was run twice.
+        RunError: If no run states what it is a run of, or two runs of one variant and seed
+            conflict.
     """
-    found = blocks(runs)
-    if not found:
-        raise RunError("Table 1 needs runs that tell their data set, method and seed; none does.")
+    table_blocks = blocks(runs)
+    if not table_blocks:
+        raise RunError(
+            "Table 1 needs runs that state data set, method and seed; none of them does."
+        )
+    report_notes: list[str] = []
+    figures: dict[str, Callable[[], Figure]] = {}
+    for block in table_blocks:
+        drawn, drawn_note = limit_variants(block)
+        report_notes += notes.block_notes(block)
+        report_notes += [f"Figure: {drawn_note}"] if drawn_note else []
+        if block.modalities:
+            figures[f"table1-{block.slug}"] = partial(modality_figure, drawn)
     return Report(
         kind="table1",
-        title="Table 1: each modality alone and all together",
-        warnings=notes.warnings(found),
+        title="Table 1: each modality and all modalities (multi)",
+        warnings=notes.warnings(table_blocks),
         tables=(
-            _accuracy(found, read_table1(), without_number(found, runs)),
-            _comparisons(found),
-            _laziness(found),
-            _probes(found),
-            _measures(found),
+            _accuracy_table(table_blocks, read_table1(), runs_without_result(table_blocks, runs)),
+            _comparisons_table(table_blocks),
+            _laziness_table(table_blocks),
+            _probe_table(table_blocks),
+            _measures_table(table_blocks),
         ),
-        notes=tuple(
-            note
-            for block in found
-            for note in (*notes.about(block), best_of(block)[1] and f"Figure: {best_of(block)[1]}")
-            if note
-        ),
+        notes=tuple(report_notes),
         reading=READING,
-        figures={
-            f"table1-{block.slug}": partial(modality_figure, best_of(block)[0])
-            for block in found
-            if block.modalities
-        },
+        figures=figures,
     )
 
 
 def competitors(block: Block) -> list[Variant]:
-    """List the columns that compete, which the unimodal reference does not.
+    """Return the variants of a block other than the unimodal reference.
 
     Args:
         block: The block.
 
     Returns:
-        The columns in order.
+        The variants in the order of columns.
     """
     return [variant for variant in block.variants if variant.method != REFERENCE]
 
 
-def _accuracy(found: Sequence[Block], paper: Published, lacking: Sequence[Run]) -> Table:
-    present = {variant for block in found for variant in block.variants}
-    run_methods = {variant.method for variant in present}
-    always = {Variant(name) for name in PAPER_METHODS if name not in run_methods} | {
+def _accuracy_table(
+    table_blocks: Sequence[Block], paper: PaperTable, without_result: Sequence[Run]
+) -> Table:
+    present = {variant for block in table_blocks for variant in block.variants}
+    methods = {variant.method for variant in present}
+    always = {Variant(name) for name in PAPER_METHODS if name not in methods} | {
         variant for variant in present if variant in map(Variant, PAPER_METHODS)
     }
-    columns = sorted(present | always, key=lambda variant: variant.order)
-    of_paper = [v.method if v == Variant(v.method) else "" for v in columns]
+    columns = sorted(present | always, key=lambda variant: variant.sort_key)
+    paper_columns = [v.method if v == Variant(v.method) else "" for v in columns]
     sections = []
-    for block in found:
+    for block in table_blocks:
         rows = []
         modalities = (*block.modalities, MULTI) if block.modalities else None
         for modality in modalities or paper.modalities.get(block.dataset, (MULTI,)):
             rows.append(accuracy_row(block, columns, modality, always=always))
-            published = paper_row(paper, block.dataset, modality, of_paper)
+            published = paper_row(paper, block.dataset, modality, paper_columns)
             rows += [published] if published else []
         sections.append(Section(block.title, tuple(rows)))
-    run = {block.dataset for block in found}
-    sections += [_not_run(name, paper, of_paper) for name in DATASETS if name not in run]
+    datasets = {block.dataset for block in table_blocks}
+    sections += [
+        _not_run_section(name, paper, paper_columns) for name in DATASETS if name not in datasets
+    ]
     legends = [LEGEND]
-    legends += [reference_legend()] if REFERENCE in run_methods else []
-    legends += [PARTIAL_LEGEND] if is_partial(found) else []
+    legends += [reference_legend()] if REFERENCE in methods else []
+    legends += [PARTIAL_LEGEND] if is_partial(table_blocks) else []
     return Table(
         slug="",
         title="Test accuracy in percent",
         corner="",
         columns=tuple(variant.label for variant in columns),
         sections=tuple(sections),
-        notes=(" ".join(legends), *notes.without_number(lacking)),
+        notes=(" ".join(legends), *notes.missing_result_notes(without_result)),
     )
 
 
-def _not_run(dataset: str, paper: Published, columns: Sequence[str]) -> Section:
+def _not_run_section(dataset: str, paper: PaperTable, columns: Sequence[str]) -> Section:
     rows = [paper_row(paper, dataset, modality, columns) for modality in paper.modalities[dataset]]
     return Section(
         dataset,
@@ -135,20 +145,20 @@ def _not_run(dataset: str, paper: Published, columns: Sequence[str]) -> Section:
     )
 
 
-def _comparisons(found: Sequence[Block]) -> Table:
+def _comparisons_table(table_blocks: Sequence[Block]) -> Table:
     sections = []
-    for block in found:
-        for baseline, others in _against(block).items():
-            alone = block.values(baseline)
-            pairs = [(v.label, compare(block.values(v), alone)) for v in others]
-            title = f"{block.title}, against {baseline.label}"
+    for block in table_blocks:
+        for baseline, columns in _by_baseline(block).items():
+            values = block.values(baseline)
+            pairs = [(v.label, compare(block.values(v), values)) for v in columns]
+            title = f"{block.title}, compared with {baseline.label}"
             sections.append(Section(title, comparison_rows(pairs)))
     note = COMPARISON_NOTE
-    if all(len(block.seeds) < 2 for block in found):
-        note = "One seed: differences without a test."
+    if all(len(block.seeds) < 2 for block in table_blocks):
+        note = "One seed: differences without a significance test."
     return Table(
         slug="comparisons",
-        title="Difference in multi test accuracy, in points",
+        title="Differences in test accuracy (multi), percentage points",
         corner="",
         columns=COMPARISON_COLUMNS,
         sections=tuple(sections),
@@ -156,65 +166,78 @@ def _comparisons(found: Sequence[Block]) -> Table:
     )
 
 
-def _against(block: Block) -> dict[Variant, list[Variant]]:
-    """Give each column its baselines: with the same overrides, where there is one."""
-    found: dict[Variant, list[Variant]] = {}
+def _by_baseline(block: Block) -> dict[Variant, list[Variant]]:
+    """Return the columns that are compared with each baseline, if possible of equal overrides."""
+    columns: dict[Variant, list[Variant]] = {}
     for name in BASELINES:
         for column in competitors(block):
-            baseline = block.find(name, beside=column)
+            baseline = block.find(name, compared_with=column)
             baseline = block.find(name) if baseline == column else baseline
             if baseline not in (None, column) and block.values(baseline) and block.values(column):
-                found.setdefault(baseline, []).append(column)
-    return found
+                columns.setdefault(baseline, []).append(column)
+    return columns
 
 
-def _laziness(found: Sequence[Block]) -> Table:
-    columns = sorted({v for block in found for v in competitors(block)}, key=lambda v: v.order)
+def _laziness_table(table_blocks: Sequence[Block]) -> Table:
+    columns = sorted({v for b in table_blocks for v in competitors(b)}, key=lambda v: v.sort_key)
     sections = []
-    reference = method_label(REFERENCE)
-    told = [f"Alone: {reference}, paired by seed. Negative: left behind by the others."]
-    for block in found:
-        beside = {column: block.find(REFERENCE, beside=column) for column in columns}
-        if not any(beside.values()):
+    table_notes = [
+        f"Trained alone: {method_label(REFERENCE)}, paired by seed. Negative: the modality is "
+        "less accurate than when trained alone."
+    ]
+    for block in table_blocks:
+        references = {column: block.find(REFERENCE, compared_with=column) for column in columns}
+        if not any(references.values()):
             continue
         rows = []
         for modality in block.modalities:
-            cells = [
-                gap_cell(
-                    block, compare(block.values(column, modality), block.values(alone, modality))
-                )
-                if alone
-                else Cell(BLANK)
-                for column, alone in beside.items()
-            ]
+            cells = []
+            for column, reference in references.items():
+                if reference is None:
+                    cells.append(Cell(BLANK))
+                    continue
+                trained_alone = block.values(reference, modality)
+                comparison = compare(block.values(column, modality), trained_alone)
+                cells.append(difference_cell(block, comparison))
             rows.append(Row(modality, tuple(cells)))
         if rows:
             sections.append(Section(block.title, tuple(rows)))
-        unlike = {
-            alone.label
-            for column, alone in beside.items()
-            if alone and alone.overrides not in ((), column.overrides)
+        other_settings = {
+            reference.label
+            for column, reference in references.items()
+            if reference and reference.overrides not in ((), column.overrides)
         }
-        told += [f"{block.title}: alone is {label}, unlike columns without it." for label in unlike]
+        table_notes += [
+            f"{block.title}: trained alone is {label}; columns with other settings are compared "
+            "with it, too."
+            for label in sorted(other_settings)
+        ]
     return Table(
         slug="laziness",
-        title="Laziness gap: a modality's test accuracy less what it reaches alone, in points",
+        title=(
+            "Laziness gap: test accuracy of a modality minus its accuracy when trained alone, "
+            "percentage points"
+        ),
         corner="",
         columns=tuple(variant.label for variant in columns),
         sections=tuple(sections),
-        notes=tuple(told),
+        notes=tuple(table_notes),
     )
 
 
-def _probes(found: Sequence[Block]) -> Table:
-    columns = sorted({v for block in found for v in block.variants}, key=lambda v: v.order)
+def _all_columns(table_blocks: Sequence[Block]) -> list[Variant]:
+    return sorted({v for block in table_blocks for v in block.variants}, key=lambda v: v.sort_key)
+
+
+def _probe_table(table_blocks: Sequence[Block]) -> Table:
+    columns = _all_columns(table_blocks)
     sections = []
-    for block in found:
+    for block in table_blocks:
         rows = []
         for modality in block.modalities:
-            measured = [block.summary(c, modality, measure="probe_percent") for c in columns]
-            if any(one.num for one in measured):
-                rows.append(summary_row(modality, columns, measured))
+            probes = [block.summary(c, modality, measure="probe_percent") for c in columns]
+            if any(summary.num for summary in probes):
+                rows.append(summary_row(modality, columns, probes))
         if rows:
             sections.append(Section(block.title, tuple(rows)))
     return Table(
@@ -224,35 +247,35 @@ def _probes(found: Sequence[Block]) -> Table:
         columns=tuple(variant.label for variant in columns),
         sections=tuple(sections),
         notes=(
-            "What each encoder knows, whatever the head does with it: fitted on train in closed "
-            "form, its ridge term chosen on validation.",
+            "A measure of each encoder's features that does not depend on the head: ridge "
+            "regression, fitted on the train split in closed form; ridge term selected on "
+            "validation.",
         ),
     )
 
 
-def _measures(found: Sequence[Block]) -> Table:
-    columns = sorted({v for block in found for v in block.variants}, key=lambda v: v.order)
+def _measures_table(table_blocks: Sequence[Block]) -> Table:
+    columns = _all_columns(table_blocks)
     sections = []
-    for block in found:
+    for block in table_blocks:
         rows = []
         for metric in metrics_of(block.runs).values():
             if not metric.in_table1:
                 continue
-            found_here = [block.summary(column, measure=metric.column) for column in columns]
             rows.append(
                 summary_row(
                     f"{metric.label}, multi{', percent' if metric.percent else ''}",
                     columns,
-                    found_here,
+                    [block.summary(column, measure=metric.column) for column in columns],
                     digits=metric.digits,
                     lower_is_better=metric.lower_is_better,
                 )
             )
         for label, measure, digits in COSTS:
-            found_here = [block.summary(column, measure=measure) for column in columns]
+            summaries = [block.summary(column, measure=measure) for column in columns]
             rows.append(
                 summary_row(
-                    label, columns, found_here, digits=digits, is_ranked=False, with_spread=False
+                    label, columns, summaries, digits=digits, is_ranked=False, with_spread=False
                 )
             )
         sections.append(Section(block.title, tuple(rows)))

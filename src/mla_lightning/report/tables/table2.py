@@ -1,4 +1,4 @@
-"""Table 2: methods by the share of missing modalities, beside the paper's numbers."""
+"""Table 2: accuracy of every method by missing rate, beside the paper's numbers."""
 
 from __future__ import annotations
 
@@ -27,52 +27,57 @@ from mla_lightning.report.read.paper import read_table2
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.variant import Variant, method_label
 from mla_lightning.report.tables import notes
-from mla_lightning.report.tables.rows import LEGEND
+from mla_lightning.report.tables.rows import COLUMN_LEGEND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RATE = "missing.rate"
-#: The paper's order.
+#: The methods of the paper's table, in its order.
 METHODS = (
     *("late_fusion", "qmf", "cca", "dcca", "dccae", "ae", "cra", "mmin", "if_mmin", "cpm_net"),
     *("tate", "mla"),
 )
+#: Slug and title of a table, and the measure that it shows.
 MEASURES = (
     ("", "Test accuracy in percent, by missing rate", "accuracy_percent"),
     ("recall", "Macro recall (unweighted accuracy) in percent", "macro_recall_percent"),
     ("f1", "Weighted F1 in percent", "weighted_f1_percent"),
 )
-LINES = ("-", "--")
+LINE_STYLES = ("-", "--")
 
 
 @dataclass(frozen=True, order=True)
 class Rate:
-    """A missing rate as it was asked for.
+    """A nominal missing rate.
 
     Attributes:
-        value: Share of missing cells; infinite where each modality has a rate of its own.
-        asked: The setting.
+        value: The rate as a fraction; infinite where each modality has a rate of its own.
+        setting: The value of ``missing.rate``.
+
+    Example:
+        >>> Rate.parse("0.3").title, Rate.parse('{"image": 0.5, "text": 0.1}').title
+        ('30 %', 'image 50 %, text 10 %')
     """
 
     value: float
-    asked: str
+    setting: str
 
     @classmethod
-    def of(cls, asked: str) -> Rate:
-        """Read ``missing.rate``."""
-        return cls(math.inf if asked.startswith("{") else float(asked), asked)
+    def parse(cls, setting: str) -> Rate:
+        """Parse a value of ``missing.rate``: a number, or a JSON object of rates by modality."""
+        return cls(math.inf if setting.startswith("{") else float(setting), setting)
 
     @property
     def title(self) -> str:
-        """Name the column: ``30 %``, or ``pix 50 %, fou 10 %``."""
+        """Header of the rate's column."""
         if self.value < math.inf:
             return f"{100 * self.value:g} %"
-        return ", ".join(f"{m} {100 * rate:g} %" for m, rate in json.loads(self.asked).items())
+        return ", ".join(f"{m} {100 * rate:g} %" for m, rate in json.loads(self.setting).items())
 
 
-#: Method, and what else differs -> rate -> column.
+#: Row (a variant without its missing rate) -> rate -> variant.
 Grid = dict[Variant, dict[Rate, Variant]]
 
 
@@ -86,51 +91,54 @@ def table2(runs: Sequence[Run]) -> Report:
         The report.
 
     Raises:
-        RunError: If no run has a missing rate, runs of a rate had different masks, or a cell was
-            run twice.
+        RunError: If no run has a missing rate, if runs of one rate and seed have different masks,
+            or if two runs of one variant and seed conflict.
     """
-    found = [(block, grid) for block in blocks(runs) if (grid := _grid(block))]
-    if not found:
+    grids = [(block, grid) for block in blocks(runs) if (grid := _grid(block))]
+    if not grids:
         raise RunError(
             "Table 2 needs runs with missing modalities; there is none. Train them: "
             "mla train -m experiment=table2/mfeat"
         )
-    for block, grid in found:
+    for block, grid in grids:
         _check_masks(block, grid)
-    only = [block for block, _ in found]
-    tables = [_measure(found, *which) for which in MEASURES]
+    table_blocks = [block for block, _ in grids]
+    tables = [_measure_table(grids, *measure) for measure in MEASURES]
     return Report(
         kind="table2",
         title="Table 2: missing modalities",
-        warnings=notes.warnings(only),
-        tables=(*tables, _paper(), _patterns(found)),
-        notes=tuple(note for block in only for note in notes.about(block)),
-        reading="Mean over seeds, band of ± one standard deviation; right: the paper's numbers.",
+        warnings=notes.warnings(table_blocks),
+        tables=(*tables, _paper_table(), _patterns_table(grids)),
+        notes=tuple(note for block in table_blocks for note in notes.block_notes(block)),
+        reading=(
+            "Mean over seeds, with a band of ± one sample standard deviation. Right: the paper's "
+            "numbers."
+        ),
         figures={
             f"table2-{block.slug}": partial(rate_figure, block, grid)
-            for block, grid in found
+            for block, grid in grids
             if any(rate.value < math.inf for rate in _rates(grid))
         },
     )
 
 
 def _grid(block: Block) -> Grid:
-    """Sort a block's columns into rows and rates."""
+    """Group a block's variants by row and missing rate."""
     grid: Grid = {}
-    shared = dict(block.common)
+    common = dict(block.common)
     for variant in block.variants:
-        own = dict(variant.overrides)
-        rate = own.pop(RATE, shared.get(RATE))
-        if rate is None or rate == "null":
+        overrides = dict(variant.overrides)
+        setting = overrides.pop(RATE, common.get(RATE))
+        if setting is None or setting == "null":
             continue
-        row = replace(variant, overrides=tuple(sorted(own.items())))
-        grid.setdefault(row, {})[Rate.of(rate)] = variant
-    return {row: grid[row] for row in sorted(grid, key=_place)}
+        row = replace(variant, overrides=tuple(sorted(overrides.items())))
+        grid.setdefault(row, {})[Rate.parse(setting)] = variant
+    return {row: grid[row] for row in sorted(grid, key=_sort_key)}
 
 
-def _place(row: Variant) -> tuple[int, str]:
-    place = METHODS.index(row.method) if row.method in METHODS else len(METHODS)
-    return place, row.key
+def _sort_key(row: Variant) -> tuple[int, str]:
+    position = METHODS.index(row.method) if row.method in METHODS else len(METHODS)
+    return position, row.key
 
 
 def _rates(grid: Grid) -> list[Rate]:
@@ -138,28 +146,29 @@ def _rates(grid: Grid) -> list[Rate]:
 
 
 def _check_masks(block: Block, grid: Grid) -> None:
-    """Refuse to compare methods that saw different masks."""
-    seen: dict[tuple[Rate, int], tuple[str, str]] = {}
+    """Raise an error if methods were run with different masks at the same rate and seed."""
+    masks_of: dict[tuple[Rate, int], tuple[str, str]] = {}
     for row, by_rate in grid.items():
         for rate, variant in by_rate.items():
-            for seed, run in block.cells[variant].items():
+            for seed, run in block.runs_by_variant[variant].items():
                 if not run.masks:
                     continue
-                other = seen.setdefault((rate, seed), (run.masks, row.label))
-                if other[0] != run.masks:
+                masks, label = masks_of.setdefault((rate, seed), (run.masks, row.label))
+                if masks != run.masks:
                     raise RunError(
-                        f"{block.name}: {row.label} and {other[1]} had different masks at rate "
-                        f"{rate.asked}, seed {seed}; they cannot stand in one table. Train them "
-                        "with the same missing settings."
+                        f"{block.name}: {row.label} and {label} had different masks at rate "
+                        f"{rate.setting}, seed {seed}, so they cannot be compared in one table. "
+                        "Train them with the same missing settings."
                     )
 
 
-def _measure(found: Sequence[tuple[Block, Grid]], slug: str, title: str, measure: str) -> Table:
-    rates = sorted({rate for _, grid in found for rate in _rates(grid)})
+def _measure_table(
+    grids: Sequence[tuple[Block, Grid]], slug: str, title: str, measure: str
+) -> Table:
+    rates = sorted({rate for _, grid in grids for rate in _rates(grid)})
     sections = []
-    for block, grid in found:
-        rows = [_realised(block, grid, rates)]
-        columns = {
+    for block, grid in grids:
+        summaries = {
             rate: {
                 row: block.summary(by_rate[rate], measure=measure)
                 for row, by_rate in grid.items()
@@ -167,11 +176,12 @@ def _measure(found: Sequence[tuple[Block, Grid]], slug: str, title: str, measure
             }
             for rate in rates
         }
-        places = {rate: _places(by_row) for rate, by_row in columns.items()}
+        column_ranks = {rate: _column_ranks(by_row) for rate, by_row in summaries.items()}
+        rows = [_realised_row(block, grid, rates)]
         for row in grid:
             cells = tuple(
-                cell(columns[rate][row], 1, places[rate][row])
-                if row in columns[rate]
+                cell(summaries[rate][row], 1, column_ranks[rate][row])
+                if row in summaries[rate]
                 else Cell(BLANK)
                 for rate in rates
             )
@@ -184,44 +194,45 @@ def _measure(found: Sequence[tuple[Block, Grid]], slug: str, title: str, measure
         columns=tuple(rate.title for rate in rates),
         sections=tuple(sections),
         notes=(
-            f"{LEGEND} Best and second of each column. Every sample keeps a modality, so of three "
-            "no more than 66.7 % can be missing, whatever a column is called.",
+            f"{COLUMN_LEGEND} Columns: nominal missing rates. Every sample keeps at least one "
+            "modality, so with three modalities at most 66.7 % can be missing, also at higher "
+            "nominal rates.",
         ),
     )
 
 
-def _places(summaries: Mapping[Variant, Summary]) -> dict[Variant, int]:
-    means = [one.mean if one.is_complete else None for one in summaries.values()]
+def _column_ranks(summaries: Mapping[Variant, Summary]) -> dict[Variant, int]:
+    means = [summary.mean if summary.is_complete else None for summary in summaries.values()]
     return dict(zip(summaries, ranks(means, 1), strict=True))
 
 
-def _realised(block: Block, grid: Grid, rates: Sequence[Rate]) -> Row:
+def _realised_row(block: Block, grid: Grid, rates: Sequence[Rate]) -> Row:
     cells = []
     for rate in rates:
         values = [
             run.missing_percent
             for by_rate in grid.values()
             if rate in by_rate
-            for run in block.cells[by_rate[rate]].values()
+            for run in block.runs_by_variant[by_rate[rate]].values()
             if run.missing_percent is not None
         ]
         text = f"{statistics.fmean(values):.1f}" if values else BLANK
         cells.append(Cell(text, is_quiet=True))
-    return Row("really missing in the test, %", tuple(cells), is_quiet=True)
+    return Row("realised missing rate, test, %", tuple(cells), is_quiet=True)
 
 
-def _paper() -> Table:
+def _paper_table() -> Table:
     sections = []
     paper = read_table2()
-    rates = sorted({r for by in paper.values() for of in by.values() for r in of})
+    rates = sorted({rate for methods in paper.values() for m in methods.values() for rate in m})
     for dataset, by_method in paper.items():
         columns = [[by_method[m].get(rate) for m in by_method] for rate in rates]
-        places = [ranks(column, 2) for column in columns]
+        column_ranks = [ranks(column, 2) for column in columns]
         rows = []
-        for number, method in enumerate(by_method):
+        for i, method in enumerate(by_method):
             cells = tuple(
-                Cell(BLANK if column[number] is None else f"{column[number]:.2f}", place[number])
-                for column, place in zip(columns, places, strict=True)
+                Cell(BLANK if column[i] is None else f"{column[i]:.2f}", rank[i])
+                for column, rank in zip(columns, column_ranks, strict=True)
             )
             rows.append(Row(method_label(method), cells))
         sections.append(Section(f"{dataset} (paper)", tuple(rows)))
@@ -231,101 +242,100 @@ def _paper() -> Table:
         corner="",
         columns=tuple(f"{100 * rate:g} %" for rate in rates),
         sections=tuple(sections),
-        notes=("Its protocol is not published: see docs/missing.md.",),
+        notes=("The paper does not state its protocol: see docs/missing.md.",),
     )
 
 
-def _patterns(found: Sequence[tuple[Block, Grid]]) -> Table:
-    """Accuracy by what was there, over all rates and seeds."""
-    names: dict[str, None] = {}
-    sections = []
-    for block, grid in found:
+def _patterns_table(grids: Sequence[tuple[Block, Grid]]) -> Table:
+    """Make the table of accuracy by present modalities."""
+    patterns: dict[str, None] = {}
+    accuracies: list[tuple[str, list[tuple[str, dict[str, float]]]]] = []
+    for block, grid in grids:
         rows = []
         for row, by_rate in grid.items():
-            right: dict[str, float] = {}
-            num: dict[str, int] = {}
+            totals: dict[str, float] = {}
+            nums: dict[str, int] = {}
             for variant in by_rate.values():
-                for run in block.cells[variant].values():
-                    for pattern, (count, percent) in json.loads(run.patterns or "{}").items():
-                        num[pattern] = num.get(pattern, 0) + count
-                        right[pattern] = right.get(pattern, 0.0) + count * percent
-            rows.append((row.label, {p: right[p] / num[p] for p in num}))
-            names |= dict.fromkeys(sorted(num, key=lambda p: (p.count("+"), p)))
-        sections.append((block.title, rows))
+                for run in block.runs_by_variant[variant].values():
+                    for pattern, (num, percent) in json.loads(run.patterns or "{}").items():
+                        nums[pattern] = nums.get(pattern, 0) + num
+                        totals[pattern] = totals.get(pattern, 0.0) + num * percent
+            rows.append((row.label, {pattern: totals[pattern] / nums[pattern] for pattern in nums}))
+            patterns |= dict.fromkeys(sorted(nums, key=lambda p: (p.count("+"), p)))
+        accuracies.append((block.title, rows))
+    sections = [
+        Section(
+            title,
+            tuple(
+                Row(label, tuple(Cell(f"{of[p]:.1f}" if p in of else BLANK) for p in patterns))
+                for label, of in rows
+            ),
+        )
+        for title, rows in accuracies
+    ]
     return Table(
         slug="patterns",
-        title="Test accuracy in percent by what was there, over all rates and seeds",
+        title="Test accuracy in percent by present modalities, over all rates and seeds",
         corner="",
-        columns=tuple(names),
-        sections=tuple(
-            Section(
-                title,
-                tuple(
-                    Row(label, tuple(Cell(f"{v[n]:.1f}" if n in v else BLANK) for n in names))
-                    for label, v in rows
-                ),
-            )
-            for title, rows in sections
-        ),
+        columns=tuple(patterns),
+        sections=tuple(sections),
     )
 
 
 def rate_figure(block: Block, grid: Grid) -> Figure:
-    """Draw accuracy over the missing rate, a line per method, and the paper's beside it.
+    """Draw accuracy over missing rate, one line per method, beside the paper's numbers.
 
-    Rates that differ between modalities have no place on the axis; the table has them.
+    Rates that differ between modalities are left out.
 
     Args:
         block: The block.
-        grid: Its rows.
+        grid: Its variants by row and rate.
 
     Returns:
         The figure.
     """
     paper = read_table2()
-    ((name, by_method),) = paper.items()
+    ((dataset, by_method),) = paper.items()
     with style():
         figure = new_figure(10.5, 4.2)
         ours, theirs = figure.subplots(1, 2)
         for number, (row, by_rate) in enumerate(grid.items()):
-            found = sorted(
+            drawn = sorted(
                 r for r in by_rate if r.value < math.inf and block.summary(by_rate[r]).num
             )
-            rates = [100 * rate.value for rate in found]
-            summaries = [block.summary(by_rate[rate]) for rate in found]
-            means = [one.mean for one in summaries]
-            look = _look(row.method if row == Variant(row.method) else "", number)
-            ours.plot(rates, means, label=row.label, gid=GID + row.label, **look)
-            spread = [one.sd or 0.0 for one in summaries]
+            percents = [100 * rate.value for rate in drawn]
+            summaries = [block.summary(by_rate[rate]) for rate in drawn]
+            means = [summary.mean for summary in summaries]
+            line = _line_style(row.method if row == Variant(row.method) else "", number)
+            ours.plot(percents, means, label=row.label, gid=GID + row.label, **line)
             ours.fill_between(
-                rates,
-                [m - s for m, s in zip(means, spread, strict=True)],
-                [m + s for m, s in zip(means, spread, strict=True)],
-                color=look["color"],
+                percents,
+                [summary.mean - (summary.sd or 0.0) for summary in summaries],
+                [summary.mean + (summary.sd or 0.0) for summary in summaries],
+                color=line["color"],
                 alpha=0.12,
                 linewidth=0,
                 gid=GID + row.label,
             )
         for number, (method, values) in enumerate(by_method.items()):
-            look = _look(method, number)
+            line = _line_style(method, number)
             rates = sorted(values)
+            accuracies = [values[rate] for rate in rates]
             percents = [100 * rate for rate in rates]
-            theirs.plot(
-                percents, [values[r] for r in rates], gid=GID + method_label(method), **look
-            )
+            theirs.plot(percents, accuracies, gid=GID + method_label(method), **line)
         _finish(ours, f"{block.title}: test accuracy, percent, mean ± sd over seeds")
-        _finish(theirs, f"{name}, the paper's numbers")
+        _finish(theirs, f"{dataset}, the paper's numbers")
         figure.legend(
             *ours.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False
         )
     return figure
 
 
-def _look(method: str, number: int) -> dict[str, object]:
-    place = METHODS.index(method) if method in METHODS else len(METHODS) + number
+def _line_style(method: str, number: int) -> dict[str, object]:
+    position = METHODS.index(method) if method in METHODS else len(METHODS) + number
     return {
-        "color": COLOURS[place % len(COLOURS)],
-        "linestyle": LINES[place // len(COLOURS) % 2],
+        "color": COLOURS[position % len(COLOURS)],
+        "linestyle": LINE_STYLES[position // len(COLOURS) % 2],
         "linewidth": 2.2 if method == "mla" else 1.2,
         "marker": "o",
         "markersize": 3,
@@ -334,6 +344,6 @@ def _look(method: str, number: int) -> dict[str, object]:
 
 def _finish(axis: Axes, title: str) -> None:
     axis.set_title(title, loc="left")
-    axis.set_xlabel("missing rate asked for, percent")
+    axis.set_xlabel("nominal missing rate, percent")
     axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axis.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""Table 3: what head gradient modification (HGM) and dynamic fusion (DF) do, alone and together."""
+"""Table 3: ablation of head gradient modification (HGM) and dynamic fusion (DF)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import Report, Row, Section, Table
 from mla_lightning.report.figures.modalities import READING, modality_figure
-from mla_lightning.report.read.block import Block, blocks, without_number
-from mla_lightning.report.read.paper import DATASETS, Published, read_table1, read_table3
+from mla_lightning.report.read.block import Block, blocks, runs_without_result
+from mla_lightning.report.read.paper import DATASETS, PaperTable, read_table1, read_table3
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
@@ -35,7 +35,7 @@ GRID = {
     "HGM only": "no_df",
     "HGM + DF": "none",
 }
-#: What an effect on multi is called, and the ablations whose difference it is.
+#: Label of an effect on multi, and the two ablations whose difference it is.
 EFFECTS = (
     ("HGM, static fusion: multi", "no_df", "no_hgm_no_df"),
     ("HGM, dynamic fusion: multi", "none", "no_hgm"),
@@ -48,17 +48,21 @@ def table3(runs: Sequence[Run]) -> Report:
     """Make Table 3.
 
     Args:
-        runs: Runs of MLA's ablations, and of Late Fusion to stand beside them.
+        runs: Runs of MLA's ablations, and of Late Fusion for comparison.
 
     Returns:
         The report.
 
     Raises:
-        RunError: If there is no run of MLA or Late Fusion, or a cell was run twice.
+        RunError: If there is no run of MLA, or two runs of one variant and seed conflict.
     """
-    wanted = (METHOD, LATE, REFERENCE)
-    found = [b for b in blocks(run for run in runs if run.method in wanted) if _has_grid(b)]
-    if not found:
+    methods = (METHOD, LATE, REFERENCE)
+    table_blocks = [
+        block
+        for block in blocks(run for run in runs if run.method in methods)
+        if any(variant.method == METHOD for variant in block.variants)
+    ]
+    if not table_blocks:
         raise RunError(
             f"Table 3 needs runs of method={METHOD} with ablation={','.join(GRID.values())}; "
             "there is none. Train them: mla train -m experiment=table3/openmoji"
@@ -66,24 +70,23 @@ def table3(runs: Sequence[Run]) -> Report:
     return Report(
         kind="table3",
         title="Table 3: head gradient modification (HGM) and dynamic fusion (DF)",
-        warnings=notes.warnings(found),
-        tables=(_accuracy(found, without_number(found, ())), _effects(found)),
-        notes=tuple(note for block in found for note in notes.about(block)),
+        warnings=notes.warnings(table_blocks),
+        tables=(
+            _accuracy_table(table_blocks, runs_without_result(table_blocks, ())),
+            _effects_table(table_blocks),
+        ),
+        notes=tuple(note for block in table_blocks for note in notes.block_notes(block)),
         reading=READING,
         figures={
             f"table3-{block.slug}": partial(modality_figure, block, _columns(block))
-            for block in found
+            for block in table_blocks
             if block.modalities
         },
     )
 
 
-def _has_grid(block: Block) -> bool:
-    return any(variant.method == METHOD for variant in block.variants)
-
-
 def _columns(block: Block) -> dict[str, Variant]:
-    """Find the table's columns in a block: label -> column."""
+    """Return the variant of each column of the table."""
     late = block.find(LATE) or Variant(LATE)
     grid = {
         label: block.find(METHOD, name) or Variant(METHOD, name) for label, name in GRID.items()
@@ -91,90 +94,87 @@ def _columns(block: Block) -> dict[str, Variant]:
     return {method_label(LATE): late, **grid}
 
 
-def _unlike(block: Block) -> list[str]:
-    """Name the columns that differ from the full method in more than what their title says."""
+def _settings_notes(block: Block) -> list[str]:
+    """Return a note per column with other overrides than the column of the full method."""
     columns = _columns(block)
-    own = columns[list(GRID)[-1]].overrides
+    overrides = columns[list(GRID)[-1]].overrides
     return [
-        f"{block.title}: {title} is {column.label}."
-        for title, column in columns.items()
-        if column in block.cells and column.overrides not in ((), own)
+        f"{block.title}: column {title} shows {variant.label}."
+        for title, variant in columns.items()
+        if variant in block.runs_by_variant and variant.overrides not in ((), overrides)
     ]
 
 
-def _accuracy(found: Sequence[Block], lacking: Sequence[Run]) -> Table:
-    columns = (method_label(LATE), *GRID)
-    of_table1, of_table3 = read_table1(), read_table3()
+def _accuracy_table(table_blocks: Sequence[Block], without_result: Sequence[Run]) -> Table:
+    paper_table1, paper_table3 = read_table1(), read_table3()
     sections = []
-    for block in found:
+    for block in table_blocks:
         variants = list(_columns(block).values())
         rows = []
         for modality in (*block.modalities, MULTI):
             rows.append(accuracy_row(block, variants, modality, always=variants))
-            published = _paper_row(of_table1, of_table3, block.dataset, modality)
+            published = _paper_row(paper_table1, paper_table3, block.dataset, modality)
             rows += [published] if published else []
         sections.append(Section(block.title, tuple(rows)))
-    run = {block.dataset for block in found}
-    for name in (name for name in DATASETS if name not in run):
-        paper = [_paper_row(of_table1, of_table3, name, m) for m in of_table3.modalities[name]]
-        kept = tuple(row for row in paper if row)
-        sections.append(Section(name, kept, not_run(name, "table3"), is_terminal_only=True))
-    legend = f"{LEGEND} {PARTIAL_LEGEND}" if is_partial(found) else LEGEND
+    datasets = {block.dataset for block in table_blocks}
+    for name in (name for name in DATASETS if name not in datasets):
+        modalities = paper_table3.modalities[name]
+        paper_rows = [_paper_row(paper_table1, paper_table3, name, m) for m in modalities]
+        rows = [row for row in paper_rows if row]
+        sections.append(Section(name, tuple(rows), not_run(name, "table3"), is_terminal_only=True))
+    legend = f"{LEGEND} {PARTIAL_LEGEND}" if is_partial(table_blocks) else LEGEND
     return Table(
         slug="",
         title="Test accuracy in percent",
         corner="",
-        columns=columns,
+        columns=(method_label(LATE), *GRID),
         sections=tuple(sections),
         notes=(
             legend,
-            *(text for block in found for text in _unlike(block)),
-            *notes.without_number(lacking),
+            *(note for block in table_blocks for note in _settings_notes(block)),
+            *notes.missing_result_notes(without_result),
         ),
     )
 
 
 def _paper_row(
-    of_table1: Published, of_table3: Published, dataset: str, modality: str
+    paper_table1: PaperTable, paper_table3: PaperTable, dataset: str, modality: str
 ) -> Row | None:
-    late = of_table1.get(dataset, modality, LATE)
-    grid = [of_table3.get(dataset, modality, name) for name in GRID.values()]
+    late = paper_table1.get(dataset, modality, LATE)
+    grid = [paper_table3.get(dataset, modality, name) for name in GRID.values()]
     return published_row(modality, [late, *grid])
 
 
-def _effects(found: Sequence[Block]) -> Table:
-    sections = []
-    for block in found:
-        columns = _columns(block)
-        by_ablation = {name: columns[label] for label, name in GRID.items()}
-        late_label = method_label(LATE)
-        late = columns[late_label]
-
-        def numbers(
-            name: str, modality: str = MULTI, known: dict = by_ablation
-        ) -> dict[int, float]:
-            return block.values(known[name], modality)  # noqa: B023  used within this turn
-
-        pairs = [(label, compare(numbers(on), numbers(off))) for label, on, off in EFFECTS]
-        pairs += [
-            (f"HGM, dynamic fusion: {m} alone", compare(numbers("none", m), numbers("no_hgm", m)))
-            for m in block.modalities
-        ]
-        pairs += [
-            (f"both, against {late_label}: multi", compare(numbers("none"), block.values(late))),
-            (
-                f"neither, against {late_label}: multi",
-                compare(numbers("no_hgm_no_df"), block.values(late)),
-            ),
-        ]
-        rows = comparison_rows([pair for pair in pairs if pair[1].seeds])
-        if rows:
-            sections.append(Section(block.title, rows))
+def _effects_table(table_blocks: Sequence[Block]) -> Table:
+    sections = [
+        Section(block.title, rows) for block in table_blocks if (rows := _effect_rows(block))
+    ]
     return Table(
         slug="effects",
-        title="Effects on test accuracy, in points",
+        title="Effects on test accuracy, percentage points",
         corner="",
         columns=COMPARISON_COLUMNS,
         sections=tuple(sections),
         notes=(COMPARISON_NOTE,),
     )
+
+
+def _effect_rows(block: Block) -> tuple[Row, ...]:
+    columns = _columns(block)
+    by_ablation = {name: columns[label] for label, name in GRID.items()}
+    late_label = method_label(LATE)
+    late = block.values(columns[late_label])
+
+    def values(ablation: str, modality: str = MULTI) -> dict[int, float]:
+        return block.values(by_ablation[ablation], modality)
+
+    pairs = [(label, compare(values(on), values(off))) for label, on, off in EFFECTS]
+    pairs += [
+        (f"HGM, dynamic fusion: {m}", compare(values("none", m), values("no_hgm", m)))
+        for m in block.modalities
+    ]
+    pairs += [
+        (f"HGM + DF, compared with {late_label}: multi", compare(values("none"), late)),
+        (f"neither, compared with {late_label}: multi", compare(values("no_hgm_no_df"), late)),
+    ]
+    return comparison_rows([pair for pair in pairs if pair[1].seeds])

@@ -1,4 +1,4 @@
-"""Tuning: each method's learning rate, chosen by mean validation accuracy from one grid."""
+"""Learning rate of each method, selected from one grid by mean validation accuracy."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from dataclasses import dataclass, replace
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import BEST, BLANK, Cell, Report, Row, Section, Table, cell
-from mla_lightning.report.read.block import Block, Summary, blocks, without_number
+from mla_lightning.report.read.block import Block, Summary, blocks, runs_without_result
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
-from mla_lightning.report.tables.rows import LEGEND
+from mla_lightning.report.tables.rows import MEAN_LEGEND
 from mla_lightning.run_folder import State
 
 KEY = "optimizer.lr"
 SPLIT = "val"
-#: A rate whose runs ended in these ways has had its chance; the others may still win.
-HAD_ITS_CHANCE = {State.FAILED}
+#: States that rule a learning rate out; a rate with runs in other states may still be the best.
+FINAL_STATES = {State.FAILED}
+
+#: Learning rate -> validation accuracy over seeds.
+Grid = Mapping[float, Summary]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A method's learning rate.
+    """The selected learning rate of a method.
 
     Attributes:
-        lr: The rate, None if no rate has all its seeds.
-        at_edge: Whether a rate beyond the grid might be better.
-        is_provisional: Whether runs are missing that could change the choice.
+        lr: The learning rate, None if no rate has a result for every seed.
+        at_edge: Whether it is the smallest or largest of the grid.
+        is_provisional: Whether runs are missing that could change it.
     """
 
     lr: float | None
@@ -38,23 +41,25 @@ class Choice:
 
     @property
     def remarks(self) -> list[str]:
-        """What is to be said about it."""
+        """Remarks for readers of the grid."""
         edge = ["at the edge of the grid"] if self.at_edge else []
         return edge + (["provisional: runs are missing"] if self.is_provisional else [])
 
 
-def choose(grid: Mapping[float, Summary]) -> Choice:
-    """Choose the rate with the best mean; of equal ones the smaller.
+def choose(grid: Grid) -> Choice:
+    """Select the learning rate with the highest mean; the smaller one of equal means.
 
     Args:
-        grid: Rate -> validation accuracy over seeds.
+        grid: The grid; only rates with a result for every seed can be selected.
 
-    Returns:
-        The choice, among rates that have all their seeds.
+    Example:
+        >>> accuracy = {0.05: (60.0, 61.0), 0.1: (62.0, 63.0), 0.2: (50.0, 51.0)}
+        >>> choose({lr: Summary(dict(enumerate(a)), (0, 1)) for lr, a in accuracy.items()})
+        Choice(lr=0.1, at_edge=False, is_provisional=False)
     """
     complete = {lr: summary.mean for lr, summary in grid.items() if summary.is_complete}
     is_provisional = any(
-        set(summary.states) - HAD_ITS_CHANCE for lr, summary in grid.items() if lr not in complete
+        set(summary.states) - FINAL_STATES for lr, summary in grid.items() if lr not in complete
     )
     if not complete:
         return Choice(None, is_provisional=is_provisional)
@@ -63,35 +68,39 @@ def choose(grid: Mapping[float, Summary]) -> Choice:
 
 
 def tuning(runs: Sequence[Run]) -> Report:
-    """Make the report of a tuning sweep; nothing of the test split enters it.
+    """Make the report of a tuning sweep, which does not use the test split.
 
     Args:
         runs: Runs that differ in ``optimizer.lr``.
 
     Returns:
-        The report, with the chosen rates as YAML.
+        The report, with the selected learning rates as YAML.
 
     Raises:
-        RunError: If no run has a learning rate, or a cell was run twice.
+        RunError: If no run has a learning rate, or two runs of one variant and seed conflict.
     """
-    found = blocks(run for run in runs if run.lr is not None)
-    if not found:
+    table_blocks = blocks(run for run in runs if run.lr is not None)
+    if not table_blocks:
         raise RunError(
             "Tuning needs runs with a learning rate; there is none. Train them: "
             "mla train -m experiment=tuning/openmoji"
         )
-    sections, texts, rates = [], {}, sorted({float(r.lr) for b in found for r in b.runs if r.lr})
-    for block in found:
+    rates = sorted({float(run.lr) for block in table_blocks for run in block.runs if run.lr})
+    sections, texts = [], {}
+    for block in table_blocks:
         by_variant = grids(block)
         choices = {variant: choose(grid) for variant, grid in by_variant.items()}
         sections.append(Section(block.title, _rows(by_variant, choices, rates)))
         texts[f"tuned_lr-{block.slug}.yaml"] = _yaml(block, by_variant, choices)
-    legend = LEGEND.partition(";")[0] + "; chosen rate bold: best mean, of equal ones the smaller."
-    legend += f" {method_label(REFERENCE)} is judged by the mean accuracy of its modalities."
+    legend = (
+        f"{MEAN_LEGEND}. Bold: selected learning rate, with the highest mean; the smaller one of "
+        f"equal means. {method_label(REFERENCE)}: selected by the mean accuracy of its modalities."
+    )
+    without_result = runs_without_result(table_blocks, runs)
     return Report(
         kind="tuning",
-        title="Tuning: learning rate per method, chosen on validation",
-        warnings=notes.warnings(found),
+        title="Tuning: learning rate per method, selected on validation",
+        warnings=notes.warnings(table_blocks),
         tables=(
             Table(
                 slug="",
@@ -99,84 +108,83 @@ def tuning(runs: Sequence[Run]) -> Report:
                 corner="",
                 columns=(*map(rate_text, rates), "chosen"),
                 sections=tuple(sections),
-                notes=(legend, *notes.without_number(without_number(found, runs))),
+                notes=(legend, *notes.missing_result_notes(without_result)),
             ),
         ),
         notes=tuple(
-            note for block in found for note in notes.about(block, split=SPLIT, with_settings=False)
+            note
+            for block in table_blocks
+            for note in notes.block_notes(block, split=SPLIT, with_settings=False)
         ),
         texts=texts,
     )
 
 
 def grids(block: Block) -> dict[Variant, dict[float, Summary]]:
-    """Collect each method's grid; every method of a block is expected to have had all rates.
+    """Return the grid of each method; every method is expected to have all rates of the block.
 
     Args:
         block: Runs of a tuning sweep.
 
     Returns:
-        Column without its rate -> rate -> validation accuracy over seeds.
+        Variant without its learning rate -> grid.
     """
-    cells: dict[Variant, dict[float, dict[int, Run]]] = {}
-    for variant, by_seed in block.cells.items():
+    runs_of: dict[Variant, dict[float, dict[int, Run]]] = {}
+    for variant, by_seed in block.runs_by_variant.items():
         overrides = tuple(pair for pair in variant.overrides if pair[0] != KEY)
-        grid = cells.setdefault(replace(variant, overrides=overrides), {})
+        by_rate = runs_of.setdefault(replace(variant, overrides=overrides), {})
         for seed, run in by_seed.items():
-            grid.setdefault(float(run.lr or 0), {})[seed] = run
-    rates = sorted({rate for grid in cells.values() for rate in grid})
-    ordered = sorted(cells, key=lambda variant: variant.order)
-    return {v: {rate: _summary(block, cells[v].get(rate, {})) for rate in rates} for v in ordered}
+            by_rate.setdefault(float(run.lr or 0), {})[seed] = run
+    rates = sorted({rate for by_rate in runs_of.values() for rate in by_rate})
+    return {
+        variant: {rate: _summary(block, runs_of[variant].get(rate, {})) for rate in rates}
+        for variant in sorted(runs_of, key=lambda variant: variant.sort_key)
+    }
 
 
 def _summary(block: Block, runs: Mapping[int, Run]) -> Summary:
     values = {
-        seed: _judged_by(run)
+        seed: _criterion(run)
         for seed, run in sorted(runs.items())
         if run.is_finished and SPLIT in run.scores
     }
-    others = [
+    states = Counter(
         runs[seed].state if seed in runs else "missing"
         for seed in block.seeds
         if seed not in values
-    ]
-    return Summary(values, block.seeds, Counter(others))
+    )
+    return Summary(values, block.seeds, states)
 
 
-def _judged_by(run: Run) -> float:
-    """The fused accuracy; for the unimodal reference the mean of what it is a reference for."""
+def _criterion(run: Run) -> float:
+    """Return the fused accuracy; for the unimodal reference the mean over modalities."""
     scores = run.scores[SPLIT]
-    own = [scores[name]["accuracy_percent"] for name in run.modalities if name in scores]
-    return sum(own) / len(own) if run.method == REFERENCE else scores[MULTI]["accuracy_percent"]
+    accuracies = [scores[name]["accuracy_percent"] for name in run.modalities if name in scores]
+    if run.method == REFERENCE:
+        return sum(accuracies) / len(accuracies)
+    return scores[MULTI]["accuracy_percent"]
 
 
 def _rows(
-    grids: Mapping[Variant, Mapping[float, Summary]],
-    choices: Mapping[Variant, Choice],
-    rates: Sequence[float],
+    grid_of: Mapping[Variant, Grid], choices: Mapping[Variant, Choice], rates: Sequence[float]
 ) -> tuple[Row, ...]:
     rows = []
-    for variant, grid in grids.items():
+    for variant, grid in grid_of.items():
         choice = choices[variant]
         cells = [
             cell(grid[rate], rank=BEST if rate == choice.lr else 0) if rate in grid else Cell(BLANK)
             for rate in rates
         ]
-        short = {"at the edge of the grid": "edge", "provisional: runs are missing": "provisional"}
-        remarks = (
-            f" ({', '.join(short[text] for text in choice.remarks)})" if choice.remarks else ""
-        )
-        chosen = f"{'none' if choice.lr is None else rate_text(choice.lr)}{remarks}"
-        rows.append(Row(variant.label, (*cells, Cell(chosen))))
+        remarks = ["edge"] if choice.at_edge else []
+        remarks += ["provisional"] if choice.is_provisional else []
+        text = "none" if choice.lr is None else rate_text(choice.lr)
+        text += f" ({', '.join(remarks)})" if remarks else ""
+        rows.append(Row(variant.label, (*cells, Cell(text))))
     return tuple(rows)
 
 
-def _yaml(
-    block: Block,
-    grids: Mapping[Variant, Mapping[float, Summary]],
-    choices: Mapping[Variant, Choice],
-) -> str:
-    grid = next(iter(grids.values()))
+def _yaml(block: Block, grid_of: Mapping[Variant, Grid], choices: Mapping[Variant, Choice]) -> str:
+    grid = next(iter(grid_of.values()))
     seeds = ", ".join(map(str, block.seeds))
     lines = [
         f"# {block.title}: best mean validation accuracy over seeds {seeds}",
@@ -184,26 +192,31 @@ def _yaml(
     ]
     for variant, choice in choices.items():
         name = variant.key if variant.key.isidentifier() else json.dumps(variant.key)
-        remarks = f"  # {'; '.join(choice.remarks)}" if choice.remarks else ""
+        remarks = "; ".join(choice.remarks)
         if choice.lr is None:
-            lines.append(f"# {name}: no rate has all its seeds{remarks.replace('  #', ';')}")
+            problem = "no learning rate has a result for every seed"
+            lines.append(f"# {name}: {problem}{f'; {remarks}' if remarks else ''}")
         else:
-            lines.append(f"{name}: {rate_text(choice.lr)}{remarks}")
+            lines.append(f"{name}: {rate_text(choice.lr)}{f'  # {remarks}' if remarks else ''}")
     return "\n".join(lines) + "\n"
 
 
 def rate_text(lr: float) -> str:
-    """Write a rate so that every YAML reader takes it for a number: 1e-05 is text to some.
+    """Format a learning rate as a number for every YAML parser; some read 1e-05 as text.
 
     Args:
-        lr: The rate.
+        lr: The learning rate.
+
+    Example:
+        >>> rate_text(1e-5), rate_text(0.05)
+        ('1.0e-05', '0.05')
     """
     mantissa, e, exponent = f"{lr:g}".partition("e")
     return f"{mantissa}.0e{exponent}" if e and "." not in mantissa else f"{mantissa}{e}{exponent}"
 
 
 def rate_notes(used: Block, tuned: Block) -> list[str]:
-    """Tell which runs used a rate that tuning did not choose, or one at the edge of its grid.
+    """Return notes on runs whose learning rate was not selected or is at the edge of the grid.
 
     Args:
         used: Runs of a table.
@@ -212,36 +225,42 @@ def rate_notes(used: Block, tuned: Block) -> list[str]:
     Returns:
         At most two sentences.
     """
-    found = grids(tuned)
-    edge, other = [], []
+    grid_of = grids(tuned)
+    at_edge, not_selected = [], []
     for variant in used.variants:
-        column = _tuned_as(variant, used, tuned, found)
-        rates = {float(run.lr) for run in used.cells[variant].values() if run.lr is not None}
-        if column is None or len(rates) != 1:
+        tuned_variant = _find_tuned(variant, used, tuned, grid_of)
+        runs = used.runs_by_variant[variant].values()
+        rates = {float(run.lr) for run in runs if run.lr is not None}
+        if tuned_variant is None or len(rates) != 1:
             continue
-        (rate,), grid = rates, found[column]
-        chosen = choose(grid).lr
+        (rate,), grid = rates, grid_of[tuned_variant]
+        selected = choose(grid).lr
+        text = f"{variant.label} {rate_text(rate)}"
         if rate in (min(grid), max(grid)):
-            edge.append(f"{variant.label} {rate_text(rate)}")
-        if chosen is not None and chosen != rate:
-            other.append(f"{variant.label} {rate_text(rate)} (chosen {rate_text(chosen)})")
+            at_edge.append(text)
+        if selected is not None and selected != rate:
+            not_selected.append(f"{text} (selected: {rate_text(selected)})")
     sentences = []
-    if edge:
-        sentences.append(f"{used.name}: learning rate at the edge of the grid: {', '.join(edge)}.")
-    if other:
-        sentences.append(
-            f"{used.name}: not at the learning rate that validation chose: {', '.join(other)}."
-        )
+    if at_edge:
+        variants = ", ".join(at_edge)
+        sentences.append(f"{used.name}: learning rate at the edge of the grid: {variants}.")
+    if not_selected:
+        variants = ", ".join(not_selected)
+        sentences.append(f"{used.name}: learning rate not selected on validation: {variants}.")
     return sentences
 
 
-def _tuned_as(
-    variant: Variant, used: Block, tuned: Block, found: Iterable[Variant]
+def _find_tuned(
+    variant: Variant, used: Block, tuned: Block, tuned_variants: Iterable[Variant]
 ) -> Variant | None:
-    """Find the column of tuning; where nothing else is set, the only one of its method will do."""
-    same = [v for v in found if (v.method, v.ablation) == (variant.method, variant.ablation)]
-    own = set(variant.overrides) | used.common
-    exact = [v for v in same if set(v.overrides) | tuned.common == own]
-    if not exact and not own:
+    """Return the tuned variant with equal overrides; without any, the only one of the method."""
+    same = [
+        tuned_variant
+        for tuned_variant in tuned_variants
+        if (tuned_variant.method, tuned_variant.ablation) == (variant.method, variant.ablation)
+    ]
+    overrides = set(variant.overrides) | used.common
+    exact = [v for v in same if set(v.overrides) | tuned.common == overrides]
+    if not exact and not overrides:
         exact = same
     return exact[0] if len(exact) == 1 else None
