@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mla_lightning.errors import MLAError
-from mla_lightning.report.document.table import Maker
+from mla_lightning.report.document.table import ReportBuilder
 from mla_lightning.report.main import write_custom_report
 
 
 def run(
-    make: Maker, *, module: str, description: str, arguments: Sequence[str] | None = None
+    make: ReportBuilder, *, module: str, description: str, arguments: Sequence[str] | None = None
 ) -> int:
     """Make a report from the runs that the command line names.
 

@@ -13,8 +13,8 @@ from mla_lightning.report.document.table import (
     Row,
     Section,
     Table,
-    cell,
     ranks,
+    summary_cell,
 )
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
 from mla_lightning.report.read.block import Block, Summary, blocks, without_number
@@ -142,7 +142,9 @@ def _rows(block: Block, columns: Sequence[str], curves: Curves) -> tuple[Row, ..
             summary = by_column[name][index]
             is_known = summary.num or name == MULTI
             digits = 0 if name == EPOCH else 1
-            row.append(cell(summary, digits, places[name][index]) if is_known else Cell(BLANK))
+            row.append(
+                summary_cell(summary, digits, places[name][index]) if is_known else Cell(BLANK)
+            )
         rows.append(Row(variant.label, tuple(row)))
     return tuple(rows)
 

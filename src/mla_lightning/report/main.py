@@ -9,7 +9,7 @@ from pathlib import Path
 from mla_lightning.errors import RunError
 from mla_lightning.report.document import render
 from mla_lightning.report.document.html import to_page
-from mla_lightning.report.document.table import Maker, Report
+from mla_lightning.report.document.table import Report, ReportBuilder
 from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
 from mla_lightning.report.read.run import Run
@@ -44,13 +44,15 @@ def write_report(
         from mla_lightning.report.page.write import write_page
 
         folder = default_output(runs) if output is None else output
-        makers = {name: one.function() for name, one in kinds(config_dir).items()}
+        builders = {name: spec.function() for name, spec in kinds(config_dir).items()}
         command = ["mla", "report", PAGE, *map(str, runs), "--output", str(folder)]
-        return write_page(_read(runs), makers, panels(config_dir), folder, command)
+        return write_page(_read(runs), builders, panels(config_dir), folder, command)
     return write_custom_report(maker(kind, config_dir), runs, output)
 
 
-def write_custom_report(make: Maker, runs: Sequence[Path], output: Path | None = None) -> int:
+def write_custom_report(
+    make: ReportBuilder, runs: Sequence[Path], output: Path | None = None
+) -> int:
     """Make a report by a function of your own, write its files and print it.
 
     This is how a script shows what no kind of ``mla report`` does; the scripts below

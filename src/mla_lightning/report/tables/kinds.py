@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mla_lightning.config.listing import summary_of
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.report.document.table import Maker
+from mla_lightning.report.document.table import ReportBuilder
 from mla_lightning.report.read.components import Component, components
 
 #: The kind that is all others on one page.
@@ -26,7 +26,7 @@ def kinds(config_dir: Path | None = None) -> dict[str, Component]:
     return components("report", config_dir)
 
 
-def maker(kind: str, config_dir: Path | None = None) -> Maker:
+def maker(kind: str, config_dir: Path | None = None) -> ReportBuilder:
     """Return what makes a kind of report.
 
     Args:

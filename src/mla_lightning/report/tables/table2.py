@@ -18,8 +18,8 @@ from mla_lightning.report.document.table import (
     Row,
     Section,
     Table,
-    cell,
     ranks,
+    summary_cell,
 )
 from mla_lightning.report.figures.style import COLOURS, GID, new_figure, style
 from mla_lightning.report.read.block import Block, Summary, blocks
@@ -170,7 +170,7 @@ def _measure(found: Sequence[tuple[Block, Grid]], slug: str, title: str, measure
         places = {rate: _places(by_row) for rate, by_row in columns.items()}
         for row in grid:
             cells = tuple(
-                cell(columns[rate][row], 1, places[rate][row])
+                summary_cell(columns[rate][row], 1, places[rate][row])
                 if row in columns[rate]
                 else Cell(BLANK)
                 for rate in rates

@@ -8,7 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.document.table import BEST, BLANK, Cell, Report, Row, Section, Table, cell
+from mla_lightning.report.document.table import (
+    BEST,
+    BLANK,
+    Cell,
+    Report,
+    Row,
+    Section,
+    Table,
+    summary_cell,
+)
 from mla_lightning.report.read.block import Block, Summary, blocks, without_number
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
@@ -159,7 +168,9 @@ def _rows(
     for variant, grid in grids.items():
         choice = choices[variant]
         cells = [
-            cell(grid[rate], rank=BEST if rate == choice.lr else 0) if rate in grid else Cell(BLANK)
+            summary_cell(grid[rate], rank=BEST if rate == choice.lr else 0)
+            if rate in grid
+            else Cell(BLANK)
             for rate in rates
         ]
         short = {"at the edge of the grid": "edge", "provisional: runs are missing": "provisional"}
