@@ -32,7 +32,7 @@ TABLES = [
 
 @pytest.fixture(scope="module")
 def cloned():
-    """Files and folders of a fresh clone: what git tracks, and untracked files it does not ignore."""
+    """Files and folders of a fresh clone: all that git tracks or does not ignore."""
     listed = subprocess.run(
         ["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"],
         capture_output=True,
