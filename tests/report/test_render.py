@@ -13,7 +13,7 @@ from tests.report.synthetic_runs import write_run, write_table1
 
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.report.document import render
-from mla_lightning.report.document.html import to_page
+from mla_lightning.report.document.html import to_html
 from mla_lightning.report.document.table import Cell, Report, Row, Section, Table
 from mla_lightning.report.main import default_output, write_custom_report, write_report
 
@@ -213,7 +213,7 @@ def test_the_page_is_complete_and_loads_nothing(tmp_path):
 
 def test_the_page_escapes_names():
     page = PageChecker()
-    page.feed(to_page(small(), {"a<b": "<svg/>"}))
+    page.feed(to_html(small(), {"a<b": "<svg/>"}))
     assert not page.open
     assert {tag for tag, _ in page.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "a", "h1", "main", "p", "strong"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document import render
-from mla_lightning.report.document.html import to_page
+from mla_lightning.report.document.html import to_html
 from mla_lightning.report.document.table import Report, ReportBuilder
 from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
@@ -157,7 +157,7 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
         written += save(draw(), folder / stem)
     drawn = {stem: (folder / f"{stem}.svg").read_text("utf-8") for stem in report.figures}
     page = f"{report.kind}.html"
-    write_text(folder / page, to_page(report, drawn))
+    write_text(folder / page, to_html(report, drawn))
     return [*written, page]
 
 

@@ -53,7 +53,7 @@ for (const box of document.querySelectorAll("input[data-table]")) {
 """
 
 
-def to_page(report: Report, figures: Mapping[str, str]) -> str:
+def to_html(report: Report, figures: Mapping[str, str]) -> str:
     """Render a report as one HTML page.
 
     Style, script and figures are inline, and a content security policy forbids the browser to load
