@@ -96,6 +96,20 @@ def to_markdown(report: Report, figures: Sequence[str] = ()) -> str:
 
     Returns:
         The document.
+
+    Example:
+        >>> rows = (Row("multi", (Cell("60.0", BEST),)),)
+        >>> table = Table("", "Accuracy (%)", "", ("MLA",), (Section("openmoji", rows),))
+        >>> print(to_markdown(Report("mine", "My report", (table,))))
+        # My report
+        <BLANKLINE>
+        ## Accuracy (%)
+        <BLANKLINE>
+        |  | MLA |
+        | :-- | --: |
+        | **openmoji** |  |
+        | multi | **60.0** |
+        <BLANKLINE>
     """
     lines = [f"# {escape_markdown(report.title)}", ""]
     for warning in report.warnings:

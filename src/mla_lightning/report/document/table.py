@@ -71,6 +71,12 @@ class Table:
         columns: Headers of the other columns.
         sections: The sections.
         notes: Footnotes.
+
+    Example:
+        >>> row = Row("multi", (Cell("60.0", BEST), Cell("59.0", SECOND)))
+        >>> section = Section("openmoji", (row,), is_terminal_only=True)
+        >>> Table("", "Test accuracy (%)", "", ("MLA", "Concat"), (section,)).written_sections
+        ()
     """
 
     slug: str

@@ -27,6 +27,10 @@ class Curves:
         lines: Modality or ``multi`` -> column -> seed -> values; NaN for epochs without a
             validation, such as those of a stage that runs share.
         split: Split of the accuracy: ``validation``, or ``test`` with ``protocol=paper``.
+
+    Example:
+        >>> Curves({"multi": {"MLA": {0: (40.0, 50.0), 1: (41.0, 52.0, 55.0)}}}).epochs
+        3
     """
 
     lines: Mapping[str, Mapping[str, Mapping[int, tuple[float, ...]]]]

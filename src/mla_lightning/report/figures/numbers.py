@@ -28,6 +28,14 @@ def figure_table(figure: Figure) -> Table | None:
     Returns:
         A table with a section per panel; None for scatter plots, for figures without such ids, and
         for figures whose elements have tooltips already, which a table accompanies.
+
+    Example:
+        >>> from mla_lightning.report.figures.style import new_figure
+        >>> figure = new_figure(3.0, 2.0)
+        >>> _ = figure.subplots().plot([1, 2], [40.0, 50.0], gid=GID + "MLA")
+        >>> table = figure_table(figure)
+        >>> table.columns, [cell.text for cell in table.sections[0].rows[0].cells]
+        (('1', '2'), ['40', '50'])
     """
     sections = []
     for axis in figure.axes:
@@ -65,6 +73,14 @@ def add_tooltips(figure: Figure) -> None:
     Args:
         figure: The figure; ids change from ``column:NAME`` to ``column:NAME`` +
             :data:`TOOLTIP_SEPARATOR` + values.
+
+    Example:
+        >>> from mla_lightning.report.figures.style import new_figure
+        >>> figure = new_figure(3.0, 2.0)
+        >>> (line,) = figure.subplots().plot([1, 2], [50.0, 40.0], gid=GID + "MLA")
+        >>> add_tooltips(figure)
+        >>> line.get_gid().partition(TOOLTIP_SEPARATOR)[2]
+        '40 at 2, maximum 50 at 1'
     """
     names = _legend(figure)
     for axis in figure.axes:
