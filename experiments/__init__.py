@@ -1,1 +1,1 @@
-"""Results, and scripts for the reports that only this project needs."""
+"""Committed results, and scripts for the reports on them that are specific to this project."""

@@ -1,4 +1,4 @@
-"""Command line of the scripts that make a report from runs."""
+"""Command line of the scripts that write a report from runs."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mla_lightning.errors import MLAError
-from mla_lightning.report.document.table import Maker
+from mla_lightning.report.document.table import ReportBuilder
 from mla_lightning.report.main import write_custom_report
 
 
 def run(
-    make: Maker, *, module: str, description: str, arguments: Sequence[str] | None = None
+    make: ReportBuilder, *, module: str, description: str, arguments: Sequence[str] | None = None
 ) -> int:
-    """Make a report from the runs that the command line names.
+    """Write a report from the runs that the command line names.
 
     Args:
-        make: Makes the report.
-        module: What ``python -m`` runs, for the help.
-        description: What the report shows, for the help.
-        arguments: The words of the command line; those of this process by default.
+        make: Builds the report.
+        module: Name of the module that ``python -m`` runs, for the help.
+        description: Description of the report, for the help.
+        arguments: Arguments of the command line; by default those of this process.
 
     Returns:
-        The exit code. Errors that a user can meet are printed as one message, without traceback.
+        The exit code. Expected errors are printed as one message, without a traceback.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument(
@@ -38,7 +38,7 @@ def run(
         "--output",
         type=Path,
         metavar="DIR",
-        help="where the files go; by default `report` in the folder above the runs",
+        help="folder of the files; by default `report` in the folder above the runs",
     )
     options = parser.parse_intermixed_args(arguments)
     try:

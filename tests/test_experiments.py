@@ -1,4 +1,4 @@
-"""What the documents and the committed results say of each other."""
+"""Consistency of the documents, the committed results and the configs."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 PAGES += sorted(
     page for place in ("docs", "experiments", "benchmarks") for page in (ROOT / place).rglob("*.md")
 )
-# Not those of projections: their column of the last epoch needs the run folders.
+# Without those of projections, whose column of the last epoch needs the run folders.
 TABLES = [
     table
     for kind in ("table1", "table2", "table3", "tuning")
@@ -31,8 +31,8 @@ TABLES = [
 
 
 @pytest.fixture(scope="module")
-def kept():
-    """The files that git keeps or would keep, and their folders: what a fresh clone has."""
+def cloned():
+    """Files and folders of a fresh clone: all that git tracks or does not ignore."""
     listed = subprocess.run(
         ["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"],
         capture_output=True,
@@ -44,39 +44,39 @@ def kept():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_what_a_clone_has(page, kept):
+def test_every_link_leads_to_a_file_of_a_clone(page, cloned):
     text = page.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
-    assert not [link for link in links if (page.parent / link).resolve() not in kept]
+    assert not [link for link in links if (page.parent / link).resolve() not in cloned]
 
 
-def test_the_index_names_every_folder_of_results():
+def test_the_index_links_every_folder_of_results():
     index = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
     for page in EXPERIMENTS.rglob("README.md"):
         place = page.relative_to(EXPERIMENTS)
         assert place.name == str(place) or f"({place})" in index
 
 
-def test_no_results_are_ignored(kept):
+def test_no_results_are_ignored(cloned):
     files = {file.resolve() for file in EXPERIMENTS.rglob("*") if file.is_file()}
-    assert {file for file in files if file.parent.name != "__pycache__"} <= kept
+    assert {file for file in files if file.parent.name != "__pycache__"} <= cloned
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: str(table.relative_to(EXPERIMENTS)))
-def test_committed_tables_come_from_the_numbers_beside_them(table):
+def test_committed_tables_equal_those_of_the_committed_results(table):
     report = make_report(table.stem, [table.parent / "results.csv"])
-    (main,) = (part for part in report.tables if not part.slug)
-    assert to_csv(main) == table.read_text(encoding="utf-8")
+    (main_table,) = (candidate for candidate in report.tables if not candidate.slug)
+    assert to_csv(main_table) == table.read_text(encoding="utf-8")
 
 
-def test_the_claims_come_from_the_committed_numbers(tmp_path):
-    made = re.search(
+def test_the_claims_equal_those_of_the_committed_results(tmp_path):
+    command = re.search(
         r"python -m experiments\.claims (.*?) --output",
         (ROOT / "Makefile").read_text(),
         re.DOTALL,
     )
-    names = made[1].replace("\\", "").replace("$(RUNS)", "").split()
-    inputs = [path for name in names for path in sorted(ROOT.glob(name))]
+    patterns = command[1].replace("\\", "").replace("$(RUNS)", "").split()
+    inputs = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
     report = claims_report(read_runs(inputs))
     committed = EXPERIMENTS / "claims"
     tables = {f"claims-{table.slug}.csv": table for table in report.tables}
@@ -90,9 +90,9 @@ def test_the_claims_come_from_the_committed_numbers(tmp_path):
     assert (tmp_path / "results.csv").read_bytes() == (committed / "results.csv").read_bytes()
 
 
-def test_every_run_of_the_claims_is_one_that_a_config_makes():
+def test_every_run_of_the_claims_has_a_config():
     names = {path.stem for path in (ROOT / "conf/experiment/claims").glob("*.yaml")} - {"tuning"}
-    made = {
+    planned = {
         (job.config["name"], data, *cell_of(job), seed)
         for name in names
         for data in SETS
@@ -100,21 +100,21 @@ def test_every_run_of_the_claims_is_one_that_a_config_makes():
         for seed in job.config["grid"]["seed"]
     }
     runs = read_csv(EXPERIMENTS / "claims/results.csv")
-    found = {
+    finished = {
         (r.name, r.dataset, r.method, r.ablation, frozenset(r.overrides), r.lr, r.seed)
         for r in runs
     }
-    assert found <= made
+    assert finished <= planned
 
 
 @cache
 def jobs_of(name, data):
-    """The jobs of one experiment of the claims, each with one seed for all of its grid's."""
+    """Return the jobs of one experiment of the claims, with one seed for all of its grid."""
     return plan([f"experiment=claims/{name}", f"data={data}", "seed=0"], multirun=True)
 
 
 def cell_of(job):
-    """Method, ablation, overrides and rate of a job, as a run's row has them."""
+    """Return method, ablation, overrides and learning rate of a job, as in ``results.csv``."""
     choices = job.config["choices"]
     overrides = frozenset(
         (key, str(value).lower() if isinstance(value, bool) else str(value))
@@ -126,7 +126,7 @@ def cell_of(job):
 
 
 def label_of(config):
-    """The row of the tuning's table that a job of the claims belongs to."""
+    """Return the row of the tuning table to which a job of the claims belongs."""
     method = config["method"]
     if not method["hgm"]:
         return "mla no_hgm projection=others"
@@ -146,7 +146,7 @@ def test_the_claims_run_at_the_rates_that_validation_chose(name, data):
     rates = {label_of(job.config): job.config["optimizer"]["lr"] for job in jobs_of(name, data)}
     if data in ("openmoji", "tuxstamps"):
         chosen = yaml.safe_load((EXPERIMENTS / f"claims/tuning/tuned_lr-{data}.yaml").read_text())
-    else:  # at the ceiling of validation all run at MLA's rate
+    else:  # validation accuracy is at its ceiling, so all runs use the rate of MLA
         recipe = yaml.safe_load((ROOT / f"conf/recipe/{data}.yaml").read_text())
         chosen = dict.fromkeys(rates, recipe["tuned_lr"]["mla"])
     assert rates == {label: chosen[label] for label in rates}

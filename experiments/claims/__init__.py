@@ -1,1 +1,1 @@
-"""Tests of the paper's claims: paired comparisons, families and the report."""
+"""Tests of the paper's claims: paired comparisons in families, and their report."""

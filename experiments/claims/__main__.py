@@ -10,10 +10,10 @@ from experiments.command import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the report.
+    """Write the report of a command line.
 
     Args:
-        arguments: The words of the command line; those of this process by default.
+        arguments: Arguments of the command line; by default those of this process.
 
     Returns:
         The exit code.

@@ -1,4 +1,4 @@
-"""Families of paired comparisons for questions 1, 2, 4 and 5, each corrected as a whole."""
+"""Families of paired comparisons for questions 1, 2, 4 and 5; p-values are corrected per family."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from mla_lightning.report.tables.rows import SIGNIFICANT
 from mla_lightning.report.tables.significance import Comparison, compare, holm
 
 METHOD, BASE, LATE = "mla", "concat", "late_fusion"
-#: Methods that train all modalities by a single loss of the fused logits.
+#: Methods with a single loss, on the fused logits.
 JOINT = (BASE, "sum")
-#: Methods that give each modality a loss of its own without alternating.
-SIMPLER = (LATE, "joint_unimodal")
+#: Methods with a loss per modality and without alternating training.
+LOSS_PER_MODALITY = (LATE, "joint_unimodal")
+#: Units of the differences.
+POINTS, HUNDREDTHS = "percentage points", "hundredths"
 #: Data set -> block of runs.
 Blocks = Mapping[str, Block]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One comparison.
+    """A comparison with its label: one line of a table and of a figure.
 
     Attributes:
         section: The data set.
-        label: What is compared with what.
+        label: The minuend and the subtrahend, or what differs.
         comparison: The paired differences.
-        p: Corrected p.
+        p: Corrected p-value.
+
+    Example:
+        >>> Line("openmoji", "MLA minus Concat", Comparison((0, 1), mean=1.6, p=0.01), p=0.03).sign
+        1
     """
 
     section: str
@@ -38,7 +44,7 @@ class Line:
 
     @property
     def sign(self) -> int:
-        """Sign of a significant difference, 1 or -1; 0 where there is none."""
+        """Sign of the difference, 1 or -1, if it is significant; otherwise 0."""
         if self.p is None or self.p >= SIGNIFICANT or self.comparison.mean is None:
             return 0
         return 1 if self.comparison.mean > 0 else -1
@@ -46,17 +52,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Family:
-    """Comparisons that are corrected together: one table, and a figure or a share of one.
+    """Comparisons that are corrected together, shown as one table.
 
     Attributes:
-        slug: Short name, for file names.
+        slug: Short name for file names.
         title: The question, with the measure and its unit.
-        figure: Name of its figure; families with the same name are drawn in one.
+        figure: Name of its figure, which families with the same name share.
         axis: Label of the figure's axis.
         down: Word for a difference below zero.
         up: Word for a difference above zero.
         lines: The comparisons.
-        notes: What a reader needs to know beyond the verdict.
+        notes: Footnotes beside the verdict.
     """
 
     slug: str
@@ -70,13 +76,18 @@ class Family:
 
 
 def correct(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """Correct the p-values of comparisons as one family, by Holm's method.
+    """Correct the p-values of comparisons as one family by Holm's method.
 
     Args:
         lines: The comparisons.
 
     Returns:
-        Those with a common seed, with corrected p.
+        The comparisons that have a common seed, with corrected p-values.
+
+    Example:
+        >>> pair = [Line("", "", Comparison((0, 1), 1.0, p=p)) for p in (0.01, 0.04)]
+        >>> [line.p for line in correct(pair)]
+        [0.02, 0.04]
     """
     tested = [line for line in lines if line.comparison.mean is not None]
     p_values = holm([line.comparison.p for line in tested])
@@ -84,13 +95,13 @@ def correct(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 
 def joint_training_family(blocks: Blocks) -> Family:
-    """Compare encoders of joint training with those trained alone, and with Late Fusion's.
+    """Compare jointly trained encoders with those trained alone and those of Late Fusion.
 
     Args:
         blocks: Data set -> block of Table 1.
 
     Returns:
-        The family of question 1, in points of probe accuracy.
+        The family of question 1, in percentage points of probe accuracy.
     """
     lines = []
     for block in blocks.values():
@@ -98,61 +109,61 @@ def joint_training_family(blocks: Blocks) -> Family:
             pairs = [(method, REFERENCE) for method in (*JOINT, LATE)]
             pairs += [(method, LATE) for method in JOINT]
             lines += [_probe_line(block, modality, *pair) for pair in pairs]
-    late = method_label(LATE)
+    late, reference = method_label(LATE), method_label(REFERENCE)
     return Family(
         "behind",
-        "1. Does joint training leave encoders behind? Differences of ridge probes, points",
+        "1. Does joint training leave encoders behind? Difference in ridge probe accuracy "
+        f"({POINTS})",
         "1-behind",
-        "Probe, points",
-        "behind",
-        "ahead",
+        f"Difference in probe accuracy ({POINTS})",
+        "lower",
+        "higher",
         correct(lines),
         (
-            f"{method_label(REFERENCE)} (alone) takes each modality's own best epoch on "
-            f"validation; all others, {late} among them, the epoch with the best fused accuracy. "
-            f"Alone is what an encoder can reach; {late}, which trains the encoders without each "
-            "other as well, is what it reaches by the same rule.",
+            f"{reference}: each modality trained alone, at its own best epoch on validation. All "
+            f"others, {late} among them, are at the epoch with the best fused validation accuracy. "
+            f"{reference} shows what an encoder can reach; {late}, which also trains the encoders "
+            "separately, shows what it reaches under the same epoch selection.",
         ),
     )
 
 
 def alternation_families(blocks: Blocks, joint_training: Family) -> tuple[Family, ...]:
-    """Compare MLA with joint training, with each modality alone, and with simpler methods.
+    """Compare MLA with joint training, modalities trained alone, and a loss per modality.
 
     Args:
         blocks: Data set -> block of Table 1.
-        joint_training: The family of question 1. Probes of simpler methods are compared only where
-            it shows an encoder significantly below the same encoder trained alone.
+        joint_training: The family of question 1. Probes are compared with those of methods with a
+            loss per modality only for encoders that are significantly worse under joint training
+            than trained alone.
 
     Returns:
-        The families of question 2: probes and fused accuracy, against joint training and against
-        simpler methods.
+        The families of question 2: probe and fused accuracy, against joint training and against
+        methods with a loss per modality.
     """
     behind = {(line.section, line.label) for line in joint_training.lines if line.sign < 0}
-    against_joint, against_simpler = [], []
+    against_joint, against_separate = [], []
     for block in blocks.values():
         for modality in block.modalities:
             against_joint += [
                 _probe_line(block, modality, METHOD, other) for other in (BASE, REFERENCE)
             ]
             if any((block.title, _label(modality, joint, REFERENCE)) in behind for joint in JOINT):
-                against_simpler += [
-                    _probe_line(block, modality, METHOD, other) for other in SIMPLER
+                against_separate += [
+                    _probe_line(block, modality, METHOD, other) for other in LOSS_PER_MODALITY
                 ]
     fused = {
         others: [_fused_line(block, METHOD, o) for block in blocks.values() for o in others]
-        for others in ((BASE,), SIMPLER)
+        for others in ((BASE,), LOSS_PER_MODALITY)
     }
-    joint_title, simpler_title = (
-        "2. Does alternating cure it?",
-        "2. Is it more than simpler cures do?",
+    joint_title = "2. Does alternating training prevent this?"
+    separate_title = "2. Does it do more than a loss per modality?"
+    probes, accuracy = (
+        f"Difference in {measure} accuracy ({POINTS})" for measure in ("ridge probe", "multi test")
     )
-    probes, accuracy = "Differences of ridge probes, points", "Multi test accuracy, points"
-    probe_axis, fused_axis = (
-        ("2-cured", "Probe, points"),
-        ("2-fused", "Multi test accuracy, points"),
-    )
-    words = ("worse", "better")
+    probe_axis = ("2-cured", f"Difference in probe accuracy ({POINTS})")
+    fused_axis = ("2-fused", accuracy)
+    words = ("lower", "higher")
     return (
         Family("cured", f"{joint_title} {probes}", *probe_axis, *words, correct(against_joint)),
         Family(
@@ -160,17 +171,17 @@ def alternation_families(blocks: Blocks, joint_training: Family) -> tuple[Family
         ),
         Family(
             "simpler",
-            f"{simpler_title} {probes}, where question 1 found an encoder behind alone",
+            f"{separate_title} {probes}, for encoders significantly behind in question 1",
             *probe_axis,
             *words,
-            correct(against_simpler),
+            correct(against_separate),
         ),
         Family(
             "simpler-fused",
-            f"{simpler_title} {accuracy}",
+            f"{separate_title} {accuracy}",
             *fused_axis,
             *words,
-            correct(fused[SIMPLER]),
+            correct(fused[LOSS_PER_MODALITY]),
         ),
     )
 
@@ -196,25 +207,28 @@ def weighting_family(blocks: Blocks) -> Family:
                 lines.append(Line(block.title, f"{label}, {condition}", comparison))
     return Family(
         "weighted",
-        "4. Does entropy weighting beat equal weights? Multi test accuracy, points, and "
-        "calibration error in hundredths",
+        "4. Does entropy weighting outperform equal weights? Difference in multi test accuracy "
+        f"({POINTS}) and in expected calibration error ({HUNDREDTHS})",
         "4-weighted",
-        "Entropy less equal weights",
+        "Entropy weights minus equal weights",
         "lower",
         "higher",
         correct(lines),
-        ("All four of a set run at the rate that was tuned with HGM and entropy weights.",),
+        (
+            "All four variants of a data set use the learning rate that was tuned with HGM and "
+            "entropy weights.",
+        ),
     )
 
 
 def epoch_time_family(blocks: Blocks) -> Family:
-    """Compare the time per epoch of each method with Concat's.
+    """Compare the time per epoch of each method with that of Concat.
 
     Args:
         blocks: Data set -> block of runs that were timed one at a time.
 
     Returns:
-        The family of question 5: differences in percent of Concat's time with the same seed.
+        The family of question 5: differences in percent of the time of Concat with the same seed.
     """
     lines = []
     for block in blocks.values():
@@ -229,21 +243,25 @@ def epoch_time_family(blocks: Blocks) -> Family:
             }
             comparison = compare(percent, dict.fromkeys(percent, 0.0))
             lines.append(Line(block.title, variant.label, comparison))
+    title = f"Difference in time per epoch from {method_label(BASE)} (percent)"
     return Family(
         "price",
-        f"5. What is the price? Time per epoch above that of {method_label(BASE)}, percent",
+        f"5. What does it cost? {title}",
         "5-price",
-        f"Time per epoch above that of {method_label(BASE)}, percent",
-        "quicker",
+        title,
+        "faster",
         "slower",
         correct(lines),
-        ("One run at a time on one core, the methods in turn.",),
+        ("One run at a time on one core, alternating between the methods.",),
     )
 
 
+def _difference(method: str, other: str) -> str:
+    return f"{method_label(method)} minus {method_label(other)}"
+
+
 def _label(modality: str, method: str, other: str) -> str:
-    names = ["alone" if name == REFERENCE else method_label(name) for name in (method, other)]
-    return f"{modality}: {' less '.join(names)}"
+    return f"{modality}: {_difference(method, other)}"
 
 
 def _probe_line(block: Block, modality: str, method: str, other: str) -> Line:
@@ -259,7 +277,7 @@ def _probe_line(block: Block, modality: str, method: str, other: str) -> Line:
 
 def _fused_line(block: Block, method: str, other: str) -> Line:
     comparison = compare_columns(block, block.find(method), block.find(other))
-    return Line(block.title, f"{method_label(method)} less {method_label(other)}", comparison)
+    return Line(block.title, _difference(method, other), comparison)
 
 
 def compare_columns(
@@ -274,13 +292,13 @@ def compare_columns(
 
     Args:
         block: The block.
-        first: A column, or None if the block has none.
-        second: The column that is subtracted, or None.
+        first: The minuend; None if the block has no such column.
+        second: The subtrahend; None if the block has no such column.
         modality: A modality or ``multi``.
-        measure: A measure as :meth:`Block.values` takes it.
+        measure: A measure of :meth:`Block.values`.
 
     Returns:
-        The comparison, in hundredths for ``ece``; without a common seed if a column is None.
+        The comparison, in hundredths for ``ece``; without seeds if a column is None.
     """
     scale = 100.0 if measure == "ece" else 1.0
     values = [
@@ -293,13 +311,10 @@ def compare_columns(
 
 
 def lines_of_figure(families: Sequence[Family], figure: str) -> tuple[Line, ...]:
-    """Collect the comparisons that a figure draws.
+    """Return the comparisons of a figure, in the order of the families.
 
     Args:
         families: The families.
-        figure: The figure's name.
-
-    Returns:
-        The comparisons, in the order of the families.
+        figure: Name of the figure.
     """
     return tuple(line for family in families if family.figure == figure for line in family.lines)

@@ -1,4 +1,4 @@
-"""Report on the paper's claims: five questions with effect sizes and corrected tests."""
+"""Report on the paper's claims: five questions, with effect sizes and corrected tests."""
 
 from __future__ import annotations
 
@@ -28,59 +28,60 @@ from mla_lightning.report.tables.tuning import rate_notes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Groups of experiments that the report uses -> prefixes of their names.
+#: Group of experiments -> prefixes of their names.
 TABLE1, TABLE3, PRICE = "table1", "table3", "price"
 EXPERIMENTS = {
     TABLE1: ("table1",),
-    **{stage.slug: stage.names for stage in ROUNDS},
+    **{round_.slug: round_.prefixes for round_ in ROUNDS},
     TABLE3: ("table3",),
     PRICE: ("claims/price",),
 }
-#: Groups of experiments -> prefix of the experiments in which their rates were chosen.
+#: Group of experiments -> prefix of the experiments that chose their learning rates.
 TUNED = {
     TABLE1: "tuning/",
-    **dict.fromkeys((*(stage.slug for stage in ROUNDS), TABLE3), "claims/tuning/"),
+    **dict.fromkeys((*(round_.slug for round_ in ROUNDS), TABLE3), "claims/tuning/"),
 }
 NOTE = (
-    "Paired by seed, two-sided t-test; p corrected by Holm over the whole table; intervals are "
-    "not corrected. Effect size: mean difference over its standard deviation. Bold: corrected "
+    "Two-sided paired t-test over seeds; p corrected by Holm's method over each table. Intervals "
+    "are confidence intervals and not corrected. Effect size: mean difference divided by the "
+    "standard deviation of the differences. Bold: significant, that is corrected "
     f"p < {SIGNIFICANT}."
 )
 
 
 def claims_report(runs: Sequence[Run]) -> Report:
-    """Build the report from runs of Table 1, Table 3 and the claims' own experiments.
+    """Build the report from runs of Table 1, Table 3 and the experiments of the claims.
 
     Args:
-        runs: The runs. Where a cell was read both from a run folder and from a table of results,
-            the run folder counts, so that new runs replace committed ones.
+        runs: The runs. If a run was read both from a run folder and from ``results.csv``, the run
+            folder counts, so that new runs replace committed ones.
 
     Returns:
         The report.
 
     Raises:
-        RunError: If no run belongs to these experiments, or a cell was run twice.
+        RunError: If no run belongs to these experiments, or two runs have the same cell.
     """
     current = replace_repeated(runs)
     groups = {
-        group: {block.name: block for block in _blocks(current, names)}
-        for group, names in EXPERIMENTS.items()
+        group: {block.name: block for block in _blocks(current, prefixes)}
+        for group, prefixes in EXPERIMENTS.items()
     }
     if not any(groups.values()):
         raise RunError(
-            "The claims need runs of the experiments table1, table3 or claims; see "
-            "experiments/claims. `make claims` reads the committed ones."
+            "The report on the claims needs runs of the experiments table1, table3 or claims; see "
+            "experiments/claims/README.md. `make claims` reads the committed results."
         )
     first = joint_training_family(groups[TABLE1])
     second = alternation_families(groups[TABLE1], first)
     third = [
-        family for stage in ROUNDS for family in modification_families(stage, groups[stage.slug])
+        family for round_ in ROUNDS for family in modification_families(round_, groups[round_.slug])
     ]
     fourth, fifth = weighting_family(groups[TABLE3]), epoch_time_family(groups[PRICE])
     families = [first, *second, *third, fourth, fifth]
     tables: list[Table] = [
         *map(family_table, (first, *second, *third)),
-        *(table for stage in ROUNDS for table in forgetting_tables(stage, groups[stage.slug])),
+        *(table for round_ in ROUNDS for table in forgetting_tables(round_, groups[round_.slug])),
         *map(family_table, (fourth, fifth)),
         memory_table(groups[TABLE1]),
     ]
@@ -101,14 +102,14 @@ def claims_report(runs: Sequence[Run]) -> Report:
 
 
 def replace_repeated(runs: Iterable[Run]) -> list[Run]:
-    """Replace runs that were read from a table of results by new runs of the same cell.
+    """Replace runs that were read from ``results.csv`` by new runs of the same cell.
 
     Args:
         runs: Any runs.
 
     Returns:
-        For each cell the finished runs from run folders, else the finished ones from tables, else
-        all; without duplicates.
+        For each cell the finished runs from run folders, otherwise the finished ones from
+        ``results.csv``, otherwise all; without duplicates.
     """
     by_cell: dict[object, dict[object, Run]] = {}
     for run in runs:
@@ -120,17 +121,17 @@ def replace_repeated(runs: Iterable[Run]) -> list[Run]:
     return current
 
 
-def _blocks(runs: Iterable[Run], names: str | tuple[str, ...]) -> list[Block]:
-    return blocks(run for run in runs if run.name.startswith(names))
+def _blocks(runs: Iterable[Run], prefixes: str | tuple[str, ...]) -> list[Block]:
+    return blocks(run for run in runs if run.name.startswith(prefixes))
 
 
 def _written_runs(runs: Iterable[Run]) -> tuple[Run, ...]:
-    """Select the runs that are written beside the report, in an order independent of the inputs.
+    """Return the runs to write to ``results.csv``, in an order independent of the inputs.
 
-    Runs of Tables 1 and 3 and of tuning have result tables of their own.
+    Runs of Tables 1 and 3 and of tuning have files of their own.
     """
-    elsewhere = (*EXPERIMENTS[TABLE1], *EXPERIMENTS[TABLE3], *TUNED.values())
-    return tuple(sorted((r for r in runs if not r.name.startswith(elsewhere)), key=_sort_key))
+    other_prefixes = (*EXPERIMENTS[TABLE1], *EXPERIMENTS[TABLE3], *TUNED.values())
+    return tuple(sorted((r for r in runs if not r.name.startswith(other_prefixes)), key=_sort_key))
 
 
 def _sort_key(run: Run) -> tuple[object, ...]:
@@ -149,7 +150,7 @@ def _figures(families: Sequence[Family]) -> dict[str, Callable[[], Figure]]:
 
 
 def _origins(groups: dict[str, dict[str, Block]], runs: Sequence[Run]) -> Iterable[str]:
-    """Describe the origin of each group's numbers and its learning rates, in sentences."""
+    """Yield sentences on the origin of each group's numbers and on its learning rates."""
     for group, by_name in groups.items():
         tuned = {b.dataset: b for b in _blocks(runs, TUNED[group])} if group in TUNED else {}
         for block in by_name.values():

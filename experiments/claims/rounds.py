@@ -1,11 +1,20 @@
-"""Question 3: rounds of runs with and without head gradient modification, and their families."""
+"""Rounds of runs with and without head gradient modification, and their families (question 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from experiments.claims.families import METHOD, Blocks, Family, Line, compare_columns, correct
+from experiments.claims.families import (
+    HUNDREDTHS,
+    METHOD,
+    POINTS,
+    Blocks,
+    Family,
+    Line,
+    compare_columns,
+    correct,
+)
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.variant import Variant
@@ -16,17 +25,17 @@ class Round:
     """A set of runs with and without head gradient modification.
 
     Attributes:
-        slug: Short name, for file names.
-        title: Heading of its tables.
-        names: Prefixes of the names of its experiments.
-        preregistered: Comparisons that its configs fixed before the runs and that are one family:
-            data set -> modalities and ``multi``. Fused accuracies on other data sets are a family
-            of their own.
+        slug: Short name for file names.
+        title: Beginning of the titles of its tables.
+        prefixes: Prefixes of the names of its experiments.
+        preregistered: Comparisons that its configs fixed before the runs, which form one family:
+            data set -> modalities and ``multi``. The fused accuracies on other data sets form
+            another family.
     """
 
     slug: str
     title: str
-    names: tuple[str, ...]
+    prefixes: tuple[str, ...]
     preregistered: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -37,23 +46,23 @@ ROUNDS = (
         "3. Does head gradient modification help? Ten seeds",
         ("claims/hgm", "claims/update", "claims/none"),
     ),
-    Round("confirmed", "3, twenty further seeds", ("claims/confirm",)),
+    Round("confirmed", "3. Twenty further seeds", ("claims/confirm",)),
     Round(
         "fresh",
-        "3, twenty fresh seeds",
+        "3. Twenty fresh seeds",
         ("claims/fresh",),
         {"openmoji": (MULTI, "text", "image"), "tuxstamps": (MULTI, "text", "audio")},
     ),
-    Round("sixty", "3, sixty fresh seeds", ("claims/sixty",)),
-    Round("long", "3, two hundred epochs, ten seeds", ("claims/long",)),
+    Round("sixty", "3. Sixty fresh seeds", ("claims/sixty",)),
+    Round("long", "3. Two hundred epochs, ten seeds", ("claims/long",)),
 )
 
 
-def modification_families(stage: Round, blocks: Blocks) -> tuple[Family, ...]:
+def modification_families(round_: Round, blocks: Blocks) -> tuple[Family, ...]:
     """Compare each head gradient modification with none.
 
     Args:
-        stage: The round.
+        round_: The round.
         blocks: Data set -> block of its runs.
 
     Returns:
@@ -76,47 +85,53 @@ def modification_families(stage: Round, blocks: Blocks) -> tuple[Family, ...]:
                 )
                 for name in (*block.modalities, MULTI)
             }
-            names = stage.preregistered.get(block.dataset, ())
+            names = round_.preregistered.get(block.dataset, ())
             preregistered += [lines[name] for name in names]
             fused += [] if names else [replace(lines[MULTI], label=label)]
             single += [lines[name] for name in block.modalities]
             error = compare_columns(block, *pair, measure="ece")
             calibration.append(Line(block.title, label, error))
-    figure, axis = f"3-{stage.slug}", "less no modification"
+    figure, reference = f"3-{round_.slug}", "from no modification"
+    words = ("lower", "higher")
+    multi, single_modality, ece = (
+        f"difference in {measure} {reference} ({unit})"
+        for measure, unit in (
+            ("multi test accuracy", POINTS),
+            ("single-modality test accuracy", POINTS),
+            ("multi expected calibration error", HUNDREDTHS),
+        )
+    )
     return (
         Family(
-            f"{stage.slug}-asked",
-            f"{stage.title}, what was asked before the runs: test accuracy less that without any, "
-            "points",
+            f"{round_.slug}-asked",
+            f"{round_.title}, preregistered comparisons: difference in test accuracy {reference} "
+            f"({POINTS})",
             f"{figure}-asked",
-            f"Test accuracy {axis}, points",
-            "worse",
-            "better",
+            f"Difference in test accuracy {reference} ({POINTS})",
+            *words,
             correct(preregistered),
         ),
         Family(
-            stage.slug,
-            f"{stage.title}: multi test accuracy less that without any, points",
+            round_.slug,
+            f"{round_.title}: {multi}",
             figure,
-            f"Multi test accuracy {axis}, points",
-            "worse",
-            "better",
+            multi.capitalize(),
+            *words,
             correct(fused),
         ),
         Family(
-            f"{stage.slug}-single",
-            f"{stage.title}: single-modality test accuracy less that without any, points",
+            f"{round_.slug}-single",
+            f"{round_.title}: {single_modality}",
             f"{figure}-single",
-            f"Single-modality test accuracy {axis}, points",
-            "worse",
-            "better",
+            single_modality.capitalize(),
+            *words,
             correct(single),
         ),
         Family(
-            f"{stage.slug}-calibration",
-            f"{stage.title}: multi calibration error less that without any, hundredths",
+            f"{round_.slug}-calibration",
+            f"{round_.title}: {ece}",
             f"{figure}-calibration",
-            f"Calibration error {axis}, hundredths (below zero: better)",
+            ece.capitalize(),
             "lower (better)",
             "higher (worse)",
             correct(calibration),
@@ -131,11 +146,20 @@ def modified_columns(block: Block) -> list[Variant]:
 
 
 def modification_label(variant: Variant) -> str:
-    """Return the name of a modification: its projection, then its other settings."""
+    """Return the label of a modification: its projection, then its other settings.
+
+    Args:
+        variant: The column.
+
+    Example:
+        >>> update = ("method.project_update", "True")
+        >>> modification_label(Variant("mla", overrides=(update, ("method.projection", "owm"))))
+        'owm (update)'
+    """
     settings = dict(variant.overrides)
     name = settings.pop("method.projection", None)
     if name is None:
         return variant.label
-    is_of_update = settings.pop("method.project_update", "false").lower() == "true"
-    words = [name, *(["(update)"] if is_of_update else [])]
-    return " ".join(words + [f"{key.rpartition('.')[2]}={text}" for key, text in settings.items()])
+    projects_update = settings.pop("method.project_update", "false").lower() == "true"
+    parts = [name, *(["(update)"] if projects_update else [])]
+    return " ".join(parts + [f"{key.rpartition('.')[2]}={text}" for key, text in settings.items()])

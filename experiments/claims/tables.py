@@ -1,4 +1,4 @@
-"""Tables and figures of the families, and further measures of their runs."""
+"""Tables and figures of the families, and tables of forgetting and memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INTERVAL = f"{CONFIDENCE:.0%} interval"
 COLUMNS = ("difference", INTERVAL, "effect size", "p", "p corrected", "seeds")
-#: Change of the other modalities' loss by a step: header, measure, decimals.
+#: Changes of the other modalities' loss by a step: header, measure, decimals.
 CHANGES = (
     ("others' loss by a whole step, thousandths", "forgetting", 2),
     ("by its gradient alone", "forgetting_own", 2),
@@ -46,14 +46,7 @@ MEASURED = (
 
 
 def family_table(family: Family) -> Table:
-    """Build the table of a family, with its verdict and the effect size that it can detect.
-
-    Args:
-        family: The family.
-
-    Returns:
-        The table.
-    """
+    """Return the table of a family, with its verdict and the effect size that it can detect."""
     lines = family.lines
     sections = []
     for name in dict.fromkeys(line.section for line in lines):
@@ -61,23 +54,23 @@ def family_table(family: Family) -> Table:
         sections.append(Section(name, tuple(rows)))
     low, high = (sum(line.sign == sign for line in lines) for sign in (-1, 1))
     verdict = (
-        f"Of {len(lines)} comparisons {low} {family.down}, {high} {family.up}, "
-        f"{len(lines) - low - high} not told from chance."
+        f"Of {len(lines)} comparisons: {low} significantly {family.down}, {high} significantly "
+        f"{family.up}, {len(lines) - low - high} without a significant difference."
     )
     notes = (verdict, *power_note(lines), *family.notes)
     return Table(family.slug, family.title, "", COLUMNS, tuple(sections), notes)
 
 
 def power_note(lines: Sequence[Line]) -> tuple[str, ...]:
-    """Compute the smallest difference that can be significant in a family.
+    """Return a sentence on the effect size that a family can detect.
 
     Args:
-        lines: A family.
+        lines: The comparisons of the family.
 
     Returns:
-        A sentence: the effect size that the first of Holm's tests needs, and the difference that
-        this is in each data set with the median standard deviation of its differences; empty
-        without a test.
+        The effect size at which the first of Holm's tests has a power of 50 %, and the difference
+        to which it corresponds on each data set at the median standard deviation of the
+        differences; empty without a test.
     """
     tested = [line for line in lines if line.comparison.p is not None and line.comparison.sd]
     counts = Counter(len(line.comparison.seeds) for line in tested)
@@ -93,9 +86,9 @@ def power_note(lines: Sequence[Line]) -> tuple[str, ...]:
         f"{name} {least * statistics.median(sds):.1f}" for name, sds in spreads.items()
     )
     return (
-        f"With {num_seeds} seeds and this many comparisons an effect size below {least:.2f} is "
-        f"told from chance less than every other time; with the median spread of differences "
-        f"that is: {sizes}.",
+        f"With {num_seeds} seeds and this many comparisons, the power is below one half for effect "
+        f"sizes below {least:.2f}; at the median standard deviation of the differences, this "
+        f"corresponds to: {sizes}.",
     )
 
 
@@ -116,22 +109,24 @@ def _interval(comparison: Comparison, digits: int = 1) -> str:
     return f"{signed(comparison.low, digits)} to {signed(comparison.high, digits)}"
 
 
-def forgetting_tables(stage: Round, blocks: Blocks) -> tuple[Table, ...]:
-    """Build tables of what happens to the shared head with and without modification.
+def forgetting_tables(round_: Round, blocks: Blocks) -> tuple[Table, ...]:
+    """Return tables of forgetting in the shared head, with and without modification.
 
     Args:
-        stage: The round.
+        round_: The round.
         blocks: Data set -> block of its runs.
 
     Returns:
-        A table of means, and one of the change of loss by pair of modalities; without rows where
-        the runs have no diagnostics.
+        A table of means, and one of the change of loss by pair of modalities; without rows if the
+        runs have no diagnostics.
     """
-    suffix = "" if stage == ROUNDS[0] else f"-{stage.slug}"
-    place = f"{stage.title}: what happens to the shared head"
+    suffix = "" if round_ == ROUNDS[0] else f"-{round_.slug}"
+    title = f"{round_.title}: forgetting of the shared head"
     return (
-        _measures_table(f"forgetting{suffix}", f"{place}, means over epochs and seeds", blocks),
-        _pairs_table(f"pairs{suffix}", f"{place}, change of loss by pair in thousandths", blocks),
+        _measures_table(f"forgetting{suffix}", f"{title}, means over epochs and seeds", blocks),
+        _pairs_table(
+            f"pairs{suffix}", f"{title}, change of loss by pair of modalities (thousandths)", blocks
+        ),
     )
 
 
@@ -161,11 +156,11 @@ def _measures_table(slug: str, title: str, blocks: Blocks) -> Table:
         tuple(headers),
         tuple(sections),
         (
-            "First columns: above zero, a step on one modality makes the others worse; mean over "
-            "all pairs of modalities, beside it the mean's interval, not corrected. A whole step "
-            "is the optimiser's: with momentum, in which earlier gradients of all modalities are. "
-            "Runs that were measured by an earlier version, which counted running statistics, "
-            "have no number there.",
+            "First columns: above zero, a step on one modality increases the loss of the others; "
+            "mean over all pairs of modalities, with the confidence interval of the mean, not "
+            "corrected. A whole step is that of the optimizer: with momentum, which holds earlier "
+            "gradients of all modalities. Runs of an earlier version, whose changes included those "
+            "of running statistics, have no number in these columns.",
         ),
     )
 
@@ -190,26 +185,26 @@ def _pairs_table(slug: str, title: str, blocks: Blocks) -> Table:
                 texts = (signed(change.mean, 2), _interval(change, 2), str(len(changes)))
                 rows.append(Row(f"{label}: {pair}", tuple(map(Cell, texts))))
         sections += [Section(block.title, tuple(rows))] if rows else []
-    note = "a > b: how a step on a changes the loss of b; above zero it makes b worse."
+    note = (
+        "a > b: change of the loss of modality b by a step on modality a; above zero, the step "
+        "harms b."
+    )
     columns = ("change", INTERVAL, "seeds")
     return Table(slug, title, "", columns, tuple(sections), (note,))
 
 
 def _columns(block: Block) -> list[tuple[str, Variant]]:
-    """Return label and column of what a round compares, first that without modification."""
+    """Return the labels and columns of a round, first the one without modification."""
     plain = block.find(METHOD, "no_hgm")
     columns = [("none", plain)] if plain else []
     return columns + [(modification_label(v), v) for v in modified_columns(block)]
 
 
 def memory_table(blocks: Blocks) -> Table:
-    """Build the table of peak memory by method.
+    """Return the table of peak memory by method.
 
     Args:
-        blocks: Data set -> block of runs that each had a process of their own.
-
-    Returns:
-        The table.
+        blocks: Data set -> block of runs, each trained in a separate process.
     """
     sections = []
     for block in blocks.values():
@@ -224,27 +219,24 @@ def memory_table(blocks: Blocks) -> Table:
         sections += [Section(block.title, tuple(rows))] if rows else []
     return Table(
         "memory",
-        "5, memory: the most that a run's process held, MiB",
+        "5. Peak memory of the process of a run (MiB)",
         "",
         ("mean ± sd over seeds", "above the leanest method"),
         tuple(sections),
         (
-            "Resident memory of Table 1's runs, each in a process of its own: imports, data and "
-            "evaluation are in it, so the second column is what a method adds; within the spread "
-            "over seeds that tells nothing.",
+            "Peak resident memory of the runs of Table 1, each in a separate process. It includes "
+            "imports, data and evaluation, so the second column shows what a method adds; "
+            "differences within the spread over seeds are not meaningful.",
         ),
     )
 
 
 def forest_plot(lines: Sequence[Line], title: str) -> Figure:
-    """Draw mean differences with their confidence intervals, a panel per data set.
+    """Draw mean differences with confidence intervals, with a panel per data set.
 
     Args:
         lines: The comparisons.
-        title: Label of the axis.
-
-    Returns:
-        The figure.
+        title: Label of the horizontal axis.
     """
     from mla_lightning.report.figures.style import ABOVE, BELOW, GREY, new_figure, style
 
@@ -269,5 +261,5 @@ def forest_plot(lines: Sequence[Line], title: str) -> Figure:
             axis.set_ylim(most - 0.4, -0.6)
             axis.set_title(name, loc="left", fontweight="bold")
             axis.grid(axis="x", color="#E5E5E5", linewidth=0.6)
-        figure.supxlabel(f"{title}; 95 % interval, coloured: corrected p < {SIGNIFICANT}")
+        figure.supxlabel(f"{title}; bars: 95 % CI; coloured: corrected p < {SIGNIFICANT}")
     return figure

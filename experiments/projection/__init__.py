@@ -1,1 +1,1 @@
-"""Comparison of ways to build MLA's projector, on validation."""
+"""Comparison of the projection modes of MLA on validation."""

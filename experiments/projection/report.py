@@ -13,8 +13,8 @@ from mla_lightning.report.document.table import (
     Row,
     Section,
     Table,
-    cell,
     ranks,
+    summary_cell,
 )
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
 from mla_lightning.report.read.block import Block, Summary, blocks, runs_without_result
@@ -34,7 +34,7 @@ from mla_lightning.report.tables.significance import compare
 SPLIT = "val"
 LAST = "multi, last epoch"
 EPOCH = "best epoch"
-#: Command that makes the report again; FOLDER holds its results.
+#: Command that makes the report again; FOLDER holds its ``results.csv``.
 COMMAND = "python -m experiments.projection FOLDER/results.csv --output FOLDER"
 
 
@@ -45,11 +45,11 @@ def projection_report(runs: Sequence[Run]) -> Report:
         runs: Runs that differ in method, ablation, overrides and number of epochs.
 
     Returns:
-        The report; nothing of the test split enters it.
+        The report, of the validation split alone.
 
     Raises:
-        RunError: If no run has its data set, method, seed and number of epochs, or a cell was run
-            twice.
+        RunError: If no run has a data set, method, seed and number of epochs, or two runs have the
+            same cell.
     """
     lengths = sorted({run.epochs for run in runs if run.epochs is not None})
     groups = [
@@ -59,8 +59,8 @@ def projection_report(runs: Sequence[Run]) -> Report:
     ]
     if not groups:
         raise RunError(
-            "A comparison of variants needs runs that tell what they are; there is none. "
-            "Train them: mla train -m experiment=projection/openmoji"
+            "A comparison of variants needs runs with a data set, method, seed and number of "
+            "epochs; there is none. Train them: mla train -m experiment=projection/openmoji"
         )
     all_blocks = [block for block, _, _ in groups]
     names = tuple(dict.fromkeys(name for block in all_blocks for name in block.modalities))
@@ -71,12 +71,12 @@ def projection_report(runs: Sequence[Run]) -> Report:
         legends.append("Learning curves and the last epoch need the run folders.")
     return Report(
         kind="projection",
-        title="Variants compared on validation",
+        title="Comparison of variants on validation",
         warnings=notes.warnings(all_blocks),
         tables=(
             Table(
                 slug="",
-                title="Validation accuracy in percent, at the best epoch and at the last",
+                title="Validation accuracy (%) at the best and at the last epoch",
                 corner="",
                 columns=columns,
                 sections=tuple(
@@ -107,13 +107,10 @@ def projection_report(runs: Sequence[Run]) -> Report:
 
 
 def without_hgm(block: Block) -> Variant | None:
-    """Return the variant without head gradient modification.
+    """Return the column without head gradient modification, None if there is none or several.
 
     Args:
         block: The block.
-
-    Returns:
-        The column, or None where there is none or several.
     """
     plain = [
         variant
@@ -135,8 +132,8 @@ def _rows(block: Block, columns: Sequence[str], curves: Curves) -> tuple[Row, ..
             else:
                 summaries.append(block.summary(variant, name, split=SPLIT))
         by_column[name] = summaries
-    # the best of a column: here the variants are rows
-    places = {
+    # Ranks are by column, because the variants are rows.
+    column_ranks = {
         name: ranks([_ranked_mean(v, s, name) for v, s in zip(block.variants, cells, strict=True)])
         for name, cells in by_column.items()
     }
@@ -147,7 +144,11 @@ def _rows(block: Block, columns: Sequence[str], curves: Curves) -> tuple[Row, ..
             summary = by_column[name][index]
             is_known = summary.num or name == MULTI
             digits = 0 if name == EPOCH else 1
-            row.append(cell(summary, digits, places[name][index]) if is_known else Cell(BLANK))
+            row.append(
+                summary_cell(summary, digits, column_ranks[name][index])
+                if is_known
+                else Cell(BLANK)
+            )
         rows.append(Row(variant.label, tuple(row)))
     return tuple(rows)
 
@@ -177,7 +178,7 @@ def _differences(groups: Sequence[tuple[Block, int]]) -> Table:
             sections.append(Section(title, comparison_rows(paired)))
     return Table(
         slug="differences",
-        title="Difference in multi validation accuracy, in points",
+        title="Difference in multi validation accuracy (percentage points)",
         corner="",
         columns=COMPARISON_COLUMNS,
         sections=tuple(sections),

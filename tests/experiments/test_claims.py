@@ -1,4 +1,4 @@
-"""The report on the claims, from runs with known differences."""
+"""Tests of the report on the claims, from runs with known differences."""
 
 import json
 import random
@@ -67,10 +67,12 @@ def everything():
         runs.append(run_of("claims/none", "mla", seed, 63, ablation="no_hgm", forgetting=change))
         runs[-1] = replace(runs[-1], forgetting_own=-change, gradient_cosine=0.5)
         for mode, multi in (("owm", 60), ("moments", 66), ("others", 63)):
-            given = [("method.projection", mode)]
-            runs.append(run_of("claims/hgm", "mla", seed, multi, overrides=given, forgetting=2.0))
-        given = [("method.project_update", "True"), ("method.projection", "owm")]
-        runs.append(run_of("claims/update", "mla", seed, 57, overrides=given))
+            overrides = [("method.projection", mode)]
+            runs.append(
+                run_of("claims/hgm", "mla", seed, multi, overrides=overrides, forgetting=2.0)
+            )
+        overrides = [("method.project_update", "True"), ("method.projection", "owm")]
+        runs.append(run_of("claims/update", "mla", seed, 57, overrides=overrides))
         for method, time in (("concat", 1.0), ("mla", 1.5)):
             runs.append(run_of("claims/price", method, seed, 60, epoch_time_s=time * (seed + 1)))
     return runs
@@ -82,9 +84,9 @@ def rows(report, slug):
 
 
 def fresh():
-    """A third round, whose new mode is known by its overrides alone."""
+    """Return runs of a third round, whose new mode differs in its overrides alone."""
     new = (("method.memory", "apart"), ("method.projection", "class_means"))
-    given = {(): (63, 0.1), new[1:]: (65, 0.05), new: (63, 0.2)}
+    settings = {(): (63, 0.1), new[1:]: (65, 0.05), new: (63, 0.2)}
     return [
         run_of(
             "claims/fresh",
@@ -98,26 +100,29 @@ def fresh():
             forgetting_pairs=f'{{"image > text": {seed % 2}, "text > image": 2.0}}',
         )
         for seed in range(30, 50)
-        for overrides, (multi, ece) in given.items()
+        for overrides, (multi, ece) in settings.items()
     ]
 
 
-def test_each_question_is_answered_as_the_runs_are():
+def test_each_question_shows_the_differences_of_the_runs():
     report = claims_report(everything())
     behind = rows(report, "behind")
-    assert behind["image: concat less alone"][0].rank == 1  # told from chance
-    assert behind["image: concat less alone"][0].text.startswith("−")
-    assert behind["text: concat less alone"][0].rank == 0
-    assert behind["image: concat less late_fusion"][0].rank == 1
-    assert behind["image: late_fusion less alone"][0].rank == 1
+    assert behind["image: Concat minus Unimodal"][0].rank == 1  # significant
+    assert behind["image: Concat minus Unimodal"][0].text.startswith("−")
+    assert behind["text: Concat minus Unimodal"][0].rank == 0
+    assert behind["image: Concat minus Late Fusion"][0].rank == 1
+    assert behind["image: Late Fusion minus Unimodal"][0].rank == 1
     cured = rows(report, "cured")
-    assert cured["image: mla less concat"][0].text.startswith("+")
-    assert [cured[f"image: mla less {m}"][0].rank for m in ("concat", "alone")] == [1, 0]
-    assert rows(report, "cured-fused")["mla less concat"][0].rank == 1
-    assert set(rows(report, "simpler-fused")) == {"mla less late_fusion", "mla less joint_unimodal"}
+    assert cured["image: MLA minus Concat"][0].text.startswith("+")
+    assert [cured[f"image: MLA minus {m}"][0].rank for m in ("Concat", "Unimodal")] == [1, 0]
+    assert rows(report, "cured-fused")["MLA minus Concat"][0].rank == 1
+    assert set(rows(report, "simpler-fused")) == {
+        "MLA minus Late Fusion",
+        "MLA minus Joint + Unimodal",
+    }
     modified = rows(report, "modified")
     assert [modified[m][0].rank for m in ("owm", "moments", "others")] == [1, 1, 0]
-    assert float(modified["owm (update)"][0].text.replace("−", "-")) < -4  # a column of its own
+    assert float(modified["owm (update)"][0].text.replace("−", "-")) < -4  # a separate column
     assert modified["moments"][0].text.startswith("+")
     weighted = rows(report, "weighted")
     assert weighted["accuracy, with HGM"][0].rank == 1
@@ -126,19 +131,25 @@ def test_each_question_is_answered_as_the_runs_are():
     assert [cell.text for cell in forgetting[:2]] == ["-8.00 ± 0.11", "−8.08 to −7.92"]
     assert [cell.text for cell in forgetting[2:4]] == ["8.00 ± 0.11", "+7.92 to +8.08"]
     assert forgetting[4].text == "0.500 ± 0.000"
-    # Measured by an earlier version: the rest is told, the changes are not.
-    old = [replace(run, forgetting=None, forgetting_own=None) for run in everything()]
-    kept = rows(claims_report(old), "forgetting")["none"]
-    assert [cell.text for cell in kept] == ["–"] * 4 + [cell.text for cell in forgetting[4:]]
+    # Runs of an earlier version have the other measures, but not the changes of loss.
+    old_runs = [replace(run, forgetting=None, forgetting_own=None) for run in everything()]
+    old = rows(claims_report(old_runs), "forgetting")["none"]
+    assert [cell.text for cell in old] == ["–"] * 4 + [cell.text for cell in forgetting[4:]]
     verdicts = {table.slug: table.notes[0] for table in report.tables}
-    assert verdicts["modified"] == ("Of 4 comparisons 2 worse, 1 better, 1 not told from chance.")
+    assert verdicts["modified"] == (
+        "Of 4 comparisons: 2 significantly lower, 1 significantly higher, 1 without a significant "
+        "difference."
+    )
 
 
-def test_simpler_cures_are_compared_where_an_encoder_was_left_behind():
-    simpler = rows(claims_report(everything()), "simpler")
-    assert set(simpler) == {"image: mla less late_fusion", "image: mla less joint_unimodal"}
-    whole = [replace(run, scores={}) if run.method == "concat" else run for run in everything()]
-    assert "simpler" not in {table.slug for table in claims_report(whole).tables}
+def test_losses_per_modality_are_compared_where_an_encoder_is_behind():
+    compared = rows(claims_report(everything()), "simpler")
+    assert set(compared) == {
+        "image: MLA minus Late Fusion",
+        "image: MLA minus Joint + Unimodal",
+    }
+    without = [replace(run, scores={}) if run.method == "concat" else run for run in everything()]
+    assert "simpler" not in {table.slug for table in claims_report(without).tables}
 
 
 def test_the_price_is_paired_by_seed_in_percent():
@@ -153,16 +164,18 @@ def test_the_price_is_paired_by_seed_in_percent():
     assert mla[0].rank == 1
 
 
-def test_memory_is_told_above_that_of_the_leanest():
-    held = {"concat": 440.0, "mla": 452.0}
-    runs = [run_of("table1", m, seed, 60, peak_memory_mb=held[m]) for m in held for seed in (0, 1)]
+def test_memory_is_shown_above_that_of_the_leanest_method():
+    memory = {"concat": 440.0, "mla": 452.0}
+    runs = [
+        run_of("table1", m, seed, 60, peak_memory_mb=memory[m]) for m in memory for seed in (0, 1)
+    ]
     cells = {
         name: [c.text for c in row] for name, row in rows(claims_report(runs), "memory").items()
     }
-    assert cells == {"concat": ["440 ± 0", "0"], "mla": ["452 ± 0", "12"]}
+    assert cells == {"Concat": ["440 ± 0", "0"], "MLA": ["452 ± 0", "12"]}
 
 
-def test_a_round_is_shown_when_its_runs_are_there():
+def test_a_round_is_shown_if_it_has_runs():
     without, report = claims_report(everything()), claims_report([*everything(), *fresh()])
     slugs = ["fresh", "fresh-single", "fresh-calibration"]
     assert not {t.slug for t in without.tables} & {*slugs, "forgetting-fresh", "pairs-fresh"}
@@ -177,12 +190,12 @@ def test_a_round_is_shown_when_its_runs_are_there():
     pairs = rows(report, "pairs-fresh")
     assert [cell.text for cell in pairs["none: image > text"]] == ["+0.50", "+0.26 to +0.74", "20"]
     assert list(rows(report, "forgetting-fresh")) == ["none", *accuracy]
-    # a family of its own: nothing else changes by it
+    # Each round is a separate family, so no other table changes.
     for table in without.tables:
         assert table in report.tables
 
 
-def test_a_runs_forgetting_is_told_by_pair(tmp_path):
+def test_forgetting_of_a_run_is_read_by_pair_of_modalities(tmp_path):
     (tmp_path / "diagnostics.json").write_text('{"calibration": {}, "entropy": {}}')
     start = "forgetting/loss"
     (tmp_path / "metrics.csv").write_text(
@@ -193,40 +206,40 @@ def test_a_runs_forgetting_is_told_by_pair(tmp_path):
     assert found["forgetting"] == 1.0
 
 
-def test_a_questions_comparisons_are_one_family():
+def test_the_comparisons_of_a_question_are_one_family():
     lines = [line for line in _lines() if line.comparison.p is not None]
     assert [line.p for line in lines] == holm([line.comparison.p for line in lines])
     assert all(line.p >= line.comparison.p for line in lines)
 
 
-def test_what_was_asked_before_is_a_family_and_other_sets_another():
-    found = {block.name: block for block in blocks(fresh())}
-    stage = Round("r", "Round", ("fresh",), {"toy": ("multi", "text")})
-    asked, multi, *_ = modification_families(stage, found)
+def test_preregistered_comparisons_are_one_family_and_other_data_sets_another():
+    by_name = {block.name: block for block in blocks(fresh())}
+    round_ = Round("r", "Round", ("fresh",), {"toy": ("multi", "text")})
+    asked, multi, *_ = modification_families(round_, by_name)
     assert multi.lines == ()
     assert [line.label.partition(": ")[2] for line in asked.lines] == ["multi", "text"] * 2
     assert [line.p for line in asked.lines] == holm([line.comparison.p for line in asked.lines])
     elsewhere = Round("r", "Round", ("fresh",), {"other": ("multi",)})
-    asked, multi, *_ = modification_families(elsewhere, found)
+    asked, multi, *_ = modification_families(elsewhere, by_name)
     assert asked.lines == ()
     assert len(multi.lines) == 2
 
 
 def _lines():
-    runs = [run for run in everything() if run.name.startswith(ROUNDS[0].names)]
+    runs = [run for run in everything() if run.name.startswith(ROUNDS[0].prefixes)]
     lines = modification_families(ROUNDS[0], {block.name: block for block in blocks(runs)})[1].lines
     assert correct(lines) == lines
     return lines
 
 
-def test_the_least_effect_that_can_be_told_is_told():
+def test_the_smallest_significant_effect_has_the_corrected_p_of_the_level():
     num, family = 10, 48
     least = least_effect(num, family, 0.05)
     signs = [(-1) ** seed for seed in range(num)]  # mean 0, sd sqrt(10 / 9)
     values = {s: least * (num / (num - 1)) ** 0.5 + sign for s, sign in enumerate(signs)}
-    found = compare(values, dict.fromkeys(values, 0.0))
-    assert found.mean / found.sd == pytest.approx(least)
-    assert found.p == pytest.approx(0.05 / family, rel=1e-6)
+    comparison = compare(values, dict.fromkeys(values, 0.0))
+    assert comparison.mean / comparison.sd == pytest.approx(least)
+    assert comparison.p == pytest.approx(0.05 / family, rel=1e-6)
     (sentence,) = power_note(_lines())
     assert f"below {least_effect(10, 4, 0.05):.2f}" in sentence
 
@@ -237,10 +250,10 @@ def test_the_figure_shows_every_comparison():
     (axis,) = figure.axes
     dots = [line for line in axis.get_lines() if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in dots] == [line.comparison.mean for line in lines]
-    assert len({line.get_color() for line in dots}) == 3  # worse, better, not told
+    assert len({line.get_color() for line in dots}) == 3  # lower, higher, no significant difference
 
 
-def test_rates_that_were_not_chosen_or_are_at_the_edge_are_told():
+def test_rates_that_were_not_chosen_or_are_at_the_edge_are_noted():
     grid = {0.1: 60, 0.2: 62, 0.4: 61}
     tuned = [
         run_of(
@@ -269,7 +282,7 @@ def test_rates_that_were_not_chosen_or_are_at_the_edge_are_told():
     assert any("at the edge" in note for note in claims_report([*used, *tuned]).notes)
 
 
-def test_warnings_of_the_runs_are_passed_on():
+def test_warnings_of_the_runs_are_shown():
     runs = everything()
     runs[0] = replace(runs[0], code="new")
     runs[1] = replace(runs[1], state="failed", reason="diverged", scores={})
@@ -280,7 +293,7 @@ def test_warnings_of_the_runs_are_passed_on():
     assert any("selected on TEST" in warning for warning in report.warnings)
 
 
-def test_runs_from_folders_take_the_place_of_those_in_a_table(tmp_path):
+def test_runs_from_folders_replace_those_of_results_csv(tmp_path):
     old = [run_of("claims/price", "mla", seed, 60, epoch_time_s=1.0) for seed in (0, 1)]
     new = replace(old[1], path=tmp_path, identity="new", epoch_time_s=2.0)
     assert replace_repeated([*old, new]) == [old[0], new]
@@ -288,13 +301,10 @@ def test_runs_from_folders_take_the_place_of_those_in_a_table(tmp_path):
     failed = replace(new, state="failed", scores={})
     assert replace_repeated([*old, failed]) == old
     again = replace(new, run="again", identity="again")
-    assert replace_repeated([new, again]) == [
-        new,
-        again,
-    ]  # which of them counts is not for it to say
+    assert replace_repeated([new, again]) == [new, again]  # an error later: which one counts?
 
 
-def test_results_grow_and_none_is_lost(tmp_path):
+def test_results_are_added_and_none_is_lost(tmp_path):
     def write(*parts):
         runs = [run for part in parts for run in part]
         write_files(replace(claims_report(runs), figures={}), runs, tmp_path)
@@ -302,18 +312,18 @@ def test_results_grow_and_none_is_lost(tmp_path):
 
     path = tmp_path / "results.csv"
     before = write(everything())
-    kept = read_csv(path)
+    written = read_csv(path)
     claimed = [run for run in everything() if run.name.startswith("claims/")]
-    assert {run.key for run in kept} == {run.key for run in claimed}
+    assert {run.key for run in written} == {run.key for run in claimed}
     with pytest.raises(RunError, match="Name it too"):
         write(fresh())
     assert path.read_bytes() == before
-    grown = write(fresh(), kept)
-    assert len(read_csv(path)) == len(kept) + len(fresh())
-    assert write(read_csv(path), fresh()) == grown  # whatever the order, and none twice
+    grown = write(fresh(), written)
+    assert len(read_csv(path)) == len(written) + len(fresh())
+    assert write(read_csv(path), fresh()) == grown  # in any order, without duplicates
 
 
-def test_a_table_of_results_makes_the_same_page(tmp_path, monkeypatch):
+def test_results_csv_makes_the_same_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_csv(tmp_path / "results.csv", everything())
     again = claims_report(read_runs([tmp_path / "results.csv"]))
@@ -324,7 +334,7 @@ def test_a_table_of_results_makes_the_same_page(tmp_path, monkeypatch):
     assert (tmp_path / "out" / "claims-3-modified.svg").is_file()
 
 
-def test_other_runs_are_no_answer():
+def test_runs_of_other_experiments_are_an_error():
     with pytest.raises(RunError, match="make claims"):
         claims_report([run_of("train", "mla", 0, 50)])
 
@@ -333,4 +343,4 @@ def test_errors_of_the_script_are_messages(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_csv(tmp_path / "results.csv", [run_of("train", "mla", 0, 50)])
     assert main(["--output", "out", "results.csv"]) == 1
-    assert capsys.readouterr().err.startswith("error: The claims need runs")
+    assert capsys.readouterr().err.startswith("error: The report on the claims needs runs")

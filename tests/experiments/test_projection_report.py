@@ -1,4 +1,4 @@
-"""The report on projection modes, from runs with known accuracies."""
+"""Tests of the report on projection modes, from runs with known accuracies."""
 
 import csv
 from pathlib import Path
@@ -36,9 +36,9 @@ def test_variants_are_compared_by_length_on_validation(tmp_path):
     ]
     rows = {row.label: [c.text for c in row.cells] for row in report.tables[0].sections[0].rows}
     assert report.tables[0].columns == ("multi", "multi, last epoch", "image", "text", "best epoch")
-    assert rows["mla"][:3] == ["70.0 ± 0.0 (2)", "55.0 ± 7.1 (2)", "30.0 ± 0.0 (2)"]
-    assert rows["mla no_hgm"][1] == "40.0 ± 0.0 (2)"
-    assert report.tables[1].sections[0].title == "openmoji, 2 epochs, against mla no_hgm"
+    assert rows["MLA"][:3] == ["70.0 ± 0.0 (2)", "55.0 ± 7.1 (2)", "30.0 ± 0.0 (2)"]
+    assert rows["MLA no_hgm"][1] == "40.0 ± 0.0 (2)"
+    assert report.tables[1].sections[0].title == "openmoji, 2 epochs, against MLA no_hgm"
     assert sorted(report.figures) == [
         "projection-openmoji-20_epochs",
         "projection-openmoji-2_epochs",
@@ -50,7 +50,7 @@ def test_the_script_writes_and_prints(tmp_path, capsys):
         for lr in (0.1, 0.2):
             write_run(tmp_path / "r", "mla", seed, lr=lr, overrides={"optimizer.lr": lr})
     assert main([str(tmp_path / "r"), "--output", str(tmp_path / "out")]) == 0
-    assert "mla lr=0.1" in capsys.readouterr().out
+    assert "MLA lr=0.1" in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"projection.md", "projection.tex", "results.csv"} <= names
     page = (tmp_path / "out" / "projection.html").read_text()
@@ -58,8 +58,8 @@ def test_the_script_writes_and_prints(tmp_path, capsys):
     assert "mla report" not in page
 
 
-def test_the_committed_tables_come_from_the_numbers_beside_them():
-    """All but the column of the last epoch, which needs the run folders."""
+def test_the_committed_tables_equal_those_of_the_committed_results():
+    """Compare all but the column of the last epoch, which needs the run folders."""
     main_table, differences = projection_report(read_runs([COMMITTED / "results.csv"])).tables
     assert to_csv(differences) == (COMMITTED / "projection-differences.csv").read_text("utf-8")
     written = (COMMITTED / "projection.csv").read_text("utf-8")
@@ -72,6 +72,6 @@ def without_last_epoch(text):
     return [header, *([*row[:place], *row[place + 1 :]] for row in rows)]
 
 
-def test_runs_that_tell_nothing_are_an_error():
+def test_no_runs_are_an_error():
     with pytest.raises(RunError, match="experiment=projection/openmoji"):
         projection_report([])

@@ -5,7 +5,15 @@ from tests.report.synthetic_runs import write_run, write_table1
 
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
 from mla_lightning.report.figures.modalities import modality_figure
-from mla_lightning.report.figures.style import ABOVE, BELOW, GID, PLAIN, TELLS, paint, save
+from mla_lightning.report.figures.style import (
+    ABOVE,
+    BELOW,
+    GID,
+    PLAIN,
+    TOOLTIP_SEPARATOR,
+    line_styles,
+    save,
+)
 from mla_lightning.report.read.block import blocks, limit_variants
 from mla_lightning.report.read.run_folders import read_runs
 
@@ -52,18 +60,18 @@ def test_spread_and_each_seed_are_drawn(tmp_path):
     assert pytest.approx([40.0, 41.0, 42.0]) in data
 
 
-def test_all_that_is_drawn_of_a_method_has_its_name_and_tells_its_numbers(tmp_path):
+def test_every_element_of_a_method_has_its_name_and_a_tooltip(tmp_path):
     write_run(tmp_path, "unimodal", 0, accuracy=levels(0.3, 0.4))
     for seed in (0, 1, 2):
         write_run(tmp_path, "mla", seed, accuracy=levels(0.40 + seed / 100, 0.5))
     axis = modality_figure(block_of(tmp_path)).axes[0]
-    drawn = [*axis.get_lines(), *axis.texts]
-    named = [one.get_gid() for one in drawn if one.get_gid() != "alone"]
-    assert set(named) == {f"{GID}MLA{TELLS}41.0 ± 1.0, seeds: 40.0, 41.0, 42.0"}
-    assert len(named) == 5  # the way from alone, the spread, the seeds, the mean, its number
+    elements = [*axis.get_lines(), *axis.texts]
+    gids = [element.get_gid() for element in elements if element.get_gid() != "alone"]
+    assert set(gids) == {f"{GID}MLA{TOOLTIP_SEPARATOR}41.0 ± 1.0, seeds: 40.0, 41.0, 42.0"}
+    assert len(gids) == 5  # difference from alone, spread, seeds, mean, number
 
 
-def test_one_seed_has_no_bar_and_no_reference_no_colour(tmp_path):
+def test_one_seed_has_no_spread_and_without_reference_no_colour(tmp_path):
     write_run(tmp_path, "mla", 0)
     axis = modality_figure(block_of(tmp_path)).axes[0]
     (dot,) = axis.get_lines()
@@ -76,7 +84,7 @@ def test_panels_span_the_same_number_of_points(tmp_path):
     assert spans == pytest.approx([spans[0]] * 3)
 
 
-def test_methods_without_numbers_say_why(tmp_path):
+def test_methods_without_numbers_show_their_state(tmp_path):
     write_run(tmp_path, "mla", 0)
     write_run(tmp_path, "film", 0, state="failed")
     texts = [text.get_text() for text in modality_figure(block_of(tmp_path)).axes[0].texts]
@@ -97,7 +105,7 @@ def test_nothing_overlaps_at_full_size(tmp_path):
     assert axes[-1].x1 <= figure.bbox.x1
 
 
-def test_files_are_the_same_byte_for_byte(tmp_path):
+def test_equal_figures_give_equal_files(tmp_path):
     block = block_of(write_table1(tmp_path / "runs", seeds=(0, 1)))
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -108,13 +116,13 @@ def test_files_are_the_same_byte_for_byte(tmp_path):
     assert b"<dc:date>" not in (tmp_path / "a" / "v1.5.svg").read_bytes()
 
 
-def test_names_with_formulas_and_brackets_are_drawn_as_they_are(tmp_path):
+def test_names_with_tex_commands_are_drawn_verbatim(tmp_path):
     write_run(tmp_path, "a$b_{$", 0, overrides={"x": "$\\frac{$"})
     write_run(tmp_path, "mla", 0)
     save(modality_figure(block_of(tmp_path)), tmp_path / "figure")
 
 
-def test_the_users_settings_change_nothing(tmp_path):
+def test_the_users_matplotlib_settings_have_no_effect(tmp_path):
     import matplotlib
 
     block = block_of(write_table1(tmp_path / "runs", methods=("mla",)))
@@ -125,7 +133,7 @@ def test_the_users_settings_change_nothing(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_curves_are_means_with_a_band_as_far_as_all_seeds_reach(tmp_path):
+def test_curves_are_means_with_a_band_over_epochs_of_all_seeds(tmp_path):
     write_run(tmp_path, "mla", 0, curve=[0.1, 0.2, 0.3])
     write_run(tmp_path, "mla", 1, curve=[0.3, 0.4])
     write_run(tmp_path, "mla", 2, curve=[0.9], state="failed")
@@ -140,7 +148,7 @@ def test_curves_are_means_with_a_band_as_far_as_all_seeds_reach(tmp_path):
     assert (low, high) == pytest.approx((20 - 200**0.5, 30 + 200**0.5))
 
 
-def test_a_torn_last_line_of_the_epochs_is_ignored(tmp_path):
+def test_an_incomplete_last_line_of_metrics_is_ignored(tmp_path):
     folder = write_run(tmp_path, "mla", 0, curve=[0.1, 0.2])
     with (folder / "metrics.csv").open("a") as file:
         file.write("3,0.9")
@@ -161,29 +169,29 @@ def test_many_curves_have_a_legend_outside_the_panels(tmp_path):
     assert len(styles) == 16
 
 
-def test_a_column_has_one_colour_in_all_figures_and_dashes_are_the_references(tmp_path):
+def test_a_column_has_one_colour_in_all_figures_and_the_reference_is_dashed(tmp_path):
     names = ["Unimodal", *(f"variant {n}" for n in range(16))]
     lines = {name: {0: (10.0, 20.0)} for name in names}
     figure = curves_figure(Curves({"multi": lines}), "openmoji")
-    looks = paint(names)
+    styles = line_styles(names)
     for line in figure.axes[0].get_lines():
-        look = looks[str(line.get_label())]
-        assert line.get_color() == look["color"]
+        line_style = styles[str(line.get_label())]
+        assert line.get_color() == line_style["color"]
         assert (line.get_linestyle() == "--") == (line.get_label() == "Unimodal")
 
 
-def test_of_many_columns_the_best_on_validation_are_drawn_with_the_reference(tmp_path):
+def test_of_many_columns_the_best_on_validation_and_the_reference_are_drawn(tmp_path):
     for n in range(20):
         write_run(tmp_path, "mla", overrides={"x": n}, accuracy=levels(0.4, 0.3 + n / 100))
     write_run(tmp_path, "unimodal", accuracy=levels(0.4, 0.1))
     block = block_of(tmp_path)
-    limited, note = limit_variants(block, 5)
-    assert {v.label for v in limited.variants} == {
+    chosen, remark = limit_variants(block, 5)
+    assert {v.label for v in chosen.variants} == {
         "Unimodal",
         *(f"MLA x={n}" for n in range(15, 20)),
     }
-    assert note == (
-        "Only the 5 columns with the best validation accuracy (multi) are drawn, of 20."
+    assert (
+        remark == "Only the 5 columns with the best validation accuracy (multi) are drawn, of 20."
     )
     assert limit_variants(block, 20) == (block, "")
     assert len(block.variants) == 21

@@ -13,7 +13,7 @@ from tests.report.synthetic_runs import write_run, write_table1
 
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.report.document import render
-from mla_lightning.report.document.html import to_page
+from mla_lightning.report.document.html import to_html
 from mla_lightning.report.document.table import Cell, Report, Row, Section, Table
 from mla_lightning.report.main import default_output, write_custom_report, write_report
 
@@ -36,7 +36,7 @@ def printed(report, width=100):
 
 
 def check_latex(text):
-    """Braces balanced, environments nested, every line of a table with its number of cells."""
+    """Check balanced braces, nested environments and the number of cells of each row."""
     text = "\n".join(re.sub(r"(?<!\\)%.*", "", line) for line in text.splitlines())
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", text.replace("\\\\", "")):
@@ -44,8 +44,8 @@ def check_latex(text):
         assert depth >= 0
     assert depth == 0
     open_environments = []
-    for what, name in re.findall(r"\\(begin|end)\{([a-z*]+)\}", text):
-        if what == "begin":
+    for command, name in re.findall(r"\\(begin|end)\{([a-z*]+)\}", text):
+        if command == "begin":
             open_environments.append(name)
         else:
             assert open_environments.pop() == name
@@ -87,7 +87,7 @@ def test_markdown_marks_and_escapes():
     assert render.escape_markdown("late_fusion _x_") == r"late_fusion \_x\_"
 
 
-def test_terminal_shows_names_as_they_are_and_sends_no_codes_of_theirs():
+def test_terminal_prints_names_verbatim_without_control_characters():
     text = printed(small(), width=200)
     assert "<script>|[red]a_b" in text
     assert "\x1b" not in text
@@ -101,7 +101,7 @@ def test_terminal_styles_best_and_second():
     assert "\x1b[4m59.0 ± 1.0 (3)" in out.getvalue()
 
 
-def test_a_table_wider_than_the_terminal_is_cut_between_columns():
+def test_a_table_wider_than_the_terminal_is_split_between_columns():
     cells = tuple(Cell(f"{number}.0 ± 1.0 (3)") for number in range(10, 22))
     columns = tuple(f"method{number}" for number in range(10, 22))
     table = Table("", "t", "", columns, (Section("openmoji", (Row("multi", cells),)),))
@@ -127,7 +127,7 @@ def files_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_report_writes_its_files_and_says_where(tmp_path, capsys):
+def test_report_writes_its_files_and_prints_where(tmp_path, capsys):
     root = write_table1(tmp_path / "runs")
     assert write_report("table1", [root]) == 0
     out = capsys.readouterr().out
@@ -165,7 +165,7 @@ def test_table_from_the_csv_equals_the_table_from_the_folders(tmp_path, capsys):
 
 
 class PageChecker(HTMLParser):
-    """Notes tags, attributes and text; fails where tags do not nest."""
+    """Collect tags, attributes and text, and check that tags are nested."""
 
     VOID = ("meta", "img", "input", "link")
 
@@ -185,16 +185,16 @@ class PageChecker(HTMLParser):
         self.words.append(data)
 
 
-def test_the_page_holds_everything_and_needs_nothing(tmp_path):
+def test_the_page_is_complete_and_loads_nothing(tmp_path):
     root = write_table1(tmp_path / "runs")
     write_report("table1", [root])
     text = (root / "report" / "table1.html").read_text()
     page = PageChecker()
     page.feed(text)
     assert not page.open
-    found = " ".join(page.words)
+    words = " ".join(page.words)
     for cell in ("Table 1: each modality", "Late Fusion", "Laziness gap", "mla report table1"):
-        assert cell in found
+        assert cell in words
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(images) == 1
     assert images[0]["alt"]
@@ -213,7 +213,7 @@ def test_the_page_holds_everything_and_needs_nothing(tmp_path):
 
 def test_the_page_escapes_names():
     page = PageChecker()
-    page.feed(to_page(small(), {"a<b": "<svg/>"}))
+    page.feed(to_html(small(), {"a<b": "<svg/>"}))
     assert not page.open
     assert {tag for tag, _ in page.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "a", "h1", "main", "p", "strong"),
@@ -235,7 +235,7 @@ def test_other_kinds_write_and_print(tmp_path, capsys, kind):
     assert "mla" in capsys.readouterr().out
 
 
-def test_a_function_of_ones_own_makes_a_report_with_all_its_files(tmp_path, capsys):
+def test_a_custom_function_makes_a_report_with_all_files(tmp_path, capsys):
     write_run(tmp_path / "runs", "mla")
 
     def make(runs):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document import render
-from mla_lightning.report.document.html import to_page
-from mla_lightning.report.document.table import Maker, Report
+from mla_lightning.report.document.html import to_html
+from mla_lightning.report.document.table import Report, ReportBuilder
 from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
 from mla_lightning.report.read.run import Run
@@ -46,13 +46,15 @@ def write_report(
         from mla_lightning.report.page.write import write_page
 
         folder = default_output(runs) if output is None else output
-        makers = {name: entry.function() for name, entry in kinds(config_dir).items()}
+        builders = {name: entry.function() for name, entry in kinds(config_dir).items()}
         command = ["mla", "report", PAGE, *map(str, runs), "--output", str(folder)]
-        return write_page(_read(runs), makers, panels(config_dir), folder, command)
+        return write_page(_read(runs), builders, panels(config_dir), folder, command)
     return write_custom_report(maker(kind, config_dir), runs, output)
 
 
-def write_custom_report(make: Maker, runs: Sequence[Path], output: Path | None = None) -> int:
+def write_custom_report(
+    make: ReportBuilder, runs: Sequence[Path], output: Path | None = None
+) -> int:
     """Make a report with a function of your own, write its files and print it.
 
     For scripts whose report is no kind of ``mla report``, such as those in ``experiments/``.
@@ -165,7 +167,7 @@ def write_files(report: Report, runs: Sequence[Run], folder: Path) -> list[str]:
         written += save(draw(), folder / stem)
     drawn = {stem: (folder / f"{stem}.svg").read_text("utf-8") for stem in report.figures}
     page = f"{report.kind}.html"
-    write_text(folder / page, to_page(report, drawn))
+    write_text(folder / page, to_html(report, drawn))
     return [*written, page]
 
 

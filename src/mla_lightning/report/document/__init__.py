@@ -1,1 +1,1 @@
-"""What a report consists of, as data, and its renderings: terminal, Markdown, LaTeX, CSV, HTML."""
+"""Contents of reports, and their renderings: terminal, Markdown, LaTeX, CSV, HTML."""

@@ -1,4 +1,4 @@
-"""Write a report as one HTML file that needs no network: to look at, to mail, to print."""
+"""Rendering of a report as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mla_lightning.report.document.table import BEST, SECOND, Cell, Report, Row, Section, Table
 
-#: Tables with more columns than this let their reader choose.
+#: Tables with more columns than this have a checkbox per column.
 MANY_COLUMNS = 5
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --quiet: #6a6a6a; --paper: #ffffff;
@@ -53,15 +53,15 @@ for (const box of document.querySelectorAll("input[data-table]")) {
 """
 
 
-def to_page(report: Report, figures: Mapping[str, str]) -> str:
-    """Write a report as one page.
+def to_html(report: Report, figures: Mapping[str, str]) -> str:
+    """Render a report as one HTML page.
 
-    Everything is inside: style, script, figures. Nothing is fetched, and the page says so to the
-    browser. Names and values are escaped.
+    Style, script and figures are inline, and a content security policy forbids the browser to load
+    anything. Names and values are escaped.
 
     Args:
         report: The report.
-        figures: Stem -> SVG, in the order of the report.
+        figures: File name without extension -> SVG, in the order of the report.
 
     Returns:
         The document.
@@ -87,15 +87,15 @@ def to_page(report: Report, figures: Mapping[str, str]) -> str:
     blocks.append('<h2 id="origin">Where the numbers come from</h2>')
     blocks += notes_html(report.notes)
     if report.runs is None:
-        again = report.command or f"mla report {report.kind} results.csv --output ."
+        command = report.command or f"mla report {report.kind} results.csv --output ."
         blocks.append(
-            "<p>To make this page again from the numbers beside it, one row per run and "
-            f'modality:</p><pre tabindex="0">{escaped(again)}</pre>'
+            "<p>Command that makes this page again from results.csv, which has one row per run and "
+            f'modality:</p><pre tabindex="0">{escaped(command)}</pre>'
         )
     return document(report.title, headings, blocks)
 
 
-#: What a report looks like inside another page, such as a notebook.
+#: CSS of a report inside another page, such as a notebook.
 FRAGMENT_STYLE = """
 .mla-report table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .mla-report th, .mla-report td { padding: .2rem .6rem; text-align: right; white-space: nowrap; }
@@ -106,11 +106,7 @@ FRAGMENT_STYLE = """
 
 
 def to_fragment(report: Report) -> str:
-    """Write a report's warnings and tables as a piece of HTML, for a notebook.
-
-    Args:
-        report: The report.
-    """
+    """Render a report's warnings and tables as an HTML fragment for a notebook."""
     blocks = [f'<p class="alarm">{escaped(warning)}</p>' for warning in report.warnings]
     for place, table in enumerate(report.tables):
         if table.written_sections:
@@ -127,14 +123,14 @@ def document(
     style: str = "",
     script: str = "",
 ) -> str:
-    """Write a page around its parts. It fetches nothing, and forbids the browser to.
+    """Assemble an HTML document that loads nothing from the network.
 
     Args:
-        title: Its title, not yet escaped.
-        headings: Id and title of each part that the contents list, not yet escaped.
-        blocks: The parts, as HTML.
-        style: CSS beyond that of every page.
-        script: JavaScript beyond that of every page.
+        title: Title, unescaped.
+        headings: Id and title of each entry of the table of contents, unescaped.
+        blocks: Content, as HTML.
+        style: Additional CSS.
+        script: Additional JavaScript.
 
     Returns:
         The document.
@@ -170,24 +166,29 @@ def document(
 
 
 def escaped(text: str) -> str:
-    """Escape a text for HTML; what cannot be printed becomes a space."""
+    r"""Escape a text for HTML, and replace unprintable characters by spaces.
+
+    Example:
+        >>> escaped("a < b\x07")
+        'a &lt; b '
+    """
     return html.escape("".join(c if c.isprintable() or c == "\n" else " " for c in text))
 
 
 def table_html(table: Table, name: str, level: int = 2) -> Iterator[str]:
-    """Write a table with its heading, columns to choose, and notes.
+    """Render a table with its heading, column checkboxes and notes.
 
     Args:
         table: The table.
         name: Its id in the page.
-        level: Of the heading: 3 for what belongs to a part that has one of level 2.
+        level: Level of the heading.
 
     Yields:
         HTML.
     """
     yield f'<h{level} id="{name}">{escaped(table.title)}</h{level}>'
     if len(table.columns) > MANY_COLUMNS:
-        yield "<details><summary>Choose columns</summary>"
+        yield "<details><summary>Select columns</summary>"
         for place, column in enumerate(table.columns):
             yield (
                 f'<label><input type="checkbox" checked data-table="{name}-cells" '
@@ -201,7 +202,7 @@ def table_html(table: Table, name: str, level: int = 2) -> Iterator[str]:
 
 
 def cells_html(table: Table, name: str) -> Iterator[str]:
-    """Write a table's cells, without heading and notes.
+    """Render a table without heading and notes.
 
     Args:
         table: The table.
@@ -248,14 +249,19 @@ def _cell(cell: Cell, place: int) -> str:
 def _figure(report: Report, stem: str, svg: str) -> str:
     content = base64.b64encode(svg.encode()).decode()
     title = stem.replace("-", " ").replace("_", " ")
-    spoken = escaped(f"{report.title}, drawn: {title}. The tables hold the same numbers.")
+    alt = escaped(f"{report.title}, figure: {title}. The tables hold the same numbers.")
     return (
-        f'<figure><img src="data:image/svg+xml;base64,{content}" alt="{spoken}">'
+        f'<figure><img src="data:image/svg+xml;base64,{content}" alt="{alt}">'
         f"<figcaption>{escaped(title)}</figcaption></figure>"
     )
 
 
 def notes_html(notes: Sequence[str]) -> list[str]:
-    """Write notes as a list; nothing for none."""
+    """Render notes as an HTML list; an empty list without notes.
+
+    Example:
+        >>> notes_html(["Mean over seeds."])
+        ['<ul class="notes">', '<li>Mean over seeds.</li>', '</ul>']
+    """
     items = [f"<li>{escaped(note)}</li>" for note in notes]
     return ['<ul class="notes">', *items, "</ul>"] if items else []

@@ -1,4 +1,4 @@
-"""Write a report as Markdown, LaTeX, CSV or to a terminal. Each format escapes what it shows."""
+"""Renderings of a report: Markdown, LaTeX, CSV and terminal."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ TEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
-    "[": "{[}",  # after a line break, a bracket would be its argument
+    "[": "{[}",  # after a line break, a bracket would be read as its argument
     "]": "{]}",
-    "*": "{*}",  # likewise
+    "*": "{*}",  # likewise a star
     "`": r"\textasciigrave{}",
     "±": r"$\pm$",
     "−": "$-$",
@@ -48,17 +48,22 @@ TEX = {
     "–": "--",
     "…": r"\ldots{}",
 }
+#: Spaces between two columns in a terminal.
 GAP = 2
 
 
 def escape_markdown(text: str) -> str:
-    """Keep a text from being read as Markdown or HTML.
+    r"""Escape a text for Markdown, HTML included.
 
     Args:
         text: Any text.
 
     Returns:
-        One line. Underscores within words stay: they mean nothing there.
+        One line. Underscores within words stay, where Markdown ignores them.
+
+    Example:
+        >>> print(escape_markdown("late_fusion *a|b*"))
+        late_fusion \*a\|b\*
     """
     line = " ".join(_printable(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -67,26 +72,44 @@ def escape_markdown(text: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Keep a text from being read as LaTeX.
+    r"""Escape a text for LaTeX.
 
     Args:
         text: Any text.
 
     Returns:
         One line.
+
+    Example:
+        >>> print(escape_latex("50 % of late_fusion"))
+        50 \% of late\_fusion
     """
     return "".join(TEX.get(char, char) for char in " ".join(_printable(text).split()))
 
 
 def to_markdown(report: Report, figures: Sequence[str] = ()) -> str:
-    """Write a report as Markdown.
+    """Render a report as Markdown.
 
     Args:
         report: The report.
-        figures: Names of image files beside it.
+        figures: Names of image files in the same folder.
 
     Returns:
         The document.
+
+    Example:
+        >>> rows = (Row("multi", (Cell("60.0", BEST),)),)
+        >>> table = Table("", "Accuracy (%)", "", ("MLA",), (Section("openmoji", rows),))
+        >>> print(to_markdown(Report("mine", "My report", (table,))))
+        # My report
+        <BLANKLINE>
+        ## Accuracy (%)
+        <BLANKLINE>
+        |  | MLA |
+        | :-- | --: |
+        | **openmoji** |  |
+        | multi | **60.0** |
+        <BLANKLINE>
     """
     lines = [f"# {escape_markdown(report.title)}", ""]
     for warning in report.warnings:
@@ -107,13 +130,13 @@ def to_markdown(report: Report, figures: Sequence[str] = ()) -> str:
 
 
 def to_latex(report: Report) -> str:
-    r"""Write a report's tables as LaTeX for the packages booktabs and graphicx.
+    r"""Render a report's tables as LaTeX for the packages booktabs and graphicx.
 
     Args:
         report: The report.
 
     Returns:
-        One ``table*`` per table, to be read in with ``\input``.
+        One ``table*`` per table, to be included with ``\input``.
     """
     lines = [r"% \usepackage{booktabs, graphicx, textcomp}  \usepackage[T1]{fontenc}"]
     for table in report.tables:
@@ -123,13 +146,20 @@ def to_latex(report: Report) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Write a table as CSV, as it is printed.
+    """Render a table as CSV, with the cells as printed.
 
     Args:
         table: The table.
 
     Returns:
-        One line per row, the section's title in the first column.
+        One line per row, with the section's title in the first column.
+
+    Example:
+        >>> rows = (Row("multi", (Cell("60.0"),)),)
+        >>> print(to_csv(Table("", "Accuracy", "", ("MLA",), (Section("openmoji", rows),))))
+        section,,MLA
+        openmoji,multi,60.0
+        <BLANKLINE>
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -141,26 +171,26 @@ def to_csv(table: Table) -> str:
 
 
 def to_files(report: Report, stem: str) -> dict[str, str]:
-    """Write a report's tables as Markdown, LaTeX and CSV.
+    """Render a report's tables as Markdown, LaTeX and CSV files.
 
     Args:
         report: The report.
-        stem: Beginning of the files' names.
+        stem: Beginning of the file names.
 
     Returns:
-        File name -> content; nothing for a report without a table to write.
+        File name -> content; empty if the report has no table to write.
     """
     written = [table for table in report.tables if table.written_sections]
     if not written:
         return {}
-    found = {
+    files = {
         f"{stem}.md": to_markdown(report, [f"{name}.svg" for name in report.figures]),
         f"{stem}.tex": to_latex(report),
     }
     for table in written:
         name = f"{stem}-{table.slug}" if table.slug else stem
-        found[f"{name}.csv"] = to_csv(table)
-    return found
+        files[f"{name}.csv"] = to_csv(table)
+    return files
 
 
 def to_terminal(report: Report, console: Console) -> None:
@@ -168,36 +198,36 @@ def to_terminal(report: Report, console: Console) -> None:
 
     Args:
         report: The report.
-        console: Where to; a table wider than it is cut into several with the same rows.
+        console: The terminal; a table wider than it is split into several with the same rows.
     """
     from rich.text import Text
 
-    def say(text: str, style: str = "") -> None:
+    def print_line(text: str, style: str = "") -> None:
         console.print(Text(_printable(text), style=style))
 
-    say(report.title, "bold")
+    print_line(report.title, "bold")
     for warning in report.warnings:
-        say(warning, "bold red")
+        print_line(warning, "bold red")
     for table in report.tables:
         if table.sections:
             console.print()
-            say(table.title, "bold")
+            print_line(table.title, "bold")
             lines = Text("\n").join(_terminal_table(table, console.width))
             console.print(lines, no_wrap=True, overflow="ignore", crop=False)
             for note in table.notes:
-                say(note, "dim")
+                print_line(note, "dim")
     for name, text in report.texts.items():
         console.print()
-        say(name, "bold")
+        print_line(name, "bold")
         console.print(Text(text.rstrip("\n")), no_wrap=True, overflow="ignore", crop=False)
     if report.notes:
         console.print()
     for note in report.notes:
-        say(note, "dim")
+        print_line(note, "dim")
 
 
 def _printable(text: str) -> str:
-    """Drop what a terminal or a LaTeX run would act upon."""
+    """Replace control characters, which a terminal or LaTeX would act upon, by spaces."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
@@ -263,7 +293,7 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _terminal_table(table: Table, width: int) -> Iterator[Text]:
-    """Lay out every section; rich's own tables take a second for a thousand rows."""
+    """Lay out all sections; tables of rich would take a second for a thousand rows."""
     from rich.text import Text
 
     for place, section in enumerate(table.sections):
@@ -296,21 +326,21 @@ def _terminal_section(table: Table, section: Section, width: int) -> Iterator[Te
     labels = max(
         cell_len(_printable(text)) for text in (table.corner, *(r.label for r in section.rows))
     )
-    for part in _parts(used, widths, width - 2 - labels):
+    for group in _column_groups(used, widths, width - 2 - labels):
         header = Text(f"  {_pad(table.corner, labels, left=True)}", style="dim")
-        for place in part:
+        for place in group:
             header.append(" " * GAP + _pad(table.columns[place], widths[place]), style="bold")
         yield header
         for row in section.rows:
-            yield _terminal_row(row, part, widths, labels)
+            yield _terminal_row(row, group, widths, labels)
 
 
-def _terminal_row(row: Row, part: Sequence[int], widths: dict[int, int], labels: int) -> Text:
+def _terminal_row(row: Row, group: Sequence[int], widths: dict[int, int], labels: int) -> Text:
     from rich.text import Text
 
     line = Text(f"  {_pad(row.label, labels, left=True)}", style="dim" if row.is_quiet else "")
     styles = {BEST: "bold", SECOND: "underline"}
-    for place in part:
+    for place in group:
         cell = row.cells[place]
         padded = _pad(cell.text, widths[place])
         blank = len(padded) - len(padded.lstrip())
@@ -319,17 +349,19 @@ def _terminal_row(row: Row, part: Sequence[int], widths: dict[int, int], labels:
     return line
 
 
-def _parts(used: Sequence[int], widths: dict[int, int], room: int) -> Iterator[list[int]]:
-    """Cut columns into groups that fit."""
-    part: list[int] = []
-    taken = 0
-    for place in used:
-        if part and taken + GAP + widths[place] > room:
-            yield part
-            part, taken = [], 0
-        part.append(place)
-        taken += GAP + widths[place]
-    yield part
+def _column_groups(
+    columns: Sequence[int], widths: dict[int, int], width: int
+) -> Iterator[list[int]]:
+    """Split columns into groups that fit into a width."""
+    group: list[int] = []
+    used_width = 0
+    for place in columns:
+        if group and used_width + GAP + widths[place] > width:
+            yield group
+            group, used_width = [], 0
+        group.append(place)
+        used_width += GAP + widths[place]
+    yield group
 
 
 def _pad(text: str, width: int, *, left: bool = False) -> str:

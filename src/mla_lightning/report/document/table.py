@@ -1,4 +1,4 @@
-"""What a report consists of, before anyone decides how it is written down."""
+"""Contents of a report: tables, sections, rows and cells, independent of the output format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from mla_lightning.report.read.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Text of a cell without a value.
 BLANK = "–"
+#: Ranks of the best and the second-best value of a row.
 BEST, SECOND = 1, 2
 
 
@@ -21,9 +23,9 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: What it says, not escaped for any format.
-        rank: 1 for the best of its row (bold), 2 for the second (underlined), else 0.
-        is_quiet: Whether it is set back: numbers of others, states instead of numbers.
+        text: Its text, not escaped for any format.
+        rank: 1 for the best of its row (bold), 2 for the second-best (underlined), else 0.
+        is_quiet: Whether it is shown in grey: published numbers, states instead of numbers.
     """
 
     text: str
@@ -33,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A label and its cells, one for each column of the table."""
+    """A row: a label, and one cell per column of the table."""
 
     label: str
     cells: tuple[Cell, ...]
@@ -42,13 +44,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under a common title, mostly a data set.
+    """Rows under a common title, usually those of one data set.
 
     Attributes:
         title: The title.
         rows: The rows.
         remark: A sentence beside the title.
-        is_terminal_only: Whether it is shown but not written: what has not been run yet.
+        is_terminal_only: Whether it is printed but not written to files, as for experiments that
+            have not been run yet.
     """
 
     title: str
@@ -59,15 +62,21 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """Sections with common columns.
+    """A table: sections with common columns.
 
     Attributes:
-        slug: Short name, for file names; empty for the report's main table.
-        title: What is shown, with unit.
-        corner: Header of the labels.
-        columns: Headers of the cells.
+        slug: Short name for file names; empty for the report's main table.
+        title: Title, with the unit.
+        corner: Header of the column of row labels.
+        columns: Headers of the other columns.
         sections: The sections.
-        notes: What a reader needs to know to read it.
+        notes: Footnotes.
+
+    Example:
+        >>> row = Row("multi", (Cell("60.0", BEST), Cell("59.0", SECOND)))
+        >>> section = Section("openmoji", (row,), is_terminal_only=True)
+        >>> Table("", "Test accuracy (%)", "", ("MLA", "Concat"), (section,)).written_sections
+        ()
     """
 
     slug: str
@@ -79,26 +88,26 @@ class Table:
 
     @property
     def written_sections(self) -> tuple[Section, ...]:
-        """The sections that go to files."""
+        """The sections that are written to files."""
         return tuple(section for section in self.sections if not section.is_terminal_only)
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that one command shows and writes.
+    """Everything that one report prints and writes.
 
     Attributes:
-        kind: Its name and the stem of its files.
-        title: Its heading.
-        tables: Its tables, the main one first.
-        notes: Where the numbers come from and what they cannot say.
-        warnings: What a reader must not miss, above everything else.
-        figures: Stem of a file -> what draws the figure.
-        reading: How to read the figures, in a sentence.
+        kind: Its name, with which the names of its files begin.
+        title: Title.
+        tables: Tables, the main one first.
+        notes: Origin and limits of the numbers.
+        warnings: Warnings, shown above everything else.
+        figures: File name without extension -> function that draws the figure.
+        reading: Caption of the figures, in a sentence.
         texts: Name of a further file -> its content; also printed.
-        runs: The runs that are written beside it, where others that it shows are kept elsewhere;
-            None for all.
-        command: Command that makes the report again from the results beside it; empty for
+        runs: The runs that are written to ``results.csv``; None for all. The others have result
+            tables of their own.
+        command: Command that makes the report again from its ``results.csv``; empty for
             ``mla report KIND``.
     """
 
@@ -114,30 +123,39 @@ class Report:
     command: str = ""
 
     def _repr_html_(self) -> str:
-        """Show the report in a notebook."""
+        """Return the report as HTML for a notebook."""
         from mla_lightning.report.document.html import to_fragment
 
         return to_fragment(self)
 
 
-#: Function that makes a report from runs.
-Maker = Callable[[Sequence[Run]], Report]
+#: Function that builds a report from runs.
+ReportBuilder = Callable[[Sequence[Run]], Report]
 
 
-def number(summary: Summary, digits: int = 1, *, with_spread: bool = True) -> str:
-    """Write a cell over seeds.
+def format_summary(summary: Summary, digits: int = 1, *, with_spread: bool = True) -> str:
+    """Format the mean over seeds.
 
     Args:
-        summary: The cell.
+        summary: The numbers over seeds.
         digits: Decimals.
-        with_spread: Whether spread and number of seeds are told; missing seeds always are.
+        with_spread: Whether the standard deviation and the number of seeds are included; missing
+            seeds are always reported.
 
     Returns:
-        ``mean ± sd (n)``; ``mean (n)`` for one seed; ``(n of N)`` where seeds are missing; the
-        state where there is no number at all.
+        ``mean ± sd (n)``; ``mean (n)`` for one seed; ``mean ± sd (n of N)`` with missing seeds;
+        the states of the runs if there is no number.
+
+    Example:
+        >>> format_summary(Summary({0: 60.0, 1: 62.0}, (0, 1)))
+        '61.0 ± 1.4 (2)'
+        >>> format_summary(Summary({0: 60.0}, (0, 1), {"failed": 1}))
+        '60.0 (1 of 2)'
+        >>> format_summary(Summary({}, (0, 1), {"failed": 2}))
+        'failed'
     """
     if summary.num == 0:
-        return state(summary)
+        return format_states(summary)
     text = f"{summary.mean:.{digits}f}"
     if not summary.is_complete:
         num = f" ({summary.num} of {len(summary.expected)})"
@@ -147,49 +165,63 @@ def number(summary: Summary, digits: int = 1, *, with_spread: bool = True) -> st
     return f"{text}{spread}{num}"
 
 
-def state(summary: Summary) -> str:
-    """Say why a cell has no number.
+def format_states(summary: Summary) -> str:
+    """Format the states of the runs that gave no number.
 
     Args:
-        summary: A cell, at least in part without numbers.
+        summary: The numbers over seeds, with at least one missing.
 
     Returns:
-        ``failed``, or ``failed 2, running 1`` where seeds differ.
+        ``failed``, or ``failed 2, running 1`` where the states differ.
+
+    Example:
+        >>> format_states(Summary({}, (0, 1, 2), {"running": 1, "failed": 2}))
+        'failed 2, running 1'
     """
-    known = sorted(summary.states, key=lambda name: STATES.index(name) if name in STATES else 99)
-    if len(known) == 1:
-        return known[0]
-    return ", ".join(f"{name} {summary.states[name]}" for name in known) or BLANK
+    states = sorted(summary.states, key=lambda name: STATES.index(name) if name in STATES else 99)
+    if len(states) == 1:
+        return states[0]
+    return ", ".join(f"{name} {summary.states[name]}" for name in states) or BLANK
 
 
-def cell(summary: Summary, digits: int = 1, rank: int = 0, *, with_spread: bool = True) -> Cell:
-    """Make a cell over seeds.
+def summary_cell(
+    summary: Summary, digits: int = 1, rank: int = 0, *, with_spread: bool = True
+) -> Cell:
+    """Return the cell of a mean over seeds.
 
     Args:
-        summary: The cell's numbers.
+        summary: The numbers over seeds.
         digits: Decimals.
-        rank: Its rank in the row.
-        with_spread: As :func:`number` takes it.
+        rank: Rank in the row.
+        with_spread: See :func:`format_summary`.
 
     Returns:
-        The cell, set back where it holds no number.
+        The cell, grey if it has no number.
+
+    Example:
+        >>> summary_cell(Summary({0: 60.0}, (0,)), rank=BEST)
+        Cell(text='60.0 (1)', rank=1, is_quiet=False)
     """
-    text = number(summary, digits, with_spread=with_spread)
+    text = format_summary(summary, digits, with_spread=with_spread)
     return Cell(text, rank, is_quiet=summary.num == 0)
 
 
 def ranks(
     values: Sequence[float | None], digits: int = 1, *, lower_is_better: bool = False
 ) -> list[int]:
-    """Find the best and the second of a row.
+    """Rank the best and the second-best value of a row.
 
     Args:
-        values: Numbers; None takes no part.
-        digits: Numbers that print alike are equal: all the best are bold.
-        lower_is_better: Whether the smallest is the best.
+        values: The values; None is not ranked.
+        digits: Decimals as printed. Values that print alike share a rank.
+        lower_is_better: Whether the smallest value is the best.
 
     Returns:
-        1 for the best, 2 for the second, 0 for the others; no ranks for fewer than two numbers.
+        1 for the best, 2 for the second-best, 0 for the others; all 0 for fewer than two values.
+
+    Example:
+        >>> ranks([60.04, 61.0, None, 60.0, 12.0])
+        [2, 1, 0, 2, 0]
     """
     rounded = [None if value is None else round(value, digits) for value in values]
     distinct = sorted({v for v in rounded if v is not None}, reverse=not lower_is_better)
@@ -200,14 +232,18 @@ def ranks(
 
 
 def signed(value: float | None, digits: int = 1) -> str:
-    """Write a difference with its sign.
+    """Format a difference with its sign.
 
     Args:
-        value: The difference.
+        value: The difference; None gives :data:`BLANK`.
         digits: Decimals.
 
     Returns:
-        For example ``+2.3`` or ``−0.4``; never a negative zero.
+        The text; a difference that rounds to zero has no sign.
+
+    Example:
+        >>> signed(2.3), signed(-0.44), signed(-0.04), signed(None)
+        ('+2.3', '−0.4', '0.0', '–')
     """
     if value is None:
         return BLANK
@@ -218,13 +254,17 @@ def signed(value: float | None, digits: int = 1) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """Write a p-value.
+    """Format a p-value.
 
     Args:
-        p: The value.
+        p: The p-value; None gives :data:`BLANK`.
 
     Returns:
-        Three decimals, or two digits with an exponent below 0.001.
+        Three decimals; below 0.001 two digits with an exponent.
+
+    Example:
+        >>> p_text(0.0312), p_text(0.00012), p_text(None)
+        ('0.031', '1.2e-04', '–')
     """
     if p is None:
         return BLANK

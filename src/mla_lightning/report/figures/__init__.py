@@ -1,1 +1,1 @@
-"""Figures, drawn with matplotlib from what `read` returns."""
+"""Figures of the reports, drawn with matplotlib from what `read` returns."""

@@ -1,4 +1,4 @@
-"""Figures that were drawn before and show the same today: a second page draws only what is new."""
+"""Cache of drawn figures: a page is made again without redrawing unchanged figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.document.table import Cell, Row, Section, Table
-from mla_lightning.report.figures.numbers import data_of, tell_values
+from mla_lightning.report.figures.numbers import add_tooltips, figure_table
 from mla_lightning.report.figures.style import save
 from mla_lightning.report.read.cache import stamp
 from mla_lightning.report.read.run import Run
@@ -21,19 +21,20 @@ from mla_lightning.run_folder import write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Name of the file that lists the figures and their fingerprints.
 DRAWN = ".drawn.json"
-ENDINGS = ("svg", "png", "pdf")
-#: What says where a run lies and how old it is, not what it shows.
-_PLACE = ("path", "where", "stale")
+EXTENSIONS = ("svg", "png", "pdf")
+#: Fields of a run that do not change what is drawn.
+_IGNORED = ("path", "where", "stale")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as it goes into the page.
+    """A figure of the page.
 
     Attributes:
-        svg: The document.
-        data: Its numbers, if a table can tell them.
+        svg: The SVG document.
+        data: Table of its numbers, None for figures without one.
     """
 
     svg: str
@@ -41,99 +42,99 @@ class Drawing:
 
 
 def fingerprint(runs: Iterable[Run]) -> str:
-    """Hash what figures of some runs are made from: the runs, their files, and the code.
+    """Return a hash of everything that the figures of some runs depend on.
 
     Args:
         runs: The runs.
 
     Returns:
-        SHA-256 as hex; the same as long as nothing of it changes.
+        SHA-256 as hex, of the runs, their files and the code of the reports.
     """
     digest = hashlib.sha256(_code().encode())
-    names = [field.name for field in fields(Run) if field.name not in _PLACE]
+    names = [field.name for field in fields(Run) if field.name not in _IGNORED]
     for run in runs:
         digest.update(repr([getattr(run, name) for name in names]).encode())
         digest.update(repr(stamp(run.path) if run.path else None).encode())
     return digest.hexdigest()
 
 
-class Drawings:
-    """The figures beside a page, each with the fingerprint of what it shows."""
+class DrawingCache:
+    """Figures and tables of a page, reused as long as their fingerprints are the same."""
 
     def __init__(self, folder: Path) -> None:
-        """Look at what is there; a broken list counts as none.
+        """Read the list of figures; a damaged list counts as empty.
 
         Args:
-            folder: Where the figures lie.
+            folder: Folder of the figures.
         """
         self.folder = folder
-        #: Stem -> why it could not be drawn.
+        #: File name without extension -> why the figure could not be drawn.
         self.failed: dict[str, str] = {}
         self.num_drawn = 0
-        self._kept: dict[str, Any] = {}
-        self._seen: dict[str, Any] = {}
+        self._previous: dict[str, Any] = {}
+        self._current: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError, TypeError):
-            self._kept = dict(json.loads((folder / DRAWN).read_text(encoding="utf-8")))
+            self._previous = dict(json.loads((folder / DRAWN).read_text(encoding="utf-8")))
 
     def figure(self, stem: str, key: str, draw: Callable[[], Figure | None]) -> Drawing | None:
-        """Draw a figure, or take it as it lies there.
+        """Return a figure, drawn only if it is new or has changed.
 
         Args:
-            stem: Stem of its files.
-            key: Fingerprint of what it shows.
-            draw: Draws it.
+            stem: File name without extension.
+            key: Fingerprint.
+            draw: Draws the figure; None where nothing was measured.
 
         Returns:
-            The drawing; None where there is nothing to draw or it cannot be drawn.
+            The drawing; None if there is nothing to draw, or if drawing failed.
         """
-        known = self._known(stem, key)
-        if known is None or (known["drawn"] and not self._is_there(stem)):
+        entry = self._entry(stem, key)
+        if entry is None or (entry["drawn"] and not self._has_files(stem)):
             try:
                 figure = draw()
-            except Exception as error:  # one figure must not cost the page
+            except Exception as error:  # a failed figure must not prevent the page
                 self.failed[stem] = f"{type(error).__name__}: {error}"
                 return None
             self.num_drawn += figure is not None
-            known = {"key": key, "drawn": figure is not None, "data": None}
+            entry = {"key": key, "drawn": figure is not None, "data": None}
             if figure is not None:
-                data = data_of(figure)
-                known["data"] = None if data is None else asdict(data)
-                tell_values(figure)
+                data = figure_table(figure)
+                entry["data"] = None if data is None else asdict(data)
+                add_tooltips(figure)
                 save(figure, self.folder / stem)
-        self._seen[stem] = known
-        if not known["drawn"]:
+        self._current[stem] = entry
+        if not entry["drawn"]:
             return None
         svg = (self.folder / f"{stem}.svg").read_text(encoding="utf-8")
-        return Drawing(svg, _table(known["data"]))
+        return Drawing(svg, _table(entry["data"]))
 
     def table(self, stem: str, key: str, make: Callable[[], Table]) -> Table:
-        """Make a table from the runs' files, or take it as it was made before.
+        """Return a table, made only if it is new or has changed.
 
         Args:
-            stem: Stem of its files.
-            key: Fingerprint of what it shows.
-            make: Makes it.
+            stem: File name without extension.
+            key: Fingerprint.
+            make: Makes the table.
 
         Returns:
             The table.
         """
         name = f"{stem}.csv"  # a figure may have the same stem
-        known = self._known(name, key) or {"key": key, "data": asdict(make())}
-        self._seen[name] = known
-        table = _table(known["data"])
+        entry = self._entry(name, key) or {"key": key, "data": asdict(make())}
+        self._current[name] = entry
+        table = _table(entry["data"])
         assert table is not None
         return table
 
     def write(self) -> None:
-        """Keep the list of what is there now."""
-        write_text(self.folder / DRAWN, json.dumps(self._seen))
+        """Write the list of figures and tables."""
+        write_text(self.folder / DRAWN, json.dumps(self._current))
 
-    def _known(self, stem: str, key: str) -> dict[str, Any] | None:
-        known = self._kept.get(stem)
-        return known if isinstance(known, dict) and known.get("key") == key else None
+    def _entry(self, stem: str, key: str) -> dict[str, Any] | None:
+        entry = self._previous.get(stem)
+        return entry if isinstance(entry, dict) and entry.get("key") == key else None
 
-    def _is_there(self, stem: str) -> bool:
-        return all((self.folder / f"{stem}.{ending}").is_file() for ending in ENDINGS)
+    def _has_files(self, stem: str) -> bool:
+        return all((self.folder / f"{stem}.{extension}").is_file() for extension in EXTENSIONS)
 
 
 def _table(content: dict[str, Any] | None) -> Table | None:
@@ -141,15 +142,15 @@ def _table(content: dict[str, Any] | None) -> Table | None:
         return None
     sections = tuple(
         Section(
-            **one
+            **section
             | {
                 "rows": tuple(
                     Row(**row | {"cells": tuple(Cell(**cell) for cell in row["cells"])})
-                    for row in one["rows"]
+                    for row in section["rows"]
                 )
             }
         )
-        for one in content["sections"]
+        for section in content["sections"]
     )
     tuples = {name: tuple(content[name]) for name in ("columns", "notes")}
     return Table(**content | tuples | {"sections": sections})
@@ -157,7 +158,7 @@ def _table(content: dict[str, Any] | None) -> Table | None:
 
 @cache
 def _code() -> str:
-    """Hash what draws."""
+    """Return a hash of the code of the reports and of matplotlib's version."""
     import matplotlib
 
     digest = hashlib.sha256(matplotlib.__version__.encode())

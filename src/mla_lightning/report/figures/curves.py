@@ -1,4 +1,4 @@
-"""Learning curves: accuracy over epochs, from the runs' own epoch tables."""
+"""Learning curves: accuracy over epochs, from the ``metrics.csv`` of the runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.figures.style import GID, new_figure, paint, style
+from mla_lightning.report.figures.style import GID, line_styles, new_figure, style
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.run_folder.columns import validation
@@ -24,9 +24,13 @@ class Curves:
     """Accuracy in percent after each epoch.
 
     Attributes:
-        lines: Modality or ``multi`` -> column -> seed -> values; NaN for epochs without, such as
-            those of a stage that runs share.
-        split: Whose accuracy it is: ``validation``, or ``test`` with ``protocol=paper``.
+        lines: Modality or ``multi`` -> column -> seed -> values; NaN for epochs without a
+            validation, such as those of a stage that runs share.
+        split: Split of the accuracy: ``validation``, or ``test`` with ``protocol=paper``.
+
+    Example:
+        >>> Curves({"multi": {"MLA": {0: (40.0, 50.0), 1: (41.0, 52.0, 55.0)}}}).epochs
+        3
     """
 
     lines: Mapping[str, Mapping[str, Mapping[int, tuple[float, ...]]]]
@@ -34,22 +38,25 @@ class Curves:
 
     @property
     def epochs(self) -> int:
-        """Number of epochs of the longest line; 0 if there is none."""
+        """Number of epochs of the longest curve; 0 without curves."""
         lengths = [
-            len(v) for by in self.lines.values() for seeds in by.values() for v in seeds.values()
+            len(values)
+            for by_label in self.lines.values()
+            for seeds in by_label.values()
+            for values in seeds.values()
         ]
         return max(lengths, default=0)
 
 
 def read_curves(block: Block, names: Sequence[str]) -> Curves:
-    """Read the curves of a block's finished runs.
+    """Read the learning curves of a block's finished runs.
 
     Args:
         block: The block.
         names: Modalities and ``multi``.
 
     Returns:
-        The curves; empty for runs that were read from a table, which holds none.
+        The curves; none of runs that were read from ``results.csv``, which does not hold them.
     """
     lines: dict[str, dict[str, dict[int, tuple[float, ...]]]] = {name: {} for name in names}
     for variant in block.variants:
@@ -65,46 +72,48 @@ def read_curves(block: Block, names: Sequence[str]) -> Curves:
     return Curves(lines, "test" if block.protocol == "paper" else "validation")
 
 
-def curves_of(found: BlockDiagnostics, names: Sequence[str]) -> Curves:
-    """Take the curves out of what was read of a block's runs.
+def curves_from_diagnostics(diagnostics: BlockDiagnostics, names: Sequence[str]) -> Curves:
+    """Collect the learning curves from the diagnostics of a block.
 
     Args:
-        found: What was read.
+        diagnostics: The diagnostics.
         names: Modalities and ``multi``.
 
     Returns:
-        The curves, seeds numbered in their order.
+        The curves, with the seeds numbered from 0.
     """
     keys = {name: validation("acc", name) for name in names}
     return Curves(
         {
             name: {
                 label: {
-                    place: tuple(100 * values.get(at, math.nan) for at in range(1, max(values) + 1))
-                    for place, values in enumerate(seeds)
+                    index: tuple(
+                        100 * values.get(epoch, math.nan) for epoch in range(1, max(values) + 1)
+                    )
+                    for index, values in enumerate(seeds)
                 }
-                for label in found.epochs
-                if (seeds := found.curve(label, key))
+                for label in diagnostics.epochs
+                if (seeds := diagnostics.curve(label, key))
             }
             for name, key in keys.items()
         },
-        "test" if found.protocol == "paper" else "validation",
+        "test" if diagnostics.protocol == "paper" else "validation",
     )
 
 
 def curves_figure(curves: Curves, title: str) -> Figure:
-    """Draw a panel per modality and for multi: a column's mean over seeds, a band of ± sd.
+    """Draw learning curves, a panel per modality and for multi: mean and ± sd over seeds.
 
     Args:
         curves: The curves.
-        title: What was trained.
+        title: Title of the figure, such as the data set.
 
     Returns:
         The figure.
     """
     names = [name for name, by_label in curves.lines.items() if by_label]
     labels = list(dict.fromkeys(label for name in names for label in curves.lines[name]))
-    looks = paint(labels)
+    styles = line_styles(labels)
     with style():
         figure = new_figure(2.2 + 3.2 * len(names), max(3.2, 1.4 + 0.2 * len(labels)))
         axes = figure.subplots(1, len(names), squeeze=False)[0]
@@ -112,44 +121,40 @@ def curves_figure(curves: Curves, title: str) -> Figure:
             for label in labels:
                 seeds = curves.lines[name].get(label, {})
                 if seeds:
-                    _line(axis, label, list(seeds.values()), looks[label])
+                    _line(axis, label, list(seeds.values()), styles[label])
             axis.set_title(name, loc="left", fontweight="bold")
             axis.set_xlabel("epoch")
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.set_xlim(1, max(2, curves.epochs))
             axis.grid(color="#E5E5E5", linewidth=0.6)
-        axes[0].set_ylabel(f"{curves.split} accuracy, percent")
-        drawn = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
+        axes[0].set_ylabel(f"{curves.split} accuracy (%)")
+        lines = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
         figure.legend(
-            [drawn[label] for label in labels], labels, loc="outside right upper", frameon=False
+            [lines[label] for label in labels], labels, loc="outside right upper", frameon=False
         )
-        has_bands = any(len(by) > 1 for lines in curves.lines.values() for by in lines.values())
-        told = "mean over seeds, band ± sd" if has_bands else "one seed"
-        figure.suptitle(f"{title}: {told}", fontsize=11, fontweight="bold")
+        has_bands = any(
+            len(seeds) > 1 for by_label in curves.lines.values() for seeds in by_label.values()
+        )
+        statistic = "mean over seeds, band: ± sd" if has_bands else "one seed"
+        figure.suptitle(f"{title}: {statistic}", fontsize=11, fontweight="bold")
     return figure
 
 
 def _line(
-    axis: Axes, label: str, seeds: Sequence[Sequence[float]], look: Mapping[str, Any]
+    axis: Axes, label: str, seeds: Sequence[Sequence[float]], line_style: Mapping[str, Any]
 ) -> None:
-    """Draw one column as far as all its seeds reach, in the epochs that all have."""
-    whole = enumerate(zip(*seeds, strict=False), start=1)
-    known = {at: column for at, column in whole if not any(map(math.isnan, column))}
-    epochs, columns = list(known), list(known.values())
-    means = [statistics.fmean(column) for column in columns]
+    """Draw one column at the epochs that all of its seeds have."""
+    all_epochs = enumerate(zip(*seeds, strict=False), start=1)
+    by_epoch = {epoch: values for epoch, values in all_epochs if not any(map(math.isnan, values))}
+    epochs = list(by_epoch)
+    means = [statistics.fmean(values) for values in by_epoch.values()]
+    gid = GID + label
     marker = "o" if len(means) == 1 else ""
-    axis.plot(
-        epochs,
-        means,
-        marker=marker,
-        linewidth=1.6,
-        label=label,
-        gid=GID + label,
-        **look,
-    )
+    axis.plot(epochs, means, marker=marker, linewidth=1.6, label=label, gid=gid, **line_style)
     if len(seeds) > 1:
-        spreads = [statistics.stdev(column) for column in columns]
+        spreads = [statistics.stdev(values) for values in by_epoch.values()]
         low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
         high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-        band = axis.fill_between(epochs, low, high, color=look["color"], alpha=0.15, linewidth=0)
-        band.set_gid(GID + label)
+        colour = line_style["color"]
+        band = axis.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+        band.set_gid(gid)

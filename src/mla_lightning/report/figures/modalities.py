@@ -1,18 +1,18 @@
-"""The figure of Table 1: every method's modalities against what each reaches alone."""
+"""Figure of Tables 1 and 3: accuracy of each modality, jointly trained and trained alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mla_lightning.report.document.table import state
+from mla_lightning.report.document.table import format_states
 from mla_lightning.report.figures.style import (
     ABOVE,
     BELOW,
     GID,
     GREY,
     PLAIN,
-    TELLS,
+    TOOLTIP_SEPARATOR,
     new_figure,
     style,
 )
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Line style of the reference.
 ALONE = (0, (4, 3))
-#: How to read :func:`modality_figure`.
+#: Caption of :func:`modality_figure`.
 READING = (
-    "A dot is the mean over seeds, with ± one standard deviation and a tick per seed where there "
-    "are several; the coloured way to it starts at the dashed line, the modality trained alone, "
-    "where that was run."
+    "Dots: means over seeds; black bars: ± one standard deviation; ticks: single seeds. Dashed "
+    "line: the modality trained alone, where it was run; coloured bars: difference from it."
 )
 
 
 def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) -> Figure:
-    """Draw one panel per modality and one for multi; a line per method, a dot for its mean.
+    """Draw the accuracy of each method, with a panel per modality and one for multi.
 
-    The way from the dashed line, the modality trained alone, to the dot is what joint training
-    costs or gives. All panels span the same number of points, so these ways compare.
+    The bar from the dashed line, the modality trained alone, to the dot is the effect of joint
+    training. All panels span the same number of points, so that the bars are comparable.
 
     Args:
         block: The block.
-        columns: Label -> column; by default all of the block but the reference.
+        columns: Label -> column; by default all columns of the block except the reference.
 
     Returns:
         The figure.
@@ -63,14 +63,15 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
             _panel(axis, name, columns, panels[name], alone[name], limit)
         axes[0].set_yticks(range(len(columns)), list(columns))
         axes[0].set_ylim(len(columns) - 0.4, -0.6)
-        figure.suptitle(f"{block.title}: test accuracy, percent", fontsize=11, fontweight="bold")
-        named = (
+        figure.suptitle(f"{block.title}: test accuracy (%)", fontsize=11, fontweight="bold")
+        reference_name = (
             f"trained alone{f' ({reference.label})' if reference and reference.overrides else ''}"
         )
         has_reference = any(summary.num for summary in alone.values())
-        drawn = [summary for of in panels.values() for summary in of.values()]
-        has_spread = any(summary.num > 1 for summary in drawn)
-        _legend(figure, named if has_reference else "", has_spread=has_spread)
+        has_spread = any(
+            summary.num > 1 for summaries in panels.values() for summary in summaries.values()
+        )
+        _legend(figure, reference_name if has_reference else "", has_spread=has_spread)
     return figure
 
 
@@ -90,16 +91,16 @@ def _panel(
     axis.spines["left"].set_visible(False)
     if alone.num:
         axis.axvline(alone.mean, color="black", linewidth=1.2, linestyle=ALONE, gid="alone")
-    way_from = alone.mean if alone.num and name != MULTI else None
+    start = alone.mean if alone.num and name != MULTI else None
     for line, (label, summary) in enumerate(summaries.items()):
         gid = GID + columns[label].label
         if summary.num:
-            _method(axis, line, gid, summary, way_from)
+            _method(axis, line, gid, summary, start)
         else:
             axis.text(
                 0.03,
                 line,
-                state(summary),
+                format_states(summary),
                 gid=gid,
                 transform=axis.get_yaxis_transform(),
                 va="center",
@@ -112,7 +113,8 @@ def _panel(
 def _method(axis: Axes, line: int, gid: str, summary: Summary, alone: float | None) -> None:
     mean, values = summary.mean, list(summary.values.values())
     spread = "" if summary.sd is None else f" ± {summary.sd:.1f}"
-    gid += f"{TELLS}{mean:.1f}{spread}, seeds: {', '.join(f'{value:.1f}' for value in values)}"
+    seeds = ", ".join(f"{value:.1f}" for value in values)
+    gid += f"{TOOLTIP_SEPARATOR}{mean:.1f}{spread}, seeds: {seeds}"
     colour = PLAIN
     if alone is not None:
         colour = _colour(round(mean - alone, 1))
@@ -127,8 +129,8 @@ def _method(axis: Axes, line: int, gid: str, summary: Summary, alone: float | No
             gid=gid,
         )
     if summary.sd is not None:
-        reach = [mean - summary.sd, mean + summary.sd]
-        axis.plot(reach, [line, line], color="black", linewidth=1.1, zorder=4, gid=gid)
+        ends = [mean - summary.sd, mean + summary.sd]
+        axis.plot(ends, [line, line], color="black", linewidth=1.1, zorder=4, gid=gid)
         axis.plot(
             values,
             [line] * len(values),
@@ -140,11 +142,11 @@ def _method(axis: Axes, line: int, gid: str, summary: Summary, alone: float | No
             gid=gid,
         )
     axis.plot([mean], [line], "o", color=colour, markersize=6.5, zorder=5, gid=gid)
-    counted = "" if summary.is_complete else f" ({summary.num} of {len(summary.expected)})"
+    num_seeds = "" if summary.is_complete else f" ({summary.num} of {len(summary.expected)})"
     axis.text(
         1.02,
         line,
-        f"{mean:.1f}{counted}",
+        f"{mean:.1f}{num_seeds}",
         gid=gid,
         transform=axis.get_yaxis_transform(),
         va="center",
@@ -154,23 +156,23 @@ def _method(axis: Axes, line: int, gid: str, summary: Summary, alone: float | No
     )
 
 
-def _colour(gap: float) -> str:
-    """Choose by the sign of a gap as it prints."""
-    if gap == 0:
+def _colour(difference: float) -> str:
+    """Return the colour of a rounded difference, by its sign."""
+    if difference == 0:
         return PLAIN
-    return BELOW if gap < 0 else ABOVE
+    return BELOW if difference < 0 else ABOVE
 
 
 def _panel_title(name: str, alone: Summary) -> str:
     if not alone.num:
         return name
     spread = "" if alone.sd is None else f" ± {alone.sd:.1f}"
-    what = "their ensemble" if name == MULTI else "alone"
-    return f"{name}\n{what}: {alone.mean:.1f}{spread}"
+    reference = "ensemble" if name == MULTI else "alone"
+    return f"{name}\n{reference}: {alone.mean:.1f}{spread}"
 
 
 def _limits(panels: Sequence[Sequence[Summary]]) -> list[tuple[float, float]]:
-    """Give every panel the same span, centred on its own numbers."""
+    """Return limits of equal span for all panels, each centred on its values."""
     ranges = []
     for summaries in panels:
         values = [value for summary in summaries for value in summary.values.values()]
@@ -196,14 +198,14 @@ def _legend(figure: Figure, reference: str, *, has_spread: bool) -> None:
             marker="|",
             markersize=7,
             linewidth=1.1,
-            label="± sd, and each seed",
+            label="± sd; single seeds",
         ),
     ]
     if reference:
         handles = [
             Line2D([], [], color="black", linewidth=1.2, linestyle=ALONE, label=reference),
-            Line2D([], [], color=BELOW, marker="o", linewidth=3, alpha=0.8, label="below it"),
-            Line2D([], [], color=ABOVE, marker="o", linewidth=3, alpha=0.8, label="above it"),
+            Line2D([], [], color=BELOW, marker="o", linewidth=3, alpha=0.8, label="below"),
+            Line2D([], [], color=ABOVE, marker="o", linewidth=3, alpha=0.8, label="above"),
             handles[1],
         ]
     handles = handles if has_spread else handles[:-1]

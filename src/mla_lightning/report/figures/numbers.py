@@ -1,4 +1,4 @@
-"""The numbers of a drawn figure as a table, for keyboards, screen readers and copying."""
+"""Numbers of a figure: a table for screen readers and copying, and tooltips."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mla_lightning.report.document.table import BLANK, Cell, Row, Section, Table
-from mla_lightning.report.figures.style import GID, TELLS
+from mla_lightning.report.figures.style import GID, TOOLTIP_SEPARATOR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,19 +15,27 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-#: Most points of a curve that are told, evenly chosen and the last among them.
-MOST_POINTS = 20
+#: Maximum number of points of a curve in the table, evenly spaced and including the last.
+MAX_POINTS = 20
 
 
-def data_of(figure: Figure) -> Table | None:
-    """Read what a figure shows of its columns.
+def figure_table(figure: Figure) -> Table | None:
+    """Extract the numbers that a figure shows for each column.
 
     Args:
-        figure: A figure that draws each column under its name.
+        figure: A figure whose elements have the ids of :data:`~.style.GID`.
 
     Returns:
-        A section per panel; None for clouds of points, for figures that name no column, and for
-        those of a table, whose parts tell its numbers themselves.
+        A table with a section per panel; None for scatter plots, for figures without such ids, and
+        for figures whose elements have tooltips already, which a table accompanies.
+
+    Example:
+        >>> from mla_lightning.report.figures.style import new_figure
+        >>> figure = new_figure(3.0, 2.0)
+        >>> _ = figure.subplots().plot([1, 2], [40.0, 50.0], gid=GID + "MLA")
+        >>> table = figure_table(figure)
+        >>> table.columns, [cell.text for cell in table.sections[0].rows[0].cells]
+        (('1', '2'), ['40', '50'])
     """
     sections = []
     for axis in figure.axes:
@@ -36,10 +44,10 @@ def data_of(figure: Figure) -> Table | None:
             sections.append((axis.get_title(loc="left") or axis.get_xlabel(), rows))
     if not sections:
         return None
-    heads = {head for _, rows in sections for _, head, _ in rows}
+    headers = {header for _, rows in sections for _, header, _ in rows}
     width = max(len(values) for _, rows in sections for _, _, values in rows)
-    is_one = len(heads) == 1
-    columns = next(iter(heads)) if is_one else tuple(map(str, range(1, width + 1)))
+    is_shared = len(headers) == 1
+    columns = next(iter(headers)) if is_shared else tuple(map(str, range(1, width + 1)))
     return Table(
         slug="",
         title="",
@@ -50,8 +58,8 @@ def data_of(figure: Figure) -> Table | None:
                 title,
                 tuple(
                     row
-                    for label, head, values in rows
-                    for row in _rows(label, head, values, width, with_head=not is_one)
+                    for label, header, values in rows
+                    for row in _rows(label, header, values, width, with_header=not is_shared)
                 ),
             )
             for title, rows in sections
@@ -59,34 +67,43 @@ def data_of(figure: Figure) -> Table | None:
     )
 
 
-def tell_values(figure: Figure) -> None:
-    """Write into each line and bar of a column what it shows, for who points at it.
+def add_tooltips(figure: Figure) -> None:
+    """Add the values of each line and bar to its id, from which the page makes tooltips.
 
     Args:
-        figure: The figure; the names of its parts change from ``column:NAME`` to
-            ``column:NAME`` + :data:`TELLS` + values.
+        figure: The figure; ids change from ``column:NAME`` to ``column:NAME`` +
+            :data:`TOOLTIP_SEPARATOR` + values.
+
+    Example:
+        >>> from mla_lightning.report.figures.style import new_figure
+        >>> figure = new_figure(3.0, 2.0)
+        >>> (line,) = figure.subplots().plot([1, 2], [50.0, 40.0], gid=GID + "MLA")
+        >>> add_tooltips(figure)
+        >>> line.get_gid().partition(TOOLTIP_SEPARATOR)[2]
+        '40 at 2, maximum 50 at 1'
     """
-    parts = _legend(figure)
+    names = _legend(figure)
     for axis in figure.axes:
-        places = _places(axis)
+        row_names = _row_names(axis)
         for line in axis.get_lines():
             gid = str(line.get_gid() or "")
-            if gid.startswith(GID) and TELLS not in gid:
-                line.set_gid(f"{line.get_gid()}{TELLS}{_told(line, places)}")
+            if gid.startswith(GID) and TOOLTIP_SEPARATOR not in gid:
+                line.set_gid(f"{line.get_gid()}{TOOLTIP_SEPARATOR}{_tooltip(line, row_names)}")
         for patch in axis.patches:
             if str(patch.get_gid() or "").startswith(GID):
-                part = parts.get(_colour(patch), "")
+                name = names.get(_colour(patch), "")
                 value = _short(float(patch.get_width()))  # type: ignore[attr-defined]
-                patch.set_gid(f"{patch.get_gid()}{TELLS}{f'{part} {value}'.strip()}")
+                tooltip = f"{name} {value}".strip()
+                patch.set_gid(f"{patch.get_gid()}{TOOLTIP_SEPARATOR}{tooltip}")
 
 
-def _told(line: Line2D, places: Mapping[float, str]) -> str:
+def _tooltip(line: Line2D, row_names: Mapping[float, str]) -> str:
     x, y = _points(line)
-    if len(set(y)) == 1 and y[0] in places:  # along a row of names
-        return f"{places[y[0]]} {' to '.join(_short(value) for value in x)}"
+    if len(set(y)) == 1 and y[0] in row_names:  # a horizontal line in a named row
+        return f"{row_names[y[0]]} {' to '.join(_short(value) for value in x)}"
     best = max(range(len(y)), key=y.__getitem__)
     last = f"{_short(y[-1])} at {_short(x[-1])}"
-    return last if best == len(y) - 1 else f"{last}, highest {_short(y[best])} at {_short(x[best])}"
+    return last if best == len(y) - 1 else f"{last}, maximum {_short(y[best])} at {_short(x[best])}"
 
 
 def _points(line: Line2D) -> tuple[list[float], list[float]]:
@@ -96,14 +113,14 @@ def _points(line: Line2D) -> tuple[list[float], list[float]]:
     return x, y
 
 
-def _places(axis: Axes) -> dict[float, str]:
-    """Find the names on a vertical axis that has names; empty for one with numbers."""
+def _row_names(axis: Axes) -> dict[float, str]:
+    """Return the names of the rows of a panel by position; empty for a numeric vertical axis."""
     from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-    tell = axis.yaxis.get_major_formatter()
-    if not isinstance(tell, (FixedFormatter, FuncFormatter)):
+    formatter = axis.yaxis.get_major_formatter()
+    if not isinstance(formatter, (FixedFormatter, FuncFormatter)):
         return {}
-    return {float(at): tell(at, place) for place, at in enumerate(axis.get_yticks())}
+    return {float(y): formatter(y, index) for index, y in enumerate(axis.get_yticks())}
 
 
 def _colour(patch: Patch) -> str:
@@ -113,7 +130,7 @@ def _colour(patch: Patch) -> str:
 
 
 def _legend(figure: Figure) -> dict[str, str]:
-    """Find what the colours of bars mean."""
+    """Return the names of the bars by colour, from the legends."""
     from matplotlib.patches import Patch
 
     return {
@@ -124,14 +141,15 @@ def _legend(figure: Figure) -> dict[str, str]:
     }
 
 
-Named = tuple[str, tuple[str, ...], list[str]]
+#: Label of a row, headers of its values, and its values.
+LabelledValues = tuple[str, tuple[str, ...], list[str]]
 
 
 def _rows(
-    label: str, head: Sequence[str], values: Sequence[str], width: int, *, with_head: bool
+    label: str, header: Sequence[str], values: Sequence[str], width: int, *, with_header: bool
 ) -> Iterator[Row]:
-    if with_head:
-        yield _row(f"{label}, at", head, width)
+    if with_header:
+        yield _row(f"{label}, at", header, width)
     yield _row(label, values, width)
 
 
@@ -140,39 +158,39 @@ def _row(label: str, texts: Sequence[str], width: int) -> Row:
     return Row(label, tuple(map(Cell, padded)))
 
 
-def _lines(axis: Axes) -> Iterator[Named]:
-    places = _places(axis)
-    seen = set()
+def _lines(axis: Axes) -> Iterator[LabelledValues]:
+    row_names = _row_names(axis)
+    gids = set()
     for line in axis.get_lines():
         gid = str(line.get_gid() or "")
-        if not gid.startswith(GID) or TELLS in gid:
+        if not gid.startswith(GID) or TOOLTIP_SEPARATOR in gid:
             continue
         x, y = _points(line)
-        if places:
+        if row_names:
             if len(x) == 2:
-                yield places[y[0]], ("from", "to"), [_short(value) for value in x]
-        elif gid not in seen:
-            seen.add(gid)
-            step = -(-len(x) // MOST_POINTS)
-            kept = sorted({*range(0, len(x), step), len(x) - 1})
-            head = tuple(_short(x[place]) for place in kept)
-            yield gid.removeprefix(GID), head, [_short(y[place]) for place in kept]
+                yield row_names[y[0]], ("from", "to"), [_short(value) for value in x]
+        elif gid not in gids:
+            gids.add(gid)
+            step = -(-len(x) // MAX_POINTS)
+            points = sorted({*range(0, len(x), step), len(x) - 1})
+            header = tuple(_short(x[point]) for point in points)
+            yield gid.removeprefix(GID), header, [_short(y[point]) for point in points]
 
 
-def _bars(axis: Axes, figure: Figure) -> Iterator[Named]:
-    parts = _legend(figure)
-    found: dict[str, dict[str, str]] = {}
+def _bars(axis: Axes, figure: Figure) -> Iterator[LabelledValues]:
+    names = _legend(figure)
+    widths: dict[str, dict[str, str]] = {}
     for patch in axis.patches:
         gid = str(patch.get_gid() or "")
         if gid.startswith(GID):
-            part = parts.get(_colour(patch), "value")
-            value = patch.get_width()  # type: ignore[attr-defined]
-            found.setdefault(gid.removeprefix(GID), {})[part] = _short(float(value))
-    for label, values in found.items():
-        yield label, tuple(values), list(values.values())
+            name = names.get(_colour(patch), "value")
+            width = patch.get_width()  # type: ignore[attr-defined]
+            widths.setdefault(gid.removeprefix(GID), {})[name] = _short(float(width))
+    for label, by_name in widths.items():
+        yield label, tuple(by_name), list(by_name.values())
 
 
-def _matrix(axis: Axes) -> Iterator[Named]:
+def _matrix(axis: Axes) -> Iterator[LabelledValues]:
     import numpy as np
 
     label = str(axis.get_gid() or "").removeprefix(GID)

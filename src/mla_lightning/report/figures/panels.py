@@ -1,4 +1,4 @@
-"""The figures that the page draws of every block of runs; see ``conf/panel/``."""
+"""Panels: the figures that the page shows for every block of runs; see ``conf/panel/``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Panel:
     """A figure of the page.
 
     Attributes:
-        slug: Short name, for files.
-        title: Heading.
-        reading: How to read it, in a sentence or two.
-        component: Names the function that draws it from a
-            :class:`~mla_lightning.report.read.diagnostics.BlockDiagnostics`, or returns None where
+        slug: Short name for file names.
+        title: Title.
+        reading: Caption, in a sentence or two.
+        component: The function that draws it from a
+            :class:`~mla_lightning.report.read.diagnostics.BlockDiagnostics`, and returns None where
             nothing was measured.
-        order: Its place on the page.
-        needs_diagnostics: Whether it is left out for runs without diagnostics.
-        curves: Regular expressions of the columns of ``metrics.csv`` that it shows, for dashboards.
-        tables: Tables that a run sends to a tracker, for dashboards.
+        order: Position on the page.
+        needs_diagnostics: Whether it is omitted for runs without diagnostics.
+        curves: Regular expressions of the columns of ``metrics.csv`` that dashboards show for it.
+        tables: Tables of a run that dashboards show for it.
     """
 
     slug: str
@@ -42,22 +42,26 @@ class Panel:
     tables: tuple[str, ...] = ()
 
     def draw(self, diagnosed: BlockDiagnostics) -> Figure | None:
-        """Draw the figure, or return None where nothing was measured."""
+        """Draw the figure; return None where nothing was measured."""
         function: Callable[[BlockDiagnostics], Figure | None] = self.component.function()
         return function(diagnosed)
 
 
 def panels(config_dir: Path | None = None) -> list[Panel]:
-    """Return the panels in the order of the page, without importing what draws them.
+    """Return the panels in the order of the page, without importing their functions.
 
     Args:
-        config_dir: A user's own folder of groups, None for none.
+        config_dir: Additional config folder of the user, or None.
 
     Raises:
-        ConfigError: If a panel lacks a key or has an unknown one.
+        ConfigError: If a key of a panel is missing or unknown.
+
+    Example:
+        >>> [panel.slug for panel in panels()][:3]
+        ['laziness', 'forgetting', 'forgetting-own']
     """
     known = [field.name for field in fields(Panel) if field.name not in ("slug", "component")]
-    found = []
+    result = []
     for name, component in components("panel", config_dir).items():
         options = dict(component.options)
         for key in options:
@@ -68,5 +72,5 @@ def panels(config_dir: Path | None = None) -> list[Panel]:
                 raise ConfigError(f"{component.path} has no {key}")
         for key in ("curves", "tables"):
             options[key] = tuple(options.get(key, ()))
-        found.append(Panel(slug=name.replace("_", "-"), component=component, **options))
-    return sorted(found, key=lambda panel: panel.order)
+        result.append(Panel(slug=name.replace("_", "-"), component=component, **options))
+    return sorted(result, key=lambda panel: panel.order)

@@ -1,4 +1,4 @@
-"""How all figures look: colours and dashes, fonts, and files that are the same byte for byte."""
+"""Common style of all figures: colours, line styles, fonts and reproducible files."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from mla_lightning.report.read.variant import REFERENCE, method_label
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's colours, which colour-blind readers tell apart; the pale yellow is left out.
+#: The colour-blind safe palette of Okabe and Ito without its pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 ABOVE, BELOW, PLAIN, GREY = COLOURS[0], COLOURS[1], "#444444", "#8A8A8A"
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "text.parse_math": False,  # names are no formulas, whatever characters they hold
-    "svg.hashsalt": "mla_lightning",  # else the ids in the SVG differ from run to run
+    "text.parse_math": False,  # a name may hold dollar signs
+    "svg.hashsalt": "mla_lightning",  # otherwise the ids in the SVG are random
     "svg.fonttype": "path",
 }
 PNG_DPI = 150
-#: Of columns whose colour an earlier one has. Dashes are for the reference alone.
+#: Line styles of the columns once all colours are used; dashed is reserved for the reference.
 LINES = ("-", ":", "-.", (0, (1, 3)))
-#: What is no single modality's, in the figure of contributions.
-SHARED = {"several": "#666666", "only together": "#E69F00", "nobody": "#E8E8E8"}
-#: Begins the id of what is drawn of a column; its name follows.
+#: Samples that not exactly one modality predicts correctly -> colour, in the figure of agreement.
+SHARED = {"several modalities": "#666666", "fusion only": "#E69F00", "none": "#E8E8E8"}
+#: Prefix of the id of every element that is drawn for a column; the column's name follows.
 GID = "column:"
-#: Stands between a column's name and what is told of it; no name has it.
-TELLS = "\u2003"
+#: Separates the column's name from the tooltip in an id; no name contains it.
+TOOLTIP_SEPARATOR = "\u2003"
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw with this package's settings, whatever the user's matplotlibrc says."""
+    """Apply this package's matplotlib settings, and none of the user's, within a context."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -49,11 +49,11 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure that no window system and no global state knows of.
+    """Create an empty figure outside of pyplot's global state.
 
     Args:
-        width: In inches.
-        height: In inches.
+        width: Width in inches.
+        height: Height in inches.
 
     Returns:
         The figure.
@@ -64,11 +64,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, stem: Path) -> list[str]:
-    """Write a figure as SVG, PNG and PDF, byte for byte the same for the same data.
+    """Write a figure as SVG, PNG and PDF; equal figures give equal bytes.
 
     Args:
         figure: The figure.
-        stem: Path without ending.
+        stem: Path without extension.
 
     Returns:
         Names of the files.
@@ -81,55 +81,64 @@ def save(figure: Figure, stem: Path) -> list[str]:
     }
     with style():
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, so all files look alike
-        for ending, about in metadata.items():
+        figure.set_layout_engine("none")  # one layout for all files
+        for extension, fields in metadata.items():
             content = io.BytesIO()
-            figure.savefig(content, format=ending, dpi=PNG_DPI, metadata=about)
-            path = stem.with_name(f"{stem.name}.{ending}")  # with_suffix would cut names with dots
+            figure.savefig(content, format=extension, dpi=PNG_DPI, metadata=fields)
+            path = stem.with_name(f"{stem.name}.{extension}")  # with_suffix would cut at a dot
             path.write_bytes(content.getvalue())
             names.append(path.name)
     return names
 
 
-def paint(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Choose colour and dashes of each column; the reference is black and dashed.
+def line_styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Assign a colour and a line style to each column; the reference is black and dashed.
 
     Args:
-        labels: The columns.
+        labels: Labels of the columns.
 
     Returns:
-        Column -> what ``plot`` takes.
+        Label -> keyword arguments of ``plot``.
+
+    Example:
+        >>> styles = line_styles(["MLA", "Unimodal"])
+        >>> styles["MLA"]["linestyle"], styles["Unimodal"]
+        ('-', {'color': 'black', 'linestyle': '--'})
     """
     plain = method_label(REFERENCE)
     reference = [label for label in labels if label == plain or label.startswith(f"{plain} ")]
     others = [label for label in labels if label not in reference]
     colours = COLOURS[:-1]
-    found: dict[str, dict[str, Any]] = {
+    styles: dict[str, dict[str, Any]] = {
         label: {
-            "color": colours[place % len(colours)],
-            "linestyle": LINES[place // len(colours) % len(LINES)],
+            "color": colours[index % len(colours)],
+            "linestyle": LINES[index // len(colours) % len(LINES)],
         }
-        for place, label in enumerate(others)
+        for index, label in enumerate(others)
     }
-    for place, label in enumerate([plain, *(label for label in reference if label != plain)]):
-        found[label] = {"color": "black", "linestyle": ("--", ":", "-.")[place % 3]}
-    return found
+    for index, label in enumerate([plain, *(label for label in reference if label != plain)]):
+        styles[label] = {"color": "black", "linestyle": ("--", ":", "-.")[index % 3]}
+    return styles
 
 
-def shades(modalities: Sequence[str]) -> dict[str, str]:
-    """Choose a colour for each modality, none of :data:`SHARED` and no two alike.
+def modality_colours(modalities: Sequence[str]) -> dict[str, str]:
+    """Assign a distinct colour to each modality, none of those of :data:`SHARED`.
 
     Args:
         modalities: Any number of modalities.
 
     Returns:
         Modality -> colour.
+
+    Example:
+        >>> modality_colours(["audio", "visual"])
+        {'audio': '#0072B2', 'visual': '#D55E00'}
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    found = [colour for colour in COLOURS if colour not in SHARED.values()]
-    if len(modalities) > len(found):
+    colours = [colour for colour in COLOURS if colour not in SHARED.values()]
+    if len(modalities) > len(colours):
         turbo = colormaps["turbo"]
-        found = [to_hex(turbo((k + 0.5) / len(modalities))) for k in range(len(modalities))]
-    return dict(zip(modalities, found, strict=False))
+        colours = [to_hex(turbo((k + 0.5) / len(modalities))) for k in range(len(modalities))]
+    return dict(zip(modalities, colours, strict=False))

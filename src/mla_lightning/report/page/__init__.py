@@ -1,1 +1,1 @@
-"""One HTML page of everything that was run."""
+"""The HTML page of all runs, with its tables and figures as files beside it."""

@@ -1,4 +1,4 @@
-"""One page of everything that a folder of runs shows."""
+"""Content of the page: a section per experiment, with its report, figures and tables."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.document.table import BLANK, Cell, Maker, Report, Row, Section, Table
+from mla_lightning.report.document.table import (
+    BLANK,
+    Cell,
+    Report,
+    ReportBuilder,
+    Row,
+    Section,
+    Table,
+)
 from mla_lightning.report.figures.cache import fingerprint
-from mla_lightning.report.figures.curves import curves_figure, curves_of
+from mla_lightning.report.figures.curves import curves_figure, curves_from_diagnostics
 from mla_lightning.report.figures.panels import Panel
-from mla_lightning.report.figures.training import numbered
+from mla_lightning.report.figures.training import number_at
 from mla_lightning.report.read.block import Block, blocks, is_identified, limit_variants, slug_of
 from mla_lightning.report.read.diagnostics import BlockDiagnostics, read_diagnostics
 from mla_lightning.report.read.run import MULTI, Run
@@ -27,27 +35,27 @@ if TYPE_CHECKING:
 
 #: Name of the section of runs whose experiment has no name.
 UNNAMED = "train"
-#: Names of files that are no part's.
+#: Names of files that belong to no section.
 RESERVED = ("page", "results", "runs", "what")
 NO_DIAGNOSTICS = (
     "No diagnostics: these runs were made with diagnostics=off. Train with diagnostics=epoch to "
-    "have them."
+    "record them."
 )
-OF_A_TABLE = "No diagnostics: a table of results does not hold them; give the run folders."
-NONE_FINISHED = "No diagnostics: no run of this has finished."
+FROM_CSV = "No diagnostics: results.csv does not hold them. Give the run folders instead."
+NONE_FINISHED = "No diagnostics: no run has finished."
 
 
 @dataclass(frozen=True)
-class Picture:
+class PageFigure:
     """A figure of the page.
 
     Attributes:
-        stem: Stem of its files.
-        title: Heading.
-        reading: How to read it, in a sentence.
+        stem: Name of its files without extension.
+        title: Title.
+        reading: Caption.
         draw: Draws it; None where nothing was measured.
-        key: Fingerprint of what it shows.
-        about: The data set, for those who hear the page.
+        key: Fingerprint.
+        dataset: Title of the block, for screen readers.
     """
 
     stem: str
@@ -55,16 +63,16 @@ class Picture:
     reading: str
     draw: Callable[[], Figure | None]
     key: str
-    about: str
+    dataset: str
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A table that is made from the runs' files when it is needed.
+class LazyTable:
+    """A table that is made from the files of the runs when it is needed.
 
     Attributes:
-        stem: Stem of its files.
-        key: Fingerprint of what it shows.
+        stem: Name of its files without extension.
+        key: Fingerprint.
         make: Makes it.
     """
 
@@ -74,18 +82,18 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One experiment: the report of its kind, and what its runs measured of themselves.
+class PageSection:
+    """The section of one experiment: its report, and the diagnostics of its runs.
 
     Attributes:
         name: Name of the experiment.
-        slug: Beginning of its files' names, which no other part has.
+        slug: Beginning of its file names, unique on the page.
         report: Its report.
-        key: Fingerprint of what the report's figures show.
-        pictures: Its further figures.
-        pending: Its further tables, not made yet.
-        notes: What is not there, and why.
-        tables: Its further tables.
+        key: Fingerprint of the report's figures.
+        figures: Its further figures.
+        lazy_tables: Its further tables, not made yet.
+        notes: What is missing, and why.
+        tables: Its further tables, made.
         warnings: Figures that could not be drawn.
     """
 
@@ -93,8 +101,8 @@ class Part:
     slug: str
     report: Report
     key: str
-    pictures: tuple[Picture, ...]
-    pending: tuple[Pending, ...]
+    figures: tuple[PageFigure, ...]
+    lazy_tables: tuple[LazyTable, ...]
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -102,98 +110,105 @@ class Part:
 
 @dataclass(frozen=True)
 class Overview:
-    """What the page shows.
+    """Content of the page.
 
     Attributes:
-        title: Its heading.
-        what: What was run.
-        parts: One per experiment.
-        runs: The ledger, with failures and how to run them again.
-        commands: What re-creates everything.
+        title: Title.
+        settings: Table of data, methods, seeds and settings.
+        sections: A section per experiment.
+        runs: List of all runs, with failures and retry commands.
+        commands: Commands that make all of it again.
     """
 
     title: str
-    what: Table
-    parts: tuple[Part, ...]
+    settings: Table
+    sections: tuple[PageSection, ...]
     runs: Report
     commands: tuple[str, ...] = field(default=())
 
 
-def overview(runs: Sequence[Run], makers: Mapping[str, Maker], drawn: Sequence[Panel]) -> Overview:
-    """Gather the page.
+def build_overview(
+    runs: Sequence[Run], builders: Mapping[str, ReportBuilder], panels: Sequence[Panel]
+) -> Overview:
+    """Build the content of the page.
 
     Args:
         runs: Any runs.
-        makers: Kind of report -> what makes it; an experiment whose name begins with a kind is
+        builders: Kind of report -> its function. An experiment whose name begins with a kind is
             shown as that kind, any other as ``table1``.
-        drawn: The figures of every block of runs.
+        panels: The figures of every block of runs.
 
     Returns:
-        The page's content.
+        The content.
 
     Raises:
-        RunError: If no run tells what it is.
+        RunError: If no run has a data set, method and seed.
     """
     by_name: dict[str, list[Run]] = {}
     for run in runs:
         if is_identified(run):
             by_name.setdefault(run.name or UNNAMED, []).append(run)
     if not by_name:
-        raise RunError("No run tells its data set, method and seed, so there is nothing to show.")
-    parts, found = [], []
+        raise RunError("Nothing to show: no run has a data set, method and seed.")
+    sections, named_blocks = [], []
     for name, slug in slugs(sorted(by_name)).items():
-        part, shown = _part(name, slug, _report(name, by_name[name], makers), by_name[name], drawn)
-        parts.append(part)
-        found += shown
+        report = _report(name, by_name[name], builders)
+        section, section_blocks = _section(name, slug, report, by_name[name], panels)
+        sections.append(section)
+        named_blocks += [(name, block) for block in section_blocks]
     states = Counter(run.state for run in runs)
-    told = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
     return Overview(
-        title=f"{len(runs)} runs: {told}",
-        what=what_was_run(found),
-        parts=tuple(parts),
+        title=f"{len(runs)} runs: {counts}",
+        settings=what_was_run(named_blocks),
+        sections=tuple(sections),
         runs=ledger(runs),
         commands=tuple(commands(runs)),
     )
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
-    """Give each part's files a beginning of their own.
+    """Assign a unique beginning of file names to each section.
 
     Args:
-        names: Names of the parts.
+        names: Names of the sections.
 
     Returns:
-        Name -> beginning, safe in file names and different also where case counts for nothing.
+        Name -> beginning, safe in file names and unique without regard to case.
+
+    Example:
+        >>> slugs(["mine/a", "Mine/a", "page"])
+        {'mine/a': 'mine-a', 'Mine/a': 'Mine-a-2', 'page': 'page-2'}
     """
     taken = set(RESERVED)
-    found = {}
+    by_name = {}
     for name in names:
         plain = slug_of(*name.split("/"))
         choices = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
-        found[name] = next(slug for slug in choices if slug.lower() not in taken)
-        taken.add(found[name].lower())
-    return found
+        by_name[name] = next(slug for slug in choices if slug.lower() not in taken)
+        taken.add(by_name[name].lower())
+    return by_name
 
 
-def _report(name: str, runs: Sequence[Run], makers: Mapping[str, Maker]) -> Report:
-    """Make a part's report; where its kind cannot be made, say why above the plain table."""
+def _report(name: str, runs: Sequence[Run], builders: Mapping[str, ReportBuilder]) -> Report:
+    """Build a section's report; if its kind fails, ``table1`` or the list with a warning."""
     kind = name.partition("/")[0]
     try:
-        report = makers.get(kind, makers["table1"])(runs)
+        report = builders.get(kind, builders["table1"])(runs)
         if any(table.written_sections for table in report.tables):
             return report
         reason = f"{report.title}: there is nothing to show."
     except RunError as error:
-        reason = f"Not shown as {kind}: {error}" if kind in makers else str(error)
+        reason = f"Not shown as {kind}: {error}" if kind in builders else str(error)
     try:
-        plain = makers["table1"](runs)
+        plain = builders["table1"](runs)
     except RunError:
         plain = ledger(runs)
     return replace(plain, warnings=(reason, *plain.warnings))
 
 
-class _Measured:
-    """What a block's runs measured of themselves; read when the first figure asks for it."""
+class _BlockDiagnostics:
+    """Diagnostics of a block's runs, read when the first figure needs them."""
 
     def __init__(self, block: Block) -> None:
         self.block, self.remark = limit_variants(block)
@@ -203,166 +218,163 @@ class _Measured:
         return fingerprint(self.block.runs)
 
     @property
-    def has_diagnostics(self) -> bool:
+    def exist(self) -> bool:
         folders = [run.path for run in self.block.runs if run.path and run.is_finished]
         return any((folder / DIAGNOSTICS).is_file() for folder in folders)
 
     @property
-    def lack(self) -> str:
-        """Say why there are no diagnostics."""
+    def reason_missing(self) -> str:
+        """Return why there are no diagnostics."""
         finished = [run for run in self.block.runs if run.is_finished]
         if not finished:
             return NONE_FINISHED
-        return NO_DIAGNOSTICS if any(run.path for run in finished) else OF_A_TABLE
+        return NO_DIAGNOSTICS if any(run.path for run in finished) else FROM_CSV
 
     @cached_property
-    def diagnosed(self) -> BlockDiagnostics:
+    def values(self) -> BlockDiagnostics:
         return read_diagnostics(self.block)
 
-    def curves(self) -> Figure | None:
-        curves = curves_of(self.diagnosed, (*self.block.modalities, MULTI))
+    def draw(self, function: Callable[[BlockDiagnostics], Figure | None]) -> Figure | None:
+        return function(self.values)
+
+    def draw_curves(self) -> Figure | None:
+        curves = curves_from_diagnostics(self.values, (*self.block.modalities, MULTI))
         return curves_figure(curves, self.block.title) if curves.epochs else None
 
+    def table(self, function: Callable[[BlockDiagnostics, str], Table], slug: str) -> Table:
+        return function(self.values, slug)
 
-def _part(
-    name: str, slug: str, report: Report, runs: Sequence[Run], drawn: Sequence[Panel]
-) -> tuple[Part, list[tuple[str, Block]]]:
-    pictures: list[Picture] = []
-    pending: list[Pending] = []
+
+def _section(
+    name: str, slug: str, report: Report, runs: Sequence[Run], panels: Sequence[Panel]
+) -> tuple[PageSection, list[Block]]:
+    figures: list[PageFigure] = []
+    lazy_tables: list[LazyTable] = []
     notes: list[str] = []
-    shown = []
+    section_blocks: list[Block] = []
     try:
-        shown = [(name, block) for block in blocks(runs)]
+        section_blocks = blocks(runs)
     except RunError as error:
         notes.append(f"{name}: no curves and diagnostics. {error}")
-    for _, block in shown:
-        measured = _Measured(block)
+    for block in section_blocks:
+        diagnostics = _BlockDiagnostics(block)
         stem = f"{slug}-{block.slug}"
-        pictures += _pictures(stem, measured, drawn)
-        if measured.has_diagnostics:
-            for what, table in (("calibration", _calibration), ("parameters", _parameters)):
-                name_of_table = f"{stem}-{what}"
-                make = partial(_made, table, measured, name_of_table)
-                pending.append(Pending(name_of_table, measured.key, make))
+        figures += _figures(stem, diagnostics, panels)
+        if diagnostics.exist:
+            for suffix, function in (("calibration", _calibration), ("parameters", _parameters)):
+                table_stem = f"{stem}-{suffix}"
+                make = partial(diagnostics.table, function, table_stem)
+                lazy_tables.append(LazyTable(table_stem, diagnostics.key, make))
         else:
-            notes.append(f"{block.title}: {measured.lack}")
-    figures = {
+            notes.append(f"{block.title}: {diagnostics.reason_missing}")
+    report_figures = {
         f"{slug}-{stem.removeprefix(f'{report.kind}-')}": draw
         for stem, draw in report.figures.items()
     }
-    part = Part(
+    section = PageSection(
         name,
         slug,
-        replace(report, figures=figures),
+        replace(report, figures=report_figures),
         fingerprint(runs),
-        tuple(pictures),
-        tuple(pending),
+        tuple(figures),
+        tuple(lazy_tables),
         tuple(dict.fromkeys(notes)),
     )
-    return part, shown
+    return section, section_blocks
 
 
-def _pictures(stem: str, measured: _Measured, drawn: Sequence[Panel]) -> list[Picture]:
-    def picture(
+def _figures(
+    stem: str, diagnostics: _BlockDiagnostics, panels: Sequence[Panel]
+) -> Iterator[PageFigure]:
+    def figure(
         slug: str, title: str, reading: str, draw: Callable[[], Figure | None], code: str = ""
-    ) -> Picture:
-        caption = f"{reading} {measured.remark}".strip()
-        key = f"{measured.key}-{code}"
-        return Picture(f"{stem}-{slug}", title, caption, draw, key, measured.block.title)
+    ) -> PageFigure:
+        caption = f"{reading} {diagnostics.remark}".strip()
+        key = f"{diagnostics.key}-{code}"
+        return PageFigure(f"{stem}-{slug}", title, caption, draw, key, diagnostics.block.title)
 
-    split = "Test" if measured.block.protocol == "paper" else "Validation"
-    curves = picture(
+    split = "Test" if diagnostics.block.protocol == "paper" else "Validation"
+    yield figure(
         "curves",
         "Learning curves",
-        f"{split} accuracy after each epoch: mean over seeds and, of several, a band of ± one "
-        "standard deviation.",
-        measured.curves,
+        f"{split} accuracy after each epoch; mean over seeds, with a band of ± one standard "
+        "deviation for several seeds.",
+        diagnostics.draw_curves,
     )
-    return [
-        curves,
-        *(
-            picture(
-                panel.slug,
-                panel.title,
-                panel.reading,
-                partial(_drawn, panel.draw, measured),
-                panel.component.code,
-            )
-            for panel in drawn
-            if measured.has_diagnostics or not panel.needs_diagnostics
-        ),
-    ]
+    for panel in panels:
+        if diagnostics.exist or not panel.needs_diagnostics:
+            draw = partial(diagnostics.draw, panel.draw)
+            yield figure(panel.slug, panel.title, panel.reading, draw, panel.component.code)
 
 
-def _drawn(draw: Callable[[BlockDiagnostics], Figure | None], measured: _Measured) -> Figure | None:
-    return draw(measured.diagnosed)
-
-
-def _made(make: Callable[[BlockDiagnostics, str], Table], measured: _Measured, slug: str) -> Table:
-    return make(measured.diagnosed, slug)
-
-
-def _calibration(found: BlockDiagnostics, slug: str) -> Table:
+def _calibration(diagnostics: BlockDiagnostics, slug: str) -> Table:
     columns = ("temperature", "width", "width after", "mass", "mass after")
     paths = (
         ("temperature",),
         *((when, bins, "ece") for bins in ("width", "mass") for when in ("before", "after")),
     )
     sections = []
-    for name in (*found.modalities, MULTI):
+    for name in (*diagnostics.modalities, MULTI):
         rows = []
-        for label in found.labels:
-            values = [found.mean(label, numbered("calibration", name, *path)) for path in paths]
+        for label in diagnostics.labels:
+            values = [
+                diagnostics.mean(label, number_at("calibration", name, *path)) for path in paths
+            ]
             cells = [Cell(BLANK if value is None else f"{value:.3f}") for value in values]
             rows.append(Row(label, tuple(cells)))
         sections.append(Section(name, tuple(rows)))
     return Table(
         slug=slug,
-        title=f"{found.title}: expected calibration error, before and after temperature scaling",
+        title=f"{diagnostics.title}: expected calibration error before and after temperature "
+        "scaling",
         corner="",
         columns=columns,
         sections=tuple(sections),
         notes=(
-            "15 bins of equal width, or of equally many samples; one temperature per modality, "
-            "fitted on validation. Means over seeds.",
+            "Means over seeds. Width: 15 bins of equal width; mass: 15 bins of equally many "
+            "samples; after: after scaling by one temperature per modality, fitted on validation.",
         ),
     )
 
 
-def _parameters(found: BlockDiagnostics, slug: str) -> Table:
-    parts = (*found.modalities, "fusion", "other")
+def _parameters(diagnostics: BlockDiagnostics, slug: str) -> Table:
+    components = (*diagnostics.modalities, "fusion", "other")
     rows = []
-    for label in found.labels:
-        values = [found.mean(label, numbered("parameters", part)) for part in parts]
-        known = [value for value in values if value is not None]
-        texts = [BLANK if value is None else f"{value:,.0f}" for value in [*values, sum(known)]]
+    for label in diagnostics.labels:
+        counts = [diagnostics.mean(label, number_at("parameters", name)) for name in components]
+        total = sum(count for count in counts if count is not None)
+        texts = [BLANK if count is None else f"{count:,.0f}" for count in [*counts, total]]
         rows.append(Row(label, tuple(map(Cell, texts))))
-    about = "A modality's are those of its encoder and of its map to a shared head's width."
+    note = (
+        "Modality: parameters of its encoder and of its projection to the width of a shared head."
+    )
     return Table(
         slug=slug,
-        title=f"{found.title}: parameters",
+        title=f"{diagnostics.title}: number of parameters",
         corner="",
-        columns=(*parts, "sum"),
+        columns=(*components, "sum"),
         sections=(Section("", tuple(rows)),),
-        notes=(about, *_not_measured(found)),
+        notes=(note, *_omissions(diagnostics)),
     )
 
 
-def _not_measured(found: BlockDiagnostics) -> Iterator[str]:
-    """Tell what the figures leave out, and why."""
-    for label, seeds in found.finals.items():
-        widths = seeds[0].get("widths") or {}
+def _omissions(diagnostics: BlockDiagnostics) -> Iterator[str]:
+    """Yield what the figures leave out, and why."""
+    for label, finals in diagnostics.finals.items():
+        widths = finals[0].get("widths") or {}
         if len(set(widths.values())) > 1:
-            told = ", ".join(f"{name} {width}" for name, width in widths.items())
+            listed = ", ".join(f"{name} {width}" for name, width in widths.items())
             yield (
-                f"{label}: no modality gap and no planes between features of different widths "
-                f"({told}), which no shared head brings to one."
+                f"{label}: no modality gap and no features in two dimensions, because the features "
+                f"have different widths ({listed}) and no shared head."
             )
-    left_out = {
+    operations = {
         name
-        for seeds in found.finals.values()
-        for one in seeds
-        for name in one.get("uncounted", ())
+        for finals in diagnostics.finals.values()
+        for final in finals
+        for name in final.get("uncounted", ())
     }
-    if left_out:
-        yield f"FLOPs leave out {', '.join(sorted(left_out))}, and element-wise work and sums."
+    if operations:
+        yield (
+            f"FLOPs leave out {', '.join(sorted(operations))}, element-wise operations and sums."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.report.document.table import Maker
+from mla_lightning.report.document.table import ReportBuilder
 from mla_lightning.report.read.components import Component, components
 
 #: The kind that shows all others on one page.
@@ -28,7 +28,7 @@ def kinds(config_dir: Path | None = None) -> dict[str, Component]:
     return components("report", config_dir)
 
 
-def maker(kind: str, config_dir: Path | None = None) -> Maker:
+def maker(kind: str, config_dir: Path | None = None) -> ReportBuilder:
     """Return the function that makes a kind of report.
 
     Args:

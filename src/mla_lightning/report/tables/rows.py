@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from mla_lightning.report.document.table import BEST, BLANK, Cell, Row, cell, p_text, ranks, signed
+from mla_lightning.report.document.table import (
+    BEST,
+    BLANK,
+    Cell,
+    Row,
+    p_text,
+    ranks,
+    signed,
+    summary_cell,
+)
 from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.paper import PaperTable
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
@@ -74,7 +83,7 @@ def summary_row(
     ]
     row_ranks = ranks(ranked, digits, lower_is_better=lower_is_better)
     cells = [
-        cell(s, digits, rank, with_spread=with_spread)
+        summary_cell(s, digits, rank, with_spread=with_spread)
         if s.num or column in (expected or ())
         else Cell(BLANK)
         for column, s, rank in zip(columns, summaries, row_ranks, strict=True)

@@ -18,8 +18,8 @@ from mla_lightning.report.document.table import (
     Row,
     Section,
     Table,
-    cell,
     ranks,
+    summary_cell,
 )
 from mla_lightning.report.figures.style import COLOURS, GID, new_figure, style
 from mla_lightning.report.read.block import Block, Summary, blocks
@@ -180,7 +180,7 @@ def _measure_table(
         rows = [_realised_row(block, grid, rates)]
         for row in grid:
             cells = tuple(
-                cell(summaries[rate][row], 1, column_ranks[rate][row])
+                summary_cell(summaries[rate][row], 1, column_ranks[rate][row])
                 if row in summaries[rate]
                 else Cell(BLANK)
                 for rate in rates

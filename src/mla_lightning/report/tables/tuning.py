@@ -8,7 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.document.table import BEST, BLANK, Cell, Report, Row, Section, Table, cell
+from mla_lightning.report.document.table import (
+    BEST,
+    BLANK,
+    Cell,
+    Report,
+    Row,
+    Section,
+    Table,
+    summary_cell,
+)
 from mla_lightning.report.read.block import Block, Summary, blocks, runs_without_result
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
@@ -172,7 +181,9 @@ def _rows(
     for variant, grid in grid_of.items():
         choice = choices[variant]
         cells = [
-            cell(grid[rate], rank=BEST if rate == choice.lr else 0) if rate in grid else Cell(BLANK)
+            summary_cell(grid[rate], rank=BEST if rate == choice.lr else 0)
+            if rate in grid
+            else Cell(BLANK)
             for rate in rates
         ]
         remarks = ["edge"] if choice.at_edge else []

@@ -1,4 +1,4 @@
-"""What is made of runs' diagnostics: columns, curves, figures."""
+"""Columns, curves and figures of the diagnostics of runs."""
 
 import json
 
@@ -8,10 +8,10 @@ from matplotlib.text import Text
 
 from mla_lightning.cli.main import main
 from mla_lightning.report.document.table import BLANK
-from mla_lightning.report.figures.answers import gap, planes
-from mla_lightning.report.figures.numbers import data_of
+from mla_lightning.report.figures.evaluation import gap, pca
+from mla_lightning.report.figures.numbers import figure_table
 from mla_lightning.report.figures.reliability import by_width, pooled
-from mla_lightning.report.figures.style import SHARED, paint, shades
+from mla_lightning.report.figures.style import SHARED, line_styles, modality_colours
 from mla_lightning.report.figures.training import (
     accuracy_forgetting,
     angles,
@@ -21,7 +21,7 @@ from mla_lightning.report.figures.training import (
     laziness,
     own_forgetting,
 )
-from mla_lightning.report.page.content import _not_measured, _parameters
+from mla_lightning.report.page.content import _omissions, _parameters
 from mla_lightning.report.read.columns import cross_modality_changes, diagnostics_columns
 from mla_lightning.report.read.diagnostics import BlockDiagnostics, _mean_flops
 from mla_lightning.run_folder.reader import RunFiles
@@ -38,16 +38,16 @@ def write_run(folder, rows, numbers=None):
     )
 
 
-def test_forgetting_is_of_a_modality_by_another_ones_step(tmp_path):
+def test_forgetting_is_the_effect_of_a_step_on_another_modality(tmp_path):
     rows = [
         {"epoch": 1, "step": 3, "forgetting/loss/a/a": -0.5, "forgetting/loss/a/b": 0.002},
         {"epoch": 2, "step": 6, "forgetting/loss/b/a": 0.004, "forgetting/own_loss/a/b": 0.001},
     ]
     write_run(tmp_path / "run", rows)
     assert cross_modality_changes(rows, "loss") == {"a > b": [2.0], "b > a": [4.0]}
-    found = diagnostics_columns(RunFiles(tmp_path / "run"))
-    assert found["forgetting"] == pytest.approx(3)
-    assert found["forgetting_own"] == pytest.approx(1)
+    measures = diagnostics_columns(RunFiles(tmp_path / "run"))
+    assert measures["forgetting"] == pytest.approx(3)
+    assert measures["forgetting_own"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("step", ["joint", "a+b", "a+b+joint+rank/a+rank/b"])
@@ -69,15 +69,15 @@ def panels_of(figure):
     return {axis.get_title(loc="left"): axis for axis in figure.axes}
 
 
-def test_measures_that_the_first_epoch_lacks_are_drawn_at_their_epochs():
+def test_measures_missing_in_the_first_epoch_are_drawn_at_their_epochs():
     key = "gradient/raw/a/b"
     seeds = [
         [{"epoch": 1.0}, {"epoch": 2.0, key: 0.5}, {"epoch": 3.0, key: 0.1}],
         [{"epoch": 1.0}, {"epoch": 2.0, key: 0.3}, {"epoch": 3.0, key: 0.3}],
     ]
-    found = diagnosed({"mla": seeds})
-    assert found.keys("gradient/") == [key]
-    (axis,) = angles(found).axes
+    diagnostics = diagnosed({"mla": seeds})
+    assert diagnostics.keys("gradient/") == [key]
+    (axis,) = angles(diagnostics).axes
     line = next(line for line in axis.get_lines() if line.get_label() == "mla")
     assert list(line.get_xdata()) == [2, 3]
     assert list(line.get_ydata()) == pytest.approx([0.4, 0.2])
@@ -96,12 +96,12 @@ def test_forgetting_is_drawn_as_loss_accuracy_own_gradient_and_over_epochs():
         }
         for epoch in (1, 3)
     ]
-    found = diagnosed({"mla": [rows]})
-    assert texts_of(forgetting(found)).count("+2.0") == 4
-    assert texts_of(accuracy_forgetting(found)).count("-4.0") == 4
-    assert texts_of(own_forgetting(found)).count("+10.0") == 4
-    panels = panels_of(forgetting_over_epochs(found))
-    line = panels["step on a, b: own gradient"].get_lines()[0]
+    diagnostics = diagnosed({"mla": [rows]})
+    assert texts_of(forgetting(diagnostics)).count("+2.0") == 4
+    assert texts_of(accuracy_forgetting(diagnostics)).count("-4.0") == 4
+    assert texts_of(own_forgetting(diagnostics)).count("+10.0") == 4
+    panels = panels_of(forgetting_over_epochs(diagnostics))
+    line = panels["a → b: own gradient"].get_lines()[0]
     assert list(line.get_xdata()) == [1, 3]
     assert list(line.get_ydata()) == pytest.approx([5, 15])
     assert len(panels) == 4
@@ -111,94 +111,98 @@ def test_columns_may_have_other_modalities():
     plane = {"label": np.zeros(2), "present/a": np.array([True, False])}
     both = {**plane, "pca/a": np.array([[0.0, 1], [np.nan, np.nan]]), "pca/b": np.ones((2, 2))}
     one = {**plane, "pca/b": np.ones((2, 2))}
-    figure = planes(diagnosed(planes={"one": one, "both": both}))
+    figure = pca(diagnosed(planes={"one": one, "both": both}))
     assert {"a", "b"} <= set(texts_of(figure))
 
 
-def test_what_was_not_measured_is_a_dash_and_the_split_is_told():
+def test_what_was_not_measured_is_a_dash_and_the_split_is_named():
     agreement = {"only_a": 0.2, "only_b": 0.3, "several": 0.5, "only_together": 0, "never": 0}
     known = {"split": "val", "agreement": agreement, "shapley": {"a": 0.0, "b": 0.1}}
     finals = {"mla": [known], "unimodal": [{**known, "shapley": {}}]}
-    found = diagnosed(finals=finals)
-    found_texts = texts_of(contribution(found))
-    assert found_texts.count(" –") == 1
-    assert {"mla", "unimodal"} <= set(found_texts)
-    assert "share of validation samples answered right by, percent" in found_texts
+    diagnostics = diagnosed(finals=finals)
+    texts = texts_of(contribution(diagnostics))
+    assert texts.count(" –") == 1
+    assert {"mla", "unimodal"} <= set(texts)
+    assert "validation samples predicted correctly by (%)" in texts
     assert diagnosed(finals={"mla": [{}]}).split == "test"
 
 
-def parts_of(figure, panel):
-    """The parts of the only column's bar, by name, as the table below the figure has them."""
-    at, values = ([cell.text for cell in row.cells] for row in data_of(figure).sections[panel].rows)
-    return {name: value for name, value in zip(at, values, strict=True) if name != BLANK}
+def segments_of(figure, panel):
+    """Return the segments of the only bar by name, from the table of the figure's numbers."""
+    names, values = (
+        [cell.text for cell in row.cells] for row in figure_table(figure).sections[panel].rows
+    )
+    return {name: value for name, value in zip(names, values, strict=True) if name != BLANK}
 
 
 @pytest.mark.parametrize("num", [2, 6, 8])
-def test_any_number_of_modalities_has_its_own_colours_and_numbers(num):
+def test_any_number_of_modalities_has_distinct_colours_and_numbers(num):
     names = tuple("abcdefgh"[:num])
-    own = [*shades(names).values(), *SHARED.values()]
-    assert len(set(own)) == num + 3
-    parts = {f"only_{m}": (k + 1) / 100 for k, m in enumerate(names)}
-    agreement = {**parts, "several": 0.5, "only_together": 0.1, "never": 0.05}
+    colours = [*modality_colours(names).values(), *SHARED.values()]
+    assert len(set(colours)) == num + 3
+    alone = {f"only_{m}": (k + 1) / 100 for k, m in enumerate(names)}
+    agreement = {**alone, "several": 0.5, "only_together": 0.1, "never": 0.05}
     known = {"split": "test", "agreement": agreement, "shapley": dict.fromkeys(names, 0.1)}
-    told = parts_of(contribution(diagnosed(finals={"mla": [known]}, modalities=names)), 1)
+    segments = segments_of(contribution(diagnosed(finals={"mla": [known]}, modalities=names)), 1)
     expected = {m: f"{k + 1}" for k, m in enumerate(names)}
-    assert told == {**expected, "several": "50", "only together": "10", "nobody": "5"}
+    assert segments == {**expected, "several modalities": "50", "fusion only": "10", "none": "5"}
 
 
-def test_columns_of_other_modalities_are_shown_by_what_they_have():
+def test_columns_without_some_modalities_show_those_they_have():
     changes = {"epoch": 1, "forgetting/loss/b/b": -0.004, "forgetting/loss/b/c": 0.002}
     agreement = {"only_b": 0.4, "only_c": 0.2, "several": 0.4, "only_together": 0, "never": 0}
     known = {"split": "test", "agreement": agreement, "shapley": {"b": 0.2, "c": 0.3}}
-    found = diagnosed({"mla": [[changes]]}, {"mla": [known]}, modalities=("a", "b", "c"))
-    assert texts_of(forgetting(found)).count("+2.0") == 1
-    assert not any("nan" in text for text in texts_of(forgetting(found)))
-    rows = data_of(forgetting(found)).sections[0].rows
+    diagnostics = diagnosed({"mla": [[changes]]}, {"mla": [known]}, modalities=("a", "b", "c"))
+    assert texts_of(forgetting(diagnostics)).count("+2.0") == 1
+    assert not any("nan" in text for text in texts_of(forgetting(diagnostics)))
+    rows = figure_table(forgetting(diagnostics)).sections[0].rows
     assert [cell.text for cell in rows[1].cells] == [BLANK, "-4", "2"]
     assert [cell.text for cell in rows[2].cells] == [BLANK] * 3
-    assert " –" not in texts_of(contribution(found))
-    assert parts_of(contribution(found), 0) == {"b": "20", "c": "30"}
+    assert " –" not in texts_of(contribution(diagnostics))
+    assert segments_of(contribution(diagnostics), 0) == {"b": "20", "c": "30"}
 
 
-def test_bands_are_of_several_seeds():
+def test_bands_need_several_seeds():
     seeds = [[{"epoch": 1, "gap/a/b": value}, {"epoch": 2, "gap/a/b": 1.0}] for value in (0.2, 0.4)]
-    found = diagnosed({"mla": seeds, "concat": seeds[:1]})
-    assert found.band("mla", "gap/a/b")[1] == pytest.approx((0.3 - 0.02**0.5, 0.3 + 0.02**0.5))
-    assert found.band("concat", "gap/a/b") == {}
-    assert "data: mean over seeds, band ± sd" in texts_of(gap(found))
+    diagnostics = diagnosed({"mla": seeds, "concat": seeds[:1]})
+    assert diagnostics.band("mla", "gap/a/b")[1] == pytest.approx(
+        (0.3 - 0.02**0.5, 0.3 + 0.02**0.5)
+    )
+    assert diagnostics.band("concat", "gap/a/b") == {}
+    assert "data: mean over seeds, band: ± sd" in texts_of(gap(diagnostics))
     assert "data" in texts_of(gap(diagnosed({"mla": seeds[:1]})))
 
 
-def test_the_reference_is_dashed_whatever_else_is_set():
-    looks = paint(["MLA", "Unimodal lr=0.05", "Unimodal lr=0.1"])
-    found = [looks[f"Unimodal lr={lr}"] for lr in (0.05, 0.1)]
-    assert [look["color"] for look in found] == ["black"] * 2
-    assert found[0] != found[1]
-    assert looks["MLA"]["color"] != "black"
+def test_the_reference_is_black_whatever_else_is_set():
+    styles = line_styles(["MLA", "Unimodal lr=0.05", "Unimodal lr=0.1"])
+    references = [styles[f"Unimodal lr={lr}"] for lr in (0.05, 0.1)]
+    assert [reference["color"] for reference in references] == ["black"] * 2
+    assert references[0] != references[1]
+    assert styles["MLA"]["color"] != "black"
 
 
-def test_bins_of_several_seeds_are_pooled_by_what_they_are():
-    one = {"num": [2, 8], "confidence": [0.1, 0.95], "accuracy": [0.5, 1.0]}
-    two = {"num": [4], "confidence": [0.96], "accuracy": [0.5]}
-    right = (8 * 1.0 + 4 * 0.5) / 12
-    assert pooled([one, two], "width") == [
+def test_bins_of_several_seeds_are_pooled_by_their_kind():
+    first = {"num": [2, 8], "confidence": [0.1, 0.95], "accuracy": [0.5, 1.0]}
+    second = {"num": [4], "confidence": [0.96], "accuracy": [0.5]}
+    accuracy = (8 * 1.0 + 4 * 0.5) / 12
+    assert pooled([first, second], "width") == [
         (pytest.approx(0.1), pytest.approx(0.5)),
-        (pytest.approx((8 * 0.95 + 4 * 0.96) / 12), pytest.approx(right)),
+        (pytest.approx((8 * 0.95 + 4 * 0.96) / 12), pytest.approx(accuracy)),
     ]
-    by_number = pooled([one, two], "mass")
+    by_number = pooled([first, second], "mass")
     assert by_number[1] == (pytest.approx(0.95), pytest.approx(1.0))
-    bins = {"width": one, "mass": two}
+    bins = {"width": first, "mass": second}
     calibration = {name: {"before": bins, "after": bins} for name in ("a", "multi")}
     figure = by_width(diagnosed(finals={"mla": [{"split": "val", "calibration": calibration}]}))
     assert set(panels_of(figure)) == {
-        f"{name}, {words}"
+        f"{name}, {stage}"
         for name in ("a", "multi")
-        for words in ("as trained", "after temperature scaling")
+        for stage in ("before scaling", "after temperature scaling")
     }
-    assert "share right, validation" in texts_of(figure)
+    assert "accuracy, validation" in texts_of(figure)
 
 
-def test_accuracy_of_the_paper_protocol_is_that_of_the_test():
+def test_accuracy_of_the_paper_protocol_is_that_of_the_test_split():
     rows = [{"epoch": 1.0, "val/acc/a": 0.5, "probe/acc/a": 0.5}]
     titles = set(panels_of(laziness(diagnosed({"mla": [rows]}, protocol="paper"))))
     assert titles == {"a: own logits, test", "a: ridge probe, validation"}
@@ -207,7 +211,9 @@ def test_accuracy_of_the_paper_protocol_is_that_of_the_test():
 
 
 @pytest.mark.parametrize("name", ["table2/foo", "table3/synthetic"])
-def test_an_experiment_that_its_kind_refuses_is_shown_plainly(tmp_path, name, monkeypatch, capfd):
+def test_an_experiment_that_does_not_fit_its_kind_has_the_plain_table(
+    tmp_path, name, monkeypatch, capfd
+):
     monkeypatch.chdir(tmp_path)
     size = ["data.num_train=32", "data.num_val=8", "data.num_test=8", "trainer.max_epochs=1"]
     assert main(["train", "data=synthetic", *size, f"name={name}", "method=concat"]) == 0
@@ -224,15 +230,15 @@ def test_flops_of_stages_are_averaged_over_their_epochs():
     assert _mean_flops([{"epoch": 1}]) is None
 
 
-def test_the_page_says_what_was_left_out_and_why():
+def test_the_page_says_what_is_omitted_and_why():
     wide = {"widths": {"a": 16, "b": 64}, "uncounted": ["native_batch_norm"]}
     even = {"widths": {"a": 16, "b": 16}, "uncounted": []}
-    texts = list(_not_measured(diagnosed(finals={"concat": [wide], "mla": [even]})))
+    texts = list(_omissions(diagnosed(finals={"concat": [wide], "mla": [even]})))
     assert len(texts) == 2
-    assert "concat: no modality gap and no planes" in texts[0]
+    assert "concat: no modality gap and no features in two dimensions" in texts[0]
     assert "a 16, b 64" in texts[0]
     assert "native_batch_norm" in texts[1]
-    parts = {"a": 44, "b": 40, "fusion": 12, "other": 6}
-    table = _parameters(diagnosed(finals={"mla": [{"parameters": parts}]}), "stem")
+    counts = {"a": 44, "b": 40, "fusion": 12, "other": 6}
+    table = _parameters(diagnosed(finals={"mla": [{"parameters": counts}]}), "stem")
     (row,) = table.sections[0].rows
     assert [cell.text for cell in row.cells] == ["44", "40", "12", "6", "102"]

@@ -1,4 +1,4 @@
-"""The page of many experiments: each shows its own, and none can spoil the others."""
+"""Sections of the page: each shows its own experiment, and a failed one affects no other."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import pytest
 from tests.report.synthetic_runs import change, write_run
 
 from mla_lightning.cli.main import main
-from mla_lightning.report.figures import cache as drawings
+from mla_lightning.report.figures import cache as figure_cache
 from mla_lightning.report.figures.cache import DRAWN
 from mla_lightning.report.figures.style import style
 from mla_lightning.report.page.content import slugs
@@ -19,15 +19,15 @@ from mla_lightning.run_folder import write_json
 
 @pytest.fixture(autouse=True)
 def _only_svg(monkeypatch):
-    """Draw once per figure: what is in the page."""
+    """Draw each figure once, as SVG: the page shows nothing else."""
 
     def save(figure, stem):
         with style():
             figure.savefig(f"{stem}.svg")
-        for ending in ("png", "pdf"):
-            stem.with_name(f"{stem.name}.{ending}").touch()
+        for extension in ("png", "pdf"):
+            stem.with_name(f"{stem.name}.{extension}").touch()
 
-    monkeypatch.setattr(drawings, "save", save)
+    monkeypatch.setattr(figure_cache, "save", save)
 
 
 def page_of(root):
@@ -35,10 +35,9 @@ def page_of(root):
     return (root / "out" / "page.html").read_text()
 
 
-def part_of(page, name):
-    return re.search(
-        rf"<section id=\"part-\d+\" data-part>\s*<h2>{name}</h2>.*?</section>", page, re.DOTALL
-    )[0]
+def section_of(page, name):
+    start = rf"<section id=\"section-\d+\" data-section>\s*<h2>{name}</h2>"
+    return re.search(rf"{start}.*?</section>", page, re.DOTALL)[0]
 
 
 def levels(multi):
@@ -47,11 +46,12 @@ def levels(multi):
 
 def diagnosed(temperature=1.5):
     bins = {"confidence": [0.5, 0.9], "accuracy": [0.4, 0.8], "num": [9, 11], "ece": 0.1}
-    one = {"width": bins, "mass": bins}
+    reliability = {"width": bins, "mass": bins}
     names = ("image", "text", "multi")
     return {
         "calibration": {
-            m: {"temperature": temperature, "before": one, "after": one} for m in names
+            m: {"temperature": temperature, "before": reliability, "after": reliability}
+            for m in names
         },
         "entropy": {m: {"entropy": [0.1, 0.9], "accuracy": [0.9, 0.2]} for m in names},
     }
@@ -72,11 +72,11 @@ def test_two_experiments_on_one_data_set_show_their_own_figures(tmp_path):
     assert first != second
     for name, svg in (("table1/openmoji", first), ("mine/openmoji", second)):
         shapes = re.findall(r' d="([^"]+)"', svg)
-        assert all(shape in part_of(page, name) for shape in shapes)
+        assert all(shape in section_of(page, name) for shape in shapes)
     assert "![table1-openmoji-openmoji.svg]" in (tmp_path / "out/table1-openmoji.md").read_text()
 
 
-def test_a_label_with_quotes_can_be_chosen(tmp_path):
+def test_a_label_with_quotes_has_a_checkbox(tmp_path):
     for overrides in ({}, {"modalities": '["a", "b"]'}):
         write_run(tmp_path, "mla", 0, accuracy=levels(0.5), overrides=overrides)
     page = page_of(tmp_path)
@@ -89,27 +89,27 @@ def test_a_label_with_quotes_can_be_chosen(tmp_path):
     assert "id='" not in page
 
 
-def test_the_page_says_why_there_are_no_diagnostics(tmp_path):
+def test_the_page_explains_missing_diagnostics(tmp_path):
     write_run(tmp_path / "runs", "mla", 0, accuracy=levels(0.5))
     assert "made with diagnostics=off" in page_of(tmp_path / "runs")
     assert main(["report", "page", str(tmp_path / "runs/out/results.csv")]) == 0
     text = (tmp_path / "runs/out/report/page.html").read_text()
-    assert "a table of results does not hold them" in text
+    assert "results.csv does not hold them" in text
     write_run(tmp_path / "bad", "mla", 0, state="failed")
-    assert "no run of this has finished" in page_of(tmp_path / "bad")
+    assert "no run has finished" in page_of(tmp_path / "bad")
 
 
-def test_file_names_are_safe_and_each_parts_own():
+def test_file_names_are_safe_and_unique_per_section():
     names = ["../../up", "a/b", "a b", "a_b", "A_b", "page", "results", ""]
-    found = slugs(names)
-    assert len({slug.lower() for slug in found.values()}) == len(names)
-    assert all(re.fullmatch(r"[\w.-]+", slug) and slug[0] != "." for slug in found.values())
-    assert not {"page", "results"} & set(found.values())
-    assert found["a/b"] == "a-b"
+    by_name = slugs(names)
+    assert len({slug.lower() for slug in by_name.values()}) == len(names)
+    assert all(re.fullmatch(r"[\w.-]+", slug) and slug[0] != "." for slug in by_name.values())
+    assert not {"page", "results"} & set(by_name.values())
+    assert by_name["a/b"] == "a-b"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reason"),
     [
         ("metrics.csv", b"epoch,val/acc\n1,zero\n", "metrics.csv cannot be read"),
         ("diagnostics.json", b"", "diagnostics.json is not valid JSON"),
@@ -124,53 +124,53 @@ def test_file_names_are_safe_and_each_parts_own():
         ),
     ],
 )
-def test_a_damaged_run_is_a_failure_with_its_reason(tmp_path, name, content, told):
+def test_a_damaged_run_is_listed_as_failed_with_its_reason(tmp_path, name, content, reason):
     for seed in (0, 1):
         folder = write_run(tmp_path, "mla", seed, accuracy=levels(0.5))
-    kept = RunCache(tmp_path)
-    read_runs([tmp_path], kept)
-    kept.write()
+    cache = RunCache(tmp_path)
+    read_runs([tmp_path], cache)
+    cache.write()
     (folder / name).write_bytes(content)
     page = page_of(tmp_path)
     assert f"{folder.name}: unreadable" in page
-    assert told in page
+    assert reason in page
     assert "50.0 (1 of 2)" in page
 
 
-def test_a_cell_that_ran_twice_spoils_its_own_part_only(tmp_path):
+def test_a_cell_that_was_run_twice_affects_its_own_section_only(tmp_path):
     write_run(tmp_path / "a", "mla", 0, name="mine/twice", dataset="mfeat")
     again = write_run(tmp_path / "b", "mla", 0, name="mine/twice", dataset="mfeat")
     change(again, "result.json", identity="f" * 64)
     write_run(tmp_path / "c", "mla", 0, accuracy=levels(0.5123))
     page = page_of(tmp_path)
-    twice = part_of(page, "mine/twice")
+    twice = section_of(page, "mine/twice")
     assert 'role="alert"><strong>mfeat mla seed 0 has two finished runs' in twice
     assert twice.count('<th scope="row">') == 2  # the plain table: both runs
-    assert "51.2 (1)" in part_of(page, "table1/openmoji")
+    assert "51.2 (1)" in section_of(page, "table1/openmoji")
 
 
-def test_a_part_that_is_not_what_its_name_says_has_the_plain_table(tmp_path):
+def test_an_experiment_that_does_not_fit_its_kind_has_the_plain_table(tmp_path):
     write_run(tmp_path, "mla", 0, name="table2/foo", accuracy=levels(0.5123))
-    part = part_of(page_of(tmp_path), "table2/foo")
-    assert "Table 2 needs runs with missing modalities" in part
-    assert "51.2 (1)" in part
+    section = section_of(page_of(tmp_path), "table2/foo")
+    assert "Table 2 needs runs with missing modalities" in section
+    assert "51.2 (1)" in section
 
 
-def test_each_experiment_of_no_kind_is_a_plain_part_and_nothing_empty_is_written(tmp_path):
+def test_each_experiment_without_a_kind_is_a_section_and_no_empty_file_is_written(tmp_path):
     names = ("claims/hgm/openmoji", "claims/tuning/openmoji")
     for name, level in zip(names, (0.5123, 0.5345), strict=True):
         write_run(tmp_path, "mla", 0, name=name, ablation="no_hgm")
-        given = {"overrides": {"method.projection": "owm"}, "accuracy": levels(level)}
-        write_run(tmp_path, "mla", 0, name=name, **given)
+        options = {"overrides": {"method.projection": "owm"}, "accuracy": levels(level)}
+        write_run(tmp_path, "mla", 0, name=name, **options)
     page = page_of(tmp_path)
-    assert len(re.findall("data-part>", page)) == 2
-    for name, told, other in zip(names, ("51.2", "53.5"), ("53.5", "51.2"), strict=True):
-        part = part_of(page, name)
-        assert part.count("<h3>Learning curves</h3>") == 1
-        assert "Test accuracy in percent" in part
-        assert told in part
-        assert other not in part
-        assert 'role="alert"' not in part  # it is no kind's, so nothing is wrong with it
+    assert len(re.findall("data-section>", page)) == 2
+    for name, own, other in zip(names, ("51.2", "53.5"), ("53.5", "51.2"), strict=True):
+        section = section_of(page, name)
+        assert section.count("<h3>Learning curves</h3>") == 1
+        assert "Test accuracy in percent" in section
+        assert own in section
+        assert other not in section
+        assert 'role="alert"' not in section  # without a kind there is nothing to warn of
     files = [
         path for path in (tmp_path / "out").iterdir() if path.suffix in (".md", ".csv", ".tex")
     ]
@@ -178,7 +178,7 @@ def test_each_experiment_of_no_kind_is_a_plain_part_and_nothing_empty_is_written
     assert (tmp_path / "out/claims-hgm-openmoji-openmoji-curves.svg").is_file()
 
 
-def test_a_figure_that_cannot_be_drawn_is_told_in_its_part(tmp_path, monkeypatch):
+def test_a_figure_that_cannot_be_drawn_gives_a_warning_in_its_section(tmp_path, monkeypatch):
     write_run(tmp_path, "mla", 0)
     monkeypatch.setattr("mla_lightning.report.page.content.curves_figure", broken_figure)
     page = page_of(tmp_path)
@@ -189,14 +189,16 @@ def broken_figure(*_):
     raise ValueError("no")
 
 
-def test_the_second_page_draws_nothing_and_a_change_only_what_shows_it(tmp_path, monkeypatch):
+def test_the_second_page_draws_only_figures_that_changed(tmp_path, monkeypatch):
     for name in ("table1/openmoji", "mine/openmoji"):
         folder = write_run(tmp_path, "mla", 0, name=name)
         write_json(folder / "diagnostics.json", diagnosed())
     page = page_of(tmp_path)
     saved, read = [], []
-    save = drawings.save
-    monkeypatch.setattr(drawings, "save", lambda f, stem: saved.append(stem.name) or save(f, stem))
+    save = figure_cache.save
+    monkeypatch.setattr(
+        figure_cache, "save", lambda f, stem: saved.append(stem.name) or save(f, stem)
+    )
     monkeypatch.setattr(
         "mla_lightning.report.page.content.read_diagnostics", lambda block: read.append(block)
     )
@@ -213,7 +215,7 @@ def test_the_second_page_draws_nothing_and_a_change_only_what_shows_it(tmp_path,
     assert saved == ["table1-openmoji-openmoji-curves"]
 
 
-def test_a_broken_list_of_what_was_drawn_counts_as_none(tmp_path):
+def test_a_damaged_list_of_figures_counts_as_empty(tmp_path):
     write_run(tmp_path, "mla", 0)
     page = page_of(tmp_path)
     (tmp_path / "out" / DRAWN).write_text('["x"]')
