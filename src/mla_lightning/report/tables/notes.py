@@ -208,7 +208,7 @@ def _provenance(name: str, runs: Sequence[Run]) -> list[str]:
     versions = _distinct(runs, "versions") or "versions unknown"
     code, data = (_distinct(runs, field) or "unknown" for field in ("code", "data"))
     if (num_codes := code.count(" / ") + 1) > MAX_CODES:
-        code = f"of {num_codes} kinds of jobs (see results.csv)"
+        code = f"{num_codes} hashes (see results.csv)"
     sentences.append(f"{name}: {versions}; code {code}, data {data}{machine}.")
     return sentences
 
