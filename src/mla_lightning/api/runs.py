@@ -12,10 +12,10 @@ from mla_lightning.report.document.table import Report
 from mla_lightning.report.main import make_report
 from mla_lightning.report.read.results_csv import rows_of
 from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.run_folder.completion import changed_files
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
-from mla_lightning.run_folder.standing import changed_files
 
 if TYPE_CHECKING:
     from mla_lightning.data.base import MultimodalDataModule

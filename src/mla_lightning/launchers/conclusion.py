@@ -15,7 +15,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
 from mla_lightning.launchers.base import JobExit
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.standing import completion_of
+from mla_lightning.run_folder.completion import completion_of
 from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from mla_lightning.launchers.display import (
     format_duration,
 )
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.standing import EARLIER, Completion, CompletionKind, completion_of
+from mla_lightning.run_folder.completion import EARLIER, Completion, CompletionKind, completion_of
 from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:

@@ -27,8 +27,7 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.run.evaluate import SplitPredictions
-from mla_lightning.run_folder.reader import RunFiles
-from mla_lightning.run_folder.standing import (
+from mla_lightning.run_folder.completion import (
     EARLIER,
     UNKNOWN,
     CompletionKind,
@@ -36,6 +35,7 @@ from mla_lightning.run_folder.standing import (
     completion_of,
     set_aside,
 )
+from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_lock import LOCK
 
 #: Packages whose versions ``provenance.json`` records.

@@ -19,8 +19,8 @@ from mla_lightning.run_folder import (
     State,
     write_text,
 )
+from mla_lightning.run_folder.completion import changed_files
 from mla_lightning.run_folder.reader import RunFiles
-from mla_lightning.run_folder.standing import changed_files
 
 CACHE_FILE = ".read.json"
 #: Version of the file's format; a file of another version is not used.

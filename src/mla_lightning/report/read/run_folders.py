@@ -31,8 +31,8 @@ from mla_lightning.report.read.results_csv import RESULTS, read_csv
 from mla_lightning.report.read.run import Overrides, Run, Score
 from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.completion import changed_files
 from mla_lightning.run_folder.reader import RunFiles
-from mla_lightning.run_folder.standing import changed_files
 
 #: Overrides that have a column of their own or that only name the experiment.
 OTHER_COLUMNS = ("seed", "method", "data", "ablation", "experiment", "protocol")

@@ -10,7 +10,7 @@ from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.variant import method_label
 from mla_lightning.report.tables.significance import binomial_error
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.standing import UNKNOWN
+from mla_lightning.run_folder.completion import UNKNOWN
 
 #: Largest number of runs without a result that are listed.
 MAX_LISTED = 20

@@ -10,7 +10,7 @@ from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Sectio
 from mla_lightning.report.read.run import MULTI, Run, Score
 from mla_lightning.report.tables.notes import stale_warnings
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.standing import UNKNOWN
+from mla_lightning.run_folder.completion import UNKNOWN
 
 COLUMNS = ("state", "best epoch", "val acc", "test acc", "time", "selected on")
 
