@@ -231,7 +231,7 @@ class Runs(Sequence[Run]):
         Example:
             >>> runs = mla.sweep("data=synthetic", "trainer.max_epochs=1", seed=[0, 1], folder=tmp)
             >>> runs.table().title
-            'Table 1: each modality alone and all together'
+            'Table 1: each modality and all modalities (multi)'
         """
         directory = None if config_dir is None else Path(config_dir)
         return make_report(kind, self.folders, directory)

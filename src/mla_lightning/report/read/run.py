@@ -43,8 +43,8 @@ class Run:
         gradient_cosine: Mean cosine between the modalities' gradients of the shared head.
         projector_trace: Mean eigenvalue of the projectors in the last epoch.
         ece_scaled: Calibration error of the fused prediction after temperature scaling.
-        weight_gain: Fusion weight of a modality where it is correct, less its weight where it is
-            not; mean over modalities.
+        weight_gain: Fusion weight of a modality where it is correct minus its weight where it
+            is not; mean over modalities.
         method_label: Label of the method, if it is not one of the package's.
         stale: Files of the code that changed since the run, separated by commas.
         metrics: How metrics that the package does not define are shown, as JSON.
