@@ -101,7 +101,7 @@ def test_forgetting_is_drawn_as_loss_accuracy_own_gradient_and_over_epochs():
     assert texts_of(accuracy_forgetting(diagnostics)).count("-4.0") == 4
     assert texts_of(own_forgetting(diagnostics)).count("+10.0") == 4
     panels = panels_of(forgetting_over_epochs(diagnostics))
-    line = panels["a → b: own gradient"].get_lines()[0]
+    line = panels["a > b: own gradient"].get_lines()[0]
     assert list(line.get_xdata()) == [1, 3]
     assert list(line.get_ydata()) == pytest.approx([5, 15])
     assert len(panels) == 4

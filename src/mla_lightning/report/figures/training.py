@@ -218,12 +218,12 @@ def accuracy_forgetting(diagnostics: BlockDiagnostics) -> Figure | None:
 def forgetting_over_epochs(diagnostics: BlockDiagnostics) -> Figure | None:
     """Draw the effect on the other modalities' loss over epochs: whole step and own gradient.
 
-    The title of a panel, ``a → b``, names the modality of the step and that of the loss.
+    The title of a panel, ``a > b``, names the modality of the step and that of the loss.
     """
     pairs = [(a, b) for a in diagnostics.modalities for b in diagnostics.modalities if a != b]
     kinds = {"loss": "whole step", "own_loss": "own gradient"}
     panels = {
-        columns.forgetting(kind, a, b): f"{a} → {b}: {name}"
+        columns.forgetting(kind, a, b): f"{a} > {b}: {name}"
         for kind, name in kinds.items()
         for a, b in pairs
     }
