@@ -90,7 +90,7 @@ def test_own_arrays_become_a_table_and_a_page(workspace):
         assert min(found) > 0.5
     output = (workspace / "output").read_text()
     assert "9 jobs: 9 finished" in output
-    assert "my, against Concat" in output
+    assert "my, compared with Concat" in output
     page = (workspace / "runs/report/page.html").read_text()
     assert "Learning curves" in page
 
