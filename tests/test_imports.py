@@ -126,6 +126,25 @@ def test_arrows_point_the_right_way(path: Path) -> None:
         assert not (is_top and top in LAZY), f"{top} is imported where it is not used"
 
 
+def modules_known_to(path: Path) -> set[Path]:
+    """List the files of the package that a file imports anywhere, for type checkers, too."""
+    known = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mla_lightning"):
+            base = PACKAGE.joinpath(*(node.module or "").split(".")[1:])
+            for place in (base, *(base / alias.name for alias in node.names)):
+                known |= {place.with_suffix(".py"), place / "__init__.py"} & set(FILES)
+    return known - {path}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    known = {path: modules_known_to(path) for path in FILES}
+    while known:
+        ground = {path for path, paths in known.items() if not paths & known.keys()}
+        assert ground, f"in a circle: {sorted(str(path.relative_to(PACKAGE)) for path in known)}"
+        known = {path: paths for path, paths in known.items() if path not in ground}
+
+
 def test_the_house_has_no_circle_few_floors_and_few_loose_files() -> None:
     known: dict[str, set[str]] = {room_of(path): set() for path in FILES}
     for path in FILES:
