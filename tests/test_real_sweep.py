@@ -56,7 +56,7 @@ def test_the_second_start_finishes_what_is_left_and_repeats_nothing(swept):
     folder, done, second = swept
     assert second.returncode == 0, second.stdout + second.stderr
     assert 4 <= len(done) < 18
-    assert f"18 jobs, {len(done)} finished before and not run again" in second.stdout
+    assert f"18 jobs: {len(done)} finished before and not run again" in second.stdout
     assert {path: path.stat().st_mtime_ns for path in done} == done
     runs = list(find_runs(folder / "runs"))
     assert len(runs) == 18
@@ -67,7 +67,7 @@ def test_a_third_start_has_nothing_to_do(swept):
     folder, *_ = swept
     third = run(folder, *SWEEP)
     assert third.returncode == 0
-    assert "18 jobs, 18 finished before and not run again" in third.stdout
+    assert "18 jobs: 18 finished before and not run again" in third.stdout
 
 
 def test_the_records_agree_with_each_other(swept):

@@ -151,7 +151,10 @@ def test_w02_again_runs_only_what_is_not_finished(job_of, capsys):
     assert run_sweep([jobs[0], job_of("b"), jobs[2], jobs[3]], launcher()) == 0
     assert [path.stat().st_mtime_ns for path in finished] == times
     assert status_of(jobs[1])["attempt"] == 2
-    assert "4 jobs, 2 finished before and not run again." in capsys.readouterr().out
+    assert (
+        "4 jobs: 2 finished before and not run again, 0 finished by other code, 2 not finished."
+        in capsys.readouterr().out
+    )
 
 
 def test_overwrite_runs_finished_jobs_again_and_ignores_old_results(job_of):

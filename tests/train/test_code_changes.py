@@ -11,8 +11,9 @@ from tests.train.jobs import TINY, in_child, killed, outcome, same
 from mla_lightning import run_folder as files
 from mla_lightning.cli.main import main
 from mla_lightning.config import compose_jobs, targets
-from mla_lightning.identity import code, sources
-from mla_lightning.run.train import run_job
+from mla_lightning.errors import ConfigError
+from mla_lightning.identity import code
+from mla_lightning.run.train import run_job, train_job
 
 METHOD = """
 from torch.nn.functional import cross_entropy
@@ -46,12 +47,12 @@ def signed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two versions within a second
 
-    def write(sign, comment=""):
+    def write(sign, comment="", *, is_noticed=True):
         text = METHOD.replace("SIGN", sign).replace("# comment", f"# {comment}")
         (tmp_path / "signed_method.py").write_text(text)
         sys.modules.pop("signed_method", None)
-        sources.find_source.cache_clear()
-        code.code_of.cache_clear()
+        if is_noticed:
+            code.forget_code()
 
     write("1.0")
     yield write
@@ -88,12 +89,18 @@ def test_a_changed_sign_trains_its_jobs_again_and_keeps_the_earlier_result(signe
     signed("1.0", comment="another comment")
     capfd.readouterr()
     assert sweep() == 0
-    assert "2 jobs, 2 finished before and not run again." in capfd.readouterr().out
+    assert (
+        "2 jobs: 2 finished before and not run again, 0 finished by other code, 0 not finished."
+        in capfd.readouterr().out
+    )
 
     signed("-1.0")
     assert sweep() == 0
     printed = capfd.readouterr().out
-    assert "2 jobs, 1 finished before and not run again." in printed
+    assert (
+        "2 jobs: 1 finished before and not run again, 1 finished by other code, 0 not finished."
+        in printed
+    )
     assert "1 job finished by other code (signed_method.py changed since): trained again" in printed
     assert (other.run_dir / files.RESULT).read_bytes() == before[other.run_dir]
     assert (first.run_dir / "earlier/1" / files.RESULT).read_bytes() == before[first.run_dir]
@@ -145,6 +152,42 @@ def test_a_kill_while_a_result_is_set_aside_loses_nothing(signed):
     assert {path.name for path in earlier.iterdir()} == names
     assert (earlier / files.RESULT).read_bytes() == result
     assert not (run_dir / "earlier/2").exists()
+
+
+def test_code_that_was_edited_since_a_command_started_is_not_recorded(signed):
+    old, other = job_of(), job_of("seed=5")
+    signed("-1.0", is_noticed=False)
+    assert run(other) == 1
+    reason = json.loads((other.run_dir / files.STATUS).read_text())["reason"]
+    assert "signed_method.py changed since this command started" in reason
+    assert sweep(method="signed") == 0  # by the new code
+    result = (old.run_dir / files.RESULT).read_bytes()
+    assert run(old) == 1
+    assert (old.run_dir / files.RESULT).read_bytes() == result
+    assert not (old.run_dir / "earlier").exists()
+
+
+def test_a_dry_run_tells_results_of_other_code_apart(signed, capfd):
+    assert sweep() == 0
+    signed("-1.0")
+    capfd.readouterr()
+    assert sweep("--dry-run") == 0
+    printed = capfd.readouterr().out
+    assert "finished by other code" in printed
+    assert "2 jobs: 1 finished by other code, 1 finished" in printed
+
+
+@pytest.mark.parametrize("kind", ["the current folder", "other files", "other runs"])
+def test_a_folder_that_is_no_runs_alone_is_refused(signed, tmp_path, kind):
+    place = {"the current folder": tmp_path, "other files": tmp_path / "conf"}.get(kind)
+    if place is None:
+        assert run(job_of()) == 0
+        place = job_of().run_dir.parent
+        (place / "config.yaml").write_text("")
+    names = sorted(path.name for path in place.iterdir())
+    with pytest.raises(ConfigError, match=kind.removeprefix("the ")):
+        train_job(job_of(f"run_dir={place}", "overwrite=true"))
+    assert sorted(path.name for path in place.iterdir()) == names
 
 
 def test_checkpoints_of_other_code_are_set_aside_unless_resume_is_forced(signed, capfd):

@@ -14,7 +14,7 @@ from mla_lightning.config.plan import Problems, plan
 from mla_lightning.config.targets import TARGET, instantiate, locate, targets_of
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.identity import identity_of
-from mla_lightning.identity.code import Code, code_of
+from mla_lightning.identity.code import Code, code_of, forget_code
 from mla_lightning.run_folder.config import RunConfig
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def compose_jobs(
         >>> [job.title for job in jobs]
         ['train: synthetic mla seed=0', 'train: synthetic mla seed=1']
     """
+    forget_code()  # files may have been edited since an earlier call in this process
     checks: dict[str, _DataCheck] = {}
     problems = Problems()
     jobs = []

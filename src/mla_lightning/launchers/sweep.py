@@ -190,9 +190,13 @@ class Sweep:
 
     def show_start(self) -> None:
         """Show how many jobs are finished, which of them by other code, and how many will run."""
-        if before := self.num_finished_before:
-            total = _count_jobs(len(self.jobs))
-            self.display.print_line(f"{total}, {before} finished before and not run again.")
+        if self.num_finished_before or self.stale:
+            num_current = sum(folder not in self.stale for folder in self.outcomes)
+            num_unfinished = len(self.jobs) - num_current - len(self.stale)
+            self.display.print_line(
+                f"{_count_jobs(len(self.jobs))}: {num_current} finished before and not run again, "
+                f"{len(self.stale)} finished by other code, {num_unfinished} not finished."
+            )
         if self.stale:
             self.display.print_line(self._describe_stale())
         if self._waiting:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mla_lightning.errors import RunError
+from mla_lightning.identity.code import forget_code
 from mla_lightning.report.document import render
 from mla_lightning.report.document.html import NotebookReport, to_html
 from mla_lightning.report.document.table import Report, ReportBuilder
@@ -15,6 +17,7 @@ from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.tables.kinds import PAGE, kinds, maker
+from mla_lightning.report.tables.notes import EARLIER_CODE, stale_warnings
 from mla_lightning.run_folder import CONFIG, write_text
 
 #: Width of the output, in characters, where it is not a terminal.
@@ -76,6 +79,9 @@ def write_custom_report(
     folder = default_output(runs) if output is None else output
     results = _read(runs)
     report = make(results)
+    if not any(EARLIER_CODE in warning for warning in report.warnings):
+        warnings = (*report.warnings, *stale_warnings(results))
+        report = replace(report, warnings=warnings)
     try:
         written = write_files(report, results, folder)
     except OSError as error:
@@ -104,6 +110,7 @@ def make_report(kind: str, runs: Sequence[Path], config_dir: Path | None = None)
         ConfigError: If there is no such kind.
         RunError: If there are no runs, or two runs of one variant and seed conflict.
     """
+    forget_code()  # files may have been edited since an earlier call in this process
     return NotebookReport(**vars(maker(kind, config_dir)(read_runs(runs))))
 
 

@@ -26,17 +26,18 @@ from mla_lightning.config.values import flatten
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity import NOT_IDENTITY
+from mla_lightning.identity.code import changed_modules, file_of, forget_code
 from mla_lightning.run.evaluate import SplitPredictions
 from mla_lightning.run_folder.completion import (
-    EARLIER,
+    STAYING,
     UNKNOWN,
     CompletionKind,
     changed_files,
+    complete_set_aside,
     completion_of,
     set_aside,
 )
 from mla_lightning.run_folder.reader import RunFiles
-from mla_lightning.run_lock import LOCK
 
 #: Packages whose versions ``provenance.json`` records.
 RECORDED_PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
@@ -129,6 +130,51 @@ def _git_commit() -> str | None:
         return None
 
 
+def check_run_folder(run_dir: Path) -> None:
+    """Check that a folder holds nothing but a run, since a run may be moved or removed as a whole.
+
+    Args:
+        run_dir: The folder of a job, which need not exist.
+
+    Raises:
+        ConfigError: If it is the current folder or above it, or holds other files or other runs.
+    """
+    place = run_dir.absolute()
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise ConfigError(f"run_dir={run_dir} is the current folder or above it. Choose another.")
+    names = sorted(path.name for path in run_dir.iterdir()) if run_dir.is_dir() else []
+    others = [name for name in names if name not in STAYING]
+    of_a_run = (files.CONFIG, files.STATUS, files.RESULT, files.PROVENANCE)
+    if others and not any(name in of_a_run for name in others):
+        raise ConfigError(
+            f"{run_dir} holds other files than a run's ({', '.join(others[:3])}). Choose another "
+            "run_dir, or leave it out."
+        )
+    for name in others:
+        if (run_dir / name).is_dir() and (inner := next(files.find_runs(run_dir / name), None)):
+            raise ConfigError(
+                f"run_dir={run_dir} holds other runs, such as {inner}. Choose another."
+            )
+
+
+def check_code_is_current(job: Job, modules: Mapping[str, str]) -> None:
+    """Check that modules of a job's code are as they were when the job was planned.
+
+    Args:
+        job: The job.
+        modules: The modules to check, with their recorded hashes.
+
+    Raises:
+        RunError: If a file was edited since: the run would record code that it does not use.
+    """
+    forget_code()
+    if changed := changed_modules(modules):
+        raise RunError(
+            f"{', '.join(map(file_of, changed))} changed since this command started, so "
+            f"{job.title} would record code that it does not use. Run the same command again."
+        )
+
+
 def check_finished_run(job: Job) -> str:
     """Return why a job does not need to run; an empty text if it does.
 
@@ -139,8 +185,10 @@ def check_finished_run(job: Job) -> str:
 
     Raises:
         ConfigError: If the folder holds a finished run of another job.
+        RunError: If the result of other code is newer than this command's code.
     """
     run_dir, config = job.run_dir, job.config
+    complete_set_aside(run_dir)
     completion = completion_of(run_dir, job.identity, job.code)
     if completion.kind is CompletionKind.NOT_FINISHED:
         return ""
@@ -154,6 +202,7 @@ def check_finished_run(job: Job) -> str:
     changed = ", ".join(completion.changed_files)
     if config.stale == "keep":
         return f"finished by other code ({changed} changed since), kept as it is: {run_dir}"
+    check_code_is_current(job, job.code.modules)
     folder = set_aside(run_dir)
     print(f"{job.title}: {changed} changed since it was finished; its result is kept in {folder}.")
     return ""
@@ -229,7 +278,7 @@ def _hint_at_earlier_version(run_dir: Path) -> str:
 def remove_run(run_dir: Path) -> None:
     """Remove the files of a run that is to be overwritten, but not lock, log and ``earlier/``."""
     for path in run_dir.iterdir():
-        if path.name in (LOCK, files.LOG, EARLIER):
+        if path.name in STAYING:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

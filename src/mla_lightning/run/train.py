@@ -31,7 +31,9 @@ from mla_lightning.run.diagnose import build_epoch_diagnostics
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
 from mla_lightning.run.record import (
     StatusFile,
+    check_code_is_current,
     check_finished_run,
+    check_run_folder,
     check_unfinished_run,
     peak_memory_mb,
     provenance_of,
@@ -82,6 +84,7 @@ def train_job(job: Job) -> str:
         Interrupted: If the user stopped it; the next call resumes from its checkpoint.
     """
     with files.not_world_writable():
+        check_run_folder(job.run_dir)
         job.run_dir.mkdir(parents=True, exist_ok=True)
         with RunLock(job.run_dir):
             if job.config.overwrite:
@@ -95,6 +98,8 @@ def _run_locked(job: Job) -> str:
     loggers: list[Any] = []
     code = RunError.exit_code  # unless another exit code is known below
     try:
+        later = {k: v for k, v in job.code.modules.items() if k not in sys.modules}
+        check_code_is_current(job, later)  # modules that this process has not imported yet
         note = check_unfinished_run(job)
         status.write(State.RUNNING)
         summary = _train_and_measure(job, loggers, note)

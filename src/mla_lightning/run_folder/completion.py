@@ -17,6 +17,8 @@ from mla_lightning.run_lock import LOCK
 EARLIER = "earlier"
 #: What stays in place when a run is moved to the subfolder of earlier results.
 STAYING = (LOCK, files.LOG, EARLIER)
+#: Marks a folder of an earlier result whose move was not completed.
+MOVING = ".moving"
 #: Stands for the changed files of a run that did not record the modules of its code.
 UNKNOWN = "unknown"
 
@@ -115,8 +117,8 @@ def changed_files(provenance: Mapping[str, Any]) -> tuple[str, ...]:
 def set_aside(run_dir: Path) -> Path | None:
     """Move a run to the subfolder ``earlier/``, so that its job can be trained again.
 
-    The result is moved last: if the process is killed before, the folder still counts as finished
-    by other code, and the next call moves the rest to the same place.
+    The result is moved first, so that the folder does not count as finished without its other
+    files. If the process is killed meanwhile, :func:`complete_set_aside` moves the rest.
 
     Args:
         run_dir: The run folder, whose lock is held.
@@ -131,22 +133,45 @@ def set_aside(run_dir: Path) -> Path | None:
         >>> files.is_finished(tmp), files.is_finished(tmp / "earlier" / "1")
         (False, True)
     """
-    names = [path.name for path in sorted(run_dir.iterdir()) if path.name not in STAYING]
-    if not names:
+    if not any(path.name not in STAYING for path in run_dir.iterdir()):
         return None
-    place = _next_place(run_dir / EARLIER)
-    place.mkdir(parents=True, exist_ok=True)
-    for name in sorted(names, key=lambda name: name == files.RESULT):
-        target = place / name
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        (run_dir / name).replace(target)
+    folder = run_dir / EARLIER
+    numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    place = folder / str(max(numbers, default=0) + 1)
+    place.mkdir(parents=True)
+    (place / MOVING).touch()
+    _move(run_dir, place)
     return place
 
 
-def _next_place(folder: Path) -> Path:
-    """Return the subfolder that an interrupted move left unfinished, else the next number."""
-    numbers = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
-    if numbers and not (last := folder / str(numbers[-1])).joinpath(files.RESULT).exists():
-        return last
-    return folder / str(numbers[-1] + 1 if numbers else 1)
+def complete_set_aside(run_dir: Path) -> None:
+    """Complete a move to ``earlier/`` during which the process was killed.
+
+    Args:
+        run_dir: The run folder, whose lock is held.
+
+    Example:
+        >>> place = tmp / "earlier" / "1"
+        >>> place.mkdir(parents=True)
+        >>> files.write_json(place / "result.json", {})
+        >>> (place / ".moving").touch()
+        >>> files.write_json(tmp / "provenance.json", {})
+        >>> complete_set_aside(tmp)
+        >>> sorted(path.name for path in place.iterdir())
+        ['provenance.json', 'result.json']
+    """
+    for marker in (run_dir / EARLIER).glob(f"*/{MOVING}"):
+        _move(run_dir, marker.parent)
+
+
+def _move(run_dir: Path, place: Path) -> None:
+    names = [path.name for path in run_dir.iterdir() if path.name not in STAYING]
+    for name in sorted(names, key=lambda name: (name != files.RESULT, name)):
+        source, target = run_dir / name, place / name
+        if not target.exists():
+            source.replace(target)
+        elif source.is_dir() and not source.is_symlink():
+            shutil.rmtree(source)  # written after the kill, as a status of the killed job is
+        else:
+            source.unlink()
+    (place / MOVING).unlink()

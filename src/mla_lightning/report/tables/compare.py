@@ -26,6 +26,7 @@ from mla_lightning.report.read.run_folders import code_hash
 from mla_lightning.report.tables.bootstrap import NUM_RESAMPLES, paired_differences
 from mla_lightning.report.tables.significance import CONFIDENCE, mcnemar
 from mla_lightning.run_folder import PREDICTIONS
+from mla_lightning.run_folder.completion import UNKNOWN, changed_files
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
 
@@ -113,7 +114,13 @@ def compare_runs(
     tables += [_other_measures_table(*results), _provenance_table(*runs)]
     if not samples:
         notes.append("No test samples to compare: a run has evaluate_test=false.")
-    return Report("compare", "A and B", tuple(tables), tuple(notes)), disagreements
+    warnings = [
+        f"{name}: changed since the run was made: {', '.join(changed)}."
+        for name, run in zip("AB", runs, strict=True)
+        if (changed := changed_files(run.provenance)) and changed != (UNKNOWN,)
+    ]
+    report = Report("compare", "A and B", tuple(tables), tuple(notes), tuple(warnings))
+    return report, disagreements
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ MAX_LISTED = 20
 #: Largest number of code hashes that are listed; each kind of job has its own.
 MAX_CODES = 3
 
+#: Words by which a report is known to warn of runs of other code.
+EARLIER_CODE = "were made by earlier code"
+
 
 def warnings(table_blocks: Iterable[Block]) -> tuple[str, ...]:
     """Return the warnings of a table.
@@ -56,7 +59,7 @@ def stale_warnings(runs: Sequence[Run], name: str = "") -> list[str]:
     files = dict.fromkeys(file for run in outdated for file in run.stale.split(", "))
     prefix = f"{name}: " if name else ""
     return [
-        f"{prefix}{len(outdated)} of {len(finished)} runs were made by earlier code; changed "
+        f"{prefix}{len(outdated)} of {len(finished)} runs {EARLIER_CODE}; changed "
         f"since: {', '.join(files)}. Train again to renew them (the earlier results are kept)."
     ]
 
