@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -155,6 +156,37 @@ def test_code_that_was_edited_since_it_was_imported_is_refused(trained, monkeypa
     monkeypatch.setitem(start._first_times, "mla_lightning.module", 0.0)
     with pytest.raises(RunError, match=r"module\.py was changed since this process imported it"):
         mla.train(*TINY, method="mla", folder=trained["mla"].folder.parents[1])
+
+
+def test_code_that_was_edited_between_its_import_and_the_first_run_is_refused(tmp_path):
+    (tmp_path / "conf/method").mkdir(parents=True)
+    (tmp_path / "my_rules").mkdir()
+    (tmp_path / "conf/method/mine.yaml").write_text(
+        "# Mine.\ndefaults: [/fusion@fusion: concat]\n_target_: my_rules.mine.Mine\n"
+    )
+    rule = "from mla_lightning.methods import Joint\n\nclass Mine(Joint):\n    x = 1\n"
+    (tmp_path / "my_rules/mine.py").write_text(rule)
+    code = f"""
+import my_rules.mine
+from pathlib import Path
+import mla_lightning as mla
+Path("my_rules/mine.py").write_text({rule!r} + "    y = 10\\n")
+try:
+    mla.train("data=synthetic", "trainer.max_epochs=1", "optimizer.lr=0.1", method="mine",
+              config_dir="conf", allow=["my_rules"])
+except mla.errors.RunError as error:
+    assert "was changed since this process imported it" in str(error)
+else:
+    raise AssertionError("it was trained")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # ---------------------------------------------------------------------- mla predict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import warnings
@@ -199,11 +200,25 @@ def _check_code_is_unchanged(jobs: Sequence[Job]) -> None:
         if source is None:
             continue
         time = source.path.stat().st_mtime
-        if time > _first_times.setdefault(module, time) and module in sys.modules:
+        is_edited = time > _first_times.setdefault(module, time) or _is_newer_than_import(module)
+        if is_edited and module in sys.modules:
             raise RunError(
                 f"{source.path} was changed since this process imported it, so a run would record "
                 "code that it does not use. Restart Python (in a notebook, the kernel)."
             )
+
+
+def _is_newer_than_import(module: str) -> bool:
+    """Return whether a file was edited after the bytecode that Python wrote when it imported it."""
+    loaded = sys.modules.get(module)
+    source, cached = getattr(loaded, "__file__", None), getattr(loaded, "__cached__", None)
+    try:
+        flags, time, size = struct.unpack("<3I", Path(cached or "").read_bytes()[4:16])
+        status = Path(source or "").stat()
+    except (OSError, struct.error):
+        return False  # no bytecode was written
+    now = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
+    return flags == 0 and (time, size) != now
 
 
 @contextmanager
