@@ -52,9 +52,9 @@ def test_cca_of_complete_pairs_is_that_of_the_samples_that_have_both():
     x, present, _ = module.training_vectors()
     both = present["audio"] & present["visual"]
     weights, *_ = linear_cca(x["audio"][both], x["visual"][both], 1e-4)
-    found = module.fusion.project_audio_of_audio_visual
-    torch.testing.assert_close(found, weights[:, : found.shape[1]].float())
-    assert not torch.allclose(found, padded_fit.fusion.project_audio_of_audio_visual)
+    projection = module.fusion.project_audio_of_audio_visual
+    torch.testing.assert_close(projection, weights[:, : projection.shape[1]].float())
+    assert not torch.allclose(projection, padded_fit.fusion.project_audio_of_audio_visual)
 
 
 @pytest.mark.parametrize(("size", "steps"), [(40, 8), (50, 4), (80, 4)])

@@ -48,10 +48,10 @@ def test_a_class_that_neither_occurs_nor_is_told_does_not_count():
 
 def test_batches_and_their_order_change_nothing():
     logits, label = torch.randn(50, 4), torch.randint(4, (50,))
-    found = []
+    scores = []
     for order, size in ((torch.arange(50), 50), (torch.randperm(50), 7)):
         evaluation = Evaluation(4)
         for rows in order.split(size):
             evaluation.add({"multi": logits[rows]}, label[rows], rows)
-        found.append(evaluation.scores())
-    assert found[0] == found[1]
+        scores.append(evaluation.scores())
+    assert scores[0] == scores[1]

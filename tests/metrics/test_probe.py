@@ -72,10 +72,10 @@ def test_samples_without_the_modality_do_not_count():
         features[split], label[split] = classes(num, spread=50.0)
     present = {split: torch.arange(len(label[split])) % 2 == 0 for split in label}
     dirty = {s: torch.where(present[s][:, None], features[s], float("nan")) for s in features}
-    found = probe_accuracies(
+    accuracies = probe_accuracies(
         {s: {"audio": dirty[s]} for s in dirty}, label, {s: {"audio": present[s]} for s in label}, 3
     )
-    assert found == {"val": {"audio": 1.0}, "test": {"audio": 1.0}}
+    assert accuracies == {"val": {"audio": 1.0}, "test": {"audio": 1.0}}
     nothing = {s: {"audio": torch.zeros_like(present[s])} for s in label}
     by_split = {s: {"audio": features[s]} for s in features}
     assert probe_accuracies(by_split, label, nothing, 3) == {"val": {}, "test": {}}
