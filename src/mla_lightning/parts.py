@@ -314,7 +314,7 @@ def check_composition(method: Traits, parts: Parts) -> None:
         )
     if method.needs_num_train and parts.num_train is None:
         raise ConfigError(
-            f"{name} remembers something of every training sample: give "
+            f"{name} stores a history per training sample: give "
             "num_train=<number of training samples>, and each sample's number as batch['index']."
         )
     if method.fits_all_at_once and parts.train_batches is None:

@@ -79,7 +79,7 @@ class Taught(MultimodalModule):
 
     @property
     def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
-        """Whether training batches must also hold the inputs before hiding."""
+        """Whether training batches must also contain the hidden inputs."""
         return self.recon_target == "oracle"
 
     @property
@@ -178,7 +178,7 @@ class Taught(MultimodalModule):
         the present ones. Modalities whose input is not known add nothing.
 
         Args:
-            imagined: h', joined features (B, sum of D_m).
+            imagined: h', concatenated features (B, sum of D_m).
             chunk: The batch or a chunk of one.
 
         Returns:
@@ -195,7 +195,7 @@ class Taught(MultimodalModule):
         """Replace unknown entries of a target by the prediction, so that they add no loss.
 
         Args:
-            target: Joined features (B, sum of D_m).
+            target: Concatenated features (B, sum of D_m).
             prediction: What is compared with the target, of the same shape.
             is_known: Modality -> (B,) bool.
 
