@@ -1,4 +1,4 @@
-"""QMF: energy confidence, and the loss that ties it to each sample's training history.
+"""QMF: energy confidence, and the ranking loss by each sample's training history.
 
 Source: QMF (ICML 2023), and its released code where named.
 """

@@ -84,7 +84,7 @@ class Taught(MultimodalModule):
 
     @property
     def shared_epochs(self) -> int:  # type: ignore[override]
-        """Length of the first stage if it uses complete samples, which all masks have in common."""
+        """Length of the first stage if it uses complete samples, which no mask changes."""
         return self.pretrain_epochs if self.needs_hidden_inputs else 0
 
     @property
