@@ -80,9 +80,9 @@ def test_what_the_data_lack_is_no_truth(method, target):
     computed = {}
     module.step_on = lambda batch, losses_of: computed.update(losses_of(batch)) or {}
     batch = next(iter(data.train_dataloader()))
-    lacking = ~batch["present"]["audio"] & batch["present"]["visual"]
-    assert lacking.any()
-    rows = int(lacking.nonzero()[0])
+    without_audio = ~batch["present"]["audio"] & batch["present"]["visual"]
+    assert without_audio.any()
+    rows = int(without_audio.nonzero()[0])
     batch["hidden"]["audio"][rows] = False  # not hidden: never there
     results = []
     for value in (0.0, 50.0):

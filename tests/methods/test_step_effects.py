@@ -132,7 +132,7 @@ def test_changes_are_those_of_a_plain_loop(momentum, settings):
         assert row[f"forgetting/own_loss/{step}/{m}"] == pytest.approx(loss, abs=1e-5)
         assert row[f"forgetting/own_acc/{step}/{m}"] == pytest.approx(accuracy, abs=1e-6)
     apart = [abs(whole[key][0] - own[key][0]) for key in whole]
-    assert (max(apart) > 0.01) == (momentum > 0)  # momentum is what tells them apart
+    assert (max(apart) > 0.01) == (momentum > 0)  # only momentum makes them differ
     expected = cosine_similarity(*(g.flatten() for g in gradients.values()), dim=0)
     assert row["gradient/raw/audio/visual"] == pytest.approx(float(expected), abs=1e-5)
 

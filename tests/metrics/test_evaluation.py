@@ -34,9 +34,9 @@ def test_a_worked_example():
     logits = torch.tensor([[0.0, -1e4], [0.0, -1e4], [-1e4, 0.0], [0.0, 0.0]])
     scores = score_logits({"multi": logits}, torch.tensor([0, 1, 1, 0]))["multi"]
     assert scores["acc"] == 0.75
-    # Class 0: 2 right of 3 told and 2 there; class 1: 1 right of 1 told and 2 there.
+    # Class 0: 2 correct, 3 predicted, 2 labels; class 1: 1 correct, 1 predicted, 2 labels.
     assert scores["f1_macro"] == pytest.approx((4 / 5 + 2 / 3) / 2)
-    # Three sure answers, two of them right; one answer with confidence 0.5, right.
+    # Three predictions with confidence 1, two of them correct; one with confidence 0.5, correct.
     assert scores["ece"] == pytest.approx(3 / 4 * (1 - 2 / 3) + 1 / 4 * (1 - 0.5))
 
 

@@ -1,4 +1,4 @@
-"""The ridge probe: closed form, a fair choice of its ridge term, and what it tells of a run."""
+"""The ridge probe: closed form, a fair choice of its ridge term, and its results in a run."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_weights_are_those_of_the_augmented_least_squares(dim):
     probe = ridge_probe(train, val, 3)
     x = (train[0] - train[0].mean(dim=0)) / train[0].std(dim=0, correction=0)
     y = torch.eye(3, dtype=torch.float64)[train[1]]
-    # Ridge regression is least squares with rows sqrt(N rho) e_d whose answer is 0.
+    # Ridge regression is least squares with rows sqrt(N rho) e_d whose target is 0.
     rows = (60 * probe.ridge) ** 0.5 * torch.eye(dim, dtype=torch.float64)
     weight = torch.linalg.lstsq(
         torch.cat([x, rows]), torch.cat([y - y.mean(dim=0), torch.zeros(dim, 3)])
