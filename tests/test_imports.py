@@ -127,6 +127,25 @@ def test_packages_import_only_what_they_may(path: Path) -> None:
         assert not (is_top and top in LAZY), f"{top} is imported where it is not used"
 
 
+def imported_files(path: Path) -> set[Path]:
+    """List the files of the package that a file imports anywhere, for type checkers, too."""
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mla_lightning"):
+            base = PACKAGE.joinpath(*(node.module or "").split(".")[1:])
+            for place in (base, *(base / alias.name for alias in node.names)):
+                imported |= {place.with_suffix(".py"), place / "__init__.py"} & set(FILES)
+    return imported - {path}
+
+
+def test_no_files_import_each_other_in_a_cycle() -> None:
+    graph = {path: imported_files(path) for path in FILES}
+    while graph:
+        layer = {path for path, paths in graph.items() if not paths & graph.keys()}
+        assert layer, f"in a cycle: {sorted(str(path.relative_to(PACKAGE)) for path in graph)}"
+        graph = {path: paths for path, paths in graph.items() if path not in layer}
+
+
 def test_packages_have_no_import_cycle_few_layers_and_few_modules_outside() -> None:
     graph: dict[str, set[str]] = {package_of(path): set() for path in FILES}
     for path in FILES:

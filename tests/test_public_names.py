@@ -1,10 +1,12 @@
 """The public packages: complete, described by purpose, and with an example for every name."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,12 @@ def test_every_class_can_be_imported_from_its_package(package, base):
             is_class = isinstance(value, type) and issubclass(value, base)
             if is_class and value.__module__ == module.__name__ and not value.__subclasses__():
                 assert name in package.__all__, f"{package.__name__} does not have {name}"
+
+
+def test_type_checkers_know_the_names_of_the_package():
+    stub = ast.parse(Path(mla.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imported = {a.name for n in stub.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert imported == set(mla.__all__) - {"__version__"}
 
 
 def test_methods_are_found_by_their_sources_and_imported_when_used():

@@ -18,14 +18,11 @@ Lightning are imported only when they are used.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from mla_lightning import encoders, errors, functional, fusion, methods, metrics
-    from mla_lightning.api import Run, Runs, load, sweep, train
-
+#: Types of these names are in `__init__.pyi`.
 __all__ = [
     "Run",
     "Runs",
@@ -34,6 +31,7 @@ __all__ = [
     "errors",
     "functional",
     "fusion",
+    "inputs",
     "load",
     "methods",
     "metrics",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mla_lightning
-from mla_lightning.identity.code import changed_modules, code_of
+from mla_lightning.identity.code import changed_modules, code_of, forget_code
 from mla_lightning.identity.sources import find_definition, find_source, normalise
 
 PACKAGE = Path(mla_lightning.__file__).parent
@@ -116,7 +116,7 @@ def test_the_definition_of_a_name_is_found():
     assert find_definition("mla_lightning.loggers.Wandb").module == "mla_lightning.loggers.wandb"
     assert find_definition("mla_lightning.methods.mla").module == "mla_lightning.methods.mla"
     assert find_definition("mla_lightning.methods.MLA").module == "mla_lightning.methods.mla"
-    assert find_definition("mla_lightning.functional") is None
+    assert find_definition("mla_lightning.functional").is_package
     assert find_definition("no_such_package.thing") is None
 
 
@@ -142,6 +142,125 @@ def test_a_users_own_code_is_hashed_but_not_installed_packages(tmp_path, monkeyp
     modules = code_of(frozenset({"own_methods.rule.Rule"})).modules
     own = {name for name in modules if not name.startswith("mla_lightning")}
     assert own == {"own_methods", "own_methods.rule", "own_methods.parts", "own_helper"}
+
+
+RULE = "class Rule: pass\n"
+#: Kind of dependence -> the files of a user's folder, the file that changes, and its new content.
+USES = {
+    "the rule itself, in a folder without __init__": ({}, "rule.py", RULE + "y = 1\n"),
+    "a helper, in a folder without __init__": (
+        {"rule.py": "from lab.signs import f\n" + RULE, "signs.py": "f = 1\n"},
+        "signs.py",
+        "f = -1\n",
+    ),
+    "a package used as a whole": (
+        {
+            "rule.py": "from lab import maths\n" + RULE,
+            "maths/__init__.py": "from .signs import f\n",
+            "maths/signs.py": "f = 1\n",
+        },
+        "maths/signs.py",
+        "f = -1\n",
+    ),
+    "a star import through a package": (
+        {
+            "rule.py": "from lab.maths import *\n" + RULE,
+            "maths/__init__.py": "from .signs import *\n",
+            "maths/signs.py": "f = 1\n",
+        },
+        "maths/signs.py",
+        "f = -1\n",
+    ),
+    "a module that the package imports first": (
+        {"__init__.py": "from . import patch\n", "patch.py": "x = 1\n"},
+        "patch.py",
+        "x = 2\n",
+    ),
+    "code that comes into an empty package": ({"__init__.py": ""}, "__init__.py", "x = 1\n"),
+    "another function under the same name": (
+        {
+            "rule.py": "from lab.maths import f\n" + RULE,
+            "maths/__init__.py": "from .signs import plus as f\n",
+            "maths/signs.py": "plus = 1\nminus = -1\n",
+        },
+        "maths/__init__.py",
+        "from .signs import minus as f\n",
+    ),
+    "the same name from another module": (
+        {
+            "rule.py": "from lab.maths import f\n" + RULE,
+            "maths/__init__.py": "from .old import f\n",
+            "maths/old.py": "f = 1\n",
+            "maths/new.py": "f = -1\n",
+        },
+        "maths/__init__.py",
+        "from .new import f\n",
+    ),
+    "a target that its package imports": (
+        {"__init__.py": "from .rule import Rule\n", "other.py": RULE, "TARGET": "lab.Rule"},
+        "__init__.py",
+        "from .other import Rule\n",
+    ),
+    "a module that is tried first and comes later": (
+        {
+            "rule.py": "try:\n    from lab.fast import f\n"
+            "except ImportError:\n    from lab.slow import f\n" + RULE,
+            "slow.py": "f = 1\n",
+        },
+        "fast.py",
+        "f = -1\n",
+    ),
+    "the first of two imports of one name": (
+        {
+            "rule.py": "try:\n    from lab.fast import f\n"
+            "except ImportError:\n    from lab.slow import f\n" + RULE,
+            "slow.py": "f = 1\n",
+            "fast.py": "f = 1\n",
+        },
+        "fast.py",
+        "f = -1\n",
+    ),
+    "a helper in another folder": (
+        {"rule.py": "from helperlib import f\n" + RULE, "../ext/helperlib.py": "f = 1\n"},
+        "../ext/helperlib.py",
+        "f = -1\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", USES)
+def test_a_change_of_what_own_code_uses_is_noticed(tmp_path, monkeypatch, kind):
+    files, name, content = USES[kind]
+    files = {"rule.py": RULE, **files}
+    target = files.pop("TARGET", "lab.rule.Rule")
+    for path, text in files.items():
+        (tmp_path / "lab" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lab" / path).resolve().write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "ext")
+    forget_code()
+    before = code_of(frozenset({target}))
+    assert not changed_modules(before.modules)
+    (tmp_path / "lab" / "unused.py").write_text("x = 1\n")
+    (tmp_path / "lab/rule.py").write_text(f"# A comment.\n{files['rule.py']}")
+    forget_code()
+    assert code_of(frozenset({target})) == before
+    (tmp_path / "lab" / name).resolve().write_text(content)
+    forget_code()
+    assert code_of(frozenset({target})).hash != before.hash
+    assert changed_modules(before.modules)
+    forget_code()
+
+
+def test_own_code_is_found_from_the_current_folder_without_importing_it(tmp_path, monkeypatch):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/rule.py").write_text(RULE)
+    forget_code()
+    assert changed_modules({"lab.rule": "0" * 16}) == ()
+    monkeypatch.chdir(tmp_path)
+    forget_code()
+    assert changed_modules({"lab.rule": "0" * 16}) == ("lab.rule",)
+    forget_code()
 
 
 def test_changed_modules_are_returned_and_those_of_missing_packages_ignored():
@@ -180,6 +299,7 @@ def test_code_with_another_effect_has_another_normal_form(one, other):
         ("import b\nimport a", "import a\nimport b"),
         ("from a import b, c", "from a import c\nfrom a import b"),
         ("class A:\n    '''Doc.'''", "class A:\n    pass"),
+        ("class A:\n    x = 1\n    '''Doc.'''", "class A:\n    x = 1"),
         ("x = 'a'", 'x = "a"'),
         ("f(a,\n  b)", "f(a, b)"),
     ],

@@ -98,6 +98,7 @@ def test_forgetting_is_drawn_as_loss_accuracy_own_gradient_and_over_epochs():
     ]
     diagnostics = diagnosed({"mla": [rows]})
     assert texts_of(forgetting(diagnostics)).count("+2.0") == 4
+    assert not any("$" in text for text in texts_of(forgetting(diagnostics)))  # shown as it is
     assert texts_of(accuracy_forgetting(diagnostics)).count("-4.0") == 4
     assert texts_of(own_forgetting(diagnostics)).count("+10.0") == 4
     panels = panels_of(forgetting_over_epochs(diagnostics))

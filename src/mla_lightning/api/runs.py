@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import ConfigError, RunError
-from mla_lightning.report.document.table import Report
+from mla_lightning.report.document.html import NotebookReport
 from mla_lightning.report.main import make_report
 from mla_lightning.report.read.results_csv import rows_of
 from mla_lightning.report.read.run_folders import read_runs
@@ -161,7 +161,7 @@ class Run:
             return predict_samples(self.loaded, batches_of(inputs, size))
         return predict_samples(self.loaded, inputs)
 
-    def table(self, kind: str = "table1") -> Report:
+    def table(self, kind: str = "table1") -> NotebookReport:
         """Return a report of this run alone, shown as HTML in a notebook.
 
         Args:
@@ -221,7 +221,7 @@ class Runs(Sequence[Run]):
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
-    def table(self, kind: str = "table1", config_dir: Path | str | None = None) -> Report:
+    def table(self, kind: str = "table1", config_dir: Path | str | None = None) -> NotebookReport:
         """Return the report that ``mla report`` writes, shown as HTML in a notebook.
 
         Args:

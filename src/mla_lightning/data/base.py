@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from mla_lightning.data.loading import (
     ArrayDataset,
     HiddenModalities,
-    Rows,
     SequentialOrder,
     TrainLoader,
     TrainOrder,
@@ -24,38 +23,12 @@ from mla_lightning.data.loading import (
 )
 from mla_lightning.data.mask_files import write_masks
 from mla_lightning.data.missing import Missing, masks_hash
-from mla_lightning.data.split_checks import check_classes, check_finite, check_split
+from mla_lightning.data.split import Split, check_classes, check_finite, check_split
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
 
-
-@dataclass(frozen=True)
-class Split:
-    """The samples of one split.
-
-    Attributes:
-        inputs: Modality -> (N, ...); or more rows, if ``rows`` lists those of the split.
-        label: (N,) int64, from 0 to the number of classes minus 1.
-        present: Modality -> (N,) bool, False where the modality is absent; modalities that every
-            sample has may be left out.
-        rows: (N,) int64, the row of each sample in ``inputs``, for splits that share one file; None
-            if row n is sample n.
-
-    Example:
-        Two samples that are rows 5 and 0 of a shared tensor; the second has no audio:
-
-        >>> audio, has_audio = torch.arange(12.0).view(6, 2), torch.tensor([True, False])
-        >>> split = Split({"audio": audio}, torch.tensor([0, 1]), {"audio": has_audio},
-        ...               rows=torch.tensor([5, 0]))
-        >>> split.inputs["audio"][split.rows][split.present["audio"]]
-        tensor([[10., 11.]])
-    """
-
-    inputs: Mapping[str, Rows]
-    label: Tensor
-    present: Mapping[str, Tensor] | None = None
-    rows: Tensor | None = None
+__all__ = ["SPLITS", "MultimodalDataModule", "Split"]
 
 
 class MultimodalDataModule(LightningDataModule):

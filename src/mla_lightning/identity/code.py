@@ -7,9 +7,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 
-from mla_lightning.identity.sources import Source, find_definition, find_source
+from mla_lightning.identity.sources import (
+    Source,
+    find_definition,
+    find_source,
+    forget_sources,
+    import_places,
+    is_installed,
+    resolve,
+)
 
 PACKAGE = "mla_lightning"
 #: The module that runs every job.
@@ -19,6 +26,8 @@ NOT_TRACED = (
     *("config", "errors", "identity", "launchers", "loggers", "run.record", "run_folder"),
     "run_lock",
 )
+#: Begins what is recorded of a target that its package imports from another module.
+ALIAS = "-> "
 #: Libraries whose versions are recorded instead of their code.
 LIBRARIES = ("lightning", "torch", "torchmetrics")
 
@@ -66,15 +75,28 @@ def code_of(targets: frozenset[str]) -> Code:
         False
     """
     traced = [target for target in targets if target.partition(".")[0] not in LIBRARIES]
-    folders = {folder for target in traced if (folder := _user_folder_of(target)) is not None}
+    roots = frozenset(target.partition(".")[0] for target in traced)
     waiting = [item for name in (TRAIN, *traced) if (item := find_definition(name)) is not None]
     hashes: dict[str, str] = {}
     while waiting:
         item = waiting.pop()
-        if item.module not in hashes and _is_traced(item, folders):
+        if item.module not in hashes and _is_traced(item.module, roots):
             hashes[item.module] = item.hash
-            waiting += _imported(item)
+            waiting += [used for name in _imports(item) if (used := _definition(name, roots))]
+    for module in list(hashes):  # the packages around a user's module run when it is imported
+        for package in _packages_around(module):
+            hashes.setdefault(package.module, package.effects_hash)
+    for target in traced:
+        name, _ = resolve(target)
+        if name != target and not target.startswith(f"{PACKAGE}."):
+            hashes[target] = f"{ALIAS}{name}"
     return Code(dict(sorted(hashes.items())))
+
+
+def forget_code() -> None:
+    """Read all sources again when the code of a job is next collected."""
+    forget_sources()
+    code_of.cache_clear()
 
 
 def changed_modules(recorded: Mapping[str, str]) -> tuple[str, ...]:
@@ -97,7 +119,7 @@ def changed_modules(recorded: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         module
         for module, value in recorded.items()
-        if find_source(module.partition(".")[0]) is not None and _hash_of(module) != value
+        if import_places(module.partition(".")[0]) and value not in _current_hashes(module)
     )
 
 
@@ -111,40 +133,41 @@ def file_of(module: str) -> str:
     return module.removeprefix(f"{PACKAGE}.").replace(".", "/") + ".py"
 
 
-def _hash_of(module: str) -> str:
+def _current_hashes(module: str) -> tuple[str, ...]:
+    """Return what may be recorded of a module, or of a target, by the current code."""
     source = find_source(module)
-    return "" if source is None else source.hash
+    if source is None:
+        return (f"{ALIAS}{resolve(module)[0]}",)
+    return source.hash, source.effects_hash
 
 
-def _imported(item: Source) -> Iterable[Source]:
-    for name in item.names.values():
-        if (definition := find_definition(name)) is not None:
-            yield definition
-    parent = item.module
-    while not parent.startswith(f"{PACKAGE}.") and (parent := parent.rpartition(".")[0]):
-        source = find_source(parent)  # packages around a user's module run when it is imported
-        if source is not None and source.has_code:
-            yield source
+def _imports(item: Source) -> list[str]:
+    """Return the dotted names whose definitions a module uses."""
+    names = set(item.imports)
+    for package in _packages_around(item.module):  # `from . import patch` runs patch
+        names |= {name for name in package.imports if package.has_code or find_source(name)}
+    return sorted(names)
 
 
-def _user_folder_of(target: str) -> Path | None:
-    """Return the folder whose sources are the user's own; None for a target of this package."""
-    source = find_definition(target)
-    if source is None or target.partition(".")[0] == PACKAGE:
-        return None
-    depth = source.module.count(".") + source.is_package
-    folder = source.path.parents[depth]  # the one on the import path
-    root = source.module.partition(".")[0]
-    return folder / root if _is_installed(folder) and depth else folder
+def _definition(name: str, roots: frozenset[str]) -> Source | None:
+    return find_definition(name) if _is_traced(name, roots) else None
 
 
-def _is_traced(item: Source, folders: set[Path]) -> bool:
-    root, _, rest = item.module.partition(".")
+def _packages_around(module: str) -> Iterable[Source]:
+    """Return the packages that a user's module is in; those of this package have no effects."""
+    names = module.split(".")
+    if names[0] != PACKAGE:
+        for depth in range(1, len(names)):
+            if (source := find_source(".".join(names[:depth]))) is not None:
+                yield source
+
+
+def _is_traced(name: str, roots: frozenset[str]) -> bool:
+    """Return whether a name counts: of this package, or the user's own, wherever it is.
+
+    Installed packages count only if the config names one of their classes.
+    """
+    root, _, rest = name.partition(".")
     if root == PACKAGE:
-        return not any(rest == name or rest.startswith(f"{name}.") for name in NOT_TRACED)
-    around = [folder for folder in folders if item.path.is_relative_to(folder)]
-    return any(_is_installed(folder) == _is_installed(item.path) for folder in around)
-
-
-def _is_installed(path: Path) -> bool:
-    return any(part in ("site-packages", "dist-packages") for part in path.parts)
+        return not any(rest == part or rest.startswith(f"{part}.") for part in NOT_TRACED)
+    return root not in LIBRARIES and (root in roots or not is_installed(root))

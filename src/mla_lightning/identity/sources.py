@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -49,8 +50,24 @@ class Source:
 
     @cached_property
     def hash(self) -> str:
-        """The first 16 hex digits of SHA-256 of the normalised syntax, see :func:`normalise`."""
-        return hashlib.sha256(repr(normalise(self.tree)).encode()).hexdigest()[:16]
+        """The first 16 hex digits of SHA-256 of the normalised syntax and of the imported names.
+
+        For each imported name, the module that defines it counts, too: a package that re-exports
+        another function under the same name changes what the importing module does.
+        """
+        names = sorted(name for name in self.imports if not is_installed(name.partition(".")[0]))
+        return _digest((normalise(self.tree), [resolve(name) for name in names]))
+
+    @cached_property
+    def effects_hash(self) -> str:
+        """The same without imported names, for a package that a module within it imports first."""
+        body = [node for node in self.tree.body if not isinstance(node, ast.ImportFrom)]
+        return _digest(normalise(ast.Module(body=body, type_ignores=[])))
+
+    @cached_property
+    def imports(self) -> frozenset[str]:
+        """The dotted names of all imports outside of ``TYPE_CHECKING``."""
+        return frozenset(name for _, name in self._imports(self.tree.body))
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -71,7 +88,7 @@ class Source:
     @cached_property
     def has_code(self) -> bool:
         """Whether the module has statements besides imports; most packages only re-export names."""
-        for node in without_docstring(self.tree.body):
+        for node in without_texts(self.tree.body):
             match node:
                 case ast.Import() | ast.ImportFrom() | ast.Pass():
                     continue
@@ -90,7 +107,9 @@ class Source:
                 for alias in node.names:
                     name = base if alias.name == "*" else f"{base}.{alias.name}"
                     yield alias.asname or (alias.name if alias.name != "*" else name), name
-            elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            elif isinstance(node, ast.If) and _is_type_checking(node.test):
+                yield from self._imports(node.orelse)
+            else:
                 for field in ("body", "orelse", "finalbody", "handlers", "cases"):
                     yield from self._imports(getattr(node, field, []))
 
@@ -100,6 +119,70 @@ class Source:
         parts = self.module.split(".")
         base = parts[: len(parts) - node.level + self.is_package]
         return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+@cache
+def import_places(root: str) -> tuple[Path, ...]:
+    """Return where a top-level module or package can be: its file, or the folders of a package.
+
+    Args:
+        root: Its name. It is also looked for in the current folder, from which a user's own code
+            is usually run.
+
+    Returns:
+        A ``.py`` file, or folders (several for a namespace package); nothing if it is not found.
+
+    Example:
+        >>> [place.name for place in import_places("mla_lightning")]
+        ['mla_lightning']
+        >>> import_places("no_such_package")
+        ()
+    """
+    try:
+        spec = importlib.util.find_spec(root) if root else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        here = (Path(f"{root}.py").absolute(), Path(root).absolute())
+        return tuple(place for place in here if root and place.exists())
+    if spec.submodule_search_locations is not None:
+        return tuple(map(Path, spec.submodule_search_locations))
+    return (Path(spec.origin),) if spec.origin and spec.origin.endswith(".py") else ()
+
+
+@cache
+def is_installed(root: str) -> bool:
+    """Return whether a top-level package is of the standard library or installed.
+
+    This package counts as not installed, and so does a user's own code, wherever it is.
+
+    Example:
+        >>> is_installed("json"), is_installed("torch"), is_installed("mla_lightning")
+        (True, True, False)
+    """
+    if root == __name__.partition(".")[0]:
+        return False
+    places = import_places(root)
+    return root in sys.stdlib_module_names or any(
+        part in ("site-packages", "dist-packages") for place in places for part in place.parts
+    )
+
+
+def forget_sources() -> None:
+    """Read all sources again when they are next used, since files may have been edited."""
+    find_source.cache_clear()
+    import_places.cache_clear()
+    is_installed.cache_clear()
 
 
 @cache
@@ -119,19 +202,16 @@ def find_source(module: str) -> Source | None:
         True
     """
     root, *inner = module.split(".")
-    try:
-        spec = importlib.util.find_spec(root) if root else None
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        return None
-    places = [Path(spec.origin)] if spec.origin and not inner else []
-    for folder in spec.submodule_search_locations or () if inner else ():
-        path = Path(folder, *inner)
-        places += [path.with_name(f"{path.name}.py"), path / "__init__.py"]
-    for path in places:
-        if path.suffix == ".py" and path.is_file():
-            return Source(module, path)
+    for place in import_places(root):
+        if place.suffix == ".py":
+            files = [] if inner else [place]
+        else:
+            path = place.joinpath(*inner)
+            files = [path / "__init__.py"]
+            files += [path.with_name(f"{path.name}.py")] if inner else []
+        for file in files:
+            if file.is_file():
+                return Source(module, file)
     return None
 
 
@@ -144,7 +224,7 @@ def find_definition(name: str) -> Source | None:
             the module when the name is first used.
 
     Returns:
-        The module's source; None if there is none, or for a package that only re-exports names.
+        The module's source; None if there is none.
 
     Example:
         >>> find_definition("mla_lightning.functional.project_gradient").module
@@ -154,7 +234,7 @@ def find_definition(name: str) -> Source | None:
     """
     module = find_source(name)
     if module is not None:
-        return module if module.has_code or not module.is_package else None
+        return module
     parent_name, _, leaf = name.rpartition(".")
     parent = find_source(parent_name) if parent_name else None
     if parent is None:
@@ -164,6 +244,23 @@ def find_definition(name: str) -> Source | None:
     if "__getattr__" in parent.defined and leaf not in parent.defined:
         return next((item for item in find_modules(parent_name) if leaf in item.defined), parent)
     return parent
+
+
+def resolve(name: str) -> tuple[str, str]:
+    """Return the dotted name that a name stands for, and the module that defines it.
+
+    Example:
+        >>> resolve("mla_lightning.api.train")
+        ('mla_lightning.api.start.train', 'mla_lightning.api.start')
+    """
+    while find_source(name) is None:
+        parent_name, _, leaf = name.rpartition(".")
+        parent = find_source(parent_name) if parent_name else None
+        if parent is None or leaf not in parent.names or leaf in parent.defined:
+            break
+        name = parent.names[leaf]
+    definition = find_definition(name)
+    return name, "" if definition is None else definition.module
 
 
 def find_modules(package: str) -> Iterator[Source]:
@@ -207,7 +304,7 @@ def normalise(node: ast.AST) -> Any:
         if name in ("ctx", "kind", "type_comment", "type_ignores") or value is None or value == []:
             continue
         if name == "body" and isinstance(value, list):
-            value = without_docstring(value)
+            value = without_texts(value)
             if isinstance(node, ast.Module):
                 value = _imports_sorted(value)
         if isinstance(value, list):
@@ -218,18 +315,21 @@ def normalise(node: ast.AST) -> Any:
     return tuple(values)
 
 
-def without_docstring(body: list[Any]) -> list[Any]:
-    """Return the statements after a docstring; a body that has no other statement becomes ``pass``.
+def without_texts(body: list[Any]) -> list[Any]:
+    """Return statements without docstrings, those of attributes included; ``pass`` if none is left.
 
     Example:
-        >>> body = ast.parse("'Half.'; x = 0.5").body
-        >>> [ast.unparse(statement) for statement in without_docstring(body)]
+        >>> body = ast.parse("'Half.'; x = 0.5; 'Of one.'").body
+        >>> [ast.unparse(statement) for statement in without_texts(body)]
         ['x = 0.5']
     """
-    match body:
-        case [ast.Expr(value=ast.Constant(value=str())), *rest]:
-            return rest or [ast.Pass()]
-    return body
+    rest = []
+    for node in body:
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):
+                continue
+        rest.append(node)
+    return rest if rest or not body else [ast.Pass()]
 
 
 def _imports_sorted(body: list[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document import render
-from mla_lightning.report.document.html import to_html
+from mla_lightning.report.document.html import NotebookReport, to_html
 from mla_lightning.report.document.table import Report, ReportBuilder
 from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
@@ -89,7 +89,7 @@ def write_custom_report(
     return 0
 
 
-def make_report(kind: str, runs: Sequence[Path], config_dir: Path | None = None) -> Report:
+def make_report(kind: str, runs: Sequence[Path], config_dir: Path | None = None) -> NotebookReport:
     """Make a report without writing it.
 
     Args:
@@ -98,13 +98,13 @@ def make_report(kind: str, runs: Sequence[Path], config_dir: Path | None = None)
         config_dir: A user's own folder of config groups with ``report/``, None for none.
 
     Returns:
-        The report.
+        The report, which a notebook shows as HTML.
 
     Raises:
         ConfigError: If there is no such kind.
         RunError: If there are no runs, or two runs of one variant and seed conflict.
     """
-    return maker(kind, config_dir)(read_runs(runs))
+    return NotebookReport(**vars(maker(kind, config_dir)(read_runs(runs))))
 
 
 def _read(runs: Sequence[Path]) -> list[Run]:

@@ -53,6 +53,13 @@ for (const box of document.querySelectorAll("input[data-table]")) {
 """
 
 
+class NotebookReport(Report):
+    """A report that a notebook shows as HTML."""
+
+    def _repr_html_(self) -> str:
+        return to_fragment(self)
+
+
 def to_html(report: Report, figures: Mapping[str, str]) -> str:
     """Render a report as one HTML page.
 

@@ -122,12 +122,6 @@ class Report:
     runs: tuple[Run, ...] | None = None
     command: str = ""
 
-    def _repr_html_(self) -> str:
-        """Return the report as HTML for a notebook."""
-        from mla_lightning.report.document.html import to_fragment
-
-        return to_fragment(self)
-
 
 #: Function that builds a report from runs.
 ReportBuilder = Callable[[Sequence[Run]], Report]

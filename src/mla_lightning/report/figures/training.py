@@ -147,7 +147,7 @@ def laziness(diagnostics: BlockDiagnostics) -> Figure | None:
 
 
 def forgetting(
-    diagnostics: BlockDiagnostics, measure: str = "loss", unit: str = r"change of loss (×$10^{-3}$)"
+    diagnostics: BlockDiagnostics, measure: str = "loss", unit: str = "change of loss (thousandths)"
 ) -> Figure | None:
     """Draw the effect of each step on each modality, a matrix per column, mean over epochs.
 

@@ -1,17 +1,43 @@
-"""Checks of a split's inputs and labels."""
+"""One split of a data set: its samples, and checks of its inputs and labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mla_lightning.data.loading import Rows
 from mla_lightning.errors import DataError
 
-if TYPE_CHECKING:
-    from mla_lightning.data.base import Split
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split.
+
+    Attributes:
+        inputs: Modality -> (N, ...); or more rows, if ``rows`` lists those of the split.
+        label: (N,) int64, from 0 to the number of classes minus 1.
+        present: Modality -> (N,) bool, False where the modality is absent; modalities that every
+            sample has may be left out.
+        rows: (N,) int64, the row of each sample in ``inputs``, for splits that share one file; None
+            if row n is sample n.
+
+    Example:
+        Two samples that are rows 5 and 0 of a shared tensor; the second has no audio:
+
+        >>> audio, has_audio = torch.arange(12.0).view(6, 2), torch.tensor([True, False])
+        >>> split = Split({"audio": audio}, torch.tensor([0, 1]), {"audio": has_audio},
+        ...               rows=torch.tensor([5, 0]))
+        >>> split.inputs["audio"][split.rows][split.present["audio"]]
+        tensor([[10., 11.]])
+    """
+
+    inputs: Mapping[str, Rows]
+    label: Tensor
+    present: Mapping[str, Tensor] | None = None
+    rows: Tensor | None = None
 
 
 def check_split(split: Split, modalities: Sequence[str], num_classes: int, where: str) -> None:
