@@ -12,7 +12,7 @@ CLAIMS_DATA := $(if $(DATA),$(DATA),openmoji avdigits tuxstamps mfeat)
 CLAIMS := $(filter-out tuning price,$(basename $(notdir $(wildcard conf/experiment/claims/*.yaml))))
 DATA ?= openmoji
 OUT ?= runs
-# Run folders whose results `make claims` adds to the committed ones, or uses instead of them.
+# Run folders whose results `make claims` adds to the committed ones or uses in place of them.
 RUNS ?=
 
 .DEFAULT_GOAL := help
@@ -23,9 +23,9 @@ RUNS ?=
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.installed ## create .venv with everything that training needs
+setup: $(VENV)/.installed ## create .venv with the requirements of training
 
-setup-dev: $(VENV)/.installed-dev ## create .venv with everything for tests and development, too
+setup-dev: $(VENV)/.installed-dev ## create .venv with the requirements of training, tests and development
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -58,7 +58,7 @@ reproduce-projection: setup ## compare projections at the default and ten times 
 report: setup ## write one HTML page of all runs: tables, curves, diagnostics, failures (OUT=runs)
 	$(MLA) report page $(OUT)
 
-claims: setup ## write the page of experiments/claims from the committed results (and RUNS=folders)
+claims: setup ## write the report of experiments/claims from the committed results (and RUNS=folders)
 	$(BIN)/python -m experiments.claims \
 		experiments/claims/results.csv experiments/claims/tuning/results.csv \
 		experiments/tuning/*/results.csv experiments/table1/*/results.csv \
@@ -77,7 +77,7 @@ claims-tune: claims-data ## select the learning rates of the gradient modificati
 		$$tune method.project_update=true method.projection=owm,others; done
 	$(MLA) report tuning $(OUT)/claims/tuning --output $(OUT)/claims/tuning/report
 
-claims-runs: claims-data ## train the runs of the claims that Tables 1 and 3 do not have, except the timing
+claims-runs: claims-data ## train the runs of the claims that are not in Tables 1 and 3, except the timing
 	set -e; for data in $(CLAIMS_DATA); do for name in $(CLAIMS); do \
 		$(MLA) train -m experiment=claims/$$name data=$$data paths.output_dir=$(OUT); done; done
 
@@ -89,7 +89,7 @@ tune: setup ## select the learning rate of every method on validation, from one 
 	$(MLA) train -m experiment=tuning/$(DATA) paths.output_dir=$(OUT)
 	$(MLA) report tuning $(OUT)/tuning/$(DATA)
 
-test: setup-dev lint types ## run linter, type checker and tests with a real small sweep, as CI does
+test: setup-dev lint types ## run linter, type checker and tests, with a small sweep, as in CI
 	$(BIN)/python -m pytest -n 2 -q
 
 test-slow: setup-dev ## run the tests that take minutes
@@ -105,7 +105,7 @@ types: setup-dev ## run mypy
 bench: setup-dev ## run the benchmarks of speed
 	$(BIN)/python -m benchmarks
 
-docs: setup-dev ## write METHODS.md from the classes and their configs
+docs: setup-dev ## generate METHODS.md from the classes and their configs
 	$(BIN)/python -c "from mla_lightning.config.catalogue import methods_page; print(methods_page(), end='')" > METHODS.md
 
 clean: ## remove caches and the virtual environment, never runs

@@ -1,1 +1,1 @@
-"""Tests, in the rooms of the package. Helpers are imported by their place, `tests.train.jobs`."""
+"""Tests, in folders named like the packages. Helpers are imported as `tests.train.jobs`."""

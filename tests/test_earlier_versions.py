@@ -50,8 +50,8 @@ def test_the_same_settings_train_anew_beside_it(old, tmp_path):
     assert old.is_dir()
     new, kept = (read_json(one / "result.json")["identity"] for one in (run.folder, old))
     assert new != kept
-    found = read_runs([tmp_path / "runs"])
-    assert len(found) == 2
+    runs = read_runs([tmp_path / "runs"])
+    assert len(runs) == 2
     (row,) = mla.Runs([old, run.folder]).table().tables[0].sections[0].rows[-1:]
     assert not any("(2)" in cell.text for cell in row.cells)  # one seed, not two
 

@@ -1,4 +1,4 @@
-"""The house rules: who may know whom, and what is imported only when it is used."""
+"""Rules of imports: which package may import which, and which imports are lazy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import mla_lightning
 
 PACKAGE = Path(mla_lightning.__file__).parent
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-GROUND = {"errors", "identity", "randomness", "run_folder", "run_lock"}
-#: Room -> the rooms it may know besides itself and the ground floor. Classes of other rooms reach
-#: a room through configs (`_target_`), not through imports.
-MAY_KNOW: dict[str, set[str]] = {
+BASE = {"errors", "identity", "randomness", "run_folder", "run_lock"}
+#: Package or module -> those that it may import besides itself and BASE. Other classes are named
+#: by configs (`_target_`), not imported.
+MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "randomness": set(),
@@ -44,11 +44,11 @@ MAY_KNOW: dict[str, set[str]] = {
         *("batch", "callbacks", "config", "data", "functional", "fusion", "loggers", "metrics"),
         *("module", "parts"),
     },
-    "launchers": {"config"},  # what to import before forking
+    "launchers": {"config"},  # which modules to import before forking
     "report": {"config"},  # which kinds, panels and metrics there are
     "cli": {"config", "data", "launchers", "loggers", "prepare", "publish", "report", "run"},
 }
-#: Third-party package -> the only rooms that may import it.
+#: Third-party package -> the only packages and modules of ours that may import it.
 ONLY_IN = {
     "hydra": {"config"},
     "omegaconf": {"config"},
@@ -79,91 +79,92 @@ LAZY = {
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-#: How many floors the house may have, and how many files outside of rooms.
-FLOORS, LOOSE_FILES = 9, 8
+#: Largest number of layers of packages, and of modules outside of a package.
+MAX_LAYERS, MAX_TOP_MODULES = 9, 8
 
-#: The rooms within `report/`, a chain: each may know those before it.
+#: The packages within `report/`, in order: each may import those before it.
 REPORT = ("read", "document", "figures", "tables", "page")
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
+    """Return the name of the package, or of the module outside of one, that a file belongs to."""
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 def imports_of(path: Path) -> list[tuple[str, bool]]:
     """List imported modules, and whether at the top level; those for type checkers do not count."""
-    found: list[tuple[str, bool]] = []
+    imports: list[tuple[str, bool]] = []
 
     def walk(node: ast.AST, is_top: bool) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
                 continue
             if isinstance(child, ast.Import):
-                found.extend((alias.name, is_top) for alias in child.names)
+                imports.extend((alias.name, is_top) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{path}: relative import"
                 names = [f"{child.module}.{alias.name}" for alias in child.names]
-                found.extend((name, is_top) for name in names)
+                imports.extend((name, is_top) for name in names)
             is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             walk(child, is_top and not is_function)
 
     walk(ast.parse(path.read_text(encoding="utf-8")), True)
-    return found
+    return imports
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_arrows_point_the_right_way(path: Path) -> None:
-    room = room_of(path)
-    assert room in MAY_KNOW, f"{room} is a new room: say in MAY_KNOW whom it may know"
-    allowed = MAY_KNOW[room] | GROUND | {room}
+def test_packages_import_only_what_they_may(path: Path) -> None:
+    package = package_of(path)
+    assert package in MAY_IMPORT, f"{package} is new: add to MAY_IMPORT what it may import"
+    allowed = MAY_IMPORT[package] | BASE | {package}
     for name, is_top in imports_of(path):
         top, _, rest = name.partition(".")
         if top == "mla_lightning":
-            known = rest.partition(".")[0] or "__init__"
-            assert known in allowed | {"__version__"}, f"{room} must not know {known}"
+            imported = rest.partition(".")[0] or "__init__"
+            assert imported in allowed | {"__version__"}, f"{package} must not import {imported}"
             continue
-        assert room in ONLY_IN.get(top, {room}), f"{room} must not import {top}"
+        assert package in ONLY_IN.get(top, {package}), f"{package} must not import {top}"
         assert not (is_top and top in LAZY), f"{top} is imported where it is not used"
 
 
-def modules_known_to(path: Path) -> set[Path]:
+def imported_files(path: Path) -> set[Path]:
     """List the files of the package that a file imports anywhere, for type checkers, too."""
-    known = set()
+    imported = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mla_lightning"):
             base = PACKAGE.joinpath(*(node.module or "").split(".")[1:])
             for place in (base, *(base / alias.name for alias in node.names)):
-                known |= {place.with_suffix(".py"), place / "__init__.py"} & set(FILES)
-    return known - {path}
+                imported |= {place.with_suffix(".py"), place / "__init__.py"} & set(FILES)
+    return imported - {path}
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
-    known = {path: modules_known_to(path) for path in FILES}
-    while known:
-        ground = {path for path, paths in known.items() if not paths & known.keys()}
-        assert ground, f"in a circle: {sorted(str(path.relative_to(PACKAGE)) for path in known)}"
-        known = {path: paths for path, paths in known.items() if path not in ground}
+def test_no_files_import_each_other_in_a_cycle() -> None:
+    graph = {path: imported_files(path) for path in FILES}
+    while graph:
+        layer = {path for path, paths in graph.items() if not paths & graph.keys()}
+        assert layer, f"in a cycle: {sorted(str(path.relative_to(PACKAGE)) for path in graph)}"
+        graph = {path: paths for path, paths in graph.items() if path not in layer}
 
 
-def test_the_house_has_no_circle_few_floors_and_few_loose_files() -> None:
-    known: dict[str, set[str]] = {room_of(path): set() for path in FILES}
+def test_packages_have_no_import_cycle_few_layers_and_few_modules_outside() -> None:
+    graph: dict[str, set[str]] = {package_of(path): set() for path in FILES}
     for path in FILES:
         names = [name.split(".") for name, _ in imports_of(path)]
-        rooms = {n[1] for n in names if n[0] == "mla_lightning" and n[1] in known}
-        known[room_of(path)] |= rooms - {room_of(path)}
-    floors = 0
-    while known:
-        ground = {room for room, rooms in known.items() if not rooms}
-        assert ground, f"these know each other in a circle: {known}"
-        known = {room: rooms - ground for room, rooms in known.items() if room not in ground}
-        floors += 1
-    assert floors <= FLOORS
-    loose = [path.name for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]
-    assert len(loose) <= LOOSE_FILES
+        packages = {n[1] for n in names if n[0] == "mla_lightning" and n[1] in graph}
+        graph[package_of(path)] |= packages - {package_of(path)}
+    num_layers = 0
+    while graph:
+        layer = {package for package, imported in graph.items() if not imported}
+        assert layer, f"these import each other in a cycle: {graph}"
+        graph = {p: imported - layer for p, imported in graph.items() if p not in layer}
+        num_layers += 1
+    assert num_layers <= MAX_LAYERS
+    top_modules = [path.name for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]
+    assert len(top_modules) <= MAX_TOP_MODULES
 
 
-def test_the_ground_floor_needs_the_standard_library_alone() -> None:
-    for path in (path for path in FILES if room_of(path) in GROUND):
+def test_base_packages_import_the_standard_library_alone() -> None:
+    for path in (path for path in FILES if package_of(path) in BASE):
         for imported, is_top in imports_of(path):
             top = imported.partition(".")[0]
             is_light = top == "mla_lightning" or top in sys.stdlib_module_names
@@ -188,13 +189,13 @@ def test_files_are_short_and_named_for_what_they_do(path: Path) -> None:
     assert path.stem not in {"utils", "util", "helpers", "common", "misc"}
 
 
-def test_the_report_is_a_chain() -> None:
+def test_packages_of_the_report_import_only_those_before_them() -> None:
     for path in (PACKAGE / "report").rglob("*.py"):
         place = path.relative_to(PACKAGE / "report").with_suffix("").parts
         allowed = REPORT[: REPORT.index(place[0]) + 1] if place[0] in REPORT else REPORT
         for name, _ in imports_of(path):
             if name.startswith("mla_lightning.report."):
-                assert name.split(".")[2] in allowed, f"{'/'.join(place)} must not know {name}"
+                assert name.split(".")[2] in allowed, f"{'/'.join(place)} must not import {name}"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_scripts_need_public_names_of_the_report_alone(path: Path) -> None:
         assert not any(part.startswith("_") and part != "__future__" for part in (top, *rest))
         assert not (is_top and top in LAZY), f"{top} is imported where it is not used"
         if top == "mla_lightning":
-            assert rest[0] in {"errors", "report"}, f"{path} must not know {name}"
+            assert rest[0] in {"errors", "report"}, f"{path} must not import {name}"
     assert not any(
         isinstance(node, ast.Attribute) and node.attr.startswith("_")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

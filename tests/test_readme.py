@@ -85,9 +85,9 @@ def test_the_two_commands_are_targets():
 
 def test_own_arrays_become_a_table_and_a_page(workspace):
     for method in ("mla", "concat", "unimodal"):
-        found = accuracies(workspace, f"store-{method}-", "data_my")
-        assert len(found) == (4 if method == "mla" else 3)  # one more from Python
-        assert min(found) > 0.5
+        scores = accuracies(workspace, f"store-{method}-", "data_my")
+        assert len(scores) == (4 if method == "mla" else 3)  # one more from Python
+        assert min(scores) > 0.5
     output = (workspace / "output").read_text()
     assert "9 jobs: 9 finished" in output
     assert "my, compared with Concat" in output

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # From arrays in memory to a table of four methods
 #
-# You have two feature arrays and a label per sample. This page imports them, trains four methods
-# with three seeds each, shows Table 1, predicts new samples, and puts MLA into a loop of your own.
-# Run it as it is: `python docs/tutorials/arrays_to_table.py`, or cell by cell in an editor that
-# knows `# %%`. It takes about half a minute on two cores.
+# Two feature arrays with a label per sample are imported; four methods and the unimodal reference
+# are trained on them with three seeds each. The tutorial then shows Table 1, predicts new samples,
+# and trains MLA with a Trainer and DataLoaders of your own. Run the whole file,
+# `python docs/tutorials/arrays_to_table.py`, or cell by cell in an editor that supports `# %%`.
+# It takes about half a minute on two cores.
 
 # %%
 import tempfile
@@ -23,8 +24,8 @@ work = Path(tempfile.mkdtemp(prefix="mla-tutorial-"))
 # %% [markdown]
 # ## 1. The data
 #
-# Two modalities that know different things: the sound tells the first two classes apart, the
-# picture the last two. The picture is the stronger one, so joint training leans on it.
+# Two complementary modalities: the sound separates the first class from the others, the picture the
+# second and the third. The picture is the stronger modality, so joint training relies on it.
 
 # %%
 rng = np.random.default_rng(0)
@@ -37,8 +38,8 @@ picture[:, 1] += 1.0 * (label == 1)
 np.savez(work / "mine.npz", sound=sound, picture=picture, label=label)
 
 # %% [markdown]
-# `mla data import` makes a store of them: checked, split 70 / 10 / 20 within each class since the
-# arrays bring no split, and read row by row. The same on the command line:
+# The import checks the arrays and writes a store, which training reads row by row. As the arrays
+# contain no split, samples are divided 70 / 10 / 20 within each class. On the command line:
 # `mla data import mine.npz target=store`.
 
 # %%
@@ -49,8 +50,8 @@ store = import_arrays(work / "mine.npz", work / "store")
 # %% [markdown]
 # ## 2. Four methods, three seeds
 #
-# Each job runs in a process of its own, as many at a time as there are cores. A second call trains
-# nothing: finished jobs are skipped.
+# Each job runs in a separate process, as many at a time as there are cores. A second call skips all
+# finished jobs.
 
 # %%
 settings = (
@@ -68,9 +69,9 @@ assert len(runs) == 15
 # %% [markdown]
 # ## 3. The table
 #
-# Mean and standard deviation over seeds, each method against Concat and Late Fusion by a paired
-# test, and what joint training leaves behind of each modality. In a notebook `runs.table()` shows
-# itself; here it is printed.
+# Mean and standard deviation over seeds, paired tests of each method against Concat and Late
+# Fusion, and the accuracy that each modality loses in joint training. A notebook displays
+# `runs.table()`; here it is printed.
 
 # %%
 table = runs.table()
@@ -81,14 +82,14 @@ for part in table.tables[:2]:
             print(f"  {row.label:<32}", "  ".join(cell.text for cell in row.cells))
 
 # %% [markdown]
-# `mla report page runs` writes everything as one HTML page, with figures of what was measured
-# during training. `runs.to_pandas()` gives the numbers as a data frame.
+# `mla report page runs` writes all results as one HTML page, with figures of the diagnostics.
+# `runs.to_pandas()` returns the numbers as a data frame.
 
 # %% [markdown]
-# ## 4. One run, looked at
+# ## 4. A single run
 #
-# A run is its folder. Its model predicts any samples of the same kind: logits of each modality and
-# of their fusion, probabilities, and what each modality weighs.
+# A run is stored in its folder. Its model predicts any samples of the same kind: logits of each
+# modality and of their fusion, probabilities, and fusion weights.
 
 # %%
 run = runs[-4]
@@ -103,10 +104,11 @@ again = mla.load(run.folder)
 assert torch.equal(again.predict(new).logits["multi"], prediction.logits["multi"])
 
 # %% [markdown]
-# ## 5. MLA in a loop of your own
+# ## 5. MLA with your own Trainer
 #
-# Every method is a plain LightningModule. It takes your encoders (anything with `out_features`) and
-# batches that are dicts of tensors with a `label`.
+# Every method is a plain LightningModule. It takes your encoders, whose feature width is
+# their `out_features` or that of their last layer, and batches that are dicts of tensors with a
+# `label`.
 
 # %%
 samples = [

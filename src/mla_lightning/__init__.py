@@ -5,14 +5,14 @@ From Python::
     import mla_lightning as mla
 
     run = mla.train("method=mla", "data=openmoji")              # one run, in this process
-    runs = mla.sweep(method=["mla", "concat"], seed=range(3))   # many, in processes of their own
+    runs = mla.sweep(method=["mla", "concat"], seed=range(3))   # many, in separate processes
     runs.table()                                                # Table 1, as HTML in a notebook
     mla.load(run.folder).predict({"image": ..., "text": ...})   # logits, probabilities, weights
 
 and as plain LightningModules for your own Trainer: ``mla.methods.MLA(encoders={...},
 num_classes=3, optimizer=...)``. ``mla.functional``, ``mla.metrics``, ``mla.fusion`` and
-``mla.encoders`` hold what they are made of, ``mla.errors`` what they raise. Nothing heavy is
-imported before it is used.
+``mla.encoders`` contain their components, ``mla.errors`` the errors that they raise. Torch and
+Lightning are imported only when they are used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every method is composed of: encoders, fusion, optimiser, and what it knows of the data."""
+"""Components of every method: encoders, fusion, optimiser, and facts about the data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Composition(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a method is composed of. A subclass defines the training rule; this comes from config.
+    """The components of a method, from the config; the training rule is defined by its class.
 
     Attributes:
         encoders: One encoder per modality, in the order of the modalities.
@@ -314,7 +314,7 @@ def check_composition(method: Traits, parts: Parts) -> None:
         )
     if method.needs_num_train and parts.num_train is None:
         raise ConfigError(
-            f"{name} remembers something of every training sample: give "
+            f"{name} stores a history per training sample: give "
             "num_train=<number of training samples>, and each sample's number as batch['index']."
         )
     if method.fits_all_at_once and parts.train_batches is None:

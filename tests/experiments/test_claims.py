@@ -201,9 +201,9 @@ def test_forgetting_of_a_run_is_read_by_pair_of_modalities(tmp_path):
     (tmp_path / "metrics.csv").write_text(
         f"epoch,{start}/a/a,{start}/a/b,{start}/b/a,{start}/a+b/b\n0,-1,0.002,0.001,9\n1,-1,0,0.001,9\n"
     )
-    found = diagnostics_columns(RunFiles(tmp_path))
-    assert json.loads(found["forgetting_pairs"]) == {"a > b": 1.0, "b > a": 1.0}
-    assert found["forgetting"] == 1.0
+    columns = diagnostics_columns(RunFiles(tmp_path))
+    assert json.loads(columns["forgetting_pairs"]) == {"a > b": 1.0, "b > a": 1.0}
+    assert columns["forgetting"] == 1.0
 
 
 def test_the_comparisons_of_a_question_are_one_family():

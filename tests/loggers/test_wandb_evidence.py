@@ -137,7 +137,7 @@ def test_a_run_that_wandb_cannot_start_is_not_counted_as_without_a_result(
     assert main(words) == 1
     out, err = capfd.readouterr()
     assert "(disk full); this run is not sent." in out
-    assert "0 kept for wandb sync, 1 refused." in out
+    assert "0 kept for wandb sync, 1 rejected." in out
     assert "W&B accepted no run" in err
 
 

@@ -30,7 +30,7 @@ def words_of(method, *more):
 
 
 def result_of(path):
-    """What a run found."""
+    """Read the result of a run."""
     return json.loads((path / "result.json").read_text())
 
 

@@ -47,19 +47,19 @@ def nothing(*_):
 
 def conflict(head, names):
     """Take away what points against the others' last gradients, as these came."""
-    last, found = {}, []
+    last, conflicts = {}, []
 
     def edit(step):
         raw = head.weight.grad.clone()
         for other in names:
             if other != step.name and other in last:
                 dot = float((head.weight.grad * last[other]).sum())
-                found.append(dot < 0)
+                conflicts.append(dot < 0)
                 if dot < 0:
                     head.weight.grad -= dot / float(last[other].square().sum()) * last[other]
         last[step.name] = raw
 
-    return edit, nothing, found
+    return edit, nothing, conflicts
 
 
 def centred(head, names):
@@ -108,9 +108,9 @@ def projection(head, names, *, moment=outer_of_mean, kept=None, others=True, alp
         total = sum(used, torch.zeros(width, width))
         a = alpha if kept is None else alpha * total.trace() / width
         if used:
-            found = torch.cat([weight, of_bias[:, None]], dim=1) if bias else weight
-            found = torch.linalg.solve(total + a * torch.eye(width), a * found.T).T
-            return found[:, :WIDTH], found[:, WIDTH] if bias else of_bias
+            gradient = torch.cat([weight, of_bias[:, None]], dim=1) if bias else weight
+            gradient = torch.linalg.solve(total + a * torch.eye(width), a * gradient.T).T
+            return gradient[:, :WIDTH], gradient[:, WIDTH] if bias else of_bias
         return weight, of_bias
 
     def edit(step):
@@ -173,10 +173,10 @@ def test_a_modification_is_its_closed_form(settings, oracle, order):
     if settings["projection"] == "class_means":
         oracle = partial(oracle, moment=outer_of_class_means)
     more = {k: v for k, v in settings.items() if k not in ("projection", "forgetting")}
-    edit, after, found = oracle(plain.fusion.head, plain.modalities, **more)
+    edit, after, applied = oracle(plain.fusion.head, plain.modalities, **more)
     plain_loop(plain, data, edit, after, order)
     fit(ours, data)
-    assert set(found) == {True, False}  # a rule that applies to some has applied to some
+    assert set(applied) == {True, False}  # a rule that applies to some has applied to some
     torch.testing.assert_close(weights(ours), weights(plain), rtol=1e-4, atol=1e-5)
 
 

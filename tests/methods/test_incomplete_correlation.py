@@ -1,4 +1,4 @@
-"""What correlation analysis does with samples that lack a modality."""
+"""Correlation analysis of samples with missing modalities."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from mla_lightning.methods.dcca import DCCA
 from mla_lightning.run_folder import read_metrics
 
 
-def test_dcca_answers_with_means_for_what_is_left_out():
+def test_dcca_replaces_absent_modalities_by_means():
     module, data = built("dcca")
     module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     module.eval()  # no dropout
@@ -20,13 +20,13 @@ def test_dcca_answers_with_means_for_what_is_left_out():
     batch = next(iter(data.loader("test")))
     with torch.no_grad():
         features = module.features(batch)
-        answers = module.logits(features, batch["present"])
+        logits = module.logits(features, batch["present"])
         for name in module.modalities:
             only = {m: torch.full_like(has, m == name) for m, has in batch["present"].items()}
             alone = module.logits(features, only)["multi"]
-            torch.testing.assert_close(alone, answers[name])
-            assert not torch.allclose(alone, answers["multi"])
-    torch.testing.assert_close(answers["multi"], module.fusion(features))
+            torch.testing.assert_close(alone, logits[name])
+            assert not torch.allclose(alone, logits["multi"])
+    torch.testing.assert_close(logits["multi"], module.fusion(features))
 
 
 def test_degenerate_pairs_are_told(tmp_path, monkeypatch, capfd):
@@ -52,9 +52,9 @@ def test_cca_of_complete_pairs_is_that_of_the_samples_that_have_both():
     x, present, _ = module.training_vectors()
     both = present["audio"] & present["visual"]
     weights, *_ = linear_cca(x["audio"][both], x["visual"][both], 1e-4)
-    found = module.fusion.project_audio_of_audio_visual
-    torch.testing.assert_close(found, weights[:, : found.shape[1]].float())
-    assert not torch.allclose(found, padded_fit.fusion.project_audio_of_audio_visual)
+    projection = module.fusion.project_audio_of_audio_visual
+    torch.testing.assert_close(projection, weights[:, : projection.shape[1]].float())
+    assert not torch.allclose(projection, padded_fit.fusion.project_audio_of_audio_visual)
 
 
 @pytest.mark.parametrize(("size", "steps"), [(40, 8), (50, 4), (80, 4)])

@@ -80,9 +80,9 @@ def test_what_the_data_lack_is_no_truth(method, target):
     computed = {}
     module.step_on = lambda batch, losses_of: computed.update(losses_of(batch)) or {}
     batch = next(iter(data.train_dataloader()))
-    lacking = ~batch["present"]["audio"] & batch["present"]["visual"]
-    assert lacking.any()
-    rows = int(lacking.nonzero()[0])
+    without_audio = ~batch["present"]["audio"] & batch["present"]["visual"]
+    assert without_audio.any()
+    rows = int(without_audio.nonzero()[0])
     batch["hidden"]["audio"][rows] = False  # not hidden: never there
     results = []
     for value in (0.0, 50.0):
@@ -104,16 +104,16 @@ def test_a_sum_over_the_batch_is_the_same_in_chunks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exact = ["encoder.audio.dropout=0", "encoder.visual.dropout=0", "method.dropout=0"]
     exact += ["method.fusion.dropout=0", "trainer.max_epochs=1"]
-    found = []
+    losses = []
     for pieces in (1, 2, 4):
         run = tmp_path / f"run{pieces}"
         words = words_of("ae", f"run_dir={run}", f"trainer.accumulate={pieces}", *exact)
         assert main(words) == 0
         head, row = (run / "metrics.csv").read_text().splitlines()[:2]
-        found.append(
+        losses.append(
             float(dict(zip(head.split(","), row.split(","), strict=True))["train/loss/recon"])
         )
-    assert found == pytest.approx([found[0]] * 3, rel=1e-5)
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
 @pytest.mark.parametrize("method", ["cca", "dcca", "dccae", "cpm_net"])
@@ -144,12 +144,12 @@ SWITCHES = [
 @pytest.fixture(scope="module")
 def plain_runs(tmp_path_factory):
     """Predictions of each method as it is."""
-    found = {}
+    logits = {}
     for method in METHODS:
         run = tmp_path_factory.mktemp(method)
         assert main(words_of(method, f"run_dir={run}/run", f"paths.output_dir={run}")) == 0
-        found[method] = np.load(run / "run" / "predictions.npz")["logits_multi"]
-    return found
+        logits[method] = np.load(run / "run" / "predictions.npz")["logits_multi"]
+    return logits
 
 
 @pytest.mark.parametrize(("method", "switch"), SWITCHES)

@@ -127,7 +127,7 @@ def test_a_shared_first_stage_tells_its_cost(tmp_path, monkeypatch):
     assert main(words_of("mmin", *more, "run_dir=first")) == 0
     assert main(words_of("mmin", *more, "run_dir=second", "missing.rate=0.4")) == 0
     rows = [read_metrics(tmp_path / name) for name in ("first", "second")]
-    first, second = ([row.get("cost/step_flops") for row in found] for found in rows)
+    first, second = ([row.get("cost/step_flops") for row in run_rows] for run_rows in rows)
     assert first[0] == second[0]
     assert first[0] != first[2]
     assert second[2] is not None

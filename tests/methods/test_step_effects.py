@@ -108,8 +108,8 @@ def by_hand(module, data, *, watch, lr, momentum, is_shared=True):
             optimizer.step()
             after = losses_on(module, data[0])
             for m in NAMES:
-                for found, now in ((whole, after), (own, alone)):
-                    found[step, m] = tuple(x - y for x, y in zip(now[m], before[m], strict=True))
+                for table, later in ((whole, after), (own, alone)):
+                    table[step, m] = tuple(x - y for x, y in zip(later[m], before[m], strict=True))
     return whole, own, gradients
 
 
@@ -132,7 +132,7 @@ def test_changes_are_those_of_a_plain_loop(momentum, settings):
         assert row[f"forgetting/own_loss/{step}/{m}"] == pytest.approx(loss, abs=1e-5)
         assert row[f"forgetting/own_acc/{step}/{m}"] == pytest.approx(accuracy, abs=1e-6)
     apart = [abs(whole[key][0] - own[key][0]) for key in whole]
-    assert (max(apart) > 0.01) == (momentum > 0)  # momentum is what tells them apart
+    assert (max(apart) > 0.01) == (momentum > 0)  # only momentum makes them differ
     expected = cosine_similarity(*(g.flatten() for g in gradients.values()), dim=0)
     assert row["gradient/raw/audio/visual"] == pytest.approx(float(expected), abs=1e-5)
 
@@ -254,9 +254,9 @@ def test_features_of_other_widths_meet_where_the_head_takes_them():
     module = build(MLA, SharedHead, data)
     module.fusion = SharedHead({"audio": WIDTH, "visual": WIDTH}, 4, dim=9)
     features = {name: torch.randn(7, WIDTH) for name in NAMES}
-    found = at_head(module, features)
-    assert torch.equal(found["audio"], module.fusion.adapters["audio"](features["audio"]))
-    assert found["visual"].shape == (7, 9)
+    at_the_head = at_head(module, features)
+    assert torch.equal(at_the_head["audio"], module.fusion.adapters["audio"](features["audio"]))
+    assert at_the_head["visual"].shape == (7, 9)
     assert at_head(build(Joint, LateLogits, data), features) == features
 
 

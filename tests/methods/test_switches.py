@@ -56,7 +56,7 @@ def test_a_training_switch_changes_the_weights(method, fusion, switch):
 
 
 def test_modes_are_all_different_and_their_settings_change_the_weights():
-    data, found = batches(4), {}
+    data, trained = batches(4), {}
     settings = [{"projection": mode} for mode in MODES]
     settings += [
         {"projection": "moments", "forgetting": 0.5},
@@ -68,17 +68,17 @@ def test_modes_are_all_different_and_their_settings_change_the_weights():
     for setting in settings:
         module = build(MLA, SharedHead, data, encoder=Conv, **setting)
         fit(module, data, epochs=3)
-        found[str(setting)] = tuple(weights(module).tolist())
-    assert len(set(found.values())) == len(settings)
+        trained[str(setting)] = tuple(weights(module).tolist())
+    assert len(set(trained.values())) == len(settings)
 
 
 def test_the_source_of_the_projector_changes_the_weights():
-    data, found = batches(4), []
+    data, trained = batches(4), []
     for source in ("previous", "current"):
         module = build(MLA, SharedHead, data, encoder=Conv, projection="owm", source=source)
         fit(module, data, epochs=3)
-        found.append(weights(module))
-    assert not torch.equal(*found)
+        trained.append(weights(module))
+    assert not torch.equal(*trained)
 
 
 @pytest.mark.parametrize(

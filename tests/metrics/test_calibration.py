@@ -17,37 +17,37 @@ def drawn(num=4000, scale=1.0, seed=0):
 
 def test_bins_are_as_by_hand():
     confidence = torch.tensor([0.5, 0.55, 0.9, 1.0])
-    is_right = torch.tensor([True, False, True, True])
-    found = reliability(confidence, is_right, num_bins=2)
-    assert found.num == (1, 3)  # right-closed: 0.5 is in the first half
-    assert found.confidence == pytest.approx((0.5, 2.45 / 3))
-    assert found.accuracy == pytest.approx((1.0, 2 / 3))
-    assert found.ece == pytest.approx(0.25 * 0.5 + 0.75 * (2.45 / 3 - 2 / 3))
-    mass = reliability(confidence, is_right, equal_mass=True, num_bins=2)
+    is_correct = torch.tensor([True, False, True, True])
+    bins = reliability(confidence, is_correct, num_bins=2)
+    assert bins.num == (1, 3)  # right-closed: 0.5 is in the first half
+    assert bins.confidence == pytest.approx((0.5, 2.45 / 3))
+    assert bins.accuracy == pytest.approx((1.0, 2 / 3))
+    assert bins.ece == pytest.approx(0.25 * 0.5 + 0.75 * (2.45 / 3 - 2 / 3))
+    mass = reliability(confidence, is_correct, equal_mass=True, num_bins=2)
     assert mass.num == (2, 2)
     assert mass.ece == pytest.approx(0.5 * abs(0.525 - 0.5) + 0.5 * abs(0.95 - 1))
 
 
 def test_the_error_is_that_of_torchmetrics():
     logits, label = drawn(scale=2.0)
-    confidence, answer = logits.double().softmax(dim=1).max(dim=1)
-    found = reliability(confidence, answer == label).ece
+    confidence, prediction = logits.double().softmax(dim=1).max(dim=1)
+    error = reliability(confidence, prediction == label).ece
     expected = multiclass_calibration_error(logits.double().softmax(dim=1), label, 4, n_bins=15)
-    assert found == pytest.approx(float(expected), abs=1e-6)
+    assert error == pytest.approx(float(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
 def test_temperature_undoes_a_scale_and_the_error_with_it(scale):
     logits, label = drawn(20_000, scale)
-    found = temperature(logits, label)
-    assert found == pytest.approx(scale, rel=0.05)
-    confidence, answer = (logits / found).double().softmax(dim=1).max(dim=1)
-    assert reliability(confidence, answer == label).ece < 0.02
+    fitted = temperature(logits, label)
+    assert fitted == pytest.approx(scale, rel=0.05)
+    confidence, prediction = (logits / fitted).double().softmax(dim=1).max(dim=1)
+    assert reliability(confidence, prediction == label).ece < 0.02
 
 
 def test_accuracy_falls_with_entropy_where_probabilities_are_true():
     logits, label = drawn()
-    found = entropy_bins(logits, label)
-    assert found["entropy"] == sorted(found["entropy"])
-    assert found["accuracy"] == sorted(found["accuracy"], reverse=True)
+    bins = entropy_bins(logits, label)
+    assert bins["entropy"] == sorted(bins["entropy"])
+    assert bins["accuracy"] == sorted(bins["accuracy"], reverse=True)
     assert len(entropy_bins(logits[:3], label[:3])["accuracy"]) == 3

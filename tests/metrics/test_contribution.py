@@ -10,10 +10,10 @@ from mla_lightning.metrics.contribution import agreement, shapley_values, subset
 
 def test_shapley_values_are_those_of_the_oracle():
     accuracy = {(): 0.17, ("a",): 0.60, ("v",): 0.40, ("a", "v"): 0.70}
-    found = shapley_values(accuracy, ("a", "v"))
-    assert found["a"] == pytest.approx(0.365)
-    assert found["v"] == pytest.approx(0.165)
-    assert sum(found.values()) == pytest.approx(0.53)
+    values = shapley_values(accuracy, ("a", "v"))
+    assert values["a"] == pytest.approx(0.365)
+    assert values["v"] == pytest.approx(0.165)
+    assert sum(values.values()) == pytest.approx(0.53)
 
 
 def test_they_are_the_mean_gain_over_all_orders_of_joining():
@@ -47,12 +47,12 @@ def test_shares_of_who_is_right_add_up():
         "a": torch.tensor([yes, no, yes, yes, no, no]),
         "v": torch.tensor([no, no, no, yes, no, yes]),
     }
-    found = agreement(right)
-    assert found == {
+    fractions = agreement(right)
+    assert fractions == {
         "only_a": pytest.approx(2 / 6),
         "only_v": pytest.approx(1 / 6),
         "several": pytest.approx(1 / 6),
         "only_together": pytest.approx(1 / 6),
         "never": pytest.approx(1 / 6),
     }
-    assert sum(found.values()) == pytest.approx(1)
+    assert sum(fractions.values()) == pytest.approx(1)

@@ -34,9 +34,9 @@ def test_a_worked_example():
     logits = torch.tensor([[0.0, -1e4], [0.0, -1e4], [-1e4, 0.0], [0.0, 0.0]])
     scores = score_logits({"multi": logits}, torch.tensor([0, 1, 1, 0]))["multi"]
     assert scores["acc"] == 0.75
-    # Class 0: 2 right of 3 told and 2 there; class 1: 1 right of 1 told and 2 there.
+    # Class 0: 2 correct, 3 predicted, 2 labels; class 1: 1 correct, 1 predicted, 2 labels.
     assert scores["f1_macro"] == pytest.approx((4 / 5 + 2 / 3) / 2)
-    # Three sure answers, two of them right; one answer with confidence 0.5, right.
+    # Three predictions with confidence 1, two of them correct; one with confidence 0.5, correct.
     assert scores["ece"] == pytest.approx(3 / 4 * (1 - 2 / 3) + 1 / 4 * (1 - 0.5))
 
 
@@ -48,10 +48,10 @@ def test_a_class_that_neither_occurs_nor_is_told_does_not_count():
 
 def test_batches_and_their_order_change_nothing():
     logits, label = torch.randn(50, 4), torch.randint(4, (50,))
-    found = []
+    scores = []
     for order, size in ((torch.arange(50), 50), (torch.randperm(50), 7)):
         evaluation = Evaluation(4)
         for rows in order.split(size):
             evaluation.add({"multi": logits[rows]}, label[rows], rows)
-        found.append(evaluation.scores())
-    assert found[0] == found[1]
+        scores.append(evaluation.scores())
+    assert scores[0] == scores[1]

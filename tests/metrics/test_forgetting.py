@@ -14,8 +14,8 @@ from mla_lightning.metrics.forgetting import (
 def test_losses_are_over_the_samples_that_have_a_modality():
     logits = {"a": torch.tensor([[0.0, 0], [9, 0]]), "b": torch.zeros(2, 2)}
     present = {"a": torch.tensor([True, False]), "b": torch.tensor([False, False])}
-    found = losses_and_accuracies(logits, torch.tensor([0, 1]), present)
-    assert found == {"a": (pytest.approx(0.6931472), 1.0)}
+    effects = losses_and_accuracies(logits, torch.tensor([0, 1]), present)
+    assert effects == {"a": (pytest.approx(0.6931472), 1.0)}
 
 
 def test_cosines_are_of_each_pair():
@@ -24,15 +24,15 @@ def test_cosines_are_of_each_pair():
         "b": torch.tensor([[1.0, 1]]),
         "c": torch.zeros(1, 2),
     }
-    found = gradient_cosines(gradients)
-    assert found[("a", "b")] == pytest.approx(2**-0.5)
-    assert found[("a", "c")] == 0
-    assert len(found) == 3
+    cosines = gradient_cosines(gradients)
+    assert cosines[("a", "b")] == pytest.approx(2**-0.5)
+    assert cosines[("a", "c")] == 0
+    assert len(cosines) == 3
 
 
 def test_a_projectors_state_is_its_eigenvalues():
     assert projector_state(torch.eye(4)) == {"trace": 1, "smallest": 1, "median": 1}
     mean = torch.tensor([[3.0, 0, 0]])
-    found = projector_state(projector_from_means(mean, 0.1))
-    assert found["smallest"] == pytest.approx(0.1 / 9.1, rel=1e-4)
-    assert found["trace"] == pytest.approx((2 + 0.1 / 9.1) / 3, rel=1e-4)
+    state = projector_state(projector_from_means(mean, 0.1))
+    assert state["smallest"] == pytest.approx(0.1 / 9.1, rel=1e-4)
+    assert state["trace"] == pytest.approx((2 + 0.1 / 9.1) / 3, rel=1e-4)

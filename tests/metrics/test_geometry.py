@@ -20,15 +20,15 @@ def test_the_plane_holds_the_two_largest_variances():
     values = torch.randn(200, 6, generator=generator) * torch.tensor([9.0, 4, 0.1, 0.1, 0.1, 0.1])
     features = values @ axes.T
     features = features / features.norm(dim=1, keepdim=True)
-    found = principal_plane({"a": features[:120], "b": features[120:]})
-    assert found["a"].shape == (120, 2)
-    whole = torch.cat([found["a"], found["b"]])
+    plane = principal_plane({"a": features[:120], "b": features[120:]})
+    assert plane["a"].shape == (120, 2)
+    whole = torch.cat([plane["a"], plane["b"]])
     centred = features.double() - features.double().mean(dim=0)
     kept = float(whole.square().sum() / centred.square().sum())
     largest = torch.linalg.svdvals(centred)[:2].square().sum() / centred.square().sum()
     assert kept == pytest.approx(float(largest), rel=1e-6)
     again = principal_plane({"a": features[:120], "b": features[120:]})
-    assert torch.equal(again["a"], found["a"])
+    assert torch.equal(again["a"], plane["a"])
 
 
 def test_tsne_is_the_same_for_a_seed():

@@ -1,4 +1,4 @@
-"""The ridge probe: closed form, a fair choice of its ridge term, and what it tells of a run."""
+"""The ridge probe: closed form, a fair choice of its ridge term, and its results in a run."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_weights_are_those_of_the_augmented_least_squares(dim):
     probe = ridge_probe(train, val, 3)
     x = (train[0] - train[0].mean(dim=0)) / train[0].std(dim=0, correction=0)
     y = torch.eye(3, dtype=torch.float64)[train[1]]
-    # Ridge regression is least squares with rows sqrt(N rho) e_d whose answer is 0.
+    # Ridge regression is least squares with rows sqrt(N rho) e_d whose target is 0.
     rows = (60 * probe.ridge) ** 0.5 * torch.eye(dim, dtype=torch.float64)
     weight = torch.linalg.lstsq(
         torch.cat([x, rows]), torch.cat([y - y.mean(dim=0), torch.zeros(dim, 3)])
@@ -72,10 +72,10 @@ def test_samples_without_the_modality_do_not_count():
         features[split], label[split] = classes(num, spread=50.0)
     present = {split: torch.arange(len(label[split])) % 2 == 0 for split in label}
     dirty = {s: torch.where(present[s][:, None], features[s], float("nan")) for s in features}
-    found = probe_accuracies(
+    accuracies = probe_accuracies(
         {s: {"audio": dirty[s]} for s in dirty}, label, {s: {"audio": present[s]} for s in label}, 3
     )
-    assert found == {"val": {"audio": 1.0}, "test": {"audio": 1.0}}
+    assert accuracies == {"val": {"audio": 1.0}, "test": {"audio": 1.0}}
     nothing = {s: {"audio": torch.zeros_like(present[s])} for s in label}
     by_split = {s: {"audio": features[s]} for s in features}
     assert probe_accuracies(by_split, label, nothing, 3) == {"val": {}, "test": {}}

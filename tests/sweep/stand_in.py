@@ -1,4 +1,4 @@
-"""A stand-in for training: it takes the lock, writes its state, and then behaves as it is told."""
+"""A stand-in for training: it takes the lock, writes its state, and then obeys its config."""
 
 from __future__ import annotations
 

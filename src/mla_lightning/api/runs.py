@@ -63,17 +63,17 @@ class Run:
 
     @cached_property
     def files(self) -> RunFiles:
-        """The files of its folder, each read when it is first used."""
+        """The files of the run folder, each read when it is first used."""
         return RunFiles(self.folder)
 
     @property
     def config(self) -> RunConfig:
-        """Its resolved config."""
+        """The resolved config."""
         return self.files.config
 
     @property
     def result(self) -> Result:
-        """Its result.
+        """The result.
 
         Raises:
             RunError: If the run is not finished.
@@ -95,19 +95,19 @@ class Run:
 
     @property
     def changed_files(self) -> tuple[str, ...]:
-        """Files of its code that changed since it was trained."""
+        """The files of the run's code that changed since it was trained."""
         return changed_files(self.files.provenance)
 
     @cached_property
     def loaded(self) -> LoadedRun:
-        """Its model, with the weights of every epoch that was selected."""
+        """The model, with the weights of every selected epoch."""
         from mla_lightning.run.finished import load_run
 
         return load_run(self.folder, **self._data_options)
 
     @property
     def module(self) -> MultimodalModule:
-        """Its module on the CPU, in evaluation mode, with the selected weights."""
+        """The module on the CPU, in evaluation mode, with the selected weights."""
         return self.loaded.module
 
     def predict(

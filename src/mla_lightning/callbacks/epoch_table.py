@@ -102,7 +102,7 @@ class EpochTable(Checkpoint):
 
 
 def write_rows(run_dir: Path, rows: list[dict[str, float]]) -> None:
-    """Write ``metrics.csv`` anew, with the columns of all rows.
+    """Rewrite ``metrics.csv`` with the columns of all rows.
 
     Args:
         run_dir: The run folder.

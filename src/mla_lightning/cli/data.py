@@ -22,15 +22,15 @@ actions:
                   folder target=, or with paths.data_dir=DIR (as in training) to DIR/NAME;
                   raw= is a folder of the files, an archive, or a folder of archives
   check NAME|DIR  compare every byte of a store with its manifest
-  list            list the data sets, how to get them, and which are prepared
+  list            list the data sets, their sources, and which are prepared
   show NAME|DIR [output=FILE.png] [per_class=4] [seed=0]
                   draw samples of every class
   import FILE target=DIR [OPTION=VALUE ...]
                   convert a CSV file, an .npz file or a folder of .npy files to a store
   embed target=DIR data=NAME [encoder=NAME] [ckpt=FILE] [batch_size=64] [device=cpu] [OVERRIDE ...]
-                  make a store of the features of frozen encoders, on which training is cheap.
-                  Overrides are those of mla train; ckpt= is a checkpoint of a run with these
-                  encoders.
+                  compute the features of frozen encoders and write them to a store, for fast
+                  training. Overrides are those of mla train; ckpt= is a checkpoint of a run with
+                  these encoders
 
 examples:
   mla data list
@@ -41,11 +41,11 @@ examples:
   mla data import my.csv target=data/my
   mla data embed target=data/food101_hf data=food101 encoder=hf_image_text device=cuda
   mla train data=store data.path=data/food101_hf
-  mla data prepare openmoji                          rebuild the arrays that the package ships
+  mla data prepare openmoji                          rebuild the arrays in the package
   mla data prepare openmoji output=/tmp/openmoji.npz
 
 If a preparation is interrupted or killed, the same command continues it.
-exit codes: 0 done, 1 failed, 2 wrong command, 3 wrong data, 130 interrupted
+exit codes: 0 finished, 1 failed, 2 invalid command, 3 invalid data, 130 interrupted
 """
 
 

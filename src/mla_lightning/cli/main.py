@@ -25,12 +25,12 @@ OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
 
   mla train method=mla data=openmoji                 train one model
-  mla train -m experiment=table1/openmoji            train all jobs of a table in parallel
-  mla report table1 runs/table1/openmoji             its table, significance tests and figure
+  mla train -m experiment=table1/openmoji            train all jobs of Table 1 in parallel
+  mla report table1 runs/table1/openmoji             make Table 1, its tests and its figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
   mla predict runs/table1/openmoji/RUN data.path=data/new      predict other samples
-  mla list methods                                   list the methods; also data, fusions, ...
-  mla data list                                      list the data sets, and how to get them
+  mla list methods                                   list the methods; also: data, fusions, ...
+  mla data list                                      list the data sets and their sources
   mla data prepare cremad raw=/download/CREMA-D      prepare a data set from its official files
 """
 TRAIN = """\
@@ -38,7 +38,7 @@ examples:
   mla train                                          MLA on OpenMoji, the defaults
   mla train method=ogm_ge seed=1 optimizer.lr=0.1    set any key of the config
   mla train method=mla ablation=no_hgm               an ablation; the same as method.hgm=false
-  mla train method=qmf --cfg                         print the config, train nothing
+  mla train method=qmf --cfg                         print the config without training
   mla train -m method=mla,concat seed=0,1,2          six jobs, in parallel
   mla train -m experiment=table1/openmoji            all jobs of an experiment's grid
   mla train -m experiment=table3/openmoji seed=range(10) --dry-run
@@ -46,7 +46,7 @@ examples:
 
 If the command is run again, finished jobs are skipped and all others resume from their last
 checkpoint.
-exit codes: 0 finished, 1 failed, 2 wrong config, 3 wrong data, 130 interrupted, 143 preempted
+exit codes: 0 finished, 1 failed, 2 invalid config, 3 invalid data, 130 interrupted, 143 preempted
 """
 EVAL = """\
 examples:
@@ -162,13 +162,15 @@ def _build_parser() -> _Parser:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="options of groups (see `mla list`) and settings",
+        help="option of a group (see `mla list`), or value of a setting",
     )
     train.add_argument(
         "-m", "--multirun", action="store_true", help="run one job per combination of values"
     )
-    train.add_argument("--cfg", action="store_true", help="print the config and run nothing")
-    train.add_argument("--dry-run", action="store_true", help="list the jobs and their states")
+    train.add_argument("--cfg", action="store_true", help="print the config without training")
+    train.add_argument(
+        "--dry-run", action="store_true", help="list the jobs and their states without training"
+    )
     add_user_code_options(train)
 
     evaluate = verb("eval", _eval, "evaluate a finished run again", EVAL)
@@ -193,7 +195,9 @@ def _build_parser() -> _Parser:
 
     data = verb("data", _data, "prepare, check and show data sets", cli_data.HELP)
     data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))
-    data.add_argument("overrides", nargs="*", metavar="WORD", help="a data set, and KEY=VALUE")
+    data.add_argument(
+        "overrides", nargs="*", metavar="WORD", help="a data set or file, and KEY=VALUE options"
+    )
     return parser
 
 

@@ -21,7 +21,7 @@ examples:
   mla report runs runs                               every run: state, error, retry command
   mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or write its files
   mla report page runs                               one HTML page of all runs, with diagnostics
-  mla report runs/table1/openmoji                    the same page of one folder
+  mla report runs/table1/openmoji                    the same page for one folder
   mla report mine runs --config-dir my_conf --allow-target my_reports     a kind of your own
 
 `mla list reports` lists all kinds.
@@ -54,13 +54,17 @@ def add_verbs(verb: Verb) -> None:
     report = verb("report", _report, "make tables and figures from run folders", REPORT)
     report.add_argument("kind", metavar="KIND", help="table1, page, ...; see `mla list reports`")
     report.add_argument(
-        "runs", nargs="*", type=Path, metavar="RUNS", help="run folders, or folders above"
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUNS",
+        help="run folders, or folders that contain them",
     )
     report.add_argument("--output", type=Path, metavar="DIR", help="the folder to write to")
     report.add_argument(
         "--to-wandb",
         metavar="PROJECT",
-        help="send the finished runs to this W&B project, too",
+        help="also send the finished runs to this W&B project",
     )
     _add_wandb_options(report)
     add_user_code_options(report, "report/, panel/, ...")
@@ -69,20 +73,29 @@ def add_verbs(verb: Verb) -> None:
     board.add_argument(
         "kind",
         metavar="KIND",
-        help="table1, table2, table3 or tuning; or the first part of an experiment's name",
+        help="table1, table2, table3 or tuning; or the first component of an experiment's name",
     )
     board.add_argument(
         "runs", nargs="*", type=Path, metavar="RUNS", help="run folders for the table of the report"
     )
     board.add_argument("--project", default="mla_lightning", help="the W&B project")
-    board.add_argument("--output", type=Path, default=Path("dashboard.json"), metavar="FILE")
+    board.add_argument(
+        "--output",
+        type=Path,
+        default=Path("dashboard.json"),
+        metavar="FILE",
+        help="the file to write; dashboard.json by default",
+    )
     _add_wandb_options(board)
 
     compare = verb("compare", _compare, "compare two finished runs", COMPARE)
     compare.add_argument("first", type=Path, metavar="RUN_A", help="a run folder")
     compare.add_argument("second", type=Path, metavar="RUN_B", help="another run folder")
     compare.add_argument(
-        "--output", type=Path, metavar="FILE.png", help="draw the samples that they disagree on"
+        "--output",
+        type=Path,
+        metavar="FILE.png",
+        help="draw the samples that the runs predict differently",
     )
 
 
@@ -150,11 +163,11 @@ def _send_to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
         )
     sent = send(folders, spec)
     counts = [f"{sent.online} sent", f"{len(sent.kept)} kept for wandb sync"]
-    counts += [f"{sent.refused} refused"] if sent.refused else []
+    counts += [f"{sent.rejected} rejected"] if sent.rejected else []
     counts += [f"{sent.damaged} damaged"] if sent.damaged else []
     counts += [f"{sent.left} without a result left out"] if sent.left else []
     print(f"W&B, {len(folders)} runs: {', '.join(counts)}.")
-    if sent.refused and not (sent.online or sent.kept):
+    if sent.rejected and not (sent.online or sent.kept):
         raise RunError("W&B accepted no run. Solve the problem above, then run the command again.")
 
 

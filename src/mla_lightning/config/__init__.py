@@ -1,4 +1,4 @@
-"""Configs: compose, check, explain and instantiate them. The only room that imports Hydra."""
+"""Configs: compose, check, explain and instantiate them. The only package that imports Hydra."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Override:
 
     @property
     def name(self) -> str:
-        """The dotted key that it sets, or the group without its place in the config."""
+        """The dotted key that the override sets, or the group without its place in the config."""
         return self.key.partition("@")[0]
 
     def texts(self) -> list[str]:

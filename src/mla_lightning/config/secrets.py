@@ -1,4 +1,4 @@
-"""Detection of secrets: a config ends up in files, logs and run services and must hold none."""
+"""Detection of secrets in configs, which are written to files, logs and tracking services."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ class MultimodalDataModule(LightningDataModule):
         write_masks(path, self.masks, ids, {**self._mask_source(), **protocol})
 
     def keep_truth(self) -> None:
-        """Let training batches hold hidden inputs, too, for methods that learn to reconstruct."""
+        """Include hidden inputs in training batches, for methods that learn to reconstruct them."""
         hiding = self.splits["train"].hidden
         if hiding is not None:
             hiding.keeps_truth = True

@@ -255,7 +255,7 @@ class TrainOrder(Sampler[Request]):
         return torch.randperm(self.num_samples, generator=generator)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch; does nothing if the position is in that epoch.
+        """Set the position to the start of an epoch, unless it is already within that epoch.
 
         Lightning calls this at the start of each epoch, also of one that is resumed in the middle.
 
@@ -288,7 +288,7 @@ class TrainOrder(Sampler[Request]):
         }
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go to a position.
+        """Set the position.
 
         Args:
             state: What :meth:`state_dict` returned.
@@ -343,7 +343,7 @@ class TrainLoader(DataLoader):
             yield batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch, from 0."""
+        """Set the position to the start of an epoch, from 0."""
         self.sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, int]:
@@ -351,7 +351,7 @@ class TrainLoader(DataLoader):
         return self.sampler.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """Go to a position; see :meth:`TrainOrder.load_state_dict`."""
+        """Set the position; see :meth:`TrainOrder.load_state_dict`."""
         self.sampler.load_state_dict(state_dict)
 
 

@@ -291,7 +291,7 @@ def _pattern_mask(num_samples: int, num: int, generator: torch.Generator) -> Ten
 
 
 def _without_empty_rows(mask: Tensor, present: Tensor, generator: torch.Generator) -> Tensor:
-    """Show one modality, drawn at random, of each row in which all present ones are hidden."""
+    """Restore one random modality of each row in which all present ones are hidden."""
     draws = torch.rand(mask.shape, generator=generator).masked_fill(~present, -math.inf)
     is_empty = ~mask.any(dim=1) & present.any(dim=1)
     mask = mask.clone()

@@ -1,4 +1,4 @@
-"""On-the-fly gradient modulation: how far each modality is ahead, and how much it is damped.
+"""On-the-fly gradient modulation: discrepancy ratio and coefficient of each modality.
 
 Source: OGM-GE (CVPR 2022), discrepancy ratio and modulation coefficient.
 """

@@ -2,7 +2,7 @@ r"""Alternatives to the recursive projector, which also keep a shared head from 
 
 Notation as in :mod:`~mla_lightning.functional.projection`: ``G_CD`` gradient of the head's weight,
 ``P_DD`` projector, ``H_BD`` features of a batch. None of these is in a paper on MLA. The moments
-and their projector replace the ever-growing memory of the recursion by one that forgets; the other
+and their projector replace the growing sum of the recursion by an average that forgets; the other
 functions need no projector.
 """
 

@@ -1,4 +1,4 @@
-"""QMF: energy confidence, and the loss that ties it to each sample's training history.
+"""QMF: energy confidence, and the ranking loss by each sample's training history.
 
 Source: QMF (ICML 2023), and its released code where named.
 """
@@ -49,7 +49,7 @@ def normalise_history(history: Tensor) -> Tensor:
 
 
 def confidence_rank_loss(confidence: Tensor, history: Tensor, mode: str) -> Tensor:
-    r"""Compute a ranking loss that asks samples with smaller losses for larger confidence.
+    r"""Compute a ranking loss that encourages larger confidence for smaller past losses.
 
     Pairs are (i, i+1) within the batch, cyclic. With :math:`t = \mathrm{sign}(n_i - n_j)` and
     :math:`\delta = |n_i - n_j|`:

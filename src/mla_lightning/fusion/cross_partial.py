@@ -15,15 +15,15 @@ from mla_lightning.fusion.base import Fusion, Present
 class CrossPartial(Fusion):
     """Affine decoders from a latent code to every modality, and the codes of the training samples.
 
-    The code of a new sample is found by ``num_test_steps`` steps of Adam on its decoding error over
-    the modalities that it has; the decoders are fixed. The logits of a class are the mean inner
-    product with the training codes of that class. Every search starts at the mean training code, so
+    The code of a new sample is fitted in ``num_test_steps`` steps of Adam on its decoding error
+    over its present modalities; the decoders are fixed. The logits of a class are the mean inner
+    product with the training codes of that class. Every fit starts at the mean training code, so
     logits depend neither on random numbers nor on the batch; the published code starts at random.
 
-    Single modality, ``others_missing``: the code is found from that modality alone.
+    Single modality, ``others_missing``: the code is fitted to that modality alone.
 
     Example:
-        A code found from audio alone decodes to the audio vector:
+        A code that is fitted to audio alone decodes to the audio vector:
 
         >>> _ = torch.manual_seed(0)
         >>> fusion = CrossPartial({"audio": 2, "text": 3}, num_classes=2, num_latent=4)

@@ -103,10 +103,10 @@ class ResidualCascade(nn.Module):
         self.latent_width = layers[-1] * num_blocks
 
     def forward(self, f: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruct all modalities from joined features.
+        """Reconstruct all modalities from concatenated features.
 
         Args:
-            f: Joined features (B, width), absent ones zero.
+            f: Concatenated features (B, width), absent ones zero.
 
         Returns:
             The reconstruction (B, width), and the codes of all blocks (B, latent_width).
@@ -159,10 +159,10 @@ class InvariantCascade(ResidualCascade):
         self.variant = variant
 
     def imagine(self, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruct all modalities from joined features and invariant features.
+        """Reconstruct all modalities from concatenated features and invariant features.
 
         Args:
-            h: Joined features (B, width), absent ones zero.
+            h: Concatenated features (B, width), absent ones zero.
             c: Invariant features (B, width).
 
         Returns:
@@ -219,7 +219,7 @@ class ImaginedFusion(Fusion):
         return torch.cat([features[name] for name in self.feature_dims], dim=1)
 
     def classify(self, joined: Tensor) -> Tensor:
-        """Compute logits (B, C) of joined features (B, sum of widths)."""
+        """Compute logits (B, C) of concatenated features (B, sum of widths)."""
         raise NotImplementedError
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -228,7 +228,7 @@ class ImaginedFusion(Fusion):
 
 
 class AutoencodedFusion(ImaginedFusion):
-    """An autoencoder or residual cascade on the joined features, and an MLP on its reconstruction.
+    """An autoencoder or residual cascade on concatenated features, and an MLP on its output.
 
     This is the fusion of AE and CRA in GCNet's comparison. Absent features are zero in the input
     and reconstructed in the output.
@@ -279,10 +279,10 @@ class AutoencodedFusion(ImaginedFusion):
         self.classifier = build_mlp((width, *hidden, num_classes), dropout)
 
     def reconstruct(self, joined: Tensor) -> Tensor:
-        """Reconstruct the features of all modalities from joined features: (B, sum of widths)."""
+        """Reconstruct concatenated features (B, sum of widths)."""
         output = self.imagination(joined)
         return output[0] if self.is_cascade else output
 
     def classify(self, joined: Tensor) -> Tensor:
-        """Compute logits (B, C) of the reconstruction of joined features (B, sum of widths)."""
+        """Compute logits (B, C) from the reconstruction of features (B, sum of widths)."""
         return self.classifier(self.reconstruct(joined))

@@ -19,8 +19,8 @@ from mla_lightning.fusion.imagination import (
 class LatentCodes(ImaginedFusion):
     """MMIN's imagination network, and a classifier on its latent codes.
 
-    Two networks serve training alone: ``backward_imagination`` maps the reconstruction back to the
-    features, and ``full_classifier`` is the classifier of the pretraining on complete samples.
+    Two networks are used in training only: ``backward_imagination`` maps the reconstruction back to
+    the features, and ``full_classifier`` is the classifier of the pretraining on complete samples.
 
     Single modality, ``others_missing``: the same network with all other modalities absent.
 
@@ -66,7 +66,7 @@ class LatentCodes(ImaginedFusion):
         self.full_classifier = build_mlp((width, *hidden, num_classes), dropout)
 
     def classify(self, joined: Tensor) -> Tensor:
-        """Compute logits (B, C) of the codes of joined features (B, sum of widths)."""
+        """Compute logits (B, C) of the codes of concatenated features (B, sum of widths)."""
         return self.classifier(self.imagination(joined)[1])
 
 
@@ -143,7 +143,7 @@ class InvariantCodes(ImaginedFusion):
         return torch.cat([self.shared(features[name]) for name in self.feature_dims], dim=1)
 
     def classify(self, joined: Tensor) -> Tensor:
-        """Compute logits (B, C) of the codes of joined features (B, sum of widths)."""
+        """Compute logits (B, C) of the codes of concatenated features (B, sum of widths)."""
         widths = list(self.feature_dims.values())
         features = dict(zip(self.feature_dims, joined.split(widths, dim=1), strict=True))
         return self.classifier(self.imagination.imagine(joined, self.invariant(features))[1])

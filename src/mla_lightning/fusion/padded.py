@@ -17,7 +17,7 @@ FITS = ("padded", "pairwise_complete")
 
 
 class PaddedFusion(Fusion):
-    """A linear head on the joined features, with training means in place of absent ones.
+    """A linear head on the concatenated features, with training means in place of absent ones.
 
     The head is fitted to all training samples at once as a linear support vector classifier, as in
     GCNet's code.
@@ -81,7 +81,7 @@ class PaddedFusion(Fusion):
         }
 
     def project(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Compute the head's input (B, head_width): here the joined features."""
+        """Compute the head's input (B, head_width): here the concatenated features."""
         return torch.cat([features[name] for name in self.feature_dims], dim=1)
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -120,8 +120,8 @@ class PaddedFusion(Fusion):
 class CanonicalFusion(PaddedFusion):
     """A linear head on the projections of each pair of modalities by linear CCA.
 
-    Each modality is projected once for each pair that it is in; all projections are joined. Absent
-    modalities are replaced by their training means.
+    Each modality is projected once for each pair that it is in; all projections are concatenated.
+    Absent modalities are replaced by their training means.
 
     Single modality, ``others_missing``: the same head with the means of all other modalities.
 

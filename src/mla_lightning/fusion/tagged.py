@@ -1,4 +1,4 @@
-"""Fusion of TATE: a transformer over the tokens of all modalities, tagged by what is missing."""
+"""Fusion of TATE: a transformer over the tokens of all modalities, with tags of missing ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Identity of a run, and the code that computed it.
 
 A run's identity is a hash of its config and its data. The code is recorded with the result, as one
-hash per module, so that a change of a module is noticed by exactly those runs that import it. A new
+hash per module, so that a change of a module affects exactly those runs that import it. A new
 method, a new data set or a changed comment affects no run. This package needs the standard library
 alone and imports none of the modules that it hashes.
 """

@@ -37,12 +37,12 @@ class Source:
 
     @property
     def is_package(self) -> bool:
-        """Whether it is a package's ``__init__``."""
+        """Whether the module is a package's ``__init__``."""
         return self.path.name == "__init__.py"
 
     @cached_property
     def tree(self) -> ast.Module:
-        """Its syntax tree; empty if it cannot be parsed."""
+        """The syntax tree; empty if it cannot be parsed."""
         try:
             return ast.parse(self.path.read_bytes())
         except (OSError, SyntaxError, ValueError):
@@ -50,9 +50,9 @@ class Source:
 
     @cached_property
     def hash(self) -> str:
-        """The first 16 hex digits of SHA-256 of its normalised syntax and of what it imports.
+        """The first 16 hex digits of SHA-256 of the normalised syntax and of the imported names.
 
-        For each imported name the module that defines it counts, too: a package that re-exports
+        For each imported name, the module that defines it counts, too: a package that re-exports
         another function under the same name changes what the importing module does.
         """
         names = sorted(name for name in self.imports if not is_installed(name.partition(".")[0]))
@@ -66,17 +66,17 @@ class Source:
 
     @cached_property
     def imports(self) -> frozenset[str]:
-        """The dotted names of all its imports outside of ``TYPE_CHECKING``."""
+        """The dotted names of all imports outside of ``TYPE_CHECKING``."""
         return frozenset(name for _, name in self._imports(self.tree.body))
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Its imports outside of ``TYPE_CHECKING``: local name -> dotted name."""
+        """The imports outside of ``TYPE_CHECKING``: local name -> dotted name."""
         return dict(self._imports(self.tree.body))
 
     @cached_property
     def defined(self) -> set[str]:
-        """The names of the functions, classes and values that it defines at its top level."""
+        """The names of the functions, classes and values defined at the module's top level."""
         names = set()
         for node in self.tree.body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -87,7 +87,7 @@ class Source:
 
     @cached_property
     def has_code(self) -> bool:
-        """Whether it has statements beside imports; most packages only re-export names."""
+        """Whether the module has statements besides imports; most packages only re-export names."""
         for node in without_texts(self.tree.body):
             match node:
                 case ast.Import() | ast.ImportFrom() | ast.Pass():

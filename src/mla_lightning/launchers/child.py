@@ -68,7 +68,7 @@ class Child:
     def request_stop(
         self, number: signal.Signals, grace_s: float, reason: str, state: State
     ) -> None:
-        """Ask it to write a checkpoint and end; later requests change nothing.
+        """Request the job to write a checkpoint and end; later requests change nothing.
 
         Args:
             number: The signal to send.

@@ -1,4 +1,4 @@
-"""Reader of pickles that runs no code of theirs.
+"""Reader of pickles that does not run their code.
 
 A pickle is a program. This reader runs none of it: it builds NumPy arrays and plain containers, and
 replaces every other object that a file names by an inert placeholder.

@@ -13,7 +13,7 @@ Joint training
     modality; ``OGMGE`` (OGM-GE) with modulated gradients; ``QMF`` with an energy confidence.
 
 Independent modalities
-    ``LateFusion``; ``Unimodal``, each modality as a model of its own.
+    ``LateFusion``; ``Unimodal``, a separate model for each modality.
 
 Missing modalities
     Reconstruction: ``AE``, ``CRA``. With a teacher: ``MMIN``, ``IFMMIN`` (IF-MMIN), ``TATE``.

@@ -1,4 +1,4 @@
-"""AE: an autoencoder reconstructs joined features while they are classified."""
+"""AE: an autoencoder reconstructs concatenated features while they are classified."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RECON_TARGETS = ("oracle", "observed")
 class AE(MultimodalModule):
     r"""Autoencoder baseline of GCNet's comparison: cross-entropy plus reconstruction of inputs.
 
-    Encoders, an autoencoder on their joined features, and a classifier and one decoder per modality
-    on its output. Loss: cross-entropy + ``weight`` :math:`\sum \|\hat x - x\|^2 / d_m` over the
-    inputs that are targets, summed over the batch as in GCNet's code.
+    Encoders, an autoencoder on their concatenated features, and a classifier and one decoder per
+    modality on its output. Loss: cross-entropy + ``weight`` :math:`\sum \|\hat x - x\|^2 / d_m`
+    over the inputs that are targets, summed over the batch as in GCNet's code.
 
-    Targets are the hidden inputs (``recon_target=oracle``), which only an experiment has, or the
-    present ones (``observed``). Inputs must be vectors.
+    Targets are the hidden inputs (``recon_target=oracle``), which are known in experiments only,
+    or the present ones (``observed``). Inputs must be vectors.
 
     Example:
         >>> from functools import partial
@@ -94,7 +94,7 @@ class AE(MultimodalModule):
 
     @property
     def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
-        """Whether training batches must also hold the inputs before hiding."""
+        """Whether training batches must also contain the hidden inputs."""
         return self.recon_target == "oracle"
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:

@@ -22,13 +22,13 @@ class CCA(MultimodalModule):
     takes the mean over validation and test as well. The encoders give the widths of the vectors and
     are not used.
 
-    There are no steps, so one epoch is trained, whatever trainer.max_epochs is, and optimiser and
-    scheduler have no effect. They may be given, so that all methods of a comparison can share one
-    recipe.
+    There are no optimisation steps: one epoch is run regardless of trainer.max_epochs, and
+    optimiser and scheduler have no effect. They are accepted so that all methods of a comparison
+    can share one recipe.
 
     If no training sample has both modalities of a pair, as with two thirds missing of three
     modalities, the padded vectors of the pair do not correlate at all and the directions are
-    arbitrary. A note of the run says so.
+    arbitrary. The run reports this in a note.
 
     Example:
         >>> from functools import partial
@@ -92,7 +92,7 @@ class CCA(MultimodalModule):
         num_joint = self.fusion.learn_projections(x, present)
         self.fusion.fit_head(x, present, label)
         for pair, number in num_joint.items():
-            num_arbitrary = self.fusion.widths[pair] + 1  # so few correlate whatever they hold
+            num_arbitrary = self.fusion.widths[pair] + 1  # so few always correlate perfectly
             if number <= num_arbitrary:
                 self.notes.add(
                     f"CCA: {number or 'no'} training sample{'s have' if number > 1 else ' has'} "

@@ -24,7 +24,7 @@ class CPMNet(MultimodalModule):
     sample has a learnt code, and each modality an affine decoder. An epoch takes, on all training
     samples at once, ``num_steps`` steps on the decoders (decoding error of the present modalities)
     and as many on the codes (the same error, plus ``clustering_weight`` times a loss that brings
-    codes of one class together). Codes of other samples are found by decoding, see
+    codes of one class together). Codes of other samples are fitted to them, see
     :class:`~mla_lightning.fusion.cross_partial.CrossPartial`.
 
     All steps of an epoch are taken with its first batch; its content and the other batches are not

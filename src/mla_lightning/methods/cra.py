@@ -1,4 +1,4 @@
-"""CRA: cascaded residual autoencoders reconstruct joined features."""
+"""CRA: cascaded residual autoencoders reconstruct concatenated features."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class ProjectedEncoder(nn.Module):
 
 
 class DCCA(MultimodalModule):
-    r"""Deep canonical correlation analysis of all pairs, and a linear SVC on the joined features.
+    r"""Deep canonical correlation analysis of all pairs, and a linear SVC on their features.
 
     Loss: minus the sum over pairs of the total correlation of their features, in float64 with
     Cholesky whitening. Absent input vectors are replaced by the training mean of the present ones.
@@ -152,7 +152,7 @@ class DCCA(MultimodalModule):
         self.fusion.fit_head(h, None, torch.cat([label for _, label in batches]))
 
     def logits(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
-        """Classify the joined features; an absent modality has the feature of its mean input."""
+        """Classify concatenated features; an absent modality has the feature of its mean input."""
         means = {m: self.encoders[m](self.input_mean(m)[None])[0] for m in features}
 
         def logits_of(present: dict[str, Tensor]) -> Tensor:

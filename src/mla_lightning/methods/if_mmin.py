@@ -29,8 +29,8 @@ class IFMMIN(Taught):
     :math:`\mathrm{mse}(c^*, c)`, where h* and c* are the frozen copy's features of the absent
     modalities and its invariant features of complete samples.
 
-    The released script sets a weight of 100 by a name that its code does not know, so it runs with
-    that code's default, 1, which is also the default here.
+    The released script sets a weight of 100 under a name that its code does not read, so it runs
+    with that code's default, 1, which is also the default here.
 
     Example:
         >>> from functools import partial
@@ -75,7 +75,7 @@ class IFMMIN(Taught):
         Args:
             imagination_weight: Weight of the imagination, >= 0.
             invariant_weight: Weight of the loss on the invariant features, >= 0.
-            pretrain_epochs: Epochs on complete samples, part of trainer.max_epochs.
+            pretrain_epochs: Epochs on complete samples, included in trainer.max_epochs.
             recon_target: ``oracle`` or ``observed``.
             **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be the invariant
                 codes'.

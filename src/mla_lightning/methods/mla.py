@@ -30,7 +30,7 @@ class MLA(MultimodalModule):
     logits are weighted by their entropy (dynamic fusion, DF).
 
     An encoder runs just before its own step, so only one graph is in memory at a time. Encoders
-    share nothing, so this equals running all of them first.
+    share no parameters, so this equals running all of them first.
 
     Example:
         >>> from functools import partial
@@ -97,16 +97,17 @@ class MLA(MultimodalModule):
                 ``static_weighting``.
             projection: How the head's gradient is modified. ``owm``: the paper's recursion, over
                 every earlier step. ``others``: the same recursion, with one projector per modality,
-                of the other modalities' features only; the default, since it had the best
-                validation accuracy. ``owm_fro``: ``owm`` divided by its Frobenius norm at each
-                update. ``owm_unit``: the same times sqrt(D), which keeps the head's step size.
-                ``released_formula``: the element-wise division of the released code.
-                Not in the paper: ``means``, ``moments``, ``class_means`` project by a memory of the
-                other modalities' mean features, of all directions that their features use, or of
-                their class means; the memory decays, so the head never freezes. ``conflict``
-                removes what opposes the others' last gradients, ``centred`` what all samples of a
-                batch share. ``own_momentum`` leaves the gradient as it is, and gives the head a
-                momentum buffer per modality, so that no step repeats another modality's.
+                of the other modalities' features only, which the recursion is meant to protect; the
+                default. ``owm_fro``: ``owm`` divided by its Frobenius norm at each update.
+                ``owm_unit``: the same times sqrt(D), which keeps the head's step size.
+                ``released_formula``: the element-wise division of the released code. Not in the
+                paper: ``means``, ``moments``, ``class_means`` project by a moving average of a
+                moment of the other modalities' features: of their mean, of all directions, or of
+                their class means; it decays, so the head never freezes. ``conflict`` removes the
+                component that opposes the others' last gradients, ``centred`` the component that
+                all samples of a batch share. ``own_momentum`` leaves the gradient unchanged and
+                gives the head a momentum buffer per modality, so that a step on one modality does
+                not repeat another's gradients.
             alpha: Ridge term of the recursion, > 0. A smaller one protects past features more.
             source: Whether the projector has the features of the ``previous`` steps, or also those
                 of the ``current`` one, as in the released code.

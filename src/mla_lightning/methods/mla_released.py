@@ -56,8 +56,8 @@ class MLAReleased(MLA):
         Args:
             df: Whether logits are fused by the code's "dynamic" rule, not by its fixed weights.
             legacy_zero_grad: Whether gradients are cleared to zero and not to None, as in the torch
-                version that the code pins. Encoders already trained in a batch are then moved again
-                by momentum and weight decay while the others are trained.
+                version that the code pins. Encoders already trained in a batch are then updated
+                again by momentum and weight decay while the others are trained.
             order: The modalities in the order of their steps; the data's order by default.
             **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must have one shared head.
 

@@ -68,7 +68,7 @@ class MMIN(Taught):
         Args:
             imagination_weight: Weight of the forward imagination, >= 0.
             cycle_weight: Weight of the backward imagination, >= 0.
-            pretrain_epochs: Epochs on complete samples, part of trainer.max_epochs.
+            pretrain_epochs: Epochs on complete samples, included in trainer.max_epochs.
             recon_target: ``oracle`` or ``observed``.
             **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be the latent codes'.
 

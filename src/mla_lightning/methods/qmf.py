@@ -25,12 +25,12 @@ class QMF(MultimodalModule):
     """One head per modality, logits fused by energy confidence, and a ranking loss on it.
 
     Loss: cross-entropy of the fused logits and of each modality's own logits, plus ``rank_weight``
-    times a ranking loss per modality, which asks samples with a smaller cumulative loss for a
-    larger confidence.
+    times a ranking loss per modality, which encourages a larger confidence for samples with a
+    smaller cumulative loss.
 
     ``rank_mode=margin`` is the ranking loss with the difference of the histories as margin;
-    ``released`` is what the released code computes, where that difference became a slack.
-    ``joint_weight=0`` is what MLA's code does on transformers: no fused loss.
+    ``released`` is the released code's loss, in which that difference is a slack, not a margin.
+    ``joint_weight=0`` omits the fused loss, as MLA's code does on transformers.
 
     Example:
         The cumulative loss of every training sample is stored, by its ``index``:
@@ -47,7 +47,7 @@ class QMF(MultimodalModule):
         >>> QMF(**parts)
         Traceback (most recent call last):
         ...
-        mla_lightning.errors.ConfigError: QMF remembers something of every training sample: give
+        mla_lightning.errors.ConfigError: QMF stores a history per training sample: give
         num_train=<number of training samples>, and each sample's number as batch['index'].
     """
 

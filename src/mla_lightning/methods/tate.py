@@ -1,4 +1,4 @@
-"""TATE: a transformer with tags of what is missing, taught by one with complete inputs."""
+"""TATE: a transformer with tags of missing modalities, and a teacher with complete inputs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ class TATE(Taught):
     sample, and three losses are added to the cross-entropy, ``weight`` times: forward, the
     divergence of the encoding from the teacher's; backward, the divergence of the decoding from the
     tokens; and tag, the difference of the last entries of the pooled encoding from the tag that
-    encodes what is missing. All four are means over the batch; the released code sums all but the
-    tag loss over the batch, so that its mean is too small to act. Divergences are symmetric, over
-    the features. The penalty on the last layer's weights is left to the optimiser's weight decay.
+    encodes the missing modalities. All four are means over the batch; the released code sums all
+    but the tag loss over the batch, so that its mean is too small to act. Divergences are
+    symmetric, over the features. The penalty on the last layer's weights is left to the optimiser's
+    weight decay.
 
-    The released code passes the masked batch to the teacher and mixes up its tags; this is the
-    paper's algorithm. Vectors are sequences of one token per modality; the encoder ``Steps`` passes
-    whole sequences on.
+    The released code passes the masked batch to the teacher and confuses its tags; this class
+    implements the paper's algorithm. Vectors are sequences of one token per modality; the
+    encoder ``Steps`` passes whole sequences on.
 
     Example:
         The tag of a sample without text, and of a complete one:
@@ -72,7 +73,7 @@ class TATE(Taught):
 
         Args:
             weight: Weight of the forward, backward and tag losses, >= 0.
-            pretrain_epochs: Epochs on complete samples, part of trainer.max_epochs.
+            pretrain_epochs: Epochs on complete samples, included in trainer.max_epochs.
             recon_target: ``oracle``, as in the paper: the teacher encodes complete samples;
                 ``observed``: the present modalities.
             **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be the tagged one.

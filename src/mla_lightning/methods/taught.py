@@ -79,12 +79,12 @@ class Taught(MultimodalModule):
 
     @property
     def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
-        """Whether training batches must also hold the inputs before hiding."""
+        """Whether training batches must also contain the hidden inputs."""
         return self.recon_target == "oracle"
 
     @property
     def shared_epochs(self) -> int:  # type: ignore[override]
-        """Length of the first stage if it uses complete samples, which all masks have in common."""
+        """Length of the first stage if it uses complete samples, which no mask changes."""
         return self.pretrain_epochs if self.needs_hidden_inputs else 0
 
     @property
@@ -178,7 +178,7 @@ class Taught(MultimodalModule):
         the present ones. Modalities whose input is not known add nothing.
 
         Args:
-            imagined: h', joined features (B, sum of D_m).
+            imagined: h', concatenated features (B, sum of D_m).
             chunk: The batch or a chunk of one.
 
         Returns:
@@ -195,7 +195,7 @@ class Taught(MultimodalModule):
         """Replace unknown entries of a target by the prediction, so that they add no loss.
 
         Args:
-            target: Joined features (B, sum of D_m).
+            target: Concatenated features (B, sum of D_m).
             prediction: What is compared with the target, of the same shape.
             is_known: Modality -> (B,) bool.
 

@@ -12,9 +12,9 @@ from mla_lightning.parts import Composition
 class Unimodal(LateFusion):
     """Each modality trained, and its epoch selected, as if it were the only one.
 
-    Encoders and heads share nothing, so training them in one run changes no number. Each modality
-    is evaluated with the weights of its own best epoch; ``multi`` is the mean of these models'
-    logits, an ensemble of unimodal models.
+    Encoders and heads share no parameters, so training them in one run gives the same results as
+    training them in several. Each modality is evaluated with the weights of its own best epoch;
+    ``multi`` is the mean of these models' logits, an ensemble of unimodal models.
 
     Example:
         >>> from functools import partial

@@ -44,7 +44,7 @@ class Reliability:
         bins = zip(self.num, self.confidence, self.accuracy, strict=True)
         return sum(num / total * abs(accuracy - confidence) for num, confidence, accuracy in bins)
 
-    def spelled(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the bins and the error as plain data for JSON."""
         return {**{key: list(values) for key, values in asdict(self).items()}, "ece": self.ece}
 

@@ -1,4 +1,4 @@
-"""Preparation of a store from a source: parallel, resumable, and with the same result always."""
+"""Preparation of a store from a source: parallel, resumable and deterministic."""
 
 from __future__ import annotations
 

@@ -26,14 +26,14 @@ class SendCounts:
         online: Number of runs that the server accepted.
         kept: Offline folders for ``wandb sync``, of the runs that were not sent to the server.
         left: Number of folders without a result.
-        refused: Number of runs that W&B could not start.
+        rejected: Number of runs that W&B could not start.
         damaged: Number of folders with files that cannot be read.
     """
 
     online: int = 0
     kept: list[Path] = field(default_factory=list)
     left: int = 0
-    refused: int = 0
+    rejected: int = 0
     damaged: int = 0
 
 
@@ -73,7 +73,7 @@ def send(run_dirs: Sequence[Path], wandb: Wandb) -> SendCounts:
             print(f"W&B: {run_dir} is damaged and left out: {error}", flush=True)
             continue
         if run is None:
-            counts.refused += 1
+            counts.rejected += 1
             continue
         run.log_all_steps()
         for step, row in rows:

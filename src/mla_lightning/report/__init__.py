@@ -1,1 +1,1 @@
-"""Evidence: run folders in, tables and figures out. Reads files; knows no model and no torch."""
+"""Reports: tables, figures and pages, made from run folders without models and without torch."""

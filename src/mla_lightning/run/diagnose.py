@@ -179,8 +179,8 @@ def calibration_before_and_after(
         confidence, predicted = (logits.double() / scale).softmax(dim=1).max(dim=1)
         is_correct = predicted == label
         calibration[key] = {
-            "width": reliability(confidence, is_correct).spelled(),
-            "mass": reliability(confidence, is_correct, equal_mass=True).spelled(),
+            "width": reliability(confidence, is_correct).to_dict(),
+            "mass": reliability(confidence, is_correct, equal_mass=True).to_dict(),
         }
     return calibration
 

@@ -226,7 +226,7 @@ def summarise_missing(
         ``realised_rate`` (split -> missing fraction of the modalities of all samples),
         ``mask_sha256``, and ``patterns``: split -> pattern of present modalities such as
         ``audio+text`` -> ``num`` samples and, for evaluated splits, ``accuracy``. Training masks
-        that are drawn anew in each epoch are those of the first.
+        that are redrawn in each epoch are those of the first.
     """
     patterns: dict[str, dict[str, dict[str, float]]] = {}
     for split, mask in data.masks.items():

@@ -1,4 +1,4 @@
-"""Completion of jobs: is a job's run finished, and did its code change since?"""
+"""Completion of jobs: whether a run is finished, and whether its code changed since."""
 
 from __future__ import annotations
 

@@ -123,9 +123,7 @@ class AVDigits(Source):
         speakers = [item.attributes["variant"] for item in items]
         labels = [item.label for item in items]
         codes = with_validation(codes, labels, fraction=0.15, groups=speakers)
-        description = (
-            "Synthetic speakers and handwritten pictures of train, val and test do not meet."
-        )
+        description = "Train and test share neither synthetic speakers nor handwritten images."
         return {"variant": NamedSplit(codes, description, "variant")}
 
     def options(self) -> dict[str, Any]:

@@ -158,13 +158,13 @@ class CREMAD(ClipSource):
         splits = {
             "actor": NamedSplit(
                 grouped(labels, actors, (0.7, 0.1, 0.2), seed=0),
-                "No actor is in two parts; drawn by this project, not a published split.",
+                "No actor is in two of train, val and test; drawn by this project, not published.",
                 "actor",
             ),
             "random": NamedSplit(
                 stratified(labels, (0.81, 0.09, 0.1), seed=0),
-                "A tenth is the test, drawn at random as in MLA's code, but of each class: all "
-                "actors are in all parts. MLA's own lists cannot be drawn again.",
+                "A tenth of each class is the test split, drawn at random as in MLA's code: all "
+                "actors are in train, val and test. MLA's own lists cannot be redrawn.",
             ),
         }
         return splits | self.list_splits(items)

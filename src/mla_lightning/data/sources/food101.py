@@ -149,13 +149,13 @@ class Food101(TextImageSource):
         splits = {
             "clean": NamedSplit(
                 grouped(labels, groups, (0.7, 0.05, 0.25), seed=0),
-                "Photographs with nearly equal titles are in one part; the official parts are "
-                "mixed. Drawn by this project, not a published split.",
+                "Photographs with nearly equal titles are in the same split; the official splits "
+                "are mixed. Drawn by this project, not a published split.",
             ),
             "official": NamedSplit(
                 with_validation(codes.astype(np.int8), labels, fraction=0.07355),
                 "The official folders; validation is 5,000 of the official 67,972 training "
-                "photographs, or their share. Titles recur between the parts.",
+                "photographs, or that fraction of yours. Titles recur between the splits.",
             ),
         }
         return splits | self.list_splits(items)

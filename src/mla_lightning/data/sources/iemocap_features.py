@@ -172,7 +172,7 @@ class IEMOCAPFeatures(Source):
         if self.fold is not None:
             code_of = {"trn": TRAIN, "val": VAL, "tst": TEST}
             codes = [code_of[self._features.utterances[item.id].split] for item in items]
-            description = f"MMIN's fold {self.fold}, with its own validation part."
+            description = f"MMIN's fold {self.fold}, with its own validation split."
             return {f"fold{self.fold}": NamedSplit(np.array(codes, dtype=np.int8), description)}
         splits = session_splits(items)
         if not splits:

@@ -157,7 +157,7 @@ class KineticsSounds(ClipSource):
         splits = {
             "kinetics": NamedSplit(
                 with_validation(codes.astype(np.int8), labels, groups=videos),
-                "Kinetics-400's training and test parts; validation is a tenth of train.",
+                "Kinetics-400's training and test splits; validation is a tenth of train.",
             )
         }
         return splits | self.list_splits(items, groups=videos)

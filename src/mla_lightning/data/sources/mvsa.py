@@ -164,13 +164,13 @@ class MVSA(TextImageSource):
         splits = {
             "clean": NamedSplit(
                 grouped(labels, groups, (0.6, 0.2, 0.2), seed=0),
-                "Tweets with nearly equal texts are in one part; drawn by this project, not a "
-                "published split.",
+                "Tweets with nearly equal texts are in the same split; drawn by this project, not "
+                "a published split.",
             ),
             "random": NamedSplit(
                 stratified(labels, (0.6, 0.2, 0.2), seed=0),
-                "At random, as in MLA's and QMF's code, whose own parts cannot be drawn again; "
-                "retweets are in several parts.",
+                "At random, as in MLA's and QMF's code, whose own splits cannot be redrawn; "
+                "retweets are in several splits.",
             ),
         }
         ids = [item.id for item in items]

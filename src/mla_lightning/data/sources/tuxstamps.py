@@ -165,8 +165,8 @@ class TuxStamps(Source):
         codes = grouped([item.label for item in items], groups, (0.6, 0.1, 0.3), seed=0)
         description = (
             "Stamps with equal text, recording or picture, or with names that differ in digits "
-            "alone, are in one part; drawn at random, a fifth of the test's texts would be in "
-            "train, too."
+            "alone, are in the same split; in a random split, a fifth of the texts of the test "
+            "split would be in train, too."
         )
         return {"group": NamedSplit(codes, description, "group")}
 

@@ -1,4 +1,4 @@
-"""Build the modification of the head gradient that the settings name."""
+"""Construction of the modification of the head gradient from its settings."""
 
 from __future__ import annotations
 

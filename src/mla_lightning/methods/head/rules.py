@@ -52,7 +52,7 @@ class HeadStep:
 
 
 class HeadGradient(nn.Module):
-    """Base class of modifications of the shared head's gradient; what they remember is in buffers.
+    """Base class of modifications of the shared head's gradient; their state is in buffers.
 
     The base class itself changes nothing.
     """
@@ -78,7 +78,7 @@ class HeadGradient(nn.Module):
         """
 
     def after_step(self, head: nn.Linear, step: HeadStep) -> None:
-        """Remember the step, after the optimiser has taken it.
+        """Update the state with a step, after the optimiser has taken it.
 
         Args:
             head: The shared head.
@@ -86,7 +86,7 @@ class HeadGradient(nn.Module):
         """
 
     def reset(self) -> None:
-        """Forget all steps."""
+        """Reset the state, as before the first step."""
 
 
 class Conflict(HeadGradient):
@@ -100,7 +100,7 @@ class Conflict(HeadGradient):
         >>> for name, gradient in (("audio", [[1.0, 0.0]]), ("visual", [[-1.0, 1.0]])):
         ...     head.weight.grad = torch.tensor(gradient)
         ...     rule.edit_gradient(head, HeadStep(name, torch.tensor([0])))
-        >>> head.weight.grad  # of visual, without the part against audio's
+        >>> head.weight.grad  # of visual, without the component against audio's
         tensor([[0., 1.]])
     """
 
@@ -129,7 +129,7 @@ class Conflict(HeadGradient):
 
 
 class Centred(HeadGradient):
-    """Removes from the gradient what all samples of a batch share; remembers nothing.
+    """Removes from the gradient what all samples of a batch share; has no state.
 
     Example:
         With equal features of all samples, the bias learns everything:

@@ -1,1 +1,1 @@
-"""Figures of the reports, drawn with matplotlib from what `read` returns."""
+"""Figures of the reports, drawn with matplotlib from the records of `read`."""

@@ -1,4 +1,4 @@
-"""Extensible parts of reports: functions named by the YAMLs of a config group."""
+"""Extensible components of reports: functions named by the YAMLs of a config group."""
 
 from __future__ import annotations
 

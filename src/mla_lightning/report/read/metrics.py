@@ -1,4 +1,4 @@
-"""How tables show metrics: from the package's YAMLs, and from what runs recorded of others."""
+"""Format of metrics in tables: from the package's YAMLs, or from the records of runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MetricDisplay:
 
     @property
     def column(self) -> str:
-        """Its column in ``results.csv``, such as ``macro_f1_percent`` or ``ece``."""
+        """The metric's column in ``results.csv``, such as ``macro_f1_percent`` or ``ece``."""
         return f"{self.name}_percent" if self.percent else self.name
 
     def column_value(self, raw: float) -> float:

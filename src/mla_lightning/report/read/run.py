@@ -20,7 +20,7 @@ OPTIONAL = {"optional": True}
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run: what it is a run of, its state and, if it is finished, its results.
+    """A run: its settings, its state and, if it is finished, its results.
 
     The columns of ``results.csv`` are these fields in this order, with the scores after ``seed``.
 
@@ -104,15 +104,15 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has results."""
+        """Whether the run has results."""
         return self.state == State.FINISHED
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What it is a run of; runs with equal keys are repetitions of each other."""
+        """The settings that identify the run; runs with equal keys repeat each other."""
         return self.name, self.dataset, self.method, self.ablation, self.overrides, self.seed
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Its single modalities, in the order of its scores."""
+        """The single modalities, in the order of the scores."""
         return tuple(dict.fromkeys(m for by in self.scores.values() for m in by if m != MULTI))

@@ -50,7 +50,7 @@ class Choice:
 
     @property
     def remarks(self) -> list[str]:
-        """Remarks for readers of the grid."""
+        """Notes on the choice for readers of the grid."""
         edge = ["at the edge of the grid"] if self.at_edge else []
         return edge + (["provisional: runs are missing"] if self.is_provisional else [])
 
