@@ -251,12 +251,12 @@ def loaders(num=64, *, index=False, present=False, seed=0):
     return DataLoader(samples, batch_size=16, shuffle=True), DataLoader(samples, batch_size=32)
 
 
-def build(method, **options):
+def build(method, lr=0.1, **options):
     torch.manual_seed(0)
     return method(
         encoders={"audio": nn.Linear(3, 8), "visual": nn.Linear(5, 8)},
         num_classes=2,
-        optimizer=partial(torch.optim.SGD, lr=0.1),
+        optimizer=partial(torch.optim.SGD, lr=lr),
         **options,
     )
 
@@ -297,6 +297,31 @@ def test_an_error_asks_for_missing_arguments_of_a_method():
             num_classes=2,
             optimizer=partial(torch.optim.SGD, lr=0.1),
         )
+
+
+def test_numbers_of_samples_beyond_num_train_are_an_error():
+    loader = DataLoader(loaders(index=True)[1].dataset, batch_size=64)
+    with pytest.raises(DataError, match="must be from 0 to 62, .*num_train=63; .* to 63"):
+        fit(build(mla.methods.QMF, num_train=63), loader, loader)
+
+
+def test_codes_are_found_by_the_numbers_of_samples_in_any_order():
+    train, val = loaders(index=True)  # train is shuffled
+
+    def trained_codes(loader):
+        module = build(mla.methods.CPMNet, lr=0.001, num_train=64, train_batches=lambda: loader)
+        fit(module, val, val, epochs=1)
+        return module.fusion
+
+    shuffled, ordered = trained_codes(train), trained_codes(val)
+    expected = torch.stack([sample["label"] for sample in val.dataset])
+    assert torch.equal(shuffled.label, expected)
+    torch.testing.assert_close(shuffled.codes, ordered.codes)
+    twice = DataLoader([val.dataset[min(k, 62)] for k in range(64)], batch_size=32)
+    with pytest.raises(DataError, match=r"num_train=64, .*64 samples, 63 different .* 0 to 62"):
+        trained_codes(twice)
+    with pytest.raises(DataError, match=r"gives 32 samples, 32 different numbers from 0 to 31"):
+        trained_codes([next(iter(val))])
 
 
 def test_missing_modalities_of_plain_batches():

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from mla_lightning.batch import Batch, as_batch
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
@@ -148,8 +148,21 @@ class EncodingModule(LightningModule):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Accept a plain dict of tensors; see :func:`~mla_lightning.batch.as_batch`."""
-        needs = ("label", "index") if self.needs_num_train and self.trainer.training else ()
-        return as_batch(batch, self.modalities, needs=needs)
+        needs_index = self.needs_num_train and self.trainer.training
+        needs = ("label", "index") if needs_index else ()
+        complete = as_batch(batch, self.modalities, needs=needs)
+        if needs_index and complete is not batch:  # those of a run are numbered by its data
+            self._check_index(complete["index"])
+        return complete
+
+    def _check_index(self, index: Tensor) -> None:
+        """Check that the numbers of training samples are below their number."""
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < self.num_train:
+            raise DataError(
+                f"batch['index'] must be from 0 to {self.num_train - 1}, as num_train="
+                f"{self.num_train}; a batch has numbers from {int(index.min())} to "
+                f"{int(index.max())}."
+            )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert the batch's rows to inputs of encoders on the device; augment in training."""
