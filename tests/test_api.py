@@ -301,7 +301,7 @@ def test_an_error_asks_for_missing_arguments_of_a_method():
 
 def test_numbers_of_samples_beyond_num_train_are_an_error():
     loader = DataLoader(loaders(index=True)[1].dataset, batch_size=64)
-    with pytest.raises(DataError, match="must be from 0 to 62, .*num_train=63; .* to 63"):
+    with pytest.raises(DataError, match=r"must be from 0 to 62, .*num_train=63; .* to 63"):
         fit(build(mla.methods.QMF, num_train=63), loader, loader)
 
 
@@ -328,6 +328,57 @@ def test_missing_modalities_of_plain_batches():
     module = build(mla.methods.MLA, is_complete=False)
     trainer = fit(module, *loaders(present=True))
     assert 0.5 < float(trainer.callback_metrics["val/acc"]) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("present", "message"),
+    [
+        ({"audio": False}, r"without 'audio', .* build it with is_complete=False"),
+        ({"visuel": True}, "'visuel', which is no modality .* Did you mean 'visual'"),
+        ({"label": True}, "'label', which is no modality .* Modalities: audio, visual"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_wrong_present_of_plain_batches_is_an_error(present, message, split):
+    (train, val), (_, wrong) = loaders(), loaders()
+    for sample in wrong.dataset:
+        sample["present"] = {name: torch.tensor(value) for name, value in present.items()}
+    with pytest.raises(DataError, match=message):
+        fit(build(mla.methods.MLA), *((wrong, val) if split == "train" else (train, wrong)))
+
+
+def test_present_of_a_modality_that_is_not_in_use_is_accepted():
+    samples = [
+        {**sample, "text": torch.zeros(2), "present": {"text": torch.tensor(False)}}
+        for sample in loaders()[1].dataset
+    ]
+    loader = DataLoader(samples, batch_size=32)
+    trainer = fit(build(mla.methods.MLA), loader, loader, epochs=1)
+    assert trainer.current_epoch == 1
+
+
+@pytest.mark.parametrize("form", ["plain", "converted"])
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("name", ["MLA", "Joint", "LateFusion", "Unimodal", "OGMGE"])
+def test_training_and_validation_need_labels(name, split, form):
+    train, val = loaders()
+    plain = next(iter(val))
+    del plain["label"]
+    converted = {
+        "inputs": plain,
+        "index": torch.arange(32),
+        "present": {m: torch.ones(32, dtype=torch.bool) for m in plain},
+    }
+    without = DataLoader([plain if form == "plain" else converted], batch_size=None)
+    module = build(getattr(mla.methods, name))
+    with pytest.raises(DataError, match="The batch has no 'label'"):
+        fit(module, *((without, val) if split == "train" else (train, without)))
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    if form == "plain":
+        (outputs,) = trainer.predict(module, without)
+        assert outputs[1].tolist() == [-1] * 32
 
 
 def test_users_callbacks_and_loggers_receive_the_metrics(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Unpack
 
 import torch
@@ -142,18 +142,22 @@ class EncodingModule(LightningModule):
         assert self.parts.train_batches is not None
         needs = ("label", "index") if self.needs_num_train else ("label",)
         for batch in self.parts.train_batches():
-            yield self.prepare_batch(as_batch(batch, self.modalities, needs=needs))
+            yield self.prepare_batch(self._as_batch(batch, needs))
 
     # ------------------------------------------------------------------ batches
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Accept a plain dict of tensors; see :func:`~mla_lightning.batch.as_batch`."""
         needs_index = self.needs_num_train and self.trainer.training
-        needs = ("label", "index") if needs_index else ()
-        complete = as_batch(batch, self.modalities, needs=needs)
+        labels = () if self.trainer.predicting else ("label",)
+        complete = self._as_batch(batch, (*labels, "index") if needs_index else labels)
         if needs_index and complete is not batch:  # those of a run are numbered by its data
             self._check_index(complete["index"])
         return complete
+
+    def _as_batch(self, batch: Any, needs: Collection[str]) -> Batch:
+        is_complete = self.parts.is_complete
+        return as_batch(batch, self.modalities, needs=needs, is_complete=is_complete)
 
     def _check_index(self, index: Tensor) -> None:
         """Check that the numbers of training samples are below their number."""
