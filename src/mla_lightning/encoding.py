@@ -15,7 +15,7 @@ from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.inputs.base import BatchRandomness
-from mla_lightning.parts import Composition, Parts, check_composition
+from mla_lightning.parts import Composition, Parts, check_composition, out_width
 
 
 class EncodingModule(LightningModule):
@@ -40,6 +40,8 @@ class EncodingModule(LightningModule):
     takes_chunks = True
     #: Whether all training samples are fitted at once, with the masks of the first epoch.
     fits_all_at_once = False
+    #: Whether the training split is also read as a whole, for means or for a classifier.
+    needs_train_batches = False
     #: Number of first epochs that do not depend on what is hidden, so that runs may share them.
     shared_epochs = 0
 
@@ -128,8 +130,7 @@ class EncodingModule(LightningModule):
         if self.parts.is_complete or bool(has.all()):
             return encoder(x)
         if not has.any():
-            width: int = encoder.out_features  # type: ignore[assignment]
-            return x.new_zeros((len(x), width), dtype=torch.float32)
+            return x.new_zeros((len(x), out_width(name, encoder)), dtype=torch.float32)
         h = encoder(x[has])
         return h.new_zeros((len(x), *h.shape[1:])).index_put((has.nonzero()[:, 0],), h)
 
