@@ -11,8 +11,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mla_lightning as mla
+from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.run.build import build_encoders
+from mla_lightning.run_folder.columns import MULTI
 
 
 def loaders(num=64, *, index=False, present=False, seed=0):
@@ -130,6 +132,39 @@ def test_an_encoder_without_a_width_is_an_error_that_names_the_attribute():
             num_classes=2,
             optimizer=partial(torch.optim.SGD, lr=0.1),
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        (MULTI, "is the name of the fused result"),
+        *[(key, "is a key of batches") for key in Batch.__annotations__],
+        *[(name, "must have no dot") for name in ("", "audio.left")],
+        *[(name, "an attribute of torch") for name in ("keys", "type", "items", "values", "train")],
+        *[(name, "an attribute of torch") for name in ("forward", "training", "_modules", "get")],
+    ],
+)
+@pytest.mark.parametrize("method", ["Joint", "MLA", "CCA"])
+def test_reserved_names_of_modalities_are_errors(name, rule, method):
+    with pytest.raises(ConfigError, match=f"'{name}' cannot be the name of a modality: .*{rule}"):
+        getattr(mla.methods, method)(
+            encoders={"audio": nn.Linear(3, 8), name: nn.Linear(5, 8)},
+            num_classes=2,
+            optimizer=partial(torch.optim.SGD, lr=0.1),
+            train_batches=list,
+        )
+
+
+@pytest.mark.parametrize("logger", [False, True], ids=["without_logger", "with_logger"])
+def test_a_validation_returns_its_metrics(logger, tmp_path):
+    module = build(mla.methods.MLA)
+    own = CSVLogger(tmp_path) if logger else False
+    trainer = Trainer(
+        accelerator="cpu", logger=own, enable_progress_bar=False, enable_checkpointing=False
+    )
+    (metrics,) = trainer.validate(module, loaders()[1], verbose=False)
+    assert {"val/acc", "val/acc/audio", "val/f1_macro"} <= set(metrics)
+    assert metrics["val/acc"] == pytest.approx(module.epoch_metrics["val/acc"])
 
 
 def test_codes_are_found_by_the_numbers_of_samples_in_any_order():

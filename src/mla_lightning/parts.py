@@ -15,6 +15,7 @@ from mla_lightning.batch import Batch, slice_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Input
+from mla_lightning.inputs.names import modality_name_problem
 from mla_lightning.metrics.classification import EPOCH_METRICS
 from mla_lightning.metrics.outcome import Outcome
 
@@ -312,11 +313,14 @@ def check_composition(method: Traits, parts: Parts) -> None:
         parts: Its parts.
 
     Raises:
-        ConfigError: If there are too few modalities, samples have missing modalities and the method
-            has no rule for them, something that it needs of the data is not given, or a setting is
-            out of range or would have no effect.
+        ConfigError: If there are too few modalities or one has a reserved name, samples have
+            missing modalities and the method has no rule for them, something that it needs of the
+            data is not given, or a setting is out of range or would have no effect.
     """
     name = type(method).__name__
+    for modality in parts.encoders:
+        if problem := modality_name_problem(modality):
+            raise ConfigError(f"{modality!r} {problem}. Rename it in encoders and batches.")
     type(method).check_modalities(tuple(parts.encoders))
     if not parts.is_complete and not method.takes_incomplete:
         raise ConfigError(
