@@ -1,21 +1,15 @@
-"""The Python interface: the same runs as those of the command line, and plain modules."""
+"""The Python interface: the same runs as those of the command line."""
 
 import csv
 import json
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import CSVLogger
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import mla_lightning as mla
 from mla_lightning.api import start
@@ -260,117 +254,6 @@ def test_errors_of_an_import_without_labels(stores, tmp_path, capfd):
     assert main(["data", "import", "new.csv", "target=texts", "labels=none"]) == 0
     assert main(["data", "check", "texts"]) == 0
     assert json.loads(Path("texts/manifest.json").read_text())["class_names"] == []
-
-
-# ---------------------------------------------------------------------- plain modules
-
-
-def loaders(num=64, *, index=False, present=False, seed=0):
-    rng = torch.Generator().manual_seed(seed)
-    x = {"audio": torch.randn(num, 3, generator=rng), "visual": torch.randn(num, 5, generator=rng)}
-    label = (x["audio"][:, 0] + x["visual"][:, 0] > 0).long()
-    samples = [
-        {m: v[k] for m, v in x.items()}
-        | {"label": label[k]}
-        | ({"index": torch.tensor(k)} if index else {})
-        | (
-            {"present": {"audio": torch.tensor(k % 3 > 0), "visual": torch.tensor(True)}}
-            if present
-            else {}
-        )
-        for k in range(num)
-    ]
-    return DataLoader(samples, batch_size=16, shuffle=True), DataLoader(samples, batch_size=32)
-
-
-def build(method, **options):
-    torch.manual_seed(0)
-    return method(
-        encoders={"audio": nn.Linear(3, 8), "visual": nn.Linear(5, 8)},
-        num_classes=2,
-        optimizer=partial(torch.optim.SGD, lr=0.1),
-        **options,
-    )
-
-
-def fit(module, train, val, epochs=8, **options):
-    trainer = Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **{"logger": False, "enable_checkpointing": False} | options,
-    )
-    trainer.fit(module, train, val)
-    return trainer
-
-
-@pytest.mark.parametrize("name", ["MLA", "Joint", "LateFusion", "JointUnimodal", "OGMGE"])
-def test_methods_are_plain_modules(name):
-    module = build(getattr(mla.methods, name))
-    trainer = fit(module, *loaders())
-    assert float(trainer.callback_metrics["val/acc"]) > 0.8
-
-
-def test_an_error_asks_for_missing_arguments_of_a_method():
-    with pytest.raises(ConfigError, match="QMF stores a history per training sample"):
-        build(mla.methods.QMF)
-    module = build(mla.methods.QMF, num_train=64)
-    with pytest.raises(DataError, match="has no 'index'"):
-        fit(module, *loaders())
-    fit(build(mla.methods.QMF, num_train=64), *loaders(index=True))
-    pairs = DataLoader(TensorDataset(torch.zeros(8, 3), torch.zeros(8).long()), batch_size=4)
-    with pytest.raises(DataError, match=r"must be a dict .* not a list"):
-        fit(build(mla.methods.MLA), pairs, pairs)
-    with pytest.raises(ConfigError, match="does not say how wide its feature is"):
-        mla.methods.Joint(
-            encoders={"a": nn.Identity(), "b": nn.Linear(3, 2)},
-            num_classes=2,
-            optimizer=partial(torch.optim.SGD, lr=0.1),
-        )
-
-
-def test_missing_modalities_of_plain_batches():
-    module = build(mla.methods.MLA, is_complete=False)
-    trainer = fit(module, *loaders(present=True))
-    assert 0.5 < float(trainer.callback_metrics["val/acc"]) <= 1.0
-
-
-def test_users_callbacks_and_loggers_receive_the_metrics(tmp_path):
-    stop = EarlyStopping("val/f1_macro", mode="max", patience=1, min_delta=1.0)
-    trainer = fit(
-        build(mla.methods.MLA),
-        *loaders(),
-        callbacks=[stop],
-        logger=CSVLogger(tmp_path, name="own", version=""),
-    )
-    assert trainer.current_epoch < 8
-    names = (tmp_path / "own/metrics.csv").read_text().partition("\n")[0].split(",")
-    assert {"val/acc", "val/f1_macro/audio", "train/loss/audio"} <= set(names)
-
-
-def test_plain_training_equals_that_of_a_job(tmp_path):
-    """The same encoders, batches and order give the same weights, bit for bit."""
-    from mla_lightning.run.build import build_encoders
-
-    words = [word for word in TINY if "max_epochs" not in word]
-    run = mla.train(*words, "trainer.max_epochs=1", method="mla", folder=tmp_path)
-    data = run.loaded.data
-    data.setup()
-    settings = {k: v for k, v in run.config.optimizer.items() if not k.startswith("_")}
-    module = mla.methods.MLA(
-        encoders=build_encoders(run.config, data),
-        num_classes=data.num_classes,
-        optimizer=partial(torch.optim.SGD, **settings),
-        seed=run.config.seed,
-    )
-    plain = [{**batch["inputs"], "label": batch["label"]} for batch in data.train_dataloader()]
-    fit(
-        module, DataLoader(plain, batch_size=None), DataLoader(plain[:1], batch_size=None), epochs=1
-    )
-    for key, value in run.module.state_dict().items():
-        assert torch.equal(module.state_dict()[key], value), key
 
 
 def test_the_tutorial_runs(tmp_path):

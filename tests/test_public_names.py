@@ -84,7 +84,8 @@ def test_methods_are_found_by_their_sources_and_imported_when_used():
     code = """
 import sys
 from mla_lightning import methods
-assert {"MLA", "Taught"} < set(dir(methods)) and "torch" not in sys.modules
+assert {"MLA", "TATE"} < set(dir(methods)) and "torch" not in sys.modules
+assert not {"Taught", "MultimodalModule"} & {*dir(methods), *methods.__all__}
 assert methods.QMF.__module__ == "mla_lightning.methods.qmf"
 assert "mla_lightning.methods.tate" not in sys.modules
 """

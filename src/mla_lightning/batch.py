@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 import torch
 from torch import Tensor
 
-from mla_lightning.errors import DataError
+from mla_lightning.errors import DataError, near
 
 
 class Batch(TypedDict):
@@ -33,7 +33,11 @@ class Batch(TypedDict):
 
 
 def as_batch(
-    batch: Mapping[str, Any], modalities: Sequence[str], *, needs: Collection[str] = ("label",)
+    batch: Mapping[str, Any],
+    modalities: Sequence[str],
+    *,
+    needs: Collection[str] = ("label",),
+    is_complete: bool = False,
 ) -> Batch:
     """Convert a plain dict of tensors to the form that methods take.
 
@@ -43,12 +47,14 @@ def as_batch(
             returned as it is.
         modalities: The modalities in use; others are omitted.
         needs: Which of ``label`` and ``index`` the batch must have.
+        is_complete: Whether absent modalities are an error.
 
     Returns:
         The batch. Defaults: ``label`` -1, ``index`` counting from 0, every modality present.
 
     Raises:
-        DataError: If it is not a dict, a modality or a needed entry is missing, or lengths differ.
+        DataError: If it is not a dict, a modality or a needed entry is missing, lengths differ, or
+            ``present`` has an unknown modality, or absent ones of complete samples.
 
     Example:
         >>> batch = as_batch({"audio": torch.zeros(2, 3), "label": torch.tensor([0, 1])}, ["audio"])
@@ -65,9 +71,9 @@ def as_batch(
             f"A batch must be a dict with a tensor per modality and 'label', not a "
             f"{type(batch).__name__}; give the DataLoader a dataset whose samples are such dicts."
         )
-    if "inputs" in batch:
-        return batch  # type: ignore[return-value]
-    missing = [name for name in (*modalities, *needs) if name not in batch]
+    is_converted = "inputs" in batch
+    required = (*needs,) if is_converted else (*modalities, *needs)
+    missing = [name for name in required if name not in batch]
     if missing:
         raise DataError(
             f"The batch has no {', '.join(map(repr, missing))}; it has "
@@ -75,9 +81,12 @@ def as_batch(
             "'label'; a method that remembers samples also needs 'index', each one's number in the "
             "training set."
         )
+    if is_converted:
+        return batch  # type: ignore[return-value]
     inputs = {name: batch[name] for name in modalities}
     size, device = len(inputs[modalities[0]]), inputs[modalities[0]].device
     present = batch.get("present") or {}
+    _check_present(present, batch, modalities if is_complete else ())
     all_true = torch.ones(size, dtype=torch.bool, device=device)
     no_label = torch.full((size,), -1, device=device)
     complete: Batch = {
@@ -90,6 +99,24 @@ def as_batch(
     if len(set(lengths.values())) > 1:
         raise DataError(f"The batch's tensors differ in length: {lengths}")
     return complete
+
+
+def _check_present(
+    present: Mapping[str, Tensor], batch: Mapping[str, Any], complete: Sequence[str]
+) -> None:
+    """Check that ``present`` has modalities of a plain batch, true for the complete ones."""
+    modalities = [key for key in batch if key not in Batch.__annotations__]
+    for name, has in present.items():
+        if name not in modalities:
+            raise DataError(
+                f"batch['present'] has {name!r}, which is no modality of the batch."
+                f"{near(name, modalities)} Modalities: {', '.join(modalities)}"
+            )
+        if name in complete and not bool(has.all()):
+            raise DataError(
+                f"batch['present'] has samples without {name!r}, and the method was built for "
+                "complete samples: build it with is_complete=False."
+            )
 
 
 def chunks_of(batch: Batch, num_chunks: int) -> Iterator[tuple[Batch, float]]:

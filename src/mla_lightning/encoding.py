@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Unpack
 
 import torch
@@ -10,12 +10,12 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from mla_lightning.batch import Batch, as_batch
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.inputs.base import BatchRandomness
-from mla_lightning.parts import Composition, Parts, check_composition
+from mla_lightning.parts import Composition, Parts, check_composition, out_width
 
 
 class EncodingModule(LightningModule):
@@ -40,6 +40,8 @@ class EncodingModule(LightningModule):
     takes_chunks = True
     #: Whether all training samples are fitted at once, with the masks of the first epoch.
     fits_all_at_once = False
+    #: Whether the training split is also read as a whole, for means or for a classifier.
+    needs_train_batches = False
     #: Number of first epochs that do not depend on what is hidden, so that runs may share them.
     shared_epochs = 0
 
@@ -128,8 +130,7 @@ class EncodingModule(LightningModule):
         if self.parts.is_complete or bool(has.all()):
             return encoder(x)
         if not has.any():
-            width: int = encoder.out_features  # type: ignore[assignment]
-            return x.new_zeros((len(x), width), dtype=torch.float32)
+            return x.new_zeros((len(x), out_width(name, encoder)), dtype=torch.float32)
         h = encoder(x[has])
         return h.new_zeros((len(x), *h.shape[1:])).index_put((has.nonzero()[:, 0],), h)
 
@@ -142,14 +143,31 @@ class EncodingModule(LightningModule):
         assert self.parts.train_batches is not None
         needs = ("label", "index") if self.needs_num_train else ("label",)
         for batch in self.parts.train_batches():
-            yield self.prepare_batch(as_batch(batch, self.modalities, needs=needs))
+            yield self.prepare_batch(self._as_batch(batch, needs))
 
     # ------------------------------------------------------------------ batches
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Accept a plain dict of tensors; see :func:`~mla_lightning.batch.as_batch`."""
-        needs = ("label", "index") if self.needs_num_train and self.trainer.training else ()
-        return as_batch(batch, self.modalities, needs=needs)
+        needs_index = self.needs_num_train and self.trainer.training
+        labels = () if self.trainer.predicting else ("label",)
+        complete = self._as_batch(batch, (*labels, "index") if needs_index else labels)
+        if needs_index and complete is not batch:  # those of a run are numbered by its data
+            self._check_index(complete["index"])
+        return complete
+
+    def _as_batch(self, batch: Any, needs: Collection[str]) -> Batch:
+        is_complete = self.parts.is_complete
+        return as_batch(batch, self.modalities, needs=needs, is_complete=is_complete)
+
+    def _check_index(self, index: Tensor) -> None:
+        """Check that the numbers of training samples are below their number."""
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < self.num_train:
+            raise DataError(
+                f"batch['index'] must be from 0 to {self.num_train - 1}, as num_train="
+                f"{self.num_train}; a batch has numbers from {int(index.min())} to "
+                f"{int(index.max())}."
+            )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert the batch's rows to inputs of encoders on the device; augment in training."""

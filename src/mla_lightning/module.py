@@ -287,7 +287,8 @@ class MultimodalModule(EncodingModule):
             for modality, values in scores.items()
         }
         self.epoch_metrics |= metrics
-        is_logged = self.parts.logs_epochs and bool(self.loggers)
+        # By None, trainer.validate returns the metrics even without a logger; True would warn.
+        is_logged = None if self.parts.logs_epochs else False
         self.log(VAL_ACCURACY, metrics[VAL_ACCURACY], prog_bar=True, logger=is_logged)
         if self.parts.logs_epochs:
             others = {key: value for key, value in metrics.items() if key != VAL_ACCURACY}

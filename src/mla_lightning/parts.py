@@ -15,6 +15,7 @@ from mla_lightning.batch import Batch, slice_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Input
+from mla_lightning.inputs.names import modality_name_problem
 from mla_lightning.metrics.classification import EPOCH_METRICS
 from mla_lightning.metrics.outcome import Outcome
 
@@ -219,7 +220,9 @@ class Parts:
 
 
 def input_widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Return the width of each modality's input vector, by its encoder's ``in_features``.
+    """Return the width of each modality's input vector.
+
+    It is the ``in_features`` of the encoder, or of its first layer.
 
     Args:
         encoders: Modality -> encoder.
@@ -239,14 +242,17 @@ def input_widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:
         ...
         mla_lightning.errors.ConfigError: This method works on vectors, and 'audio' has none: its
         encoder is LSTM. Use features, such as those of `mla data embed`.
+        >>> input_widths({"audio": nn.Sequential(nn.Linear(3, 8), nn.ReLU())})
+        {'audio': 3}
     """
     widths = {}
     for name, encoder in encoders.items():
-        width = getattr(encoder, "in_features", None)
-        if not isinstance(width, int) or getattr(encoder, "takes_sequences", False):
+        width = _width("in_features", encoder, 0)
+        if width is None or getattr(encoder, "takes_sequences", False):
+            hint = "" if width else " Or set the encoder's attribute: encoder.in_features = D"
             raise ConfigError(
                 f"This method works on vectors, and {name!r} has none: its encoder is "
-                f"{type(encoder).__name__}. Use features, such as those of `mla data embed`."
+                f"{type(encoder).__name__}. Use features, such as those of `mla data embed`.{hint}"
             )
         widths[name] = width
     return widths
@@ -269,15 +275,20 @@ def out_width(name: str, encoder: nn.Module) -> int:
         >>> out_width("audio", nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 5)))
         5
     """
-    last = encoder[-1] if isinstance(encoder, nn.Sequential) and len(encoder) else encoder
-    for layer in (encoder, last):
-        width = getattr(layer, "out_features", None)
-        if isinstance(width, int):
-            return width
-    raise ConfigError(
-        f"The encoder of {name!r} ({type(encoder).__name__}) does not say how wide its feature is. "
-        "Set its attribute: encoder.out_features = D"
-    )
+    width = _width("out_features", encoder, -1)
+    if width is None:
+        raise ConfigError(
+            f"The encoder of {name!r} ({type(encoder).__name__}) does not say how wide its feature "
+            "is. Set its attribute: encoder.out_features = D"
+        )
+    return width
+
+
+def _width(attribute: str, encoder: nn.Module, position: int) -> int | None:
+    """Return the width that an encoder, or the layer at a position of a Sequential, has."""
+    layer = encoder[position] if isinstance(encoder, nn.Sequential) and len(encoder) else encoder
+    widths = (getattr(module, attribute, None) for module in (encoder, layer))
+    return next((width for width in widths if isinstance(width, int)), None)
 
 
 class Traits(Protocol):
@@ -286,6 +297,7 @@ class Traits(Protocol):
     takes_incomplete: bool
     takes_chunks: bool
     fits_all_at_once: bool
+    needs_train_batches: bool
     needs_num_train: bool
 
     @classmethod
@@ -301,11 +313,14 @@ def check_composition(method: Traits, parts: Parts) -> None:
         parts: Its parts.
 
     Raises:
-        ConfigError: If there are too few modalities, samples have missing modalities and the method
-            has no rule for them, something that it needs of the data is not given, or a setting is
-            out of range or would have no effect.
+        ConfigError: If there are too few modalities or one has a reserved name, samples have
+            missing modalities and the method has no rule for them, something that it needs of the
+            data is not given, or a setting is out of range or would have no effect.
     """
     name = type(method).__name__
+    for modality in parts.encoders:
+        if problem := modality_name_problem(modality):
+            raise ConfigError(f"{modality!r} {problem}. Rename it in encoders and batches.")
     type(method).check_modalities(tuple(parts.encoders))
     if not parts.is_complete and not method.takes_incomplete:
         raise ConfigError(
@@ -317,9 +332,11 @@ def check_composition(method: Traits, parts: Parts) -> None:
             f"{name} stores a history per training sample: give "
             "num_train=<number of training samples>, and each sample's number as batch['index']."
         )
-    if method.fits_all_at_once and parts.train_batches is None:
+    reads_all = method.fits_all_at_once or method.needs_train_batches
+    if reads_all and parts.train_batches is None:
+        reads = "fits" if method.fits_all_at_once else "also reads"
         raise ConfigError(
-            f"{name} fits all training samples at once: give train_batches=lambda: loader, a "
+            f"{name} {reads} all training samples at once: give train_batches=lambda: loader, a "
             "function that returns the training batches in a fixed order."
         )
     if parts.accumulate < 1:

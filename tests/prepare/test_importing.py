@@ -109,6 +109,9 @@ def test_an_error_in_a_csv_names_the_line(tmp_path, changes, message):
         ("id,label,line,words", "'line' cannot be the name of a modality"),
         ("id,label,words,words", "'words' occurs twice"),
         ("id,label,a/b", "'a/b' cannot be the name of a modality"),
+        ("id,label,multi", "'multi' cannot be the name of a modality: .* fused result"),
+        ("id,label,index", "'index' cannot be the name of a modality: .* key of batches"),
+        ("id,label,keys", r"'keys' cannot be the name of a modality: .* torch\.nn\.ModuleDict"),
     ],
 )
 def test_wrong_names_of_columns_are_errors(tmp_path, header, message):
@@ -192,6 +195,7 @@ def test_arrays_may_include_class_names_ids_and_a_split(tmp_path):
             r"'Split' cannot be the name .* Did you mean 'split'",
         ),
         ({"a.present": np.zeros((60, 2))}, "'a.present' cannot be the name of a modality"),
+        ({"multi": np.zeros((60, 2))}, "'multi' cannot be the name of a modality"),
         ({"audio": np.zeros(60)}, r"'audio' is float32 of shape \(60,\)"),
         ({"audio": np.zeros((60, 8, 8, 3), dtype=np.uint8)}, "'audio' is uint8 of shape"),
         ({"words": np.full((60, 4), -1)}, "'words' holds token ids below 0"),

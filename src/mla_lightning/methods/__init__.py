@@ -20,7 +20,7 @@ Missing modalities
     Correlation: ``CCA``, ``DCCA``, ``DCCAE``. Latent codes: ``CPMNet`` (CPM-Net).
 
 Base classes
-    ``Taught``, of methods with a teacher;
+    :class:`~mla_lightning.methods.taught.Taught`, of methods with a teacher;
     :class:`~mla_lightning.module.MultimodalModule`, of all.
 
 Example:
@@ -46,8 +46,8 @@ from typing import Any
 from mla_lightning.errors import near
 from mla_lightning.identity.sources import find_modules
 
-#: Base class of all methods.
-BASE = "MultimodalModule"
+#: Base classes, which define no training rule.
+BASES = {"MultimodalModule", "Taught"}
 
 
 @cache
@@ -59,10 +59,10 @@ def _modules() -> dict[str, str]:
         for node in item.tree.body
         if isinstance(node, ast.ClassDef)
     }
-    methods = {BASE}
+    methods = set(BASES)
     while new := {name for name, (_, bases) in classes.items() if bases & methods} - methods:
         methods |= new
-    return {name: classes[name][0] for name in sorted(methods - {BASE})}
+    return {name: classes[name][0] for name in sorted(methods - BASES)}
 
 
 def __getattr__(name: str) -> Any:

@@ -84,7 +84,7 @@ class AE(MultimodalModule):
         super().__init__(**parts)
         check_recon_target(recon_target, self.parts)
         self.weight, self.recon_target = weight, recon_target
-        width = sum(encoder.out_features for encoder in self.encoders.values())  # type: ignore[misc]
+        width = sum(self.fusion.feature_dims.values())
         self.decoders = nn.ModuleDict(
             {
                 name: build_mlp((width, *hidden, input_width), dropout)

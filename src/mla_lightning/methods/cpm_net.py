@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mla_lightning.batch import Batch
 from mla_lightning.encoders.vector import Vector
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
 from mla_lightning.fusion.cross_partial import CrossPartial
 from mla_lightning.methods.reference import Reference
@@ -119,7 +119,7 @@ class CPMNet(MultimodalModule):
         if not self._is_first:
             return {}
         samples = self._all_samples()
-        self.fusion.label.copy_(samples["label"])
+        self.fusion.label[samples["index"]] = samples["label"]
         losses: dict[str, Tensor] = {}
         for _ in range(self.num_steps):
             losses = self.step_on(samples, self._decoder_losses)
@@ -128,7 +128,7 @@ class CPMNet(MultimodalModule):
         return losses
 
     def _all_samples(self) -> Batch:
-        """Collect the training split, once."""
+        """Collect the training split, once, and check that every sample has its own number."""
         if self._train_split is None:
             batches = list(self.training_batches())
             self._train_split = {
@@ -141,6 +141,14 @@ class CPMNet(MultimodalModule):
                 "label": torch.cat([b["label"] for b in batches]),
                 "index": torch.cat([b["index"] for b in batches]),
             }
+            index = self._train_split["index"]
+            if not torch.equal(index.sort()[0], torch.arange(self.num_train, device=index.device)):
+                raise DataError(
+                    f"CPMNet has a code for each training sample: with num_train={self.num_train}, "
+                    f"batch['index'] must have each number from 0 to {self.num_train - 1} once; "
+                    f"train_batches gives {len(index)} samples, {len(index.unique())} different "
+                    f"numbers from {int(index.min())} to {int(index.max())}."
+                )
         return self._train_split
 
     def _decoder_losses(self, chunk: Batch) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from mla_lightning.functional import dcca_loss, fill_with_mean, mean_of_present
 from mla_lightning.fusion.padded import PaddedFusion
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
-from mla_lightning.parts import Composition, input_widths
+from mla_lightning.parts import Composition, input_widths, out_width
 
 #: Number of samples per component below which independent features appear to correlate.
 SAMPLES_PER_COMPONENT = 25
@@ -23,16 +23,17 @@ SAMPLES_PER_COMPONENT = 25
 class ProjectedEncoder(nn.Module):
     """An encoder and a linear layer to a width that all modalities have in common."""
 
-    def __init__(self, encoder: nn.Module, width: int) -> None:
+    def __init__(self, encoder: nn.Module, width: int, name: str) -> None:
         """Build the layer.
 
         Args:
-            encoder: The encoder, with ``out_features``.
+            encoder: The encoder.
             width: Width of the output.
+            name: The modality, for messages.
         """
         super().__init__()
         self.encoder = encoder
-        self.linear = nn.Linear(encoder.out_features, width)  # type: ignore[arg-type]
+        self.linear = nn.Linear(out_width(name, encoder), width)
         self.out_features = width
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,6 +64,7 @@ class DCCA(MultimodalModule):
         ...     num_classes=2,
         ...     optimizer=partial(torch.optim.SGD, lr=0.1),
         ...     num_components=2,
+        ...     train_batches=lambda: [],
         ... )
         >>> inputs = {"audio": torch.randn(60, 3), "visual": torch.randn(60, 5)}
         >>> loss = method.losses_of(as_batch(inputs, method.modalities, needs=()))["correlation"]
@@ -72,6 +74,7 @@ class DCCA(MultimodalModule):
 
     fusion: PaddedFusion
     takes_chunks = False
+    needs_train_batches = True
     default_fusion = PaddedFusion
     reference = Reference(
         "Deep Canonical Correlation Analysis",
@@ -96,7 +99,8 @@ class DCCA(MultimodalModule):
         if num_components < 1 or ridge <= 0:
             raise ConfigError("method.num_components must be >= 1 and method.ridge > 0")
         widths = input_widths(parts["encoders"])
-        projected = {m: ProjectedEncoder(e, num_components) for m, e in parts["encoders"].items()}
+        encoders = parts["encoders"]
+        projected = {m: ProjectedEncoder(e, num_components, m) for m, e in encoders.items()}
         super().__init__(**parts | {"encoders": projected})
         self.num_components, self.ridge = num_components, ridge
         for name, width in widths.items():

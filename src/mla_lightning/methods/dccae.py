@@ -32,6 +32,7 @@ class DCCAE(DCCA):
         ...     optimizer=partial(torch.optim.SGD, lr=0.1),
         ...     num_components=2,
         ...     weight=1.0,
+        ...     train_batches=lambda: [],
         ... )
         >>> inputs = {"audio": torch.randn(60, 3), "visual": torch.randn(60, 5)}
         >>> losses = method.losses_of(as_batch(inputs, method.modalities, needs=()))

@@ -46,7 +46,9 @@ def with_validation_split(codes: np.ndarray, labels: Sequence[str], description:
 
 
 def check_names(names: Sequence[str], where: str, *, known: Sequence[str]) -> None:
-    """Check that names occur once, are not reserved, and can be names of files."""
+    """Check that names occur once, are not reserved, and can be names of files and encoders."""
+    from mla_lightning.inputs.names import modality_name_problem  # imports torch
+
     for number, name in enumerate(names):
         problem = ""
         if name in names[:number]:
@@ -55,6 +57,8 @@ def check_names(names: Sequence[str], where: str, *, known: Sequence[str]) -> No
             problem = f"cannot be the name of a modality.{near(name.lower(), known)}"
         elif name not in known and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
             problem = "cannot be the name of a modality: use letters, digits, _ and -"
+        elif name not in known:
+            problem = modality_name_problem(name)
         if problem:
             raise DataError(f"{where}: {name!r} {problem}")
 
