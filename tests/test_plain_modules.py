@@ -66,7 +66,7 @@ def test_methods_are_plain_modules(name):
 
 
 def test_an_error_asks_for_missing_arguments_of_a_method():
-    with pytest.raises(ConfigError, match="QMF remembers something of every training sample"):
+    with pytest.raises(ConfigError, match="QMF stores a history per training sample"):
         build(mla.methods.QMF)
     module = build(mla.methods.QMF, num_train=64)
     with pytest.raises(DataError, match="has no 'index'"):

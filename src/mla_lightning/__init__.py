@@ -18,9 +18,12 @@ Lightning are imported only when they are used.
 from __future__ import annotations
 
 import importlib
+import time
 from typing import Any
 
 __version__ = "0.1.0"
+#: When this process imported the package, in seconds since 1970.
+_imported_at = time.time()
 
 #: Types of these names are in `__init__.pyi`.
 __all__ = [

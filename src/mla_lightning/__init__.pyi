@@ -18,3 +18,4 @@ __all__ = [
 ]
 
 __version__: str
+_imported_at: float

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mla_lightning
 from mla_lightning.api.runs import Run, Runs
 from mla_lightning.config import Job, compose_jobs
 from mla_lightning.config.overrides import format_override_value
@@ -209,7 +210,7 @@ def _check_code_is_unchanged(jobs: Sequence[Job]) -> None:
 
 
 def _is_newer_than_import(module: str) -> bool:
-    """Return whether a file was edited after the bytecode that Python wrote when it imported it."""
+    """Return whether a file was edited in this process, after Python had written its bytecode."""
     loaded = sys.modules.get(module)
     source, cached = getattr(loaded, "__file__", None), getattr(loaded, "__cached__", None)
     try:
@@ -218,7 +219,8 @@ def _is_newer_than_import(module: str) -> bool:
     except (OSError, struct.error):
         return False  # no bytecode was written
     now = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
-    return flags == 0 and (time, size) != now
+    is_edited = status.st_mtime > mla_lightning._imported_at
+    return is_edited and flags == 0 and (time, size) != now
 
 
 @contextmanager
