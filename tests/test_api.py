@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -125,6 +126,41 @@ def test_settings_of_the_process_are_restored_after_a_run(tmp_path):
     mla.train(*TINY, method="sum", folder=tmp_path)
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_prediction_changes_no_setting_of_the_process(trained):
+    run = mla.load(trained["mla"].folder)
+    torch.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    run.predict()
+    _ = mla.load(run.folder).module
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_prediction_is_in_evaluation_mode_and_restores_the_mode(trained):
+    run = mla.load(trained["mla"].folder)
+    modes = []
+    run.module.encoders["audio"].register_forward_hook(lambda m, *_: modes.append(m.training))
+    run.module.train()
+    run.module.encoders["visual"].eval()
+    run.predict()
+    assert modes
+    assert not any(modes)
+    assert run.module.encoders["audio"].training
+    assert not run.module.encoders["visual"].training
+
+
+def test_two_threads_train_the_same_runs_as_the_main_thread(trained, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(mla.train, *TINY, method=m, folder=tmp_path) for m in ("concat", "mla")
+        ]
+        runs = [call.result() for call in calls]
+    for run in runs:
+        same = trained[run.result.method]
+        for key, value in same.module.state_dict().items():
+            assert torch.equal(run.module.state_dict()[key], value), key
 
 
 def test_a_sweep_runs_in_other_processes_and_shows_its_table(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.api.process import process_settings_restored
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.report.document.html import NotebookReport
 from mla_lightning.report.main import make_report
@@ -103,7 +105,8 @@ class Run:
         """Its model, with the weights of every epoch that was selected."""
         from mla_lightning.run.finished import load_run
 
-        return load_run(self.folder, **self._data_options)
+        with process_settings_restored():
+            return load_run(self.folder, **self._data_options)
 
     @property
     def module(self) -> MultimodalModule:
@@ -152,14 +155,15 @@ class Run:
         from mla_lightning.run.predict import batches_of, batches_of_split, predict_samples
 
         size = batch_size or int(self.config.data.get("eval_batch_size", 256))
-        if inputs is None:
-            inputs = self.loaded.data
-        if isinstance(inputs, MultimodalDataModule):
-            batches, names = batches_of_split(inputs, split, size)
-            return replace(predict_samples(self.loaded, batches), ids=names)
-        if isinstance(inputs, Mapping):
-            return predict_samples(self.loaded, batches_of(inputs, size))
-        return predict_samples(self.loaded, inputs)
+        with process_settings_restored(), _evaluation_mode(self.module):
+            if inputs is None:
+                inputs = self.loaded.data
+            if isinstance(inputs, MultimodalDataModule):
+                batches, names = batches_of_split(inputs, split, size)
+                return replace(predict_samples(self.loaded, batches), ids=names)
+            if isinstance(inputs, Mapping):
+                return predict_samples(self.loaded, batches_of(inputs, size))
+            return predict_samples(self.loaded, inputs)
 
     def table(self, kind: str = "table1") -> NotebookReport:
         """Return a report of this run alone, shown as HTML in a notebook.
@@ -173,6 +177,18 @@ class Run:
             'Test accuracy in percent'
         """
         return make_report(kind, [self.folder])
+
+
+@contextmanager
+def _evaluation_mode(module: MultimodalModule) -> Iterator[None]:
+    """Set a module to evaluation mode, and restore the mode of all its submodules afterwards."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, is_training in modes.items():
+            submodule.training = is_training
 
 
 class Runs(Sequence[Run]):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.api.process import process_settings_restored
 from mla_lightning.api.runs import Run, Runs
 from mla_lightning.config import Job, compose_jobs
 from mla_lightning.config.overrides import format_override_value
@@ -58,7 +57,7 @@ def train(
     _check_code_is_unchanged(jobs)
     from mla_lightning.run.train import train_job
 
-    with _process_settings_restored():
+    with process_settings_restored():
         train_job(jobs[0])
     return Run(jobs[0].run_dir)
 
@@ -204,18 +203,3 @@ def _check_code_is_unchanged(jobs: Sequence[Job]) -> None:
                 f"{source.path} was changed since this process imported it, so a run would record "
                 "code that it does not use. Restart Python (in a notebook, the kernel)."
             )
-
-
-@contextmanager
-def _process_settings_restored() -> Iterator[None]:
-    """Restore what a run changes in its process: threads, determinism, random state, warnings."""
-    import torch
-
-    threads = torch.get_num_threads()
-    is_deterministic = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(is_deterministic)
