@@ -120,6 +120,44 @@ def test_errors_are_exceptions(tmp_path):
         mla.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.int64(3), "3"),
+        (np.float32(0.5), "0.5"),
+        (np.arange(2), "0,1"),
+        (torch.tensor(3), "3"),
+        ({2, 10}, "2,10"),
+        ((seed for seed in (0, 1)), "0,1"),
+        (Path("a b"), "'a b'"),
+        ([[0, np.int64(1)]], "[0,1]"),
+        ({"audio": np.float64(0.5), "visual": "a b"}, "{audio:0.5,visual:'a b'}"),
+        (None, "null"),
+    ],
+)
+def test_keyword_arguments_may_be_arrays_paths_and_iterables(value, text):
+    assert start._all_overrides((), start._axes({"key": value}), None) == [f"key={text}"]
+
+
+def test_errors_of_keyword_arguments(tmp_path):
+    for values, message in (
+        ({"seed": object()}, "seed cannot be set to a value of type object"),
+        ({"seed": b"1"}, "seed cannot be set to a value of type bytes"),
+        ({"seed": []}, r"seed=\[\] is an axis of a sweep without values"),
+        ({"method": ["mla", "concat"]}, r"has several values\. Use mla\.sweep"),
+        ({"optimizer.lr": float("nan")}, r"optimizer\.lr=nan is not finite"),
+        ({"optimizer.lr": float("-inf")}, r"optimizer\.lr=-inf is not finite"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            mla.train("data=synthetic", folder=tmp_path, **values)
+    for value in (5, ["seed=1"]):
+        with pytest.raises(ConfigError, match=r"not .*(int|list)"):
+            mla.train(value)
+    with pytest.raises(ConfigError, match="without values"):
+        mla.sweep("data=synthetic", seed=range(0), folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_settings_of_the_process_are_restored_after_a_run(tmp_path):
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     state = torch.get_rng_state()

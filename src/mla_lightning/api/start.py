@@ -12,8 +12,8 @@ from typing import Any
 from mla_lightning.api.process import process_settings_restored
 from mla_lightning.api.runs import Run, Runs
 from mla_lightning.config import Job, compose_jobs
-from mla_lightning.config.overrides import format_override_value
-from mla_lightning.errors import RunError
+from mla_lightning.config.overrides import format_override_value, plain_value
+from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity.sources import find_source
 from mla_lightning.report.read.run_folders import read_runs
 
@@ -52,7 +52,14 @@ def train(
         Traceback (most recent call last):
         mla_lightning.errors.ConfigError: Unknown method 'cncat'. Did you mean 'concat'? ...
     """
-    all_overrides = _all_overrides(overrides, choices, folder)
+    values = _axes(choices)
+    for key, several in values.items():
+        if len(several) > 1:
+            raise ConfigError(
+                f"{key}={several} has several values. Use mla.sweep to train one run for each; "
+                f"for a list as the value, write {key}=[{several}]."
+            )
+    all_overrides = _all_overrides(overrides, values, folder)
     jobs = compose_jobs(all_overrides, config_dir=_path(config_dir), allowed=allow)
     _check_code_is_unchanged(jobs)
     from mla_lightning.run.train import train_job
@@ -82,8 +89,8 @@ def sweep(
         folder: The folder below which runs are written, ``runs`` by default.
         check: Raise an error if a job did not finish; else ``unfinished`` of the returned runs
             lists it.
-        **axes: Overrides as keyword arguments; a list is an axis of the sweep:
-            ``method=["mla", "concat"], seed=range(3)``.
+        **axes: Overrides as keyword arguments; a list, array or other iterable is an axis of the
+            sweep: ``method=["mla", "concat"], seed=range(3)``.
 
     Returns:
         The runs.
@@ -97,7 +104,7 @@ def sweep(
         >>> [run.config.seed for run in runs]
         [0, 1]
     """
-    all_overrides = _all_overrides(overrides, axes, folder)
+    all_overrides = _all_overrides(overrides, _axes(axes), folder)
     jobs = compose_jobs(all_overrides, multirun=True, config_dir=_path(config_dir), allowed=allow)
     flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
     flags += [word for package in allow for word in ("--allow-target", package)]
@@ -167,16 +174,39 @@ def load(folder: Path | str, **data_options: Any) -> Run:
 
 
 def _all_overrides(
-    overrides: Sequence[str], choices: Mapping[str, Any], folder: Path | str | None
+    overrides: Sequence[str], choices: Mapping[str, Sequence[Any]], folder: Path | str | None
 ) -> list[str]:
     """Return overrides, keyword arguments and the output folder as words of the command line."""
+    for text in overrides:
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"Overrides are texts such as 'seed=1', not {text!r} ({type(text).__name__}). "
+                "Write key=value as a keyword argument, or *list for a list of texts."
+            )
     texts = list(overrides)
-    for key, value in choices.items():
-        values = value if isinstance(value, list | tuple | range) else [value]
+    for key, values in choices.items():
         texts.append(f"{key}={','.join(map(format_override_value, values))}")
     if folder is not None:
         texts.append(f"paths.output_dir={format_override_value(str(folder))}")
     return texts
+
+
+def _axes(choices: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the values of each keyword argument, several if it is an axis of a sweep.
+
+    Raises:
+        ConfigError: If a value cannot be in a config, or an axis is empty.
+    """
+    axes = {}
+    for key, value in choices.items():
+        plain = plain_value(key, value)
+        axes[key] = plain if isinstance(plain, list) else [plain]
+        if not axes[key]:
+            raise ConfigError(
+                f"{key}=[] is an axis of a sweep without values: give at least one. "
+                f"For an empty list as the value, write {key}=[[]]."
+            )
+    return axes
 
 
 def _path(folder: Path | str | None) -> Path | None:
