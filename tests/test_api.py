@@ -18,9 +18,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mla_lightning as mla
+from mla_lightning.api import runs as runs_module
 from mla_lightning.api import start
 from mla_lightning.cli.main import main
+from mla_lightning.config import bind, targets
 from mla_lightning.errors import ConfigError, DataError, RunError
+from mla_lightning.identity.code import code_of
+from mla_lightning.identity.sources import find_source
 from mla_lightning.prepare.import_arrays import import_arrays
 from mla_lightning.run_folder import read_json
 
@@ -158,6 +162,98 @@ def test_errors_of_keyword_arguments(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_used_is_a_run_error(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(RunError, match="cannot be used"):
+        mla.train(*TINY, method="concat", folder=tmp_path / "file")
+    with pytest.raises(RunError, match=r"failed: its folder cannot be used: .*file"):
+        mla.sweep(*TINY, method="concat", folder=tmp_path / "file")
+
+
+def test_an_accelerator_that_is_absent_is_a_config_error(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the accelerator")
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu .* cannot be used"):
+        mla.train(*TINY, "trainer.accelerator=gpu", method="concat", folder=tmp_path)
+
+
+def test_wrong_options_of_the_data_are_reported_when_a_run_is_loaded(trained):
+    folder = trained["mla"].folder
+    with pytest.raises(ConfigError, match=r"data\.num_tests.*Did you mean 'num_test'"):
+        mla.load(folder, num_tests=5)
+    with pytest.raises(ConfigError, match=r"data\.num_test must be"):
+        mla.load(folder, num_test="five")
+    assert len(mla.load(folder, num_test=np.int64(6)).predict().ids) == 6
+
+
+OWN_METHOD = """
+from mla_lightning.methods import MLA
+
+class Own(MLA):
+    def fit_batch(self, batch):
+        BODY
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Return a function that trains a method of the user with a given body."""
+    (tmp_path / "conf/method").mkdir(parents=True)
+    text = Path(mla.__file__).parents[2] / "conf/method/mla.yaml"
+    text = text.read_text().replace("mla_lightning.methods.mla.MLA", "own_method.Own")
+    (tmp_path / "conf/method/own.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def train(body, code=OWN_METHOD):
+        Path("own_method.py").write_text(code.replace("BODY", body))
+        for function in (find_source, code_of, bind._node_problems, bind.parameters_of):
+            function.cache_clear()
+        sys.modules.pop("own_method", None)
+        start._first_times.pop("own_method", None)
+        return mla.train(*TINY, method="own", config_dir="conf", allow=["own_method"])
+
+    yield train
+    sys.modules.pop("own_method", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [("raise KeyError('text')", "KeyError: 'text'"), ("raise SystemExit(3)", "SystemExit: 3")],
+)
+def test_errors_of_own_code_are_run_errors(own, body, reason):
+    with pytest.raises(RunError, match=f"{reason} .*run folder: runs/train") as info:
+        own(body)
+    assert info.value.__cause__ is not None
+    (folder,) = Path("runs/train").iterdir()
+    status = read_json(folder / "status.json")
+    assert (status["state"], status["reason"]) == ("failed", reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("def", "SyntaxError: .*own_method.py"), ("raise RuntimeError('no key')", "no key")],
+)
+def test_own_modules_that_cannot_be_imported_are_config_errors(own, code, message):
+    with pytest.raises(ConfigError, match=f"own_method.Own cannot be imported: .*{message}"):
+        own("", code)
+    assert not Path("runs").exists()
+
+
+def test_packages_are_allowed_for_one_call_and_for_its_runs(own):
+    run = own("return super().fit_batch(batch)")
+    assert not targets.is_allowed("own_method.Own")
+    with pytest.raises(ConfigError, match="is not allowed"):
+        mla.train(*TINY, method="own", config_dir="conf")
+    assert type(mla.load(run.folder).module).__name__ == "Own"
+    runs_module._packages.clear()
+    with pytest.raises(ConfigError, match="is not allowed"):
+        _ = mla.load(run.folder).module
+    assert type(mla.load(run.folder, allow=["own_method"]).module).__name__ == "Own"
+    assert not targets.is_allowed("own_method.Own")
+
+
 def test_settings_of_the_process_are_restored_after_a_run(tmp_path):
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     state = torch.get_rng_state()
@@ -281,6 +377,7 @@ def test_errors_of_predict(stores, capfd):
         (["data.pth=new"], 2, "Did you mean 'data.path'"),
         (["output=x.txt"], 2, "must end with .csv or .npz"),
         (["output=existing.csv"], 2, "exists already"),
+        (["output=nodir/x.csv"], 2, "no folder nodir"),
         (["split=tst"], 2, "Did you mean 'test'"),
         (["data.path=nowhere"], 3, "nowhere"),
         (["data.path=other"], 2, "'two'"),

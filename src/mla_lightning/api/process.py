@@ -7,9 +7,28 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mla_lightning.errors import RunError
+
 #: Seeds, threads and determinism belong to the whole process, so that two runs at the same time
 #: would change each other's numbers.
 _one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def folder_errors_reported() -> Iterator[None]:
+    """Raise errors of the file system, such as missing permissions, as RunError.
+
+    Example:
+        >>> with folder_errors_reported():
+        ...     raise PermissionError(13, "Permission denied", "runs")
+        Traceback (most recent call last):
+        mla_lightning.errors.RunError: runs: Permission denied
+    """
+    try:
+        yield
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise RunError(text) from error
 
 
 @contextmanager

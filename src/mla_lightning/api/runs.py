@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.api.process import process_settings_restored
+from mla_lightning.config.targets import targets_allowed
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.report.document.html import NotebookReport
 from mla_lightning.report.main import make_report
@@ -24,6 +25,24 @@ if TYPE_CHECKING:
     from mla_lightning.module import MultimodalModule
     from mla_lightning.run.finished import LoadedRun
     from mla_lightning.run.predict import Prediction
+
+#: Run folder -> packages of the user that this process was allowed to use for it.
+_packages: dict[Path, tuple[str, ...]] = {}
+
+
+def remember_packages(folder: Path, packages: Sequence[str]) -> None:
+    """Remember the packages of the user that a run needs, for when its model is loaded.
+
+    Args:
+        folder: The run folder.
+        packages: The packages, in addition to those that are known already.
+    """
+    folder = folder.resolve()
+    _packages[folder] = tuple(dict.fromkeys([*_packages.get(folder, ()), *packages]))
+
+
+def _packages_allowed(folders: Iterable[Path]) -> AbstractContextManager[None]:
+    return targets_allowed(name for f in folders for name in _packages.get(f.resolve(), ()))
 
 
 class Run:
@@ -68,6 +87,10 @@ class Run:
         """The files of its folder, each read when it is first used."""
         return RunFiles(self.folder)
 
+    def packages_allowed(self) -> AbstractContextManager[None]:
+        """Return a context in which configs may name the packages that the run was allowed."""
+        return _packages_allowed([self.folder])
+
     @property
     def config(self) -> RunConfig:
         """Its resolved config."""
@@ -105,7 +128,7 @@ class Run:
         """Its model, with the weights of every epoch that was selected."""
         from mla_lightning.run.finished import load_run
 
-        with process_settings_restored():
+        with process_settings_restored(), self.packages_allowed():
             return load_run(self.folder, **self._data_options)
 
     @property
@@ -250,7 +273,8 @@ class Runs(Sequence[Run]):
             'Table 1: each modality and all modalities (multi)'
         """
         directory = None if config_dir is None else Path(config_dir)
-        return make_report(kind, self.folders, directory)
+        with _packages_allowed(self.folders):
+            return make_report(kind, self.folders, directory)
 
     def to_pandas(self) -> Any:
         """Return a table with one row per run, split and modality, like ``results.csv``.

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.api.process import process_settings_restored
-from mla_lightning.api.runs import Run, Runs
+from mla_lightning.api.process import folder_errors_reported, process_settings_restored
+from mla_lightning.api.runs import Run, Runs, remember_packages
 from mla_lightning.config import Job, compose_jobs
 from mla_lightning.config.overrides import format_override_value, plain_value
+from mla_lightning.config.targets import targets_allowed
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity.sources import find_source
 from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.run_folder import CONFIG
 
 
 def train(
@@ -60,13 +64,14 @@ def train(
                 f"for a list as the value, write {key}=[{several}]."
             )
     all_overrides = _all_overrides(overrides, values, folder)
-    jobs = compose_jobs(all_overrides, config_dir=_path(config_dir), allowed=allow)
-    _check_code_is_unchanged(jobs)
-    from mla_lightning.run.train import train_job
+    with folder_errors_reported(), process_settings_restored(), targets_allowed():
+        (job,) = compose_jobs(all_overrides, config_dir=_path(config_dir), allowed=allow)
+        _check_code_is_unchanged([job])
+        from mla_lightning.run.train import train_job
 
-    with process_settings_restored():
-        train_job(jobs[0])
-    return Run(jobs[0].run_dir)
+        train_job(job)
+    remember_packages(job.run_dir, allow)
+    return Run(job.run_dir)
 
 
 def sweep(
@@ -105,7 +110,10 @@ def sweep(
         [0, 1]
     """
     all_overrides = _all_overrides(overrides, _axes(axes), folder)
-    jobs = compose_jobs(all_overrides, multirun=True, config_dir=_path(config_dir), allowed=allow)
+    with folder_errors_reported(), process_settings_restored(), targets_allowed():
+        jobs = compose_jobs(
+            all_overrides, multirun=True, config_dir=_path(config_dir), allowed=allow
+        )
     flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
     flags += [word for package in allow for word in ("--allow-target", package)]
     command = [sys.executable, "-m", "mla_lightning.cli.main", "train", "-m", *flags]
@@ -115,7 +123,10 @@ def sweep(
         command, env=environment, check=False, stderr=subprocess.PIPE, text=True
     )
     folders = list(dict.fromkeys(job.run_dir for job in jobs))
-    unfinished = _unfinished(jobs, process.stderr.strip())
+    for run_dir in folders:
+        remember_packages(run_dir, allow)
+    with folder_errors_reported():
+        unfinished = _unfinished(jobs, process.stderr.strip())
     if check and (unfinished or process.returncode):
         listed = "".join(f"\n  {title}: {reason}" for title, reason in unfinished)
         raise RunError(
@@ -132,23 +143,36 @@ def _unfinished(jobs: Sequence[Job], error: str) -> list[tuple[str, str]]:
         jobs: The jobs of a sweep.
         error: The error message of the sweep, the reason of jobs that have no run folder.
     """
-    folders = [f for f in dict.fromkeys(job.run_dir for job in jobs) if f.is_dir()]
+    folders = [f for f in dict.fromkeys(job.run_dir for job in jobs) if (f / CONFIG).is_file()]
     rows = {run.path: run for run in read_runs(folders)} if folders else {}
     unfinished = []
     for job in jobs:
         run = rows.get(job.run_dir)
         if run is None:
-            unfinished.append((job.title, error or "not started"))
+            reason = _folder_problem(job.run_dir) or error or "not started"
+            unfinished.append((job.title, reason))
         elif not run.is_finished:
             unfinished.append((job.title, f"{run.state}: {run.reason}"))
     return unfinished
 
 
-def load(folder: Path | str, **data_options: Any) -> Run:
+def _folder_problem(run_dir: Path) -> str:
+    """Return why a run folder cannot be used, in the words of the sweep; empty if it can be."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run_dir):
+            return ""
+    except OSError as error:
+        return f"failed: its folder cannot be used: {error}"
+
+
+def load(folder: Path | str, *, allow: Sequence[str] = (), **data_options: Any) -> Run:
     """Load a finished run.
 
     Args:
         folder: The run folder.
+        allow: Your own packages whose classes its config names. It is not needed for runs that
+            this process trained.
         **data_options: Options of its data that changed since, such as ``path``.
 
     Returns:
@@ -156,6 +180,7 @@ def load(folder: Path | str, **data_options: Any) -> Run:
 
     Raises:
         RunError: If the folder holds no finished run.
+        ConfigError: If its data set has no such option.
 
     Example:
         >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
@@ -168,9 +193,26 @@ def load(folder: Path | str, **data_options: Any) -> Run:
     from mla_lightning.run.finished import finished_run
 
     run = Run(folder)
-    finished_run(run.folder)
-    run._data_options = data_options
+    with folder_errors_reported():
+        finished_run(run.folder)
+    remember_packages(run.folder, allow)
+    run._data_options = _checked_data_options(run, data_options)
     return run
+
+
+def _checked_data_options(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a run's data as plain values; raise ConfigError if one is wrong."""
+    if not options:
+        return {}
+    from mla_lightning.config.bind import find_signature_problems
+
+    plain = {name: plain_value(f"data.{name}", value) for name, value in options.items()}
+    with run.packages_allowed():
+        problems = find_signature_problems({"data": {**run.config.data, **plain}})
+    wrong = [text for text in problems for name in plain if re.match(rf"data\.{name}\b", text)]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return plain
 
 
 def _all_overrides(
