@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -22,6 +24,7 @@ from mla_lightning.api import runs as runs_module
 from mla_lightning.api import start
 from mla_lightning.cli.main import main
 from mla_lightning.config import bind, targets
+from mla_lightning.data.synthetic import Synthetic
 from mla_lightning.errors import ConfigError, DataError, RunError
 from mla_lightning.identity.code import code_of
 from mla_lightning.identity.sources import find_source
@@ -99,6 +102,92 @@ def test_any_batches_can_be_predicted(trained):
         run.predict({"audio": arrays["audio"]})
     with pytest.raises(DataError, match="differ in length"):
         run.predict({"audio": arrays["audio"], "visual": arrays["visual"][:3]})
+
+
+def test_inputs_may_be_lists_columns_and_any_numeric_arrays(trained):
+    run = trained["mla"]
+    rng = np.random.default_rng(0)
+    x = {m: rng.normal(size=(6, 16)).astype(np.float32) for m in ("audio", "visual")}
+    expected = run.predict(x).logits["multi"]
+    for convert in (
+        lambda a: a.tolist(),
+        lambda a: np.ascontiguousarray(a[::-1])[::-1],
+        lambda a: a.astype(">f4"),
+        lambda a: [torch.from_numpy(row) for row in a],
+        lambda a: pandas.Series(list(a)),
+        pandas.DataFrame,
+    ):
+        inputs = {m: convert(a) for m, a in x.items()}
+        torch.testing.assert_close(run.predict(inputs, batch_size=4).logits["multi"], expected)
+    torch.testing.assert_close(run.predict([{"inputs": x}]).logits["multi"], expected)
+
+
+def test_errors_of_inputs_name_the_modality_and_what_is_accepted(trained):
+    run = trained["mla"]
+    good = np.zeros((5, 16), np.float32)
+    damaged = good.copy()
+    damaged[3, 2] = np.nan
+    pairs = DataLoader(TensorDataset(torch.zeros(8, 16), torch.zeros(8, 16)), batch_size=4)
+    accepted = "Give a dict of modality -> array"
+    for inputs, options, message in (
+        (good, {}, accepted),
+        (torch.zeros(5, 16), {}, accepted),
+        ([good, good], {}, accepted),
+        (pairs, {}, accepted),
+        (5, {}, accepted),
+        ("audio", {}, accepted),
+        ({"audio": good, "visual": [["a"] * 16] * 5}, {}, "'visual' has the data type"),
+        ({"audio": good, "visual": [[1.0], [1.0, 2.0]]}, {}, "'visual' cannot be an array"),
+        ({"audio": good, "visual": 1.0}, {}, "'visual' is 1.0"),
+        ({"audio": good, "visual": damaged}, {"batch_size": 2}, "'visual' has NaN.* row 3"),
+        ({"audio": good, "visual": good + np.inf}, {}, "'visual' has NaN or infinite"),
+        ({"audio": good, "visual": good[:, :7]}, {}, r"cannot take 'visual' .*shape \(7,\)"),
+        ({"audio": good, "visual": good}, {"batch_size": 0}, "batch_size=0 must be"),
+        (Synthetic(names=["audio", "text"], batch_size=8), {}, "has no 'visual'"),
+    ):
+        with pytest.raises(DataError, match=message):
+            run.predict(inputs, **options)
+    present = {"audio": np.ones(5, bool), "visual": np.arange(5) != 3}
+    prediction = run.predict({"audio": good, "visual": damaged, "present": present})
+    assert len(prediction.ids) == 5
+
+
+def test_predictions_are_written_to_a_path_given_as_text(trained, tmp_path):
+    trained["mla"].predict().write(str(tmp_path / "new.csv"))
+    assert (tmp_path / "new.csv").is_file()
+
+
+def test_runs_are_sliced_compared_and_found_below_folders(trained, monkeypatch):
+    folder = trained["mla"].folder.parent
+    runs = mla.Runs([str(folder)])
+    assert len(runs) == 3
+    assert len(mla.Runs(str(folder))) == 3
+    assert isinstance(runs[1:], mla.Runs)
+    assert [*runs[1:]] == [*runs][1:]
+    assert runs[:2].folders == runs.folders[:2]
+    monkeypatch.chdir(folder)
+    run = mla.load(trained["mla"].folder.name)
+    monkeypatch.chdir("/")
+    assert run == trained["mla"]
+    assert run != trained["concat"]
+    assert len({run, trained["mla"]}) == 1
+    assert run.folder.is_absolute()
+    assert run.result.method == "mla"
+
+
+def test_empty_and_unfinished_runs_are_shown_without_errors(trained, tmp_path):
+    assert repr(mla.Runs([])) == "<0 runs>"
+    assert mla.Runs([])._repr_html_() == "<pre>&lt;0 runs&gt;</pre>"
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(trained["mla"].folder, unfinished)
+    (unfinished / "result.json").unlink()
+    (tmp_path / "nothing").mkdir()
+    for folder in (unfinished, tmp_path / "nothing", tmp_path / "absent"):
+        assert "is not finished" in repr(mla.Run(folder))
+        assert isinstance(mla.Run(folder)._repr_html_(), str)
+    with pytest.raises(ConfigError, match="write it with `mla report page") as error:
+        trained["mla"].table("page")
+    assert "Did you mean" not in str(error.value)
 
 
 def test_the_module_is_in_evaluation_mode_with_the_selected_weights(trained):

@@ -192,9 +192,9 @@ def load(folder: Path | str, *, allow: Sequence[str] = (), **data_options: Any) 
     """
     from mla_lightning.run.finished import finished_run
 
-    run = Run(folder)
     with folder_errors_reported():
-        finished_run(run.folder)
+        finished_run(Path(folder))
+    run = Run(folder)
     remember_packages(run.folder, allow)
     run._data_options = _checked_data_options(run, data_options)
     return run

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mla_lightning import run_folder as files
 from mla_lightning.callbacks.checkpoint import RunCheckpoint, newest_valid
