@@ -479,6 +479,15 @@ def test_errors_of_predict(stores, capfd):
     assert "mla predict RUN data.path=new" in capfd.readouterr().err
 
 
+def test_errors_of_the_file_system_are_one_line(monkeypatch, capfd):
+    def fail(*_):
+        raise PermissionError(13, "Permission denied", "runs/x")
+
+    monkeypatch.setattr("mla_lightning.cli.main._run", fail)
+    assert main(["report", "table1"]) == 1
+    assert capfd.readouterr().err == "error: runs/x: Permission denied\n"
+
+
 def test_errors_of_an_import_without_labels(stores, tmp_path, capfd):
     assert main(["data", "import", "old.npz", "target=x", "labels=none"]) == 3
     assert "has label; leave out labels=none" in capfd.readouterr().err

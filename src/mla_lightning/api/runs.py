@@ -44,7 +44,8 @@ def remember_packages(folder: Path, packages: Sequence[str]) -> None:
     _packages[folder] = tuple(dict.fromkeys([*_packages.get(folder, ()), *packages]))
 
 
-def _packages_allowed(folders: Iterable[Path]) -> AbstractContextManager[None]:
+def packages_allowed(folders: Iterable[Path]) -> AbstractContextManager[None]:
+    """Return a context in which configs may name the packages that the runs were allowed."""
     return targets_allowed(name for f in folders for name in _packages.get(f.resolve(), ()))
 
 
@@ -104,10 +105,6 @@ class Run:
         """The files of its folder, each read when it is first used."""
         return RunFiles(self.folder)
 
-    def packages_allowed(self) -> AbstractContextManager[None]:
-        """Return a context in which configs may name the packages that the run was allowed."""
-        return _packages_allowed([self.folder])
-
     @property
     def config(self) -> RunConfig:
         """Its resolved config."""
@@ -145,7 +142,7 @@ class Run:
         """Its model, with the weights of every epoch that was selected."""
         from mla_lightning.run.finished import load_run
 
-        with process_settings_restored(), self.packages_allowed():
+        with process_settings_restored(), packages_allowed([self.folder]):
             return load_run(self.folder, **self._data_options)
 
     @property
@@ -235,7 +232,7 @@ def _report(kind: str, folders: Sequence[Path], config_dir: Path | None = None) 
             f"{PAGE!r} is not a single report but a folder of files: write it with "
             f"`mla report {PAGE} FOLDER`. Reports: {', '.join(kinds(config_dir))}."
         )
-    with _packages_allowed(folders):
+    with packages_allowed(folders):
         return make_report(kind, folders, config_dir)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.api.process import folder_errors_reported, process_settings_restored
-from mla_lightning.api.runs import Run, Runs, remember_packages
+from mla_lightning.api.runs import Run, Runs, packages_allowed, remember_packages
 from mla_lightning.config import Job, compose_jobs
 from mla_lightning.config.overrides import format_override_value, plain_value
 from mla_lightning.config.targets import targets_allowed
@@ -207,7 +207,7 @@ def _checked_data_options(run: Run, options: Mapping[str, Any]) -> dict[str, Any
     from mla_lightning.config.bind import find_signature_problems
 
     plain = {name: plain_value(f"data.{name}", value) for name, value in options.items()}
-    with run.packages_allowed():
+    with packages_allowed([run.folder]):
         problems = find_signature_problems({"data": {**run.config.data, **plain}})
     wrong = [text for text in problems for name in plain if re.match(rf"data\.{name}\b", text)]
     if wrong:
