@@ -3,18 +3,27 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 import mla_lightning as mla
+from mla_lightning.api import runs as runs_module
 from mla_lightning.api import start
 from mla_lightning.cli.main import main
+from mla_lightning.config import bind, targets
+from mla_lightning.data.synthetic import Synthetic
 from mla_lightning.errors import ConfigError, DataError, RunError
+from mla_lightning.identity.code import code_of
+from mla_lightning.identity.sources import find_source
 from mla_lightning.prepare.import_arrays import import_arrays
 from mla_lightning.run_folder import read_json
 
@@ -91,6 +100,92 @@ def test_any_batches_can_be_predicted(trained):
         run.predict({"audio": arrays["audio"], "visual": arrays["visual"][:3]})
 
 
+def test_inputs_may_be_lists_columns_and_any_numeric_arrays(trained):
+    run = trained["mla"]
+    rng = np.random.default_rng(0)
+    x = {m: rng.normal(size=(6, 16)).astype(np.float32) for m in ("audio", "visual")}
+    expected = run.predict(x).logits["multi"]
+    for convert in (
+        lambda a: a.tolist(),
+        lambda a: np.ascontiguousarray(a[::-1])[::-1],
+        lambda a: a.astype(">f4"),
+        lambda a: [torch.from_numpy(row) for row in a],
+        lambda a: pandas.Series(list(a)),
+        pandas.DataFrame,
+    ):
+        inputs = {m: convert(a) for m, a in x.items()}
+        torch.testing.assert_close(run.predict(inputs, batch_size=4).logits["multi"], expected)
+    torch.testing.assert_close(run.predict([{"inputs": x}]).logits["multi"], expected)
+
+
+def test_errors_of_inputs_name_the_modality_and_what_is_accepted(trained):
+    run = trained["mla"]
+    good = np.zeros((5, 16), np.float32)
+    damaged = good.copy()
+    damaged[3, 2] = np.nan
+    pairs = DataLoader(TensorDataset(torch.zeros(8, 16), torch.zeros(8, 16)), batch_size=4)
+    accepted = "Give a dict of modality -> array"
+    for inputs, options, message in (
+        (good, {}, accepted),
+        (torch.zeros(5, 16), {}, accepted),
+        ([good, good], {}, accepted),
+        (pairs, {}, accepted),
+        (5, {}, accepted),
+        ("audio", {}, accepted),
+        ({"audio": good, "visual": [["a"] * 16] * 5}, {}, "'visual' has the data type"),
+        ({"audio": good, "visual": [[1.0], [1.0, 2.0]]}, {}, "'visual' cannot be an array"),
+        ({"audio": good, "visual": 1.0}, {}, "'visual' is 1.0"),
+        ({"audio": good, "visual": damaged}, {"batch_size": 2}, "'visual' has NaN.* row 3"),
+        ({"audio": good, "visual": good + np.inf}, {}, "'visual' has NaN or infinite"),
+        ({"audio": good, "visual": good[:, :7]}, {}, r"cannot take 'visual' .*shape \(7,\)"),
+        ({"audio": good, "visual": good}, {"batch_size": 0}, "batch_size=0 must be"),
+        (Synthetic(names=["audio", "text"], batch_size=8), {}, "has no 'visual'"),
+    ):
+        with pytest.raises(DataError, match=message):
+            run.predict(inputs, **options)
+    present = {"audio": np.ones(5, bool), "visual": np.arange(5) != 3}
+    prediction = run.predict({"audio": good, "visual": damaged, "present": present})
+    assert len(prediction.ids) == 5
+
+
+def test_predictions_are_written_to_a_path_given_as_text(trained, tmp_path):
+    trained["mla"].predict().write(str(tmp_path / "new.csv"))
+    assert (tmp_path / "new.csv").is_file()
+
+
+def test_runs_are_sliced_compared_and_found_below_folders(trained, monkeypatch):
+    folder = trained["mla"].folder.parent
+    runs = mla.Runs([str(folder)])
+    assert len(runs) == 3
+    assert len(mla.Runs(str(folder))) == 3
+    assert isinstance(runs[1:], mla.Runs)
+    assert [*runs[1:]] == [*runs][1:]
+    assert runs[:2].folders == runs.folders[:2]
+    monkeypatch.chdir(folder)
+    run = mla.load(trained["mla"].folder.name)
+    monkeypatch.chdir("/")
+    assert run == trained["mla"]
+    assert run != trained["concat"]
+    assert len({run, trained["mla"]}) == 1
+    assert run.folder.is_absolute()
+    assert run.result.method == "mla"
+
+
+def test_empty_and_unfinished_runs_are_shown_without_errors(trained, tmp_path):
+    assert repr(mla.Runs([])) == "<0 runs>"
+    assert mla.Runs([])._repr_html_() == "<pre>&lt;0 runs&gt;</pre>"
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(trained["mla"].folder, unfinished)
+    (unfinished / "result.json").unlink()
+    (tmp_path / "nothing").mkdir()
+    for folder in (unfinished, tmp_path / "nothing", tmp_path / "absent"):
+        assert "is not finished" in repr(mla.Run(folder))
+        assert isinstance(mla.Run(folder)._repr_html_(), str)
+    with pytest.raises(ConfigError, match="write it with `mla report page") as error:
+        trained["mla"].table("page")
+    assert "Did you mean" not in str(error.value)
+
+
 def test_the_module_is_in_evaluation_mode_with_the_selected_weights(trained):
     for method, run in trained.items():
         module = run.module
@@ -114,12 +209,177 @@ def test_errors_are_exceptions(tmp_path):
         mla.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.int64(3), "3"),
+        (np.float32(0.5), "0.5"),
+        (np.arange(2), "0,1"),
+        (torch.tensor(3), "3"),
+        ({2, 10}, "2,10"),
+        ((seed for seed in (0, 1)), "0,1"),
+        (Path("a b"), "'a b'"),
+        ([[0, np.int64(1)]], "[0,1]"),
+        ({"audio": np.float64(0.5), "visual": "a b"}, "{audio:0.5,visual:'a b'}"),
+        (None, "null"),
+    ],
+)
+def test_keyword_arguments_may_be_arrays_paths_and_iterables(value, text):
+    assert start._all_overrides((), start._axes({"key": value}), None) == [f"key={text}"]
+
+
+def test_errors_of_keyword_arguments(tmp_path):
+    for values, message in (
+        ({"seed": object()}, "seed cannot be set to a value of type object"),
+        ({"seed": b"1"}, "seed cannot be set to a value of type bytes"),
+        ({"seed": []}, r"seed=\[\] is an axis of a sweep without values"),
+        ({"method": ["mla", "concat"]}, r"has several values\. Use mla\.sweep"),
+        ({"optimizer.lr": float("nan")}, r"optimizer\.lr=nan is not finite"),
+        ({"optimizer.lr": float("-inf")}, r"optimizer\.lr=-inf is not finite"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            mla.train("data=synthetic", folder=tmp_path, **values)
+    for value in (5, ["seed=1"]):
+        with pytest.raises(ConfigError, match=r"not .*(int|list)"):
+            mla.train(value)
+    with pytest.raises(ConfigError, match="without values"):
+        mla.sweep("data=synthetic", seed=range(0), folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_used_is_a_run_error(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(RunError, match="cannot be used"):
+        mla.train(*TINY, method="concat", folder=tmp_path / "file")
+    with pytest.raises(RunError, match=r"failed: its folder cannot be used: .*file"):
+        mla.sweep(*TINY, method="concat", folder=tmp_path / "file")
+
+
+def test_an_accelerator_that_is_absent_is_a_config_error(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the accelerator")
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu .* cannot be used"):
+        mla.train(*TINY, "trainer.accelerator=gpu", method="concat", folder=tmp_path)
+
+
+def test_wrong_options_of_the_data_are_reported_when_a_run_is_loaded(trained):
+    folder = trained["mla"].folder
+    with pytest.raises(ConfigError, match=r"data\.num_tests.*Did you mean 'num_test'"):
+        mla.load(folder, num_tests=5)
+    with pytest.raises(ConfigError, match=r"data\.num_test must be"):
+        mla.load(folder, num_test="five")
+    assert len(mla.load(folder, num_test=np.int64(6)).predict().ids) == 6
+
+
+OWN_METHOD = """
+from mla_lightning.methods import MLA
+
+class Own(MLA):
+    def fit_batch(self, batch):
+        BODY
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Return a function that trains a method of the user with a given body."""
+    (tmp_path / "conf/method").mkdir(parents=True)
+    text = Path(mla.__file__).parents[2] / "conf/method/mla.yaml"
+    text = text.read_text().replace("mla_lightning.methods.mla.MLA", "own_method.Own")
+    (tmp_path / "conf/method/own.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def train(body, code=OWN_METHOD):
+        Path("own_method.py").write_text(code.replace("BODY", body))
+        for function in (find_source, code_of, bind._node_problems, bind.parameters_of):
+            function.cache_clear()
+        sys.modules.pop("own_method", None)
+        start._first_times.pop("own_method", None)
+        return mla.train(*TINY, method="own", config_dir="conf", allow=["own_method"])
+
+    yield train
+    sys.modules.pop("own_method", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [("raise KeyError('text')", "KeyError: 'text'"), ("raise SystemExit(3)", "SystemExit: 3")],
+)
+def test_errors_of_own_code_are_run_errors(own, body, reason):
+    with pytest.raises(RunError, match=f"{reason} .*run folder: runs/train") as info:
+        own(body)
+    assert info.value.__cause__ is not None
+    (folder,) = Path("runs/train").iterdir()
+    status = read_json(folder / "status.json")
+    assert (status["state"], status["reason"]) == ("failed", reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("def", "SyntaxError: .*own_method.py"), ("raise RuntimeError('no key')", "no key")],
+)
+def test_own_modules_that_cannot_be_imported_are_config_errors(own, code, message):
+    with pytest.raises(ConfigError, match=f"own_method.Own cannot be imported: .*{message}"):
+        own("", code)
+    assert not Path("runs").exists()
+
+
+def test_packages_are_allowed_for_one_call_and_for_its_runs(own):
+    run = own("return super().fit_batch(batch)")
+    assert not targets.is_allowed("own_method.Own")
+    with pytest.raises(ConfigError, match="is not allowed"):
+        mla.train(*TINY, method="own", config_dir="conf")
+    assert type(mla.load(run.folder).module).__name__ == "Own"
+    runs_module._packages.clear()
+    with pytest.raises(ConfigError, match="is not allowed"):
+        _ = mla.load(run.folder).module
+    assert type(mla.load(run.folder, allow=["own_method"]).module).__name__ == "Own"
+    assert not targets.is_allowed("own_method.Own")
+
+
 def test_settings_of_the_process_are_restored_after_a_run(tmp_path):
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     state = torch.get_rng_state()
     mla.train(*TINY, method="sum", folder=tmp_path)
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_prediction_changes_no_setting_of_the_process(trained):
+    run = mla.load(trained["mla"].folder)
+    torch.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    run.predict()
+    _ = mla.load(run.folder).module
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_prediction_is_in_evaluation_mode_and_restores_the_mode(trained):
+    run = mla.load(trained["mla"].folder)
+    modes = []
+    run.module.encoders["audio"].register_forward_hook(lambda m, *_: modes.append(m.training))
+    run.module.train()
+    run.module.encoders["visual"].eval()
+    run.predict()
+    assert modes
+    assert not any(modes)
+    assert run.module.encoders["audio"].training
+    assert not run.module.encoders["visual"].training
+
+
+def test_two_threads_train_the_same_runs_as_the_main_thread(trained, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(mla.train, *TINY, method=m, folder=tmp_path) for m in ("concat", "mla")
+        ]
+        runs = [call.result() for call in calls]
+    for run in runs:
+        same = trained[run.result.method]
+        for key, value in same.module.state_dict().items():
+            assert torch.equal(run.module.state_dict()[key], value), key
 
 
 def test_a_sweep_runs_in_other_processes_and_shows_its_table(tmp_path):
@@ -233,6 +493,7 @@ def test_errors_of_predict(stores, capfd):
         (["data.pth=new"], 2, "Did you mean 'data.path'"),
         (["output=x.txt"], 2, "must end with .csv or .npz"),
         (["output=existing.csv"], 2, "exists already"),
+        (["output=nodir/x.csv"], 2, "no folder nodir"),
         (["split=tst"], 2, "Did you mean 'test'"),
         (["data.path=nowhere"], 3, "nowhere"),
         (["data.path=other"], 2, "'two'"),
@@ -243,6 +504,15 @@ def test_errors_of_predict(stores, capfd):
     assert main(["predict", "old"]) == 1
     assert main(["train", "data=store", "data.path=new", "optimizer.lr=0.1"]) == 3
     assert "mla predict RUN data.path=new" in capfd.readouterr().err
+
+
+def test_errors_of_the_file_system_are_one_line(monkeypatch, capfd):
+    def fail(*_):
+        raise PermissionError(13, "Permission denied", "runs/x")
+
+    monkeypatch.setattr("mla_lightning.cli.main._run", fail)
+    assert main(["report", "table1"]) == 1
+    assert capfd.readouterr().err == "error: runs/x: Permission denied\n"
 
 
 def test_errors_of_an_import_without_labels(stores, tmp_path, capfd):

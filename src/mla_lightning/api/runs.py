@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.api.process import process_settings_restored
+from mla_lightning.config.targets import targets_allowed
+from mla_lightning.errors import ConfigError, DataError, RunError
 from mla_lightning.report.document.html import NotebookReport
 from mla_lightning.report.main import make_report
 from mla_lightning.report.read.results_csv import rows_of
 from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.tables.kinds import PAGE, kinds
+from mla_lightning.run_folder import find_runs, is_finished
 from mla_lightning.run_folder.completion import changed_files
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.reader import RunFiles
@@ -22,6 +28,25 @@ if TYPE_CHECKING:
     from mla_lightning.module import MultimodalModule
     from mla_lightning.run.finished import LoadedRun
     from mla_lightning.run.predict import Prediction
+
+#: Run folder -> packages of the user that this process was allowed to use for it.
+_packages: dict[Path, tuple[str, ...]] = {}
+
+
+def remember_packages(folder: Path, packages: Sequence[str]) -> None:
+    """Remember the packages of the user that a run needs, for when its model is loaded.
+
+    Args:
+        folder: The run folder.
+        packages: The packages, in addition to those that are known already.
+    """
+    folder = folder.resolve()
+    _packages[folder] = tuple(dict.fromkeys([*_packages.get(folder, ()), *packages]))
+
+
+def packages_allowed(folders: Iterable[Path]) -> AbstractContextManager[None]:
+    """Return a context in which configs may name the packages that the runs were allowed."""
+    return targets_allowed(name for f in folders for name in _packages.get(f.resolve(), ()))
 
 
 class Run:
@@ -44,11 +69,25 @@ class Run:
         Args:
             folder: The run folder.
         """
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
         self._data_options: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        """Return the run's name and accuracies."""
+        """Return the run's name and accuracies, or its state if it is not finished."""
+        try:
+            return self._describe()
+        except Exception as error:  # a notebook shows damaged runs, too
+            return f"<Run {self.folder.name}: {error}>"
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether another run has the same folder."""
+        return isinstance(other, Run) and self.folder.resolve() == other.folder.resolve()
+
+    def __hash__(self) -> int:
+        """Return the hash of its folder."""
+        return hash(self.folder.resolve())
+
+    def _describe(self) -> str:
         result = self.result
         scores = result.test or result.val or {}
         accuracies = ", ".join(
@@ -59,7 +98,7 @@ class Run:
         return f"<Run {self.folder.name}: {'test' if result.test else 'val'} accuracy {accuracies}>"
 
     def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+        return _notebook_html(self)
 
     @cached_property
     def files(self) -> RunFiles:
@@ -103,7 +142,8 @@ class Run:
         """The model, with the weights of every selected epoch."""
         from mla_lightning.run.finished import load_run
 
-        return load_run(self.folder, **self._data_options)
+        with process_settings_restored(), packages_allowed([self.folder]):
+            return load_run(self.folder, **self._data_options)
 
     @property
     def module(self) -> MultimodalModule:
@@ -123,9 +163,9 @@ class Run:
         """Compute logits, probabilities and fusion weights.
 
         Args:
-            inputs: Modality -> tensor or array (N, ...), one row per sample, as the run's data set
-                stores them; a loader or list of such batches; a data module; or None for the run's
-                own data.
+            inputs: Modality -> tensor, array, list or column of a table (N, ...), one row per
+                sample, as the run's data set stores them; a loader or list of such batches; a
+                data module; or None for the run's own data.
             split: The split of a data module: ``train``, ``val``, ``test``, or ``all`` for every
                 sample of a prepared store.
             batch_size: Samples per batch; None for the run's own batch size.
@@ -134,7 +174,8 @@ class Run:
             The prediction.
 
         Raises:
-            DataError: If a modality is missing, or the modalities differ in length.
+            DataError: If a modality is missing, has another shape than the run's, is not numeric or
+                not finite, or the modalities differ in length.
 
         Example:
             >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
@@ -149,17 +190,27 @@ class Run:
         from dataclasses import replace
 
         from mla_lightning.data.base import MultimodalDataModule
-        from mla_lightning.run.predict import batches_of, batches_of_split, predict_samples
+        from mla_lightning.run.predict import (
+            ACCEPTED,
+            batches_of,
+            batches_of_split,
+            predict_samples,
+        )
 
+        if batch_size is not None and batch_size < 1:
+            raise DataError(f"batch_size={batch_size} must be at least 1")
+        if not isinstance(inputs, Iterable | MultimodalDataModule | None):
+            raise DataError(f"A {type(inputs).__name__} cannot be predicted. {ACCEPTED}")
         size = batch_size or int(self.config.data.get("eval_batch_size", 256))
-        if inputs is None:
-            inputs = self.loaded.data
-        if isinstance(inputs, MultimodalDataModule):
-            batches, names = batches_of_split(inputs, split, size)
-            return replace(predict_samples(self.loaded, batches), ids=names)
-        if isinstance(inputs, Mapping):
-            return predict_samples(self.loaded, batches_of(inputs, size))
-        return predict_samples(self.loaded, inputs)
+        with process_settings_restored(), _evaluation_mode(self.module):
+            if inputs is None:
+                inputs = self.loaded.data
+            if isinstance(inputs, MultimodalDataModule):
+                batches, names = batches_of_split(inputs, split, size)
+                return replace(predict_samples(self.loaded, batches), ids=names)
+            if isinstance(inputs, Mapping):
+                return predict_samples(self.loaded, batches_of(inputs, size))
+            return predict_samples(self.loaded, inputs)
 
     def table(self, kind: str = "table1") -> NotebookReport:
         """Return a report of this run alone, shown as HTML in a notebook.
@@ -172,7 +223,37 @@ class Run:
             >>> run.table().tables[0].title
             'Test accuracy in percent'
         """
-        return make_report(kind, [self.folder])
+        return _report(kind, [self.folder])
+
+
+def _report(kind: str, folders: Sequence[Path], config_dir: Path | None = None) -> NotebookReport:
+    if kind == PAGE:
+        raise ConfigError(
+            f"{PAGE!r} is not a single report but a folder of files: write it with "
+            f"`mla report {PAGE} FOLDER`. Reports: {', '.join(kinds(config_dir))}."
+        )
+    with packages_allowed(folders):
+        return make_report(kind, folders, config_dir)
+
+
+def _notebook_html(shown: Run | Runs) -> str:
+    """Return the HTML of the report of runs, or their description if there is no report."""
+    try:
+        return shown.table()._repr_html_()
+    except Exception:  # unfinished or damaged runs, or none
+        return f"<pre>{escape(repr(shown))}</pre>"
+
+
+@contextmanager
+def _evaluation_mode(module: MultimodalModule) -> Iterator[None]:
+    """Set a module to evaluation mode, and restore the mode of all its submodules afterwards."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, is_training in modes.items():
+            submodule.training = is_training
 
 
 class Runs(Sequence[Run]):
@@ -190,24 +271,35 @@ class Runs(Sequence[Run]):
         [0, 1]
     """
 
-    def __init__(self, folders: Sequence[Path], unfinished: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        folders: Path | str | Iterable[Path | str],
+        unfinished: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Collect the finished runs.
 
         Args:
-            folders: The run folders of all jobs.
+            folders: Run folders, or folders above them.
             unfinished: (title, state and reason) of the jobs that did not finish.
         """
-        self.folders = list(folders)
+        paths = [Path(folders)] if isinstance(folders, Path | str) else map(Path, folders)
+        run_folders = [run for path in paths for run in list(find_runs(path)) or [path]]
+        self.folders = list(dict.fromkeys(path.absolute() for path in run_folders))
         self.unfinished = list(unfinished)
-        self._runs = [Run(folder) for folder in folders if (folder / "result.json").is_file()]
+        self._runs = [Run(folder) for folder in self.folders if is_finished(folder)]
 
     def __len__(self) -> int:
         """Return the number of finished runs."""
         return len(self._runs)
 
     def __getitem__(self, index: Any) -> Any:
-        """Return a run, or several."""
-        return self._runs[index]
+        """Return a run, or for a slice several as :class:`Runs`."""
+        if not isinstance(index, slice):
+            return self._runs[index]
+        chosen = self._runs[index]
+        runs = Runs([run.folder for run in chosen])
+        runs._runs = chosen  # with what they have loaded
+        return runs
 
     def __iter__(self) -> Iterator[Run]:
         """Iterate over the finished runs in the order of the jobs."""
@@ -219,7 +311,7 @@ class Runs(Sequence[Run]):
         return f"<{len(self)} runs{unfinished}>"
 
     def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+        return _notebook_html(self)
 
     def table(self, kind: str = "table1", config_dir: Path | str | None = None) -> NotebookReport:
         """Return the report that ``mla report`` writes, shown as HTML in a notebook.
@@ -234,7 +326,7 @@ class Runs(Sequence[Run]):
             'Table 1: each modality and all modalities (multi)'
         """
         directory = None if config_dir is None else Path(config_dir)
-        return make_report(kind, self.folders, directory)
+        return _report(kind, self.folders, directory)
 
     def to_pandas(self) -> Any:
         """Return a table with one row per run, split and modality, like ``results.csv``.

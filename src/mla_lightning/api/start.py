@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mla_lightning
-from mla_lightning.api.runs import Run, Runs
+from mla_lightning.api.process import folder_errors_reported, process_settings_restored
+from mla_lightning.api.runs import Run, Runs, packages_allowed, remember_packages
 from mla_lightning.config import Job, compose_jobs
-from mla_lightning.config.overrides import format_override_value
-from mla_lightning.errors import RunError
+from mla_lightning.config.overrides import format_override_value, plain_value
+from mla_lightning.config.targets import targets_allowed
+from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity.sources import find_source
 from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.run_folder import CONFIG
 
 
 def train(
@@ -55,14 +58,22 @@ def train(
         Traceback (most recent call last):
         mla_lightning.errors.ConfigError: Unknown method 'cncat'. Did you mean 'concat'? ...
     """
-    all_overrides = _all_overrides(overrides, choices, folder)
-    jobs = compose_jobs(all_overrides, config_dir=_path(config_dir), allowed=allow)
-    _check_code_is_unchanged(jobs)
-    from mla_lightning.run.train import train_job
+    values = _axes(choices)
+    for key, several in values.items():
+        if len(several) > 1:
+            raise ConfigError(
+                f"{key}={several} has several values. Use mla.sweep to train one run for each; "
+                f"for a list as the value, write {key}=[{several}]."
+            )
+    all_overrides = _all_overrides(overrides, values, folder)
+    with folder_errors_reported(), process_settings_restored(), targets_allowed():
+        (job,) = compose_jobs(all_overrides, config_dir=_path(config_dir), allowed=allow)
+        _check_code_is_unchanged([job])
+        from mla_lightning.run.train import train_job
 
-    with _process_settings_restored():
-        train_job(jobs[0])
-    return Run(jobs[0].run_dir)
+        train_job(job)
+    remember_packages(job.run_dir, allow)
+    return Run(job.run_dir)
 
 
 def sweep(
@@ -85,8 +96,8 @@ def sweep(
         folder: The folder below which runs are written, ``runs`` by default.
         check: Raise an error if a job did not finish; else ``unfinished`` of the returned runs
             lists it.
-        **axes: Overrides as keyword arguments; a list is an axis of the sweep:
-            ``method=["mla", "concat"], seed=range(3)``.
+        **axes: Overrides as keyword arguments; a list, array or other iterable is an axis of the
+            sweep: ``method=["mla", "concat"], seed=range(3)``.
 
     Returns:
         The runs.
@@ -100,8 +111,11 @@ def sweep(
         >>> [run.config.seed for run in runs]
         [0, 1]
     """
-    all_overrides = _all_overrides(overrides, axes, folder)
-    jobs = compose_jobs(all_overrides, multirun=True, config_dir=_path(config_dir), allowed=allow)
+    all_overrides = _all_overrides(overrides, _axes(axes), folder)
+    with folder_errors_reported(), process_settings_restored(), targets_allowed():
+        jobs = compose_jobs(
+            all_overrides, multirun=True, config_dir=_path(config_dir), allowed=allow
+        )
     flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
     flags += [word for package in allow for word in ("--allow-target", package)]
     command = [sys.executable, "-m", "mla_lightning.cli.main", "train", "-m", *flags]
@@ -111,7 +125,10 @@ def sweep(
         command, env=environment, check=False, stderr=subprocess.PIPE, text=True
     )
     folders = list(dict.fromkeys(job.run_dir for job in jobs))
-    unfinished = _unfinished(jobs, process.stderr.strip())
+    for run_dir in folders:
+        remember_packages(run_dir, allow)
+    with folder_errors_reported():
+        unfinished = _unfinished(jobs, process.stderr.strip())
     if check and (unfinished or process.returncode):
         listed = "".join(f"\n  {title}: {reason}" for title, reason in unfinished)
         raise RunError(
@@ -128,23 +145,36 @@ def _unfinished(jobs: Sequence[Job], error: str) -> list[tuple[str, str]]:
         jobs: The jobs of a sweep.
         error: The error message of the sweep, the reason of jobs that have no run folder.
     """
-    folders = [f for f in dict.fromkeys(job.run_dir for job in jobs) if f.is_dir()]
+    folders = [f for f in dict.fromkeys(job.run_dir for job in jobs) if (f / CONFIG).is_file()]
     rows = {run.path: run for run in read_runs(folders)} if folders else {}
     unfinished = []
     for job in jobs:
         run = rows.get(job.run_dir)
         if run is None:
-            unfinished.append((job.title, error or "not started"))
+            reason = _folder_problem(job.run_dir) or error or "not started"
+            unfinished.append((job.title, reason))
         elif not run.is_finished:
             unfinished.append((job.title, f"{run.state}: {run.reason}"))
     return unfinished
 
 
-def load(folder: Path | str, **data_options: Any) -> Run:
+def _folder_problem(run_dir: Path) -> str:
+    """Return why a run folder cannot be used, in the words of the sweep; empty if it can be."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run_dir):
+            return ""
+    except OSError as error:
+        return f"failed: its folder cannot be used: {error}"
+
+
+def load(folder: Path | str, *, allow: Sequence[str] = (), **data_options: Any) -> Run:
     """Load a finished run.
 
     Args:
         folder: The run folder.
+        allow: Your own packages whose classes its config names. It is not needed for runs that
+            this process trained.
         **data_options: Options of its data that changed since, such as ``path``.
 
     Returns:
@@ -152,6 +182,7 @@ def load(folder: Path | str, **data_options: Any) -> Run:
 
     Raises:
         RunError: If the folder holds no finished run.
+        ConfigError: If its data set has no such option.
 
     Example:
         >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
@@ -163,23 +194,63 @@ def load(folder: Path | str, **data_options: Any) -> Run:
     """
     from mla_lightning.run.finished import finished_run
 
+    with folder_errors_reported():
+        finished_run(Path(folder))
     run = Run(folder)
-    finished_run(run.folder)
-    run._data_options = data_options
+    remember_packages(run.folder, allow)
+    run._data_options = _checked_data_options(run, data_options)
     return run
 
 
+def _checked_data_options(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a run's data as plain values; raise ConfigError if one is wrong."""
+    if not options:
+        return {}
+    from mla_lightning.config.bind import find_signature_problems
+
+    plain = {name: plain_value(f"data.{name}", value) for name, value in options.items()}
+    with packages_allowed([run.folder]):
+        problems = find_signature_problems({"data": {**run.config.data, **plain}})
+    wrong = [text for text in problems for name in plain if re.match(rf"data\.{name}\b", text)]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return plain
+
+
 def _all_overrides(
-    overrides: Sequence[str], choices: Mapping[str, Any], folder: Path | str | None
+    overrides: Sequence[str], choices: Mapping[str, Sequence[Any]], folder: Path | str | None
 ) -> list[str]:
     """Return overrides, keyword arguments and the output folder as words of the command line."""
+    for text in overrides:
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"Overrides are texts such as 'seed=1', not {text!r} ({type(text).__name__}). "
+                "Write key=value as a keyword argument, or *list for a list of texts."
+            )
     texts = list(overrides)
-    for key, value in choices.items():
-        values = value if isinstance(value, list | tuple | range) else [value]
+    for key, values in choices.items():
         texts.append(f"{key}={','.join(map(format_override_value, values))}")
     if folder is not None:
         texts.append(f"paths.output_dir={format_override_value(str(folder))}")
     return texts
+
+
+def _axes(choices: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the values of each keyword argument, several if it is an axis of a sweep.
+
+    Raises:
+        ConfigError: If a value cannot be in a config, or an axis is empty.
+    """
+    axes = {}
+    for key, value in choices.items():
+        plain = plain_value(key, value)
+        axes[key] = plain if isinstance(plain, list) else [plain]
+        if not axes[key]:
+            raise ConfigError(
+                f"{key}=[] is an axis of a sweep without values: give at least one. "
+                f"For an empty list as the value, write {key}=[[]]."
+            )
+    return axes
 
 
 def _path(folder: Path | str | None) -> Path | None:
@@ -221,18 +292,3 @@ def _is_newer_than_import(module: str) -> bool:
     now = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
     is_edited = status.st_mtime > mla_lightning._imported_at
     return is_edited and flags == 0 and (time, size) != now
-
-
-@contextmanager
-def _process_settings_restored() -> Iterator[None]:
-    """Restore what a run changes in its process: threads, determinism, random state, warnings."""
-    import torch
-
-    threads = torch.get_num_threads()
-    is_deterministic = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(is_deterministic)

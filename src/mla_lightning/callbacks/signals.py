@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -31,7 +32,12 @@ class StopOnSignal(Callback):
         self.received: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the handlers; Lightning restores the earlier ones when the fit ends."""
+        """Set the handlers; Lightning restores the earlier ones when the fit ends.
+
+        Only the main thread may set handlers; a run in another thread does not react to signals.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
         signal.signal(signal.SIGTERM, self._store)
         signal.signal(signal.SIGINT, self._store)
 

@@ -15,7 +15,7 @@ from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.words import add_allow_target, add_user_code_options
-from mla_lightning.errors import ConfigError, Interrupted, MLAError, near
+from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job, PlannedJob
@@ -93,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _print_error(text, RunError.exit_code)
 
 
 def _print_error(message: str, code: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ def predict(options: argparse.Namespace) -> int:
         The exit code 0.
 
     Raises:
-        ConfigError: If an option is unknown, or the output file exists already.
+        ConfigError: If an option is unknown, or the output file exists or cannot be written.
         RunError: If the folder holds no finished run.
         DataError: If the data do not exist or a modality is missing.
     """
@@ -43,6 +44,10 @@ def predict(options: argparse.Namespace) -> int:
         raise ConfigError(f"output={output}: the name must end with .csv or .npz")
     if output.exists():
         raise ConfigError(f"{output} exists already. Choose another file: output=FILE")
+    if not output.parent.is_dir():
+        raise ConfigError(f"output={output}: there is no folder {output.parent}. Create it first")
+    if not os.access(output.parent, os.W_OK):
+        raise ConfigError(f"output={output}: the folder {output.parent} cannot be written to")
     from mla_lightning.config import allow_target
     from mla_lightning.data.prepared import Prepared
     from mla_lightning.run.finished import load_run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ CHOICES = {
     "trainer": "trainer",
     "debug": "debug",
 }
+
+_hydra_lock = threading.RLock()
 
 
 class Composer:
@@ -128,6 +131,8 @@ class Composer:
 def open_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
     """Initialise Hydra for the time of the context, and return a composer.
 
+    Threads wait for each other, since Hydra's state belongs to the whole process.
+
     Args:
         folders: Where configs are looked up, the package's own folder first.
 
@@ -142,7 +147,7 @@ def open_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
     """
     from hydra import initialize_config_dir
 
-    with initialize_config_dir(str(folders[0]), version_base="1.3", job_name="mla"):
+    with _hydra_lock, initialize_config_dir(str(folders[0]), version_base="1.3", job_name="mla"):
         yield Composer(folders)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from mla_lightning.config.search import options, unknown_option_message
 from mla_lightning.config.secrets import secret_problems
+from mla_lightning.errors import ConfigError
 
 #: Groups of which no option need be chosen.
 OPTIONAL_GROUPS = ("experiment", "debug")
@@ -147,6 +149,11 @@ class OverrideReader:
         if len(set(override.values)) < len(override.values):
             problems.append(f"{override.key}={','.join(override.values)} names a value twice")
         if not override.is_group:
+            problems += [
+                f"{override.key}={value} is not finite: give a finite number"
+                for value in override.values
+                if not _is_finite(parse_value(value))
+            ]
             return override
         group = override.name
         known = options(self.folders, group)
@@ -158,6 +165,12 @@ class OverrideReader:
             elif value is not None and str(value) not in known:
                 problems.append(unknown_option_message(group, str(value), known))
         return override
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def parse_value(text: str) -> Any:
@@ -191,6 +204,47 @@ def _parser(folders: tuple[Path, ...]) -> Any:
     return OverridesParser.create(config_loader=Options())  # type: ignore[arg-type]
 
 
+def plain_value(key: str, value: Any) -> Any:
+    """Convert a Python value to what a config can hold.
+
+    Args:
+        key: The key that it is for.
+        value: A number, text, bool, None, path, scalar or array of NumPy or torch, a mapping, or
+            any other iterable.
+
+    Returns:
+        The same value of plain types; iterables become lists, sets in sorted order.
+
+    Raises:
+        ConfigError: If it is of another type.
+
+    Example:
+        >>> import numpy as np
+        >>> plain_value("seed", np.arange(2)), plain_value("data.path", Path("data/new"))
+        ([0, 1], 'data/new')
+    """
+    if callable(tolist := getattr(value, "tolist", None)):  # arrays and scalars of NumPy and torch
+        value = tolist()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain_value(f"{key}.{name}", item) for name, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
+        items = [plain_value(key, item) for item in value]
+        return sorted(items, key=_sort_key) if isinstance(value, set | frozenset) else items
+    raise ConfigError(
+        f"{key} cannot be set to a value of type {type(value).__name__}: give a number, a text, "
+        "True, False, None, a path, a dict, or a list of them"
+    )
+
+
+def _sort_key(value: Any) -> tuple[str, Any]:
+    is_number = isinstance(value, int | float)
+    return ("", value) if is_number else (type(value).__name__, repr(value))
+
+
 def format_override_value(value: Any) -> str:
     """Format a value so that Hydra's grammar parses it to the same value.
 
@@ -206,4 +260,7 @@ def format_override_value(value: Any) -> str:
         return value if is_plain and _parse_value(value) == value else f"'{text}'"
     if isinstance(value, list):
         return "[" + ",".join(format_override_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        items = (f"{name}:{format_override_value(item)}" for name, item in value.items())
+        return "{" + ",".join(items) + "}"
     return HydraOverride._get_value_element_as_str(value)

@@ -6,7 +6,8 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,31 @@ def allow_target(prefix: str) -> None:
         _BY_USER.append(prefix)
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)
+
+
+@contextmanager
+def targets_allowed(prefixes: Iterable[str] = ()) -> Iterator[None]:
+    """Let configs name the classes of further packages, until the context ends.
+
+    Packages that are allowed within the context are forbidden afterwards, too.
+
+    Args:
+        prefixes: Packages or modules; see :func:`allow_target`.
+
+    Example:
+        >>> with targets_allowed(["my_methods"]):
+        ...     is_allowed("my_methods.Flooding")
+        True
+        >>> is_allowed("my_methods.Flooding")
+        False
+    """
+    before = list(_BY_USER)
+    try:
+        for prefix in prefixes:
+            allow_target(prefix)
+        yield
+    finally:
+        _BY_USER[:] = before
 
 
 def is_allowed(target: str) -> bool:
@@ -140,6 +166,9 @@ def locate(target: str, functions_of: Sequence[str] = ()) -> Any:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError(f"{target} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # raised by the code of the module
+        kind = type(error).__name__
+        raise ConfigError(f"{target} cannot be imported: {kind}: {error}") from error
     if not hasattr(module, name):
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
         raise ConfigError(f"{module_name} has no {name!r}.{near(name, classes)}")

@@ -20,6 +20,7 @@ from mla_lightning.data.loading import ArrayDataset, SequentialOrder
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.functional import fuse_logits, mean_weights
+from mla_lightning.module import MultimodalModule
 from mla_lightning.run.evaluate import load_weights
 from mla_lightning.run.finished import LoadedRun
 from mla_lightning.run.record import write_arrays
@@ -27,6 +28,13 @@ from mla_lightning.run_folder.columns import MULTI
 
 #: Name for all samples of a prepared store, of every split.
 ALL = "all"
+#: Errors that encoders and conversions raise for inputs of another shape or type.
+UNFIT_ERRORS = (ConfigError, IndexError, RuntimeError, TypeError, ValueError)
+#: Appended to messages on wrong inputs.
+ACCEPTED = (
+    "Give a dict of modality -> array (N, ...) with one row per sample, or a loader or list of "
+    "batches that are such dicts, or a data module."
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Prediction:
         """The class predicted by the fused logits, for each sample."""
         return [self.class_names[c] for c in self.logits[MULTI].argmax(dim=1).tolist()]
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path | str) -> None:
         """Write the predictions to a file.
 
         Args:
@@ -81,6 +89,7 @@ class Prediction:
         Raises:
             ConfigError: If the name has another suffix.
         """
+        path = Path(path)
         if path.suffix == ".csv":
             files.write_text(path, self._csv())
         elif path.suffix == ".npz":
@@ -138,7 +147,7 @@ def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Pre
         torch.Size([2, 4])
     """
     module = run.module
-    tensors = [_tensors(batch) for batch in batches]
+    tensors = _checked_tensors(batches, module.modalities)
     if not tensors:
         raise DataError("There are no samples to predict")
     selections = module.selections()
@@ -175,7 +184,10 @@ def _forward(
     for inputs in tensors:
         batch = as_batch(inputs, module.modalities, needs=())
         complete.append(batch)
-        logits = module.evaluate_batch(module.convert_inputs(batch, augment=False))
+        try:
+            logits = module.evaluate_batch(module.convert_inputs(batch, augment=False))
+        except UNFIT_ERRORS as error:
+            raise _unfit_inputs(module, batch, error) from error
         outputs.append(logits)
         unimodal = {name: logits[name] for name in module.modalities}
         batch_weights = module.fusion.logit_weights(unimodal, batch["present"])
@@ -188,33 +200,119 @@ def _forward(
     return joined, dict(zip(module.modalities, weights_MN, strict=True)), complete
 
 
-def _tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a batch with its NumPy arrays as tensors."""
-    return {
-        key: _tensors(value)
-        if isinstance(value, Mapping)
-        else torch.from_numpy(value)
-        if isinstance(value, np.ndarray)
-        else value
-        for key, value in batch.items()
-    }
+def _checked_tensors(
+    batches: Iterable[Mapping[str, Any]], modalities: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return batches with their lists and arrays as tensors.
+
+    Raises:
+        DataError: If a batch is no dict, or an input is missing, not numeric or not finite.
+    """
+    tensors = []
+    num_rows = 0
+    for batch in batches:
+        if not isinstance(batch, Mapping):
+            raise DataError(f"A batch is a {type(batch).__name__}, not a dict. {ACCEPTED}")
+        if "inputs" in batch and not {"label", "index", "present"} <= batch.keys():
+            batch = {**batch["inputs"], **{k: v for k, v in batch.items() if k != "inputs"}}
+        names = (*modalities, "label", "index", "present", "hidden")
+        complete = {k: _tensors(k, v) for k, v in batch.items() if k in (*names, "inputs")}
+        inputs = complete.get("inputs", complete)
+        if missing := [name for name in modalities if name not in inputs]:
+            raise DataError(
+                f"The batch has no {', '.join(map(repr, missing))}; it has "
+                f"{', '.join(map(repr, inputs)) or 'nothing that the run uses'}. {ACCEPTED}"
+            )
+        for name in modalities:
+            is_present = complete.get("present", {}).get(name)
+            _check_finite(name, inputs[name], is_present, num_rows)
+        num_rows += len(inputs[modalities[0]])
+        tensors.append(complete)
+    return tensors
+
+
+def _tensors(name: str, values: Any) -> Any:
+    """Convert an array, a list or a column of a table, or a mapping of them, to tensors.
+
+    Numbers of double precision, which NumPy and Python use by default, become float32.
+    """
+    if isinstance(values, Mapping):
+        return {key: _tensors(key, value) for key, value in values.items()}
+    if isinstance(values, Tensor):
+        return values.float() if values.dtype == torch.float64 else values
+    array = _as_array(name, values)
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"{name!r} has the data type {array.dtype}, but must hold numbers. {ACCEPTED}"
+        )
+    native = array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable)
+    return _tensors(name, torch.from_numpy(np.ascontiguousarray(native)))
+
+
+def _as_array(name: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:  # a column of a table whose cells are arrays
+            array = np.asarray(list(values))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name!r} cannot be an array: {error}. {ACCEPTED}") from error
+    if array.ndim == 0:
+        raise DataError(f"{name!r} is {values!r}, not one row per sample. {ACCEPTED}")
+    return array
+
+
+def _check_finite(name: str, x: Tensor, is_present: Tensor | None, first_row: int) -> None:
+    """Raise DataError at the first sample that has the modality with NaN or infinite values."""
+    if not x.is_floating_point() or not len(x):
+        return
+    is_wrong = ~x.reshape(len(x), -1).isfinite().all(dim=1)
+    if is_present is not None and len(is_present) == len(x):
+        is_wrong &= is_present.bool()
+    if is_wrong.any():
+        row = first_row + int(is_wrong.nonzero()[0])
+        raise DataError(
+            f"{name!r} has NaN or infinite values, first in row {row}. Replace them, or mark the "
+            "modality as absent there: present={modality: bool per row}."
+        )
+
+
+def _unfit_inputs(module: MultimodalModule, batch: Batch, error: Exception) -> Exception:
+    """Return an error that names the modalities that their encoders cannot encode."""
+    unfit = []
+    for name in module.modalities:
+        try:
+            module.encode(name, module.convert_inputs(batch, augment=False))
+        except UNFIT_ERRORS:
+            x = batch["inputs"][name]
+            unfit.append(f"{name!r} with samples of shape {tuple(x.shape[1:])} and {x.dtype}")
+    if not unfit:
+        return error
+    return DataError(
+        f"The run's encoders cannot take {' and '.join(unfit)}: {error}. Give the samples as the "
+        "run's data set stores them."
+    )
 
 
 def batches_of(inputs: Mapping[str, Any], batch_size: int) -> Iterator[dict[str, Any]]:
-    """Split a dict of tensors or arrays into batches.
+    """Split a dict of tensors, arrays or lists into batches.
 
     Args:
-        inputs: Modality (and ``label``, ``index``) -> (N, ...); ``present``: modality -> (N,) bool.
+        inputs: Modality (and ``label``, ``index``) -> tensor, array, list or column of a table
+            (N, ...); ``present``: modality -> (N,) bool.
         batch_size: Number of samples of a batch.
 
     Raises:
-        DataError: If lengths differ.
+        DataError: If lengths differ, or a list is not rectangular.
 
     Example:
         >>> inputs = {"audio": np.zeros((5, 16)), "text": np.zeros((5, 8))}
         >>> [batch["text"].shape for batch in batches_of(inputs, batch_size=2)]
         [(2, 8), (2, 8), (1, 8)]
     """
+    inputs = {
+        name: values if isinstance(values, Tensor | Mapping) else _as_array(name, values)
+        for name, values in inputs.items()
+    }
     lengths = {name: len(values) for name, values in inputs.items() if name != "present"}
     if len(set(lengths.values())) != 1:
         raise DataError(f"The inputs differ in length: {lengths}")

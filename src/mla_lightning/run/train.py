@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 
 from mla_lightning import run_folder as files
@@ -23,7 +24,7 @@ from mla_lightning.callbacks.shared_stage import shared_stage
 from mla_lightning.callbacks.signals import StopOnSignal
 from mla_lightning.config import Job
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import Interrupted, MLAError, RunError
+from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError
 from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import build_data, build_metrics, build_module
@@ -80,16 +81,19 @@ def train_job(job: Job) -> str:
     Raises:
         ConfigError: If a setting is wrong, or the folder holds another job.
         DataError: If the data are missing or damaged.
-        RunError: If training failed.
+        RunError: If training failed, from the error that ended it, or the folder cannot be used.
         Interrupted: If the user stopped it; the next call resumes from its checkpoint.
     """
     with files.not_world_writable():
         check_run_folder(job.run_dir)
-        job.run_dir.mkdir(parents=True, exist_ok=True)
-        with RunLock(job.run_dir):
-            if job.config.overwrite:
-                remove_run(job.run_dir)
-            return check_finished_run(job) or _run_locked(job)
+        try:
+            job.run_dir.mkdir(parents=True, exist_ok=True)
+            with RunLock(job.run_dir):
+                if job.config.overwrite:
+                    remove_run(job.run_dir)
+                return check_finished_run(job) or _run_locked(job)
+        except OSError as error:
+            raise RunError(f"{job.run_dir} cannot be used: {error}") from error
 
 
 def _run_locked(job: Job) -> str:
@@ -115,9 +119,10 @@ def _run_locked(job: Job) -> str:
         code = error.exit_code
         status.fail(State.of_exit_code(code), code, str(error))
         raise
-    except Exception as error:
-        status.fail(State.FAILED, code, f"{type(error).__name__}: {error}")
-        raise
+    except (Exception, SystemExit) as error:  # also sys.exit() in code of the user
+        reason = f"{type(error).__name__}: {error}"
+        status.fail(State.FAILED, code, reason)
+        raise RunError(f"{reason} (run folder: {job.run_dir})") from error
     finally:
         finish_loggers(loggers, code)
 
@@ -208,24 +213,33 @@ def build_trainer(
 
     Returns:
         The Trainer.
+
+    Raises:
+        ConfigError: If this machine has no such accelerator, or it has no such precision.
     """
     options = config.trainer
-    return Trainer(
-        max_epochs=options.max_epochs,
-        accelerator=options.accelerator,
-        devices=1,
-        precision=options.precision,
-        deterministic=options.deterministic,
-        callbacks=[*callbacks, StopOnSignal(checkpoint), EpochTable(run_dir), checkpoint],
-        plugins=[CheckedCheckpointIO()],
-        logger=loggers or False,
-        log_every_n_steps=options.log_every_n_batches,
-        enable_progress_bar=options.progress_bar and sys.stdout.isatty(),
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=run_dir,
-    )
+    try:
+        return Trainer(
+            max_epochs=options.max_epochs,
+            accelerator=options.accelerator,
+            devices=1,
+            precision=options.precision,
+            deterministic=options.deterministic,
+            callbacks=[*callbacks, StopOnSignal(checkpoint), EpochTable(run_dir), checkpoint],
+            plugins=[CheckedCheckpointIO()],
+            logger=loggers or False,
+            log_every_n_steps=options.log_every_n_batches,
+            enable_progress_bar=options.progress_bar and sys.stdout.isatty(),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=run_dir,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(
+            f"trainer.accelerator={options.accelerator} with trainer.precision={options.precision} "
+            f"cannot be used on this machine: {error}"
+        ) from error
 
 
 def silence_lightning() -> None:

@@ -1,0 +1,61 @@
+"""Settings of the process that training and prediction change, restored afterwards."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mla_lightning.errors import RunError
+
+#: Seeds, threads and determinism belong to the whole process, so that two runs at the same time
+#: would change each other's numbers.
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def folder_errors_reported() -> Iterator[None]:
+    """Raise errors of the file system, such as missing permissions, as RunError.
+
+    Example:
+        >>> with folder_errors_reported():
+        ...     raise PermissionError(13, "Permission denied", "runs")
+        Traceback (most recent call last):
+        mla_lightning.errors.RunError: runs: Permission denied
+    """
+    try:
+        yield
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise RunError(text) from error
+
+
+@contextmanager
+def process_settings_restored() -> Iterator[None]:
+    """Restore threads, determinism, random state and warnings of the process afterwards.
+
+    Calls from several threads wait for each other.
+
+    Example:
+        >>> import torch
+        >>> state = torch.get_rng_state()
+        >>> with process_settings_restored():
+        ...     _ = torch.manual_seed(7)
+        >>> torch.equal(torch.get_rng_state(), state)
+        True
+    """
+    import torch
+
+    with _one_at_a_time:
+        threads = torch.get_num_threads()
+        is_deterministic = torch.are_deterministic_algorithms_enabled()
+        warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        benchmark = torch.backends.cudnn.benchmark
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
+                torch.use_deterministic_algorithms(is_deterministic, warn_only=warns_only)
+                torch.backends.cudnn.benchmark = benchmark
