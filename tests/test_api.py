@@ -1,8 +1,5 @@
 """The Python interface: the same runs as those of the command line."""
 
-import csv
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,15 +13,10 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import mla_lightning as mla
-from mla_lightning.api import runs as runs_module
 from mla_lightning.api import start
 from mla_lightning.cli.main import main
-from mla_lightning.config import bind, targets
 from mla_lightning.data.synthetic import Synthetic
 from mla_lightning.errors import ConfigError, DataError, RunError
-from mla_lightning.identity.code import code_of
-from mla_lightning.identity.sources import find_source
-from mla_lightning.prepare.import_arrays import import_arrays
 from mla_lightning.run_folder import read_json
 
 TINY = (
@@ -271,74 +263,6 @@ def test_wrong_options_of_the_data_are_reported_when_a_run_is_loaded(trained):
     assert len(mla.load(folder, num_test=np.int64(6)).predict().ids) == 6
 
 
-OWN_METHOD = """
-from mla_lightning.methods import MLA
-
-class Own(MLA):
-    def fit_batch(self, batch):
-        BODY
-"""
-
-
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """Return a function that trains a method of the user with a given body."""
-    (tmp_path / "conf/method").mkdir(parents=True)
-    text = Path(mla.__file__).parents[2] / "conf/method/mla.yaml"
-    text = text.read_text().replace("mla_lightning.methods.mla.MLA", "own_method.Own")
-    (tmp_path / "conf/method/own.yaml").write_text(text)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    def train(body, code=OWN_METHOD):
-        Path("own_method.py").write_text(code.replace("BODY", body))
-        for function in (find_source, code_of, bind._node_problems, bind.parameters_of):
-            function.cache_clear()
-        sys.modules.pop("own_method", None)
-        start._first_times.pop("own_method", None)
-        return mla.train(*TINY, method="own", config_dir="conf", allow=["own_method"])
-
-    yield train
-    sys.modules.pop("own_method", None)
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [("raise KeyError('text')", "KeyError: 'text'"), ("raise SystemExit(3)", "SystemExit: 3")],
-)
-def test_errors_of_own_code_are_run_errors(own, body, reason):
-    with pytest.raises(RunError, match=f"{reason} .*run folder: runs/train") as info:
-        own(body)
-    assert info.value.__cause__ is not None
-    (folder,) = Path("runs/train").iterdir()
-    status = read_json(folder / "status.json")
-    assert (status["state"], status["reason"]) == ("failed", reason)
-
-
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [("def", "SyntaxError: .*own_method.py"), ("raise RuntimeError('no key')", "no key")],
-)
-def test_own_modules_that_cannot_be_imported_are_config_errors(own, code, message):
-    with pytest.raises(ConfigError, match=f"own_method.Own cannot be imported: .*{message}"):
-        own("", code)
-    assert not Path("runs").exists()
-
-
-def test_packages_are_allowed_for_one_call_and_for_its_runs(own):
-    run = own("return super().fit_batch(batch)")
-    assert not targets.is_allowed("own_method.Own")
-    with pytest.raises(ConfigError, match="is not allowed"):
-        mla.train(*TINY, method="own", config_dir="conf")
-    assert type(mla.load(run.folder).module).__name__ == "Own"
-    runs_module._packages.clear()
-    with pytest.raises(ConfigError, match="is not allowed"):
-        _ = mla.load(run.folder).module
-    assert type(mla.load(run.folder, allow=["own_method"]).module).__name__ == "Own"
-    assert not targets.is_allowed("own_method.Own")
-
-
 def test_settings_of_the_process_are_restored_after_a_run(tmp_path):
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     state = torch.get_rng_state()
@@ -410,120 +334,6 @@ def test_code_that_was_edited_since_it_was_imported_is_refused(trained, monkeypa
     monkeypatch.setitem(start._first_times, "mla_lightning.module", 0.0)
     with pytest.raises(RunError, match=r"module\.py was changed since this process imported it"):
         mla.train(*TINY, method="mla", folder=trained["mla"].folder.parents[1])
-
-
-def test_code_that_was_edited_between_its_import_and_the_first_run_is_refused(tmp_path):
-    (tmp_path / "conf/method").mkdir(parents=True)
-    (tmp_path / "my_rules").mkdir()
-    (tmp_path / "conf/method/mine.yaml").write_text(
-        "# Mine.\ndefaults: [/fusion@fusion: concat]\n_target_: my_rules.mine.Mine\n"
-    )
-    rule = "from mla_lightning.methods import Joint\n\nclass Mine(Joint):\n    x = 1\n"
-    (tmp_path / "my_rules/mine.py").write_text(rule)
-    code = f"""
-import my_rules.mine
-from pathlib import Path
-import mla_lightning as mla
-Path("my_rules/mine.py").write_text({rule!r} + "    y = 10\\n")
-try:
-    mla.train("data=synthetic", "trainer.max_epochs=1", "optimizer.lr=0.1", method="mine",
-              config_dir="conf", allow=["my_rules"])
-except mla.errors.RunError as error:
-    assert "was changed since this process imported it" in str(error)
-else:
-    raise AssertionError("it was trained")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-# ---------------------------------------------------------------------- mla predict
-
-
-@pytest.fixture
-def stores(tmp_path, monkeypatch):
-    """A labelled store, and one of its first samples without labels."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    label = rng.integers(0, 2, 60)
-    arrays = {m: rng.normal(size=(60, 4)).astype(np.float32) for m in ("one", "two")}
-    np.savez("old.npz", label=label, **arrays)
-    np.savez("new.npz", id=[f"n{k:02d}" for k in range(8)], **{m: x[:8] for m, x in arrays.items()})
-    import_arrays(Path("old.npz"), Path("old"))
-    assert main(["data", "import", "new.npz", "target=new", "labels=none"]) == 0
-    return arrays
-
-
-def test_samples_without_labels_are_predicted(stores, capfd):
-    run = mla.train(
-        "data=store", "data.path=old", "method=mla", "trainer.max_epochs=2", "optimizer.lr=0.1"
-    )
-    capfd.readouterr()
-    assert main(["predict", str(run.folder), "data.path=new"]) == 0
-    assert "8 samples (all of new)" in capfd.readouterr().out
-    rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
-    assert [row["id"] for row in rows] == [f"n{k:02d}" for k in range(8)]
-    assert "label" not in rows[0]
-    expected = run.predict({m: x[:8] for m, x in stores.items()})
-    assert [row["prediction"] for row in rows] == expected.classes
-    p = expected.probabilities["multi"]
-    assert [float(row["p_1"]) for row in rows] == pytest.approx(p[:, 1].tolist(), abs=1e-5)
-    assert main(["predict", str(run.folder), "data.path=new", "output=new_predictions.npz"]) == 0
-    with np.load("new_predictions.npz") as arrays:
-        np.testing.assert_allclose(arrays["logits_multi"], expected.logits["multi"], atol=1e-6)
-        assert arrays["class_names"].tolist() == ["0", "1"]
-    assert main(["predict", str(run.folder), "output=own.csv", "split=val"]) == 0
-    assert "id,label,prediction," in Path("own.csv").read_text()
-
-
-def test_errors_of_predict(stores, capfd):
-    run = mla.train(
-        "data=store", "data.path=old", "method=concat", "trainer.max_epochs=1", "optimizer.lr=0.1"
-    )
-    Path("existing.csv").write_text("kept")
-    np.savez("other.npz", label=[0, 1] * 10, one=np.zeros((20, 4), dtype=np.float32))
-    import_arrays(Path("other.npz"), Path("other"))
-    for words, code, message in (
-        (["data.pth=new"], 2, "Did you mean 'data.path'"),
-        (["output=x.txt"], 2, "must end with .csv or .npz"),
-        (["output=existing.csv"], 2, "exists already"),
-        (["output=nodir/x.csv"], 2, "no folder nodir"),
-        (["split=tst"], 2, "Did you mean 'test'"),
-        (["data.path=nowhere"], 3, "nowhere"),
-        (["data.path=other"], 2, "'two'"),
-    ):
-        assert main(["predict", str(run.folder), *words]) == code, words
-        assert message in capfd.readouterr().err
-    assert Path("existing.csv").read_text() == "kept"
-    assert main(["predict", "old"]) == 1
-    assert main(["train", "data=store", "data.path=new", "optimizer.lr=0.1"]) == 3
-    assert "mla predict RUN data.path=new" in capfd.readouterr().err
-
-
-def test_errors_of_the_file_system_are_one_line(monkeypatch, capfd):
-    def fail(*_):
-        raise PermissionError(13, "Permission denied", "runs/x")
-
-    monkeypatch.setattr("mla_lightning.cli.main._run", fail)
-    assert main(["report", "table1"]) == 1
-    assert capfd.readouterr().err == "error: runs/x: Permission denied\n"
-
-
-def test_errors_of_an_import_without_labels(stores, tmp_path, capfd):
-    assert main(["data", "import", "old.npz", "target=x", "labels=none"]) == 3
-    assert "has label; leave out labels=none" in capfd.readouterr().err
-    Path("new.csv").write_text("id,words\na,one two\nb,three\n")
-    assert main(["data", "import", "new.csv", "target=texts"]) == 3
-    assert "labels=none" in capfd.readouterr().err
-    assert main(["data", "import", "new.csv", "target=texts", "labels=none"]) == 0
-    assert main(["data", "check", "texts"]) == 0
-    assert json.loads(Path("texts/manifest.json").read_text())["class_names"] == []
 
 
 def test_the_tutorial_runs(tmp_path):

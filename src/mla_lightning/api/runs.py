@@ -187,14 +187,12 @@ class Run:
             >>> len(run.predict(split="val").ids) == run.result.num_val
             True
         """
-        from dataclasses import replace
-
         from mla_lightning.data.base import MultimodalDataModule
         from mla_lightning.run.predict import (
             ACCEPTED,
             batches_of,
-            batches_of_split,
             predict_samples,
+            predict_split,
         )
 
         if batch_size is not None and batch_size < 1:
@@ -206,8 +204,7 @@ class Run:
             if inputs is None:
                 inputs = self.loaded.data
             if isinstance(inputs, MultimodalDataModule):
-                batches, names = batches_of_split(inputs, split, size)
-                return replace(predict_samples(self.loaded, batches), ids=names)
+                return predict_split(self.loaded, inputs, split, size)
             if isinstance(inputs, Mapping):
                 return predict_samples(self.loaded, batches_of(inputs, size))
             return predict_samples(self.loaded, inputs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ def predict(options: argparse.Namespace) -> int:
     from mla_lightning.config import allow_target
     from mla_lightning.data.prepared import Prepared
     from mla_lightning.run.finished import load_run
-    from mla_lightning.run.predict import ALL, batches_of_split, predict_samples
+    from mla_lightning.run.predict import ALL, predict_split
 
     for prefix in options.allow_target:
         allow_target(prefix)
@@ -60,11 +59,10 @@ def predict(options: argparse.Namespace) -> int:
     has_other_data = "data.path" in values or "data" in values
     is_whole_store = has_other_data and isinstance(run.data, Prepared)
     split = values.get("split", ALL if is_whole_store else "test")
-    batches, names = batches_of_split(run.data, split, run.data.eval_batch_size)
-    prediction = replace(predict_samples(run, batches), ids=names)
+    prediction = predict_split(run, run.data, split, run.data.eval_batch_size)
     prediction.write(output)
     counts = _format_counts(prediction.classes)
-    print(f"{len(names)} samples ({split} of {run.data.name}): {counts}. Wrote {output}")
+    print(f"{len(prediction.ids)} samples ({split} of {run.data.name}): {counts}. Wrote {output}")
     return 0
 
 

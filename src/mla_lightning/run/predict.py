@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +322,47 @@ def batches_of(inputs: Mapping[str, Any], batch_size: int) -> Iterator[dict[str,
             name: {m: has[rows] for m, has in values.items()} if name == "present" else values[rows]
             for name, values in inputs.items()
         }
+
+
+def predict_split(
+    run: LoadedRun, data: MultimodalDataModule, split: str, batch_size: int
+) -> Prediction:
+    """Compute the predictions of a finished run for a split of a data set.
+
+    Args:
+        run: The run with its model.
+        data: The data module, whose classes may be others or in another order.
+        split: As :func:`batches_of_split` takes it.
+        batch_size: Number of samples of a batch.
+
+    Returns:
+        The predictions, with the names of the samples, and labels as numbers of the run's classes.
+
+    Raises:
+        ConfigError: If the data set has no such split.
+        DataError: If a sample has a class that the run does not predict.
+
+    Example:
+        >>> from mla_lightning.run.finished import load_run
+        >>> run = load_run(mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp).folder)
+        >>> predict_split(run, run.data, "val", 32).ids[0]
+        'val 0'
+    """
+    batches, names = batches_of_split(data, split, batch_size)
+    prediction = predict_samples(run, batches)
+    label = prediction.label
+    if tuple(data.class_names) != run.class_names:
+        number_of = {name: number for number, name in enumerate(run.class_names)}
+        used = [data.class_names[k] for k in sorted(set(label.tolist())) if k >= 0]
+        if unknown := [name for name in used if name not in number_of]:
+            raise DataError(
+                f"{data.name} has samples of {', '.join(unknown)}, which the run does not predict. "
+                f"Its classes: {', '.join(run.class_names)}. To leave labels out, import the data "
+                "with labels=none."
+            )
+        numbers = [number_of.get(name, -1) for name in data.class_names]
+        label = torch.tensor([numbers[k] if k >= 0 else -1 for k in label.tolist()])
+    return replace(prediction, label=label, ids=names)
 
 
 def batches_of_split(
