@@ -5,9 +5,6 @@ from tests.report.synthetic_runs import write_run
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.tables.table1 import table1
 
-#: Labels of the paper's methods.
-LABELS = ("Sum", "Concat", "Late Fusion", "FiLM", "BiGated", "OGM-GE", "QMF", "MLA")
-
 
 def report_of(root):
     return table1(read_runs([root]))

@@ -190,6 +190,13 @@ def test_a_folder_that_is_no_runs_alone_is_refused(signed, tmp_path, kind):
     assert sorted(path.name for path in place.iterdir()) == names
 
 
+def test_a_file_that_a_kill_left_half_written_is_no_other_file(signed):
+    job = job_of()
+    job.run_dir.mkdir(parents=True)
+    (job.run_dir / ".status.json.123.tmp").write_text("{")
+    assert run(job) == 0
+
+
 def test_checkpoints_of_other_code_are_set_aside_unless_resume_is_forced(signed, capfd):
     often = "checkpoint.every_n_batches=2"
     step = (torch.optim.SGD, "step", 12)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mla_lightning
+from mla_lightning import _imported_at
 from mla_lightning.api.process import folder_errors_reported, process_settings_restored
 from mla_lightning.api.runs import Run, Runs, packages_allowed, remember_packages
 from mla_lightning.config import Job, compose_jobs
@@ -290,5 +290,5 @@ def _is_newer_than_import(module: str) -> bool:
     except (OSError, struct.error):
         return False  # no bytecode was written
     now = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
-    is_edited = status.st_mtime > mla_lightning._imported_at
+    is_edited = status.st_mtime > _imported_at
     return is_edited and flags == 0 and (time, size) != now

@@ -143,7 +143,7 @@ def check_run_folder(run_dir: Path) -> None:
     if place == Path.cwd() or place in Path.cwd().parents:
         raise ConfigError(f"run_dir={run_dir} is the current folder or above it. Choose another.")
     names = sorted(path.name for path in run_dir.iterdir()) if run_dir.is_dir() else []
-    others = [name for name in names if name not in STAYING]
+    others = [name for name in names if name not in STAYING and not name.endswith(".tmp")]
     of_a_run = (files.CONFIG, files.STATUS, files.RESULT, files.PROVENANCE)
     if others and not any(name in of_a_run for name in others):
         raise ConfigError(
