@@ -136,8 +136,22 @@ def test_errors_of_inputs_name_the_modality_and_what_is_accepted(trained):
         with pytest.raises(DataError, match=message):
             run.predict(inputs, **options)
     present = {"audio": np.ones(5, bool), "visual": np.arange(5) != 3}
-    prediction = run.predict({"audio": good, "visual": damaged, "present": present})
-    assert len(prediction.ids) == 5
+    with pytest.raises(DataError, match=r"without 'visual', .* train the run with missing="):
+        run.predict({"audio": good, "visual": damaged, "present": present})
+
+
+def test_a_run_with_missing_modalities_predicts_samples_without_one(tmp_path):
+    run = mla.train(*TINY, "missing=anchor", "missing.rate=0.3", method="mla", folder=tmp_path)
+    x = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
+    present = {"audio": np.ones(5, bool), "visual": np.arange(5) != 3}
+    damaged = x.copy()
+    damaged[3] = np.nan
+    logits = run.predict({"audio": x, "visual": damaged, "present": present}).logits
+    assert logits["multi"].isfinite().all()
+    torch.testing.assert_close(logits["multi"][3], logits["audio"][3])  # the only one present
+    whole = run.predict({"audio": x, "visual": x}).logits["multi"]
+    assert not torch.allclose(whole[3], logits["multi"][3])
+    torch.testing.assert_close(whole[:3], logits["multi"][:3])
 
 
 def test_predictions_are_written_to_a_path_given_as_text(trained, tmp_path):

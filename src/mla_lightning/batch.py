@@ -114,8 +114,8 @@ def _check_present(
             )
         if name in complete and not bool(has.all()):
             raise DataError(
-                f"batch['present'] has samples without {name!r}, and the method was built for "
-                "complete samples: build it with is_complete=False."
+                f"batch['present'] has samples without {name!r}, but the method is for complete "
+                "samples: build it with is_complete=False, or train the run with missing=..."
             )
 
 

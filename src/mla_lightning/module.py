@@ -115,7 +115,7 @@ class MultimodalModule(EncodingModule):
 
     @property
     def is_selectable(self) -> bool:
-        """Whether the current epoch's weights may be selected; false in a preparatory stage."""
+        """Return whether the epoch's weights may be selected; false in a preparatory stage."""
         return True
 
     # ------------------------------------------------------------------ what a method uses

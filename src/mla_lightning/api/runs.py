@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mla_lightning.api.process import process_settings_restored
 from mla_lightning.config.targets import targets_allowed
 from mla_lightning.errors import ConfigError, DataError, RunError
+from mla_lightning.identity.code import forget_code
 from mla_lightning.report.document.html import NotebookReport
 from mla_lightning.report.main import make_report
 from mla_lightning.report.read.results_csv import rows_of
@@ -135,6 +136,7 @@ class Run:
     @property
     def changed_files(self) -> tuple[str, ...]:
         """The files of the run's code that changed since it was trained."""
+        forget_code()  # files may have been edited since they were read
         return changed_files(self.files.provenance)
 
     @cached_property

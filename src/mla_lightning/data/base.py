@@ -190,7 +190,7 @@ class MultimodalDataModule(LightningDataModule):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all modalities are present in all batches (zeros of ``zero_input`` count)."""
+        """Return whether all batches have all modalities (zeros of ``zero_input`` count)."""
         self.setup()
         if self.missing is not None and self.missing.policy == "drop":
             return False

@@ -37,7 +37,7 @@ class Source:
 
     @property
     def is_package(self) -> bool:
-        """Whether the module is a package's ``__init__``."""
+        """Return whether the module is a package's ``__init__``."""
         return self.path.name == "__init__.py"
 
     @cached_property
@@ -87,7 +87,7 @@ class Source:
 
     @cached_property
     def has_code(self) -> bool:
-        """Whether the module has statements besides imports; most packages only re-export names."""
+        """Return whether it has statements besides imports; most packages only re-export names."""
         for node in without_texts(self.tree.body):
             match node:
                 case ast.Import() | ast.ImportFrom() | ast.Pass():

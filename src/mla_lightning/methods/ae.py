@@ -94,7 +94,7 @@ class AE(MultimodalModule):
 
     @property
     def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
-        """Whether training batches must also contain the hidden inputs."""
+        """Return whether training batches must also contain the hidden inputs."""
         return self.recon_target == "oracle"
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:

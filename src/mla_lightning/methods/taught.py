@@ -79,7 +79,7 @@ class Taught(MultimodalModule):
 
     @property
     def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
-        """Whether training batches must also contain the hidden inputs."""
+        """Return whether training batches must also contain the hidden inputs."""
         return self.recon_target == "oracle"
 
     @property
@@ -89,7 +89,7 @@ class Taught(MultimodalModule):
 
     @property
     def is_selectable(self) -> bool:
-        """Whether the epoch may be selected: true in the second stage."""
+        """Return whether the epoch may be selected: true in the second stage."""
         return self.current_epoch >= self.pretrain_epochs
 
     def add_teacher(self, *names: str) -> None:

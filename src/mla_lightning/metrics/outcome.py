@@ -50,7 +50,7 @@ class Outcome:
 
     @cached_property
     def is_correct(self) -> Tensor:
-        """Whether the prediction is the label, (N,) bool."""
+        """Return whether the prediction is the label, (N,) bool."""
         return self.prediction == self.label
 
     @cached_property

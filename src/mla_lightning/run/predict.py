@@ -182,7 +182,8 @@ def _forward(
     weights: list[Tensor] = []
     complete = []
     for inputs in tensors:
-        batch = as_batch(inputs, module.modalities, needs=())
+        is_complete = module.parts.is_complete
+        batch = as_batch(inputs, module.modalities, needs=(), is_complete=is_complete)
         complete.append(batch)
         try:
             logits = module.evaluate_batch(module.convert_inputs(batch, augment=False))

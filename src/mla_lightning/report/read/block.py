@@ -56,7 +56,7 @@ class Summary:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every expected seed has a value."""
+        """Return whether every expected seed has a value."""
         return self.num > 0 and self.num == len(self.expected)
 
     @property
@@ -145,7 +145,7 @@ class Block:
 
     @property
     def is_selected_on_test(self) -> bool:
-        """Whether the epoch was selected on the test split, as in much released code."""
+        """Return whether the epoch was selected on the test split, as in much released code."""
         return self.protocol == "paper"
 
     @property

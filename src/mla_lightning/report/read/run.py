@@ -104,7 +104,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run has results."""
+        """Return whether the run has results."""
         return self.state == State.FINISHED
 
     @property
