@@ -1,27 +1,6 @@
 """Which runs Table 1 compares its methods with."""
 
-from tests.report.synthetic_runs import write_run
-
-from mla_lightning.report.read.run_folders import read_runs
-from mla_lightning.report.tables.table1 import table1
-
-
-def report_of(root):
-    return table1(read_runs([root]))
-
-
-def row(table, title, label):
-    """Return the cells of a row by column."""
-    section = next(s for s in table.sections if s.title.startswith(title))
-    cells = next(r for r in section.rows if r.label == label).cells
-    return dict(zip(table.columns, cells, strict=True))
-
-
-def write_seeds(method, root, levels, **options):
-    """Write one run per seed with these accuracies (multi) in percent."""
-    for seed, level in enumerate(levels):
-        accuracy = {"image": level / 200, "text": level / 150, "multi": level / 100}
-        write_run(root, method, seed, accuracy=accuracy, **options)
+from tests.report.test_table1 import report_of, write_seeds
 
 
 def test_baselines_have_the_same_overrides_if_possible_else_their_whole_label_is_shown(tmp_path):
