@@ -186,9 +186,9 @@ def test_an_update_projected_after_the_step_is_told_as_applied():
     moved = []
     original = later._fit_modality
 
-    def keeping(name, batch):
+    def keeping(name, batch, **options):
         before = later.fusion.head.weight.detach().clone()
-        losses = original(name, batch)
+        losses = original(name, batch, **options)
         moved.append((before - later.fusion.head.weight.detach()).flatten())
         return losses
 

@@ -100,14 +100,15 @@ class MLA(MultimodalModule):
                 of the other modalities' features only, which the recursion is meant to protect; the
                 default. ``owm_fro``: ``owm`` divided by its Frobenius norm at each update.
                 ``owm_unit``: the same times sqrt(D), which keeps the head's step size.
-                ``released_formula``: the element-wise division of the released code. Not in the
-                paper: ``means``, ``moments``, ``class_means`` project by a moving average of a
-                moment of the other modalities' features: of their mean, of all directions, or of
-                their class means; it decays, so the head never freezes. ``conflict`` removes the
-                component that opposes the others' last gradients, ``centred`` the component that
-                all samples of a batch share. ``own_momentum`` leaves the gradient unchanged and
-                gives the head a momentum buffer per modality, so that a step on one modality does
-                not repeat another's gradients.
+                ``released_formula``: the element-wise division of the released code; with
+                ``source=current``, also its order, in which the very first step of a run is left
+                alone. Not in the paper: ``means``, ``moments``, ``class_means`` project by a moving
+                average of a moment of the other modalities' features: of their mean, of all
+                directions, or of their class means; it decays, so the head never freezes.
+                ``conflict`` removes the component that opposes the others' last gradients,
+                ``centred`` the component that all samples of a batch share. ``own_momentum`` leaves
+                the gradient unchanged and gives the head a momentum buffer per modality, so that a
+                step on one modality does not repeat another's gradients.
             alpha: Ridge term of the recursion, > 0. A smaller one protects past features more.
             source: Whether the projector has the features of the ``previous`` steps, or also those
                 of the ``current`` one, as in the released code.
@@ -171,18 +172,20 @@ class MLA(MultimodalModule):
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step per modality, in order."""
-        step = self.trainer.global_step
-        if self.modification and self.reset_every and step % self.reset_every == 0:
+        batches = self.trainer.global_step  # of the whole run, so that it survives a resume
+        is_start = batches % self.reset_every == 0 if self.reset_every else batches == 0
+        if self.modification and self.reset_every and is_start:
             self.modification.reset()
         losses: dict[str, Tensor] = {}
         for name in self.order:
             samples = self.parts.samples_with(name, batch)
             if samples is not None:
-                losses |= self._fit_modality(name, samples)
+                is_first = is_start and not losses
+                losses |= self._fit_modality(name, samples, is_first=is_first)
         return losses
 
-    def _fit_modality(self, name: str, batch: Batch) -> dict[str, Tensor]:
-        head, step = self.fusion.head, HeadStep(name, batch["label"])
+    def _fit_modality(self, name: str, batch: Batch, *, is_first: bool) -> dict[str, Tensor]:
+        head, step = self.fusion.head, HeadStep(name, batch["label"], is_first)
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             feature = self.fusion.head_input(name, self.encoders[name](chunk["inputs"][name]))

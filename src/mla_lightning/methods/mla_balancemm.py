@@ -17,9 +17,9 @@ class MLABalanceMM(MLA):
 
     The toolkit corrects the parameter name of the released code, so the code's formula is applied:
     element-wise division, Frobenius norm, the current modality's feature, an alpha that decreases
-    within each epoch. The toolkit then adds the projected gradient to the raw one instead of
-    replacing it, so no component of the gradient is ever removed, and those that the projector
-    keeps are doubled.
+    within each epoch, and a very first step that is left alone. The toolkit then adds the projected
+    gradient to the raw one instead of replacing it, so no component of the gradient is ever
+    removed, and those that the projector keeps are doubled.
 
     Example:
         The identity keeps everything, so the gradient is doubled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from mla_lightning.methods.head.projection import Memory, Recursion
+from mla_lightning.methods.head.projection import Memory, Recursion, ReleasedRecursion
 from mla_lightning.methods.head.rules import Centred, Conflict, HeadGradient, OwnMomentum
 from mla_lightning.methods.head.settings import MOMENTS, UPDATES, Settings
 from mla_lightning.parts import Parts
@@ -22,6 +22,8 @@ def build_modification(settings: Settings, head: nn.Linear, parts: Parts) -> Hea
         The modification, before the first step.
     """
     mode, modalities = settings.projection, tuple(parts.encoders)
+    if mode == "released_formula" and settings.source == "current":
+        return ReleasedRecursion(modalities, head.in_features, settings)
     if mode in UPDATES:
         return Recursion(modalities, head.in_features, settings)
     if mode in MOMENTS:

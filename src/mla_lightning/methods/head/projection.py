@@ -131,6 +131,36 @@ class Recursion(Projection):
             UPDATES[self.settings.projection](projector, mean_D, self.alpha)
 
 
+class ReleasedRecursion(Recursion):
+    """The recursion in the order of the released code: the very first step is left alone.
+
+    The released plug-in, and the toolkit's copy of it, return at once while their counter of steps
+    is 0: that step's gradient is not edited, and its features are not remembered.
+
+    Example:
+        >>> settings = Settings(projection="released_formula", source="current")
+        >>> recursion, head = ReleasedRecursion(["audio", "visual"], 2, settings), nn.Linear(2, 1)
+        >>> for name in recursion.modalities:
+        ...     head.weight.grad, head.bias.grad = torch.ones(1, 2), torch.ones(1)
+        ...     step = HeadStep(name, torch.tensor([0]), is_first=name == "audio")
+        ...     step.add_features(torch.tensor([[1.0, 0.0]]))
+        ...     recursion.edit_gradient(head, step)
+        ...     print(name, head.weight.grad)
+        audio tensor([[1., 1.]])
+        visual tensor([[0.0905, 0.9959]])
+    """
+
+    def edit_gradient(self, head: nn.Linear, step: HeadStep) -> None:
+        """Remember the step and project its gradient, unless it is the first."""
+        if not step.is_first:
+            super().edit_gradient(head, step)
+
+    def after_step(self, head: nn.Linear, step: HeadStep) -> None:
+        """Project the update if the settings say so, unless the step is the first."""
+        if not step.is_first:
+            super().after_step(head, step)
+
+
 class Memory(Projection):
     """A moment of each modality's features, which decays; a step is projected by the others'.
 

@@ -22,6 +22,7 @@ class HeadStep:
     Attributes:
         name: The modality.
         label: Labels of the samples that have it, (B,).
+        is_first: Whether it is the first step of a run, or after a reset.
         chunks: Inputs of the head, one (B', D) per chunk, without graph.
 
     Example:
@@ -34,6 +35,7 @@ class HeadStep:
 
     name: str
     label: Tensor
+    is_first: bool = False
     chunks: list[Tensor] = field(default_factory=list)
 
     def add_features(self, feature: Tensor) -> None:
