@@ -13,7 +13,7 @@ Gradient of a shared head (MLA)
 
 Weights of the modalities and fused logits
     ``entropy_weights``, ``batch_entropy_weights``, ``mean_weights``, ``fixed_weights``,
-    ``confidence_of_present``, ``fuse_logits``.
+    ``confidence_of_present``, ``fuse_logits``; ``at_least_single``.
 
 Balanced training (OGM-GE, QMF)
     ``unimodal_scores``, ``ogm_coefficients``; ``energy_confidence``, ``normalise_history``,
@@ -58,6 +58,7 @@ from mla_lightning.functional.masks import (
 )
 from mla_lightning.functional.modulation import ogm_coefficients, unimodal_scores
 from mla_lightning.functional.moments import central_moment_discrepancy
+from mla_lightning.functional.precision import at_least_single
 from mla_lightning.functional.projection import (
     balancemm_gradient,
     project_gradient,
@@ -94,6 +95,7 @@ from mla_lightning.functional.weighting import (
 
 __all__ = [
     "anchor_mask",
+    "at_least_single",
     "balancemm_gradient",
     "batch_entropy_weights",
     "central_moment_discrepancy",

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mla_lightning.functional.precision import at_least_single
+
 
 def entropy_weights(logits: Tensor, present: Tensor | None = None) -> Tensor:
     r"""Weight the modalities of each sample by the negative entropy of their predictions.
@@ -48,7 +50,7 @@ def entropy_weights(logits: Tensor, present: Tensor | None = None) -> Tensor:
     """
     if logits.ndim != 3:
         raise ValueError(f"logits must be (M, B, C), got {tuple(logits.shape)}")
-    log_p = logits.float().log_softmax(dim=-1)
+    log_p = at_least_single(logits).log_softmax(dim=-1)
     entropy = -(log_p.exp() * log_p).sum(dim=-1)
     if present is None:
         return (-entropy).softmax(dim=0)
@@ -60,11 +62,12 @@ def entropy_weights(logits: Tensor, present: Tensor | None = None) -> Tensor:
     return scores.softmax(dim=0).nan_to_num(0.0)
 
 
-def mean_weights(present: Tensor) -> Tensor:
+def mean_weights(present: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Weight the present modalities equally.
 
     Args:
         present: Which modalities a sample has, shape (M, B) bool.
+        dtype: Precision of the weights.
 
     Returns:
         Weights, shape (M, B); zero for absent modalities.
@@ -76,15 +79,18 @@ def mean_weights(present: Tensor) -> Tensor:
         tensor([[0.5000, 0.0000],
                 [0.5000, 1.0000]])
     """
-    return fixed_weights([1.0] * present.shape[0], present)
+    return fixed_weights([1.0] * present.shape[0], present, dtype)
 
 
-def fixed_weights(weights: Sequence[float], present: Tensor) -> Tensor:
+def fixed_weights(
+    weights: Sequence[float], present: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Weight each modality by a fixed number, normalised over the present modalities.
 
     Args:
         weights: One weight per modality, >= 0; only their ratios matter.
         present: Which modalities a sample has, shape (M, B) bool.
+        dtype: Precision of the weights.
 
     Returns:
         Weights, shape (M, B): they sum to 1 over the present modalities and are zero for absent
@@ -107,7 +113,7 @@ def fixed_weights(weights: Sequence[float], present: Tensor) -> Tensor:
             f"weights must be {present.shape[0]} numbers >= 0 that are not all zero, got "
             f"{list(weights)}"
         )
-    weights_MB = torch.tensor(weights, device=present.device)[:, None] * present
+    weights_MB = torch.tensor(weights, dtype=dtype, device=present.device)[:, None] * present
     return weights_MB / weights_MB.sum(dim=0).clamp_min(torch.finfo(weights_MB.dtype).tiny)
 
 
@@ -139,7 +145,7 @@ def batch_entropy_weights(logits: Tensor, present: Tensor | None = None) -> Tens
         tensor([[0.8000, 0.8000],
                 [0.2000, 0.2000]])
     """
-    z_MBC = logits.float()
+    z_MBC = at_least_single(logits)
     if present is not None:
         z_MBC = z_MBC.masked_fill(~present[..., None], float("-inf"))
     p_MBC = z_MBC.softmax(dim=1).nan_to_num(0.0)  # zeros for a modality that no sample has
@@ -180,7 +186,8 @@ def confidence_of_present(confidence: Tensor, present: Tensor) -> Tensor:
     positive_MB = torch.where(present, confidence.clamp(min=0), 0.0)
     confidence_MB = torch.where(is_complete_B, confidence, positive_MB)
     none_positive_B = ~is_complete_B & (confidence_MB.sum(dim=0) <= 0)
-    return torch.where(none_positive_B, mean_weights(present).to(confidence_MB), confidence_MB)
+    equal_MB = mean_weights(present, confidence_MB.dtype)
+    return torch.where(none_positive_B, equal_MB, confidence_MB)
 
 
 def fuse_logits(weights: Tensor, logits: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import (
+    at_least_single,
     batch_entropy_weights,
     entropy_weights,
     fixed_weights,
@@ -53,6 +54,8 @@ class Fusion(nn.Module, ABC):
     unimodal_rule: str
     #: Whether features may be sequences (B, T, D_m).
     takes_sequences = False
+    #: Whether a sample's fused logits depend on the other samples of the batch.
+    mixes_samples = False
 
     def __init__(self, feature_dims: Mapping[str, int], num_classes: int) -> None:
         """Store the modalities and the number of classes.
@@ -213,6 +216,7 @@ class LogitFusion(Fusion):
             except ValueError as error:
                 raise ConfigError(f"fusion weighting: {error}") from error
         self.weighting = weighting
+        self.mixes_samples = weighting == "batch_entropy"
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the weighted sum of the logits of the present modalities."""
@@ -245,9 +249,10 @@ class LogitFusion(Fusion):
             present_MB = torch.ones(
                 logits_MBC.shape[:2], dtype=torch.bool, device=logits_MBC.device
             )
+        dtype = at_least_single(logits_MBC).dtype
         if self.weighting == "mean":
-            return mean_weights(present_MB)
-        return fixed_weights(self.weighting, present_MB)  # type: ignore[arg-type]
+            return mean_weights(present_MB, dtype)
+        return fixed_weights(self.weighting, present_MB, dtype)  # type: ignore[arg-type]
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:

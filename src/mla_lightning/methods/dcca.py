@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional import dcca_loss, fill_with_mean, mean_of_present
+from mla_lightning.functional import at_least_single, dcca_loss, fill_with_mean, mean_of_present
 from mla_lightning.fusion.padded import PaddedFusion
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
@@ -143,7 +143,8 @@ class DCCA(MultimodalModule):
         with torch.autocast(self.device.type, enabled=False):
             h = self.features(chunk)
             pairs = [dcca_loss(h[a], h[b], self.ridge) for a, b in combinations(h, 2)]
-        return {"correlation": sum(pairs[1:], pairs[0]).float()}
+        dtype = at_least_single(h[self.modalities[0]]).dtype
+        return {"correlation": sum(pairs[1:], pairs[0]).to(dtype)}
 
     def on_validation_start(self) -> None:
         """Fit the classifier to the training split's features."""

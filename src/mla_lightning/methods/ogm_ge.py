@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.functional import ogm_coefficients, unimodal_scores
+from mla_lightning.functional import at_least_single, ogm_coefficients, unimodal_scores
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
@@ -118,7 +118,7 @@ class OGMGE(MultimodalModule):
         """Take one step on the fused loss, with modulated encoder gradients."""
         last = float("inf") if self.end_epoch is None else self.end_epoch
         is_modulated = self.start_epoch <= self.current_epoch <= last
-        scores = torch.zeros(len(self.modalities), device=self.device)
+        scores: list[Tensor] = []  # of each chunk
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
@@ -126,11 +126,11 @@ class OGMGE(MultimodalModule):
                 with torch.no_grad():
                     logits = self.fusion.unimodal(features)
                     logits_MBC = torch.stack([logits[name] for name in self.modalities])
-                    scores.add_(unimodal_scores(logits_MBC.float(), chunk["label"]))
+                    scores.append(unimodal_scores(at_least_single(logits_MBC), chunk["label"]))
             return {"joint": cross_entropy(self.fusion(features), chunk["label"])}
 
         def modulate() -> None:
-            coefficients = ogm_coefficients(scores, self.alpha)
+            coefficients = ogm_coefficients(torch.stack(scores).sum(dim=0), self.alpha)
             for name, coefficient in zip(self.modalities, coefficients, strict=True):
                 for parameter in self.modulated[name]:
                     if parameter.grad is not None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from mla_lightning.functional import at_least_single
+
 
 def losses_and_accuracies(
     logits: Mapping[str, Tensor], label: Tensor, present: Mapping[str, Tensor]
@@ -32,7 +34,7 @@ def losses_and_accuracies(
     scores = {}
     for name, has in present.items():
         if bool(has.any()):
-            z, y = logits[name][has].float(), label[has]
+            z, y = at_least_single(logits[name][has]), label[has]
             accuracy = (z.argmax(dim=1) == y).float().mean()
             scores[name] = (float(cross_entropy(z, y)), float(accuracy))
     return scores

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.functional import centred_gradient, remove_conflict
+from mla_lightning.functional import at_least_single, centred_gradient, remove_conflict
 
 
 @dataclass
@@ -40,7 +40,7 @@ class HeadStep:
 
     def add_features(self, feature: Tensor) -> None:
         """Add a chunk's features (B', D)."""
-        self.chunks.append(feature.detach().float())
+        self.chunks.append(at_least_single(feature.detach()))
 
     @property
     def features(self) -> Tensor:

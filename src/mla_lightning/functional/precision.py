@@ -1,0 +1,23 @@
+"""Precision of computations that half precision would spoil."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Convert half precision to single precision; double precision stays as it is.
+
+    Args:
+        x: Numbers, of any shape and precision.
+
+    Returns:
+        The same numbers in float32, or in float64 if they are given in it.
+
+    Example:
+        >>> dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+        >>> [at_least_single(torch.ones(1, dtype=dtype)).dtype for dtype in dtypes]
+        [torch.float32, torch.float32, torch.float32, torch.float64]
+    """
+    return x if x.dtype == torch.float64 else x.float()
