@@ -22,6 +22,8 @@ class Batch(TypedDict):
     ``hidden``: modality -> (B,) bool, true where the protocol of missing modalities hides it;
     omitted if nothing is hidden. ``truth``: the inputs before hiding; only in training, and only
     for methods that learn to reconstruct them (``needs_hidden_inputs``).
+
+    ``present_in_batch``: ``present`` of all samples of the batch, in a chunk of one; omitted in a whole batch.
     """
 
     inputs: dict[str, Tensor]
@@ -30,6 +32,7 @@ class Batch(TypedDict):
     present: dict[str, Tensor]
     truth: NotRequired[dict[str, Tensor]]
     hidden: NotRequired[dict[str, Tensor]]
+    present_in_batch: NotRequired[dict[str, Tensor]]
 
 
 def as_batch(
@@ -127,7 +130,8 @@ def chunks_of(batch: Batch, num_chunks: int) -> Iterator[tuple[Batch, float]]:
         num_chunks: Number of chunks.
 
     Yields:
-        A chunk, and its fraction of the batch's samples; the batch itself for one chunk.
+        A chunk, and its fraction of the batch's samples; the batch itself for one chunk. A mean
+        over some of the samples has another fraction, see :func:`relative_share`.
 
     Example:
         >>> inputs = {"audio": torch.zeros(5, 3), "label": torch.arange(5)}
@@ -143,7 +147,40 @@ def chunks_of(batch: Batch, num_chunks: int) -> Iterator[tuple[Batch, float]]:
     chunk_size = ceil(size / num_chunks)
     for start in range(0, size, chunk_size):
         chunk = slice_batch(batch, slice(start, start + chunk_size))
+        chunk["present_in_batch"] = batch["present"]
         yield chunk, len(chunk["label"]) / size
+
+
+def relative_share(chunk: Batch, name: str) -> float:
+    """Compute the factor that a chunk's mean over the samples with a modality is multiplied by.
+
+    The losses of a chunk count by its fraction of the batch's samples. A mean over the samples that
+    have a modality must count by its fraction of *those*: the factor is their ratio. Multiplied by
+    it, the means of all chunks add up to that of the batch.
+
+    Args:
+        chunk: A chunk of a batch, of which some samples have the modality; or a batch.
+        name: The modality.
+
+    Returns:
+        The factor; 1 for a whole batch.
+
+    Example:
+        Two of the three samples in the first chunk have audio, of three in the batch:
+
+        >>> has = torch.tensor([True, True, False, True, False])
+        >>> samples = {"audio": torch.zeros(5, 3), "label": torch.arange(5)}
+        >>> batch = as_batch({**samples, "present": {"audio": has}}, ["audio"])
+        >>> for chunk, fraction in chunks_of(batch, 2):
+        ...     print(round(fraction * relative_share(chunk, "audio"), 4))
+        0.6667
+        0.3333
+    """
+    if "present_in_batch" not in chunk:
+        return 1.0
+    has, has_in_batch = chunk["present"][name], chunk["present_in_batch"][name]
+    share = int(has.sum()) / int(has_in_batch.sum())
+    return share * len(has_in_batch) / len(has)
 
 
 def slice_batch(batch: Batch, rows: slice | Tensor) -> Batch:
@@ -154,7 +191,7 @@ def slice_batch(batch: Batch, rows: slice | Tensor) -> Batch:
         rows: A slice, or a bool mask (B,).
 
     Returns:
-        A batch of these samples, in the same order.
+        A batch of these samples, in the same order; of a chunk, ``present_in_batch`` stays as it is.
 
     Example:
         >>> batch = as_batch({"audio": torch.zeros(3, 2), "label": torch.arange(3)}, ["audio"])
@@ -162,7 +199,9 @@ def slice_batch(batch: Batch, rows: slice | Tensor) -> Batch:
         tensor([0, 2])
     """
     return {
-        key: {name: x[rows] for name, x in values.items()}
+        key: values
+        if key == "present_in_batch"
+        else {name: x[rows] for name, x in values.items()}
         if isinstance(values, dict)
         else values[rows]  # type: ignore[index]
         for key, values in batch.items()

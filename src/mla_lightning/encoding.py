@@ -38,6 +38,8 @@ class EncodingModule(LightningModule):
     needs_hidden_inputs = False
     #: Whether a batch may be trained on in chunks (``trainer.accumulate``) with the same gradient.
     takes_chunks = True
+    #: Whether there is a loss on the fused logits.
+    trains_fused_logits = True
     #: Whether all training samples are fitted at once, with the masks of the first epoch.
     fits_all_at_once = False
     #: Whether the training split is also read as a whole, for means or for a classifier.
@@ -62,6 +64,12 @@ class EncodingModule(LightningModule):
         check_composition(self, self.parts)
         self.encoders = nn.ModuleDict(self.parts.encoders)
         self.fusion = self.parts.build_fusion()
+        if self.parts.accumulate > 1 and self.trains_fused_logits and self.fusion.mixes_samples:
+            raise ConfigError(
+                f"trainer.accumulate={self.parts.accumulate}: the fused logits of a sample depend "
+                "on all samples of its batch (weighting=batch_entropy) and cannot be computed in "
+                "chunks. Set it to 1."
+            )
 
     @property
     def num_train(self) -> int:
@@ -84,6 +92,11 @@ class EncodingModule(LightningModule):
                 f"{cls.__name__} needs at least {cls.min_modalities} modalities, got "
                 f"{list(modalities)}. Use method=unimodal to train one modality alone."
             )
+
+    @property
+    def feature_dtype(self) -> torch.dtype:
+        """Precision of the weights, which features have outside autocast."""
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
 
     # ------------------------------------------------------------------ features
 
@@ -130,7 +143,7 @@ class EncodingModule(LightningModule):
         if self.parts.is_complete or bool(has.all()):
             return encoder(x)
         if not has.any():
-            return x.new_zeros((len(x), out_width(name, encoder)), dtype=torch.float32)
+            return x.new_zeros((len(x), out_width(name, encoder)), dtype=self.feature_dtype)
         h = encoder(x[has])
         return h.new_zeros((len(x), *h.shape[1:])).index_put((has.nonzero()[:, 0],), h)
 

@@ -135,7 +135,9 @@ class MultimodalModule(EncodingModule):
         Args:
             batch: The batch.
             losses_of: Batch -> losses by name, each a mean over the batch; their sum is minimised.
-                Called once per chunk of the batch.
+                Called once per chunk of the batch. A mean over the samples that have a modality is
+                multiplied by :func:`~mla_lightning.batch.relative_share`, which
+                :meth:`~mla_lightning.parts.Parts.unimodal_losses` does.
             edit_grads: Changes gradients in place before clipping. They are unscaled and in the
                 parameters' own precision, and autocast is off.
 
@@ -147,6 +149,8 @@ class MultimodalModule(EncodingModule):
         losses: dict[str, Tensor] = {}
         for chunk, fraction in chunks_of(batch, self.parts.accumulate):
             chunk_losses = losses_of(chunk)
+            if not chunk_losses:  # no sample of the chunk has any modality
+                continue
             loss = reduce(add, chunk_losses.values())
             self.manual_backward(loss if fraction == 1.0 else loss * fraction)
             for name, value in chunk_losses.items():

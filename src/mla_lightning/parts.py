@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mla_lightning.batch import Batch, slice_batch
+from mla_lightning.batch import Batch, relative_share, slice_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Input
@@ -201,9 +201,12 @@ class Parts:
     def unimodal_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Compute each modality's cross-entropy, the mean over the samples that have it.
 
+        The mean of a chunk counts by its fraction of these samples; see
+        :func:`~mla_lightning.batch.relative_share`.
+
         Args:
             logits: Modality -> logits (B, C).
-            batch: The batch.
+            batch: The batch or a chunk of one.
 
         Returns:
             Modality -> loss; modalities that no sample has are omitted.
@@ -211,12 +214,13 @@ class Parts:
         label = batch["label"]
         if self.is_complete:
             return {name: cross_entropy(z, label) for name, z in logits.items()}
-        present = batch["present"]
-        return {
-            name: cross_entropy(z[present[name]], label[present[name]])
-            for name, z in logits.items()
-            if bool(present[name].any())
-        }
+        losses = {}
+        for name, z in logits.items():
+            has = batch["present"][name]
+            if not bool(has.any()):
+                continue
+            losses[name] = cross_entropy(z[has], label[has]) * relative_share(batch, name)
+        return losses
 
 
 def input_widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:

@@ -135,27 +135,6 @@ def test_qmf_without_ranking_is_its_classification_losses():
     torch.testing.assert_close(weights(qmf), weights(plain), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "fusion"), [c for c in ALL if c[0] not in (QMF, OGMGE)])
-@pytest.mark.parametrize("pieces", [2, 3])
-def test_a_batch_in_chunks_gives_the_gradient_of_the_whole(method, fusion, pieces):
-    data = batches(3)
-    whole = build(method, fusion, data)
-    cut = build(method, fusion, data, parts={"accumulate": pieces})
-    for one, other in zip(fit(whole, data), fit(cut, data), strict=True):
-        assert one == pytest.approx(other, rel=1e-4)
-    torch.testing.assert_close(weights(whole), weights(cut), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("pieces", [2, 3])
-def test_ogm_in_chunks_scores_the_whole_batch(pieces):
-    data = batches(3)
-    whole = build(OGMGE, Concat, data, noise=False)
-    cut = build(OGMGE, Concat, data, noise=False, parts={"accumulate": pieces})
-    fit(whole, data)
-    fit(cut, data)
-    torch.testing.assert_close(weights(whole), weights(cut), rtol=1e-4, atol=1e-5)
-
-
 def test_an_untouched_encoder_is_left_bit_for_bit():
     """Gradients are None, not zero, so momentum and weight decay leave the other encoder alone."""
     data = batches(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 #: Keys of a :class:`~mla_lightning.batch.Batch`.
-BATCH_KEYS = ("inputs", "label", "index", "present", "hidden", "truth")
+BATCH_KEYS = ("inputs", "label", "index", "present", "hidden", "truth", "present_in_batch")
 #: Names that a dict of modules or of parameters refuses, since its own attributes have them.
 ATTRIBUTES = frozenset({*dir(nn.ModuleDict()), *dir(nn.ParameterDict())})
 

@@ -52,6 +52,7 @@ class IFMMIN(Taught):
     """
 
     fusion: InvariantCodes
+    takes_chunks = False  # moments are those of a batch
     default_fusion = InvariantCodes
     reference = Reference(
         "Exploiting Modality-Invariant Feature for Robust Multimodal Emotion Recognition with "

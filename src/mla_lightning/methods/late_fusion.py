@@ -59,8 +59,13 @@ class LateFusion(MultimodalModule):
         """
         if joint_weight < 0:
             raise ConfigError(f"method.joint_weight must be >= 0, got {joint_weight}")
-        super().__init__(**parts)
         self.joint_weight = joint_weight
+        super().__init__(**parts)
+
+    @property
+    def trains_fused_logits(self) -> bool:  # type: ignore[override]
+        """Return whether there is a loss on the fused logits."""
+        return self.joint_weight > 0
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the sum of the modalities' losses."""

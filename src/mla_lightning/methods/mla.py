@@ -64,6 +64,7 @@ class MLA(MultimodalModule):
     """
 
     fusion: SharedHead
+    trains_fused_logits = False
     default_fusion = SharedHead
     reference = Reference(
         "Multimodal Representation Learning by Alternating Unimodal Adaptation",

@@ -53,6 +53,7 @@ class QMF(MultimodalModule):
 
     default_fusion = EnergyFusion
     needs_num_train = True
+    takes_chunks = False  # pairs are ranked within a batch
     reference = Reference(
         "Provable Dynamic Fusion for Low-Quality Multimodal Data",
         "ICML",
@@ -136,7 +137,7 @@ class QMF(MultimodalModule):
         index = chunk["index"]
         for history_N, name in zip(self.history_MN, self.modalities, strict=True):
             if self.parts.is_complete:
-                history_N[index] += sample_losses[name].float()
+                history_N[index] += sample_losses[name].to(history_N)
             else:
                 has = chunk["present"][name]
-                history_N[index[has]] += sample_losses[name][has].float()
+                history_N[index[has]] += sample_losses[name][has].to(history_N)
