@@ -23,7 +23,8 @@ class Batch(TypedDict):
     omitted if nothing is hidden. ``truth``: the inputs before hiding; only in training, and only
     for methods that learn to reconstruct them (``needs_hidden_inputs``).
 
-    ``present_in_batch``: ``present`` of all samples of the batch, in a chunk of one; omitted in a whole batch.
+    ``present_in_batch``: in a chunk of a batch, ``present`` of all its samples; omitted in a whole
+    batch.
     """
 
     inputs: dict[str, Tensor]
@@ -191,7 +192,7 @@ def slice_batch(batch: Batch, rows: slice | Tensor) -> Batch:
         rows: A slice, or a bool mask (B,).
 
     Returns:
-        A batch of these samples, in the same order; of a chunk, ``present_in_batch`` stays as it is.
+        A batch of these samples, in the same order; ``present_in_batch`` stays as it is.
 
     Example:
         >>> batch = as_batch({"audio": torch.zeros(3, 2), "label": torch.arange(3)}, ["audio"])

@@ -118,6 +118,15 @@ class MultimodalModule(EncodingModule):
         """Return whether the epoch's weights may be selected; false in a preparatory stage."""
         return True
 
+    def clipped_groups(self) -> list[list[nn.Parameter]]:
+        """Return the groups of parameters whose gradients are clipped, each by its own norm.
+
+        Returns:
+            Groups of parameters: one per modality in a method that trains each as if it were alone.
+            Empty, the default, for the norm of all gradients, so that a step keeps its direction.
+        """
+        return []
+
     # ------------------------------------------------------------------ what a method uses
 
     def step_on(
@@ -189,7 +198,15 @@ class MultimodalModule(EncodingModule):
             if self.step_observer is not None:
                 self.step_observer.record_gradient("edited")
         if self.parts.clip_norm is not None:
-            self.clip_gradients(optimizer, self.parts.clip_norm, "norm")
+            self._clip_gradients(optimizer, self.parts.clip_norm)
+
+    def _clip_gradients(self, optimizer: Optimizer, largest_norm: float) -> None:
+        """Clip each group's gradients by its norm, through the Trainer if there is one group."""
+        groups = self.clipped_groups()
+        if not groups:
+            self.clip_gradients(optimizer, largest_norm, "norm")
+        for group in groups:
+            nn.utils.clip_grad_norm_(group, largest_norm)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and gradient noise by (seed, epoch, batch)."""

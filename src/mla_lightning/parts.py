@@ -56,7 +56,8 @@ class Parts:
         num_train: Number of training samples N; None if the method does not need it.
         batch_size: Samples of a training batch; the last batch of an epoch may have fewer.
         seed: The run's seed.
-        clip_norm: Largest norm of a step's gradient, None for no clipping.
+        clip_norm: Largest norm of a step's gradient, None for no clipping. Methods that train each
+            modality as if it were alone clip each modality's gradient.
         accumulate: Number of chunks that a batch is split into to save memory. The gradient is
             that of the whole batch (batch statistics excepted).
         log_every_n_batches: Number of batches between two checks of the losses, which are then also

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
@@ -20,8 +21,9 @@ class LateFusion(MultimodalModule):
 
     MLA's released code has no late fusion. In the paper, the ablation row without gradient
     modification and without dynamic fusion equals the Late Fusion column, which fits this
-    definition. With ``joint_weight`` the fused loss is added, as in the static late fusion of QMF's
-    code.
+    definition. ``trainer.clip_norm`` bounds the gradient of each modality, so that none changes
+    another's training. With ``joint_weight`` the fused loss is added, as in the static late fusion
+    of QMF's code, and one norm of all gradients is bounded.
 
     Example:
         >>> from functools import partial
@@ -66,6 +68,19 @@ class LateFusion(MultimodalModule):
     def trains_fused_logits(self) -> bool:  # type: ignore[override]
         """Return whether there is a loss on the fused logits."""
         return self.joint_weight > 0
+
+    def clipped_groups(self) -> list[list[Parameter]]:
+        """Return a group per modality, unless a loss on the fused logits connects them."""
+        if self.joint_weight:
+            return super().clipped_groups()
+        heads = getattr(self.fusion, "heads", {})
+        groups = [
+            [*self.encoders[m].parameters(), *(heads[m].parameters() if m in heads else ())]
+            for m in self.modalities
+        ]
+        grouped = {parameter for group in groups for parameter in group}
+        shared = [parameter for parameter in self.parameters() if parameter not in grouped]
+        return [*groups, shared] if shared else groups
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the sum of the modalities' losses."""
