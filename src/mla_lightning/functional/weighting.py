@@ -148,8 +148,12 @@ def batch_entropy_weights(logits: Tensor, present: Tensor | None = None) -> Tens
     z_MBC = at_least_single(logits)
     if present is not None:
         z_MBC = z_MBC.masked_fill(~present[..., None], float("-inf"))
-    p_MBC = z_MBC.softmax(dim=1).nan_to_num(0.0)  # zeros for a modality that no sample has
-    entropy_M = -torch.xlogy(p_MBC, p_MBC).sum(dim=(1, 2))
+    log_p_MBC = z_MBC.log_softmax(dim=1)
+    p_MBC = log_p_MBC.exp()
+    if present is not None:  # 0 log 0 is 0, also in the gradient
+        log_p_MBC = log_p_MBC.masked_fill(~present[..., None], 0.0)
+        p_MBC = p_MBC.masked_fill(~present[..., None], 0.0)
+    entropy_M = -(p_MBC * log_p_MBC).sum(dim=(1, 2))
     weights_MB = (-entropy_M).softmax(dim=0)[:, None].expand(-1, logits.shape[1])
     if present is None:
         return weights_MB

@@ -220,7 +220,7 @@ class LogitFusion(Fusion):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the weighted sum of the logits of the present modalities."""
-        own_logits = self.unimodal(features)
+        own_logits = self.unimodal(self.zero_absent(features, present))
         logits_MBC = torch.stack([own_logits[name] for name in self.feature_dims])
         return fuse_logits(self.weights(logits_MBC, present), logits_MBC)
 

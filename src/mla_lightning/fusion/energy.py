@@ -58,7 +58,7 @@ class EnergyFusion(Sum):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the confidence-weighted sum of the logits of the present modalities."""
-        own_logits = self.unimodal(features)
+        own_logits = self.unimodal(self.zero_absent(features, present))
         logits_MBC = torch.stack([own_logits[name] for name in self.feature_dims])
         confidence_MB = torch.stack([energy_confidence(z_BC) for z_BC in logits_MBC])
         if self.detach_confidence:

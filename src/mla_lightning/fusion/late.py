@@ -65,7 +65,7 @@ class LateFusion(LogitFusion):
         """Compute the fused logits of the present modalities."""
         if not self.averages_probabilities:
             return super().forward(features, present)
-        own_logits = self.unimodal(features)
+        own_logits = self.unimodal(self.zero_absent(features, present))
         log_p = torch.stack([own_logits[name].log_softmax(dim=1) for name in self.feature_dims])
         weights_MB = self.weights(log_p, present)
         return torch.logsumexp(log_p + weights_MB.log()[..., None], dim=0)

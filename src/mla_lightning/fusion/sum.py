@@ -42,7 +42,7 @@ class Sum(Fusion):
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the sum of the logits of the present modalities."""
-        own_logits = self.unimodal(features)
+        own_logits = self.unimodal(self.zero_absent(features, present))
         if present is None:
             return torch.stack([*own_logits.values()]).sum(dim=0)
         terms = [
