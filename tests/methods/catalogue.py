@@ -51,14 +51,18 @@ def method_node(name):
     return job.config.method
 
 
-def build_method(name, batch, **parts):
-    """Build a method of the catalogue, without dropout, for batches like this one."""
+def build_method(name, batch, **options):
+    """Build a method of the catalogue, without dropout, for batches like this one.
+
+    Options are settings of the method, or parts of every method in place of those here.
+    """
     method = dict(method_node(name))
     is_complete = all(bool(has.all()) for has in batch["present"].values())
     if "recon_target" in method and is_complete:
         method["recon_target"] = "observed"
     if "pretrain_epochs" in method:
         method["pretrain_epochs"] = 1
+    method |= {key: options.pop(key) for key in set(options) & set(method)}
     torch.manual_seed(0)
     module = instantiate(
         method | {"fusion": instantiate(method["fusion"])},
@@ -70,7 +74,7 @@ def build_method(name, batch, **parts):
             "is_complete": is_complete,
             "hides_modalities": not is_complete,
             "train_batches": lambda: Loader([batch]),
-            **parts,
+            **options,
         },
     )
     for layer in module.modules():

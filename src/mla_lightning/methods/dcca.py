@@ -141,10 +141,16 @@ class DCCA(MultimodalModule):
     def losses_of(self, chunk: Batch) -> dict[str, Tensor]:
         """Compute minus the total correlation, summed over the pairs of modalities."""
         with torch.autocast(self.device.type, enabled=False):
-            h = self.features(chunk)
-            pairs = [dcca_loss(h[a], h[b], self.ridge) for a, b in combinations(h, 2)]
-        dtype = at_least_single(h[self.modalities[0]]).dtype
-        return {"correlation": sum(pairs[1:], pairs[0]).to(dtype)}
+            return {"correlation": self.correlation_loss(self.features(chunk))}
+
+    def correlation_loss(self, features: dict[str, Tensor]) -> Tensor:
+        """Compute minus the total correlation of features, summed over the pairs of modalities."""
+        pairs = [
+            dcca_loss(a, b, self.ridge)
+            for a, b in combinations([features[m] for m in self.modalities], 2)
+        ]
+        dtype = at_least_single(features[self.modalities[0]]).dtype
+        return sum(pairs[1:], pairs[0]).to(dtype)
 
     def on_validation_start(self) -> None:
         """Fit the classifier to the training split's features."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -79,9 +80,11 @@ class DCCAE(DCCA):
 
     def losses_of(self, chunk: Batch) -> dict[str, Tensor]:
         """Compute minus the total correlation, and the decoding error."""
-        losses = super().losses_of(chunk)
+        with torch.autocast(self.device.type, enabled=False):
+            features = self.features(chunk)
         errors = []
         for name, decode in self.decoders.items():
             x = fill_with_mean(chunk["inputs"][name], chunk["present"][name], self.input_mean(name))
-            errors.append(mse_loss(decode(self.encode(name, chunk)), x))
-        return losses | {"decoding": self.weight * sum(errors[1:], errors[0])}
+            errors.append(mse_loss(decode(features[name]), x))
+        decoding = self.weight * sum(errors[1:], errors[0])
+        return {"correlation": self.correlation_loss(features), "decoding": decoding}
