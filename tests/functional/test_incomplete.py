@@ -67,6 +67,28 @@ def test_a_class_of_one_sample_does_not_divide_by_zero():
     assert scores.isfinite().all()
 
 
+def test_a_class_without_training_samples_is_never_chosen():
+    codes = torch.tensor([[1.0, 0.2], [0.1, 1.0], [1.0, 1.0]])
+    label = torch.tensor([0, 2, 2])
+    scores = class_scores(-codes, codes, label, 4)
+    assert scores.argmax(dim=1).tolist() == [2, 0, 0]
+    assert bool((scores[:, [0, 2]] < 0).all())
+    assert bool(scores.isfinite().all())
+    probability = scores.softmax(dim=1)
+    assert bool((probability[:, [1, 3]] == 0).all())
+    # Nor does it count in the loss on training codes, where others may all be negative.
+    codes = torch.tensor([[1.0, 0.0], [-1.0, 0.1], [-1.0, 0.2]], requires_grad=True)
+    label = torch.tensor([0, 2, 2])
+    own = class_scores(codes, codes, label, 4, own_label=label)
+    assert float(own[0, [0, 2]].detach().max()) == 0  # its class has no other member
+    without_gap = class_scores(codes, codes, label.clamp(max=1), 2, own_label=label.clamp(max=1))
+    torch.testing.assert_close(own[:, [0, 2]], without_gap)
+    loss = clustering_loss(own, label)
+    torch.testing.assert_close(loss, clustering_loss(without_gap, label.clamp(max=1)))
+    loss.backward()
+    assert bool(codes.grad.isfinite().all())
+
+
 def test_the_decoding_loss_counts_present_samples_only():
     weight = torch.tensor([[1.0, 0, 2], [0, 1, 1]], dtype=DOUBLE)
     bias = torch.full((3,), 0.1, dtype=DOUBLE)

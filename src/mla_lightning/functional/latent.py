@@ -23,7 +23,8 @@ def class_scores(
             sample itself scores 0.
 
     Returns:
-        Scores F, shape (B, C).
+        Scores F, shape (B, C). A class without any training code has the lowest number of the
+        precision, so that it is never predicted.
 
     Example:
         >>> codes = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
@@ -41,15 +42,22 @@ def class_scores(
         tensor([[3., 0.],
                 [3., 0.],
                 [0., 0.]])
+
+        A third class, without a code, is not predicted even where all others score below 0:
+
+        >>> class_scores(-torch.ones(1, 2), codes, label, num_classes=3)
+        tensor([[-2.0000e+00, -4.0000e+00, -3.4028e+38]])
     """
     sums = codes.new_zeros(num_classes, codes.shape[1]).index_add_(0, label, codes)
     counts = torch.bincount(label, minlength=num_classes).to(codes)
     products = h @ sums.T
+    lowest = torch.finfo(products.dtype).min
     if own_label is None:
-        return products / counts.clamp(min=1)
+        return (products / counts.clamp(min=1)).masked_fill(counts == 0, lowest)
     is_own_class = torch.nn.functional.one_hot(own_label, num_classes).to(codes)
     products = products - is_own_class * h.square().sum(dim=1, keepdim=True)
-    return products / (counts - is_own_class).clamp(min=1)
+    means = products / (counts - is_own_class).clamp(min=1)
+    return means.masked_fill(counts == 0, lowest)
 
 
 def clustering_loss(scores: Tensor, label: Tensor) -> Tensor:
