@@ -59,7 +59,8 @@ class Tagged(Fusion):
                 modality is in projects to width // (M - 1) of it. The published code has 300, for
                 sequences.
             num_heads: Number of attention heads.
-            dropout: Dropout of the transformer blocks.
+            dropout: Dropout in training at the four places of a standard transformer block: the
+                attention weights, the hidden layer, and the outputs of both sublayers.
 
         Raises:
             ConfigError: If a number is out of range.

@@ -26,12 +26,13 @@ class TATE(Taught):
     tokens; and tag, the difference of the last entries of the pooled encoding from the tag that
     encodes the missing modalities. All four are means over the batch; the released code sums all
     but the tag loss over the batch, so that its mean is too small to act. Divergences are
-    symmetric, over the features. The penalty on the last layer's weights is left to the optimiser's
-    weight decay.
+    symmetric, over the features; the backward one trains both of its sides, as in the released
+    code. The penalty on the last layer's weights is left to the optimiser's weight decay.
 
     The released code passes the masked batch to the teacher and confuses its tags; this class
-    implements the paper's algorithm. Vectors are sequences of one token per modality; the
-    encoder ``Steps`` passes whole sequences on.
+    implements the paper's algorithm. The released dropout is on the attention weights alone, and
+    also at test time; here it is that of a standard transformer block, in training. Vectors are
+    sequences of one token per modality; the encoder ``Steps`` passes whole sequences on.
 
     Example:
         The tag of a sample without text, and of a complete one:
@@ -109,6 +110,6 @@ class TATE(Taught):
         return {
             "joint": cross_entropy(self.fusion.classify(encoding, is_token), chunk["label"]),
             "forward": self.weight * symmetric_divergence(encoding, teacher_encoding) / size,
-            "backward": self.weight * symmetric_divergence(decoding, tokens.detach()) / size,
+            "backward": self.weight * symmetric_divergence(decoding, tokens) / size,
             "tag": self.weight * (predicted_tag - tag).abs().mean(),
         }
