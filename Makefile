@@ -17,7 +17,7 @@ RUNS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow \
-	lint types smoke bench tune reproduce-table1 reproduce-table2 \
+	lint types smoke bench mutants tune reproduce-table1 reproduce-table2 \
 	reproduce-table3 reproduce-projection docs clean
 
 help: ## list the targets
@@ -104,6 +104,9 @@ types: setup-dev ## run mypy
 
 bench: setup-dev ## run the benchmarks of speed
 	$(BIN)/python -m benchmarks
+
+mutants: setup-dev ## put 150 faults into the mathematics and report which test catches each (25 minutes)
+	$(BIN)/python -m mutants --write
 
 docs: setup-dev ## generate METHODS.md from the classes and their configs
 	$(BIN)/python -c "from mla_lightning.config.catalogue import methods_page; print(methods_page(), end='')" > METHODS.md

@@ -23,10 +23,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run_lock": set(),
     "identity": set(),
     "batch": set(),
+    "counts": set(),
     "functional": set(),
     "encoders": {"functional", "media"},  # media: reading checkpoints
     "fusion": {"functional"},
-    "metrics": {"functional"},
+    "metrics": {"counts", "functional"},
     "media": set(),
     "inputs": set(),
     "data": {"batch", "functional", "inputs", "media"},
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": {"batch", "encoders", "functional", "fusion", "module", "parts"},
     "callbacks": {"batch", "metrics", "module"},
     "config": set(),
-    "loggers": {"config"},
+    "loggers": {"config", "counts"},
     "publish": {"config", "loggers", "report"},
     "api": {"config", "data", "report", "run"},
     "run": {
@@ -45,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("module", "parts"),
     },
     "launchers": {"config"},  # which modules to import before forking
-    "report": {"config"},  # which kinds, panels and metrics there are
+    "report": {"config", "counts"},  # which kinds, panels and metrics there are
     "cli": {"config", "data", "launchers", "loggers", "prepare", "publish", "report", "run"},
 }
 #: Third-party package -> the only packages and modules of ours that may import it.

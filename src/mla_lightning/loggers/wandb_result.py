@@ -130,15 +130,14 @@ def _forgetting(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _confusion(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
-    import numpy as np
+    from mla_lightning.counts import confusion_matrix, predict_classes
 
     arrays = run.predictions
     if arrays is None:
         return
-    label, predicted = arrays["label"], arrays["logits_multi"].argmax(axis=1)
+    label, (predicted, _) = arrays["label"], predict_classes(arrays["logits_multi"])
     names = [str(name) for name in arrays["class_names"]]
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (label, predicted), 1)
+    counts = confusion_matrix(label, predicted, len(names))
     rows = [[names[a], names[b], int(counts[a, b])] for a, b in zip(*counts.nonzero(), strict=True)]
     columns = ["class", "predicted class", "samples"]
     yield "tables/confusion", wandb.Table(columns=columns, data=rows)

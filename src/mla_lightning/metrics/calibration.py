@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-NUM_BINS = 15
+from mla_lightning.counts import NUM_BINS, confidence_bins
+from mla_lightning.metrics.outcome import as_array
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,19 @@ def reliability(
         >>> bins.num, bins.confidence, bins.accuracy
         ((1, 2), (0.25, 0.875), (0.0, 0.5))
     """
+    values, correct = as_array(confidence).astype(float), as_array(is_correct).astype(float)
     if equal_mass:
-        order = confidence.argsort(stable=True)
-        groups = list(order.tensor_split(min(num_bins, len(order))))
+        bin_N = np.empty(len(values), dtype=int)
+        parts = np.array_split(values.argsort(kind="stable"), num_bins)
+        for number, rows in enumerate(parts):
+            bin_N[rows] = number
     else:
-        # Bins (a, b] include their upper end, as in the definition.
-        bin_N = (confidence.double() * num_bins).ceil().long().clamp(1, num_bins) - 1
-        groups = [(bin_N == number).nonzero()[:, 0] for number in range(num_bins)]
-    groups = [rows for rows in groups if len(rows)]
+        bin_N = confidence_bins(values, num_bins)
+    num = np.bincount(bin_N, minlength=num_bins)
+    used = num.nonzero()[0]
+    sums = (np.bincount(bin_N, weights, num_bins) for weights in (values, correct))
     return Reliability(
-        tuple(len(rows) for rows in groups),
-        tuple(float(confidence[rows].double().mean()) for rows in groups),
-        tuple(float(is_correct[rows].double().mean()) for rows in groups),
+        tuple(num[used].tolist()), *(tuple((sum_[used] / num[used]).tolist()) for sum_ in sums)
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_calibration_error
 
+from mla_lightning import counts
 from mla_lightning.metrics.outcome import Outcome
 
 
@@ -18,7 +20,7 @@ def accuracy(outcome: Outcome) -> Tensor:
         >>> accuracy(Outcome(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])))
         tensor(0.5000, dtype=torch.float64)
     """
-    return outcome.confusion.diagonal().sum() / len(outcome.label)
+    return _scalar(counts.accuracy(outcome.confusion_array))
 
 
 def macro_f1(outcome: Outcome) -> Tensor:
@@ -31,7 +33,7 @@ def macro_f1(outcome: Outcome) -> Tensor:
         >>> macro_f1(Outcome(torch.eye(3)[[0, 0]], torch.tensor([0, 1])))  # F1 of 2/3, 0 and none
         tensor(0.3333, dtype=torch.float64)
     """
-    return _f1(outcome).nanmean()
+    return _scalar(counts.macro_f1(outcome.confusion_array))
 
 
 def macro_recall(outcome: Outcome) -> Tensor:
@@ -55,8 +57,9 @@ def weighted_f1(outcome: Outcome) -> Tensor:
         >>> weighted_f1(Outcome(torch.eye(2)[[0, 0, 0, 0]], torch.tensor([0, 0, 0, 1])))
         tensor(0.6429, dtype=torch.float64)
     """
-    occurs = outcome.confusion.sum(dim=1)
-    return (_f1(outcome).nan_to_num() * occurs).sum() / len(outcome.label)
+    confusion = outcome.confusion_array
+    f1 = np.nan_to_num(counts.f1_by_class(confusion))
+    return _scalar((f1 * confusion.sum(axis=1)).sum() / confusion.sum())
 
 
 def ece(outcome: Outcome) -> Tensor:
@@ -73,15 +76,11 @@ def ece(outcome: Outcome) -> Tensor:
         >>> round(float(ece(Outcome(confident, torch.tensor([0, 1])))), 3)
         0.5
     """
-    return binary_calibration_error(
-        outcome.confidence, outcome.is_correct.long(), n_bins=15, validate_args=False
-    )
+    return _scalar(counts.calibration_error(*outcome.calibration_arrays))
 
 
-def _f1(outcome: Outcome) -> Tensor:
-    confusion = outcome.confusion
-    either = confusion.sum(dim=0) + confusion.sum(dim=1)
-    return 2 * confusion.diagonal() / either  # NaN for a class that is in neither
+def _scalar(value: np.ndarray) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
 
 
 #: Column of ``metrics.csv`` -> metric; by default these are computed after every epoch.

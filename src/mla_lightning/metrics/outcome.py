@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from mla_lightning.counts import confusion_matrix, predict_classes
 
 
 class Outcome:
@@ -38,35 +41,56 @@ class Outcome:
         """Number of classes C."""
         return self.logits.shape[1]
 
-    @cached_property
-    def _largest(self) -> tuple[Tensor, Tensor]:
-        value, prediction = self.logits.max(dim=1)
-        return value, prediction
-
     @property
     def prediction(self) -> Tensor:
         """Predicted classes (N,), the first of equal ones."""
-        return self._largest[1]
+        return self._tensor(self._predicted[0])
 
     @cached_property
     def is_correct(self) -> Tensor:
         """Return whether the prediction is the label, (N,) bool."""
         return self.prediction == self.label
 
-    @cached_property
+    @property
     def confidence(self) -> Tensor:
-        """Probability of the predicted class, (N,)."""
-        # The largest probability alone: a softmax over few classes costs five times as much.
-        return 1.0 / (self.logits - self._largest[0][:, None]).exp_().sum(dim=1)
+        """Probability of the predicted class, (N,) in float64."""
+        return self._tensor(self._predicted[1])
 
     @cached_property
     def probability(self) -> Tensor:
         """Probabilities (N, C)."""
         return self.logits.softmax(dim=1)
 
-    @cached_property
+    @property
     def confusion(self) -> Tensor:
         """Number of samples by label (row) and prediction (column), (C, C) in float64."""
-        cells = self.label * self.num_classes + self.prediction
-        counts = torch.bincount(cells, minlength=self.num_classes**2)
-        return counts.view(self.num_classes, self.num_classes).double()
+        return self._tensor(self.confusion_array).double()
+
+    @cached_property
+    def confusion_array(self) -> np.ndarray:
+        """The confusion matrix as an array of integers, (C, C)."""
+        return confusion_matrix(as_array(self.label), self._predicted[0], self.num_classes)
+
+    @property
+    def calibration_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Confidence and whether the prediction is the label, as arrays (N,)."""
+        prediction, confidence = self._predicted
+        return confidence, prediction == as_array(self.label)
+
+    @cached_property
+    def _predicted(self) -> tuple[np.ndarray, np.ndarray]:
+        return predict_classes(as_array(self.logits))
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.logits.device)
+
+
+def as_array(values: Tensor) -> np.ndarray:
+    """Return a tensor as an array on the CPU; numbers of half precision become float32.
+
+    Example:
+        >>> as_array(torch.ones(2, dtype=torch.bfloat16)).dtype
+        dtype('float32')
+    """
+    is_half = values.is_floating_point() and values.itemsize < 4
+    return (values.float() if is_half else values).detach().cpu().numpy()

@@ -25,6 +25,7 @@ from mla_lightning.metrics.contribution import (
     subsets,
 )
 from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane
+from mla_lightning.metrics.outcome import Outcome
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run.evaluate import SplitPredictions
@@ -176,11 +177,10 @@ def calibration_before_and_after(
     calibration: dict[str, Any] = {"temperature": fitted}
     logits, label = test
     for key, scale in (("before", 1.0), ("after", fitted)):
-        confidence, predicted = (logits.double() / scale).softmax(dim=1).max(dim=1)
-        is_correct = predicted == label
+        scaled = Outcome(logits / scale, label)
         calibration[key] = {
-            "width": reliability(confidence, is_correct).to_dict(),
-            "mass": reliability(confidence, is_correct, equal_mass=True).to_dict(),
+            name: reliability(scaled.confidence, scaled.is_correct, equal_mass=equal_mass).to_dict()
+            for name, equal_mass in (("width", False), ("mass", True))
         }
     return calibration
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-#: Number of bootstrap resamples, and how many of them are computed at a time.
-NUM_RESAMPLES, CHUNK_SIZE = 2000, 100
-NUM_BINS = 15
+NUM_RESAMPLES = 2000
+#: Number of cells that are counted at a time, in all resamples together; bounds the memory.
+CHUNK_CELLS = 2**21
 MEASURES = ("accuracy", "macro_f1", "ece")
 
 
@@ -62,17 +62,20 @@ def paired_differences(
     """
     import numpy as np
 
+    from mla_lightning.counts import predict_classes
+
     rng = np.random.default_rng(0)
     num, num_classes = logits[0].shape
-    terms = [_terms(label, z) for z in logits]
-    full = [_measures(np.ones((1, num)), t, num_classes)[0] for t in terms]
+    predicted = [predict_classes(z) for z in logits]
+    all_samples = np.arange(num)[None]
+    full = [_measures(label, *values, all_samples, num_classes)[0] for values in predicted]
     differences: list[np.ndarray] = []
-    for start in range(0, NUM_RESAMPLES, CHUNK_SIZE):
-        resamples = rng.integers(0, num, (min(CHUNK_SIZE, NUM_RESAMPLES - start), num))
-        counts = np.stack([np.bincount(row, minlength=num) for row in resamples]).astype(float)
-        first, second = (_measures(counts, t, num_classes) for t in terms)
+    chunk_size = max(1, CHUNK_CELLS // max(num, num_classes**2))
+    for start in range(0, NUM_RESAMPLES, chunk_size):
+        rows = rng.integers(0, num, (min(chunk_size, NUM_RESAMPLES - start), num))
+        first, second = (_measures(label, *values, rows, num_classes) for values in predicted)
         differences.append(second - first)
-    low, high = np.nanquantile(np.concatenate(differences), [0.025, 0.975], axis=0)
+    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975], axis=0)
     return {
         name: PairedDifference(
             (float(full[0][i]), float(full[1][i])), float(low[i]), float(high[i])
@@ -81,32 +84,20 @@ def paired_differences(
     }
 
 
-def _terms(label: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Return per sample the terms whose sums over samples give all measures.
-
-    Returns:
-        (N, 3 C + 2 B): per class whether the sample is a true positive, has the class, is
-        predicted as the class; per confidence bin whether it is correct, and its confidence.
-    """
-    import numpy as np
-
-    num_classes = logits.shape[1]
-    prediction = logits.argmax(axis=1)
-    confidence = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
-    edges = np.linspace(0, 1, NUM_BINS + 1)
-    bins = np.eye(NUM_BINS)[np.minimum(np.searchsorted(edges, confidence, "right"), NUM_BINS) - 1]
-    is_correct = prediction == label
-    actual, predicted = np.eye(num_classes)[label], np.eye(num_classes)[prediction]
-    by_class = (actual * predicted, actual, predicted)
-    return np.hstack([*by_class, bins * is_correct[:, None], bins * confidence[:, None]])
-
-
-def _measures(counts: np.ndarray, terms: np.ndarray, num_classes: int) -> np.ndarray:
+def _measures(
+    label: np.ndarray,
+    prediction: np.ndarray,
+    confidence: np.ndarray,
+    rows: np.ndarray,
+    num_classes: int,
+) -> np.ndarray:
     """Compute the measures of each resample.
 
     Args:
-        counts: How often each resample holds each sample (R, N).
-        terms: The terms that :func:`_terms` returns.
+        label: Labels (N,).
+        prediction: Predicted classes (N,).
+        confidence: Their probabilities (N,).
+        rows: Samples of each resample (R, N).
         num_classes: Number of classes.
 
     Returns:
@@ -114,21 +105,8 @@ def _measures(counts: np.ndarray, terms: np.ndarray, num_classes: int) -> np.nda
     """
     import numpy as np
 
-    sums = counts @ terms
-    num = counts.sum(axis=1)
-    true_positives, actual, predicted = (
-        sums[:, i * num_classes : (i + 1) * num_classes] for i in range(3)
-    )
-    bin_sums = sums[:, 3 * num_classes :]
-    correct, confidence = bin_sums[:, :NUM_BINS], bin_sums[:, NUM_BINS:]
-    total = actual + predicted
-    has_f1 = total > 0  # classes that occur or are predicted
-    f1 = np.where(has_f1, 2 * true_positives / np.where(has_f1, total, 1), 0.0)
-    return np.stack(
-        [
-            true_positives.sum(axis=1) / num,
-            f1.sum(axis=1) / has_f1.sum(axis=1),
-            np.abs(correct - confidence).sum(axis=1) / num,
-        ],
-        axis=1,
-    )
+    from mla_lightning import counts
+
+    confusion = counts.confusion_matrix(label[rows], prediction[rows], num_classes)
+    error = counts.calibration_error(confidence[rows], (prediction == label)[rows])
+    return np.stack([counts.accuracy(confusion), counts.macro_f1(confusion), error], axis=1)

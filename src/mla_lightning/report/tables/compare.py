@@ -310,12 +310,9 @@ def _mcnemar(samples: _Samples, name: str, rows: np.ndarray) -> float:
 def _disagreements(samples: _Samples) -> Iterator[Disagreement]:
     import numpy as np
 
-    a, b = (z.argmax(axis=1) for z in samples.logits[MULTI])
-    confidences = []
-    for logits in samples.logits[MULTI]:
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-        confidences.append(probabilities.max(axis=1))
+    from mla_lightning.counts import predict_classes
+
+    (a, a_confidence), (b, b_confidence) = map(predict_classes, samples.logits[MULTI])
     is_one_correct = (a == samples.label) | (b == samples.label)
     order = sorted(map(int, np.flatnonzero(a != b)), key=lambda n: (not is_one_correct[n], n))
     names = samples.class_names
@@ -324,7 +321,7 @@ def _disagreements(samples: _Samples) -> Iterator[Disagreement]:
             int(samples.index[n]),
             names[int(samples.label[n])],
             (names[int(a[n])], names[int(b[n])]),
-            (float(confidences[0][n]), float(confidences[1][n])),
+            (float(a_confidence[n]), float(b_confidence[n])),
         )
 
 

@@ -1,0 +1,1 @@
+"""Faults put into the mathematics, one at a time, to see which test catches each."""

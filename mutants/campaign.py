@@ -1,0 +1,312 @@
+"""Runs tests against faults: each fault in a fork of a process that has collected all tests."""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import os
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from doctest import DocTestFailure
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.doctest import MultipleDoctestFailures
+from _pytest.runner import runtestprotocol
+
+from mutants.faults import Fault
+
+#: Outcomes: a test found a wrong value; the code raised; no test failed; no test calls the code.
+CAUGHT, CRASHED, SURVIVED, UNCALLED, HUNG = "caught", "crashed", "survived", "uncalled", "hung"
+#: Fork, so that torch and all tests are imported and collected once.
+FORK = multiprocessing.get_context("fork")
+
+
+@dataclass
+class Verdict:
+    """What became of a fault.
+
+    Attributes:
+        outcome: One of the outcomes above.
+        test: The test that failed first.
+        error: Its exception.
+        num_tests: Number of tests that call the function.
+        seconds: Duration.
+    """
+
+    outcome: str
+    test: str = ""
+    error: str = ""
+    num_tests: int = 0
+    seconds: float = 0.0
+
+
+class Campaign:
+    """A pytest plugin that runs the collected tests once, and then the concerned ones per fault.
+
+    Attributes:
+        verdicts: The faults with their verdicts, in the order of the draw.
+    """
+
+    def __init__(
+        self,
+        files: list[Path],
+        drawn: Callable[[], Iterator[Fault]],
+        number: int,
+        *,
+        root: Path,
+        jobs: int = 1,
+        excluded: tuple[str, ...] = (),
+        limit_s: float = 120.0,
+    ) -> None:
+        """Prepare a campaign.
+
+        Args:
+            files: Files with faults.
+            drawn: Returns the faults in the order of the draw.
+            number: Number of faults to judge, without those that crash.
+            root: Root of the project.
+            jobs: Number of faults at a time.
+            excluded: Ends of names of tests that do not count.
+            limit_s: Longest duration of a fault's tests.
+        """
+        self.files = {str(path) for path in files}
+        self.drawn, self.number, self.root = drawn, number, root
+        self.jobs, self.excluded, self.limit_s = jobs, excluded, limit_s
+        self.verdicts: list[tuple[Fault, Verdict]] = []
+        self._excinfo: Any = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> Any:
+        """Remember the exception of a test."""
+        if call.excinfo is not None:
+            self._excinfo = self._excinfo or call.excinfo
+        return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run the campaign instead of the tests."""
+        if session.testsfailed:
+            raise session.Interrupted(f"{session.testsfailed} errors in collection")
+        items = [i for i in session.items if not i.nodeid.endswith(self.excluded)]
+        start = time.perf_counter()
+        calls = self._in_fork(lambda: self._record_calls(items), 3600.0)
+        failing = [nodeid for nodeid, (failed, _, _) in calls.items() if failed]
+        print(
+            f"\n{len(items)} tests, {time.perf_counter() - start:.0f} s without a fault", flush=True
+        )
+        if failing:
+            raise session.Interrupted(f"these fail without a fault: {', '.join(failing)}")
+        concerned = self._concerned(items, calls)
+        running: list[tuple[Fault, Connection, Any, float, int]] = []
+        stream, num_judged, slots = self.drawn(), 0, {}
+        order: list[Fault] = []
+        while True:
+            while len(running) < self.jobs and num_judged + len(running) < self.number:
+                fault = next(stream, None)
+                if fault is None:
+                    break
+                tests = concerned.get((fault.path, fault.function), [])
+                order.append(fault)
+                if not tests:
+                    slots[id(fault)] = Verdict(UNCALLED)
+                    num_judged += 1
+                    self._show(fault, slots[id(fault)])
+                    continue
+                ours, process = self._start(lambda f=fault, t=tests: asdict(self._judge(f, t)))
+                running.append((fault, ours, process, time.perf_counter(), len(tests)))
+            if not running:
+                break
+            for entry in list(running):
+                fault, ours, process, began, num_tests = entry
+                seconds = time.perf_counter() - began
+                if ours.poll(0.05):
+                    verdict = Verdict(**self._received(ours))
+                elif seconds > self.limit_s:
+                    verdict = Verdict(HUNG, error=f"over {self.limit_s:.0f} s")
+                    process.kill()
+                else:
+                    continue
+                process.join()
+                running.remove(entry)
+                verdict.num_tests, verdict.seconds = num_tests, round(seconds, 1)
+                slots[id(fault)] = verdict
+                num_judged += verdict.outcome != CRASHED
+                self._show(fault, verdict)
+        self.verdicts = [(fault, slots[id(fault)]) for fault in order]
+        return True
+
+    @staticmethod
+    def _show(fault: Fault, verdict: Verdict) -> None:
+        change = f"{fault.before[:50]} -> {fault.after[:50]}".replace("\n", " ")
+        place = f"{fault.path.removeprefix('src/mla_lightning/')}:{fault.line}"
+        reason = f"{verdict.test} {verdict.error}"
+        print(f"{verdict.outcome:9} {verdict.seconds:5.1f} s {place} {change} {reason}", flush=True)
+
+    def _concerned(
+        self, items: list[pytest.Item], calls: dict[str, Any]
+    ) -> dict[tuple[str, str], list[pytest.Item]]:
+        """Return the tests that call each function, by file, those of fast files first."""
+        seconds: dict[str, float] = {}
+        of_function: dict[tuple[str, str], list[pytest.Item]] = {}
+        for item in items:
+            _, duration, functions = calls[item.nodeid]
+            file = item.nodeid.partition("::")[0]
+            seconds[file] = seconds.get(file, 0.0) + duration
+            for path, name in functions:
+                of_function.setdefault((path, name), []).append(item)
+        for tests in of_function.values():
+            totals: dict[str, float] = {}
+            for item in tests:
+                file = item.nodeid.partition("::")[0]
+                totals[file] = totals.get(file, 0.0) + calls[item.nodeid][1]
+            tests.sort(key=lambda i: (totals[i.nodeid.partition("::")[0]], i.nodeid.split("::")[0]))
+        return of_function
+
+    # -------------------------------------------------------------------------- in a forked process
+
+    def _start(self, function: Callable[[], Any]) -> tuple[Connection, Any]:
+        ours, theirs = FORK.Pipe()
+
+        def work() -> None:
+            os.setpgid(0, 0)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            try:
+                value = function()
+            except BaseException as error:  # also pytest.exit and KeyboardInterrupt
+                value = {"outcome": CRASHED, "error": f"{type(error).__name__}: {error}"}
+            theirs.send_bytes(json.dumps(value).encode())
+            theirs.close()
+            os._exit(0)
+
+        process = FORK.Process(target=work)
+        process.start()
+        theirs.close()
+        return ours, process
+
+    @staticmethod
+    def _received(connection: Connection) -> Any:
+        try:
+            return json.loads(connection.recv_bytes())
+        except EOFError:
+            return asdict(Verdict(CRASHED, error="the process ended"))
+
+    def _in_fork(self, function: Callable[[], Any], limit_s: float) -> Any:
+        connection, process = self._start(function)
+        if not connection.poll(limit_s):
+            process.kill()
+            raise TimeoutError(f"over {limit_s:.0f} s")
+        value = self._received(connection)
+        process.join()
+        return value
+
+    def _record_calls(self, items: list[pytest.Item]) -> dict[str, Any]:
+        """Run all tests; return test -> whether it failed, seconds, functions that it calls.
+
+        Functions that are called while a test is set up may serve a fixture of several tests, so
+        they count for all tests of its file.
+        """
+        functions: set[tuple[str, str]] = set()
+        files, root = self.files, self.root
+        paths = {file: Path(file).relative_to(root).as_posix() for file in files}
+
+        def profile(frame: types.FrameType, event: str, argument: object) -> None:
+            if event == "call" and (code := frame.f_code).co_filename in files:
+                name = code.co_qualname.partition(".<locals>")[0]
+                functions.add((paths[code.co_filename], name))
+
+        calls: dict[str, Any] = {}
+        of_setup: dict[str, set[tuple[str, str]]] = {}
+        in_setup: set[tuple[str, str]] = set()
+
+        class Phases:
+            @pytest.hookimpl(wrapper=True)
+            def pytest_runtest_setup(self) -> Any:
+                value = yield
+                in_setup.update(functions)
+                return value
+
+        phases = Phases()
+        items[0].config.pluginmanager.register(phases)
+        sys.setprofile(profile)
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            functions.clear()
+            in_setup.clear()
+            start = time.perf_counter()
+            reports = runtestprotocol(item, log=False, nextitem=following)
+            failed = any(report.failed for report in reports)
+            of_setup.setdefault(item.nodeid.partition("::")[0], set()).update(in_setup)
+            calls[item.nodeid] = (failed, time.perf_counter() - start, sorted(functions))
+        sys.setprofile(None)
+        for nodeid, (failed, seconds, called) in calls.items():
+            shared = of_setup[nodeid.partition("::")[0]]
+            calls[nodeid] = (failed, seconds, sorted(shared | set(called)))
+        return calls
+
+    def _judge(self, fault: Fault, tests: list[pytest.Item]) -> Verdict:
+        try:
+            put(fault, self.root)
+        except (ValueError, SyntaxError) as error:
+            return Verdict(CRASHED, error=f"cannot be compiled: {error}")
+        for item, following in zip(tests, [*tests[1:], None], strict=True):
+            self._excinfo = None
+            reports = runtestprotocol(item, log=False, nextitem=following)
+            if any(report.failed for report in reports):
+                error = self._excinfo.value if self._excinfo else AssertionError()
+                name = type(error).__name__
+                return Verdict(CAUGHT if is_wrong_value(error) else CRASHED, item.nodeid, name)
+        return Verdict(SURVIVED)
+
+
+def is_wrong_value(error: BaseException) -> bool:
+    """Return whether a test failed by a comparison, not because the code raised."""
+    if isinstance(error, MultipleDoctestFailures):
+        return any(isinstance(failure, DocTestFailure) for failure in error.failures)
+    if isinstance(error, ExceptionGroup):
+        return any(map(is_wrong_value, error.exceptions))
+    return isinstance(error, AssertionError | DocTestFailure | pytest.fail.Exception)
+
+
+def put(fault: Fault, root: Path) -> None:
+    """Give the functions of this process the code with a fault.
+
+    Args:
+        fault: The fault.
+        root: Root of the project.
+
+    Raises:
+        ValueError: If the function's code with the fault cannot replace the one without.
+        LookupError: If no such function is loaded.
+    """
+    path = str(root / fault.path)
+    take_out = fault.put()
+    try:
+        module = compile(fault.tree, path, "exec", dont_inherit=True)
+    finally:
+        take_out()
+    (new,) = (code for code in _codes(module) if code.co_qualname == fault.function)
+    found = False
+    for value in gc.get_objects():
+        if type(value) is types.FunctionType:  # isinstance would ask objects that stand for others
+            old = value.__code__
+            if old.co_filename == path and old.co_qualname == fault.function:
+                value.__code__ = new
+                found = True
+    if not found:
+        raise LookupError(f"{fault.function} of {fault.path} is not loaded")
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            if "<locals>" not in constant.co_qualname:
+                yield from _codes(constant)
