@@ -1,12 +1,9 @@
 """The run folder: atomic and damaged files, state, identity and lock."""
 
 import errno
-import json
 import os
 import resource
 import signal
-import socket
-import time
 
 import pytest
 
@@ -162,116 +159,3 @@ def test_identity_depends_on_settings_that_change_numbers():
 def test_retry_command_can_be_pasted():
     overrides = ("method=mla", "data.note=it's", "seed=0")
     assert files.retry_command(overrides) == """mla train method=mla 'data.note=it'"'"'s' seed=0"""
-
-
-# ---------------------------------------------------------------------- lock
-
-
-def test_the_lock_of_a_living_process_is_an_error_that_names_it(tmp_path):
-    def contend():
-        with pytest.raises(RunError, match=f"in use by process {parent} on {socket.gethostname()}"):
-            RunLock(tmp_path).__enter__()
-
-    parent = os.getpid()
-    with RunLock(tmp_path):
-        assert in_child(contend) == 0
-        with pytest.raises(RunError, match="in use"), RunLock(tmp_path):
-            pass
-        assert (tmp_path / LOCK).exists()
-    assert os.listdir(tmp_path) == []
-
-
-def test_lock_may_be_entered_again_by_the_same_object(tmp_path):
-    lock = RunLock(tmp_path).__enter__()
-    with lock:
-        assert lock.holder() is not None
-    assert lock.holder() is None
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    def lock_and_die():
-        RunLock(tmp_path).__enter__()
-        (tmp_path / ".status.json.1.tmp").write_text("{half")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert in_child(lock_and_die) == -signal.SIGKILL
-    assert (tmp_path / LOCK).exists()
-    assert RunLock(tmp_path).holder() is None
-    with RunLock(tmp_path) as lock:
-        assert lock.holder()["pid"] == os.getpid()
-        assert os.listdir(tmp_path) == [LOCK]  # the incomplete file is removed
-
-
-def test_a_reused_pid_and_a_zombie_are_dead(tmp_path):
-    lock = tmp_path / LOCK
-    holder = {"host": socket.gethostname(), "pid": os.getpid(), "born": "1", "since": "now"}
-    lock.write_text(json.dumps(holder))
-    assert RunLock(tmp_path).holder() is None
-    with RunLock(tmp_path):
-        pass
-    pid = os.fork()
-    if pid == 0:
-        try:
-            RunLock(tmp_path).__enter__()
-        finally:
-            os._exit(0)
-    until = time.monotonic() + 5
-    while RunLock(tmp_path).holder() is not None or not lock.exists():  # not yet waited for
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    os.waitpid(pid, 0)
-
-
-def test_the_lock_of_another_machine_must_be_removed_by_hand(tmp_path):
-    other = {"host": "elsewhere", "pid": 1, "born": "1", "since": "yesterday"}
-    (tmp_path / LOCK).write_text(json.dumps(other))
-    with pytest.raises(RunError, match=r"process 1 on elsewhere since yesterday.*remove .*lock"):
-        RunLock(tmp_path).__enter__()
-    assert not RunLock(tmp_path).remove_stale()
-    assert (tmp_path / LOCK).exists()
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"host": 1}'])
-def test_an_unreadable_lock_has_no_holder(tmp_path, text):
-    (tmp_path / LOCK).write_text(text)
-    with RunLock(tmp_path) as lock:
-        assert lock.holder() is not None
-
-
-def test_a_forked_child_does_not_release_its_parents_lock(tmp_path):
-    with RunLock(tmp_path) as lock:
-        assert in_child(lambda: lock.__exit__(None, None, None)) == 0
-        assert lock.holder() is not None
-
-
-def test_one_of_many_processes_takes_over_a_dead_holders_lock(tmp_path):
-    def lock_and_die():
-        RunLock(tmp_path).__enter__()
-        os._exit(0)
-
-    def contend():
-        while not (tmp_path / "go").exists():
-            time.sleep(0.001)
-        try:
-            RunLock(tmp_path).__enter__()
-        except RunError:
-            return 1
-        time.sleep(0.5)  # keep the lock, so that no process can acquire it afterwards
-        return 7
-
-    for _ in range(3):
-        in_child(lock_and_die)
-        pids = []
-        for _ in range(8):
-            pid = os.fork()
-            if pid == 0:
-                code = 99
-                try:
-                    code = contend()
-                finally:
-                    os._exit(code)
-            pids.append(pid)
-        (tmp_path / "go").touch()
-        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-        assert sorted(codes) == [1] * 7 + [7]
-        (tmp_path / "go").unlink()

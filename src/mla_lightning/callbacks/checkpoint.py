@@ -9,11 +9,13 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from mla_lightning.callbacks.checkpoint_io import is_valid
+from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO, is_valid, read_checkpoint
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder.columns import validation
 
+#: Key of a checkpoint: state of the run that Lightning does not save.
+RUN = "mla_run"
 _RESUMABLE = re.compile(r"epoch=(\d+)-batch=(\d+)\.ckpt")
 
 
@@ -23,7 +25,8 @@ class RunCheckpoint(Checkpoint):
     A checkpoint is written after each epoch, when validation and schedules are done, and optionally
     every few batches, but never on an epoch's last batch: a resume from there would skip the end of
     the epoch. Together with counter-based randomness, a resumed run equals the uninterrupted one
-    bit for bit.
+    bit for bit. A checkpoint also holds what belongs to the run besides weights, optimiser and
+    schedule: the notes, and whether the method has asked to stop.
     """
 
     def __init__(self, folder: Path, *, every_n_batches: int | None = None, keep: int = 2) -> None:
@@ -54,6 +57,22 @@ class RunCheckpoint(Checkpoint):
         """Load the best values."""
         best = state_dict["best"].items()
         self.best = {metric: (float(value), int(epoch)) for metric, (value, epoch) in best}
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the notes, and whether training has been asked to stop."""
+        assert isinstance(pl_module, MultimodalModule)
+        checkpoint[RUN] = {"notes": sorted(pl_module.notes), "should_stop": trainer.should_stop}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Load the notes, and whether to stop; an earlier version did not save them."""
+        assert isinstance(pl_module, MultimodalModule)
+        state = checkpoint.get(RUN, {})
+        pl_module.notes.update(state.get("notes", ()))
+        trainer.should_stop = bool(state.get("should_stop", False))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -129,7 +148,7 @@ def resumable(folder: Path) -> list[Path]:
 
 
 def newest_valid(folder: Path) -> tuple[Path | None, list[Path]]:
-    """Return the checkpoint to resume from.
+    """Return the newest checkpoint that agrees with its checksum.
 
     Args:
         folder: The run's checkpoint folder.
@@ -151,3 +170,59 @@ def newest_valid(folder: Path) -> tuple[Path | None, list[Path]]:
             "the folder, or add overwrite=true, to train from the start."
         )
     return None, []
+
+
+def choose_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the checkpoint to resume from: one that has all that the run needs to be completed.
+
+    The best weights so far are in files of their own, which the evaluation after training reads.
+    If such a file is damaged, it is written again from a checkpoint of its epoch, or the run
+    resumes from an earlier checkpoint and trains that epoch again.
+
+    Args:
+        folder: The run's checkpoint folder.
+
+    Returns:
+        The checkpoint, None to train from the start, and messages on what was damaged.
+
+    Raises:
+        RunError: If there are checkpoints but the run cannot be completed from any; the message
+            says what is lost.
+    """
+    newest, broken = newest_valid(folder)
+    messages = [f"checkpoint {path.name} is broken" for path in broken]
+    lost: dict[str, None] = {}
+    for path in resumable(folder):
+        if newest is None or not is_valid(path):
+            continue
+        if not (missing := _missing_weights(path, folder)):
+            messages += lost
+            if messages:
+                messages.append(f"resuming from {path.name}")
+            return path, messages
+        lost |= dict.fromkeys(missing)
+    if newest is None:
+        return None, messages
+    raise RunError(
+        f"{'; '.join(lost)}. No checkpoint in {folder} is early enough to train that epoch again. "
+        "Add overwrite=true to train from the start."
+    )
+
+
+def _missing_weights(path: Path, folder: Path) -> list[str]:
+    """Return which best weights are lost for a checkpoint; write again those that it holds."""
+    content = read_checkpoint(path)
+    best = content.get("callbacks", {}).get(RunCheckpoint.__qualname__, {}).get("best", {})
+    epoch, batch = (int(number) for number in _RESUMABLE.fullmatch(path.name).groups())  # type: ignore[union-attr]
+    missing = []
+    for metric, (_, best_epoch) in best.items():
+        file = RunCheckpoint(folder).best_path(metric)
+        # After a kill the file may already be of a later epoch, which the run will train again.
+        if is_valid(file) and read_checkpoint(file)["epoch"] >= best_epoch:
+            continue
+        if (epoch, batch) == (best_epoch, 0):
+            weights = {"epoch": epoch, "state_dict": content["state_dict"]}
+            CheckedCheckpointIO().save_checkpoint(weights, file)
+        else:
+            missing.append(f"{file.name}, the weights of epoch {best_epoch}, is damaged or missing")
+    return missing

@@ -13,6 +13,9 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from mla_lightning.errors import RunError
+from mla_lightning.run_folder import write_text
+from mla_lightning.run_folder.contents import remove_entry
+from mla_lightning.run_folder.writing import replacing
 
 
 class CheckedCheckpointIO(CheckpointIO):
@@ -50,24 +53,20 @@ class CheckedCheckpointIO(CheckpointIO):
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("wb") as file, ThreadPoolExecutor(1) as thread:
+            with replacing(path) as file, ThreadPoolExecutor(1) as thread:
                 torch.save(checkpoint, file)
                 file.flush()
-                digest = thread.submit(_sha256_of, temporary)  # while the disk writes
+                digest = thread.submit(_sha256_of, Path(file.name))  # while the disk writes
                 os.fsync(file.fileno())
-            checksum = path.with_name(f".{path.name}.sha256.tmp")
-            checksum.write_text(digest.result() + "\n", encoding="ascii")
-            checksum.replace(checksum_of(path))
-            temporary.replace(path)
+                # A file of this name stays valid until the new one takes its place, kill or not.
+                digests = [digest.result(), *_digests_of(path)[:1]]
+                write_text(checksum_of(path), "\n".join(digests) + "\n")
         except OSError as error:
             raise RunError(
                 f"Cannot write checkpoint {path}: {error.strerror}. Earlier ones are intact; "
                 "free some space and run the same command again to resume from the last one."
             ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
@@ -88,13 +87,13 @@ class CheckedCheckpointIO(CheckpointIO):
         return read_checkpoint(Path(path), map_location)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a checkpoint and its checksum.
+        """Remove a checkpoint and its checksum, never what a link in their place points to.
 
         Args:
             path: The file.
         """
-        Path(path).unlink(missing_ok=True)
-        checksum_of(Path(path)).unlink(missing_ok=True)
+        remove_entry(Path(path))
+        remove_entry(checksum_of(Path(path)))
 
 
 def checksum_of(path: Path) -> Path:
@@ -107,12 +106,19 @@ def _sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _digests_of(path: Path) -> list[str]:
+    """Return the checksums that a checkpoint may have, the newest first."""
+    try:
+        return checksum_of(path).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
 def is_valid(path: Path) -> bool:
     """Return whether a checkpoint exists and agrees with its checksum."""
     try:
-        expected = checksum_of(path).read_text(encoding="ascii").strip()
-        return _sha256_of(path) == expected
-    except (OSError, UnicodeDecodeError):
+        return _sha256_of(path) in _digests_of(path)
+    except OSError:
         return False
 
 
@@ -134,7 +140,8 @@ def read_checkpoint(path: Path, map_location: Any | None = None) -> dict[str, An
     if not is_valid(path):
         raise RunError(
             f"Checkpoint {path} does not agree with its checksum: it is cut off, damaged or not "
-            "written by this program. Remove it and run again to resume from the one before."
+            "written by this program. Train its run again with overwrite=true, or copy it again "
+            "from where it was written."
         )
     try:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from mla_lightning.errors import RunError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder import METRICS, read_metrics, write_text
 from mla_lightning.run_folder.columns import (
@@ -22,17 +23,21 @@ from mla_lightning.run_folder.columns import (
     STEP_TIME,
 )
 
+#: Key of a checkpoint: the rows of the epochs so far.
+ROWS = "mla_epochs"
+
 
 class EpochTable(Checkpoint):
-    """Appends each epoch's metrics to ``metrics.csv``, and sends the same row to the loggers.
+    """Adds each epoch's metrics to ``metrics.csv``, and sends the same row to the loggers.
 
     ``time/epoch_s``: seconds of the epoch, including validation and checkpoint. ``time/step_s``:
     seconds per training batch, including loading. Neither includes the time of diagnostics, which
     is in ``time/diagnostics_s`` if there are any; but counting FLOPs slows down the first step of
     the first epoch.
 
-    It is a ``Checkpoint`` because Lightning calls these after the module's own end of epoch. A
-    resumed run drops the rows of epochs that it will train again.
+    It is a ``Checkpoint`` because Lightning calls these after the module's own end of epoch. All
+    rows are also in every checkpoint, from which a resumed run writes the file again: it does not
+    depend on what happened to the file meanwhile.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -42,6 +47,8 @@ class EpochTable(Checkpoint):
             run_dir: The run folder.
         """
         self.run_dir = run_dir
+        self.rows: list[dict[str, float]] = []
+        self._spent: dict[str, float] = {}  # of an epoch that an earlier process began
         self._begin(0.0)
 
     def _begin(self, diagnostics_s: float) -> None:
@@ -49,12 +56,57 @@ class EpochTable(Checkpoint):
         self._started, self._diagnostics_s = time.perf_counter(), diagnostics_s
         self._num_batches, self._step_s = 0, 0.0
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save all rows, and what an unfinished epoch has taken so far."""
+        assert isinstance(pl_module, MultimodalModule)
+        spent = {
+            "all_s": time.perf_counter() - self._started,
+            "diagnostics_s": pl_module.diagnostics_s - self._diagnostics_s,
+            "num_batches": self._num_batches,
+        }
+        checkpoint[ROWS] = {"rows": self.rows, "spent": spent}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Load the rows and write the file; an earlier version saved the rows in the file alone."""
+        state = checkpoint.get(ROWS)
+        if state is None:
+            self.rows = read_metrics(self.run_dir)
+            return
+        self.rows, self._spent = list(state["rows"]), dict(state["spent"])
+        write_rows(self.run_dir, self.rows)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of finished epochs."""
-        rows = [row for row in read_metrics(self.run_dir) if row[EPOCH] <= trainer.current_epoch]
-        write_rows(self.run_dir, rows)
         assert isinstance(pl_module, MultimodalModule)
+        self.rows = [row for row in self.rows if row[EPOCH] <= trainer.current_epoch]
+        self.check(trainer.current_epoch)
+        write_rows(self.run_dir, self.rows)
         self._begin(pl_module.diagnostics_s)
+        self._started -= self._spent.get("all_s", 0.0)
+        self._diagnostics_s -= self._spent.get("diagnostics_s", 0.0)
+        self._num_batches = int(self._spent.get("num_batches", 0))
+        self._spent = {}
+
+    def check(self, num_epochs: int) -> None:
+        """Check that there is a row for each epoch that was trained.
+
+        Args:
+            num_epochs: Number of epochs that were trained.
+
+        Raises:
+            RunError: If rows are lost, as when an earlier version's ``metrics.csv`` was removed.
+        """
+        epochs = {int(row[EPOCH]) for row in self.rows}
+        if lost := sorted(set(range(1, num_epochs + 1)) - epochs):
+            raise RunError(
+                f"{self.run_dir / METRICS} lacks {len(lost)} of {num_epochs} epochs, the first of "
+                f"them {lost[0]}, and the checkpoint does not hold them. Put the file back, or add "
+                "overwrite=true to train from the start."
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,7 +124,7 @@ class EpochTable(Checkpoint):
         self._step_s = spent_s / max(1, self._num_batches)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Append the epoch's row, and log it."""
+        """Add the epoch's row, and log it."""
         assert isinstance(pl_module, MultimodalModule)
         diagnostics_s = pl_module.diagnostics_s - self._diagnostics_s
         row = {
@@ -85,20 +137,10 @@ class EpochTable(Checkpoint):
         if diagnostics_s:
             row[DIAGNOSTICS_TIME] = diagnostics_s
         self._begin(pl_module.diagnostics_s)
-        self._append(row)
+        self.rows.append({column: float(value) for column, value in row.items()})
+        write_rows(self.run_dir, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)
-
-    def _append(self, row: dict[str, float]) -> None:
-        path = self.run_dir / METRICS
-        with path.open("r+", encoding="utf-8") as file:
-            columns = file.readline().rstrip("\n").split(",")
-            if columns == list(row):
-                file.seek(0, io.SEEK_END)
-                file.write(_csv_text([row], header=False))
-                return
-        # The first epoch, or a stage with other losses: the table needs the columns of all rows.
-        write_rows(self.run_dir, [*read_metrics(self.run_dir), row])
 
 
 def write_rows(run_dir: Path, rows: list[dict[str, float]]) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
-from mla_lightning.callbacks.checkpoint_io import checksum_of, is_valid
-from mla_lightning.callbacks.epoch_table import write_rows
+from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO, is_valid, read_checkpoint
+from mla_lightning.callbacks.epoch_table import ROWS
+from mla_lightning.errors import RunError
 from mla_lightning.module import MultimodalModule
-from mla_lightning.run_folder import read_metrics
 from mla_lightning.run_folder.columns import (
     DIAGNOSTICS_TIME,
     EPOCH,
@@ -24,6 +22,7 @@ from mla_lightning.run_folder.columns import (
     TRAIN_LOSS,
 )
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_lock import RunLock
 
 #: Columns of the table of epochs that depend on the stage alone, by the start of their names;
 #: others depend on what is hidden.
@@ -52,38 +51,37 @@ class SharedStage(Callback):
         self.folder, self.num_epochs, self.checkpoint = folder, num_epochs, checkpoint
         self.file = folder / "stage.ckpt"
 
-    def start(self, run_dir: Path) -> Path | None:
-        """Start a new run after the stage.
-
-        Args:
-            run_dir: The run folder, which gets the stage's rows.
+    def start(self) -> Path | None:
+        """Return the checkpoint from which a new run starts after the stage.
 
         Returns:
-            The checkpoint to resume from; None if the stage is not stored yet.
+            The checkpoint, which also holds the stage's rows; None if the stage is not stored yet.
         """
-        if not is_valid(self.file):
-            return None
-        write_rows(run_dir, read_metrics(self.folder))
-        return self.file
+        return self.file if is_valid(self.file) else None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the stage if it has just ended."""
         end = self.checkpoint.path_after(self.num_epochs)
-        if trainer.current_epoch != self.num_epochs or self.folder.exists() or not is_valid(end):
+        if trainer.current_epoch != self.num_epochs or is_valid(self.file) or not is_valid(end):
             return
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".stage-", dir=self.folder.parent))
-        shutil.copyfile(end, unfinished / self.file.name)
-        shutil.copyfile(checksum_of(end), checksum_of(unfinished / self.file.name))
-        rows = read_metrics(self.checkpoint.folder.parent)[: self.num_epochs]
-        write_rows(
-            unfinished,
-            [{k: v for k, v in row.items() if k.startswith(STAGE_COLUMNS)} for row in rows],
-        )
+        assert isinstance(pl_module, MultimodalModule)
+        if pl_module.notes:  # such as that it resumed from checkpoints of other code
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            unfinished.rename(self.folder)
-        except OSError:  # another run was faster
-            shutil.rmtree(unfinished)
+            with RunLock(self.folder):
+                if not is_valid(self.file):
+                    self._store(end)
+        except RunError:  # another run is storing it
+            return
+
+    def _store(self, end: Path) -> None:
+        """Store a checkpoint of the stage's end, without columns that depend on what is hidden."""
+        content = read_checkpoint(end)
+        rows = content[ROWS]["rows"][: self.num_epochs]
+        stage_rows = [{k: v for k, v in r.items() if k.startswith(STAGE_COLUMNS)} for r in rows]
+        content[ROWS] = {"rows": stage_rows, "spent": {}}
+        CheckedCheckpointIO().save_checkpoint(content, self.file)
 
 
 def shared_stage(

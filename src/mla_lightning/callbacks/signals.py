@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from types import FrameType
+import time
+from types import FrameType, TracebackType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,52 +14,174 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.errors import Interrupted, MLAError, Preempted
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Seconds from a signal in which validation may end, so that the epoch need not be trained again.
+#: Schedulers kill a job 30 s after the signal, and its checkpoint takes time, too.
+VALIDATION_S = 10.0
 
-class StopOnSignal(Callback):
-    """On a signal, writes a checkpoint after the current batch and raises an error.
 
-    Lightning alone ends with exit code 0 after SIGTERM, which a scheduler takes for success. The
-    handler only stores the signal. A second Ctrl-C ends the process immediately; files stay valid,
-    since all are replaced atomically.
+class StopRequested(BaseException):
+    """A signal asked the job to stop.
+
+    It is no ``Exception``, so that no code which handles its own errors suppresses it.
     """
 
-    def __init__(self, checkpoint: RunCheckpoint) -> None:
-        """Store the checkpoints; handlers are set when training starts, after Lightning's.
 
-        Args:
-            checkpoint: Writes the checkpoint.
-        """
-        self.checkpoint = checkpoint
+class StopSignals:
+    """The signals that ask a job to stop, from its start until its result is written.
+
+    In training the signal is only stored: the batch is finished and a checkpoint written first; see
+    :class:`StopOnSignal`. At any other time, such as in the evaluation after training, all that is
+    needed to resume is on the disk already, and the job stops at once by :class:`StopRequested`.
+    A second Ctrl-C ends the process immediately; files stay valid, since all are replaced
+    atomically.
+
+    Attributes:
+        received: The signal; None until there is one.
+        is_deferred: Whether a signal is only stored.
+
+    Example:
+        >>> with StopSignals() as signals:
+        ...     signals.is_deferred = True
+        ...     signal.raise_signal(signal.SIGTERM)
+        ...     type(signals.error()).__name__
+        'Preempted'
+    """
+
+    def __init__(self) -> None:
+        """Prepare; the handlers are set when the context is entered."""
         self.received: int | None = None
+        self.is_deferred = False
+        self._received_at = 0.0
+        self._process = os.getpid()
+        self._before: dict[signal.Signals, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the handlers; Lightning restores the earlier ones when the fit ends.
+    def __enter__(self) -> StopSignals:
+        """Set the handlers, and remember the earlier ones."""
+        self._before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        self.set_handlers()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Set the earlier handlers again."""
+        if _is_main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+
+    def set_handlers(self) -> None:
+        """Set the handlers, also where Lightning has set its own.
 
         Only the main thread may set handlers; a run in another thread does not react to signals.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if _is_main_thread():
+            for number in STOP_SIGNALS:
+                signal.signal(number, self._receive)
+
+    def raise_if_received(self) -> None:
+        """Stop if a signal was received.
+
+        Raises:
+            StopRequested: If so.
+        """
+        if self.received is not None:
+            raise StopRequested
+
+    def age_s(self) -> float:
+        """Return the number of seconds since the first signal; 0 if there is none."""
+        return 0.0 if self.received is None else time.monotonic() - self._received_at
+
+    def error(self) -> MLAError:
+        """Return the error to end the job with."""
+        if self.received == signal.SIGINT:
+            return Interrupted("Interrupted; run the same command again to resume from here.")
+        return Preempted("Ended by SIGTERM; run the same command again to resume from here.")
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a forked child, such as a loader worker that starts
             return
-        signal.signal(signal.SIGTERM, self._store)
-        signal.signal(signal.SIGINT, self._store)
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            os._exit(Interrupted.exit_code)
+        is_first = self.received is None
+        self.received = number
+        if is_first:
+            self._received_at = time.monotonic()
+            if not self.is_deferred:
+                raise StopRequested
+
+
+class StopOnSignal(Callback):
+    """On a signal, writes a checkpoint after the current batch of training, and stops.
+
+    Lightning alone ends with exit code 0 after SIGTERM, which a scheduler takes for success.
+    """
+
+    def __init__(self, checkpoint: RunCheckpoint, signals: StopSignals) -> None:
+        """Store the checkpoints and the signals.
+
+        Args:
+            checkpoint: Writes the checkpoint.
+            signals: The signals of the job, whose handlers are set.
+        """
+        self.checkpoint, self.signals = checkpoint, signals
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Defer signals to the end of a batch; Lightning's handlers are replaced."""
+        self.signals.is_deferred = True
+        self.signals.set_handlers()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop after this batch, unless it is the epoch's last."""
-        if self.received is not None and self.checkpoint.save_within_epoch(trainer, batch_idx):
-            raise self._error()
+        received = self.signals.received is not None
+        if received and self.checkpoint.save_within_epoch(trainer, batch_idx):
+            raise StopRequested
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop within a long validation, without a checkpoint: the epoch is not complete."""
+        if self.signals.age_s() > VALIDATION_S:
+            raise StopRequested
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop before an epoch, when the checkpoint of the last one has been written."""
-        if self.received is not None and trainer.current_epoch > 0:
-            raise self._error()
+        if trainer.current_epoch > 0:
+            self.signals.raise_if_received()
 
-    def _store(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and self.received == signal.SIGINT:
-            os._exit(Interrupted.exit_code)
-        self.received = signum
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once from now on: the last checkpoint has been written."""
+        self.signals.is_deferred = False
 
-    def _error(self) -> MLAError:
-        if self.received == signal.SIGINT:
-            return Interrupted("Interrupted; run the same command again to resume from here.")
-        return Preempted("Ended by SIGTERM; run the same command again to resume from here.")
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Stop at once from now on."""
+        self.signals.is_deferred = False
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop within an evaluation if the signal's own exception was lost."""
+        self.signals.raise_if_received()
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

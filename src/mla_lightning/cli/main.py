@@ -245,17 +245,9 @@ def _print_configs(jobs: Sequence[PlannedJob]) -> None:
 
 
 def _print_states(jobs: Sequence[Job]) -> None:
-    from mla_lightning.errors import RunError
-    from mla_lightning.run_folder import state_of
-    from mla_lightning.run_folder.completion import CompletionKind, completion_of
+    from mla_lightning.run_folder.completion import planned_state
 
-    states = []
-    for job in jobs:
-        states.append(str(state_of(job.run_dir)))
-        with contextlib.suppress(RunError):  # damaged files, which the job itself will report
-            completion = completion_of(job.run_dir, job.identity, job.code)
-            if completion.kind is CompletionKind.STALE:
-                states[-1] = completion.kind.value
+    states = [planned_state(job.run_dir, job.identity, job.code) for job in jobs]
     width = max(map(len, states), default=0) + 2
     for job, state in zip(jobs, states, strict=True):
         print(f"{state:<{width}} {job.title:<50} {job.run_dir}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mla_lightning.batch import Batch
+from mla_lightning.data.worker import begin_worker
 from mla_lightning.errors import DataError
 from mla_lightning.randomness import derive_seed
 
@@ -377,6 +378,7 @@ def loader_options(num_workers: int) -> dict[str, Any]:
         "batch_size": None,  # an item is a batch
         "collate_fn": identity,
         "num_workers": num_workers,
+        "worker_init_fn": begin_worker,
         "persistent_workers": num_workers > 0,
         # Starting an iteration draws a number, by default from the global generator.
         "generator": torch.Generator().manual_seed(0),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.launchers.base import JobExit, JobFunction
 from mla_lightning.run_folder import LOG, State
+from mla_lightning.run_folder.writing import open_file
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -105,7 +106,7 @@ def fork_child(job: Job, function: JobFunction, slot: dict[str, str]) -> Child:
     Raises:
         OSError: If the log cannot be written, or no process can be started.
     """
-    log = os.open(job.run_dir / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = open_file(job.run_dir / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     parent = os.getpid()
     sys.stdout.flush()  # the child would write buffered text a second time
     sys.stderr.flush()

@@ -16,7 +16,8 @@ from mla_lightning.errors import RunError
 from mla_lightning.launchers.base import JobExit
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.completion import completion_of
-from mla_lightning.run_lock import RunLock
+from mla_lightning.run_folder.writing import open_file
+from mla_lightning.run_lock import RunLock, describe_holder, remove_temporaries
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -81,7 +82,7 @@ def determine_outcome(job: Job, job_exit: JobExit, before: FolderSnapshot) -> Jo
     try:
         if completion_of(job.run_dir, job.identity, job.code).is_done(job.config.stale):
             return JobOutcome(State.FINISHED)
-        if (holder := RunLock(job.run_dir).holder()) and holder["pid"] != job_exit.pid:
+        if (holder := RunLock(job.run_dir).holder()) is not None:
             return running_elsewhere(holder)
         status = _status(job.run_dir)
         is_recorded = _attempt(status) > before.attempt and status.get("state") in (
@@ -96,13 +97,15 @@ def determine_outcome(job: Job, job_exit: JobExit, before: FolderSnapshot) -> Jo
             return JobOutcome(State(status["state"]), _first_line(str(reason)), int(code))
         outcome = _outcome_of_exit(job, job_exit, before)
         if not files.is_finished(job.run_dir):  # a result of another job stays as it is
-            _write_record(job, job_exit, before, outcome)
+            with RunLock(job.run_dir):  # which also removes what the job left half-written
+                remove_temporaries(job.run_dir / files.CHECKPOINTS, is_owner=True)
+                _write_record(job, job_exit, before, outcome)
     except (OSError, RunError) as error:
         return JobOutcome(State.FAILED, f"{job_exit.describe()}; {error}", RunError.exit_code)
     return outcome
 
 
-def running_elsewhere(holder: Mapping[str, Any] | None) -> JobOutcome:
+def running_elsewhere(holder: dict[str, Any] | None) -> JobOutcome:
     """Return the outcome of a job that another process is running.
 
     Args:
@@ -112,8 +115,8 @@ def running_elsewhere(holder: Mapping[str, Any] | None) -> JobOutcome:
         >>> running_elsewhere({"pid": 1234, "host": "node7"}).reason
         'its folder is in use by process 1234 on node7'
     """
-    by = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
-    return JobOutcome(State.ELSEWHERE, f"its folder is in use by {by}", RunError.exit_code)
+    reason = f"its folder is in use by {describe_holder(holder)}"
+    return JobOutcome(State.ELSEWHERE, reason, RunError.exit_code)
 
 
 def _outcome_of_exit(job: Job, job_exit: JobExit, before: FolderSnapshot) -> JobOutcome:
@@ -132,7 +135,6 @@ def _outcome_of_exit(job: Job, job_exit: JobExit, before: FolderSnapshot) -> Job
 
 def _write_record(job: Job, job_exit: JobExit, before: FolderSnapshot, outcome: JobOutcome) -> None:
     """Write status and error of a job that could not write them."""
-    RunLock(job.run_dir).remove_stale()
     status = _status(job.run_dir)
     retry = files.retry_command(job.overrides)
     now = time.time()
@@ -171,7 +173,7 @@ def _attempt(status: Mapping[str, Any]) -> int:
 def _log_lines(run_dir: Path, before: FolderSnapshot) -> list[str]:
     """Return the last lines of this attempt's log."""
     try:
-        with (run_dir / files.LOG).open("rb") as file:
+        with os.fdopen(open_file(run_dir / files.LOG, os.O_RDONLY), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(before.log_bytes, size - LOG_TAIL_BYTES))
             return file.read().decode("utf-8", "replace").splitlines()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
-from mla_lightning.errors import ConfigError, Interrupted, RunError
+from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError
 from mla_lightning.launchers.base import JobExit, Launcher
 from mla_lightning.launchers.conclusion import (
     FolderSnapshot,
@@ -29,7 +29,14 @@ from mla_lightning.launchers.display import (
     format_duration,
 )
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.completion import EARLIER, Completion, CompletionKind, completion_of
+from mla_lightning.run_folder.completion import (
+    Completion,
+    CompletionKind,
+    complete_set_aside,
+    completion_of,
+    set_aside,
+)
+from mla_lightning.run_folder.contents import EARLIER, check_run_folder
 from mla_lightning.run_lock import RunLock
 
 if TYPE_CHECKING:
@@ -137,16 +144,25 @@ class Sweep:
                 try:
                     job.run_dir.mkdir(parents=True, exist_ok=True)
                     if self.overwrite:
-                        (job.run_dir / files.RESULT).unlink(missing_ok=True)
-                except OSError as error:
-                    reason = f"its folder cannot be used: {error}"
-                    outcome = JobOutcome(State.FAILED, reason, RunError.exit_code)
-                    self.outcomes[job.run_dir] = outcome
+                        self._set_aside(job)
+                except (OSError, MLAError) as error:
+                    reason, code = f"its folder cannot be used: {error}", RunError.exit_code
+                    if isinstance(error, MLAError):
+                        reason, code = str(error), error.exit_code
+                    self.outcomes[job.run_dir] = JobOutcome(State.FAILED, reason, code)
                     self._show_end(job, "")
                     continue
                 self._running[job.run_dir] = (job, take_snapshot(job))
                 return job
         return None
+
+    @staticmethod
+    def _set_aside(job: Job) -> None:
+        """Move the run in a job's folder away, so that its result is not taken for the new one."""
+        check_run_folder(job.run_dir, overwrite=True)
+        with RunLock(job.run_dir):
+            complete_set_aside(job.run_dir)
+            set_aside(job.run_dir, until_replaced=True)
 
     def record_exit(self, job: Job, job_exit: JobExit) -> bool:
         """Record how a job ended.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import shutil
 import socket
 import subprocess
 import sys
@@ -29,7 +28,6 @@ from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.identity.code import changed_modules, file_of, forget_code
 from mla_lightning.run.evaluate import SplitPredictions
 from mla_lightning.run_folder.completion import (
-    STAYING,
     UNKNOWN,
     CompletionKind,
     changed_files,
@@ -37,7 +35,9 @@ from mla_lightning.run_folder.completion import (
     completion_of,
     set_aside,
 )
+from mla_lightning.run_folder.contents import OTHER_ENTRIES, other_entries
 from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.writing import replacing
 
 #: Packages whose versions ``provenance.json`` records.
 RECORDED_PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
@@ -79,10 +79,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         >>> np.load(tmp / "arrays.npz")["label"]
         array([0, 1])
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
-    temporary.replace(path)
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -130,33 +128,6 @@ def _git_commit() -> str | None:
         return None
 
 
-def check_run_folder(run_dir: Path) -> None:
-    """Check that a folder holds nothing but a run, since a run may be moved or removed as a whole.
-
-    Args:
-        run_dir: The folder of a job, which need not exist.
-
-    Raises:
-        ConfigError: If it is the current folder or above it, or holds other files or other runs.
-    """
-    place = run_dir.absolute()
-    if place == Path.cwd() or place in Path.cwd().parents:
-        raise ConfigError(f"run_dir={run_dir} is the current folder or above it. Choose another.")
-    names = sorted(path.name for path in run_dir.iterdir()) if run_dir.is_dir() else []
-    others = [name for name in names if name not in STAYING and not name.endswith(".tmp")]
-    of_a_run = (files.CONFIG, files.STATUS, files.RESULT, files.PROVENANCE)
-    if others and not any(name in of_a_run for name in others):
-        raise ConfigError(
-            f"{run_dir} holds other files than a run's ({', '.join(others[:3])}). Choose another "
-            "run_dir, or leave it out."
-        )
-    for name in others:
-        if (run_dir / name).is_dir() and (inner := next(files.find_runs(run_dir / name), None)):
-            raise ConfigError(
-                f"run_dir={run_dir} holds other runs, such as {inner}. Choose another."
-            )
-
-
 def check_code_is_current(job: Job, modules: Mapping[str, str]) -> None:
     """Check that modules of a job's code are as they were when the job was planned.
 
@@ -175,20 +146,17 @@ def check_code_is_current(job: Job, modules: Mapping[str, str]) -> None:
         )
 
 
-def check_finished_run(job: Job) -> str:
-    """Return why a job does not need to run; an empty text if it does.
-
-    A result of other code is moved to ``earlier/``, unless ``stale=keep`` accepts it.
+def describe_finished_run(job: Job) -> str:
+    """Return why a job does not need to run; an empty text if it does. Nothing is written.
 
     Args:
-        job: The job; the lock of its folder is held.
+        job: The job.
 
     Raises:
         ConfigError: If the folder holds a finished run of another job.
-        RunError: If the result of other code is newer than this command's code.
+        RunError: If its files are damaged.
     """
     run_dir, config = job.run_dir, job.config
-    complete_set_aside(run_dir)
     completion = completion_of(run_dir, job.identity, job.code)
     if completion.kind is CompletionKind.NOT_FINISHED:
         return ""
@@ -199,13 +167,38 @@ def check_finished_run(job: Job) -> str:
         )
     if completion.kind is not CompletionKind.STALE:
         return f"already finished, see {run_dir}. Add overwrite=true to train again."
+    if config.stale != "keep":
+        return ""
     changed = ", ".join(completion.changed_files)
-    if config.stale == "keep":
-        return f"finished by other code ({changed} changed since), kept as it is: {run_dir}"
-    check_code_is_current(job, job.code.modules)
-    folder = set_aside(run_dir)
-    print(f"{job.title}: {changed} changed since it was finished; its result is kept in {folder}.")
-    return ""
+    return f"finished by other code ({changed} changed since), kept as it is: {run_dir}"
+
+
+def set_aside_finished_run(job: Job) -> None:
+    """Move a finished run to ``earlier/`` if its job is to be trained again.
+
+    With ``overwrite=true`` it is removed from there once the new run is finished; a result of other
+    code stays there.
+
+    Args:
+        job: The job; the lock of its folder is held.
+
+    Raises:
+        RunError: If the result of other code is newer than this command's code.
+    """
+    complete_set_aside(job.run_dir)
+    if job.config.overwrite:
+        folder = set_aside(job.run_dir, until_replaced=True)
+        if folder is not None:
+            print(f"{job.title}: the run before is kept in {folder} until this one is finished.")
+        return
+    completion = completion_of(job.run_dir, job.identity, job.code)
+    if completion.kind is CompletionKind.STALE and not completion.is_done(job.config.stale):
+        check_code_is_current(job, job.code.modules)
+        changed = ", ".join(completion.changed_files)
+        folder = set_aside(job.run_dir)
+        print(
+            f"{job.title}: {changed} changed since it was finished; its result is kept in {folder}."
+        )
 
 
 def check_unfinished_run(job: Job) -> str:
@@ -275,17 +268,6 @@ def _hint_at_earlier_version(run_dir: Path) -> str:
     )
 
 
-def remove_run(run_dir: Path) -> None:
-    """Remove the files of a run that is to be overwritten, but not lock, log and ``earlier/``."""
-    for path in run_dir.iterdir():
-        if path.name in STAYING:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
 class StatusFile:
     """The ``status.json`` of a job, and its ``error.txt`` after a failure."""
 
@@ -299,9 +281,12 @@ class StatusFile:
         previous = files.read_json(job.run_dir / files.STATUS) or {}
         self.attempt = int(previous.get("attempt", 0)) + 1
         self.started = time.time()
+        self._entries_before = set(other_entries(job.run_dir))
+        self._own_entries = set(previous.get(OTHER_ENTRIES) or ())
 
     def write(self, state: files.State, exit_code: int | None = None, reason: str = "") -> None:
         """Replace ``status.json``."""
+        self._own_entries |= set(other_entries(self.job.run_dir)) - self._entries_before
         files.write_json(
             self.job.run_dir / files.STATUS,
             {
@@ -315,6 +300,7 @@ class StatusFile:
                 "reason": reason,
                 "retry": files.retry_command(self.job.overrides),
                 "overrides": dict(self.job.distinguishing_overrides),
+                OTHER_ENTRIES: sorted(self._own_entries),
             },
         )
 

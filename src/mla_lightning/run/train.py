@@ -16,12 +16,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 
 from mla_lightning import run_folder as files
-from mla_lightning.callbacks.checkpoint import RunCheckpoint, newest_valid
+from mla_lightning.callbacks.checkpoint import RunCheckpoint, choose_checkpoint
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.callbacks.shared_stage import shared_stage
-from mla_lightning.callbacks.signals import StopOnSignal
+from mla_lightning.callbacks.signals import StopOnSignal, StopRequested, StopSignals
 from mla_lightning.config import Job
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError
@@ -33,17 +33,18 @@ from mla_lightning.run.measure import TrainedJob, measure, write_measurements
 from mla_lightning.run.record import (
     StatusFile,
     check_code_is_current,
-    check_finished_run,
-    check_run_folder,
     check_unfinished_run,
+    describe_finished_run,
     peak_memory_mb,
     provenance_of,
-    remove_run,
+    set_aside_finished_run,
 )
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.columns import MULTI
+from mla_lightning.run_folder.completion import remove_replaced
 from mla_lightning.run_folder.config import RunConfig
-from mla_lightning.run_lock import RunLock
+from mla_lightning.run_folder.contents import check_run_folder
+from mla_lightning.run_lock import RunLock, remove_temporaries
 
 
 def run_job(job: Job) -> int:
@@ -85,49 +86,62 @@ def train_job(job: Job) -> str:
         Interrupted: If the user stopped it; the next call resumes from its checkpoint.
     """
     with files.not_world_writable():
-        check_run_folder(job.run_dir)
+        overwrite = job.config.overwrite
+        check_run_folder(job.run_dir, overwrite=overwrite)
         try:
+            if not overwrite and (reason := describe_finished_run(job)):
+                return reason  # without the lock: the disk may be read-only
             job.run_dir.mkdir(parents=True, exist_ok=True)
             with RunLock(job.run_dir):
-                if job.config.overwrite:
-                    remove_run(job.run_dir)
-                return check_finished_run(job) or _run_locked(job)
+                remove_temporaries(job.run_dir / files.CHECKPOINTS, is_owner=True)
+                set_aside_finished_run(job)
+                return describe_finished_run(job) or _run_locked(job)
         except OSError as error:
             raise RunError(f"{job.run_dir} cannot be used: {error}") from error
 
 
 def _run_locked(job: Job) -> str:
     """Run a job whose folder is locked by this process, and write its final state."""
-    status = StatusFile(job)
-    loggers: list[Any] = []
-    code = RunError.exit_code  # unless another exit code is known below
-    try:
-        later = {k: v for k, v in job.code.modules.items() if k not in sys.modules}
-        check_code_is_current(job, later)  # modules that this process has not imported yet
-        note = check_unfinished_run(job)
-        status.write(State.RUNNING)
-        summary = _train_and_measure(job, loggers, note)
-        status.write(State.FINISHED, exit_code=0)
-        code = 0
-        return summary
-    except KeyboardInterrupt as error:
-        code = Interrupted.exit_code
-        message = "Interrupted; run the same command again."
-        status.fail(State.INTERRUPTED, code, message)
-        raise Interrupted(message) from error
-    except MLAError as error:
-        code = error.exit_code
-        status.fail(State.of_exit_code(code), code, str(error))
-        raise
-    except (Exception, SystemExit) as error:  # also sys.exit() in code of the user
-        reason = f"{type(error).__name__}: {error}"
-        status.fail(State.FAILED, code, reason)
-        raise RunError(f"{reason} (run folder: {job.run_dir})") from error
-    finally:
-        finish_loggers(loggers, code)
+    with StopSignals() as signals:
+        status = StatusFile(job)
+        loggers: list[Any] = []
+        code = RunError.exit_code  # unless another exit code is known below
+        try:
+            try:
+                later = {k: v for k, v in job.code.modules.items() if k not in sys.modules}
+                check_code_is_current(job, later)  # modules that are not imported yet
+                note = check_unfinished_run(job)
+                status.write(State.RUNNING)
+                summary = _train_and_measure(job, loggers, signals, note)
+            finally:
+                signals.is_deferred = True  # the state is recorded below
+            status.write(State.FINISHED, exit_code=0)
+            remove_replaced(job.run_dir)
+            code = 0
+            return summary
+        except KeyboardInterrupt as error:
+            code = Interrupted.exit_code
+            message = "Interrupted; run the same command again."
+            status.fail(State.INTERRUPTED, code, message)
+            raise Interrupted(message) from error
+        except MLAError as error:
+            code = error.exit_code
+            status.fail(State.of_exit_code(code), code, str(error))
+            raise
+        except (Exception, SystemExit, StopRequested) as error:  # also sys.exit() of user code
+            if signals.received is not None:  # the signal may have ended a loader worker as well
+                stop = signals.error()
+                code = stop.exit_code
+                status.fail(State.of_exit_code(code), code, str(stop))
+                raise stop from error
+            reason = f"{type(error).__name__}: {error}"
+            status.fail(State.FAILED, code, reason)
+            raise RunError(f"{reason} (run folder: {job.run_dir})") from error
+        finally:
+            finish_loggers(loggers, code)
 
 
-def _train_and_measure(job: Job, loggers: list[Any], note: str) -> str:
+def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note: str) -> str:
     """Train and evaluate a job, write its files, and return a line of text with its score."""
     config, run_dir = job.config, job.run_dir
     silence_lightning()
@@ -142,7 +156,7 @@ def _train_and_measure(job: Job, loggers: list[Any], note: str) -> str:
     module = build_module(config, data)
     if note:
         module.notes.add(note)
-    trained = _train(job, data, module, loggers)
+    trained = _train(job, data, module, loggers, signals)
     result = write_measurements(trained, measure(trained))
     for text in result.notes:
         print(f"{job.title}: note: {text}", file=sys.stderr)
@@ -154,7 +168,11 @@ def _train_and_measure(job: Job, loggers: list[Any], note: str) -> str:
 
 
 def _train(
-    job: Job, data: MultimodalDataModule, module: MultimodalModule, loggers: list[Any]
+    job: Job,
+    data: MultimodalDataModule,
+    module: MultimodalModule,
+    loggers: list[Any],
+    signals: StopSignals,
 ) -> TrainedJob:
     """Train from the newest valid checkpoint, or from the start."""
     config, run_dir = job.config, job.run_dir
@@ -162,7 +180,9 @@ def _train(
     folder.mkdir(exist_ok=True)
     options = config.checkpoint
     checkpoint = RunCheckpoint(folder, every_n_batches=options.every_n_batches, keep=options.keep)
-    newest = _newest_checkpoint(folder)
+    newest, messages = choose_checkpoint(folder)
+    for message in messages:
+        print(f"{job.title}: {message}")
     loggers += build_loggers(config, run_dir, job.run_id)
     callbacks: list[Callback] = []
     diagnostics: EpochDiagnostics | None = None
@@ -171,11 +191,15 @@ def _train(
         callbacks.append(diagnostics)
     stage = shared_stage(config, job.stage_id, module, checkpoint)
     if stage is not None:
-        newest = newest or stage.start(run_dir)
+        newest = newest or stage.start()
         callbacks.append(stage)
+    table = EpochTable(run_dir)
+    callbacks += [StopOnSignal(checkpoint, signals), table]
     trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks)
     selection = data.loader("test" if config.protocol == "paper" else "val")
     trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)
+    signals.raise_if_received()
+    table.check(trainer.current_epoch)
     return TrainedJob(
         job,
         trainer,
@@ -186,13 +210,6 @@ def _train(
         peak_memory_mb(trainer.strategy.root_device),  # before evaluation adds to it
         diagnostics.uncounted if diagnostics is not None else (),
     )
-
-
-def _newest_checkpoint(folder: Path) -> Path | None:
-    newest, broken = newest_valid(folder)
-    for path in broken:
-        print(f"checkpoint {path.name} is broken; resuming from {newest.name if newest else '-'}")
-    return newest
 
 
 def build_trainer(
@@ -209,7 +226,7 @@ def build_trainer(
         run_dir: The run folder.
         checkpoint: The callback that writes checkpoints.
         loggers: Lightning loggers, which may be none.
-        callbacks: Additional callbacks.
+        callbacks: Callbacks before that one.
 
     Returns:
         The Trainer.
@@ -225,7 +242,7 @@ def build_trainer(
             devices=1,
             precision=options.precision,
             deterministic=options.deterministic,
-            callbacks=[*callbacks, StopOnSignal(checkpoint), EpochTable(run_dir), checkpoint],
+            callbacks=[*callbacks, checkpoint],
             plugins=[CheckedCheckpointIO()],
             logger=loggers or False,
             log_every_n_steps=options.log_every_n_batches,

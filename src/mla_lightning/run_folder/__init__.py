@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import Interrupted, Preempted, RunError
+from mla_lightning.run_folder.writing import replacing
 from mla_lightning.run_lock import RunLock
 
 CONFIG = "config.yaml"
@@ -93,15 +94,8 @@ def write_text(path: Path, text: str) -> None:
         >>> (tmp / "log.txt").read_text()
         'epoch 1'
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

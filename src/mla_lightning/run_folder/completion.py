@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from mla_lightning import run_folder as files
+from mla_lightning.errors import RunError
 from mla_lightning.identity.code import Code, changed_modules, file_of
-from mla_lightning.run_lock import LOCK
+from mla_lightning.run_folder.contents import (
+    EARLIER,
+    MOVING,
+    REPLACED,
+    remove_run,
+    written_entries,
+)
 
-#: The subfolder of a run folder that keeps its earlier results.
-EARLIER = "earlier"
-#: What stays in place when a run is moved to the subfolder of earlier results.
-STAYING = (LOCK, files.LOG, EARLIER)
-#: Marks a folder of an earlier result whose move was not completed.
-MOVING = ".moving"
 #: Stands for the changed files of a run that did not record the modules of its code.
 UNKNOWN = "unknown"
 
@@ -94,6 +95,38 @@ def completion_of(run_dir: Path, identity: str, code: Code) -> Completion:
     return Completion(CompletionKind.STALE if changed else CompletionKind.FINISHED, changed)
 
 
+def planned_state(run_dir: Path, identity: str, code: Code) -> str:
+    """Return a text with the state of a job before it is started.
+
+    Args:
+        run_dir: The run folder.
+        identity: The job's identity.
+        code: The current code of the job.
+
+    Returns:
+        The run's state; or that its result is of other code, or that the folder is another job's.
+
+    Raises:
+        RunError: If the status cannot be read.
+
+    Example:
+        >>> planned_state(tmp, "of seed 0", Code({}))
+        'missing'
+        >>> files.write_json(tmp / "result.json", {"identity": "of seed 1"})
+        >>> planned_state(tmp, "of seed 0", Code({}))
+        "another job's"
+    """
+    state = str(files.state_of(run_dir))
+    try:
+        kind = completion_of(run_dir, identity, code).kind
+        if kind in (CompletionKind.STALE, CompletionKind.OTHER_JOB):
+            return kind.value
+        recorded = (files.read_json(run_dir / files.PROVENANCE) or {}).get("identity", identity)
+    except RunError:  # damaged files, which the job itself will report
+        return state
+    return state if recorded == identity else CompletionKind.OTHER_JOB.value
+
+
 def changed_files(provenance: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the files of a run's code that changed since the run.
 
@@ -114,14 +147,17 @@ def changed_files(provenance: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(file_of(module) for module in changed_modules(recorded["modules"]))
 
 
-def set_aside(run_dir: Path) -> Path | None:
+def set_aside(run_dir: Path, *, until_replaced: bool = False) -> Path | None:
     """Move a run to the subfolder ``earlier/``, so that its job can be trained again.
 
     The result is moved first, so that the folder does not count as finished without its other
-    files. If the process is killed meanwhile, :func:`complete_set_aside` moves the rest.
+    files. If the process is killed meanwhile, :func:`complete_set_aside` moves the rest. What no
+    run wrote stays in place.
 
     Args:
         run_dir: The run folder, whose lock is held.
+        until_replaced: Whether :func:`remove_replaced` is to remove it once the run that replaces
+            it is finished.
 
     Returns:
         The new place; None if there was nothing to move.
@@ -133,12 +169,14 @@ def set_aside(run_dir: Path) -> Path | None:
         >>> files.is_finished(tmp), files.is_finished(tmp / "earlier" / "1")
         (False, True)
     """
-    if not any(path.name not in STAYING for path in run_dir.iterdir()):
+    if not written_entries(run_dir):
         return None
     folder = run_dir / EARLIER
-    numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    numbers = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
     place = folder / str(max(numbers, default=0) + 1)
     place.mkdir(parents=True)
+    if until_replaced:
+        (place / REPLACED).touch()
     (place / MOVING).touch()
     _move(run_dir, place)
     return place
@@ -164,14 +202,33 @@ def complete_set_aside(run_dir: Path) -> None:
         _move(run_dir, marker.parent)
 
 
+def remove_replaced(run_dir: Path) -> None:
+    """Remove the earlier results that a finished run replaces (``overwrite=true``).
+
+    Args:
+        run_dir: The run folder, whose lock is held and whose run is finished.
+
+    Example:
+        >>> files.write_json(tmp / "status.json", {"state": "finished"})
+        >>> _ = set_aside(tmp, until_replaced=True)
+        >>> remove_replaced(tmp)
+        >>> list(tmp.iterdir())
+        []
+    """
+    for marker in (run_dir / EARLIER).glob(f"*/{REPLACED}"):
+        remove_run(marker.parent)
+    with suppress(OSError):  # other earlier results are in it, or it does not exist
+        (run_dir / EARLIER).rmdir()
+
+
 def _move(run_dir: Path, place: Path) -> None:
-    names = [path.name for path in run_dir.iterdir() if path.name not in STAYING]
-    for name in sorted(names, key=lambda name: (name != files.RESULT, name)):
-        source, target = run_dir / name, place / name
-        if not target.exists():
-            source.replace(target)
-        elif source.is_dir() and not source.is_symlink():
-            shutil.rmtree(source)  # written after the kill, as a status of the killed job is
-        else:
-            source.unlink()
+    names = written_entries(run_dir)
+    order = {files.RESULT: 0, files.STATUS: 2}  # the status lists what else is the run's
+    for name in sorted(names, key=lambda name: (order.get(name, 1), name)):
+        target = place / name
+        number = 1
+        while target.exists() or target.is_symlink():  # written after the kill, such as a status
+            number += 1
+            target = place / f"{name}.{number}"
+        (run_dir / name).replace(target)
     (place / MOVING).unlink()

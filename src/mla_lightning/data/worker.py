@@ -1,0 +1,24 @@
+"""The start of a loader's worker process."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def begin_worker(number: int) -> None:
+    """Prepare a loader's worker: it leaves signals to its parent, and ends with it.
+
+    Schedulers send SIGTERM to all processes of a job. A worker that died of it would end training
+    by an error, before the batch is finished and its checkpoint is written.
+
+    Args:
+        number: The number of the worker, from 0.
+    """
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
