@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from mla_lightning.data.loading import Rows
+from mla_lightning.data.manifest import SOURCES
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.data.splits import NamedSplit
-from mla_lightning.data.store import SOURCES, finish_store
+from mla_lightning.data.store import finish_store
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.prepare.progress import ItemProgress
