@@ -26,7 +26,7 @@ TRAIN = ["data=store", "data.path=toy", "trainer.max_epochs=1", "optimizer.lr=0.
 def store(tmp_path, monkeypatch):
     """A store in the current folder, whose files count as old."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(contents, "RECENT_S", -np.inf)
     rng = np.random.default_rng(0)
     write_store(
@@ -152,21 +152,21 @@ def test_a_file_that_has_just_changed_is_not_recorded(store, read, monkeypatch):
 
 
 def test_a_read_only_store_is_recorded_in_the_folder_of_the_user(store, read, monkeypatch):
-    original = contents.write_text
+    original = contents.new_file
 
-    def write(path, text):
+    def write(path):
         if path.parent == store:
             raise OSError(errno.EROFS, "Read-only file system")
-        original(path, text)
+        return original(path)
 
-    monkeypatch.setattr(contents, "write_text", write)
+    monkeypatch.setattr(contents, "new_file", write)
     open_store(store)
     read.clear()
     open_store(store)
     assert read == []
     assert not (store / contents.RECORD).exists()
     assert len(list(Path("cache").rglob("*.json"))) == 1
-    monkeypatch.setattr(contents, "_places", lambda folder: (folder / contents.RECORD,) * 2)
+    monkeypatch.setattr(contents, "_places", lambda folder: [folder / contents.RECORD])
     open_store(store)  # no place at all
     open_store(store)
     assert len(read) == 14

@@ -17,8 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from mla_lightning.data.sources.downloads import default_cache
+from mla_lightning.data.temporary import new_file
 from mla_lightning.errors import DataError
-from mla_lightning.run_folder import not_world_writable, write_text
+from mla_lightning.run_folder import not_world_writable
 
 #: The record, in the store's folder or, where that is read-only, in a folder of the user.
 RECORD = ".verified.json"
@@ -172,13 +174,13 @@ def _entry(sha256: str, status: os.stat_result, earlier: list[Any]) -> dict[str,
     return {**entry, "devices": [*devices][-_MAX_DEVICES:]}
 
 
-def _places(folder: Path) -> tuple[Path, Path]:
+def _places(folder: Path) -> list[Path]:
     """Return the places of the record: in the store, and in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path("~", ".cache")
-    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
-    with contextlib.suppress(RuntimeError):  # no home folder
-        cache = Path(cache).expanduser()
-    return folder / RECORD, Path(cache) / "mla_lightning" / "verified" / f"{name[:32]}.json"
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+    places = [folder / RECORD]
+    with contextlib.suppress(RuntimeError):  # the user has no home folder
+        places.append(default_cache() / "verified" / f"{name}.json")
+    return places
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -195,5 +197,6 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError), not_world_writable():
             if path.parent != folder:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
+            with new_file(path) as file:
+                file.write(text.encode())
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,25 @@ def changed_message(folder: Path, manifest: Mapping[str, Any], changed: Sequence
     )
 
 
+def check_file_names(names: Mapping[str, Iterable[Any]], where: str) -> None:
+    """Check names of which a store's files are named.
+
+    Args:
+        names: Kind (``data set``, ``modality``, ``split``, ``attribute``, ``array``) -> names.
+        where: The file or data set that has them, for the message.
+
+    Raises:
+        DataError: If a name would leave the store's folder, or cannot be one of its kind.
+    """
+    for kind, values in names.items():
+        for name in values:
+            problem = name_problem(name)
+            if not problem and kind == "modality":
+                problem = modality_name_problem(name)
+            if problem:
+                raise DataError(f"{where}: the {kind} {name!r} {problem}")
+
+
 def array_hashes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
     """Return the hashes of a store's arrays, after checks of the names in its manifest.
 
@@ -77,7 +96,7 @@ def array_hashes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         DataError: If an entry is missing or of another type, or a name cannot be that of a file.
     """
     try:
-        _check_names(manifest)
+        _check_names(folder, manifest)
         return {file: str(entry["sha256"]) for file, entry in manifest["arrays"].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(folder, error) from error
@@ -113,16 +132,11 @@ def check_arrays(folder: Path, manifest: Mapping[str, Any]) -> None:
             )
 
 
-def _check_names(manifest: Mapping[str, Any]) -> None:
+def _check_names(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Check that all arrays are listed, and the names that become names of files."""
-    names = {"name": [manifest["name"]], "array": manifest["arrays"], "split": manifest["splits"]}
-    for kind, values in names.items():
-        for name in values:
-            if problem := name_problem(name):
-                raise ValueError(f"the {kind} {name!r} {problem}")
-    for name in manifest["modalities"]:
-        if problem := modality_name_problem(name):
-            raise ValueError(f"{name!r} {problem}")
+    names = {"data set": [manifest["name"]], "modality": manifest["modalities"]}
+    names |= {"split": manifest["splits"], "array": manifest["arrays"]}
+    check_file_names(names, str(folder / MANIFEST))
     required = {"id.npy", "label.npy"}
     required |= {f"{name}.npy" for name in manifest["modalities"]}
     required |= {f"split.{name}.npy" for name in manifest["splits"]}

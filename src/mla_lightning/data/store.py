@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +24,13 @@ from mla_lightning.data.manifest import (
     array_hashes,
     changed_message,
     check_arrays,
+    check_file_names,
     read_manifest,
 )
 from mla_lightning.data.mapped import MappedArray, open_array
 from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL, NamedSplit, overlap
 from mla_lightning.data.store_problems import find_problems
+from mla_lightning.data.temporary import check_free, new_folder
 from mla_lightning.errors import DataError, near
 from mla_lightning.run_folder import write_json
 
@@ -177,8 +178,9 @@ def write_store(
     Raises:
         DataError: If lengths differ, or for the reasons of :func:`finish_store`; no files are left.
     """
-    if folder.exists():
-        raise DataError(f"{folder} exists. Choose another target, or remove it: rm -r {folder}")
+    check_free(folder)
+    names = {"data set": [name], "modality": arrays, "split": splits, "attribute": attributes or ()}
+    check_file_names(names, str(folder))
     columns: dict[str, Any] = {"id": np.asarray(ids, dtype=str), "label": np.asarray(label)}
     columns |= {modality: np.asarray(values) for modality, values in arrays.items()}
     columns |= {f"{m}.present": np.asarray(v, dtype=bool) for m, v in (present or {}).items()}
@@ -190,14 +192,12 @@ def write_store(
         listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise DataError(f"{name}: the lengths differ: {listed}")
     order = np.argsort(columns["id"], kind="stable")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    partial.mkdir(parents=True)
-    try:
+    with new_folder(folder) as temporary:
         for key, values in columns.items():
             values = values.astype(np.int64) if key == "label" else values
-            np.save(partial / f"{key}.npy", values[order])
+            np.save(temporary / f"{key}.npy", values[order], allow_pickle=False)
         finish_store(
-            partial,
+            temporary,
             name=name,
             class_names=class_names,
             modalities={modality: {"kind": kinds[modality], "options": {}} for modality in arrays},
@@ -205,12 +205,6 @@ def write_store(
             default_split=default_split or next(iter(splits)),
             **metadata,
         )
-        partial.rename(folder)
-    except BaseException:
-        for path in partial.iterdir():
-            path.unlink()
-        partial.rmdir()
-        raise
 
 
 def finish_store(
