@@ -107,6 +107,22 @@ def without_interpolation(text: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", text)
 
 
+def unquote_value(text: str) -> str:
+    """Return the text that a quoted value of ``mla train`` stands for; other texts as they are.
+
+    Example:
+        >>> unquote_value("'my data'"), unquote_value("my data")
+        ('my data', 'my data')
+        >>> unquote_value(quote_value("it's"))
+        "it's"
+    """
+    quote = text[:1]
+    if len(text) < 2 or quote not in ("'", '"') or text[-1] != quote:
+        return text
+    plain = re.sub(rf"(\\+)({quote}|\Z)", lambda m: "\\" * (len(m[1]) // 2) + m[2], text[1:-1])
+    return re.sub(r"(\\+)\$\{", lambda m: "\\" * (len(m[1]) // 2) + "${", plain)
+
+
 def path_override(key: str, path: Path | str) -> str:
     """Return the word of ``mla train`` that sets a key to a path.
 
