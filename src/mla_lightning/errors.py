@@ -94,3 +94,27 @@ def near(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def check_number(key: str, value: float, least: float, most: float) -> None:
+    """Check that a number is finite and within bounds.
+
+    Args:
+        key: Its name, for the message.
+        value: The number.
+        least: The smallest allowed number.
+        most: The largest allowed number: a larger one is a slip that would fill memory or disk.
+
+    Raises:
+        ConfigError: If it is not.
+
+    Example:
+        >>> check_number("size", 224, 1, 8192)
+        >>> check_number("size", 10**9, 1, 8192)
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: size must be at most 8192, got 1000000000
+    """
+    if not value >= least:  # also nan
+        raise ConfigError(f"{key} must be at least {least}, got {value}")
+    if value > most:
+        raise ConfigError(f"{key} must be at most {most}, got {value}")

@@ -11,6 +11,7 @@ from typing import Any
 from mla_lightning.cli.words import arguments_for, check_no_options, convert, split_words
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.catalogue import CatalogueEntry, read_catalogue
+from mla_lightning.run_folder import not_world_writable
 
 ACTIONS = ("prepare", "check", "list", "show", "import", "embed")
 #: The folder of stores, relative to the current folder; the same as in conf/paths/default.yaml.
@@ -81,7 +82,8 @@ def run(action: str, words: Sequence[str]) -> int:
             f"mla data has no action {action!r}.{near(action, actions)} "
             f"Known: {', '.join(actions)}. See `mla data --help`."
         )
-    return actions[action](words)
+    with not_world_writable():
+        return actions[action](words)
 
 
 # ---------------------------------------------------------------------- actions

@@ -16,6 +16,7 @@ from mla_lightning.cli import report as cli_report
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.words import add_allow_target, add_user_code_options
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
+from mla_lightning.paths import unquote_value
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job, PlannedJob
@@ -52,6 +53,7 @@ EVAL = """\
 examples:
   mla eval runs/train/openmoji-mla-seed0-1a2b3c4d5e
   mla eval runs/train/openmoji-mla-seed0-1a2b3c4d5e split=val
+  mla eval runs/train/mfeat-mla-seed0-1a2b3c4d5e data.path=/new/place/mfeat    after the data moved
 """
 LIST = """\
 examples:
@@ -179,7 +181,10 @@ def _build_parser() -> _Parser:
     evaluate = verb("eval", _eval, "evaluate a finished run again", EVAL)
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     evaluate.add_argument(
-        "overrides", nargs="*", metavar="split=SPLIT", help="train, val or test (the default)"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="split=train, val or test (the default); data.path=DIR if the data were moved",
     )
     add_allow_target(evaluate)
 
@@ -258,17 +263,21 @@ def _print_states(jobs: Sequence[Job]) -> None:
 def _eval(options: argparse.Namespace) -> int:
     from mla_lightning import config
 
-    split = "test"
+    chosen = {"split": "test"}
     for text in options.overrides:
         key, _, value = text.partition("=")
-        if key != "split" or not value:
-            raise ConfigError(f"mla eval takes split=train, val or test, not {text!r}")
-        split = value
+        if key not in ("split", "data.path") or not value:
+            raise ConfigError(
+                "mla eval takes split=train, val or test and data.path=DIR, not "
+                f"{text!r}.{near(key, ('split', 'data.path'))}"
+            )
+        chosen[key] = unquote_value(value)
+    split = chosen["split"]
     for prefix in options.allow_target:
         config.allow_target(prefix)
     from mla_lightning.run.finished import evaluate_run
 
-    scores = evaluate_run(options.run, split)
+    scores = evaluate_run(options.run, split, path=chosen.get("data.path"))
     metrics = list(next(iter(scores.values())))
     print(f"{options.run} on {split}")
     print("".join([f"{'modality':<12}", *(f"{metric:>14}" for metric in metrics)]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import ConfigError, near
+from mla_lightning.paths import unquote_value
 
 PREDICT = """\
 examples:
@@ -54,8 +55,7 @@ def predict(options: argparse.Namespace) -> int:
 
     for prefix in options.allow_target:
         allow_target(prefix)
-    data_options = {"path": values["data.path"]} if "data.path" in values else {}
-    run = load_run(options.run, _data_node(values.get("data")), **data_options)
+    run = load_run(options.run, _data_node(options.run, values))
     has_other_data = "data.path" in values or "data" in values
     is_whole_store = has_other_data and isinstance(run.data, Prepared)
     split = values.get("split", ALL if is_whole_store else "test")
@@ -75,16 +75,20 @@ def _parse(overrides: Sequence[str]) -> Mapping[str, str]:
                 f"mla predict takes {', '.join(f'{name}=...' for name in OPTIONS)}, not {text!r}."
                 f"{near(key, OPTIONS)}"
             )
-        values[key] = value
+        values[key] = unquote_value(value)
     return values
 
 
-def _data_node(name: str | None) -> dict[str, Any] | None:
-    if name is None:
-        return None
+def _data_node(run_dir: Path, values: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the config node of other data than the run's own; None for its own."""
     from mla_lightning.config import plan
+    from mla_lightning.run.finished import finished_run
 
-    node: dict[str, Any] = plan([f"data={name}"])[0].config["data"]
+    node: dict[str, Any] | None = None
+    if "data" in values:
+        node = plan([f"data={values['data']}"])[0].config["data"]
+    if "data.path" in values:
+        node = {**(node or finished_run(run_dir).config.data), "path": values["data.path"]}
     return node
 
 

@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mla_lightning.cli.words import add_user_code_options
 from mla_lightning.errors import ConfigError, MLAError, RunError
+from mla_lightning.paths import unquote_value
 
 REPORT = """\
 examples:
@@ -41,6 +42,9 @@ examples:
 
 #: Suffixes of the image formats that can be written.
 IMAGE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp", ".eps", ".tif", ".tiff")
+
+if TYPE_CHECKING:
+    from mla_lightning.data.base import MultimodalDataModule
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
 
@@ -96,6 +100,9 @@ def add_verbs(verb: Verb) -> None:
         type=Path,
         metavar="FILE.png",
         help="draw the samples that the runs predict differently",
+    )
+    compare.add_argument(
+        "overrides", nargs="*", metavar="data.path=DIR", help="the data of RUN_A if they were moved"
     )
 
 
@@ -171,6 +178,18 @@ def _send_to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
         raise RunError("W&B accepted no run. Solve the problem above, then run the command again.")
 
 
+def _data_of(options: argparse.Namespace) -> MultimodalDataModule:
+    """Return the data of the first of two runs that are compared."""
+    from mla_lightning.run.place import data_of_run
+    from mla_lightning.run_folder.reader import RunFiles
+
+    paths = [unquote_value(text.partition("=")[2]) for text in options.overrides]
+    data = data_of_run(RunFiles(options.first), paths[-1] if paths else None)[1]
+    data.prepare_data()
+    data.setup()
+    return data
+
+
 def _check_image_path(output: Path) -> None:
     if output.is_dir():
         raise ConfigError(f"--output {output} is a folder. Name a file: {output / 'disagree.png'}")
@@ -182,6 +201,9 @@ def _check_image_path(output: Path) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    for text in options.overrides:
+        if text.partition("=")[0] != "data.path":
+            raise ConfigError(f"mla compare takes two runs and data.path=DIR, not {text!r}")
     if options.output is not None:  # before anything is printed
         _check_image_path(options.output)
     from rich.console import Console
@@ -191,10 +213,8 @@ def _compare(options: argparse.Namespace) -> int:
     from mla_lightning.report.tables.compare import MAX_LISTED, compare_runs
 
     def sample_names(numbers: Sequence[int]) -> Sequence[str]:
-        from mla_lightning.run.build import data_of_run
-
         try:
-            return data_of_run(options.first).sample_names("test", numbers)
+            return _data_of(options).sample_names("test", numbers)
         except MLAError as error:  # such as runs from another machine, whose data are not here
             print(f"The names of the samples are not known: {error}", file=sys.stderr)
             return [f"test {number}" for number in numbers]
@@ -204,11 +224,10 @@ def _compare(options: argparse.Namespace) -> int:
     render.to_terminal(report, console)
     if options.output is not None and disagreements:
         from mla_lightning.prepare.sample_sheet import sample_sheet
-        from mla_lightning.run.build import data_of_run
 
         shown = disagreements[:MAX_LISTED]
         numbers, captions = [d.index for d in shown], [d.caption for d in shown]
-        sheet = sample_sheet(data_of_run(options.first), "test", numbers, captions, options.output)
+        sheet = sample_sheet(_data_of(options), "test", numbers, captions, options.output)
         print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")
     elif options.output is not None:
         print(f"{options.output} is not written: there is no sample that they disagree on.")

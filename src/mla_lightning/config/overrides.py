@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from mla_lightning.config.search import options, unknown_option_message
 from mla_lightning.config.secrets import secret_problems
 from mla_lightning.errors import ConfigError
+from mla_lightning.paths import quote_value
 
 #: Groups of which no option need be chosen.
 OPTIONAL_GROUPS = ("experiment", "debug")
@@ -255,9 +257,8 @@ def format_override_value(value: Any) -> str:
     from hydra.core.override_parser.types import Override as HydraOverride
 
     if isinstance(value, str):
-        text = value.replace("\\", "\\\\").replace("'", "\\'")
-        is_plain = value and all(c.isalnum() or c in "_-/.@" for c in value)
-        return value if is_plain and _parse_value(value) == value else f"'{text}'"
+        is_plain = value and re.fullmatch(r"[A-Za-z0-9_/.@-]+", value)
+        return value if is_plain and _parse_value(value) == value else quote_value(value)
     if isinstance(value, list):
         return "[" + ",".join(format_override_value(item) for item in value) + "]"
     if isinstance(value, dict):

@@ -25,8 +25,9 @@ from mla_lightning.data.mask_files import write_masks
 from mla_lightning.data.missing import Missing, masks_hash
 from mla_lightning.data.split import Split, check_classes, check_finite, check_split
 from mla_lightning.data.splits import SPLITS
-from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.errors import ConfigError, DataError, check_number, near
 from mla_lightning.inputs.base import Input
+from mla_lightning.paths import name_problem
 
 __all__ = ["SPLITS", "MultimodalDataModule", "Split"]
 
@@ -88,13 +89,14 @@ class MultimodalDataModule(LightningDataModule):
             ConfigError: If a number is out of range, or a modality is unknown or given twice.
         """
         super().__init__()
-        for option, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
+        if problem := name_problem(self.name):
+            raise ConfigError(f"the name {self.name!r} of the data set {problem}")
+        for option, value, least, most in (
+            ("batch_size", batch_size, 1, 10**6),
+            ("eval_batch_size", eval_batch_size, 1, 10**6),
+            ("num_workers", num_workers, 0, 1024),
         ):
-            if value < least:
-                raise ConfigError(f"data.{option} must be at least {least}, got {value}")
+            check_number(f"data.{option}", value, least, most)
         self.modalities = _checked_modalities(modalities, self.all_modalities, self.name)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed

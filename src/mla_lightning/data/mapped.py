@@ -73,6 +73,8 @@ def open_array(path: Path) -> np.ndarray:
         DataError: If the file is missing or not an array.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as an array: {error.strerror or error}") from error
+    except Exception as error:  # a damaged header raises errors of any class
         raise DataError(f"{path} cannot be read as an array: {error}") from error

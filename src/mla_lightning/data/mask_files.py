@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mla_lightning.data.splits import SPLITS
+from mla_lightning.data.temporary import new_file
 from mla_lightning.errors import DataError
 from mla_lightning.functional.masks import missing_rate
 
@@ -37,12 +37,10 @@ def write_masks(
     path.parent.mkdir(parents=True, exist_ok=True)
     rates = {split: missing_rate(mask) for split, mask in masks.items()}
     text = json.dumps({**metadata, "realised_rate": rates}, sort_keys=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     arrays: dict[str, Any] = {split: mask.numpy() for split, mask in masks.items()}
     arrays |= {f"{split}_id": np.array(list(names), dtype=str) for split, names in ids.items()}
-    with temporary.open("wb") as file:
+    with new_file(path) as file:
         np.savez_compressed(file, about=np.array(text), **arrays)
-    temporary.replace(path)
 
 
 def read_masks(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:

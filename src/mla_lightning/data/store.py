@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +15,25 @@ from typing import Any
 
 import numpy as np
 
+from mla_lightning.data.contents import changed_files, sha256_of
+from mla_lightning.data.manifest import (
+    FORMAT,
+    MANIFEST,
+    SOURCES,
+    VERSION,
+    array_hashes,
+    changed_message,
+    check_arrays,
+    check_file_names,
+    read_manifest,
+)
 from mla_lightning.data.mapped import MappedArray, open_array
 from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL, NamedSplit, overlap
 from mla_lightning.data.store_problems import find_problems
+from mla_lightning.data.temporary import check_free, new_folder
 from mla_lightning.errors import DataError, near
 from mla_lightning.run_folder import write_json
 
-FORMAT, VERSION = "mla_lightning-store", 1
-MANIFEST, SOURCES = "manifest.json", "sources.json"
 #: Number of values shared by train and test that the manifest lists; it counts all of them.
 _MAX_LISTED = 20
 
@@ -70,8 +80,8 @@ class OpenStore:
 
     def present(self, modality: str) -> np.ndarray | None:
         """Read in which samples a modality is present: (N,) bool, None if in all."""
-        path = self.folder / f"{modality}.present.npy"
-        return np.load(path) if path.is_file() else None
+        file = f"{modality}.present.npy"
+        return np.load(self.folder / file) if file in self.manifest["arrays"] else None
 
     def attribute(self, name: str) -> list[str]:
         """Read an attribute of the samples, such as their speaker: (N,) texts."""
@@ -98,26 +108,20 @@ class OpenStore:
         return np.load(self.folder / f"split.{name}.npy")
 
 
-def _how_to_make(name: str) -> str:
-    """Return the command that makes a store; both commands if the package has no such data set."""
-    module = Path(__file__).parent / "sources" / f"{name}.py"
-    if module.is_file() and "how_to_get" in module.read_text(encoding="utf-8"):
-        return f"mla data prepare {name}"
-    return "mla data prepare NAME raw=DIR, or mla data import FILE"
-
-
 def open_store(folder: Path) -> OpenStore:
-    """Open a store.
+    """Open a store, after a comparison of its arrays with their hashes.
+
+    An array that has not changed since it was compared is not read again.
 
     Args:
         folder: The folder.
 
     Returns:
-        The store; of its arrays only labels and ids are read.
+        The store; of its arrays only labels and ids are in memory.
 
     Raises:
         DataError: If the folder is not a store, or the store is incomplete, damaged or of a later
-            format, or an array is missing or of another type or shape.
+            format, or an array is missing, of another type or shape, or of another hash.
 
     Example:
         >>> import tempfile, torch
@@ -132,52 +136,12 @@ def open_store(folder: Path) -> OpenStore:
         >>> store.ids, audio, store.manifest["splits"]["random"]["sizes"]
         (['a', 'b', 'c', 'd'], tensor([[6., 7.]]), [2, 1, 1])
     """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if folder.with_name(f"{folder.name}.partial").is_dir():
-            problem = "is not finished; run the same `mla data prepare` again to continue"
-        elif folder.is_dir():
-            problem = f"is no prepared store: it has no {MANIFEST}"
-        else:
-            problem = f"does not exist. Make it: {_how_to_make(folder.name)}"
-        raise DataError(f"{folder} {problem}") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if manifest.get("format") != FORMAT:
-        raise DataError(f"{path} is not the manifest of a prepared store")
-    if manifest.get("version") != VERSION:
-        raise DataError(
-            f"{folder} has format {manifest.get('version')}; this version of mla_lightning reads "
-            f"format {VERSION}. Prepare it again, or use the version that made it."
-        )
-    try:
-        _check_arrays(folder, manifest)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f"{path} is damaged: {error!r}. Prepare the store again.") from error
+    manifest = read_manifest(folder)
+    hashes = array_hashes(folder, manifest)
+    check_arrays(folder, manifest)
+    if changed := changed_files(folder, hashes):
+        raise DataError(changed_message(folder, manifest, changed))
     return OpenStore(folder, manifest)
-
-
-def _check_arrays(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Compare names, types and shapes with the manifest; no value is read."""
-    required = {"id.npy", "label.npy"}
-    required |= {f"{name}.npy" for name in manifest["modalities"]}
-    required |= {f"split.{name}.npy" for name in manifest["splits"]}
-    if missing := sorted(required - manifest["arrays"].keys()):
-        raise ValueError(f"it does not list {', '.join(missing)}")
-    if manifest["default_split"] not in manifest["splits"]:
-        raise ValueError(f"there is no split {manifest['default_split']!r}, its default one")
-    for file, entry in manifest["arrays"].items():
-        if not (folder / file).is_file():
-            raise DataError(f"{folder} has no file {file}. Check it: mla data check {folder}")
-        values = open_array(folder / file)
-        dtype, shape = str(values.dtype), list(values.shape)
-        if (dtype, shape) != (entry["dtype"], entry["shape"]):
-            raise DataError(
-                f"{folder / file} is {dtype} of {tuple(shape)}, the manifest says {entry['dtype']} "
-                f"of {tuple(entry['shape'])}. Check it: mla data check {folder}"
-            )
 
 
 def write_store(
@@ -214,8 +178,9 @@ def write_store(
     Raises:
         DataError: If lengths differ, or for the reasons of :func:`finish_store`; no files are left.
     """
-    if folder.exists():
-        raise DataError(f"{folder} exists. Choose another target, or remove it: rm -r {folder}")
+    check_free(folder)
+    names = {"data set": [name], "modality": arrays, "split": splits, "attribute": attributes or ()}
+    check_file_names(names, str(folder))
     columns: dict[str, Any] = {"id": np.asarray(ids, dtype=str), "label": np.asarray(label)}
     columns |= {modality: np.asarray(values) for modality, values in arrays.items()}
     columns |= {f"{m}.present": np.asarray(v, dtype=bool) for m, v in (present or {}).items()}
@@ -227,14 +192,12 @@ def write_store(
         listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise DataError(f"{name}: the lengths differ: {listed}")
     order = np.argsort(columns["id"], kind="stable")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    partial.mkdir(parents=True)
-    try:
+    with new_folder(folder) as temporary:
         for key, values in columns.items():
             values = values.astype(np.int64) if key == "label" else values
-            np.save(partial / f"{key}.npy", values[order])
+            np.save(temporary / f"{key}.npy", values[order], allow_pickle=False)
         finish_store(
-            partial,
+            temporary,
             name=name,
             class_names=class_names,
             modalities={modality: {"kind": kinds[modality], "options": {}} for modality in arrays},
@@ -242,12 +205,6 @@ def write_store(
             default_split=default_split or next(iter(splits)),
             **metadata,
         )
-        partial.rename(folder)
-    except BaseException:
-        for path in partial.iterdir():
-            path.unlink()
-        partial.rmdir()
-        raise
 
 
 def finish_store(
@@ -307,7 +264,7 @@ def finish_store(
         "versions": dict(versions or {}),
         "arrays": {path.name: _array_entry(path) for path in sorted(folder.glob("*.npy"))},
         "sources": {
-            "sha256": _sha256(folder / SOURCES),
+            "sha256": sha256_of(folder / SOURCES),
             "num_files": len(sources),
             "failures": sum("failure" in entry for entry in sources),
         },
@@ -328,49 +285,30 @@ def verify_store(folder: Path) -> list[str]:
     Raises:
         DataError: If the folder is not a store of this format, or its manifest is damaged.
     """
-    try:
-        manifest = open_store(folder).manifest
-    except DataError:
-        manifest = _read_manifest(folder)
-    hashes = {file: entry["sha256"] for file, entry in manifest["arrays"].items()}
-    problems = []
-    for file, sha256 in [*hashes.items(), (SOURCES, manifest["sources"]["sha256"])]:
-        if not (folder / file).is_file():
-            problems.append(f"{file} is missing")
-        elif _sha256(folder / file) != sha256:
-            problems.append(f"{file} is not the file that was written (another SHA-256)")
+    manifest = read_manifest(folder)
+    hashes = array_hashes(folder, manifest)
+    hashes[SOURCES] = manifest["sources"]["sha256"]
+    problems = [f"{file} is missing" for file in hashes if not (folder / file).is_file()]
+    there = {file: sha256 for file, sha256 in hashes.items() if (folder / file).is_file()}
+    problems += [
+        f"{file} is not the file that was written (another SHA-256)"
+        for file in changed_files(folder, there, reads_all=True)
+    ]
     unlisted = {path.name for path in folder.glob("*.npy")} - hashes.keys()
     problems += [f"{file} is not in the manifest" for file in sorted(unlisted)]
     if not problems:
+        check_arrays(folder, manifest)
         names = tuple(manifest["modalities"]), tuple(manifest["splits"])
         problems += find_problems(folder, manifest["class_names"], *names)
     return problems
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a store with damaged arrays; other errors are raised again."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if (manifest["format"], manifest["version"]) == (FORMAT, VERSION):
-            _ = manifest["modalities"], manifest["splits"], manifest["class_names"]
-            _ = manifest["sources"]["sha256"], [e["sha256"] for e in manifest["arrays"].values()]
-            return manifest
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    return open_store(folder).manifest
-
-
 # ---------------------------------------------------------------------- entries of manifests
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _array_entry(path: Path) -> dict[str, Any]:
     values = open_array(path)
-    return {"sha256": _sha256(path), "dtype": str(values.dtype), "shape": list(values.shape)}
+    return {"sha256": sha256_of(path), "dtype": str(values.dtype), "shape": list(values.shape)}
 
 
 def _split_entry(split: NamedSplit, attributes: Mapping[str, np.ndarray]) -> dict[str, Any]:

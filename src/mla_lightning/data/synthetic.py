@@ -12,8 +12,11 @@ import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
 from mla_lightning.data.splits import SPLITS
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import ConfigError, check_number
 from mla_lightning.randomness import derive_seed
+
+#: Largest data that are drawn, in bytes.
+MAX_BYTES = 64 * 10**9
 
 
 class Synthetic(MultimodalDataModule):
@@ -69,16 +72,17 @@ class Synthetic(MultimodalDataModule):
         """
         self.all_modalities = _names(names, num_modalities)
         sizes = {"num_train": num_train, "num_val": num_val, "num_test": num_test}
-        least = {"num_classes": 2, "num_train": num_classes}  # 1 for all others
-        for option, value in {
-            "num_classes": num_classes,
-            "num_features": num_features,
-            **sizes,
-        }.items():
-            if value < least.get(option, 1):
-                raise ConfigError(
-                    f"data.{option} must be at least {least.get(option, 1)}, got {value}"
-                )
+        check_number("data.num_classes", num_classes, 2, 10**4)
+        check_number("data.num_features", num_features, 1, 10**6)
+        for option, value in sizes.items():
+            least = num_classes if option == "num_train" else 1
+            check_number(f"data.{option}", value, least, 10**8)
+        num_bytes = 4 * sum(sizes.values()) * num_features * len(self.all_modalities)
+        if num_bytes > MAX_BYTES:
+            raise ConfigError(
+                f"These sizes need {num_bytes / 1e9:.0f} GB of memory; at most "
+                f"{MAX_BYTES / 1e9:.0f} GB are drawn. Lower data.num_train or data.num_features."
+            )
         self.class_names = tuple(f"class {number}" for number in range(num_classes))
         self.signal = _signals(signal, self.all_modalities)
         self.sizes = dict(zip(SPLITS, sizes.values(), strict=True))
@@ -143,4 +147,6 @@ def _signals(signal: float | Sequence[float] | None, names: tuple[str, ...]) -> 
         raise ConfigError(
             f"data.signal has {len(signal)} numbers for {len(names)} modalities: {', '.join(names)}"
         )
+    for value in signal:
+        check_number("data.signal", value, -1e6, 1e6)
     return {name: float(value) for name, value in zip(names, signal, strict=True)}

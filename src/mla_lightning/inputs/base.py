@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,6 +131,9 @@ def check_scale(
             raise ConfigError(f"{name} must be {allowed}, got {values}")
         lists.append(values)
     means, stds = lists
+    for name, values in (("mean", means), ("std", stds)):
+        if not all(map(math.isfinite, values)):
+            raise ConfigError(f"{name} must be finite, got {values}")
     if min(stds) <= 0:
         raise ConfigError(f"std must be above 0, got {stds}")
     return means, stds

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_number, near
 from mla_lightning.inputs.base import BatchRandomness, Input, check_scale
 
 AUGMENTS = ("none", "crop_flip")
@@ -99,8 +99,8 @@ class Images(Input):
         if not 0 <= jitter <= 1:
             raise ConfigError(f"jitter must be 0 to 1, got {jitter}")
         for name, value in (("size", size), ("frames_per_segment", frames_per_segment)):
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+            if value is not None:
+                check_number(name, value, 1, 8192)
         if per_frame and augment == "none" and not jitter:
             raise ConfigError("per_frame has no effect without augment=crop_flip or jitter")
         self.mean, self.std = check_scale(mean, std, channels=3)

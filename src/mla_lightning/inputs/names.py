@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from mla_lightning.paths import name_problem
+
 #: Keys of a :class:`~mla_lightning.batch.Batch`.
 BATCH_KEYS = ("inputs", "label", "index", "present", "hidden", "truth", "present_in_batch")
 #: Names that a dict of modules or of parameters refuses, since its own attributes have them.
@@ -32,4 +34,6 @@ def modality_name_problem(name: str) -> str:
         rule = "it must not be empty and must have no dot"
     elif name in ATTRIBUTES:
         rule = "it is an attribute of torch.nn.ModuleDict, which holds the encoders"
+    elif problem := name_problem(name):
+        rule = f"it {problem}"
     return rule and f"cannot be the name of a modality: {rule}"

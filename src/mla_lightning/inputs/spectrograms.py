@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import check_number
 from mla_lightning.inputs.base import BatchRandomness, Input, check_scale
 
 
@@ -50,8 +50,7 @@ class Spectrograms(Input):
         """
         check_scale(mean, std)
         for name, value in (("freq_mask", freq_mask), ("time_mask", time_mask)):
-            if value < 0:
-                raise ConfigError(f"{name} must be at least 0, got {value}")
+            check_number(name, value, 0, 10**6)
         self.mean, self.std = mean, std
         self.freq_mask, self.time_mask = freq_mask, time_mask
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_number, near
 from mla_lightning.media.base import BadMedia, Extractor, MediaInput
 from mla_lightning.media.waveform import read_waveform
 
@@ -53,13 +53,12 @@ class LogMel(Extractor):
         Raises:
             ConfigError: If a number is too small.
         """
-        for name, value, least in (
-            ("sample_rate", sample_rate, 1000),
-            ("num_frames", num_frames, 1),
-            ("num_mels", num_mels, 1),
+        for name, value, least, most in (
+            ("sample_rate", sample_rate, 1000, 10**6),
+            ("num_frames", num_frames, 1, 10**6),
+            ("num_mels", num_mels, 1, 1024),
         ):
-            if value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}")
+            check_number(name, value, least, most)
         self.sample_rate, self.num_frames, self.num_mels = sample_rate, num_frames, num_mels
         self.shape = (num_frames, num_mels)
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import numpy as np
 
+#: Largest height and width of images and frames, in pixels.
+MAX_SIZE = 8192
+
 
 class BadMedia(Exception):
     """Error of an input that cannot be read: missing, empty, truncated, or without its stream.

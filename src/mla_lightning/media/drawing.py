@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mla_lightning.errors import ConfigError, DataError
-from mla_lightning.media.base import BadMedia, Extractor, MediaInput
+from mla_lightning.errors import DataError, check_number
+from mla_lightning.media.base import MAX_SIZE, BadMedia, Extractor, MediaInput
 from mla_lightning.media.files import media_file
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Drawing(Extractor):
 
         >>> import tempfile
         >>> from PIL import Image as pil
-        >>> from mla_lightning.media.base import FileInput
+        >>> from mla_lightning.media.base import MAX_SIZE, FileInput
         >>> image = pil.new("RGBA", (100, 60))
         >>> image.paste((0, 0, 0, 255), (20, 30, 30, 40))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -55,8 +55,7 @@ class Drawing(Extractor):
         Raises:
             ConfigError: If the size is too small.
         """
-        if size < 1:
-            raise ConfigError(f"size must be at least 1, got {size}")
+        check_number("size", size, 1, MAX_SIZE)
         self.size, self.resvg = size, resvg
         self.shape = (3, size, size)
 

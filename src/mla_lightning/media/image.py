@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mla_lightning.errors import ConfigError, near
-from mla_lightning.media.base import BadMedia, Extractor, MediaInput
+from mla_lightning.errors import ConfigError, check_number, near
+from mla_lightning.media.base import MAX_SIZE, BadMedia, Extractor, MediaInput
 from mla_lightning.media.files import media_file
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Image(Extractor):
     Example:
         >>> import tempfile
         >>> from PIL import Image as pil
-        >>> from mla_lightning.media.base import FileInput
+        >>> from mla_lightning.media.base import MAX_SIZE, FileInput
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     pil.new("L", (40, 20), color=200).save(Path(folder, "grey.png"))
         ...     pixels = Image(size=8)(Path(folder), FileInput(Path("grey.png")))
@@ -64,8 +64,7 @@ class Image(Extractor):
         Raises:
             ConfigError: If the size is too small or a rule is unknown.
         """
-        if size < 1:
-            raise ConfigError(f"size must be at least 1, got {size}")
+        check_number("size", size, 1, MAX_SIZE)
         for name, value, known in (
             ("resize", resize, RESIZES),
             ("exif", exif, EXIFS),

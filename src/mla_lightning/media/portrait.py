@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mla_lightning.errors import ConfigError
-from mla_lightning.media.base import BadMedia, Extractor, FileInput, MediaInput
+from mla_lightning.errors import check_number
+from mla_lightning.media.base import MAX_SIZE, BadMedia, Extractor, FileInput, MediaInput
 from mla_lightning.media.containers import (
     PacketTimes,
     check_end,
@@ -66,8 +66,7 @@ class Portrait(Extractor):
         Raises:
             ConfigError: If the size is too small.
         """
-        if size < 1:
-            raise ConfigError(f"size must be at least 1, got {size}")
+        check_number("size", size, 1, MAX_SIZE)
         self.size, self.whole = size, whole
         self.shape = (3, size, size)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import check_number
 from mla_lightning.media.base import ArrayInput, BadMedia, Extractor, MediaInput
 from mla_lightning.media.waveform import read_waveform, resample
 
@@ -58,14 +58,13 @@ class ShortLogMel(Extractor):
         Raises:
             ConfigError: If a number is too small.
         """
-        for name, value, least in (
-            ("sample_rate", sample_rate, 1000),
-            ("num_frames", num_frames, 1),
-            ("num_mels", num_mels, 1),
-            ("array_rate", array_rate, 1000),
+        for name, value, least, most in (
+            ("sample_rate", sample_rate, 1000, 10**6),
+            ("num_frames", num_frames, 1, 10**6),
+            ("num_mels", num_mels, 1, 1024),
+            ("array_rate", array_rate, 1000, 10**6),
         ):
-            if value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}")
+            check_number(name, value, least, most)
         self.sample_rate, self.array_rate = sample_rate, array_rate
         self.num_frames, self.num_mels = num_frames, num_mels
         self.shape = (num_frames, num_mels)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.errors import ConfigError, DataError, check_number
 from mla_lightning.media.base import ArrayInput, BadMedia, Extractor, MediaInput, TextInput
 from mla_lightning.media.files import media_file
 
@@ -58,12 +58,11 @@ class Tokens(Extractor):
             ConfigError: If a number is too small or has no effect.
             DataError: If the vocabulary is missing or broken, or its token 0 is not padding.
         """
-        if length < 1:
-            raise ConfigError(f"length must be at least 1, got {length}")
+        check_number("length", length, 1, 10**5)
         if tokenizer is not None and num_buckets is not None:
             raise ConfigError("num_buckets has no effect with a tokenizer; leave one of them out")
-        if num_buckets is not None and num_buckets < 2:
-            raise ConfigError(f"num_buckets must be at least 2, got {num_buckets}")
+        if num_buckets is not None:
+            check_number("num_buckets", num_buckets, 2, 10**7)
         try:
             "".encode(encoding)
         except LookupError as error:

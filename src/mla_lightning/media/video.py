@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mla_lightning.errors import ConfigError, near
-from mla_lightning.media.base import BadMedia, Extractor, FileInput, MediaInput
+from mla_lightning.errors import ConfigError, check_number, near
+from mla_lightning.media.base import MAX_SIZE, BadMedia, Extractor, FileInput, MediaInput
 from mla_lightning.media.containers import (
     check_end,
     first_stream,
@@ -64,13 +64,12 @@ class Frames(Extractor):
             ConfigError: If a number is too small, the rule is unknown, or a number has no effect
                 with the rule.
         """
-        for name, value in (
-            ("num_segments", num_segments),
-            ("frames_per_segment", frames_per_segment),
-            ("size", size),
+        for name, value, most in (
+            ("num_segments", num_segments, 10**4),
+            ("frames_per_segment", frames_per_segment, 10**4),
+            ("size", size, MAX_SIZE),
         ):
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+            check_number(name, value, 1, most)
         if choice not in CHOICES:
             raise ConfigError(
                 f"choice {choice!r} is unknown.{near(choice, CHOICES)} Known: {', '.join(CHOICES)}."

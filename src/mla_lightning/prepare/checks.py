@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mla_lightning.data.manifest import check_file_names
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.base import ArrayInput, Extractor, FileInput, MediaInput, TextInput
@@ -25,8 +26,11 @@ def checked_items(source: Source) -> list[Item]:
 
     Raises:
         DataError: If there are no items, two have the same id, a label or modality is unknown, an
-            item has no modality, or the splits do not fit.
+            item has no modality, a file is outside of ``raw``, a name cannot be that of a file, or
+            the splits do not fit.
     """
+    names = {"data set": [source.name], "modality": source.modalities}
+    check_file_names(names, str(source.raw or source.name))
     items = sorted(source.items(), key=lambda item: item.id)
     if not items:
         raise DataError(f"{source.name}: no items were found in {source.raw}. {source.how_to_get}")
@@ -41,7 +45,10 @@ def checked_items(source: Source) -> list[Item]:
             )
         if not item.inputs:
             raise DataError(f"{source.name}, {item.id}: has none of {', '.join(source.modalities)}")
-        for modality in item.inputs:
+        check_file_names({"attribute": item.attributes}, f"{source.name}, {item.id}")
+        for modality, media_input in item.inputs.items():
+            if source.stays_in_raw and isinstance(media_input, FileInput):
+                _check_is_inside(source, item, media_input)
             if modality not in source.modalities:
                 raise DataError(
                     f"{source.name}, {item.id}: unknown modality {modality!r}."
@@ -49,12 +56,22 @@ def checked_items(source: Source) -> list[Item]:
                 )
     # A list file that does not fit is reported now rather than after hours of reading.
     splits = source.splits(items)
+    check_file_names({"split": splits}, source.name)
     if source.default_split not in splits:
         raise DataError(
             f"{source.name}: no split {source.default_split!r}, the default one."
             f"{near(source.default_split, splits)} There are: {', '.join(splits)}."
         )
     return items
+
+
+def _check_is_inside(source: Source, item: Item, file: FileInput) -> None:
+    """Check that a file that an official list names is below the folder of the official files."""
+    if file.path.is_absolute() or ".." in file.path.parts:
+        raise DataError(
+            f"{source.name}, {item.id}: {file.path} leads out of {source.raw}. No official list "
+            "has such a file; get the files again from their authors"
+        )
 
 
 def describe_identity(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +14,12 @@ import torch
 from torch import nn
 
 from mla_lightning.data.loading import Rows
+from mla_lightning.data.manifest import SOURCES
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.data.splits import NamedSplit
-from mla_lightning.data.store import SOURCES, finish_store
-from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.data.store import finish_store
+from mla_lightning.data.temporary import new_folder
+from mla_lightning.errors import ConfigError, check_number, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.prepare.progress import ItemProgress
 
@@ -53,8 +54,7 @@ def embed_store(
             does not accept its modality's shape.
         DataError: If the target exists, or a feature is not finite.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+    check_number("batch_size", batch_size, 1, 10**6)
     store, modalities = data.store, data.all_modalities
     if not encoders:
         raise ConfigError(f"No encoder. {store.folder} has: {', '.join(modalities)}.")
@@ -64,16 +64,8 @@ def embed_store(
                 f"{store.folder} has no modality {name!r}.{near(name, modalities)} "
                 f"It has: {', '.join(modalities)}."
             )
-    if target.exists():
-        raise DataError(f"{target} exists. Choose another target, or remove it: rm -r {target}")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    partial.mkdir(parents=True)
-    try:
-        _write(data, partial, encoders, batch_size, device)
-        partial.rename(target)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
+    with new_folder(target) as folder:
+        _write(data, folder, encoders, batch_size, device)
     return target
 
 

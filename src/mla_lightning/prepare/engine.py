@@ -19,7 +19,7 @@ import numpy as np
 from mla_lightning.data import store as stores
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.store_problems import UNLABELLED
-from mla_lightning.errors import ConfigError, DataError, Interrupted, near
+from mla_lightning.errors import ConfigError, DataError, Interrupted, check_number, near
 from mla_lightning.media.base import BadMedia, Extractor, FileInput
 from mla_lightning.prepare.checks import checked_items, describe_identity
 from mla_lightning.prepare.preparation_log import FileRecord, PreparationLog
@@ -94,8 +94,7 @@ def prepare(source: Source, target: Path, *, on_bad: str = "stop", jobs: int | N
     if on_bad not in ON_BAD:
         raise ConfigError(f"on_bad must be stop or skip, got {on_bad!r}.{near(on_bad, ON_BAD)}")
     jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
-    if jobs < 1:
-        raise ConfigError(f"jobs must be at least 1, got {jobs}")
+    check_number("jobs", jobs, 1, 1024)
     target = Path(target)
     items = checked_items(source)
     extractors = dict(source.extractors())

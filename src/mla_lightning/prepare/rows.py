@@ -95,11 +95,19 @@ def disk_full_error(folder: Path, needed: int | None = None) -> RunError:
         The error, to be raised.
     """
     free = shutil.disk_usage(folder).free
-    size = f"{needed / 1e9:.2f} GB are needed, " if needed else ""
+    size = f"{_size(needed)} are needed, " if needed else ""
     return RunError(
-        f"the disk of {folder} is full: {size}{free / 1e9:.2f} GB are free. Make room or choose "
+        f"the disk of {folder} is full: {size}{_size(free)} are free. Make room or choose "
         "target= on another disk, and start the same command again: it continues where it stopped"
     )
+
+
+def _size(num_bytes: int) -> str:
+    """Format a number of bytes with the unit that shows it."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.2f} {unit}"
+    return f"{num_bytes} bytes"
 
 
 def open_rows(folder: Path, names: Sequence[str]) -> dict[str, RowFile]:

@@ -16,7 +16,7 @@ from mla_lightning.data.loading import Request
 from mla_lightning.data.prepared import TEXTS
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import ConfigError, check_number
 from mla_lightning.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def class_sheet(
         ConfigError: If a number is out of range or the file cannot be written.
         DataError: If the folder is not a store.
     """
-    if per_class < 1:
-        raise ConfigError(f"per_class must be at least 1, got {per_class}")
+    check_number("per_class", per_class, 1, 50)
     if output.suffix.lower() != ".png":
         raise ConfigError(f"output={output}: the sheet is a .png file")
     opened = open_store(store)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -18,7 +17,6 @@ from mla_lightning.metrics.base import Metric
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run_folder.config import RunConfig
-from mla_lightning.run_folder.reader import RunFiles
 
 
 class DataFacts(NamedTuple):
@@ -63,11 +61,6 @@ def build_data(config: RunConfig) -> MultimodalDataModule:
     data.prepare_data()
     data.setup()
     return data
-
-
-def data_of_run(run_dir: Path) -> MultimodalDataModule:
-    """Build and set up the data module of an existing run."""
-    return build_data(RunFiles(run_dir).config)
 
 
 def build_encoders(config: RunConfig, data: MultimodalDataModule) -> dict[str, torch.nn.Module]:

@@ -18,8 +18,9 @@ from mla_lightning.config.jobs import data_of_config
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, RunError, near
 from mla_lightning.module import MultimodalModule
-from mla_lightning.run.build import DataFacts, build_data, build_metrics, build_module
+from mla_lightning.run.build import DataFacts, build_metrics, build_module
 from mla_lightning.run.evaluate import load_weights, predict, score_predictions
+from mla_lightning.run.place import data_of_run
 from mla_lightning.run.train import build_trainer, silence_lightning
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.config import RunConfig
@@ -53,13 +54,20 @@ def finished_run(run_dir: Path) -> RunFiles:
     return RunFiles(run_dir)
 
 
-def evaluate_run(run_dir: Path, split: str, eval_batch_size: int | None = None) -> Scores:
+def evaluate_run(
+    run_dir: Path,
+    split: str,
+    eval_batch_size: int | None = None,
+    *,
+    path: Path | str | None = None,
+) -> Scores:
     """Evaluate a finished run's selected weights on a split.
 
     Args:
         run_dir: The run folder.
         split: ``train``, ``val`` or ``test``.
         eval_batch_size: Samples per batch, None for the run's own; it does not change the scores.
+        path: Folder of the run's prepared store if it was moved; None to find it.
 
     Returns:
         Reported modality -> metric -> value; None for a modality that no sample of the split has.
@@ -67,6 +75,7 @@ def evaluate_run(run_dir: Path, split: str, eval_batch_size: int | None = None) 
     Raises:
         RunError: If the folder holds no finished run.
         ConfigError: If the data set has no such split.
+        DataError: If the data are not found, or are not those that the run was trained on.
 
     Example:
         >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
@@ -74,10 +83,12 @@ def evaluate_run(run_dir: Path, split: str, eval_batch_size: int | None = None) 
         >>> scores["multi"]["accuracy"] == run.result.test["multi"]["accuracy"]
         True
     """
-    config = finished_run(run_dir).config
+    config, data = data_of_run(finished_run(run_dir), path)
     if eval_batch_size is not None:
         config = with_data_options(config, eval_batch_size=eval_batch_size)
-    data = build_data(config)
+        data = data_of_config(config.tree)
+    data.prepare_data()
+    data.setup()
     if split not in data.splits:
         raise ConfigError(
             f"Unknown split {split!r}.{near(split, data.splits)} Known: {list(data.splits)}"
@@ -146,7 +157,8 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
 
     Raises:
         RunError: If the folder holds no finished run, or its weights are damaged.
-        DataError: If the data are missing; the conversion of inputs for the encoders needs them.
+        DataError: If the data are missing, since the conversion of inputs for the encoders needs
+            them, or are not those that the run was trained on.
         ConfigError: If the data lack a modality of the run.
 
     Example:
@@ -158,10 +170,12 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
     run = finished_run(run_dir)
     result, data_record = run.result, run.provenance.get("data") or {}
     assert result is not None
-    node = {**(run.config.data if data is None else data), **options}
-    config = RunConfig.from_tree(
-        {**run.config.tree, "data": node, "modalities": list(result.modalities)}
-    )
+    if data is None:
+        path = options.pop("path", None)
+        config, _ = data_of_run(run, path, options)
+    else:
+        config = RunConfig.from_tree({**run.config.tree, "data": {**data, **options}})
+    config = RunConfig.from_tree({**config.tree, "modalities": list(result.modalities)})
     module_data = data_of_config(config.tree)
     train_counts = (data_record.get("class_counts") or {}).get("train")
     class_names = tuple(train_counts or module_data.class_names)

@@ -27,6 +27,7 @@ from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.identity.code import changed_modules, file_of, forget_code
 from mla_lightning.run.evaluate import SplitPredictions
+from mla_lightning.run.place import PLACE, place_of
 from mla_lightning.run_folder.completion import (
     UNKNOWN,
     CompletionKind,
@@ -117,6 +118,7 @@ def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[st
         "seed": job.config.seed,
         "started": started,
         "command": files.retry_command(job.overrides),
+        PLACE: place_of(job.run_dir),
     }
 
 

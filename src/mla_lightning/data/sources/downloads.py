@@ -5,6 +5,7 @@ Downloads are kept in a cache folder; nothing of them is installed or run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -12,11 +13,11 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from mla_lightning.data.temporary import temporary_folder
 from mla_lightning.errors import ConfigError, DataError
 
 #: File that marks an unpacked folder as complete.
@@ -60,7 +61,7 @@ def wheel(requirement: str, cache: Path | None = None, *, sha256: str | None = N
     if (target / _MARK).exists():
         _check_hash(requirement, (target / _MARK).read_text(encoding="utf-8"), sha256, target)
         return target
-    with _TemporaryFolder(target) as folder:
+    with _temporary_folder(target) as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
         _run(
@@ -113,7 +114,7 @@ def deb(name: str, cache: Path | None = None) -> Path:
         f"On a machine with Debian or Ubuntu: apt-get download {name} && dpkg-deb -x {name}_*.deb "
         "DIR; then give that folder with raw=DIR"
     )
-    with _TemporaryFolder(target) as folder:
+    with _temporary_folder(target) as folder:
         if is_file:
             package = path.resolve()
         else:
@@ -142,25 +143,18 @@ def deb(name: str, cache: Path | None = None) -> Path:
     return target
 
 
-class _TemporaryFolder:
-    """A folder beside the target that is removed afterwards."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __enter__(self) -> Path:
+@contextlib.contextmanager
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    """Make a folder beside the target that is removed afterwards."""
+    with contextlib.ExitStack() as stack:
         try:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix=".new-", dir=self.target.parent))
+            folder = stack.enter_context(temporary_folder(target))
         except OSError as error:
             raise DataError(
-                f"{self.target.parent} is not writable: {error.strerror}. Set MLA_CACHE to a "
-                "folder for downloads"
+                f"{target.parent} is not writable: {error.strerror}. Set MLA_CACHE to a folder for "
+                "downloads"
             ) from error
-        return self.folder
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        yield folder
 
 
 def _move(content: Path, target: Path) -> None:

@@ -109,6 +109,9 @@ class IEMOCAPFeatures(Source):
             raise ConfigError("fold and label_order have no effect with layout=gcnet")
         _, default_paths = LAYOUTS[layout]
         paths = {"audio": audio, "image": image, "text": text}
+        for name, path in paths.items():
+            if path and (Path(path).is_absolute() or ".." in Path(path).parts):
+                raise ConfigError(f"{name}={path} must be a path below raw, such as x.h5 or a/b")
         self.paths = {name: paths[name] or default for name, default in default_paths.items()}
         self.default_split = "session5" if fold is None else f"fold{fold}"
         self._features: Features | None = None

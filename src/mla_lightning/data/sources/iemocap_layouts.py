@@ -11,7 +11,9 @@ import numpy as np
 
 from mla_lightning.data.sources.texts import list_folder
 from mla_lightning.errors import DataError, near
+from mla_lightning.media.hdf5 import open_hdf5
 from mla_lightning.media.pickles import read_pickle
+from mla_lightning.paths import name_problem
 
 #: GCNet's table of utterances, and its classes in the order of their numbers.
 GCNET_TABLE = "IEMOCAP_features_raw_4way.pkl"
@@ -90,6 +92,8 @@ def read_gcnet(
         for name, number, speaker in zip(names, classes, letters, strict=True):
             if not 0 <= int(number) < len(GCNET_CLASSES):
                 raise DataError(f"{table}: {name} has the label {number}; 0 to 3 are expected")
+            if problem := name_problem(str(name)):
+                raise DataError(f"{table}: the id {name!r} {problem}")
             utterances[str(name)] = Utterance(GCNET_CLASSES[int(number)])
             speaker_of[str(name)] = str(speaker)
     for modality, path in paths.items():
@@ -123,8 +127,6 @@ def read_mmin(
     Raises:
         DataError: If a file is missing or broken, or an utterance has no features.
     """
-    import h5py
-
     number = str(fold or 1)
     utterances: dict[str, Utterance] = {}
     label_files: list[Path] = []
@@ -147,17 +149,16 @@ def read_mmin(
     for modality, relative in paths.items():
         path = raw / relative
         _require(path, raw, f"{modality}=")
-        try:
-            with h5py.File(path, "r") as file:
-                for id_, utterance in utterances.items():
-                    if id_ not in file:
-                        raise DataError(f"{path} has no utterance {id_}.{near(id_, file.keys())}")
-                    steps = np.asarray(file[id_][()], dtype=np.float32)
-                    if modality == "audio":
-                        steps = _standardised(steps, scale)
-                    utterance.steps[modality] = steps.reshape(-1, steps.shape[-1])
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{path} cannot be read as HDF5: {error}") from error
+        with open_hdf5(path) as features:
+            for id_, utterance in utterances.items():
+                if id_ not in features:
+                    raise DataError(f"{path} has no utterance {id_}.{near(id_, features.names)}")
+                steps = features.array(id_).astype(np.float32)
+                if not steps.ndim or not steps.size:
+                    raise DataError(f"{path}: {id_} holds no values")
+                if modality == "audio":
+                    steps = _standardised(steps, scale)
+                utterance.steps[modality] = steps.reshape(-1, steps.shape[-1])
         _check_widths(utterances, modality, path)
     return Features(utterances, label_files)
 
@@ -172,14 +173,12 @@ def _standardised(steps: np.ndarray, scale: tuple[np.ndarray, np.ndarray] | None
 
 
 def _scale(raw: Path, fold: str) -> tuple[np.ndarray, np.ndarray]:
-    import h5py
-
     path = raw / MMIN_SCALE
     _require(path, raw)
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         if fold not in file:
-            raise DataError(f"{path} has no fold {fold}; it has {', '.join(sorted(file))}")
-        return np.asarray(file[fold]["mean"][()]), np.asarray(file[fold]["std"][()])
+            raise DataError(f"{path} has no fold {fold}; it has {', '.join(file.names)}")
+        return file.array(fold, "mean"), file.array(fold, "std")
 
 
 def _npy_steps(folder: Path, name: str, speaker: str) -> np.ndarray | None:
