@@ -52,7 +52,7 @@ REDUCTIONS = {
 REMOVABLE = {
     *("detach", "abs", "clamp", "clamp_", "clamp_min", "sqrt", "exp", "exp_", "log", "square"),
     *("relu", "softmax", "log_softmax", "tanh", "sigmoid", "nan_to_num", "masked_fill", "flip"),
-    *("pow", "double", "float", "neg", "cumsum", "clone"),
+    *("pow", "float", "neg", "cumsum", "clone"),
 }
 REMOVABLE_FUNCTIONS = {
     *("normalize", "relu", "softmax", "dropout", "abs"),

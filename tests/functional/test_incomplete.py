@@ -9,12 +9,11 @@ from mla_lightning.functional import (
     clustering_loss,
     decoding_loss,
     fill_with_mean,
-    is_present_step,
     mean_of_present,
-    mean_of_present_steps,
     reconstruction_loss,
     symmetric_divergence,
 )
+from mla_lightning.functional.sequences import is_present_step, mean_of_present_steps
 
 DOUBLE = torch.float64
 

@@ -54,10 +54,13 @@ def test_a_cost_of_zero_raises_an_error():
 
 
 def test_the_number_of_steps_is_limited():
-    # All samples violate the margin at w = 0, so the first step solves w = 2 C sum (y - x w) x:
-    # for samples at -3 and 1 and C = 1/2, (1 + 10) w - 2 b = 4 and -2 w + (1 + 2) b = 0.
-    x, label = torch.tensor([[-3.0], [1.0]]), torch.tensor([0, 1])
-    weight, bias = linear_svc(x, label, 2, 0.5, max_steps=1)
+    # All samples violate the margin at w = b = 0, so the first step with C = 1/2 solves
+    # (1 + sum x^2) w + sum x b = sum y x and sum x w + (1 + N) b = sum y.
+    x, label = torch.tensor([[-3.0], [1.0], [10.0]]), torch.tensor([0, 1, 1])
+    weight, bias = linear_svc(x, label, 2, 0.5, max_steps=1)  # 111 w + 8 b = 14, 8 w + 4 b = 1
+    assert_close(weight[1], torch.tensor([12 / 95], dtype=torch.float64))
+    assert_close(bias[1], torch.tensor(-1 / 380, dtype=torch.float64))
+    # At the solution the third sample violates nothing: 11 w - 2 b = 4, -2 w + 3 b = 0.
+    weight, bias = linear_svc(x, label, 2, 0.5)
     assert_close(weight[1], torch.tensor([12 / 29], dtype=torch.float64))
     assert_close(bias[1], torch.tensor(8 / 29, dtype=torch.float64))
-    assert (linear_svc(x, label, 2, 0.5)[0] - weight).abs().max() > 0.05

@@ -37,6 +37,9 @@ def test_tsne_is_the_same_for_a_seed():
     one, two = tsne_plane(features, 3), tsne_plane(features, 3)
     assert torch.equal(one["a"], two["a"])
     assert one["b"].shape == (20, 2)
+    lengths = 2.0 ** torch.randint(-3, 4, (20, 1), generator=generator)  # divided out exactly
+    directions = tsne_plane({m: x * lengths for m, x in features.items()}, 3)
+    assert torch.equal(directions["a"], one["a"])
 
 
 def test_the_largest_entry_of_each_component_is_positive():

@@ -90,6 +90,19 @@ def test_samples_without_the_modality_do_not_count():
     assert probe_accuracies(by_split, label, nothing, 3) == {"val": {}, "test": {}}
 
 
+def test_train_fits_and_val_selects():
+    features, label = {}, {}
+    for split, num in (("train", 40), ("val", 30), ("test", 50)):
+        features[split], label[split] = classes(num, spread=1.5, dim=20)
+    present = {split: {"audio": torch.ones(len(y), dtype=torch.bool)} for split, y in label.items()}
+    accuracies = probe_accuracies({s: {"audio": x} for s, x in features.items()}, label, present, 3)
+    probe = ridge_probe((features["train"], label["train"]), (features["val"], label["val"]), 3)
+    for split in ("val", "test"):
+        correct = probe(features[split]).argmax(dim=1) == label[split]
+        assert accuracies[split] == {"audio": pytest.approx(float(correct.double().mean()))}
+        assert 0.4 < accuracies[split]["audio"] < 1
+
+
 @pytest.mark.parametrize("method", ["concat", "unimodal"])
 def test_every_run_tells_what_its_encoders_know(tmp_path, monkeypatch, capfd, method):
     monkeypatch.chdir(tmp_path)
