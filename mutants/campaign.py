@@ -72,7 +72,7 @@ class Job:
         """Return the verdict, or None if there is none yet."""
         seconds, limit_s = time.perf_counter() - self.began, 60 + 4 * self.usual_s
         if self.connection.poll():
-            verdict = Verdict(**json.loads(self.connection.recv_bytes()))
+            verdict = Verdict(**received(self.connection))
         elif seconds > limit_s:
             self.process.kill()
             verdict = Verdict(HUNG, error=f"over {limit_s:.0f} s")
@@ -109,6 +109,15 @@ def in_fork(function: Callable[[], Any]) -> tuple[Connection, Any]:
     process.start()
     theirs.close()
     return ours, process
+
+
+def received(connection: Connection) -> dict[str, Any]:
+    """Return the value of a fork; the fields of a verdict if it ended without one."""
+    try:
+        value: dict[str, Any] = json.loads(connection.recv_bytes())
+    except EOFError:
+        value = {"outcome": CRASHED, "error": "the process ended"}
+    return value
 
 
 class Campaign:
@@ -159,8 +168,10 @@ class Campaign:
         items = [i for i in session.items if not i.nodeid.endswith(self.excluded)]
         start = time.perf_counter()
         connection, process = in_fork(lambda: self._record_calls(items))
-        calls = json.loads(connection.recv_bytes())
+        calls = received(connection)
         process.join()
+        if "outcome" in calls:
+            raise session.Interrupted(f"the tests end the process: {calls['error']}")
         failing = [nodeid for nodeid, (failed, _, _) in calls.items() if failed]
         print(
             f"\n{len(items)} tests, {time.perf_counter() - start:.0f} s without a fault", flush=True

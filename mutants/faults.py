@@ -275,7 +275,8 @@ def _replacements(
             yield from _calls(node)
         case ast.Constant(value=value) if not isinstance(parent, NOT_NUMBERS):
             if isinstance(value, bool):
-                yield "constant", ast.Constant(not value)
+                if getattr(parent, "arg", "") != "strict":  # of zip: a check
+                    yield "constant", ast.Constant(not value)
             elif (
                 isinstance(value, int | float)
                 and not _is_axis(node, parent)
