@@ -50,7 +50,7 @@ class MemoryRecorder(BatchList):
         """Yield the batches."""
         self.resident, self.peaks = [], []
         for batch in self.batches:
-            self.resident.append(_resident_mb())
+            self.resident.append(resident_mb())
             self.peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
             yield batch
 
@@ -105,6 +105,7 @@ def peak_mb(is_all_first: bool, batch_size: int = BATCH_SIZE) -> float:
     return loader.peaks[-1]
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
+    """Return the memory of this process that is in use, in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from doctest import DocTestFailure
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,79 @@ class Verdict:
     seconds: float = 0.0
 
 
+@dataclass
+class Job:
+    """A fault whose tests run in a process of their own.
+
+    Attributes:
+        fault: The fault.
+        tests: The tests that call its function.
+        usual_s: Their duration without the fault.
+    """
+
+    fault: Fault
+    tests: list[pytest.Item]
+    usual_s: float
+
+    def start(self, campaign: Campaign) -> None:
+        """Start the process."""
+        self.began = time.perf_counter()
+        self.connection, self.process = in_fork(
+            lambda: asdict(campaign.judge(self.fault, self.tests))
+        )
+
+    def verdict(self) -> Verdict | None:
+        """Return the verdict, or None if there is none yet."""
+        seconds, limit_s = time.perf_counter() - self.began, 60 + 4 * self.usual_s
+        if self.connection.poll():
+            verdict = Verdict(**received(self.connection))
+        elif seconds > limit_s:
+            self.process.kill()
+            verdict = Verdict(HUNG, error=f"over {limit_s:.0f} s")
+        else:
+            return None
+        self.process.join()
+        verdict.num_tests, verdict.seconds = len(self.tests), round(seconds, 1)
+        return verdict
+
+
+def in_fork(function: Callable[[], Any]) -> tuple[Connection, Any]:
+    """Call a function in a fork of this process, without output.
+
+    Args:
+        function: Returns a value for JSON.
+
+    Returns:
+        The connection that the value comes through, and the process.
+    """
+    ours, theirs = FORK.Pipe()
+
+    def work() -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        try:
+            value = function()
+        except BaseException as error:  # also pytest.exit and KeyboardInterrupt
+            value = {"outcome": CRASHED, "error": f"{type(error).__name__}: {error}"}
+        theirs.send_bytes(json.dumps(value).encode())
+        os._exit(0)
+
+    process = FORK.Process(target=work)
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def received(connection: Connection) -> dict[str, Any]:
+    """Return the value of a fork; the fields of a verdict if it ended without one."""
+    try:
+        value: dict[str, Any] = json.loads(connection.recv_bytes())
+    except EOFError:
+        value = {"outcome": CRASHED, "error": "the process ended"}
+    return value
+
+
 class Campaign:
     """A pytest plugin that runs the collected tests once, and then the concerned ones per fault.
 
@@ -63,7 +136,6 @@ class Campaign:
         root: Path,
         jobs: int = 1,
         excluded: tuple[str, ...] = (),
-        limit_s: float = 120.0,
     ) -> None:
         """Prepare a campaign.
 
@@ -74,11 +146,10 @@ class Campaign:
             root: Root of the project.
             jobs: Number of faults at a time.
             excluded: Ends of names of tests that do not count.
-            limit_s: Longest duration of a fault's tests.
         """
         self.files = {str(path) for path in files}
         self.drawn, self.number, self.root = drawn, number, root
-        self.jobs, self.excluded, self.limit_s = jobs, excluded, limit_s
+        self.jobs, self.excluded = jobs, excluded
         self.verdicts: list[tuple[Fault, Verdict]] = []
         self._excinfo: Any = None
 
@@ -96,50 +167,41 @@ class Campaign:
             raise session.Interrupted(f"{session.testsfailed} errors in collection")
         items = [i for i in session.items if not i.nodeid.endswith(self.excluded)]
         start = time.perf_counter()
-        calls = self._in_fork(lambda: self._record_calls(items), 3600.0)
+        connection, process = in_fork(lambda: self._record_calls(items))
+        calls = received(connection)
+        process.join()
+        if "outcome" in calls:
+            raise session.Interrupted(f"the tests end the process: {calls['error']}")
         failing = [nodeid for nodeid, (failed, _, _) in calls.items() if failed]
         print(
             f"\n{len(items)} tests, {time.perf_counter() - start:.0f} s without a fault", flush=True
         )
         if failing:
             raise session.Interrupted(f"these fail without a fault: {', '.join(failing)}")
-        concerned = self._concerned(items, calls)
-        running: list[tuple[Fault, Connection, Any, float, int]] = []
-        stream, num_judged, slots = self.drawn(), 0, {}
-        order: list[Fault] = []
+        tests = self._concerned(items, calls)
+        stream, running, order = self.drawn(), [], []
+        verdicts: dict[int, Verdict] = {}
+
+        def is_enough() -> bool:
+            judged = sum(verdict.outcome != CRASHED for verdict in verdicts.values())
+            return judged + len(running) >= self.number
+
         while True:
-            while len(running) < self.jobs and num_judged + len(running) < self.number:
-                fault = next(stream, None)
-                if fault is None:
-                    break
-                tests = concerned.get((fault.path, fault.function), [])
+            while len(running) < self.jobs and not is_enough() and (fault := next(stream, None)):
                 order.append(fault)
-                if not tests:
-                    slots[id(fault)] = Verdict(UNCALLED)
-                    num_judged += 1
-                    self._show(fault, slots[id(fault)])
-                    continue
-                ours, process = self._start(lambda f=fault, t=tests: asdict(self._judge(f, t)))
-                running.append((fault, ours, process, time.perf_counter(), len(tests)))
+                concerned = tests.get((fault.path, fault.function), [])
+                job = Job(fault, concerned, sum(calls[item.nodeid][1] for item in concerned))
+                job.start(self)
+                running.append(job)
             if not running:
                 break
-            for entry in list(running):
-                fault, ours, process, began, num_tests = entry
-                seconds = time.perf_counter() - began
-                if ours.poll(0.05):
-                    verdict = Verdict(**self._received(ours))
-                elif seconds > self.limit_s:
-                    verdict = Verdict(HUNG, error=f"over {self.limit_s:.0f} s")
-                    process.kill()
-                else:
-                    continue
-                process.join()
-                running.remove(entry)
-                verdict.num_tests, verdict.seconds = num_tests, round(seconds, 1)
-                slots[id(fault)] = verdict
-                num_judged += verdict.outcome != CRASHED
-                self._show(fault, verdict)
-        self.verdicts = [(fault, slots[id(fault)]) for fault in order]
+            wait([job.connection for job in running], timeout=1.0)
+            for job in list(running):
+                if (verdict := job.verdict()) is not None:
+                    running.remove(job)
+                    verdicts[id(job.fault)] = verdict
+                    self._show(job.fault, verdict)
+        self.verdicts = [(fault, verdicts[id(fault)]) for fault in order]
         return True
 
     @staticmethod
@@ -153,13 +215,9 @@ class Campaign:
         self, items: list[pytest.Item], calls: dict[str, Any]
     ) -> dict[tuple[str, str], list[pytest.Item]]:
         """Return the tests that call each function, by file, those of fast files first."""
-        seconds: dict[str, float] = {}
         of_function: dict[tuple[str, str], list[pytest.Item]] = {}
         for item in items:
-            _, duration, functions = calls[item.nodeid]
-            file = item.nodeid.partition("::")[0]
-            seconds[file] = seconds.get(file, 0.0) + duration
-            for path, name in functions:
+            for path, name in calls[item.nodeid][2]:
                 of_function.setdefault((path, name), []).append(item)
         for tests in of_function.values():
             totals: dict[str, float] = {}
@@ -168,45 +226,6 @@ class Campaign:
                 totals[file] = totals.get(file, 0.0) + calls[item.nodeid][1]
             tests.sort(key=lambda i: (totals[i.nodeid.partition("::")[0]], i.nodeid.split("::")[0]))
         return of_function
-
-    # -------------------------------------------------------------------------- in a forked process
-
-    def _start(self, function: Callable[[], Any]) -> tuple[Connection, Any]:
-        ours, theirs = FORK.Pipe()
-
-        def work() -> None:
-            os.setpgid(0, 0)
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            try:
-                value = function()
-            except BaseException as error:  # also pytest.exit and KeyboardInterrupt
-                value = {"outcome": CRASHED, "error": f"{type(error).__name__}: {error}"}
-            theirs.send_bytes(json.dumps(value).encode())
-            theirs.close()
-            os._exit(0)
-
-        process = FORK.Process(target=work)
-        process.start()
-        theirs.close()
-        return ours, process
-
-    @staticmethod
-    def _received(connection: Connection) -> Any:
-        try:
-            return json.loads(connection.recv_bytes())
-        except EOFError:
-            return asdict(Verdict(CRASHED, error="the process ended"))
-
-    def _in_fork(self, function: Callable[[], Any], limit_s: float) -> Any:
-        connection, process = self._start(function)
-        if not connection.poll(limit_s):
-            process.kill()
-            raise TimeoutError(f"over {limit_s:.0f} s")
-        value = self._received(connection)
-        process.join()
-        return value
 
     def _record_calls(self, items: list[pytest.Item]) -> dict[str, Any]:
         """Run all tests; return test -> whether it failed, seconds, functions that it calls.
@@ -251,7 +270,10 @@ class Campaign:
             calls[nodeid] = (failed, seconds, sorted(shared | set(called)))
         return calls
 
-    def _judge(self, fault: Fault, tests: list[pytest.Item]) -> Verdict:
+    def judge(self, fault: Fault, tests: list[pytest.Item]) -> Verdict:
+        """Put a fault into this process and run tests until one fails."""
+        if not tests:
+            return Verdict(UNCALLED)
         try:
             put(fault, self.root)
         except (ValueError, SyntaxError) as error:

@@ -52,7 +52,7 @@ REDUCTIONS = {
 REMOVABLE = {
     *("detach", "abs", "clamp", "clamp_", "clamp_min", "sqrt", "exp", "exp_", "log", "square"),
     *("relu", "softmax", "log_softmax", "tanh", "sigmoid", "nan_to_num", "masked_fill", "flip"),
-    *("pow", "double", "float", "neg", "cumsum", "clone"),
+    *("pow", "float", "neg", "cumsum", "clone"),
 }
 REMOVABLE_FUNCTIONS = {
     *("normalize", "relu", "softmax", "dropout", "abs"),
@@ -275,7 +275,8 @@ def _replacements(
             yield from _calls(node)
         case ast.Constant(value=value) if not isinstance(parent, NOT_NUMBERS):
             if isinstance(value, bool):
-                yield "constant", ast.Constant(not value)
+                if getattr(parent, "arg", "") != "strict":  # of zip: a check
+                    yield "constant", ast.Constant(not value)
             elif (
                 isinstance(value, int | float)
                 and not _is_axis(node, parent)

@@ -33,7 +33,7 @@ def predict_classes(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (array([1, 0]), array([0.8, 0.5]))
     """
     prediction = logits.argmax(axis=1)
-    largest = np.take_along_axis(logits, prediction[:, None], axis=1)
+    largest = logits[np.arange(len(logits)), prediction][:, None]
     total = np.empty(len(logits))
     step = max(1, BLOCK_SIZE // logits.shape[1])
     with np.errstate(invalid="ignore"):  # the confidence of infinite logits is NaN
@@ -81,23 +81,23 @@ def accuracy(confusion: np.ndarray) -> np.ndarray:
     return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
 
 
-def f1_by_class(confusion: np.ndarray) -> np.ndarray:
+def f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r"""Return :math:`F_1 = 2 TP / (2 TP + FP + FN)` of each class.
 
     Args:
         confusion: Confusion matrix (..., C, C).
 
     Returns:
-        F1 (..., C), in [0, 1]; NaN for a class that neither occurs nor is predicted.
+        F1 (..., C), in [0, 1], and whether the class occurs or is predicted (..., C); the F1 of
+        other classes is 0.
 
     Example:
         >>> f1_by_class(np.array([[1, 1, 0], [0, 0, 0], [0, 0, 0]]))
-        array([0.66666667, 0.        , nan])
+        (array([0.66666667, 0.        , 0.        ]), array([ True,  True, False]))
     """
     correct = np.diagonal(confusion, axis1=-2, axis2=-1)
     either = confusion.sum(axis=-1) + confusion.sum(axis=-2)
-    with np.errstate(invalid="ignore"):
-        return 2 * correct / either
+    return 2 * correct / np.maximum(either, 1), either > 0
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
@@ -113,9 +113,8 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
         >>> round(float(macro_f1(np.array([[1, 1, 0], [0, 0, 0], [0, 0, 0]]))), 4)
         0.3333
     """
-    f1 = f1_by_class(confusion)
-    occurs = ~np.isnan(f1)
-    return np.where(occurs, f1, 0.0).sum(axis=-1) / occurs.sum(axis=-1)
+    f1, occurs = f1_by_class(confusion)
+    return f1.sum(axis=-1) / occurs.sum(axis=-1)
 
 
 def confidence_bins(confidence: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:

@@ -67,6 +67,10 @@ def test_projection():
 
 def test_evaluation():
     assert evaluation.measure_classes(3, 1.0, rounds=1).value > 0
+    seconds, memory = evaluation.cost(50, 4)
+    assert seconds > 0
+    assert memory >= 0
+    torch.use_deterministic_algorithms(False)
 
 
 def test_loader():

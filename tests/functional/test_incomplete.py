@@ -13,6 +13,7 @@ from mla_lightning.functional import (
     reconstruction_loss,
     symmetric_divergence,
 )
+from mla_lightning.functional.sequences import is_present_step, mean_of_present_steps
 
 DOUBLE = torch.float64
 
@@ -119,3 +120,18 @@ def test_padded_modalities_of_which_no_sample_has_two_do_not_correlate():
         for j in range(i):
             a, b = (filled[k] - filled[k].mean(dim=0) for k in (i, j))
             assert (a.T @ b / 499).abs().max() < 1e-12
+
+
+def test_scores_of_more_classes_than_dimensions():
+    codes = torch.tensor([[1.0, 2], [3, 0], [0, 5]], dtype=DOUBLE)
+    label = torch.tensor([0, 3, 3])
+    scores = class_scores(torch.tensor([[1.0, 1]], dtype=DOUBLE), codes, label, num_classes=4)
+    assert scores.tolist()[0][::3] == [3.0, 4.0]
+
+
+def test_steps_are_averaged_for_each_sequence_alone():
+    # As many sequences as features, so that a wrong axis has the right shape.
+    x = torch.tensor([[[1.0, 3], [3, 5], [0, 0]], [[8, 4], [0, 0], [0, 0]]])
+    assert is_present_step(x).tolist() == [[True, True, False], [True, False, False]]
+    assert mean_of_present_steps(x).tolist() == [[2, 4], [8, 4]]
+    assert mean_of_present_steps(torch.zeros(1, 2, 3)).tolist() == [[0, 0, 0]]

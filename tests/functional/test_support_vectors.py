@@ -51,3 +51,16 @@ def test_a_class_without_samples_is_never_predicted():
 def test_a_cost_of_zero_raises_an_error():
     with pytest.raises(ValueError, match="cost must be > 0"):
         linear_svc(torch.ones(2, 1), torch.tensor([0, 1]), 2, 0.0)
+
+
+def test_the_number_of_steps_is_limited():
+    # All samples violate the margin at w = b = 0, so the first step with C = 1/2 solves
+    # (1 + sum x^2) w + sum x b = sum y x and sum x w + (1 + N) b = sum y.
+    x, label = torch.tensor([[-3.0], [1.0], [10.0]]), torch.tensor([0, 1, 1])
+    weight, bias = linear_svc(x, label, 2, 0.5, max_steps=1)  # 111 w + 8 b = 14, 8 w + 4 b = 1
+    assert_close(weight[1], torch.tensor([12 / 95], dtype=torch.float64))
+    assert_close(bias[1], torch.tensor(-1 / 380, dtype=torch.float64))
+    # At the solution the third sample violates nothing: 11 w - 2 b = 4, -2 w + 3 b = 0.
+    weight, bias = linear_svc(x, label, 2, 0.5)
+    assert_close(weight[1], torch.tensor([12 / 29], dtype=torch.float64))
+    assert_close(bias[1], torch.tensor(8 / 29, dtype=torch.float64))

@@ -14,17 +14,19 @@ BASE = [
 ]
 
 
+OWN_WORDS = {
+    "mmin": ["method.pretrain_epochs=2"],
+    "if_mmin": ["method.pretrain_epochs=2"],
+    "tate": ["method.pretrain_epochs=2", "method.fusion.width=24"],
+    "dcca": ["method.num_components=4"],
+    "dccae": ["method.num_components=4"],
+    "cpm_net": ["method.fusion.num_latent=16"],
+}
+
+
 def words_of(method, *more):
     """Words that train a method for a moment, with a third of the cells missing."""
-    own = {
-        "mmin": ["method.pretrain_epochs=2"],
-        "if_mmin": ["method.pretrain_epochs=2"],
-        "tate": ["method.pretrain_epochs=2", "method.fusion.width=24"],
-        "dcca": ["method.num_components=4"],
-        "dccae": ["method.num_components=4"],
-        "cpm_net": ["method.fusion.num_latent=16"],
-    }
-    given = [*BASE[1:], f"method={method}", *own.get(method, []), *more]
+    given = [*BASE[1:], f"method={method}", *OWN_WORDS.get(method, []), *more]
     by_key = {word.partition("=")[0]: word for word in given}  # the later one counts
     return ["train", *by_key.values()]
 

@@ -1,5 +1,6 @@
 """Calibration against numbers by hand, torchmetrics and a known temperature."""
 
+import numpy as np
 import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -51,3 +52,15 @@ def test_accuracy_falls_with_entropy_where_probabilities_are_true():
     assert bins["entropy"] == sorted(bins["entropy"])
     assert bins["accuracy"] == sorted(bins["accuracy"], reverse=True)
     assert len(entropy_bins(logits[:3], label[:3])["accuracy"]) == 3
+    assert len(bins["entropy"]) == 5
+    assert len(entropy_bins(logits, label, num_bins=8)["entropy"]) == 8
+
+
+def test_entropy_bins_hold_equally_many_samples():
+    # Entropies of 0, ln 2 and 0 nats; predictions right, wrong, right.
+    logits = torch.tensor([[50.0, 0.0], [0.0, 0.0], [0.0, 50.0], [0.0, 0.0]])
+    bins = entropy_bins(logits, torch.tensor([0, 1, 1, 0]), num_bins=2)
+    assert bins["entropy"] == pytest.approx([0.0, np.log(2)], abs=1e-12)
+    assert bins["accuracy"] == [1.0, 0.5]
+    bins = entropy_bins(logits, torch.tensor([0, 1, 1, 0]), num_bins=3)
+    assert bins["entropy"] == pytest.approx([0.0, np.log(2), np.log(2)], abs=1e-12)

@@ -1,5 +1,7 @@
 """The scores equal torchmetrics' own, and nothing about batches changes them."""
 
+import math
+
 import pytest
 import torch
 from torchmetrics.functional.classification import (
@@ -9,6 +11,7 @@ from torchmetrics.functional.classification import (
 )
 
 from mla_lightning.metrics.evaluation import Evaluation, score_logits
+from mla_lightning.metrics.outcome import Outcome
 
 
 @pytest.mark.parametrize(("num_samples", "num_classes"), [(1, 2), (7, 3), (500, 6), (300, 101)])
@@ -55,3 +58,39 @@ def test_batches_and_their_order_change_nothing():
             evaluation.add({"multi": logits[rows]}, label[rows], rows)
         scores.append(evaluation.scores())
     assert scores[0] == scores[1]
+
+
+def test_samples_are_sorted_by_number_with_all_that_belongs_to_them():
+    index = torch.tensor([3, 0, 2, 1])
+    values = torch.tensor([[3.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 1.5]])
+    label = torch.tensor([0, 1, 1, 0])  # right, right, wrong, wrong
+    present = torch.tensor([True, False, False, True])
+    sorted_rows = index.argsort()
+    for rows in (torch.arange(4), sorted_rows):
+        evaluation = Evaluation(2)
+        for half in rows.split(2):
+            evaluation.add({"a": values[half]}, label[half], index[half], {"a": present[half]})
+        logits, labels, numbers = evaluation.arrays()
+        assert numbers.tolist() == [0, 1, 2, 3]
+        assert labels.tolist() == [1, 0, 1, 0]
+        assert torch.equal(logits["a"], values[sorted_rows])
+        assert evaluation.scores()["a"]["acc"] == 0.5  # of samples 3 and 1, the first is right
+    evaluation.reset()
+    evaluation.add({"a": values}, label, index)
+    assert evaluation.scores()["a"]["acc"] == 0.5  # of all four, two are right
+
+
+def test_a_modality_is_scored_on_the_samples_that_have_it():
+    logits = {"a": torch.tensor([[1.0, 0.0]] * 4), "b": torch.zeros(4, 2), "c": torch.eye(4)[:, :2]}
+    present = {"a": torch.tensor([True, True, False, False]), "b": torch.zeros(4, dtype=torch.bool)}
+    scores = score_logits(logits, torch.tensor([0, 1, 1, 1]), present)
+    assert scores["a"]["acc"] == 0.5
+    assert all(math.isnan(value) for value in scores["b"].values())
+    assert scores["c"]["acc"] == 0.5
+
+
+def test_probabilities_are_the_softmax_over_classes():
+    outcome = Outcome(torch.tensor([[0.0, 3.0], [1.0, 1.0]]).log(), torch.tensor([1, 0]))
+    expected = torch.tensor([[0.0, 1.0], [0.5, 0.5]])
+    torch.testing.assert_close(outcome.probability, expected)
+    assert outcome.is_correct.tolist() == [True, True]

@@ -36,3 +36,13 @@ def test_a_projectors_state_is_its_eigenvalues():
     state = projector_state(projector_from_means(mean, 0.1))
     assert state["smallest"] == pytest.approx(0.1 / 9.1, rel=1e-4)
     assert state["trace"] == pytest.approx((2 + 0.1 / 9.1) / 3, rel=1e-4)
+
+
+def test_a_projector_that_is_not_symmetric_counts_by_its_symmetric_part():
+    # x^T P x depends on (P + P^T) / 2 alone: [[1, 1], [1, 1]] with eigenvalues 0 and 2.
+    state = projector_state(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
+    assert state == {
+        "trace": pytest.approx(1.0),
+        "smallest": pytest.approx(0.0, abs=1e-12),
+        "median": pytest.approx(1.0),
+    }

@@ -37,3 +37,16 @@ def test_tsne_is_the_same_for_a_seed():
     one, two = tsne_plane(features, 3), tsne_plane(features, 3)
     assert torch.equal(one["a"], two["a"])
     assert one["b"].shape == (20, 2)
+    lengths = 2.0 ** torch.randint(-3, 4, (20, 1), generator=generator)  # divided out exactly
+    directions = tsne_plane({m: x * lengths for m, x in features.items()}, 3)
+    assert torch.equal(directions["a"], one["a"])
+
+
+def test_the_largest_entry_of_each_component_is_positive():
+    # Unit vectors on two orthogonal lines; the first component is -e1 or e1, the second -e2 or e2.
+    features = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    plane = principal_plane({"a": features[:2], "b": features[2:]})
+    centred = features.double() - features.double().mean(dim=0)
+    torch.testing.assert_close(torch.cat([plane["a"], plane["b"]]), centred)
+    mirrored = principal_plane({"a": -features[:2], "b": -features[2:]})
+    torch.testing.assert_close(torch.cat([mirrored["a"], mirrored["b"]]), -centred)

@@ -1,8 +1,6 @@
 """A run that is killed and started again equals the uninterrupted run bit for bit."""
 
-import json
 import random
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +25,6 @@ from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import RESULT, STATUS, is_finished, read_json, state_of
 
 STEP = (MultimodalModule, "training_step")
-GOLDEN = Path(__file__).parent / "golden_losses.json"
 
 
 @pytest.fixture(scope="module")
@@ -175,34 +172,6 @@ def test_threads_precision_and_layout_belong_to_the_identity(tmp_path):
     assert make_job(tmp_path, "trainer.progress_bar=false").identity == plain.identity
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_golden_losses(tmp_path, method):
-    """To accept a change of numerics: PYTHONPATH=tests/train python -m test_resume"""
-    assert first_losses(tmp_path, method) == pytest.approx(
-        json.loads(GOLDEN.read_text())[method], abs=1e-5
-    )
-
-
-def first_losses(root, method):
-    job, losses = make_job(root, f"method={method}"), root / "losses.json"
-
-    def recording():
-        values, original = [], MultimodalModule.step_on
-
-        def step_on(self, *args, **kwargs):
-            result = original(self, *args, **kwargs)
-            values.extend(value.item() for value in result.values())
-            return result
-
-        MultimodalModule.step_on = step_on
-        code = run_job(job)
-        losses.write_text(json.dumps(values[:20]))
-        return code
-
-    assert in_child(recording) == 0
-    return [round(value, 7) for value in json.loads(losses.read_text())]
-
-
 def test_another_job_in_the_same_folder_is_an_error(tmp_path, capfd):
     folder = tmp_path / "run"
     job = make_job(tmp_path, "method=mla", f"run_dir={folder}")
@@ -216,14 +185,3 @@ def test_another_job_in_the_same_folder_is_an_error(tmp_path, capfd):
         tmp_path, "method=mla", "optimizer.momentum=0.5", f"run_dir={folder}", "force_resume=true"
     )
     assert in_child(lambda: run_job(forced)) == 0
-
-
-if __name__ == "__main__":
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        pinned = {}
-        for name in METHODS:
-            (Path(folder) / name).mkdir()
-            pinned[name] = first_losses(Path(folder) / name, name)
-    GOLDEN.write_text(json.dumps(pinned, indent=1) + "\n")

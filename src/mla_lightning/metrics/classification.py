@@ -46,7 +46,9 @@ def macro_recall(outcome: Outcome) -> Tensor:
         >>> macro_recall(Outcome(torch.eye(2)[[0, 0, 0, 0]], torch.tensor([0, 0, 0, 1])))
         tensor(0.5000, dtype=torch.float64)
     """
-    return (outcome.confusion.diagonal() / outcome.confusion.sum(dim=1)).nanmean()
+    confusion = outcome.confusion_array
+    occurs = confusion.sum(axis=1)
+    return _scalar((confusion.diagonal()[occurs > 0] / occurs[occurs > 0]).mean())
 
 
 def weighted_f1(outcome: Outcome) -> Tensor:
@@ -58,7 +60,7 @@ def weighted_f1(outcome: Outcome) -> Tensor:
         tensor(0.6429, dtype=torch.float64)
     """
     confusion = outcome.confusion_array
-    f1 = np.nan_to_num(counts.f1_by_class(confusion))
+    f1, _ = counts.f1_by_class(confusion)
     return _scalar((f1 * confusion.sum(axis=1)).sum() / confusion.sum())
 
 
