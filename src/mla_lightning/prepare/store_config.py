@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
 
 from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.store import open_store
+from mla_lightning.paths import command, without_interpolation
 from mla_lightning.run_folder import write_text
 
 
@@ -30,7 +32,7 @@ def write_config(folder: Path) -> Path:
     config = {
         "data": {
             "_target_": "mla_lightning.data.prepared.Prepared",
-            "path": str(folder),
+            "path": without_interpolation(str(folder)),
             "split": None,
             "eval_batch_size": 256,
             "num_workers": 0,
@@ -38,15 +40,19 @@ def write_config(folder: Path) -> Path:
         "encoder": default_encoders(store, store.modalities),
     }
     num_classes, modalities = len(store.manifest["class_names"]), ", ".join(store.modalities)
+    conf = folder / "conf"
+    # Of characters that Hydra reads as they are, since the name is a word of a command.
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    stem = stem if stem[0].isalpha() else f"store_{stem}"
+    train = command("mla", "train", "--config-dir", conf, f"data={stem}")
     head = f"""# @package _global_
 # {name}: {len(store)} samples of {num_classes} classes, with {modalities}.
-#   mla train --config-dir {folder / "conf"} data={name}
+#   {train}
 # To be edited: the encoders are small ones to start with, the optimisation is the paper's.
 defaults:
   - override /encoder: auto
   - override /recipe: paper
 """
-    conf = folder / "conf"
     (conf / "data").mkdir(parents=True, exist_ok=True)
-    write_text(conf / "data" / f"{name}.yaml", head + yaml.safe_dump(config, sort_keys=False))
+    write_text(conf / "data" / f"{stem}.yaml", head + yaml.safe_dump(config, sort_keys=False))
     return conf
