@@ -269,10 +269,10 @@ def _import(words: Sequence[str]) -> int:
         )
         return 0
     _print_splits(folder)
-    from mla_lightning.prepare.store_config import write_config
+    from mla_lightning.prepare.store_config import config_name, write_config
 
     conf = write_config(folder)
-    (written,) = (conf / "data").glob("*.yaml")
+    written = conf / "data" / f"{config_name(_manifest(folder)['name'])}.yaml"
     print(
         f"Show samples: {command('mla', 'data', 'show', folder)}\n"
         f"Train: {train_on(folder)}\n"

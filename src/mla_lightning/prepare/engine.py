@@ -19,13 +19,14 @@ import numpy as np
 from mla_lightning.data import store as stores
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.store_problems import UNLABELLED
+from mla_lightning.data.temporary import disk_full_error
 from mla_lightning.errors import ConfigError, DataError, Interrupted, check_number, near
 from mla_lightning.media.base import BadMedia, Extractor, FileInput
 from mla_lightning.paths import command
 from mla_lightning.prepare.checks import checked_items, describe_identity
 from mla_lightning.prepare.preparation_log import FileRecord, PreparationLog
 from mla_lightning.prepare.progress import ItemProgress
-from mla_lightning.prepare.rows import RowFile, allocate, copy_rows, disk_full_error, open_rows
+from mla_lightning.prepare.rows import RowFile, allocate, copy_rows, open_rows
 from mla_lightning.prepare.target_folder import (
     describe_difference,
     is_prepared,

@@ -22,6 +22,7 @@ from mla_lightning.prepare.import_checks import (
     with_validation_split,
     without_split,
 )
+from mla_lightning.prepare.store_config import write_config
 
 
 def import_arrays(
@@ -76,6 +77,7 @@ def import_arrays(
         arrays=arrays,
         kinds=kinds,
         splits=splits or {NONE: without_split(num)},
+        complete=lambda folder: write_config(folder, target) if names else None,
     )
     return target
 
