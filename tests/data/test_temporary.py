@@ -128,7 +128,7 @@ def test_a_config_that_was_edited_is_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("error", [OSError("1080 requested and 992 written"), OSError(28, "full")])
 def test_a_full_disk_is_an_error_of_ours_and_leaves_nothing(tmp_path, error):
     with (
-        pytest.raises(RunError, match="the disk of .* is full: .* free"),
+        pytest.raises(RunError, match=r"the disk of .* is full: .* free"),
         new_folder(tmp_path / "a"),
     ):
         raise error
