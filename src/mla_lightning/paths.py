@@ -33,9 +33,8 @@ def name_problem(name: object) -> str:
     """
     if not isinstance(name, str) or not name:
         return "must be a text that is not empty"
-    for character in "/\\":
-        if character in name:
-            return f"must have no {character!r}, since it names files"
+    if "/" in name:
+        return "must have no '/', since it names files"
     if name in (".", ".."):
         return "is no name but a folder"
     if not name.isprintable():
@@ -49,12 +48,12 @@ def name_problem(name: object) -> str:
     return ""
 
 
-def check_regular_file(path: Path, what: str) -> None:
+def check_regular_file(path: Path, option: str = "") -> None:
     """Check that a path is a regular file, before a read that would not end: a device or a pipe.
 
     Args:
         path: The file that a user gave.
-        what: The option or purpose, for the message.
+        option: The option that named it, for the message; empty if there was none.
 
     Raises:
         DataError: If it does not exist, cannot be reached, or is no regular file.
@@ -64,17 +63,18 @@ def check_regular_file(path: Path, what: str) -> None:
         Traceback (most recent call last):
         mla_lightning.errors.DataError: missing.manifest=/dev/zero is a device, not a file
     """
+    where = f"{option}={path}" if option else str(path)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise DataError(f"{what}={path} does not exist") from error
+        raise DataError(f"{where} does not exist") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{what}={str(path)!r} cannot be read: {reason}") from error
+        raise DataError(f"{where!r} cannot be read: {reason}") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device"
         kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else kind
-        raise DataError(f"{what}={path} is {kind}, not a file")
+        raise DataError(f"{where} is {kind}, not a file")
 
 
 def quote_value(text: str) -> str:

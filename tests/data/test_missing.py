@@ -159,7 +159,8 @@ def test_files_of_masks_are_only_valid_for_their_data_and_protocol(tmp_path):
     again.write_masks(tmp_path)
     synthetic(Missing(0.4), seed=3, data_seed=1).write_masks(tmp_path)  # other data, same masks
     assert len(list(tmp_path.iterdir())) == 2
-    arrays = np.load(path)
+    with np.load(path) as file:
+        arrays = dict(file)
     assert arrays["test_id"].tolist() == data.sample_names("test", range(30))
     metadata = json.loads(str(arrays["about"]))
     assert metadata["rate"] == 0.4
@@ -171,7 +172,8 @@ def test_damaged_files_of_masks_are_errors(tmp_path):
     data = synthetic(Missing(0.4))
     data.write_masks(tmp_path)
     (path,) = tmp_path.iterdir()
-    arrays = dict(np.load(path))
+    with np.load(path) as file:
+        arrays = dict(file)
 
     def with_train(mask):
         changed = tmp_path / "changed.npz"

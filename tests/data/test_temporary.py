@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mla_lightning.cli.main import main
 from mla_lightning.data.temporary import new_file, new_folder, temporary_folder
-from mla_lightning.errors import DataError
+from mla_lightning.errors import DataError, RunError
 
 WRITER = """
 import sys, time
@@ -87,3 +88,48 @@ def test_files_of_imports_are_not_world_writable(tmp_path, monkeypatch):
     names = {path.name for path in written}
     assert {"one.npy", "manifest.json", "a.yaml", "masks", "config.yaml"} <= names
     assert [path for path in written if path.stat().st_mode & 0o002] == []
+
+
+def test_an_import_that_is_killed_after_the_rename_is_complete(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    label = np.arange(40) % 2
+    np.savez("a.npz", label=label, one=np.eye(2, 3)[label], two=np.eye(2, 4)[label])
+    rename = Path.rename
+
+    def killed(path, target):
+        rename(path, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    assert main(["data", "import", "a.npz", "target=data/a"]) == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    text = (tmp_path / "data/a/conf/data/a.yaml").read_text()
+    assert "path: data/a" in text
+    assert "--config-dir data/a/conf data=a" in text
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["a"]
+    words = ["--config-dir", "data/a/conf", "data=a", "optimizer.lr=0.1", "--dry-run"]
+    assert main(["train", *words]) == 0
+
+
+def test_a_config_that_was_edited_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{k},{'ab'[k % 2]},word {k}\n" for k in range(40))
+    Path("a.csv").write_text("id,label,text\n" + rows)
+    words = ["data", "import", "a.csv", "target=s", "length=4", "jobs=1"]
+    assert main(words) == 0
+    config = Path("s/conf/data/s.yaml")
+    config.write_text("# mine\n" + config.read_text())
+    Path("s/conf/data/other.yaml").write_text("# also mine\n")
+    assert main(words) == 0
+    assert config.read_text().startswith("# mine")
+
+
+@pytest.mark.parametrize("error", [OSError("1080 requested and 992 written"), OSError(28, "full")])
+def test_a_full_disk_is_an_error_of_ours_and_leaves_nothing(tmp_path, error):
+    with (
+        pytest.raises(RunError, match=r"the disk of .* is full: .* free"),
+        new_folder(tmp_path / "a"),
+    ):
+        raise error
+    assert list(tmp_path.iterdir()) == []

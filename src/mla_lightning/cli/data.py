@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mla_lightning.cli.words import arguments_for, check_no_options, convert, split_words
 from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.paths import command, path_override
 from mla_lightning.prepare.catalogue import CatalogueEntry, read_catalogue
 from mla_lightning.run_folder import not_world_writable
 
@@ -114,10 +114,13 @@ def _prepare(words: Sequence[str]) -> int:
     source = _make_source(getattr(module, entry.class_name), entry, options)
     folder = prepare(source, target, on_bad=on_bad, jobs=jobs)
     _print_splits(folder)
-    path_override = f" data.path={folder}" if folder != DATA_DIR / name else ""
+    places = [path_override("data.path", folder)] if folder != DATA_DIR / name else []
     if folder == data_dir / name != DATA_DIR / name:
-        path_override = f" paths.data_dir={data_dir}"
-    print(f"Show samples: mla data show {folder}\nTrain: mla train data={name}{path_override}")
+        places = [path_override("paths.data_dir", data_dir)]
+    print(
+        f"Show samples: {command('mla', 'data', 'show', folder)}\n"
+        f"Train: {command('mla', 'train', f'data={name}', *places)}"
+    )
     return 0
 
 
@@ -130,9 +133,14 @@ def _make_source(cls: Any, entry: CatalogueEntry, options: Mapping[str, str]) ->
         unpack_archives,
     )
 
-    command = f"mla data prepare {entry.name}"
     also = ("target", "on_bad", "jobs")
-    arguments = arguments_for(cls.__init__, options, command, also=also, hint=entry.how_to_get)
+    arguments = arguments_for(
+        cls.__init__,
+        options,
+        f"mla data prepare {entry.name}",
+        also=also,
+        hint=entry.how_to_get,
+    )
     raw = arguments.get("raw")
     if raw is None:
         return cls(**arguments)
@@ -176,7 +184,7 @@ def _check(words: Sequence[str]) -> int:
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise DataError(
             f"{folder} differs from its manifest:\n{listed}\n"
-            f"Remove it and prepare it again: rm -r {folder}"
+            f"Remove it and prepare it again: {command('rm', '-r', folder)}"
         )
     manifest = _manifest(folder)
     num_arrays, num_failures = len(manifest["arrays"]), len(manifest.get("failures", ()))
@@ -196,6 +204,11 @@ def _list(words: Sequence[str]) -> int:
             print(f"{'':<{width}}{entry.how_to_get}")
         if entry.class_name:
             print(f"{'':<{width}}{_format_state(DATA_DIR / name)}")
+    folders = DATA_DIR.iterdir() if DATA_DIR.is_dir() else ()
+    names = sorted({path.name.removesuffix(".partial") for path in folders if path.is_dir()})
+    for name in names:
+        if name not in known and not (state := _format_state(DATA_DIR / name)).startswith("not"):
+            print(f"{name:<{width}}{state}")
     return 0
 
 
@@ -204,7 +217,12 @@ def _format_state(folder: Path) -> str:
     if (folder / "manifest.json").exists():
         return f"prepared: {folder}"
     if folder.with_name(folder.name + ".partial").exists():
-        return f"unfinished: {folder}.partial; the same `mla data prepare` continues it"
+        remove = command("rm", "-r", folder.with_name(folder.name + ".partial"))
+        verb = "prepare" if folder.name in read_catalogue() else "import"
+        return (
+            f"unfinished: {folder}.partial; the same `mla data {verb}` continues it, and "
+            f"{remove} removes it"
+        )
     return f"not prepared in {folder}"
 
 
@@ -238,27 +256,28 @@ def _import(words: Sequence[str]) -> int:
             f"{path} cannot be imported: give a .csv or .npz file, or a folder of .npy files"
         )
     if "target" not in options:
-        raise ConfigError(f"target is missing: mla data import {name} target=data/NAME")
-    command = f"mla data import {name}"
-    folder = function(path, **arguments_for(function, options, command, skip=("path",)))
+        example = command("mla", "data", "import", path, "target=data/NAME")
+        raise ConfigError(f"target is missing: {example}")
+    words_before = command("mla", "data", "import", path)
+    folder = function(path, **arguments_for(function, options, words_before, skip=("path",)))
     folder = folder if isinstance(folder, Path) else Path(options["target"])
     if not _manifest(folder)["class_names"]:
         print(
             "The samples have no labels.\n"
-            f"Show samples: mla data show {folder}\n"
-            f"Predict: mla predict RUN data.path={folder}"
+            f"Show samples: {command('mla', 'data', 'show', folder)}\n"
+            f"Predict: {command('mla', 'predict', 'RUN', path_override('data.path', folder))}"
         )
         return 0
     _print_splits(folder)
-    from mla_lightning.prepare.store_config import write_config
+    from mla_lightning.prepare.store_config import config_name, write_config
 
     conf = write_config(folder)
-    (written,) = (conf / "data").glob("*.yaml")
+    written = conf / "data" / f"{config_name(_manifest(folder)['name'])}.yaml"
     print(
-        f"Show samples: mla data show {folder}\n"
-        f"Train: mla train data=store data.path={folder}\n"
+        f"Show samples: {command('mla', 'data', 'show', folder)}\n"
+        f"Train: {train_on(folder)}\n"
         f"Train with other encoders: edit {written}, then "
-        f"mla train --config-dir {conf} data={written.stem}"
+        f"{command('mla', 'train', '--config-dir', conf, f'data={written.stem}')}"
     )
     return 0
 
@@ -293,8 +312,18 @@ def _embed(words: Sequence[str]) -> int:
     if "ckpt" in options:
         load_encoders(encoders, Path(options["ckpt"]).expanduser())
     embed_store(data, target, encoders, batch_size, device=options.get("device", "cpu"))
-    print(f"Train: mla train data=store data.path={target}")
+    print(f"Train: {train_on(target)}")
     return 0
+
+
+def train_on(folder: Path) -> str:
+    """Return the command that trains on a store.
+
+    Example:
+        >>> print(train_on(Path("data/my")))
+        mla train data=store data.path=data/my
+    """
+    return command("mla", "train", "data=store", path_override("data.path", folder))
 
 
 def _store_folder(name: str) -> Path:
@@ -324,10 +353,6 @@ def _store_folder(name: str) -> Path:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads(
-            (folder / "manifest.json").read_text(encoding="utf-8")
-        )
-    except ValueError as error:
-        raise DataError(f"{folder}/manifest.json is broken: {error}") from error
-    return manifest
+    from mla_lightning.data.manifest import read_manifest
+
+    return read_manifest(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import ConfigError, near
+from mla_lightning.paths import OPTION
 
 
 def split_words(words: Sequence[str], action: str, expected: str) -> tuple[str, dict[str, str]]:
@@ -30,15 +32,22 @@ def split_words(words: Sequence[str], action: str, expected: str) -> tuple[str, 
     Example:
         >>> split_words(["cremad", "raw=/download", "jobs=8"], "prepare", "NAME")
         ('cremad', {'raw': '/download', 'jobs': '8'})
+        >>> split_words(["./run=1/my.csv", "target=data/my"], "import", "FILE")
+        ('./run=1/my.csv', {'target': 'data/my'})
     """
-    arguments = [word for word in words if "=" not in word]
+    arguments = [word for word in words if not OPTION.match(word)]
+    if not arguments:  # a path such as a=b, which looks like an option
+        arguments = [word for word in words if os.path.exists(word)][:1]  # noqa: PTH110
     if len(arguments) != 1:
         got = f", got {' '.join(arguments)!r}" if arguments else ""
-        raise ConfigError(f"mla data {action} takes one {expected}{got}. See `mla data --help`.")
+        hint = " Write a path with = in it with ./ in front." if not arguments and words else ""
+        raise ConfigError(
+            f"mla data {action} takes one {expected}{got}.{hint} See `mla data --help`."
+        )
     options: dict[str, str] = {}
     for word in words:
-        key, separator, text = word.partition("=")
-        if separator:
+        if word != arguments[0]:
+            key, _, text = word.partition("=")
             if key in options:
                 raise ConfigError(f"{key} is given twice")
             options[key] = text
@@ -173,6 +182,8 @@ def convert(text: str, hint: Any, key: str) -> Any:
             expected = "a whole number" if hint is int else "a number"
             raise ConfigError(f"{key} must be {expected}, got {text!r}") from None
     if hint is Path:
+        if not text.strip():
+            raise ConfigError(f"{key} must not be empty")
         return Path(text).expanduser()
     return text
 

@@ -12,6 +12,7 @@ from typing import Any
 from mla_lightning.config.interpolation import resolve_interpolations
 from mla_lightning.config.search import options
 from mla_lightning.config.values import flatten
+from mla_lightning.paths import quote_value
 
 #: Name in ``choices`` -> Hydra's key of the groups that describe a run. The groups logger, launcher
 #: and paths are not among them, since they change no number.
@@ -108,7 +109,7 @@ class Composer:
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        search_path = ",".join(f"'file://{_escape(folder)}'" for folder in self.folders[1:])
+        search_path = ",".join(quote_value(f"file://{folder}") for folder in self.folders[1:])
         try:
             composed = compose(
                 "config",
@@ -149,7 +150,3 @@ def open_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
 
     with _hydra_lock, initialize_config_dir(str(folders[0]), version_base="1.3", job_name="mla"):
         yield Composer(folders)
-
-
-def _escape(folder: Path) -> str:
-    return str(folder).replace("\\", "\\\\").replace("'", "\\'")

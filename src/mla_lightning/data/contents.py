@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mla_lightning.data.sources.downloads import default_cache
 from mla_lightning.data.temporary import new_file
@@ -30,7 +30,7 @@ RECENT_S = 2.0
 #: From this size on, progress is printed.
 LARGE_BYTES = 1_000_000_000
 _PROGRESS_S = 5.0
-_BLOCK = 1 << 24
+_BLOCK = 1 << 20
 _MAX_DEVICES = 64
 
 
@@ -100,24 +100,19 @@ def sha256_of(path: Path) -> str:
 
 def _read(path: Path, count: Any) -> tuple[str, os.stat_result]:
     """Return hash and status of a file, both of the same open file."""
-    digest = hashlib.sha256()
+    digest, buffer = hashlib.sha256(), bytearray(_BLOCK)
     try:
         with path.open("rb", buffering=0) as file:
             before = os.fstat(file.fileno())
-            for block in _blocks(file):
-                digest.update(block)
-                count(len(block))
+            while num_bytes := file.readinto(buffer):
+                digest.update(memoryview(buffer)[:num_bytes])
+                count(num_bytes)
             after = os.fstat(file.fileno())
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if _stamp(before) != _stamp(after):
         raise DataError(f"{path} was written while it was read. Run the same command again.")
     return digest.hexdigest(), after
-
-
-def _blocks(file: IO[bytes]) -> Iterator[bytes]:
-    while block := file.read(_BLOCK):
-        yield block
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.temporary import new_file
 from mla_lightning.errors import DataError
 from mla_lightning.functional.masks import missing_rate
+from mla_lightning.paths import check_regular_file
 
 
 def write_masks(
@@ -58,11 +60,21 @@ def read_masks(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
             sampler or rate.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        check_regular_file(path)
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz archive")  # NumPy would advise to trust a pickle
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             metadata = json.loads(str(file["about"]))
             masks = {split: torch.from_numpy(file[split]) for split in SPLITS if split in file}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"missing.manifest={path} is no file of masks: {error}") from error
+        if not isinstance(metadata, dict):
+            raise ValueError("its description is no object")
+    except Exception as error:  # damage raises errors of many classes
+        # NumPy advises to trust damaged arrays as pickles.
+        reason = "an array is damaged" if "pickle" in str(error) else error
+        raise DataError(
+            f"missing.manifest={path} is no file of masks: {reason}. Give a file of "
+            "paths.output_dir/masks, where runs with missing= write them"
+        ) from error
     differences = [
         f"{key} {metadata.get(key)!r}, here {value!r}"
         for key, value in expected.items()

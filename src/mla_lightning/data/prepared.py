@@ -21,6 +21,7 @@ from mla_lightning.inputs.base import Input
 from mla_lightning.inputs.features import Features
 from mla_lightning.inputs.images import Images
 from mla_lightning.inputs.spectrograms import Spectrograms
+from mla_lightning.paths import command, path_override
 
 #: Attributes with the text that a row of tokens stands for.
 TEXTS = ("text", "title", "transcript", "name")
@@ -60,9 +61,9 @@ class Prepared(MultimodalDataModule):
                 have or whose kind does not fit.
             DataError: If there is no complete store, or no such split; the message says what to do.
         """
-        if path is None:
+        if path is None or not str(path).strip():
             raise ConfigError(
-                "data.path is not set: which store? For example: "
+                f"data.path is {'not set' if path is None else 'empty'}: which store? For example: "
                 "mla train data=store data.path=data/mfeat"
             )
         self.store: OpenStore = open_store(Path(path).expanduser())
@@ -140,7 +141,8 @@ class Prepared(MultimodalDataModule):
         if not self.class_names:
             raise DataError(
                 f"{self.store.folder} has no labels, so nothing can be trained or scored on it. "
-                f"Predict its samples: mla predict RUN data.path={self.store.folder}"
+                "Predict its samples: "
+                + command("mla", "predict", "RUN", path_override("data.path", self.store.folder))
             )
         inputs = {name: self.store.array(name) for name in self.modalities}
         present = {name: self.store.present(name) for name in self.modalities}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,7 @@ def write_store(
     default_split: str | None = None,
     present: Mapping[str, np.ndarray] | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
+    complete: Callable[[Path], object] = lambda _: None,
     **metadata: Any,
 ) -> None:
     """Write a store of arrays in memory.
@@ -173,6 +174,7 @@ def write_store(
         default_split: The one used unless another is chosen; the first by default.
         present: Modality -> (N,) bool, for modalities that are absent from some sample.
         attributes: Name -> (N,) texts.
+        complete: Adds further files to the store's folder before it gets its name.
         **metadata: Further arguments of :func:`finish_store`.
 
     Raises:
@@ -205,6 +207,7 @@ def write_store(
             default_split=default_split or next(iter(splits)),
             **metadata,
         )
+        complete(temporary)
 
 
 def finish_store(

@@ -7,6 +7,7 @@ process ends, however it ends, so the next writer removes exactly the leftovers 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.errors import ConfigError, DataError, RunError
 from mla_lightning.paths import command
 
 
@@ -33,6 +34,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises:
         DataError: If the target exists.
         ConfigError: If the folder above it cannot be written.
+        RunError: If the disk is full.
 
     Example:
         >>> with new_folder(tmp / "new") as folder:
@@ -48,8 +50,13 @@ def new_folder(target: Path) -> Iterator[Path]:
             raise ConfigError(
                 f"{target} cannot be written: {error.strerror}. Choose another target="
             ) from error
-        yield folder
-        folder.rename(target)
+        try:
+            yield folder
+            folder.rename(target)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT} or " requested and " in str(error):
+                raise disk_full_error(target.parent) from error  # NumPy gives no number
+            raise
 
 
 @contextlib.contextmanager
@@ -113,6 +120,32 @@ def check_free(target: Path) -> None:
         raise DataError(
             f"{target} exists. Choose another target, or remove it: {command('rm', '-r', target)}"
         )
+
+
+def disk_full_error(folder: Path, needed: int | None = None) -> RunError:
+    """Return the error of a full disk.
+
+    Args:
+        folder: A folder on the disk.
+        needed: Number of bytes that are needed in total; None if unknown.
+
+    Returns:
+        The error, to be raised.
+    """
+    free = shutil.disk_usage(folder).free
+    size = f"{_size(needed)} are needed, " if needed else ""
+    return RunError(
+        f"the disk of {folder} is full: {size}{_size(free)} are free. Make room or choose "
+        "target= on another disk, and start the same command again: it continues where it stopped"
+    )
+
+
+def _size(num_bytes: int) -> str:
+    """Format a number of bytes with the unit that shows it."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.2f} {unit}"
+    return f"{num_bytes} bytes"
 
 
 def _make_folder(path: Path) -> int:

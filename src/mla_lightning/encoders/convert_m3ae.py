@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mla_lightning.errors import ConfigError, DataError, MLAError
 from mla_lightning.media.pickles import Inert, read_pickle
+from mla_lightning.paths import command, path_override
 
 #: Pattern of a name in Flax -> the name in MLA's PyTorch port.
 _RENAMINGS = (
@@ -161,7 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"Wrote {options.target}: {len(written)} tensors; left out {len(dropped)} of the decoder."
     )
-    print(f"Use it: mla train ... encoder=m3ae encoder.image.checkpoint={options.target}")
+    checkpoint = path_override("encoder.image.checkpoint", options.target)
+    print(f"Use it: {command('mla', 'train', '...', 'encoder=m3ae', checkpoint)}")
     return 0
 
 

@@ -112,11 +112,11 @@ def open_hdf5(path: Path) -> Iterator[HDF5File]:
         >>> with open_hdf5(Path("nowhere.h5")) as file:
         ...     file.names
         Traceback (most recent call last):
-        mla_lightning.errors.DataError: HDF5 file=nowhere.h5 does not exist
+        mla_lightning.errors.DataError: nowhere.h5 does not exist
     """
     import h5py
 
-    check_regular_file(path, "HDF5 file")
+    check_regular_file(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
             yield HDF5File(path, file)

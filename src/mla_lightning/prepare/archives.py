@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from mla_lightning.data.temporary import disk_full_error
 from mla_lightning.errors import DataError
-from mla_lightning.prepare.rows import disk_full_error
 from mla_lightning.run_folder import write_json
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

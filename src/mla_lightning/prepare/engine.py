@@ -19,12 +19,14 @@ import numpy as np
 from mla_lightning.data import store as stores
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.store_problems import UNLABELLED
+from mla_lightning.data.temporary import disk_full_error
 from mla_lightning.errors import ConfigError, DataError, Interrupted, check_number, near
 from mla_lightning.media.base import BadMedia, Extractor, FileInput
+from mla_lightning.paths import command
 from mla_lightning.prepare.checks import checked_items, describe_identity
 from mla_lightning.prepare.preparation_log import FileRecord, PreparationLog
 from mla_lightning.prepare.progress import ItemProgress
-from mla_lightning.prepare.rows import RowFile, allocate, copy_rows, disk_full_error, open_rows
+from mla_lightning.prepare.rows import RowFile, allocate, copy_rows, open_rows
 from mla_lightning.prepare.target_folder import (
     describe_difference,
     is_prepared,
@@ -160,7 +162,7 @@ class _Preparation:
                 raise DataError(
                     f"{self.partial} was started with other files or options: "
                     f"{describe_difference(logged_identity, self.identity)}. Use those of the "
-                    f"start, or remove it to start again: rm -r {self.partial}"
+                    f"start, or remove it to start again: {command('rm', '-r', self.partial)}"
                 )
             log = PreparationLog.resume(path)
             self._discard_changed(log)

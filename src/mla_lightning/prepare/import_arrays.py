@@ -6,21 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.data.splits import SPLITS, NamedSplit, stratified
+from mla_lightning.data.splits import SPLITS, NamedSplit
 from mla_lightning.data.store import write_store
 from mla_lightning.data.store_problems import UNLABELLED
+from mla_lightning.data.temporary import check_free
 from mla_lightning.errors import DataError, near
+from mla_lightning.prepare.array_files import check_values, read_arrays
 from mla_lightning.prepare.import_checks import (
-    FRACTIONS,
-    NO_SPLIT,
     NONE,
     Labels,
     check_names,
     check_splits,
+    drawn_split,
     sorted_class_names,
     with_validation_split,
     without_split,
 )
+from mla_lightning.prepare.store_config import write_config
 
 
 def import_arrays(
@@ -44,7 +46,8 @@ def import_arrays(
         DataError: If there is no ``label`` or modality, lengths differ, a split is unknown, or for
             the reasons of :func:`~mla_lightning.data.store.finish_store`.
     """
-    arrays = _read_arrays(path)
+    check_free(target)
+    arrays = read_arrays(path)
     check_names(list(arrays), str(path), known=("id", "label", "split", "class_names"))
     label = _label_array(arrays, str(path), labels)
     ids = arrays.pop("id", None)
@@ -52,14 +55,18 @@ def import_arrays(
     class_names = arrays.pop("class_names", None)
     if not arrays:
         raise DataError(f"{path} has no array of a modality beside label, id and split")
+    arrays = {m: check_values(m, values, str(path)) for m, values in arrays.items()}
+    kinds = {m: _kind_of(m, values, str(path)) for m, values in arrays.items()}
     num = len(next(iter(arrays.values()))) if label is None else len(label)
+    if not num:
+        raise DataError(f"{path} has no rows: the arrays are empty")
+    for array_name, values in (("id", ids), ("split", split), ("class_names", class_names)):
+        if values is not None and values.ndim != 1:
+            raise DataError(f"{path}: {array_name!r} has the shape {values.shape}, not (N,)")
     names, numbers = _numbered(label, class_names, str(path), num)
     width = len(str(num))
     all_ids = [f"{n:0{width}d}" for n in range(num)] if ids is None else ids.astype(str)
-    floats = {name: values for name, values in arrays.items() if values.dtype.kind == "f"}
-    arrays |= {name: values.astype(np.float32) for name, values in floats.items()}
     arrays |= {m: v.astype(np.int64) for m, v in arrays.items() if v.dtype.kind == "i"}
-    kinds = {name: _kind_of(name, values, str(path)) for name, values in arrays.items()}
     splits = _named_split(label, split, path)
     write_store(
         target,
@@ -70,6 +77,7 @@ def import_arrays(
         arrays=arrays,
         kinds=kinds,
         splits=splits or {NONE: without_split(num)},
+        complete=lambda folder: write_config(folder, target) if names else None,
     )
     return target
 
@@ -99,8 +107,18 @@ def _numbered(
         raise DataError(
             f"{where}: 'label' is {label.dtype} of shape {label.shape}. It must be (N,) whole "
             f"numbers{'' if class_names is not None else ' or names'}, one per sample."
+            + (" Convert bytes to texts: label.astype(str)" if label.dtype.kind == "S" else "")
         )
     if class_names is not None:
+        num_names = len(class_names)
+        if len(label) and not 0 <= label.min() <= label.max() < num_names:
+            row = int(np.flatnonzero((label < 0) | (label >= num_names))[0])
+            raise DataError(
+                f"{where}: the label {label[row]} of row {row} has no name: 'class_names' has "
+                f"{num_names} names, for the labels 0 to {num_names - 1}"
+            )
+        if len(set(class_names.tolist())) < num_names:
+            raise DataError(f"{where}: 'class_names' has a name twice: {class_names.tolist()}")
         return tuple(map(str, class_names.tolist())), [int(value) for value in label.tolist()]
     labels = [str(value) for value in label.tolist()]
     names = sorted_class_names(labels, where, is_numeric=label.dtype.kind in "iu")
@@ -114,7 +132,7 @@ def _named_split(
         return {}
     texts = [str(value) for value in label.tolist()]
     if split is None:
-        return {"own": NamedSplit(stratified(texts, FRACTIONS, seed=0), NO_SPLIT)}
+        return {"own": drawn_split(texts)}
     codes = _codes(split, str(path))
     present = [name for code, name in enumerate(SPLITS) if (codes == code).any()]
     check_splits(present, str(path))
@@ -126,6 +144,8 @@ def _kind_of(name: str, values: np.ndarray, where: str) -> str:
     kind, shape = values.dtype.kind, values.shape[1:]
     if kind == "f" and len(shape) == 1 and shape[0] > 0:
         return "features"
+    if 0 in shape:
+        raise DataError(f"{where}: {name!r} has the shape {values.shape}: its rows are empty")
     if kind == "f" and len(shape) == 2:
         return "spectrogram"
     if kind == "i" and len(shape) == 1:
@@ -139,18 +159,9 @@ def _kind_of(name: str, values: np.ndarray, where: str) -> str:
     raise DataError(
         f"{where}: {name!r} is {values.dtype} of shape {values.shape}. Allowed are float (N, D) "
         "features, float (N, T, F) spectrograms, int (N, L) tokens, uint8 (N, 3, H, W) images and "
-        "uint8 (N, T, 3, H, W) frames."
+        "uint8 (N, T, 3, H, W) frames. Convert it with .astype, "
+        ".reshape or .transpose."
     )
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        if path.is_dir():
-            return {p.stem: np.load(p, allow_pickle=False) for p in sorted(path.glob("*.npy"))}
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as arrays: {error}") from error
 
 
 def _codes(split: np.ndarray, where: str) -> np.ndarray:

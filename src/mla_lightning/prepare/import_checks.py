@@ -9,11 +9,13 @@ from typing import Literal
 
 import numpy as np
 
-from mla_lightning.data.splits import UNUSED, VAL, NamedSplit, with_validation
+from mla_lightning.data.splits import UNUSED, VAL, NamedSplit, stratified, with_validation
 from mla_lightning.errors import DataError, near
 
 #: Fractions of train, val and test if the data have no split.
 FRACTIONS = (0.7, 0.1, 0.2)
+#: Largest difference between a fraction that is asked for and the drawn one without a word on it.
+MAX_DEVIATION = 0.05
 RESERVED = ("id", "label", "split", "class_names", "line")
 NO_SPLIT = "70/10/20 at random within each class (seed 0); the data came without a split"
 #: Name of the split of samples without labels.
@@ -25,6 +27,28 @@ Labels = Literal["column", "none"]
 def without_split(num: int) -> NamedSplit:
     """Return the split of samples without labels: they are in none."""
     return NamedSplit(np.full(num, UNUSED, dtype=np.int8), "samples without labels")
+
+
+def drawn_split(labels: Sequence[str]) -> NamedSplit:
+    """Draw a split of data that came without one; say so where the fractions are not met.
+
+    Example:
+        >>> drawn_split(["cat", "dog"] * 50).description
+        '70/10/20 at random within each class (seed 0); the data came without a split'
+        >>> drawn_split(["cat", "dog"] * 3).description
+        '33/33/33 at random within each class (seed 0), as its few samples cannot be divided ...'
+    """
+    codes = stratified(labels, FRACTIONS, seed=0)
+    fractions = np.bincount(codes, minlength=3) / len(codes)
+    if np.abs(fractions - FRACTIONS).max() <= MAX_DEVIATION:
+        return NamedSplit(codes, NO_SPLIT)
+    realised = "/".join(f"{100 * fraction:.0f}" for fraction in fractions)
+    description = NO_SPLIT.replace(
+        "70/10/20 at random within each class (seed 0)",
+        f"{realised} at random within each class (seed 0), as its few samples cannot be divided "
+        "70/10/20",
+    )
+    return NamedSplit(codes, description)
 
 
 def check_splits(present: Collection[str], where: str) -> None:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mla_lightning.data.sources.base import Item, Source
-from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists, stratified
+from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
 from mla_lightning.prepare.import_checks import (
-    FRACTIONS,
-    NO_SPLIT,
     NONE,
     Labels,
     check_names,
     check_splits,
+    drawn_split,
     sorted_class_names,
     with_validation_split,
     without_split,
 )
+from mla_lightning.prepare.table_files import read_table
 
 #: Suffixes of image, audio and video files.
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -120,7 +119,7 @@ class Table(Source):
             return {NONE: without_split(len(items))}
         labels = [item.label for item in items]
         if "split" not in self.rows[0]:
-            return {"own": NamedSplit(stratified(labels, FRACTIONS, seed=0), NO_SPLIT)}
+            return {"own": drawn_split(labels)}
         ids = {item.id: None for item in items}  # of the readable items, in order
         lists = {
             split: [r["id"] for r in self.rows if r["split"] == split and r["id"] in ids]
@@ -206,20 +205,7 @@ def import_csv(
 
 
 def _read_rows(path: Path, labels: Labels) -> tuple[list[dict[str, str]], list[str]]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            columns = list(reader.fieldnames or ())
-            rows = []
-            for row in reader:
-                line = reader.line_num
-                if None in row or None in row.values():
-                    raise DataError(f"{path}, line {line}: not {len(columns)} cells, as the header")
-                cells = {key: (value or "").strip() for key, value in row.items()}
-                rows.append({**cells, "line": str(line)})
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    rows, columns = read_table(path)
     check_names(columns, str(path), known=("id", "label", "split"))
     odd = [name for name in ("label", "split") if name in columns and labels == "none"]
     if odd:

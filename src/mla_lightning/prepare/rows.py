@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.errors import RunError
+from mla_lightning.data.temporary import disk_full_error
 
 #: Number of bytes that are copied at a time.
 _BLOCK = 1 << 24
@@ -82,32 +82,6 @@ def allocate(
                 if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                     raise disk_full_error(folder, needed) from error
                 # Other errors: the file system allocates space only when rows are written.
-
-
-def disk_full_error(folder: Path, needed: int | None = None) -> RunError:
-    """Return the error of a full disk.
-
-    Args:
-        folder: A folder on the disk.
-        needed: Number of bytes that are needed in total; None if unknown.
-
-    Returns:
-        The error, to be raised.
-    """
-    free = shutil.disk_usage(folder).free
-    size = f"{_size(needed)} are needed, " if needed else ""
-    return RunError(
-        f"the disk of {folder} is full: {size}{_size(free)} are free. Make room or choose "
-        "target= on another disk, and start the same command again: it continues where it stopped"
-    )
-
-
-def _size(num_bytes: int) -> str:
-    """Format a number of bytes with the unit that shows it."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.2f} {unit}"
-    return f"{num_bytes} bytes"
 
 
 def open_rows(folder: Path, names: Sequence[str]) -> dict[str, RowFile]:

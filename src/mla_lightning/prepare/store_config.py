@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
 
 from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.store import open_store
-from mla_lightning.run_folder import write_text
+from mla_lightning.data.temporary import new_file
+from mla_lightning.paths import command, without_interpolation
 
 
-def write_config(folder: Path) -> Path:
+def config_name(name: str) -> str:
+    """Return the name of the config of a data set, of characters that Hydra reads as they are.
+
+    Example:
+        >>> config_name("pets"), config_name("my data"), config_name("3")
+        ('pets', 'my_data', 'store_3')
+    """
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    return stem if stem[0].isalpha() else f"store_{stem}"
+
+
+def write_config(folder: Path, place: Path | None = None) -> Path:
     """Write ``conf/data/<name>.yaml`` into a store: the data, and an encoder per modality.
 
-    The config is meant to be edited: small networks from scratch, and the paper's optimisation.
+    The config is meant to be edited: small networks from scratch, and the paper's optimisation. An
+    existing one is kept.
 
     Args:
         folder: The store.
+        place: The folder that it will have, which the config names; None if it is there already.
 
     Returns:
         The folder for ``--config-dir``.
@@ -30,7 +45,7 @@ def write_config(folder: Path) -> Path:
     config = {
         "data": {
             "_target_": "mla_lightning.data.prepared.Prepared",
-            "path": str(folder),
+            "path": without_interpolation(str(place)),
             "split": None,
             "eval_batch_size": 256,
             "num_workers": 0,
@@ -38,15 +53,20 @@ def write_config(folder: Path) -> Path:
         "encoder": default_encoders(store, store.modalities),
     }
     num_classes, modalities = len(store.manifest["class_names"]), ", ".join(store.modalities)
+    place = folder if place is None else place
+    stem = config_name(name)
+    train = command("mla", "train", "--config-dir", place / "conf", f"data={stem}")
     head = f"""# @package _global_
 # {name}: {len(store)} samples of {num_classes} classes, with {modalities}.
-#   mla train --config-dir {folder / "conf"} data={name}
+#   {train}
 # To be edited: the encoders are small ones to start with, the optimisation is the paper's.
 defaults:
   - override /encoder: auto
   - override /recipe: paper
 """
-    conf = folder / "conf"
-    (conf / "data").mkdir(parents=True, exist_ok=True)
-    write_text(conf / "data" / f"{name}.yaml", head + yaml.safe_dump(config, sort_keys=False))
-    return conf
+    path = folder / "conf" / "data" / f"{stem}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with new_file(path) as file:
+            file.write((head + yaml.safe_dump(config, sort_keys=False)).encode())
+    return place / "conf"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import ConfigError, DataError, RunError
+from mla_lightning.paths import command
 
 
 def json_digest(values: Mapping[str, Any]) -> str:
@@ -77,7 +78,8 @@ def is_prepared(target: Path, identity: Mapping[str, Any]) -> bool:
         return True
     raise DataError(
         f"{target} is a store of {manifest.get('name', 'something')} that was made from other "
-        f"files or with other options. Choose another target=, or remove it: rm -r {target}"
+        f"files or with other options. Choose another target=, or remove it: "
+        + command("rm", "-r", target)
     )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from mla_lightning.data.mapped import open_array
 from mla_lightning.data.sources.texts import list_folder
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.hdf5 import open_hdf5
 from mla_lightning.media.pickles import read_pickle
-from mla_lightning.paths import name_problem
+from mla_lightning.paths import check_regular_file, name_problem
 
 #: GCNet's table of utterances, and its classes in the order of their numbers.
 GCNET_TABLE = "IEMOCAP_features_raw_4way.pkl"
@@ -196,11 +197,9 @@ def _npy_steps(folder: Path, name: str, speaker: str) -> np.ndarray | None:
 
 
 def _npy(path: Path) -> np.ndarray:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, np.ndarray) or not values.size or not values.ndim:
+    check_regular_file(path)
+    values = np.array(open_array(path))
+    if not values.size or not values.ndim:
         raise DataError(f"{path} holds no values")
     return values
 
