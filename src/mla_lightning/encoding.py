@@ -71,6 +71,13 @@ class EncodingModule(LightningModule):
                 "chunks. Set it to 1."
             )
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; Lightning sets the name of the current hook 50 times per batch."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value  # torch would first look whether it is a parameter
+        else:
+            super().__setattr__(name, value)
+
     @property
     def num_train(self) -> int:
         """Number of training samples N, for methods that set ``needs_num_train``."""
@@ -181,6 +188,18 @@ class EncodingModule(LightningModule):
                 f"{self.num_train}; a batch has numbers from {int(index.min())} to "
                 f"{int(index.max())}."
             )
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move the batch to the device; on the CPU without Lightning's search for tensors."""
+        if device.type == "cpu" and all(
+            isinstance(x, Tensor) and x.is_cpu
+            for value in batch.values()
+            for x in (value.values() if isinstance(value, dict) else (value,))
+        ):
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert the batch's rows to inputs of encoders on the device; augment in training."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import reduce
 from operator import add
 from typing import Any, Unpack
@@ -154,6 +154,7 @@ class MultimodalModule(EncodingModule):
             The losses by name over the whole batch, without graph.
         """
         optimizer = self.trainer.optimizers[0]  # the raw one: Lightning's would count every step
+        is_plain = getattr(self.trainer.fit_loop.epoch_loop, "is_backward_plain", False)
         self._clear_grads(optimizer)
         losses: dict[str, Tensor] = {}
         for chunk, fraction in chunks_of(batch, self.parts.accumulate):
@@ -161,7 +162,8 @@ class MultimodalModule(EncodingModule):
             if not chunk_losses:  # no sample of the chunk has any modality
                 continue
             loss = reduce(add, chunk_losses.values())
-            self.manual_backward(loss if fraction == 1.0 else loss * fraction)
+            loss = loss if fraction == 1.0 else loss * fraction
+            loss.backward() if is_plain else self.manual_backward(loss)
             for name, value in chunk_losses.items():
                 value = value.detach() if fraction == 1.0 else value.detach() * fraction
                 losses[name] = losses[name] + value if name in losses else value
@@ -174,14 +176,13 @@ class MultimodalModule(EncodingModule):
             self.step_observer.after_step()
         return losses
 
-    @contextmanager
-    def full_precision(self) -> Iterator[None]:
-        """Compute without graph and autocast, for what a method remembers.
+    def full_precision(self) -> AbstractContextManager[None]:
+        """Return a context without graph and autocast, for what a method remembers.
 
         Under autocast a recursion over many batches would round every product to half precision.
         """
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            yield
+        device = self.device.type
+        return _no_autocast(device) if torch.is_autocast_enabled(device) else torch.no_grad()
 
     def _clear_grads(self, optimizer: Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -328,3 +329,9 @@ class MultimodalModule(EncodingModule):
         if self.returns_features:
             values |= {f"feature/{name}": h for name, h in self.pooled_features(batch).items()}
         return values, batch["label"], batch["index"]
+
+
+@contextmanager
+def _no_autocast(device: str) -> Iterator[None]:
+    with torch.no_grad(), torch.autocast(device, enabled=False):
+        yield

@@ -339,7 +339,9 @@ class TrainLoader(DataLoader):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches of an epoch; the position is read when the first one is requested."""
         self.sampler.begin()
-        for batch in super().__iter__():
+        # Without workers torch's iterator would take longer than the gather.
+        requests = (self.collate_fn(self.dataset[request]) for request in self.sampler)
+        for batch in super().__iter__() if self.num_workers else requests:
             self.sampler.advance()  # before the yield: a checkpoint after the batch must count it
             yield batch
 

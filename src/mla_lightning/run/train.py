@@ -29,6 +29,7 @@ from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import build_data, build_metrics, build_module
 from mla_lightning.run.diagnose import build_epoch_diagnostics
+from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
 from mla_lightning.run.record import (
     StatusFile,
@@ -236,7 +237,7 @@ def build_trainer(
     """
     options = config.trainer
     try:
-        return Trainer(
+        trainer = Trainer(
             max_epochs=options.max_epochs,
             accelerator=options.accelerator,
             devices=1,
@@ -251,12 +252,15 @@ def build_trainer(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             default_root_dir=run_dir,
+            profiler=NoProfiler(),
         )
     except MisconfigurationException as error:
         raise ConfigError(
             f"trainer.accelerator={options.accelerator} with trainer.precision={options.precision} "
             f"cannot be used on this machine: {error}"
         ) from error
+    trainer.fit_loop.epoch_loop = EpochLoop(trainer)
+    return trainer
 
 
 def silence_lightning() -> None:
