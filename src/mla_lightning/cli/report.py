@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.cli.words import add_user_code_options
+from mla_lightning.cli.words import add_allow_target, add_user_code_options
 from mla_lightning.errors import ConfigError, MLAError, RunError
 
 REPORT = """\
@@ -87,6 +87,7 @@ def add_verbs(verb: Verb) -> None:
         help="the file to write; dashboard.json by default",
     )
     _add_wandb_options(board)
+    add_allow_target(board)
 
     compare = verb("compare", _compare, "compare two finished runs", COMPARE)
     compare.add_argument("first", type=Path, metavar="RUN_A", help="a run folder")
@@ -97,6 +98,7 @@ def add_verbs(verb: Verb) -> None:
         metavar="FILE.png",
         help="draw the samples that the runs predict differently",
     )
+    add_allow_target(compare)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -128,10 +130,13 @@ def _add_wandb_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _dashboard(options: argparse.Namespace) -> int:
+    from mla_lightning.config.targets import allow_target
     from mla_lightning.publish.wandb_dashboard import write_dashboard
     from mla_lightning.report.main import make_report
     from mla_lightning.report.tables.kinds import varied_keys
 
+    for prefix in options.allow_target:
+        allow_target(prefix)
     kind = options.kind
     report = make_report(kind, options.runs) if options.runs and kind in varied_keys() else None
     return int(
@@ -184,6 +189,10 @@ def _check_image_path(output: Path) -> None:
 def _compare(options: argparse.Namespace) -> int:
     if options.output is not None:  # before anything is printed
         _check_image_path(options.output)
+    from mla_lightning.config.targets import allow_target
+
+    for prefix in options.allow_target:
+        allow_target(prefix)
     from rich.console import Console
 
     from mla_lightning.report.document import render

@@ -22,14 +22,16 @@ from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.callbacks.shared_stage import shared_stage
 from mla_lightning.callbacks.signals import StopOnSignal
-from mla_lightning.config import Job
+from mla_lightning.config import Job, schedule_note
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError
 from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import build_data, build_metrics, build_module
 from mla_lightning.run.diagnose import build_epoch_diagnostics
+from mla_lightning.run.explain import errors_explained
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
+from mla_lightning.run.preflight import check_last_batch
 from mla_lightning.run.record import (
     StatusFile,
     check_code_is_current,
@@ -140,8 +142,8 @@ def _train_and_measure(job: Job, loggers: list[Any], note: str) -> str:
     if data.missing:
         data.write_masks(Path(config.paths.output_dir) / "masks")
     module = build_module(config, data)
-    if note:
-        module.notes.add(note)
+    check_last_batch(module, data)
+    module.notes |= {text for text in (note, schedule_note(config.tree)) if text}
     trained = _train(job, data, module, loggers)
     result = write_measurements(trained, measure(trained))
     for text in result.notes:
@@ -175,7 +177,9 @@ def _train(
         callbacks.append(stage)
     trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks)
     selection = data.loader("test" if config.protocol == "paper" else "val")
-    trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)
+    loaders = data.train_dataloader(), selection
+    with errors_explained(trainer):
+        trainer.fit(module, *loaders, ckpt_path=newest, weights_only=True)
     return TrainedJob(
         job,
         trainer,
