@@ -156,6 +156,8 @@ def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     plan_module = importlib.import_module("mla_lightning.config.plan")
     monkeypatch.setattr(plan_module, "open_composer", open_caching_composer)
+    jobs_module = importlib.import_module("mla_lightning.config.jobs")
+    monkeypatch.setattr(jobs_module, "forget_code", lambda: None)  # no file changes meanwhile
 
 
 COMPOSED: dict = {}

@@ -41,6 +41,7 @@ LIMITS: dict[str, dict[str, Any]] = {
         "cooldown": Annotated[int, AtLeast(0)],
         "div_factor": _Positive,
         "end_factor": _Fraction,
+        "eps": _NotNegative,
         "epochs": Count,
         "eta_min": _NotNegative,
         "factor": _Fraction,

@@ -59,7 +59,7 @@ def errors_explained(trainer: Trainer) -> Iterator[None]:
         reason = _reason_of(error, trainer)
         if not reason:
             raise
-        batch = trainer.fit_loop.epoch_loop.batch_idx + 1
+        batch = max(trainer.fit_loop.epoch_loop.batch_idx, 0) + 1
         raise RunError(f"Epoch {trainer.current_epoch + 1}, batch {batch}: {reason}") from error
 
 

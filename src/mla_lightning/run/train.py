@@ -23,6 +23,7 @@ from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.callbacks.shared_stage import shared_stage
 from mla_lightning.callbacks.signals import StopOnSignal
 from mla_lightning.config import Job, schedule_note
+from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError
 from mla_lightning.loggers.build import build_loggers, finish_loggers
@@ -63,10 +64,10 @@ def run_job(job: Job) -> int:
     try:
         print(f"{job.title}: {train_job(job)}")
     except (MLAError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {mask_secrets(str(error))}", file=sys.stderr)
         return error.exit_code if isinstance(error, MLAError) else RunError.exit_code
     except Exception as error:  # no error of a job may end a sweep
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"error: {mask_secrets(f'{type(error).__name__}: {error}')}", file=sys.stderr)
         return RunError.exit_code
     return 0
 
