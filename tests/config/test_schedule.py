@@ -46,7 +46,8 @@ def test_the_suggested_step_is_reached() -> None:
         ({"_target_": "CosineAnnealingLR", "T_max": 90}, 9, "scheduler.T_max=9"),
         ({"_target_": "CosineAnnealingLR", "T_max": 4}, 9, "rises again"),
         ({"_target_": "ExponentialLR", "gamma": 0.9}, 9, ""),
-        ({"_target_": "ExponentialLR", "gamma": 1.0}, 9, "Write scheduler=null"),
+        ({"_target_": "ExponentialLR", "gamma": 1.0}, 9, "in all 9 epochs. Write scheduler=null"),
+        ({"_target_": "StepLR", "step_size": 2, "gamma": 1}, 9, "9 epochs. Write scheduler=null"),
         ({"_target_": "ReduceLROnPlateau", "mode": "max"}, 9, ""),
     ],
 )

@@ -16,7 +16,7 @@ _BRACKETS = {")": "(", "]": "[", "}": "{"}
 
 
 def unreadable_message(text: str, reason: str = "") -> str:
-    r"""Return the error message for an override that Hydra's grammar does not accept.
+    """Return the error message for an override that Hydra's grammar does not accept.
 
     Args:
         text: The override, with ``=``.
@@ -26,10 +26,11 @@ def unreadable_message(text: str, reason: str = "") -> str:
         The message, which says what is wrong with the key or the value, and how to quote it.
 
     Example:
-        >>> unreadable_message("séed=1")
-        "'séed=1' cannot be read: 'séed' is no key. Keys have letters a-z, digits and the ..."
-        >>> unreadable_message("seed=[1,2")
-        "'seed=[1,2' cannot be read: [ is not closed. If the value is a text, quote it twice: ..."
+        >>> print(unreadable_message("séed=1"))
+        'séed=1' cannot be read: 'séed' is no key. Keys have letters a-z, digits and the ...
+        >>> print(unreadable_message("name=[a"))
+        'name=[a' cannot be read: [ is not closed. If the value is a text, quote it twice:
+        'name="[a"'
     """
     key, _, value = text.partition("=")
     if not _KEY.fullmatch(key):

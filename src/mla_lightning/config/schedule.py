@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mla_lightning.config.targets import TARGET, instantiate, locate
@@ -72,10 +72,10 @@ def schedule_note(config: Mapping[str, Any]) -> str:
     rates = _rates_of(config)
     later = max(1, round(0.7 * epochs))
     if len(rates) > 1 and len(set(rates)) == 1:
-        settings = [f"scheduler.{k}={v}" for k, v in node.items() if k in _REACHED_AT]
-        reason = f": {' and '.join(settings)} is not reached" if settings else ""
-        values = [f"scheduler.{k}={_REACHED_AT[k](later)}" for k in node if k in _REACHED_AT]
-        remedy = f"Write {values[0]} to lower it after 70 % of them, or " if values else "Write "
+        late = next((key for key in _REACHED_AT if key in node and node.get("gamma") != 1), "")
+        reason = f": scheduler.{late}={node[late]} is not reached" if late else ""
+        value = f"scheduler.{late}={_REACHED_AT[late](later)}" if late else ""
+        remedy = f"Write {value} to lower it after 70 % of them, or " if late else "Write "
         return (
             f"The learning rate stays at {rates[0]:g} in all {epochs} epochs{reason}. "
             f"{remedy}scheduler=null for a constant rate."
@@ -97,7 +97,10 @@ def schedule_note(config: Mapping[str, Any]) -> str:
 
 
 #: Setting of a schedule that is an epoch -> its value for a given epoch.
-_REACHED_AT = {"step_size": str, "milestones": lambda epoch: f"[{epoch}]"}
+_REACHED_AT: dict[str, Callable[[int], str]] = {
+    "step_size": str,
+    "milestones": lambda epoch: f"[{epoch}]",
+}
 
 
 def _rates_of(config: Mapping[str, Any]) -> tuple[float, ...]:

@@ -31,7 +31,7 @@ def check_folder(folder: Path) -> None:
         >>> _ = (tmp / "method" / "mine.yaml").write_text("level: [0.1")
         >>> check_folder(tmp)
         Traceback (most recent call last):
-        mla_lightning.errors.ConfigError: ...mine.yaml, line 1: ... expected ',' or ']' ...
+        mla_lightning.errors.ConfigError: ...mine.yaml, line 1: expected ',' or ']', but ...
     """
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".yml", ".YAML", ".YML"):
