@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -137,6 +138,7 @@ def _dashboard(options: argparse.Namespace) -> int:
 
     for prefix in options.allow_target:
         allow_target(prefix)
+    _check_output_file(options.output)
     kind = options.kind
     report = make_report(kind, options.runs) if options.runs and kind in varied_keys() else None
     return int(
@@ -176,9 +178,18 @@ def _send_to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
         raise RunError("W&B accepted no run. Solve the problem above, then run the command again.")
 
 
-def _check_image_path(output: Path) -> None:
+def _check_output_file(output: Path) -> None:
+    """Check that a file can be written, before anything is computed."""
     if output.is_dir():
-        raise ConfigError(f"--output {output} is a folder. Name a file: {output / 'disagree.png'}")
+        raise ConfigError(f"--output {output} is a folder. Name a file in it: {output}/NAME")
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no folder {output.parent}. Create it first")
+    if not os.access(output.parent, os.W_OK):
+        raise ConfigError(f"--output {output}: the folder {output.parent} cannot be written to")
+
+
+def _check_image_path(output: Path) -> None:
+    _check_output_file(output)
     if output.suffix.lower() not in IMAGE_SUFFIXES:
         raise ConfigError(
             f"--output {output} is not an image. Its name must end with one of "

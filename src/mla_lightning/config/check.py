@@ -37,12 +37,7 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     for key in ("data", "method", "optimizer"):
         if key in config and not (isinstance(config[key], Mapping) and TARGET in config[key]):
             problems.append(f"{key} names no class: it needs {TARGET}")
-    for key in ("scheduler", "launcher"):
-        node = config.get(key)
-        if node is not None and not (isinstance(node, Mapping) and TARGET in node):
-            problems.append(
-                f"{key}={format_value(node)} names no class: it is null or a mapping with {TARGET}"
-            )
+    problems += _node_problems(config)
     problems += _not_finite_problems(config)
     problems += _path_problems(config)
     problems += _relation_problems(config)
@@ -70,6 +65,22 @@ def _setting_problems(config: Mapping[str, Any]) -> list[str]:
             problems.append(f"{key} must be {expected}, got {format_value(value)}")
     problems += [f"{key} is missing" for key in SETTING_TYPES if key not in settings]
     return problems
+
+
+def _node_problems(config: Mapping[str, Any]) -> list[str]:
+    """Report what is no class, where a class or null is expected."""
+    nodes = {key: config.get(key) for key in ("scheduler", "launcher")}
+    for key in ("encoder", "logger"):
+        children = config.get(key)
+        if isinstance(children, Mapping):
+            nodes |= {f"{key}.{name}": node for name, node in children.items()}
+        elif children is not None:
+            nodes[key] = children
+    return [
+        f"{key}={format_value(node)} names no class: it must be null or a mapping with {TARGET}"
+        for key, node in nodes.items()
+        if node is not None and not (isinstance(node, Mapping) and TARGET in node)
+    ]
 
 
 def _not_finite_problems(config: Mapping[str, Any]) -> list[str]:
