@@ -41,7 +41,7 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         >>> from mla_lightning.config import compose_jobs
         >>> check_before_start(compose_jobs(["data=synthetic", "trainer.accelerator=mps"]))
         Traceback (most recent call last):
-        mla_lightning.errors.ConfigError: trainer.accelerator=mps: this machine has no GPU ...
+        mla_lightning.errors.ConfigError: trainer.accelerator=mps ... has no GPU ...
     """
     problems: dict[str, None] = {}
     tried: set[str] = set()
@@ -129,9 +129,10 @@ def _accelerator_problem(config: RunConfig) -> str:
     reason = "" if torch.version.cuda or torch.version.hip else ", and torch is built without CUDA"
     kind = {"mps": "GPU of Apple"}.get(accelerator, "GPU that torch can use")
     return (
-        f"trainer.accelerator={accelerator}: this machine has no {kind}{reason}. Run on the CPU "
-        "with trainer=default or trainer.accelerator=cpu, or check `nvidia-smi` and the "
-        "installation of torch."
+        f"trainer.accelerator={accelerator} with trainer.precision={config.trainer.precision} "
+        f"cannot be used on this machine: it has no {kind}{reason}. Run on the CPU with "
+        "trainer=default or trainer.accelerator=cpu, or check `nvidia-smi` and the installation of "
+        "torch."
     )
 
 
