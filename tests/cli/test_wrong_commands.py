@@ -205,3 +205,27 @@ def test_the_table_covers_every_verb_and_group() -> None:
     groups = ("method", "data", "encoder", "recipe", "ablation", "missing", "trainer", "logger")
     for group in (*groups, "launcher", "debug", "paths", "experiment", "fusion"):
         assert re.search(rf" {group}(@[\w.]+)?=", text), group
+
+
+def test_an_error_that_nobody_foresaw_is_a_short_message_with_the_file_of_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def broken(_options: object) -> int:
+        raise KeyError(f"lost pearl-swan in {tmp_path}")
+
+    monkeypatch.setenv("PGPASSWORD", "pearl-swan")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("mla_lightning.cli.main._list", broken)
+    assert main(["list", "methods"]) == 1
+    message = capsys.readouterr().err
+    assert "This is a bug in mla_lightning" in message
+    assert "KeyError" in message
+    assert "mla list methods" in message
+    assert "Traceback" not in message
+    (file,) = tmp_path.iterdir()
+    assert str(file) in message
+    text = file.read_text()
+    assert "Traceback" in text
+    assert "in broken" in text
+    assert "pearl-swan" not in message + text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,19 @@ def test_parts_of_models_name_what_does_not_fit() -> None:
 def test_several_values_in_python_lead_to_a_sweep() -> None:
     with pytest.raises(ConfigError, match=r"several values.*mla\.sweep"):
         mla.train("method=mla,concat")
+
+
+@pytest.mark.filterwarnings("ignore:.*val_dataloader.*")
+def test_a_schedule_that_follows_accuracy_needs_validation() -> None:
+    batch = {"a": torch.randn(4, 3), "b": torch.randn(4, 3), "label": torch.tensor([0, 1, 0, 1])}
+    loader = torch.utils.data.DataLoader([batch], batch_size=None)
+    module = mla.methods.Joint(
+        encoders={name: nn.Linear(3, 4) for name in "ab"},
+        num_classes=2,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        scheduler=partial(torch.optim.lr_scheduler.ReduceLROnPlateau, mode="max"),
+    )
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    with pytest.raises(ConfigError, match="this epoch was not validated: give"):
+        Trainer(max_epochs=1, accelerator="cpu", **options).fit(module, loader)
+    Trainer(max_epochs=1, accelerator="cpu", **options).fit(module, loader, loader)
