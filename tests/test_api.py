@@ -253,12 +253,12 @@ def test_errors_of_keyword_arguments(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_used_is_a_run_error(tmp_path):
+def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(tmp_path):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(RunError, match="cannot be used"):
-        mla.train(*TINY, method="concat", folder=tmp_path / "file")
-    with pytest.raises(RunError, match=r"failed: its folder cannot be used: .*file"):
-        mla.sweep(*TINY, method="concat", folder=tmp_path / "file")
+    for start_runs in (mla.train, mla.sweep):
+        with pytest.raises(ConfigError, match=r"cannot be created: .*file is a file"):
+            start_runs(*TINY, method="concat", folder=tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_an_accelerator_that_is_absent_is_a_config_error(tmp_path):

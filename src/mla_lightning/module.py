@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mla_lightning.batch import Batch, chunks_of
 from mla_lightning.encoding import EncodingModule
+from mla_lightning.errors import ConfigError
 from mla_lightning.metrics.evaluation import Evaluation
 from mla_lightning.metrics.losses import TrainingLosses
 from mla_lightning.parts import Composition, StepObserver
@@ -249,6 +250,11 @@ class MultimodalModule(EncodingModule):
             self.log_dict(means, logger=bool(self.loggers))
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
+                if VAL_ACCURACY not in self.epoch_metrics:
+                    raise ConfigError(
+                        "ReduceLROnPlateau follows the validation accuracy, and this epoch was not "
+                        "validated: give trainer.fit a validation loader, or use another schedule."
+                    )
                 config.scheduler.step(self.epoch_metrics[VAL_ACCURACY])
             else:
                 config.scheduler.step()

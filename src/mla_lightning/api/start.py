@@ -69,7 +69,10 @@ def train(
     with folder_errors_reported(), process_settings_restored(), targets_allowed():
         (job,) = compose_jobs(all_overrides, config_dir=_path(config_dir), allowed=allow)
         _check_code_is_unchanged([job])
+        from mla_lightning.run.preflight import check_before_start
         from mla_lightning.run.train import train_job
+
+        check_before_start([job])
 
         train_job(job)
     remember_packages(job.run_dir, allow)
@@ -116,6 +119,9 @@ def sweep(
         jobs = compose_jobs(
             all_overrides, multirun=True, config_dir=_path(config_dir), allowed=allow
         )
+        from mla_lightning.run.preflight import check_before_start
+
+        check_before_start(jobs)
     flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
     flags += [word for package in allow for word in ("--allow-target", package)]
     command = [sys.executable, "-m", "mla_lightning.cli.main", "train", "-m", *flags]

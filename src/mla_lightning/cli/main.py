@@ -84,8 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         no_df       MLA without dynamic fusion: ...
         0
     """
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        code = _run(words)
         sys.stdout.flush()
         return code
     except MLAError as error:
@@ -98,6 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _print_error(text, RunError.exit_code)
+    except Exception as error:  # nobody foresaw it
+        from mla_lightning.cli.crash import describe_crash
+
+        return _print_error(describe_crash(error, words), RunError.exit_code)
 
 
 def _print_error(message: str, code: int) -> int:
@@ -225,6 +230,12 @@ def _train(options: argparse.Namespace) -> int:
     if options.dry_run:
         _print_states(jobs)
         return 0
+    from mla_lightning.run.preflight import check_before_start
+
+    check_before_start(jobs)
+    for note in dict.fromkeys(config.schedule_note(job.config.tree) for job in jobs):
+        if note:
+            print(f"note: {note}", file=sys.stderr)
     first = jobs[0].config
     if options.multirun:
         from mla_lightning.launchers.sweep import run_sweep

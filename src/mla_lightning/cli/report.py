@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.cli.words import add_user_code_options
+from mla_lightning.cli.words import add_allow_target, add_user_code_options
 from mla_lightning.errors import ConfigError, MLAError, RunError
 from mla_lightning.paths import unquote_value
 
@@ -91,6 +92,7 @@ def add_verbs(verb: Verb) -> None:
         help="the file to write; dashboard.json by default",
     )
     _add_wandb_options(board)
+    add_allow_target(board)
 
     compare = verb("compare", _compare, "compare two finished runs", COMPARE)
     compare.add_argument("first", type=Path, metavar="RUN_A", help="a run folder")
@@ -104,6 +106,7 @@ def add_verbs(verb: Verb) -> None:
     compare.add_argument(
         "overrides", nargs="*", metavar="data.path=DIR", help="the data of RUN_A if they were moved"
     )
+    add_allow_target(compare)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -135,10 +138,14 @@ def _add_wandb_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _dashboard(options: argparse.Namespace) -> int:
+    from mla_lightning.config.targets import allow_target
     from mla_lightning.publish.wandb_dashboard import write_dashboard
     from mla_lightning.report.main import make_report
     from mla_lightning.report.tables.kinds import varied_keys
 
+    for prefix in options.allow_target:
+        allow_target(prefix)
+    _check_output_file(options.output)
     kind = options.kind
     report = make_report(kind, options.runs) if options.runs and kind in varied_keys() else None
     return int(
@@ -190,9 +197,18 @@ def _data_of(options: argparse.Namespace) -> MultimodalDataModule:
     return data
 
 
-def _check_image_path(output: Path) -> None:
+def _check_output_file(output: Path) -> None:
+    """Check that a file can be written, before anything is computed."""
     if output.is_dir():
-        raise ConfigError(f"--output {output} is a folder. Name a file: {output / 'disagree.png'}")
+        raise ConfigError(f"--output {output} is a folder. Name a file in it: {output}/NAME")
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no folder {output.parent}. Create it first")
+    if not os.access(output.parent, os.W_OK):
+        raise ConfigError(f"--output {output}: the folder {output.parent} cannot be written to")
+
+
+def _check_image_path(output: Path) -> None:
+    _check_output_file(output)
     if output.suffix.lower() not in IMAGE_SUFFIXES:
         raise ConfigError(
             f"--output {output} is not an image. Its name must end with one of "
@@ -206,6 +222,10 @@ def _compare(options: argparse.Namespace) -> int:
             raise ConfigError(f"mla compare takes two runs and data.path=DIR, not {text!r}")
     if options.output is not None:  # before anything is printed
         _check_image_path(options.output)
+    from mla_lightning.config.targets import allow_target
+
+    for prefix in options.allow_target:
+        allow_target(prefix)
     from rich.console import Console
 
     from mla_lightning.report.document import render

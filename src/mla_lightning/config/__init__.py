@@ -7,8 +7,10 @@ from typing import Any
 
 from mla_lightning.config.jobs import Job, compose_jobs
 from mla_lightning.config.plan import PlannedJob, plan
+from mla_lightning.config.schedule import schedule_note
 from mla_lightning.config.search import conf_dir
 from mla_lightning.config.targets import allow_target, find_forbidden_targets, instantiate
+from mla_lightning.config.yaml_files import check_file
 from mla_lightning.errors import ConfigError
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "instantiate",
     "load_config",
     "plan",
+    "schedule_note",
     "to_yaml",
 ]
 
@@ -67,6 +70,7 @@ def load_config(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
+        check_file(path)
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as a config: {error}") from error

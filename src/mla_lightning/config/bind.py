@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from mla_lightning.config.limits import find_limit_problems
 from mla_lightning.config.targets import PARTIAL, TARGET, locate, targets_of
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.run_folder.schema import describe_type, fits_type, format_value
@@ -48,7 +49,12 @@ def find_signature_problems(config: Mapping[str, Any]) -> list[str]:
     """
     problems: list[str] = []
     for key, node in targets_of({k: v for k, v in config.items() if k != "grid"}):
-        problems += _node_problems(key, json.dumps(node, sort_keys=True))
+        try:
+            parameters_of(node[TARGET])
+        except ConfigError as error:  # not cached: the user may mend the module meanwhile
+            problems.append(f"{key}.{TARGET}: {error}")
+        else:
+            problems += _node_problems(key, json.dumps(node, sort_keys=True))
     return problems
 
 
@@ -67,28 +73,28 @@ class Parameter(NamedTuple):
 @functools.lru_cache(maxsize=1024)
 def _node_problems(key: str, node_json: str) -> tuple[str, ...]:
     node = json.loads(node_json)
-    try:
-        parameters, takes_any = parameters_of(node[TARGET])
-    except ConfigError as error:
-        return (f"{key}.{TARGET}: {error}",)
+    parameters, takes_any = parameters_of(node[TARGET])
     supplied, removed = SUPPLIED.get(key, ()), REMOVED.get(key, ())
     arguments = {k: v for k, v in node.items() if k not in (TARGET, PARTIAL, *removed)}
     cls = node[TARGET].rpartition(".")[2]
     settable = [name for name in parameters if name not in (*supplied, *removed)]
     problems = _partial_problems(key, node.get(PARTIAL, False))
+    wrong = {}
     for name, value in arguments.items():
         path, parameter = f"{key}.{name}", parameters.get(name)
         if name in supplied:
-            problems.append(f"{path} is not a setting: training supplies it")
+            wrong[name] = f"{path} is not a setting: training supplies it"
         elif parameter is None and (name.startswith("_") or not takes_any):
             listed = f"Its parameters: {', '.join(settable) or 'none'}."
             hint = near(name, settable)
-            problems.append(f"{path}: {cls} has no parameter {name!r}.{hint} {listed}")
+            wrong[name] = f"{path}: {cls} has no parameter {name!r}.{hint} {listed}"
         elif value == "???":
-            problems.append(f"{path} has no value: set one with {path}=...")
+            wrong[name] = f"{path} has no value: set one with {path}=..."
         elif parameter is not None and not fits_type(value, parameter.hint):
             expected = describe_type(parameter.hint)
-            problems.append(f"{path} must be {expected}, got {format_value(value)}")
+            wrong[name] = f"{path} must be {expected}, got {format_value(value)}"
+    problems += wrong.values()
+    problems += find_limit_problems(key, node, wrong)
     if key in COMPLETED_BY_TRAINING or not node.get(PARTIAL, False):
         problems += [
             f"{key}.{name} is missing: {cls} needs it"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from mla_lightning.config.secrets import find_secrets
+from mla_lightning.config.secrets import find_secrets, leaves_of
 from mla_lightning.config.settings import INSTEAD, NODES, SETTING_TYPES
 from mla_lightning.config.targets import TARGET, find_forbidden_targets
 from mla_lightning.config.values import flatten
@@ -36,7 +37,10 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     for key in ("data", "method", "optimizer"):
         if key in config and not (isinstance(config[key], Mapping) and TARGET in config[key]):
             problems.append(f"{key} names no class: it needs {TARGET}")
+    problems += _node_problems(config)
+    problems += _not_finite_problems(config)
     problems += _path_problems(config)
+    problems += _relation_problems(config)
     if "modalities" in config and "encoder" in config:
         problems += _modality_problems(config["modalities"], config["encoder"])
     return problems
@@ -61,6 +65,55 @@ def _setting_problems(config: Mapping[str, Any]) -> list[str]:
             problems.append(f"{key} must be {expected}, got {format_value(value)}")
     problems += [f"{key} is missing" for key in SETTING_TYPES if key not in settings]
     return problems
+
+
+def _node_problems(config: Mapping[str, Any]) -> list[str]:
+    """Report what is no class, where a class or null is expected."""
+    nodes = {key: config.get(key) for key in ("scheduler", "launcher")}
+    for key in ("encoder", "logger"):
+        children = config.get(key)
+        if isinstance(children, Mapping):
+            nodes |= {f"{key}.{name}": node for name, node in children.items()}
+        elif children is not None:
+            nodes[key] = children
+    return [
+        f"{key}={format_value(node)} names no class: it must be null or a mapping with {TARGET}"
+        for key, node in nodes.items()
+        if node is not None and not (isinstance(node, Mapping) and TARGET in node)
+    ]
+
+
+def _not_finite_problems(config: Mapping[str, Any]) -> list[str]:
+    """Report nan and inf, which pass every comparison of a class with a limit or none of them."""
+    return [
+        f"{key}={value} is not finite: give a finite number"
+        for key, value in leaves_of(config, "")
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+
+
+def _relation_problems(config: Mapping[str, Any]) -> list[str]:
+    """Report settings that each are valid and cannot be used together."""
+    trainer, data = config.get("trainer") or {}, config.get("data") or {}
+    chunks, batch_size = trainer.get("accumulate"), data.get("batch_size")
+    problems = []
+    if type(chunks) is int and type(batch_size) is int and chunks > max(1, batch_size):
+        problems.append(
+            f"trainer.accumulate={chunks} is more than data.batch_size={batch_size}: a batch of "
+            f"{batch_size} samples has at most {batch_size} chunks. Write a smaller number of "
+            "chunks."
+        )
+    unusable = _UNUSABLE_PRECISIONS.get(trainer.get("accelerator", ""), ())
+    if (precision := trainer.get("precision")) in unusable:
+        problems.append(
+            f"trainer.precision={precision} is not available on "
+            f"trainer.accelerator={trainer['accelerator']}. Use 32-true or bf16-mixed."
+        )
+    return problems
+
+
+#: Accelerator -> precisions that it does not have.
+_UNUSABLE_PRECISIONS = {"cpu": ("16-mixed",), "mps": ("64-true",)}
 
 
 def _path_problems(config: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.config.interpolation import resolve_interpolations
-from mla_lightning.config.search import options
+from mla_lightning.config.search import options, unknown_option_message
 from mla_lightning.config.values import flatten
 from mla_lightning.paths import quote_value
 
@@ -116,8 +117,11 @@ class Composer:
                 overrides=[*choices, f"hydra.searchpath=[{search_path}]"],
                 return_hydra_config=True,
             )
-        except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-            return " ".join(str(error).split())
+        except (
+            *(HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError),
+            *(AttributeError, RecursionError, AssertionError),
+        ) as error:
+            return self._message(error, choices)
         chosen = composed.hydra.runtime.choices
         without_hydra = [str(key) for key in composed if key != "hydra"]
         container = OmegaConf.to_container(OmegaConf.masked_copy(composed, without_hydra))
@@ -126,6 +130,27 @@ class Composer:
             name: str(chosen[key]) for name, key in CHOICES.items() if chosen.get(key) is not None
         }
         return config
+
+    def _message(self, error: Exception, choices: tuple[str, ...]) -> str:
+        """Return the message for choices that cannot be composed, with the files of the user."""
+        text = " ".join(str(error).split()).partition(" Config search path:")[0]
+        if isinstance(error, RecursionError):
+            text = "the defaults lists name each other in a circle. Remove one of these defaults"
+        elif missing := re.search(r"Could not find '([\w/]+)/([^/']+)'", text):
+            group, name = missing.groups()
+            text = unknown_option_message(group, name, options(self.folders, group))
+        chosen = [
+            choice.partition("@")[0].partition("=")[0] + "/" + choice.partition("=")[2]
+            for choice in choices
+        ]
+        files = [
+            str(path)
+            for folder in self.folders[1:]
+            for name in chosen
+            if (path := folder / f"{name}.yaml").is_file()
+        ]
+        text = text or f"it cannot be composed ({type(error).__name__})"
+        return f"{' and '.join(files)}: {text}" if files else text
 
 
 @contextmanager
@@ -144,7 +169,7 @@ def open_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
         >>> from mla_lightning.config.search import search_path
         >>> with open_composer(search_path(None)) as composer:
         ...     composer.compose(("method=no_such_method",))
-        "...Could not find 'method/no_such_method'..."
+        "Unknown method 'no_such_method'. Known: ae, bigated, ..."
     """
     from hydra import initialize_config_dir
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mla_lightning.config.listing import label_of
 from mla_lightning.config.naming import run_dir_of
 from mla_lightning.config.plan import Problems, plan
+from mla_lightning.config.search import name_file, search_path
 from mla_lightning.config.targets import TARGET, instantiate, locate, targets_of
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, MLAError, near
 from mla_lightning.identity import identity_of
 from mla_lightning.identity.code import Code, code_of, forget_code
 from mla_lightning.run_folder.config import RunConfig
@@ -110,7 +111,7 @@ def compose_jobs(
             [tree[key] for key in ("data", "seed", "modalities", "encoder", "method")]
         )
         if text not in checks:
-            checks[text] = _check_data(tree)
+            checks[text] = _check_data(tree, search_path(config_dir))
         data = checks[text]
         problems.add(" ".join(planned.overrides), data.problems)
         if data.problems:
@@ -220,11 +221,16 @@ class _DataCheck:
     problems: tuple[str, ...] = ()
 
 
-def _check_data(tree: Mapping[str, Any]) -> _DataCheck:
+def _check_data(tree: Mapping[str, Any], folders: tuple[Path, ...]) -> _DataCheck:
     try:
         data = data_of_config(tree)
     except ConfigError as error:
         return _DataCheck(problems=(str(error),))
+    except (MLAError, OSError):
+        raise
+    except Exception as error:  # raised by a class of the user, or by the code that it calls
+        problem = f"data: {tree['data'][TARGET]} raised {type(error).__name__}: {error}"
+        return _DataCheck(problems=(name_file(problem, folders, tree["choices"]),))
     problems: list[str] = []
     encoders: dict[str, Any] = {}
     try:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.config.search import options, unknown_option_message
+from mla_lightning.config.grammar import MAX_LENGTH, sweep_values, unreadable_message
+from mla_lightning.config.search import PLURALS, options, unknown_option_message
 from mla_lightning.config.secrets import secret_problems
 from mla_lightning.errors import ConfigError
 from mla_lightning.paths import quote_value
@@ -123,17 +124,29 @@ class OverrideReader:
             key = text[1:].partition("=")[0]
             problems.append(f"{text}: keys cannot be removed; write {key}=null if it is optional")
             return None
+        if text.startswith("="):
+            problems.append(unreadable_message(text))
+            return None
         if "=" not in text:
             problems.append(f"{text!r} is not an override: write key=value")
+            return None
+        if len(text) > MAX_LENGTH:
+            problems.append(
+                f"{text[:40]!r}... has {len(text)} characters; {MAX_LENGTH} may be used"
+            )
             return None
         try:
             parsed = _parser(self.folders).parse_overrides([text])[0]
             if parsed.is_sweep_override():
-                values = tuple(parsed.sweep_string_iterator())
+                values = sweep_values(parsed, text, problems, self._options_hint(parsed))
             else:
                 values = (parsed.get_value_element_as_str(),)
-        except HydraException as error:
-            problems.append(f"{text!r} cannot be read: {str(error).splitlines()[0]}")
+            for value in values:
+                parse_value(value)  # the text may not be readable again
+        except (HydraException, ValueError, RecursionError) as error:
+            problems.append(unreadable_message(text, str(error)))
+            return None
+        if not values:
             return None
         prefix = {"ADD": "+", "FORCE_ADD": "++"}.get(parsed.type.name, "")
         key = parsed.get_key_element()[len(prefix) :]
@@ -145,6 +158,12 @@ class OverrideReader:
             problems.append(f"{key}: mla starts the runs itself; Hydra's settings have no effect")
             return None
         return self._check(Override(prefix, key, values, is_group), problems)
+
+    def _options_hint(self, parsed: Any) -> str:
+        group = parsed.get_key_element().partition("@")[0]
+        if not self.is_group(group):
+            return ""
+        return f" Run `mla list {PLURALS.get(group, group)}` to see the options of {group}."
 
     def _check(self, override: Override, problems: list[str]) -> Override:
         """Report unknown options and repeated values; return the override."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 
 from mla_lightning.config.check import find_problems
 from mla_lightning.config.compose import Composer, open_composer
+from mla_lightning.config.grammar import MAX_JOBS
 from mla_lightning.config.interpolation import resolve_interpolations
 from mla_lightning.config.naming import is_distinguishing, slug_of, title_of
 from mla_lightning.config.overrides import OPTIONAL_GROUPS, Override, OverrideReader, parse_value
-from mla_lightning.config.search import options, search_path
+from mla_lightning.config.schedule import find_schedule_problems
+from mla_lightning.config.search import name_file, options, search_path
 from mla_lightning.config.settings import NODES
 from mla_lightning.config.targets import allow_target, find_forbidden_targets
 from mla_lightning.config.values import set_values
@@ -171,7 +174,8 @@ def _first_value(override: Override, problems: Problems) -> Override:
         return override
     text = f"{override.prefix}{override.key}={','.join(override.values)}"
     problems.general.append(
-        f"{text} has several values. Add -m to run one job for each: mla train -m ..."
+        f"{text} has several values. Add -m to run one job for each: mla train -m ... "
+        "(in Python: mla.sweep)"
     )
     return replace(override, values=override.values[:1])
 
@@ -196,6 +200,13 @@ def _combinations(
         grid_keys |= axes.keys()
         ordered = [override for key, override in by_key.items() if key not in axes]
         ordered += [by_key.get(key, axis) for key, axis in axes.items()]
+        num_jobs = math.prod(len(override.values) for override in ordered)
+        if num_jobs > MAX_JOBS:
+            problems.general.append(
+                f"This sweep has {num_jobs} jobs, and one command runs {MAX_JOBS} at most: "
+                f"{', '.join(f'{o.name} has {len(o.values)}' for o in ordered if o.values[1:])}"
+            )
+            continue
         products = itertools.product(*map(_split_values, ordered))
         combinations += [[*experiment, *product] for product in products]
     return combinations, grid_keys
@@ -245,6 +256,16 @@ def _plan_job(
         from mla_lightning.config.bind import find_signature_problems
 
         messages += find_signature_problems(checkable)
+        if not messages and not unknown_keys:
+            is_set = any(override.key.partition(".")[0] == "scheduler" for override in values)
+            messages += find_schedule_problems(config, is_set)
+    set_keys = tuple(override.key for override in values)
+    messages = [
+        message
+        if message.startswith(set_keys)
+        else name_file(message, composer.folders, base["choices"])
+        for message in messages
+    ]
     problems.add(" ".join(texts), messages)
     if messages or unknown_keys:
         return None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from mla_lightning.config.yaml_files import check_folder
 from mla_lightning.errors import ConfigError, near
 
 #: Group -> its plural, which ``mla list`` accepts, too.
@@ -63,8 +66,8 @@ def search_path(config_dir: Path | None) -> tuple[Path, ...]:
         The package's folder, then the user's.
 
     Raises:
-        ConfigError: If the user's folder does not exist, or has an option that the package has,
-            too: one of the two would be ignored.
+        ConfigError: If the user's folder does not exist, holds a file that is no config, or has an
+            option that the package has, too: one of the two would be ignored.
 
     Example:
         >>> [folder.name for folder in search_path(None)]
@@ -76,6 +79,7 @@ def search_path(config_dir: Path | None) -> tuple[Path, ...]:
     folder = config_dir.expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
+    check_folder(folder)
     repeated = [
         path.relative_to(folder).as_posix()
         for path in sorted(folder.rglob("*.yaml"))
@@ -108,6 +112,32 @@ def options(folders: tuple[Path, ...], group: str) -> dict[str, Path]:
         for path in (folder / group).rglob("*.yaml"):
             files[path.relative_to(folder / group).with_suffix("").as_posix()] = path
     return dict(sorted(files.items()))
+
+
+def name_file(message: str, folders: tuple[Path, ...], choices: Mapping[str, str]) -> str:
+    """Add the user's file that a message is about to the message.
+
+    Args:
+        message: A message that begins with a dotted key.
+        folders: The folders of configs, the package's own first.
+        choices: Group -> chosen option.
+
+    Returns:
+        The message, with the file if the key comes from an option in a folder of the user.
+
+    Example:
+        >>> (tmp / "method").mkdir()
+        >>> _ = (tmp / "method" / "mine.yaml").write_text("level: .nan")
+        >>> name_file("method.level=nan is not finite", search_path(tmp), {"method": "mine"})
+        'method.level=nan is not finite (in ...mine.yaml)'
+        >>> name_file("method.alpha=nan is not finite", search_path(tmp), {"method": "mla"})
+        'method.alpha=nan is not finite'
+    """
+    top = re.split(r"[.:= ]", message, maxsplit=1)[0]
+    group = {"optimizer": "recipe", "scheduler": "recipe"}.get(top, top)
+    paths = [folder / group / f"{choices.get(group)}.yaml" for folder in folders[1:]]
+    path = next((path for path in paths if path.is_file()), None)
+    return message if path is None else f"{message} (in {path})"
 
 
 def groups(folders: tuple[Path, ...]) -> list[str]:

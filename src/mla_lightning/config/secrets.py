@@ -7,32 +7,30 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-#: Keys whose last word, or last two words joined, is one of these name a secret.
-_SECRET_WORDS = {
-    "secret",
-    "token",
-    "password",
-    "passwd",
-    "passphrase",
-    "credential",
-    "credentials",
-    "apikey",
-    "api_key",
-    "access_key",
-    "private_key",
-    "secret_key",
-    "auth_key",
-}
+#: Words that name a secret at the end of a name, also as the end of a longer word: ``PGPASSWORD``.
+_ENDINGS = r"(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIALS?|APIKEY|AUTHTOKEN)"
+#: Words that do so as a word of their own only: ``DB_PASS``, not ``bypass``.
+_WORDS = (
+    r"(?:PASS|PWD|PW|TOKEN|(?:API|ACCESS|PRIVATE|SECRET|AUTH|ACCOUNT|SSH|SIGNING|LICENSE)_?KEY)"
+)
+_SECRET_NAME = re.compile(rf"(?:{_ENDINGS}|(?:^|_){_WORDS})(?:_ID|_BASE64|_\d+)?$")
 #: Prefixes of well-known access keys, and user:password in an address.
 _SECRET_VALUE = re.compile(
     r"(?:\b(?:hf_|ghp_|gho_|github_pat_|glpat-|sk-|xox[abp]-|AKIA|wandb_v\d_)[A-Za-z0-9_\-]{12,})"
     r"|://[^/\s:@]+:[^/\s@]+@"
 )
+#: The same for environment variables, where more names are in use.
 _SECRET_VARIABLE = re.compile(
-    r"(?:^|_)(?:KEY|APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_|$)"
+    r"(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIALS?)(?:_|$)"
+    r"|TOKEN(?:_|$)"
+    r"|(?:^|_)(?:KEY|APIKEY|PWD|PW|PAT|[A-Z0-9]*PASS)(?:_|$)"
 )
-#: Shorter values of such variables ("1", "yes", "local") are no secrets, and occur in other texts.
-_MIN_LENGTH = 8
+#: Variables of every shell that such a name fits: the current folder, and the one before.
+_NO_SECRETS = ("PWD", "OLDPWD", "INIT_PWD")
+#: Shorter values of such variables ("1", "yes", "local") are no secrets.
+_MIN_LENGTH = 6
+#: Values that are as short occur within other texts, too: they are secrets as a whole only.
+_MIN_LENGTH_WITHIN = 8
 
 ADVICE = "Secrets belong in the environment (WANDB_API_KEY for W&B), never in a config."
 
@@ -46,12 +44,14 @@ def is_secret_key(key: str) -> bool:
     Example:
         >>> is_secret_key("logger.wandb.api_key"), is_secret_key("hf_token")
         (True, True)
-        >>> is_secret_key("data.num_tokens")
-        False
+        >>> is_secret_key("data.pgpassword"), is_secret_key("logger.apiKey")
+        (True, True)
+        >>> is_secret_key("data.num_tokens"), is_secret_key("method.bypass")
+        (False, False)
     """
-    leaf = re.split(r"[.@/]", key.lower().replace("-", "_"))[-1]
-    words = leaf.split("_")
-    return words[-1] in _SECRET_WORDS or "_".join(words[-2:]) in _SECRET_WORDS
+    leaf = re.split(r"[.@/]", key.replace("-", "_"))[-1]
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", leaf)
+    return bool(_SECRET_NAME.search(words.upper()))
 
 
 def contains_secret(text: str, values: Iterable[str] | None = None) -> bool:
@@ -68,7 +68,7 @@ def contains_secret(text: str, values: Iterable[str] | None = None) -> bool:
         True
     """
     known = _secret_values() if values is None else values
-    return bool(_SECRET_VALUE.search(text)) or any(value in text for value in known)
+    return bool(_SECRET_VALUE.search(text)) or any(_is_within(value, text) for value in known)
 
 
 def mask_secrets(text: str) -> str:
@@ -78,8 +78,8 @@ def mask_secrets(text: str) -> str:
         >>> mask_secrets("no data at https://me:password@host/data")
         'no data at https***host/data'
     """
-    for value in _secret_values():
-        text = text.replace(value, "***")
+    for value in sorted(_secret_values(), key=len, reverse=True):  # one may contain another
+        text = re.sub(_whole(value), "***", text) if _is_within(value, text) else text
     return _SECRET_VALUE.sub("***", text)
 
 
@@ -98,7 +98,7 @@ def find_secrets(config: Mapping[str, Any]) -> list[str]:
     """
     values = _secret_values()
     problems = []
-    for key, value in _leaves(config, ""):
+    for key, value in leaves_of(config, ""):
         if value is not None and not isinstance(value, bool):
             problems += secret_problems(key, value, values)
     return problems
@@ -123,18 +123,44 @@ def secret_problems(key: str, value: Any, secrets: Iterable[str] | None = None) 
     return []
 
 
-def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+def leaves_of(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Find the single values of a config, also those in lists.
+
+    Args:
+        node: A config or a node of it, as plain containers.
+        key: The dotted key of the node, empty for a whole config.
+
+    Yields:
+        Dotted key and value.
+
+    Example:
+        >>> list(leaves_of({"seed": 0, "modalities": ["audio"]}, ""))
+        [('seed', 0), ('modalities.0', 'audio')]
+    """
     if isinstance(node, Mapping | list):
         pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
         for name, value in pairs:
-            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+            yield from leaves_of(value, f"{key}.{name}" if key else str(name))
     else:
         yield key, node
+
+
+def _is_within(value: str, text: str) -> bool:
+    return re.search(_whole(value), text) is not None
+
+
+def _whole(value: str) -> str:
+    """Return the expression for a secret within a text; a short one only as a whole word."""
+    if len(value) >= _MIN_LENGTH_WITHIN:
+        return re.escape(value)
+    return rf"(?<![A-Za-z0-9_]){re.escape(value)}(?![A-Za-z0-9_])"
 
 
 def _secret_values() -> list[str]:
     return [
         value
         for name, value in os.environ.items()
-        if len(value) >= _MIN_LENGTH and _SECRET_VARIABLE.search(name.upper())
+        if len(value) >= _MIN_LENGTH
+        and name.upper() not in _NO_SECRETS
+        and _SECRET_VARIABLE.search(name.upper())
     ]

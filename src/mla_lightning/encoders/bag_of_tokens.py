@@ -52,9 +52,8 @@ class BagOfTokens(Encoder):
             Features (B, out_features).
 
         Raises:
-            ConfigError: If the input has another shape or type.
+            ConfigError: If the input has another shape or type, or, on the CPU, an id that is out
+                of range.
         """
-        self.check_input(
-            x.ndim == 2 and not x.is_floating_point(), x, "token ids (B, L) of an integer type"
-        )
+        self.check_token_ids(x, self.embedding.num_embeddings)
         return self.embedding(x)

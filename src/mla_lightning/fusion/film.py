@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion, Present, linear
 
 
@@ -44,9 +45,14 @@ class FiLM(Fusion):
             modulated: The modality whose feature is modulated; the last one by default.
 
         Raises:
-            ConfigError: If ``modulated`` is not a modality.
+            ConfigError: If ``modulated`` is not a modality, or there is one modality alone.
         """
         super().__init__(feature_dims, num_classes)
+        if len(feature_dims) < 2:
+            raise ConfigError(
+                f"fusion FiLM modulates one modality by the others, and {', '.join(feature_dims)} "
+                "is the only one. Give at least two, or use fusion Concat."
+            )
         self.modulated = self.resolve_modality(modulated, "modulated")
         self.conditions = [name for name in feature_dims if name != self.modulated]
         width = feature_dims[self.modulated]

@@ -73,6 +73,11 @@ class Tagged(Fusion):
                 "num_heads * (number of modalities - 1), got "
                 f"{num_modalities} modalities, num_heads {num_heads} and width {width}"
             )
+        if width % num_heads:
+            raise ConfigError(
+                f"fusion Tagged: width {width} is no multiple of num_heads {num_heads}. Use width "
+                f"{width - width % num_heads} or {width - width % num_heads + num_heads}."
+            )
         names = list(feature_dims)
         pair_width = width // (num_modalities - 1)
         self.tag_width = num_modalities + 1

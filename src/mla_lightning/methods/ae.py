@@ -132,5 +132,6 @@ def check_recon_target(recon_target: str, parts: Parts) -> None:
     if recon_target == "oracle" and not parts.hides_modalities:
         raise ConfigError(
             "method.recon_target=oracle reconstructs what is hidden in training, and nothing is: "
-            "choose missing=anchor (or another), or method.recon_target=observed"
+            "choose missing=anchor (or another), or method.recon_target=observed. (In Python: "
+            'recon_target="observed", or hides_modalities=True and batches with truth and hidden.)'
         )

@@ -21,6 +21,7 @@ import torch
 from mla_lightning import __version__
 from mla_lightning import run_folder as files
 from mla_lightning.config import Job
+from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.config.values import flatten
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, RunError
@@ -309,7 +310,8 @@ class StatusFile:
     def fail(self, state: files.State, exit_code: int, reason: str) -> None:
         """Write status and error; print an error if the disk does not allow it."""
         retry = files.retry_command(self.job.overrides)
-        text = f"{reason}\n\nRetry: {retry}\n\n{traceback.format_exc()}"
+        reason = mask_secrets(reason)
+        text = f"{reason}\n\nRetry: {retry}\n\n{mask_secrets(traceback.format_exc())}"
         try:
             self.write(state, exit_code, reason)
             files.write_text(self.job.run_dir / files.ERROR, text)

@@ -22,7 +22,8 @@ from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.callbacks.shared_stage import shared_stage
 from mla_lightning.callbacks.signals import StopOnSignal, StopRequested, StopSignals
-from mla_lightning.config import Job
+from mla_lightning.config import Job, schedule_note
+from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError
 from mla_lightning.loggers.build import build_loggers, finish_loggers
@@ -30,7 +31,9 @@ from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import build_data, build_metrics, build_module
 from mla_lightning.run.diagnose import build_epoch_diagnostics
 from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler
+from mla_lightning.run.explain import errors_explained
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
+from mla_lightning.run.preflight import check_last_batch
 from mla_lightning.run.record import (
     StatusFile,
     check_code_is_current,
@@ -63,10 +66,10 @@ def run_job(job: Job) -> int:
     try:
         print(f"{job.title}: {train_job(job)}")
     except (MLAError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {mask_secrets(str(error))}", file=sys.stderr)
         return error.exit_code if isinstance(error, MLAError) else RunError.exit_code
     except Exception as error:  # no error of a job may end a sweep
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"error: {mask_secrets(f'{type(error).__name__}: {error}')}", file=sys.stderr)
         return RunError.exit_code
     return 0
 
@@ -155,8 +158,8 @@ def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note:
     if data.missing:
         data.write_masks(Path(config.paths.output_dir) / "masks")
     module = build_module(config, data)
-    if note:
-        module.notes.add(note)
+    check_last_batch(module, data)
+    module.notes |= {text for text in (note, schedule_note(config.tree)) if text}
     trained = _train(job, data, module, loggers, signals)
     result = write_measurements(trained, measure(trained))
     for text in result.notes:
@@ -198,7 +201,9 @@ def _train(
     callbacks += [StopOnSignal(checkpoint, signals), table]
     trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks)
     selection = data.loader("test" if config.protocol == "paper" else "val")
-    trainer.fit(module, data.train_dataloader(), selection, ckpt_path=newest, weights_only=True)
+    loaders = data.train_dataloader(), selection
+    with errors_explained(trainer):
+        trainer.fit(module, *loaders, ckpt_path=newest, weights_only=True)
     signals.raise_if_received()
     table.check(trainer.current_epoch)
     return TrainedJob(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.run_folder.schema import Above, AtLeast, Count
+from mla_lightning.run_folder.schema import Above, AtLeast, AtMost, Count
 
 #: Marks nodes, which are checked against the signatures of the classes that they name.
 _NODE = "node"
@@ -42,7 +42,7 @@ class TrainerConfig:
     """
 
     max_epochs: Count
-    threads: Count
+    threads: Annotated[int, AtLeast(1), AtMost(1024)]
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     clip_norm: Annotated[float, Above(0)] | None

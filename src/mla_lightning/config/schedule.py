@@ -1,0 +1,136 @@
+"""Trial of optimiser and schedule before a run: what cannot be built, and rates that never change.
+
+The schedule is stepped as often as the run will step it, on one small layer. That holds for every
+class of schedule, also for one of the user.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mla_lightning.config.targets import TARGET, instantiate, locate
+from mla_lightning.errors import ConfigError
+
+#: Epochs that are tried at most.
+_MAX_STEPS = 10_000
+_PLATEAU = "ReduceLROnPlateau"
+
+
+def find_schedule_problems(config: Mapping[str, Any], is_set_by_user: bool) -> list[str]:
+    """Try the optimiser and the schedule of a config, and step them through the run.
+
+    Args:
+        config: The resolved config, whose nodes fit the signatures of their classes.
+        is_set_by_user: Whether the user set a key of the schedule. One that then has no effect is
+            an error. One that comes with a recipe and is cut off by fewer epochs is not; see
+            :func:`schedule_note`.
+
+    Returns:
+        At most one message.
+
+    Example:
+        >>> sgd = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "nesterov": True}
+        >>> config = {"optimizer": sgd, "scheduler": None, "trainer": {"max_epochs": 4}}
+        >>> find_schedule_problems(config, is_set_by_user=False)
+        ['optimizer: SGD cannot be used with these settings: Nesterov momentum requires ...']
+    """
+    try:
+        _rates_of(config)
+    except ConfigError as error:
+        return [str(error)]
+    note = schedule_note(config) if is_set_by_user else ""
+    return [note] if note else []
+
+
+def schedule_note(config: Mapping[str, Any]) -> str:
+    """Return what a user should know about a schedule that the end of the run cuts off.
+
+    A run of a single epoch has no note: schedules act between epochs.
+
+    Args:
+        config: The resolved config.
+
+    Returns:
+        The note, empty if the whole schedule has an effect.
+
+    Example:
+        >>> from mla_lightning.config import plan
+        >>> words = ["data=synthetic", "recipe=paper", "trainer.max_epochs=20"]
+        >>> schedule_note(plan(words)[0].config)
+        'The learning rate stays at 0.001 in all 20 epochs: scheduler.step_size=70 is not reached.
+         Write scheduler.step_size=14 to lower it after 70 % of them, or scheduler=null for a
+         constant rate.'
+        >>> schedule_note(plan([*words[:2], "trainer.max_epochs=100"])[0].config)
+        ''
+    """
+    epochs, node = config["trainer"]["max_epochs"], config["scheduler"]
+    if not node or epochs == 1 or node[TARGET].endswith(_PLATEAU):
+        return ""
+    rates = _rates_of(config)
+    later = max(1, round(0.7 * epochs))
+    if len(rates) > 1 and len(set(rates)) == 1:
+        late = next((key for key in _REACHED_AT if key in node and node.get("gamma") != 1), "")
+        reason = f": scheduler.{late}={node[late]} is not reached" if late else ""
+        value = f"scheduler.{late}={_REACHED_AT[late](later)}" if late else ""
+        remedy = f"Write {value} to lower it after 70 % of them, or " if late else "Write "
+        return (
+            f"The learning rate stays at {rates[0]:g} in all {epochs} epochs{reason}. "
+            f"{remedy}scheduler=null for a constant rate."
+        )
+    milestones = node.get("milestones") or []
+    if unreached := [number for number in milestones if number >= epochs]:
+        return (
+            f"scheduler.milestones={milestones}: {', '.join(map(str, unreached))} is not reached "
+            f"in trainer.max_epochs={epochs}. Leave it out, or train longer."
+        )
+    cycle = node.get("T_max", epochs)
+    if cycle != epochs:
+        ending = f"ends at {rates[-1]:g}" if cycle > epochs else "rises again before the end"
+        return (
+            f"scheduler.T_max={cycle} differs from trainer.max_epochs={epochs}: the learning rate "
+            f"{ending}. Write scheduler.T_max={epochs} for one fall over the whole run."
+        )
+    return ""
+
+
+#: Setting of a schedule that is an epoch -> its value for a given epoch.
+_REACHED_AT: dict[str, Callable[[int], str]] = {
+    "step_size": str,
+    "milestones": lambda epoch: f"[{epoch}]",
+}
+
+
+def _rates_of(config: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the learning rate of each epoch; raise ConfigError if it cannot be computed."""
+    nodes = json.dumps([config["optimizer"], config["scheduler"]], sort_keys=True)
+    return _tried_rates(nodes, min(config["trainer"]["max_epochs"], _MAX_STEPS))
+
+
+@functools.lru_cache(maxsize=256)
+def _tried_rates(nodes: str, epochs: int) -> tuple[float, ...]:
+    optimizer_node, scheduler_node = json.loads(nodes)
+    layer = locate("torch.nn.Linear")(1, 1)
+    key, target = "optimizer", optimizer_node[TARGET]
+    try:
+        optimizer = instantiate(optimizer_node)(layer.parameters())
+        rates = [float(optimizer.param_groups[0]["lr"])]
+        if not scheduler_node:
+            return tuple(rates)
+        key, target = "scheduler", scheduler_node[TARGET]
+        scheduler = instantiate(scheduler_node)(optimizer)
+        if target.endswith(_PLATEAU):
+            return tuple(rates)
+        for _ in range(epochs):
+            optimizer.step()  # without gradients; schedules expect it first
+            scheduler.step()
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+    except ConfigError:
+        raise
+    except Exception as error:  # any error of torch or of the user's class
+        name = target.rpartition(".")[2]
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{key}: {name} cannot be used with these settings: {reason}") from error
+    return tuple(rates[:-1])  # the last step is after the last epoch

@@ -1,0 +1,169 @@
+"""Checks of this machine and of the model, after the config is checked and before a job starts."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from mla_lightning.config import Job
+from mla_lightning.config.jobs import COMPUTING_NODES, data_of_config, reached_targets
+from mla_lightning.data.base import MultimodalDataModule
+from mla_lightning.data.loading import SequentialOrder, loader_options
+from mla_lightning.errors import ConfigError, MLAError
+from mla_lightning.module import MultimodalModule
+from mla_lightning.run.build import DataFacts, build_module
+from mla_lightning.run_folder import RESULT
+from mla_lightning.run_folder.config import RunConfig
+
+#: Packages whose classes are built in a trial: they do nothing else when they are built.
+_TRIED = ("mla_lightning.", "torch.")
+#: Arguments of encoders that read weights, which takes as long as the start of the run.
+_READS_WEIGHTS = ("checkpoint", "pretrained", "name")
+
+
+def check_before_start(jobs: Iterable[Job]) -> None:
+    """Check that this machine can run the jobs, and that their models can be built.
+
+    Args:
+        jobs: The jobs, none of which has started.
+
+    Raises:
+        ConfigError: With all problems, one per line. Nothing has been written then.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> check_before_start(compose_jobs(["data=synthetic", "trainer.accelerator=mps"]))
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: trainer.accelerator=mps ... has no GPU ...
+    """
+    problems: dict[str, None] = {}
+    tried: set[str] = set()
+    nodes = [key for key in COMPUTING_NODES if key not in ("optimizer", "scheduler", "metrics")]
+    nodes += ["trainer", "choices", "modalities"]
+    for job in jobs:
+        if (job.run_dir / RESULT).exists() and not job.config.overwrite:
+            continue  # a finished job does not run
+        text = json.dumps([job.config.tree[key] for key in nodes])
+        found = [_folder_problem(job.run_dir)]
+        if text not in tried:
+            tried.add(text)
+            found += [_accelerator_problem(job.config), _build_problem(job.config)]
+        problems |= dict.fromkeys(filter(None, found))
+    if len(problems) == 1:
+        raise ConfigError(*problems)
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise ConfigError(f"{len(problems)} problems:\n{listed}")
+
+
+def check_last_batch(module: MultimodalModule, data: MultimodalDataModule) -> None:
+    """Check that the encoders take the last batch of an epoch if it has one sample alone.
+
+    Batch normalisation of vectors does not: it would end the run after a whole epoch.
+
+    Args:
+        module: The module, before training.
+        data: Its data.
+
+    Raises:
+        ConfigError: If the last batch has one sample and an encoder does not take it.
+    """
+    num_train, batch_size = len(data.splits["train"]), data.batch_size
+    if num_train % batch_size != 1 or batch_size == 1:
+        return
+    order = SequentialOrder(1, 1)
+    loader = DataLoader(data.splits["train"], sampler=order, **loader_options(0))
+    batch = module.convert_inputs(next(iter(loader)), augment=False)
+    for name in module.modalities:
+        encoder = copy.deepcopy(module.encoders[name]).train()
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                encoder(batch["inputs"][name])
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                return  # training reports it
+            remedy = next(b for b in itertools.count(batch_size + 1) if num_train % b != 1)
+            raise ConfigError(
+                f"data.batch_size={batch_size}: the last batch of the {num_train} training samples "
+                f"has one sample, and the batch normalisation of encoder.{name} needs at least "
+                f"two. Write data.batch_size={remedy}."
+            ) from error
+
+
+def _folder_problem(run_dir: Path) -> str:
+    """Return why a run folder cannot be created; one that exists is checked by its job."""
+    advice = "Choose another place: paths.output_dir=FOLDER"
+    try:
+        place = run_dir.resolve()
+        if place == Path.cwd() or place in Path.cwd().parents:
+            return f"run_dir={run_dir} is the current folder or above it. Choose another."
+        if run_dir.is_dir():
+            return ""
+        parent = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    except OSError as error:
+        return f"{run_dir} cannot be created: {error.strerror}. {advice}"
+    if not parent.is_dir():
+        return f"{run_dir} cannot be created: {parent} is a file. {advice}"
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return f"{run_dir} cannot be created: {parent} cannot be written to. {advice}"
+    return ""
+
+
+def _accelerator_problem(config: RunConfig) -> str:
+    """Return why the config's accelerator cannot be used on this machine."""
+    accelerator = config.trainer.accelerator
+    is_absent = {
+        "gpu": not (torch.cuda.device_count() or torch.backends.mps.is_available()),
+        "cuda": not torch.cuda.device_count(),
+        "mps": not torch.backends.mps.is_available(),
+    }
+    if not is_absent.get(accelerator, False):
+        return ""
+    reason = "" if torch.version.cuda or torch.version.hip else ", and torch is built without CUDA"
+    kind = {"mps": "GPU of Apple"}.get(accelerator, "GPU that torch can use")
+    return (
+        f"trainer.accelerator={accelerator} with trainer.precision={config.trainer.precision} "
+        f"cannot be used on this machine: it has no {kind}{reason}. Run on the CPU with "
+        "trainer=default or trainer.accelerator=cpu, or check `nvidia-smi` and the installation of "
+        "torch."
+    )
+
+
+def _build_problem(config: RunConfig) -> str:
+    """Build the model of a config without memory for its weights; return why it cannot be built.
+
+    Models with a class of the user, or with weights from files, are built by their job alone.
+    """
+    encoders = (config.encoder or {}).values()
+    reads_weights = any(node.get(key) for node in encoders for key in _READS_WEIGHTS)
+    if reads_weights or not all(t.startswith(_TRIED) for t in reached_targets(config.tree)):
+        return ""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            try:
+                with torch.device("meta"):
+                    _build(config)
+            except MLAError:
+                raise
+            except Exception:  # a class may need the values of its weights, which are absent
+                _build(config)
+    except MLAError as error:
+        return str(error)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return f"The model cannot be built: {type(error).__name__}: {reason}"
+    return ""
+
+
+def _build(config: RunConfig) -> None:
+    """Build the model of a config, without reading its data."""
+    data = data_of_config(config.tree)
+    hides = data.missing is not None and data.missing.policy == "drop"
+    build_module(config, data, facts=DataFacts(data.num_classes, 2, not hides))
