@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from mla_lightning.run.evaluate import (
 from mla_lightning.run.record import write_arrays, write_predictions
 from mla_lightning.run_folder import columns
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.integrity import seal
 from mla_lightning.run_folder.result import Result, Scores
 
 
@@ -138,7 +139,7 @@ def write_measurements(trained: TrainedJob, measurements: Measurements) -> Resul
     if measurements.diagnostics is not None:
         files.write_json(run_dir / files.DIAGNOSTICS, measurements.diagnostics)
         write_arrays(run_dir / files.PLANES, measurements.planes)
-    result = build_result(trained, measurements)
+    result = replace(build_result(trained, measurements), files=seal(run_dir))
     files.write_json(run_dir / files.RESULT, result.to_json())
     return result
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import Interrupted, Preempted, RunError
+from mla_lightning.run_folder.content import parse_json, read_limited
 from mla_lightning.run_lock import RunLock
 
 CONFIG = "config.yaml"
@@ -132,7 +133,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
         Its content, or None if the file does not exist.
 
     Raises:
-        RunError: If the file exists but holds no JSON object.
+        RunError: If the file exists but holds no JSON object, or one that no run writes; see
+            :mod:`mla_lightning.run_folder.content`.
 
     Example:
         >>> read_json(tmp / "result.json") is None
@@ -143,11 +145,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
         mla_lightning.errors.RunError: ...result.json holds no JSON object
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_limited(path), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise RunError(f"{path} is not valid JSON ({error}); remove this file") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} holds no JSON object")
     return content
@@ -168,7 +168,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, float]]:
         [{'epoch': 1.0, 'val/acc': 0.5}]
     """
     try:
-        text = (run_dir / METRICS).read_text(encoding="utf-8")
+        text = read_limited(run_dir / METRICS)
     except FileNotFoundError:
         return []
     lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
@@ -251,7 +251,7 @@ def find_runs(root: Path) -> Iterator[Path]:
         root: A run folder, or any folder above run folders.
 
     Yields:
-        Every folder that holds a run's config.
+        Every folder that holds a run's config, or a finished run whose config was removed.
 
     Example:
         >>> for name in ("b", "a"):
@@ -261,7 +261,7 @@ def find_runs(root: Path) -> Iterator[Path]:
         ['a', 'b']
     """
     for folder, subfolders, names in os.walk(root):
-        if CONFIG in names:
+        if CONFIG in names or (RESULT in names and PROVENANCE in names):
             yield Path(folder)
             subfolders.clear()  # loggers write config.yaml files below a run folder, too
         subfolders.sort()

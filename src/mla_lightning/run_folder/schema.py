@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,30 @@ class Above:
 
     Example:
         >>> fits_type(0.0, Annotated[float, Above(0)])
+        False
+    """
+
+    bound: float
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """An upper bound that values may equal.
+
+    Example:
+        >>> fits_type(3, Annotated[int, AtMost(2)])
+        False
+    """
+
+    bound: float
+
+
+@dataclass(frozen=True)
+class Below:
+    """An upper bound that values must not reach.
+
+    Example:
+        >>> fits_type(1.0, Annotated[float, AtLeast(0), Below(1)])
         False
     """
 
@@ -83,7 +108,10 @@ def fits_type(value: Any, hint: Any) -> bool:
         return isinstance(value, Mapping) and all(fits_type(v, item) for v in value.values())
     if issubclass(kind, Sequence):
         item = next((argument for argument in arguments if argument is not Ellipsis), Any)
-        return isinstance(value, list | tuple) and all(fits_type(v, item) for v in value)
+        length = _fixed_length(kind, arguments)
+        has_length = length is None or (isinstance(value, list | tuple) and len(value) == length)
+        is_list = isinstance(value, list | tuple) and has_length
+        return is_list and all(fits_type(v, item) for v in value)
     return kind is object or not isinstance(value, Mapping)
 
 
@@ -111,8 +139,8 @@ def describe_type(hint: Any) -> str:
         return " or ".join(describe_type(argument) for argument in arguments)
     if origin is Annotated:
         inner, *bounds = arguments
-        texts = [f">= {b.bound}" if isinstance(b, AtLeast) else f"> {b.bound}" for b in bounds]
-        return f"{describe_type(inner)} {' and '.join(texts)}"
+        texts = [f"{_SIGNS[type(b)]} {b.bound}" for b in bounds if type(b) in _SIGNS]
+        return f"{describe_type(inner)} {' and '.join(texts)}".rstrip()
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
@@ -120,7 +148,10 @@ def describe_type(hint: Any) -> str:
         return f"a mapping of names to {describe_type(item)}" if item in names else "a mapping"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
         item = next((argument for argument in arguments if argument is not Ellipsis), None)
-        return f"a list of {describe_type(item)}" if item in names else "a list"
+        length = _fixed_length(origin, arguments)
+        number = "" if length is None else f" {length}"
+        is_simple = item in names or get_origin(item) is Annotated
+        return f"a list of{number} {describe_type(item)}" if is_simple else "a list"
     return getattr(hint, "__name__", str(hint))
 
 
@@ -137,6 +168,21 @@ def format_value(value: Any) -> str:
 
 
 def _is_within(value: Any, bound: Any) -> bool:
-    if isinstance(bound, AtLeast):
-        return bool(value >= bound.bound)
-    return bool(value > bound.bound) if isinstance(bound, Above) else True
+    """Return whether a number is within a bound, which nan never is."""
+    comparison = _COMPARISONS.get(type(bound))
+    return comparison is None or bool(comparison(value, bound.bound))
+
+
+def _fixed_length(kind: type, arguments: tuple[Any, ...]) -> int | None:
+    """Return the length of a tuple of a fixed length, None for other sequences."""
+    is_fixed = issubclass(kind, tuple) and arguments and Ellipsis not in arguments
+    return len(arguments) if is_fixed else None
+
+
+_COMPARISONS = {
+    AtLeast: operator.ge,
+    Above: operator.gt,
+    AtMost: operator.le,
+    Below: operator.lt,
+}
+_SIGNS = {AtLeast: ">=", Above: ">", AtMost: "<=", Below: "<"}
