@@ -16,8 +16,8 @@ from mla_lightning.cli.main import main
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.run_folders import read_run, read_runs
 from mla_lightning.run_folder import write_json
-from mla_lightning.run_folder.content import MAX_BYTES
 from mla_lightning.run_folder.integrity import SEALED
+from mla_lightning.run_folder.parsing import MAX_BYTES
 
 SIZE = ("data.num_train=48", "data.num_val=20", "data.num_test=20", "trainer.max_epochs=1")
 

@@ -16,6 +16,7 @@ from mla_lightning.cli import report as cli_report
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.words import add_allow_target, add_user_code_options
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
+from mla_lightning.run_folder import not_world_writable
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job, PlannedJob
@@ -83,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        with not_world_writable():
+            code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
         return code
     except MLAError as error:

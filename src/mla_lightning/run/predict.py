@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +23,7 @@ from mla_lightning.run.evaluate import load_weights
 from mla_lightning.run.finished import LoadedRun
 from mla_lightning.run.record import write_arrays
 from mla_lightning.run_folder.columns import MULTI
+from mla_lightning.run_folder.csv_cells import csv_text
 
 #: Name for all samples of a prepared store, of every split.
 ALL = "all"
@@ -102,15 +101,13 @@ class Prediction:
             raise ConfigError(f"output={path}: its name must end with .csv or .npz")
 
     def _csv(self) -> str:
-        text = io.StringIO()
         modalities = [name for name in self.logits if name != MULTI]
         is_labelled = bool((self.label >= 0).any())
         columns = ["id", *(["label"] if is_labelled else []), "prediction"]
         columns += [f"p_{name}" for name in self.class_names]
         columns += [f"prediction_{name}" for name in modalities]
         columns += [f"weight_{name}" for name in self.weights]
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
+        rows: list[list[Any]] = []
         predicted, probabilities = self.classes, self.probabilities[MULTI].tolist()
         by_modality = {name: self.logits[name].argmax(dim=1).tolist() for name in modalities}
         for row, sample_id in enumerate(self.ids):
@@ -122,8 +119,8 @@ class Prediction:
                 is_present = bool(self.present[name][row])
                 cells.append(self.class_names[by_modality[name][row]] if is_present else "")
             cells += [f"{float(weight[row]):.6f}" for weight in self.weights.values()]
-            writer.writerow(cells)
-        return text.getvalue()
+            rows.append(cells)
+        return csv_text(columns, rows)
 
 
 def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Prediction:

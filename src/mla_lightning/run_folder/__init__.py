@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import Interrupted, Preempted, RunError
-from mla_lightning.run_folder.content import parse_json, read_limited
+from mla_lightning.run_folder.parsing import parse_json, read_limited
 from mla_lightning.run_lock import RunLock
 
 CONFIG = "config.yaml"
@@ -105,6 +105,23 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content atomically; not every user can write it, whatever the umask is.
+
+    Example:
+        >>> write_bytes(tmp / "figure.png", b"PNG")
+        >>> (tmp / "figure.png").read_bytes()
+        b'PNG'
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with not_world_writable(), temporary.open("wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a JSON file atomically.
 
@@ -134,7 +151,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
     Raises:
         RunError: If the file exists but holds no JSON object, or one that no run writes; see
-            :mod:`mla_lightning.run_folder.content`.
+            :mod:`mla_lightning.run_folder.parsing`.
 
     Example:
         >>> read_json(tmp / "result.json") is None

@@ -17,7 +17,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
 from mla_lightning.identity import identity_of
 from mla_lightning.run_folder.columns import MULTI
-from mla_lightning.run_folder.content import REMEDY
+from mla_lightning.run_folder.parsing import REMEDY
 from mla_lightning.run_folder.reader import RunFiles
 
 #: The files whose hashes ``result.json`` records, if they exist.

@@ -14,7 +14,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.run_folder import columns
 from mla_lightning.run_folder.config import RunConfig
-from mla_lightning.run_folder.content import (
+from mla_lightning.run_folder.parsing import (
     REMEDY,
     check_numbers,
     check_size,
