@@ -1,5 +1,6 @@
 """Reading run folders and results tables."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -9,12 +10,15 @@ from dataclasses import replace
 import pytest
 from tests.report.synthetic_runs import change, write_run, write_table1
 
+from mla_lightning.config.check import _metric_problems
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.results_csv import columns_of, read_csv, write_csv
+from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_run, read_runs
 from mla_lightning.report.tables.run_list import ledger
 from mla_lightning.run_folder import write_json
+from mla_lightning.run_folder.columns import RESULTS_COLUMNS
 
 
 def test_a_finished_run_has_scores_settings_and_versions(tmp_path):
@@ -274,3 +278,14 @@ def test_reports_import_neither_torch_nor_any_model(tmp_path):
 def test_runs_are_compared_without_their_path(tmp_path):
     run = read_run(write_run(tmp_path))
     assert run == replace(run, where="elsewhere", path=None)
+
+
+def test_no_metric_can_have_the_name_of_a_column_of_results():
+    fields = {item.name for item in dataclasses.fields(Run)}
+    assert fields | {"modality", "split", "probe_percent"} == RESULTS_COLUMNS
+    node = {"_target_": "my.metric", "label": "x"}
+    for name in ("epochs", "state", "seed"):
+        (problem,) = _metric_problems({name: node})
+        assert f"metrics.{name}: results.csv has a column '{name}'" in problem
+    assert _metric_problems({"probe": {**node, "percent": True}})
+    assert not _metric_problems({"accuracy": {**node, "percent": True}, "margin": node})

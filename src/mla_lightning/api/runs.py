@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.api.process import process_settings_restored
+from mla_lightning.api.process import check_torch_modes, process_settings_restored
 from mla_lightning.config.targets import targets_allowed
 from mla_lightning.errors import ConfigError, DataError, RunError
 from mla_lightning.identity.code import forget_code
@@ -153,6 +153,7 @@ class Run:
         """The model, with the weights of every selected epoch."""
         from mla_lightning.run.finished import load_run
 
+        check_torch_modes(trains=False)
         with process_settings_restored(), packages_allowed([self.folder]):
             return load_run(self.folder, **self._data_options)
 

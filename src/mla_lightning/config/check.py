@@ -10,6 +10,7 @@ from mla_lightning.config.settings import INSTEAD, NODES, SETTING_TYPES
 from mla_lightning.config.targets import TARGET, find_forbidden_targets
 from mla_lightning.config.values import flatten
 from mla_lightning.errors import near
+from mla_lightning.run_folder.columns import RESULTS_COLUMNS
 from mla_lightning.run_folder.schema import UNRESOLVED, describe_type, fits_type, format_value
 
 
@@ -36,6 +37,7 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     for key in ("data", "method", "optimizer"):
         if key in config and not (isinstance(config[key], Mapping) and TARGET in config[key]):
             problems.append(f"{key} names no class: it needs {TARGET}")
+    problems += _metric_problems(config.get("metrics"))
     problems += _path_problems(config)
     if "modalities" in config and "encoder" in config:
         problems += _modality_problems(config["modalities"], config["encoder"])
@@ -60,6 +62,20 @@ def _setting_problems(config: Mapping[str, Any]) -> list[str]:
             expected = describe_type(SETTING_TYPES[key])
             problems.append(f"{key} must be {expected}, got {format_value(value)}")
     problems += [f"{key} is missing" for key in SETTING_TYPES if key not in settings]
+    return problems
+
+
+def _metric_problems(metrics: Any) -> list[str]:
+    """Return a problem for each metric whose column another quantity has in ``results.csv``."""
+    problems = []
+    for name, node in (metrics or {}).items() if isinstance(metrics, Mapping) else ():
+        is_percent = isinstance(node, Mapping) and bool(node.get("percent"))
+        column = f"{name}_percent" if is_percent else str(name)
+        if column in RESULTS_COLUMNS:
+            problems.append(
+                f"metrics.{name}: results.csv has a column {column!r} of another quantity, so no "
+                "metric can have this name. Rename its YAML."
+            )
     return problems
 
 

@@ -237,16 +237,22 @@ def _number(text: str) -> float:
 
 def _unreadable(path: Path, place: str, row: Mapping[str, str], problem: str) -> Run:
     """Return a run whose rows are damaged, with what they still state of it."""
-    texts = {name: row.get(name, "") for name in ("dataset", "method", "name", "protocol")}
-    texts = {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
+
+    def text(name: str) -> str:
+        return row.get(name, "").encode("utf-8", "replace").decode()
+
     seed = row.get("seed", "")
     return Run(
-        run=row.get("run", "").encode("utf-8", "replace").decode() or place,
-        where=f"{path}: {row.get('run') or place}",
+        run=text("run") or place,
+        where=f"{path}: {text('run') or place}",
         state=State.UNREADABLE,
         reason=f"{path}, {place}: {problem}",
+        dataset=text("dataset"),
+        method=text("method"),
+        name=text("name"),
+        protocol=text("protocol"),
+        data_split=text("data_split"),
         seed=int(seed) if seed.isdecimal() and len(seed) < 10 else None,
-        **texts,
     )
 
 
