@@ -276,3 +276,22 @@ def test_plain_training_equals_that_of_a_job(tmp_path):
     )
     for key, value in run.module.state_dict().items():
         assert torch.equal(module.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("label", torch.tensor(4), "must be from 0 to 1, for 2 classes; a batch has labels from"),
+        ("label", torch.tensor(-1), "must be from 0 to 1"),
+        ("label", torch.tensor(1.0), r"of int64, .* not \(32,\) of torch.float32"),
+        ("label", torch.zeros(4).long(), r"not \(32, 4\) of torch.int64"),
+        ("present", {"audio": 1}, r"\['audio'\] must be a bool tensor .* Convert numbers with"),
+        ("present", {"audio": torch.ones(2).bool()}, r"not \(32, 2\) of torch.bool"),
+        ("present", torch.tensor(True), "must be a dict of modality"),
+    ],
+)
+def test_wrong_labels_and_presence_of_plain_batches_are_errors(name, value, message):
+    samples = [{**sample, name: value} for sample in loaders()[0].dataset]
+    module = build(mla.methods.MLA, is_complete=False)
+    with pytest.raises(DataError, match=message):
+        fit(module, DataLoader(samples, batch_size=32), loaders()[1])

@@ -89,20 +89,64 @@ def as_batch(
         return batch  # type: ignore[return-value]
     inputs = {name: batch[name] for name in modalities}
     size, device = len(inputs[modalities[0]]), inputs[modalities[0]].device
-    present = batch.get("present") or {}
+    present = {} if batch.get("present") is None else batch["present"]
+    if not isinstance(present, Mapping):
+        raise DataError(
+            "batch['present'] must be a dict of modality -> bool tensor (B,), not a "
+            f"{type(present).__name__}."
+        )
     _check_present(present, batch, modalities if is_complete else ())
     all_true = torch.ones(size, dtype=torch.bool, device=device)
     no_label = torch.full((size,), -1, device=device)
     complete: Batch = {
         "inputs": inputs,
-        "label": batch.get("label", no_label),
+        "label": _int64(batch.get("label", no_label)),
         "index": batch.get("index", torch.arange(size, device=device)),
         "present": {name: present.get(name, all_true) for name in modalities},
     }
     lengths = {name: len(x) for name, x in inputs.items()} | {"label": len(complete["label"])}
+    lengths |= {f"present of {name}": len(has) for name, has in complete["present"].items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"The batch's tensors differ in length: {lengths}")
     return complete
+
+
+def check_labels(label: Tensor, num_classes: int, *, lowest: int = 0) -> None:
+    """Check the labels of a plain batch.
+
+    Args:
+        label: Labels (B,).
+        num_classes: Number of classes C.
+        lowest: The smallest label; -1 where samples may have none.
+
+    Raises:
+        DataError: If they are no whole numbers from ``lowest`` to C - 1, one per sample.
+
+    Example:
+        >>> check_labels(torch.tensor([0, 2]), 3)
+        >>> check_labels(torch.tensor([0, 3]), 3)
+        Traceback (most recent call last):
+        mla_lightning.errors.DataError: batch['label'] must be from 0 to 2, for 3 classes; a batch
+        has labels from 0 to 3.
+    """
+    if not isinstance(label, Tensor) or label.dim() != 1 or label.dtype != torch.int64:
+        is_tensor = isinstance(label, Tensor)
+        form = f"{tuple(label.shape)} of {label.dtype}" if is_tensor else repr(label)
+        raise DataError(
+            "batch['label'] must be a tensor (B,) of int64, the number of each sample's class, not "
+            f"{form:.80}."
+        )
+    if len(label) and not lowest <= int(label.min()) <= int(label.max()) < num_classes:
+        raise DataError(
+            f"batch['label'] must be from {lowest} to {num_classes - 1}, for {num_classes} "
+            f"classes; a batch has labels from {int(label.min())} to {int(label.max())}."
+        )
+
+
+def _int64(label: Any) -> Any:
+    """Return labels that are whole numbers of another size as int64, which losses need."""
+    is_whole = isinstance(label, Tensor) and label.dtype in (torch.int32, torch.int16, torch.uint8)
+    return label.long() if is_whole else label
 
 
 def _check_present(
@@ -115,6 +159,12 @@ def _check_present(
             raise DataError(
                 f"batch['present'] has {name!r}, which is no modality of the batch."
                 f"{near(name, modalities)} Modalities: {', '.join(modalities)}"
+            )
+        if not isinstance(has, Tensor) or has.dtype != torch.bool or has.dim() != 1:
+            form = f"{tuple(has.shape)} of {has.dtype}" if isinstance(has, Tensor) else repr(has)
+            raise DataError(
+                f"batch['present'][{name!r}] must be a bool tensor (B,), true for the samples that "
+                f"have it, not {form:.80}. Convert numbers with .bool()."
             )
         if name in complete and not bool(has.all()):
             raise DataError(

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from mla_lightning.batch import Batch, as_batch
+from mla_lightning.batch import Batch, as_batch, check_labels
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
@@ -172,8 +172,11 @@ class EncodingModule(LightningModule):
         needs_index = self.needs_num_train and self.trainer.training
         labels = () if self.trainer.predicting else ("label",)
         complete = self._as_batch(batch, (*labels, "index") if needs_index else labels)
-        if needs_index and complete is not batch:  # those of a run are numbered by its data
-            self._check_index(complete["index"])
+        if complete is not batch:  # those of a run are checked by its data
+            if labels:
+                check_labels(complete["label"], self.parts.num_classes)
+            if needs_index:
+                self._check_index(complete["index"])
         return complete
 
     def _as_batch(self, batch: Any, needs: Collection[str]) -> Batch:

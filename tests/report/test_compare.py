@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from tests.report.synthetic_runs import unseal
 
 from mla_lightning.cli.main import main
 from mla_lightning.errors import RunError
@@ -128,6 +129,7 @@ def test_a_modality_is_compared_on_the_samples_that_have_it(runs):
 def test_predictions_of_an_earlier_version_without_presence_are_left_out(runs, tmp_path):
     folder = tmp_path / "old"
     shutil.copytree(runs / "missing", folder)
+    unseal(folder)
     with np.load(folder / "predictions.npz") as arrays:
         others = {k: arrays[k] for k in arrays.files if not k.startswith("present_")}
     np.savez_compressed(folder / "predictions.npz", **others)
@@ -206,6 +208,7 @@ def test_a_damaged_file_is_named_with_its_run(runs, tmp_path, name, damage):
 def test_predictions_with_missing_arrays_are_an_error(runs, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(runs / "a", folder)
+    unseal(folder)
     np.savez(folder / "predictions.npz", index=np.arange(40))
     with pytest.raises(RunError, match=r"lacks label, class_names, logits_multi"):
         compare_runs(runs / "a", folder)
@@ -238,6 +241,7 @@ def test_equal_predictions_draw_no_sample_sheet(runs, tmp_path, capsys):
 def test_a_modality_that_only_one_run_has_is_left_out_with_a_note(runs, tmp_path):
     folder = tmp_path / "more"
     shutil.copytree(runs / "a", folder)
+    unseal(folder)
     with np.load(folder / "predictions.npz") as arrays:
         content = dict(arrays)
     np.savez(folder / "predictions.npz", **content, logits_text=content["logits_audio"])

@@ -1,6 +1,8 @@
 """Reading run folders and results tables."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,12 +10,15 @@ from dataclasses import replace
 import pytest
 from tests.report.synthetic_runs import change, write_run, write_table1
 
+from mla_lightning.config.check import _metric_problems
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.results_csv import columns_of, read_csv, write_csv
+from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_run, read_runs
 from mla_lightning.report.tables.run_list import ledger
 from mla_lightning.run_folder import write_json
+from mla_lightning.run_folder.columns import RESULTS_COLUMNS
 
 
 def test_a_finished_run_has_scores_settings_and_versions(tmp_path):
@@ -204,21 +209,29 @@ def test_a_folder_with_only_a_csv_is_read(tmp_path):
     assert read_runs([tmp_path / "committed"]) == runs
 
 
+def test_a_csv_without_the_columns_of_results_is_an_error(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("dataset,method\na,b\n")
+    with pytest.raises(RunError, match="columns lack ablation"):
+        read_csv(path)
+
+
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
-        (lambda lines: ["dataset,method", "a,b"], "columns lack ablation"),
         (lambda lines: [*lines, lines[-1][:40]], "wrong number of columns"),
-        (lambda lines: [*lines, lines[-1]], "duplicate row of .*: multi, test"),
+        (lambda lines: [*lines, lines[-1]], "duplicate row: multi, test"),
         (lambda lines: [*lines, lines[-1].replace(",multi,test,", ",multi,test,x")], "line 8"),
     ],
 )
-def test_a_damaged_csv_is_an_error_that_names_the_line(tmp_path, edit, problem):
+def test_a_damaged_row_makes_its_run_unreadable_with_the_line(tmp_path, edit, problem):
     path = tmp_path / "results.csv"
     write_csv(path, read_runs([write_table1(tmp_path, ("mla",), seeds=(2,))]))
     path.write_text("\n".join(edit(path.read_text().splitlines())) + "\n")
-    with pytest.raises(RunError, match=problem):
-        read_csv(path)
+    (run,) = read_csv(path)
+    assert run.state == "unreadable"
+    assert run.scores == {}
+    assert re.search(rf"line \d.*{problem}|{problem}", run.reason)
 
 
 def test_results_tables_have_the_documented_columns():
@@ -265,3 +278,14 @@ def test_reports_import_neither_torch_nor_any_model(tmp_path):
 def test_runs_are_compared_without_their_path(tmp_path):
     run = read_run(write_run(tmp_path))
     assert run == replace(run, where="elsewhere", path=None)
+
+
+def test_no_metric_can_have_the_name_of_a_column_of_results():
+    fields = {item.name for item in dataclasses.fields(Run)}
+    assert fields | {"modality", "split", "probe_percent"} == RESULTS_COLUMNS
+    node = {"_target_": "my.metric", "label": "x"}
+    for name in ("epochs", "state", "seed"):
+        (problem,) = _metric_problems({name: node})
+        assert f"metrics.{name}: results.csv has a column '{name}'" in problem
+    assert _metric_problems({"probe": {**node, "percent": True}})
+    assert not _metric_problems({"accuracy": {**node, "percent": True}, "margin": node})

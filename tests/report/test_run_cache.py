@@ -5,13 +5,14 @@ import os
 import shutil
 
 import pytest
-from tests.report.synthetic_runs import write_run
+from tests.report.synthetic_runs import unseal, write_run
 
 from mla_lightning.cli.main import main
 from mla_lightning.report.read import run_folders
 from mla_lightning.report.read.cache import CACHE_FILE, RunCache
 from mla_lightning.report.read.run_folders import read_runs
-from mla_lightning.run_folder import RESULT
+from mla_lightning.run_folder import PREDICTIONS, RESULT
+from mla_lightning.run_folder.integrity import SEALED
 
 SIZE = ["data.num_train=48", "data.num_val=20", "data.num_test=20", "trainer.max_epochs=1"]
 
@@ -45,6 +46,8 @@ def test_only_new_and_changed_runs_are_read(tmp_path, monkeypatch, capfd):
     result = json.loads((folder / RESULT).read_text())
     result["test"]["multi"]["accuracy"] = 0.123
     (folder / RESULT).write_text(json.dumps(result))
+    unseal(folder)
+    (folder / PREDICTIONS).unlink()  # they have another accuracy
     os.utime(folder / RESULT, ns=(1, 1))
     assert main(["report", "table1", "runs"]) == 0
     assert len(names_read) == 2
@@ -93,7 +96,7 @@ def test_the_cache_stays_valid_when_its_folder_moves_and_drops_removed_runs(tmp_
     assert len(json.loads((tmp_path / "b" / CACHE_FILE).read_text())["runs"]) == 1
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "diagnostics.json", "planes.npz"])
+@pytest.mark.parametrize("name", SEALED)
 def test_a_run_is_read_again_when_a_file_with_its_measurements_changes(tmp_path, name):
     folder = write_run(tmp_path, "mla", 0)
     cache = RunCache(tmp_path)

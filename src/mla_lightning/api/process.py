@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mla_lightning.errors import RunError
+from mla_lightning.errors import ConfigError, RunError
 
 #: Seeds, threads and determinism belong to the whole process, so that two runs at the same time
 #: would change each other's numbers.
@@ -29,6 +29,37 @@ def folder_errors_reported() -> Iterator[None]:
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise RunError(text) from error
+
+
+def check_torch_modes(*, trains: bool) -> None:
+    """Check that no global setting of PyTorch changes the numbers of a run, or prevents them.
+
+    Args:
+        trains: Whether a run is to be trained, which needs gradients.
+
+    Raises:
+        ConfigError: If one does.
+
+    Example:
+        >>> import torch
+        >>> with torch.inference_mode():
+        ...     check_torch_modes(trains=True)
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: Training needs gradients, ... torch.inference_mode() ...
+    """
+    import torch
+
+    if (dtype := torch.get_default_dtype()) != torch.float32:
+        raise ConfigError(
+            f"torch.get_default_dtype() is {dtype}, which would change a run's numbers without a "
+            "trace in its config. Call torch.set_default_dtype(torch.float32); for another "
+            "precision set trainer.precision, such as 64-true."
+        )
+    if trains and torch.is_inference_mode_enabled():
+        raise ConfigError(
+            "Training needs gradients, which torch.inference_mode() does not record. Call it "
+            "outside of that context."
+        )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.api.process import process_settings_restored
+from mla_lightning.api.process import check_torch_modes, process_settings_restored
 from mla_lightning.config.targets import targets_allowed
 from mla_lightning.errors import ConfigError, DataError, RunError
 from mla_lightning.identity.code import forget_code
@@ -18,9 +18,10 @@ from mla_lightning.report.main import make_report
 from mla_lightning.report.read.results_csv import rows_of
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.tables.kinds import PAGE, kinds
-from mla_lightning.run_folder import find_runs, is_finished
+from mla_lightning.run_folder import State, find_runs, is_finished
 from mla_lightning.run_folder.completion import changed_files
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.integrity import check_run
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
 
@@ -116,11 +117,19 @@ class Run:
         """The result.
 
         Raises:
-            RunError: If the run is not finished.
+            RunError: If the run is not finished, or a file of it was changed since.
         """
-        result = self.files.result
-        if result is None:
-            raise RunError(f"{self.folder} is not finished (state: {self.files.state})")
+        return self._checked_result
+
+    @cached_property
+    def _checked_result(self) -> Result:
+        try:
+            result = self.files.result
+            if result is None:
+                raise RunError(f"it is not finished (state: {self.files.state})")
+            check_run(self.files)
+        except RunError as error:
+            raise RunError(f"{self.folder}: {error}") from error
         return result
 
     @property
@@ -144,6 +153,7 @@ class Run:
         """The model, with the weights of every selected epoch."""
         from mla_lightning.run.finished import load_run
 
+        check_torch_modes(trains=False)
         with process_settings_restored(), packages_allowed([self.folder]):
             return load_run(self.folder, **self._data_options)
 
@@ -260,7 +270,8 @@ class Runs(Sequence[Run]):
 
     Attributes:
         folders: The run folders of all jobs.
-        unfinished: (title, state and reason) of the jobs that did not finish.
+        unfinished: (title, state and reason) of the jobs that did not finish, and of runs whose
+            files are damaged.
 
     Example:
         >>> runs = mla.sweep("data=synthetic", "trainer.max_epochs=1", seed=[0, 1], folder=tmp)
@@ -285,7 +296,15 @@ class Runs(Sequence[Run]):
         run_folders = [run for path in paths for run in list(find_runs(path)) or [path]]
         self.folders = list(dict.fromkeys(path.absolute() for path in run_folders))
         self.unfinished = list(unfinished)
-        self._runs = [Run(folder) for folder in self.folders if is_finished(folder)]
+        self._runs = []
+        for folder in filter(is_finished, self.folders):
+            run = Run(folder)
+            try:
+                _ = run.result
+            except RunError as error:  # a damaged run must not spoil the others
+                self.unfinished.append((folder.name, f"{State.UNREADABLE}: {error}"))
+            else:
+                self._runs.append(run)
 
     def __len__(self) -> int:
         """Return the number of finished runs."""

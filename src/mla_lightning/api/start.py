@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning import _imported_at
-from mla_lightning.api.process import folder_errors_reported, process_settings_restored
+from mla_lightning.api.process import (
+    check_torch_modes,
+    folder_errors_reported,
+    process_settings_restored,
+)
 from mla_lightning.api.runs import Run, Runs, packages_allowed, remember_packages
 from mla_lightning.config import Job, compose_jobs
 from mla_lightning.config.overrides import format_override_value, plain_value
@@ -58,6 +62,7 @@ def train(
         Traceback (most recent call last):
         mla_lightning.errors.ConfigError: Unknown method 'cncat'. Did you mean 'concat'? ...
     """
+    check_torch_modes(trains=True)
     values = _axes(choices)
     for key, several in values.items():
         if len(several) > 1:

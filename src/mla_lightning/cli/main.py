@@ -17,6 +17,7 @@ from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.words import add_allow_target, add_user_code_options
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
 from mla_lightning.paths import unquote_value
+from mla_lightning.run_folder import not_world_writable
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job, PlannedJob
@@ -86,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = _run(words)
+        with not_world_writable():
+            code = _run(words)
         sys.stdout.flush()
         return code
     except MLAError as error:

@@ -11,6 +11,7 @@ from mla_lightning.config.settings import INSTEAD, NODES, SETTING_TYPES
 from mla_lightning.config.targets import TARGET, find_forbidden_targets
 from mla_lightning.config.values import flatten
 from mla_lightning.errors import near
+from mla_lightning.run_folder.columns import RESULTS_COLUMNS
 from mla_lightning.run_folder.schema import UNRESOLVED, describe_type, fits_type, format_value
 
 
@@ -39,6 +40,7 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
             problems.append(f"{key} names no class: it needs {TARGET}")
     problems += _node_problems(config)
     problems += _not_finite_problems(config)
+    problems += _metric_problems(config.get("metrics"))
     problems += _path_problems(config)
     problems += _relation_problems(config)
     if "modalities" in config and "encoder" in config:
@@ -114,6 +116,20 @@ def _relation_problems(config: Mapping[str, Any]) -> list[str]:
 
 #: Accelerator -> precisions that it does not have.
 _UNUSABLE_PRECISIONS = {"cpu": ("16-mixed",), "mps": ("64-true",)}
+
+
+def _metric_problems(metrics: Any) -> list[str]:
+    """Return a problem for each metric whose column another quantity has in ``results.csv``."""
+    problems = []
+    for name, node in (metrics or {}).items() if isinstance(metrics, Mapping) else ():
+        is_percent = isinstance(node, Mapping) and bool(node.get("percent"))
+        column = f"{name}_percent" if is_percent else str(name)
+        if column in RESULTS_COLUMNS:
+            problems.append(
+                f"metrics.{name}: results.csv has a column {column!r} of another quantity, so no "
+                "metric can have this name. Rename its YAML."
+            )
+    return problems
 
 
 def _path_problems(config: Mapping[str, Any]) -> list[str]:

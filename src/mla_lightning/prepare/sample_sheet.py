@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
 from mla_lightning.errors import ConfigError, check_number
 from mla_lightning.randomness import derive_seed
+from mla_lightning.run_folder import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -224,7 +226,9 @@ def _save(figure: Figure, output: Path) -> Path:
             # Characters that the font does not have, such as Chinese ones, are drawn as boxes.
             warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
             figure.tight_layout()
-            figure.savefig(output)
+            content = io.BytesIO()
+            figure.savefig(content, format=output.suffix.lower().removeprefix(".") or None)
+        write_bytes(output, content.getvalue())
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
     return output

@@ -75,6 +75,9 @@ def send(run_dirs: Sequence[Path], wandb: Wandb) -> SendCounts:
         if run is None:
             counts.rejected += 1
             continue
+        if entry.stale:  # as the reports of the run say
+            run.experiment.summary.update({"earlier code, changed since": entry.stale})
+            print(f"W&B: {run_dir} was made by earlier code; changed since: {entry.stale}")
         run.log_all_steps()
         for step, row in rows:
             run.log_metrics(row, step=step)

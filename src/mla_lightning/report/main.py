@@ -16,7 +16,7 @@ from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.results_csv import RESULTS, read_csv, write_csv
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs
-from mla_lightning.report.tables.kinds import PAGE, kinds, maker
+from mla_lightning.report.tables.kinds import PAGE, builder, kinds, maker
 from mla_lightning.report.tables.notes import EARLIER_CODE, stale_warnings
 from mla_lightning.run_folder import CONFIG, write_text
 
@@ -49,7 +49,7 @@ def write_report(
         from mla_lightning.report.page.write import write_page
 
         folder = default_output(runs) if output is None else output
-        builders = {name: entry.function() for name, entry in kinds(config_dir).items()}
+        builders = {name: builder(entry) for name, entry in kinds(config_dir).items()}
         command = ["mla", "report", PAGE, *map(str, runs), "--output", str(folder)]
         return write_page(_read(runs), builders, panels(config_dir), folder, command)
     return write_custom_report(maker(kind, config_dir), runs, output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mla_lightning.errors import RunError
 from mla_lightning.functional import fuse_logits, mean_weights, missing_rate
 from mla_lightning.metrics.base import Metric
 from mla_lightning.metrics.evaluation import Evaluation, score_logits
+from mla_lightning.metrics.outcome import Outcome
 from mla_lightning.metrics.probe import probe_accuracies
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder.columns import MULTI
@@ -125,12 +126,28 @@ def score_predictions(predictions: SplitPredictions, metrics: Mapping[str, Metri
         >>> score_predictions(predictions, metrics)
         {'multi': {'accuracy': 0.5}}
     """
-    functions = {name: metric.function for name, metric in metrics.items()}
+    functions = {name: _named(name, metric) for name, metric in metrics.items()}
     scores = score_logits(predictions.logits, predictions.label, predictions.present, functions)
     return {
         name: {metric: None if math.isnan(value) else value for metric, value in values.items()}
         for name, values in scores.items()
     }
+
+
+def _named(name: str, metric: Metric) -> Callable[[Outcome], float]:
+    """Return a metric's function, whose errors name the metric and its YAML."""
+
+    def compute(outcome: Outcome) -> float:
+        try:
+            return float(metric.function(outcome))
+        except Exception as error:  # code of a user, which may raise anything
+            raise RunError(
+                f"The metric {name!r} (metric/{name}.yaml) cannot be computed: "
+                f"{type(error).__name__}: {error}. It must be a function of an Outcome that "
+                "returns one number."
+            ) from error
+
+    return compute
 
 
 def probe_encoders(

@@ -24,6 +24,7 @@ from mla_lightning.run.place import data_of_run
 from mla_lightning.run.train import build_trainer, silence_lightning
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.integrity import SETTINGS, check_run
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Scores
 
@@ -35,7 +36,7 @@ def finished_run(run_dir: Path) -> RunFiles:
         run_dir: The run folder.
 
     Raises:
-        RunError: If the folder holds no finished run.
+        RunError: If the folder holds no finished run, or its config or result was changed since.
 
     Example:
         >>> finished_run(Path("nowhere"))
@@ -51,7 +52,12 @@ def finished_run(run_dir: Path) -> RunFiles:
             f"{run_dir} is not finished (state: {files.state_of(run_dir)}). "
             "Run `mla train` with its overrides again to finish it."
         )
-    return RunFiles(run_dir)
+    run = RunFiles(run_dir)
+    try:
+        check_run(run, SETTINGS)
+    except RunError as error:
+        raise RunError(f"{run_dir}: {error}") from error
+    return run
 
 
 def evaluate_run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,9 @@ from mla_lightning.run.evaluate import (
 )
 from mla_lightning.run.record import write_arrays, write_predictions
 from mla_lightning.run_folder import columns
+from mla_lightning.run_folder.ceiling import ceiling_note
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.integrity import seal
 from mla_lightning.run_folder.result import Result, Scores
 
 
@@ -138,7 +140,7 @@ def write_measurements(trained: TrainedJob, measurements: Measurements) -> Resul
     if measurements.diagnostics is not None:
         files.write_json(run_dir / files.DIAGNOSTICS, measurements.diagnostics)
         write_arrays(run_dir / files.PLANES, measurements.planes)
-    result = build_result(trained, measurements)
+    result = replace(build_result(trained, measurements), files=seal(run_dir))
     files.write_json(run_dir / files.RESULT, result.to_json())
     return result
 
@@ -175,7 +177,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         val=dict(measurements.scores["val"]),
         test=dict(measurements.scores["test"]) if "test" in measurements.scores else None,
         probe_accuracy=measurements.probe_accuracy,
-        notes=sorted(module.notes),
+        notes=sorted({*module.notes, *_ceiling_notes(config, measurements.scores)}),
         missing=summarise_missing(data, measurements.predictions) if data.missing else None,
         train_time_s=sum(times),
         epoch_time_s=float(np.median(times)),
@@ -189,3 +191,11 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         device=str(module.device),
         metrics={name: metric.shown() for name, metric in trained.metrics.items()},
     )
+
+
+def _ceiling_notes(config: RunConfig, scores: Mapping[str, Scores]) -> list[str]:
+    """Return a note if validation, by which the epoch was selected, says nothing about test."""
+    if config.protocol != "validation" or "test" not in scores:
+        return []
+    note = ceiling_note(*(scores[split][columns.MULTI]["accuracy"] for split in ("val", "test")))
+    return [note] if note else []

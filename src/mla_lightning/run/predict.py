@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mla_lightning import run_folder as files
-from mla_lightning.batch import Batch, as_batch
+from mla_lightning.batch import Batch, as_batch, check_labels
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import ArrayDataset, SequentialOrder
 from mla_lightning.data.prepared import Prepared
@@ -25,6 +23,7 @@ from mla_lightning.run.evaluate import load_weights
 from mla_lightning.run.finished import LoadedRun
 from mla_lightning.run.record import write_arrays
 from mla_lightning.run_folder.columns import MULTI
+from mla_lightning.run_folder.csv_cells import csv_text
 
 #: Name for all samples of a prepared store, of every split.
 ALL = "all"
@@ -81,15 +80,18 @@ class Prediction:
         """Write the predictions to a file.
 
         Args:
-            path: A ``.csv`` file with a row per sample (id, label if there are labels, predicted
-                class, probability of every class, predicted class and weight by modality), or an
-                ``.npz`` file with ``logits_<modality>``, ``weight_<modality>``,
-                ``present_<modality>``, ``label``, ``id`` and ``class_names``.
+            path: The file, whose folder is created if it does not exist: ``.csv`` with a row per
+                sample (id, label if there are labels, predicted class, probability of every class,
+                predicted class and weight by modality), or ``.npz`` with ``logits_<modality>``,
+                ``weight_<modality>``, ``present_<modality>``, ``label``, ``id`` and
+                ``class_names``.
 
         Raises:
             ConfigError: If the name has another suffix.
         """
         path = Path(path)
+        if path.suffix in (".csv", ".npz"):
+            path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".csv":
             files.write_text(path, self._csv())
         elif path.suffix == ".npz":
@@ -102,15 +104,13 @@ class Prediction:
             raise ConfigError(f"output={path}: its name must end with .csv or .npz")
 
     def _csv(self) -> str:
-        text = io.StringIO()
         modalities = [name for name in self.logits if name != MULTI]
         is_labelled = bool((self.label >= 0).any())
         columns = ["id", *(["label"] if is_labelled else []), "prediction"]
         columns += [f"p_{name}" for name in self.class_names]
         columns += [f"prediction_{name}" for name in modalities]
         columns += [f"weight_{name}" for name in self.weights]
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
+        rows: list[list[Any]] = []
         predicted, probabilities = self.classes, self.probabilities[MULTI].tolist()
         by_modality = {name: self.logits[name].argmax(dim=1).tolist() for name in modalities}
         for row, sample_id in enumerate(self.ids):
@@ -122,8 +122,8 @@ class Prediction:
                 is_present = bool(self.present[name][row])
                 cells.append(self.class_names[by_modality[name][row]] if is_present else "")
             cells += [f"{float(weight[row]):.6f}" for weight in self.weights.values()]
-            writer.writerow(cells)
-        return text.getvalue()
+            rows.append(cells)
+        return csv_text(columns, rows)
 
 
 def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Prediction:
@@ -146,70 +146,71 @@ def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Pre
         >>> predict_samples(load_run(run.folder), [inputs]).logits["multi"].shape
         torch.Size([2, 4])
     """
-    module = run.module
-    tensors = _checked_tensors(batches, module.modalities)
-    if not tensors:
-        raise DataError("There are no samples to predict")
-    selections = module.selections()
+    module, selections = run.module, run.module.selections()
     current = {key: value.clone() for key, value in module.state_dict().items()}
-    logits: dict[str, Tensor] = {}
-    weights: dict[str, Tensor] = {}
-    complete: list[Batch] = []
-    for metric, state in run.states.items():
-        load_weights(module, state, run.files.folder)
-        outputs, fusion_weights, complete = _forward(run, tensors)
-        names = [name for name, selection in selections.items() if selection == metric]
-        logits |= {name: outputs[name] for name in names}
-        weights = fusion_weights if MULTI in logits else {}
-    module.load_state_dict(current)
-    present = {m: torch.cat([b["present"][m] for b in complete]) for m in module.modalities}
-    if MULTI not in logits:
-        weights_MN = mean_weights(torch.stack([present[m] for m in module.modalities]))
-        logits = {MULTI: fuse_logits(weights_MN, torch.stack([*logits.values()])), **logits}
-    label = torch.cat([batch["label"] for batch in complete])
+    logits: dict[str, list[Tensor]] = {}
+    weights: dict[str, list[Tensor]] = {}
+    present: dict[str, list[Tensor]] = {name: [] for name in module.modalities}
+    labels: list[Tensor] = []
+    loaded = ""
+    try:
+        for inputs in _checked_tensors(batches, module.modalities):
+            is_complete = module.parts.is_complete
+            batch = as_batch(inputs, module.modalities, needs=(), is_complete=is_complete)
+            if batch is not inputs:  # labels of a data set may be of other classes
+                check_labels(batch["label"], len(run.class_names), lowest=-1)
+            for metric, state in run.states.items():
+                if metric != loaded:
+                    load_weights(module, state, run.files.folder)
+                    loaded = metric
+                outputs, batch_weights = _forward(module, batch)
+                names = [name for name, selection in selections.items() if selection == metric]
+                for name in names:
+                    logits.setdefault(name, []).append(outputs[name].float())
+                if MULTI in names:
+                    for name, weight in batch_weights.items():
+                        weights.setdefault(name, []).append(weight)
+            labels.append(batch["label"])
+            for name, has in batch["present"].items():
+                present[name].append(has)
+    finally:
+        module.load_state_dict(current)
+    if not labels:
+        raise DataError("There are no samples to predict")
+    joined = {name: torch.cat(parts) for name, parts in logits.items()}
+    has_modality = {name: torch.cat(parts) for name, parts in present.items()}
+    if MULTI not in joined:
+        weights_MN = mean_weights(torch.stack([has_modality[m] for m in module.modalities]))
+        joined = {MULTI: fuse_logits(weights_MN, torch.stack([*joined.values()])), **joined}
+    label = torch.cat(labels)
     ids = [str(number) for number in range(len(label))]
-    ordered = {MULTI: logits[MULTI], **{m: logits[m] for m in module.modalities}}
-    return Prediction(ordered, weights, present, label, run.class_names, ids)
+    ordered = {MULTI: joined[MULTI], **{m: joined[m] for m in module.modalities}}
+    joined_weights = {name: torch.cat(parts) for name, parts in weights.items()}
+    return Prediction(ordered, joined_weights, has_modality, label, run.class_names, ids)
 
 
 @torch.no_grad()
-def _forward(
-    run: LoadedRun, tensors: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Batch]]:
-    """Return logits, fusion weights and completed batches, with the module's current weights."""
-    module = run.module
-    outputs: list[dict[str, Tensor]] = []
-    weights: list[Tensor] = []
-    complete = []
-    for inputs in tensors:
-        is_complete = module.parts.is_complete
-        batch = as_batch(inputs, module.modalities, needs=(), is_complete=is_complete)
-        complete.append(batch)
-        try:
-            logits = module.evaluate_batch(module.convert_inputs(batch, augment=False))
-        except UNFIT_ERRORS as error:
-            raise _unfit_inputs(module, batch, error) from error
-        outputs.append(logits)
-        unimodal = {name: logits[name] for name in module.modalities}
-        batch_weights = module.fusion.logit_weights(unimodal, batch["present"])
-        if batch_weights is not None:
-            weights.append(batch_weights)
-    joined = {name: torch.cat([logits[name] for logits in outputs]).float() for name in outputs[0]}
-    if not weights:
-        return joined, {}, complete
-    weights_MN = torch.cat(weights, dim=1)
-    return joined, dict(zip(module.modalities, weights_MN, strict=True)), complete
+def _forward(module: MultimodalModule, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return logits and fusion weights of a batch by name, with the module's current weights."""
+    try:
+        logits = module.evaluate_batch(module.convert_inputs(batch, augment=False))
+    except UNFIT_ERRORS as error:
+        raise _unfit_inputs(module, batch, error) from error
+    unimodal = {name: logits[name] for name in module.modalities}
+    weights_MN = module.fusion.logit_weights(unimodal, batch["present"])
+    if weights_MN is None:
+        return logits, {}
+    return logits, dict(zip(module.modalities, weights_MN, strict=True))
 
 
 def _checked_tensors(
     batches: Iterable[Mapping[str, Any]], modalities: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return batches with their lists and arrays as tensors.
+) -> Iterator[dict[str, Any]]:
+    """Yield batches with their lists and arrays as tensors, one at a time.
 
     Raises:
         DataError: If a batch is no dict, or an input is missing, not numeric or not finite.
     """
-    tensors = []
     num_rows = 0
     for batch in batches:
         if not isinstance(batch, Mapping):
@@ -224,12 +225,12 @@ def _checked_tensors(
                 f"The batch has no {', '.join(map(repr, missing))}; it has "
                 f"{', '.join(map(repr, inputs)) or 'nothing that the run uses'}. {ACCEPTED}"
             )
+        present = complete.get("present", {})
         for name in modalities:
-            is_present = complete.get("present", {}).get(name)
+            is_present = present.get(name) if isinstance(present, Mapping) else None
             _check_finite(name, inputs[name], is_present, num_rows)
         num_rows += len(inputs[modalities[0]])
-        tensors.append(complete)
-    return tensors
+        yield complete
 
 
 def _tensors(name: str, values: Any) -> Any:

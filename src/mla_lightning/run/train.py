@@ -161,11 +161,12 @@ def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note:
     check_last_batch(module, data)
     module.notes |= {text for text in (note, schedule_note(config.tree)) if text}
     trained = _train(job, data, module, loggers, signals)
-    result = write_measurements(trained, measure(trained))
-    for text in result.notes:
-        print(f"{job.title}: note: {text}", file=sys.stderr)
+    measurements = measure(trained)
     provenance["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     files.write_json(run_dir / files.PROVENANCE, provenance)
+    result = write_measurements(trained, measurements)  # with hashes of all other files
+    for text in result.notes:
+        print(f"{job.title}: note: {text}", file=sys.stderr)
     accuracy = (result.val or {})[MULTI]["accuracy"]
     best = f"best epoch {result.best_epoch}"
     return f"val/acc {accuracy:.3f} ({best}), {result.train_time_s:.1f} s"

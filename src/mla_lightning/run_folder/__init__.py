@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import Interrupted, Preempted, RunError
+from mla_lightning.run_folder.parsing import parse_json, read_limited
 from mla_lightning.run_folder.writing import replacing
 from mla_lightning.run_lock import RunLock
 
@@ -94,8 +95,19 @@ def write_text(path: Path, text: str) -> None:
         >>> (tmp / "log.txt").read_text()
         'epoch 1'
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content atomically; not every user can write it, whatever the umask is.
+
+    Example:
+        >>> write_bytes(tmp / "figure.png", b"PNG")
+        >>> (tmp / "figure.png").read_bytes()
+        b'PNG'
+    """
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(content)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -126,7 +138,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
         Its content, or None if the file does not exist.
 
     Raises:
-        RunError: If the file exists but holds no JSON object.
+        RunError: If the file exists but holds no JSON object, or one that no run writes; see
+            :mod:`mla_lightning.run_folder.parsing`.
 
     Example:
         >>> read_json(tmp / "result.json") is None
@@ -137,11 +150,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
         mla_lightning.errors.RunError: ...result.json holds no JSON object
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_limited(path), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise RunError(f"{path} is not valid JSON ({error}); remove this file") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} holds no JSON object")
     return content
@@ -162,7 +173,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, float]]:
         [{'epoch': 1.0, 'val/acc': 0.5}]
     """
     try:
-        text = (run_dir / METRICS).read_text(encoding="utf-8")
+        text = read_limited(run_dir / METRICS)
     except FileNotFoundError:
         return []
     lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
@@ -245,7 +256,7 @@ def find_runs(root: Path) -> Iterator[Path]:
         root: A run folder, or any folder above run folders.
 
     Yields:
-        Every folder that holds a run's config.
+        Every folder that holds a run's config, or a finished run whose config was removed.
 
     Example:
         >>> for name in ("b", "a"):
@@ -255,7 +266,7 @@ def find_runs(root: Path) -> Iterator[Path]:
         ['a', 'b']
     """
     for folder, subfolders, names in os.walk(root):
-        if CONFIG in names:
+        if CONFIG in names or (RESULT in names and PROVENANCE in names):
             yield Path(folder)
             subfolders.clear()  # loggers write config.yaml files below a run folder, too
         subfolders.sort()

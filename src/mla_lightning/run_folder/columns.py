@@ -1,4 +1,4 @@
-"""The names of the columns of ``metrics.csv``."""
+"""The names of the columns of ``metrics.csv``, and those of ``results.csv`` that are no metric."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ STEP_FLOPS = "cost/step_flops"
 VAL_ACCURACY = "val/acc"
 #: Stands for the fused logits where otherwise a modality is named.
 MULTI = "multi"
+
+#: Columns of ``results.csv`` that are no metric of the package: no other metric can have one.
+RESULTS_COLUMNS = frozenset(
+    (
+        *("dataset", "method", "ablation", "overrides", "seed", "modality", "split", "state"),
+        *("reason", "best_epoch", "epochs", "lr", "train_time_s", "epoch_time_s", "step_time_s"),
+        *("peak_memory_mb", "num_parameters", "protocol", "data_split", "num_train", "num_val"),
+        *("num_test", "unimodal_rule", "name", "identity", "code", "data", "git_commit"),
+        *("versions", "device", "threads", "missing_percent", "masks", "patterns", "forgetting"),
+        *("forgetting_pairs", "forgetting_own", "gradient_cosine", "projector_trace"),
+        *("ece_scaled", "weight_gain", "method_label", "stale", "metrics", "retry", "run"),
+        *("where", "path", "scores", "probe_percent"),
+    )
+)
 
 #: Prefixes of columns that exist once per modality, loss or pair of modalities.
 TRAIN_LOSS = "train/loss/"

@@ -14,7 +14,14 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.run_folder import columns
 from mla_lightning.run_folder.config import RunConfig
-from mla_lightning.run_folder.result import Result
+from mla_lightning.run_folder.parsing import (
+    REMEDY,
+    check_numbers,
+    check_size,
+    check_yaml_nesting,
+    read_limited,
+)
+from mla_lightning.run_folder.result import SCHEMA, Result
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,15 +86,24 @@ class RunFiles:
         return files.read_json(self.folder / files.PROVENANCE) or {}
 
     @cached_property
+    def _result_content(self) -> dict[str, Any] | None:
+        return files.read_json(self.folder / files.RESULT)
+
+    @property
+    def has_this_layout(self) -> bool:
+        """Whether the result has this version's layout, in which its identity can be computed."""
+        return (self._result_content or {}).get("schema") == SCHEMA
+
+    @cached_property
     def result(self) -> Result | None:
         """The result, None while the run is not finished."""
-        content = files.read_json(self.folder / files.RESULT)
+        content = self._result_content
         if content is None:
             return None
         try:
             return Result.from_json(content)
         except RunError as error:
-            raise RunError(f"{files.RESULT} is not as expected: {error}") from error
+            raise RunError(f"{files.RESULT} is not as expected: {error}. {REMEDY}") from error
 
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
@@ -97,6 +113,7 @@ class RunFiles:
         except (TypeError, ValueError, csv.Error) as error:
             raise RunError(f"{files.METRICS} cannot be read: {error}") from error
         num_batches = self.result.num_batches_trained if self.result else None
+        check_numbers(rows, files.METRICS)
         if num_batches and (self.folder / files.METRICS).is_file():
             last = rows[-1].get(columns.STEP, num_batches) if rows else 0
             if last < num_batches:
@@ -133,14 +150,6 @@ class RunFiles:
         path = self.folder / files.PREDICTIONS
         return read_arrays(path) if path.is_file() else None
 
-    def check(self) -> None:
-        """Read all files that figures need.
-
-        Raises:
-            RunError: If a file is damaged; the message names it.
-        """
-        _ = self.metrics, self.diagnostics, self.planes
-
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read a run's config.
@@ -163,14 +172,19 @@ def read_config(path: Path) -> dict[str, Any]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        text = read_limited(path)
+        check_yaml_nesting(text, path.name, loader)
+        tree = yaml.load(text, Loader=loader)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"no {path.name}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise RunError(f"{path.name} is nested too deeply. {REMEDY}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
         message = " ".join(str(error).split())
-        raise RunError(f"{path.name} is not valid YAML: {message}") from error
+        raise RunError(f"{path.name} is not valid YAML: {message}. {REMEDY}") from error
     if not isinstance(tree, dict):
-        raise RunError(f"{path.name} holds no mapping")
+        raise RunError(f"{path.name} holds no mapping. {REMEDY}")
+    check_size(tree, path.name)
     return tree
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,16 +12,33 @@ from functools import cache
 from typing import Annotated, Any
 
 from mla_lightning.errors import RunError
-from mla_lightning.run_folder.schema import AtLeast, Count, describe_type, fits_type, format_value
+from mla_lightning.run_folder.schema import (
+    AtLeast,
+    AtMost,
+    Count,
+    describe_type,
+    fits_type,
+    format_value,
+)
 
 #: Version of the file's layout. In layout 1 code was not recorded module by module: ``identity``
 #: and ``code`` have another meaning there, and are only shown.
 SCHEMA = 2
 READABLE = (1, SCHEMA)
 
+#: Key of ``result.json`` that holds the hash of its other keys.
+CHECKSUM = "sha256"
+
 #: Modality or ``multi`` -> metric -> value, None if no sample of the split has the modality.
 Scores = dict[str, dict[str, float | None]]
-Seconds = Annotated[float, AtLeast(0)]
+#: Up to about three hundred years.
+Seconds = Annotated[float, AtLeast(0), AtMost(1e10)]
+#: Number of samples, epochs, batches or parameters; even a parameter per atom of a gram is less.
+Number = Annotated[int, AtLeast(0), AtMost(10**15)]
+Epochs = Annotated[int, AtLeast(1), AtMost(10**9)]
+#: Metrics that are fractions, whatever the data are.
+FRACTIONS = ("accuracy", "ece", "macro_f1", "macro_recall", "weighted_f1")
+Fraction = Annotated[float, AtLeast(-1e-6), AtMost(1 + 1e-6)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +59,8 @@ class Result:
         overrides: Overrides that distinguish the run from others with its data and method.
         code: Hash of the code that computed it.
         metrics: How to show metrics that the package does not define, by name.
+        files: Name -> SHA-256 of the other files that the numbers come from; empty for results of
+            versions that did not record them.
 
     Example:
         >>> Result.from_json({"schema": SCHEMA})
@@ -55,14 +76,14 @@ class Result:
     seed: Annotated[int, AtLeast(0)]
     protocol: str
     split: str | None
-    num_train: Count
-    num_val: Annotated[int, AtLeast(0)]
-    num_test: Annotated[int, AtLeast(0)]
+    num_train: Annotated[Count, AtMost(10**15)]
+    num_val: Number
+    num_test: Number
     modalities: list[str]
     unimodal_rule: str
     lr: float | None = None
-    epochs: Count
-    best_epoch: Count
+    epochs: Epochs
+    best_epoch: Epochs
     val: dict[str, Any] | None
     test: dict[str, Any] | None
     probe_accuracy: dict[str, Any] | None = None
@@ -71,18 +92,20 @@ class Result:
     train_time_s: Seconds
     epoch_time_s: Seconds
     step_time_s: Seconds | None = None
-    peak_memory_mb: Annotated[float, AtLeast(0)]
-    num_parameters: Annotated[int, AtLeast(0)]
-    num_batches_trained: Annotated[int, AtLeast(0)] | None = None
+    peak_memory_mb: Annotated[float, AtLeast(0), AtMost(1e12)]
+    num_parameters: Number
+    num_batches_trained: Number | None = None
     overrides: dict[str, Any]
     code: str = ""
-    threads: int | None = None
+    threads: Annotated[int, AtLeast(1), AtMost(10**6)] | None = None
     device: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of ``result.json``."""
-        return {"schema": SCHEMA, **asdict(self)}
+        """Return the content of ``result.json``, with its checksum."""
+        content = {"schema": SCHEMA, **asdict(self)}
+        return {**content, CHECKSUM: checksum_of(content)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Result:
@@ -95,6 +118,8 @@ class Result:
             RunError: If the layout is unknown, a key is missing, or a value has the wrong type or
                 is out of range; the message names it.
         """
+        if CHECKSUM in content and content[CHECKSUM] != checksum_of(content):
+            raise RunError(f"it was changed since the run wrote it (its {CHECKSUM} differs)")
         if content.get("schema") not in READABLE:
             raise RunError(f"schema {content.get('schema')}; this version reads schema {SCHEMA}")
         hints, required = _fields()
@@ -109,7 +134,24 @@ class Result:
         for split in ("val", "test"):
             if values[split] is not None:
                 _check_scores(split, values[split], values["modalities"])
+        if values["best_epoch"] > values["epochs"]:
+            best, num = values["best_epoch"], values["epochs"]
+            raise RunError(f"best_epoch must be at most epochs, {num}, is {best}")
         return cls(**values)
+
+
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the content of a ``result.json``, without its own checksum.
+
+    Example:
+        >>> content = {"seed": 0}
+        >>> checksum_of({**content, "sha256": "1a"}) == checksum_of(content)
+        True
+        >>> checksum_of({"seed": 1}) == checksum_of(content)
+        False
+    """
+    others = {key: value for key, value in content.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 @cache
@@ -136,6 +178,9 @@ def _check_scores(split: str, scores: Mapping[str, Any], modalities: list[str]) 
         if "accuracy" not in by_metric:
             raise RunError(f"{split}.{name} has no accuracy")
         for metric, value in by_metric.items():
-            if not fits_type(value, float | None):
+            hint = Fraction if metric in FRACTIONS else float
+            if value is not None and not fits_type(value, hint):
+                is_number = fits_type(value, float)
+                expected = "between 0 and 1" if is_number else "a number"
                 text = format_value(value)
-                raise RunError(f"{split}.{name}.{metric} must be a number, is {text}")
+                raise RunError(f"{split}.{name}.{metric} must be {expected}, is {text}")

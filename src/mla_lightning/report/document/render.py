@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ from mla_lightning.report.document.table import (
     Section,
     Table,
 )
+from mla_lightning.run_folder.csv_cells import csv_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,13 +160,12 @@ def to_csv(table: Table) -> str:
         openmoji,multi,60.0
         <BLANKLINE>
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["section", table.corner, *table.columns])
-    for section in table.written_sections:
-        for row in section.rows:
-            writer.writerow([section.title, row.label, *(cell.text for cell in row.cells)])
-    return text.getvalue()
+    rows = [
+        [section.title, row.label, *(cell.text for cell in row.cells)]
+        for section in table.written_sections
+        for row in section.rows
+    ]
+    return csv_text(["section", table.corner, *table.columns], rows)
 
 
 def to_files(report: Report, stem: str) -> dict[str, str]:

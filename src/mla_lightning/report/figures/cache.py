@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.errors import MLAError
 from mla_lightning.report.document.table import Cell, Row, Section, Table
 from mla_lightning.report.figures.numbers import add_tooltips, figure_table
 from mla_lightning.report.figures.style import save
@@ -91,16 +92,19 @@ class DrawingCache:
         if entry is None or (entry["drawn"] and not self._has_files(stem)):
             try:
                 figure = draw()
+                entry = {"key": key, "drawn": figure is not None, "data": None}
+                if figure is not None:
+                    data = figure_table(figure)
+                    entry["data"] = None if data is None else asdict(data)
+                    add_tooltips(figure)
+                    save(figure, self.folder / stem)
+            except OSError:  # the folder cannot be written to
+                raise
             except Exception as error:  # a failed figure must not prevent the page
-                self.failed[stem] = f"{type(error).__name__}: {error}"
+                is_known = isinstance(error, MLAError)
+                self.failed[stem] = str(error) if is_known else f"{type(error).__name__}: {error}"
                 return None
             self.num_drawn += figure is not None
-            entry = {"key": key, "drawn": figure is not None, "data": None}
-            if figure is not None:
-                data = figure_table(figure)
-                entry["data"] = None if data is None else asdict(data)
-                add_tooltips(figure)
-                save(figure, self.folder / stem)
         self._current[stem] = entry
         if not entry["drawn"]:
             return None

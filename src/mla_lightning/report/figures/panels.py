@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +42,10 @@ class Panel:
 
     def draw(self, diagnosed: BlockDiagnostics) -> Figure | None:
         """Draw the figure; return None where nothing was measured."""
-        function: Callable[[BlockDiagnostics], Figure | None] = self.component.function()
-        return function(diagnosed)
+        from matplotlib.figure import Figure
+
+        drawn: Figure | None = self.component.call(diagnosed, Figure, or_none=True)
+        return drawn
 
 
 def panels(config_dir: Path | None = None) -> list[Panel]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.read.variant import REFERENCE, method_label
+from mla_lightning.run_folder import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,13 +81,14 @@ def save(figure: Figure, stem: Path) -> list[str]:
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
     with style():
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # one layout for all files
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+        figure.set_layout_engine(None)  # one layout for all files; "none" would draw each twice
         for extension, fields in metadata.items():
             content = io.BytesIO()
             figure.savefig(content, format=extension, dpi=PNG_DPI, metadata=fields)
             path = stem.with_name(f"{stem.name}.{extension}")  # with_suffix would cut at a dot
-            path.write_bytes(content.getvalue())
+            write_bytes(path, content.getvalue())
             names.append(path.name)
     return names
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from mla_lightning.errors import RunError
+from mla_lightning.errors import MLAError, RunError
 from mla_lightning.report.document.table import (
     BLANK,
     Cell,
@@ -198,7 +198,7 @@ def _report(name: str, runs: Sequence[Run], builders: Mapping[str, ReportBuilder
         if any(table.written_sections for table in report.tables):
             return report
         reason = f"{report.title}: there is nothing to show."
-    except RunError as error:
+    except MLAError as error:
         reason = f"Not shown as {kind}: {error}" if kind in builders else str(error)
     try:
         plain = builders["table1"](runs)

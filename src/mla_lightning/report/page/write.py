@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +58,8 @@ def write_page(
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / RESULTS, runs)
         cache = DrawingCache(folder)
-        drawings = dict(_draw(content, cache))
+        with _rare_collections():
+            drawings = dict(_draw(content, cache))
         sections = tuple(_complete(section, cache) for section in content.sections)
         content = replace(content, sections=sections)
         cache.write()
@@ -86,6 +89,20 @@ def _draw(content: Overview, cache: DrawingCache) -> Iterator[tuple[str, Drawing
         drawing = cache.figure(stem, key, draw)
         if drawing is not None:
             yield stem, drawing
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for garbage less often meanwhile: figures are many small objects that are all alive."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # the runs, which stay
+    gc.set_threshold(20_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def _complete(section: PageSection, cache: DrawingCache) -> PageSection:

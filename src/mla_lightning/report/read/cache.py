@@ -10,21 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.report.read.run import Run
-from mla_lightning.run_folder import (
-    DIAGNOSTICS,
-    METRICS,
-    PLANES,
-    PROVENANCE,
-    RESULT,
-    State,
-    write_text,
-)
+from mla_lightning.run_folder import RESULT, State, write_text
 from mla_lightning.run_folder.completion import changed_files
+from mla_lightning.run_folder.integrity import SEALED
 from mla_lightning.run_folder.reader import RunFiles
 
 CACHE_FILE = ".read.json"
 #: Version of the file's format; a file of another version is not used.
-VERSION = 4
+VERSION = 5
 #: Fields of a run that depend on where its folder lies.
 _NOT_CACHED = ("path", "where", "run")
 
@@ -105,22 +98,22 @@ class RunCache:
 
 
 def stamp(folder: Path) -> list[int]:
-    """Return times and sizes of the files that reports read of a run.
+    """Return inodes, times and sizes of the files that reports read of a run.
 
     Args:
         folder: The run folder.
 
     Returns:
-        Modification time in nanoseconds and size in bytes of each file, -1 for missing ones.
+        Inode, modification time in nanoseconds and size in bytes of each file, -1 for missing ones.
     """
     values = []
-    for name in (RESULT, PROVENANCE, METRICS, DIAGNOSTICS, PLANES):
+    for name in (RESULT, *SEALED):
         try:
             status = (folder / name).stat()
         except OSError:
-            values += [-1, -1]
+            values += [-1, -1, -1]
             continue
-        values += [status.st_mtime_ns, status.st_size]
+        values += [status.st_ino, status.st_mtime_ns, status.st_size]
     return values
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mla_lightning.config.search import options, search_path
 from mla_lightning.config.targets import TARGET, locate
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import ConfigError, MLAError, RunError
 from mla_lightning.identity.sources import find_definition
 
 
@@ -37,6 +37,37 @@ class Component:
         """
         function: Callable[..., Any] = locate(self.target, functions_of=("mla_lightning.report",))
         return function
+
+    def call(self, argument: Any, result_type: type, *, or_none: bool = False) -> Any:
+        """Call the function, and name its YAML if it fails.
+
+        Args:
+            argument: What it is given.
+            result_type: The type that it must return.
+            or_none: Whether it may also return None.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            ConfigError: If it cannot be imported or is not allowed.
+            RunError: If it raises an error, or returns another type.
+        """
+        function = self.function()
+        try:
+            result = function(argument)
+        except MLAError:
+            raise
+        except Exception as error:  # code of a user, which may raise anything
+            raise RunError(
+                f"{self.target} raised {type(error).__name__}: {error} (named by {self.path})"
+            ) from error
+        if isinstance(result, result_type) or (or_none and result is None):
+            return result
+        raise RunError(
+            f"{self.target} returned {type(result).__name__}, not {result_type.__name__} (named by "
+            f"{self.path})"
+        )
 
     @property
     def code(self) -> str:

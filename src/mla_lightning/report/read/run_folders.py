@@ -32,6 +32,7 @@ from mla_lightning.report.read.run import Overrides, Run, Score
 from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.completion import changed_files
+from mla_lightning.run_folder.integrity import check_run
 from mla_lightning.run_folder.reader import RunFiles
 
 #: Overrides that have a column of their own or that only name the experiment.
@@ -40,7 +41,10 @@ OTHER_COLUMNS = ("seed", "method", "data", "ablation", "experiment", "protocol")
 PACKAGES = ("mla_lightning", "torch", "lightning")
 
 #: Errors that reading a damaged file raises.
-READ_ERRORS = (RunError, OSError, AttributeError, KeyError, TypeError, ValueError)
+READ_ERRORS = (
+    *(RunError, OSError, ArithmeticError, AttributeError, LookupError),
+    *(RecursionError, TypeError, ValueError),
+)
 
 
 def read_runs(paths: Sequence[Path], cache: RunCache | None = None) -> list[Run]:
@@ -138,7 +142,7 @@ def _read_path(path: Path, cache: RunCache | None) -> Iterator[Run]:
 def _finished(run_files: RunFiles) -> Run:
     result, provenance = run_files.result, run_files.provenance
     assert result is not None
-    run_files.check()
+    check_run(run_files)
     probes = result.probe_accuracy or {}
     metrics = package_metrics() | {
         name: metric_display(name, settings) for name, settings in result.metrics.items()
@@ -191,7 +195,7 @@ def _finished(run_files: RunFiles) -> Run:
 def _diagnostics(run_files: RunFiles) -> dict[str, Any]:
     try:
         return diagnostics_columns(run_files)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise RunError(f"{files.DIAGNOSTICS} is not as expected: {_problem(error)}") from error
 
 

@@ -27,6 +27,7 @@ from mla_lightning.report.tables.bootstrap import NUM_RESAMPLES, paired_differen
 from mla_lightning.report.tables.significance import CONFIDENCE, mcnemar
 from mla_lightning.run_folder import PREDICTIONS
 from mla_lightning.run_folder.completion import UNKNOWN, changed_files
+from mla_lightning.run_folder.integrity import TOLERANCE, check_run
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
 
@@ -38,8 +39,6 @@ SHARED_ARRAYS = ("index", "label", "class_names")
 REMEDY = "Train it again with overwrite=true; mla report runs shows the command."
 #: Largest number of samples that are listed.
 MAX_LISTED = 24
-#: Largest difference between a recomputed accuracy and the recorded one.
-TOLERANCE = 1e-6
 #: Function from indices of test samples to their names.
 SampleNames = Callable[[Sequence[int]], Sequence[str]]
 #: Label and field of measures that are shown without a confidence interval.
@@ -148,6 +147,10 @@ def _result(run: RunFiles) -> Result:
         hint = f" Runs below it: {', '.join(below[:3])}." if below else " See mla report runs."
         raise RunError(f"{run.folder} is no finished run.{hint}")
     result: Result = _read(run, "result")
+    try:
+        check_run(run)
+    except RunError as error:
+        raise RunError(f"{run.folder}: {error}") from error
     return result
 
 

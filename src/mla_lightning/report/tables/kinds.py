@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.report.document.table import ReportBuilder
+from mla_lightning.report.document.table import Report, ReportBuilder
 from mla_lightning.report.read.components import Component, components
+from mla_lightning.report.read.run import Run
 
 #: The kind that shows all others on one page.
 PAGE = "page"
@@ -42,7 +44,22 @@ def maker(kind: str, config_dir: Path | None = None) -> ReportBuilder:
     if kind not in known:
         names = [*known, PAGE]
         raise ConfigError(f"Unknown report {kind!r}.{near(kind, names)} Known: {', '.join(names)}.")
-    return known[kind].function()
+    known[kind].function()  # an error before anything is read
+    return builder(known[kind])
+
+
+def builder(entry: Component) -> ReportBuilder:
+    """Return the function of a kind, whose errors name its YAML.
+
+    Args:
+        entry: The entry of the kind; its function is imported when the report is made.
+    """
+
+    def build(runs: Sequence[Run]) -> Report:
+        report: Report = entry.call(runs, Report)
+        return report
+
+    return build
 
 
 def varied_keys(config_dir: Path | None = None) -> dict[str, tuple[str, ...]]:

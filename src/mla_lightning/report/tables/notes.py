@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mla_lightning.report.read.block import Block
-from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import method_label
 from mla_lightning.report.tables.significance import binomial_error
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.ceiling import ceiling_note, is_uninformative
 from mla_lightning.run_folder.completion import UNKNOWN
 
 #: Largest number of runs without a result that are listed.
@@ -86,6 +87,7 @@ def block_notes(block: Block, *, split: str = "test", with_settings: bool = True
         f"{name}: split {block.data_split or 'unnamed'} ({_sizes(runs)}), epoch {selected} "
         f"(protocol={block.protocol}); {len(block.seeds)} {unit} ({seeds}).",
         *_standard_error(block, runs, split),
+        *(ceiling_notes(block) if split == "test" else ()),  # tuning does not see the test split
     ]
     if block.common:
         shared = ", ".join(f"{key}={value}" for key, value in sorted(block.common))
@@ -99,6 +101,34 @@ def block_notes(block: Block, *, split: str = "test", with_settings: bool = True
             "runs of the same methods, settings and seeds replace them."
         )
     return sentences + _provenance(name, runs)
+
+
+def ceiling_notes(block: Block) -> list[str]:
+    """Return a note if runs of a block have a validation accuracy that says nothing about test.
+
+    Args:
+        block: The block.
+
+    Returns:
+        One sentence or none; see :mod:`mla_lightning.run_folder.ceiling`.
+    """
+    if block.is_selected_on_test:
+        return []
+    runs = [run for run in block.runs if run.is_finished]
+    pairs = [(_fraction(run, "val"), _fraction(run, "test")) for run in runs]
+    extremes = [(val, test) for val, test in pairs if is_uninformative(val, test)]
+    if not extremes:
+        return []
+    val, test = max(extremes, key=lambda pair: (pair[0] or 0) - (pair[1] or 0))
+    return [
+        f"{block.name}: {len(extremes)} of {len(runs)} runs: {ceiling_note(val, test)} (the "
+        "largest distance is given)."
+    ]
+
+
+def _fraction(run: Run, split: str) -> float | None:
+    percent = run.scores.get(split, {}).get(MULTI, {}).get("accuracy_percent")
+    return None if percent is None else percent / 100
 
 
 def missing_result_notes(runs: Sequence[Run]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import MEAN_LEGEND
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.ceiling import ADVICE, CEILING
 
 KEY = "optimizer.lr"
 SPLIT = "val"
@@ -123,7 +124,10 @@ def tuning(runs: Sequence[Run]) -> Report:
         notes=tuple(
             note
             for block in table_blocks
-            for note in notes.block_notes(block, split=SPLIT, with_settings=False)
+            for note in (
+                *notes.block_notes(block, split=SPLIT, with_settings=False),
+                *ceiling_notes(block),
+            )
         ),
         texts=texts,
     )
@@ -149,6 +153,32 @@ def grids(block: Block) -> dict[Variant, dict[float, Summary]]:
         variant: {rate: _summary(block, runs_of[variant].get(rate, {})) for rate in rates}
         for variant in sorted(runs_of, key=lambda variant: variant.sort_key)
     }
+
+
+def ceiling_notes(block: Block) -> list[str]:
+    """Return a note if learning rates were selected where validation is at the ceiling.
+
+    The test split is not looked at, so that the note is about the selection alone.
+
+    Args:
+        block: Runs of a tuning sweep.
+
+    Returns:
+        One sentence or none; see :data:`mla_lightning.run_folder.ceiling.CEILING`.
+    """
+    selected = {
+        variant: grid[choice.lr].mean
+        for variant, grid in grids(block).items()
+        if (choice := choose(grid)).lr is not None
+    }
+    at_ceiling = [v.label for v, mean in selected.items() if mean >= 100 * CEILING]
+    if not at_ceiling:
+        return []
+    return [
+        f"{block.name}: the selected learning rates of {', '.join(at_ceiling)} have a validation "
+        f"accuracy of at least {100 * CEILING:g} %, where hardly an error is left to select by: "
+        f"{ADVICE}."
+    ]
 
 
 def _summary(block: Block, runs: Mapping[int, Run]) -> Summary:
