@@ -150,6 +150,7 @@ def _start(kind: str, index: int, seed: int, root: Path) -> _Running:
     if pid == 0:
         try:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the campaign ends its cases itself
             os.close(read)
             record = judge(kind, index, seed, root)
             with open(write, "w") as file:

@@ -27,7 +27,11 @@ from mla_lightning.cli.main import main
 
 CONF = Path(__file__).parents[2] / "conf"
 METHODS = tuple(sorted(path.stem for path in (CONF / "method").glob("*.yaml")))
-TIMES = ("train_time_s", "epoch_time_s", "step_time_s", "peak_memory_mb")
+#: Keys of ``result.json`` that differ between equal runs: times, and hashes of files with times.
+DIFFERING = (
+    *("train_time_s", "epoch_time_s", "step_time_s", "peak_memory_mb"),
+    *("overrides", "files", "sha256"),
+)
 #: Files that a failed attempt leaves, and that checkpoints within an epoch add.
 LEFT_BY_ATTEMPTS = ("error.txt", "lock", "log.txt")
 #: Attempts to finish a command after its last fault, and seconds to wait for dying processes.
@@ -234,7 +238,7 @@ def compare_runs(expected: Path, run: Path) -> None:
     if rows_old != rows_new:
         raise Failed(Verdict.SILENT, "other rows in metrics.csv")
     for key in sorted(old.keys() | new.keys()):
-        if key not in (*TIMES, "overrides") and old.get(key) != new.get(key):
+        if key not in DIFFERING and old.get(key) != new.get(key):
             raise Failed(Verdict.SILENT, f"{key} in result.json: {new.get(key)!r}"[:300])
     for name in ("predictions.npz", "planes.npz"):
         if (expected / name).exists() and not _same_arrays(expected / name, run / name):
