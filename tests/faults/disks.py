@@ -33,7 +33,7 @@ from tests.faults.verdicts import Failed, Verdict, check_message
 from mla_lightning.callbacks.checkpoint import newest_valid
 from mla_lightning.cli.main import main
 
-WORDS_OF_FULL = ("No space left", "disk is full", "GB are free", "GB is free", "too large")
+WORDS_OF_FULL = ("No space left", "is full", "are free", "is free", "too large")
 PAGE = 4096
 
 
@@ -206,7 +206,8 @@ def _finished(case: Case) -> None:
     read_only(str(place))
     case.fault("read-only folder of a finished run")
     os.chdir(case.folder)
-    for words in (["eval", str(place / "run")], ["report", "runs", str(place)]):
+    report = ["report", "runs", str(place), "--output", str(case.folder / "report")]
+    for words in (["eval", str(place / "run")], report):
         ended = Child(lambda words=words: main(words)).wait()
         raise_if_hung(ended)
         if ended.code != 0:

@@ -23,10 +23,12 @@ from tests.faults.runs import (
 )
 from tests.faults.verdicts import Failed, Verdict, check_message
 
+import mla_lightning
 from mla_lightning.cli.main import main
+from mla_lightning.errors import MLAError
 
 SCENARIO = scenario_of("mla", "checkpoint.every_n_batches=1")
-READERS = ("eval", "report table1", "report runs", "train")
+READERS = ("eval", "report table1", "report runs", "train", "load")
 
 
 def flip_a_bit(path: Path, rng: Random, *, keeps_time: bool = False) -> str:
@@ -46,7 +48,10 @@ def flip_a_bit(path: Path, rng: Random, *, keeps_time: bool = False) -> str:
 
 
 def draw_file(folder: Path, rng: Random) -> Path:
-    return rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "lock"))
+    """Draw a file of a folder; those in its subfolders, such as checkpoints, less often."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "lock")
+    near = [path for path in files if path.parent == folder]
+    return rng.choice(near if near and rng.random() < 0.6 else files)
 
 
 # ------------------------------------------------------------------ finished runs
@@ -79,6 +84,7 @@ def read_with_all(folder: Path) -> dict[str, tuple[int, str, str]]:
         "report table1": ["report", "table1", run, "--output", str(out)],
         "report runs": ["report", "runs", run],
         "train": SCENARIO.command(folder),
+        "load": ["load"],
     }
     answers = folder / "answers.json"
 
@@ -89,7 +95,7 @@ def read_with_all(folder: Path) -> dict[str, tuple[int, str, str]]:
             text = io.StringIO()
             with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
                 try:
-                    code = main(words)
+                    code = main(words) if words[0] != "load" else load_and_print(run)
                 except Exception as error:  # a traceback reaches the user
                     code = 1
                     text.write(f"Traceback (most recent call last)\n{type(error).__name__}: ")
@@ -105,6 +111,17 @@ def read_with_all(folder: Path) -> dict[str, tuple[int, str, str]]:
     return {key: tuple(value) for key, value in json.loads(answers.read_text()).items()}
 
 
+def load_and_print(run: str) -> int:
+    """Load a run from Python, and print its numbers; return an exit code."""
+    try:
+        loaded = mla_lightning.load(run)
+        print(loaded.result, loaded.metrics)
+    except MLAError as error:
+        print(f"error: {error}")
+        return error.exit_code
+    return 0
+
+
 def check_reader(
     reader: str, clean: tuple[int, str, str], damaged: tuple[int, str, str], name: str
 ) -> None:
@@ -118,7 +135,7 @@ def check_reader(
     if any(word in line for line in new for word in words):
         return
     line = next(iter(sorted(new)), "") or "other numbers in its CSV files"
-    raise Failed(Verdict.SILENT, f"mla {reader}: {line.strip()}"[:300])
+    raise Failed(Verdict.SILENT, f"{reader}: {line.strip()}"[:300])
 
 
 def surroundings(before: bytes, after: bytes) -> str:
