@@ -43,6 +43,7 @@ class Kind:
 
 KINDS = {
     "kill-run": Kind("SIGKILL of a run", kills.kill_run, 138),
+    "kill-overwrite": Kind("SIGKILL of a run with overwrite=true", kills.kill_overwrite, 16),
     "kill-worker": Kind("SIGKILL of a loader's worker", kills.kill_worker, 12),
     "kill-sweep": Kind("SIGKILL of a sweep or its job", kills.kill_sweep, 14),
     "kill-process": Kind("SIGKILL of a new interpreter's group", kills.kill_process, 4),

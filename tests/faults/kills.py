@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def kill_run(case: Case) -> None:
     finish(lambda: main(command))
     compare_runs(base.run, case.folder / "run")
     check_tidy(base.folder, case.folder)
+
+
+def kill_overwrite(case: Case) -> None:
+    """Kill a run that replaces a finished one, whose result must not be lost until then."""
+    scenario = draw_scenario(case.rng)
+    base = case.uninterrupted_run(scenario)
+    case.what.append(f"{scenario.name} overwrite=true")
+    place = case.folder / "place"
+    shutil.copytree(base.folder, place)
+    old = (place / "run" / "result.json").read_bytes()
+    command = scenario.command(place, "overwrite=true")
+    if case.killed(lambda: main(command), base, place):
+        results = [path.read_bytes() for path in (place / "run").rglob("result.json")]
+        has_new = (place / "run" / "result.json").exists() and results != [old]
+        if old not in results and not has_new:
+            raise Failed(Verdict.LOST, "neither the earlier result nor the new one is left")
+        finish(lambda: main(command))
+    compare_runs(base.run, place / "run")
+    check_tidy(base.folder, place)
 
 
 def kill_worker(case: Case) -> None:
