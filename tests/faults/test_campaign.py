@@ -56,8 +56,8 @@ def keep_rows(change):
     """Break the table of epochs: a resumed run starts with other rows."""
 
     def on_train_start(self, trainer, pl_module):
-        rows = run_folder.read_metrics(self.run_dir)
-        epoch_table.write_rows(self.run_dir, change(rows))
+        self.rows = change(run_folder.read_metrics(self.run_dir))
+        epoch_table.write_rows(self.run_dir, self.rows)
         self._begin(pl_module.diagnostics_s)
 
     return epoch_table.EpochTable, "on_train_start", on_train_start
