@@ -12,12 +12,15 @@ CLAIMS_DATA := $(if $(DATA),$(DATA),openmoji avdigits tuxstamps mfeat)
 CLAIMS := $(filter-out tuning price,$(basename $(notdir $(wildcard conf/experiment/claims/*.yaml))))
 DATA ?= openmoji
 OUT ?= runs
+# Faults that `make faults` draws, and their number.
+SEED ?= 0
+NUMBER ?= 500
 # Run folders whose results `make claims` adds to the committed ones or uses in place of them.
 RUNS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow \
-	lint types smoke bench mutants tune reproduce-table1 reproduce-table2 \
+	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
 	reproduce-table3 reproduce-projection docs clean
 
 help: ## list the targets
@@ -107,6 +110,9 @@ bench: setup-dev ## run the benchmarks of speed
 
 mutants: setup-dev ## put 150 faults into the mathematics and report which test catches each (25 minutes)
 	$(BIN)/python -m mutants --write
+
+faults: setup-dev ## kill runs, fill disks, flip bits and stop sweeps at random (SEED=0 NUMBER=500; WRITE=1)
+	$(BIN)/python -m tests.faults --seed $(SEED) --number $(NUMBER) $(if $(WRITE),--write)
 
 docs: setup-dev ## generate METHODS.md from the classes and their configs
 	$(BIN)/python -c "from mla_lightning.config.catalogue import methods_page; print(methods_page(), end='')" > METHODS.md
