@@ -23,8 +23,7 @@ def trained(name, batch, **parts):
 
 
 @pytest.mark.filterwarnings("ignore:.*in eval mode")
-@pytest.mark.parametrize("is_complete", [False, True], ids=["incomplete", "complete"])
-@pytest.mark.parametrize("num_modalities", [2, 3])
+@pytest.mark.parametrize(("num_modalities", "is_complete"), [(2, False), (3, False), (2, True)])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_in_chunks_is_the_whole_batch_or_refused(name, num_modalities, is_complete):
     batch = incomplete_batch(num_modalities, is_complete=is_complete)
