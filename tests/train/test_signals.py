@@ -192,6 +192,8 @@ def test_an_error_without_a_signal_stays_a_failure(tmp_path):
 
     assert in_child(action) == 1
     assert files.state_of(job.run_dir) == "failed"
+    reason = files.read_json(job.run_dir / files.STATUS)["reason"]
+    assert reason.startswith("A loader worker was killed")
 
 
 def test_handlers_are_restored():
