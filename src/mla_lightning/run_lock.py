@@ -215,8 +215,9 @@ def describe_holder(holder: dict[str, Any] | None) -> str:
     Example:
         >>> describe_holder({"pid": 1234, "host": "node7"})
         'process 1234 on node7'
-        >>> describe_holder({"pid": 7, "host": "node7", "pid_namespace": "pid:[1]"})
-        'process 7 of another container on node7'
+        >>> holder = {"pid": 7, "host": socket.gethostname(), "pid_namespace": "pid:[1]"}
+        >>> describe_holder(holder)
+        'process 7 of another container on ...'
     """
     if not holder or not holder.get("pid"):
         return "another process"

@@ -114,6 +114,8 @@ def test_sigterm_to_the_group_is_a_preemption(tmp_path, whole, phase, workers):
     assert files.read_json(job.run_dir / files.STATUS)["exit_code"] == 143
     assert files.state_of(job.run_dir) == "preempted"
     assert RunLock(job.run_dir).holder() is None
+    if phase == "training":  # the batch was finished: no worker died of the signal
+        assert (job.run_dir / files.CHECKPOINTS / "epoch=0001-batch=000003.ckpt").exists()
     trained = tmp_path / "trained"
 
     def again():
@@ -192,6 +194,8 @@ def test_an_error_without_a_signal_stays_a_failure(tmp_path):
 
     assert in_child(action) == 1
     assert files.state_of(job.run_dir) == "failed"
+    reason = files.read_json(job.run_dir / files.STATUS)["reason"]
+    assert reason.startswith("A loader worker was killed")
 
 
 def test_handlers_are_restored():

@@ -4,7 +4,9 @@ import errno
 import os
 import pickle
 import random
+import resource
 import shutil
+import signal
 
 import pytest
 import torch
@@ -70,6 +72,27 @@ def test_disk_full_while_checkpointing(tmp_path, monkeypatch, killed_run, capfd)
     assert not list((job.run_dir / CHECKPOINTS).glob("*.tmp"))
     assert not list((job.run_dir / CHECKPOINTS).glob(".*.ckpt.*tmp"))
     assert in_child(full) == 1  # even the status cannot be written: still an exit code
+    assert in_child(lambda: run_job(job)) == 0
+    assert same(outcome(job.run_dir), killed_run[1])
+
+
+@pytest.mark.parametrize("limit", [8_000, 2_000])
+def test_a_limit_on_the_size_of_files_is_named(tmp_path, killed_run, limit, capfd):
+    """By torch's writer, whose own error is about a position, and by every other one."""
+    job = copy_of(killed_run[0], tmp_path)
+
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        return run_job(job)
+
+    assert in_child(limited) == 1
+    message = capfd.readouterr().err
+    assert "File too large" in message
+    assert str(job.run_dir) in message
+    assert "again to resume" in message
+    assert "RuntimeError" not in message
+    assert "Errno" not in message
     assert in_child(lambda: run_job(job)) == 0
     assert same(outcome(job.run_dir), killed_run[1])
 

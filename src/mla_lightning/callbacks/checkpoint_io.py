@@ -62,9 +62,13 @@ class CheckedCheckpointIO(CheckpointIO):
                 # A file of this name stays valid until the new one takes its place, kill or not.
                 digests = [digest.result(), *_digests_of(path)[:1]]
                 write_text(checksum_of(path), "\n".join(digests) + "\n")
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # torch replaces the error of a write that failed by one about its own position
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
             raise RunError(
-                f"Cannot write checkpoint {path}: {error.strerror}. Earlier ones are intact; "
+                f"Cannot write checkpoint {path}: {cause.strerror}. Earlier ones are intact; "
                 "free some space and run the same command again to resume from the last one."
             ) from error
 

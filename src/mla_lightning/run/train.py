@@ -138,11 +138,27 @@ def _run_locked(job: Job) -> str:
                 code = stop.exit_code
                 status.fail(State.of_exit_code(code), code, str(stop))
                 raise stop from error
-            reason = f"{type(error).__name__}: {error}"
+            reason = _describe(error)
             status.fail(State.FAILED, code, reason)
             raise RunError(f"{reason} (run folder: {job.run_dir})") from error
         finally:
             finish_loggers(loggers, code)
+
+
+def _describe(error: BaseException) -> str:
+    """Return the reason of a failure that is no error of this package."""
+    text = str(error)
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
+        return (
+            f"A loader worker was killed ({text.rstrip('.')}), perhaps because memory was full. "
+            "Run the same command again to resume; a smaller data.num_workers needs less memory."
+        )
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return (
+            f"{error.filename}: {error.strerror}. When that is mended, run the same command again "
+            "to resume."
+        )
+    return f"{type(error).__name__}: {text}"
 
 
 def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note: str) -> str:

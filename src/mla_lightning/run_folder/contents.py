@@ -189,7 +189,8 @@ def _is_of_a_run(name: str) -> bool:
 
 
 def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".tmp")
+    """Return whether a kill may have left a file; earlier versions wrote ``.lock.PID``."""
+    return bool(re.fullmatch(r"\..*\.tmp|\.lock\.\d+", name))
 
 
 def _json_of(path: Path) -> dict[str, Any]:
