@@ -25,6 +25,7 @@ GROUPS = (
     "memory",
     "sweeps",
     "diagnostics",
+    "allocator",
     "resnet_step",
 )
 VERSIONS_OF = ("mla_lightning", "torch", "lightning", "torchmetrics", "hydra-core", "numpy")
