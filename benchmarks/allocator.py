@@ -42,7 +42,7 @@ def compare(rounds: int, *words: str) -> tuple[float, float]:
 
     Args:
         rounds: Number of runs of each kind.
-        *words: More words of the command.
+        *words: More words of the command; the last one of a key counts.
 
     Returns:
         Median CPU seconds with the settings, and without.
@@ -62,9 +62,9 @@ def _train(is_kept: bool, words: tuple[str, ...]) -> float:
             run_train.keep_freed_memory = lambda: False
         start = cpu_clock()
         with tempfile.TemporaryDirectory() as folder:
-            run_dir = f"run_dir={Path(folder) / 'run'}"
+            by_key = {word.partition("=")[0]: word for word in (*WORDS, *words)}
             with contextlib.redirect_stdout(io.StringIO()):
-                code = main([*WORDS, *words, run_dir])
+                code = main([*by_key.values(), f"run_dir={Path(folder) / 'run'}"])
         os.write(writer, f"{cpu_clock() - start} {code}".encode())
         os._exit(0)
     os.close(writer)
