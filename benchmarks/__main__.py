@@ -26,6 +26,7 @@ GROUPS = (
     "sweeps",
     "diagnostics",
     "reports",
+    "allocator",
     "resnet_step",
 )
 VERSIONS_OF = ("mla_lightning", "torch", "lightning", "torchmetrics", "hydra-core", "numpy")

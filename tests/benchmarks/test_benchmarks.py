@@ -12,6 +12,7 @@ from benchmarks.__main__ import GROUPS, README, to_markdown
 from benchmarks.setups import RESNETS, TINY, Setup
 
 from benchmarks import (
+    allocator,
     checkpoints,
     diagnostics,
     evaluation,
@@ -107,6 +108,11 @@ def test_memory_growth():
 def test_diagnostics(tmp_path):
     diagnostics.train(tmp_path, "epoch", num_epochs=1)
     assert (tmp_path / "epoch" / "diagnostics.json").is_file()
+
+
+def test_allocator():
+    small = ("data.num_train=64", "data.batch_size=32", "trainer.max_epochs=1")
+    assert min(allocator.compare(1, *small)) > 0
 
 
 def test_startup_finds_out_whether_torch_is_loaded():

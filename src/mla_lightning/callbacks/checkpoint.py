@@ -128,9 +128,11 @@ class RunCheckpoint(Checkpoint):
         return self.folder / f"epoch={epoch:04d}-batch={batch:06d}.ckpt"
 
     def _save(self, trainer: Trainer, epoch: int, batch: int) -> None:
-        trainer.save_checkpoint(self.path_after(epoch, batch))
-        # Broken files do not count, so the last valid checkpoint is never removed.
-        valid = [path for path in resumable(self.folder) if is_valid(path)]
+        new = self.path_after(epoch, batch)
+        trainer.save_checkpoint(new)
+        # Broken files do not count, so the last valid checkpoint is never removed. The new one's
+        # checksum was just computed from the file.
+        valid = [path for path in resumable(self.folder) if path == new or is_valid(path)]
         for old in valid[self.keep :]:
             trainer.strategy.remove_checkpoint(old)
 

@@ -28,6 +28,7 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError
 from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
+from mla_lightning.run.allocator import keep_freed_memory
 from mla_lightning.run.build import build_data, build_metrics, build_module
 from mla_lightning.run.diagnose import build_epoch_diagnostics
 from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler
@@ -63,6 +64,7 @@ def run_job(job: Job) -> int:
         The exit code: 0 finished, 1 failed, 2 wrong config, 3 missing or damaged data, 130
         interrupted, 143 preempted.
     """
+    keep_freed_memory()  # not in train_job, which Python programs call in a process of their own
     try:
         print(f"{job.title}: {train_job(job)}")
     except (MLAError, OSError) as error:
