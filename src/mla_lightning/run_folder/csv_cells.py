@@ -10,7 +10,9 @@ from typing import Any
 
 #: Texts that spreadsheets would run as a formula, also behind quotes that escape them already.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DIGITS = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+#: A number, or as tables show it: ``+0.3 ± 1.2 (10)``, ``+0.1 to +0.8``.
+_NUMBER = re.compile(rf"[+-]?{_DIGITS}( ± {_DIGITS}| to [+−-]?{_DIGITS})?( \(\d+( of \d+)?\))?")
 
 
 def escape_cell(value: Any) -> Any:

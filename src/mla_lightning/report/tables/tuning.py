@@ -176,8 +176,8 @@ def ceiling_notes(block: Block) -> list[str]:
         return []
     return [
         f"{block.name}: the selected learning rates of {', '.join(at_ceiling)} have a validation "
-        f"accuracy of at least {100 * CEILING:g} %, where hardly an error is left to select by: "
-        f"{ADVICE}."
+        f"accuracy of at least {100 * CEILING:g} %, where hardly an error is left to select by. If "
+        f"the accuracy on test is far lower: {ADVICE}."
     ]
 
 
