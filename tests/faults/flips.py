@@ -89,7 +89,7 @@ def read_with_all(folder: Path) -> dict[str, tuple[int, str, str]]:
     answers = folder / "answers.json"
 
     def action() -> None:
-        found = {}
+        readings = {}
         for name, words in commands.items():
             shutil.rmtree(out, ignore_errors=True)
             text = io.StringIO()
@@ -101,8 +101,8 @@ def read_with_all(folder: Path) -> dict[str, tuple[int, str, str]]:
                     text.write(f"Traceback (most recent call last)\n{type(error).__name__}: ")
                     text.write(str(error))
             tables = "".join(p.read_text() for p in sorted(out.rglob("*.csv")))
-            found[name] = (code, text.getvalue(), tables)
-        answers.write_text(json.dumps(found))
+            readings[name] = (code, text.getvalue(), tables)
+        answers.write_text(json.dumps(readings))
 
     ended = Child(action).wait()
     raise_if_hung(ended)
