@@ -202,9 +202,15 @@ def _is_left_alone(node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True  # a docstring
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("warnings.warn", "cast"):
-        return True
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        words = node.value.args
+        if words and all(isinstance(w, ast.JoinedStr) or _is_text(w) for w in words):
+            return True  # adds a message to a list
     return isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr | ast.Import | ast.ImportFrom)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _putter(
