@@ -135,7 +135,6 @@ class Campaign:
         *,
         root: Path,
         jobs: int = 1,
-        excluded: tuple[str, ...] = (),
     ) -> None:
         """Prepare a campaign.
 
@@ -145,11 +144,10 @@ class Campaign:
             number: Number of faults to judge, without those that crash.
             root: Root of the project.
             jobs: Number of faults at a time.
-            excluded: Ends of names of tests that do not count.
         """
         self.files = {str(path) for path in files}
         self.drawn, self.number, self.root = drawn, number, root
-        self.jobs, self.excluded = jobs, excluded
+        self.jobs = jobs
         self.verdicts: list[tuple[Fault, Verdict]] = []
         self._excinfo: Any = None
 
@@ -165,7 +163,7 @@ class Campaign:
         """Run the campaign instead of the tests."""
         if session.testsfailed:
             raise session.Interrupted(f"{session.testsfailed} errors in collection")
-        items = [i for i in session.items if not i.nodeid.endswith(self.excluded)]
+        items = session.items
         start = time.perf_counter()
         connection, process = in_fork(lambda: self._record_calls(items))
         calls = received(connection)
