@@ -177,7 +177,9 @@ class Campaign:
         if failing:
             raise session.Interrupted(f"these fail without a fault: {', '.join(failing)}")
         tests = self._concerned(items, calls)
-        stream, running, order = self.drawn(), [], []
+        stream = self.drawn()
+        running: list[Job] = []
+        order: list[Fault] = []
         verdicts: dict[int, Verdict] = {}
 
         def is_enough() -> bool:
@@ -280,9 +282,9 @@ class Campaign:
             self._excinfo = None
             reports = runtestprotocol(item, log=False, nextitem=following)
             if any(report.failed for report in reports):
-                error = self._excinfo.value if self._excinfo else AssertionError()
-                name = type(error).__name__
-                return Verdict(CAUGHT if is_wrong_value(error) else CRASHED, item.nodeid, name)
+                raised = self._excinfo.value if self._excinfo else AssertionError()
+                outcome = CAUGHT if is_wrong_value(raised) else CRASHED
+                return Verdict(outcome, item.nodeid, type(raised).__name__)
         return Verdict(SURVIVED)
 
 
