@@ -64,8 +64,11 @@ AXES = {-2: -1, -1: 0, 0: 1, 1: 0, 2: 1}
 AXIS_FIRST = {"sum", "mean", "softmax", "log_softmax", "argmax", "amax", "std", "any", "all"}
 #: Parents of constants that are axes or indices, which have their own kinds.
 NOT_NUMBERS = ast.Subscript | ast.Slice | ast.UnaryOp
-#: Functions that show an object and compute nothing.
-NOT_MUTATED = {"__repr__", "__str__", "extra_repr"}
+#: Functions that show an object or check its settings, and compute nothing.
+NOT_MUTATED = {
+    *("__repr__", "__str__", "extra_repr", "check", "_check", "check_recon_target"),
+    "changed_names",
+}
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def draw(faults: dict[str, list[Fault]]) -> Iterator[Fault]:
 def _functions(tree: ast.Module) -> Iterator[tuple[str, Function, dict[str, ast.expr]]]:
     """Yield qualified name, outermost function and the class's settings with their defaults."""
     for node in tree.body:
-        if isinstance(node, Function):
+        if isinstance(node, Function) and node.name not in NOT_MUTATED:
             yield node.name, node, {}
         elif isinstance(node, ast.ClassDef):
             methods = [child for child in node.body if isinstance(child, Function)]
