@@ -135,7 +135,6 @@ class Campaign:
         *,
         root: Path,
         jobs: int = 1,
-        excluded: tuple[str, ...] = (),
     ) -> None:
         """Prepare a campaign.
 
@@ -145,11 +144,10 @@ class Campaign:
             number: Number of faults to judge, without those that crash.
             root: Root of the project.
             jobs: Number of faults at a time.
-            excluded: Ends of names of tests that do not count.
         """
         self.files = {str(path) for path in files}
         self.drawn, self.number, self.root = drawn, number, root
-        self.jobs, self.excluded = jobs, excluded
+        self.jobs = jobs
         self.verdicts: list[tuple[Fault, Verdict]] = []
         self._excinfo: Any = None
 
@@ -165,7 +163,7 @@ class Campaign:
         """Run the campaign instead of the tests."""
         if session.testsfailed:
             raise session.Interrupted(f"{session.testsfailed} errors in collection")
-        items = [i for i in session.items if not i.nodeid.endswith(self.excluded)]
+        items = session.items
         start = time.perf_counter()
         connection, process = in_fork(lambda: self._record_calls(items))
         calls = received(connection)
@@ -179,7 +177,9 @@ class Campaign:
         if failing:
             raise session.Interrupted(f"these fail without a fault: {', '.join(failing)}")
         tests = self._concerned(items, calls)
-        stream, running, order = self.drawn(), [], []
+        stream = self.drawn()
+        running: list[Job] = []
+        order: list[Fault] = []
         verdicts: dict[int, Verdict] = {}
 
         def is_enough() -> bool:
@@ -282,9 +282,9 @@ class Campaign:
             self._excinfo = None
             reports = runtestprotocol(item, log=False, nextitem=following)
             if any(report.failed for report in reports):
-                error = self._excinfo.value if self._excinfo else AssertionError()
-                name = type(error).__name__
-                return Verdict(CAUGHT if is_wrong_value(error) else CRASHED, item.nodeid, name)
+                raised = self._excinfo.value if self._excinfo else AssertionError()
+                outcome = CAUGHT if is_wrong_value(raised) else CRASHED
+                return Verdict(outcome, item.nodeid, type(raised).__name__)
         return Verdict(SURVIVED)
 
 

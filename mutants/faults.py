@@ -64,8 +64,11 @@ AXES = {-2: -1, -1: 0, 0: 1, 1: 0, 2: 1}
 AXIS_FIRST = {"sum", "mean", "softmax", "log_softmax", "argmax", "amax", "std", "any", "all"}
 #: Parents of constants that are axes or indices, which have their own kinds.
 NOT_NUMBERS = ast.Subscript | ast.Slice | ast.UnaryOp
-#: Functions that show an object and compute nothing.
-NOT_MUTATED = {"__repr__", "__str__", "extra_repr"}
+#: Functions that show an object or check its settings, and compute nothing.
+NOT_MUTATED = {
+    *("__repr__", "__str__", "extra_repr", "check", "_check", "check_recon_target"),
+    "changed_names",
+}
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def draw(faults: dict[str, list[Fault]]) -> Iterator[Fault]:
 def _functions(tree: ast.Module) -> Iterator[tuple[str, Function, dict[str, ast.expr]]]:
     """Yield qualified name, outermost function and the class's settings with their defaults."""
     for node in tree.body:
-        if isinstance(node, Function):
+        if isinstance(node, Function) and node.name not in NOT_MUTATED:
             yield node.name, node, {}
         elif isinstance(node, ast.ClassDef):
             methods = [child for child in node.body if isinstance(child, Function)]
@@ -202,9 +205,15 @@ def _is_left_alone(node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True  # a docstring
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("warnings.warn", "cast"):
-        return True
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        words = node.value.args
+        if words and all(isinstance(w, ast.JoinedStr) or _is_text(w) for w in words):
+            return True  # adds a message to a list
     return isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr | ast.Import | ast.ImportFrom)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _putter(
