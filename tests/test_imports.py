@@ -12,7 +12,7 @@ import mla_lightning
 
 PACKAGE = Path(mla_lightning.__file__).parent
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-BASE = {"errors", "identity", "paths", "randomness", "run_folder", "run_lock"}
+BASE = {"errors", "identity", "paths", "randomness", "run_folder"}
 #: Package or module -> those that it may import besides itself and BASE. Other classes are named
 #: by configs (`_target_`), not imported.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -21,7 +21,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "paths": set(),
     "randomness": set(),
     "run_folder": set(),
-    "run_lock": set(),
     "identity": set(),
     "batch": set(),
     "counts": set(),

@@ -10,7 +10,7 @@ import pytest
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
 from mla_lightning.identity import NOT_IDENTITY, identity_of
-from mla_lightning.run_lock import LOCK, RunLock
+from mla_lightning.run_folder.lock import LOCK, RunLock
 
 
 def in_child(function):

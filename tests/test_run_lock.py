@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 
 from mla_lightning import run_folder as files
-from mla_lightning import run_lock
 from mla_lightning.errors import RunError
-from mla_lightning.run_lock import GUARD, LOCK, RunLock, remove_temporaries
+from mla_lightning.run_folder import lock as run_lock
+from mla_lightning.run_folder.lock import GUARD, LOCK, RunLock, remove_temporaries
 from tests.test_run_folder import in_child
 
 SOURCE = Path(run_lock.__file__).parents[1]
 HOLD = """
 import sys, time
 from pathlib import Path
-from mla_lightning.run_lock import RunLock
+from mla_lightning.run_folder.lock import RunLock
 with RunLock(Path(sys.argv[1])):
     Path(sys.argv[1], "held").touch()
     time.sleep(60)
@@ -33,7 +33,7 @@ TRY = """
 import sys
 from pathlib import Path
 from mla_lightning.errors import RunError
-from mla_lightning.run_lock import RunLock
+from mla_lightning.run_folder.lock import RunLock
 try:
     RunLock(Path(sys.argv[1])).__enter__()
 except RunError as error:

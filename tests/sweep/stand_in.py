@@ -15,7 +15,7 @@ from typing import Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.identity.code import Code
-from mla_lightning.run_lock import RunLock
+from mla_lightning.run_folder.lock import RunLock
 
 CODE = Code({"mla_lightning.errors": "0" * 16})
 CHECKPOINT = "checkpoint"

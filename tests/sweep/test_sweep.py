@@ -24,7 +24,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.launchers import devices
 from mla_lightning.launchers.fork import ForkLauncher
 from mla_lightning.launchers.sweep import run_sweep
-from mla_lightning.run_lock import LOCK, RunLock
+from mla_lightning.run_folder.lock import LOCK, RunLock
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.train import run_job, train_job
 from mla_lightning.run_folder import completion, contents
-from mla_lightning.run_lock import LOCK
+from mla_lightning.run_folder.lock import LOCK
 
 STEP = (MultimodalModule, "training_step")
 FAST = ("method=concat", "trainer.max_epochs=1", "evaluate_probe=false")

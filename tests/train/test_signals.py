@@ -16,7 +16,7 @@ from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run import measure, train
 from mla_lightning.run.train import run_job
-from mla_lightning.run_lock import RunLock
+from mla_lightning.run_folder.lock import RunLock
 
 #: Phase -> the owner and name of a function, and the number of the call in which signals come.
 PHASES = {

@@ -22,7 +22,7 @@ from mla_lightning.run_folder.columns import (
     TRAIN_LOSS,
 )
 from mla_lightning.run_folder.config import RunConfig
-from mla_lightning.run_lock import RunLock
+from mla_lightning.run_folder.lock import RunLock
 
 #: Columns of the table of epochs that depend on the stage alone, by the start of their names;
 #: others depend on what is hidden.

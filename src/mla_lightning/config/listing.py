@@ -88,7 +88,7 @@ def docstring_of(target: str) -> str:
     """Return the first line of a class's docstring, without formulas; empty if there is none.
 
     Example:
-        >>> docstring_of("mla_lightning.run_lock.RunLock")
+        >>> docstring_of("mla_lightning.run_folder.lock.RunLock")
         'Exclusive use of a run folder by one process.'
     """
     definition = class_of(target)
@@ -134,9 +134,9 @@ def class_of(target: str) -> tuple[ast.ClassDef, dict[str, str], str] | None:
         the module; None if there is no such class.
 
     Example:
-        >>> node, imports, module = class_of("mla_lightning.run_lock.RunLock")
+        >>> node, imports, module = class_of("mla_lightning.run_folder.lock.RunLock")
         >>> node.name, imports["RunError"], module
-        ('RunLock', 'mla_lightning.errors.RunError', 'mla_lightning.run_lock')
+        ('RunLock', 'mla_lightning.errors.RunError', 'mla_lightning.run_folder.lock')
     """
     module, _, name = target.rpartition(".")
     source = find_source(module)

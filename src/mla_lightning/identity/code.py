@@ -23,8 +23,14 @@ PACKAGE = "mla_lightning"
 TRAIN = f"{PACKAGE}.run.train"
 #: Modules that cannot change a number: their effect is in the config, or they only read and write.
 NOT_TRACED = (
-    *("config", "errors", "identity", "launchers", "loggers", "run.record", "run_folder"),
-    "run_lock",
+    "config",
+    "errors",
+    "identity",
+    "launchers",
+    "loggers",
+    "paths",
+    "run.record",
+    "run_folder",
 )
 #: Begins what is recorded of a target that its package imports from another module.
 ALIAS = "-> "

@@ -16,8 +16,8 @@ from mla_lightning.errors import RunError
 from mla_lightning.launchers.base import JobExit
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.completion import completion_of
+from mla_lightning.run_folder.lock import RunLock, describe_holder, remove_temporaries
 from mla_lightning.run_folder.writing import open_file
-from mla_lightning.run_lock import RunLock, describe_holder, remove_temporaries
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job

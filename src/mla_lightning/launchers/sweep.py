@@ -37,7 +37,7 @@ from mla_lightning.run_folder.completion import (
     set_aside,
 )
 from mla_lightning.run_folder.contents import EARLIER, check_run_folder
-from mla_lightning.run_lock import RunLock
+from mla_lightning.run_folder.lock import RunLock
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job

@@ -49,7 +49,7 @@ from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.completion import remove_replaced
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.contents import check_run_folder
-from mla_lightning.run_lock import RunLock, remove_temporaries
+from mla_lightning.run_folder.lock import RunLock, remove_temporaries
 
 
 def run_job(job: Job) -> int:
@@ -96,6 +96,7 @@ def train_job(job: Job) -> str:
         check_run_folder(job.run_dir, overwrite=overwrite)
         try:
             if not overwrite and (reason := describe_finished_run(job)):
+                remove_temporaries(job.run_dir)
                 return reason  # without the lock: the disk may be read-only
             job.run_dir.mkdir(parents=True, exist_ok=True)
             with RunLock(job.run_dir):

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import Interrupted, Preempted, RunError
+from mla_lightning.run_folder.lock import RunLock
 from mla_lightning.run_folder.parsing import parse_json, read_limited
 from mla_lightning.run_folder.writing import replacing
-from mla_lightning.run_lock import RunLock
 
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"

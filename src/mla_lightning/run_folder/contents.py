@@ -16,8 +16,8 @@ from typing import Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import ConfigError
+from mla_lightning.run_folder.lock import GUARD, LOCK
 from mla_lightning.run_folder.writing import open_file
-from mla_lightning.run_lock import GUARD, LOCK
 
 #: The subfolder of a run folder that keeps its earlier results.
 EARLIER = "earlier"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mla_lightning.run_lock import lock_file
+from mla_lightning.run_folder.lock import lock_file
 
 #: Permissions of new files before the umask: every user may read them, but not write.
 MODE = 0o664
@@ -41,10 +42,10 @@ def open_file(path: Path, flags: int) -> int:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Replace a file by what is written meanwhile, once all of it is on the disk.
 
-    The content goes to a temporary file ``.NAME.PID.tmp`` in the same folder, which is renamed at
-    the end, so that a kill leaves the old file or the new one. Until then this process holds the
-    kernel's lock of it, by which :func:`~mla_lightning.run_lock.remove_temporaries` knows that its
-    writer lives.
+    The content goes to a temporary file ``.NAME.RANDOM.tmp`` in the same folder, which is renamed
+    at the end, so that a kill leaves the old file or the new one. Until then this process holds the
+    kernel's lock of it, by which :func:`~mla_lightning.run_folder.lock.remove_temporaries` knows
+    that its writer lives.
 
     Args:
         path: The file; its folder must exist.
@@ -60,8 +61,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         >>> (tmp / "a.bin").read_bytes()
         b'complete'
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # of a dead process with the same number, or a planted link
+    # Not the process's number, which two containers may share.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         with open(temporary, "x+b", opener=_opener) as file:
             lock_file(file.fileno())

@@ -228,7 +228,7 @@ def describe_holder(holder: dict[str, Any] | None) -> str:
 def remove_temporaries(folder: Path, *, is_owner: bool = False) -> None:
     """Remove the temporary files in a folder whose writers have died.
 
-    A writer holds the kernel's lock of its file ``.NAME.PID.tmp`` until it is complete; see
+    A writer holds the kernel's lock of its file ``.NAME.RANDOM.tmp`` until it is complete; see
     :func:`~mla_lightning.run_folder.replacing`.
 
     Args:
