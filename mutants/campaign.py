@@ -125,6 +125,7 @@ class Campaign:
 
     Attributes:
         verdicts: The faults with their verdicts, in the order of the draw.
+        left_out: Tests that fail without a fault, which catch nothing.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class Campaign:
         self.drawn, self.number, self.root = drawn, number, root
         self.jobs = jobs
         self.verdicts: list[tuple[Fault, Verdict]] = []
+        self.left_out: list[str] = []
         self._excinfo: Any = None
 
     @pytest.hookimpl(wrapper=True)
@@ -170,12 +172,10 @@ class Campaign:
         process.join()
         if "outcome" in calls:
             raise session.Interrupted(f"the tests end the process: {calls['error']}")
-        failing = [nodeid for nodeid, (failed, _, _) in calls.items() if failed]
-        print(
-            f"\n{len(items)} tests, {time.perf_counter() - start:.0f} s without a fault", flush=True
-        )
-        if failing:
-            raise session.Interrupted(f"these fail without a fault: {', '.join(failing)}")
+        self.left_out = [nodeid for nodeid, (failed, _, _) in calls.items() if failed]
+        print(f"\n{len(items)} tests, {time.perf_counter() - start:.0f} s without a fault")
+        print(*[f"fails without a fault: {name}" for name in self.left_out], sep="\n", flush=True)
+        items = [item for item in items if item.nodeid not in self.left_out]
         tests = self._concerned(items, calls)
         stream = self.drawn()
         running: list[Job] = []
