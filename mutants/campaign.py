@@ -237,7 +237,7 @@ class Campaign:
         files, root = self.files, self.root
         paths = {file: Path(file).relative_to(root).as_posix() for file in files}
 
-        def profile(frame: types.FrameType, event: str, argument: object) -> None:
+        def trace(frame: types.FrameType, event: str, argument: object) -> None:
             if event == "call" and (code := frame.f_code).co_filename in files:
                 name = code.co_qualname.partition(".<locals>")[0]
                 functions.add((paths[code.co_filename], name))
@@ -255,16 +255,16 @@ class Campaign:
 
         phases = Phases()
         items[0].config.pluginmanager.register(phases)
-        sys.setprofile(profile)
         for item, following in zip(items, [*items[1:], None], strict=True):
             functions.clear()
             in_setup.clear()
             start = time.perf_counter()
+            sys.settrace(trace)  # for each test, because some set it themselves
             reports = runtestprotocol(item, log=False, nextitem=following)
+            sys.settrace(None)
             failed = any(report.failed for report in reports)
             of_setup.setdefault(item.nodeid.partition("::")[0], set()).update(in_setup)
             calls[item.nodeid] = (failed, time.perf_counter() - start, sorted(functions))
-        sys.setprofile(None)
         for nodeid, (failed, seconds, called) in calls.items():
             shared = of_setup[nodeid.partition("::")[0]]
             calls[nodeid] = (failed, seconds, sorted(shared | set(called)))
