@@ -70,7 +70,7 @@ def main() -> int:
         return int(status) or 1
     seconds = time.perf_counter() - start
     rows = [row_of(fault, verdict) for fault, verdict in campaign.verdicts]
-    text, is_met = summarise(rows, seconds)
+    text, is_met = summarise(rows, seconds, campaign.left_out)
     print(text)
     if options.write:
         README.write_text(text, encoding="utf-8")
@@ -97,7 +97,9 @@ def reasons() -> dict[tuple[str, ...], str]:
     return {tuple(str(entry[key]) for key in keys): entry["reason"] for entry in entries}
 
 
-def summarise(rows: list[dict[str, object]], seconds: float) -> tuple[str, bool]:
+def summarise(
+    rows: list[dict[str, object]], seconds: float, left_out: list[str]
+) -> tuple[str, bool]:
     """Return the report in Markdown, and whether its target is met."""
     known = reasons()
     judged = [row for row in rows if row["outcome"] != "crashed"]
@@ -120,6 +122,10 @@ def summarise(rows: list[dict[str, object]], seconds: float) -> tuple[str, bool]
         f"**{caught} of {len(judged)} faults are caught ({caught / max(len(judged), 1):.1%}; the "
         f"target is 95 %)**; {outcomes['crashed']} more raised an exception. The campaign took "
         f"{seconds / 60:.0f} minutes.",
+        *(
+            ["", f"Left out, because they fail without a fault: {', '.join(left_out)}."]
+            * bool(left_out)
+        ),
         "",
         "| kind | caught | judged |",
         "|---|---|---|",

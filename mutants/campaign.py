@@ -125,6 +125,7 @@ class Campaign:
 
     Attributes:
         verdicts: The faults with their verdicts, in the order of the draw.
+        left_out: Tests that fail without a fault, which catch nothing.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class Campaign:
         self.drawn, self.number, self.root = drawn, number, root
         self.jobs = jobs
         self.verdicts: list[tuple[Fault, Verdict]] = []
+        self.left_out: list[str] = []
         self._excinfo: Any = None
 
     @pytest.hookimpl(wrapper=True)
@@ -170,12 +172,10 @@ class Campaign:
         process.join()
         if "outcome" in calls:
             raise session.Interrupted(f"the tests end the process: {calls['error']}")
-        failing = [nodeid for nodeid, (failed, _, _) in calls.items() if failed]
-        print(
-            f"\n{len(items)} tests, {time.perf_counter() - start:.0f} s without a fault", flush=True
-        )
-        if failing:
-            raise session.Interrupted(f"these fail without a fault: {', '.join(failing)}")
+        self.left_out = [nodeid for nodeid, (failed, _, _) in calls.items() if failed]
+        print(f"\n{len(items)} tests, {time.perf_counter() - start:.0f} s without a fault")
+        print(*[f"fails without a fault: {name}" for name in self.left_out], sep="\n", flush=True)
+        items = [item for item in items if item.nodeid not in self.left_out]
         tests = self._concerned(items, calls)
         stream = self.drawn()
         running: list[Job] = []
@@ -237,7 +237,7 @@ class Campaign:
         files, root = self.files, self.root
         paths = {file: Path(file).relative_to(root).as_posix() for file in files}
 
-        def profile(frame: types.FrameType, event: str, argument: object) -> None:
+        def trace(frame: types.FrameType, event: str, argument: object) -> None:
             if event == "call" and (code := frame.f_code).co_filename in files:
                 name = code.co_qualname.partition(".<locals>")[0]
                 functions.add((paths[code.co_filename], name))
@@ -255,16 +255,16 @@ class Campaign:
 
         phases = Phases()
         items[0].config.pluginmanager.register(phases)
-        sys.setprofile(profile)
         for item, following in zip(items, [*items[1:], None], strict=True):
             functions.clear()
             in_setup.clear()
             start = time.perf_counter()
+            sys.settrace(trace)  # for each test, because some set it themselves
             reports = runtestprotocol(item, log=False, nextitem=following)
+            sys.settrace(None)
             failed = any(report.failed for report in reports)
             of_setup.setdefault(item.nodeid.partition("::")[0], set()).update(in_setup)
             calls[item.nodeid] = (failed, time.perf_counter() - start, sorted(functions))
-        sys.setprofile(None)
         for nodeid, (failed, seconds, called) in calls.items():
             shared = of_setup[nodeid.partition("::")[0]]
             calls[nodeid] = (failed, seconds, sorted(shared | set(called)))

@@ -88,7 +88,7 @@ def test_the_report_states_what_no_test_catches(faults):
         row_of(faults[1], Verdict(SURVIVED)),
         row_of(faults[2], Verdict("crashed")),
     ]
-    text, is_met = summarise(rows, 60.0)
+    text, is_met = summarise(rows, 60.0, [])
     assert not is_met
     assert "**1 of 2 faults are caught (50.0%" in text
     assert "| test_b.py::test_c |" in text
@@ -100,12 +100,15 @@ def test_a_campaign_names_the_test_that_catches(tmp_path):
     (tmp_path / "minus.py").write_text("def minus(a, b):\n    return a - b\n")
     (tmp_path / "test_minus.py").write_text(
         "from minus import minus\ndef test_one():\n    assert minus(2, 0) == 2\n"
+        "def test_wrong():\n    assert minus(2, 1) == 2\n"
     )
     path = tmp_path / "minus.py"
     listed = list_faults(path, tmp_path)
     campaign = Campaign([path], lambda: iter(listed), 9, root=tmp_path)
     words = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={tmp_path}"]
     pytest.main([*words, "-c", str(tmp_path / "pytest.ini"), str(tmp_path)], plugins=[campaign])
+    (name,) = campaign.left_out  # it would catch all faults
+    assert name.endswith("test_minus.py::test_wrong")
     verdicts = {fault.after: verdict for fault, verdict in campaign.verdicts}
     assert verdicts["b"].outcome == CAUGHT  # a - b -> b
     assert verdicts["b"].test.endswith("test_minus.py::test_one")
