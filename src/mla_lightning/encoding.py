@@ -72,8 +72,8 @@ class EncodingModule(LightningModule):
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; Lightning sets the name of the current hook 50 times per batch."""
-        if name == "_current_fx_name":
+        """Set an attribute; some are set many times per batch, such as the current hook's name."""
+        if name in ("_current_fx_name", "_edit_grads"):
             self.__dict__[name] = value  # torch would first look whether it is a parameter
         else:
             super().__setattr__(name, value)
