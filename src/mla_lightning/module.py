@@ -173,7 +173,8 @@ class MultimodalModule(EncodingModule):
         if self.step_observer is not None:
             self.step_observer.before_step("+".join(losses))
         if getattr(loop, "is_step_plain", False):
-            optimizer.step(partial(self.on_before_optimizer_step, optimizer))
+            hook: Any = partial(self.on_before_optimizer_step, optimizer)  # in place of a loss
+            optimizer.step(hook)
         else:
             self.trainer.strategy.optimizer_step(optimizer, lambda: None)
         self._edit_grads = None
