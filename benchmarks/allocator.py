@@ -25,7 +25,8 @@ WORDS = (
 PROCEDURE = (
     "Process CPU time of whole runs (20,000 samples of two modalities of 1024 features, batch 512, "
     "four epochs, evaluation) with freed memory kept, as training sets glibc, against glibc's "
-    "defaults; each run in a forked process, in turn"
+    "defaults; each run in a forked process, in turn. Small batches, such as OpenMoji's, "
+    "take the same time with both"
 )
 
 
@@ -33,7 +34,7 @@ def measure() -> list[Measurement]:
     """Measure runs with and without the settings, in forks of a new process."""
     kept, default = call_in_new_process("allocator.compare", 5)
     detail = f"{default:.2f} → {kept:.2f} s"
-    title = "freed memory kept / glibc's defaults"
+    title = "freed memory kept / glibc's defaults, 20,000 samples, batch 512"
     return [Measurement("P23", title, kept / default, TARGET, "x", PROCEDURE, detail)]
 
 

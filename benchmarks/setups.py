@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
+from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.config import compose_jobs
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.loggers.build import build_loggers
@@ -69,6 +70,7 @@ class Setup:
             job.run_dir,
             RunCheckpoint(checkpoints, **asdict(config.checkpoint)),
             build_loggers(config, job.run_dir, job.run_id),
+            [EpochTable(job.run_dir)],
         )
 
     def bare_loop(self) -> BareLoop:

@@ -72,8 +72,8 @@ class EncodingModule(LightningModule):
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; Lightning sets the name of the current hook 50 times per batch."""
-        if name == "_current_fx_name":
+        """Set an attribute; some are set many times per batch, such as the current hook's name."""
+        if name in ("_current_fx_name", "_edit_grads"):
             self.__dict__[name] = value  # torch would first look whether it is a parameter
         else:
             super().__setattr__(name, value)
@@ -117,8 +117,6 @@ class EncodingModule(LightningModule):
             Modality -> feature (B, D_m), zeros where the modality is absent; (B, T, D_m) for an
             encoder that returns sequences.
         """
-        if self.parts.is_complete:
-            return {name: encoder(batch["inputs"][name]) for name, encoder in self.encoders.items()}
         return {name: self.encode(name, batch) for name in self.modalities}
 
     def pooled_features(self, batch: Batch) -> dict[str, Tensor]:
@@ -146,9 +144,9 @@ class EncodingModule(LightningModule):
             Features (B, D_m), zeros where the modality is absent.
         """
         x, encoder = batch["inputs"][name], self.encoders[name]
-        has = batch["present"][name]
-        if self.parts.is_complete or bool(has.all()):
+        if self.parts.is_complete or bool(batch["present"][name].all()):
             return encoder(x)
+        has = batch["present"][name]
         if not has.any():
             return x.new_zeros((len(x), out_width(name, encoder)), dtype=self.feature_dtype)
         h = encoder(x[has])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any, Unpack
 
@@ -155,7 +155,8 @@ class MultimodalModule(EncodingModule):
             The losses by name over the whole batch, without graph.
         """
         optimizer = self.trainer.optimizers[0]  # the raw one: Lightning's would count every step
-        is_plain = getattr(self.trainer.fit_loop.epoch_loop, "is_backward_plain", False)
+        loop = self.trainer.fit_loop.epoch_loop
+        is_plain = getattr(loop, "is_backward_plain", False)
         self._clear_grads(optimizer)
         losses: dict[str, Tensor] = {}
         for chunk, fraction in chunks_of(batch, self.parts.accumulate):
@@ -171,7 +172,11 @@ class MultimodalModule(EncodingModule):
         self._edit_grads = edit_grads
         if self.step_observer is not None:
             self.step_observer.before_step("+".join(losses))
-        self.trainer.strategy.optimizer_step(optimizer, lambda: None)
+        if getattr(loop, "is_step_plain", False):
+            hook: Any = partial(self.on_before_optimizer_step, optimizer)  # in place of a loss
+            optimizer.step(hook)
+        else:
+            self.trainer.strategy.optimizer_step(optimizer, lambda: None)
         self._edit_grads = None
         if self.step_observer is not None:
             self.step_observer.after_step()

@@ -250,6 +250,40 @@ def test_step_effects_measure_the_change_of_a_step():
     assert module.training
 
 
+@pytest.mark.parametrize("method", ["mla", "late_fusion"])
+def test_an_unchanged_encoder_is_not_evaluated_again(tmp_path, monkeypatch, method):
+    """Encoders with and without running statistics; every recorded value stays the same."""
+    from mla_lightning.callbacks.step_effects import StepEffects
+    from mla_lightning.module import MultimodalModule
+
+    original, encoded = MultimodalModule.encode, []
+
+    def recording(self, name, batch):
+        if len(batch["label"]) == 128:
+            encoded.append(name)
+        return original(self, name, batch)
+
+    monkeypatch.setattr(MultimodalModule, "encode", recording)
+    words = [f"method={method}", "data=openmoji", "diagnostics=epoch", "trainer.max_epochs=1"]
+    words += ["data.batch_size=200"]
+    by_key = {word.partition("=")[0]: word for word in words}
+    numbers = {}
+    for kind in ("reused", "again"):
+        encoded.clear()
+        assert main(["train", *by_key.values(), "evaluate_probe=false", f"run_dir={kind}"]) == 0
+        numbers[kind] = len(encoded)
+        monkeypatch.setattr(
+            StepEffects, "_logits", lambda self: self.module.evaluate_batch(self.fixed)
+        )
+    for one, other in zip(*(rows_of(tmp_path / kind) for kind in numbers), strict=True):
+        assert any(key.startswith("forgetting/own_loss/") for key in one)
+        assert {k: v for k, v in one.items() if not k.startswith("time/")} == {
+            k: v for k, v in other.items() if not k.startswith("time/")
+        }
+    # Two steps of three evaluations by two encoders, or one step that moves both encoders.
+    assert numbers == ({"reused": 6, "again": 12} if method == "mla" else {"reused": 6, "again": 6})
+
+
 def test_flops_are_the_sum_over_the_layers(tmp_path):
     """Two perceptrons and two heads: 2 B in out for a forward pass, twice that backward."""
     words = ["method=late_fusion", "diagnostics=epoch", "trainer.max_epochs=1"]

@@ -78,6 +78,69 @@ def test_equals_lightnings_loop(tmp_path, method):
     assert trained(tmp_path / "3", EpochLoop, [], method=method) == expected
 
 
+class StepCounter(Callback):
+    """Has no hook but the one before an optimiser's step."""
+
+    def __init__(self):
+        self.names = []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.names.append(module._current_fx_name)
+
+
+def test_a_hook_before_the_step_alone_is_called(tmp_path):
+    counter = StepCounter()
+    plain, *_ = trained(tmp_path / "1", EpochLoop, [])
+    counted, *_ = trained(tmp_path / "2", EpochLoop, [counter])
+    assert counter.names == ["on_before_optimizer_step"] * 2 * 2 * 10  # epochs, steps, batches
+    assert counted == plain
+
+
+def test_own_hook_of_a_module_before_the_step(tmp_path):
+    names = []
+
+    class Named(MLA):
+        def on_before_optimizer_step(self, optimizer):
+            names.append(self._current_fx_name)
+            super().on_before_optimizer_step(optimizer)
+
+    plain, *_ = trained(tmp_path / "1", EpochLoop, [])
+    named, *_ = trained(tmp_path / "2", EpochLoop, [], method=Named)
+    assert names == ["on_before_optimizer_step"] * 40
+    assert named == plain
+
+
+class Logger(MLA):
+    """Logs in its training step, as any LightningModule may, from the fourth batch on."""
+
+    def training_step(self, batch, batch_idx):
+        super().training_step(batch, batch_idx)
+        if batch_idx >= 3:
+            self.log("number", float(batch_idx), on_step=True, on_epoch=True, prog_bar=True)
+
+
+class Metrics(Callback):
+    """Reads what has been logged after every batch and every epoch."""
+
+    def __init__(self):
+        self.read = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.on_train_epoch_end(trainer, module)
+
+    def on_train_epoch_end(self, trainer, module):
+        both = trainer.callback_metrics, trainer.progress_bar_metrics, trainer.logged_metrics
+        self.read.append(repr([{k: float(v) for k, v in metrics.items()} for metrics in both]))
+
+
+def test_what_a_module_logs_is_what_lightning_logs(tmp_path):
+    theirs, ours = Metrics(), Metrics()
+    trained(tmp_path / "1", _TrainingEpochLoop, [theirs], method=Logger)
+    trained(tmp_path / "2", EpochLoop, [ours], method=Logger)
+    assert ours.read == theirs.read
+    assert "'number_epoch': 6.0" in ours.read[-1]
+
+
 def test_own_hooks_of_a_module_around_the_backward_pass(tmp_path):
     class Scaled(MLA):
         def backward(self, loss, *arguments, **options):

@@ -9,7 +9,13 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO, is_valid, read_checkpoint
+from mla_lightning.callbacks.checkpoint_io import (
+    CheckedCheckpointIO,
+    FileState,
+    file_state,
+    is_valid,
+    read_checkpoint,
+)
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder.columns import validation
@@ -48,6 +54,8 @@ class RunCheckpoint(Checkpoint):
         self.folder, self.every_n_batches, self.keep = folder, every_n_batches, keep
         #: Metric -> best value, and its epoch from 1.
         self.best: dict[str, tuple[float, int]] = {}
+        #: Checkpoints that were valid after the last save, as their files were then.
+        self._valid: dict[Path, FileState] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and its epoch, from 1, by metric."""
@@ -131,8 +139,14 @@ class RunCheckpoint(Checkpoint):
         new = self.path_after(epoch, batch)
         trainer.save_checkpoint(new)
         # Broken files do not count, so the last valid checkpoint is never removed. The new one's
-        # checksum was just computed from the file.
-        valid = [path for path in resumable(self.folder) if path == new or is_valid(path)]
+        # checksum was just computed from the file; others are read again only if they changed.
+        valid = [
+            path
+            for path in resumable(self.folder)
+            if path == new or self._valid.get(path) == file_state(path) or is_valid(path)
+        ]
+        states = {path: file_state(path) for path in valid[: self.keep]}
+        self._valid = {path: state for path, state in states.items() if state}
         for old in valid[self.keep :]:
             trainer.strategy.remove_checkpoint(old)
 

@@ -17,6 +17,9 @@ from mla_lightning.run_folder import write_text
 from mla_lightning.run_folder.contents import remove_entry
 from mla_lightning.run_folder.writing import replacing
 
+#: Numbers that change when a checkpoint or its checksum is written again.
+FileState = tuple[tuple[int, ...], ...]
+
 
 class CheckedCheckpointIO(CheckpointIO):
     """Writes a checkpoint atomically with a checksum beside it, and reads only valid ones.
@@ -103,6 +106,35 @@ class CheckedCheckpointIO(CheckpointIO):
 def checksum_of(path: Path) -> Path:
     """Return the file beside a checkpoint that contains its SHA-256."""
     return path.with_name(path.name + ".sha256")
+
+
+def file_state(path: Path) -> FileState:
+    """Return what tells whether a checkpoint or its checksum was written since, without a hash.
+
+    A write of equal length in the same tick of the file system's clock, some milliseconds, is not
+    seen; so a checkpoint is only ever loaded after its hash was computed.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        Number, size and times of both files; empty if one is missing.
+
+    Example:
+        >>> path = tmp / "model.ckpt"
+        >>> CheckedCheckpointIO().save_checkpoint({}, path)
+        >>> before = file_state(path)
+        >>> file_state(path) == before
+        True
+        >>> _ = path.write_bytes(path.read_bytes()[:-1])
+        >>> file_state(path) == before
+        False
+    """
+    try:
+        stats = [file.stat() for file in (path, checksum_of(path))]
+    except OSError:
+        return ()
+    return tuple((s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats)
 
 
 def _sha256_of(path: Path) -> str:

@@ -94,10 +94,7 @@ class EpochDiagnostics(Callback):
     ) -> None:
         """Start to measure the steps of a selected batch, and to count a stage's first FLOPs."""
         assert isinstance(pl_module, MultimodalModule)
-        # nn.Module.compile leaves no other mark. A module first called under the counter would stay
-        # uncompiled for the rest of the training.
-        is_compiled = any(part._compiled_call_impl is not None for part in pl_module.modules())
-        if pl_module.is_selectable != self._counted and not is_compiled:
+        if pl_module.is_selectable != self._counted and not _is_compiled(pl_module):
             self._counted = pl_module.is_selectable
             self._flops = StepFlops()
             self._flops.__enter__()
@@ -201,6 +198,12 @@ class EpochDiagnostics(Callback):
                 gap = modality_gap(h_a, h_b)
                 values |= {columns.gap(a, b): gap} if math.isfinite(gap) else {}
         return values
+
+
+def _is_compiled(module: MultimodalModule) -> bool:
+    """Return whether a part is compiled: first called under a counter, it would never be."""
+    # nn.Module.compile leaves no other mark.
+    return any(part._compiled_call_impl is not None for part in module.modules())
 
 
 def _changes(effects: StepEffects) -> Iterator[tuple[str, float]]:

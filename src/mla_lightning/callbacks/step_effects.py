@@ -88,6 +88,8 @@ class StepEffects:
     own_changes: Changes = field(default_factory=dict)
     gradients: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     _open: _Step | None = None
+    #: Modality -> state of its encoder when it was last evaluated, and its feature then.
+    _encoded: dict[str, tuple[list[Tensor], Tensor]] = field(default_factory=dict)
 
     def before_step(self, name: str) -> None:
         """Measure before a step; gradients are computed.
@@ -184,10 +186,28 @@ class StepEffects:
         modes = [(submodule, submodule.training) for submodule in module.modules()]
         module.eval()
         with torch.autocast(module.device.type, enabled=False):
-            logits = module.evaluate_batch(self.fixed)
+            logits = self._logits()
         for submodule, mode in modes:
             submodule.training = mode
         return losses_and_accuracies(logits, self.fixed["label"], self.fixed["present"])
+
+    def _logits(self) -> dict[str, Tensor]:
+        """Compute the logits; an encoder that a step left as it was is not evaluated again."""
+        module, kind = self.module, type(self.module)
+        if not (
+            issubclass(kind, MultimodalModule)
+            and kind.evaluate_batch is MultimodalModule.evaluate_batch
+            and kind.features is MultimodalModule.features
+        ):
+            return module.evaluate_batch(self.fixed)
+        for name, encoder in module.encoders.items():
+            state = [*encoder.parameters(), *encoder.buffers()]
+            before, _ = self._encoded.get(name, ((), None))
+            if not before or not all(map(torch.equal, state, before)):
+                feature = module.encode(name, self.fixed)
+                self._encoded[name] = ([tensor.detach().clone() for tensor in state], feature)
+        features = {name: feature.clone() for name, (_, feature) in self._encoded.items()}
+        return module.logits(features, self.fixed["present"])
 
 
 def _add(changes: Changes, step: _Step, after: Scores) -> None:

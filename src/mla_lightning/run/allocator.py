@@ -16,8 +16,10 @@ def keep_freed_memory() -> bool:
     """Set glibc to reuse freed memory instead of returning it to the system at once.
 
     By default it returns blocks of some hundred kilobytes, which every step of a small model then
-    takes and clears again, page by page. No number depends on it. Unlike environment variables,
-    the call also works in a process that has started, and its children inherit the settings.
+    takes and clears again, page by page. That saves a tenth of the CPU time of a run on 20,000
+    samples with two modalities of 1024 features in batches of 512, and nothing (under 3 %) of six
+    epochs on OpenMoji. No number depends on it. Unlike environment variables, the call also works
+    in a process that has started, and its children inherit the settings.
 
     Returns:
         Whether the settings were made; False without glibc, where nothing changes.

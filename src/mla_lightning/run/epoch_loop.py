@@ -14,8 +14,11 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.trainer import call
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from mla_lightning.module import MultimodalModule
+
 _BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
 _BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
+_STEP_HOOK = "on_before_optimizer_step"
 
 
 class EpochLoop(_TrainingEpochLoop):
@@ -30,9 +33,12 @@ class EpochLoop(_TrainingEpochLoop):
         is_backward_plain: Whether nothing but ``loss.backward()`` happens in a backward pass: no
             hook is defined, and the loss is not scaled. Two steps per batch would otherwise call
             a dozen empty hooks.
+        is_step_plain: Whether also nothing happens before the optimiser's step but what
+            :class:`~mla_lightning.module.MultimodalModule` itself does.
     """
 
     is_backward_plain = False
+    is_step_plain = False
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         """Find out which hooks are defined, at the start of an epoch."""
@@ -41,7 +47,7 @@ class EpochLoop(_TrainingEpochLoop):
         self._module_hooks = {name for name in _BATCH_HOOKS if is_overridden(name, module)}
         self._callback_hooks = {
             name
-            for name in (*_BATCH_HOOKS, *_BACKWARD_HOOKS)
+            for name in (*_BATCH_HOOKS, *_BACKWARD_HOOKS, _STEP_HOOK)
             if any(is_overridden(name, callback) for callback in trainer.callbacks)
         }
         self.is_backward_plain = (
@@ -49,6 +55,11 @@ class EpochLoop(_TrainingEpochLoop):
             and type(trainer.precision_plugin) is Precision
             and not self._callback_hooks.intersection(_BACKWARD_HOOKS)
             and not any(is_overridden(name, module) for name in ("backward", *_BACKWARD_HOOKS))
+        )
+        self.is_step_plain = (
+            self.is_backward_plain
+            and _STEP_HOOK not in self._callback_hooks
+            and not is_overridden(_STEP_HOOK, module, MultimodalModule)
         )
         self._is_plain = (
             not module.automatic_optimization
@@ -90,9 +101,13 @@ class EpochLoop(_TrainingEpochLoop):
             output = self.manual_optimization.run(arguments)
         progress.increment_processed()
         self._call("on_train_batch_end", output, batch, batch_idx)
-        trainer._logger_connector.on_batch_end()
-        progress.increment_completed()
-        trainer._logger_connector.update_train_step_metrics()
+        if self._results:
+            trainer._logger_connector.on_batch_end()
+            progress.increment_completed()
+            trainer._logger_connector.update_train_step_metrics()
+        else:  # nothing was logged by self.log
+            self._results.batch = self._results.batch_size = None
+            progress.increment_completed()
 
     def _call(self, hook: str, *arguments: Any) -> Any:
         """Call a hook of the callbacks and of the module, and return what the module's returns."""
