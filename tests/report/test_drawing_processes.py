@@ -21,7 +21,7 @@ from mla_lightning.report.page import content
 
 num, mode = int(sys.argv[1]), sys.argv[2]
 first, save = os.getpid(), cache.save
-assert cache.num_processes() == min(4, len(os.sched_getaffinity(0)))
+assert cache.num_processes() == min(2, len(os.sched_getaffinity(0)))
 cache.num_processes = lambda: num
 
 def broken(*_):
