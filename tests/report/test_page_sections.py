@@ -19,7 +19,7 @@ from mla_lightning.run_folder import write_json
 
 @pytest.fixture(autouse=True)
 def _only_svg(monkeypatch):
-    """Draw each figure once, as SVG: the page shows nothing else."""
+    """Draw each figure once, as SVG, and in this process: the page shows nothing else."""
 
     def save(figure, stem):
         with style():
@@ -28,6 +28,7 @@ def _only_svg(monkeypatch):
             stem.with_name(f"{stem.name}.{extension}").touch()
 
     monkeypatch.setattr(figure_cache, "save", save)
+    monkeypatch.setattr(figure_cache, "num_processes", lambda: 1)
 
 
 def page_of(root):

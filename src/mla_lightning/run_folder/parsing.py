@@ -6,7 +6,8 @@ import json
 import math
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ MAX_NESTING = 100
 MAX_NUMBER = 1e30
 REMEDY = "Restore the file from a copy, or train the run again with overwrite=true."
 _INDENTED = re.compile(r"^[ \t?:-]{100}", re.MULTILINE)
-#: Numbers that may be larger than :data:`MAX_NUMBER`; all others are read without a check.
-_LARGE = re.compile(r"[\s:\[,]-?[\d.]+[eE]\+?\d\d|\d{30}|NaN|Infinity")
 
 
 def read_limited(path: Path) -> str:
@@ -73,13 +72,27 @@ def parse_json(text: str, name: str) -> Any:
         Traceback (most recent call last):
         mla_lightning.errors.RunError: result.json: test.ece is nan, not a finite number. ...
     """
+    outside: list[float] = []
+
+    def number(digits: str, kind: Callable[[str], float] = float) -> float:
+        value = kind(digits)
+        if not -MAX_NUMBER <= value <= MAX_NUMBER:  # also if it is not a number
+            outside.append(value)
+        return value
+
     try:
-        content = json.loads(text, object_pairs_hook=_without_duplicates)
+        content = json.loads(
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_float=number,
+            parse_int=partial(number, kind=int),
+            parse_constant=number,
+        )
     except RecursionError:
         raise RunError(f"{name} is nested too deeply. {REMEDY}") from None
     except ValueError as error:
         raise RunError(f"{name} is not valid JSON ({error}); remove this file") from error
-    if _LARGE.search(text):
+    if outside:
         check_numbers(content, name)
     return content
 
@@ -184,9 +197,11 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _numbers(content: Any, prefix: str) -> Iterator[tuple[str, float]]:
-    if isinstance(content, Mapping | list):
+    if isinstance(content, float):  # most are
+        yield prefix, content
+    elif isinstance(content, Mapping | list):
         items = content.items() if isinstance(content, Mapping) else enumerate(content)
         for key, value in items:
             yield from _numbers(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(content, int | float) and not isinstance(content, bool):
+    elif isinstance(content, int) and not isinstance(content, bool):
         yield prefix, content

@@ -5,16 +5,16 @@ from __future__ import annotations
 import gc
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document import render
 from mla_lightning.report.document.table import Report, ReportBuilder, Table
-from mla_lightning.report.figures.cache import Drawing, DrawingCache
+from mla_lightning.report.figures.cache import DrawingCache, FigureJob, Job, TableJob
 from mla_lightning.report.figures.panels import Panel
 from mla_lightning.report.page.content import Overview, PageSection, build_overview
 from mla_lightning.report.page.html import to_overview_page
@@ -22,12 +22,7 @@ from mla_lightning.report.read.results_csv import RESULTS, write_csv
 from mla_lightning.report.read.run import Run
 from mla_lightning.run_folder import write_text
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 PAGE = "page.html"
-#: File name without extension, fingerprint and drawing function of a figure.
-FigureSpec = tuple[str, str, Callable[[], "Figure | None"]]
 
 
 def write_page(
@@ -59,7 +54,14 @@ def write_page(
         write_csv(folder / RESULTS, runs)
         cache = DrawingCache(folder)
         with _rare_collections():
-            drawings = dict(_draw(content, cache))
+            jobs = [job for section in content.sections for job in _jobs(section)]
+            missing = cache.missing(jobs)
+            _show_progress(cache.make(missing), len(missing))
+            drawings = {
+                job.name: drawing
+                for job in jobs
+                if isinstance(job, FigureJob) and (drawing := cache.figure(job)) is not None
+            }
         sections = tuple(_complete(section, cache) for section in content.sections)
         content = replace(content, sections=sections)
         cache.write()
@@ -74,21 +76,17 @@ def write_page(
     return 0
 
 
-def _draw(content: Overview, cache: DrawingCache) -> Iterator[tuple[str, Drawing]]:
-    specs: list[FigureSpec] = [
-        (stem, section.key, draw)
-        for section in content.sections
-        for stem, draw in section.report.figures.items()
-    ]
-    specs += [
-        (figure.stem, figure.key, figure.draw)
-        for section in content.sections
-        for figure in section.figures
-    ]
-    for stem, key, draw in _with_progress(specs):
-        drawing = cache.figure(stem, key, draw)
-        if drawing is not None:
-            yield stem, drawing
+def _jobs(section: PageSection) -> Iterator[Job]:
+    """Yield the figures and tables of a section."""
+    for stem, draw in section.report.figures.items():
+        yield FigureJob(stem, section.key, draw)
+    for figure in section.figures:
+        yield FigureJob(figure.stem, figure.key, figure.draw)
+    yield from _table_jobs(section)
+
+
+def _table_jobs(section: PageSection) -> list[TableJob]:
+    return [TableJob(f"{table.stem}.csv", table.key, table.make) for table in section.lazy_tables]
 
 
 @contextmanager
@@ -107,7 +105,7 @@ def _rare_collections() -> Iterator[None]:
 
 def _complete(section: PageSection, cache: DrawingCache) -> PageSection:
     """Make the lazy tables of a section, and add warnings for figures that failed."""
-    tables = [cache.table(table.stem, table.key, table.make) for table in section.lazy_tables]
+    tables = [cache.table(job) for job in _table_jobs(section)]
     stems = [*section.report.figures, *(figure.stem for figure in section.figures)]
     warnings = [
         f"{stem} cannot be drawn: {cache.failed[stem]}" for stem in stems if stem in cache.failed
@@ -133,13 +131,13 @@ def _files_of_table(table: Table, stem: str) -> dict[str, str]:
     return render.to_files(Report(stem, table.title, (replace(table, slug=""),)), stem)
 
 
-def _with_progress(specs: Sequence[FigureSpec]) -> Iterator[FigureSpec]:
-    """Iterate over figures, with a progress bar on a terminal."""
+def _show_progress(steps: Iterable[None], num: int) -> None:
+    """Go through all steps, with a progress bar on a terminal."""
     from rich.progress import track
 
     if sys.stderr.isatty():
         from rich.console import Console
 
-        yield from track(specs, "drawing", console=Console(stderr=True), transient=True)
-    else:
-        yield from specs
+        console = Console(stderr=True)
+        steps = track(steps, "drawing", total=num, console=console, transient=True)
+    deque(steps, maxlen=0)

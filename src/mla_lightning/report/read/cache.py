@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class RunCache:
         """Add a run that was read from its folder, if it is finished."""
         if run is None or run.path is None or not run.is_finished:
             return
-        values = {key: value for key, value in asdict(run).items() if key not in _NOT_CACHED}
+        values = {key: value for key, value in vars(run).items() if key not in _NOT_CACHED}
         self._entries[self._key(run.path)] = {"stamp": stamp(run.path), "run": values}
         if run.code not in self._codes:
             self._codes[run.code] = RunFiles(run.path).provenance.get("code")

@@ -29,10 +29,11 @@ def diagnostics_columns(run: RunFiles) -> dict[str, Any]:
         for weights in (diagnostics.get("fusion") or {}).values()
         if {"when_right", "when_wrong"} <= weights.keys()
     ]
+    changes = cross_modality_changes(rows, "loss")
     return {
-        "forgetting": _mean(_flatten(cross_modality_changes(rows, "loss"))),
+        "forgetting": _mean(_flatten(changes)),
         "forgetting_own": _mean(_flatten(cross_modality_changes(rows, "own_loss"))),
-        "forgetting_pairs": _by_pair(cross_modality_changes(rows, "loss")),
+        "forgetting_pairs": _by_pair(changes),
         "gradient_cosine": _mean(_with_prefix(rows, f"{columns.GRADIENT}raw/")),
         "projector_trace": _mean(_with_prefix(rows[-1:], f"{columns.PROJECTOR}trace/")),
         "ece_scaled": round(scaling["after"]["width"]["ece"], 6) if scaling else None,
