@@ -59,12 +59,15 @@ def own(tmp_path, monkeypatch):
     [("raise KeyError('text')", "KeyError: 'text'"), ("raise SystemExit(3)", "SystemExit: 3")],
 )
 def test_errors_of_own_code_are_run_errors(own, body, reason):
-    with pytest.raises(RunError, match=f"{reason} .*run folder: runs/train") as info:
+    with pytest.raises(
+        RunError, match=f"training, .*: {reason}.* is in runs/train.*mla train"
+    ) as info:
         own(body)
     assert info.value.__cause__ is not None
     (folder,) = Path("runs/train").iterdir()
     status = read_json(folder / "status.json")
-    assert (status["state"], status["reason"]) == ("failed", reason)
+    assert status["state"] == "failed"
+    assert status["reason"] == f"Failed in training, epoch 1, batch 1: {reason}"
 
 
 @pytest.mark.parametrize(
