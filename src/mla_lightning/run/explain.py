@@ -49,6 +49,7 @@ def errors_placed(where: str) -> Iterator[None]:
         Exception: The error itself, with the note. Errors of mla_lightning have none.
 
     Example:
+        >>> import torch
         >>> try:
         ...     with errors_placed("evaluation"):
         ...         torch.zeros(2) + torch.zeros(3)
@@ -94,6 +95,7 @@ def errors_explained(trainer: Trainer) -> Iterator[None]:
             a note of epoch and batch.
 
     Example:
+        >>> import torch
         >>> with errors_explained(Trainer(logger=False, accelerator="cpu")):
         ...     torch.nn.BatchNorm1d(2)(torch.zeros(1, 2))
         Traceback (most recent call last):
