@@ -37,7 +37,7 @@ def check_before_start(jobs: Iterable[Job]) -> None:
 
     Raises:
         ConfigError: With all problems, one per line. Nothing has been written then.
-        DataError: If ``missing.manifest`` is no file of masks.
+        DataError: If the samples have no labels, or ``missing.manifest`` is no file of masks.
 
     Example:
         >>> from mla_lightning.config import compose_jobs
@@ -56,8 +56,8 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         found = [_folder_problem(job.run_dir)]
         if text not in tried:
             tried.add(text)
+            _check_data(job.config)
             found += [_accelerator_problem(job.config), _model_problem(job.config)]
-            _check_masks(job.config)
         problems |= dict.fromkeys(filter(None, found))
     if len(problems) == 1:
         raise ConfigError(*problems)
@@ -163,8 +163,11 @@ def _accelerator_problem(config: RunConfig) -> str:
     )
 
 
-def _check_masks(config: RunConfig) -> None:
-    """Check that the file of masks, if there is one, can be read."""
+def _check_data(config: RunConfig) -> None:
+    """Check that the samples have labels, and that a file of masks can be read."""
+    data = data_of_config(config.tree)
+    if not data.num_classes:
+        data.setup()  # raises the error of samples without labels
     if config.missing and (manifest := config.missing.get("manifest")):
         read_masks(Path(manifest).expanduser(), {})
 
