@@ -59,12 +59,34 @@ def own(tmp_path, monkeypatch):
     [("raise KeyError('text')", "KeyError: 'text'"), ("raise SystemExit(3)", "SystemExit: 3")],
 )
 def test_errors_of_own_code_are_run_errors(own, body, reason):
-    with pytest.raises(RunError, match=f"{reason} .*run folder: runs/train") as info:
+    with pytest.raises(
+        RunError, match=f"training, .*: {reason}.* is in runs/train.*mla train"
+    ) as info:
         own(body)
     assert info.value.__cause__ is not None
     (folder,) = Path("runs/train").iterdir()
     status = read_json(folder / "status.json")
-    assert (status["state"], status["reason"]) == ("failed", reason)
+    assert status["state"] == "failed"
+    assert status["reason"] == f"Failed in training, epoch 1, batch 1: {reason}"
+
+
+def test_a_decomposition_that_fails_is_explained(own):
+    body = "import torch; torch.linalg.cholesky(-torch.eye(2))"
+    message = r"Epoch 1, batch 1: a matrix of the method has no decomposition.*optimizer\.lr"
+    with pytest.raises(RunError, match=message) as info:
+        own(body)
+    assert "LinAlgError" in type(info.value.__cause__).__name__
+
+
+def test_an_epoch_that_a_hook_ends_before_its_validation_is_explained(own):
+    body = """return super().fit_batch(batch)
+
+    def on_train_batch_start(self, batch, batch_idx):
+        return -1 if batch_idx == 3 else None
+"""
+    message = "Epoch 1 was not validated.*on_train_batch_start.*let it return None"
+    with pytest.raises(RunError, match=message):
+        own(body)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import pytest
 
+import mla_lightning as mla
 from mla_lightning.cli.main import main
+from mla_lightning.config import targets
 
 
 @pytest.fixture
@@ -47,3 +49,50 @@ def test_upload_options_without_an_upload_are_errors(calls, capfd, option):
 def test_an_option_that_evaluation_would_ignore_is_an_error(capfd):
     assert main(["eval", "run", "--config-dir", "x"]) == 2
     assert "unknown option --config-dir" in capfd.readouterr().err
+
+
+def test_a_dashboard_allows_packages_before_runs_are_read(calls, monkeypatch):
+    monkeypatch.setattr(targets, "_BY_USER", [])
+    seen = []
+
+    def make_report(kind, runs):
+        seen.append(targets.is_allowed("my_lab.Method"))
+
+    monkeypatch.setattr("mla_lightning.report.main.make_report", make_report)
+    assert main(["dashboard", "table1", "a"]) == 0
+    assert main(["dashboard", "table1", "a", "--allow-target", "my_lab"]) == 0
+    assert seen == [False, True]
+
+
+NAMED_DATA = """
+from mla_lightning.data.synthetic import Synthetic
+
+class Named(Synthetic):
+    def sample_names(self, split, numbers):
+        return [f"recording {number}" for number in numbers]
+"""
+
+
+def test_a_comparison_names_the_samples_of_an_allowed_package(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(targets, "_BY_USER", [])
+    (tmp_path / "named_data.py").write_text(NAMED_DATA)
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "named.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /encoder: mlp_synthetic\n"
+        "  - override /recipe: synthetic\n"
+        "data: {_target_: named_data.Named, names: [audio, visual], num_features: 16,"
+        " num_train: 32}\n"
+    )
+    options = {"config_dir": "conf", "allow": ["named_data"]}
+    words = ("data=named", "trainer.max_epochs=1", "optimizer.lr=0.001")
+    runs = [str(mla.train(*words, f"seed={s}", **options).folder) for s in (0, 1)]
+    assert main(["compare", *runs]) == 0
+    output = capsys.readouterr()
+    assert "recording" not in output.out
+    assert "--allow-target" in output.err
+    assert main(["compare", *runs, "--allow-target", "named_data"]) == 0
+    output = capsys.readouterr()
+    assert "recording" in output.out
+    assert output.err == ""

@@ -295,3 +295,14 @@ def test_wrong_labels_and_presence_of_plain_batches_are_errors(name, value, mess
     module = build(mla.methods.MLA, is_complete=False)
     with pytest.raises(DataError, match=message):
         fit(module, DataLoader(samples, batch_size=32), loaders()[1])
+
+
+def test_a_module_that_reconstructs_what_is_hidden_needs_batches_that_hide():
+    message = r'recon_target=oracle.*In Python: recon_target="observed", or hides_modalities=True'
+    with pytest.raises(ConfigError, match=message):
+        build(mla.methods.AE, recon_target="oracle")
+    assert build(mla.methods.AE, recon_target="oracle", hides_modalities=True)
+    train, val = loaders(present=True)
+    module = build(mla.methods.AE, recon_target="observed", is_complete=False)
+    fit(module, train, val, epochs=1)
+    assert sum(name.startswith("train/loss/") for name in module.epoch_metrics) == 2

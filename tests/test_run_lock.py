@@ -20,7 +20,7 @@ from mla_lightning.run_folder import lock as run_lock
 from mla_lightning.run_folder.lock import GUARD, LOCK, RunLock, remove_temporaries
 from tests.test_run_folder import in_child
 
-SOURCE = Path(run_lock.__file__).parents[1]
+SOURCE = Path(run_lock.__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -42,6 +42,8 @@ class EncodingModule(LightningModule):
     trains_fused_logits = True
     #: Whether all training samples are fitted at once, with the masks of the first epoch.
     fits_all_at_once = False
+    #: Whether there are optimisation steps, on which optimiser and schedule have an effect.
+    takes_steps = True
     #: Whether the training split is also read as a whole, for means or for a classifier.
     needs_train_batches = False
     #: Number of first epochs that do not depend on what is hidden, so that runs may share them.

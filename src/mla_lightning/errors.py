@@ -25,8 +25,19 @@ class RunError(MLAError):
     Example:
         >>> mla.load("nowhere")
         Traceback (most recent call last):
-        mla_lightning.errors.RunError: nowhere ...
+        mla_lightning.errors.NoRunError: nowhere ...
     """
+
+
+class NoRunError(RunError):
+    """Folder given for a run that is none: a wrong command, which ends with exit code 2.
+
+    Example:
+        >>> NoRunError.exit_code
+        2
+    """
+
+    exit_code = 2
 
 
 class ConfigError(MLAError):

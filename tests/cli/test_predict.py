@@ -92,7 +92,7 @@ def test_errors_of_predict(stores, capfd):
         assert main(["predict", str(run.folder), *words]) == code, words
         assert message in capfd.readouterr().err
     assert Path("existing.csv").read_text() == "kept"
-    assert main(["predict", "old"]) == 1
+    assert main(["predict", "old"]) == 2
     assert main(["train", "data=store", "data.path=new", "optimizer.lr=0.1"]) == 3
     assert "mla predict RUN data.path=new" in capfd.readouterr().err
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 import mla_lightning as mla
 from mla_lightning.cli.main import main
 from mla_lightning.config.compose import Composer, open_composer
+from mla_lightning.data.splits import NamedSplit
+from mla_lightning.data.store import write_store
 
 JOINT = "_target_: mla_lightning.methods.joint.Joint\n"
 BOMB = "a0: &a0 [1,1,1,1,1,1,1,1,1]\n" + "".join(
@@ -130,6 +133,38 @@ def _write_damaged_files(folder: Path) -> None:
     (folder / "empty.csv").write_text("")
     (folder / "page.npz").write_text("<html>not found</html>")
     np.savez(folder / "object.npz", a=np.array([{}], dtype=object), label=np.array([0]))
+    (folder / "garbage.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)))
+    (folder / "dangling").symlink_to("nowhere")
+    write_store(
+        folder / "leaving",
+        name="toy",
+        class_names=["a", "b"],
+        ids=list("abcdef"),
+        label=[0, 1, 0, 1, 0, 1],
+        arrays={"one": np.zeros((6, 2), np.float32)},
+        kinds={"one": "features"},
+        splits={"own": NamedSplit(np.repeat([0, 1, 2], 2).astype(np.int8), "In order.")},
+    )
+    manifest = folder / "leaving" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"toy"', '"../../x"'))
+
+
+def _write_odd_folders(folder: Path) -> None:
+    for name in ("a=b", "a b", "a#b", "a'b", "größe"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "manifest.json").write_text("{}")
+
+
+def _damage_config(path: Path, name: str) -> None:
+    text = path.read_text()
+    if name == "latin":
+        path.write_bytes(f"{text}# größe\n".encode("latin-1"))
+    elif name == "nan":
+        path.write_text(re.sub(r"\blr: .*", "lr: .nan", text))
+    elif name == "bomb":
+        path.write_text(BOMB)
+    else:
+        (path.parent / "result.json").unlink()
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +174,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     _write_configs(folder)
     _write_damaged_files(folder / "files")
     run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=folder / "runs")
-    names = {name: folder / name for name in ("bad", "own", "files")}
+    for name in ("latin", "nan", "bomb", "unfinished"):
+        shutil.copytree(run.folder, folder / "damaged" / name)
+        _damage_config(folder / "damaged" / name / "config.yaml", name)
+    _write_odd_folders(folder / "odd")
+    names = {name: folder / name for name in ("bad", "own", "files", "damaged", "odd")}
     return {**names, "run": run.folder, "all": folder}
 
 

@@ -265,7 +265,7 @@ def test_reports_import_neither_torch_nor_any_model(tmp_path):
         "write_report('table1', [Path(sys.argv[1])])\n"
         "bad = [m for m in sys.modules if m.split('.')[0] in ('torch', 'lightning', 'hydra')]\n"
         "own = [m for m in sys.modules if m.startswith('mla_lightning.')]\n"
-        "allowed = ('report', 'errors', 'run_folder', 'identity', 'config')\n"
+        "allowed = ('report', 'errors', 'paths', 'run_folder', 'identity', 'config')\n"
         "bad += [m for m in own if m.split('.')[1] not in allowed]\n"
         "assert not bad, bad"
     )

@@ -14,6 +14,7 @@ from mla_lightning.cli.main import main
 def runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "runs", "mla", 0)
+    (tmp_path / "out" / "board").mkdir(parents=True)  # a dashboard creates no folder
     return tmp_path
 
 

@@ -1,5 +1,6 @@
 """Devices, warm-up and the live display."""
 
+import logging
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ from tests.sweep.stand_in import StandInJob
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.launchers import devices
 from mla_lightning.launchers.base import JobExit
+from mla_lightning.launchers.child import fork_child
 from mla_lightning.launchers.display import PlainDisplay, Progress, choose_display, format_duration
 from mla_lightning.launchers.fork import ForkLauncher, require_no_cuda, warm_up
 
@@ -184,3 +186,23 @@ def test_live_display_on_a_terminal():
         assert words in text
     assert "and 2 more" in text
     assert "the [bold]title" in text
+
+
+def test_the_log_of_a_job_masks_the_values_of_secrets(tmp_path, monkeypatch):
+    monkeypatch.setenv("PGPASSWORD", "pearl-swan")
+    job = StandInJob(tmp_path / "job")
+    job.run_dir.mkdir()
+    monkeypatch.setattr(logging.getLogger("earlier"), "handlers", [logging.StreamHandler()])
+
+    def print_secret(job):
+        print("printed", os.environ["PGPASSWORD"], "größe")
+        sys.stderr.writelines(["written pearl-swan\n"])
+        logging.getLogger("earlier").error("logged pearl-swan")
+        raise ValueError("raised pearl-swan")
+
+    child = fork_child(job, print_secret, {})
+    os.waitpid(child.pid, 0)
+    text = (job.run_dir / "log.txt").read_text()
+    assert "pearl-swan" not in text
+    for words in ("printed *** größe", "written ***", "logged ***", "ValueError: raised ***"):
+        assert words in text

@@ -235,7 +235,7 @@ def test_a_dry_run_tells_another_jobs_run_apart(tmp_path, run_dir, is_finished, 
     assert "1 jobs: 1 another job's" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022])
+@pytest.mark.parametrize("umask", [0o000, pytest.param(0o022, marks=pytest.mark.slow)])
 def test_no_file_of_a_run_is_world_writable(tmp_path, umask):
     job = make(tmp_path, "logger=tensorboard", "diagnostics=epoch", "missing=anchor")
 

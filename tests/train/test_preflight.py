@@ -17,7 +17,7 @@ from mla_lightning.encoders import BagOfTokens
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.fusion.film import FiLM
 from mla_lightning.fusion.tagged import Tagged
-from mla_lightning.run.explain import errors_explained
+from mla_lightning.run.explain import describe_unknown, errors_explained
 from mla_lightning.run.preflight import check_before_start
 from mla_lightning.run_folder import read_json
 
@@ -64,6 +64,7 @@ def test_a_last_batch_of_one_sample_is_refused_before_training(conf: Path, tmp_p
     message = r"batch_size=32: the last batch of the 65 .* encoder\.audio .* data\.batch_size=33"
     with pytest.raises(ConfigError, match=message):
         mla.train(*TINY, "encoder=normed", **options)
+    assert not (tmp_path / "runs").exists()
     run = mla.train(*TINY, "encoder=normed", "data.batch_size=33", **options)
     assert run.scores
 
@@ -75,8 +76,10 @@ def test_batch_normalisation_of_one_sample_in_training_names_the_place() -> None
         errors_explained(trainer),
     ):
         nn.BatchNorm1d(2)(torch.zeros(1, 2))
-    with pytest.raises(ValueError, match="mine"), errors_explained(trainer):
-        raise ValueError("mine")  # unknown errors pass unchanged
+    with pytest.raises(ValueError, match="mine") as caught, errors_explained(trainer):
+        raise ValueError("mine")  # unknown errors pass, with a note of the place
+    expected = "Failed in training, epoch 1, batch 1: ValueError: mine"
+    assert describe_unknown(caught.value) == expected
 
 
 @pytest.mark.parametrize("method", ["mla_paper", "concat"])

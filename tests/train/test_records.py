@@ -15,7 +15,9 @@ from mla_lightning.module import MultimodalModule
 from mla_lightning.run import measure
 from mla_lightning.run.train import run_job
 
-OF_MACHINE = ("peak_memory_mb", "identity", "overrides")
+#: Also the hashes of files that hold times and paths; the arrays are compared themselves.
+OF_MACHINE = ("peak_memory_mb", "identity", "overrides", "files", "sha256")
+SLOW = pytest.mark.slow
 
 
 def records_of(run_dir):
@@ -62,7 +64,7 @@ TABLE = (EpochTable, "on_train_epoch_end", 1)
         ("cca", ("missing.rate=0.5",), [[WRITE_RESULT], [TABLE]]),
         ("dcca", ("data.batch_size=32",), [[WRITE_RESULT]]),
         ("mmin", ("diagnostics=epoch",), [[SAVE]]),
-        ("qmf", ("diagnostics=full",), [[WRITE_RESULT]]),
+        pytest.param("qmf", ("diagnostics=full",), [[WRITE_RESULT]], marks=SLOW),
     ],
 )
 def test_records_equal_the_uninterrupted_ones(tmp_path, method, more, points):
@@ -78,6 +80,7 @@ def test_records_equal_the_uninterrupted_ones(tmp_path, method, more, points):
         assert same(records, whole), (method, calls)
 
 
+@pytest.mark.slow
 def test_cca_stays_one_epoch_however_often_it_is_killed(tmp_path):
     train = command(tmp_path, "cca")
     for _ in range(2):
@@ -116,10 +119,10 @@ def stopped(tmp_path_factory):
     ("damage", "point"),
     [
         ("removed", TRAINING),
-        ("removed", WRITE_RESULT),
+        pytest.param("removed", WRITE_RESULT, marks=SLOW),
         ("bytes", TRAINING),
         ("cut", WRITE_RESULT),
-        ("another's", TRAINING),
+        pytest.param("another's", TRAINING, marks=SLOW),
     ],
 )
 def test_the_table_of_epochs_does_not_depend_on_its_file(tmp_path, stopped, damage, point):
@@ -166,7 +169,13 @@ def test_lost_rows_of_an_earlier_version_are_an_error(tmp_path, stopped, point, 
 
 
 @pytest.mark.parametrize(
-    ("damage", "keep"), [("flip", 1), ("flip", 3), ("remove", 1), ("checksum", 3)]
+    ("damage", "keep"),
+    [
+        ("flip", 1),
+        pytest.param("flip", 3, marks=SLOW),
+        pytest.param("remove", 1, marks=SLOW),
+        ("checksum", 3),
+    ],
 )
 def test_damaged_best_weights_are_written_again_or_named_at_the_resume(
     tmp_path, stopped, damage, keep, capfd

@@ -99,7 +99,8 @@ def members_of(group):
     ("phase", "workers"),
     [
         *[(phase, 0) for phase in PHASES],
-        *[(phase, 2) for phase in ("training", "validation", "evaluation")],
+        *[(phase, 2) for phase in ("training", "evaluation")],
+        pytest.param("validation", 2, marks=pytest.mark.slow),
     ],
 )
 def test_sigterm_to_the_group_is_a_preemption(tmp_path, whole, phase, workers):

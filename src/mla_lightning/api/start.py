@@ -201,7 +201,7 @@ def load(folder: Path | str, *, allow: Sequence[str] = (), **data_options: Any) 
         True
         >>> mla.load("nowhere")
         Traceback (most recent call last):
-        mla_lightning.errors.RunError: nowhere ...config.yaml...
+        mla_lightning.errors.NoRunError: nowhere ...config.yaml...
     """
     from mla_lightning.run.finished import finished_run
 

@@ -110,6 +110,13 @@ class RunCheckpoint(Checkpoint):
         epoch = trainer.current_epoch + 1
         metrics = dict.fromkeys(pl_module.selections().values()) if pl_module.is_selectable else ()
         for metric in metrics:
+            if validation(metric) not in pl_module.epoch_metrics:
+                raise RunError(
+                    f"Epoch {epoch} was not validated: it has no {validation(metric)}, by which "
+                    "the best epoch is selected. on_train_batch_start of a module or callback "
+                    "that returns -1 skips the validation of its epoch: let it return None, and "
+                    "set trainer.should_stop = True to end training after an epoch."
+                )
             score = pl_module.epoch_metrics[validation(metric)]
             if metric not in self.best or score > self.best[metric][0]:  # the first of equal ones
                 self.best[metric] = (score, epoch)

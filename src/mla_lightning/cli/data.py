@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.cli.words import arguments_for, check_no_options, convert, split_words
-from mla_lightning.errors import ConfigError, DataError, near
-from mla_lightning.paths import command, path_override
+from mla_lightning.errors import ConfigError, DataError, check_number, near
+from mla_lightning.paths import command, name_problem, path_override
 from mla_lightning.prepare.catalogue import CatalogueEntry, read_catalogue
 from mla_lightning.run_folder import not_world_writable
 
@@ -103,13 +103,14 @@ def _prepare(words: Sequence[str]) -> int:
         arguments = arguments_for(module.build, options, f"mla data prepare {name}")
         print(f"Wrote {module.build(**arguments)}")
         return 0
-    from mla_lightning.prepare.engine import prepare
+    from mla_lightning.prepare.engine import check_on_bad, prepare
 
     if "target" in options and "paths.data_dir" in options:
         raise ConfigError("target and paths.data_dir both set the folder of the store; give one")
     data_dir = Path(options.pop("paths.data_dir", str(DATA_DIR))).expanduser()
     target = Path(options.pop("target", str(data_dir / name))).expanduser()
     on_bad = options.pop("on_bad", "stop")
+    check_on_bad(on_bad)
     jobs = convert(options.pop("jobs"), int, "jobs") if "jobs" in options else None
     source = _make_source(getattr(module, entry.class_name), entry, options)
     folder = prepare(source, target, on_bad=on_bad, jobs=jobs)
@@ -258,6 +259,9 @@ def _import(words: Sequence[str]) -> int:
     if "target" not in options:
         example = command("mla", "data", "import", path, "target=data/NAME")
         raise ConfigError(f"target is missing: {example}")
+    name = options.get("name") or Path(options["target"]).name
+    if problem := name_problem(name):
+        raise ConfigError(f"name={name!r} {problem}. Name the data set: name=NAME")
     words_before = command("mla", "data", "import", path)
     folder = function(path, **arguments_for(function, options, words_before, skip=("path",)))
     folder = folder if isinstance(folder, Path) else Path(options["target"])
@@ -286,7 +290,7 @@ def _embed(words: Sequence[str]) -> int:
     from mla_lightning.config import plan
     from mla_lightning.config.jobs import data_of_config
     from mla_lightning.data.prepared import Prepared
-    from mla_lightning.prepare.embed import embed_store
+    from mla_lightning.prepare.embed import MAX_BATCH_SIZE, embed_store
     from mla_lightning.run.build import build_encoders
     from mla_lightning.run.evaluate import load_encoders
     from mla_lightning.run_folder.config import RunConfig
@@ -296,6 +300,8 @@ def _embed(words: Sequence[str]) -> int:
     options = {key: text for key, _, text in (word.partition("=") for word in words) if key in keys}
     if "target" not in options:
         raise ConfigError("target is missing: mla data embed target=DIR data=NAME encoder=NAME")
+    batch_size = convert(options.get("batch_size", "64"), int, "batch_size")
+    check_number("batch_size", batch_size, 1, MAX_BATCH_SIZE)
     tree = plan(overrides)[0].config
     if tree["missing"]:
         raise ConfigError(
@@ -307,7 +313,6 @@ def _embed(words: Sequence[str]) -> int:
             f"data={tree['choices']['data']} is not a prepared store; see `mla data list`"
         )
     target = Path(options["target"]).expanduser()
-    batch_size = convert(options.get("batch_size", "64"), int, "batch_size")
     encoders = build_encoders(RunConfig.from_tree(tree), data)
     if "ckpt" in options:
         load_encoders(encoders, Path(options["ckpt"]).expanduser())

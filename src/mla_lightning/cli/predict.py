@@ -88,7 +88,15 @@ def _data_node(run_dir: Path, values: Mapping[str, str]) -> dict[str, Any] | Non
     if "data" in values:
         node = plan([f"data={values['data']}"])[0].config["data"]
     if "data.path" in values:
-        node = {**(node or finished_run(run_dir).config.data), "path": values["data.path"]}
+        node = node or finished_run(run_dir).config.data
+        if "path" not in node:
+            raise ConfigError(
+                f"data.path={values['data.path']} has no effect: the data of {run_dir} are no "
+                "prepared store. For a store of your own: data=store data.path=FOLDER"
+                if "data" not in values
+                else f"data.path has no effect on data={values['data']}, which is no prepared store"
+            )
+        node = {**node, "path": values["data.path"]}
     return node
 
 

@@ -37,6 +37,14 @@ def find_schedule_problems(config: Mapping[str, Any], is_set_by_user: bool) -> l
         >>> find_schedule_problems(config, is_set_by_user=False)
         ['optimizer: SGD cannot be used with these settings: Nesterov momentum requires ...']
     """
+    method = config.get("method")
+    if is_set_by_user and method and config["scheduler"]:
+        cls = locate(method[TARGET])
+        if not getattr(cls, "takes_steps", True):
+            return [
+                f"scheduler has no effect on {cls.__name__}, which takes no optimisation steps: it "
+                "fits all training samples at once. Leave it out, or write scheduler=null."
+            ]
     try:
         _rates_of(config)
     except ConfigError as error:

@@ -154,6 +154,11 @@ class MultimodalDataModule(LightningDataModule):
     # ------------------------------------------------------------------ provided to users
 
     @property
+    def num_train(self) -> int | None:
+        """Number of training samples; None if it is not known before :meth:`setup`."""
+        return len(self.splits["train"]) if self.splits else None
+
+    @property
     def num_classes(self) -> int:
         """Number of classes C."""
         return len(self.class_names)

@@ -64,6 +64,8 @@ def read_masks(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no .npz archive")  # NumPy would advise to trust a pickle
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if "about" not in file:
+                raise ValueError("it holds other arrays")
             metadata = json.loads(str(file["about"]))
             masks = {split: torch.from_numpy(file[split]) for split in SPLITS if split in file}
         if not isinstance(metadata, dict):

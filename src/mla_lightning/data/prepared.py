@@ -112,6 +112,11 @@ class Prepared(MultimodalDataModule):
         """Return configs of small encoders; see :func:`default_encoders`."""
         return default_encoders(self.store, self.modalities)
 
+    @property
+    def num_train(self) -> int:
+        """Number of training samples of the named split, which the store records."""
+        return int((self._codes == SPLITS.index("train")).sum())
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the store's arrays and of the named split, from the manifest."""

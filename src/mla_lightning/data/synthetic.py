@@ -90,6 +90,11 @@ class Synthetic(MultimodalDataModule):
         super().__init__(**options)
 
     @property
+    def num_train(self) -> int:
+        """Number of training samples."""
+        return self.sizes["train"]
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all parameters of the data."""
         parameters = ["synthetic 1", self.signal, self.num_classes, self.sizes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import logging
 import os
 import signal
@@ -13,8 +14,9 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.launchers.base import JobExit, JobFunction
 from mla_lightning.run_folder import LOG, State
@@ -190,8 +192,31 @@ def _redirect_to(log: int) -> None:
     os.dup2(log, 2)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  open until the process ends
     for name, number in (("stdout", 1), ("stderr", 2)):
-        stream = open(number, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+        previous = getattr(sys, name)
+        stream = _Masked(open(number, "wb", 0, closefd=False))  # noqa: SIM115
         setattr(sys, name, stream)
+        for handler in _stream_handlers():
+            if handler.stream is previous:
+                handler.stream = stream
+
+
+class _Masked(io.TextIOWrapper):
+    """A stream to the log, in which the values of secrets are masked."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__(raw, "utf-8", "backslashreplace", write_through=True)
+
+    def write(self, text: str) -> int:
+        """Write a text without secrets; return its length."""
+        super().write(mask_secrets(text))
+        return len(text)
+
+
+def _stream_handlers() -> list[Any]:
+    """Return the handlers that log to streams."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    handlers = [h for logger in loggers for h in getattr(logger, "handlers", ())]
+    return [handler for handler in handlers if isinstance(handler, logging.StreamHandler)]
 
 
 def _end_with_parent(parent: int) -> None:

@@ -24,7 +24,7 @@ class CCA(MultimodalModule):
 
     There are no optimisation steps: one epoch is run regardless of trainer.max_epochs, and
     optimiser and scheduler have no effect. They are accepted so that all methods of a comparison
-    can share one recipe.
+    can share one recipe; a schedule that a command sets for this method is refused.
 
     If no training sample has both modalities of a pair, as with two thirds missing of three
     modalities, the padded vectors of the pair do not correlate at all and the directions are
@@ -59,6 +59,7 @@ class CCA(MultimodalModule):
 
     fusion: CanonicalFusion
     fits_all_at_once = True
+    takes_steps = False
     default_fusion = CanonicalFusion
     reference = Reference(
         "Relations Between Two Sets of Variates",

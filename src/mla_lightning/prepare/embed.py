@@ -23,6 +23,9 @@ from mla_lightning.errors import ConfigError, check_number, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.prepare.progress import ItemProgress
 
+#: Largest number of samples that are encoded at a time.
+MAX_BATCH_SIZE = 10**6
+
 
 def embed_store(
     data: Prepared,
@@ -54,7 +57,7 @@ def embed_store(
             does not accept its modality's shape.
         DataError: If the target exists, or a feature is not finite.
     """
-    check_number("batch_size", batch_size, 1, 10**6)
+    check_number("batch_size", batch_size, 1, MAX_BATCH_SIZE)
     store, modalities = data.store, data.all_modalities
     if not encoders:
         raise ConfigError(f"No encoder. {store.folder} has: {', '.join(modalities)}.")

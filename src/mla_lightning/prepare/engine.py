@@ -69,6 +69,21 @@ class _ItemResult:
     is_disk_full: bool = False
 
 
+def check_on_bad(on_bad: str) -> None:
+    """Check what to do with items that cannot be read.
+
+    Raises:
+        ConfigError: If it is neither ``stop`` nor ``skip``.
+
+    Example:
+        >>> check_on_bad("ignore")
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: on_bad must be stop or skip, got 'ignore'.
+    """
+    if on_bad not in ON_BAD:
+        raise ConfigError(f"on_bad must be stop or skip, got {on_bad!r}.{near(on_bad, ON_BAD)}")
+
+
 def prepare(source: Source, target: Path, *, on_bad: str = "stop", jobs: int | None = None) -> Path:
     """Prepare a store.
 
@@ -93,8 +108,7 @@ def prepare(source: Source, target: Path, *, on_bad: str = "stop", jobs: int | N
         RunError: If the disk is full.
         Interrupted: On Ctrl-C.
     """
-    if on_bad not in ON_BAD:
-        raise ConfigError(f"on_bad must be stop or skip, got {on_bad!r}.{near(on_bad, ON_BAD)}")
+    check_on_bad(on_bad)
     jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
     check_number("jobs", jobs, 1, 1024)
     target = Path(target)

@@ -34,6 +34,55 @@ _KNOWN = {
 }
 
 
+#: Begin of the note of an error that says where in a run it was raised.
+_WHERE = "Raised in "
+
+
+@contextmanager
+def errors_placed(where: str) -> Iterator[None]:
+    """Add a note to errors raised in the context that says where in a run they were raised.
+
+    Args:
+        where: The place, such as ``evaluation``. The innermost place of an error counts.
+
+    Raises:
+        Exception: The error itself, with the note. Errors of mla_lightning have none.
+
+    Example:
+        >>> import torch
+        >>> try:
+        ...     with errors_placed("evaluation"):
+        ...         torch.zeros(2) + torch.zeros(3)
+        ... except RuntimeError as error:
+        ...     print(describe_unknown(error))
+        Failed in evaluation: RuntimeError: The size of tensor a (2) must match ...
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # also sys.exit() of user code
+        if not isinstance(error, MLAError):
+            error.add_note(f"{_WHERE}{where}")
+        raise
+
+
+def describe_unknown(error: BaseException) -> str:
+    """Return where in a run an error was raised, its kind and its text.
+
+    Args:
+        error: An error that is none of this package.
+
+    Example:
+        >>> describe_unknown(KeyError("audio"))
+        "Failed: KeyError: 'audio'"
+    """
+    notes = getattr(error, "__notes__", ())
+    where = next((note.removeprefix(_WHERE) for note in notes if note.startswith(_WHERE)), "")
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    place = f"Failed in {where}" if where else "Failed"
+    return f"{place}: {kind}: {text}" if text else f"{place}: {kind}"
+
+
 @contextmanager
 def errors_explained(trainer: Trainer) -> Iterator[None]:
     """Raise known errors of torch in the context with the epoch and batch, and what to do.
@@ -42,9 +91,11 @@ def errors_explained(trainer: Trainer) -> Iterator[None]:
         trainer: The Trainer that trains in the context.
 
     Raises:
-        RunError: From the error of torch. Errors of mla_lightning and unknown ones pass unchanged.
+        RunError: From the error of torch. Errors of mla_lightning pass unchanged; unknown ones get
+            a note of epoch and batch.
 
     Example:
+        >>> import torch
         >>> with errors_explained(Trainer(logger=False, accelerator="cpu")):
         ...     torch.nn.BatchNorm1d(2)(torch.zeros(1, 2))
         Traceback (most recent call last):
@@ -54,15 +105,17 @@ def errors_explained(trainer: Trainer) -> Iterator[None]:
         yield
     except MLAError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # also sys.exit() of user code
         reason = _reason_of(error, trainer)
+        epoch, batch = trainer.current_epoch + 1, max(trainer.fit_loop.epoch_loop.batch_idx, 0) + 1
         if not reason:
+            place = "validation" if trainer.validating else f"batch {batch}"
+            error.add_note(f"{_WHERE}training, epoch {epoch}, {place}")
             raise
-        batch = max(trainer.fit_loop.epoch_loop.batch_idx, 0) + 1
-        raise RunError(f"Epoch {trainer.current_epoch + 1}, batch {batch}: {reason}") from error
+        raise RunError(f"Epoch {epoch}, batch {batch}: {reason}") from error
 
 
-def _reason_of(error: Exception, trainer: Trainer) -> str:
+def _reason_of(error: BaseException, trainer: Trainer) -> str:
     """Return reason and remedy of an error of torch; empty if it is unknown."""
     for pattern, reason in _KNOWN.items():
         if re.search(pattern, str(error)):

@@ -16,7 +16,7 @@ from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.config.jobs import data_of_config
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError, RunError, near
+from mla_lightning.errors import ConfigError, NoRunError, RunError, near
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import DataFacts, build_metrics, build_module
 from mla_lightning.run.evaluate import load_weights, predict, score_predictions
@@ -36,15 +36,16 @@ def finished_run(run_dir: Path) -> RunFiles:
         run_dir: The run folder.
 
     Raises:
-        RunError: If the folder holds no finished run, or its config or result was changed since.
+        NoRunError: If the folder holds no run.
+        RunError: If the run is not finished, or its config or result was changed since.
 
     Example:
         >>> finished_run(Path("nowhere"))
         Traceback (most recent call last):
-        mla_lightning.errors.RunError: nowhere is no run folder: it has no config.yaml. ...
+        mla_lightning.errors.NoRunError: nowhere is no run folder: it has no config.yaml. ...
     """
     if not (run_dir / files.CONFIG).is_file():
-        raise RunError(
+        raise NoRunError(
             f"{run_dir} is no run folder: it has no {files.CONFIG}. See mla report runs."
         )
     if not files.is_finished(run_dir):

@@ -16,6 +16,7 @@ from mla_lightning.config import Job
 from mla_lightning.config.jobs import COMPUTING_NODES, data_of_config, reached_targets
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import SequentialOrder, loader_options
+from mla_lightning.data.mask_files import read_masks
 from mla_lightning.errors import ConfigError, MLAError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import DataFacts, build_module
@@ -36,6 +37,7 @@ def check_before_start(jobs: Iterable[Job]) -> None:
 
     Raises:
         ConfigError: With all problems, one per line. Nothing has been written then.
+        DataError: If the samples have no labels, or ``missing.manifest`` is no file of masks.
 
     Example:
         >>> from mla_lightning.config import compose_jobs
@@ -54,13 +56,38 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         found = [_folder_problem(job.run_dir)]
         if text not in tried:
             tried.add(text)
-            found += [_accelerator_problem(job.config), _build_problem(job.config)]
+            _check_data(job.config)
+            found += [_accelerator_problem(job.config), _model_problem(job.config)]
         problems |= dict.fromkeys(filter(None, found))
     if len(problems) == 1:
         raise ConfigError(*problems)
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise ConfigError(f"{len(problems)} problems:\n{listed}")
+
+
+def check_counted_samples(config: RunConfig) -> None:
+    """Check the last batch of an epoch, if the number of training samples is known before setup.
+
+    Data and model are built only if that batch has one sample.
+
+    Args:
+        config: The resolved config.
+
+    Raises:
+        ConfigError: As :func:`check_last_batch`.
+        DataError: If the data are damaged.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "data.num_train=65"])
+        >>> check_counted_samples(job.config)  # no encoder has a batch normalisation of vectors
+    """
+    data = data_of_config(config.tree)
+    if _ends_with_one_sample(data.num_train, data.batch_size):
+        data.prepare_data()
+        data.setup()
+        check_last_batch(build_module(config, data), data)
 
 
 def check_last_batch(module: MultimodalModule, data: MultimodalDataModule) -> None:
@@ -76,7 +103,7 @@ def check_last_batch(module: MultimodalModule, data: MultimodalDataModule) -> No
         ConfigError: If the last batch has one sample and an encoder does not take it.
     """
     num_train, batch_size = len(data.splits["train"]), data.batch_size
-    if num_train % batch_size != 1 or batch_size == 1:
+    if not _ends_with_one_sample(num_train, batch_size):
         return
     order = SequentialOrder(1, 1)
     loader = DataLoader(data.splits["train"], sampler=order, **loader_options(0))
@@ -136,8 +163,17 @@ def _accelerator_problem(config: RunConfig) -> str:
     )
 
 
-def _build_problem(config: RunConfig) -> str:
-    """Build the model of a config without memory for its weights; return why it cannot be built.
+def _check_data(config: RunConfig) -> None:
+    """Check that the samples have labels, and that a file of masks can be read."""
+    data = data_of_config(config.tree)
+    if not data.num_classes:
+        data.setup()  # raises the error of samples without labels
+    if config.missing and (manifest := config.missing.get("manifest")):
+        read_masks(Path(manifest).expanduser(), {})
+
+
+def _model_problem(config: RunConfig) -> str:
+    """Return why the model of a config cannot be built, or cannot be trained on the last batch.
 
     Models with a class of the user, or with weights from files, are built by their job alone.
     """
@@ -145,6 +181,24 @@ def _build_problem(config: RunConfig) -> str:
     reads_weights = any(node.get(key) for node in encoders for key in _READS_WEIGHTS)
     if reads_weights or not all(t.startswith(_TRIED) for t in reached_targets(config.tree)):
         return ""
+    if problem := _build_problem(config):
+        return problem
+    try:
+        check_counted_samples(config)
+    except ConfigError as error:
+        return str(error)
+    except Exception:  # the job reports it, with the place and the exit code
+        return ""
+    return ""
+
+
+def _ends_with_one_sample(num_train: int | None, batch_size: int) -> bool:
+    """Return whether the last batch of an epoch has one sample alone."""
+    return num_train is not None and batch_size > 1 and num_train % batch_size == 1
+
+
+def _build_problem(config: RunConfig) -> str:
+    """Build the model of a config without memory for its weights; return why it cannot be built."""
     try:
         with torch.random.fork_rng(devices=[]):
             try:

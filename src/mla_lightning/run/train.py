@@ -32,9 +32,9 @@ from mla_lightning.run.allocator import keep_freed_memory
 from mla_lightning.run.build import build_data, build_metrics, build_module
 from mla_lightning.run.diagnose import build_epoch_diagnostics
 from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler
-from mla_lightning.run.explain import errors_explained
+from mla_lightning.run.explain import describe_unknown, errors_explained, errors_placed
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
-from mla_lightning.run.preflight import check_last_batch
+from mla_lightning.run.preflight import check_counted_samples, check_last_batch
 from mla_lightning.run.record import (
     StatusFile,
     check_code_is_current,
@@ -98,13 +98,20 @@ def train_job(job: Job) -> str:
             if not overwrite and (reason := describe_finished_run(job)):
                 remove_temporaries(job.run_dir)
                 return reason  # without the lock: the disk may be read-only
+            if not job.run_dir.exists():
+                check_counted_samples(job.config)
             job.run_dir.mkdir(parents=True, exist_ok=True)
             with RunLock(job.run_dir):
                 remove_temporaries(job.run_dir / files.CHECKPOINTS, is_owner=True)
                 set_aside_finished_run(job)
                 return describe_finished_run(job) or _run_locked(job)
         except OSError as error:
-            raise RunError(f"{job.run_dir} cannot be used: {error}") from error
+            reason = error.strerror or str(error)
+            place = "" if error.filename in (None, str(job.run_dir)) else f" ({error.filename})"
+            raise RunError(
+                f"{job.run_dir} cannot be used: {reason}{place}. Choose another place: "
+                "paths.output_dir=FOLDER"
+            ) from error
 
 
 def _run_locked(job: Job) -> str:
@@ -143,7 +150,10 @@ def _run_locked(job: Job) -> str:
                 raise stop from error
             reason = _describe(error)
             status.fail(State.FAILED, code, reason)
-            raise RunError(f"{reason} (run folder: {job.run_dir})") from error
+            raise RunError(
+                f"{reason.rstrip('.')}. The traceback is in {job.run_dir / files.ERROR}. To run it "
+                f"again when the cause is mended: {files.retry_command(job.overrides)}"
+            ) from error
         finally:
             finish_loggers(loggers, code)
 
@@ -161,7 +171,7 @@ def _describe(error: BaseException) -> str:
             f"{error.filename}: {error.strerror}. When that is mended, run the same command again "
             "to resume."
         )
-    return f"{type(error).__name__}: {text}"
+    return describe_unknown(error)
 
 
 def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note: str) -> str:
@@ -171,19 +181,24 @@ def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note:
     torch.set_num_threads(config.trainer.threads)
     files.write_text(run_dir / files.CONFIG, yaml.safe_dump(config.tree, sort_keys=False))
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    data = build_data(config)
+    with errors_placed("the reading of the data"):
+        data = build_data(config)
     provenance = provenance_of(job, data, started)
     files.write_json(run_dir / files.PROVENANCE, provenance)
     if data.missing:
         data.write_masks(Path(config.paths.output_dir) / "masks")
-    module = build_module(config, data)
-    check_last_batch(module, data)
+    with errors_placed("the construction of the model"):
+        module = build_module(config, data)
+        check_last_batch(module, data)
     module.notes |= {text for text in (note, schedule_note(config.tree)) if text}
-    trained = _train(job, data, module, loggers, signals)
-    measurements = measure(trained)
+    with errors_placed("training"):
+        trained = _train(job, data, module, loggers, signals)
+    with errors_placed("evaluation"):
+        measurements = measure(trained)
     provenance["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     files.write_json(run_dir / files.PROVENANCE, provenance)
-    result = write_measurements(trained, measurements)  # with hashes of all other files
+    with errors_placed("the writing of the result"):
+        result = write_measurements(trained, measurements)  # with hashes of all other files
     for text in result.notes:
         print(f"{job.title}: note: {text}", file=sys.stderr)
     accuracy = (result.val or {})[MULTI]["accuracy"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning import run_folder as files
-from mla_lightning.errors import RunError, near
+from mla_lightning.errors import NoRunError, RunError, near
 from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.columns import (
     diagnostics_columns,
@@ -59,7 +59,7 @@ def read_runs(paths: Sequence[Path], cache: RunCache | None = None) -> list[Run]
         The runs in the order of the paths and of their names, each folder once.
 
     Raises:
-        RunError: If a path does not exist or holds no run.
+        NoRunError: If a path does not exist or holds no run.
     """
     runs: dict[Path | str, Run] = {}
     for path in paths:
@@ -121,7 +121,7 @@ def _read_path(path: Path, cache: RunCache | None) -> Iterator[Run]:
     if not path.is_dir():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         problem = "is a file, not a run folder" if path.exists() else "does not exist"
-        raise RunError(
+        raise NoRunError(
             f"{path} {problem}.{near(path.name, siblings)} Give run folders, folders above them, "
             f"or a {RESULTS}."
         )
@@ -132,7 +132,7 @@ def _read_path(path: Path, cache: RunCache | None) -> Iterator[Run]:
     elif (path / RESULTS).is_file():
         yield from read_csv(path / RESULTS)
     else:
-        raise RunError(
+        raise NoRunError(
             f"{path} holds no run: there is neither a folder with a {files.CONFIG} and a "
             f"{files.RESULT} or {files.STATUS} nor {path / RESULTS}. Train first, for example "
             "`mla train -m experiment=table1/openmoji`."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.config.values import flatten
-from mla_lightning.errors import RunError
+from mla_lightning.errors import NoRunError, RunError
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.report.document.table import (
     BLANK,
@@ -145,7 +145,8 @@ def _result(run: RunFiles) -> Result:
     if not files.is_finished(run.folder):
         below = [str(path) for path in files.find_runs(run.folder)] if run.folder.is_dir() else []
         hint = f" Runs below it: {', '.join(below[:3])}." if below else " See mla report runs."
-        raise RunError(f"{run.folder} is no finished run.{hint}")
+        kind = RunError if (run.folder / files.CONFIG).is_file() else NoRunError
+        raise kind(f"{run.folder} is no finished run.{hint}")
     result: Result = _read(run, "result")
     try:
         check_run(run)
