@@ -109,7 +109,7 @@ bench: setup-dev ## run the benchmarks of speed
 	$(BIN)/python -m benchmarks
 
 mutants: setup-dev ## put 150 faults into the mathematics and report which test catches each (25 minutes)
-	$(BIN)/python -m mutants --write
+	$(BIN)/python -m tests.mutants --write
 
 faults: setup-dev ## kill runs, fill disks, flip bits and stop sweeps at random (SEED=0 NUMBER=500; WRITE=1)
 	$(BIN)/python -m tests.faults --seed $(SEED) --number $(NUMBER) $(if $(WRITE),--write)

@@ -20,7 +20,7 @@ import pytest
 from _pytest.doctest import MultipleDoctestFailures
 from _pytest.runner import runtestprotocol
 
-from mutants.faults import Fault
+from tests.mutants.faults import Fault
 
 #: Outcomes: a test found a wrong value; the code raised; no test failed; no test calls the code.
 CAUGHT, CRASHED, SURVIVED, UNCALLED, HUNG = "caught", "crashed", "survived", "uncalled", "hung"

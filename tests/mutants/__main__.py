@@ -1,4 +1,4 @@
-"""Put faults into the mathematics and report which test catches each: ``python -m mutants``."""
+"""Put faults into the mathematics and report which test catches each: ``python -m tests.mutants``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "mla_lightning"
 #: Packages with faults, and folders of the tests that count. The golden losses, which compare the
 #: package with its own earlier numbers, are in none of them.
@@ -38,19 +38,19 @@ def main() -> int:
     Returns:
         0 if at least 95 % of the faults are caught or explained, 1 otherwise.
     """
-    parser = argparse.ArgumentParser(prog="python -m mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--number", type=int, default=150, help="faults to judge; default: 150")
     parser.add_argument("--jobs", type=int, default=2, help="faults at a time; default: 2")
     parser.add_argument("--only", default="", help="faults of files whose name contains this")
     parser.add_argument("--tests", nargs="*", help="tests to run; default: all that count")
-    parser.add_argument("--write", action="store_true", help="write mutants/README.md and .csv")
+    parser.add_argument("--write", action="store_true", help="write README.md and results.csv")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; forks must not have threads
     os.chdir(ROOT)
     import pytest
 
-    from mutants.campaign import Campaign
-    from mutants.faults import draw, list_faults
+    from tests.mutants.campaign import Campaign
+    from tests.mutants.faults import draw, list_faults
 
     files = [path for folder in FOLDERS for path in sorted((PACKAGE / folder).rglob("*.py"))]
     files = [path for path in [*files, PACKAGE / "counts.py"] if path.name != "__init__.py"]

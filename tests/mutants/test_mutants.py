@@ -6,9 +6,9 @@ import itertools
 from collections import Counter
 
 import pytest
-from mutants.__main__ import row_of, summarise
-from mutants.campaign import CAUGHT, SURVIVED, Campaign, Verdict, put
-from mutants.faults import draw, list_faults
+from tests.mutants.__main__ import row_of, summarise
+from tests.mutants.campaign import CAUGHT, SURVIVED, Campaign, Verdict, put
+from tests.mutants.faults import draw, list_faults
 
 SOURCE = '''
 """A module - with a minus."""
