@@ -130,7 +130,10 @@ def test_every_kind_of_report_is_listed(capsys: pytest.CaptureFixture[str]) -> N
         (["train", "seed=1", "-m", "sed=2"], "Unknown key 'sed'. Did you mean 'seed'?"),
         (["list", "method5"], "mla list: unknown kind 'method5'. Did you mean 'method'"),
         (["eval"], "the following arguments are required: RUN"),
-        (["eval", "x", "spilt=val"], "mla eval takes split=train, val or test, not 'spilt=val'"),
+        (
+            ["eval", "x", "spilt=val"],
+            "train, val or test and data.path=DIR, not 'spilt=val'",
+        ),
         (["report", "table1"], "mla report table1 needs folders of runs, such as runs/table1"),
         (["list", "methods", "x"], "mla list does not take 'x'"),
         (

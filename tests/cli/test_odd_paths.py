@@ -80,3 +80,9 @@ def test_leftovers_of_imports_are_listed(arrays, capsys):
     listed = capsys.readouterr().out
     assert "unfinished: data/my new.partial; the same `mla data import` continues it" in listed
     assert "rm -r 'data/my new.partial'" in listed
+
+
+def test_empty_folders_are_named(capsys):
+    for words in (["prepare", "mfeat", "target="], ["prepare", "mfeat", "paths.data_dir="]):
+        assert main(["data", *words]) == 2
+        assert f"{words[-1][:-1]} must not be empty" in capsys.readouterr().err

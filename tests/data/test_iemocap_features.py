@@ -205,4 +205,4 @@ def test_all_methods_of_table_2_run_on_both_layouts(tmp_path, monkeypatch, capfd
     assert main([*experiment, "method=tate", *sequences, *widths]) == 0
     capfd.readouterr()
     assert main([*experiment, "method=concat", *sequences[:2], *widths]) != 0
-    assert "Steps gives sequences, and fusion Concat takes vectors" in capfd.readouterr().out
+    assert "Steps gives sequences, and fusion Concat takes vectors" in capfd.readouterr().err

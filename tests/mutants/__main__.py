@@ -1,4 +1,4 @@
-"""Put faults into the mathematics and report which test catches each: ``python -m tests.mutants``."""
+"""Put faults into the mathematics and report which test catches each."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 
 import pytest
+
 from tests.mutants.__main__ import row_of, summarise
 from tests.mutants.campaign import CAUGHT, SURVIVED, Campaign, Verdict, put
 from tests.mutants.faults import draw, list_faults

@@ -310,7 +310,7 @@ def test_full_disks_and_unwritable_targets_are_errors(official, tmp_path, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
-        with pytest.raises(RunError, match=r"the disk of .* is full: .* GB are needed"):
+        with pytest.raises(RunError, match=r"the disk of .* is full: .*B are needed"):
             prepare(Toy(official), tmp_path / "toy")
     with monkeypatch.context() as patch:
         patch.setattr(RowFile, "write", full)

@@ -129,7 +129,7 @@ def write_run(
         unimodal_rule="slice" if method == "concat" else "own_head",
         lr=lr,
         epochs=epochs,
-        best_epoch=12,
+        best_epoch=min(12, epochs),
         val=scores,
         test=scores if test else None,
         train_time_s=3.25,

@@ -15,6 +15,7 @@ from typing import Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.identity.code import Code
+from mla_lightning.launchers.fork import ForkLauncher
 from mla_lightning.run_folder.lock import RunLock
 
 CODE = Code({"mla_lightning.errors": "0" * 16})
@@ -156,3 +157,7 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def launcher(**options):
+    return ForkLauncher(**{"jobs": 2, "grace_s": 2.0, "job_function": run_stand_in, **options})

@@ -14,6 +14,7 @@ from tests.sweep.stand_in import (
     CHECKPOINT,
     StandInJob,
     is_running,
+    launcher,
     run_stand_in,
     status_of,
     wait_until,
@@ -22,23 +23,8 @@ from tests.sweep.stand_in import (
 from mla_lightning import run_folder as files
 from mla_lightning.errors import ConfigError
 from mla_lightning.launchers import devices
-from mla_lightning.launchers.fork import ForkLauncher
 from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.run_folder.lock import LOCK, RunLock
-
-
-@pytest.fixture(autouse=True)
-def two_cores(monkeypatch):
-    monkeypatch.setattr(devices, "visible_cores", lambda: 2)
-
-
-@pytest.fixture
-def job_of(tmp_path):
-    return lambda name, *args, **more: StandInJob(tmp_path / "runs" / name, *args, **more)
-
-
-def launcher(**options):
-    return ForkLauncher(**{"jobs": 2, "grace_s": 2.0, "job_function": run_stand_in, **options})
 
 
 def sweep_in_other_process(root: Path, *jobs: tuple[str, str, float]) -> subprocess.Popen:
@@ -157,46 +143,6 @@ def test_w02_again_runs_only_what_is_not_finished(job_of, capsys):
         "4 jobs: 2 finished before and not run again, 0 finished by other code, 2 not finished."
         in capsys.readouterr().out
     )
-
-
-def test_overwrite_runs_finished_jobs_again_and_ignores_old_results(job_of):
-    assert run_sweep([job_of("a"), job_of("b")], launcher()) == 0
-    assert run_sweep([job_of("a"), job_of("b", "kill")], launcher(), overwrite=True) == 1
-    assert (job_of("a").run_dir / "earlier/1" / files.RESULT).exists()
-    assert files.state_of(job_of("a").run_dir) == "finished"
-    assert files.state_of(job_of("b").run_dir) == "failed"
-    assert files.state_of(job_of("b").run_dir / "earlier/1") == "finished"  # not lost
-
-
-@pytest.mark.parametrize("kind", ["no run", "a link", "a file beside"])
-def test_overwrite_in_a_sweep_removes_nothing_that_no_run_wrote(tmp_path, job_of, kind, capsys):
-    job, other = job_of("a"), tmp_path / "thesis"
-    if kind == "a file beside":
-        assert run_sweep([job], launcher()) == 0
-        other = job.run_dir
-    other.mkdir(exist_ok=True)
-    (other / "thesis.tex").write_text("text")
-    if kind == "a link":
-        job.run_dir.parent.mkdir()
-        job.run_dir.symlink_to(other)
-    elif kind == "no run":
-        job.run_dir.parent.mkdir()
-        other.rename(job.run_dir)
-        other = job.run_dir
-    names = sorted(os.listdir(other))
-    assert run_sweep([job], launcher(), overwrite=True) == 2
-    assert sorted(os.listdir(other)) == names
-    assert "failed: a" in capsys.readouterr().out
-
-
-def test_a_planted_log_is_not_followed(tmp_path, job_of, capsys):
-    job, other = job_of("a"), tmp_path / "thesis.tex"
-    other.write_text("text")
-    job.run_dir.mkdir(parents=True)
-    (job.run_dir / files.LOG).symlink_to(other)
-    assert run_sweep([job], launcher()) == 1
-    assert other.read_text() == "text"
-    assert "log.txt" in capsys.readouterr().out
 
 
 def test_a_result_of_another_job_is_no_result(job_of):

@@ -107,8 +107,8 @@ def _prepare(words: Sequence[str]) -> int:
 
     if "target" in options and "paths.data_dir" in options:
         raise ConfigError("target and paths.data_dir both set the folder of the store; give one")
-    data_dir = Path(options.pop("paths.data_dir", str(DATA_DIR))).expanduser()
-    target = Path(options.pop("target", str(data_dir / name))).expanduser()
+    data_dir = convert(options.pop("paths.data_dir", str(DATA_DIR)), Path, "paths.data_dir")
+    target = convert(options.pop("target", str(data_dir / name)), Path, "target")
     on_bad = options.pop("on_bad", "stop")
     check_on_bad(on_bad)
     jobs = convert(options.pop("jobs"), int, "jobs") if "jobs" in options else None
@@ -259,7 +259,7 @@ def _import(words: Sequence[str]) -> int:
     if "target" not in options:
         example = command("mla", "data", "import", path, "target=data/NAME")
         raise ConfigError(f"target is missing: {example}")
-    name = options.get("name") or Path(options["target"]).name
+    name = options.get("name") or convert(options["target"], Path, "target").name
     if problem := name_problem(name):
         raise ConfigError(f"name={name!r} {problem}. Name the data set: name=NAME")
     words_before = command("mla", "data", "import", path)
@@ -312,7 +312,7 @@ def _embed(words: Sequence[str]) -> int:
         raise ConfigError(
             f"data={tree['choices']['data']} is not a prepared store; see `mla data list`"
         )
-    target = Path(options["target"]).expanduser()
+    target = convert(options["target"], Path, "target")
     encoders = build_encoders(RunConfig.from_tree(tree), data)
     if "ckpt" in options:
         load_encoders(encoders, Path(options["ckpt"]).expanduser())

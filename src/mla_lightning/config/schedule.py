@@ -37,14 +37,12 @@ def find_schedule_problems(config: Mapping[str, Any], is_set_by_user: bool) -> l
         >>> find_schedule_problems(config, is_set_by_user=False)
         ['optimizer: SGD cannot be used with these settings: Nesterov momentum requires ...']
     """
-    method = config.get("method")
-    if is_set_by_user and method and config["scheduler"]:
-        cls = locate(method[TARGET])
-        if not getattr(cls, "takes_steps", True):
-            return [
-                f"scheduler has no effect on {cls.__name__}, which takes no optimisation steps: it "
-                "fits all training samples at once. Leave it out, or write scheduler=null."
-            ]
+    if is_set_by_user and config["scheduler"] and not _takes_steps(config):
+        name = config["method"][TARGET].rpartition(".")[2]
+        return [
+            f"scheduler has no effect on {name}, which takes no optimisation steps: it fits all "
+            "training samples at once. Leave it out, or write scheduler=null."
+        ]
     try:
         _rates_of(config)
     except ConfigError as error:
@@ -75,7 +73,7 @@ def schedule_note(config: Mapping[str, Any]) -> str:
         ''
     """
     epochs, node = config["trainer"]["max_epochs"], config["scheduler"]
-    if not node or epochs == 1 or node[TARGET].endswith(_PLATEAU):
+    if not node or epochs == 1 or node[TARGET].endswith(_PLATEAU) or not _takes_steps(config):
         return ""
     rates = _rates_of(config)
     later = max(1, round(0.7 * epochs))
@@ -102,6 +100,12 @@ def schedule_note(config: Mapping[str, Any]) -> str:
             f"{ending}. Write scheduler.T_max={epochs} for one fall over the whole run."
         )
     return ""
+
+
+def _takes_steps(config: Mapping[str, Any]) -> bool:
+    """Return whether the method takes optimisation steps, whose size a schedule changes."""
+    method = config.get("method")
+    return not method or bool(getattr(locate(method[TARGET]), "takes_steps", True))
 
 
 #: Setting of a schedule that is an epoch -> its value for a given epoch.

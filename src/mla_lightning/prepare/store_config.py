@@ -40,7 +40,7 @@ def write_config(folder: Path, place: Path | None = None) -> Path:
     Raises:
         DataError: If the package has no encoder for the kind or shape of a modality.
     """
-    store = open_store(folder)
+    store, place = open_store(folder), folder if place is None else place
     name = str(store.manifest["name"])
     config = {
         "data": {
@@ -53,7 +53,6 @@ def write_config(folder: Path, place: Path | None = None) -> Path:
         "encoder": default_encoders(store, store.modalities),
     }
     num_classes, modalities = len(store.manifest["class_names"]), ", ".join(store.modalities)
-    place = folder if place is None else place
     stem = config_name(name)
     train = command("mla", "train", "--config-dir", place / "conf", f"data={stem}")
     head = f"""# @package _global_

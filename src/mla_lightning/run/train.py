@@ -190,9 +190,12 @@ def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note:
     with errors_placed("the construction of the model"):
         module = build_module(config, data)
         check_last_batch(module, data)
-    module.notes |= {text for text in (note, schedule_note(config.tree)) if text}
+    if note:
+        module.notes.add(note)
     with errors_placed("training"):
         trained = _train(job, data, module, loggers, signals)
+    if text := schedule_note(config.tree):
+        module.notes.add(text)
     with errors_placed("evaluation"):
         measurements = measure(trained)
     provenance["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
