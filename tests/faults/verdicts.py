@@ -108,7 +108,9 @@ def write_records(folder: Path, records: Sequence[Record], facts: dict[str, obje
 
 
 #: Messages that are an exception's name or nothing at all.
-_BARE = re.compile(r"^error: (\w+\.)*\w*(Error|Exception|Warning)\b", re.MULTILINE)
+_BARE = re.compile(
+    r"^error: (Failed in [^:]*: )?(\w+\.)*\w*(Error|Exception|Warning)\b", re.MULTILINE
+)
 
 
 def check_message(code: int, output: str) -> None:

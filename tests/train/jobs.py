@@ -43,6 +43,8 @@ METHODS = (
 def make_job(root: Path, *overrides: str):
     words = [*TINY, f"paths.output_dir={root}", *overrides]
     by_key = {word.partition("=")[0]: word for word in words}  # later ones replace earlier ones
+    if by_key.get("scheduler") == "scheduler=null":
+        by_key = {key: word for key, word in by_key.items() if not key.startswith("scheduler.")}
     (job,) = compose_jobs([*by_key.values()], multirun=False)
     return job
 

@@ -22,6 +22,7 @@ WORDS = {
 }
 OPTIMISER = ("recipe=incomplete", "optimizer.lr=0.001", "data.batch_size=40")
 WORDS |= {method: (*words, *OPTIMISER) for method, words in WORDS.items()}
+WORDS["cca"] = (*WORDS["cca"], "scheduler=null")  # takes no steps
 CASES = dict.fromkeys((*METHODS, "ogm", "mla_paper"), ()) | WORDS
 CASES |= {
     f"{method} incomplete": MISSING
