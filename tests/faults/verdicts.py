@@ -113,6 +113,11 @@ _BARE = re.compile(
 )
 
 
+#: What the interpreter prints of an exception that a signal handler of torch raised where Python
+#: cannot pass it on; the command itself goes on, and ends with a message of its own.
+_IGNORED = re.compile(r"^Exception ignored in: .*?(?=^\S*error\b)", re.MULTILINE | re.DOTALL)
+
+
 def check_message(code: int, output: str) -> None:
     """Check that a command that failed said so in words.
 
@@ -121,6 +126,7 @@ def check_message(code: int, output: str) -> None:
     """
     if code == 0:
         return
+    output = _IGNORED.sub("", output)
     if "Traceback (most recent call last)" in output:
         raise Failed(Verdict.UNCLEAR, f"traceback: {output.strip().splitlines()[-1]}")
     if bare := _BARE.search(output):

@@ -148,7 +148,7 @@ def _run_locked(job: Job) -> str:
                 code = stop.exit_code
                 status.fail(State.of_exit_code(code), code, str(stop))
                 raise stop from error
-            reason = _describe(error)
+            reason = _describe(error, job.config.tree["data"].get("num_workers"))
             status.fail(State.FAILED, code, reason)
             raise RunError(
                 f"{reason.rstrip('.')}. The traceback is in {job.run_dir / files.ERROR}. To run it "
@@ -158,13 +158,15 @@ def _run_locked(job: Job) -> str:
             finish_loggers(loggers, code)
 
 
-def _describe(error: BaseException) -> str:
+def _describe(error: BaseException, num_workers: int | None) -> str:
     """Return the reason of a failure that is no error of this package."""
-    text = str(error)
-    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
+    text = str(error).strip().rstrip(".")
+    is_named = isinstance(error, RuntimeError) and text.startswith("DataLoader worker")
+    if is_named or (num_workers and isinstance(error, ConnectionError | EOFError)):
+        detail = f" ({text})" if text else ""
         return (
-            f"A loader worker was killed ({text.rstrip('.')}), perhaps because memory was full. "
-            "Run the same command again to resume; a smaller data.num_workers needs less memory."
+            f"A loader worker was killed{detail}, perhaps because memory was full. Run the same "
+            "command again to resume; a smaller data.num_workers needs less memory."
         )
     if isinstance(error, OSError) and error.strerror and error.filename:
         return (
