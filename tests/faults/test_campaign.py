@@ -201,3 +201,13 @@ def test_the_figures_replace_those_of_the_document(tmp_path):
     assert f"{BEGIN}\n\n| new figures |\n{END}" in text
     assert text.partition(BEGIN)[0] == DOCUMENT.read_text().partition(BEGIN)[0]
     assert text.partition(END)[2] == DOCUMENT.read_text().partition(END)[2]
+
+
+def test_what_the_interpreter_ignores_is_no_traceback_of_the_command():
+    trace = "Traceback (most recent call last):\n  File a\nRuntimeError: x\n"
+    message = "error: A loader worker was killed\n"
+    check_message(1, f"Exception ignored in: <function f>\n{trace}{message}")
+    with pytest.raises(Failed, match="traceback"):
+        check_message(1, trace + message)
+    with pytest.raises(Failed, match="bare exception"):
+        check_message(1, "error: Failed in training, epoch 1, batch 1: KeyError: 'epoch'\n")

@@ -244,3 +244,11 @@ def test_a_signal_is_not_lost_where_its_exception_is(tmp_path):
 
     assert in_child(action) == 143
     assert files.state_of(job.run_dir) == "preempted"
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()]
+)
+def test_other_signs_of_a_killed_worker_are_named_as_such(error):
+    assert train._describe(error, 2).startswith("A loader worker was killed")
+    assert "worker" not in train._describe(error, 0)
