@@ -108,7 +108,7 @@ types: setup-dev ## run mypy
 bench: setup-dev ## run the benchmarks of speed
 	$(BIN)/python -m benchmarks
 
-mutants: setup-dev ## put 150 faults into the mathematics and report which test catches each (25 minutes)
+mutants: setup-dev ## put 150 faults into the mathematics and report which test catches each
 	$(BIN)/python -m tests.mutants --write
 
 faults: setup-dev ## kill runs, fill disks, flip bits and stop sweeps at random (SEED=0 NUMBER=500; WRITE=1)
