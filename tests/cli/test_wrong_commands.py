@@ -10,15 +10,14 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.config.conftest import compose_once
 
 import mla_lightning as mla
 from mla_lightning.cli.main import main
-from mla_lightning.config.compose import Composer, open_composer
 from mla_lightning.data.splits import NamedSplit
 from mla_lightning.data.store import write_store
 
@@ -183,24 +182,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(autouse=True)
-def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose the package's own configs once for all commands."""
-
-    @contextmanager
-    def open_caching_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
-        with open_composer(folders) as composer:
-            if len(folders) == 1:
-                composer._composed, composer._resolved = COMPOSED, RESOLVED
-            yield composer
-
-    plan_module = importlib.import_module("mla_lightning.config.plan")
-    monkeypatch.setattr(plan_module, "open_composer", open_caching_composer)
+def _plan_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose configs once for all commands, and do not look for changes of code."""
+    compose_once(monkeypatch)
     jobs_module = importlib.import_module("mla_lightning.config.jobs")
     monkeypatch.setattr(jobs_module, "forget_code", lambda: None)  # no file changes meanwhile
-
-
-COMPOSED: dict = {}
-RESOLVED: dict = {}
 
 
 @pytest.mark.parametrize(("code", "command", "words"), COMMANDS, ids=[c for _, c, _ in COMMANDS])

@@ -16,8 +16,9 @@ COMPOSED: dict = {}
 RESOLVED: dict = {}
 
 
-@pytest.fixture(autouse=True)
-def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose the package's own configs once for all commands of a process."""
+
     @contextmanager
     def open_caching_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
         with open_composer(folders) as composer:
@@ -27,3 +28,8 @@ def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     plan_module = sys.modules["mla_lightning.config.plan"]
     monkeypatch.setattr(plan_module, "open_composer", open_caching_composer)
+
+
+@pytest.fixture(autouse=True)
+def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compose_once(monkeypatch)

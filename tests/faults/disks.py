@@ -92,6 +92,22 @@ def checkpoint_of(run: Path) -> str:
     return newest.name if newest else ""
 
 
+def check_resumed(base: Uninterrupted, command: list[str], folder: Path, before: str) -> None:
+    """Check that no checkpoint was lost, and that the run is finished as if never stopped.
+
+    Args:
+        base: The uninterrupted run.
+        command: The words of the command.
+        folder: Holds the folder of the run.
+        before: Name of the newest valid checkpoint before the fault.
+    """
+    if (after := checkpoint_of(folder / "run")) < before:
+        raise Failed(Verdict.LOST, f"the newest valid checkpoint is {after!r}, was {before!r}")
+    finish(lambda: main(command))
+    compare_runs(base.run, folder / "run")
+    check_tidy(base.folder, folder)
+
+
 def full_disk(case: Case) -> None:
     """Run on a disk that becomes full, then free some space and run again."""
     disk = Disk(case.folder / "disk", 64 << 20)
@@ -104,11 +120,7 @@ def full_disk(case: Case) -> None:
     disk.free()
     if ended.code != 0:
         case.fault(f"disk full after {free} bytes")
-    if (after := checkpoint_of(disk.folder / "run")) < before:
-        raise Failed(Verdict.LOST, f"the newest valid checkpoint is {after!r}, was {before!r}")
-    finish(lambda: main(command))
-    compare_runs(base.run, disk.folder / "run")
-    check_tidy(base.folder, disk.folder)
+    check_resumed(base, command, disk.folder, before)
     check_full(ended.code, ended.output)
 
 
@@ -132,11 +144,7 @@ def limited_files(case: Case) -> None:
     raise_if_hung(ended)
     if ended.code != 0:
         case.fault(f"no file above {limit} bytes")
-    if (after := checkpoint_of(case.folder / "run")) < before:
-        raise Failed(Verdict.LOST, f"the newest valid checkpoint is {after!r}, was {before!r}")
-    finish(lambda: main(command))
-    compare_runs(base.run, case.folder / "run")
-    check_tidy(base.folder, case.folder)
+    check_resumed(base, command, case.folder, before)
     check_full(ended.code, ended.output)
 
 
