@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Verdict(StrEnum):
-    """What became of a command after a fault."""
+    """The outcome of a command after a fault."""
 
     #: The numbers equal those of the uninterrupted command, or an error names the damage.
     SURVIVED = "survived"

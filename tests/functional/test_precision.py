@@ -126,8 +126,8 @@ def test_scores_and_coefficients_are_closed_forms_to_twelve_digits():
     assert F.unimodal_scores(LOGITS_MBC, LABEL_B).tolist() == pytest.approx(p, abs=1e-12)
     ratios = [2 * s / (sum(p) - s) for s in p]
     expected = [1 - math.tanh(0.3 * r) if r > 1 else 1.0 for r in ratios]
-    found = F.ogm_coefficients(torch.tensor(p, dtype=torch.float64), 0.3).tolist()
-    assert found == pytest.approx(expected, abs=1e-12)
+    coefficients = F.ogm_coefficients(torch.tensor(p, dtype=torch.float64), 0.3).tolist()
+    assert coefficients == pytest.approx(expected, abs=1e-12)
     assert 0 < expected.count(1.0) < 3
 
 

@@ -36,7 +36,7 @@ def main() -> int:
     """Run the campaign.
 
     Returns:
-        0 if at least 95 % of the faults are caught or explained, 1 otherwise.
+        0 if at least 95 % of the faults are caught, 1 otherwise.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--number", type=int, default=150, help="faults to judge; default: 150")

@@ -30,7 +30,7 @@ FORK = multiprocessing.get_context("fork")
 
 @dataclass
 class Verdict:
-    """What became of a fault.
+    """The outcome of a fault.
 
     Attributes:
         outcome: One of the outcomes above.
@@ -315,14 +315,14 @@ def put(fault: Fault, root: Path) -> None:
     finally:
         take_out()
     (new,) = (code for code in _codes(module) if code.co_qualname == fault.function)
-    found = False
+    is_loaded = False
     for value in gc.get_objects():
         if type(value) is types.FunctionType:  # isinstance would ask objects that stand for others
             old = value.__code__
             if old.co_filename == path and old.co_qualname == fault.function:
                 value.__code__ = new
-                found = True
-    if not found:
+                is_loaded = True
+    if not is_loaded:
         raise LookupError(f"{fault.function} of {fault.path} is not loaded")
 
 

@@ -1,4 +1,4 @@
-"""The last resort of the command line: an error that nobody foresaw becomes a short message."""
+"""A short message for an unforeseen error of the command line."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _print_error(text, RunError.exit_code)
-    except Exception as error:  # nobody foresaw it
+    except Exception as error:  # an unforeseen one
         from mla_lightning.cli.crash import describe_crash
 
         return _print_error(describe_crash(error, words), RunError.exit_code)

@@ -73,8 +73,8 @@ def _unbalanced(value: str) -> str:
 
 def _failed_function(reason: str) -> str:
     """Return what a function of the grammar, such as ``range``, did not accept; else empty."""
-    found = re.search(r"while evaluating '(.*)': (.*)", reason)
-    return f"{found.group(1)} is not valid, {found.group(2)}" if found else ""
+    match = re.search(r"while evaluating '(.*)': (.*)", reason)
+    return f"{match.group(1)} is not valid, {match.group(2)}" if match else ""
 
 
 def _special_character(value: str) -> str:

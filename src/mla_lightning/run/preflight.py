@@ -53,12 +53,12 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         if (job.run_dir / RESULT).exists() and not job.config.overwrite:
             continue  # a finished job does not run
         text = json.dumps([job.config.tree[key] for key in nodes])
-        found = [_folder_problem(job.run_dir)]
+        of_job = [_folder_problem(job.run_dir)]
         if text not in tried:
             tried.add(text)
             _check_data(job.config)
-            found += [_accelerator_problem(job.config), _model_problem(job.config)]
-        problems |= dict.fromkeys(filter(None, found))
+            of_job += [_accelerator_problem(job.config), _model_problem(job.config)]
+        problems |= dict.fromkeys(filter(None, of_job))
     if len(problems) == 1:
         raise ConfigError(*problems)
     if problems:

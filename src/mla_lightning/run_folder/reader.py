@@ -91,7 +91,7 @@ class RunFiles:
 
     @property
     def has_this_layout(self) -> bool:
-        """Whether the result has this version's layout, in which its identity can be computed."""
+        """Return whether the result has this version's layout, from which its identity follows."""
         return (self._result_content or {}).get("schema") == SCHEMA
 
     @cached_property

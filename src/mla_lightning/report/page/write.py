@@ -91,7 +91,7 @@ def _table_jobs(section: PageSection) -> list[TableJob]:
 
 @contextmanager
 def _rare_collections() -> Iterator[None]:
-    """Look for garbage less often meanwhile: figures are many small objects that are all alive."""
+    """Collect garbage less often in the context: the many small objects of figures are in use."""
     thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()  # the runs, which stay
