@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class MLAError(Exception):
@@ -105,6 +106,30 @@ def near(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def reason_of(error: Exception, named: Path | None = None) -> str:
+    """Return the reason in an error: for one of the system the file and no number.
+
+    Args:
+        error: The error.
+        named: A file that the message names already, so that the reason need not.
+
+    Returns:
+        ``FILE: reason`` for an error of the system about a file, otherwise the reason alone.
+
+    Example:
+        >>> denied = PermissionError(13, "Permission denied", "runs")
+        >>> reason_of(denied), reason_of(denied, Path("runs")), reason_of(ValueError("no number"))
+        ('runs: Permission denied', 'Permission denied', 'no number')
+        >>> reason_of(OSError(27, "File too large")), reason_of(OSError("timed out"))
+        ('File too large', 'timed out')
+    """
+    if not isinstance(error, OSError):
+        return str(error)
+    reason = error.strerror or str(error) or type(error).__name__
+    is_named = error.filename in (None, "") or str(error.filename) == str(named)
+    return reason if is_named else f"{error.filename}: {reason}"
 
 
 def check_number(key: str, value: float, least: float, most: float) -> None:

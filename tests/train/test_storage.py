@@ -7,6 +7,7 @@ import random
 import resource
 import shutil
 import signal
+import sys
 
 import pytest
 import torch
@@ -76,23 +77,32 @@ def test_disk_full_while_checkpointing(tmp_path, monkeypatch, killed_run, capfd)
     assert same(outcome(job.run_dir), killed_run[1])
 
 
-@pytest.mark.parametrize("limit", [8_000, 2_000])
-def test_a_limit_on_the_size_of_files_is_named(tmp_path, killed_run, limit, capfd):
-    """By torch's writer, whose own error is about a position, and by every other one."""
+@pytest.mark.parametrize("limit", [8_000, 2_000, 300])
+def test_a_limit_on_the_size_of_files_is_named(tmp_path, killed_run, limit):
+    """By torch's writer, whose own error is about a position, and by every other one.
+
+    The smallest limit is below the size of the record of the failure, which must not hide it.
+    """
     job = copy_of(killed_run[0], tmp_path)
+    ours, theirs = os.pipe()  # the file that pytest captures into would have the limit as well
 
     def limited():
+        sys.stderr = os.fdopen(theirs, "w", buffering=1)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         return run_job(job)
 
     assert in_child(limited) == 1
-    message = capfd.readouterr().err
+    os.close(theirs)
+    with open(ours) as pipe:
+        message = pipe.read()
     assert "File too large" in message
     assert str(job.run_dir) in message
     assert "again to resume" in message
     assert "RuntimeError" not in message
     assert "Errno" not in message
+    assert (job.run_dir / ERROR).exists() or "The traceback is in" not in message
+    assert ("the failure cannot be recorded: " in message) != (job.run_dir / ERROR).exists()
     assert in_child(lambda: run_job(job)) == 0
     assert same(outcome(job.run_dir), killed_run[1])
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.errors import ConfigError, RunError, reason_of
 
 #: Seeds, threads and determinism belong to the whole process, so that two runs at the same time
 #: would change each other's numbers.
@@ -27,8 +27,7 @@ def folder_errors_reported() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        raise RunError(text) from error
+        raise RunError(reason_of(error)) from error
 
 
 def check_torch_modes(*, trains: bool) -> None:

@@ -22,7 +22,7 @@ from mla_lightning.api.runs import Run, Runs, packages_allowed, remember_package
 from mla_lightning.config import Job, compose_jobs
 from mla_lightning.config.overrides import format_override_value, plain_value
 from mla_lightning.config.targets import targets_allowed
-from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.errors import ConfigError, RunError, reason_of
 from mla_lightning.identity.sources import find_source
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.run_folder import CONFIG
@@ -176,7 +176,7 @@ def _folder_problem(run_dir: Path) -> str:
         with tempfile.TemporaryFile(dir=run_dir):
             return ""
     except OSError as error:
-        return f"failed: its folder cannot be used: {error}"
+        return f"failed: its folder cannot be used: {reason_of(error)}"
 
 
 def load(folder: Path | str, *, allow: Sequence[str] = (), **data_options: Any) -> Run:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from mla_lightning import __version__
+from mla_lightning.errors import reason_of
 
 
 def describe_crash(error: BaseException, words: Sequence[str]) -> str:
@@ -38,7 +39,7 @@ def describe_crash(error: BaseException, words: Sequence[str]) -> str:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{mask_secrets(command)}\nPython {sys.version}\n\n{text}")
     except OSError as problem:  # such as a full disk: then the traceback itself is the report
-        path = f"could not be written ({problem}):\n{text}"
+        path = f"could not be written ({reason_of(problem)}):\n{text}"
     reason = " ".join(str(error).split())[:300]
     return (
         f"This is a bug in mla_lightning {__version__}: {type(error).__name__}: {reason}\n"

@@ -15,7 +15,14 @@ from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.words import add_allow_target, add_user_code_options
-from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, near
+from mla_lightning.errors import (
+    ConfigError,
+    Interrupted,
+    MLAError,
+    RunError,
+    near,
+    reason_of,
+)
 from mla_lightning.paths import unquote_value
 from mla_lightning.run_folder import not_world_writable
 
@@ -99,8 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return _print_error(text, RunError.exit_code)
+        return _print_error(reason_of(error), RunError.exit_code)
     except Exception as error:  # an unforeseen one
         from mla_lightning.cli.crash import describe_crash
 

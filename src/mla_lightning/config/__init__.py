@@ -11,7 +11,7 @@ from mla_lightning.config.schedule import schedule_note
 from mla_lightning.config.search import conf_dir
 from mla_lightning.config.targets import allow_target, find_forbidden_targets, instantiate
 from mla_lightning.config.yaml_files import check_file
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import ConfigError, reason_of
 
 __all__ = [
     "Job",
@@ -73,7 +73,7 @@ def load_config(path: Path) -> dict[str, Any]:
         check_file(path)
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as a config: {error}") from error
+        raise ConfigError(f"{path} cannot be read as a config: {reason_of(error, path)}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds no config, that is, no mapping of keys to values")
     if problems := find_forbidden_targets(config):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.data.mapped import open_array
-from mla_lightning.errors import DataError
+from mla_lightning.errors import DataError, reason_of
 from mla_lightning.inputs.names import modality_name_problem
 from mla_lightning.paths import command, name_problem
 
@@ -41,7 +41,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             problem = f"does not exist. Make it: {how_to_make(folder.name)}"
         raise DataError(f"{folder} {problem}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {reason_of(error, path)}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"{path} is not the manifest of a prepared store")
     if manifest.get("version") != VERSION:

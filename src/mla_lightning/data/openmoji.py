@@ -17,7 +17,7 @@ import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
 from mla_lightning.data.splits import SPLITS
-from mla_lightning.errors import DataError
+from mla_lightning.errors import DataError, reason_of
 from mla_lightning.media.tokens import token_ids
 
 FILE = Path(__file__).with_name("openmoji.npz")
@@ -103,7 +103,9 @@ def read_arrays(path: Path = FILE) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing. {remedy} target={path}") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is broken: {error}. {remedy} target={path}") from error
+        raise DataError(
+            f"{path} is broken: {reason_of(error, path)}. {remedy} target={path}"
+        ) from error
     if (digest := array_digest(arrays)) != DIGEST:
         raise DataError(
             f"{path} holds other data than this version of mla_lightning was made for (SHA-256 "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
-from mla_lightning.errors import RunError
+from mla_lightning.errors import RunError, reason_of
 from mla_lightning.launchers.base import JobExit
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.completion import completion_of
@@ -101,7 +101,8 @@ def determine_outcome(job: Job, job_exit: JobExit, before: FolderSnapshot) -> Jo
                 remove_temporaries(job.run_dir / files.CHECKPOINTS, is_owner=True)
                 _write_record(job, job_exit, before, outcome)
     except (OSError, RunError) as error:
-        return JobOutcome(State.FAILED, f"{job_exit.describe()}; {error}", RunError.exit_code)
+        reason = f"{job_exit.describe()}; {reason_of(error)}"
+        return JobOutcome(State.FAILED, reason, RunError.exit_code)
     return outcome
 
 

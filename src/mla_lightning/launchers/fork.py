@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError
+from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError, reason_of
 from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.child import STOP_SIGNALS, Child, fork_child
 from mla_lightning.launchers.devices import plan_slots
@@ -161,7 +161,7 @@ class _Pool:
         try:
             child = fork_child(job, self.function, free_slots[0])
         except OSError as error:
-            reason = f"could not be started: {error}"
+            reason = f"could not be started: {reason_of(error)}"
             self.queue.record_exit(job, JobExit(1, 0.0, os.getpid(), reason))
         else:
             self.running.append(child)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
-from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError
+from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, reason_of
 from mla_lightning.launchers.base import JobExit, Launcher
 from mla_lightning.launchers.conclusion import (
     FolderSnapshot,
@@ -146,9 +146,11 @@ class Sweep:
                     if self.overwrite:
                         self._set_aside(job)
                 except (OSError, MLAError) as error:
-                    reason, code = f"its folder cannot be used: {error}", RunError.exit_code
                     if isinstance(error, MLAError):
                         reason, code = str(error), error.exit_code
+                    else:
+                        reason = f"its folder cannot be used: {reason_of(error)}"
+                        code = RunError.exit_code
                     self.outcomes[job.run_dir] = JobOutcome(State.FAILED, reason, code)
                     self._show_end(job, "")
                     continue

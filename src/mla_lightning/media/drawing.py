@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mla_lightning.errors import DataError, check_number
+from mla_lightning.errors import DataError, check_number, reason_of
 from mla_lightning.media.base import MAX_SIZE, BadMedia, Extractor, MediaInput
 from mla_lightning.media.files import media_file
 
@@ -75,7 +75,7 @@ class Drawing(Extractor):
             with pil.open(file) as image:
                 drawing = image.convert("RGBA")
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise BadMedia(f"truncated or damaged: {error}") from error
+            raise BadMedia(f"truncated or damaged: {reason_of(error)}") from error
         return np.ascontiguousarray(np.asarray(self._squared(drawing)).transpose(2, 0, 1))
 
     def options(self) -> dict[str, Any]:

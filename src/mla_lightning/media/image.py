@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mla_lightning.errors import ConfigError, check_number, near
+from mla_lightning.errors import ConfigError, check_number, near, reason_of
 from mla_lightning.media.base import MAX_SIZE, BadMedia, Extractor, MediaInput
 from mla_lightning.media.files import media_file
 
@@ -96,7 +96,7 @@ class Image(Extractor):
         except (pil.DecompressionBombWarning, pil.DecompressionBombError) as error:
             raise BadMedia(f"too large for a picture: {error}") from error
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise BadMedia(f"truncated or damaged: {error}") from error
+            raise BadMedia(f"truncated or damaged: {reason_of(error)}") from error
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
     def options(self) -> dict[str, Any]:

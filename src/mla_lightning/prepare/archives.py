@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from mla_lightning.data.temporary import disk_full_error
-from mla_lightning.errors import DataError
+from mla_lightning.errors import DataError, reason_of
 from mla_lightning.run_folder import write_json
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -154,7 +154,9 @@ def unpack(archive: Path, target: Path) -> tuple[int, int]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise disk_full_error(target) from error
-        raise DataError(f"{archive} cannot be unpacked into {target}: {error}") from error
+        raise DataError(
+            f"{archive} cannot be unpacked into {target}: {reason_of(error)}"
+        ) from error
     return num_files, num_bytes
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mla_lightning.errors import RunError
+from mla_lightning.errors import RunError, reason_of
 from mla_lightning.identity.code import forget_code
 from mla_lightning.report.document import render
 from mla_lightning.report.document.html import NotebookReport, to_html
@@ -85,7 +85,7 @@ def write_custom_report(
     try:
         written = write_files(report, results, folder)
     except OSError as error:
-        raise RunError(f"Cannot write the report to {folder}: {error}") from error
+        raise RunError(f"Cannot write the report to {folder}: {reason_of(error)}") from error
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=WIDTH)

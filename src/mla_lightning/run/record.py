@@ -24,7 +24,7 @@ from mla_lightning.config import Job
 from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.config.values import flatten
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.errors import ConfigError, RunError, reason_of
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.identity.code import changed_modules, file_of, forget_code
 from mla_lightning.run.evaluate import SplitPredictions
@@ -307,8 +307,12 @@ class StatusFile:
             },
         )
 
-    def fail(self, state: files.State, exit_code: int, reason: str) -> None:
-        """Write status and error; print an error if the disk does not allow it."""
+    def fail(self, state: files.State, exit_code: int, reason: str) -> bool:
+        """Write status and error; print an error if the disk does not allow it.
+
+        Returns:
+            Whether both are written.
+        """
         retry = files.retry_command(self.job.overrides)
         reason = mask_secrets(reason)
         text = f"{reason}\n\nRetry: {retry}\n\n{mask_secrets(traceback.format_exc())}"
@@ -316,4 +320,7 @@ class StatusFile:
             self.write(state, exit_code, reason)
             files.write_text(self.job.run_dir / files.ERROR, text)
         except OSError as error:
-            print(f"error: cannot write to {self.job.run_dir}: {error}", file=sys.stderr)
+            text = f"error: the failure cannot be recorded: {reason_of(error)}"
+            print(text, file=sys.stderr)
+            return False
+        return True

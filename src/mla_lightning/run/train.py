@@ -25,7 +25,7 @@ from mla_lightning.callbacks.signals import StopOnSignal, StopRequested, StopSig
 from mla_lightning.config import Job, schedule_note
 from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError
+from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, reason_of
 from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.allocator import keep_freed_memory
@@ -68,7 +68,7 @@ def run_job(job: Job) -> int:
     try:
         print(f"{job.title}: {train_job(job)}")
     except (MLAError, OSError) as error:
-        print(f"error: {mask_secrets(str(error))}", file=sys.stderr)
+        print(f"error: {mask_secrets(reason_of(error))}", file=sys.stderr)
         return error.exit_code if isinstance(error, MLAError) else RunError.exit_code
     except Exception as error:  # no error of a job may end a sweep
         print(f"error: {mask_secrets(f'{type(error).__name__}: {error}')}", file=sys.stderr)
@@ -149,10 +149,11 @@ def _run_locked(job: Job) -> str:
                 status.fail(State.of_exit_code(code), code, str(stop))
                 raise stop from error
             reason = _describe(error, job.config.tree["data"].get("num_workers"))
-            status.fail(State.FAILED, code, reason)
+            is_written = status.fail(State.FAILED, code, reason)
+            place = f" The traceback is in {job.run_dir / files.ERROR}." if is_written else ""
             raise RunError(
-                f"{reason.rstrip('.')}. The traceback is in {job.run_dir / files.ERROR}. To run it "
-                f"again when the cause is mended: {files.retry_command(job.overrides)}"
+                f"{reason.rstrip('.')}.{place} To run it again when the cause is mended: "
+                f"{files.retry_command(job.overrides)}"
             ) from error
         finally:
             finish_loggers(loggers, code)
@@ -169,10 +170,7 @@ def _describe(error: BaseException, num_workers: int | None) -> str:
             "command again to resume; a smaller data.num_workers needs less memory."
         )
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return (
-            f"{error.filename}: {error.strerror}. When that is mended, run the same command again "
-            "to resume."
-        )
+        return f"{reason_of(error)}. When that is mended, run the same command again to resume."
     return describe_unknown(error)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
-from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.errors import ConfigError, RunError, reason_of
 from mla_lightning.run_folder import columns
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.parsing import (
@@ -179,7 +179,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(f"no {path.name}") from None
     except RecursionError:
         raise RunError(f"{path.name} is nested too deeply. {REMEDY}") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise RunError(f"{path.name} cannot be read: {reason_of(error, path)}") from error
+    except (ValueError, yaml.YAMLError) as error:
         message = " ".join(str(error).split())
         raise RunError(f"{path.name} is not valid YAML: {message}. {REMEDY}") from error
     if not isinstance(tree, dict):

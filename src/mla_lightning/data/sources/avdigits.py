@@ -22,7 +22,7 @@ from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.sources.downloads import wheel
 from mla_lightning.data.sources.espeak import SAMPLE_RATE, Utterance, speak, variants
 from mla_lightning.data.splits import NamedSplit, from_lists, with_validation
-from mla_lightning.errors import DataError
+from mla_lightning.errors import DataError, reason_of
 from mla_lightning.media.base import ArrayInput, Extractor
 from mla_lightning.media.short_audio import ShortLogMel
 from mla_lightning.media.values import Values
@@ -166,7 +166,8 @@ def read_digits(path: Path, sha256: str | None = None) -> tuple[np.ndarray, np.n
         with gzip.open(path) as file:
             table = file.read()
     except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Install scikit-learn again") from error
+        reason = reason_of(error, path)
+        raise DataError(f"{path} cannot be read: {reason}. Install scikit-learn again") from error
     expected = DIGITS_SHA256 if sha256 is None else sha256
     if (digest := hashlib.sha256(table).hexdigest()) != expected:
         raise DataError(

@@ -17,7 +17,7 @@ from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.sources.downloads import wheel
 from mla_lightning.data.sources.texts import list_folder
 from mla_lightning.data.splits import TRAIN, NamedSplit, stratified, with_validation
-from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.errors import ConfigError, DataError, near, reason_of
 from mla_lightning.media.base import ArrayInput, Extractor
 from mla_lightning.media.values import Values
 
@@ -144,7 +144,7 @@ def read_table(path: Path, view: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         lines = path.read_text(encoding="ascii").splitlines()[1:]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {reason_of(error, path)}") from error
     rows = []
     for number, line in enumerate(lines, start=2):
         try:

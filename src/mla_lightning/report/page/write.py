@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from mla_lightning.errors import RunError
+from mla_lightning.errors import RunError, reason_of
 from mla_lightning.report.document import render
 from mla_lightning.report.document.table import Report, ReportBuilder, Table
 from mla_lightning.report.figures.cache import DrawingCache, FigureJob, Job, TableJob
@@ -70,7 +70,7 @@ def write_page(
         page = folder / PAGE
         write_text(page, to_overview_page(content, drawings))
     except OSError as error:
-        raise RunError(f"Cannot write the page to {folder}: {error}") from error
+        raise RunError(f"Cannot write the page to {folder}: {reason_of(error)}") from error
     print(f"{content.title}. {len(drawings)} figures, {cache.num_drawn} of them newly drawn.")
     print(f"Open {page} in a browser.")
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from mla_lightning.config.search import options, search_path
 from mla_lightning.config.targets import TARGET, locate
-from mla_lightning.errors import ConfigError, MLAError, RunError
+from mla_lightning.errors import ConfigError, MLAError, RunError, reason_of
 from mla_lightning.identity.sources import find_definition
 
 
@@ -100,7 +100,8 @@ def components(group: str, config_dir: Path | None = None) -> dict[str, Componen
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+            reason = " ".join(reason_of(error, path).split())
+            raise ConfigError(f"{path} cannot be read: {reason}") from error
         if not isinstance(content, Mapping) or not isinstance(content.get(TARGET), str):
             raise ConfigError(f"{path} names no function: it needs {TARGET}")
         settings = {key: value for key, value in content.items() if key != TARGET}
