@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -18,7 +19,6 @@ from typing import Any
 
 import pytest
 from _pytest.doctest import MultipleDoctestFailures
-from _pytest.runner import runtestprotocol
 
 from tests.mutants.faults import Fault
 
@@ -152,13 +152,22 @@ class Campaign:
         self.verdicts: list[tuple[Fault, Verdict]] = []
         self.left_out: list[str] = []
         self._excinfo: Any = None
+        self._failed = False
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> Any:
-        """Remember the exception of a test."""
+        """Remember whether a test fails, and its exception."""
         if call.excinfo is not None:
             self._excinfo = self._excinfo or call.excinfo
-        return (yield)
+        report = yield
+        self._failed = self._failed or report.failed
+        return report
+
+    def _fails(self, item: pytest.Item, following: pytest.Item | None) -> bool:
+        """Run a test as pytest does, with the filters of warnings; return whether it fails."""
+        self._excinfo, self._failed = None, False
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+        return self._failed
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -166,6 +175,9 @@ class Campaign:
         if session.testsfailed:
             raise session.Interrupted(f"{session.testsfailed} errors in collection")
         items = session.items
+        for path in self.files:  # a fault can be put into code that is loaded before the forks
+            name = Path(path).relative_to(self.root).with_suffix("")
+            importlib.import_module(".".join(name.parts[name.parts[0] == "src" :]))
         start = time.perf_counter()
         connection, process = in_fork(lambda: self._record_calls(items))
         calls = received(connection)
@@ -260,9 +272,8 @@ class Campaign:
             in_setup.clear()
             start = time.perf_counter()
             sys.settrace(trace)  # for each test, because some set it themselves
-            reports = runtestprotocol(item, log=False, nextitem=following)
+            failed = self._fails(item, following)
             sys.settrace(None)
-            failed = any(report.failed for report in reports)
             of_setup.setdefault(item.nodeid.partition("::")[0], set()).update(in_setup)
             calls[item.nodeid] = (failed, time.perf_counter() - start, sorted(functions))
         for nodeid, (failed, seconds, called) in calls.items():
@@ -279,9 +290,7 @@ class Campaign:
         except (ValueError, SyntaxError) as error:
             return Verdict(CRASHED, error=f"cannot be compiled: {error}")
         for item, following in zip(tests, [*tests[1:], None], strict=True):
-            self._excinfo = None
-            reports = runtestprotocol(item, log=False, nextitem=following)
-            if any(report.failed for report in reports):
+            if self._fails(item, following):
                 raised = self._excinfo.value if self._excinfo else AssertionError()
                 outcome = CAUGHT if is_wrong_value(raised) else CRASHED
                 return Verdict(outcome, item.nodeid, type(raised).__name__)
