@@ -1,5 +1,6 @@
-"""DCCAE: both of its losses are of one encoding of the batch."""
+"""DCCA and DCCAE: the losses of a batch, which batches count, and their precision."""
 
+import pytest
 import torch
 from tests.methods.catalogue import build_method, incomplete_batch
 from torch import nn
@@ -49,3 +50,27 @@ def test_every_pair_of_modalities_counts():
     a, b, c = (features[name] for name in ("audio", "visual", "text"))
     expected = sum(dcca_loss(*pair, module.ridge) for pair in ((a, b), (a, c), (b, c)))
     torch.testing.assert_close(module.losses_of(batch)["correlation"], expected)
+
+
+@pytest.mark.parametrize("method", ["dcca", "dccae"])
+def test_features_are_not_rounded_under_autocast(method):
+    batch = incomplete_batch(2)
+    batch["inputs"] = {name: x.float() for name, x in batch["inputs"].items()}
+    module = build_method(method, batch).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = module.losses_of(batch)["correlation"]
+    filled = {}
+    for name, x in batch["inputs"].items():
+        filled[name] = torch.where(batch["present"][name][:, None], x, module.input_mean(name))
+    features = [module.encoders[name](x) for name, x in filled.items()]
+    assert features[0].dtype == torch.float32
+    torch.testing.assert_close(loss, dcca_loss(*features, module.ridge).float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("num_components", "is_skipped"), [(9, False), (10, True), (11, True)])
+def test_a_batch_of_one_sample_more_than_components_is_skipped(num_components, is_skipped):
+    """Every correlation is 1 there: 11 samples minus their mean span at most 10 dimensions."""
+    batch = incomplete_batch(2)
+    module = build_method("dcca", batch, num_components=num_components).double()
+    module.step_on = lambda batch, losses_of: {"correlation": losses_of(batch)["correlation"]}
+    assert (module.fit_batch(batch) == {}) == is_skipped

@@ -36,6 +36,7 @@ def test_autoencoders_take_their_settings(method, recon_target):
         **settings,
     )
     assert (module.weight, module.recon_target) == (0.3, recon_target)
+    assert module.needs_hidden_inputs == (recon_target == "oracle")
     assert 0.2 in {m.p for m in module.modules() if isinstance(m, torch.nn.Dropout)}
 
 

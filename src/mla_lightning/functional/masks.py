@@ -216,7 +216,7 @@ def restored_drop_probabilities(rates: Sequence[float]) -> list[float]:
     for _ in range(10_000):
         restored = math.prod(probabilities) / len(probabilities)
         updated = [min(rate + restored, 1.0) for rate in rates]
-        if max(abs(a - b) for a, b in zip(updated, probabilities, strict=True)) < 1e-12:
+        if max(a - b for a, b in zip(updated, probabilities, strict=True)) < 1e-12:
             break
         probabilities = updated
     return probabilities

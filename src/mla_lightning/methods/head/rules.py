@@ -205,7 +205,7 @@ class OwnMomentum(HeadGradient):
     def extra_parameters(self, head: nn.Linear) -> Iterable[nn.Parameter]:
         """Build parameters per modality that share the head's storage."""
         self._parameters_of = {
-            name: [nn.Parameter(parameter.detach()) for parameter in head.parameters()]
+            name: [nn.Parameter(parameter) for parameter in head.parameters()]
             for name in self.modalities
         }
         return [p for parameters in self._parameters_of.values() for p in parameters]
