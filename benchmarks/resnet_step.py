@@ -70,9 +70,9 @@ def measure() -> list[Measurement]:
     """Measure the default in both memory layouts and the fast preset."""
     layout = [f"encoder.{name}.channels_last=false" for name in ("audio", "visual")]
     cases = (
-        ("P1", "ResNet step, Lightning / bare, contiguous", 1.03, layout, 4),
-        ("P2", "ResNet step, channels_last / bare", 0.80, [], 6),
-        ("P3", "ResNet step, trainer=fast / bare", 0.45, ["trainer=fast"], 4),
+        ("P1", "ResNet step, Lightning / bare, contiguous", 1.03, layout, 12),
+        ("P2", "ResNet step, channels_last / bare", 0.80, [], 12),
+        ("P3", "ResNet step, trainer=fast / bare", 0.45, ["trainer=fast"], 12),
     )
     rows = []
     bare_loop = None
