@@ -73,6 +73,13 @@ def test_mmin_imagines_the_teachers_features_and_back(num_modalities, target):
     assert losses["cycle"].item() == pytest.approx(2 * ((array(back) - h) ** 2).mean(), rel=1e-10)
     expected = cross_entropy(module.fusion.classifier(codes), batch["label"])
     assert losses["joint"].item() == pytest.approx(expected, rel=1e-10)
+    # What is imagined back is compared with features that this loss does not move.
+    encoders = list(module.encoders.parameters())
+    features = module.fusion.join(module.features(batch), module.parts.presence(batch))
+    back, _ = module.fusion.backward_imagination(module.fusion.imagination(features)[0])
+    cycle = 2 * torch.nn.functional.mse_loss(back, torch.tensor(h))
+    expected = torch.autograd.grad(cycle, encoders)
+    torch.testing.assert_close(torch.autograd.grad(losses["cycle"], encoders), expected)
 
 
 @pytest.mark.parametrize("target", ["oracle", "observed"])

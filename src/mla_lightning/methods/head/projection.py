@@ -55,7 +55,7 @@ class Projection(HeadGradient):
         if self.settings.source == "current":
             self.remember(step)
         if self.settings.project_update:
-            self._before = [parameter.detach().clone() for parameter in (head.weight, head.bias)]
+            self._before = [parameter.clone() for parameter in (head.weight, head.bias)]
             return
         assert head.weight.grad is not None
         assert head.bias.grad is not None
