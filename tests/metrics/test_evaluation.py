@@ -94,3 +94,12 @@ def test_probabilities_are_the_softmax_over_classes():
     expected = torch.tensor([[0.0, 1.0], [0.5, 0.5]])
     torch.testing.assert_close(outcome.probability, expected)
     assert outcome.is_correct.tolist() == [True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_collected_logits_are_in_single_precision(dtype):
+    evaluation, logits = Evaluation(2), torch.tensor([[0.5, -2.0], [1.25, 3.0]])
+    evaluation.add({"multi": logits.to(dtype)}, torch.tensor([0, 1]), torch.tensor([0, 1]))
+    collected = evaluation.arrays()[0]["multi"]
+    assert collected.dtype == torch.float32
+    assert torch.equal(collected, logits)
