@@ -189,3 +189,13 @@ def test_the_gradient_of_each_loss_of_tate_is_that_of_its_value(name):
     pairs = zip(parameters, direction, strict=True)
     slope = sum(float((p.grad * change).sum()) for p, change in pairs if p.grad is not None)
     assert slope == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mmin", "if_mmin", "tate"])
+def test_the_teacher_is_never_in_training_mode(name):
+    """Its features are targets, which dropout must not change."""
+    module, _ = built(name, 2, "oracle")
+    for mode in (True, False, True):
+        module.train(mode)
+        assert module.training == module.encoders.training == mode
+        assert not any(part.training for part in module.teacher.modules())

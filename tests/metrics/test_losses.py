@@ -24,6 +24,12 @@ def test_means_are_over_the_batches_that_have_the_loss():
     assert losses.end_epoch(1) == {}
 
 
+def test_a_loss_keeps_the_digits_of_its_precision():
+    losses = TrainingLosses()
+    losses.add(0, {"a": torch.tensor(0.1, dtype=torch.float64), "b": torch.tensor(0.1)})
+    assert losses.read(0) == {"a": 0.1, "b": torch.tensor(0.1).item()}
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_is_named_with_its_epoch_and_batch(value):
     losses = TrainingLosses()

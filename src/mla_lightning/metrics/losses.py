@@ -68,7 +68,7 @@ class TrainingLosses:
         entries = [
             (batch_idx, name, loss) for batch_idx, losses in unread for name, loss in losses.items()
         ]
-        values = torch.stack([loss.float() for *_, loss in entries]).tolist()
+        values = torch.stack([loss for *_, loss in entries]).tolist()
         sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
         for (batch_idx, name, _), value in zip(entries, values, strict=True):
             if not math.isfinite(value):
