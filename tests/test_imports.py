@@ -46,8 +46,19 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("module", "parts"),
     },
     "launchers": {"config"},  # which modules to import before forking
+    "tune": {"config", "report"},
     "report": {"config", "counts"},  # which kinds, panels and metrics there are
-    "cli": {"config", "data", "launchers", "loggers", "prepare", "publish", "report", "run"},
+    "cli": {
+        "config",
+        "data",
+        "launchers",
+        "loggers",
+        "prepare",
+        "publish",
+        "report",
+        "run",
+        "tune",
+    },
 }
 #: Third-party package -> the only packages and modules of ours that may import it.
 ONLY_IN = {

@@ -14,6 +14,7 @@ from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
 from mla_lightning.cli.predict import PREDICT, predict
+from mla_lightning.cli.tune import TUNE, tune
 from mla_lightning.cli.words import add_allow_target, add_user_code_options
 from mla_lightning.errors import (
     ConfigError,
@@ -29,12 +30,13 @@ from mla_lightning.run_folder import not_world_writable
 if TYPE_CHECKING:
     from mla_lightning.config import Job, PlannedJob
 
-VERBS = ("train", "eval", "predict", "report", "compare", "dashboard", "list", "data")
+VERBS = ("train", "tune", "eval", "predict", "report", "compare", "dashboard", "list", "data")
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
 
   mla train method=mla data=openmoji                 train one model
   mla train -m experiment=table1/openmoji            train all jobs of Table 1 in parallel
+  mla tune data=mfeat method=mla,concat trials=30    search settings on validation, equal budgets
   mla report table1 runs/table1/openmoji             make Table 1, its tests and its figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
   mla predict runs/table1/openmoji/RUN data.path=data/new      predict other samples
@@ -190,6 +192,12 @@ def _build_parser() -> _Parser:
         "--dry-run", action="store_true", help="list the jobs and their states without training"
     )
     add_user_code_options(train)
+
+    search = verb("tune", tune, "search settings of methods on the validation split", TUNE)
+    search.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="method=A,B, trials=N, and of mla train"
+    )
+    add_user_code_options(search)
 
     evaluate = verb("eval", _eval, "evaluate a finished run again", EVAL)
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder")

@@ -53,7 +53,8 @@ def _setting_problems(config: Mapping[str, Any]) -> list[str]:
     settings = {
         key: value
         for key, value in flatten(config)
-        if key.split(".")[0] not in NODES and not key.startswith(("choices.", "tuned_lr."))
+        if key.split(".")[0] not in NODES
+        and not key.startswith(("choices.", "tuned_lr.", "tuned."))
     }
     for key, value in settings.items():
         if key in INSTEAD:

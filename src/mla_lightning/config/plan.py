@@ -15,7 +15,13 @@ from mla_lightning.config.compose import Composer, open_composer
 from mla_lightning.config.grammar import MAX_JOBS
 from mla_lightning.config.interpolation import resolve_interpolations
 from mla_lightning.config.naming import is_distinguishing, slug_of, title_of
-from mla_lightning.config.overrides import OPTIONAL_GROUPS, Override, OverrideReader, parse_value
+from mla_lightning.config.overrides import (
+    OPTIONAL_GROUPS,
+    Override,
+    OverrideReader,
+    format_override_value,
+    parse_value,
+)
 from mla_lightning.config.schedule import find_schedule_problems
 from mla_lightning.config.search import name_file, options, search_path
 from mla_lightning.config.settings import NODES
@@ -246,7 +252,11 @@ def _plan_job(
         return None
     messages: list[str] = []
     values = [override for override in overrides if not override.is_group]
-    config = resolve_interpolations(set_values(base, values, unknown_keys, messages), messages)
+    tuned, message = _tuned_values(base, {override.key for override in values})
+    messages += message
+    config = resolve_interpolations(
+        set_values(base, [*tuned, *values], unknown_keys, messages), messages
+    )
     if "method" not in unknown_keys:
         messages += _undone_ablation(composer.ablation_values(base), config)
     config["metrics"] = composer.metric_nodes()
@@ -269,7 +279,8 @@ def _plan_job(
     problems.add(" ".join(texts), messages)
     if messages or unknown_keys:
         return None
-    config.pop("tuned_lr", None)  # used already; another method's rate must not change the identity
+    for key in ("tuned_lr", "tuned"):  # used already; other methods must not change the identity
+        config.pop(key, None)
     distinguishing = {
         override.name: parse_value(override.values[0])
         for override in overrides
@@ -284,6 +295,26 @@ def _plan_job(
         or _value_at(without_values, key) != _value_at(config, key)
     }
     return PlannedJob(config, texts, distinguishing, slug_of(changing))
+
+
+def _tuned_values(
+    config: Mapping[str, Any], set_keys: set[str]
+) -> tuple[list[Override], list[str]]:
+    """Return the values that the recipe has for the method and no override sets, and a problem."""
+    method = config["choices"]["method"]
+    tuned = config.get("tuned")
+    if not isinstance(tuned, Mapping):
+        return [], []
+    if method not in tuned:
+        return [], [
+            f"recipe={config['choices'].get('recipe')} has no values for method={method}, only for "
+            f"{', '.join(map(str, tuned)) or 'none'}. Search them: mla tune ... method={method}"
+        ]
+    values = {key: value for key, value in tuned[method].items() if key not in set_keys}
+    return [
+        Override("", key, (format_override_value(value),), is_group=False)
+        for key, value in values.items()
+    ], []
 
 
 def _undone_ablation(ablation: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

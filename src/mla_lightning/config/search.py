@@ -16,6 +16,7 @@ PLURALS = {
     "encoder": "encoders",
     "data": "data",
     "recipe": "recipes",
+    "search": "searches",
     "ablation": "ablations",
     "missing": "missing",
     "metric": "metrics",

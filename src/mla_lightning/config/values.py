@@ -15,6 +15,7 @@ from mla_lightning.config.targets import TARGET
 NOT_SETTABLE = {
     "choices": "it is filled in from the groups: write method=..., data=...",
     "tuned_lr": "write optimizer.lr=...",
+    "tuned": "write the setting itself, such as optimizer.lr=...",
     "metrics": "all of conf/metric/ are computed; add yours to a metric/ folder of --config-dir",
     "grid": "write the values of a key, such as seed=0,1,2, to replace the experiment's",
 }

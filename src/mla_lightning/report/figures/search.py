@@ -1,0 +1,93 @@
+"""Figure of a search of settings: validation accuracy of every trial, a panel per method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mla_lightning.report.figures.style import BELOW, GREY, PLAIN, new_figure, save, style
+
+#: Panels beside each other.
+COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class SearchPanel:
+    """The trials of one method.
+
+    Attributes:
+        title: The method.
+        key: The setting on the horizontal axis.
+        is_log: Whether that axis is logarithmic.
+        values: Its values, one per trial; texts for a list of values.
+        percents: Validation accuracies in percent; None for trials that failed.
+        chosen: Index of the chosen trial, None if all failed.
+    """
+
+    title: str
+    key: str
+    is_log: bool
+    values: Sequence[float | str]
+    percents: Sequence[float | None]
+    chosen: int | None
+
+
+def draw_search(panels: Sequence[SearchPanel], stem: Path) -> list[str]:
+    """Draw the trials: later ones darker, the chosen one in colour, failed ones as crosses below.
+
+    Args:
+        panels: A panel per method.
+        stem: Path of the figure without extension.
+
+    Returns:
+        Names of the files.
+    """
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    with style():
+        figure = new_figure(2.4 * columns + 0.4, 2.1 * rows + 0.3)
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        finished = [p for panel in panels for p in panel.percents if p is not None] or [0.0]
+        floor = min(finished) - 0.08 * max(max(finished) - min(finished), 1.0)
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        for axis, panel in zip(axes.flat, panels, strict=False):
+            number = len(panel.values)
+            for index, (value, percent) in enumerate(
+                zip(panel.values, panel.percents, strict=True)
+            ):
+                if percent is None:
+                    axis.plot(value, floor, marker="x", color=GREY, markersize=4)
+                    continue
+                is_chosen = index == panel.chosen
+                axis.plot(
+                    value,
+                    percent,
+                    marker="o",
+                    markersize=6 if is_chosen else 3.5,
+                    color=BELOW if is_chosen else PLAIN,
+                    alpha=1.0 if is_chosen else 0.35 + 0.65 * index / number,
+                    zorder=3 if is_chosen else 2,
+                )
+            if panel.is_log:
+                axis.set_xscale("log")
+                axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+                axis.xaxis.set_minor_formatter(lambda *_: "")
+            axis.set_title(panel.title)
+            axis.set_xlabel(panel.key)
+        if len({panel.key for panel in panels}) == 1:  # one range, so that panels can be compared
+            limits = [axis.get_xlim() for axis in axes.flat[: len(panels)]]
+            for axis in axes.flat[: len(panels)]:
+                axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+        for row in axes:
+            row[0].set_ylabel("validation, %")
+        figure.suptitle(
+            "Accuracy on validation by trial: later trials darker, the chosen one orange, failed "
+            "ones as crosses",
+            fontsize=8,
+            color=PLAIN,
+            x=0.01,
+            ha="left",
+        )
+        return save(figure, stem)

@@ -1,0 +1,166 @@
+"""The search: rounds of trials over all methods, each trial one or more runs of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mla_lightning.errors import RunError
+from mla_lightning.randomness import derive_seed
+from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.tune.space import Space
+
+if TYPE_CHECKING:
+    from mla_lightning.config import Job
+
+#: The method whose modalities are trained apart; it is selected by the mean of their accuracies.
+UNIMODAL = "unimodal"
+#: Trials drawn at random before the sampler learns from results. It does not depend on the number
+#: of trials, so that a search with more trials begins with those of one with fewer.
+NUM_RANDOM = 10
+
+
+@dataclass
+class Trial:
+    """One try of a search.
+
+    Attributes:
+        values: Dotted key -> value.
+        jobs: Its jobs, one per seed.
+        accuracy: Mean validation accuracy of its runs, from 0 to 1; None if one has no result.
+        reason: Why there is no accuracy.
+    """
+
+    values: dict[str, Any]
+    jobs: list[Job] = field(default_factory=list)
+    accuracy: float | None = None
+    reason: str = ""
+
+
+class MethodSearch:
+    """The search of one method: draws values, learns from their accuracies.
+
+    The first trial has the values of the recipe, if they are within the ranges. The sequence of
+    trials depends on the seed and on the accuracies alone, so a search that was stopped draws the
+    same trials again, and their finished runs are not repeated.
+
+    Example:
+        >>> from mla_lightning.tune.space import Range
+        >>> search = MethodSearch("mla", {"lr": Range(0.01, 1.0, log=True)}, {"lr": 0.1}, seed=0)
+        >>> [trial.values["lr"] for trial in search.ask(1)]
+        [0.1]
+    """
+
+    def __init__(self, method: str, space: Space, start: Mapping[str, Any], seed: int) -> None:
+        """Create the sampler, a tree-structured Parzen estimator (Bergstra et al. 2011; Optuna's).
+
+        Args:
+            method: The method.
+            space: Its ranges.
+            start: Values of the first trial, such as those of the recipe.
+            seed: Seed of the sampler.
+        """
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.method, self.space, self.trials = method, space, list[Trial]()
+        self._distributions: dict[str, optuna.distributions.BaseDistribution] = {
+            key: optuna.distributions.CategoricalDistribution(r.values)
+            if r.values
+            else optuna.distributions.FloatDistribution(r.low, r.high, log=r.log)
+            for key, r in space.items()
+        }
+        sampler = optuna.samplers.TPESampler(
+            seed=derive_seed(seed, "tune", method) % 2**32,
+            n_startup_trials=NUM_RANDOM,
+            constant_liar=True,
+        )
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        if all(r.holds(start.get(key)) for key, r in space.items()):
+            self._study.enqueue_trial({key: start[key] for key in space})
+        self._asked: list[Any] = []
+
+    def ask(self, number: int) -> list[Trial]:
+        """Draw trials; their accuracies are to be told before the next are drawn."""
+        self._asked = [self._study.ask(self._distributions) for _ in range(number)]
+        drawn = [
+            Trial({key: self.space[key].rounded(value) for key, value in asked.params.items()})
+            for asked in self._asked
+        ]
+        self.trials += drawn
+        return drawn
+
+    def tell(self) -> None:
+        """Learn from the accuracies of the trials that were drawn last."""
+        import optuna
+
+        for asked, trial in zip(self._asked, self.trials[-len(self._asked) :], strict=True):
+            if trial.accuracy is None:
+                self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
+            else:
+                self._study.tell(asked, trial.accuracy)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the highest accuracy, the first of equal ones; None if all failed."""
+        finished = [trial for trial in self.trials if trial.accuracy is not None]
+        return max(finished, key=lambda trial: trial.accuracy or 0.0, default=None)
+
+
+def run_search(
+    searches: Sequence[MethodSearch],
+    num_trials: int,
+    batch: int,
+    jobs_of: Callable[[str, Mapping[str, Any]], list[Job]],
+    run: Callable[[list[Job]], int],
+) -> int:
+    """Run all trials, in rounds over all methods.
+
+    Args:
+        searches: The methods' searches.
+        num_trials: Number of trials of each method.
+        batch: Trials of a method in one round; those of a round do not learn from each other.
+        jobs_of: Composes the jobs of a method and values.
+        run: Runs jobs and returns an exit code.
+
+    Returns:
+        0 if the search is complete, also with trials that failed; 130 or 143 if it was stopped.
+    """
+    for start in range(0, num_trials, batch):
+        number = min(batch, num_trials - start)
+        drawn = [(search, trial) for search in searches for trial in search.ask(number)]
+        for search, trial in drawn:
+            trial.jobs = jobs_of(search.method, trial.values)
+        print(f"Trials {start + 1} to {start + number} of {num_trials} of each method.", flush=True)
+        code = run([job for _, trial in drawn for job in trial.jobs])
+        if code in (130, 143):
+            return code
+        for _, trial in drawn:
+            trial.accuracy, trial.reason = accuracy_of(trial.jobs)
+        for search in searches:
+            search.tell()
+    return 0
+
+
+def accuracy_of(jobs: Sequence[Job]) -> tuple[float | None, str]:
+    """Return the mean validation accuracy of finished jobs, or None and the reason.
+
+    Args:
+        jobs: The jobs of a trial; the test split of none is read.
+    """
+    accuracies = []
+    for job in jobs:
+        files = RunFiles(job.run_dir)
+        try:
+            result = files.result
+        except RunError as error:
+            return None, str(error)
+        if result is None:
+            return None, str((files.status or {}).get("reason", "")) or "no result"
+        scores = result.val or {}
+        names = [name for name in scores if name != "multi"]
+        reported = names if result.method == UNIMODAL else ["multi"]
+        values = [scores[name]["accuracy"] for name in reported]
+        accuracies.append(sum(value or 0.0 for value in values) / len(values))
+    return sum(accuracies) / len(accuracies), ""

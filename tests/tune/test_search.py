@@ -1,0 +1,109 @@
+"""The sampler learns, is reproducible, and its ranges are checked."""
+
+import math
+
+import pytest
+
+from mla_lightning.errors import ConfigError
+from mla_lightning.tune.search import MethodSearch
+from mla_lightning.tune.space import Range, read_space
+
+RATE = {"lr": Range(1e-5, 10.0, log=True)}
+
+
+def searched(score, number, *, batch=2, space=RATE, start=None, seed=0):
+    search = MethodSearch("mla", space, start or {}, seed)
+    for _ in range(number // batch):
+        for trial in search.ask(batch):
+            trial.accuracy = score(trial.values)
+        search.tell()
+    return search
+
+
+def near_tenth(values):
+    """Score by the distance from 0.1, in powers of ten."""
+    return 1 - abs(math.log10(values["lr"]) + 1) / 10
+
+
+def test_later_trials_are_nearer_to_the_best_value():
+    trials = searched(near_tenth, 40).trials
+    first, last = ([t.accuracy for t in part] for part in (trials[:10], trials[-10:]))
+    assert sum(last) / 10 > sum(first) / 10 + 0.05
+    assert 0.05 < searched(near_tenth, 40).best.values["lr"] < 0.2
+
+
+def test_the_trials_depend_on_accuracies_and_seed_alone():
+    values = [[t.values for t in searched(near_tenth, 24).trials] for _ in range(2)]
+    assert values[0] == values[1]
+    other = [t.values for t in searched(lambda v: -near_tenth(v), 24).trials]
+    assert other[:10] == values[0][:10]  # drawn at random
+    assert other[10:] != values[0][10:]
+    assert [t.values for t in searched(near_tenth, 24, seed=1).trials] != values[0]
+
+
+def test_a_longer_search_begins_with_the_shorter_one():
+    shorter, longer = (searched(near_tenth, number).trials for number in (12, 20))
+    assert [t.values for t in longer[:12]] == [t.values for t in shorter]
+
+
+def test_the_first_trial_has_the_values_of_the_recipe():
+    assert searched(near_tenth, 4, start={"lr": 0.05}).trials[0].values == {"lr": 0.05}
+    assert searched(near_tenth, 4, start={"lr": 99.0}).trials[0].values["lr"] <= 10
+
+
+def test_failed_trials_are_never_the_best():
+    search = searched(lambda v: None if v["lr"] > 1e-3 else v["lr"], 20)
+    assert search.best.values["lr"] == max(
+        t.values["lr"] for t in search.trials if t.values["lr"] <= 1e-3
+    )
+    assert searched(lambda v: None, 4).best is None
+
+
+def test_values_have_few_digits_and_stay_within_their_range():
+    space = {"lr": Range(0.0012345, 0.0012349, log=True), "rule": Range(values=("sum", "mean"))}
+    for trial in searched(lambda v: 0.0, 20, space=space).trials:
+        assert 0.0012345 <= trial.values["lr"] <= 0.0012349
+        assert trial.values["rule"] in {"sum", "mean"}
+    for trial in searched(near_tenth, 20).trials:
+        assert float(f"{trial.values['lr']:.3g}") == trial.values["lr"]
+
+
+def test_the_edges_of_a_range():
+    assert [RATE["lr"].is_at_edge(v) for v in (1.1e-5, 0.01, 9.0)] == [True, False, True]
+    assert [Range(0, 1).is_at_edge(v) for v in (0.04, 0.5, 0.96)] == [True, False, True]
+    assert not Range(values=(1, 2)).is_at_edge(1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("keys: {optimizer.lr: {low: 1, high: 1}}", "low must be a number below high"),
+        ("keys: {optimizer.lr: {low: 0, high: 1, log: true}}", "low above 0 with log: true"),
+        ("keys: {optimizer.lr: {low: a, high: 1}}", "low must be a number below high, got a"),
+        ("keys: {optimizer.lr: {low: .nan, high: 1}}", "low must be a number below high"),
+        ("keys: {optimizer.lr: {low: 0.1, hihg: 1}}", "must be a list, or {low"),
+        ("keys: {optimizer.lr: [0.1]}", "a list needs two values"),
+        ("keys: {optimizer.lr: 0.1}", "must be a list, or {low"),
+        ("keyz: {}", "must have keys: and methods:"),
+        ("methods: {sum: {method.a: [1, 2]}}", "no range for method=mla"),
+        ("keys: [", "line 1: expected the node content"),
+    ],
+)
+def test_a_wrong_space_is_named_with_its_file(tmp_path, content, message):
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "mine.yaml").write_text(content)
+    with pytest.raises(ConfigError) as error:
+        read_space("mine", "mla", tmp_path)
+    assert message in str(error.value)
+    assert str(tmp_path / "search" / "mine.yaml") in str(error.value)
+
+
+def test_every_space_of_the_package_fits_its_methods():
+    """Each key is a setting of the method; `mla tune` refuses others."""
+    from tests.methods.catalogue import METHODS, method_node
+
+    for name in ("default", "rate"):
+        for method in METHODS:
+            for key in read_space(name, method):
+                node, _, setting = key.partition(".")
+                assert node == "optimizer" or isinstance(method_node(method)[setting], float), key
