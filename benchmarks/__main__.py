@@ -20,6 +20,7 @@ GROUPS = (
     "evaluation",
     "loader",
     "prepare",
+    "imports",
     "small_loop",
     "checkpoints",
     "memory",

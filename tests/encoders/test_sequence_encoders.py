@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mla_lightning.encoders.lstm import LSTM
 from mla_lightning.encoders.steps import Steps
@@ -20,6 +22,19 @@ def test_the_lstm_takes_the_maximum_over_present_steps():
     torch.testing.assert_close(encoder(padded), encoder(x))
     assert encoder(torch.zeros(1, 4, 3)).abs().sum() == 0
     assert encoder.layer.weight_ih_l0.shape == (20, 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 5), st.integers(0, 99))
+def test_the_lstm_encodes_each_sequence_of_a_batch_as_if_it_were_alone(lengths, num_more, seed):
+    torch.manual_seed(seed)
+    encoder = LSTM(2, out_features=3)
+    sequences = [torch.randn(length, 2) for length in lengths]
+    padded = torch.zeros(len(lengths), max(lengths) + num_more, 2)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    alone = torch.cat([encoder(sequence[None]) for sequence in sequences])
+    torch.testing.assert_close(encoder(padded), alone)
 
 
 def test_the_text_cnn_is_three_convolutions_and_a_linear_layer():

@@ -14,7 +14,7 @@ from mla_lightning.data.mask_files import read_masks
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import DataError
 from mla_lightning.prepare import array_files
-from mla_lightning.prepare.array_files import read_arrays
+from mla_lightning.prepare.array_files import open_arrays
 from mla_lightning.prepare.import_arrays import import_arrays
 from mla_lightning.prepare.import_checks import FRACTIONS, drawn_split
 from mla_lightning.prepare.table_files import read_table
@@ -97,7 +97,7 @@ def test_another_file_named_npz_is_recognised(tmp_path, write, message):
     path = tmp_path / "a.npz"
     write(path)
     with pytest.raises(DataError, match=message) as raised:
-        read_arrays(path)
+        open_arrays(path)
     assert "allow_pickle" not in str(raised.value)
     assert str(path) in str(raised.value)
 
@@ -112,22 +112,23 @@ def test_every_damage_of_an_archive_is_an_error_of_ours_or_none(tmp_path):
         for bad in (bytes(changed), content[:place]):
             path.write_bytes(bad)
             try:
-                arrays = read_arrays(path)
+                arrays = {name: file.read() for name, file in open_arrays(path).items()}
             except DataError as error:
                 assert "allow_pickle" not in str(error)  # noqa: PT017
             else:
                 assert set(arrays) != {"label", "audio"} or (arrays["label"] == LABEL).all()
 
 
-def test_other_members_and_archives_larger_than_memory_are_errors(tmp_path, monkeypatch):
+def test_other_members_and_labels_larger_than_memory_are_errors(tmp_path, monkeypatch):
     path = saved(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(array_files.os, "sysconf", lambda _: 10)
+        with pytest.raises(DataError, match=r"'label' holds .* this machine has 0\.0 GB"):
+            import_arrays(path, tmp_path / "s")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("note.txt", "hello")
     with pytest.raises(DataError, match=r"'note\.txt' is no array"):
-        read_arrays(path)
-    monkeypatch.setattr(array_files.os, "sysconf", lambda _: 10)
-    with pytest.raises(DataError, match=r"this machine has 0\.0 GB"):
-        read_arrays(path)
+        open_arrays(path)
 
 
 def table(folder, content, name="a.csv"):

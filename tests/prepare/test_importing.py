@@ -183,7 +183,7 @@ def test_arrays_may_include_class_names_ids_and_a_split(tmp_path):
     ("changes", "message"),
     [
         ({"audio": np.ones((59, 5))}, "lengths differ"),
-        ({"audio": np.full((60, 5), np.nan)}, "row 0: a value is not finite"),
+        ({"audio": np.full((60, 5), np.inf)}, "row 0: a value is not finite"),
         ({"label": np.zeros(60, dtype=int)}, "only one class"),
         ({"split": np.array(["train"] * 59 + ["tset"])}, "row 59: the split 'tset' .* 'test'"),
         ({"id": np.array(["x"] * 60)}, "'x' occurs twice"),
@@ -196,9 +196,9 @@ def test_arrays_may_include_class_names_ids_and_a_split(tmp_path):
         ),
         ({"a.present": np.zeros((60, 2))}, "'a.present' cannot be the name of a modality"),
         ({"multi": np.zeros((60, 2))}, "'multi' cannot be the name of a modality"),
-        ({"audio": np.zeros(60)}, r"'audio' is float32 of shape \(60,\)"),
+        ({"audio": np.zeros(60)}, r"'audio' is float64 of shape \(60,\)"),
         ({"audio": np.zeros((60, 8, 8, 3), dtype=np.uint8)}, "'audio' is uint8 of shape"),
-        ({"words": np.full((60, 4), -1)}, "'words' holds token ids below 0"),
+        ({"words": np.full((60, 4), -1)}, "'words', row 0: a token id is below 0"),
     ],
 )
 def test_wrong_arrays_are_errors(tmp_path, changes, message):

@@ -262,8 +262,12 @@ def _import(words: Sequence[str]) -> int:
     name = options.get("name") or convert(options["target"], Path, "target").name
     if problem := name_problem(name):
         raise ConfigError(f"name={name!r} {problem}. Name the data set: name=NAME")
-    words_before = command("mla", "data", "import", path)
-    folder = function(path, **arguments_for(function, options, words_before, skip=("path",)))
+    words_before, extra = command("mla", "data", "import", path), {}
+    if function is import_arrays:
+        keys = [key for key in options if key.startswith("arrays.")]
+        extra["kinds"] = {key.removeprefix("arrays."): options.pop(key) for key in keys}
+    skip = ("path", "kinds")
+    folder = function(path, **arguments_for(function, options, words_before, skip=skip), **extra)
     folder = folder if isinstance(folder, Path) else Path(options["target"])
     if not _manifest(folder)["class_names"]:
         print(

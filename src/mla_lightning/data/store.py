@@ -27,7 +27,7 @@ from mla_lightning.data.manifest import (
     check_file_names,
     read_manifest,
 )
-from mla_lightning.data.mapped import MappedArray, open_array
+from mla_lightning.data.mapped import MappedArray, RowBlocks, open_array, row_ranges, write_rows
 from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL, NamedSplit, overlap
 from mla_lightning.data.store_problems import find_problems
 from mla_lightning.data.temporary import check_free, new_folder
@@ -151,7 +151,7 @@ def write_store(
     class_names: Sequence[str],
     ids: Sequence[str],
     label: Sequence[int],
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | RowBlocks],
     kinds: Mapping[str, str],
     splits: Mapping[str, NamedSplit],
     default_split: str | None = None,
@@ -160,7 +160,7 @@ def write_store(
     complete: Callable[[Path], object] = lambda _: None,
     **metadata: Any,
 ) -> None:
-    """Write a store of arrays in memory.
+    """Write a store of arrays, in memory or produced in blocks of rows.
 
     Args:
         folder: The new folder; it must not exist.
@@ -168,7 +168,7 @@ def write_store(
         class_names: The classes, in the order of the labels.
         ids: (N,) unique names; rows are sorted by them.
         label: (N,) class numbers.
-        arrays: Modality -> (N, ...).
+        arrays: Modality -> (N, ...), or rows that are produced in blocks.
         kinds: Modality -> ``frames``, ``image``, ``spectrogram``, ``tokens`` or ``features``.
         splits: Name -> split.
         default_split: The one used unless another is chosen; the first by default.
@@ -184,7 +184,7 @@ def write_store(
     names = {"data set": [name], "modality": arrays, "split": splits, "attribute": attributes or ()}
     check_file_names(names, str(folder))
     columns: dict[str, Any] = {"id": np.asarray(ids, dtype=str), "label": np.asarray(label)}
-    columns |= {modality: np.asarray(values) for modality, values in arrays.items()}
+    columns |= {m: v if isinstance(v, RowBlocks) else np.asarray(v) for m, v in arrays.items()}
     columns |= {f"{m}.present": np.asarray(v, dtype=bool) for m, v in (present or {}).items()}
     columns |= {f"attribute.{n}": np.asarray(v, dtype=str) for n, v in (attributes or {}).items()}
     codes = {key: replace(split, codes=np.asarray(split.codes)) for key, split in splits.items()}
@@ -194,10 +194,11 @@ def write_store(
         listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise DataError(f"{name}: the lengths differ: {listed}")
     order = np.argsort(columns["id"], kind="stable")
+    positions = np.argsort(order, kind="stable")  # of each sample in the store
     with new_folder(folder) as temporary:
         for key, values in columns.items():
             values = values.astype(np.int64) if key == "label" else values
-            np.save(temporary / f"{key}.npy", values[order], allow_pickle=False)
+            write_rows(temporary / f"{key}.npy", _as_blocks(values), positions)
         finish_store(
             temporary,
             name=name,
@@ -304,6 +305,16 @@ def verify_store(folder: Path) -> list[str]:
         names = tuple(manifest["modalities"]), tuple(manifest["splits"])
         problems += find_problems(folder, manifest["class_names"], *names)
     return problems
+
+
+def _as_blocks(values: np.ndarray | RowBlocks) -> RowBlocks:
+    if isinstance(values, RowBlocks):
+        return values
+    return RowBlocks(
+        values.dtype,
+        values.shape,
+        lambda: (values[rows] for rows in row_ranges(values.shape, values.itemsize)),
+    )
 
 
 # ---------------------------------------------------------------------- entries of manifests

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.data.mapped import open_array
+from mla_lightning.data.mapped import open_array, row_ranges
 from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL
 
 #: Types that are allowed for arrays of modalities.
 DTYPES = ("uint8", "float16", "float32", "int64")
 #: The label of every sample of a store without labels.
 UNLABELLED = -1
-_ROWS_AT_A_TIME = 4096
 
 
 def find_problems(
@@ -76,9 +75,9 @@ def _array_problems(path: Path, num_samples: int) -> Iterator[str]:
         yield f"{path.name} has {len(values)} rows for {num_samples} samples"
     if values.dtype.kind != "f":
         return
-    for start in range(0, len(values), _ROWS_AT_A_TIME):
-        block = values[start : start + _ROWS_AT_A_TIME]
+    for rows in row_ranges(values.shape, values.itemsize):
+        block = open_array(path)[rows]  # mapped anew, as mapped pages that were read count as used
         finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
         if not finite.all():
-            yield f"{path.name}, row {start + int(np.argmin(finite))}: a value is not finite"
+            yield f"{path.name}, row {rows.start + int(np.argmin(finite))}: a value is not finite"
             return

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from mla_lightning.errors import DataError
+from mla_lightning.data.mapped import row_ranges
+from mla_lightning.errors import DataError, reason_of
 from mla_lightning.paths import check_regular_file
 
 #: First bytes of files that are often given the name of an .npz file, and what these files are.
@@ -27,8 +31,82 @@ _OTHER_FILES = (
 )
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an ``.npz`` file, or a folder of ``.npy`` files.
+@dataclass(frozen=True)
+class ArrayFile:
+    """An array of a file, of which only type and shape are in memory.
+
+    Attributes:
+        path: The ``.npy`` or ``.npz`` file.
+        name: Name of the array.
+        member: Its file in the archive; None for a ``.npy`` file.
+        dtype: Type of the values.
+        shape: (N, ...).
+        is_fortran: Whether the values are stored in columns.
+        offset: Position of the first value, in bytes.
+    """
+
+    path: Path
+    name: str
+    member: str | None
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    is_fortran: bool
+    offset: int
+
+    def read(self) -> np.ndarray:
+        """Read the whole array.
+
+        Raises:
+            DataError: If it is damaged, or does not fit into memory.
+        """
+        num_bytes = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if num_bytes > memory:
+            raise DataError(
+                f"{self.path}: {self.name!r} holds {num_bytes / 1e9:.1f} GB, and this machine has "
+                f"{memory / 1e9:.1f} GB of memory. It must be (N,), one value per sample"
+            )
+        with _damage_reported(self.path, self.name), _open(self.path, self.member) as file:
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+            file.read(1)  # at the end, an archive compares its checksum
+            return array
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Read the rows from the first to the last; only one block of them is in memory.
+
+        Yields:
+            Blocks of rows that can be changed.
+
+        Raises:
+            DataError: If the array is damaged.
+        """
+        with _damage_reported(self.path, self.name), _open(self.path, self.member) as file:
+            if self.is_fortran:
+                yield from self._blocks_of_columns(file)
+                return
+            file.read(self.offset)
+            for rows in row_ranges(self.shape, self.dtype.itemsize):
+                block = np.empty((rows.stop - rows.start, *self.shape[1:]), self.dtype)
+                _fill(file, block)
+                yield block
+            file.read(1)  # at the end, an archive compares its checksum
+
+    def _blocks_of_columns(self, file: IO[bytes]) -> Iterator[np.ndarray]:
+        """Read rows of which the file holds one column after the other."""
+        with contextlib.ExitStack() as stack:
+            source = file
+            if self.member is not None:  # only a file itself can be mapped
+                source = stack.enter_context(tempfile.TemporaryFile())
+                shutil.copyfileobj(file, source)
+                source.flush()
+            for rows in row_ranges(self.shape, self.dtype.itemsize):
+                # Mapped anew, as mapped pages that were read count as used.
+                mapped = np.memmap(source, self.dtype, "r", self.offset, self.shape, order="F")
+                yield np.array(mapped[rows], order="C")
+
+
+def open_arrays(path: Path) -> dict[str, ArrayFile]:
+    """Open an ``.npz`` file, or a folder of ``.npy`` files; only types and shapes are read.
 
     Args:
         path: The file or folder.
@@ -37,11 +115,19 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         Name -> array.
 
     Raises:
-        DataError: If it is no such file, an array is damaged or holds Python objects, or the arrays
-            do not fit into memory.
+        DataError: If it is no such file, or an array is damaged or holds Python objects.
+
+    Example:
+        >>> np.savez(tmp / "a.npz", audio=np.arange(6.0).reshape(3, 2))
+        >>> audio = open_arrays(tmp / "a.npz")["audio"]
+        >>> audio.shape, [block.shape for block in audio.blocks()]
+        ((3, 2), [(3, 2)])
     """
     if path.is_dir():
-        return {p.stem: _read_npy(p) for p in sorted(path.glob("*.npy"))}
+        paths = sorted(path.glob("*.npy"))
+        for file in paths:
+            check_regular_file(file)
+        return {file.stem: _read_header(file, file.stem, None) for file in paths}
     check_regular_file(path)
     if not zipfile.is_zipfile(path):
         with path.open("rb") as raw:
@@ -51,73 +137,65 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} cannot be read as arrays: it is {kind}.")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            _check_fits(path, sum(member.file_size for member in members))
-            names = [member.filename.removesuffix(".npy") for member in members]
-            opens = [partial(archive.open, member) for member in members]
-            return {n: _read(path, n, open_) for n, open_ in zip(names, opens, strict=True)}
+            members = [member.filename for member in archive.infolist()]
+        arrays = {}
+        for member in members:
+            name = member.removesuffix(".npy")
+            if name in arrays:
+                raise DataError(f"{path} has two arrays {name!r}. Save it again.")
+            arrays[name] = _read_header(path, name, member)
+        return arrays
     except DataError:
         raise
     except Exception as error:  # damage raises errors of many classes
         raise DataError(f"{path} cannot be read as arrays: {error}. Save it again.") from error
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    check_regular_file(path)
-    _check_fits(path, path.stat().st_size)
-    return _read(path, path.stem, partial(path.open, "rb"))
-
-
-def _read(path: Path, name: str, open_: Callable[[], Any]) -> np.ndarray:
-    try:
-        with open_() as file:
-            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-    except Exception as error:  # damage raises errors of many classes
-        if isinstance(error, ValueError) and "Object arrays" in str(error):
-            raise DataError(
-                f"{path}: {name!r} holds Python objects, which cannot be read safely. Save plain "
-                f"values: {name}.astype(str) for texts, np.stack({name}) for arrays of one shape"
-            ) from error
-        raise DataError(f"{path}: {name!r} is no array, or is damaged: {error}") from error
+def _read_header(path: Path, name: str, member: str | None) -> ArrayFile:
+    readers: dict[tuple[int, int], Any] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with _damage_reported(path, name), _open(path, member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in readers:
+            raise ValueError(f"it is of format {version}, known are 1.0 and 2.0")
+        shape, is_fortran, dtype = readers[version](file)
+        array = ArrayFile(path, name, member, dtype, shape, is_fortran, file.tell())
+    if dtype.hasobject:
+        raise DataError(
+            f"{path}: {name!r} holds Python objects, which cannot be read safely. Save plain "
+            f"values: {name}.astype(str) for texts, np.stack({name}) for arrays of one shape"
+        )
     return array
 
 
-def _check_fits(path: Path, num_bytes: int) -> None:
-    """Check that arrays fit into this machine's memory; a small archive can hold large zeros."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if num_bytes > memory:
+def _fill(file: IO[bytes], block: np.ndarray) -> None:
+    """Read the values of a block."""
+    buffer = memoryview(block.reshape(-1).view(np.uint8).data)
+    while buffer:
+        data = file.read(min(len(buffer), 1 << 20))
+        if not data:
+            raise ValueError("it ends before its last row")
+        buffer[: len(data)] = data
+        buffer = buffer[len(data) :]
+
+
+@contextlib.contextmanager
+def _open(path: Path, member: str | None) -> Iterator[IO[bytes]]:
+    if member is None:
+        with path.open("rb") as file:
+            yield file
+    else:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            yield file
+
+
+@contextlib.contextmanager
+def _damage_reported(path: Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # damage raises errors of many classes
         raise DataError(
-            f"{path} holds {num_bytes / 1e9:.1f} GB of arrays, and this machine has "
-            f"{memory / 1e9:.1f} GB of memory. Import it on a larger machine, or in files of media"
-        )
-
-
-def check_values(name: str, values: np.ndarray, where: str) -> np.ndarray:
-    """Return floats as float32, after a check that all are finite.
-
-    Args:
-        name: The array.
-        values: (N, ...) of any type.
-        where: The file, for messages.
-
-    Raises:
-        DataError: If a value is not finite or too large for float32; the message has its row.
-    """
-    if values.dtype.kind != "f" or not values.size or not values.ndim:
-        return values
-    with np.errstate(over="ignore"):
-        converted = values.astype(np.float32)
-    is_wrong = ~np.isfinite(converted).reshape(len(values), -1).all(axis=1)
-    if not is_wrong.any():
-        return converted
-    row = int(is_wrong.argmax())
-    in_row = values[row].reshape(-1)
-    value = in_row[~np.isfinite(in_row.astype(np.float64)) | (np.abs(in_row) > 3.4e38)][0]
-    place = f"{where}: {name!r}, row {row}: a value is"
-    if np.isfinite(value):
-        raise DataError(f"{place} too large for float32: {value}. Scale the values")
-    raise DataError(
-        f"{place} not finite ({value}; in {int(is_wrong.sum())} of {len(values)} rows). Replace "
-        f"such values (np.nan_to_num), or leave the samples out. Arrays cannot say that a modality "
-        "is absent: a CSV file can, by an empty cell"
-    )
+            f"{path}: {name!r} is no array, or is damaged: {reason_of(error)}"
+        ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ from mla_lightning.data.splits import SPLITS, NamedSplit
 from mla_lightning.data.store import write_store
 from mla_lightning.data.store_problems import UNLABELLED
 from mla_lightning.data.temporary import check_free
-from mla_lightning.errors import DataError, near
-from mla_lightning.prepare.array_files import check_values, read_arrays
+from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.prepare.array_files import ArrayFile, open_arrays
+from mla_lightning.prepare.array_rows import ImportedArray, array_kind, check_kinds
+from mla_lightning.prepare.engine import check_on_bad
 from mla_lightning.prepare.import_checks import (
     NONE,
     Labels,
@@ -22,15 +26,32 @@ from mla_lightning.prepare.import_checks import (
     with_validation_split,
     without_split,
 )
+from mla_lightning.prepare.import_splits import VAL_NAMES, fold_splits, group_split, split_name
 from mla_lightning.prepare.store_config import write_config
+
+#: Arrays that describe the samples, beside those of the modalities.
+SAMPLE_ARRAYS = ("id", "label", "split", "class_names", "group")
+#: Texts that stand for a missing label in files written by Python.
+_NO_LABEL = ("", "nan", "NaN", "None", "<NA>")
+_MAX_LISTED = 20
 
 
 def import_arrays(
-    path: Path, target: Path, *, name: str | None = None, labels: Labels = "column"
+    path: Path,
+    target: Path,
+    *,
+    name: str | None = None,
+    labels: Labels = "column",
+    folds: int | None = None,
+    on_bad: str = "stop",
+    kinds: Mapping[str, str] | None = None,
 ) -> Path:
     """Make a store from arrays: ``label``, one per modality, and optional ones.
 
-    The optional arrays are ``id``, ``split`` and ``class_names``.
+    The optional arrays are ``id``, ``split``, ``class_names`` and ``group``, and for a modality
+    ``NAME.present`` (N,) bool and, of sequences, ``NAME.lengths`` (N,). A row of NaN alone means
+    that the modality is missing for the sample. Arrays are read and written in blocks of rows, so
+    they can be larger than memory.
 
     Args:
         path: An ``.npz`` file, or a folder of ``.npy`` files.
@@ -38,76 +59,220 @@ def import_arrays(
         name: Name of the data set; the target's by default.
         labels: ``none`` for samples whose class is to be predicted; then there is no array
             ``label`` and no ``split``.
+        folds: Number of folds of a cross-validation, whose splits are named ``fold0``, ...
+        on_bad: ``stop`` if a sample has wrong values, or ``skip`` such samples.
+        kinds: Array -> ``sequence`` or ``spectrogram``, for float arrays (N, T, D).
 
     Returns:
         The target.
 
     Raises:
+        ConfigError: If an option does not fit the arrays.
         DataError: If there is no ``label`` or modality, lengths differ, a split is unknown, or for
             the reasons of :func:`~mla_lightning.data.store.finish_store`.
     """
     check_free(target)
-    arrays = read_arrays(path)
-    check_names(list(arrays), str(path), known=("id", "label", "split", "class_names"))
-    label = _label_array(arrays, str(path), labels)
-    ids = arrays.pop("id", None)
-    split = arrays.pop("split", None)
-    class_names = arrays.pop("class_names", None)
-    if not arrays:
-        raise DataError(f"{path} has no array of a modality beside label, id and split")
-    arrays = {m: check_values(m, values, str(path)) for m, values in arrays.items()}
-    kinds = {m: _kind_of(m, values, str(path)) for m, values in arrays.items()}
-    num = len(next(iter(arrays.values()))) if label is None else len(label)
-    if not num:
-        raise DataError(f"{path} has no rows: the arrays are empty")
-    for array_name, values in (("id", ids), ("split", split), ("class_names", class_names)):
-        if values is not None and values.ndim != 1:
-            raise DataError(f"{path}: {array_name!r} has the shape {values.shape}, not (N,)")
-    names, numbers = _numbered(label, class_names, str(path), num)
+    check_on_bad(on_bad)
+    files = open_arrays(path)
+    samples = _sample_arrays(files, str(path), labels, folds)
+    modalities = _modalities(files, str(path), dict(kinds or {}))
+    num = _common_length(samples, modalities, str(path))
+    for modality in modalities.values():
+        modality.check()
+    problems = _problems(samples.get("label"), modalities, num)
+    keep = np.ones(num, dtype=bool)
+    keep[list(problems)] = False
+    if problems and on_bad == "stop":
+        raise DataError(_first_message(path, modalities, problems))
+    if not keep.any():
+        raise DataError(f"{path}: no sample is left: {_first_message(path, modalities, problems)}")
     width = len(str(num))
-    all_ids = [f"{n:0{width}d}" for n in range(num)] if ids is None else ids.astype(str)
-    arrays |= {m: v.astype(np.int64) for m, v in arrays.items() if v.dtype.kind == "i"}
-    splits = _named_split(label, split, path)
+    ids = _texts(samples.get("id", np.array([f"{n:0{width}d}" for n in range(num)])), "id", path)
+    samples = {k: v if k == "class_names" else v[keep] for k, v in samples.items()}
+    names, numbers = _numbered(samples, str(path), int(keep.sum()))
+    groups = _texts(samples["group"], "group", path) if "group" in samples else None
+    present = {m: ~array.is_missing[keep] for m, array in modalities.items()}
     write_store(
         target,
         name=name or target.name,
         class_names=names,
-        ids=list(all_ids),
+        ids=[text for text, is_kept in zip(ids, keep, strict=True) if is_kept],
         label=numbers,
-        arrays=arrays,
-        kinds=kinds,
-        splits=splits or {NONE: without_split(num)},
+        arrays={m: array.rows(keep) for m, array in modalities.items()},
+        kinds={m: array.store_kind for m, array in modalities.items()},
+        splits=_named_splits(samples, groups, folds, path) or {NONE: without_split(len(numbers))},
+        present={m: values for m, values in present.items() if not values.all()},
+        attributes={} if groups is None else {"group": groups},
+        failures=[
+            {"id": ids[row], "modality": modality, "file": path.name, "reason": reason}
+            for row, (modality, reason) in problems.items()
+        ],
         complete=lambda folder: write_config(folder, target) if names else None,
     )
+    for array in modalities.values():
+        for line in array.summary(keep):
+            print(line)
+    _print_left_out(ids, problems)
     return target
 
 
-def _label_array(arrays: dict[str, np.ndarray], where: str, labels: Labels) -> np.ndarray | None:
-    """Take the labels out of the arrays, None where there are to be none."""
+# ---------------------------------------------------------------------- the arrays of a file
+
+
+def _sample_arrays(
+    files: dict[str, ArrayFile], where: str, labels: Labels, folds: int | None
+) -> dict[str, np.ndarray]:
+    """Read the arrays that describe the samples, and take them out of the files."""
     if labels == "none":
-        odd = [name for name in ("label", "split", "class_names") if name in arrays]
+        odd = [name for name in ("label", "split", "class_names") if name in files]
         if odd:
             raise DataError(f"{where} has {', '.join(odd)}; leave out labels=none to use it")
-        return None
-    if "label" not in arrays:
+        if folds is not None:
+            raise ConfigError("folds= divides labelled samples; leave it out with labels=none")
+    elif "label" not in files:
         raise DataError(
-            f"{where} has no array 'label'.{near('label', arrays)} For samples whose class is to "
+            f"{where} has no array 'label'.{near('label', files)} For samples whose class is to "
             "be predicted: labels=none"
         )
-    return arrays.pop("label")
+    if folds is not None and "split" in files:
+        raise ConfigError(f"{where} has an array 'split', and folds= draws others; give one")
+    samples = {name: files.pop(name) for name in SAMPLE_ARRAYS if name in files}
+    for name, file in samples.items():
+        if name != "label" and len(file.shape) != 1:
+            raise DataError(f"{where}: {name!r} has the shape {file.shape}, not (N,)")
+    return {name: file.read() for name, file in samples.items()}
+
+
+def _modalities(
+    files: dict[str, ArrayFile], where: str, kinds: dict[str, str]
+) -> dict[str, ImportedArray]:
+    """Take out what belongs to a modality: its values, where it is present, and its lengths."""
+    attached: dict[str, ArrayFile] = {}
+    for name in [*files]:
+        stem, _, suffix = name.rpartition(".")
+        if suffix in ("present", "lengths") and stem in files:
+            attached[name] = files.pop(name)
+    check_names([*files], where, known=SAMPLE_ARRAYS)
+    if not files:
+        raise DataError(f"{where} has no array of a modality beside label, id and split")
+    check_kinds(kinds, [*files])
+    modalities = {}
+    for name, file in files.items():
+        kind = array_kind(file, kinds, has_lengths=f"{name}.lengths" in attached)
+        present, lengths = attached.get(f"{name}.present"), attached.get(f"{name}.lengths")
+        if present is not None and (present.dtype != bool or len(present.shape) != 1):
+            raise DataError(
+                f"{where}: {present.name!r} is {present.dtype} of shape {present.shape}. It must "
+                "be (N,) bool, true where the modality is present"
+            )
+        if lengths is not None and (lengths.dtype.kind not in "iu" or len(lengths.shape) != 1):
+            raise DataError(
+                f"{where}: {lengths.name!r} is {lengths.dtype} of shape {lengths.shape}. It must "
+                "be (N,) whole numbers, the steps of each sequence"
+            )
+        modalities[name] = ImportedArray(
+            file,
+            kind,
+            None if present is None else present.read(),
+            None if lengths is None else lengths.read().astype(np.int64),
+        )
+    return modalities
+
+
+def _common_length(
+    samples: Mapping[str, np.ndarray], modalities: Mapping[str, ImportedArray], where: str
+) -> int:
+    """Return the number of samples, which all arrays must have."""
+    sizes = {name: len(v) if v.ndim else 0 for name, v in samples.items() if name != "class_names"}
+    sizes |= {name: modality.array.shape[0] for name, modality in modalities.items()}
+    for name, modality in modalities.items():
+        for key, values in (("present", modality.present), ("lengths", modality.lengths)):
+            if values is not None:
+                sizes[f"{name}.{key}"] = len(values)
+    num = next(iter(sizes.values()))
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise DataError(f"{where}: the lengths differ: {listed}")
+    if not num:
+        raise DataError(f"{where} has no rows: the arrays are empty")
+    for name, modality in modalities.items():
+        if (lengths := modality.lengths) is not None:
+            longest = modality.array.shape[1]
+            if wrong := np.flatnonzero((lengths < 0) | (lengths > longest)).tolist():
+                raise DataError(
+                    f"{where}: '{name}.lengths', row {wrong[0]}: {lengths[wrong[0]]} steps, but "
+                    f"{name!r} has {longest}"
+                )
+    return num
+
+
+# ---------------------------------------------------------------------- samples with problems
+
+
+def _problems(
+    label: np.ndarray | None, modalities: Mapping[str, ImportedArray], num: int
+) -> dict[int, tuple[str, str]]:
+    """Return row -> array and reason, of the samples that cannot be imported."""
+    problems: dict[int, tuple[str, str]] = {}
+    if label is not None and label.ndim == 1 and label.dtype.kind == "U":
+        for row in np.flatnonzero(np.isin(np.char.strip(label), _NO_LABEL)).tolist():
+            problems[row] = ("label", f"the label {str(label[row])!r} is no class")
+    for name, modality in modalities.items():
+        for row, reason in modality.problems.items():
+            problems.setdefault(row, (name, reason))
+    is_empty = np.logical_and.reduce([array.is_missing for array in modalities.values()])
+    for row in np.flatnonzero(is_empty).tolist():
+        problems.setdefault(row, (", ".join(modalities), "no modality is present"))
+    return dict(sorted(problems.items()))
+
+
+def _first_message(
+    path: Path,
+    modalities: Mapping[str, ImportedArray],
+    problems: Mapping[int, tuple[str, str]],
+) -> str:
+    row, (name, reason) = next(iter(problems.items()))
+    if name in modalities and row in modalities[name].problems:
+        return modalities[name].message()
+    num = sum(entry[0] == name for entry in problems.values())
+    return (
+        f"{path}: {name!r}, row {row}: {reason} (in {num} rows). Correct it, or leave these "
+        "samples out with on_bad=skip"
+    )
+
+
+def _print_left_out(ids: Sequence[str], problems: Mapping[int, tuple[str, str]]) -> None:
+    if not problems:
+        return
+    print(f"{len(problems)} of {len(ids)} samples are left out (all are in the manifest):")
+    for row, (name, reason) in [*problems.items()][:_MAX_LISTED]:
+        print(f"  row {row}, id {ids[row]}, {name}: {reason}")
+
+
+# ---------------------------------------------------------------------- labels and splits
+
+
+def _texts(values: np.ndarray, name: str, path: Path) -> list[str]:
+    if values.dtype.kind == "S":
+        try:
+            values = np.char.decode(values, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: {name!r} holds bytes that are no UTF-8: {error}") from error
+    return [str(value) for value in values.tolist()]
 
 
 def _numbered(
-    label: np.ndarray | None, class_names: np.ndarray | None, where: str, num: int
+    samples: Mapping[str, np.ndarray], where: str, num: int
 ) -> tuple[tuple[str, ...], list[int]]:
     """Return the classes and the samples' numbers of them."""
-    if label is None:
+    if (label := samples.get("label")) is None:
         return (), [UNLABELLED] * num
+    class_names = samples.get("class_names")
     if label.ndim != 1 or label.dtype.kind not in ("iu" if class_names is not None else "iuU"):
         raise DataError(
             f"{where}: 'label' is {label.dtype} of shape {label.shape}. It must be (N,) whole "
             f"numbers{'' if class_names is not None else ' or names'}, one per sample."
-            + (" Convert bytes to texts: label.astype(str)" if label.dtype.kind == "S" else "")
+            + _label_remedy(label)
         )
     if class_names is not None:
         num_names = len(class_names)
@@ -121,63 +286,60 @@ def _numbered(
             raise DataError(f"{where}: 'class_names' has a name twice: {class_names.tolist()}")
         return tuple(map(str, class_names.tolist())), [int(value) for value in label.tolist()]
     labels = [str(value) for value in label.tolist()]
-    names = sorted_class_names(labels, where, is_numeric=label.dtype.kind in "iu")
-    return names, [names.index(text) for text in labels]
+    is_numeric = all(re.fullmatch(r"-?[0-9]+", text) for text in set(labels))
+    names = sorted_class_names(labels, where, is_numeric=is_numeric)
+    number_of = {name: number for number, name in enumerate(names)}
+    return names, [number_of[text] for text in labels]
 
 
-def _named_split(
-    label: np.ndarray | None, split: np.ndarray | None, path: Path
+def _label_remedy(label: np.ndarray) -> str:
+    if label.dtype.kind == "S":
+        return " Convert bytes to texts: label.astype(str)"
+    if label.dtype.kind == "f" and label.ndim == 1:
+        if np.isfinite(label).all() and (label == np.round(label)).all():
+            return " Convert whole numbers: label.astype(int)"
+        return " Divide real values into classes: np.digitize(label, bounds)"
+    if label.ndim == 2 and label.shape[1] > 1:
+        return " Convert rows with one 1 to numbers: label.argmax(axis=1)"
+    return " Convert one column to (N,): label[:, 0]" if label.ndim == 2 else ""
+
+
+def _named_splits(
+    samples: Mapping[str, np.ndarray],
+    groups: list[str] | None,
+    folds: int | None,
+    path: Path,
 ) -> dict[str, NamedSplit]:
-    if label is None:
+    if "label" not in samples:
         return {}
-    texts = [str(value) for value in label.tolist()]
-    if split is None:
-        return {"own": drawn_split(texts)}
-    codes = _codes(split, str(path))
-    present = [name for code, name in enumerate(SPLITS) if (codes == code).any()]
-    check_splits(present, str(path))
-    return {"own": with_validation_split(codes, texts, f"the array split of {path.name}")}
+    texts = _texts(samples["label"], "label", path)
+    if folds is not None:
+        return fold_splits(texts, groups, folds)
+    if "split" not in samples:
+        return {"own": drawn_split(texts) if groups is None else group_split(texts, groups)}
+    codes = _codes(samples["split"], path)
+    check_splits([name for code, name in enumerate(SPLITS) if (codes == code).any()], str(path))
+    description = f"the array split of {path.name}"
+    return {"own": with_validation_split(codes, texts, description, groups)}
 
 
-def _kind_of(name: str, values: np.ndarray, where: str) -> str:
-    """Return the kind of an array by its type and shape."""
-    kind, shape = values.dtype.kind, values.shape[1:]
-    if kind == "f" and len(shape) == 1 and shape[0] > 0:
-        return "features"
-    if 0 in shape:
-        raise DataError(f"{where}: {name!r} has the shape {values.shape}: its rows are empty")
-    if kind == "f" and len(shape) == 2:
-        return "spectrogram"
-    if kind == "i" and len(shape) == 1:
-        if values.min(initial=0) < 0:
-            raise DataError(f"{where}: {name!r} holds token ids below 0; 0 is padding")
-        return "tokens"
-    if values.dtype == np.uint8 and len(shape) == 3 and shape[0] in (1, 3):
-        return "image"
-    if values.dtype == np.uint8 and len(shape) == 4 and shape[1] == 3:
-        return "frames"
-    raise DataError(
-        f"{where}: {name!r} is {values.dtype} of shape {values.shape}. Allowed are float (N, D) "
-        "features, float (N, T, F) spectrograms, int (N, L) tokens, uint8 (N, 3, H, W) images and "
-        "uint8 (N, T, 3, H, W) frames. Convert it with .astype, "
-        ".reshape or .transpose."
-    )
-
-
-def _codes(split: np.ndarray, where: str) -> np.ndarray:
+def _codes(split: np.ndarray, path: Path) -> np.ndarray:
     if split.dtype.kind in "iu":
         unknown = np.flatnonzero(~np.isin(split, (-1, 0, 1, 2)))
         if len(unknown):
             row = unknown[0]
             raise DataError(
-                f"{where}, row {row}: the split {split[row]} is unknown. Known: 0 train, 1 val, "
+                f"{path}, row {row}: the split {split[row]} is unknown. Known: 0 train, 1 val, "
                 "2 test, -1 unused."
             )
         return split.astype(np.int8)
-    for row, value in enumerate(split.tolist()):
-        if value not in SPLITS:
+    texts = _texts(split, "split", path)
+    names = [split_name(text) for text in texts]
+    for row, name in enumerate(names):
+        if name is None:
             raise DataError(
-                f"{where}, row {row}: the split {value!r} is unknown.{near(str(value), SPLITS)} "
-                f"Known: {', '.join(SPLITS)}."
+                f"{path}, row {row}: the split {texts[row]!r} is unknown."
+                f"{near(texts[row], (*SPLITS, *VAL_NAMES))} Known: {', '.join(SPLITS)} "
+                f"(or {', '.join(VAL_NAMES)} for val)."
             )
-    return np.array([SPLITS.index(value) for value in split.tolist()], dtype=np.int8)
+    return np.array([SPLITS.index(name) for name in names if name], dtype=np.int8)

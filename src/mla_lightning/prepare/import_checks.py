@@ -61,12 +61,18 @@ def check_splits(present: Collection[str], where: str) -> None:
             )
 
 
-def with_validation_split(codes: np.ndarray, labels: Sequence[str], description: str) -> NamedSplit:
+def with_validation_split(
+    codes: np.ndarray,
+    labels: Sequence[str],
+    description: str,
+    groups: Sequence[str] | None = None,
+) -> NamedSplit:
     """Use a tenth of train for validation if the data have none: epochs are selected on it."""
     if (codes == VAL).any():
         return NamedSplit(codes, description)
-    description += "; validation is a tenth of train, at random within each class (seed 0)"
-    return NamedSplit(with_validation(codes, labels), description)
+    rule = "at random within each class" if groups is None else "at random by whole groups"
+    description += f"; validation is a tenth of train, {rule} (seed 0)"
+    return NamedSplit(with_validation(codes, labels, groups=groups), description)
 
 
 def check_names(names: Sequence[str], where: str, *, known: Sequence[str]) -> None:
