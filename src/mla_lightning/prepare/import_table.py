@@ -103,10 +103,10 @@ class Table(Source):
         from mla_lightning.media.video import Frames
 
         make: dict[str, Any] = {
-            "image": lambda: Image(size=self.size),
+            "image": lambda: Image(size=self.size, exif="apply"),
             "drawing": lambda: Drawing(size=self.size),
             "audio": lambda: LogMel(num_frames=self.num_frames),
-            "video": lambda: Frames(size=self.size),
+            "video": lambda: Frames(size=self.size, rotation="apply"),
             "text": lambda: Tokens(tokenizer=self.tokenizer, length=self.length),
         }
         return {modality: make[kind]() for modality, kind in self.kinds.items()}
