@@ -12,7 +12,7 @@ import numpy as np
 
 from mla_lightning.errors import ConfigError, check_number, near, reason_of
 from mla_lightning.media.base import MAX_SIZE, BadMedia, Extractor, MediaInput
-from mla_lightning.media.files import media_file
+from mla_lightning.media.files import media_file, wrong_ending
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -102,7 +102,7 @@ class Image(Extractor):
                         image = ImageOps.exif_transpose(image)
                     image = self._resized(image)
         except UnidentifiedImageError as error:
-            raise BadMedia("not a picture, or damaged") from error
+            raise BadMedia(wrong_ending(path) or "not a picture, or damaged") from error
         except (pil.DecompressionBombWarning, pil.DecompressionBombError) as error:
             raise BadMedia(_too_large(path.name, error)) from error
         except (OSError, SyntaxError, ValueError, EOFError) as error:
