@@ -105,7 +105,7 @@ class Table(Source):
         make: dict[str, Any] = {
             "image": lambda: Image(size=self.size, exif="apply"),
             "drawing": lambda: Drawing(size=self.size),
-            "audio": lambda: LogMel(num_frames=self.num_frames),
+            "audio": lambda: LogMel(num_frames=self.num_frames, channels="mean", padding="silence"),
             "video": lambda: Frames(size=self.size, rotation="apply"),
             "text": lambda: Tokens(tokenizer=self.tokenizer, length=self.length),
         }
