@@ -17,7 +17,12 @@ SMALL = {"hashed": True, "length": 12, "image_size": 24, "num_frames": 96}
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    return fake_iemocap(tmp_path_factory.mktemp("iemocap"))
+    return fake_iemocap(tmp_path_factory.mktemp("iemocap") / "IEMOCAP_full_release")
+
+
+def test_the_folder_is_found_one_level_higher_or_lower(raw):
+    for folder in (raw.parent, raw / "Session1"):
+        assert IEMOCAP(folder, **SMALL).items() == IEMOCAP(raw, **SMALL).items()
 
 
 def test_utterances_are_read_from_the_label_files(raw):

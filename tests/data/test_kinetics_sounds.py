@@ -26,6 +26,22 @@ def test_there_are_31_classes_in_alphabetical_order():
     assert clip_name("abcdefghijk", 7, 17) == "abcdefghijk_000007_000017"
 
 
+@pytest.mark.parametrize("test_table", ["missing", "without labels"])
+def test_without_a_labelled_test_the_validation_list_is_the_test(raw, test_table):
+    expected = KineticsSounds(raw).items()
+    (raw / "test.csv").rename(raw / "val.csv")
+    if test_table == "without labels":
+        (raw / "test.csv").write_text("youtube_id,time_start,time_end,split\n")
+    source = KineticsSounds(raw)
+    items = source.items()
+    assert [item.id for item in items] == [item.id for item in expected]
+    split = source.splits(items)["kinetics"]
+    is_test = [item.attributes["part"] == "val" for item in items]
+    assert (np.asarray(split.codes) == TEST).tolist() == is_test
+    assert "its validation split as test" in split.description
+    assert source.label_files()[1].name == "val.csv"
+
+
 def test_rows_of_other_classes_are_ignored_and_videos_may_be_in_any_folder(raw):
     video = next((raw / "train").glob("*.mp4"))
     (raw / "deep" / "folder").mkdir(parents=True)

@@ -18,6 +18,20 @@ def raw(tmp_path):
     return fake_mvsa(tmp_path / "raw")
 
 
+@pytest.mark.parametrize("level", [".", "..", "data"])
+def test_the_folder_is_found_one_level_higher_or_lower(raw, level, capsys):
+    source = MVSA(raw / level, **SMALL)
+    assert source.folder.resolve() == raw.resolve()
+    assert source.items() == MVSA(raw, **SMALL).items()
+    assert ("labelResultAll.txt is in" in capsys.readouterr().out) == (level != ".")
+
+
+def test_two_folders_with_the_layout_are_not_chosen_from(raw):
+    fake_mvsa(raw.parent / "other", per_class=2)
+    with pytest.raises(DataError, match=r"labelResultAll\.txt does not exist"):
+        MVSA(raw.parent, **SMALL).items()
+
+
 def test_the_official_counts_follow_from_the_rules():
     # Labels of text and image in the official table -> number of rows.
     rows = {

@@ -15,6 +15,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.media.audio import LogMel, Stft
 from mla_lightning.media.base import BadMedia, FileInput
 from mla_lightning.media.waveform import read_waveform
+from mla_lightning.prepare.import_table import Table
 
 
 @pytest.fixture
@@ -130,6 +131,24 @@ def test_the_mean_of_all_channels_is_removed_and_the_first_channel_is_used(tmp_p
     np.testing.assert_allclose(of_mono, of_both, atol=0.1)
     other = write_wav(tmp_path / "other.wav", np.stack([noise(16000, 1), base]))
     assert np.abs(LogMel()(tmp_path, file_input(other)) - of_mono).max() > 1
+
+
+def test_an_import_takes_the_mean_of_the_channels_and_pads_with_silence(tmp_path):
+    base = noise(16000)
+    mono = write_wav(tmp_path / "mono.wav", base[None])
+    right = write_wav(tmp_path / "right.wav", np.stack([np.zeros(16000), 2 * base]))
+    silent = write_wav(tmp_path / "silent.wav", np.zeros((2, 16000)))
+    (tmp_path / "a.csv").write_text("id,label,sound\n1,x,right.wav\n2,y,silent.wav\n")
+    log_mel = Table(tmp_path / "a.csv", name="a", num_frames=120).extractors()["sound"]
+    of_mono, of_right, of_silent = (
+        log_mel(tmp_path, file_input(path)) for path in (mono, right, silent)
+    )
+    np.testing.assert_allclose(of_right, of_mono, atol=0.1)
+    assert (of_right[98:] == of_silent[:22]).all()  # padded with what silence is
+    # The lowest filters are narrower than the FFT resolves, and give silence for every sound.
+    assert of_right[:98].min() >= of_right[98:].max()
+    assert of_right[:98].mean() > of_right[98:].mean() + 10
+    assert not {"channels", "padding"} & set(LogMel().options())  # of stores that exist
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
@@ -267,5 +286,7 @@ def test_extractors_pickle_with_their_options(tmp_path):
 def test_wrong_options_are_errors():
     with pytest.raises(ConfigError, match="num_mels must be at least 1, got 0"):
         LogMel(num_mels=0)
+    with pytest.raises(ConfigError, match="Did you mean 'silence'"):
+        LogMel(padding="silense")
     with pytest.raises(ConfigError, match="Did you mean 'vggsound'"):
         Stft("vgsound")

@@ -167,7 +167,7 @@ def test_damaged_images_give_the_reason(tmp_path):
         (b"", "^empty"),
         (whole[: len(whole) // 2], "truncated or damaged"),
         (whole[:8], "not a picture|truncated"),
-        (b"<html>not found</html>", "not a picture"),
+        (b"not found", "not a picture"),
         (LFS_POINTER.encode(), "git lfs pull"),
     ):
         path.write_bytes(content)

@@ -8,6 +8,7 @@ from mla_lightning.data.prepared import Prepared
 from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.data.store import write_store
 from mla_lightning.errors import ConfigError
+from mla_lightning.prepare import sample_sheet as module
 from mla_lightning.prepare.sample_sheet import class_sheet, sample_sheet
 
 NUM = 24
@@ -44,10 +45,92 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
-def test_a_class_sheet_has_a_line_per_class_and_modality(store, tmp_path):
-    sheet = class_sheet(store, tmp_path / "sheet.png", per_class=2)
-    with Image.open(sheet) as image:
-        assert image.size == (round((2.6 * 2 + 1) * 80), round((1.9 * 10 + 0.6) * 80))
+@pytest.fixture
+def figures(monkeypatch):
+    """Collect the figures as they are written."""
+    drawn = []
+    save = module._save
+
+    def collect(figure, output, **options):
+        drawn.append(figure)
+        return save(figure, output, **options)
+
+    monkeypatch.setattr(module, "_save", collect)
+    return drawn
+
+
+def write_words(folder, num_classes, per_class=5, *, long=False):
+    """Write a store with a text and a sequence of few time steps, with long names if wanted."""
+    num, rng = num_classes * per_class, np.random.default_rng(0)
+    names = [f"{'a long name of a class ' * 6 * long}{number:03d}" for number in range(num_classes)]
+    write_store(
+        folder,
+        name="words",
+        class_names=names,
+        ids=[f"{'recording_' * 8 * long}{number:04d}" for number in range(num)],
+        label=np.arange(num) % num_classes,
+        arrays={
+            "caption": np.ones((num, 4), int),
+            "steps": rng.normal(size=(num, 6, 10)).astype("f4"),
+        },
+        kinds={"caption": "tokens", "steps": "features"},
+        attributes={"caption": ["a longer sentence of words " * 20 + "$5"] * num},
+        splits={"own": NamedSplit(np.arange(num) % 3, "x")},
+    )
+    return folder
+
+
+def is_inside(box, outer):
+    low, high = box.get_points()
+    return bool((outer.get_points()[0] <= low).all() and (high <= outer.get_points()[1]).all())
+
+
+def boxes(texts):
+    return [text.get_window_extent() for text in texts]
+
+
+@pytest.mark.parametrize("per_class", [1, 4, 11])
+def test_no_label_of_a_class_sheet_is_cut_or_covered(tmp_path, figures, per_class):
+    folder = write_words(tmp_path / "words", 3, per_class=12, long=True)
+    class_sheet(folder, tmp_path / "sheet.png", per_class=per_class)
+    for figure in figures:
+        labels = boxes(figure.texts)
+        assert len(labels) >= 2 + per_class
+        for number, label in enumerate(labels):
+            assert is_inside(label, figure.bbox)
+            assert not label.count_overlaps(labels[number + 1 :])
+            assert not label.count_overlaps([axis.bbox for axis in figure.axes])
+        for axis in figure.axes:
+            for text in boxes(axis.texts):
+                assert is_inside(text, axis.bbox)
+
+
+def test_many_classes_are_on_several_pages_that_fit_a_screen(tmp_path, figures, capsys):
+    sheet = class_sheet(write_words(tmp_path / "words", 9), tmp_path / "sheet.png")
+    headings = [text.get_text() for figure in figures for text in figure.texts]
+    assert all(f"{number:03d} (5 samples)" in headings for number in range(9))
+    pages = [sheet, *(tmp_path / f"sheet-{number}.png" for number in range(2, len(figures) + 1))]
+    assert sorted(tmp_path.glob("*.png")) == sorted(pages)
+    assert len(pages) > 1
+    for page in pages:
+        with Image.open(page) as image:
+            assert image.width <= 1700
+            assert image.height <= 1000
+    assert f"sheet-{len(figures)}.png" in capsys.readouterr().out
+
+
+def test_a_class_sheet_has_the_text_of_the_modality_and_time_to_the_right(tmp_path, figures):
+    folder = write_words(tmp_path / "words", 2)
+    class_sheet(folder, tmp_path / "sheet.png", per_class=1)
+    caption, steps, *_ = figures[0].axes
+    assert caption.texts[0].get_text().startswith("a longer sentence of words")
+    assert steps.images[0].get_array().shape == (10, 6)
+
+
+def test_a_class_sheet_draws_every_kind_of_a_store(store, figures, tmp_path):
+    class_sheet(store, tmp_path / "sheet.png", per_class=2)
+    assert sum(len(figure.axes) for figure in figures) == 2 * 2 * 5
+    with Image.open(tmp_path / "sheet.png") as image:
         assert len(np.unique(np.asarray(image))) > 20
 
 

@@ -15,14 +15,18 @@ from mla_lightning.media.waveform import read_waveform
 #: Floor of the energies before the logarithm: the epsilon of float32, as in Kaldi and torchaudio.
 _FLOOR = float(np.finfo(np.float32).eps)
 
+CHANNELS = ("first", "mean")
+PADDINGS = ("zero", "silence")
+
 
 class LogMel(Extractor):
     """Log-mel energies as Kaldi's fbank computes them, for audio of any length.
 
     25 ms frames every 10 ms, Hann window, pre-emphasis 0.97, power spectrum, mel bins from 20 Hz to
     half the sample rate, natural logarithm. First the mean over all channels and samples is
-    removed, then the first channel is used. Longer audio is cut at the end; shorter audio is padded
-    after the logarithm with 0.0, as the released code of AST, CAV-MAE and MLA does.
+    removed. Longer audio is cut at the end. By default the first channel is used, and shorter audio
+    is padded after the logarithm with 0.0, which is louder than most sounds: so does the released
+    code of AST, CAV-MAE and MLA. An import takes the mean of the channels and pads with silence.
 
     Attributes:
         shape: (num_frames, num_mels), time first.
@@ -41,17 +45,25 @@ class LogMel(Extractor):
     dtype = "float16"
 
     def __init__(
-        self, sample_rate: int = 16000, num_frames: int = 1024, num_mels: int = 128
+        self,
+        sample_rate: int = 16000,
+        num_frames: int = 1024,
+        num_mels: int = 128,
+        channels: Literal["first", "mean"] = "first",
+        padding: Literal["zero", "silence"] = "zero",
     ) -> None:
-        """Set the sizes.
+        """Set the sizes and the rules.
 
         Args:
             sample_rate: Samples per second; audio of another rate is resampled.
             num_frames: Number of frames of 10 ms; 1024 are 10.24 s.
             num_mels: Number of mel bins.
+            channels: Whether the ``first`` channel is used or the ``mean`` of all channels.
+            padding: Value after the end of shorter audio: ``zero``, or ``silence``, the energies of
+                samples that are zero (-15.94).
 
         Raises:
-            ConfigError: If a number is too small.
+            ConfigError: If a number is too small or a rule is unknown.
         """
         for name, value, least, most in (
             ("sample_rate", sample_rate, 1000, 10**6),
@@ -59,14 +71,24 @@ class LogMel(Extractor):
             ("num_mels", num_mels, 1, 1024),
         ):
             check_number(name, value, least, most)
+        for name, rule, known in (("channels", channels, CHANNELS), ("padding", padding, PADDINGS)):
+            if rule not in known:
+                raise ConfigError(
+                    f"{name} {rule!r} is unknown.{near(rule, known)} Known: {', '.join(known)}."
+                )
         self.sample_rate, self.num_frames, self.num_mels = sample_rate, num_frames, num_mels
+        self.channels, self.padding = channels, padding
         self.shape = (num_frames, num_mels)
 
     def __call__(self, raw: Path, media_input: MediaInput) -> np.ndarray:
         """Read an audio file or the audio of a video; see :class:`Extractor`."""
         samples = read_waveform(raw, media_input, self.sample_rate)
-        energies = self.log_mel(samples[0].astype(np.float64) - samples.mean(dtype=np.float64))
-        result = np.zeros(self.shape, dtype=self.dtype)
+        mean = samples.mean(dtype=np.float64)
+        is_first = self.channels == "first"
+        channel = samples[0].astype(np.float64) if is_first else samples.mean(0, dtype=np.float64)
+        energies = self.log_mel(channel - mean)
+        padding = 0.0 if self.padding == "zero" else np.log(_FLOOR)
+        result = np.full(self.shape, padding, dtype=self.dtype)
         energies = energies[: self.num_frames]
         result[: len(energies)] = energies
         return result
@@ -79,6 +101,9 @@ class LogMel(Extractor):
             "sample_rate": self.sample_rate,
             "num_frames": self.num_frames,
             "num_mels": self.num_mels,
+            # Stores that were prepared before these options existed keep their identity.
+            **({"channels": self.channels} if self.channels != "first" else {}),
+            **({"padding": self.padding} if self.padding != "zero" else {}),
         }
 
     def log_mel(self, samples: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.media.base import BadMedia
+from mla_lightning.media.files import wrong_ending
 
 #: A file counts as truncated if its data end earlier than its header says by more than these
 #: seconds and this fraction of the length. Headers are rounded, and audio and images end apart.
@@ -47,7 +48,7 @@ def open_container(path: Path) -> Iterator[Any]:
         with av.open(str(path)) as container:
             yield container
     except av.error.FFmpegError as error:
-        raise BadMedia(f"truncated or damaged: {error.strerror}") from error
+        raise BadMedia(wrong_ending(path) or f"truncated or damaged: {error.strerror}") from error
 
 
 def first_stream(container: Any, kind: str) -> Any:

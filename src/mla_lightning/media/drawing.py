@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import sys
@@ -50,7 +51,7 @@ class Drawing(Extractor):
 
         Args:
             size: Height and width in pixels.
-            resvg: Folder of the unpacked wheel resvg-py, for SVG files; None without SVG files.
+            resvg: Folder of the unpacked wheel resvg-py, for SVG files; None for the installed one.
 
         Raises:
             ConfigError: If the size is too small.
@@ -96,11 +97,16 @@ class Drawing(Extractor):
         return square.convert("RGB").resize((self.size, self.size), pil.Resampling.BICUBIC)
 
     def _renderer(self) -> Any:
-        """Import resvg_py from the folder of its wheel."""
+        """Import resvg_py, from the folder of its wheel if there is one."""
         if module := sys.modules.get("resvg_py"):
             return module
         if self.resvg is None:
-            raise BadMedia("an SVG file, and there is no resvg-py to render it")
+            try:
+                return importlib.import_module("resvg_py")
+            except ImportError as error:
+                raise BadMedia(
+                    "an SVG file, which needs resvg-py to be drawn: pip install resvg-py"
+                ) from error
         path = self.resvg / "resvg_py" / "__init__.py"
         spec = importlib.util.spec_from_file_location("resvg_py", path)
         if spec is None or spec.loader is None or not path.is_file():

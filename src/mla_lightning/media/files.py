@@ -1,12 +1,71 @@
-"""Checks that a media file exists, is not empty, and is not a Git LFS pointer."""
+"""Checks of a media file by its size and first bytes, before it is decoded."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mla_lightning.media.base import BadMedia, FileInput, MediaInput
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+#: Pattern of the first bytes, what the file is, and the endings that it may have.
+_SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
+    (rb"\s*<(!doctype html|html|head|body)", "an HTML page", ""),
+    (rb"\s*<(\?xml|svg)", "an XML file", ".svg"),
+    (rb"\s*[{\[]\s*[\"{\[]", "JSON text", ""),
+    (rb"\x89PNG", "a PNG picture", ".png .apng"),
+    (rb"\xff\xd8\xff", "a JPEG picture", ".jpg .jpeg .jpe .jfif"),
+    (rb"GIF8", "a GIF picture", ".gif"),
+    (rb"%PDF", "a PDF document", ".pdf"),
+    (rb"PK\x03\x04", "a ZIP archive", ".zip"),
+    (rb"\x1f\x8b", "a gzip archive", ".gz"),
+    (rb"\x93NUMPY", "a NumPy array", ".npy"),
+    (rb"MThd", "a MIDI file", ".mid .midi"),
+    (rb"....ftyp(heic|heix|hevc|mif1|msf1)", "a HEIF photograph", ".heic .heif"),
+    (rb"....ftypavi[fs]", "an AVIF picture", ".avif"),
+    (rb"....ftypM4[AB]", "AAC sound in an MP4 file", ".m4a .mp4 .m4b"),
+    (rb"....ftyp", "an MP4 file", ".mp4 .m4v .m4a .mov .3gp .3g2"),
+    (rb"RIFF....WAVE", "a WAV file", ".wav"),
+    (rb"RIFF....WEBP", "a WebP picture", ".webp"),
+    (rb"RIFF....AVI ", "an AVI film", ".avi"),
+    (rb"OggS", "an Ogg file", ".ogg .oga .opus .ogv"),
+    (rb"fLaC", "a FLAC file", ".flac"),
+    (rb"FORM....AIF", "an AIFF file", ".aiff .aif .aifc"),
+    (rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", "an MP3 file", ".mp3"),
+    (rb"\xff[\xf0\xf1\xf8\xf9]", "AAC sound", ".aac"),
+    (rb"\x1a\x45\xdf\xa3", "a Matroska or WebM file", ".mkv .webm .mka"),
+    (rb"\x30\x26\xb2\x75", "a Windows Media file", ".wma .wmv .asf"),
+    (rb"FLV\x01", "an FLV film", ".flv"),
+)
+
+
+def wrong_ending(path: Path) -> str | None:
+    """Return what a file is, where its first bytes do not belong to its ending.
+
+    Args:
+        path: The file; it exists.
+
+    Returns:
+        What it is and the remedy; None if the bytes are unknown or belong to the ending.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "a.mp3")
+        ...     num_bytes = path.write_bytes(b"<!DOCTYPE html><p>404</p>")
+        ...     wrong_ending(path)
+        'an HTML page with the ending .mp3; download the file again'
+    """
+    ending = path.suffix.lower()
+    with path.open("rb") as file:
+        head = file.read(256).removeprefix(b"\xef\xbb\xbf")
+    for pattern, name, endings in _SIGNATURES:
+        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
+            if ending in endings.split():
+                return None
+            remedy = f"rename it to {endings.split()[0]}" if endings else "download the file again"
+            return f"{name} with the ending {ending or 'missing'}; {remedy}"
+    return None
 
 
 def media_file(raw: Path, media_input: MediaInput) -> Path:

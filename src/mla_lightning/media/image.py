@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,13 +12,17 @@ import numpy as np
 
 from mla_lightning.errors import ConfigError, check_number, near, reason_of
 from mla_lightning.media.base import MAX_SIZE, BadMedia, Extractor, MediaInput
-from mla_lightning.media.files import media_file
+from mla_lightning.media.files import media_file, wrong_ending
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
 RESIZES = ("stretch", "crop")
 EXIFS = ("ignore", "apply")
+#: Formats whose integers have 16 bits at most; some versions of Pillow read them as 32.
+_AT_MOST_16_BITS = ("PNG", "PPM")
+#: Tag of TIFF files: 1 for unsigned integers, the default, 2 for signed ones, 3 for floats.
+_SAMPLE_FORMAT = 339
 RESAMPLES = ("bilinear", "bicubic")
 
 
@@ -24,7 +30,8 @@ class Image(Extractor):
     """An image as RGB of a fixed size.
 
     Grey, palette and CMYK images are converted, and transparent ones are put on white. The result
-    is the first frame of an animation; 16 bits become 8.
+    is the first frame of an animation; 16 bits become 8. Values of 32 bits have no fixed white:
+    their lowest becomes black and their highest white, but 0 and 1 do for fractions within them.
 
     Attributes:
         shape: (3, size, size).
@@ -89,12 +96,15 @@ class Image(Extractor):
                 warnings.simplefilter("error", pil.DecompressionBombWarning)
                 with pil.open(path) as file:
                     file.load()
-                    image = ImageOps.exif_transpose(file) if self.exif == "apply" else file
-                    image = self._resized(rgb(image))
+                    image = rgb(file)
+                    if self.exif == "apply":
+                        image.info = file.info
+                        image = ImageOps.exif_transpose(image)
+                    image = self._resized(image)
         except UnidentifiedImageError as error:
-            raise BadMedia("not a picture, or damaged") from error
+            raise BadMedia(wrong_ending(path) or "not a picture, or damaged") from error
         except (pil.DecompressionBombWarning, pil.DecompressionBombError) as error:
-            raise BadMedia(f"too large for a picture: {error}") from error
+            raise BadMedia(_too_large(path.name, error)) from error
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise BadMedia(f"truncated or damaged: {reason_of(error)}") from error
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
@@ -139,7 +149,9 @@ def rgb(image: PILImage.Image) -> PILImage.Image:
     """
     from PIL import Image as pil
 
-    if image.mode.startswith("I"):  # 16 bits, also when read as 32: Pillow would clip, not scale
+    if image.mode == "F" or (image.mode == "I" and image.format not in _AT_MOST_16_BITS):
+        image = pil.fromarray(_scaled(_values_of_32_bits(image)))
+    elif image.mode.startswith("I"):  # 16 bits, also read as 32: Pillow would clip, not scale
         values = np.asarray(image).astype(np.int64) >> 8
         image = pil.fromarray(np.clip(values, 0, 255).astype(np.uint8))
     if image.has_transparency_data:
@@ -147,3 +159,34 @@ def rgb(image: PILImage.Image) -> PILImage.Image:
         white = pil.new("RGBA", image.size, (255, 255, 255, 255))
         image = pil.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _too_large(name: str, error: Exception) -> str:
+    from PIL import Image as pil
+
+    limit = f"{pil.MAX_IMAGE_PIXELS:,}"
+    size = re.search(r"\d+", str(error))
+    pixels = f"{int(size[0]):,}" if size else f"more than {limit}"
+    return (
+        f"too large for a picture: {pixels} pixels, and the limit is {limit}; save it smaller, "
+        f"for example `magick mogrify -resize 4096x4096 {shlex.quote(name)}`"
+    )
+
+
+def _values_of_32_bits(image: PILImage.Image) -> np.ndarray:
+    values = np.asarray(image)
+    # Pillow reads unsigned integers of TIFF files as signed ones.
+    sample_format = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (1,))
+    if image.mode == "I" and image.format == "TIFF" and sample_format[0] == 1:
+        values = values.astype(np.uint32)
+    return values.astype(np.float64)
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Scale values of 32 bits to 0..255, as the class :class:`Image` describes."""
+    if not np.isfinite(values).all():
+        raise BadMedia("values that are not finite numbers")
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    return np.round((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)

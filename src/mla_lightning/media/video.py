@@ -18,6 +18,7 @@ from mla_lightning.media.containers import (
 from mla_lightning.media.files import media_file
 
 CHOICES = ("centre", "released")
+ROTATIONS = ("ignore", "apply")
 
 
 class Frames(Extractor):
@@ -51,14 +52,17 @@ class Frames(Extractor):
         frames_per_segment: int = 1,
         size: int = 256,
         choice: Literal["centre", "released"] = "centre",
+        rotation: Literal["ignore", "apply"] = "ignore",
     ) -> None:
-        """Set number, size and rule.
+        """Set number, size and rules.
 
         Args:
             num_segments: Number of segments of the video.
             frames_per_segment: Number of frames of each segment; 1 for ``released``.
             size: Height and width in pixels; the aspect ratio is not kept (bilinear).
             choice: ``centre`` or ``released``.
+            rotation: Whether to turn the frames as the file's display matrix says, which phones
+                write into films held upright (``apply``), or not (``ignore``, as released code).
 
         Raises:
             ConfigError: If a number is too small, the rule is unknown, or a number has no effect
@@ -70,17 +74,21 @@ class Frames(Extractor):
             ("size", size, MAX_SIZE),
         ):
             check_number(name, value, 1, most)
-        if choice not in CHOICES:
-            raise ConfigError(
-                f"choice {choice!r} is unknown.{near(choice, CHOICES)} Known: {', '.join(CHOICES)}."
-            )
+        for name, rule, known in (
+            ("choice", choice, CHOICES),
+            ("rotation", rotation, ROTATIONS),
+        ):
+            if rule not in known:
+                raise ConfigError(
+                    f"{name} {rule!r} is unknown.{near(rule, known)} Known: {', '.join(known)}."
+                )
         if choice == "released" and frames_per_segment != 1:
             raise ConfigError(
                 f"choice=released takes one frame per segment, got "
                 f"frames_per_segment={frames_per_segment}"
             )
         self.num_segments, self.frames_per_segment = num_segments, frames_per_segment
-        self.size, self.choice = size, choice
+        self.size, self.choice, self.rotation = size, choice, rotation
         self.shape = (num_segments * frames_per_segment, 3, size, size)
 
     def __call__(self, raw: Path, media_input: MediaInput) -> np.ndarray:
@@ -112,6 +120,8 @@ class Frames(Extractor):
             "frames_per_segment": self.frames_per_segment,
             "size": self.size,
             "choice": self.choice,
+            # Stores that were prepared before this option existed keep their identity.
+            **({"rotation": self.rotation} if self.rotation != "ignore" else {}),
         }
 
     def indices(
@@ -163,6 +173,8 @@ class Frames(Extractor):
                     image = frame.to_ndarray(
                         format="rgb24", width=self.size, height=self.size, interpolation="BILINEAR"
                     )
+                    if self.rotation == "apply":  # counterclockwise degrees; the image is a square
+                        image = np.rot90(image, round(frame.rotation / 90))
                     result[positions[number]] = image.transpose(2, 0, 1)
                 number += 1
                 if number > indices[-1]:

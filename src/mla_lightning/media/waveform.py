@@ -1,4 +1,4 @@
-"""Waveforms of audio files (wav, flac, ogg, mp3) and of video files."""
+"""Waveforms of audio files and of video files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from mla_lightning.media.containers import (
     open_container,
     read_packet_times,
 )
-from mla_lightning.media.files import media_file
+from mla_lightning.media.files import media_file, wrong_ending
+from mla_lightning.media.truncation import check_complete
 
 #: Files that libsndfile reads; PyAV reads all others.
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".aiff", ".aif", ".au", ".mp3"}
-#: Sizes that programs write into the header of a wav file before they know its length.
-_UNKNOWN_SIZE = {0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF - 36}
 
 
 def read_waveform(raw: Path, media_input: MediaInput, sample_rate: int) -> np.ndarray:
@@ -46,6 +45,7 @@ def read_waveform(raw: Path, media_input: MediaInput, sample_rate: int) -> np.nd
     """
     path = media_file(raw, media_input)
     assert isinstance(media_input, FileInput)
+    check_complete(path)
     if path.suffix.lower() in AUDIO_SUFFIXES:
         samples, rate = _read_audio_file(path, media_input)
     else:
@@ -91,8 +91,6 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
 def _read_audio_file(path: Path, media_input: FileInput) -> tuple[np.ndarray, int]:
     import soundfile
 
-    if path.suffix.lower() == ".wav":
-        _check_wav(path)
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
@@ -105,32 +103,14 @@ def _read_audio_file(path: Path, media_input: FileInput) -> tuple[np.ndarray, in
             file.seek(start)
             samples = file.read(stop - start, dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
-        raise BadMedia(f"truncated or damaged: {_reason(error)}") from error
+        raise BadMedia(wrong_ending(path) or f"truncated or damaged: {_reason(error)}") from error
     return np.ascontiguousarray(samples.T), rate
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")
-
-
-def _check_wav(path: Path) -> None:
-    """Compare the length in the header with the file's, which libsndfile does not."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(4) not in {b"RIFF", b"RIFX"} or size < 12:
-            return  # libsndfile says what is wrong
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            length = int.from_bytes(head[4:], "little")
-            if head[:4] == b"data":
-                available = size - file.tell()
-                if length not in _UNKNOWN_SIZE and available < length:
-                    raise BadMedia(f"truncated: {available} of {length} bytes of sound")
-                if length == 0 and available == 0:
-                    raise BadMedia("zero length: no sample of sound")
-                return
-            file.seek(length + length % 2, 1)
-    raise BadMedia("truncated: a wav header without sound")
+    reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+    # Of a file that exists, libsndfile says so if it does not know the format.
+    return "no format of sound" if reason.startswith("File does not exist") else reason
 
 
 def _read_video_file(path: Path, media_input: FileInput) -> tuple[np.ndarray, int]:

@@ -10,6 +10,7 @@ from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
+from mla_lightning.media.endings import kind_of, unreadable_reason
 from mla_lightning.prepare.import_checks import (
     NONE,
     Labels,
@@ -21,11 +22,6 @@ from mla_lightning.prepare.import_checks import (
     without_split,
 )
 from mla_lightning.prepare.table_files import read_table
-
-#: Suffixes of image, audio and video files.
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-AUDIO = (".wav", ".flac", ".ogg", ".mp3")
-VIDEOS = (".mp4", ".flv", ".avi", ".mkv", ".mov", ".webm")
 
 
 class Table(Source):
@@ -101,14 +97,16 @@ class Table(Source):
     def extractors(self) -> Mapping[str, Extractor]:
         """Return an extractor per modality, chosen by the suffixes of its files."""
         from mla_lightning.media.audio import LogMel
+        from mla_lightning.media.drawing import Drawing
         from mla_lightning.media.image import Image
         from mla_lightning.media.text import Tokens
         from mla_lightning.media.video import Frames
 
         make: dict[str, Any] = {
-            "image": lambda: Image(size=self.size),
-            "audio": lambda: LogMel(num_frames=self.num_frames),
-            "video": lambda: Frames(size=self.size),
+            "image": lambda: Image(size=self.size, exif="apply"),
+            "drawing": lambda: Drawing(size=self.size),
+            "audio": lambda: LogMel(num_frames=self.num_frames, channels="mean", padding="silence"),
+            "video": lambda: Frames(size=self.size, rotation="apply"),
             "text": lambda: Tokens(tokenizer=self.tokenizer, length=self.length),
         }
         return {modality: make[kind]() for modality, kind in self.kinds.items()}
@@ -138,10 +136,9 @@ class Table(Source):
         for row in self.rows:
             if not (cell := row[modality]):
                 continue
-            suffix = Path(cell).suffix.lower()
-            kind = "text"
-            for name, suffixes in (("image", IMAGES), ("audio", AUDIO), ("video", VIDEOS)):
-                kind = name if suffix in suffixes else kind
+            if (reason := unreadable_reason(cell)) and (self.path.parent / cell).is_file():
+                raise DataError(f"{self.path}, line {row['line']}: {cell} is {reason}")
+            kind = kind_of(cell) or "text"
             if kind != "text" and not (self.path.parent / cell).is_file():
                 raise DataError(
                     f"{self.path}, line {row['line']}: there is no file {self.path.parent / cell}"

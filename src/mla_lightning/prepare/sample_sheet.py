@@ -7,7 +7,7 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Largest number of classes on one sheet; more would not be legible.
-MAX_CLASSES = 40
+#: Largest number of pages; the first classes are drawn.
+MAX_PAGES = 20
+#: Sizes in pixels: a page, the line of its title, a class's name, the ids of samples, a cell with
+#: the gap to the next one, and the margin with the names of the modalities.
+_SCREEN, _CELL = (1700, 1000), (200, 108)
+_TITLE, _HEADING, _CAPTION, _GAP, _MARGIN = 30, 26, 16, 6, 26
+_DPI, _LEAST_WIDTH = 96, 480
 #: Stands for the class of samples without labels.
 NO_LABEL = "no label"
 #: Columns of a sheet of chosen samples.
@@ -38,18 +43,18 @@ WHITE_IS_ZERO = (("openmoji", "image"),)
 def class_sheet(
     store: Path, output: Path, *, per_class: int = 4, seed: int = 0, split: str | None = None
 ) -> Path:
-    """Draw samples of every class of a store, with their labels and ids.
+    """Draw samples of every class of a store, with their labels and ids, on pages of a screen.
 
     Args:
         store: The store.
-        output: The PNG file.
+        output: The PNG file of the first page; further pages are beside it, ``NAME-2.png``, ...
         per_class: Number of samples of each class, drawn at random.
         seed: Seed of the draw.
         split: Name of the split whose train, val or test is written beside the ids; None for the
             store's default one.
 
     Returns:
-        The file.
+        The file of the first page.
 
     Raises:
         ConfigError: If a number is out of range or the file cannot be written.
@@ -61,35 +66,99 @@ def class_sheet(
     opened = open_store(store)
     manifest, modalities = opened.manifest, opened.modalities
     class_names = list(manifest["class_names"]) or [NO_LABEL]
-    drawn_names = class_names[:MAX_CLASSES]
-    if len(drawn_names) < len(class_names):
-        print(f"Showing the first {len(drawn_names)} of {len(class_names)} classes.")
     codes = np.asarray(opened.split(split or manifest["default_split"]))
     label = np.asarray(opened.label) if manifest["class_names"] else np.zeros(len(codes), int)
-    num_lines = len(drawn_names) * len(modalities)
-    figure, axes = _subplots((2.6 * per_class + 1, 1.9 * num_lines + 0.6), num_lines, per_class)
-    for number, class_name in enumerate(drawn_names):
-        rng = np.random.default_rng(derive_seed(seed, number))
-        rows = rng.permutation(np.flatnonzero(label == number))[:per_class]
-        for line, modality in enumerate(modalities):
-            for column in range(per_class):
-                axis = axes[number * len(modalities) + line][column]
+    pages = _pages(len(class_names), per_class, len(modalities))
+    if len(pages) > MAX_PAGES:
+        pages = pages[:MAX_PAGES]
+        print(f"Showing the first {pages[-1].stop} of {len(class_names)} classes.")
+    for page, classes in enumerate(pages):
+        title = f"{manifest['name']}: {len(label)} samples, {len(manifest['class_names'])} classes"
+        if len(pages) > 1:
+            title += f"; page {page + 1} of {len(pages)}"
+        blocks = []
+        for number in classes:
+            rng = np.random.default_rng(derive_seed(seed, number))
+            members = np.flatnonzero(label == number)
+            rows = rng.permutation(members)[:per_class].tolist()
+            blocks.append((f"{class_names[number]} ({len(members)} samples)", rows))
+        figure = _page(opened, title, blocks, codes, per_class)
+        _save(figure, _page_file(output, page), tight=False)
+    if len(pages) > 1:
+        print(f"Further pages: {_page_file(output, 1)} to {_page_file(output, len(pages) - 1)}")
+    return output
+
+
+def _page_file(output: Path, page: int) -> Path:
+    return output.with_stem(f"{output.stem}-{page + 1}") if page else output
+
+
+def _lines_per_class(per_class: int) -> int:
+    return -(-per_class // COLUMNS)
+
+
+def _block_size(per_class: int, num_modalities: int) -> tuple[int, int]:
+    """Return width and height of the samples of a class, in pixels."""
+    height = _HEADING + _lines_per_class(per_class) * (_CAPTION + num_modalities * _CELL[1])
+    return _MARGIN + min(per_class, COLUMNS) * _CELL[0], height
+
+
+def _pages(num_classes: int, per_class: int, num_modalities: int) -> list[range]:
+    """Divide the classes into pages that are at most as large as a screen, if a class is."""
+    width, height = _block_size(per_class, num_modalities)
+    per_page = max(1, _SCREEN[0] // width) * max(1, (_SCREEN[1] - _TITLE) // height)
+    return [
+        range(start, min(start + per_page, num_classes))
+        for start in range(0, num_classes, per_page)
+    ]
+
+
+def _page(
+    store: OpenStore,
+    title: str,
+    blocks: Sequence[tuple[str, Sequence[int]]],
+    codes: np.ndarray,
+    per_class: int,
+) -> Figure:
+    """Draw a page: a block per class, with a line per modality below the ids of the samples."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    width, height = _block_size(per_class, len(store.modalities))
+    across = min(len(blocks), max(1, _SCREEN[0] // width))
+    down = -(-len(blocks) // across)
+    size = (max(across * width, _LEAST_WIDTH), _TITLE + down * height)
+    figure = Figure(figsize=(size[0] / _DPI, size[1] / _DPI), dpi=_DPI)
+    FigureCanvasAgg(figure)
+
+    def text(x: float, y: float, content: str, **style: Any) -> None:
+        figure.text(x / size[0], 1 - y / size[1], _escaped(content), va="top", **style)
+
+    text(8, 6, title, fontsize=10, weight="bold")
+    for number, (heading, rows) in enumerate(blocks):
+        left, top = number % across * width, _TITLE + number // across * height
+        text(left + 8, top + 6, _middle(heading, (width - 16) // 8), fontsize=9, weight="bold")
+        for position, row in enumerate(rows):
+            line, column = divmod(position, COLUMNS)
+            x = left + _MARGIN + column * _CELL[0]
+            y = top + _HEADING + line * (_CAPTION + len(store.modalities) * _CELL[1])
+            split_name = (*SPLITS, "unused")[int(codes[row])]
+            text(x, y, f"{_last(str(store.ids[row]), 22)} ({split_name})", fontsize=7)
+            for place, modality in enumerate(store.modalities):
+                below = y + _CAPTION + (place + 1) * _CELL[1] - _GAP
+                shape = (_CELL[0] - _GAP, _CELL[1] - _GAP)
+                bounds = (x / size[0], 1 - below / size[1], shape[0] / size[0], shape[1] / size[1])
+                axis = figure.add_axes(bounds)
                 axis.set_xticks([])
                 axis.set_yticks([])
-                if column >= len(rows):
-                    axis.axis("off")
-                    continue
-                row = int(rows[column])
-                _draw_row(axis, opened, modality, row)
-                if line == 0:
-                    split_name = (*SPLITS, "unused")[int(codes[row])]
-                    axis.set_title(f"{_last(str(opened.ids[row]), 28)} ({split_name})", fontsize=7)
+                _draw_row(axis, store, modality, row)
                 if column == 0:
-                    axis.set_ylabel(f"{_last(class_name, 20)}\n{modality}", fontsize=8)
-    figure.suptitle(
-        f"{manifest['name']}: {len(label)} samples, {len(manifest['class_names'])} classes"
-    )
-    return _save(figure, output)
+                    middle = below - shape[1] / 2
+                    name = _middle(modality, 14)
+                    place_x, place_y = (left + 14) / size[0], 1 - middle / size[1]
+                    style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center"}
+                    figure.text(place_x, place_y, _escaped(name), fontsize=8, **style)
+    return figure
 
 
 def sample_sheet(
@@ -152,20 +221,27 @@ def _draw_row(axis: Axes, store: OpenStore, modality: str, row: int) -> None:
         _draw_absent(axis)
         return
     values = store.array(modality)[row]
-    text_attributes = [name for name in TEXTS if name in store.attributes]
+    text_attributes = [name for name in (modality, *TEXTS) if name in store.attributes]
     if text_attributes:
-        text = store.attribute(text_attributes[0])[row]
+        text = str(store.attribute(text_attributes[0])[row])
     else:
         ids = values[values != 0].tolist()
         text = f"{len(ids)} tokens: " + " ".join(map(str, ids[:24]))
-    _draw(axis, values, modality, text)
+    options = store.manifest["modalities"][modality]["options"]
+    if values.ndim == 2 and options.get("extractor") != "stft":
+        values = values.T  # time is the first axis of all arrays but those of released STFTs
+    _draw(axis, values, modality, text, is_time_last=True)
 
 
-def _draw(axis: Axes, values: np.ndarray, modality: str, text: str) -> None:
+def _draw(
+    axis: Axes, values: np.ndarray, modality: str, text: str, *, is_time_last: bool = False
+) -> None:
     """Draw an input by its type and shape; the text stands for token ids."""
     if values.dtype.kind in "iu" and values.ndim == 1:
-        wrapped = textwrap.fill(_escaped(textwrap.shorten(text, 200, placeholder="…")), 26)
-        axis.text(0.5, 0.5, f"{modality}:\n{wrapped}", ha="center", va="center", fontsize=7)
+        lines = textwrap.wrap(" ".join(text.split()), 34)
+        lines = lines if len(lines) <= 7 else [*lines[:6], f"{lines[6][:33]}…"]
+        content = _escaped("\n".join(lines))
+        axis.text(0.5, 0.5, content, ha="center", va="center", fontsize=6.5)
     elif values.ndim == 4:
         images = [_pixels(frame) for frame in _frames(values)]
         axis.imshow(np.concatenate(images, axis=1), cmap="gray")
@@ -173,14 +249,28 @@ def _draw(axis: Axes, values: np.ndarray, modality: str, text: str) -> None:
         axis.imshow(_pixels(values), cmap="gray")
     elif values.ndim == 2:
         # Time to the right: time is the first and longer axis of log-mel arrays.
-        image = values.T if values.shape[0] > values.shape[1] else values
+        is_turned = values.shape[0] > values.shape[1] and not is_time_last
+        image = values.T if is_turned else values
         axis.imshow(image.astype(np.float32), aspect="auto", origin="lower", cmap="magma")
     else:
-        axis.plot(values.reshape(-1).astype(np.float32), linewidth=0.7)
+        vector = values.reshape(-1).astype(np.float32)
+        if len(vector) <= 64:
+            axis.bar(np.arange(len(vector)), vector)
+            axis.axhline(0, color="black", linewidth=0.5)
+        else:
+            axis.plot(vector, linewidth=0.7)
+        extent = f"{vector.min():.3g} to {vector.max():.3g}"
+        axis.set_ylim(*_with_room(axis.get_ylim()))
+        axis.text(0.02, 0.97, extent, ha="left", va="top", fontsize=6.5, transform=axis.transAxes)
 
 
 def _draw_absent(axis: Axes) -> None:
     axis.text(0.5, 0.5, "absent", ha="center", va="center", fontsize=8, color="grey")
+
+
+def _with_room(limits: tuple[float, float]) -> tuple[float, float]:
+    """Return the limits of an axis with room for a line of text above the curve."""
+    return limits[0], limits[1] + 0.2 * (limits[1] - limits[0])
 
 
 def _frames(values: np.ndarray) -> np.ndarray:
@@ -199,7 +289,13 @@ def _pixels(values: np.ndarray) -> np.ndarray:
 
 def _last(text: str, length: int) -> str:
     """Return the last characters of a long text."""
-    return _escaped(text if len(text) <= length else f"…{text[-length + 1 :]}")
+    return text if len(text) <= length else f"…{text[-length + 1 :]}"
+
+
+def _middle(text: str, length: int) -> str:
+    """Return a long text without its middle."""
+    half = (length - 1) // 2
+    return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
 
 
 def _escaped(text: str) -> str:
@@ -219,13 +315,14 @@ def _subplots(size: tuple[float, float], rows: int, columns: int) -> tuple[Figur
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _save(figure: Figure, output: Path) -> Path:
+def _save(figure: Figure, output: Path, *, tight: bool = True) -> Path:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             # Characters that the font does not have, such as Chinese ones, are drawn as boxes.
             warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-            figure.tight_layout()
+            if tight:
+                figure.tight_layout()
             content = io.BytesIO()
             figure.savefig(content, format=output.suffix.lower().removeprefix(".") or None)
         write_bytes(output, content.getvalue())

@@ -64,6 +64,7 @@ class IEMOCAP(OfficialSource):
     class_names = ("Angry", "Happy", "Neutral", "Sad")
     modalities = ("audio", "image", "text")
     default_split = "session5"
+    landmark = "Session1"
     how_to_get: ClassVar[str] = (
         "The release of USC's SAIL (free for research, after a signed form): raw= is its folder, "
         "with Session1 to Session5 in it."

@@ -77,7 +77,8 @@ class KineticsSounds(ClipSource):
     default_split = "kinetics"
     how_to_get: ClassVar[str] = (
         "Kinetics-400 as the CVDF foundation hosts it (rights stay with the uploaders): raw= holds "
-        "train.csv and the labelled test.csv, and the .mp4 clips in folders of any depth."
+        "train.csv and the labelled test.csv, or val.csv in its place, and the .mp4 clips in "
+        "folders of any depth."
     )
 
     def __init__(
@@ -128,7 +129,7 @@ class KineticsSounds(ClipSource):
         if not paths:
             raise self.layout_error(f"{self.folder} holds no .mp4 file")
         items: dict[str, Item] = {}
-        for split in ("train", "test"):
+        for split in ("train", self._test_table()):
             for number, name, label in self._rows(split):
                 if name in items:
                     raise DataError(
@@ -148,8 +149,8 @@ class KineticsSounds(ClipSource):
             items: The clips.
 
         Returns:
-            ``kinetics``: the test of Kinetics-400, and a tenth of its train as validation; and
-            ``ogm``.
+            ``kinetics``: the test of Kinetics-400, or its validation if there is no labelled test,
+            and a tenth of its train as validation; and ``ogm``.
         """
         codes = np.array([TRAIN if i.attributes["part"] == "train" else TEST for i in items])
         labels = [item.label for item in items]
@@ -157,14 +158,29 @@ class KineticsSounds(ClipSource):
         splits = {
             "kinetics": NamedSplit(
                 with_validation(codes.astype(np.int8), labels, groups=videos),
-                "Kinetics-400's training and test splits; validation is a tenth of train.",
+                "Kinetics-400's training and test splits; validation is a tenth of train."
+                if self._test_table() == "test"
+                else "Kinetics-400's training split, and its validation split as test, because "
+                "there is no test.csv with labels; validation is a tenth of train.",
             )
         }
         return splits | self.list_splits(items, groups=videos)
 
     def label_files(self) -> list[Path]:
         """Return the tables."""
-        return [self._table("train"), self._table("test")]
+        return [self._table("train"), self._table(self._test_table())]
+
+    def _test_table(self) -> str:
+        """Return ``test``, or ``val`` if only that table has labels."""
+        for path in (Path("test.csv"), Path("annotations", "test.csv")):
+            if (self.folder / path).is_file():
+                lines = read_text(self.folder, path, "utf-8").splitlines()
+                if not lines or "label" in lines[0]:
+                    return "test"
+        has_val = any(
+            (self.folder / folder / "val.csv").is_file() for folder in ("", "annotations")
+        )
+        return "val" if has_val else "test"
 
     def _table(self, split: str) -> Path:
         for path in (Path(f"{split}.csv"), Path("annotations", f"{split}.csv")):

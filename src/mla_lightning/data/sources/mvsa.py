@@ -69,6 +69,7 @@ class MVSA(TextImageSource):
     class_names = LABELS
     modalities = ("text", "image")
     default_split = "clean"
+    landmark = TABLE.name
     how_to_get: ClassVar[str] = (
         "MVSA-Single of the Multimedia Computing Research Laboratory (free for research): raw= "
         "holds labelResultAll.txt and the folder data with <id>.jpg and <id>.txt."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.sources.id_lists import ListFormat, read_lists
@@ -22,7 +22,11 @@ class OfficialSource(Source):
     Attributes:
         lists: The lists of the user.
         labels: Id -> label of all items, readable or not; subclasses set it in ``items``.
+        landmark: File or folder at the top of the official layout, by which ``raw`` is found if it
+            is one level too high or too low; empty if the layout has none.
     """
+
+    landmark: ClassVar[str] = ""
 
     def __init__(self, raw: Path, lists: Path | None, formats: Sequence[ListFormat]) -> None:
         """Read the lists.
@@ -35,7 +39,7 @@ class OfficialSource(Source):
         Raises:
             DataError: If the lists are missing or broken.
         """
-        super().__init__(raw)
+        super().__init__(_folder_with(self.landmark, raw) if self.landmark else raw)
         self.lists = read_lists(lists, formats) if lists else []
         self.labels: dict[str, str] = {}
 
@@ -115,6 +119,18 @@ class TextImageSource(OfficialSource):
     def extractors(self) -> Mapping[str, Extractor]:
         """Return the extractor of each modality."""
         return {"text": self.text, "image": self.image}
+
+
+def _folder_with(landmark: str, raw: Path) -> Path:
+    """Return the folder at, directly above or directly below ``raw`` that holds a landmark."""
+    if (raw / landmark).exists() or not raw.is_dir():
+        return raw
+    inner = [path.parent for path in sorted(raw.glob(f"[!.]*/{landmark}"))]
+    candidates = inner or [path for path in [raw.absolute().parent] if (path / landmark).exists()]
+    if len(candidates) != 1:
+        return raw
+    print(f"{landmark} is in {candidates[0]}: that folder is read as raw=.")
+    return candidates[0]
 
 
 def default_frames(frames_per_segment: int | None, choice: str) -> int:

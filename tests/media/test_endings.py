@@ -1,0 +1,35 @@
+"""Endings of media files: every ending of the table is read by the reader of its kind."""
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from mla_lightning.errors import DataError
+from mla_lightning.media.base import FileInput
+from mla_lightning.media.endings import KINDS, UNREADABLE, kind_of
+from mla_lightning.media.image import Image
+from mla_lightning.prepare.import_table import Table
+
+GREY = np.full((24, 32, 3), 120, np.uint8)
+
+
+@pytest.mark.parametrize("ending", [e for e, kind in KINDS.items() if kind == "image"])
+def test_every_ending_of_images_is_read(tmp_path, ending):
+    path = tmp_path / f"A{ending.upper()}"
+    image = PILImage.fromarray(GREY)
+    image.convert({".pgm": "L", ".pbm": "1"}.get(ending, "RGB")).save(path)
+    pixels = Image(size=8)(tmp_path, FileInput(path.relative_to(tmp_path)))
+    assert abs(pixels.mean() - 120) < 8
+
+
+def test_an_ending_is_either_read_or_refused():
+    assert not set(KINDS) & set(UNREADABLE)
+    assert kind_of("a text that ends in a beach") is None
+
+
+def test_files_that_no_reader_reads_are_refused_with_the_remedy(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    table = tmp_path / "a.csv"
+    table.write_text("id,label,photo\n1,x,a.heic\n2,y,a.heic\n")
+    with pytest.raises(DataError, match=r"line 2: a\.heic is a HEIF photograph.*to JPEG"):
+        Table(table, name="a")
