@@ -64,7 +64,7 @@ def stratified(
 def grouped(
     labels: Sequence[str],
     groups: Sequence[str],
-    fractions: tuple[float, float, float],
+    fractions: tuple[float, ...],
     seed: int,
 ) -> np.ndarray:
     """Divide whole groups (speakers, near-duplicates), in each class as evenly as groups allow.
@@ -75,7 +75,8 @@ def grouped(
     Args:
         labels: (N,) class of each sample.
         groups: (N,) group of each sample.
-        fractions: Fractions of train, val and test, which sum to 1.
+        fractions: Fractions of train, val and test, or of any other number of sets, such as the
+            folds of a cross-validation; they sum to 1.
         seed: Seed of the order of groups of equal size.
 
     Returns:
