@@ -61,12 +61,27 @@ def check_splits(present: Collection[str], where: str) -> None:
             )
 
 
-def with_validation_split(codes: np.ndarray, labels: Sequence[str], description: str) -> NamedSplit:
-    """Use a tenth of train for validation if the data have none: epochs are selected on it."""
+def with_validation_split(
+    codes: np.ndarray,
+    labels: Sequence[str],
+    description: str,
+    groups: Sequence[str] | None = None,
+    group: str | None = None,
+) -> NamedSplit:
+    """Use a tenth of train for validation if the data have none: epochs are selected on it.
+
+    Args:
+        codes: (N,) int8 codes.
+        labels: (N,) class of each sample.
+        description: The origin of the split.
+        groups: (N,) groups that validation must not share with train; None for none.
+        group: Name of the groups.
+    """
     if (codes == VAL).any():
         return NamedSplit(codes, description)
-    description += "; validation is a tenth of train, at random within each class (seed 0)"
-    return NamedSplit(with_validation(codes, labels), description)
+    by = f"by whole groups of {group}" if groups is not None else "at random within each class"
+    description += f"; validation is a tenth of train, {by} (seed 0)"
+    return NamedSplit(with_validation(codes, labels, groups=groups), description)
 
 
 def check_names(names: Sequence[str], where: str, *, known: Sequence[str]) -> None:

@@ -115,3 +115,23 @@ def _to_utf8(path: Path, encoding: str) -> str:
     words = command("iconv", "-f", encoding, "-t", "UTF-8", path)
     new = command(path.with_name(f"{path.stem}-utf8{path.suffix}"))
     return f"Save it as UTF-8, such as with {words} > {new}"
+
+
+def unit_of(path: Path) -> str:
+    """Return what the places in a table are called: lines of a text file, otherwise rows.
+
+    Example:
+        >>> unit_of(Path("a.csv")), unit_of(Path("a.parquet"))
+        ('line', 'row')
+    """
+    return "line" if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson") else "row"
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file or folder is a table that :func:`read_table` reads.
+
+    Example:
+        >>> is_table(Path("a.CSV")), is_table(Path("a.npz"))
+        (True, False)
+    """
+    return path.suffix.lower() in (".csv", ".tsv")
