@@ -13,13 +13,18 @@ from mla_lightning.paths import command, name_problem, path_override
 
 #: Number of samples that were left out that are listed after an import.
 MAX_LISTED = 20
-SOURCES = "a .csv or .npz file, or a folder of .npy files"
+SOURCES = (
+    "a .csv or .npz file, or a folder of .npy files; or a .tsv, .parquet or .jsonl file, a folder "
+    "of media by class, or a saved Hugging Face data set"
+)
 HELP = """\
 usage: mla data import FILE target=DIR [--plan] [OPTION=VALUE ...]
 
 Convert data of your own to a store. FILE is one of
 
-  a table        .csv or .tsv, one row per sample
+  a table        .csv, .tsv, .parquet, or .jsonl (.ndjson), one row per sample
+  a folder       of media by class: FOLDER/class/file, or FOLDER/train|val|test/class/file
+  a data set     of Hugging Face, as save_to_disk writes it (Dataset or DatasetDict)
   arrays         .npz, or a folder of .npy files, one array per modality
 
 What was understood of a table is printed before the work starts: a line per column with its kind,
@@ -122,7 +127,7 @@ def _function_for(path: Path) -> Callable[..., Any]:
     """Return the function that imports a file or folder."""
     from mla_lightning.prepare.import_arrays import import_arrays
     from mla_lightning.prepare.import_table import import_csv
-    from mla_lightning.prepare.table_files import is_table
+    from mla_lightning.prepare.table_sources import is_table
 
     if is_table(path):
         return import_csv

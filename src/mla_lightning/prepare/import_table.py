@@ -64,7 +64,7 @@ class Table(Source):
         """Read the table and decide what each column holds; no media is opened.
 
         Args:
-            path: The table; see :func:`~mla_lightning.prepare.table_files.read_table`.
+            path: The table; see :func:`~mla_lightning.prepare.table_sources.read_source`.
             name: Name of the data set.
             size: Height and width of images and frames, in pixels.
             num_frames: Number of frames of 10 ms of audio.

@@ -12,7 +12,7 @@ from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.columns import KINDS, TABULAR
 from mla_lightning.prepare.import_checks import Labels, check_names
 from mla_lightning.prepare.import_splits import VAL_NAMES, split_name
-from mla_lightning.prepare.table_files import read_table, unit_of
+from mla_lightning.prepare.table_sources import read_source, unit_of
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
         ConfigError: If options contradict each other.
     """
     where, unit = str(path), unit_of(path)
-    table, names = read_table(path)
+    table, names = read_source(path)
     no_modality = [name for name, kind in chosen.items() if kind in ("ignore", *TABULAR)]
     is_all_tabular = chosen.get("*") in ("ignore", *TABULAR)
     named = {role: getattr(roles, role) for role in ("id", "label", "split")}
