@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.cli.data_import import run_import
+from mla_lightning.cli.data_stores import DATA_DIR, manifest_of, print_splits, train_on
 from mla_lightning.cli.words import arguments_for, check_no_options, convert, split_words
 from mla_lightning.errors import ConfigError, DataError, check_number, near
-from mla_lightning.paths import command, name_problem, path_override
+from mla_lightning.paths import command, path_override
 from mla_lightning.prepare.catalogue import CatalogueEntry, read_catalogue
 from mla_lightning.run_folder import not_world_writable
 
 ACTIONS = ("prepare", "check", "list", "show", "import", "embed")
-#: The folder of stores, relative to the current folder; the same as in conf/paths/default.yaml.
-DATA_DIR = Path("data")
 HELP = """\
 actions:
   prepare NAME raw=DIR [target=DIR] [on_bad=skip] [jobs=N] [OPTION=VALUE ...]
@@ -26,8 +26,10 @@ actions:
   list            list the data sets, their sources, and which are prepared
   show NAME|DIR [output=FILE.png] [per_class=4] [seed=0]
                   draw samples of every class
-  import FILE target=DIR [OPTION=VALUE ...]
-                  convert a CSV file, an .npz file or a folder of .npy files to a store
+  import FILE target=DIR [--plan] [OPTION=VALUE ...]
+                  convert a table (CSV, Parquet, JSON lines), a folder of images by class, an .npz
+                  file or a folder of .npy files to a store; --plan prints what was understood and
+                  writes nothing. All options: mla data import --help
   embed target=DIR data=NAME [encoder=NAME] [ckpt=FILE] [batch_size=64] [device=cpu] [OVERRIDE ...]
                   compute the features of frozen encoders and write them to a store, for fast
                   training. Overrides are those of mla train; ckpt= is a checkpoint of a run with
@@ -39,6 +41,7 @@ examples:
   mla data prepare cremad raw=/download/CREMA-D.zip on_bad=skip target=/big/cremad jobs=8
   mla data check cremad
   mla data show data/cremad output=cremad.png
+  mla data import my.csv --plan
   mla data import my.csv target=data/my
   mla data embed target=data/food101_hf data=food101 encoder=hf_image_text device=cuda
   mla train data=store data.path=data/food101_hf
@@ -74,7 +77,7 @@ def run(action: str, words: Sequence[str]) -> int:
         "check": _check,
         "list": _list,
         "show": _show,
-        "import": _import,
+        "import": run_import,
         "embed": _embed,
     }
     if action not in actions:
@@ -114,7 +117,7 @@ def _prepare(words: Sequence[str]) -> int:
     jobs = convert(options.pop("jobs"), int, "jobs") if "jobs" in options else None
     source = _make_source(getattr(module, entry.class_name), entry, options)
     folder = prepare(source, target, on_bad=on_bad, jobs=jobs)
-    _print_splits(folder)
+    print_splits(folder)
     places = [path_override("data.path", folder)] if folder != DATA_DIR / name else []
     if folder == data_dir / name != DATA_DIR / name:
         places = [path_override("paths.data_dir", data_dir)]
@@ -163,17 +166,6 @@ def _make_source(cls: Any, entry: CatalogueEntry, options: Mapping[str, str]) ->
     return source
 
 
-def _print_splits(folder: Path) -> None:
-    manifest = _manifest(folder)
-    for name, split in manifest["splits"].items():
-        sizes = "/".join(str(size) for size in split["sizes"])
-        default = " (default)" if name == manifest["default_split"] else ""
-        print(f"split {name}{default}: {sizes} train/val/test. {split['description']}")
-        for attribute, shared in split.get("overlap", {}).items():
-            if shared["num"]:
-                print(f"  train and test share {shared['num']} values of {attribute}")
-
-
 def _check(words: Sequence[str]) -> int:
     name, options = split_words(words, "check", "NAME|DIR")
     check_no_options(options, "check")
@@ -187,7 +179,7 @@ def _check(words: Sequence[str]) -> int:
             f"{folder} differs from its manifest:\n{listed}\n"
             f"Remove it and prepare it again: {command('rm', '-r', folder)}"
         )
-    manifest = _manifest(folder)
+    manifest = manifest_of(folder)
     num_arrays, num_failures = len(manifest["arrays"]), len(manifest.get("failures", ()))
     failures = f", {num_failures} failures recorded" if num_failures else ""
     print(f"{folder}: {manifest['name']} matches its manifest ({num_arrays} arrays{failures})")
@@ -238,58 +230,6 @@ def _show(words: Sequence[str]) -> int:
     return 0
 
 
-def _import(words: Sequence[str]) -> int:
-    name, options = split_words(words, "import", "FILE")
-    from mla_lightning.prepare.import_arrays import import_arrays
-    from mla_lightning.prepare.import_table import import_csv
-
-    path = Path(name)
-    if not path.exists():
-        raise DataError(
-            f"{path} does not exist. Give a .csv or .npz file, or a folder of .npy files"
-        )
-    if path.suffix.lower() in {".csv", ".tsv"}:
-        function: Callable[..., Any] = import_csv
-    elif path.is_dir() or path.suffix.lower() == ".npz":
-        function = import_arrays
-    else:
-        raise ConfigError(
-            f"{path} cannot be imported: give a .csv or .npz file, or a folder of .npy files"
-        )
-    if "target" not in options:
-        example = command("mla", "data", "import", path, "target=data/NAME")
-        raise ConfigError(f"target is missing: {example}")
-    name = options.get("name") or convert(options["target"], Path, "target").name
-    if problem := name_problem(name):
-        raise ConfigError(f"name={name!r} {problem}. Name the data set: name=NAME")
-    words_before, extra = command("mla", "data", "import", path), {}
-    if function is import_arrays:
-        keys = [key for key in options if key.startswith("arrays.")]
-        extra["kinds"] = {key.removeprefix("arrays."): options.pop(key) for key in keys}
-    skip = ("path", "kinds")
-    folder = function(path, **arguments_for(function, options, words_before, skip=skip), **extra)
-    folder = folder if isinstance(folder, Path) else Path(options["target"])
-    if not _manifest(folder)["class_names"]:
-        print(
-            "The samples have no labels.\n"
-            f"Show samples: {command('mla', 'data', 'show', folder)}\n"
-            f"Predict: {command('mla', 'predict', 'RUN', path_override('data.path', folder))}"
-        )
-        return 0
-    _print_splits(folder)
-    from mla_lightning.prepare.store_config import config_name, write_config
-
-    conf = write_config(folder)
-    written = conf / "data" / f"{config_name(_manifest(folder)['name'])}.yaml"
-    print(
-        f"Show samples: {command('mla', 'data', 'show', folder)}\n"
-        f"Train: {train_on(folder)}\n"
-        f"Train with other encoders: edit {written}, then "
-        f"{command('mla', 'train', '--config-dir', conf, f'data={written.stem}')}"
-    )
-    return 0
-
-
 def _embed(words: Sequence[str]) -> int:
     from mla_lightning.config import plan
     from mla_lightning.config.jobs import data_of_config
@@ -325,16 +265,6 @@ def _embed(words: Sequence[str]) -> int:
     return 0
 
 
-def train_on(folder: Path) -> str:
-    """Return the command that trains on a store.
-
-    Example:
-        >>> print(train_on(Path("data/my")))
-        mla train data=store data.path=data/my
-    """
-    return command("mla", "train", "data=store", path_override("data.path", folder))
-
-
 def _store_folder(name: str) -> Path:
     """Return the folder of a store.
 
@@ -359,9 +289,3 @@ def _store_folder(name: str) -> Path:
         f"No store in {' or '.join(map(str, candidates))}.{near(name, [*stores, *known])} "
         "See `mla data list`."
     )
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    from mla_lightning.data.manifest import read_manifest
-
-    return read_manifest(folder)

@@ -125,6 +125,8 @@ def _print_error(message: str, code: int) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
+    if [*words[:2]] == ["data", "import"] and {"-h", "--help"} & {*words[2:]}:
+        return cli_data.run("import", ["--help"])
     parser = _build_parser()
     if words and not words[0].startswith("-") and words[0] not in VERBS:
         raise ConfigError(
@@ -224,6 +226,7 @@ def _build_parser() -> _Parser:
 
     data = verb("data", _data, "prepare, check and show data sets", cli_data.HELP)
     data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))
+    data.add_argument("--plan", action="store_true", help="of import: print the plan and stop")
     data.add_argument(
         "overrides", nargs="*", metavar="WORD", help="a data set or file, and KEY=VALUE options"
     )
@@ -341,7 +344,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    return cli_data.run(options.action, options.overrides)
+    if options.plan and options.action != "import":
+        raise ConfigError(f"--plan is an option of `mla data import`, not of {options.action}")
+    return cli_data.run(options.action, [*options.overrides, *["--plan"] * options.plan])
 
 
 if __name__ == "__main__":

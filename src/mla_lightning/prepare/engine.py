@@ -346,7 +346,7 @@ class _Preparation:
             default_split=self.source.default_split,
             options={**self.source.options(), "identity": json_digest(self.identity)},
             sources=self._sources(log, failures),
-            failures=[vars(failure) for failure in failures],
+            failures=[*map(dict, self.source.skipped_items), *map(vars, failures)],
             versions=_versions(),
         )
 

@@ -1,4 +1,4 @@
-"""Import of a CSV file with paths of media and texts into a store."""
+"""Import of a table with paths of media, texts and numbers into a store."""
 
 from __future__ import annotations
 
@@ -8,27 +8,33 @@ from typing import Any, ClassVar
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
-from mla_lightning.errors import DataError, near
+from mla_lightning.errors import DataError
 from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
-from mla_lightning.media.endings import kind_of, unreadable_reason
+from mla_lightning.prepare.columns import Column, describe_column
 from mla_lightning.prepare.import_checks import (
     NONE,
     Labels,
-    check_names,
     check_splits,
     drawn_split,
-    sorted_class_names,
     with_validation_split,
     without_split,
 )
-from mla_lightning.prepare.table_files import read_table
+from mla_lightning.prepare.import_plan import (
+    check_columns,
+    check_labels,
+    plan_lines,
+    sorted_classes,
+)
+from mla_lightning.prepare.import_splits import fold_splits, group_split
+from mla_lightning.prepare.table_cells import TABULAR_NAME, Problem, Vectors, problems_of
+from mla_lightning.prepare.table_roles import Roles, Row, chosen_kinds, read_rows
 
 
 class Table(Source):
-    """A CSV file with the columns id, label, split (optional) and one per modality.
+    """A table with a label, and columns of paths of media, texts or numbers.
 
-    A cell of a modality is the path of an image, audio or video file, relative to the CSV file, or
-    a text. If the cell is empty, the modality is absent.
+    A cell of a modality is the path of a file, relative to the table, a text, or numbers. If the
+    cell is empty, the modality is absent. What each column holds is in ``columns``.
     """
 
     name = "table"
@@ -47,11 +53,18 @@ class Table(Source):
         length: int = 64,
         tokenizer: Path | None = None,
         labels: Labels = "column",
+        id: str | None = None,
+        label: str | None = None,
+        split: str | None = None,
+        group: str | None = None,
+        folds: int | None = None,
+        columns: Mapping[str, str] | None = None,
+        on_bad: str = "stop",
     ) -> None:
-        """Read and check the file; no media is opened.
+        """Read the table and decide what each column holds; no media is opened.
 
         Args:
-            path: The CSV file; in a ``.tsv`` file tabs separate the columns.
+            path: The table; see :func:`~mla_lightning.prepare.table_sources.read_source`.
             name: Name of the data set.
             size: Height and width of images and frames, in pixels.
             num_frames: Number of frames of 10 ms of audio.
@@ -59,43 +72,105 @@ class Table(Source):
             tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
             labels: ``none`` for samples whose class is to be predicted; then there is no column
                 ``label`` and no ``split``.
+            id: Column of the ids, ``id`` by default; without one, ids are the numbers of the rows.
+            label: Column of the classes, ``label`` by default.
+            split: Column of the splits, ``split`` by default; without one a split is drawn.
+            group: Column of groups, such as speakers, that must not be divided by a split.
+            folds: Number of folds of a cross-validation, in place of a split.
+            columns: Column -> its kind, one of :data:`~mla_lightning.prepare.columns.KINDS`.
+            on_bad: ``skip`` to leave out rows that cannot be used.
 
         Raises:
-            DataError: If columns are wrong, an id occurs twice, a split is unknown, a file is
-                missing, or there is only one class; the message has the line.
+            DataError: If a column is missing, an id occurs twice, or a split is unknown; the
+                message has the line.
+            ConfigError: If an option has no effect.
         """
-        super().__init__(path.parent)
-        self.name, self.path = name, path  # type: ignore[misc]
+        super().__init__(path if path.is_dir() else path.parent)
+        self.name, self.path, self.on_bad = name, path, on_bad  # type: ignore[misc]
         self.size, self.num_frames = size, num_frames
         self.length, self.tokenizer = length, tokenizer
-        self.rows, columns = _read_rows(path, labels)
-        self.modalities = tuple(c for c in columns if c not in ("id", "label", "split"))  # type: ignore[misc]
-        if not self.modalities:
-            raise DataError(f"{path} has no column of a modality beside {', '.join(columns)}")
-        self.class_names: tuple[str, ...] = ()
+        self.roles = Roles(id, label, split, group, folds, labels)
+        self.chosen = dict(columns or {})
+        all_rows, self.names = read_rows(path, self.roles, self.chosen)
+        kinds = chosen_kinds(self.chosen, self.names, self.roles, str(path))
+        self.columns: dict[str, Column] = {
+            name: describe_column(
+                name,
+                [row.cells[name] for row in all_rows],
+                self.raw or Path(),
+                labels=[row.label for row in all_rows] if labels == "column" else (),
+                chosen=kinds.get(name),
+                place_of=lambda number: all_rows[number].place,
+            )
+            for name in self.names
+            if name not in self.roles.names
+        }
+        self.vectors = Vectors(self.columns, all_rows)
+        self.problems = problems_of(
+            all_rows, self.columns, self.vectors, self.raw or Path(), labels
+        )
+        bad = {problem.row.place for problem in self.problems}
+        self.num_rows, self.rows = len(all_rows), [r for r in all_rows if r.place not in bad]
+        self.modalities = self.vectors.modalities  # type: ignore[misc]
+        self.class_names = sorted_classes([row.label for row in self.rows if row.label])
+        if folds is not None:
+            self.default_split = "fold0"
         if labels == "none":
-            self.default_split = NONE
-        else:
-            self.class_names = sorted_class_names([row["label"] for row in self.rows], str(path))
-        if "split" in columns:
-            check_splits({row["split"] for row in self.rows}, str(path))
-        self.kinds = {name: self._kind(name) for name in self.modalities}
+            self.class_names, self.default_split = (), NONE
+        self.skipped_items = [problem.as_failure() for problem in self.problems]
+
+    def check(self) -> None:
+        """Check that the rows can be used, before media are opened.
+
+        Raises:
+            DataError: If it is unclear what a column holds, there is no modality, a row cannot be
+                used (unless ``on_bad`` is ``skip``), there is only one class, or no row for train
+                or test.
+        """
+        where = str(self.path)
+        check_columns(list(self.columns.values()), where)
+        if not self.modalities:
+            names = ", ".join(self.names)
+            ignored = [c.name for c in self.columns.values() if c.kind == "ignore"]
+            hint = f". Name one: columns.{ignored[0]}=KIND" if ignored else ""
+            raise DataError(f"{where} has no column of a modality beside {names}{hint}")
+        if self.problems and self.on_bad != "skip":
+            raise DataError(Problem.message(self.problems, where, self.num_rows))
+        if not self.rows:
+            raise DataError(Problem.message(self.problems, where, self.num_rows))
+        if self.roles.labels == "column":
+            check_labels([row.label for row in self.rows], where)
+        if self.roles.split is not None:
+            check_splits({row.split for row in self.rows}, where)
+
+    def plan(self) -> list[str]:
+        """Return what was understood of the table: a line per column, and warnings."""
+        return plan_lines(
+            str(self.path), self.names, self.columns, self.roles, self.rows, self.num_rows
+        )
 
     def items(self) -> list[Item]:
         """List the samples."""
-        items = []
-        for row in self.rows:
-            inputs: dict[str, MediaInput] = {}
-            texts: dict[str, str] = {}
-            for modality, kind in self.kinds.items():
-                if cell := row[modality]:
-                    inputs[modality] = TextInput(cell) if kind == "text" else FileInput(Path(cell))
-                    texts |= {modality: cell} if kind == "text" else {}
-            items.append(Item(row["id"], row.get("label", ""), inputs, texts))
+        items = [self._item(row) for row in self.rows]
         return sorted(items, key=lambda item: item.id)
 
+    def _item(self, row: Row) -> Item:
+        inputs: dict[str, MediaInput] = {}
+        attributes = {self.roles.group: row.group} if self.roles.group else {}
+        for modality in self.modalities:
+            column = self.columns.get(modality)
+            if (vector := self.vectors.input_of(modality, row)) is not None:
+                inputs[modality] = vector
+            elif column is None or modality in self.vectors.names:
+                continue
+            elif cell := row.cells[modality]:
+                inputs[modality] = FileInput(Path(cell)) if column.is_path else TextInput(cell)
+                if not column.is_path:
+                    attributes[modality] = cell
+        return Item(row.id, row.label, inputs, attributes)
+
     def extractors(self) -> Mapping[str, Extractor]:
-        """Return an extractor per modality, chosen by the suffixes of its files."""
+        """Return an extractor per modality, chosen by the kinds of the columns."""
         from mla_lightning.media.audio import LogMel
         from mla_lightning.media.drawing import Drawing
         from mla_lightning.media.image import Image
@@ -105,53 +180,44 @@ class Table(Source):
         make: dict[str, Any] = {
             "image": lambda: Image(size=self.size, exif="apply"),
             "drawing": lambda: Drawing(size=self.size),
-            "audio": lambda: LogMel(num_frames=self.num_frames, channels="mean", padding="silence"),
-            "video": lambda: Frames(size=self.size, rotation="apply"),
+            "sound": lambda: LogMel(num_frames=self.num_frames, channels="mean", padding="silence"),
+            "film": lambda: Frames(size=self.size, rotation="apply"),
             "text": lambda: Tokens(tokenizer=self.tokenizer, length=self.length),
         }
-        return {modality: make[kind]() for modality, kind in self.kinds.items()}
+        return {
+            modality: self.vectors.extractor(modality) or make[self.columns[modality].kind]()
+            for modality in self.modalities
+        }
 
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
-        """Return the split of the column ``split``, or a random one within each class."""
+        """Return the split of the table, or random ones within each class."""
         if not self.class_names:
             return {NONE: without_split(len(items))}
-        labels = [item.label for item in items]
-        if "split" not in self.rows[0]:
+        labels, name = [item.label for item in items], self.roles.group
+        groups = [item.attributes[name] for item in items] if name else None
+        if self.roles.folds is not None:
+            return fold_splits(labels, groups, self.roles.folds, name=name or "group")
+        if self.roles.split is None:
+            if name and groups:
+                return {"own": group_split(labels, groups, name=name)}
             return {"own": drawn_split(labels)}
         ids = {item.id: None for item in items}  # of the readable items, in order
         lists = {
-            split: [r["id"] for r in self.rows if r["split"] == split and r["id"] in ids]
+            split: [row.id for row in self.rows if row.split == split and row.id in ids]
             for split in SPLITS
         }
         codes = from_lists(list(ids), lists, str(self.path))
-        description = f"the column split of {self.path.name}"
-        return {"own": with_validation_split(codes, labels, description)}
+        description = f"the column {self.roles.split} of {self.path.name}"
+        return {"own": with_validation_split(codes, labels, description, groups, name)}
 
     def options(self) -> dict[str, Any]:
-        """Return what changes the items: only the file."""
-        return {"path": self.path.name}
-
-    def _kind(self, modality: str) -> str:
-        first_lines: dict[str, int] = {}  # kind -> line
-        for row in self.rows:
-            if not (cell := row[modality]):
-                continue
-            if (reason := unreadable_reason(cell)) and (self.path.parent / cell).is_file():
-                raise DataError(f"{self.path}, line {row['line']}: {cell} is {reason}")
-            kind = kind_of(cell) or "text"
-            if kind != "text" and not (self.path.parent / cell).is_file():
-                raise DataError(
-                    f"{self.path}, line {row['line']}: there is no file {self.path.parent / cell}"
-                )
-            first_lines.setdefault(kind, int(row["line"]))
-        if not first_lines:
-            raise DataError(f"{self.path}: the column {modality!r} is empty")
-        if len(first_lines) > 1:
-            listed = ", ".join(f"{kind} in line {line}" for kind, line in first_lines.items())
-            raise DataError(
-                f"{self.path}: the column {modality!r} holds different kinds of cells: {listed}"
-            )
-        return next(iter(first_lines))
+        """Return what changes the items and their splits: the file, and what the user chose."""
+        options: dict[str, Any] = {"path": self.path.name, **self.roles.options()}
+        if self.chosen:
+            options["columns"] = self.chosen
+        if TABULAR_NAME in self.vectors.names:
+            options[TABULAR_NAME] = self.vectors.tabular_names
+        return options
 
 
 def import_csv(
@@ -164,13 +230,20 @@ def import_csv(
     length: int = 64,
     tokenizer: Path | None = None,
     labels: Labels = "column",
+    id: str | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    folds: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    plan: bool = False,
     on_bad: str = "stop",
     jobs: int | None = None,
 ) -> Path:
-    """Make a store from a CSV file; see :class:`Table`.
+    """Make a store from a table, after its plan is printed; see :class:`Table`.
 
     Args:
-        path: The file.
+        path: The table.
         target: Folder of the store; must not exist.
         name: Name of the data set; the target's by default.
         size: Height and width of images and frames, in pixels.
@@ -178,7 +251,14 @@ def import_csv(
         length: Number of token ids of a text.
         tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
         labels: ``none`` for samples whose class is to be predicted; see :class:`Table`.
-        on_bad: ``stop`` if files cannot be read, or ``skip`` their samples.
+        id: Column of the ids.
+        label: Column of the classes.
+        split: Column of the splits.
+        group: Column of groups that must not be divided by a split.
+        folds: Number of folds of a cross-validation.
+        columns: Column -> its kind.
+        plan: Whether to print the plan only, and write nothing.
+        on_bad: ``stop`` if rows or files cannot be used, or ``skip`` their samples.
         jobs: Number of processes; None for one per core.
 
     Returns:
@@ -186,9 +266,11 @@ def import_csv(
 
     Raises:
         DataError: If the file is wrong, or a file that it names cannot be read.
+        ConfigError: If an option is wrong.
     """
-    from mla_lightning.prepare.engine import prepare
+    from mla_lightning.prepare.engine import check_on_bad, prepare
 
+    check_on_bad(on_bad)
     table = Table(
         path,
         name=name or target.name,
@@ -197,38 +279,14 @@ def import_csv(
         length=length,
         tokenizer=tokenizer,
         labels=labels,
+        id=id,
+        label=label,
+        split=split,
+        group=group,
+        folds=folds,
+        columns=columns,
+        on_bad=on_bad,
     )
-    return prepare(table, target, on_bad=on_bad, jobs=jobs)
-
-
-def _read_rows(path: Path, labels: Labels) -> tuple[list[dict[str, str]], list[str]]:
-    rows, columns = read_table(path)
-    check_names(columns, str(path), known=("id", "label", "split"))
-    odd = [name for name in ("label", "split") if name in columns and labels == "none"]
-    if odd:
-        raise DataError(f"{path} has a column {odd[0]}; leave out labels=none to use it")
-    for name in ("id", "label") if labels == "column" else ("id",):
-        if name not in columns:
-            more = " For samples whose class is to be predicted: labels=none" * (name == "label")
-            raise DataError(
-                f"{path} has no column {name!r}.{near(name, columns)} It has: "
-                f"{', '.join(columns) or 'nothing'}. Needed: id, label, one column per modality, "
-                f"and split if there is one.{more}"
-            )
-    if not rows:
-        raise DataError(f"{path} has no rows")
-    first: dict[str, str] = {}
-    for row in rows:
-        if not row["id"] or not row.get("label", "-"):
-            raise DataError(f"{path}, line {row['line']}: id or label is empty")
-        if row["id"] in first:
-            raise DataError(
-                f"{path}, line {row['line']}: the id {row['id']!r} was in line {first[row['id']]}"
-            )
-        first[row["id"]] = row["line"]
-        if "split" in columns and row["split"] not in SPLITS:
-            raise DataError(
-                f"{path}, line {row['line']}: the split {row['split']!r} is unknown."
-                f"{near(row['split'], SPLITS)} Known: {', '.join(SPLITS)}."
-            )
-    return rows, columns
+    print("\n".join(table.plan()))
+    table.check()
+    return target if plan else prepare(table, target, on_bad=on_bad, jobs=jobs)

@@ -1,9 +1,12 @@
-"""Reading of the CSV file of a user, with an error that names the line and the remedy."""
+"""Reading of CSV files and JSON lines, with an error that names the line and the remedy."""
 
 from __future__ import annotations
 
 import csv
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 from mla_lightning.errors import DataError
 from mla_lightning.paths import check_regular_file, command
@@ -27,6 +30,8 @@ _QUOTES = (
 def read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     """Read a CSV file.
 
+    The module csv reads it, strictly: pyarrow and pandas read ``"t"wo`` as ``two`` without a word.
+
     Args:
         path: The file; in a ``.tsv`` file tabs separate the columns.
 
@@ -40,12 +45,7 @@ def read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     """
     check_regular_file(path)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open("rb") as raw:
-        start = raw.read(64)
-    for prefix, kind in _OTHER_FILES:
-        if start.lower().startswith(prefix.lower()):
-            remedy = f". {_to_utf8(path, 'UTF-16')}" if "UTF-16" in kind else ""
-            raise DataError(f"{path} cannot be read: it is {kind}{remedy}")
+    check_start(path)
     rows: list[dict[str, str]] = []
     columns: list[str] = []
     line = 0
@@ -67,11 +67,7 @@ def read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
                 texts = [cell.strip() for cell in cells]
                 rows.append({**dict(zip(columns, texts, strict=True)), "line": str(line)})
     except UnicodeDecodeError as error:
-        number = _line_of_bad_byte(path)
-        raise DataError(
-            f"{path}, line {number}: {error.object[error.start : error.start + 1]!r} is no UTF-8. "
-            f"{_to_utf8(path, 'cp1252')}"
-        ) from error
+        raise _no_utf8(path, error) from error
     except csv.Error as error:
         raise DataError(
             f"{path}, line {line + 1}: the row that begins here cannot be read: {error}. {_QUOTES}"
@@ -79,6 +75,99 @@ def read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     return rows, columns
+
+
+def read_json_lines(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Read a file with one JSON object per line.
+
+    Args:
+        path: The file.
+
+    Returns:
+        As :func:`read_table`; a key that a line does not have is an empty cell.
+
+    Raises:
+        DataError: If a line is no object, or a value is an object.
+    """
+    check_regular_file(path)
+    check_start(path)
+    values: list[dict[str, Any]] = []
+    lines: list[int] = []
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for line, text in enumerate(file, start=1):
+                if not text.strip():
+                    continue
+                entry = json.loads(text)
+                if not isinstance(entry, dict):
+                    raise DataError(
+                        f"{path}, line {line}: no JSON object, but {text.strip()[:40]!r}. Each "
+                        'line must be one, such as {"label": "cat", "words": "a cat"}'
+                    )
+                values.append(entry)
+                lines.append(line)
+    except UnicodeDecodeError as error:
+        raise _no_utf8(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}, line {line}: no JSON object: {error}. Each line must be one; a file with one "
+            "list of objects is not read"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    columns = list(dict.fromkeys(key for entry in values for key in entry))
+    rows = []
+    for entry, line in zip(values, lines, strict=True):
+        place = f"{path}, line {line}"
+        cells = {name: as_text(entry.get(name), f"{place}: {name!r}") for name in columns}
+        rows.append({**cells, "line": str(line)})
+    return rows, columns
+
+
+def as_text(value: Any, where: str) -> str:
+    """Return a value of a table as the text of a cell; a missing one is empty.
+
+    Args:
+        value: A text, number, date, list of numbers, or the path of a file.
+        where: Row and column, for messages.
+
+    Raises:
+        DataError: If it is an object, or the content of a file.
+
+    Example:
+        >>> [as_text(value, "") for value in (None, float("nan"), 3, 0.5, True, " a ", [1, 2.5])]
+        ['', '', '3', '0.5', 'true', 'a', '[1, 2.5]']
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict) and value.get("path") and not value.get("bytes"):
+        return str(value["path"])
+    if isinstance(value, bytes | dict):
+        is_file = isinstance(value, bytes) or "bytes" in value
+        held = "the content of a file" if is_file else "an object"
+        remedy = "Save the files and write their paths" if is_file else "Give its values columns"
+        raise DataError(f"{where} holds {held}, not a text, a number or a list. {remedy}")
+    if isinstance(value, list):
+        return json.dumps(value) if value else ""
+    return str(value)
+
+
+def check_start(path: Path) -> None:
+    """Check by its first bytes that a file is none of another kind.
+
+    Raises:
+        DataError: If it is an Excel workbook, HTML, UTF-16, or a pointer of Git LFS.
+    """
+    with path.open("rb") as raw:
+        start = raw.read(64)
+    for prefix, kind in _OTHER_FILES:
+        if start.lower().startswith(prefix.lower()):
+            remedy = f". {_to_utf8(path, 'UTF-16')}" if "UTF-16" in kind else ""
+            raise DataError(f"{path} cannot be read: it is {kind}{remedy}")
 
 
 def _checked_header(path: Path, columns: list[str], delimiter: str) -> list[str]:
@@ -98,6 +187,13 @@ def _checked_header(path: Path, columns: list[str], delimiter: str) -> list[str]
             "index of a pandas table. Write it with to_csv(..., index=False)"
         )
     return columns
+
+
+def _no_utf8(path: Path, error: UnicodeDecodeError) -> DataError:
+    byte = error.object[error.start : error.start + 1]
+    return DataError(
+        f"{path}, line {_line_of_bad_byte(path)}: {byte!r} is no UTF-8. {_to_utf8(path, 'cp1252')}"
+    )
 
 
 def _line_of_bad_byte(path: Path) -> int:

@@ -42,6 +42,7 @@ class Source(ABC):
         how_to_get: One or two sentences: its publisher, its terms, and the content of ``raw``.
         known_bad: Id -> reason, for items that the authors themselves call broken.
         default_split: The split that is used unless another one is chosen.
+        skipped_items: Samples that are left out before files are read, for the manifest.
         stays_in_raw: Whether all files must be below ``raw``; false for a user's own list.
     """
 
@@ -52,6 +53,7 @@ class Source(ABC):
     known_bad: ClassVar[Mapping[str, str]] = {}
     default_split: str
     stays_in_raw: ClassVar[bool] = True
+    skipped_items: Sequence[Mapping[str, str]] = ()
 
     def __init__(self, raw: Path | None) -> None:
         """Set the folder.

@@ -1,0 +1,187 @@
+"""The action ``mla data import``: data of one's own -> a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mla_lightning.cli.data_stores import manifest_of, print_splits, train_on
+from mla_lightning.cli.words import arguments_for, convert, split_words
+from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.paths import command, name_problem, path_override
+
+#: Number of samples that were left out that are listed after an import.
+MAX_LISTED = 20
+SOURCES = (
+    "a .csv or .npz file, or a folder of .npy files; or a .tsv, .parquet or .jsonl file, a folder "
+    "of media by class, or a saved Hugging Face data set"
+)
+HELP = """\
+usage: mla data import FILE target=DIR [--plan] [OPTION=VALUE ...]
+
+Convert data of your own to a store. FILE is one of
+
+  a table        .csv, .tsv, .parquet, or .jsonl (.ndjson), one row per sample
+  a folder       of media by class: FOLDER/class/file, or FOLDER/train|val|test/class/file
+  a data set     of Hugging Face, as save_to_disk writes it (Dataset or DatasetDict)
+  arrays         .npz, or a folder of .npy files, one array per modality
+
+What was understood of a table is printed before the work starts: a line per column with its kind,
+the reason, examples, and warnings. Columns that may leak the class or mean nothing (numbers, dates,
+identifiers, speakers) are left out unless you name their kind.
+
+options of all imports:
+  --plan            print the plan and write nothing     mla data import my.csv --plan
+  target=DIR        folder of the store                  target=data/my
+  name=NAME         name of the data set                 name=pets
+  labels=none       samples without labels, to predict   labels=none
+
+options of tables:
+  columns.NAME=KIND decides what a column holds          columns.age=number
+                    image, drawing, sound, film: paths of files
+                    text: texts, or paths of .txt files
+                    features: lists such as 0.1 0.2 0.3; sequence: lists of lists
+                    number, category: values of one modality, tabular
+                    ignore: left out
+                    * stands for all columns not named   'columns.*=number'
+  label=COLUMN      column of the classes                label=emotion
+  id=COLUMN         column of unique names; without one, rows are numbered
+                                                         id=clip
+  split=COLUMN      column of train, val (or dev, valid, validation) and test; without one,
+                    70/10/20 at random within each class split=fold
+  group=COLUMN      keep groups in one split             group=speaker
+  folds=K           splits fold0, fold1, ... of a cross-validation, by group= if given
+                                                         folds=5
+  size=224          height and width of images, frames   size=64
+  num_frames=1024   frames of 10 ms of a sound           num_frames=300
+  length=64         token ids of a text                  length=128
+  tokenizer=FILE    vocab.txt or a model folder          tokenizer=bert-base-uncased
+  on_bad=skip       leave out rows that cannot be used (a missing or damaged file, an empty label,
+                    an empty row); they are listed       on_bad=skip
+  jobs=N            number of processes                  jobs=8
+
+options of arrays, which may hold `group`, NAME.present and NAME.lengths besides (docs/store.md):
+  arrays.NAME=KIND  sequence or spectrogram, for floats (N, T, D)
+                                                         arrays.sound=spectrogram
+  folds=K           as of tables; by the array group if there is one
+                                                         folds=5
+  on_bad=skip       leave out samples with values that are not finite
+                                                         on_bad=skip
+
+examples:
+  mla data import my.csv --plan
+  mla data import my.csv target=data/my label=emotion group=speaker columns.age=number
+  mla data import my.csv target=data/my folds=5
+  mla train -m data=store data.path=data/my data.split=fold0,fold1,fold2,fold3,fold4
+  mla data import my.npz target=data/my
+"""
+
+
+def run_import(words: Sequence[str]) -> int:
+    """Convert data of one's own to a store.
+
+    Args:
+        words: The words after ``mla data import``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: If the command is wrong.
+        DataError: If the data are.
+
+    Example:
+        >>> run_import(["nothing.csv", "target=new"])
+        Traceback (most recent call last):
+        mla_lightning.errors.DataError: nothing.csv does not exist. ...
+    """
+    if any(word in ("-h", "--help") for word in words):
+        print(HELP, end="")
+        return 0
+    columns = _options_of("columns", words)
+    kinds = _options_of("arrays", words)
+    others = [word for word in words if not word.startswith(("columns.", "arrays."))]
+    is_plan = "--plan" in others
+    name, options = split_words([word for word in others if word != "--plan"], "import", "FILE")
+    path = Path(name)
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Give {SOURCES}")
+    function = _function_for(path)
+    is_table = function.__name__ == "import_csv"
+    example = command("mla", "data", "import", path, "target=data/NAME")
+    if "target" not in options and not is_plan:
+        raise ConfigError(f"target is missing: {example}")
+    options.setdefault("target", f"data/{path.stem}")
+    name = options.get("name") or convert(options["target"], Path, "target").name
+    if problem := name_problem(name):
+        raise ConfigError(f"name={name!r} {problem}. Name the data set: name=NAME")
+    words_before = command("mla", "data", "import", path)
+    skip = ("path", "columns", "kinds", "plan")
+    arguments = arguments_for(function, options, words_before, skip=skip)
+    if is_table and kinds:
+        raise ConfigError(
+            f"arrays.{next(iter(kinds))} has no effect on tables; write columns.NAME=KIND"
+        )
+    if is_table:
+        arguments |= {"columns": columns, "plan": is_plan}
+    elif not columns and not is_plan:
+        arguments["kinds"] = kinds
+    else:
+        option = f"columns.{next(iter(columns))}" if columns else "--plan"
+        raise ConfigError(f"{option} has no effect on arrays; it is for tables. Leave it out")
+    function(path, **arguments)
+    if is_plan:
+        print(f"Nothing was written. To import: {example} and the same options")
+        return 0
+    _print_result(Path(options["target"]).expanduser())
+    return 0
+
+
+def _function_for(path: Path) -> Callable[..., Any]:
+    """Return the function that imports a file or folder."""
+    from mla_lightning.prepare.import_arrays import import_arrays
+    from mla_lightning.prepare.import_table import import_csv
+    from mla_lightning.prepare.table_sources import is_table
+
+    if is_table(path):
+        return import_csv
+    if path.is_dir() or path.suffix.lower() == ".npz":
+        return import_arrays
+    raise ConfigError(f"{path} cannot be imported: give {SOURCES}")
+
+
+def _options_of(prefix: str, words: Sequence[str]) -> dict[str, str]:
+    """Return the options ``PREFIX.NAME=KIND``: name -> kind."""
+    pairs = [word.removeprefix(f"{prefix}.") for word in words if word.startswith(f"{prefix}.")]
+    return {name: kind for name, _, kind in (pair.rpartition("=") for pair in pairs)}
+
+
+def _print_result(folder: Path) -> None:
+    """Print what was left out, the splits and the next commands."""
+    manifest = manifest_of(folder)
+    if failures := manifest.get("failures"):
+        print(f"left out: {len({entry['id'] for entry in failures})} samples")
+        for entry in failures[:MAX_LISTED]:
+            where = ", ".join(filter(None, (entry["id"], entry["modality"], entry["file"])))
+            print(f"  {where}: {entry['reason']}")
+        if len(failures) > MAX_LISTED:
+            print(f"  and {len(failures) - MAX_LISTED} more, in {folder / 'manifest.json'}")
+    if not manifest["class_names"]:
+        print(
+            "The samples have no labels.\n"
+            f"Show samples: {command('mla', 'data', 'show', folder)}\n"
+            f"Predict: {command('mla', 'predict', 'RUN', path_override('data.path', folder))}"
+        )
+        return
+    print_splits(folder)
+    from mla_lightning.prepare.store_config import config_name, write_config
+
+    conf = write_config(folder)
+    written = conf / "data" / f"{config_name(manifest['name'])}.yaml"
+    print(
+        f"Show samples: {command('mla', 'data', 'show', folder)}\n"
+        f"Train: {train_on(folder)}\n"
+        f"Train with other encoders: edit {written}, then "
+        f"{command('mla', 'train', '--config-dir', conf, f'data={written.stem}')}"
+    )

@@ -1,0 +1,49 @@
+"""Stores as the actions of ``mla data`` show them: manifest, splits, and the next command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mla_lightning.paths import command, path_override
+
+#: The folder of stores, relative to the current folder; the same as in conf/paths/default.yaml.
+DATA_DIR = Path("data")
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a store.
+
+    Raises:
+        DataError: If it is missing or damaged.
+
+    Example:
+        >>> manifest_of(Path("nowhere"))
+        Traceback (most recent call last):
+        mla_lightning.errors.DataError: ...
+    """
+    from mla_lightning.data.manifest import read_manifest
+
+    return read_manifest(folder)
+
+
+def print_splits(folder: Path) -> None:
+    """Print the sizes of the splits of a store, and what train and test share."""
+    manifest = manifest_of(folder)
+    for name, split in manifest["splits"].items():
+        sizes = "/".join(str(size) for size in split["sizes"])
+        default = " (default)" if name == manifest["default_split"] else ""
+        print(f"split {name}{default}: {sizes} train/val/test. {split['description']}")
+        for attribute, shared in split.get("overlap", {}).items():
+            if shared["num"]:
+                print(f"  train and test share {shared['num']} values of {attribute}")
+
+
+def train_on(folder: Path) -> str:
+    """Return the command that trains on a store.
+
+    Example:
+        >>> print(train_on(Path("data/my")))
+        mla train data=store data.path=data/my
+    """
+    return command("mla", "train", "data=store", path_override("data.path", folder))

@@ -1,0 +1,204 @@
+"""The plan of an import: what was understood of each column, and what may mislead."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from mla_lightning.data.splits import SPLITS
+from mla_lightning.errors import DataError
+from mla_lightning.prepare.columns import UNCLEAR, Column, is_number
+from mla_lightning.prepare.import_checks import sorted_class_names
+from mla_lightning.prepare.table_roles import Roles, Row
+
+#: Texts that programs write for a missing value.
+_MISSING = ("nan", "none", "null", "na", "n/a", "nat", "<na>", "?", "-")
+#: Fewest samples of a class for one in each of train, val and test.
+MIN_PER_CLASS = 3
+_MAX_NAMED = 8
+
+
+def plan_lines(
+    where: str,
+    names: Sequence[str],
+    columns: Mapping[str, Column],
+    roles: Roles,
+    rows: Sequence[Row],
+    num_rows: int,
+) -> list[str]:
+    r"""Return a line per column of a table, then warnings.
+
+    Args:
+        where: The file.
+        names: All columns, in the order of the file.
+        columns: Column -> what it holds, of those that have no role.
+        roles: The columns of id, label, split and group.
+        rows: The rows that can be used.
+        num_rows: Number of all rows.
+
+    Returns:
+        The lines.
+
+    Example:
+        >>> rows = [Row("", label, "", "", "", {}) for label in ("cat", "dog") * 3]
+        >>> columns = {"age": Column("age", "ignore", "numbers", 1, 4, "3 to 9", ("3", "4"))}
+        >>> roles = Roles(label="label")
+        >>> print("\n".join(plan_lines("my.csv", ["label", "age"], columns, roles, rows, 7)))
+        my.csv: 7 rows, 2 columns
+          label  label   2 classes: cat 3, dog 3
+          age    ignore  6 cells, 1 empty, 4 distinct, 3 to 9, such as '3', '4': numbers
+          (no column id: the ids are the numbers of the rows)
+        warning: 1 of 7 rows cannot be used
+    """
+    entries = [(name, *_entry(name, columns, roles, rows, num_rows)) for name in names]
+    width = max(len(name) for name, _, _ in entries)
+    kinds = max(len(kind) for _, kind, _ in entries)
+    lines = [f"{where}: {num_rows} rows, {len(names)} columns"]
+    lines += [
+        f"  {name:<{width}}  {kind:<{kinds}}  {text}".rstrip() for name, kind, text in entries
+    ]
+    if roles.id is None:
+        lines.append("  (no column id: the ids are the numbers of the rows)")
+    warnings = [warning for column in columns.values() for warning in column.warnings]
+    if roles.labels == "column":
+        warnings += label_warnings([row.label for row in rows])
+    if num_rows > len(rows):
+        warnings.append(f"{num_rows - len(rows)} of {num_rows} rows cannot be used")
+    return [*lines, *(f"warning: {warning}" for warning in warnings)]
+
+
+def _entry(
+    name: str,
+    columns: Mapping[str, Column],
+    roles: Roles,
+    rows: Sequence[Row],
+    num_rows: int,
+) -> tuple[str, str]:
+    """Return the kind and the description of a column."""
+    if name == roles.id:
+        return "id", f"{num_rows} names of the samples"
+    if name == roles.label:
+        counts = Counter(row.label for row in rows)
+        return "label", f"{len(counts)} classes: {_listed(sorted_classes(counts), counts)}"
+    if name == roles.split:
+        counts = Counter(row.split for row in rows)
+        return "split", _listed([split for split in SPLITS if counts[split]], counts)
+    if name == roles.group:
+        counts = Counter(row.group for row in rows)
+        return "group", f"{len(counts)} groups: {_listed(sorted(counts), counts)}"
+    column = columns[name]
+    facts = [f"{num_rows - column.num_empty} cells"]
+    facts += [f"{column.num_empty} empty"] if column.num_empty else []
+    facts += [f"{column.num_distinct} distinct", *([column.extent] if column.extent else [])]
+    examples = ", ".join(map(repr, column.examples))
+    such = f", such as {examples}" if examples else ""
+    use = f" -> {column.use}" if column.kind not in ("ignore", UNCLEAR) else ""
+    return column.kind, f"{', '.join(facts)}{such}: {column.reason}{use}"
+
+
+def _listed(names: Sequence[str], counts: Counter[str]) -> str:
+    shown = [f"{name} {counts[name]}" for name in names[:_MAX_NAMED]]
+    more = f", and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(shown) + more
+
+
+def sorted_classes(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return the classes in order: by number if all are numbers, else by name.
+
+    Example:
+        >>> sorted_classes(["10", "2", "1", "2"]), sorted_classes(["b", "10", "2"])
+        (('1', '2', '10'), ('10', '2', 'b'))
+    """
+    names = set(labels)
+    if all(is_number(name) for name in names):
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
+    return tuple(sorted(names))
+
+
+def label_warnings(labels: Sequence[str]) -> list[str]:
+    """Return sentences on labels that a careful colleague would look at again.
+
+    Args:
+        labels: (N,) class of each sample.
+
+    Returns:
+        On classes that differ only in case, blanks or the way a number is written, on classes
+        that stand for a missing value, and on classes with too few samples for a split.
+
+    Example:
+        >>> for warning in label_warnings(["cat", "Cat", "dog", "nan"] * 3 + ["emu"]):
+        ...     print(warning)
+        the classes 'Cat', 'cat' differ only in spelling: give them one name
+        the class 'nan' looks like a missing value: remove its rows, or rename it
+        1 class has fewer than 3 samples, too few for train, val and test: 'emu' 1
+    """
+    counts = Counter(labels)
+    warnings = []
+    spellings = defaultdict(list)
+    for name in counts:
+        key = f"{float(name):g}" if is_number(name) else "".join(name.casefold().split())
+        spellings[key].append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            listed = ", ".join(map(repr, sorted(names)))
+            warnings.append(f"the classes {listed} differ only in spelling: give them one name")
+    warnings += [
+        f"the class {name!r} looks like a missing value: remove its rows, or rename it"
+        for name in counts
+        if name.strip().lower() in _MISSING
+    ]
+    if few := [name for name, count in counts.items() if count < MIN_PER_CLASS]:
+        verb = "class has" if len(few) == 1 else "classes have"
+        listed = ", ".join(f"{name!r} {counts[name]}" for name in few[:_MAX_NAMED])
+        more = f", and {len(few) - _MAX_NAMED} more" if len(few) > _MAX_NAMED else ""
+        warnings.append(
+            f"{len(few)} {verb} fewer than {MIN_PER_CLASS} samples, too few for train, val and "
+            f"test: {listed}{more}"
+        )
+    return warnings
+
+
+def check_labels(labels: Sequence[str], where: str) -> None:
+    """Check that there are two classes, and that labels are no real numbers.
+
+    Raises:
+        DataError: If they are.
+
+    Example:
+        >>> check_labels(["0.13", "2.7", "1.51", "0.2"], "my.csv")
+        Traceback (most recent call last):
+        mla_lightning.errors.DataError: my.csv: the labels are real numbers, 4 different ones ...
+    """
+    names = sorted_class_names(labels, where)
+    is_real = all(map(is_number, names)) and any(not float(name).is_integer() for name in names)
+    if is_real and 2 * len(names) > len(labels):
+        raise DataError(
+            f"{where}: the labels are real numbers, {len(names)} different ones in {len(labels)} "
+            "rows, and each would be a class. Classes are needed, such as the sign of the number"
+        )
+
+
+def check_columns(columns: Sequence[Column], where: str) -> None:
+    """Check that it is clear what every column holds.
+
+    Raises:
+        DataError: If it is not; the message has the options that decide.
+
+    Example:
+        >>> check_columns([Column("scan", "unclear", "holds paths that end in .xyz")], "my.csv")
+        Traceback (most recent call last):
+        mla_lightning.errors.DataError: my.csv: the column 'scan' holds paths that end in .xyz
+    """
+    reasons = [f"the column {c.name!r} {c.reason}" for c in columns if c.kind == UNCLEAR]
+    reasons += [
+        f"the column {c.name!r} holds {c.extent} files of features, which are not read one by one. "
+        f"Stack them into one array of an .npz file, or leave the column out: "
+        f"columns.{c.name}=ignore"
+        for c in columns
+        if c.kind in ("features", "sequence") and c.is_path
+    ]
+    if len(reasons) == 1:
+        raise DataError(f"{where}: {reasons[0]}")
+    if reasons:
+        listed = "\n".join(f"  {reason}" for reason in reasons)
+        raise DataError(f"{where}: it is not clear what these columns hold:\n{listed}")

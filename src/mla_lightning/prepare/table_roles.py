@@ -1,0 +1,210 @@
+"""Columns of a table that are no modality: id, label, split and group; and the rows by these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mla_lightning.data.splits import SPLITS
+from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.prepare.columns import KINDS, TABULAR
+from mla_lightning.prepare.import_checks import Labels, check_names
+from mla_lightning.prepare.import_splits import VAL_NAMES, split_name
+from mla_lightning.prepare.table_sources import read_source, unit_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        id: Its id.
+        label: Its class; empty without labels.
+        split: train, val or test; empty without a split.
+        group: Its group; empty without groups.
+        place: Its place in the file, such as ``line 3``.
+        cells: Column -> text; an empty one is a missing value.
+    """
+
+    id: str
+    label: str
+    split: str
+    group: str
+    place: str
+    cells: Mapping[str, str]
+
+
+@dataclass
+class Roles:
+    """The columns of a table that are no modality; None for those that it does not have.
+
+    Attributes:
+        id: Column of the ids.
+        label: Column of the classes.
+        split: Column of the splits.
+        group: Column of the groups.
+        folds: Number of folds, in place of a split.
+        labels: ``none`` for samples whose class is to be predicted.
+    """
+
+    id: str | None = None
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+    folds: int | None = None
+    labels: Labels = "column"
+
+    def __post_init__(self) -> None:
+        """Keep what the user named."""
+        keys = ("id", "label", "split", "group", "folds")
+        self._given = {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        columns = (self.id, self.label, self.split, self.group)
+        return tuple(column for column in columns if column is not None)
+
+    def options(self) -> dict[str, Any]:
+        """Return what the user named."""
+        return dict(self._given)
+
+    def find(self, names: Sequence[str], where: str) -> None:
+        """Find the columns in a table.
+
+        Args:
+            names: All columns.
+            where: The file, for messages.
+
+        Raises:
+            DataError: If one is missing.
+            ConfigError: If options contradict each other.
+        """
+        for role, name in self._given.items():
+            if role != "folds" and name not in names:
+                raise DataError(
+                    f"{where} has no column {name!r}, as {role}={name} says."
+                    f"{near(name, names)} It has: {', '.join(names)}"
+                )
+        for role in ("id", "label", "split"):
+            if getattr(self, role) is None and role in names:
+                setattr(self, role, role)
+        if repeated := [name for name in self.names if self.names.count(name) > 1]:
+            raise ConfigError(
+                f"the column {repeated[0]!r} cannot be two of id, label, split, group"
+            )
+        if self.labels == "none":
+            for name in (self.label, self.split):
+                if name:
+                    raise DataError(f"{where} has a column {name}; leave out labels=none to use it")
+            if self.folds is not None:
+                raise ConfigError("folds has no effect with labels=none; leave one of them out")
+        elif self.label is None:
+            raise DataError(
+                f"{where} has no column 'label'.{near('label', names)} It has: "
+                f"{', '.join(names) or 'nothing'}. Needed: label (or label=COLUMN), one column per "
+                "modality, and id and split if there are any. For samples whose class is to be "
+                "predicted: labels=none"
+            )
+        if self.folds is not None and self.split is not None:
+            raise ConfigError(
+                f"folds={self.folds} contradicts the column {self.split!r} of {where}. Leave out "
+                "folds, or remove the column"
+            )
+
+
+def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list[Row], list[str]]:
+    """Read a table and find the columns of its roles.
+
+    Args:
+        path: The table.
+        roles: The roles; their columns are found.
+        chosen: Column -> kind that the user names.
+
+    Returns:
+        The rows and the columns.
+
+    Raises:
+        DataError: If a column is missing or cannot be the name of a modality, an id occurs twice,
+            a split is unknown, or there are no rows.
+        ConfigError: If options contradict each other.
+    """
+    where, unit = str(path), unit_of(path)
+    table, names = read_source(path)
+    no_modality = [name for name, kind in chosen.items() if kind in ("ignore", *TABULAR)]
+    is_all_tabular = chosen.get("*") in ("ignore", *TABULAR)
+    named = {role: getattr(roles, role) for role in ("id", "label", "split")}
+    defaults = [role for role, name in named.items() if name in (None, role)]
+    outside = names if is_all_tabular else no_modality
+    check_names(names, where, known=(*defaults, *roles.names, *outside))
+    if "line" in roles.names:
+        raise DataError(f"{where}: a column 'line' cannot be used; give it another name")
+    roles.find(names, where)
+    if not table:
+        raise DataError(f"{path} has no rows")
+    first: dict[str, str] = {}
+    rows: list[Row] = []
+    width = len(str(len(table) - 1))
+    for number, cells in enumerate(table):
+        place = f"{unit} {cells['line']}"
+        name = cells[roles.id] if roles.id else f"{number:0{width}d}"
+        if name and name in first:
+            raise DataError(f"{where}, {place}: the id {name!r} was in {first[name]}")
+        first[name] = place
+        text = cells[roles.split] if roles.split else ""
+        split = split_name(text)
+        if roles.split and split is None:
+            known = (*SPLITS, *VAL_NAMES)
+            raise DataError(
+                f"{where}, {place}: the split {text!r} is unknown.{near(text, known)} Known: "
+                f"{', '.join(SPLITS)} (or {', '.join(VAL_NAMES)} for val)."
+            )
+        label = cells[roles.label] if roles.label else ""
+        group = cells[roles.group] if roles.group else ""
+        rows.append(Row(name, label, split or "", group, place, cells))
+    return rows, names
+
+
+def chosen_kinds(
+    chosen: Mapping[str, str], names: Sequence[str], roles: Roles, where: str
+) -> dict[str, str]:
+    """Check the kinds that the user names.
+
+    Args:
+        chosen: Column -> kind; the column ``*`` stands for all that are not named.
+        names: The columns of the table.
+        roles: The columns that are no modality.
+        where: The file, for messages.
+
+    Returns:
+        Column -> kind.
+
+    Raises:
+        ConfigError: If a kind is unknown or has no effect.
+        DataError: If there is no such column.
+
+    Example:
+        >>> chosen = {"*": "number", "b": "text"}
+        >>> chosen_kinds(chosen, ["label", "a", "b"], Roles(label="label"), "my.csv")
+        {'a': 'number', 'b': 'text'}
+    """
+    for name, kind in chosen.items():
+        option = f"columns.{name}={kind}"
+        if kind not in KINDS:
+            raise ConfigError(
+                f"{option}: unknown kind.{near(kind, KINDS)} Known: {', '.join(KINDS)}"
+            )
+        if name != "*" and name not in names:
+            raise DataError(
+                f"{where} has no column {name!r}, as {option} says.{near(name, names)} It has: "
+                f"{', '.join(names)}"
+            )
+        if name in roles.names:
+            raise ConfigError(
+                f"{option} has no effect: the column is the id, label, split or group"
+            )
+    others = [name for name in names if name not in roles.names]
+    kinds = {name: chosen.get(name, chosen.get("*", "")) for name in others}
+    return {name: kind for name, kind in kinds.items() if kind}
