@@ -34,6 +34,8 @@ WRITTEN = {
     "a.ogg": "OGG",
     "sndfile.mp3": "MP3",
     "a.aiff": "AIFF",
+    "a.aifc": "AIFF",
+    "a.oga": "OGG",
     "a.au": "AU",
     "a.caf": "CAF",
 }

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,25 @@ def broken(tmp_path):
     video = root / "mp4" / "item04.mp4"
     video.write_bytes(video.read_bytes()[:300])
     return root
+
+
+def test_a_repository_without_its_large_files_stops_at_once(official, tmp_path):
+    root = tmp_path / "raw folder"
+    shutil.copytree(official, root)
+    files = [path for path in root.rglob("*") if path.suffix in {".wav", ".flv", ".mp4"}]
+    for path in files:
+        path.write_text(LFS_POINTER)
+    with pytest.raises(DataError, match=r"\d+ of \d+ files are only pointers of Git LFS") as error:
+        prepare(Toy(root), tmp_path / "toy", jobs=1)
+    assert "\n" not in str(error.value)
+    assert f"git -C '{root}' lfs pull" in str(error.value)
+    assert not (tmp_path / "toy.partial").exists()
+
+
+def test_what_a_failed_preparation_leaves_is_named_with_its_size(broken, tmp_path):
+    with pytest.raises(DataError, match=r"takes \d+\.\d MB; to remove it: rm -r ") as error:
+        prepare(Toy(broken), tmp_path / "toy", jobs=1)
+    assert str(error.value).endswith(str(tmp_path / "toy.partial"))
 
 
 def hashes(store):

@@ -68,6 +68,29 @@ def wrong_ending(path: Path) -> str | None:
     return None
 
 
+def is_lfs_pointer(path: Path) -> bool:
+    """Return whether a file is only the pointer that Git LFS puts in the place of a large file.
+
+    Args:
+        path: The file; it exists.
+
+    Returns:
+        Whether it is a pointer.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "a.wav")
+        ...     num_characters = path.write_text("version https://git-lfs.github.com/spec/v1")
+        ...     is_lfs_pointer(path)
+        True
+    """
+    if path.stat().st_size >= 1024:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
 def media_file(raw: Path, media_input: MediaInput) -> Path:
     """Return the path of a file input, after checks that need no decoding.
 
@@ -101,13 +124,11 @@ def media_file(raw: Path, media_input: MediaInput) -> Path:
             raise BadMedia("not a file")
         if size == 0:
             raise BadMedia("empty: 0 bytes")
-        if size < 1024:
-            with path.open("rb") as file:
-                if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                    raise BadMedia(
-                        "a Git LFS pointer, not the file itself; run `git lfs pull` in the "
-                        "repository that it lies in"
-                    )
+        if is_lfs_pointer(path):
+            raise BadMedia(
+                "a Git LFS pointer, not the file itself; run `git lfs pull` in the repository that "
+                "it lies in"
+            )
     except FileNotFoundError as error:
         raise BadMedia("missing") from error
     except OSError as error:

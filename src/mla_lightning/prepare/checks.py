@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from mla_lightning.data.manifest import check_file_names
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.base import ArrayInput, Extractor, FileInput, MediaInput, TextInput
+from mla_lightning.media.files import is_lfs_pointer
+from mla_lightning.paths import command
 
 
 def checked_items(source: Source) -> list[Item]:
@@ -63,6 +67,33 @@ def checked_items(source: Source) -> list[Item]:
             f"{near(source.default_split, splits)} There are: {', '.join(splits)}."
         )
     return items
+
+
+def check_lfs_pointers(raw: Path, items: Sequence[Item]) -> None:
+    """Check that most files are not pointers of Git LFS, before any of them is read.
+
+    A few pointers are listed with the other files that cannot be read.
+
+    Args:
+        raw: The folder of the files.
+        items: The items.
+
+    Raises:
+        DataError: If more than half of them are; with their number and the command that gets
+            them.
+    """
+    inputs = [media_input for item in items for media_input in item.inputs.values()]
+    paths = dict.fromkeys(raw / file.path for file in inputs if isinstance(file, FileInput))
+    pointers = []
+    for path in paths:
+        with contextlib.suppress(OSError):  # of files that are missing, which are listed later
+            if is_lfs_pointer(path):
+                pointers.append(path)
+    if 2 * len(pointers) > len(paths):
+        raise DataError(
+            f"{len(pointers)} of {len(paths)} files are only pointers of Git LFS, such as "
+            f"{pointers[0]}. Get the files: {command('git', '-C', raw, 'lfs', 'pull')}"
+        )
 
 
 def _check_is_inside(source: Source, item: Item, file: FileInput) -> None:

@@ -23,12 +23,13 @@ from mla_lightning.data.temporary import disk_full_error
 from mla_lightning.errors import ConfigError, DataError, Interrupted, check_number, near
 from mla_lightning.media.base import BadMedia, Extractor, FileInput
 from mla_lightning.paths import command
-from mla_lightning.prepare.checks import checked_items, describe_identity
+from mla_lightning.prepare.checks import check_lfs_pointers, checked_items, describe_identity
 from mla_lightning.prepare.preparation_log import FileRecord, PreparationLog
 from mla_lightning.prepare.progress import ItemProgress
 from mla_lightning.prepare.rows import RowFile, allocate, copy_rows, open_rows
 from mla_lightning.prepare.target_folder import (
     describe_difference,
+    describe_partial,
     is_prepared,
     json_digest,
     locked_folder,
@@ -120,6 +121,8 @@ def prepare(source: Source, target: Path, *, on_bad: str = "stop", jobs: int | N
         shutil.rmtree(partial, ignore_errors=True)
         print(f"{target} was prepared before from the same files with the same options.")
         return target
+    if on_bad == "stop":
+        check_lfs_pointers(source.raw or Path(), items)
     with locked_folder(partial, target):
         return _Preparation(source, target, partial, items, extractors, identity).run(on_bad, jobs)
 
@@ -311,6 +314,7 @@ class _Preparation:
             )
         else:
             lines.append(f"None could be read. Is {self.raw.absolute()} the right raw=?")
+        lines.append(describe_partial(self.partial))
         return "\n".join(lines)
 
     # ------------------------------------------------------------------ the store

@@ -27,6 +27,24 @@ def json_digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def describe_partial(partial: Path) -> str:
+    """Return a sentence about the folder that an unfinished preparation leaves, with its size.
+
+    Args:
+        partial: The folder.
+
+    Returns:
+        The sentence, with the command that removes the folder.
+    """
+    blocks = 0
+    for path in partial.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            blocks += path.lstat().st_blocks
+    size = blocks * 512 / 1e6
+    text = f"{size / 1000:.1f} GB" if size >= 1000 else f"{size:.1f} MB"
+    return f"What is done takes {text}; to remove it: {command('rm', '-r', partial)}"
+
+
 def describe_difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
     """Describe where two mappings differ.
 
