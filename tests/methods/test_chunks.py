@@ -11,7 +11,7 @@ from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.late_fusion import LateFusion
 
 #: Methods whose losses are of all samples of a batch together.
-REFUSING = {"cca", "cpm_net", "dcca", "dccae", "if_mmin", "qmf"}
+REFUSING = {"cca", "cpm_net", "dcca", "dccae", "if_mmin", "logistic", "majority", "qmf"}
 
 
 def trained(name, batch, **parts):

@@ -6,6 +6,9 @@ another shape raises an error that names what is expected.
 Vectors and tokens
     ``MLP``, ``BagOfTokens``; ``Vector`` is the identity.
 
+Any input without learning
+    ``Plain``, standardised vectors for linear models.
+
 Sequences
     ``LSTM``, ``TextCNN`` (MMIN's encoders); ``Steps`` is the identity.
 
@@ -37,6 +40,7 @@ from mla_lightning.encoders.hf_text import HFText
 from mla_lightning.encoders.lstm import LSTM
 from mla_lightning.encoders.m3ae import M3AEImage, M3AEText
 from mla_lightning.encoders.mlp import MLP
+from mla_lightning.encoders.plain import Plain
 from mla_lightning.encoders.resnet18 import ResNet18
 from mla_lightning.encoders.small_cnn import SmallCNN
 from mla_lightning.encoders.steps import Steps
@@ -55,6 +59,7 @@ __all__ = [
     "HFText",
     "M3AEImage",
     "M3AEText",
+    "Plain",
     "ResNet18",
     "SmallCNN",
     "Steps",

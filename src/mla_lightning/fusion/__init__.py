@@ -11,6 +11,9 @@ Weighted sums of logits
 Joint heads on features
     ``Concat``, ``FiLM``, ``BiGated``.
 
+Models fitted on their own
+    ``LinearModels`` (logistic regression).
+
 Missing modalities
     ``PaddedFusion`` and ``CanonicalFusion`` (mean padding and a support vector classifier),
     ``AutoencodedFusion`` (AE, CRA), ``LatentCodes`` (MMIN), ``InvariantCodes`` (IF-MMIN),
@@ -39,6 +42,7 @@ from mla_lightning.fusion.film import FiLM
 from mla_lightning.fusion.imagination import AutoencodedFusion, ImaginedFusion
 from mla_lightning.fusion.late import LateFusion
 from mla_lightning.fusion.latent_codes import InvariantCodes, LatentCodes
+from mla_lightning.fusion.linear_models import LinearModels
 from mla_lightning.fusion.padded import CanonicalFusion, PaddedFusion
 from mla_lightning.fusion.shared_head import SharedHead
 from mla_lightning.fusion.sum import Sum
@@ -57,6 +61,7 @@ __all__ = [
     "InvariantCodes",
     "LateFusion",
     "LatentCodes",
+    "LinearModels",
     "LogitFusion",
     "PaddedFusion",
     "SharedHead",

@@ -15,6 +15,9 @@ Joint training
 Independent modalities
     ``LateFusion``; ``Unimodal``, a separate model for each modality.
 
+References without a network
+    ``Majority``, the most frequent class; ``Logistic``, logistic regression.
+
 Missing modalities
     Reconstruction: ``AE``, ``CRA``. With a teacher: ``MMIN``, ``IFMMIN`` (IF-MMIN), ``TATE``.
     Correlation: ``CCA``, ``DCCA``, ``DCCAE``. Latent codes: ``CPMNet`` (CPM-Net).

@@ -200,6 +200,8 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Any) -> N
         mla_lightning.errors.RunError: best-acc.ckpt belongs to another model: missing bias; weight
         has shape (1, 3), expected (1, 2). Nothing was loaded.
     """
+    if allocate := getattr(module, "allocate", None):  # widths that the data decide
+        allocate(state)
     expected = module.state_dict()
     problems = [f"missing {key}" for key in expected.keys() - state.keys()]
     problems += [f"unexpected {key}" for key in state.keys() - expected.keys()]

@@ -18,7 +18,7 @@ from mla_lightning.report.figures.style import (
 )
 from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.run import MULTI
-from mla_lightning.report.read.variant import REFERENCE, Variant
+from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,13 +41,13 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
 
     Args:
         block: The block.
-        columns: Label -> column; by default all columns of the block except the reference.
+        columns: Label -> column; by default all columns of the block except the references.
 
     Returns:
         The figure.
     """
     if columns is None:
-        columns = {v.label: v for v in block.variants if v.method != REFERENCE}
+        columns = {v.label: v for v in block.variants if v.method not in REFERENCES}
     names = (*block.modalities, MULTI)
     panels = {name: {k: block.summary(v, name) for k, v in columns.items()} for name in names}
     reference = block.find(REFERENCE)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.read.run import MULTI, Run
-from mla_lightning.report.read.variant import REFERENCE, Variant
+from mla_lightning.report.read.variant import REFERENCES, Variant
 from mla_lightning.run_folder import RESULT, State
 
 #: Why a seed has no value, in the order in which tables list the reasons.
@@ -240,13 +240,13 @@ def limit_variants(block: Block, max_variants: int = MAX_DRAWN) -> tuple[Block, 
 
     Args:
         block: The block.
-        max_variants: Largest number of variants beside the unimodal reference.
+        max_variants: Largest number of variants beside the references.
 
     Returns:
-        A block with the unimodal reference and the variants of the highest mean validation
+        A block with the references and the variants of the highest mean validation
         accuracy; and a sentence that says so, empty where all variants are kept.
     """
-    others = [variant for variant in block.variants if variant.method != REFERENCE]
+    others = [variant for variant in block.variants if variant.method not in REFERENCES]
     if len(others) <= max_variants:
         return block, ""
     scores = {variant: block.summary(variant, split="val") for variant in others}
@@ -256,7 +256,7 @@ def limit_variants(block: Block, max_variants: int = MAX_DRAWN) -> tuple[Block, 
     for name in ("runs", "variants", "modalities"):
         limited.__dict__.pop(name, None)
     limited.runs_by_variant = {
-        v: runs for v, runs in block.runs_by_variant.items() if v in best or v.method == REFERENCE
+        v: runs for v, runs in block.runs_by_variant.items() if v in best or v.method in REFERENCES
     }
     note = (
         f"Only the {max_variants} columns with the best validation accuracy (multi) are drawn, of "

@@ -14,6 +14,10 @@ PAPER_METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "q
 METHODS = (*PAPER_METHODS, "joint_unimodal", "unimodal", "mla_released", "mla_balancemm")
 #: The method that trains each modality alone: a reference, which is not ranked.
 REFERENCE = "unimodal"
+#: Methods without a network: references, which are not ranked and whose columns are the last.
+WITHOUT_NETWORK = ("logistic", "majority")
+#: All methods that are not ranked.
+REFERENCES = (REFERENCE, *WITHOUT_NETWORK)
 
 
 @cache
@@ -73,7 +77,8 @@ class Variant:
     @property
     def sort_key(self) -> tuple[object, ...]:
         """Key that sorts variants into the order of columns."""
-        position = METHODS.index(self.method) if self.method in METHODS else len(METHODS)
+        order = (*METHODS, None, *WITHOUT_NETWORK)  # None: methods that are not listed
+        position = order.index(self.method if self.method in order else None)
         overrides = tuple((key, _number(text), text) for key, text in self.overrides)
         return position, self.method, self.ablation != "none", self.ablation, overrides
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import MULTI, Run
-from mla_lightning.report.read.variant import method_label
-from mla_lightning.report.tables.significance import binomial_error
+from mla_lightning.report.read.variant import REFERENCE, method_label
+from mla_lightning.report.tables.rows import SIGNIFICANT
+from mla_lightning.report.tables.significance import binomial_error, compare, holm
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.ceiling import ceiling_note, is_uninformative
 from mla_lightning.run_folder.completion import UNKNOWN
@@ -18,6 +19,8 @@ MAX_LISTED = 20
 #: Largest number of code hashes that are listed; each kind of job has its own.
 MAX_CODES = 3
 
+#: Points by which a network is clearly below logistic regression, whatever the spread.
+CLEARLY_BELOW = 2.0
 #: Words by which a report is known to warn of runs of other code.
 EARLIER_CODE = "were made by earlier code"
 
@@ -123,6 +126,42 @@ def ceiling_notes(block: Block) -> list[str]:
     return [
         f"{block.name}: {len(extremes)} of {len(runs)} runs: {ceiling_note(val, test)} (the "
         "largest distance is given)."
+    ]
+
+
+def reference_notes(block: Block) -> list[str]:
+    """Return a note if networks of single modalities are clearly below logistic regression.
+
+    Args:
+        block: The block.
+
+    Returns:
+        One sentence, or none. Clearly: by more than :data:`CLEARLY_BELOW` points, or significantly
+        in a paired t-test over the common seeds, with Holm correction over the modalities.
+    """
+    network = block.find(REFERENCE)
+    linear = block.find("logistic", compared_with=network)
+    if network is None or linear is None:
+        return []
+    comparisons = {
+        m: compare(block.values(network, m), block.values(linear, m)) for m in block.modalities
+    }
+    corrected = holm([comparison.p for comparison in comparisons.values()])
+    texts = []
+    for (modality, comparison), p in zip(comparisons.items(), corrected, strict=True):
+        mean = comparison.mean
+        if mean is None or mean >= 0:
+            continue
+        is_significant = p is not None and p < SIGNIFICANT
+        if mean < -CLEARLY_BELOW or is_significant:
+            p_text = "no test" if p is None else f"corrected p = {p:.2g}"
+            texts.append(f"{modality} by {-mean:.1f} points ({p_text})")
+    if not texts:
+        return []
+    return [
+        f"{block.name}: the networks trained alone ({network.label}) are less accurate on test "
+        f"than {linear.label} on the same inputs: {', '.join(texts)}; these encoders are not "
+        "trained well enough to be worth it (tune the learning rate and the epochs on validation)."
     ]
 
 

@@ -16,7 +16,7 @@ from mla_lightning.report.document.table import (
 )
 from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.paper import PaperTable
-from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
+from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant, method_label
 from mla_lightning.report.tables.significance import CONFIDENCE, Comparison, holm
 
 #: A difference is significant if its corrected p is below this level.
@@ -33,14 +33,30 @@ COLUMN_LEGEND = f"{MEAN_LEGEND}. Best of each column in bold, second best underl
 PARTIAL_LEGEND = "(n of N): only n of N seeds have a result; such entries are not ranked."
 
 
-def reference_legend() -> str:
-    """Return the sentence that explains the unimodal reference.
+def reference_legend(methods: Collection[str] = (REFERENCE,)) -> str:
+    """Return the sentences that explain the references of a table.
+
+    Args:
+        methods: The methods of the table.
 
     Example:
         >>> reference_legend()
         'Unimodal: each modality trained alone; a reference, not ranked.'
+        >>> reference_legend({"mla", "majority"})
+        'Majority: the most frequent class of train; a reference, not ranked.'
     """
-    return f"{method_label(REFERENCE)}: each modality trained alone; a reference, not ranked."
+    return " ".join(
+        f"{method_label(name)}: {meaning}; a reference, not ranked."
+        for name, meaning in _REFERENCE_MEANINGS.items()
+        if name in methods
+    )
+
+
+_REFERENCE_MEANINGS = {
+    REFERENCE: "each modality trained alone",
+    "logistic": "logistic regression without a network",
+    "majority": "the most frequent class of train",
+}
 
 
 def summary_row(
@@ -62,7 +78,7 @@ def summary_row(
         summaries: The measure of each column.
         digits: Number of decimals.
         is_ranked: Whether best and second best are marked, among the columns with all seeds; the
-            reference is never ranked.
+            references are never ranked.
         lower_is_better: Whether the smallest is the best.
         with_spread: Whether standard deviation and number of seeds are shown.
         expected: Columns that show their state where they have no value; the others, by default
@@ -78,7 +94,7 @@ def summary_row(
         [('60.0 (1)', 2), ('61.0 (1)', 1)]
     """
     ranked = [
-        s.mean if is_ranked and s.is_complete and column.method != REFERENCE else None
+        s.mean if is_ranked and s.is_complete and column.method not in REFERENCES else None
         for column, s in zip(columns, summaries, strict=True)
     ]
     row_ranks = ranks(ranked, digits, lower_is_better=lower_is_better)

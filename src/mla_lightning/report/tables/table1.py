@@ -13,7 +13,13 @@ from mla_lightning.report.read.block import Block, blocks, limit_variants, runs_
 from mla_lightning.report.read.metrics import metrics_of
 from mla_lightning.report.read.paper import DATASETS, PaperTable, read_table1
 from mla_lightning.report.read.run import MULTI, Run
-from mla_lightning.report.read.variant import PAPER_METHODS, REFERENCE, Variant, method_label
+from mla_lightning.report.read.variant import (
+    PAPER_METHODS,
+    REFERENCE,
+    REFERENCES,
+    Variant,
+    method_label,
+)
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import (
     COMPARISON_COLUMNS,
@@ -66,7 +72,7 @@ def table1(runs: Sequence[Run]) -> Report:
     figures: dict[str, Callable[[], Figure]] = {}
     for block in table_blocks:
         drawn, drawn_note = limit_variants(block)
-        report_notes += notes.block_notes(block)
+        report_notes += [*notes.block_notes(block), *notes.reference_notes(block)]
         report_notes += [f"Figure: {drawn_note}"] if drawn_note else []
         if block.modalities:
             figures[f"table1-{block.slug}"] = partial(modality_figure, drawn)
@@ -88,7 +94,7 @@ def table1(runs: Sequence[Run]) -> Report:
 
 
 def competitors(block: Block) -> list[Variant]:
-    """Return the variants of a block other than the unimodal reference.
+    """Return the variants of a block other than the references.
 
     Args:
         block: The block.
@@ -96,7 +102,7 @@ def competitors(block: Block) -> list[Variant]:
     Returns:
         The variants in the order of columns.
     """
-    return [variant for variant in block.variants if variant.method != REFERENCE]
+    return [variant for variant in block.variants if variant.method not in REFERENCES]
 
 
 def _accuracy_table(
@@ -123,7 +129,7 @@ def _accuracy_table(
         _not_run_section(name, paper, paper_columns) for name in DATASETS if name not in datasets
     ]
     legends = [LEGEND]
-    legends += [reference_legend()] if REFERENCE in methods else []
+    legends += [reference_legend(methods)] if methods & set(REFERENCES) else []
     legends += [PARTIAL_LEGEND] if is_partial(table_blocks) else []
     return Table(
         slug="",
