@@ -77,6 +77,7 @@ def import_arrays(
         arrays=arrays,
         kinds=kinds,
         splits=splits or {NONE: without_split(num)},
+        scale="standard",
         complete=lambda folder: write_config(folder, target) if names else None,
     )
     return target

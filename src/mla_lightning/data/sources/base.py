@@ -43,6 +43,7 @@ class Source(ABC):
         known_bad: Id -> reason, for items that the authors themselves call broken.
         default_split: The split that is used unless another one is chosen.
         stays_in_raw: Whether all files must be below ``raw``; false for a user's own list.
+        scale: How runs scale the columns of its features; None to leave them as they are.
     """
 
     name: ClassVar[str]
@@ -52,6 +53,7 @@ class Source(ABC):
     known_bad: ClassVar[Mapping[str, str]] = {}
     default_split: str
     stays_in_raw: ClassVar[bool] = True
+    scale: ClassVar[str | None] = None
 
     def __init__(self, raw: Path | None) -> None:
         """Set the folder.
