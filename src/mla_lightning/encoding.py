@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Unpack
 
 import torch
@@ -15,6 +16,7 @@ from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.inputs.base import BatchRandomness
+from mla_lightning.inputs.features import ScaledColumns, scaled_columns_of
 from mla_lightning.parts import Composition, Parts, check_composition, out_width
 
 
@@ -66,12 +68,32 @@ class EncodingModule(LightningModule):
         check_composition(self, self.parts)
         self.encoders = nn.ModuleDict(self.parts.encoders)
         self.fusion = self.parts.build_fusion()
+        self._register_scales()
         if self.parts.accumulate > 1 and self.trains_fused_logits and self.fusion.mixes_samples:
             raise ConfigError(
                 f"trainer.accumulate={self.parts.accumulate}: the fused logits of a sample depend "
                 "on all samples of its batch (weighting=batch_entropy) and cannot be computed in "
                 "chunks. Set it to 1."
             )
+
+    def _register_scales(self) -> None:
+        """Register inputs with numbers of the training split, as a part of every checkpoint."""
+        scaled = {m: c for m, c in self.parts.inputs.items() if isinstance(c, ScaledColumns)}
+        if scaled:
+            self.scales = nn.ModuleDict(scaled)
+        elif hasattr(self, "scales"):
+            del self.scales
+
+    def take_scales(self, state: Mapping[str, Tensor]) -> None:
+        """Scale features as in a run, whatever the data say that the module was built for.
+
+        Args:
+            state: The run's weights.
+        """
+        inputs = {m: c for m, c in self.parts.inputs.items() if not isinstance(c, ScaledColumns)}
+        inputs |= scaled_columns_of(state)
+        self.parts = replace(self.parts, inputs=inputs)
+        self._register_scales()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; some are set many times per batch, such as the current hook's name."""
@@ -246,6 +268,8 @@ class EncodingModule(LightningModule):
                         self.parts.seed, self.current_epoch, name, batch["index"]
                     )
                 values[name] = convert(values[name], randomness)
+                if isinstance(convert, ScaledColumns):
+                    values[name] = _known_rows(values[name], batch, name)
             converted[key] = values
         # Zeros of a store are not zeros after scaling: hidden inputs must be zeros to the encoder.
         for name, is_hidden in batch.get("hidden", {}).items():
@@ -253,3 +277,11 @@ class EncodingModule(LightningModule):
             is_hidden = is_hidden.view(-1, *[1] * (x.ndim - 1))
             converted["inputs"][name] = x.masked_fill(is_hidden, 0)
         return converted
+
+
+def _known_rows(x: Tensor, batch: Batch, name: str) -> Tensor:
+    """Return scaled rows with zeros, which are the mean, where the data lack the modality."""
+    is_known = batch["present"][name]
+    if "hidden" in batch:
+        is_known = is_known | batch["hidden"][name]
+    return x.masked_fill(~is_known.view(-1, *[1] * (x.ndim - 1)), 0)

@@ -158,6 +158,7 @@ def test_encoders_load_the_weights_of_a_checkpoint(tmp_path, monkeypatch, capfd)
         {k.removeprefix("encoders.left."): v for k, v in state.items() if "encoders.left." in k}
     )
     raw = torch.from_numpy(open_store(tmp_path / "data/x").array("left")[:])
+    raw = (raw - state["scales.left.mean"]) * state["scales.left.factor"]
     trained = open_store(tmp_path / "data/trained").array("left")[:]
     np.testing.assert_allclose(trained, encoder(raw).detach().numpy(), rtol=1e-5, atol=1e-6)
     assert not np.allclose(trained, open_store(tmp_path / "data/blank").array("left")[:])

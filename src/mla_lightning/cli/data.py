@@ -258,9 +258,11 @@ def _embed(words: Sequence[str]) -> int:
         )
     target = convert(options["target"], Path, "target")
     encoders = build_encoders(RunConfig.from_tree(tree), data)
+    state = None
     if "ckpt" in options:
-        load_encoders(encoders, Path(options["ckpt"]).expanduser())
-    embed_store(data, target, encoders, batch_size, device=options.get("device", "cpu"))
+        state = load_encoders(encoders, Path(options["ckpt"]).expanduser())
+    device = options.get("device", "cpu")
+    embed_store(data, target, encoders, batch_size, device=device, state=state)
     print(f"Train: {train_on(target)}")
     return 0
 

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
+from mla_lightning.data.column_scales import SCALES, cached_scales, column_scales
 from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.loading import ArrayDataset
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
-from mla_lightning.inputs.features import Features
+from mla_lightning.inputs.features import Features, ScaledColumns
 from mla_lightning.inputs.images import Images
 from mla_lightning.inputs.spectrograms import Spectrograms
 from mla_lightning.paths import command, path_override
@@ -45,6 +46,7 @@ class Prepared(MultimodalDataModule):
         path: str | Path | None,
         split: str | None = None,
         inputs: Mapping[str, Input] | None = None,
+        scale: str | None = None,
         **options: Any,
     ) -> None:
         """Open the store; no array is read.
@@ -53,12 +55,17 @@ class Prepared(MultimodalDataModule):
             path: Folder of the store.
             split: Name of one of its named splits; None for its default one.
             inputs: Modality -> conversion of its rows: scale, and augmentation in training; by
-                default rows are not scaled, except images and frames, to [0, 1].
+                default images and frames are scaled to [0, 1], features as ``scale`` says, and
+                others are not scaled.
+            scale: Scaling of each column of the features without an entry in ``inputs``, by numbers
+                of the training split's samples that have the modality: ``none``, ``standard``,
+                ``robust`` or ``log``, see :func:`~mla_lightning.data.column_scales.column_scales`;
+                None for what the store says.
             **options: Options of every data set: ``batch_size`` and others.
 
         Raises:
             ConfigError: If there is no path, or ``inputs`` has a modality that the store does not
-                have or whose kind does not fit.
+                have or whose kind does not fit, or ``scale`` is unknown or has no effect.
             DataError: If there is no complete store, or no such split; the message says what to do.
         """
         if path is None or not str(path).strip():
@@ -76,6 +83,8 @@ class Prepared(MultimodalDataModule):
         self._inputs = dict(inputs or {})
         for name, conversion in self._inputs.items():
             self._check_input(name, conversion)
+        self._check_scale(scale)
+        self._scale = scale
         super().__init__(**options)
 
     def _check_input(self, modality: str, conversion: Input) -> None:
@@ -93,6 +102,54 @@ class Prepared(MultimodalDataModule):
                 f"{' and '.join(sorted(conversion.kinds))}, the store holds {kind}.{hint}"
             )
 
+    def _check_scale(self, scale: str | None) -> None:
+        if scale is None:
+            return
+        if scale not in SCALES:
+            raise ConfigError(
+                f"data.scale={scale} is unknown.{near(str(scale), SCALES)} Known: "
+                f"{', '.join(SCALES)}; null for what the store says."
+            )
+        entries = self.store.manifest["modalities"]
+        kinds = {name: entry["kind"] for name, entry in entries.items()}
+        if not any(k in ScaledColumns.kinds and m not in self._inputs for m, k in kinds.items()):
+            listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+            raise ConfigError(
+                f"data.scale={scale} has no effect: {self.name} has no features that data.inputs "
+                f"does not convert. It has: {listed}. Leave data.scale out."
+            )
+
+    @property
+    def scales(self) -> dict[str, str]:
+        """Modality of features in use -> how its columns are scaled; those not scaled left out."""
+        entries = {name: self.store.manifest["modalities"][name] for name in self.modalities}
+        scales = {
+            name: str(self._scale or entry.get("scale") or "none")
+            for name, entry in entries.items()
+            if entry["kind"] in ScaledColumns.kinds and name not in self._inputs
+        }
+        if unknown := sorted(set(scales.values()) - set(SCALES)):
+            raise DataError(
+                f"{self.store.folder} asks for the scale {unknown[0]!r}, which this version does "
+                "not know. Choose one: data.scale=standard"
+            )
+        return {name: scale for name, scale in scales.items() if scale != "none"}
+
+    def _scaled_columns(self, modality: str, scale: str) -> ScaledColumns:
+        """Return the scaling of a modality, by the numbers of the training split."""
+        rows, present = self.store.array(modality), self.store.present(modality)
+        numbers = np.flatnonzero(self._codes == SPLITS.index("train"))
+        if present is not None:
+            numbers = numbers[present[numbers]]
+        arrays = self.store.manifest["arrays"]
+        files = (f"{modality}.npy", f"{modality}.present.npy", f"split.{self.split_name}.npy")
+        hashes = [arrays.get(file, {}).get("sha256") for file in files]
+        key = hashlib.sha256(" ".join(map(str, [scale, *hashes])).encode()).hexdigest()
+        scales = cached_scales(
+            self.store.folder, key, lambda: column_scales(rows, numbers, scale), rows.shape[-1]
+        )
+        return ScaledColumns(scales.mean, scales.factor, is_log=scales.is_log)
+
     @property
     def inputs(self) -> dict[str, Input]:
         """Modality in use -> conversion of its rows to its encoder's input."""
@@ -106,7 +163,8 @@ class Prepared(MultimodalDataModule):
             if isinstance(conversion, Images) and conversion.frames_per_segment is None:
                 options = metadata[name]["options"]
                 conversion.frames_per_segment = options.get("frames_per_segment", 1)
-        return conversions
+        scaled = {name: self._scaled_columns(name, how) for name, how in self.scales.items()}
+        return conversions | scaled
 
     def default_encoders(self) -> Mapping[str, Mapping[str, Any]]:
         """Return configs of small encoders; see :func:`default_encoders`."""
@@ -175,8 +233,13 @@ class Prepared(MultimodalDataModule):
         Returns:
             The entries of every data set, and of the named split its ``description`` and
             ``overlap``: attribute -> number of values, such as speakers, that occur both in train
-            and in test.
+            and in test. If features are scaled, also ``scale``: modality -> how.
         """
         entry = self.store.manifest["splits"][self.split_name]
         overlap = {name: shared["num"] for name, shared in entry["overlap"].items()}
-        return super().describe() | {"description": entry["description"], "overlap": overlap}
+        scale = {"scale": self.scales} if self.scales else {}
+        return super().describe() | {
+            "description": entry["description"],
+            "overlap": overlap,
+            **scale,
+        }

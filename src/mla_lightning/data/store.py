@@ -32,6 +32,7 @@ from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL, NamedSplit, over
 from mla_lightning.data.store_problems import find_problems
 from mla_lightning.data.temporary import check_free, new_folder
 from mla_lightning.errors import DataError, near
+from mla_lightning.inputs.features import ScaledColumns
 from mla_lightning.run_folder import write_json
 
 #: Number of values shared by train and test that the manifest lists; it counts all of them.
@@ -65,13 +66,16 @@ class OpenStore:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the hashes of all arrays except the splits; no array is read."""
+        """SHA-256 of the hashes of all arrays except the splits, and of scales; none is read."""
         hashes = {
             file: entry["sha256"]
             for file, entry in self.manifest["arrays"].items()
             if not file.startswith("split.")
         }
-        text = json.dumps([self.manifest["class_names"], hashes], sort_keys=True)
+        entries = self.manifest["modalities"]
+        scales = {m: entry["scale"] for m, entry in entries.items() if entry.get("scale")}
+        content = [self.manifest["class_names"], hashes, *([scales] if scales else [])]
+        text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def array(self, modality: str) -> MappedArray:
@@ -157,6 +161,7 @@ def write_store(
     default_split: str | None = None,
     present: Mapping[str, np.ndarray] | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
+    scale: str | None = None,
     complete: Callable[[Path], object] = lambda _: None,
     **metadata: Any,
 ) -> None:
@@ -174,6 +179,8 @@ def write_store(
         default_split: The one used unless another is chosen; the first by default.
         present: Modality -> (N,) bool, for modalities that are absent from some sample.
         attributes: Name -> (N,) texts.
+        scale: How runs scale the columns of features unless ``data.scale`` says otherwise, such as
+            ``standard``; None to leave them as they are.
         complete: Adds further files to the store's folder before it gets its name.
         **metadata: Further arguments of :func:`finish_store`.
 
@@ -203,7 +210,9 @@ def write_store(
             temporary,
             name=name,
             class_names=class_names,
-            modalities={modality: {"kind": kinds[modality], "options": {}} for modality in arrays},
+            modalities={
+                modality: modality_entry(kinds[modality], {}, scale) for modality in arrays
+            },
             splits={key: replace(split, codes=split.codes[order]) for key, split in codes.items()},
             default_split=default_split or next(iter(splits)),
             **metadata,
@@ -275,6 +284,24 @@ def finish_store(
         "failures": [dict(entry) for entry in failures],
     }
     write_json(folder / MANIFEST, manifest)
+
+
+def modality_entry(kind: str, options: Mapping[str, Any], scale: str | None) -> dict[str, Any]:
+    """Return the entry of a modality in a manifest.
+
+    Args:
+        kind: Kind of its array.
+        options: Options of its extractor.
+        scale: How runs scale the columns of features; None to leave them as they are.
+
+    Example:
+        >>> modality_entry("features", {}, "standard")
+        {'kind': 'features', 'options': {}, 'scale': 'standard'}
+        >>> modality_entry("tokens", {}, "standard")
+        {'kind': 'tokens', 'options': {}}
+    """
+    is_scaled = scale is not None and kind in ScaledColumns.kinds
+    return {"kind": kind, "options": dict(options)} | ({"scale": scale} if is_scaled else {})
 
 
 def verify_store(folder: Path) -> list[str]:

@@ -21,6 +21,8 @@ NOT_IDENTITY = (
 )
 #: Settings of the data that change no number.
 NOT_IDENTITY_OF_DATA = ("path", "num_workers")
+#: Settings of the data that are as if they were left out while they are null.
+_OPTIONAL_OF_DATA = ("scale",)
 
 
 def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
@@ -45,7 +47,9 @@ def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
     content["trainer"] = {k: v for k, v in config.get("trainer", {}).items() if k != "progress_bar"}
     # The folder of a store is left out: the fingerprint stands for its content.
     content["data"] = {
-        k: v for k, v in config.get("data", {}).items() if k not in NOT_IDENTITY_OF_DATA
+        key: value
+        for key, value in config.get("data", {}).items()
+        if key not in NOT_IDENTITY_OF_DATA and not (key in _OPTIONAL_OF_DATA and value is None)
     }
     text = json.dumps([content, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -4,7 +4,8 @@ They run on the device for a whole batch, and augment it in training. An input i
 stored rows (B, ...) and, in training alone, with the random numbers of the batch.
 
 Inputs
-    ``Features``, ``Images`` (images and frames), ``Spectrograms``.
+    ``Features``, ``ScaledColumns`` (features, each column scaled by the training split's numbers),
+    ``Images`` (images and frames), ``Spectrograms``.
 
 Base classes
     ``Input``; ``BatchRandomness`` gives the random numbers of a batch.
@@ -22,8 +23,8 @@ Example:
 """
 
 from mla_lightning.inputs.base import BatchRandomness, Input
-from mla_lightning.inputs.features import Features
+from mla_lightning.inputs.features import Features, ScaledColumns
 from mla_lightning.inputs.images import Images
 from mla_lightning.inputs.spectrograms import Spectrograms
 
-__all__ = ["BatchRandomness", "Features", "Images", "Input", "Spectrograms"]
+__all__ = ["BatchRandomness", "Features", "Images", "Input", "ScaledColumns", "Spectrograms"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mla_lightning.data.loading import Rows
 from mla_lightning.data.manifest import SOURCES
@@ -21,6 +21,7 @@ from mla_lightning.data.store import finish_store
 from mla_lightning.data.temporary import new_folder
 from mla_lightning.errors import ConfigError, check_number, near
 from mla_lightning.inputs.base import Input
+from mla_lightning.inputs.features import ScaledColumns, scaled_columns_of
 from mla_lightning.prepare.progress import ItemProgress
 
 #: Largest number of samples that are encoded at a time.
@@ -34,6 +35,7 @@ def embed_store(
     batch_size: int = 64,
     *,
     device: str = "cpu",
+    state: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a store of the features that encoders compute in evaluation mode without gradients.
 
@@ -48,6 +50,8 @@ def embed_store(
         batch_size: Number of samples that are encoded at a time; it changes features only by
             rounding.
         device: Device that the encoders compute on, such as ``cuda``.
+        state: Weights of the run that trained the encoders, whose scales of features are used; None
+            for those of the data.
 
     Returns:
         The target.
@@ -67,8 +71,12 @@ def embed_store(
                 f"{store.folder} has no modality {name!r}.{near(name, modalities)} "
                 f"It has: {', '.join(modalities)}."
             )
+    inputs: dict[str, Input] = data.inputs
+    if state is not None:
+        inputs = {m: c for m, c in inputs.items() if not isinstance(c, ScaledColumns)}
+        inputs |= scaled_columns_of(state)
     with new_folder(target) as folder:
-        _write(data, folder, encoders, batch_size, device)
+        _write(data, folder, encoders, batch_size, device, inputs)
     return target
 
 
@@ -78,6 +86,7 @@ def _write(
     encoders: Mapping[str, nn.Module],
     batch_size: int,
     device: str,
+    inputs: Mapping[str, Input],
 ) -> None:
     store, manifest = data.store, data.store.manifest
     replaced = {f"{modality}.npy" for modality in encoders}
@@ -88,7 +97,7 @@ def _write(
     total = len(store) * len(encoders)
     with ItemProgress(f"features of {manifest['name']}", total, 0) as progress:
         for modality, encoder in encoders.items():
-            convert = data.inputs.get(modality)
+            convert = inputs.get(modality)
             rows = store.array(modality)
             features = _features(rows, convert, encoder, batch_size, device, progress)
             present = store.present(modality)
@@ -135,6 +144,8 @@ def _features(
     old_device = parameter.device if parameter is not None else torch.device(device)
     features = np.empty((len(rows), int(encoder.out_features)), dtype=np.float32)  # type: ignore[arg-type]
     encoder.eval().to(device)
+    if isinstance(convert, ScaledColumns):
+        convert.to(device)
     try:
         with torch.inference_mode():
             for start in range(0, len(rows), batch_size):
@@ -153,6 +164,9 @@ def _features(
 
 def _as_json(convert: Input) -> dict[str, Any]:
     """Return the class and the attributes of an input conversion, JSON-able."""
+    if isinstance(convert, ScaledColumns):
+        numbers = {key: value.tolist() for key, value in convert.state_dict().items()}
+        return {"input": type(convert).__name__, **numbers}
     attributes = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(convert).items()}
     return {"input": type(convert).__name__, **attributes}
 

@@ -343,7 +343,9 @@ class _Preparation:
             name=self.source.name,
             class_names=class_names,
             modalities={
-                modality: {"kind": extractor.kind, "options": extractor.options()}
+                modality: stores.modality_entry(
+                    extractor.kind, extractor.options(), self.source.scale
+                )
                 for modality, extractor in self.extractors.items()
             },
             splits=self.source.splits(items),

@@ -107,6 +107,7 @@ def import_arrays(
             {"id": ids[row], "modality": modality, "file": path.name, "reason": reason}
             for row, (modality, reason) in problems.items()
         ],
+        scale="standard",
         complete=lambda folder: write_config(folder, target) if names else None,
     )
     for array in modalities.values():

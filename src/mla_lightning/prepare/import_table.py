@@ -42,6 +42,7 @@ class Table(Source):
     how_to_get = "A file of your own."
     default_split = "own"
     stays_in_raw = False
+    scale = "standard"
 
     def __init__(
         self,

@@ -216,20 +216,24 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Any) -> N
     module.load_state_dict(state)
 
 
-def load_encoders(encoders: Mapping[str, nn.Module], path: Path) -> None:
+def load_encoders(encoders: Mapping[str, nn.Module], path: Path) -> dict[str, Tensor]:
     """Load the encoders' weights from a run's checkpoint, all or none.
 
     Args:
         encoders: Modality -> encoder.
         path: The checkpoint, such as ``runs/.../checkpoints/best-acc.ckpt``.
 
+    Returns:
+        All weights of the checkpoint.
+
     Raises:
         RunError: If it cannot be read or belongs to other encoders.
     """
-    state = read_checkpoint(path)["state_dict"]
+    state: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
     prefix = "encoders."
     weights = {k.removeprefix(prefix): w for k, w in state.items() if k.startswith(prefix)}
     load_weights(nn.ModuleDict(encoders), weights, path)
+    return state
 
 
 def summarise_missing(

@@ -194,7 +194,9 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
         metric: read_checkpoint(checkpoint.best_path(metric))["state_dict"]
         for metric in dict.fromkeys(module.selections().values())
     }
-    load_weights(module, _selected_state(module, states), checkpoint.folder)
+    state = _selected_state(module, states)
+    module.take_scales(state)  # those of the training split, also on other data
+    load_weights(module, state, checkpoint.folder)
     module.eval()
     return LoadedRun(run, module_data, class_names, module, states)
 

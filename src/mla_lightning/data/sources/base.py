@@ -44,6 +44,7 @@ class Source(ABC):
         default_split: The split that is used unless another one is chosen.
         skipped_items: Samples that are left out before files are read, for the manifest.
         stays_in_raw: Whether all files must be below ``raw``; false for a user's own list.
+        scale: How runs scale the columns of its features; None to leave them as they are.
     """
 
     name: ClassVar[str]
@@ -54,6 +55,7 @@ class Source(ABC):
     default_split: str
     stays_in_raw: ClassVar[bool] = True
     skipped_items: Sequence[Mapping[str, str]] = ()
+    scale: ClassVar[str | None] = None
 
     def __init__(self, raw: Path | None) -> None:
         """Set the folder.
