@@ -173,6 +173,14 @@ def test_data_sets_of_the_paper_without_runs_are_listed_with_their_commands(tmp_
     assert [section.title for section in table.written_sections] == ["openmoji"]
 
 
+def test_a_table_of_own_data_says_nothing_of_the_papers_sets_and_methods(tmp_path):
+    for method in ("mla", "concat"):
+        write_run(tmp_path, method, dataset="mine")
+    table = report_of(tmp_path).tables[0]
+    assert [section.title for section in table.sections] == ["mine"]
+    assert table.columns == ("Concat", "MLA")
+
+
 def test_the_papers_table1_is_complete():
     paper = read_table1()
     assert len(paper.accuracy) == 128

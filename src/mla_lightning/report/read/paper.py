@@ -7,12 +7,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mla_lightning.config.search import options, search_path
 from mla_lightning.errors import RunError
 
 #: The data sets of the paper, in its order.
 DATASETS = ("cremad", "kinetics_sounds", "food101", "mvsa", "iemocap")
 #: Our name of a modality -> its name in the paper, where they differ.
 PAPER_MODALITIES = {"visual": "video"}
+
+
+def concerns_paper(datasets: Iterable[str]) -> bool:
+    """Return whether a table is beside the paper's: a data set of it comes with the package.
+
+    Tables of other data alone say nothing about data sets and methods that were not run.
+
+    Example:
+        >>> [concerns_paper(names) for names in (["openmoji"], ["cremad", "mine"], ["mine"])]
+        [True, True, False]
+    """
+    return not options(search_path(None), "data").keys().isdisjoint(datasets)
 
 
 @dataclass(frozen=True)

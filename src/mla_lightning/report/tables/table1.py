@@ -11,7 +11,7 @@ from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Sectio
 from mla_lightning.report.figures.modalities import READING, modality_figure
 from mla_lightning.report.read.block import Block, blocks, limit_variants, runs_without_result
 from mla_lightning.report.read.metrics import metrics_of
-from mla_lightning.report.read.paper import DATASETS, PaperTable, read_table1
+from mla_lightning.report.read.paper import DATASETS, PaperTable, concerns_paper, read_table1
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import (
     PAPER_METHODS,
@@ -110,9 +110,10 @@ def _accuracy_table(
 ) -> Table:
     present = {variant for block in table_blocks for variant in block.variants}
     methods = {variant.method for variant in present}
-    always = {Variant(name) for name in PAPER_METHODS if name not in methods} | {
-        variant for variant in present if variant in map(Variant, PAPER_METHODS)
-    }
+    datasets = {block.dataset for block in table_blocks}
+    always = {variant for variant in present if variant in map(Variant, PAPER_METHODS)}
+    if concerns_paper(datasets):
+        always |= {Variant(name) for name in PAPER_METHODS if name not in methods}
     columns = sorted(present | always, key=lambda variant: variant.sort_key)
     paper_columns = [v.method if v == Variant(v.method) else "" for v in columns]
     sections = []
@@ -124,10 +125,12 @@ def _accuracy_table(
             published = paper_row(paper, block.dataset, modality, paper_columns)
             rows += [published] if published else []
         sections.append(Section(block.title, tuple(rows)))
-    datasets = {block.dataset for block in table_blocks}
-    sections += [
-        _not_run_section(name, paper, paper_columns) for name in DATASETS if name not in datasets
-    ]
+    if concerns_paper(datasets):
+        sections += [
+            _not_run_section(name, paper, paper_columns)
+            for name in DATASETS
+            if name not in datasets
+        ]
     legends = [LEGEND]
     legends += [reference_legend(methods)] if methods & set(REFERENCES) else []
     legends += [PARTIAL_LEGEND] if is_partial(table_blocks) else []

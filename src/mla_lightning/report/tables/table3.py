@@ -9,7 +9,13 @@ from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import Report, Row, Section, Table
 from mla_lightning.report.figures.modalities import READING, modality_figure
 from mla_lightning.report.read.block import Block, blocks, runs_without_result
-from mla_lightning.report.read.paper import DATASETS, PaperTable, read_table1, read_table3
+from mla_lightning.report.read.paper import (
+    DATASETS,
+    PaperTable,
+    concerns_paper,
+    read_table1,
+    read_table3,
+)
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
@@ -117,7 +123,8 @@ def _accuracy_table(table_blocks: Sequence[Block], without_result: Sequence[Run]
             rows += [published] if published else []
         sections.append(Section(block.title, tuple(rows)))
     datasets = {block.dataset for block in table_blocks}
-    for name in (name for name in DATASETS if name not in datasets):
+    others = [name for name in DATASETS if name not in datasets]
+    for name in others if concerns_paper(datasets) else ():
         modalities = paper_table3.modalities[name]
         paper_rows = [_paper_row(paper_table1, paper_table3, name, m) for m in modalities]
         rows = [row for row in paper_rows if row]
