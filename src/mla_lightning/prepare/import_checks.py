@@ -66,12 +66,21 @@ def with_validation_split(
     labels: Sequence[str],
     description: str,
     groups: Sequence[str] | None = None,
+    group: str | None = None,
 ) -> NamedSplit:
-    """Use a tenth of train for validation if the data have none: epochs are selected on it."""
+    """Use a tenth of train for validation if the data have none: epochs are selected on it.
+
+    Args:
+        codes: (N,) int8 codes.
+        labels: (N,) class of each sample.
+        description: The origin of the split.
+        groups: (N,) groups that validation must not share with train; None for none.
+        group: Name of the groups.
+    """
     if (codes == VAL).any():
         return NamedSplit(codes, description)
-    rule = "at random within each class" if groups is None else "at random by whole groups"
-    description += f"; validation is a tenth of train, {rule} (seed 0)"
+    by = f"by whole groups of {group}" if groups is not None else "at random within each class"
+    description += f"; validation is a tenth of train, {by} (seed 0)"
     return NamedSplit(with_validation(codes, labels, groups=groups), description)
 
 
