@@ -224,3 +224,16 @@ def test_folds_are_named_splits_to_train_on(tmp_path, monkeypatch):
     assert sum((store.split(f"fold{number}") == 2).astype(int) for number in range(5)).max() == 1
     np.savez("b.npz", label=LABEL, sound=SOUND, split=LABEL)
     assert main(["data", "import", "b.npz", "target=t", "folds=5"]) == 2
+
+
+def test_rows_are_counted_in_the_file_when_samples_before_them_are_left_out(tmp_path):
+    sound = with_values(SOUND, np.inf, 0)
+    options = {"on_bad": "skip"}
+    label = LABEL + (np.arange(NUM) == 5)
+    names = np.array(["a", "b"])
+    with pytest.raises(DataError, match="the label 2 of row 5 has no name"):
+        imported(tmp_path, sound=sound, label=label, class_names=names, options=options)
+    split = np.array(["train", "val", "test"])[np.arange(NUM) % 3].astype("<U5")
+    split[7] = "tset"
+    with pytest.raises(DataError, match="row 7: the split 'tset' is unknown"):
+        imported(tmp_path, sound=sound, split=split, options=options)

@@ -75,6 +75,8 @@ def import_arrays(
     check_on_bad(on_bad)
     files = open_arrays(path)
     samples = _sample_arrays(files, str(path), labels, folds)
+    if "split" in samples:
+        samples["split"] = _codes(samples["split"], path)
     modalities = _modalities(files, str(path), dict(kinds or {}))
     num = _common_length(samples, modalities, str(path))
     for modality in modalities.values():
@@ -89,7 +91,7 @@ def import_arrays(
     width = len(str(num))
     ids = _texts(samples.get("id", np.array([f"{n:0{width}d}" for n in range(num)])), "id", path)
     samples = {k: v if k == "class_names" else v[keep] for k, v in samples.items()}
-    names, numbers = _numbered(samples, str(path), int(keep.sum()))
+    names, numbers = _numbered(samples, str(path), np.flatnonzero(keep))
     groups = _texts(samples["group"], "group", path) if "group" in samples else None
     present = {m: ~array.is_missing[keep] for m, array in modalities.items()}
     write_store(
@@ -263,11 +265,11 @@ def _texts(values: np.ndarray, name: str, path: Path) -> list[str]:
 
 
 def _numbered(
-    samples: Mapping[str, np.ndarray], where: str, num: int
+    samples: Mapping[str, np.ndarray], where: str, rows: np.ndarray
 ) -> tuple[tuple[str, ...], list[int]]:
-    """Return the classes and the samples' numbers of them."""
+    """Return the classes and the samples' numbers of them; ``rows`` are theirs in the file."""
     if (label := samples.get("label")) is None:
-        return (), [UNLABELLED] * num
+        return (), [UNLABELLED] * len(rows)
     class_names = samples.get("class_names")
     if label.ndim != 1 or label.dtype.kind not in ("iu" if class_names is not None else "iuU"):
         raise DataError(
@@ -278,10 +280,10 @@ def _numbered(
     if class_names is not None:
         num_names = len(class_names)
         if len(label) and not 0 <= label.min() <= label.max() < num_names:
-            row = int(np.flatnonzero((label < 0) | (label >= num_names))[0])
+            wrong = int(np.flatnonzero((label < 0) | (label >= num_names))[0])
             raise DataError(
-                f"{where}: the label {label[row]} of row {row} has no name: 'class_names' has "
-                f"{num_names} names, for the labels 0 to {num_names - 1}"
+                f"{where}: the label {label[wrong]} of row {rows[wrong]} has no name: "
+                f"'class_names' has {num_names} names, for the labels 0 to {num_names - 1}"
             )
         if len(set(class_names.tolist())) < num_names:
             raise DataError(f"{where}: 'class_names' has a name twice: {class_names.tolist()}")
@@ -318,10 +320,10 @@ def _named_splits(
         return fold_splits(texts, groups, folds)
     if "split" not in samples:
         return {"own": drawn_split(texts) if groups is None else group_split(texts, groups)}
-    codes = _codes(samples["split"], path)
+    codes = samples["split"]
     check_splits([name for code, name in enumerate(SPLITS) if (codes == code).any()], str(path))
     description = f"the array split of {path.name}"
-    return {"own": with_validation_split(codes, texts, description, groups)}
+    return {"own": with_validation_split(codes, texts, description, groups, "group")}
 
 
 def _codes(split: np.ndarray, path: Path) -> np.ndarray:
