@@ -66,9 +66,12 @@ CASES = {
         "one class only",
     ),
     "no value": ([""] * 24, "ignore", "empty"),
-    "lists of numbers": (["[0.1, 2, -3e-2]"] * 24, "features", "lists"),
+    "lists of numbers": (["[0, 2, 3]", "[1, 2, 3]"] * 12, "features", "lists"),
     "numbers with blanks": (["0.1 2 -3e-2", "1 2 3"] * 12, "features", "lists"),
-    "lists of lists": (["[[1, 2], [3, 4]]"] * 24, "sequence", "lists"),
+    "lists of lists": (["[[1, 2], [3, 4]]", "[[1, 2], [0, 0]]"] * 12, "sequence", "lists"),
+    "telephone numbers": ([f"+1 555 {n}234" for n in range(24)], "ignore", "columns.x=features"),
+    "one date": (["2020-01-01"] * 24, "ignore", "one value"),
+    "addresses": ([f"https://x.org/a?b={n}" for n in range(24)], UNCLEAR, "Download the files"),
     "unknown ending": ([f"cat/{n}.xyz" for n in range(24)], UNCLEAR, r"\.xyz.*columns.x="),
     "unknown ending, blanks": ([f"my cats/no {n}.xyz" for n in range(24)], UNCLEAR, r"\.xyz"),
     "an ending that is not read": ([f"{n}.heic" for n in range(24)], UNCLEAR, r"HEIF.*JPEG"),
@@ -143,7 +146,7 @@ def test_lists_of_numbers_are_features(tmp_path):
     ("cells", "kind", "message"),
     [
         (
-            ["1 2 3"] * 23 + ["1 2"],
+            ["1.5 2 3"] * 23 + ["1 2"],
             None,
             r"line 25: .*numbers of shape \(2,\), not of shape \(3,\)",
         ),
@@ -235,6 +238,15 @@ def test_real_numbers_are_no_classes_and_whole_ones_are_in_their_order(tmp_path)
     path = write_table(tmp_path, label=[10, 9, 2, 1] * 6, words=sentences(24))
     store = open_store(import_csv(path, tmp_path / "s", jobs=1))
     assert store.manifest["class_names"] == ["1", "2", "9", "10"]
+
+
+def test_columns_of_numbers_may_have_any_name(tmp_path):
+    content = {"label": LABELS, "sepal length (cm)": range(24), "a/b": range(24)}
+    path = write_table(tmp_path, **content)
+    with pytest.raises(DataError, match=r"columns\.\*=number"):
+        import_csv(path, tmp_path / "s", jobs=1)
+    store = open_store(import_csv(path, tmp_path / "s", columns={"*": "number"}, jobs=1))
+    assert store.array("tabular")[:, 0].tolist() == [*range(24)]
 
 
 def test_a_text_that_gives_the_class_away_is_warned_of(tmp_path):

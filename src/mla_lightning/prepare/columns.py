@@ -137,7 +137,7 @@ def describe_column(
         warnings.append(
             f"each value of {name} occurs with one class only: it may be the label in other words"
         )
-    if chosen not in (None, "ignore") and len(counts) == 1:
+    if kind not in ("ignore", UNCLEAR) and len(counts) == 1 and len(texts) > 1:
         warnings.append(f"{name} has one value only, {_short(texts[0])}")
     return Column(
         name,
@@ -229,6 +229,8 @@ def _guess(
         return "ignore", "all cells are empty", False
     if (files := _guess_files(name, cells, folder, place_of)) is not None:
         return files
+    if len(counts) == 1 and len(texts) > 1:
+        return "ignore", f"one value only. To use it: {choose}KIND", False
     if all(is_number(text) or text.lower() == "nan" for text in texts):
         leak = ", and each value occurs with one class only" if is_leak else ""
         whole = all(re.fullmatch(r"[+-]?\d+", text) for text in texts)
@@ -240,10 +242,10 @@ def _guess(
         return "ignore", f"dates or times. To use them as words: {choose}text", False
     vectors = [numbers_of(text) for text in texts]
     if all(vector is not None for vector in vectors):
+        if not any(re.search(r"[\[.e]", text) for text in texts):  # a telephone number, a date
+            return "ignore", f"several whole numbers. To use them: {choose}features", False
         is_sequence = any(isinstance(vector[0], list) for vector in vectors if vector)
         return ("sequence" if is_sequence else "features"), "lists of numbers", False
-    if len(counts) == 1 and len(texts) > 1:
-        return "ignore", f"one value only. To use it: {choose}text", False
     num_words = sum(len(text.split()) for text in texts) / len(texts)
     distinct = len(counts) / len(texts)
     num_letters = sum(len(_NO_BLANKS.findall(text)) for text in texts) / len(texts)
@@ -291,6 +293,9 @@ def _guess_files(
         return UNCLEAR, f"holds different kinds of cells: {listed}. {choices}", True
     kind = next(iter(first_rows)).removeprefix("path of a ")
     if kind == "other":
+        if all("://" in cell for _, cell in rows):
+            reason = "holds addresses of the web. Download the files and write their paths"
+            return UNCLEAR, f"{reason}, or leave it out: columns.{name}=ignore", True
         if remedy := endings.unreadable_reason(rows[0][1]):
             return UNCLEAR, f"holds paths that end in {shown}: {remedy}", True
         reason = (

@@ -24,7 +24,7 @@ def plan_lines(
     columns: Mapping[str, Column],
     roles: Roles,
     rows: Sequence[Row],
-    num_rows: int,
+    num_bad: int,
 ) -> list[str]:
     r"""Return a line per column of a table, then warnings.
 
@@ -33,8 +33,8 @@ def plan_lines(
         names: All columns, in the order of the file.
         columns: Column -> what it holds, of those that have no role.
         roles: The columns of id, label, split and group.
-        rows: The rows that can be used.
-        num_rows: Number of all rows.
+        rows: All rows.
+        num_bad: Number of rows that cannot be used.
 
     Returns:
         The lines.
@@ -43,14 +43,15 @@ def plan_lines(
         >>> rows = [Row("", label, "", "", "", {}) for label in ("cat", "dog") * 3]
         >>> columns = {"age": Column("age", "ignore", "numbers", 1, 4, "3 to 9", ("3", "4"))}
         >>> roles = Roles(label="label")
-        >>> print("\n".join(plan_lines("my.csv", ["label", "age"], columns, roles, rows, 7)))
-        my.csv: 7 rows, 2 columns
+        >>> print("\n".join(plan_lines("my.csv", ["label", "age"], columns, roles, rows, 1)))
+        my.csv: 6 rows, 2 columns
           label  label   2 classes: cat 3, dog 3
-          age    ignore  6 cells, 1 empty, 4 distinct, 3 to 9, such as '3', '4': numbers
+          age    ignore  5 cells, 1 empty, 4 distinct, 3 to 9, such as '3', '4': numbers
           (no column id: the ids are the numbers of the rows)
-        warning: 1 of 7 rows cannot be used
+        warning: 1 of 6 rows cannot be used
     """
-    entries = [(name, *_entry(name, columns, roles, rows, num_rows)) for name in names]
+    num_rows = len(rows)
+    entries = [(name, *_entry(name, columns, roles, rows)) for name in names]
     width = max(len(name) for name, _, _ in entries)
     kinds = max(len(kind) for _, kind, _ in entries)
     lines = [f"{where}: {num_rows} rows, {len(names)} columns"]
@@ -61,9 +62,9 @@ def plan_lines(
         lines.append("  (no column id: the ids are the numbers of the rows)")
     warnings = [warning for column in columns.values() for warning in column.warnings]
     if roles.labels == "column":
-        warnings += label_warnings([row.label for row in rows])
-    if num_rows > len(rows):
-        warnings.append(f"{num_rows - len(rows)} of {num_rows} rows cannot be used")
+        warnings += label_warnings([row.label for row in rows if row.label])
+    if num_bad:
+        warnings.append(f"{num_bad} of {num_rows} rows cannot be used")
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
 
 
@@ -72,13 +73,13 @@ def _entry(
     columns: Mapping[str, Column],
     roles: Roles,
     rows: Sequence[Row],
-    num_rows: int,
 ) -> tuple[str, str]:
     """Return the kind and the description of a column."""
+    num_rows = len(rows)
     if name == roles.id:
         return "id", f"{num_rows} names of the samples"
     if name == roles.label:
-        counts = Counter(row.label for row in rows)
+        counts = Counter(row.label for row in rows if row.label)
         return "label", f"{len(counts)} classes: {_listed(sorted_classes(counts), counts)}"
     if name == roles.split:
         counts = Counter(row.split for row in rows)

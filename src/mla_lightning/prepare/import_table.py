@@ -92,26 +92,26 @@ class Table(Source):
         self.length, self.tokenizer = length, tokenizer
         self.roles = Roles(id, label, split, group, folds, labels)
         self.chosen = dict(columns or {})
-        all_rows, self.names = read_rows(path, self.roles, self.chosen)
+        self.all_rows, self.names = read_rows(path, self.roles, self.chosen)
         kinds = chosen_kinds(self.chosen, self.names, self.roles, str(path))
         self.columns: dict[str, Column] = {
             name: describe_column(
                 name,
-                [row.cells[name] for row in all_rows],
+                [row.cells[name] for row in self.all_rows],
                 self.raw or Path(),
-                labels=[row.label for row in all_rows] if labels == "column" else (),
+                labels=[row.label for row in self.all_rows] if labels == "column" else (),
                 chosen=kinds.get(name),
-                place_of=lambda number: all_rows[number].place,
+                place_of=lambda number: self.all_rows[number].place,
             )
             for name in self.names
             if name not in self.roles.names
         }
-        self.vectors = Vectors(self.columns, all_rows)
+        self.vectors = Vectors(self.columns, self.all_rows)
         self.problems = problems_of(
-            all_rows, self.columns, self.vectors, self.raw or Path(), labels
+            self.all_rows, self.columns, self.vectors, self.raw or Path(), labels
         )
         bad = {problem.row.place for problem in self.problems}
-        self.num_rows, self.rows = len(all_rows), [r for r in all_rows if r.place not in bad]
+        self.rows = [row for row in self.all_rows if row.place not in bad]
         self.modalities = self.vectors.modalities  # type: ignore[misc]
         self.class_names = sorted_classes([row.label for row in self.rows if row.label])
         if folds is not None:
@@ -136,9 +136,9 @@ class Table(Source):
             hint = f". Name one: columns.{ignored[0]}=KIND" if ignored else ""
             raise DataError(f"{where} has no column of a modality beside {names}{hint}")
         if self.problems and self.on_bad != "skip":
-            raise DataError(Problem.message(self.problems, where, self.num_rows))
+            raise DataError(Problem.message(self.problems, where, len(self.all_rows)))
         if not self.rows:
-            raise DataError(Problem.message(self.problems, where, self.num_rows))
+            raise DataError(Problem.message(self.problems, where, len(self.all_rows)))
         if self.roles.labels == "column":
             check_labels([row.label for row in self.rows], where)
         if self.roles.split is not None:
@@ -147,7 +147,7 @@ class Table(Source):
     def plan(self) -> list[str]:
         """Return what was understood of the table: a line per column, and warnings."""
         return plan_lines(
-            str(self.path), self.names, self.columns, self.roles, self.rows, self.num_rows
+            str(self.path), self.names, self.columns, self.roles, self.all_rows, len(self.problems)
         )
 
     def items(self) -> list[Item]:

@@ -138,7 +138,13 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
     named = {role: getattr(roles, role) for role in ("id", "label", "split")}
     defaults = [role for role, name in named.items() if name in (None, role)]
     outside = names if is_all_tabular else no_modality
-    check_names(names, where, known=(*defaults, *roles.names, *outside))
+    try:
+        check_names(names, where, known=(*defaults, *roles.names, *outside))
+    except DataError as error:
+        raise DataError(
+            f"{error}. A column that is no modality may have any name: columns.NAME=ignore, number "
+            "or category (or 'columns.*=number' for all that are not named)"
+        ) from error
     if "line" in roles.names:
         raise DataError(f"{where}: a column 'line' cannot be used; give it another name")
     roles.find(names, where)
