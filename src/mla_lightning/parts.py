@@ -119,6 +119,18 @@ class Parts:
     selection_metric: str = "acc"
     logs_epochs: bool = True
 
+    def score(self, logits: Tensor, label: Tensor) -> float:
+        """Compute the metric by which the best epoch is selected.
+
+        Args:
+            logits: Logits (N, C).
+            label: Classes (N,).
+
+        Returns:
+            The score; larger is better.
+        """
+        return float(self.epoch_metrics[self.selection_metric](Outcome(logits, label)))
+
     def build_fusion(self) -> Fusion:
         """Build the fusion for the widths of the encoders' features.
 
