@@ -110,9 +110,10 @@ class MultimodalModule(EncodingModule):
 
         Returns:
             Reported modality (``multi`` or a modality) -> validation metric. By default all are
-            evaluated with the weights of one epoch, the best by fused accuracy.
+            evaluated with the weights of one epoch, the best by fused accuracy, or
+            by what ``select_by`` names.
         """
-        return dict.fromkeys((MULTI, *self.modalities), "acc")
+        return dict.fromkeys((MULTI, *self.modalities), self.parts.selection_metric)
 
     @property
     def is_selectable(self) -> bool:

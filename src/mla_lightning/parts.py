@@ -40,6 +40,7 @@ class Composition(TypedDict, total=False):
     resamples_masks: bool
     train_batches: Callable[[], Iterable[Batch]] | None
     epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]]
+    selection_metric: str
     logs_epochs: bool
 
 
@@ -70,6 +71,7 @@ class Parts:
         train_batches: Returns the training split's batches in its own order, not augmented; None if
             the method does not need them.
         epoch_metrics: Column -> metric that validation computes after every epoch.
+        selection_metric: Column of the metric by which the best epoch is selected.
         logs_epochs: Whether the losses and validation metrics of each epoch are logged through the
             Trainer. Runs write them to ``metrics.csv`` instead and log that row.
 
@@ -114,7 +116,20 @@ class Parts:
     epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = field(
         default_factory=lambda: EPOCH_METRICS
     )
+    selection_metric: str = "acc"
     logs_epochs: bool = True
+
+    def score(self, logits: Tensor, label: Tensor) -> float:
+        """Compute the metric by which the best epoch is selected.
+
+        Args:
+            logits: Logits (N, C).
+            label: Classes (N,).
+
+        Returns:
+            The score; larger is better.
+        """
+        return float(self.epoch_metrics[self.selection_metric](Outcome(logits, label)))
 
     def build_fusion(self) -> Fusion:
         """Build the fusion for the widths of the encoders' features.

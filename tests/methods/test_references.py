@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 from tests.methods.catalogue import build_method
 from tests.methods.harness import NUM_CLASSES, Loader
@@ -16,6 +17,16 @@ from mla_lightning.cli.main import main
 from mla_lightning.encoders.plain import Plain
 from mla_lightning.inputs.spectrograms import Spectrograms
 from mla_lightning.methods.logistic import COSTS, fit_logistic
+from mla_lightning.metrics.classification import accuracy, macro_f1
+from mla_lightning.metrics.outcome import Outcome
+
+
+def by_accuracy(logits, label):
+    return float(accuracy(Outcome(logits, label)))
+
+
+def by_macro_f1(logits, label):
+    return float(macro_f1(Outcome(logits, label)))
 
 
 def drawn(num, *, seed, absent=0.0):
@@ -83,14 +94,23 @@ def test_logistic_is_scikit_learns_with_the_cost_of_the_best_validation_accuracy
 
 
 def test_the_cost_is_selected_on_the_given_samples_and_ties_go_to_the_strongest_penalty():
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(2)
     x, y = rng.normal(size=(40, 30)), rng.integers(3, size=40)
     x_val, y_val = rng.normal(size=(50, 30)), rng.integers(3, size=50)
-    model = fit_logistic((x, y), (x, y), 3)
+    model = fit_logistic((x, y), (x, y), 3, by_accuracy)
     assert model.cost > COSTS[0]  # more of the noise is fitted
-    assert fit_logistic((x, y), (x_val[:0], y_val[:0]), 3).cost == COSTS[0]
+    assert fit_logistic((x, y), (x_val[:0], y_val[:0]), 3, by_accuracy).cost == COSTS[0]
+    models = [LogisticRegression(C=c).fit(x, y) for c in COSTS]
+    scores = [f1_score(y_val, m.predict(x_val), average="macro") for m in models]
+    assert (
+        fit_logistic((x, y), (x_val, y_val), 3, by_macro_f1).cost == COSTS[int(np.argmax(scores))]
+    )
+    assert np.argmax(scores) != np.argmax([m.score(x_val, y_val) for m in models])
     accuracies = [LogisticRegression(C=c).fit(x, y).score(x_val, y_val) for c in COSTS]
-    assert fit_logistic((x, y), (x_val, y_val), 3).cost == COSTS[int(np.argmax(accuracies))]
+    assert (
+        fit_logistic((x, y), (x_val, y_val), 3, by_accuracy).cost
+        == COSTS[int(np.argmax(accuracies))]
+    )
 
 
 @pytest.mark.parametrize("labels", [[0, 2], [2], [0, 1, 2]])
@@ -98,7 +118,7 @@ def test_two_classes_one_class_and_classes_without_a_sample(labels):
     rng = np.random.default_rng(0)
     y = np.array(labels * 10)
     x = rng.normal(size=(len(y), 4)) + y[:, None]
-    model = fit_logistic((x, y), (x, y), 4)
+    model = fit_logistic((x, y), (x, y), 4, by_accuracy)
     probability = (torch.tensor(x) @ model.weight.T + model.bias).softmax(dim=1).numpy()
     unseen = sorted(set(range(4)) - set(labels))
     assert probability[:, unseen].max() == 0.0

@@ -19,6 +19,8 @@ NOT_IDENTITY = (
     *("logger", "launcher", "paths", "grid", "name", "overwrite", "run_dir", "force_resume"),
     *("stale", "metrics"),
 )
+#: Settings that earlier versions did not have -> the value that means what these versions did.
+ABSENT_BEFORE = {"select_by": "accuracy"}
 #: Settings of the data that change no number.
 NOT_IDENTITY_OF_DATA = ("path", "num_workers")
 #: Settings of the data that are as if they were left out while they are null.
@@ -44,6 +46,9 @@ def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
         False
     """
     content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    for key, value in ABSENT_BEFORE.items():
+        if content.get(key) == value:
+            del content[key]
     content["trainer"] = {k: v for k, v in config.get("trainer", {}).items() if k != "progress_bar"}
     # The folder of a store is left out: the fingerprint stands for its content.
     content["data"] = {

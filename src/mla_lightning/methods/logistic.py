@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
@@ -30,7 +30,7 @@ class Logistic(MultimodalModule):
     The inputs are vectors, standardised by the training samples that have the modality; see
     :class:`~mla_lightning.encoders.plain.Plain`. An absent modality counts as the mean of train, 0
     after standardising; a modality's own model is fitted to the samples that have it. The penalty
-    of each model is selected by its accuracy on the split that selects epochs, validation, from C =
+    of each model is selected as epochs are, by its accuracy (``select_by``) on validation, from C =
     0.0001, 0.001, 0.01, 0.1 and 1; of equal ones the strongest penalty. ``multi`` is the model of
     all features. All training vectors are in memory at once.
 
@@ -97,7 +97,9 @@ class Logistic(MultimodalModule):
             encoder.fit(torch.cat(_padded([x[name][has[name]] for x, has, _ in train])))
         fit, select = self._samples(self.training_batches()), self._samples(self._selecting())
         for name in (*self.modalities, ""):
-            model = fit_logistic(fit.of(name), select.of(name), self.parts.num_classes)
+            model = fit_logistic(
+                fit.of(name), select.of(name), self.parts.num_classes, self.parts.score
+            )
             self.fusion.set_model(name, model.weight, model.bias)
             if not model.has_converged:
                 self.notes.add(
@@ -195,22 +197,27 @@ class LinearModel(NamedTuple):
 
 
 def fit_logistic(
-    train: tuple[np.ndarray, np.ndarray], select: tuple[np.ndarray, np.ndarray], num_classes: int
+    train: tuple[np.ndarray, np.ndarray],
+    select: tuple[np.ndarray, np.ndarray],
+    num_classes: int,
+    score_of: Callable[[Tensor, Tensor], float],
 ) -> LinearModel:
-    """Fit logistic regressions with scikit-learn, and select one by its accuracy.
+    """Fit logistic regressions with scikit-learn, and select one on other samples.
 
     Args:
         train: Vectors (N, D) and classes (N,) to fit.
         select: Vectors and classes on which the penalty is selected.
         num_classes: Number of classes C.
+        score_of: Computes from logits (N, C) and classes what selects; larger is better.
 
     Returns:
-        The model with the highest accuracy, of equal ones that with the strongest penalty. A class
+        The model with the highest score, of equal ones that with the strongest penalty. A class
         that ``train`` does not have is never predicted.
 
     Example:
         >>> x, label = np.array([[-1.0], [-2.0], [1.0], [2.0]]), np.array([0, 0, 2, 2])
-        >>> model = fit_logistic((x, label), (x, label), num_classes=3)
+        >>> share_of_correct = lambda z, y: float((z.argmax(dim=1) == y).double().mean())
+        >>> model = fit_logistic((x, label), (x, label), 3, share_of_correct)
         >>> (torch.tensor(x) @ model.weight.T + model.bias).argmax(dim=1)
         tensor([0, 0, 2, 2])
     """
@@ -224,22 +231,28 @@ def fit_logistic(
     if len(classes) == 1:
         bias[int(classes[0])] = 0.0
         return LinearModel(weight, bias, COSTS[0], has_converged=True)
-    models = []
+    x_select, y_select = (torch.from_numpy(values) for values in select)
+    best: LinearModel | None = None
+    highest = -1.0
     for cost in COSTS:
         model = LogisticRegression(C=cost, max_iter=MAX_ITERATIONS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            models.append(model.fit(x, label))
-    accuracies = [model.score(*select) if len(select[1]) else 0.0 for model in models]
-    number = int(np.argmax(accuracies))
-    coefficients, intercepts = models[number].coef_, models[number].intercept_
-    if len(classes) == 2:  # scikit-learn has one row, of the second class against the first
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    weight[classes] = torch.from_numpy(coefficients)
-    bias[classes] = torch.from_numpy(intercepts)
-    has_converged = int(models[number].n_iter_.max()) < MAX_ITERATIONS
-    return LinearModel(weight, bias, COSTS[number], has_converged)
+            model.fit(x, label)
+        coefficients, intercepts = model.coef_, model.intercept_
+        if len(classes) == 2:  # scikit-learn has one row, of the second class against the first
+            coefficients = np.concatenate([-coefficients, coefficients]) / 2
+            intercepts = np.concatenate([-intercepts, intercepts]) / 2
+        weight, bias = weight.clone(), bias.clone()
+        weight[classes] = torch.from_numpy(coefficients)
+        bias[classes] = torch.from_numpy(intercepts)
+        logits = x_select @ weight.T + bias
+        score = score_of(logits, y_select) if len(y_select) else 0.0
+        if best is None or score > highest:
+            has_converged = int(model.n_iter_.max()) < MAX_ITERATIONS
+            best, highest = LinearModel(weight, bias, cost, has_converged), score
+    assert best is not None
+    return best
 
 
 def _padded(rows: list[Tensor]) -> list[Tensor]:

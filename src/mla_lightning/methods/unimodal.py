@@ -48,5 +48,5 @@ class Unimodal(LateFusion):
             )
 
     def selections(self) -> dict[str, str]:
-        """Return each modality's own accuracy as the metric that selects its weights."""
-        return {name: f"acc/{name}" for name in self.modalities}
+        """Return each modality's own accuracy, or ``select_by``, which selects its weights."""
+        return {name: f"{self.parts.selection_metric}/{name}" for name in self.modalities}

@@ -91,3 +91,9 @@ EPOCH_METRICS: Mapping[str, Callable[[Outcome], Tensor]] = {
     "f1_macro": macro_f1,
     "ece": ece,
 }
+#: Value of ``select_by`` -> column of ``metrics.csv``, and the metric that selects the epoch.
+SELECTION_METRICS: Mapping[str, tuple[str, Callable[[Outcome], Tensor]]] = {
+    "accuracy": ("acc", accuracy),
+    "macro_f1": ("f1_macro", macro_f1),
+    "balanced_accuracy": ("recall_macro", macro_recall),
+}

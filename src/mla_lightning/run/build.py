@@ -14,6 +14,7 @@ from mla_lightning.config.jobs import data_of_config, encoder_nodes_of_config
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError
 from mla_lightning.metrics.base import Metric
+from mla_lightning.metrics.classification import SELECTION_METRICS
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run_folder.config import RunConfig
@@ -152,6 +153,13 @@ def build_module(
     encoders = build_encoders(config, data)
     method = dict(config.method)
     fusion = instantiate(method.pop("fusion"))
+    epoch_metrics = {
+        metric.epoch: metric.function
+        for metric in build_metrics(config).values()
+        if metric.epoch is not None
+    }
+    selection_metric, function = SELECTION_METRICS[config.select_by]
+    epoch_metrics.setdefault(selection_metric, function)
     module: MultimodalModule = instantiate(
         method,
         encoders=encoders,
@@ -170,11 +178,8 @@ def build_module(
         hides_modalities=data.missing is not None and "train" in data.missing.splits,
         resamples_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
-        epoch_metrics={
-            metric.epoch: metric.function
-            for metric in build_metrics(config).values()
-            if metric.epoch is not None
-        },
+        epoch_metrics=epoch_metrics,
+        selection_metric=selection_metric,
         logs_epochs=False,
     )
     if module.needs_hidden_inputs and data.splits:

@@ -165,6 +165,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         ablation=config.choices["ablation"],
         seed=config.seed,
         protocol=config.protocol,
+        select_by=config.select_by,
         split=description["split"],
         num_train=description["num_train"],
         num_val=description["num_val"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Annotated, Any, Literal
 
 from mla_lightning.errors import ConfigError
@@ -82,6 +82,9 @@ class RunConfig:
     name: str
     seed: Annotated[int, AtLeast(0)]
     protocol: Literal["validation", "paper"]
+    select_by: Literal["accuracy", "macro_f1", "balanced_accuracy"] = field(
+        default="accuracy", kw_only=True
+    )
     evaluate_test: bool
     evaluate_probe: bool
     diagnostics: Literal["off", "epoch", "full"]
@@ -158,6 +161,8 @@ def _read_values(cls: type, tree: Mapping[str, Any], prefix: str) -> dict[str, A
     for item in dataclasses.fields(cls):
         if item.name == "tree":
             continue
+        if isinstance(tree, Mapping) and item.name not in tree and item.default is not MISSING:
+            continue  # a setting that versions before it did not have
         if not isinstance(tree, Mapping) or item.name not in tree:
             raise ConfigError(f"The config has no key '{prefix}{item.name}'")
         value, hint = tree[item.name], hints[item.name]

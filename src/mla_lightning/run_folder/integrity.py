@@ -32,6 +32,7 @@ SAME_IN_CONFIG = {
     "seed": ("seed",),
     "name": ("name",),
     "protocol": ("protocol",),
+    "select_by": ("select_by",),
     "method": ("choices", "method"),
     "ablation": ("choices", "ablation"),
     "lr": ("optimizer", "lr"),

@@ -47,6 +47,7 @@ class Result:
 
     Attributes:
         identity: Hash of config and data; see :mod:`mla_lightning.identity`.
+        select_by: The metric by which the epoch was selected.
         split: The data set's named split.
         unimodal_rule: How the fusion computes a single modality's logits.
         lr: The optimiser's learning rate.
@@ -75,6 +76,7 @@ class Result:
     ablation: str | None
     seed: Annotated[int, AtLeast(0)]
     protocol: str
+    select_by: str = "accuracy"
     split: str | None
     num_train: Annotated[Count, AtMost(10**15)]
     num_val: Number

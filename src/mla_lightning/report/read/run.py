@@ -46,6 +46,7 @@ class Run:
         weight_gain: Fusion weight of a modality where it is correct minus its weight where it
             is not; mean over modalities.
         method_label: Label of the method, if it is not one of the package's.
+        select_by: Metric by which the epoch was selected; empty for accuracy.
         stale: Files of the code that changed since the run, separated by commas.
         metrics: How metrics that the package does not define are shown, as JSON.
         retry: Command that starts it again.
@@ -95,6 +96,7 @@ class Run:
     ece_scaled: float | None = None
     weight_gain: float | None = None
     method_label: str = field(default="", metadata=OPTIONAL)
+    select_by: str = field(default="", metadata=OPTIONAL)
     stale: str = field(default="", metadata=OPTIONAL)
     metrics: str = field(default="", metadata=OPTIONAL)
     retry: str = ""

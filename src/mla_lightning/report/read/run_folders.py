@@ -170,6 +170,7 @@ def _finished(run_files: RunFiles) -> Run:
         num_val=result.num_val,
         num_test=result.num_test,
         unimodal_rule=result.unimodal_rule,
+        select_by=result.select_by if result.select_by != "accuracy" else "",
         epochs=result.epochs,
         best_epoch=result.best_epoch,
         lr=result.lr,

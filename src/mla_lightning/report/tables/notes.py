@@ -84,6 +84,9 @@ def block_notes(block: Block, *, split: str = "test", with_settings: bool = True
         return [f"{block.name}: no finished run."]
     name = block.name
     selected = "selected on TEST" if block.is_selected_on_test else "selected on validation"
+    metrics = dict.fromkeys(run.select_by or "accuracy" for run in runs)
+    if [*metrics] != ["accuracy"]:
+        selected += f" by {' or '.join(metrics).replace('_', ' ')}"
     seeds = ", ".join(map(str, block.seeds))
     unit = "seed" if len(block.seeds) == 1 else "seeds"
     sentences = [
