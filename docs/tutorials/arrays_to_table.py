@@ -55,7 +55,7 @@ store = import_arrays(work / "mine.npz", work / "store")
 
 # %%
 settings = (
-    f"data=store data.path={store} optimizer.lr=0.05 trainer.max_epochs=20 "
+    f"data=store data.path={store} optimizer.lr=0.005 trainer.max_epochs=20 "
     "scheduler=null diagnostics=epoch"
 ).split()
 runs = mla.sweep(

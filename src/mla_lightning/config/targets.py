@@ -27,7 +27,7 @@ _ALLOWED: list[str] = [
 ]
 _BY_USER: list[str] = []
 #: Packages whose functions configs may name, too: they compute numbers and have no other effect.
-_FUNCTIONS = ["mla_lightning.metrics"]
+_FUNCTIONS = ["mla_lightning.functional", "mla_lightning.metrics"]
 
 
 def allow_target(prefix: str) -> None:
@@ -141,8 +141,8 @@ def locate(target: str, functions_of: Sequence[str] = ()) -> Any:
     """Import a class that a config names.
 
     Args:
-        target: ``module.Class``; for metrics and for packages that the user allowed, also
-            ``module.function``.
+        target: ``module.Class``; for metrics, ``functional`` and packages that the user allowed,
+            also ``module.function``.
         functions_of: Further modules or packages whose functions may be named.
 
     Returns:

@@ -27,8 +27,8 @@ def config_name(name: str) -> str:
 def write_config(folder: Path, place: Path | None = None) -> Path:
     """Write ``conf/data/<name>.yaml`` into a store: the data, and an encoder per modality.
 
-    The config is meant to be edited: small networks from scratch, and the paper's optimisation. An
-    existing one is kept.
+    The config is meant to be edited: small networks from scratch, and the optimisation of
+    ``recipe=small``. An existing one is kept.
 
     Args:
         folder: The store.
@@ -58,10 +58,10 @@ def write_config(folder: Path, place: Path | None = None) -> Path:
     head = f"""# @package _global_
 # {name}: {len(store)} samples of {num_classes} classes, with {modalities}.
 #   {train}
-# To be edited: the encoders are small ones to start with, the optimisation is the paper's.
+# To be edited: the encoders are small ones to start with, the optimisation is recipe=small.
 defaults:
   - override /encoder: auto
-  - override /recipe: paper
+  - override /recipe: small
 """
     path = folder / "conf" / "data" / f"{stem}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
