@@ -138,6 +138,7 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
     named = {role: getattr(roles, role) for role in ("id", "label", "split")}
     defaults = [role for role, name in named.items() if name in (None, role)]
     outside = names if is_all_tabular else no_modality
+    roles.find(names, where)
     try:
         check_names(names, where, known=(*defaults, *roles.names, *outside))
     except DataError as error:
@@ -147,7 +148,6 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
         ) from error
     if "line" in roles.names:
         raise DataError(f"{where}: a column 'line' cannot be used; give it another name")
-    roles.find(names, where)
     if not table:
         raise DataError(f"{path} has no rows")
     first: dict[str, str] = {}
