@@ -20,8 +20,11 @@ from mla_lightning.media.waveform import AUDIO_SUFFIXES
 MAX_FILES = 2000
 #: Fraction of the files that the options keep whole.
 QUANTILE = 0.95
-#: Longest sound that is proposed, in frames of 10 ms, and largest and smallest image, in pixels.
-MAX_FRAMES, MAX_PIXELS, MIN_PIXELS = 1024, 224, 16
+#: Shortest and longest sound that is proposed, in frames of 10 ms, and largest and smallest image,
+#: in pixels; small networks need 8 of either.
+MIN_FRAMES, MAX_FRAMES, MAX_PIXELS, MIN_PIXELS = 16, 1024, 224, 16
+#: Fewest and most tokens of a text that are proposed.
+MIN_TOKENS, MAX_TOKENS = 8, 512
 #: Smallest and largest number of segments of a film, about one per second between.
 SEGMENTS = (3, 8)
 #: Everything is kept if the longest is at most this many times longer than the quantile.
@@ -34,7 +37,7 @@ class Survey:
 
     Attributes:
         options: Option -> proposed value: ``num_frames`` of sounds, ``size`` of images, ``size``
-            and ``num_segments`` of films.
+            and ``num_segments`` of films, ``length`` of texts.
         sentences: Sentences about the files and about what the options cut.
     """
 
@@ -77,12 +80,44 @@ def survey(paths: Iterable[Path], kind: str) -> Survey:
     return result
 
 
+def survey_texts(num_tokens: Sequence[int]) -> Survey:
+    """Propose the number of tokens that keeps most texts whole.
+
+    Args:
+        num_tokens: Number of tokens of each text.
+
+    Returns:
+        The option ``length`` and a sentence; nothing without a text.
+
+    Example:
+        >>> survey_texts([9, 12, 30])
+        Survey(options={'length': 30}, sentences=('texts of 9 to 30 tokens, all kept whole',))
+        >>> survey_texts([10] * 98 + [400] * 2).sentences
+        ('texts of 10 to 400 tokens, kept to 10: 2 % are cut; length=400 keeps all',)
+    """
+    if not num_tokens:
+        return Survey()
+    counts = np.array(num_tokens, dtype=np.float64)
+    length = int(min(max(_kept(counts), MIN_TOKENS), MAX_TOKENS))
+    extent = " to ".join(dict.fromkeys(f"{count:.0f}" for count in (counts.min(), counts.max())))
+    is_cut = counts > length
+    if not is_cut.any():
+        return Survey({"length": length}, (f"texts of {extent} tokens, all kept whole",))
+    percent = 100 * float(is_cut.mean())
+    share = f"{percent:.0f} %" if percent >= 1 else "less than 1 %"
+    sentence = (
+        f"texts of {extent} tokens, kept to {length}: {share} are cut; "
+        f"length={counts.max():.0f} keeps all"
+    )
+    return Survey({"length": length}, (sentence,))
+
+
 def _sounds(paths: Sequence[Path]) -> Survey:
     seconds = _measured(paths, _sound_seconds)
     if not len(seconds):
         return Survey()
     wanted = math.ceil(round(_kept(seconds) * 100, 6))
-    num_frames = min(max(wanted, 1), MAX_FRAMES)
+    num_frames = min(max(wanted, MIN_FRAMES), MAX_FRAMES)
     # 1024 frames are 10.24 s, which the default of the import calls ten seconds.
     return Survey({"num_frames": num_frames}, _cut("sounds", seconds, num_frames / 100))
 

@@ -94,6 +94,21 @@ class Tokens(Extractor):
             raise BadMedia("no token in the text")
         return result
 
+    def count(self, raw: Path, media_input: MediaInput) -> int:
+        """Return the number of tokens of a text before it is cut; see :class:`Extractor`.
+
+        Example:
+            >>> from mla_lightning.media.base import TextInput
+            >>> Tokens(length=2).count(Path(), TextInput("a dog"))
+            5
+        """
+        text = self._text(raw, media_input)
+        if self.file is None:
+            from mla_lightning.media.tokens import split_tokens
+
+            return len(split_tokens(text))
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
     def options(self) -> dict[str, Any]:
         """Return the options that change the result, with the hash of the vocabulary."""
         options: dict[str, Any] = {

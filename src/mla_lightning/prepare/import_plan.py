@@ -25,6 +25,7 @@ def plan_lines(
     roles: Roles,
     rows: Sequence[Row],
     num_bad: int,
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
     r"""Return a line per column of a table, then warnings.
 
@@ -35,6 +36,7 @@ def plan_lines(
         roles: The columns of id, label, split and group.
         rows: All rows.
         num_bad: Number of rows that cannot be used.
+        notes: Column -> sentences on the options that were chosen for it.
 
     Returns:
         The lines.
@@ -55,9 +57,9 @@ def plan_lines(
     width = max(len(name) for name, _, _ in entries)
     kinds = max(len(kind) for _, kind, _ in entries)
     lines = [f"{where}: {num_rows} rows, {len(names)} columns"]
-    lines += [
-        f"  {name:<{width}}  {kind:<{kinds}}  {text}".rstrip() for name, kind, text in entries
-    ]
+    for name, kind, text in entries:
+        lines.append(f"  {name:<{width}}  {kind:<{kinds}}  {text}".rstrip())
+        lines += [f"  {'':<{width}}  {'':<{kinds}}  {note}" for note in (notes or {}).get(name, ())]
     if roles.id is None:
         lines.append("  (no column id: the ids are the numbers of the rows)")
     warnings = [warning for column in columns.values() for warning in column.warnings]

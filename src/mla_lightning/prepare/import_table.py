@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
 from mla_lightning.errors import DataError
 from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
+from mla_lightning.media.survey import Survey
 from mla_lightning.prepare.columns import Column, describe_column
 from mla_lightning.prepare.import_checks import (
     NONE,
@@ -27,6 +29,7 @@ from mla_lightning.prepare.import_plan import (
 )
 from mla_lightning.prepare.import_splits import fold_splits, group_split
 from mla_lightning.prepare.table_cells import TABULAR_NAME, Problem, Vectors, problems_of
+from mla_lightning.prepare.table_fit import OPTIONS, fit
 from mla_lightning.prepare.table_roles import Roles, Row, chosen_kinds, read_rows
 
 
@@ -49,9 +52,10 @@ class Table(Source):
         path: Path,
         *,
         name: str,
-        size: int = 224,
-        num_frames: int = 1024,
-        length: int = 64,
+        size: int | None = None,
+        num_frames: int | None = None,
+        num_segments: int | None = None,
+        length: int | None = None,
         tokenizer: Path | None = None,
         labels: Labels = "column",
         id: str | None = None,
@@ -67,9 +71,10 @@ class Table(Source):
         Args:
             path: The table; see :func:`~mla_lightning.prepare.table_sources.read_source`.
             name: Name of the data set.
-            size: Height and width of images and frames, in pixels.
-            num_frames: Number of frames of 10 ms of audio.
-            length: Number of token ids of a text.
+            size: Height and width of images and frames, in pixels; None for one that fits.
+            num_frames: Number of frames of 10 ms of sounds; None for one that fits.
+            num_segments: Number of frames of a film; None for one that fits.
+            length: Number of token ids of a text; None for one that fits.
             tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
             labels: ``none`` for samples whose class is to be predicted; then there is no column
                 ``label`` and no ``split``.
@@ -88,8 +93,13 @@ class Table(Source):
         """
         super().__init__(path if path.is_dir() else path.parent)
         self.name, self.path, self.on_bad = name, path, on_bad  # type: ignore[misc]
-        self.size, self.num_frames = size, num_frames
-        self.length, self.tokenizer = length, tokenizer
+        self.fitted = {
+            "size": size,
+            "num_frames": num_frames,
+            "num_segments": num_segments,
+            "length": length,
+        }
+        self.tokenizer = tokenizer
         self.roles = Roles(id, label, split, group, folds, labels)
         self.chosen = dict(columns or {})
         self.all_rows, self.names = read_rows(path, self.roles, self.chosen)
@@ -147,7 +157,13 @@ class Table(Source):
     def plan(self) -> list[str]:
         """Return what was understood of the table: a line per column, and warnings."""
         return plan_lines(
-            str(self.path), self.names, self.columns, self.roles, self.all_rows, len(self.problems)
+            str(self.path),
+            self.names,
+            self.columns,
+            self.roles,
+            self.all_rows,
+            len(self.problems),
+            notes={modality: fitted.sentences for modality, fitted in self.fits.items()},
         )
 
     def items(self) -> list[Item]:
@@ -179,16 +195,34 @@ class Table(Source):
         from mla_lightning.media.video import Frames
 
         make: dict[str, Any] = {
-            "image": lambda: Image(size=self.size, exif="apply"),
-            "drawing": lambda: Drawing(size=self.size),
-            "sound": lambda: LogMel(num_frames=self.num_frames, channels="mean", padding="silence"),
-            "film": lambda: Frames(size=self.size, rotation="apply"),
-            "text": lambda: Tokens(tokenizer=self.tokenizer, length=self.length),
+            "image": partial(Image, exif="apply"),
+            "drawing": Drawing,
+            "sound": partial(LogMel, channels="mean", padding="silence"),
+            "film": partial(Frames, rotation="apply"),
+            "text": partial(Tokens, tokenizer=self.tokenizer),
         }
         return {
-            modality: self.vectors.extractor(modality) or make[self.columns[modality].kind]()
+            modality: self.vectors.extractor(modality)
+            or make[self.columns[modality].kind](**self.fits[modality].options)
             for modality in self.modalities
         }
+
+    @cached_property
+    def fits(self) -> dict[str, Survey]:
+        """The options of each column of media or texts that is a modality."""
+        fits = {}
+        for modality in self.modalities:
+            column = self.columns.get(modality)
+            if column is None or column.kind not in OPTIONS or modality in self.vectors.names:
+                continue
+            cells = [
+                FileInput(Path(cell)) if column.is_path else TextInput(cell)
+                for row in self.rows
+                if (cell := row.cells[modality])
+            ]
+            folder = self.raw or Path()
+            fits[modality] = fit(column.kind, cells, folder, self.fitted, self.tokenizer)
+        return fits
 
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
         """Return the split of the table, or random ones within each class."""
@@ -226,9 +260,10 @@ def import_csv(
     target: Path,
     *,
     name: str | None = None,
-    size: int = 224,
-    num_frames: int = 1024,
-    length: int = 64,
+    size: int | None = None,
+    num_frames: int | None = None,
+    num_segments: int | None = None,
+    length: int | None = None,
     tokenizer: Path | None = None,
     labels: Labels = "column",
     id: str | None = None,
@@ -247,9 +282,10 @@ def import_csv(
         path: The table.
         target: Folder of the store; must not exist.
         name: Name of the data set; the target's by default.
-        size: Height and width of images and frames, in pixels.
-        num_frames: Number of frames of 10 ms of audio.
-        length: Number of token ids of a text.
+        size: Height and width of images and frames, in pixels; by default one that fits them.
+        num_frames: Number of frames of 10 ms of sounds; by default one that fits them.
+        num_segments: Number of frames of a film; by default one that fits them.
+        length: Number of token ids of a text; by default one that fits them.
         tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
         labels: ``none`` for samples whose class is to be predicted; see :class:`Table`.
         id: Column of the ids.
@@ -277,6 +313,7 @@ def import_csv(
         name=name or target.name,
         size=size,
         num_frames=num_frames,
+        num_segments=num_segments,
         length=length,
         tokenizer=tokenizer,
         labels=labels,

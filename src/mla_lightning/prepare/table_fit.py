@@ -1,0 +1,81 @@
+"""Sizes of the media and lengths of the texts of a table, which fit its own files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mla_lightning.media.base import BadMedia, FileInput, TextInput
+from mla_lightning.media.survey import MAX_FILES, Survey, survey, survey_texts
+
+#: Kind of a column -> the options that its extractor has.
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "image": ("size",),
+    "drawing": ("size",),
+    "sound": ("num_frames",),
+    "film": ("size", "num_segments"),
+    "text": ("length",),
+}
+#: Values where nothing can be read from the files, such as of drawings, which have no pixels.
+DEFAULTS = {"size": 224, "num_frames": 1024, "num_segments": 3, "length": 64}
+#: Kind of a column -> kind of media, as the survey names it.
+MEDIA = {"image": "image", "sound": "audio", "film": "video"}
+
+
+def fit(
+    kind: str,
+    cells: Sequence[FileInput | TextInput],
+    folder: Path,
+    chosen: Mapping[str, int | None],
+    tokenizer: Path | None = None,
+) -> Survey:
+    """Return the options of a column's extractor: those that are given, or those that fit.
+
+    Args:
+        kind: Kind of the column.
+        cells: Its cells that are not empty.
+        folder: The folder of its files.
+        chosen: Option -> the value that the user gave, None for none.
+        tokenizer: The vocabulary of texts, None for hashed tokens.
+
+    Returns:
+        A value for each option of the kind, and sentences on what was fitted.
+
+    Example:
+        >>> texts = [TextInput("a dog"), TextInput("a small dog barks")]
+        >>> fit("text", texts, Path(), {"length": None})
+        Survey(options={'length': 17}, sentences=('texts of 5 to 17 tokens, all kept whole',))
+        >>> fit("text", texts, Path(), {"length": 4})
+        Survey(options={'length': 4}, sentences=())
+        >>> fit("drawing", [], Path(), {"size": None}).options
+        {'size': 224}
+    """
+    names = OPTIONS.get(kind, ())
+    given = {name: value for name in names if (value := chosen.get(name)) is not None}
+    if len(given) == len(names):
+        return Survey(given)
+    if kind == "text":
+        proposal = _texts(cells, folder, tokenizer)
+    else:
+        files = [folder / cell.path for cell in cells if isinstance(cell, FileInput)]
+        proposal = survey(files, MEDIA.get(kind, ""))
+    options = {name: DEFAULTS[name] for name in names} | proposal.options | given
+    return Survey(options, () if given else proposal.sentences)
+
+
+def _texts(cells: Sequence[FileInput | TextInput], folder: Path, tokenizer: Path | None) -> Survey:
+    from mla_lightning.media.text import Tokens
+
+    tokens = Tokens(tokenizer=tokenizer, length=1)
+    step = -(-len(cells) // (10 * MAX_FILES)) or 1
+    counts = []
+    for cell in cells[::step]:
+        try:
+            counts.append(tokens.count(folder, cell))
+        except BadMedia:  # the import names it
+            continue
+    result = survey_texts(counts)
+    if step > 1 and result.sentences:
+        note = f"counted in {len(counts):,} of {len(cells):,} texts"
+        result = Survey(result.options, (*result.sentences, note))
+    return result
