@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
 from mla_lightning.cli.main import main
@@ -86,3 +87,66 @@ def test_at_least_95_percent_of_texts_are_whole_below_the_bound(seed):
     assert np.mean(counts <= length) >= 0.95
     assert length <= counts.max()
     assert survey_texts([10 * MAX_TOKENS] * 9).options == {"length": MAX_TOKENS}
+
+
+def write_features(folder, lengths, ending=".npy"):
+    rng = np.random.default_rng(1)
+    rows = []
+    for number, length in enumerate(lengths):
+        values = rng.normal(size=(length, 3) if length else 3).astype("float32")
+        path = folder / f"{number}{ending}"
+        if ending == ".npy":
+            np.save(path, values)
+        elif ending == ".npz":
+            np.savez(path, face=values)
+        else:
+            torch.save({"face": torch.from_numpy(values)}, path)
+        rows.append([number, number % 2, path.name])
+    with (folder / "my.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "label", "face"], *rows])
+    return folder / "my.csv"
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".pt"])
+def test_a_folder_of_sequences_is_padded_to_one_length_and_trains(
+    tmp_path, monkeypatch, capsys, ending
+):
+    monkeypatch.chdir(tmp_path)
+    lengths = [2 + number % 5 for number in range(30)]
+    table = write_features(tmp_path, lengths, ending)
+    assert main(["data", "import", str(table), "columns.face=sequence", "target=store"]) == 0
+    assert "sequences of 2 to 6 steps of 3 numbers, padded to 6 steps" in capsys.readouterr().out
+    store = open_store(tmp_path / "store")
+    rows = np.asarray(store.array("face")[:])
+    assert rows.shape == (30, 6, 3)
+    for name, row in zip(store.ids, rows, strict=True):
+        number = int(name)
+        assert np.array_equal((row != 0).any(axis=1), np.arange(6) < lengths[number])
+    if ending == ".npy":
+        assert np.array_equal(rows[store.ids.index("4")][:6], np.load(tmp_path / "4.npy"))
+    words = ["data=store", "data.path=store", "method=unimodal", "trainer.max_epochs=1"]
+    assert main(["train", *words]) == 0
+
+
+def test_files_of_vectors_are_features_and_a_wrong_kind_is_named(tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    vectors = write_features(tmp_path / "a", [0] * 20)
+    assert main(["data", "import", str(vectors), f"target={tmp_path / 'store'}"]) == 0
+    assert "vectors of 3 numbers" in capsys.readouterr().out
+    assert shapes_of(tmp_path / "store") == {"face": (3,)}
+    sequences = write_features(tmp_path / "b", [4] * 20)
+    assert main(["data", "import", str(sequences), f"target={tmp_path / 'other'}"]) == 3
+    message = capsys.readouterr().err
+    assert "the column 'face' holds files that are not of shape (D,), such as (4, 3)" in message
+    assert "columns.face=sequence" in message
+
+
+def test_one_file_of_another_width_is_named_and_can_be_left_out(tmp_path, capsys):
+    table = write_features(tmp_path, [0] * 20)
+    np.save(tmp_path / "7.npy", np.ones(5))
+    words = ["data", "import", str(table), f"target={tmp_path / 'store'}"]
+    assert main(words) == 3
+    assert "shape (5,) instead of (3,)" in capsys.readouterr().err
+    assert main([*words, "on_bad=skip"]) == 0
+    assert "7" not in open_store(tmp_path / "store").ids

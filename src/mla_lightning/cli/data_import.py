@@ -41,7 +41,8 @@ options of tables:
   columns.NAME=KIND decides what a column holds          columns.age=number
                     image, drawing, sound, film: paths of files
                     text: texts, or paths of .txt files
-                    features: lists such as 0.1 0.2 0.3; sequence: lists of lists
+                    features: lists such as 0.1 0.2 0.3, or paths of .npy, .npz, .pt files
+                    sequence: lists of lists, or paths of such files (steps, numbers)
                     number, category: values of one modality, tabular
                     ignore: left out
                     * stands for all columns not named   'columns.*=number'

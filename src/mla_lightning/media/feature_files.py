@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -107,6 +108,23 @@ def read_features(path: Path, *, key: str | None = None) -> np.ndarray:
         value = values[~np.isfinite(converted)].flat[0]
         raise BadMedia(f"a value is not finite, or too large for float32 ({value})")
     return converted
+
+
+def file_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of a file of features; of a ``.npy`` file its header alone is read.
+
+    Raises:
+        BadMedia: As :func:`read_features`.
+
+    Example:
+        >>> np.save(tmp / "s.npy", np.zeros((7, 3)))
+        >>> file_shape(tmp / "s.npy")
+        (7, 3)
+    """
+    if path.suffix.lower() == ".npy":
+        with contextlib.suppress(OSError, ValueError):  # damage is named below
+            return tuple(np.lib.format.open_memmap(path, mode="r").shape)
+    return read_features(path).shape
 
 
 def features_shape(shapes: Iterable[tuple[int, ...]], kind: str) -> tuple[int, ...]:

@@ -37,11 +37,11 @@ class Survey:
 
     Attributes:
         options: Option -> proposed value: ``num_frames`` of sounds, ``size`` of images, ``size``
-            and ``num_segments`` of films, ``length`` of texts.
+            and ``num_segments`` of films, ``length`` of texts, ``shape`` of files of features.
         sentences: Sentences about the files and about what the options cut.
     """
 
-    options: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
 
 

@@ -193,13 +193,6 @@ def check_columns(columns: Sequence[Column], where: str) -> None:
         mla_lightning.errors.DataError: my.csv: the column 'scan' holds paths that end in .xyz
     """
     reasons = [f"the column {c.name!r} {c.reason}" for c in columns if c.kind == UNCLEAR]
-    reasons += [
-        f"the column {c.name!r} holds {c.extent} files of features, which are not read one by one. "
-        f"Stack them into one array of an .npz file, or leave the column out: "
-        f"columns.{c.name}=ignore"
-        for c in columns
-        if c.kind in ("features", "sequence") and c.is_path
-    ]
     if len(reasons) == 1:
         raise DataError(f"{where}: {reasons[0]}")
     if reasons:

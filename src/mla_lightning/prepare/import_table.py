@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
 from mla_lightning.errors import DataError
-from mla_lightning.media.base import Extractor, FileInput, MediaInput, TextInput
+from mla_lightning.media.base import BadMedia, Extractor, FileInput, MediaInput, TextInput
 from mla_lightning.media.survey import Survey
 from mla_lightning.prepare.columns import Column, describe_column
 from mla_lightning.prepare.import_checks import (
@@ -29,7 +29,7 @@ from mla_lightning.prepare.import_plan import (
 )
 from mla_lightning.prepare.import_splits import fold_splits, group_split
 from mla_lightning.prepare.table_cells import TABULAR_NAME, Problem, Vectors, problems_of
-from mla_lightning.prepare.table_fit import OPTIONS, fit
+from mla_lightning.prepare.table_fit import fit
 from mla_lightning.prepare.table_roles import Roles, Row, chosen_kinds, read_rows
 
 
@@ -190,6 +190,7 @@ class Table(Source):
         """Return an extractor per modality, chosen by the kinds of the columns."""
         from mla_lightning.media.audio import LogMel
         from mla_lightning.media.drawing import Drawing
+        from mla_lightning.media.feature_files import FeatureFile
         from mla_lightning.media.image import Image
         from mla_lightning.media.text import Tokens
         from mla_lightning.media.video import Frames
@@ -200,6 +201,8 @@ class Table(Source):
             "sound": partial(LogMel, channels="mean", padding="silence"),
             "film": partial(Frames, rotation="apply"),
             "text": partial(Tokens, tokenizer=self.tokenizer),
+            "features": FeatureFile,
+            "sequence": FeatureFile,
         }
         return {
             modality: self.vectors.extractor(modality)
@@ -213,7 +216,7 @@ class Table(Source):
         fits = {}
         for modality in self.modalities:
             column = self.columns.get(modality)
-            if column is None or column.kind not in OPTIONS or modality in self.vectors.names:
+            if column is None or modality in self.vectors.names:
                 continue
             cells = [
                 FileInput(Path(cell)) if column.is_path else TextInput(cell)
@@ -221,7 +224,11 @@ class Table(Source):
                 if (cell := row.cells[modality])
             ]
             folder = self.raw or Path()
-            fits[modality] = fit(column.kind, cells, folder, self.fitted, self.tokenizer)
+            try:
+                fits[modality] = fit(column.kind, cells, folder, self.fitted, self.tokenizer)
+            except BadMedia as error:
+                reason = str(error).replace("KIND", f"columns.{modality}")
+                raise DataError(f"{self.path}: the column {modality!r} {reason}") from error
         return fits
 
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:

@@ -1,11 +1,14 @@
-"""Sizes of the media and lengths of the texts of a table, which fit its own files."""
+"""Sizes of the media and lengths of the texts and sequences of a table, which fit its files."""
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mla_lightning.media.base import BadMedia, FileInput, TextInput
+from mla_lightning.media.feature_files import features_shape, file_shape
 from mla_lightning.media.survey import MAX_FILES, Survey, survey, survey_texts
 
 #: Kind of a column -> the options that its extractor has.
@@ -39,7 +42,11 @@ def fit(
         tokenizer: The vocabulary of texts, None for hashed tokens.
 
     Returns:
-        A value for each option of the kind, and sentences on what was fitted.
+        A value for each option of the kind (``shape`` of files of features), and sentences on what
+        was fitted.
+
+    Raises:
+        BadMedia: If most files of features have another number of axes.
 
     Example:
         >>> texts = [TextInput("a dog"), TextInput("a small dog barks")]
@@ -50,6 +57,8 @@ def fit(
         >>> fit("drawing", [], Path(), {"size": None}).options
         {'size': 224}
     """
+    if kind in ("features", "sequence"):
+        return _features([folder / c.path for c in cells if isinstance(c, FileInput)], kind)
     names = OPTIONS.get(kind, ())
     given = {name: value for name in names if (value := chosen.get(name)) is not None}
     if len(given) == len(names):
@@ -61,6 +70,36 @@ def fit(
         proposal = survey(files, MEDIA.get(kind, ""))
     options = {name: DEFAULTS[name] for name in names} | proposal.options | given
     return Survey(options, () if given else proposal.sentences)
+
+
+def _features(paths: Sequence[Path], kind: str) -> Survey:
+    """Return the shape of files of features; those of another width are left to the import."""
+    step = -(-len(paths) // MAX_FILES) or 1
+    shapes = []
+    for path in paths[::step]:
+        with contextlib.suppress(BadMedia):  # the import names it
+            shapes.append(file_shape(path))
+    if kind == "features":
+        shapes = [shape[-1:] if shape[:-1] == (1,) else shape for shape in shapes]
+    num_axes = 2 if kind == "sequence" else 1
+    usable = [shape for shape in shapes if len(shape) == num_axes and 0 not in shape]
+    if 2 * len(usable) < len(shapes) or not usable:
+        other = next((shape for shape in shapes if len(shape) != num_axes), None)
+        found = f", such as {other}" if other else ""
+        expected, remedy = ("(T, D)", "features") if kind == "sequence" else ("(D,)", "sequence")
+        raise BadMedia(f"holds files that are not of shape {expected}{found}; try KIND={remedy}")
+    ((width, _),) = Counter(shape[-1] for shape in usable).most_common(1)
+    shape = features_shape([shape for shape in usable if shape[-1] == width], kind)
+    if kind == "features":
+        return Survey({"shape": shape}, (f"vectors of {width} numbers",))
+    lengths = [shape[0] for shape in usable]
+    num_cut = sum(steps > shape[0] for steps in lengths)
+    cut = f"; {100 * num_cut / len(lengths):.1f} % are cut" if num_cut else ""
+    sentence = (
+        f"sequences of {min(lengths)} to {max(lengths)} steps of {width} numbers, padded to "
+        f"{shape[0]} steps{cut}"
+    )
+    return Survey({"shape": shape}, (sentence,))
 
 
 def _texts(cells: Sequence[FileInput | TextInput], folder: Path, tokenizer: Path | None) -> Survey:
