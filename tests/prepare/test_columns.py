@@ -155,7 +155,7 @@ def test_lists_of_numbers_are_features(tmp_path):
         (["no.jpg"] * 24, None, "24 of 24 rows cannot be used"),
         (["a cat"] * 24, "image", r"line 2: there is no file .*a cat"),
         (["http://x.org/a.jpg"] * 24, None, "download the files first"),
-        (["a.npy"] * 24, None, r"\.npy files of features"),
+        (["a.npy"] * 24, None, r"there is no file .*a\.npy"),
     ],
 )
 def test_cells_that_do_not_fit_are_errors(tmp_path, cells, kind, message):

@@ -150,3 +150,12 @@ def test_one_file_of_another_width_is_named_and_can_be_left_out(tmp_path, capsys
     assert "shape (5,) instead of (3,)" in capsys.readouterr().err
     assert main([*words, "on_bad=skip"]) == 0
     assert "7" not in open_store(tmp_path / "store").ids
+
+
+def test_files_of_features_that_are_something_else_are_named(tmp_path, capsys):
+    table = write_features(tmp_path, [0] * 20)
+    for number in range(20):
+        (tmp_path / f"{number}.npy").write_text("<html>not found</html>")
+    assert main(["data", "import", str(table), f"target={tmp_path / 'store'}"]) == 3
+    message = capsys.readouterr().err
+    assert "holds files of features of which none can be read; 0.npy: damaged" in message

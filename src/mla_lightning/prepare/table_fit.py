@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mla_lightning.errors import reason_of
 from mla_lightning.media.base import BadMedia, FileInput, TextInput
 from mla_lightning.media.feature_files import features_shape, file_shape
 from mla_lightning.media.survey import MAX_FILES, Survey, survey, survey_texts
@@ -75,13 +75,19 @@ def fit(
 def _features(paths: Sequence[Path], kind: str) -> Survey:
     """Return the shape of files of features; those of another width are left to the import."""
     step = -(-len(paths) // MAX_FILES) or 1
-    shapes = []
+    shapes, problems = [], []
     for path in paths[::step]:
-        with contextlib.suppress(BadMedia):  # the import names it
+        try:
             shapes.append(file_shape(path))
+        except (BadMedia, OSError) as error:  # the import names it
+            problems.append(f"{path.name}: {reason_of(error, path)}")
+    if problems and not shapes:
+        raise BadMedia(f"holds files of features of which none can be read; {problems[0]}")
     if kind == "features":
         shapes = [shape[-1:] if shape[:-1] == (1,) else shape for shape in shapes]
     num_axes = 2 if kind == "sequence" else 1
+    if not paths:
+        return Survey({"shape": (1,) * num_axes})
     usable = [shape for shape in shapes if len(shape) == num_axes and 0 not in shape]
     if 2 * len(usable) < len(shapes) or not usable:
         other = next((shape for shape in shapes if len(shape) != num_axes), None)
