@@ -109,7 +109,7 @@ def test_an_own_method_is_a_column_of_the_table(workspace):
 def test_python_finds_what_the_shell_trained(workspace):
     output = (workspace / "output").read_text()
     assert "tensor([[" in output
-    assert len(accuracies(workspace, "data_my", "lr_0.05")) == 10
+    assert len(accuracies(workspace, "data_my")) == 10
 
 
 def test_an_array_task_skips_what_is_finished(workspace):

@@ -86,6 +86,7 @@ def test_every_key_is_in_the_identity_or_listed_as_not(default: str) -> None:
     (job,) = plan(TINY)
     known = {"seed", "protocol", "evaluate_test", "modalities", "checkpoint", "choices", "trainer"}
     known |= {
+        "select_by",
         "diagnostics",
         "evaluate_probe",
         "missing",

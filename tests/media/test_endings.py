@@ -62,5 +62,5 @@ def test_files_that_no_reader_reads_are_refused_with_the_remedy(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
     table = tmp_path / "a.csv"
     table.write_text("id,label,photo\n1,x,a.heic\n2,y,a.heic\n")
-    with pytest.raises(DataError, match=r"line 2: a\.heic is a HEIF photograph.*to JPEG"):
-        Table(table, name="a")
+    with pytest.raises(DataError, match=r"'photo'.* in \.heic: a HEIF photograph.*to JPEG"):
+        Table(table, name="a").check()

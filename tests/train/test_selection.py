@@ -53,7 +53,7 @@ def test_the_metric_changes_the_epoch_and_each_modality_of_unimodal_has_its_own(
     np.savez(tmp_path / "my.npz", audio=x[0], visual=x[1], label=label)
     assert main(["data", "import", str(tmp_path / "my.npz"), f"target={tmp_path / 'my'}"]) == 0
     words = ("data=store", f"data.path={tmp_path / 'my'}", *WORDS[4:], "method=unimodal")
-    words += ("optimizer.lr=0.01",)
+    words += ("recipe=paper", "optimizer.lr=0.01")
     runs = {k: mla.train(*words, f"select_by={k}", folder=tmp_path / k) for k in COLUMNS}
     rows = rows_of(runs["balanced_accuracy"])
     epochs = {
