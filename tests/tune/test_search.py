@@ -4,6 +4,8 @@ import math
 
 import pytest
 
+from mla_lightning.config import plan
+from mla_lightning.config.search import options, search_path
 from mla_lightning.errors import ConfigError
 from mla_lightning.tune.search import MethodSearch
 from mla_lightning.tune.space import Range, read_space
@@ -15,7 +17,7 @@ def searched(score, number, *, batch=2, space=RATE, start=None, seed=0):
     search = MethodSearch("mla", space, start or {}, seed)
     for _ in range(number // batch):
         for trial in search.ask(batch):
-            trial.accuracy = score(trial.values)
+            trial.score = score(trial.values)
         search.tell()
     return search
 
@@ -27,12 +29,12 @@ def near_tenth(values):
 
 def test_later_trials_are_nearer_to_the_best_value():
     trials = searched(near_tenth, 40).trials
-    first, last = ([t.accuracy for t in part] for part in (trials[:10], trials[-10:]))
+    first, last = ([t.score for t in part] for part in (trials[:10], trials[-10:]))
     assert sum(last) / 10 > sum(first) / 10 + 0.05
     assert 0.05 < searched(near_tenth, 40).best.values["lr"] < 0.2
 
 
-def test_the_trials_depend_on_accuracies_and_seed_alone():
+def test_the_trials_depend_on_scores_and_seed_alone():
     values = [[t.values for t in searched(near_tenth, 24).trials] for _ in range(2)]
     assert values[0] == values[1]
     other = [t.values for t in searched(lambda v: -near_tenth(v), 24).trials]
@@ -49,6 +51,15 @@ def test_a_longer_search_begins_with_the_shorter_one():
 def test_the_first_trial_has_the_values_of_the_recipe():
     assert searched(near_tenth, 4, start={"lr": 0.05}).trials[0].values == {"lr": 0.05}
     assert searched(near_tenth, 4, start={"lr": 99.0}).trials[0].values["lr"] <= 10
+
+
+def test_a_recipe_outside_of_the_ranges_is_said():
+    search = MethodSearch("mla", RATE, {"lr": 99.0}, seed=0)
+    assert search.notes == [
+        "lr=99.0 of the recipe is not within the range that is searched for mla, so no trial has "
+        "the recipe's own values"
+    ]
+    assert not MethodSearch("mla", RATE, {"lr": 0.05}, seed=0).notes
 
 
 def test_failed_trials_are_never_the_best():
@@ -107,3 +118,17 @@ def test_every_space_of_the_package_fits_its_methods():
             for key in read_space(name, method):
                 node, _, setting = key.partition(".")
                 assert node == "optimizer" or isinstance(method_node(method)[setting], float), key
+
+
+def test_the_ranges_of_the_package_hold_the_values_of_all_its_recipes():
+    """So that the first trial of a search is the recipe itself."""
+    recipes = options(search_path(None), "recipe")
+    assert {"small", "paper", "openmoji"} <= set(recipes)
+    for recipe in recipes:
+        for method in ("mla", "qmf", "ogm_ge", "joint_unimodal"):
+            words = ["data=synthetic", f"recipe={recipe}", f"method={method}"]
+            (job,) = plan(words)
+            for key, values in read_space("default", method).items():
+                node, _, setting = key.partition(".")
+                if setting in job.config[node]:  # recipe=incomplete has no weight decay
+                    assert values.holds(job.config[node][setting]), (recipe, method, key)

@@ -147,6 +147,7 @@ def test_a_diverged_trial_is_recorded_and_not_chosen(tmp_path, capsys):
         (["method=mla", "protocol=paper"], "selects on validation"),
         (["method=mla,mla"], "method=mla is given twice"),
         (["method=mla", "trials=0"], "trials must be at least 1"),
+        (["method=mla,majority"], "method=majority takes no optimisation steps"),
         (["method=mla", "trials=2", "batch=3"], "batch must be at most 2"),
         (["method=mla", "trials=x"], "trials"),
         (["method=mla", "seeds=1,1"], "a number twice"),
@@ -169,3 +170,34 @@ def test_a_key_that_a_method_does_not_have_is_refused(tmp_path, capsys):
     words = ["tune", "data=synthetic", "method=concat", "search=mine"]
     assert main([*words, "--config-dir", str(tmp_path), f"paths.output_dir={tmp_path}"]) == 2
     assert "the key method.alpha, which method=concat" in capsys.readouterr().err
+
+
+def test_trials_are_compared_by_the_metric_that_selects_epochs(tmp_path):
+    words = [*WORDS, "method=concat", "trials=6", "search=rate", "select_by=macro_f1"]
+    assert main([*words, f"paths.output_dir={tmp_path}"]) == 0
+    folder = tmp_path / "tune" / "synthetic"
+    rows = trials_of(folder)
+    scores = [RunFiles(folder / row["runs"]).result.val["multi"] for row in rows]
+    for row, score in zip(rows, scores, strict=True):
+        assert float(row["val_macro_f1_percent"]) == pytest.approx(
+            100 * score["macro_f1"], abs=1e-4
+        )
+    best = max(range(6), key=lambda number: scores[number]["macro_f1"])
+    assert [bool(row["chosen"]) for row in rows] == [number == best for number in range(6)]
+    assert [s["macro_f1"] for s in scores] != [s["accuracy"] for s in scores]
+
+
+def test_few_trials_need_no_batch(tmp_path):
+    words = [word for word in WORDS if not word.startswith("batch=")]
+    assert main([*words, "method=concat", "trials=1", f"paths.output_dir={tmp_path}"]) == 0
+
+
+def test_a_recipe_of_the_user_is_not_replaced(tmp_path, capsys):
+    own = tmp_path / "conf" / "recipe" / "tuned.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# mine\n")
+    words = [*WORDS, "method=concat", "trials=2", f"paths.output_dir={tmp_path / 'runs'}"]
+    assert main([*words, "--config-dir", str(tmp_path / "conf")]) == 2
+    assert "was not written by a search" in capsys.readouterr().err
+    assert own.read_text() == "# mine\n"
+    assert not (tmp_path / "runs").exists()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.cli.words import convert
@@ -21,7 +23,7 @@ options, beside those of mla train:
   trials=30        trials of each method; the first has the values of the recipe
   search=default   ranges, of conf/search/; `mla list searches` shows them
   batch=4          trials of a method that run before the sampler learns from them
-  seeds=100        seeds of each trial, its accuracy is their mean; use none that a table reports
+  seeds=100        seeds of each trial, its score is their mean; use none that a table reports
   sampler_seed=0   seed of the sampler
 
 examples:
@@ -66,6 +68,7 @@ def tune(options: argparse.Namespace) -> int:
     from mla_lightning import config
     from mla_lightning.launchers.sweep import run_sweep
     from mla_lightning.run.preflight import check_before_start
+    from mla_lightning.tune.outcome import check_recipe
     from mla_lightning.tune.search import MethodSearch, run_search
     from mla_lightning.tune.space import read_space
 
@@ -73,6 +76,8 @@ def tune(options: argparse.Namespace) -> int:
     values = {key: convert(own[key], kind, key) for key, (kind, _) in OPTIONS.items() if key in own}
     values = {key: default for key, (_, default) in OPTIONS.items()} | values
     check_number("trials", values["trials"], 1, MAX_TRIALS)
+    if "batch" not in own:
+        values["batch"] = min(values["batch"], values["trials"])
     check_number("batch", values["batch"], 1, values["trials"])
     seeds = _numbers(values["seeds"], "seeds")
     methods = _methods(words)
@@ -92,6 +97,8 @@ def tune(options: argparse.Namespace) -> int:
     spaces = {m: read_space(values["search"], m, options.config_dir) for m in methods}
     first_jobs = [jobs_of(method, {})[0] for method in methods]
     _check_keys(spaces, first_jobs)
+    conf = options.config_dir or first_jobs[0].run_dir.parent / "conf"
+    check_recipe(conf)
     check_before_start(first_jobs)
     searches = [
         MethodSearch(
@@ -102,6 +109,8 @@ def tune(options: argparse.Namespace) -> int:
         )
         for method, job in zip(methods, first_jobs, strict=True)
     ]
+    for note in dict.fromkeys(note for search in searches for note in search.notes):
+        print(f"note: {note}", file=sys.stderr)
     launcher = config.instantiate(first_jobs[0].config.launcher)
     code = run_search(
         searches,
@@ -113,7 +122,7 @@ def tune(options: argparse.Namespace) -> int:
     if code:
         stopped = Interrupted if code == Interrupted.exit_code else Preempted
         raise stopped("The search was stopped; the same command continues it.")
-    return _conclude(searches, first_jobs, words, options)
+    return _conclude(searches, first_jobs, words, options, conf)
 
 
 def _conclude(
@@ -121,6 +130,7 @@ def _conclude(
     first_jobs: Sequence[Job],
     words: Sequence[str],
     options: argparse.Namespace,
+    conf: Path,
 ) -> int:
     """Write and print the chosen values."""
     from mla_lightning.config.search import options as options_of
@@ -131,13 +141,13 @@ def _conclude(
     tree = first_jobs[0].config.tree
     recipe = tree["choices"]["recipe"]
     said = command("mla", "tune", *options.overrides)
-    write_trials(folder / "search" / "trials.csv", searches)
+    select_by = first_jobs[0].config.select_by
+    write_trials(folder / "search" / "trials.csv", searches, select_by)
     labels = [job.method_label for job in first_jobs]
     write_figure(folder / "search" / "search", searches, labels)
-    conf = options.config_dir or folder / "conf"
-    path = write_recipe(conf, searches, recipe, ["Chosen on validation by:", f"  {said}"])
+    path = write_recipe(conf, searches, recipe, said)
     for search, label in zip(searches, labels, strict=True):
-        print(_line(search, label))
+        print(_line(search, label, select_by))
     print(f"\nTrials: {folder / 'search' / 'trials.csv'}; figure: search.png beside it")
     print(f"Chosen values: {path}")
     chosen = [search.method for search in searches if search.best is not None]
@@ -150,8 +160,8 @@ def _conclude(
     return 0 if len(chosen) == len(searches) else 1
 
 
-def _line(search: MethodSearch, label: str) -> str:
-    failed = [trial for trial in search.trials if trial.accuracy is None]
+def _line(search: MethodSearch, label: str, select_by: str) -> str:
+    failed = [trial for trial in search.trials if trial.score is None]
     if search.best is None:
         return f"{label}: all trials failed. The first: {failed[0].reason}"
     best = search.best
@@ -160,7 +170,8 @@ def _line(search: MethodSearch, label: str) -> str:
     remarks = [f"{len(failed)} of {len(search.trials)} trials failed"] * bool(failed)
     remarks += [f"{' and '.join(edges)} at the edge of the range"] * bool(edges)
     remark = f" ({'; '.join(remarks)})" if remarks else ""
-    return f"{label}: {100 * (best.accuracy or 0):.1f} % on validation with {values}{remark}"
+    score = f"{100 * (best.score or 0):.1f} % {select_by.replace('_', ' ')}"
+    return f"{label}: {score} on validation with {values}{remark}"
 
 
 # ---------------------------------------------------------------------- the words
@@ -202,7 +213,14 @@ def _numbers(text: str, key: str) -> list[int]:
 
 def _check_keys(spaces: Mapping[str, Space], jobs: Sequence[Job]) -> None:
     """Check that every searched key is a setting that changes something."""
+    from mla_lightning.config.schedule import takes_steps
+
     for (method, space), job in zip(spaces.items(), jobs, strict=True):
+        if not takes_steps(job.config.tree):
+            raise ConfigError(
+                f"method={method} takes no optimisation steps, so no trial would differ. Leave it "
+                "out of the search; it can be trained beside the others"
+            )
         for key in space:
             if _value_at(job.config.tree, key) is None:
                 raise ConfigError(

@@ -37,7 +37,7 @@ def find_schedule_problems(config: Mapping[str, Any], is_set_by_user: bool) -> l
         >>> find_schedule_problems(config, is_set_by_user=False)
         ['optimizer: SGD cannot be used with these settings: Nesterov momentum requires ...']
     """
-    if is_set_by_user and config["scheduler"] and not _takes_steps(config):
+    if is_set_by_user and config["scheduler"] and not takes_steps(config):
         name = config["method"][TARGET].rpartition(".")[2]
         return [
             f"scheduler has no effect on {name}, which takes no optimisation steps: it fits all "
@@ -73,7 +73,7 @@ def schedule_note(config: Mapping[str, Any]) -> str:
         ''
     """
     epochs, node = config["trainer"]["max_epochs"], config["scheduler"]
-    if not node or epochs == 1 or node[TARGET].endswith(_PLATEAU) or not _takes_steps(config):
+    if not node or epochs == 1 or node[TARGET].endswith(_PLATEAU) or not takes_steps(config):
         return ""
     rates = _rates_of(config)
     later = max(1, round(0.7 * epochs))
@@ -102,8 +102,18 @@ def schedule_note(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def _takes_steps(config: Mapping[str, Any]) -> bool:
-    """Return whether the method takes optimisation steps, whose size a schedule changes."""
+def takes_steps(config: Mapping[str, Any]) -> bool:
+    """Return whether the method takes optimisation steps, which optimiser and schedule change.
+
+    Args:
+        config: The resolved config.
+
+    Example:
+        >>> from mla_lightning.config import plan
+        >>> jobs = plan(["data=synthetic", "method=mla,majority"], multirun=True)
+        >>> [takes_steps(job.config) for job in jobs]
+        [True, False]
+    """
     method = config.get("method")
     return not method or bool(getattr(locate(method[TARGET]), "takes_steps", True))
 

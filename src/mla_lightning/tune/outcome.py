@@ -1,4 +1,4 @@
-"""What a search leaves: the chosen values as a recipe, every trial as CSV, and a figure."""
+"""Files of a search: the chosen values as a recipe, every trial as CSV, and a figure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.errors import ConfigError
 from mla_lightning.report.figures.search import SearchPanel, draw_search
 from mla_lightning.run_folder import write_text
 from mla_lightning.run_folder.csv_cells import csv_text
@@ -13,6 +14,8 @@ from mla_lightning.tune.search import MethodSearch
 
 #: Name of the recipe with the chosen values.
 RECIPE = "tuned"
+#: First line of comment of that recipe.
+ORIGIN = "# Chosen on validation by:"
 
 
 def chosen_values(searches: Sequence[MethodSearch]) -> dict[str, dict[str, Any]]:
@@ -25,23 +28,45 @@ def chosen_values(searches: Sequence[MethodSearch]) -> dict[str, dict[str, Any]]
     return {search.method: search.best.values for search in searches if search.best is not None}
 
 
-def write_recipe(
-    folder: Path, searches: Sequence[MethodSearch], recipe: str, origin: Sequence[str]
-) -> Path:
+def check_recipe(folder: Path) -> None:
+    """Check that no file but the recipe of an earlier search would be replaced.
+
+    Args:
+        folder: The folder of configs, for ``--config-dir``.
+
+    Raises:
+        ConfigError: If there is a ``recipe/tuned.yaml`` that no search has written.
+
+    Example:
+        >>> check_recipe(tmp)
+        >>> (tmp / "recipe").mkdir()
+        >>> _ = (tmp / "recipe" / "tuned.yaml").write_text("trainer: {max_epochs: 9}")
+        >>> check_recipe(tmp)
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: .../recipe/tuned.yaml was not written by a search, ...
+    """
+    path = folder / "recipe" / f"{RECIPE}.yaml"
+    if path.is_file() and ORIGIN not in path.read_text(encoding="utf-8"):
+        raise ConfigError(
+            f"{path} was not written by a search, and this one would replace it. Rename it"
+        )
+
+
+def write_recipe(folder: Path, searches: Sequence[MethodSearch], recipe: str, command: str) -> Path:
     """Write ``recipe/tuned.yaml``: a recipe with the chosen values of each method.
 
     Args:
         folder: The folder of configs, for ``--config-dir``.
         searches: The searches.
         recipe: The recipe that the search started from.
-        origin: Lines of comment on where the values come from.
+        command: The command of the search.
 
     Returns:
         The file.
     """
     import yaml
 
-    comment = "".join(f"# {line}\n" for line in origin)
+    comment = f"{ORIGIN}\n#   {command}\n"
     content = {"defaults": [recipe], RECIPE: chosen_values(searches)}
     path = folder / "recipe" / f"{RECIPE}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,14 +75,20 @@ def write_recipe(
     return path
 
 
-def write_trials(path: Path, searches: Sequence[MethodSearch]) -> None:
-    """Write one row per trial: method, number, accuracy, reason of failure, values, run folders."""
+def write_trials(path: Path, searches: Sequence[MethodSearch], select_by: str) -> None:
+    """Write one row per trial: method, number, score, reason of failure, values, run folders.
+
+    Args:
+        path: The CSV file.
+        searches: The searches.
+        select_by: The metric of the scores, which names their column.
+    """
     keys = list(dict.fromkeys(key for search in searches for key in search.space))
-    columns = ("method", "trial", "val_accuracy_percent", "chosen", "reason", *keys, "runs")
+    columns = ("method", "trial", f"val_{select_by}_percent", "chosen", "reason", *keys, "runs")
     rows: list[Sequence[Any]] = []
     for search in searches:
         for number, trial in enumerate(search.trials, start=1):
-            percent = "" if trial.accuracy is None else round(100 * trial.accuracy, 4)
+            percent = "" if trial.score is None else round(100 * trial.score, 4)
             values = [trial.values.get(key, "") for key in keys]
             runs = " ".join(job.run_dir.name for job in trial.jobs)
             is_best = "yes" if trial is search.best else ""
@@ -67,7 +98,7 @@ def write_trials(path: Path, searches: Sequence[MethodSearch]) -> None:
 
 
 def write_figure(stem: Path, searches: Sequence[MethodSearch], labels: Sequence[str]) -> list[str]:
-    """Draw the accuracy of all trials over the first key of the space, a panel per method.
+    """Draw the score of all trials over the first key of the space, a panel per method.
 
     Args:
         stem: Path without extension.
@@ -87,7 +118,7 @@ def write_figure(stem: Path, searches: Sequence[MethodSearch], labels: Sequence[
                 key=key,
                 is_log=search.space[key].log,
                 values=[t.values[key] if intervals else str(t.values[key]) for t in search.trials],
-                percents=[None if t.accuracy is None else 100 * t.accuracy for t in search.trials],
+                percents=[None if t.score is None else 100 * t.score for t in search.trials],
                 chosen=None if search.best is None else search.trials.index(search.best),
             )
         )

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import RunError
 from mla_lightning.randomness import derive_seed
+from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.variant import REFERENCE
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.tune.space import Space
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
-#: The method whose modalities are trained apart; it is selected by the mean of their accuracies.
-UNIMODAL = "unimodal"
+#: Setting ``select_by`` -> the metric of a result, by which trials are compared as well.
+SCORES = {"accuracy": "accuracy", "macro_f1": "macro_f1", "balanced_accuracy": "macro_recall"}
 #: Trials drawn at random before the sampler learns from results. It does not depend on the number
 #: of trials, so that a search with more trials begins with those of one with fewer.
 NUM_RANDOM = 10
@@ -28,21 +30,21 @@ class Trial:
     Attributes:
         values: Dotted key -> value.
         jobs: Its jobs, one per seed.
-        accuracy: Mean validation accuracy of its runs, from 0 to 1; None if one has no result.
-        reason: Why there is no accuracy.
+        score: Mean validation score of its runs, from 0 to 1; None if one has no result.
+        reason: Why there is no score.
     """
 
     values: dict[str, Any]
     jobs: list[Job] = field(default_factory=list)
-    accuracy: float | None = None
+    score: float | None = None
     reason: str = ""
 
 
 class MethodSearch:
-    """The search of one method: draws values, learns from their accuracies.
+    """The search of one method: draws values, learns from their scores.
 
     The first trial has the values of the recipe, if they are within the ranges. The sequence of
-    trials depends on the seed and on the accuracies alone, so a search that was stopped draws the
+    trials depends on the seed and on the scores alone, so a search that was stopped draws the
     same trials again, and their finished runs are not repeated.
 
     Example:
@@ -77,12 +79,21 @@ class MethodSearch:
             constant_liar=True,
         )
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        if all(r.holds(start.get(key)) for key, r in space.items()):
+        outside = [
+            f"{key}={start.get(key)}" for key, r in space.items() if not r.holds(start.get(key))
+        ]
+        #: What the user should know about the search.
+        self.notes = [
+            f"{value} of the recipe is not within the range that is searched for {method}, so no "
+            "trial has the recipe's own values"
+            for value in outside
+        ]
+        if not outside:
             self._study.enqueue_trial({key: start[key] for key in space})
         self._asked: list[Any] = []
 
     def ask(self, number: int) -> list[Trial]:
-        """Draw trials; their accuracies are to be told before the next are drawn."""
+        """Draw trials; their scores are to be told before the next are drawn."""
         self._asked = [self._study.ask(self._distributions) for _ in range(number)]
         drawn = [
             Trial({key: self.space[key].rounded(value) for key, value in asked.params.items()})
@@ -92,20 +103,20 @@ class MethodSearch:
         return drawn
 
     def tell(self) -> None:
-        """Learn from the accuracies of the trials that were drawn last."""
+        """Learn from the scores of the trials that were drawn last."""
         import optuna
 
         for asked, trial in zip(self._asked, self.trials[-len(self._asked) :], strict=True):
-            if trial.accuracy is None:
+            if trial.score is None:
                 self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
             else:
-                self._study.tell(asked, trial.accuracy)
+                self._study.tell(asked, trial.score)
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the highest accuracy, the first of equal ones; None if all failed."""
-        finished = [trial for trial in self.trials if trial.accuracy is not None]
-        return max(finished, key=lambda trial: trial.accuracy or 0.0, default=None)
+        """The trial with the highest score, the first of equal ones; None if all failed."""
+        finished = [trial for trial in self.trials if trial.score is not None]
+        return max(finished, key=lambda trial: trial.score or 0.0, default=None)
 
 
 def run_search(
@@ -137,19 +148,22 @@ def run_search(
         if code in (130, 143):
             return code
         for _, trial in drawn:
-            trial.accuracy, trial.reason = accuracy_of(trial.jobs)
+            trial.score, trial.reason = score_of(trial.jobs)
         for search in searches:
             search.tell()
     return 0
 
 
-def accuracy_of(jobs: Sequence[Job]) -> tuple[float | None, str]:
-    """Return the mean validation accuracy of finished jobs, or None and the reason.
+def score_of(jobs: Sequence[Job]) -> tuple[float | None, str]:
+    """Return the mean validation score of finished jobs, or None and the reason.
+
+    The score is that by which epochs are selected (``select_by``), of the fused logits; of the
+    unimodal reference it is the mean over the modalities, each at its own epoch.
 
     Args:
         jobs: The jobs of a trial; the test split of none is read.
     """
-    accuracies = []
+    scores = []
     for job in jobs:
         files = RunFiles(job.run_dir)
         try:
@@ -158,9 +172,9 @@ def accuracy_of(jobs: Sequence[Job]) -> tuple[float | None, str]:
             return None, str(error)
         if result is None:
             return None, str((files.status or {}).get("reason", "")) or "no result"
-        scores = result.val or {}
-        names = [name for name in scores if name != "multi"]
-        reported = names if result.method == UNIMODAL else ["multi"]
-        values = [scores[name]["accuracy"] for name in reported]
-        accuracies.append(sum(value or 0.0 for value in values) / len(values))
-    return sum(accuracies) / len(accuracies), ""
+        val = result.val or {}
+        names = [name for name in val if name != MULTI]
+        reported = names if result.method == REFERENCE else [MULTI]
+        values = [val[name][SCORES[result.select_by]] for name in reported]
+        scores.append(sum(value or 0.0 for value in values) / len(values))
+    return sum(scores) / len(scores), ""

@@ -1,4 +1,4 @@
-"""Figure of a search of settings: validation accuracy of every trial, a panel per method."""
+"""Figure of a search of settings: validation score of every trial, a panel per method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SearchPanel:
         key: The setting on the horizontal axis.
         is_log: Whether that axis is logarithmic.
         values: Its values, one per trial; texts for a list of values.
-        percents: Validation accuracies in percent; None for trials that failed.
+        percents: Validation scores in percent; None for trials that failed.
         chosen: Index of the chosen trial, None if all failed.
     """
 
@@ -83,7 +83,7 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path) -> list[str]:
         for row in axes:
             row[0].set_ylabel("validation, %")
         figure.suptitle(
-            "Accuracy on validation by trial: later trials darker, the chosen one orange, failed "
+            "Score on validation by trial: later trials darker, the chosen one orange, failed "
             "ones as crosses",
             fontsize=8,
             color=PLAIN,
