@@ -70,14 +70,14 @@ def column_scales(rows: Rows, numbers: np.ndarray, scale: str) -> ColumnScales:
     is_log = scale == "log"
 
     def blocks() -> Iterator[np.ndarray]:
-        width = max(1, int(np.prod(_shape(rows)[1:])))
+        width = max(1, int(np.prod(rows.shape[1:])))
         for chunk in np.array_split(numbers, -(-len(numbers) * width // _BLOCK_VALUES) or 1):
             block = rows.index_select(0, torch.from_numpy(chunk.astype(np.int64))).double().numpy()
             if block.ndim == 3:
                 block = block[(block != 0).any(axis=2)]
             yield np.sign(block) * np.log1p(np.abs(block)) if is_log else block
 
-    count, mean, squares, largest = _moments(blocks, _shape(rows)[-1])
+    count, mean, squares, largest = _moments(blocks, rows.shape[-1])
     deviation = np.sqrt(squares / max(count, 1))
     spread = deviation
     if scale == "robust" and count:
@@ -149,10 +149,6 @@ def _quartiles(
         values = np.concatenate([block[:, start : start + step] for block in blocks()])
         quartiles[:, start : start + step] = np.percentile(values, [25, 50, 75], axis=0)
     return quartiles[0], quartiles[1], quartiles[2]
-
-
-def _shape(rows: Rows) -> tuple[int, ...]:
-    return tuple(rows.shape)  # type: ignore[attr-defined]
 
 
 def _read(path: Path) -> dict[str, Any]:

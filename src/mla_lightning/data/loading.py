@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +21,10 @@ Transform = Callable[[dict[str, Tensor], torch.Generator], Mapping[str, Tensor]]
 
 class Rows(Protocol):
     """Rows that can be gathered: a tensor, or a file that is read on demand."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(N, ...) of all rows."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
