@@ -1,4 +1,4 @@
-"""What a column of a table holds: nothing that could leak or mislead is guessed."""
+"""Kinds of the columns of a table: nothing that could leak or mislead is guessed."""
 
 import csv
 import random

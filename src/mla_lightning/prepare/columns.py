@@ -1,4 +1,4 @@
-"""What each column of a table holds, with the reason: decided from its cells, or by the user."""
+"""Kinds of the columns of a table, decided from their cells or by the user, with the reasons."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _NO_BLANKS = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]
 
 @dataclass(frozen=True)
 class Column:
-    """One column: what it holds, and what is made of it.
+    """A column of a table: its kind, the reason, and facts about its cells.
 
     Attributes:
         name: Its name.
@@ -82,7 +82,7 @@ class Column:
 
     @property
     def use(self) -> str:
-        """What training makes of the column."""
+        """Return what training reads of the column."""
         return USES.get(self.kind, "not decided")
 
 
@@ -95,7 +95,7 @@ def describe_column(
     chosen: str | None = None,
     place_of: Callable[[int], str] = lambda row: f"row {row}",
 ) -> Column:
-    """Decide what a column holds.
+    """Return the kind of a column, with the reason and facts about its cells.
 
     Args:
         name: Name of the column.

@@ -91,9 +91,9 @@ def _features(paths: Sequence[Path], kind: str) -> Survey:
     usable = [shape for shape in shapes if len(shape) == num_axes and 0 not in shape]
     if 2 * len(usable) < len(shapes) or not usable:
         other = next((shape for shape in shapes if len(shape) != num_axes), None)
-        found = f", such as {other}" if other else ""
+        example = f", such as {other}" if other else ""
         expected, remedy = ("(T, D)", "features") if kind == "sequence" else ("(D,)", "sequence")
-        raise BadMedia(f"holds files that are not of shape {expected}{found}; try KIND={remedy}")
+        raise BadMedia(f"holds files that are not of shape {expected}{example}; try KIND={remedy}")
     ((width, _),) = Counter(shape[-1] for shape in usable).most_common(1)
     shape = features_shape([shape for shape in usable if shape[-1] == width], kind)
     if kind == "features":
