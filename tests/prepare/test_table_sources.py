@@ -193,3 +193,20 @@ def test_a_damaged_data_set_is_an_error(tmp_path):
     (folder / "state.json").unlink()
     with pytest.raises(DataError, match=r"state\.json cannot be read"):
         read_source(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("state.json", "{}", "state.json names no files"),
+        ("state.json", '{"_data_files": [{}]}', "state.json names no files"),
+        ("state.json", "[", "state.json cannot be read"),
+        ("dataset_dict.json", "{}", "dataset_dict.json names no splits"),
+    ],
+)
+def test_a_damaged_description_of_a_saved_dataset_is_named(tmp_path, name, content, message):
+    save_dataset(tmp_path / "set", pyarrow.Table.from_pandas(frame(), preserve_index=False))
+    (tmp_path / "set" / name).write_text(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_source(tmp_path / "set")
+    assert "save_to_disk" in str(error.value)

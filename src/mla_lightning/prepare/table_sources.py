@@ -17,6 +17,9 @@ from mla_lightning.prepare.table_files import as_text, check_start, read_json_li
 Cells = tuple[list[dict[str, str]], list[str]]
 #: Files that save_to_disk of Hugging Face datasets writes: of one split, and of several.
 _DATASET, _DATASETS = "dataset_info.json", "dataset_dict.json"
+#: File of a saved dataset with the names of its files.
+_STATE = "state.json"
+_REMEDY = "Write the data set again with save_to_disk"
 
 
 def is_table(path: Path) -> bool:
@@ -83,7 +86,9 @@ def _read_parquet(path: Path) -> Cells:
 def _read_datasets(folder: Path) -> Cells:
     rows: list[dict[str, str]] = []
     columns: list[str] = []
-    names = _read_json(folder / _DATASETS).get("splits", [])
+    names = _read_json(folder / _DATASETS).get("splits") or []
+    if not names:
+        raise DataError(f"{folder / _DATASETS} names no splits. {_REMEDY}")
     for name in names:
         part, columns = _read_dataset(folder / Path(str(name)).name)
         if "split" in columns:
@@ -98,7 +103,10 @@ def _read_dataset(folder: Path) -> Cells:
     import pyarrow.ipc
 
     features = _read_json(folder / _DATASET).get("features") or {}
-    files = [str(entry["filename"]) for entry in _read_json(folder / "state.json")["_data_files"]]
+    entries = _read_json(folder / _STATE).get("_data_files") or []
+    files = [str(entry["filename"]) for entry in entries if isinstance(entry, dict) and entry]
+    if not files:
+        raise DataError(f"{folder / _STATE} names no files. {_REMEDY}")
     tables = []
     for path in [folder / Path(name).name for name in files]:
         check_regular_file(path)
@@ -110,7 +118,7 @@ def _read_dataset(folder: Path) -> Cells:
     names = {
         column: list(feature["names"])
         for column, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and "names" in feature
     }
     return _cells_of(pyarrow.concat_tables(tables), str(folder), names)
 
@@ -119,10 +127,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read: {reason_of(error, path)}. Write the data set again with "
-            "save_to_disk"
-        ) from error
+        raise DataError(f"{path} cannot be read: {reason_of(error, path)}. {_REMEDY}") from error
     return content if isinstance(content, dict) else {}
 
 
