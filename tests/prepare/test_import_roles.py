@@ -196,3 +196,22 @@ def test_the_plan_of_another_action_or_of_arrays_is_an_error(tmp_path, monkeypat
     assert main(["data", "import", "a.npz", "--plan"]) == 2
     assert main(["data", "import", "a.npz", "target=s", "columns.x=number"]) == 2
     assert capsys.readouterr().err.count("has no effect on arrays") == 2
+
+
+def test_another_split_of_the_same_samples_is_another_store(tmp_path, capsys):
+    """The values of the split column are in no sample, but a store is made of them."""
+    texts = [f"a sentence of number {number}" for number in range(12)]
+    table = tmp_path / "a.csv"
+
+    def write(splits):
+        rows = [f"s{n},{n % 2},{splits[n // 4]},{text}" for n, text in enumerate(texts)]
+        table.write_text("\n".join(["id,label,split,words", *rows]) + "\n")
+
+    write(["train", "val", "test"])
+    words = ["data", "import", str(table), f"target={tmp_path / 'store'}"]
+    assert main(words) == 0
+    assert main(words) == 0
+    assert "was prepared before" in capsys.readouterr().out
+    write(["test", "val", "train"])
+    assert main(words) == 3
+    assert "was prepared before" not in capsys.readouterr().out

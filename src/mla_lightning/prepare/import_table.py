@@ -31,6 +31,7 @@ from mla_lightning.prepare.import_splits import fold_splits, group_split
 from mla_lightning.prepare.table_cells import TABULAR_NAME, Problem, Vectors, problems_of
 from mla_lightning.prepare.table_fit import fit
 from mla_lightning.prepare.table_roles import Roles, Row, chosen_kinds, read_rows
+from mla_lightning.prepare.target_folder import json_digest
 
 
 class Table(Source):
@@ -257,6 +258,8 @@ class Table(Source):
         options: dict[str, Any] = {"path": self.path.name, **self.roles.options()}
         if self.chosen:
             options["columns"] = self.chosen
+        if self.roles.split is not None:  # whose values are in no item
+            options["split_sha256"] = json_digest({row.id: row.split for row in self.rows})
         if TABULAR_NAME in self.vectors.names:
             options[TABULAR_NAME] = self.vectors.tabular_names
         return options
