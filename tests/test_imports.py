@@ -26,13 +26,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "counts": set(),
     "functional": set(),
     "encoders": {"functional", "media"},  # media: reading checkpoints
+    "tasks": {"functional"},
     "fusion": {"functional"},
     "metrics": {"counts", "functional"},
     "media": set(),
     "inputs": set(),
     "data": {"batch", "functional", "inputs", "media"},
     "prepare": {"data", "inputs", "media"},
-    "parts": {"batch", "fusion", "inputs", "metrics"},
+    "parts": {"batch", "fusion", "inputs", "metrics", "tasks"},
     "encoding": {"batch", "functional", "fusion", "inputs", "metrics", "parts"},
     "module": {"batch", "encoding", "functional", "fusion", "inputs", "metrics", "parts"},
     "methods": {"batch", "encoders", "functional", "fusion", "module", "parts"},
@@ -43,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"config", "data", "report", "run"},
     "run": {
         *("batch", "callbacks", "config", "data", "functional", "fusion", "loggers", "metrics"),
-        *("module", "parts"),
+        *("module", "parts", "tasks"),
     },
     "launchers": {"config"},  # which modules to import before forking
     "tune": {"config", "report"},
@@ -69,7 +70,7 @@ ONLY_IN = {
     "torch": {
         "encoding",
         *("functional", "encoders", "fusion", "metrics", "data", "module", "methods", "callbacks"),
-        *("api", "batch", "run", "parts", "media", "prepare", "inputs"),
+        *("api", "batch", "run", "parts", "media", "prepare", "inputs", "tasks"),
     },
     "lightning": {"data", "encoding", "module", "methods", "callbacks", "run", "loggers"},
 }

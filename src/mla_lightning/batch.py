@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any, NotRequired, TypedDict
 
@@ -23,8 +23,8 @@ class Batch(TypedDict):
     omitted if nothing is hidden. ``truth``: the inputs before hiding; only in training, and only
     for methods that learn to reconstruct them (``needs_hidden_inputs``).
 
-    ``present_in_batch``: in a chunk of a batch, ``present`` of all its samples; omitted in a whole
-    batch.
+    ``present_in_batch`` and ``label_in_batch``: in a chunk of a batch, ``present`` and ``label`` of
+    all its samples; omitted in a whole batch.
     """
 
     inputs: dict[str, Tensor]
@@ -34,6 +34,7 @@ class Batch(TypedDict):
     truth: NotRequired[dict[str, Tensor]]
     hidden: NotRequired[dict[str, Tensor]]
     present_in_batch: NotRequired[dict[str, Tensor]]
+    label_in_batch: NotRequired[Tensor]
 
 
 def as_batch(
@@ -198,7 +199,7 @@ def chunks_of(batch: Batch, num_chunks: int) -> Iterator[tuple[Batch, float]]:
     chunk_size = ceil(size / num_chunks)
     for start in range(0, size, chunk_size):
         chunk = slice_batch(batch, slice(start, start + chunk_size))
-        chunk["present_in_batch"] = batch["present"]
+        chunk["present_in_batch"], chunk["label_in_batch"] = batch["present"], batch["label"]
         yield chunk, len(chunk["label"]) / size
 
 
@@ -234,6 +235,43 @@ def relative_share(chunk: Batch, name: str) -> float:
     return share * len(has_in_batch) / len(has)
 
 
+def weight_share(
+    chunk: Batch, weights_of: Callable[[Tensor], Tensor | None], name: str | None = None
+) -> Tensor | float | None:
+    """Compute the factor that a chunk's mean with weights of samples is multiplied by.
+
+    It is :func:`relative_share` with the sum of the weights in place of the number of samples.
+
+    Args:
+        chunk: A chunk of a batch, or a batch.
+        weights_of: Returns the weights (B,) of samples by their labels; None if all are equal.
+        name: The modality, for a mean over the samples that have it; None for all samples.
+
+    Returns:
+        The factor, 1 for a whole batch; None if all weights are equal.
+
+    Example:
+        The third sample counts as much as the first two together:
+
+        >>> inputs = {"audio": torch.zeros(3, 2), "label": torch.tensor([0, 0, 1])}
+        >>> weights_of = lambda label: 1.0 + label
+        >>> for chunk, fraction in chunks_of(as_batch(inputs, ["audio"]), 2):
+        ...     print(round(float(fraction * weight_share(chunk, weights_of)), 4))
+        0.5
+        0.5
+    """
+    weights = weights_of(chunk["label"])
+    if weights is None or "label_in_batch" not in chunk:
+        return None if weights is None else 1.0
+    in_batch = weights_of(chunk["label_in_batch"])
+    assert in_batch is not None
+    inverse_fraction = len(in_batch) / len(weights)
+    if name is not None:
+        weights = weights[chunk["present"][name]]
+        in_batch = in_batch[chunk["present_in_batch"][name]]
+    return weights.sum() / in_batch.sum() * inverse_fraction
+
+
 def slice_batch(batch: Batch, rows: slice | Tensor) -> Batch:
     """Return some samples of a batch.
 
@@ -242,7 +280,7 @@ def slice_batch(batch: Batch, rows: slice | Tensor) -> Batch:
         rows: A slice, or a bool mask (B,).
 
     Returns:
-        A batch of these samples, in the same order; ``present_in_batch`` stays as it is.
+        A batch of these samples, in the same order; what it has of a whole batch stays as it is.
 
     Example:
         >>> batch = as_batch({"audio": torch.zeros(3, 2), "label": torch.arange(3)}, ["audio"])
@@ -251,7 +289,7 @@ def slice_batch(batch: Batch, rows: slice | Tensor) -> Batch:
     """
     return {
         key: values
-        if key == "present_in_batch"
+        if key in ("present_in_batch", "label_in_batch")
         else {name: x[rows] for name, x in values.items()}
         if isinstance(values, dict)
         else values[rows]  # type: ignore[index]

@@ -17,7 +17,9 @@ from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.inputs.base import BatchRandomness
 from mla_lightning.inputs.features import ScaledColumns, scaled_columns_of
-from mla_lightning.parts import Composition, Parts, check_composition, out_width
+from mla_lightning.inputs.names import modality_name_problem
+from mla_lightning.parts import Composition, Parts, out_width
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 
 class EncodingModule(LightningModule):
@@ -51,6 +53,12 @@ class EncodingModule(LightningModule):
     #: Number of first epochs that do not depend on what is hidden, so that runs may share them.
     shared_epochs = 0
 
+    #: Whether the losses (or the fit) are those of ``self.parts.task``: then the training rule is
+    #: defined for any task, and class weights have an effect.
+    follows_task = False
+    #: Task, or ``class_weights`` -> why the training rule is not defined for it, and what to use.
+    not_for: Mapping[str, str] = {}
+
     def __init__(self, **parts: Unpack[Composition]) -> None:
         """Build the module.
 
@@ -60,15 +68,18 @@ class EncodingModule(LightningModule):
 
         Raises:
             ConfigError: If the parts do not fit the training rule; see
-                :func:`~mla_lightning.parts.check_composition`.
+                :func:`check_composition`.
         """
         super().__init__()
         self.parts = Parts(**{"fusion": type(self).default_fusion} | parts)
         self.modalities = tuple(self.parts.encoders)
         check_composition(self, self.parts)
+        self.task = self.parts.task
         self.encoders = nn.ModuleDict(self.parts.encoders)
         self.fusion = self.parts.build_fusion()
         self._register_scales()
+        if getattr(self.fusion, "residual_variance", None) is not None:
+            _check_train_batches(self, self.parts, "measures residuals on")
         if self.parts.accumulate > 1 and self.trains_fused_logits and self.fusion.mixes_samples:
             raise ConfigError(
                 f"trainer.accumulate={self.parts.accumulate}: the fused logits of a sample depend "
@@ -123,6 +134,41 @@ class EncodingModule(LightningModule):
                 f"{cls.__name__} needs at least {cls.min_modalities} modalities, got "
                 f"{list(modalities)}. Use method=unimodal to train one modality alone."
             )
+
+    @classmethod
+    def check_task(cls, task: str, *, has_class_weights: bool = False) -> None:
+        """Check that the training rule is defined for the task of the data.
+
+        Args:
+            task: The task of the data.
+            has_class_weights: Whether classes are weighted in the loss.
+
+        Raises:
+            ConfigError: If it is not, with the reason and what to use.
+
+        Example:
+            >>> from mla_lightning.methods import QMF
+            >>> QMF.check_task("multilabel")
+            >>> QMF.check_task("regression")
+            Traceback (most recent call last):
+            ...
+            mla_lightning.errors.ConfigError: QMF is not for regression: one number has no energy.
+            Use method=late_fusion or method=mla.
+        """
+        if reason := cls.not_for.get(task):
+            raise ConfigError(f"{cls.__name__} is not for {task}: {reason}.")
+        if task != CLASSIFICATION and not cls.follows_task:
+            raise ConfigError(
+                f"{cls.__name__} is not for {task}: it does not say that it minimises its loss."
+                " If its losses are self.parts.loss(logits, batch), set its class attribute "
+                "follows_task = True."
+            )
+        if not has_class_weights:
+            return
+        reason = cls.not_for.get("class_weights")
+        if reason or not cls.follows_task:
+            reason = reason or "its losses are not the task's"
+            raise ConfigError(f"loss.class_weights has no effect on {cls.__name__}: {reason}.")
 
     @property
     def feature_dtype(self) -> torch.dtype:
@@ -277,6 +323,62 @@ class EncodingModule(LightningModule):
             is_hidden = is_hidden.view(-1, *[1] * (x.ndim - 1))
             converted["inputs"][name] = x.masked_fill(is_hidden, 0)
         return converted
+
+
+def check_composition(method: EncodingModule, parts: Parts) -> None:
+    """Check that a method's parts fit its training rule.
+
+    Args:
+        method: The method.
+        parts: Its parts.
+
+    Raises:
+        ConfigError: If there are too few modalities or one has a reserved name, samples have
+            missing modalities and the method has no rule for them, the method is not defined for
+            the task, something that it needs of the data is not given, or a setting is out of range
+            or would have no effect.
+    """
+    name = type(method).__name__
+    for modality in parts.encoders:
+        if problem := modality_name_problem(modality):
+            raise ConfigError(f"{modality!r} {problem}. Rename it in encoders and batches.")
+    type(method).check_modalities(tuple(parts.encoders))
+    is_weighted = getattr(parts.task, "class_weights", None) is not None
+    type(method).check_task(parts.task.name, has_class_weights=is_weighted)
+    if not parts.is_complete and not method.takes_incomplete:
+        raise ConfigError(
+            f"{name} has no rule for samples with missing modalities. Use "
+            "missing.policy=zero_input, which replaces them by zeros, or another method."
+        )
+    if method.needs_num_train and parts.num_train is None:
+        raise ConfigError(
+            f"{name} stores a history per training sample: give "
+            "num_train=<number of training samples>, and each sample's number as batch['index']."
+        )
+    if method.fits_all_at_once or method.needs_train_batches:
+        _check_train_batches(method, parts, "fits" if method.fits_all_at_once else "also reads")
+    if parts.accumulate < 1:
+        raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
+    if parts.accumulate > 1 and (method.fits_all_at_once or not method.takes_chunks):
+        raise ConfigError(
+            f"trainer.accumulate={parts.accumulate}: the loss of {name} is computed from all "
+            "samples of a batch together and cannot be computed in chunks. Set it to 1."
+        )
+    if parts.resamples_masks and method.fits_all_at_once:
+        raise ConfigError(
+            f"missing.resample_train_masks has no effect on {name}, which fits all training "
+            "samples at once"
+        )
+
+
+def _check_train_batches(method: EncodingModule, parts: Parts, reads: str) -> None:
+    """Check that all training samples can be read."""
+    if parts.train_batches is None:
+        raise ConfigError(
+            f"{type(method).__name__} {reads} all training samples at once: give "
+            "train_batches=lambda: loader, a function that returns the training batches in a fixed "
+            "order."
+        )
 
 
 def _known_rows(x: Tensor, batch: Batch, name: str) -> Tensor:

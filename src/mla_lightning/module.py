@@ -20,7 +20,8 @@ from mla_lightning.metrics.evaluation import Evaluation
 from mla_lightning.metrics.losses import TrainingLosses
 from mla_lightning.parts import Composition, StepObserver
 from mla_lightning.randomness import derive_seed
-from mla_lightning.run_folder.columns import LR, MULTI, TRAIN_LOSS, VAL_ACCURACY, validation
+from mla_lightning.run_folder.columns import LR, MULTI, TRAIN_LOSS, validation
+from mla_lightning.run_folder.tasks import PRIMARY
 
 __all__ = ["Batch", "MultimodalModule"]
 
@@ -37,12 +38,11 @@ class MultimodalModule(EncodingModule):
 
         >>> from functools import partial
         >>> from lightning.pytorch import Trainer
-        >>> from torch.nn.functional import cross_entropy
         >>> class FusedLoss(MultimodalModule):
         ...     def fit_batch(self, batch):
         ...         def losses_of(chunk):
         ...             fused = self.fusion(self.features(chunk), self.parts.presence(chunk))
-        ...             return {"joint": cross_entropy(fused, chunk["label"])}
+        ...             return {"joint": self.parts.loss(fused, chunk)}
         ...
         ...         return self.step_on(batch, losses_of)
         >>> module = FusedLoss(
@@ -75,7 +75,7 @@ class MultimodalModule(EncodingModule):
 
         Raises:
             ConfigError: If the parts do not fit the training rule; see
-                :func:`~mla_lightning.parts.check_composition`.
+                :func:`~mla_lightning.encoding.check_composition`.
         """
         super().__init__(**parts)
         self.automatic_optimization = False  # a batch takes several steps; see step_on
@@ -110,10 +110,10 @@ class MultimodalModule(EncodingModule):
 
         Returns:
             Reported modality (``multi`` or a modality) -> validation metric. By default all are
-            evaluated with the weights of one epoch, the best by fused accuracy, or
-            by what ``select_by`` names.
+            evaluated with the weights of one epoch, the best by the task's primary metric of the
+            fused logits, or by what ``select_by`` names.
         """
-        return dict.fromkeys((MULTI, *self.modalities), self.parts.selection_metric)
+        return dict.fromkeys((MULTI, *self.modalities), self.parts.selection.column)
 
     @property
     def is_selectable(self) -> bool:
@@ -256,12 +256,13 @@ class MultimodalModule(EncodingModule):
             self.log_dict(means, logger=bool(self.loggers))
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                if VAL_ACCURACY not in self.epoch_metrics:
+                followed = validation(PRIMARY[self.task.name].column)
+                if followed not in self.epoch_metrics:
                     raise ConfigError(
-                        "ReduceLROnPlateau follows the validation accuracy, and this epoch was not "
+                        f"ReduceLROnPlateau follows {followed}, and this epoch was not "
                         "validated: give trainer.fit a validation loader, or use another schedule."
                     )
-                config.scheduler.step(self.epoch_metrics[VAL_ACCURACY])
+                config.scheduler.step(self.epoch_metrics[followed])
             else:
                 config.scheduler.step()
 
@@ -306,10 +307,45 @@ class MultimodalModule(EncodingModule):
         fused = self.fusion(features, present)
         return {MULTI: fused, **self.fusion.unimodal(features)}
 
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute what is recorded of a batch: the logits, those of a number in its own unit.
+
+        Args:
+            batch: The batch, as the encoders take it.
+
+        Returns:
+            ``multi`` and each modality -> (B, C).
+        """
+        logits = self.evaluate_batch(batch)
+        return {name: self.task.in_target_unit(z) for name, z in logits.items()}
+
+    def on_validation_start(self) -> None:
+        """Measure the residuals on train, if the weights of the modalities depend on them."""
+        if getattr(self.fusion, "residual_variance", None) is not None:
+            self.learn_residual_variance()
+
+    @torch.no_grad()
+    def learn_residual_variance(self) -> None:
+        """Set each modality's variance of the residuals: the mean square of its own ones on train.
+
+        They are those of the current weights, without dropout and augmentation. Residuals on train
+        are smaller than on new samples where a modality overfits, as are the entropies of classes.
+        """
+        sums = torch.zeros(2, len(self.modalities), dtype=torch.float64)
+        for batch in self.training_batches():
+            logits = self.fusion.unimodal(self.features(batch))
+            for place, name in enumerate(self.modalities):
+                has = batch["present"][name]
+                squares = self.task.squared_residuals(logits[name][has], batch["label"][has])
+                sums[:, place] += torch.stack([squares.double().sum(), has.sum().double()]).cpu()
+        variance = self.fusion.residual_variance
+        assert isinstance(variance, Tensor)
+        variance.copy_(sums[0] / sums[1].clamp_min(1))
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect logits."""
         present = None if self.parts.is_complete else batch["present"]
-        self._evaluation.add(self.evaluate_batch(batch), batch["label"], batch["index"], present)
+        self._evaluation.add(self.outputs(batch), batch["label"], batch["index"], present)
 
     def on_validation_epoch_end(self) -> None:
         """Compute the validation metrics once, from all logits."""
@@ -323,9 +359,10 @@ class MultimodalModule(EncodingModule):
         self.epoch_metrics |= metrics
         # By None, trainer.validate returns the metrics even without a logger; True would warn.
         is_logged = None if self.parts.logs_epochs else False
-        self.log(VAL_ACCURACY, metrics[VAL_ACCURACY], prog_bar=True, logger=is_logged)
+        primary = validation(PRIMARY[self.task.name].column)
+        self.log(primary, metrics[primary], prog_bar=True, logger=is_logged)
         if self.parts.logs_epochs:
-            others = {key: value for key, value in metrics.items() if key != VAL_ACCURACY}
+            others = {key: value for key, value in metrics.items() if key != primary}
             self.log_dict(others, logger=is_logged)
 
     def predict_step(
@@ -336,7 +373,7 @@ class MultimodalModule(EncodingModule):
         The logits' dict also has ``present/<modality>``, and with ``returns_features``
         ``feature/<modality>``.
         """
-        values = self.evaluate_batch(batch)
+        values = self.outputs(batch)
         values |= {f"present/{name}": has for name, has in batch["present"].items()}
         if self.returns_features:
             values |= {f"feature/{name}": h for name, h in self.pooled_features(batch).items()}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, Required, TypedDict
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mla_lightning.batch import Batch, relative_share, slice_batch
+from mla_lightning.batch import Batch, relative_share, slice_batch, weight_share
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.inputs.base import Input
-from mla_lightning.inputs.names import modality_name_problem
-from mla_lightning.metrics.classification import EPOCH_METRICS
+from mla_lightning.metrics.by_task import EPOCH_METRICS, FUNCTIONS
 from mla_lightning.metrics.outcome import Outcome
+from mla_lightning.run_folder.tasks import PRIMARY, Primary, selection_of
+from mla_lightning.tasks import Classification, Task
 
 
 class Composition(TypedDict, total=False):
@@ -26,6 +26,7 @@ class Composition(TypedDict, total=False):
     encoders: Required[Mapping[str, nn.Module]]
     num_classes: Required[int]
     optimizer: Required[Callable[..., Optimizer]]
+    task: Task
     fusion: Callable[..., Fusion]
     scheduler: Callable[..., LRScheduler] | None
     num_train: int | None
@@ -40,7 +41,7 @@ class Composition(TypedDict, total=False):
     resamples_masks: bool
     train_batches: Callable[[], Iterable[Batch]] | None
     epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]]
-    selection_metric: str
+    select_by: str | None
     logs_epochs: bool
 
 
@@ -52,7 +53,8 @@ class Parts:
         encoders: One encoder per modality, in the order of the modalities.
         fusion: Builds the fusion from ``(feature_dims, num_classes)``.
         optimizer: Builds the optimiser from parameters.
-        num_classes: Number of classes C.
+        num_classes: Number of outputs of a head: classes C, labels L, or 1 for regression.
+        task: What the outputs mean, and their loss; classification by default.
         scheduler: Builds the learning-rate schedule from the optimiser; stepped once per epoch.
         num_train: Number of training samples N; None if the method does not need it.
         batch_size: Samples of a training batch; the last batch of an epoch may have fewer.
@@ -70,8 +72,10 @@ class Parts:
         resamples_masks: Whether what is hidden in training is drawn again every epoch.
         train_batches: Returns the training split's batches in its own order, not augmented; None if
             the method does not need them.
-        epoch_metrics: Column -> metric that validation computes after every epoch.
-        selection_metric: Column of the metric by which the best epoch is selected.
+        epoch_metrics: Column -> metric that validation computes after every epoch; the task's
+            usual ones by default.
+        select_by: The metric by which the best epoch is selected; the task's primary one by
+            default.
         logs_epochs: Whether the losses and validation metrics of each epoch are logged through the
             Trainer. Runs write them to ``metrics.csv`` instead and log that row.
 
@@ -101,6 +105,7 @@ class Parts:
     fusion: Callable[..., Fusion]
     optimizer: Callable[..., Optimizer]
     num_classes: int
+    task: Task = field(default_factory=Classification)
     scheduler: Callable[..., LRScheduler] | None = None
     num_train: int | None = None
     batch_size: int = 1
@@ -113,23 +118,53 @@ class Parts:
     hides_modalities: bool = False
     resamples_masks: bool = False
     train_batches: Callable[[], Iterable[Batch]] | None = None
-    epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = field(
-        default_factory=lambda: EPOCH_METRICS
-    )
-    selection_metric: str = "acc"
+    epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = field(default_factory=dict)
+    select_by: str | None = None
     logs_epochs: bool = True
+
+    def __post_init__(self) -> None:
+        """Add the metrics that the task needs, and check the one that selects the epoch."""
+        task = self.task.name
+        metrics = {**(self.epoch_metrics or EPOCH_METRICS[task])}
+        for needed in (PRIMARY[task], self.selection):
+            metrics.setdefault(needed.column, FUNCTIONS[task][needed.metric])
+        object.__setattr__(self, "epoch_metrics", metrics)
+
+    @property
+    def selection(self) -> Primary:
+        """The metric by which the best epoch is selected."""
+        return selection_of(self.task.name, self.select_by)
 
     def score(self, logits: Tensor, label: Tensor) -> float:
         """Compute the metric by which the best epoch is selected.
 
         Args:
-            logits: Logits (N, C).
-            label: Classes (N,).
+            logits: Logits (N, C), in the target's own unit.
+            label: Labels (N,).
 
         Returns:
-            The score; larger is better.
+            The score; larger is better, so it is the negative of an error.
         """
-        return float(self.epoch_metrics[self.selection_metric](Outcome(logits, label)))
+        selection = self.selection
+        value = float(self.epoch_metrics[selection.column](Outcome(logits, label)))
+        return selection.sign * value
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Compute the task's loss, the mean over the samples of a batch or of a chunk of one.
+
+        With class weights the mean is weighted, and that of a chunk counts by the fraction of the
+        batch's weights that its samples have, so that chunks do not change the gradient.
+
+        Args:
+            logits: Outputs of a head (B, C).
+            batch: The batch or a chunk of one.
+
+        Returns:
+            The loss, a scalar.
+        """
+        loss = self.task.loss(logits, batch["label"])
+        share = weight_share(batch, self.task.sample_weights)
+        return loss if share is None else loss * share
 
     def build_fusion(self) -> Fusion:
         """Build the fusion for the widths of the encoders' features.
@@ -138,10 +173,12 @@ class Parts:
             The fusion.
 
         Raises:
-            ConfigError: If an encoder returns sequences and the fusion takes vectors.
+            ConfigError: If an encoder returns sequences and the fusion takes vectors, or the fusion
+                is not defined for the task.
         """
         widths = {name: out_width(name, encoder) for name, encoder in self.encoders.items()}
         fusion = self.fusion(widths, self.num_classes)
+        fusion.follow(self.task)
         for name, encoder in self.encoders.items():
             if getattr(encoder, "gives_sequences", False) and not fusion.takes_sequences:
                 raise ConfigError(
@@ -215,7 +252,7 @@ class Parts:
         return slice_batch(batch, has) if bool(has.any()) else None
 
     def unimodal_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Compute each modality's cross-entropy, the mean over the samples that have it.
+        """Compute the loss of each modality's own logits, the mean over the samples that have it.
 
         The mean of a chunk counts by its fraction of these samples; see
         :func:`~mla_lightning.batch.relative_share`.
@@ -227,15 +264,16 @@ class Parts:
         Returns:
             Modality -> loss; modalities that no sample has are omitted.
         """
-        label = batch["label"]
         if self.is_complete:
-            return {name: cross_entropy(z, label) for name, z in logits.items()}
-        losses = {}
+            return {name: self.loss(z, batch) for name, z in logits.items()}
+        label, losses = batch["label"], {}
         for name, z in logits.items():
             has = batch["present"][name]
             if not bool(has.any()):
                 continue
-            losses[name] = cross_entropy(z[has], label[has]) * relative_share(batch, name)
+            share = weight_share(batch, self.task.sample_weights, name)
+            share = relative_share(batch, name) if share is None else share
+            losses[name] = self.task.loss(z[has], label[has]) * share
         return losses
 
 
@@ -309,68 +347,6 @@ def _width(attribute: str, encoder: nn.Module, position: int) -> int | None:
     layer = encoder[position] if isinstance(encoder, nn.Sequential) and len(encoder) else encoder
     widths = (getattr(module, attribute, None) for module in (encoder, layer))
     return next((width for width in widths if isinstance(width, int)), None)
-
-
-class Traits(Protocol):
-    """Properties of a training rule; see :class:`~mla_lightning.encoding.EncodingModule`."""
-
-    takes_incomplete: bool
-    takes_chunks: bool
-    fits_all_at_once: bool
-    needs_train_batches: bool
-    needs_num_train: bool
-
-    @classmethod
-    def check_modalities(cls, modalities: Sequence[str]) -> None:
-        """Check that there are enough modalities."""
-
-
-def check_composition(method: Traits, parts: Parts) -> None:
-    """Check that a method's parts fit its training rule.
-
-    Args:
-        method: The method.
-        parts: Its parts.
-
-    Raises:
-        ConfigError: If there are too few modalities or one has a reserved name, samples have
-            missing modalities and the method has no rule for them, something that it needs of the
-            data is not given, or a setting is out of range or would have no effect.
-    """
-    name = type(method).__name__
-    for modality in parts.encoders:
-        if problem := modality_name_problem(modality):
-            raise ConfigError(f"{modality!r} {problem}. Rename it in encoders and batches.")
-    type(method).check_modalities(tuple(parts.encoders))
-    if not parts.is_complete and not method.takes_incomplete:
-        raise ConfigError(
-            f"{name} has no rule for samples with missing modalities. Use "
-            "missing.policy=zero_input, which replaces them by zeros, or another method."
-        )
-    if method.needs_num_train and parts.num_train is None:
-        raise ConfigError(
-            f"{name} stores a history per training sample: give "
-            "num_train=<number of training samples>, and each sample's number as batch['index']."
-        )
-    reads_all = method.fits_all_at_once or method.needs_train_batches
-    if reads_all and parts.train_batches is None:
-        reads = "fits" if method.fits_all_at_once else "also reads"
-        raise ConfigError(
-            f"{name} {reads} all training samples at once: give train_batches=lambda: loader, a "
-            "function that returns the training batches in a fixed order."
-        )
-    if parts.accumulate < 1:
-        raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
-    if parts.accumulate > 1 and (method.fits_all_at_once or not method.takes_chunks):
-        raise ConfigError(
-            f"trainer.accumulate={parts.accumulate}: the loss of {name} is computed from all "
-            "samples of a batch together and cannot be computed in chunks. Set it to 1."
-        )
-    if parts.resamples_masks and method.fits_all_at_once:
-        raise ConfigError(
-            f"missing.resample_train_masks has no effect on {name}, which fits all training "
-            "samples at once"
-        )
 
 
 class StepObserver(Protocol):

@@ -13,16 +13,20 @@ from mla_lightning.config.naming import run_dir_of
 from mla_lightning.config.plan import Problems, plan
 from mla_lightning.config.search import name_file, search_path
 from mla_lightning.config.targets import TARGET, instantiate, locate, targets_of
+from mla_lightning.config.task import find_task_problems, settings_of_task
 from mla_lightning.errors import ConfigError, MLAError, near
 from mla_lightning.identity import identity_of
 from mla_lightning.identity.code import Code, code_of, forget_code
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
     from mla_lightning.data.base import MultimodalDataModule
 
 #: Nodes whose classes compute what a run writes.
-COMPUTING_NODES = (*("data", "encoder", "missing", "method", "optimizer", "scheduler", "metrics"),)
+COMPUTING_NODES = (
+    *("data", "task", "encoder", "missing", "method", "optimizer", "scheduler", "metrics"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,13 @@ def compose_jobs(
     ):
         tree = planned.config
         text = json.dumps(
-            [tree[key] for key in ("data", "seed", "modalities", "encoder", "method")]
+            [
+                tree[key]
+                for key in (
+                    *("data", "seed", "modalities", "encoder", "method"),
+                    *("task", "select_by", "loss"),
+                )
+            ]
         )
         if text not in checks:
             checks[text] = _check_data(tree, search_path(config_dir))
@@ -117,6 +127,7 @@ def compose_jobs(
         if data.problems:
             continue
         tree = {**tree, "encoder": data.encoders}  # the encoders in use, also if the data choose
+        tree |= settings_of_task(tree, data.task, search_path(config_dir))
         identity = identity_of(tree, data.fingerprint)
         jobs.append(
             Job(
@@ -214,11 +225,13 @@ class _DataCheck:
         fingerprint: Hash of the content of the data.
         encoders: Modality -> node of its encoder.
         problems: Messages on what of the config does not fit the data.
+        task: The task of the data.
     """
 
     fingerprint: str = ""
     encoders: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    task: str = CLASSIFICATION
 
 
 def _check_data(tree: Mapping[str, Any], folders: tuple[Path, ...]) -> _DataCheck:
@@ -243,6 +256,7 @@ def _check_data(tree: Mapping[str, Any], folders: tuple[Path, ...]) -> _DataChec
             method.check_modalities(data.modalities)
     except ConfigError as error:
         problems.append(str(error))
+    problems += find_task_problems(tree, data.task, data.name)
     if problems:
         return _DataCheck(problems=tuple(problems))
-    return _DataCheck(data.fingerprint, encoders)
+    return _DataCheck(data.fingerprint, encoders, task=data.task)

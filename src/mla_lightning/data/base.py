@@ -28,6 +28,7 @@ from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError, DataError, check_number, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.paths import name_problem
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 __all__ = ["SPLITS", "MultimodalDataModule", "Split"]
 
@@ -62,6 +63,7 @@ class MultimodalDataModule(LightningDataModule):
     name: str
     all_modalities: tuple[str, ...]
     class_names: tuple[str, ...]
+    task: str = CLASSIFICATION
     split_name: str = "own"
 
     def __init__(

@@ -13,11 +13,12 @@ Gradient of a shared head (MLA)
 
 Weights of the modalities and fused logits
     ``entropy_weights``, ``batch_entropy_weights``, ``mean_weights``, ``fixed_weights``,
-    ``confidence_of_present``, ``fuse_logits``; ``at_least_single``.
+    ``weights_of_entropies``, ``confidence_of_present``, ``fuse_logits``; ``at_least_single``.
+    Entropies: ``categorical_entropies``, ``bernoulli_entropies``, ``gaussian_entropies``.
 
 Balanced training (OGM-GE, QMF)
-    ``unimodal_scores``, ``ogm_coefficients``; ``energy_confidence``, ``normalise_history``,
-    ``confidence_rank_loss``.
+    ``unimodal_scores``, ``ogm_coefficients``; ``energy_confidence``,
+    ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
 
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
@@ -45,6 +46,11 @@ Example:
 
 from mla_lightning.functional.correlation import dcca_loss, linear_cca
 from mla_lightning.functional.divergence import symmetric_divergence
+from mla_lightning.functional.entropy import (
+    bernoulli_entropies,
+    categorical_entropies,
+    gaussian_entropies,
+)
 from mla_lightning.functional.imputation import fill_with_mean, mean_of_present, reconstruction_loss
 from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
 from mla_lightning.functional.masks import (
@@ -81,6 +87,7 @@ from mla_lightning.functional.protection import (
 from mla_lightning.functional.ranking import (
     confidence_rank_loss,
     energy_confidence,
+    joint_energy_confidence,
     normalise_history,
 )
 from mla_lightning.functional.support_vectors import linear_svc
@@ -91,6 +98,7 @@ from mla_lightning.functional.weighting import (
     fixed_weights,
     fuse_logits,
     mean_weights,
+    weights_of_entropies,
 )
 
 __all__ = [
@@ -98,6 +106,8 @@ __all__ = [
     "at_least_single",
     "balancemm_gradient",
     "batch_entropy_weights",
+    "bernoulli_entropies",
+    "categorical_entropies",
     "central_moment_discrepancy",
     "centred_gradient",
     "class_moment",
@@ -112,6 +122,8 @@ __all__ = [
     "fill_with_mean",
     "fixed_weights",
     "fuse_logits",
+    "gaussian_entropies",
+    "joint_energy_confidence",
     "linear_cca",
     "linear_svc",
     "max_missing_rate",
@@ -139,4 +151,5 @@ __all__ = [
     "update_projector_frobenius_",
     "update_projector_released_",
     "update_projector_unit_",
+    "weights_of_entropies",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 
 def energy_confidence(logits: Tensor) -> Tensor:
@@ -26,6 +27,29 @@ def energy_confidence(logits: Tensor) -> Tensor:
         tensor([ 2.0000,  0.0000, -0.5000])
     """
     return logits.logsumexp(dim=-1) / 10
+
+
+def joint_energy_confidence(logits: Tensor) -> Tensor:
+    r"""Compute the confidence of the logits of L labels: :math:`\sum_l \log(1 + e^{z_l}) / 10`.
+
+    The sum is the negative joint energy of all labels (JointEnergy, Wang et al., "Can
+    multi-label classification networks know what they don't know?", NeurIPS 2021, equation 6).
+    Each term is the logsumexp of a label's two logits, z and 0, so the confidence is that of
+    :func:`energy_confidence`, with the same scale, summed over the labels.
+
+    Args:
+        logits: Logits of one modality, shape (B, L).
+
+    Returns:
+        Confidence, shape (B,), positive.
+
+    Example:
+        A label that is surely present adds a tenth of its logit, one that is surely absent nothing:
+
+        >>> joint_energy_confidence(torch.tensor([[20.0, -20.0], [20.0, 30.0]]))
+        tensor([2., 5.])
+    """
+    return softplus(logits).sum(dim=-1) / 10
 
 
 def normalise_history(history: Tensor) -> Tensor:

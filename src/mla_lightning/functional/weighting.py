@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mla_lightning.functional.entropy import categorical_entropies
 from mla_lightning.functional.precision import at_least_single
 
 
@@ -50,8 +51,32 @@ def entropy_weights(logits: Tensor, present: Tensor | None = None) -> Tensor:
     """
     if logits.ndim != 3:
         raise ValueError(f"logits must be (M, B, C), got {tuple(logits.shape)}")
-    log_p = at_least_single(logits).log_softmax(dim=-1)
-    entropy = -(log_p.exp() * log_p).sum(dim=-1)
+    return weights_of_entropies(categorical_entropies(logits), present)
+
+
+def weights_of_entropies(entropy: Tensor, present: Tensor | None = None) -> Tensor:
+    """Weight the modalities of each sample by a softmax of their negative entropies.
+
+    Args:
+        entropy: Entropies of the modalities' predictions in nats, shape (M, B).
+        present: Which modalities a sample has, shape (M, B) bool; None if all are present.
+
+    Returns:
+        Weights, shape (M, B): they sum to 1 over the modalities that are present and are zero for
+        absent ones. A sample without any modality has weights of zero.
+
+    Raises:
+        ValueError: If shapes do not fit.
+
+    Example:
+        Of two normal distributions the first has half the deviation, so its entropy is smaller by
+        ln 2 and its weight is twice the other's:
+
+        >>> entropy = torch.tensor([[0.5], [1.0]]).log() + 1.4189
+        >>> weights_of_entropies(entropy)
+        tensor([[0.6667],
+                [0.3333]])
+    """
     if present is None:
         return (-entropy).softmax(dim=0)
     if present.shape != entropy.shape:

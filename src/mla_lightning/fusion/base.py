@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,16 @@ from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import (
     at_least_single,
     batch_entropy_weights,
-    entropy_weights,
+    categorical_entropies,
+    energy_confidence,
     fixed_weights,
     fuse_logits,
     mean_weights,
+    weights_of_entropies,
 )
+
+if TYPE_CHECKING:
+    from mla_lightning.tasks import Task
 
 #: Which samples have a modality: modality -> (B,) bool; None if nothing is missing.
 Present = Mapping[str, Tensor] | None
@@ -67,6 +73,21 @@ class Fusion(nn.Module, ABC):
         super().__init__()
         self.feature_dims = dict(feature_dims)
         self.num_classes = num_classes
+        #: Each modality's own logits (M, B, C) -> entropies of the predictions (M, B).
+        self.entropies_of: Callable[..., Tensor] = categorical_entropies
+        #: Logits (B, C) of a modality -> its energy confidence (B,).
+        self.confidence_of: Callable[[Tensor], Tensor] = energy_confidence
+
+    def follow(self, task: Task) -> None:
+        """Compute entropies and confidences of logits as a task defines them; at first of classes.
+
+        Args:
+            task: The task of the data.
+
+        Raises:
+            ConfigError: If the fusion computes something that the task does not define.
+        """
+        self.entropies_of, self.confidence_of = task.entropies, task.confidence
 
     @abstractmethod
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
@@ -169,7 +190,8 @@ class Fusion(nn.Module, ABC):
 class LogitFusion(Fusion):
     """Base class of fusions whose fused logits are a weighted sum of the modalities' own logits.
 
-    ``weighting`` is ``mean``, ``entropy`` (each sample by the entropies of its own predictions),
+    ``weighting`` is ``mean``, ``entropy`` (each sample by the entropies of its own predictions, as
+    the task defines them: for regression each modality by its residuals on train),
     ``batch_entropy`` (one weight per modality and batch, as in MLA's released code) or a list of
     one number per modality.
 
@@ -217,6 +239,21 @@ class LogitFusion(Fusion):
                 raise ConfigError(f"fusion weighting: {error}") from error
         self.weighting = weighting
         self.mixes_samples = weighting == "batch_entropy"
+        #: Each modality's variance of the residuals on train (M,), where entropies need it.
+        self.residual_variance: Tensor | None
+        self.register_buffer("residual_variance", None)
+
+    def follow(self, task: Task) -> None:
+        """Compute entropies as a task defines them; see :meth:`Fusion.follow`."""
+        super().follow(task)
+        if self.weighting == "batch_entropy" and not task.has_classes:
+            raise ConfigError(
+                f"weighting=batch_entropy is not defined for {task.name}: it has the entropy of "
+                "classes over a batch. Use weighting=entropy (MLA: method.dynamic_weighting), or "
+                "fixed weights."
+            )
+        if self.weighting == "entropy" and task.has_residual_variance:
+            self.residual_variance = torch.ones(len(self.feature_dims))
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the weighted sum of the logits of the present modalities."""
@@ -244,7 +281,8 @@ class LogitFusion(Fusion):
         if self.weighting == "batch_entropy":
             return batch_entropy_weights(logits_MBC, present_MB)
         if self.weighting == "entropy":
-            return entropy_weights(logits_MBC, present_MB)
+            variance = () if self.residual_variance is None else (self.residual_variance,)
+            return weights_of_entropies(self.entropies_of(logits_MBC, *variance), present_MB)
         if present_MB is None:
             present_MB = torch.ones(
                 logits_MBC.shape[:2], dtype=torch.bool, device=logits_MBC.device

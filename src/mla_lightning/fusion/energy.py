@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mla_lightning.functional import confidence_of_present, energy_confidence
+from mla_lightning.errors import ConfigError
+from mla_lightning.functional import confidence_of_present
 from mla_lightning.fusion.base import Present
 from mla_lightning.fusion.sum import Sum
+
+if TYPE_CHECKING:
+    from mla_lightning.tasks import Task
+
+#: Why there is no energy confidence of one number, and what to use.
+NO_ENERGY = "one number has no energy. Use method=late_fusion or method=mla"
 
 
 class EnergyFusion(Sum):
     r"""Confidence-weighted sum of the logits of one head per modality: :math:`z = \sum_m c_m z_m`.
 
-    :math:`c_m = \mathrm{logsumexp}(z_m) / 10`, which may be negative. For a sample with an absent
-    modality, negative ones count as 0, see
+    :math:`c_m = \mathrm{logsumexp}(z_m) / 10`, which may be negative; for several labels it is the
+    joint energy, see :func:`~mla_lightning.functional.ranking.joint_energy_confidence`. For a
+    sample with an absent modality, negative ones count as 0, see
     :func:`~mla_lightning.functional.weighting.confidence_of_present`. QMF (ICML 2023) detaches the
     confidence in its text-image code, and so does MLA's copy; QMF's RGB-D code does not.
 
@@ -56,11 +65,17 @@ class EnergyFusion(Sum):
         super().__init__(feature_dims, num_classes)
         self.detach_confidence = detach_confidence
 
+    def follow(self, task: Task) -> None:
+        """Compute confidences as a task defines them; see :meth:`Fusion.follow`."""
+        super().follow(task)
+        if not task.has_energy:
+            raise ConfigError(f"fusion=energy is not for {task.name}: {NO_ENERGY}.")
+
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the confidence-weighted sum of the logits of the present modalities."""
         own_logits = self.unimodal(self.zero_absent(features, present))
         logits_MBC = torch.stack([own_logits[name] for name in self.feature_dims])
-        confidence_MB = torch.stack([energy_confidence(z_BC) for z_BC in logits_MBC])
+        confidence_MB = torch.stack([self.confidence_of(z_BC) for z_BC in logits_MBC])
         if self.detach_confidence:
             confidence_MB = confidence_MB.detach()
         if present is not None:
@@ -72,7 +87,7 @@ class EnergyFusion(Sum):
     def logit_weights(self, own_logits: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the confidences, which need not sum to 1; 0 for absent modalities."""
         confidence_MB = torch.stack(
-            [energy_confidence(own_logits[name]) for name in self.feature_dims]
+            [self.confidence_of(own_logits[name]) for name in self.feature_dims]
         )
         if present is None:
             return confidence_MB

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import LogitFusion, Present, linear
+
+if TYPE_CHECKING:
+    from mla_lightning.tasks import Task
 
 
 class LateFusion(LogitFusion):
@@ -60,6 +65,15 @@ class LateFusion(LogitFusion):
             weighting="mean" if self.averages_probabilities else weighting,
         )
         self.heads = nn.ModuleDict({m: linear(d, num_classes) for m, d in feature_dims.items()})
+
+    def follow(self, task: Task) -> None:
+        """Compute entropies as a task defines them; see :meth:`Fusion.follow`."""
+        super().follow(task)
+        if self.averages_probabilities and not task.has_classes:
+            raise ConfigError(
+                f"weighting=mean_probability is not defined for {task.name}: it averages the "
+                "probabilities of classes. Use weighting=mean."
+            )
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the fused logits of the present modalities."""

@@ -20,7 +20,7 @@ NOT_IDENTITY = (
     *("stale", "metrics"),
 )
 #: Settings that earlier versions did not have -> the value that means what these versions did.
-ABSENT_BEFORE = {"select_by": "accuracy"}
+ABSENT_BEFORE = {"select_by": "accuracy", "task": {}, "loss": {"class_weights": None}}
 #: Settings of the data that change no number.
 NOT_IDENTITY_OF_DATA = ("path", "num_workers")
 #: Settings of the data that are as if they were left out while they are null.

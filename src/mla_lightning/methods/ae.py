@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Unpack
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
@@ -48,6 +47,7 @@ class AE(MultimodalModule):
     """
 
     fusion: AutoencodedFusion
+    follows_task = True
     default_fusion = AutoencodedFusion
     reference = Reference(
         "GCNet: Graph Completion Network for Incomplete Multimodal Learning in Conversation (AE)",
@@ -103,7 +103,7 @@ class AE(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             joined = self.fusion.join(self.features(chunk), self.parts.presence(chunk))
             reconstruction = self.fusion.reconstruct(joined)
-            joint = cross_entropy(self.fusion.classifier(reconstruction), chunk["label"])
+            joint = self.parts.loss(self.fusion.classifier(reconstruction), chunk)
             inputs, is_target = self.parts.reconstruction_targets(chunk, self.recon_target)
             errors = [
                 reconstruction_loss(decode(reconstruction), inputs[name], is_target[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Unpack
 
 import torch
@@ -13,6 +14,9 @@ from mla_lightning.fusion.padded import CanonicalFusion
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition, input_widths
+
+#: Why methods that end with a classifier are for classes alone.
+CLASSIFIER = "its classifier is a support vector machine of classes with equal weights"
 
 
 class CCA(MultimodalModule):
@@ -60,6 +64,11 @@ class CCA(MultimodalModule):
     fusion: CanonicalFusion
     fits_all_at_once = True
     takes_steps = False
+    not_for: Mapping[str, str] = {
+        "regression": f"{CLASSIFIER}. Use method=ae or method=concat",
+        "multilabel": f"{CLASSIFIER}. Use method=ae or method=concat",
+        "class_weights": CLASSIFIER,
+    }
     default_fusion = CanonicalFusion
     reference = Reference(
         "Relations Between Two Sets of Variates",

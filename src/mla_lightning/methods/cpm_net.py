@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import torch
@@ -15,6 +16,9 @@ from mla_lightning.fusion.cross_partial import CrossPartial
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition, input_widths
+
+#: Why the method is for classes alone.
+CLUSTERS = "it brings the codes of a class together, without a loss on logits"
 
 
 class CPMNet(MultimodalModule):
@@ -56,6 +60,11 @@ class CPMNet(MultimodalModule):
 
     fusion: CrossPartial
     fits_all_at_once = True
+    not_for: Mapping[str, str] = {
+        "regression": f"{CLUSTERS}. Use method=ae or method=concat",
+        "multilabel": f"{CLUSTERS}. Use method=ae or method=concat",
+        "class_weights": CLUSTERS,
+    }
     default_fusion = CrossPartial
     needs_num_train = True
     reference = Reference(

@@ -7,7 +7,7 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import mse_loss
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
@@ -53,6 +53,7 @@ class IFMMIN(Taught):
 
     fusion: InvariantCodes
     takes_chunks = False  # moments are those of a batch
+    follows_task = True
     default_fusion = InvariantCodes
     reference = Reference(
         "Exploiting Modality-Invariant Feature for Robust Multimodal Emotion Recognition with "
@@ -98,7 +99,7 @@ class IFMMIN(Taught):
         pairs = list(combinations(invariant.values(), 2))
         discrepancies = [central_moment_discrepancy(a, b) for a, b in pairs]
         return {
-            "full": cross_entropy(self.fusion.full_classifier(joined), chunk["label"]),
+            "full": self.parts.loss(self.fusion.full_classifier(joined), chunk),
             "moments": sum(discrepancies[1:], discrepancies[0]) / len(pairs),
         }
 
@@ -114,7 +115,7 @@ class IFMMIN(Taught):
             )
         target_c = self.fill_unknown(teacher_c, c, is_known)
         return {
-            "joint": cross_entropy(self.fusion.classifier(codes), chunk["label"]),
+            "joint": self.parts.loss(self.fusion.classifier(codes), chunk),
             "imagination": self.imagination_weight * self.imagination_loss(imagined, chunk),
             "invariant": self.invariant_weight * mse_loss(c, target_c),
         }

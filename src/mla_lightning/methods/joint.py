@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.fusion.concat import Concat
@@ -12,7 +11,7 @@ from mla_lightning.module import MultimodalModule
 
 
 class Joint(MultimodalModule):
-    """Joint training: one cross-entropy on the fused logits trains everything.
+    """Joint training: one loss on the fused logits trains everything.
 
     With the fusions ``sum``, ``concat``, ``film`` and ``bigated`` this is the baseline of that
     name. One loss for all modalities is what leaves the encoder of the slower modality
@@ -35,6 +34,7 @@ class Joint(MultimodalModule):
         True
     """
 
+    follows_task = True
     default_fusion = Concat
     reference = Reference(
         "Balanced Multimodal Learning via On-the-fly Gradient Modulation (its joint baselines)",
@@ -48,6 +48,6 @@ class Joint(MultimodalModule):
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             fused = self.fusion(self.features(chunk), self.parts.presence(chunk))
-            return {"joint": cross_entropy(fused, chunk["label"])}
+            return {"joint": self.parts.loss(fused, chunk)}
 
         return self.step_on(batch, losses_of)

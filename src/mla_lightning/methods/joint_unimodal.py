@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Unpack
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
@@ -16,7 +15,7 @@ from mla_lightning.parts import Composition
 
 
 class JointUnimodal(MultimodalModule):
-    """Cross-entropy on the fused logits, plus one on each modality's own logits.
+    """The task's loss on the fused logits, plus one on each modality's own logits.
 
     The own logits are the fusion's (for ``concat``: slices of the joint head), so there are no more
     parameters than in joint training. Every encoder has an error signal of its own.
@@ -42,6 +41,7 @@ class JointUnimodal(MultimodalModule):
         unimodal losses this is method=concat
     """
 
+    follows_task = True
     default_fusion = Concat
     reference = Reference(
         "What Makes Training Multi-Modal Classification Networks Hard? (multi-task baseline)",
@@ -76,6 +76,6 @@ class JointUnimodal(MultimodalModule):
             fused = self.fusion(features, self.parts.presence(chunk))
             unimodal = self.parts.unimodal_losses(self.fusion.unimodal(features), chunk)
             weighted = {name: self.unimodal_weight * loss for name, loss in unimodal.items()}
-            return {"joint": cross_entropy(fused, chunk["label"]), **weighted}
+            return {"joint": self.parts.loss(fused, chunk), **weighted}
 
         return self.step_on(batch, losses_of)

@@ -6,7 +6,6 @@ from typing import Unpack
 
 from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
@@ -17,7 +16,7 @@ from mla_lightning.parts import Composition
 
 
 class LateFusion(MultimodalModule):
-    """Late Fusion: independent cross-entropy per modality, mean of the logits at test time.
+    """Late Fusion: an independent loss per modality, mean of the logits at test time.
 
     MLA's released code has no late fusion. In the paper, the ablation row without gradient
     modification and without dynamic fusion equals the Late Fusion column, which fits this
@@ -40,6 +39,7 @@ class LateFusion(MultimodalModule):
         True
     """
 
+    follows_task = True
     default_fusion = late.LateFusion
     reference = Reference(
         "Multimodal Machine Learning: A Survey and Taxonomy (decision-level fusion)",
@@ -52,7 +52,7 @@ class LateFusion(MultimodalModule):
         """Build the module.
 
         Args:
-            joint_weight: Weight of the cross-entropy on the fused logits, >= 0.
+            joint_weight: Weight of the loss on the fused logits, >= 0.
             **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must combine logits, not
                 features.
 
@@ -90,7 +90,7 @@ class LateFusion(MultimodalModule):
             losses = self.parts.unimodal_losses(self.fusion.unimodal(features), chunk)
             if self.joint_weight:
                 fused = self.fusion(features, self.parts.presence(chunk))
-                losses["joint"] = self.joint_weight * cross_entropy(fused, chunk["label"])
+                losses["joint"] = self.joint_weight * self.parts.loss(fused, chunk)
             return losses
 
         return self.step_on(batch, losses_of)

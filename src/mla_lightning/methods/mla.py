@@ -8,7 +8,6 @@ from typing import Unpack
 
 from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
@@ -24,10 +23,10 @@ from mla_lightning.parts import Composition
 class MLA(MultimodalModule):
     """One modality per step through one shared head, whose gradient is projected.
 
-    For each modality in turn: encode, cross-entropy through the shared head, step. The head's
-    gradient is multiplied by a projector that shrinks the directions of the mean features that
-    earlier steps were trained on (head gradient modification, HGM). At test time each sample's
-    logits are weighted by their entropy (dynamic fusion, DF).
+    For each modality in turn: encode, loss (in the paper cross-entropy) through the shared head,
+    step. The head's gradient is multiplied by a projector that shrinks the directions of the mean
+    features that earlier steps were trained on (head gradient modification, HGM). At test time each
+    sample's logits are weighted by their entropy (dynamic fusion, DF).
 
     An encoder runs just before its own step, so only one graph is in memory at a time. Encoders
     share no parameters, so this equals running all of them first.
@@ -65,6 +64,7 @@ class MLA(MultimodalModule):
 
     fusion: SharedHead
     trains_fused_logits = False
+    follows_task = True
     default_fusion = SharedHead
     reference = Reference(
         "Multimodal Representation Learning by Alternating Unimodal Adaptation",
@@ -191,7 +191,7 @@ class MLA(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             feature = self.fusion.head_input(name, self.encoders[name](chunk["inputs"][name]))
             step.add_features(feature)
-            return {name: cross_entropy(head(feature), chunk["label"])}
+            return {name: self.parts.loss(head(feature), chunk)}
 
         if self.modification is None:
             return self.step_on(batch, losses_of)

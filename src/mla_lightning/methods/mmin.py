@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import mse_loss
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
@@ -45,6 +45,7 @@ class MMIN(Taught):
     """
 
     fusion: LatentCodes
+    follows_task = True
     default_fusion = LatentCodes
     reference = Reference(
         "Missing Modality Imagination Network for Emotion Recognition with Uncertain Missing "
@@ -84,7 +85,7 @@ class MMIN(Taught):
     def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Compute the cross-entropy of complete samples."""
         joined = self.fusion.join(self.encode_known(chunk)[0])
-        return {"full": cross_entropy(self.fusion.full_classifier(joined), chunk["label"])}
+        return {"full": self.parts.loss(self.fusion.full_classifier(joined), chunk)}
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Compute the losses of classification, forward and backward imagination."""
@@ -92,7 +93,7 @@ class MMIN(Taught):
         imagined, codes = self.fusion.imagination(h)
         imagined_back, _ = self.fusion.backward_imagination(imagined)
         return {
-            "joint": cross_entropy(self.fusion.classifier(codes), chunk["label"]),
+            "joint": self.parts.loss(self.fusion.classifier(codes), chunk),
             "imagination": self.imagination_weight * self.imagination_loss(imagined, chunk),
             "cycle": self.cycle_weight * mse_loss(imagined_back, h.detach()),
         }

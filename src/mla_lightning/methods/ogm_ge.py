@@ -6,11 +6,10 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.functional import at_least_single, ogm_coefficients, unimodal_scores
+from mla_lightning.functional import at_least_single, ogm_coefficients
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
@@ -24,7 +23,8 @@ class OGMGE(MultimodalModule):
     """Joint training with smaller encoder gradients for the dominant modality, plus noise.
 
     For each batch, the score of a modality is the sum of the probabilities of the true class by its
-    own logits. If a modality's score exceeds the mean of the others', its encoder's gradient is
+    own logits; in other tasks the sum of exp(-loss) of the samples, which is the same for
+    cross-entropy. If a modality's score exceeds the mean of the others', its encoder's gradient is
     multiplied by ``1 - tanh(alpha * ratio)``. Generalisation enhancement (GE) adds Gaussian noise
     to every encoder's gradient, with the standard deviation of each gradient tensor.
 
@@ -49,6 +49,7 @@ class OGMGE(MultimodalModule):
         encoders, so the method would be joint training. Use param_filter=all.
     """
 
+    follows_task = True
     default_fusion = Concat
     reference = Reference(
         "Balanced Multimodal Learning via On-the-fly Gradient Modulation",
@@ -126,8 +127,10 @@ class OGMGE(MultimodalModule):
                 with torch.no_grad():
                     logits = self.fusion.unimodal(features)
                     logits_MBC = torch.stack([logits[name] for name in self.modalities])
-                    scores.append(unimodal_scores(at_least_single(logits_MBC), chunk["label"]))
-            return {"joint": cross_entropy(self.fusion(features), chunk["label"])}
+                    scores.append(
+                        self.task.likelihoods(at_least_single(logits_MBC), chunk["label"])
+                    )
+            return {"joint": self.parts.loss(self.fusion(features), chunk)}
 
         def modulate() -> None:
             coefficients = ogm_coefficients(torch.stack(scores).sum(dim=0), self.alpha)

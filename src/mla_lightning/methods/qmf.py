@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import (
     confidence_rank_loss,
-    energy_confidence,
     normalise_history,
 )
 from mla_lightning.fusion.energy import EnergyFusion
@@ -24,9 +23,9 @@ from mla_lightning.parts import Composition
 class QMF(MultimodalModule):
     """One head per modality, logits fused by energy confidence, and a ranking loss on it.
 
-    Loss: cross-entropy of the fused logits and of each modality's own logits, plus ``rank_weight``
-    times a ranking loss per modality, which encourages a larger confidence for samples with a
-    smaller cumulative loss.
+    Loss: that of the task (in the paper cross-entropy) on the fused logits and on each modality's
+    own logits, plus ``rank_weight`` times a ranking loss per modality, which encourages a larger
+    confidence for samples with a smaller cumulative loss.
 
     ``rank_mode=margin`` is the ranking loss with the difference of the histories as margin;
     ``released`` is the released code's loss, in which that difference is a slack, not a margin.
@@ -52,6 +51,10 @@ class QMF(MultimodalModule):
     """
 
     default_fusion = EnergyFusion
+    follows_task = True
+    not_for: Mapping[str, str] = {
+        "regression": "one number has no energy. Use method=late_fusion or method=mla"
+    }
     needs_num_train = True
     takes_chunks = False  # pairs are ranked within a batch
     reference = Reference(
@@ -113,10 +116,10 @@ class QMF(MultimodalModule):
         losses = self.parts.unimodal_losses(logits, chunk)
         if self.joint_weight:
             fused = self.fusion(features, self.parts.presence(chunk))
-            losses["joint"] = self.joint_weight * cross_entropy(fused, label)
+            losses["joint"] = self.joint_weight * self.parts.loss(fused, chunk)
         if not self.rank_weight:
             return losses
-        sample_losses = {m: cross_entropy(logits[m], label, reduction="none") for m in logits}
+        sample_losses = {m: self.task.sample_losses(logits[m], label) for m in logits}
         if self.history_update == "before":
             self._add_to_history(sample_losses, chunk)
         history_MN = normalise_history(self.history_MN)
@@ -125,7 +128,7 @@ class QMF(MultimodalModule):
             if samples is None:
                 continue
             rows = slice(None) if samples is chunk else chunk["present"][name]
-            confidence = energy_confidence(logits[name][rows])
+            confidence = self.task.confidence(logits[name][rows])
             rank = confidence_rank_loss(confidence, history_N[samples["index"]], self.rank_mode)
             losses[f"rank/{name}"] = self.rank_weight * rank
         if self.history_update == "after":

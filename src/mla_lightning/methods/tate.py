@@ -6,7 +6,6 @@ from typing import Unpack, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
@@ -54,6 +53,7 @@ class TATE(Taught):
     """
 
     fusion: Tagged
+    follows_task = True
     default_fusion = Tagged
     reference = Reference(
         "Tag-assisted Multimodal Sentiment Analysis under Uncertain Missing Modalities",
@@ -91,7 +91,7 @@ class TATE(Taught):
     def pretraining_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Compute the cross-entropy of complete samples."""
         features, is_known = self.encode_known(chunk)
-        return {"full": cross_entropy(self.fusion(features, is_known), chunk["label"])}
+        return {"full": self.parts.loss(self.fusion(features, is_known), chunk)}
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Compute the losses of classification, forward, backward and tag."""
@@ -108,7 +108,7 @@ class TATE(Taught):
         predicted_tag = self.fusion.pool(encoding, is_token)[:, -tag_width:].sigmoid()
         size = len(chunk["label"])
         return {
-            "joint": cross_entropy(self.fusion.classify(encoding, is_token), chunk["label"]),
+            "joint": self.parts.loss(self.fusion.classify(encoding, is_token), chunk),
             "forward": self.weight * symmetric_divergence(encoding, teacher_encoding) / size,
             "backward": self.weight * symmetric_divergence(decoding, tokens) / size,
             "tag": self.weight * (predicted_tag - tag).abs().mean(),

@@ -32,11 +32,10 @@ class Taught(MultimodalModule):
         A subclass defines the losses of both stages:
 
         >>> from functools import partial
-        >>> from torch.nn.functional import cross_entropy
         >>> class Distilled(Taught):
         ...     def pretraining_losses(self, chunk):
         ...         features, present = self.encode_known(chunk)
-        ...         return {"full": cross_entropy(self.fusion(features, present), chunk["label"])}
+        ...         return {"full": self.parts.loss(self.fusion(features, present), chunk)}
         ...
         ...     def taught_losses(self, chunk):
         ...         features, _ = self.encode_by_teacher(chunk)

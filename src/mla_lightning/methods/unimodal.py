@@ -49,4 +49,4 @@ class Unimodal(LateFusion):
 
     def selections(self) -> dict[str, str]:
         """Return each modality's own accuracy, or ``select_by``, which selects its weights."""
-        return {name: f"{self.parts.selection_metric}/{name}" for name in self.modalities}
+        return {name: f"{self.parts.selection.column}/{name}" for name in self.modalities}

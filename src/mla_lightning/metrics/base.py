@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
 from mla_lightning.metrics.outcome import Outcome
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Metric:
         in_table1: Whether Table 1 has a row of it.
         epoch: Its column in ``metrics.csv``, ``val/<epoch>``, if it is computed after every epoch;
             None if it is computed after training only.
+        tasks: The tasks whose runs it is computed for.
 
     Example:
         >>> from mla_lightning.metrics import accuracy
@@ -39,10 +41,11 @@ class Metric:
     lower_is_better: bool = False
     in_table1: bool = False
     epoch: str | None = None
+    tasks: Sequence[str] = (CLASSIFICATION,)
 
     def shown(self) -> dict[str, Any]:
         """Return its format in tables, as plain data for a run's result."""
         return {key: value for key, value in asdict(self).items() if key not in _NOT_SHOWN}
 
 
-_NOT_SHOWN = ("function", "epoch")
+_NOT_SHOWN = ("function", "epoch", "tasks")

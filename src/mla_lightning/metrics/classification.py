@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from mla_lightning import counts
+from mla_lightning.metrics.multilabel import mean_f1_of_labels
 from mla_lightning.metrics.outcome import Outcome
 
 
@@ -26,13 +25,15 @@ def accuracy(outcome: Outcome) -> Tensor:
 def macro_f1(outcome: Outcome) -> Tensor:
     r"""Return the mean over classes of :math:`F_1 = 2 TP / (2 TP + FP + FN)`, in [0, 1].
 
-    Classes that neither occur nor are predicted are omitted.
+    Classes, or labels of a multi-label task, that neither occur nor are predicted are omitted.
 
     Example:
         >>> import torch
         >>> macro_f1(Outcome(torch.eye(3)[[0, 0]], torch.tensor([0, 1])))  # F1 of 2/3, 0 and none
         tensor(0.3333, dtype=torch.float64)
     """
+    if outcome.is_multilabel:
+        return mean_f1_of_labels(outcome)
     return _scalar(counts.macro_f1(outcome.confusion_array))
 
 
@@ -83,17 +84,3 @@ def ece(outcome: Outcome) -> Tensor:
 
 def _scalar(value: np.ndarray) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
-
-
-#: Column of ``metrics.csv`` -> metric; by default these are computed after every epoch.
-EPOCH_METRICS: Mapping[str, Callable[[Outcome], Tensor]] = {
-    "acc": accuracy,
-    "f1_macro": macro_f1,
-    "ece": ece,
-}
-#: Value of ``select_by`` -> column of ``metrics.csv``, and the metric that selects the epoch.
-SELECTION_METRICS: Mapping[str, tuple[str, Callable[[Outcome], Tensor]]] = {
-    "accuracy": ("acc", accuracy),
-    "macro_f1": ("f1_macro", macro_f1),
-    "balanced_accuracy": ("recall_macro", macro_recall),
-}

@@ -8,8 +8,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from mla_lightning.metrics.classification import EPOCH_METRICS
+from mla_lightning.metrics.by_task import EPOCH_METRICS
 from mla_lightning.metrics.outcome import Outcome
+from mla_lightning.run_folder.tasks import CLASSIFICATION
+
+#: The metrics of classification.
+_USUAL = EPOCH_METRICS[CLASSIFICATION]
 
 
 class Evaluation:
@@ -80,7 +84,7 @@ class Evaluation:
         return {name: values.cpu() for name, values in logits.items()}, label.cpu(), index.cpu()
 
     def scores(
-        self, metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = EPOCH_METRICS
+        self, metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = _USUAL
     ) -> dict[str, dict[str, float]]:
         """Compute metrics of all samples.
 
@@ -100,7 +104,7 @@ def score_logits(
     logits: Mapping[str, Tensor],
     label: Tensor,
     present: Mapping[str, Tensor] | None = None,
-    metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = EPOCH_METRICS,
+    metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = _USUAL,
 ) -> dict[str, dict[str, float]]:
     """Compute metrics of several modalities' logits, each on the samples that have the modality.
 

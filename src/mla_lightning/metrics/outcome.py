@@ -15,8 +15,8 @@ class Outcome:
     """Logits and labels of all samples, and quantities that several metrics need, computed once.
 
     Attributes:
-        logits: Logits (N, C).
-        label: Labels (N,).
+        logits: Logits (N, C); of regression predictions (N, 1) in the target's own unit.
+        label: Labels (N,), or (N, L) of several labels.
 
     Example:
         >>> outcome = Outcome(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]))
@@ -40,6 +40,16 @@ class Outcome:
     def num_classes(self) -> int:
         """Number of classes C."""
         return self.logits.shape[1]
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Return whether a sample may have several labels."""
+        return self.label.ndim == 2
+
+    @property
+    def predicted_value(self) -> Tensor:
+        """Predicted numbers (N,) of regression, in float64."""
+        return self.logits[:, 0].double()
 
     @property
     def prediction(self) -> Tensor:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from mla_lightning.config import instantiate
 from mla_lightning.config.jobs import data_of_config, encoder_nodes_of_config
+from mla_lightning.config.targets import TARGET
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError
 from mla_lightning.metrics.base import Metric
-from mla_lightning.metrics.classification import SELECTION_METRICS
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
+from mla_lightning.tasks import (
+    Classification,
+    Task,
+    balanced_class_weights,
+    balanced_label_weights,
+)
 
 
 class DataFacts(NamedTuple):
@@ -27,6 +34,7 @@ class DataFacts(NamedTuple):
         num_classes: Number of classes C.
         num_train: Number of training samples N.
         is_complete: Whether every sample has every modality.
+        task: The task of the data.
 
     Example:
         >>> facts = DataFacts(num_classes=4, num_train=1000, is_complete=False)
@@ -37,6 +45,7 @@ class DataFacts(NamedTuple):
     num_classes: int
     num_train: int
     is_complete: bool
+    task: str = CLASSIFICATION
 
 
 def build_data(config: RunConfig) -> MultimodalDataModule:
@@ -120,6 +129,44 @@ def build_metrics(config: RunConfig) -> dict[str, Metric]:
     return {name: instantiate(node) for name, node in config.metrics.items()}
 
 
+def build_task(
+    config: RunConfig, facts: DataFacts, data: MultimodalDataModule | None = None
+) -> Task:
+    """Build the task of a config, with the numbers that it needs of the training split.
+
+    Args:
+        config: The resolved config.
+        facts: Facts about the training data.
+        data: The data module, set up; None for a model whose weights are loaded, and with them
+            these numbers.
+
+    Returns:
+        The task.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "loss.class_weights=balanced"])
+        >>> data = build_data(job.config)
+        >>> build_task(job.config, DataFacts(4, 320, True), data).class_weights  # of equal classes
+        tensor([1., 1., 1., 1.])
+    """
+    node = config.task or {TARGET: f"{Classification.__module__}.{Classification.__name__}"}
+    supplied: dict[str, Any] = {}
+    if facts.task == REGRESSION and data is not None:
+        supplied["mean"], supplied["std"] = data.target_scale()
+    if config.loss.class_weights is not None:
+        supplied["class_weights"] = torch.ones(facts.num_classes)
+        if data is not None:
+            label = data.splits["train"].label
+            supplied["class_weights"] = (
+                balanced_label_weights(label)
+                if facts.task == MULTILABEL
+                else balanced_class_weights(label, facts.num_classes)
+            )
+    task: Task = instantiate(dict(node), **supplied)
+    return task
+
+
 def build_module(
     config: RunConfig,
     data: MultimodalDataModule,
@@ -149,7 +196,11 @@ def build_module(
     """
     if facts is None:
         data.setup()
-        facts = DataFacts(data.num_classes, len(data.splits["train"]), data.is_complete)
+        num_train = len(data.splits["train"])
+        facts = DataFacts(data.num_classes, num_train, data.is_complete, data.task)
+        task = build_task(config, facts, data)
+    else:
+        task = build_task(config, facts)
     encoders = build_encoders(config, data)
     method = dict(config.method)
     fusion = instantiate(method.pop("fusion"))
@@ -158,8 +209,6 @@ def build_module(
         for metric in build_metrics(config).values()
         if metric.epoch is not None
     }
-    selection_metric, function = SELECTION_METRICS[config.select_by]
-    epoch_metrics.setdefault(selection_metric, function)
     module: MultimodalModule = instantiate(
         method,
         encoders=encoders,
@@ -167,6 +216,7 @@ def build_module(
         optimizer=instantiate(config.optimizer),
         scheduler=instantiate(config.scheduler) if config.scheduler else None,
         num_classes=facts.num_classes,
+        task=task,
         num_train=facts.num_train,
         batch_size=data.batch_size,
         seed=config.seed,
@@ -179,7 +229,7 @@ def build_module(
         resamples_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
         epoch_metrics=epoch_metrics,
-        selection_metric=selection_metric,
+        select_by=config.select_by,
         logs_epochs=False,
     )
     if module.needs_hidden_inputs and data.splits:

@@ -48,7 +48,7 @@ def check_before_start(jobs: Iterable[Job]) -> None:
     problems: dict[str, None] = {}
     tried: set[str] = set()
     nodes = [key for key in COMPUTING_NODES if key not in ("optimizer", "scheduler", "metrics")]
-    nodes += ["trainer", "choices", "modalities"]
+    nodes += ["trainer", "choices", "modalities", "loss"]
     for job in jobs:
         if (job.run_dir / RESULT).exists() and not job.config.overwrite:
             continue  # a finished job does not run
@@ -220,4 +220,4 @@ def _build(config: RunConfig) -> None:
     """Build the model of a config, without reading its data."""
     data = data_of_config(config.tree)
     hides = data.missing is not None and data.missing.policy == "drop"
-    build_module(config, data, facts=DataFacts(data.num_classes, 2, not hides))
+    build_module(config, data, facts=DataFacts(data.num_classes, 2, not hides, data.task))

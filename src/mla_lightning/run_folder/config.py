@@ -67,6 +67,18 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """How samples count in the loss.
+
+    Example:
+        >>> LossConfig().class_weights is None
+        True
+    """
+
+    class_weights: Literal["balanced"] | None = None
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A resolved config; ``conf/config.yaml`` describes each key.
 
@@ -82,9 +94,11 @@ class RunConfig:
     name: str
     seed: Annotated[int, AtLeast(0)]
     protocol: Literal["validation", "paper"]
-    select_by: Literal["accuracy", "macro_f1", "balanced_accuracy"] = field(
-        default="accuracy", kw_only=True
-    )
+    select_by: (
+        Literal["accuracy", "macro_f1", "balanced_accuracy"]
+        | Literal["mae", "correlation", "micro_f1", "mean_ap"]
+        | None
+    ) = field(default="accuracy", kw_only=True)
     evaluate_test: bool
     evaluate_probe: bool
     diagnostics: Literal["off", "epoch", "full"]
@@ -96,7 +110,9 @@ class RunConfig:
     paths: PathsConfig
     trainer: TrainerConfig
     checkpoint: CheckpointConfig
+    loss: LossConfig = field(default=LossConfig(), kw_only=True)
     data: Node
+    task: Node | None = field(default=None, kw_only=True)
     encoder: Node | None
     missing: Node | None
     method: Node

@@ -1,9 +1,11 @@
-"""The tasks that a data set can have, and the metric by which each one's runs are compared."""
+"""The tasks that a data set can have, and the metrics by which their runs are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from mla_lightning.errors import ConfigError
 
 CLASSIFICATION, REGRESSION, MULTILABEL = "classification", "regression", "multilabel"
 
@@ -39,3 +41,60 @@ PRIMARY: Mapping[str, Primary] = {
     REGRESSION: Primary(metric="mae", column="mae", lower_is_better=True),
     MULTILABEL: Primary(metric="micro_f1", column="f1_micro"),
 }
+#: All tasks.
+TASKS = tuple(PRIMARY)
+#: Task -> value of ``select_by`` -> the metric by which epochs are selected.
+SELECT_BY: Mapping[str, Mapping[str, Primary]] = {
+    CLASSIFICATION: {
+        "accuracy": PRIMARY[CLASSIFICATION],
+        "macro_f1": Primary(metric="macro_f1", column="f1_macro"),
+        "balanced_accuracy": Primary(metric="macro_recall", column="recall_macro"),
+    },
+    REGRESSION: {
+        "mae": PRIMARY[REGRESSION],
+        "correlation": Primary(metric="correlation", column="correlation"),
+    },
+    MULTILABEL: {
+        "micro_f1": PRIMARY[MULTILABEL],
+        "macro_f1": Primary(metric="macro_f1", column="f1_macro"),
+        "mean_ap": Primary(metric="mean_ap", column="mean_ap"),
+    },
+}
+
+
+def primary_name(task: str) -> str:
+    """Return the value of ``select_by`` that names a task's primary metric.
+
+    Example:
+        >>> [primary_name(task) for task in TASKS]
+        ['accuracy', 'mae', 'micro_f1']
+    """
+    return next(iter(SELECT_BY[task]))
+
+
+def selection_of(task: str, select_by: str | None = None) -> Primary:
+    """Return the metric by which epochs are selected.
+
+    Args:
+        task: The task of the data.
+        select_by: The setting; None for the task's primary metric.
+
+    Raises:
+        ConfigError: If the task has no such metric, with those that it has.
+
+    Example:
+        >>> selection_of("regression").column
+        'mae'
+        >>> selection_of("regression", "accuracy")
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: select_by=accuracy is no metric of regression: write mae
+        or correlation, or leave it out for mae.
+    """
+    options = SELECT_BY[task]
+    if select_by is not None and select_by not in options:
+        *first, last = options
+        raise ConfigError(
+            f"select_by={select_by} is no metric of {task}: write {', '.join(first)} or {last}, or "
+            f"leave it out for {primary_name(task)}."
+        )
+    return options[select_by or primary_name(task)]
