@@ -10,7 +10,7 @@ import numpy as np
 
 from mla_lightning.data.splits import SPLITS, NamedSplit
 from mla_lightning.data.store import write_store
-from mla_lightning.data.store_problems import UNLABELLED
+from mla_lightning.data.targets import UNLABELLED
 from mla_lightning.data.temporary import check_free
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.array_files import ArrayFile, open_arrays
