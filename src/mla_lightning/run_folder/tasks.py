@@ -18,11 +18,13 @@ class Primary:
         metric: Its name in ``result.json`` and in ``conf/metric/``.
         column: Its column in ``metrics.csv``, after ``val/``.
         lower_is_better: Whether the smallest value is the best.
+        in_target_unit: Whether values are in the target's own unit; if not, they are fractions.
     """
 
     metric: str
     column: str
     lower_is_better: bool = False
+    in_target_unit: bool = False
 
     @property
     def sign(self) -> int:
@@ -34,11 +36,22 @@ class Primary:
         """
         return -1 if self.lower_is_better else 1
 
+    def text(self, value: float) -> str:
+        """Return a value as commands print it: three decimals, or four digits in a target's unit.
+
+        Example:
+            >>> PRIMARY["classification"].text(0.5), PRIMARY["regression"].text(43217.482)
+            ('0.500', '43217')
+        """
+        if not self.in_target_unit:
+            return f"{value:.3f}"
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
 
 #: Task -> the metric by which its runs are compared.
 PRIMARY: Mapping[str, Primary] = {
     CLASSIFICATION: Primary(metric="accuracy", column="acc"),
-    REGRESSION: Primary(metric="mae", column="mae", lower_is_better=True),
+    REGRESSION: Primary(metric="mae", column="mae", lower_is_better=True, in_target_unit=True),
     MULTILABEL: Primary(metric="micro_f1", column="f1_micro"),
 }
 #: All tasks.
@@ -98,3 +111,16 @@ def selection_of(task: str, select_by: str | None = None) -> Primary:
             f"leave it out for {primary_name(task)}."
         )
     return options[select_by or primary_name(task)]
+
+
+def primary_of(task: str) -> Primary:
+    """Return the metric by which the runs of a task are compared.
+
+    Args:
+        task: The task; an empty text means classification.
+
+    Example:
+        >>> primary_of("regression").metric, primary_of("").metric
+        ('mae', 'accuracy')
+    """
+    return PRIMARY[task or CLASSIFICATION]

@@ -60,8 +60,8 @@ def fusion(diagnostics: BlockDiagnostics) -> Figure | None:
 
 def entropy(diagnostics: BlockDiagnostics) -> Figure | None:
     """Draw accuracy over the entropy of the prediction, a panel per modality and for multi."""
-    if not diagnostics.labels:
-        return None
+    if not any(final.get("entropy") for of in diagnostics.finals.values() for final in of):
+        return None  # of predictions that are no classes
     styles = line_styles(list(diagnostics.epochs))
     names = (*diagnostics.modalities, MULTI)
     with style():

@@ -20,6 +20,7 @@ from mla_lightning.report.figures.style import (
 )
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.run_folder import columns
+from mla_lightning.run_folder.tasks import primary_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,17 +134,20 @@ def draw_over_epochs(
 
 
 def laziness(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw the accuracy of each modality's own logits and of its probe over epochs."""
+    """Draw the score of each modality's own logits and of its probe over epochs."""
     split = "test" if diagnostics.protocol == "paper" else "validation"
     panels = {
-        columns.validation("acc", m): f"{m}: own logits, {split}" for m in diagnostics.modalities
+        columns.validation(primary_of(diagnostics.task).column, m): f"{m}: own logits, {split}"
+        for m in diagnostics.modalities
     }
+    metric = diagnostics.metric
     if diagnostics.keys(columns.PROBE_ACCURACY):
         panels |= {
             f"{columns.PROBE_ACCURACY}{m}": f"{m}: ridge probe, validation"
             for m in diagnostics.modalities
         }
-    return draw_over_epochs(diagnostics, panels, "accuracy (%)", scale=100)
+    unit = f"{metric.label}{metric.axis_unit}"
+    return draw_over_epochs(diagnostics, panels, unit, scale=metric.scale)
 
 
 def forgetting(
