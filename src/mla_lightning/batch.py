@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from mla_lightning.errors import DataError, near
+from mla_lightning.run_folder.tasks import CLASSIFICATION, REGRESSION
 
 
 class Batch(TypedDict):
     """A batch, as data modules return it.
 
-    ``inputs``: modality -> tensor whose first axis is the batch. ``label``: (B,) int64. ``index``:
-    (B,) int64, the sample's stable number in its split. ``present``: modality -> (B,) bool, false
-    for samples without the modality, whose input then has no meaning.
+    ``inputs``: modality -> tensor whose first axis is the batch. ``label``: (B,) int64, the number
+    of the class; of regression (B,) float32, in the target's own unit; of several labels (B, L)
+    float32, 1 for each label that the sample has. ``index``: (B,) int64, the sample's stable number
+    in its split. ``present``: modality -> (B,) bool, false for samples without the modality, whose
+    input then has no meaning.
 
     ``hidden``: modality -> (B,) bool, true where the protocol of missing modalities hides it;
     omitted if nothing is hidden. ``truth``: the inputs before hiding; only in training, and only
@@ -43,6 +46,7 @@ def as_batch(
     *,
     needs: Collection[str] = ("label",),
     is_complete: bool = False,
+    task: str = CLASSIFICATION,
 ) -> Batch:
     """Convert a plain dict of tensors to the form that methods take.
 
@@ -53,6 +57,8 @@ def as_batch(
         modalities: The modalities in use; others are omitted.
         needs: Which of ``label`` and ``index`` the batch must have.
         is_complete: Whether absent modalities are an error.
+        task: The task of the labels: whole numbers become int64 for classification, float32 for
+            others.
 
     Returns:
         The batch. Defaults: ``label`` -1, ``index`` counting from 0, every modality present.
@@ -101,7 +107,7 @@ def as_batch(
     no_label = torch.full((size,), -1, device=device)
     complete: Batch = {
         "inputs": inputs,
-        "label": _int64(batch.get("label", no_label)),
+        "label": _converted(batch["label"], task) if "label" in batch else no_label,
         "index": batch.get("index", torch.arange(size, device=device)),
         "present": {name: present.get(name, all_true) for name in modalities},
     }
@@ -112,16 +118,19 @@ def as_batch(
     return complete
 
 
-def check_labels(label: Tensor, num_classes: int, *, lowest: int = 0) -> None:
+def check_labels(
+    label: Tensor, num_outputs: int, *, lowest: int = 0, task: str = CLASSIFICATION
+) -> None:
     """Check the labels of a plain batch.
 
     Args:
-        label: Labels (B,).
-        num_classes: Number of classes C.
+        label: Labels (B,), or (B, L) of several labels.
+        num_outputs: Number of classes C or labels L; 1 for regression.
         lowest: The smallest label; -1 where samples may have none.
+        task: The task of the labels.
 
     Raises:
-        DataError: If they are no whole numbers from ``lowest`` to C - 1, one per sample.
+        DataError: If they do not have the form of the task, see :func:`label_problem`.
 
     Example:
         >>> check_labels(torch.tensor([0, 2]), 3)
@@ -129,25 +138,92 @@ def check_labels(label: Tensor, num_classes: int, *, lowest: int = 0) -> None:
         Traceback (most recent call last):
         mla_lightning.errors.DataError: batch['label'] must be from 0 to 2, for 3 classes; a batch
         has labels from 0 to 3.
+        >>> check_labels(torch.tensor([0.5, torch.nan]), 1, task="regression")
+        Traceback (most recent call last):
+        mla_lightning.errors.DataError: batch['label'] must be finite numbers; sample 1 has nan.
     """
+    if task != CLASSIFICATION:
+        if lowest < 0 and is_unlabelled(label):
+            return
+        if problem := label_problem(label, num_outputs, task, has_unknown=lowest < 0):
+            raise DataError(f"batch['label'] {problem}.")
+        return
     if not isinstance(label, Tensor) or label.dim() != 1 or label.dtype != torch.int64:
-        is_tensor = isinstance(label, Tensor)
-        form = f"{tuple(label.shape)} of {label.dtype}" if is_tensor else repr(label)
         raise DataError(
             "batch['label'] must be a tensor (B,) of int64, the number of each sample's class, not "
-            f"{form:.80}."
+            f"{_form(label)}."
         )
-    if len(label) and not lowest <= int(label.min()) <= int(label.max()) < num_classes:
+    if len(label) and not lowest <= int(label.min()) <= int(label.max()) < num_outputs:
         raise DataError(
-            f"batch['label'] must be from {lowest} to {num_classes - 1}, for {num_classes} "
+            f"batch['label'] must be from {lowest} to {num_outputs - 1}, for {num_outputs} "
             f"classes; a batch has labels from {int(label.min())} to {int(label.max())}."
         )
 
 
-def _int64(label: Any) -> Any:
-    """Return labels that are whole numbers of another size as int64, which losses need."""
-    is_whole = isinstance(label, Tensor) and label.dtype in (torch.int32, torch.int16, torch.uint8)
-    return label.long() if is_whole else label
+def label_problem(label: Tensor, num_outputs: int, task: str, *, has_unknown: bool = False) -> str:
+    """Return what is wrong with the labels of regression, or with several labels per sample.
+
+    Args:
+        label: Targets (B,) of regression, or (B, L) of 0 and 1.
+        num_outputs: Number of labels L; 1 for regression.
+        task: ``regression`` or ``multilabel``.
+        has_unknown: Whether NaN stands for a label that is not known.
+
+    Returns:
+        A clause such as ``must be finite numbers; sample 1 has nan``; empty if nothing is.
+
+    Example:
+        >>> label_problem(torch.tensor([[0.0, 1.0], [1.0, 2.0]]), 2, "multilabel")
+        'must be 0 or 1; sample 1 has 2'
+        >>> label_problem(torch.tensor([0, 1]), 1, "regression")
+        'must be a tensor (B,) of float32, the target of each sample, not (2,) of torch.int64'
+    """
+    is_number = task == REGRESSION
+    dims, shape = (1, "(B,)") if is_number else (2, f"(B, {num_outputs})")
+    is_float = isinstance(label, Tensor) and label.dtype == torch.float32
+    if not is_float or label.dim() != dims or (not is_number and label.shape[1] != num_outputs):
+        meaning = "the target of each sample" if is_number else "1 for each label of a sample"
+        return f"must be a tensor {shape} of float32, {meaning}, not {_form(label)}"
+    is_valid = label.isfinite() if is_number else (label == 0) | (label == 1)
+    if has_unknown:
+        is_valid |= label.isnan()
+    if bool(is_valid.all()):
+        return ""
+    place = (~is_valid).nonzero()[0]
+    allowed = "finite numbers" if is_number else "0 or 1"
+    return f"must be {allowed}; sample {int(place[0])} has {label[tuple(place)].item():g}"
+
+
+def is_unlabelled(label: Tensor) -> bool:
+    """Return whether labels say that no sample of a batch or split has any, whatever the task.
+
+    Example:
+        >>> is_unlabelled(torch.tensor([-1, -1])), is_unlabelled(torch.tensor([-1.0, 0.5]))
+        (True, False)
+    """
+    is_whole = isinstance(label, Tensor) and label.dtype == torch.int64 and label.dim() == 1
+    return is_whole and bool((label == -1).all())
+
+
+def _form(label: Any) -> str:
+    """Return shape and type of a tensor, or another value as a short text."""
+    is_tensor = isinstance(label, Tensor)
+    form = f"{tuple(label.shape)} of {label.dtype}" if is_tensor else repr(label)
+    return f"{form:.80}"
+
+
+#: Types of whole numbers beside int64, which files often hold.
+_WHOLE = (torch.int32, torch.int16, torch.uint8)
+
+
+def _converted(label: Any, task: str) -> Any:
+    """Return labels in the type that losses need: int64, or float32 of tasks without classes."""
+    if not isinstance(label, Tensor):
+        return label
+    if task == CLASSIFICATION:
+        return label.long() if label.dtype in _WHOLE else label
+    is_convertible = label.dtype in (*_WHOLE, torch.int64, torch.bool, torch.float64)
+    return label.float() if is_convertible and not is_unlabelled(label) else label
 
 
 def _check_present(

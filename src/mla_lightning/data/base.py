@@ -23,12 +23,13 @@ from mla_lightning.data.loading import (
 )
 from mla_lightning.data.mask_files import write_masks
 from mla_lightning.data.missing import Missing, masks_hash
-from mla_lightning.data.split import Split, check_classes, check_finite, check_split
+from mla_lightning.data.split import Split, check_finite, check_split
 from mla_lightning.data.splits import SPLITS
+from mla_lightning.data.targets import targets_of
 from mla_lightning.errors import ConfigError, DataError, check_number, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.paths import name_problem
-from mla_lightning.run_folder.tasks import CLASSIFICATION
+from mla_lightning.run_folder.tasks import CLASSIFICATION, REGRESSION
 
 __all__ = ["SPLITS", "MultimodalDataModule", "Split"]
 
@@ -43,7 +44,10 @@ class MultimodalDataModule(LightningDataModule):
         name: Name of the data set in files and tables.
         all_modalities: All modalities of the data set.
         modalities: The modalities in use, in order.
-        class_names: The classes, in the order of the labels.
+        class_names: The classes, in the order of the labels; the L labels of a multilabel task;
+            () for regression.
+        task: ``classification``, ``regression`` (one number per sample) or ``multilabel`` (any
+            subset of the labels).
         split_name: Name of the rule that divides the data, for the record of a run.
         splits: ``train``, ``val`` and ``test``, after :meth:`setup`.
 
@@ -162,8 +166,25 @@ class MultimodalDataModule(LightningDataModule):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes C."""
-        return len(self.class_names)
+        """Number of outputs of a head: classes C or labels L; 1 for regression."""
+        return targets_of(self.task, self.name).num_outputs(self.class_names)
+
+    def target_scale(self) -> tuple[float, float]:
+        """Compute mean and standard deviation of a regression target on the training split.
+
+        Returns:
+            The mean, and the standard deviation (of all N samples, not N - 1), in the target's
+            unit.
+
+        Raises:
+            ConfigError: If the task is another one.
+            DataError: For the reasons of :meth:`setup`, such as a target that is constant.
+        """
+        if self.task != REGRESSION:
+            raise ConfigError(f"{self.name} has no target to be scaled: its task is {self.task}")
+        self.setup()
+        target = self.splits["train"].label.double()
+        return float(target.mean()), float(target.std(correction=0))
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check the data, once.
@@ -173,7 +194,8 @@ class MultimodalDataModule(LightningDataModule):
 
         Raises:
             DataError: If a split is empty, its tensors differ in length, a label is out of range, a
-                class has no training sample, or an input is not finite.
+                class or label has no training sample, a target is constant in training, or an input
+                is not finite.
         """
         if self.splits:
             return
@@ -193,7 +215,8 @@ class MultimodalDataModule(LightningDataModule):
                 transform=self.transform if is_transformed and split == "train" else None,
                 seed=self.seed,
             )
-        check_classes(splits["train"].label, self.class_names, self.name)
+        targets = targets_of(self.task, self.name)
+        targets.check_train(splits["train"].label, self.class_names, self.name)
         self.splits = splits
         self._set_masks()
 
@@ -273,22 +296,18 @@ class MultimodalDataModule(LightningDataModule):
 
         Returns:
             ``split`` (the split's name), ``modalities``, ``num_train``, ``num_val``, ``num_test``,
-            and ``class_counts`` (split -> class -> number of samples).
+            and ``class_counts`` (split -> class -> number of samples). In place of the latter
+            ``task`` and, of regression, ``target`` (split -> ``min``, ``max``, ``mean``, ``sd``);
+            of several labels, ``label_counts`` (split -> label -> number of samples that have it).
         """
         self.setup()
-        counts = {
-            split: torch.bincount(data.label, minlength=self.num_classes).tolist()
-            for split, data in self.splits.items()
-        }
+        labels = {split: data.label for split, data in self.splits.items()}
         return {
             "split": self.split_name,
             "modalities": list(self.modalities),
             "is_complete": self.is_complete,
             **{f"num_{split}": len(data) for split, data in self.splits.items()},
-            "class_counts": {
-                split: dict(zip(self.class_names, values, strict=True))
-                for split, values in counts.items()
-            },
+            **targets_of(self.task, self.name).summary(labels, self.class_names),
         }
 
     def sample_names(self, split: str, numbers: Sequence[int]) -> list[str]:
@@ -345,7 +364,7 @@ class MultimodalDataModule(LightningDataModule):
 
     def _check(self, name: str, split: Split) -> None:
         where = f"{self.name}, split {name!r}"
-        check_split(split, self.modalities, self.num_classes, where)
+        check_split(split, self.modalities, self.num_classes, where, self.task)
         for modality in self.modalities:
             values = split.inputs[modality]
             if isinstance(values, Tensor):  # values in files were checked when they were written

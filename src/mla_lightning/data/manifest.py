@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.data.mapped import open_array
+from mla_lightning.data.targets import has_labels, targets_of
 from mla_lightning.errors import DataError, reason_of
 from mla_lightning.inputs.names import modality_name_problem
 from mla_lightning.paths import command, name_problem
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 FORMAT, VERSION = "mla_lightning-store", 1
 MANIFEST, SOURCES = "manifest.json", "sources.json"
@@ -49,7 +51,33 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} has format {manifest.get('version')}; this version of mla_lightning reads "
             f"format {VERSION}. Prepare it again, or use the version that made it."
         )
+    task_of(manifest, str(path))
     return manifest
+
+
+def task_of(manifest: Mapping[str, Any], where: str = "the store") -> str:
+    """Return the task of a store: classification unless its manifest names another.
+
+    Raises:
+        DataError: If this version does not know it.
+
+    Example:
+        >>> task_of({"name": "my"}), task_of({"name": "my", "task": "regression"})
+        ('classification', 'regression')
+    """
+    return targets_of(str(manifest.get("task", CLASSIFICATION)), where).task
+
+
+def is_labelled(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a store has labels; one without is for predictions alone.
+
+    Example:
+        >>> is_labelled({"class_names": []})
+        False
+        >>> is_labelled({"class_names": [], "task": "regression"})
+        True
+    """
+    return has_labels(task_of(manifest), manifest["class_names"])
 
 
 def changed_message(folder: Path, manifest: Mapping[str, Any], changed: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.loading import ArrayDataset
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
+from mla_lightning.data.targets import targets_of
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
 from mla_lightning.inputs.features import Features, ScaledColumns
@@ -77,6 +78,7 @@ class Prepared(MultimodalDataModule):
         manifest = self.store.manifest
         self.name = str(manifest["name"])
         self.all_modalities = self.store.modalities
+        self.task = self.store.task
         self.class_names = tuple(manifest["class_names"])
         self.split_name = split or str(manifest["default_split"])
         self._codes = self.store.split(self.split_name)
@@ -182,12 +184,15 @@ class Prepared(MultimodalDataModule):
         return hashlib.sha256(f"{self.store.fingerprint} {split}".encode()).hexdigest()
 
     def everything(self) -> ArrayDataset:
-        """Return all samples of the store in its order, whatever their split; labels may be -1."""
+        """Return all samples of the store in its order, whatever their split.
+
+        Without labels in the store, they are -1 (N,) int64, whatever the task of a run.
+        """
         inputs = {name: self.store.array(name) for name in self.modalities}
         present = {name: self.store.present(name) for name in self.modalities}
         return ArrayDataset(
             inputs,
-            torch.from_numpy(self.store.label.astype(np.int64)),
+            targets_of(self.task, self.name).tensor(self.store.label),
             rows=torch.arange(len(self.store)),
             present={m: torch.from_numpy(has) for m, has in present.items() if has is not None},
         )
@@ -201,7 +206,7 @@ class Prepared(MultimodalDataModule):
         Raises:
             DataError: If the store has no labels.
         """
-        if not self.class_names:
+        if not self.store.is_labelled:
             raise DataError(
                 f"{self.store.folder} has no labels, so nothing can be trained or scored on it. "
                 "Predict its samples: "
@@ -213,7 +218,7 @@ class Prepared(MultimodalDataModule):
         for code, split in enumerate(SPLITS):
             rows = np.flatnonzero(self._codes == code)
             masks = {n: torch.from_numpy(m[rows]) for n, m in present.items() if m is not None}
-            label = torch.from_numpy(self.store.label[rows].astype(np.int64))
+            label = targets_of(self.task, self.name).tensor(self.store.label[rows])
             splits[split] = Split(inputs, label, masks, torch.from_numpy(rows))
         return splits
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mla_lightning.data.loading import Rows
+from mla_lightning.data.targets import TARGETS
 from mla_lightning.errors import DataError
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Split:
 
     Attributes:
         inputs: Modality -> (N, ...); or more rows, if ``rows`` lists those of the split.
-        label: (N,) int64, from 0 to the number of classes minus 1.
+        label: (N,) int64, from 0 to the number of classes minus 1; of regression (N,) float32, in
+            the target's own unit; of several labels (N, L) float32, 0 or 1.
         present: Modality -> (N,) bool, False where the modality is absent; modalities that every
             sample has may be left out.
         rows: (N,) int64, the row of each sample in ``inputs``, for splits that share one file; None
@@ -27,6 +29,7 @@ class Split:
     Example:
         Two samples that are rows 5 and 0 of a shared tensor; the second has no audio:
 
+        >>> import torch
         >>> audio, has_audio = torch.arange(12.0).view(6, 2), torch.tensor([True, False])
         >>> split = Split({"audio": audio}, torch.tensor([0, 1]), {"audio": has_audio},
         ...               rows=torch.tensor([5, 0]))
@@ -40,14 +43,21 @@ class Split:
     rows: Tensor | None = None
 
 
-def check_split(split: Split, modalities: Sequence[str], num_classes: int, where: str) -> None:
+def check_split(
+    split: Split,
+    modalities: Sequence[str],
+    num_outputs: int,
+    where: str,
+    task: str = CLASSIFICATION,
+) -> None:
     """Check that a split has inputs of every modality, equal lengths and valid labels.
 
     Args:
         split: The split.
         modalities: The modalities in use.
-        num_classes: Number of classes C.
+        num_outputs: Number of outputs of a head: classes C or labels L, 1 for regression.
         where: Name of data set and split, for messages.
+        task: The task of the labels.
 
     Raises:
         DataError: If something is wrong.
@@ -62,40 +72,9 @@ def check_split(split: Split, modalities: Sequence[str], num_classes: int, where
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(f"{where}: the lengths differ: {listed}")
-    label = split.label
-    if not len(label):
+    if not len(split.label):
         raise DataError(f"{where} is empty")
-    if label.dtype != torch.int64 or label.ndim != 1:
-        raise DataError(
-            f"{where}: labels must be one int64 per sample, got {tuple(label.shape)} of "
-            f"{label.dtype}"
-        )
-    lowest, highest = int(label.min()), int(label.max())
-    if lowest < 0 or highest >= num_classes:
-        raise DataError(
-            f"{where}: labels must be 0 to {num_classes - 1} for {num_classes} classes, found "
-            f"{lowest} to {highest}"
-        )
-
-
-def check_classes(label: Tensor, class_names: Sequence[str], name: str) -> None:
-    """Check that every class has a training sample.
-
-    Args:
-        label: (N,) int64, labels of the training samples.
-        class_names: The classes, in the order of the labels.
-        name: Name of the data set, for messages.
-
-    Raises:
-        DataError: If a class has none.
-    """
-    counts = torch.bincount(label, minlength=len(class_names)).tolist()
-    absent = [repr(c) for c, count in zip(class_names, counts, strict=True) if count == 0]
-    if absent:
-        raise DataError(
-            f"{name}: no training sample of class {', '.join(absent)}. Add samples, or remove the "
-            "class from the data."
-        )
+    TARGETS[task].check(split.label, num_outputs, where)
 
 
 def check_finite(values: Tensor, where: str, present: Tensor | None = None) -> None:
@@ -110,6 +89,7 @@ def check_finite(values: Tensor, where: str, present: Tensor | None = None) -> N
         DataError: If a value is not finite; the message has the first row.
 
     Example:
+        >>> import torch
         >>> check_finite(torch.tensor([[1.0], [torch.nan]]), "audio")
         Traceback (most recent call last):
         ...

@@ -37,13 +37,52 @@ class NamedSplit:
     group: str | None = None
 
 
+@dataclass(frozen=True)
+class Strata:
+    """What a drawn split divides evenly: classes, parts of a target's range, or labels.
+
+    Attributes:
+        values: (N,) name of each sample's class or part; or (N, K) weights of each sample in K
+            properties, such as labels, of which one sample can have several.
+        within: How, for the description of the split; empty for at random alone.
+        names: Names of the first properties of weights, for messages.
+
+    Example:
+        >>> Strata(["cat", "dog"]).within
+        'within each class'
+    """
+
+    values: Sequence[str] | np.ndarray
+    within: str = "within each class"
+    names: tuple[str, ...] = ()
+
+    @property
+    def at_random(self) -> str:
+        """Return the words on how samples are drawn."""
+        return f"at random {self.within}".rstrip()
+
+    @staticmethod
+    def of(labels: Sequence[str] | Strata) -> Strata:
+        """Return strata as they are, and those of classes."""
+        return labels if isinstance(labels, Strata) else Strata(labels)
+
+    def absent_from(self, codes: np.ndarray, code: int) -> list[str]:
+        """Return the names, sorted, of which no sample of a split has any."""
+        rows = codes == code
+        if np.ndim(self.values) == 2:
+            counts = np.asarray(self.values)[rows, : len(self.names)].sum(axis=0)
+            return sorted(n for n, count in zip(self.names, counts, strict=True) if not count)
+        array = np.asarray(self.values)
+        return sorted(set(array.tolist()) - set(array[rows].tolist()))
+
+
 def stratified(
-    labels: Sequence[str], fractions: tuple[float, float, float], seed: int
+    labels: Sequence[str] | np.ndarray, fractions: tuple[float, float, float], seed: int
 ) -> np.ndarray:
     """Divide each class at random in the same proportions.
 
     Args:
-        labels: (N,) class of each sample.
+        labels: (N,) class of each sample, or (N, K) weights; see :class:`Strata`.
         fractions: Fractions of train, val and test, which sum to 1.
         seed: Seed of the split, its only source of randomness.
 
@@ -62,7 +101,7 @@ def stratified(
 
 
 def grouped(
-    labels: Sequence[str],
+    labels: Sequence[str] | np.ndarray,
     groups: Sequence[str],
     fractions: tuple[float, ...],
     seed: int,
@@ -70,10 +109,11 @@ def grouped(
     """Divide whole groups (speakers, near-duplicates), in each class as evenly as groups allow.
 
     Groups are assigned in the order of their size, ties at random, each to the split that is
-    furthest from its fraction of the group's classes.
+    furthest from its fraction of the group's classes. With weights, the size is their sum: if rare
+    labels weigh more, this is the order of iterative stratification (Sechidis et al., 2011).
 
     Args:
-        labels: (N,) class of each sample.
+        labels: (N,) class of each sample, or (N, K) weights; see :class:`Strata`.
         groups: (N,) group of each sample.
         fractions: Fractions of train, val and test, or of any other number of sets, such as the
             folds of a cross-validation; they sum to 1.
@@ -97,13 +137,11 @@ def grouped(
     wanted_fractions = np.asarray(fractions, dtype=float)
     if (wanted_fractions < 0).any() or abs(wanted_fractions.sum() - 1) > 1e-6:
         raise ConfigError(f"fractions of train, val, test must sum to 1, got {tuple(fractions)}")
-    _, label = np.unique(np.asarray(labels), return_inverse=True)
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     num_splits = np.count_nonzero(wanted_fractions)
     if len(names) < num_splits:
         raise DataError(f"{len(names)} groups cannot be divided into {num_splits} splits")
-    counts = np.zeros((len(names), label.max() + 1))  # (groups, classes)
-    np.add.at(counts, (group, label), 1)
+    counts = _counts(labels, group, len(names))  # (groups, classes)
     wanted = wanted_fractions[:, None] * counts.sum(axis=0)  # (splits, classes)
     rng = np.random.default_rng(derive_seed(seed, "split"))
     order = np.lexsort((rng.permutation(len(names)), -counts.sum(axis=1)))
@@ -117,6 +155,19 @@ def grouped(
         split[number] = int(np.argmax(np.where(wanted_fractions > 0, relative, -np.inf)))
         assigned[split[number]] += counts[number]
     return split[group]
+
+
+def _counts(labels: Sequence[str] | np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
+    """Return the number of samples, or the sum of weights, of each group and class."""
+    if np.ndim(labels) == 2:
+        weights = np.asarray(labels)
+        counts = np.zeros((num_groups, weights.shape[1]))
+        np.add.at(counts, group, weights)
+        return counts
+    _, label = np.unique(np.asarray(labels), return_inverse=True)
+    counts = np.zeros((num_groups, label.max() + 1))
+    np.add.at(counts, (group, label), 1)
+    return counts
 
 
 def from_lists(
@@ -159,7 +210,7 @@ def from_lists(
 
 def with_validation(
     codes: np.ndarray,
-    labels: Sequence[str],
+    labels: Sequence[str] | np.ndarray,
     *,
     fraction: float = 0.1,
     seed: int = 0,
@@ -169,7 +220,7 @@ def with_validation(
 
     Args:
         codes: (N,) int8 codes without validation.
-        labels: (N,) class of each sample.
+        labels: (N,) class of each sample, or (N, K) weights; see :class:`Strata`.
         fraction: Fraction of train that becomes validation.
         seed: Seed of the draw.
         groups: (N,) groups that must stay together, such as speakers; None for none.
@@ -183,7 +234,7 @@ def with_validation(
         [18, 2, 10]
     """
     train_rows = np.flatnonzero(codes == TRAIN).tolist()
-    train_labels = [labels[row] for row in train_rows]
+    train_labels = np.asarray(labels)[train_rows]
     fractions = (1 - fraction, fraction, 0.0)
     if groups is None:
         train_codes = stratified(train_labels, fractions, seed)

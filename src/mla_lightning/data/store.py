@@ -25,15 +25,19 @@ from mla_lightning.data.manifest import (
     changed_message,
     check_arrays,
     check_file_names,
+    is_labelled,
     read_manifest,
+    task_of,
 )
 from mla_lightning.data.mapped import MappedArray, RowBlocks, open_array, row_ranges, write_rows
 from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL, NamedSplit, overlap
 from mla_lightning.data.store_problems import find_problems
+from mla_lightning.data.targets import TARGETS
 from mla_lightning.data.temporary import check_free, new_folder
 from mla_lightning.errors import DataError, near
 from mla_lightning.inputs.features import ScaledColumns
 from mla_lightning.run_folder import write_json
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 #: Number of values shared by train and test that the manifest lists; it counts all of them.
 _MAX_LISTED = 20
@@ -45,7 +49,8 @@ class OpenStore:
     Attributes:
         folder: Its folder.
         manifest: Its description; see ``docs/store.md``.
-        label: (N,) int64, from 0 to the number of classes minus 1.
+        label: (N,) int64, from 0 to the number of classes minus 1; of regression (N,) float64, of
+            several labels (N, L) uint8.
         ids: (N,) unique names.
     """
 
@@ -65,6 +70,16 @@ class OpenStore:
         return tuple(self.manifest["modalities"])
 
     @property
+    def task(self) -> str:
+        """The task: classification, regression or multilabel."""
+        return task_of(self.manifest, str(self.folder))
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the samples have labels."""
+        return is_labelled(self.manifest)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the hashes of all arrays except the splits, and of scales; none is read."""
         hashes = {
@@ -75,6 +90,7 @@ class OpenStore:
         entries = self.manifest["modalities"]
         scales = {m: entry["scale"] for m, entry in entries.items() if entry.get("scale")}
         content = [self.manifest["class_names"], hashes, *([scales] if scales else [])]
+        content += [self.task] if self.task != CLASSIFICATION else []
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -154,7 +170,7 @@ def write_store(
     name: str,
     class_names: Sequence[str],
     ids: Sequence[str],
-    label: Sequence[int],
+    label: Sequence[int] | np.ndarray,
     arrays: Mapping[str, np.ndarray | RowBlocks],
     kinds: Mapping[str, str],
     splits: Mapping[str, NamedSplit],
@@ -162,6 +178,7 @@ def write_store(
     present: Mapping[str, np.ndarray] | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
     scale: str | None = None,
+    task: str = CLASSIFICATION,
     complete: Callable[[Path], object] = lambda _: None,
     **metadata: Any,
 ) -> None:
@@ -170,9 +187,9 @@ def write_store(
     Args:
         folder: The new folder; it must not exist.
         name: Name of the data set.
-        class_names: The classes, in the order of the labels.
+        class_names: The classes or labels, in the order of the labels; () for regression.
         ids: (N,) unique names; rows are sorted by them.
-        label: (N,) class numbers.
+        label: (N,) class numbers or targets, or (N, L) of 0 and 1.
         arrays: Modality -> (N, ...), or rows that are produced in blocks.
         kinds: Modality -> ``frames``, ``image``, ``spectrogram``, ``tokens`` or ``features``.
         splits: Name -> split.
@@ -181,6 +198,7 @@ def write_store(
         attributes: Name -> (N,) texts.
         scale: How runs scale the columns of features unless ``data.scale`` says otherwise, such as
             ``standard``; None to leave them as they are.
+        task: ``classification``, ``regression`` or ``multilabel``.
         complete: Adds further files to the store's folder before it gets its name.
         **metadata: Further arguments of :func:`finish_store`.
 
@@ -204,7 +222,7 @@ def write_store(
     positions = np.argsort(order, kind="stable")  # of each sample in the store
     with new_folder(folder) as temporary:
         for key, values in columns.items():
-            values = values.astype(np.int64) if key == "label" else values
+            values = values.astype(TARGETS[task].dtype) if key == "label" else values
             write_rows(temporary / f"{key}.npy", _as_blocks(values), positions)
         finish_store(
             temporary,
@@ -215,6 +233,7 @@ def write_store(
             },
             splits={key: replace(split, codes=split.codes[order]) for key, split in codes.items()},
             default_split=default_split or next(iter(splits)),
+            task=task,
             **metadata,
         )
         complete(temporary)
@@ -232,13 +251,14 @@ def finish_store(
     sources: Sequence[Mapping[str, Any]] = (),
     failures: Sequence[Mapping[str, Any]] = (),
     versions: Mapping[str, str] | None = None,
+    task: str = CLASSIFICATION,
 ) -> None:
     """Complete a store whose arrays are in its folder: check them, add splits and the manifest.
 
     Args:
         folder: The folder, with ``label.npy``, ``id.npy`` and an array per modality.
         name: Name of the data set.
-        class_names: The classes, in the order of the labels.
+        class_names: The classes or labels, in the order of the labels; () for regression.
         modalities: Modality -> ``kind``, and ``options`` of its extractor.
         splits: Name -> split.
         default_split: The one used unless another is chosen.
@@ -246,6 +266,7 @@ def finish_store(
         sources: ``file``, ``bytes`` and ``sha256`` or ``failure`` of every source file.
         failures: ``id``, ``file`` and ``reason`` of the samples that are not in the store.
         versions: Versions of the libraries that wrote the arrays.
+        task: ``classification``, ``regression`` or ``multilabel``.
 
     Raises:
         DataError: If ids are not unique and sorted, a label or split is out of range, train, val or
@@ -259,7 +280,7 @@ def finish_store(
         np.save(folder / f"split.{key}.npy", np.asarray(split.codes, dtype=np.int8))
     text = json.dumps(list(sources), indent=1, ensure_ascii=False)
     (folder / SOURCES).write_text(text + "\n", encoding="utf-8")
-    if problems := [*find_problems(folder, class_names, tuple(modalities), tuple(splits))]:
+    if problems := [*find_problems(folder, class_names, tuple(modalities), tuple(splits), task)]:
         raise DataError(f"{name}: {'; '.join(problems)}")
     attributes = {
         path.name.removeprefix("attribute.").removesuffix(".npy"): np.load(path)
@@ -269,6 +290,7 @@ def finish_store(
         "format": FORMAT,
         "version": VERSION,
         "name": name,
+        **({"task": task} if task != CLASSIFICATION else {}),
         "class_names": list(class_names),
         "modalities": {key: dict(entry) for key, entry in modalities.items()},
         "splits": {key: _split_entry(split, attributes) for key, split in splits.items()},
@@ -330,7 +352,7 @@ def verify_store(folder: Path) -> list[str]:
     if not problems:
         check_arrays(folder, manifest)
         names = tuple(manifest["modalities"]), tuple(manifest["splits"])
-        problems += find_problems(folder, manifest["class_names"], *names)
+        problems += find_problems(folder, manifest["class_names"], *names, task_of(manifest))
     return problems
 
 

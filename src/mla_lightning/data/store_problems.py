@@ -10,44 +10,41 @@ import numpy as np
 
 from mla_lightning.data.mapped import open_array, row_ranges
 from mla_lightning.data.splits import TEST, TRAIN, UNUSED, VAL
+from mla_lightning.data.targets import TARGETS, has_labels
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 #: Types that are allowed for arrays of modalities.
 DTYPES = ("uint8", "float16", "float32", "int64")
-#: The label of every sample of a store without labels.
-UNLABELLED = -1
 
 
 def find_problems(
-    folder: Path, class_names: Sequence[str], modalities: Sequence[str], splits: Sequence[str]
+    folder: Path,
+    class_names: Sequence[str],
+    modalities: Sequence[str],
+    splits: Sequence[str],
+    task: str = CLASSIFICATION,
 ) -> Iterator[str]:
     """Check the arrays of a store.
 
     Args:
         folder: The store's folder.
-        class_names: The classes, in the order of the labels.
+        class_names: The classes or labels, in the order of the labels.
         modalities: Names of the modalities.
         splits: Names of the named splits.
+        task: The task.
 
     Yields:
         A clause per problem.
     """
     ids, label = open_array(folder / "id.npy").tolist(), open_array(folder / "label.npy")
-    is_labelled = bool(class_names)  # one without classes is for predictions alone
-    if len(class_names) == 1:
-        yield f"a data set needs at least two classes, got {list(class_names)}"
+    is_labelled = has_labels(task, class_names)  # one without is for predictions alone
     if ids != sorted(set(ids)):
         in_order = sorted(ids)
         repeated = next((a for a, b in pairwise(in_order) if a == b), "")
         yield f"the id {repeated!r} occurs twice" if repeated else "the ids are not sorted"
     if len(label) != len(ids):
         yield f"there are {len(ids)} ids and {len(label)} labels"
-    if label.dtype.kind not in "iu":
-        yield f"labels must be whole numbers, got {label.dtype}"
-        return
-    if is_labelled and (not len(label) or label.min() < 0 or label.max() >= len(class_names)):
-        yield f"labels must be 0 to {len(class_names) - 1}"
-    if not is_labelled and (label != UNLABELLED).any():
-        yield f"there are labels and no classes; without classes all labels are {UNLABELLED}"
+    yield from TARGETS[task].problems(label, class_names)
     for modality in modalities:
         yield from _array_problems(folder / f"{modality}.npy", len(ids))
     for path in sorted((*folder.glob("*.present.npy"), *folder.glob("attribute.*.npy"))):

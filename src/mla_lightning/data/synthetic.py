@@ -12,11 +12,16 @@ import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
 from mla_lightning.data.splits import SPLITS
-from mla_lightning.errors import ConfigError, check_number
+from mla_lightning.errors import ConfigError, check_number, near
 from mla_lightning.randomness import derive_seed
+from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, PRIMARY, REGRESSION
 
 #: Largest data that are drawn, in bytes.
 MAX_BYTES = 64 * 10**9
+#: Mean and standard deviation of the target of regression.
+TARGET_SCALE = (5.0, 2.0)
+#: Fraction of the samples that have the first and the last label; others are between them.
+LABEL_FRACTIONS = (0.2, 0.6)
 
 
 class Synthetic(MultimodalDataModule):
@@ -26,11 +31,20 @@ class Synthetic(MultimodalDataModule):
     standard normal. All classes are equally frequent. Given the class, the modalities are
     independent, so their fusion is better than each alone.
 
+    With ``task=regression`` the target is normal (see :data:`TARGET_SCALE`), and
+    ``x = signal * z * direction + noise`` with ``z`` the standardised target. With
+    ``task=multilabel`` the ``num_classes`` labels are independent and of unequal frequency (see
+    :data:`LABEL_FRACTIONS`), and ``x`` is the noise plus ``signal * mean[label]`` of each label of
+    the sample.
+
     Example:
         >>> data = Synthetic(batch_size=8, names=["audio", "image"], num_features=5)
         >>> batch = next(iter(data.val_dataloader()))
         >>> batch["inputs"]["audio"].shape, data.num_classes
         (torch.Size([80, 5]), 4)
+        >>> data = Synthetic(batch_size=8, task="multilabel", num_classes=3)
+        >>> next(iter(data.val_dataloader()))["label"][0]
+        tensor([0., 0., 1.])
     """
 
     name = "synthetic"
@@ -48,6 +62,7 @@ class Synthetic(MultimodalDataModule):
         num_features: int = 16,
         signal: float | Sequence[float] | None = None,
         data_seed: int = 0,
+        task: str | None = None,
         **options: Any,
     ) -> None:
         """Check the options; nothing is drawn yet.
@@ -55,7 +70,7 @@ class Synthetic(MultimodalDataModule):
         Args:
             names: Names of the modalities; None for ``a``, ``b`` and so on.
             num_modalities: Number of modalities if ``names`` is None; None for 2.
-            num_classes: Number of classes C, at least 2.
+            num_classes: Number of classes C or labels L, at least 2; unused by regression.
             num_train: Number of training samples, at least C.
             num_val: Number of validation samples.
             num_test: Number of test samples.
@@ -65,6 +80,7 @@ class Synthetic(MultimodalDataModule):
                 and 1.5 in the others.
             data_seed: Seed of the data. It is not the run's seed: runs with different seeds are
                 compared on the same data.
+            task: ``regression`` or ``multilabel``; None for ``classification``.
             **options: Options of every data set: ``batch_size`` and others.
 
         Raises:
@@ -83,7 +99,12 @@ class Synthetic(MultimodalDataModule):
                 f"These sizes need {num_bytes / 1e9:.0f} GB of memory; at most "
                 f"{MAX_BYTES / 1e9:.0f} GB are drawn. Lower data.num_train or data.num_features."
             )
-        self.class_names = tuple(f"class {number}" for number in range(num_classes))
+        self.task = CLASSIFICATION if task is None else task
+        if self.task not in PRIMARY:
+            hint = f"{near(self.task, PRIMARY)} Known: {', '.join(PRIMARY)}."
+            raise ConfigError(f"data.task={task} is unknown.{hint}")
+        noun = {CLASSIFICATION: "class", MULTILABEL: "label"}.get(self.task)
+        self.class_names = tuple(f"{noun} {n}" for n in range(num_classes)) if noun else ()
         self.signal = _signals(signal, self.all_modalities)
         self.sizes = dict(zip(SPLITS, sizes.values(), strict=True))
         self.num_features, self.data_seed = num_features, data_seed
@@ -99,17 +120,20 @@ class Synthetic(MultimodalDataModule):
         """SHA-256 of all parameters of the data."""
         parameters = ["synthetic 1", self.signal, self.num_classes, self.sizes]
         parameters += [self.num_features, self.data_seed]
+        parameters += [self.task] if self.task != CLASSIFICATION else []
         return hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
 
     def load_splits(self) -> Mapping[str, Split]:
         """Draw the data.
 
         Returns:
-            Split -> features (N, D) of each modality and labels (N,).
+            Split -> features (N, D) of each modality and labels (N,) or (N, L).
         """
         return {split: self._draw(split, size) for split, size in self.sizes.items()}
 
     def _draw(self, split: str, size: int) -> Split:
+        if self.task != CLASSIFICATION:
+            return self._draw_targets(split, size)
         shuffled = torch.randperm(size, generator=self._generator("label", split))
         label = shuffled % self.num_classes
         inputs = {}
@@ -121,6 +145,26 @@ class Synthetic(MultimodalDataModule):
                 size, self.num_features, generator=self._generator("noise", name, split)
             )
             inputs[name] = means[label] * (signal / self.num_features**0.5) + noise
+        return Split(inputs, label)
+
+    def _draw_targets(self, split: str, size: int) -> Split:
+        """Draw regression targets or sets of labels, and features that are linear in them."""
+        generator = self._generator("label", split)
+        if self.task == REGRESSION:
+            factor = torch.randn(size, 1, generator=generator)
+            label = TARGET_SCALE[0] + TARGET_SCALE[1] * factor[:, 0]
+        else:
+            fractions = torch.linspace(*LABEL_FRACTIONS, self.num_classes)
+            counts = (fractions * size).round().clamp(min=1)
+            ranks = [torch.randperm(size, generator=generator) for _ in range(self.num_classes)]
+            factor = label = (torch.stack(ranks, dim=1) < counts).float()
+        inputs = {}
+        for name, signal in self.signal.items():
+            shape = (factor.shape[1], self.num_features)
+            means = torch.randn(*shape, generator=self._generator("mean", name))
+            noise_of = self._generator("noise", name, split)
+            noise = torch.randn(size, self.num_features, generator=noise_of)
+            inputs[name] = factor @ means * (signal / self.num_features**0.5) + noise
         return Split(inputs, label)
 
     def _generator(self, *counters: str) -> torch.Generator:

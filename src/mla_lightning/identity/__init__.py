@@ -24,7 +24,7 @@ ABSENT_BEFORE = {"select_by": "accuracy", "task": {}, "loss": {"class_weights": 
 #: Settings of the data that change no number.
 NOT_IDENTITY_OF_DATA = ("path", "num_workers")
 #: Settings of the data that are as if they were left out while they are null.
-_OPTIONAL_OF_DATA = ("scale",)
+_OPTIONAL_OF_DATA = ("scale", "task")
 
 
 def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:

@@ -17,6 +17,7 @@ from mla_lightning.errors import DataError, near
 from mla_lightning.media.base import ArrayInput, Extractor, FileInput, MediaInput, TextInput
 from mla_lightning.media.files import is_lfs_pointer
 from mla_lightning.paths import command
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 
 def checked_items(source: Source) -> list[Item]:
@@ -42,7 +43,8 @@ def checked_items(source: Source) -> list[Item]:
     for number, item in enumerate(items):
         if number and item.id == items[number - 1].id:
             raise DataError(f"{source.name}: two items have the id {item.id!r}")
-        if source.class_names and item.label not in class_names:
+        is_class = source.task == CLASSIFICATION and class_names
+        if is_class and item.label not in class_names:
             raise DataError(
                 f"{source.name}, {item.id}: unknown label {item.label!r}."
                 f"{near(item.label, class_names)} Known: {', '.join(source.class_names)}."
@@ -132,6 +134,7 @@ def describe_identity(
         digest.update(json.dumps(entry, sort_keys=True).encode() + b"\n")
     identity = {
         "name": source.name,
+        **({"task": source.task} if source.task != CLASSIFICATION else {}),
         "class_names": list(source.class_names),
         "options": dict(source.options()),
         "modalities": {m: extractor.options() for m, extractor in extractors.items()},

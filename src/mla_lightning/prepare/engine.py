@@ -18,7 +18,7 @@ import numpy as np
 
 from mla_lightning.data import store as stores
 from mla_lightning.data.sources.base import Item, Source
-from mla_lightning.data.store_problems import UNLABELLED
+from mla_lightning.data.targets import TARGETS
 from mla_lightning.data.temporary import disk_full_error
 from mla_lightning.errors import ConfigError, DataError, Interrupted, check_number, near
 from mla_lightning.media.base import BadMedia, Extractor, FileInput
@@ -327,8 +327,8 @@ class _Preparation:
         shutil.rmtree(store, ignore_errors=True)
         store.mkdir()
         class_names = list(self.source.class_names)
-        label = [class_names.index(item.label) if class_names else UNLABELLED for item in items]
-        np.save(store / "label.npy", np.array(label, dtype=np.int64))
+        label = TARGETS[self.source.task].encoded([item.label for item in items], class_names)
+        np.save(store / "label.npy", label)
         np.save(store / "id.npy", np.array([item.id for item in items]))
         for name in dict.fromkeys(name for item in items for name in item.attributes):
             values = np.array([item.attributes.get(name, "") for item in items])
@@ -354,6 +354,7 @@ class _Preparation:
             sources=self._sources(log, failures),
             failures=[*map(dict, self.source.skipped_items), *map(vars, failures)],
             versions=_versions(),
+            task=self.source.task,
         )
 
     def _sources(self, log: PreparationLog, failures: Sequence[Failure]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from mla_lightning.data.splits import NamedSplit
 from mla_lightning.media.base import Extractor, MediaInput
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Item:
 
     Attributes:
         id: Unique name, equal on all machines.
-        label: Name of its class.
+        label: Name of its class; its target as a text; or a JSON list of its labels.
         inputs: Modality -> its file, text or array. Absent modalities are left out.
         attributes: Properties for splits and for people: speaker, session, title, ...
     """
@@ -37,13 +38,14 @@ class Source(ABC):
 
     Attributes:
         name: Its name in commands, files and tables.
-        class_names: The classes, in the order of the labels.
+        class_names: The classes or labels, in the order of the labels; () for regression.
         modalities: Its modalities, in order.
         how_to_get: One or two sentences: its publisher, its terms, and the content of ``raw``.
         known_bad: Id -> reason, for items that the authors themselves call broken.
         default_split: The split that is used unless another one is chosen.
         skipped_items: Samples that are left out before files are read, for the manifest.
         stays_in_raw: Whether all files must be below ``raw``; false for a user's own list.
+        task: ``classification``, ``regression`` or ``multilabel``.
         scale: How runs scale the columns of its features; None to leave them as they are.
     """
 
@@ -56,6 +58,7 @@ class Source(ABC):
     stays_in_raw: ClassVar[bool] = True
     skipped_items: Sequence[Mapping[str, str]] = ()
     scale: ClassVar[str | None] = None
+    task: str = CLASSIFICATION
 
     def __init__(self, raw: Path | None) -> None:
         """Set the folder.
