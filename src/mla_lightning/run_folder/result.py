@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from mla_lightning.errors import RunError
 from mla_lightning.run_folder.schema import (
@@ -20,6 +21,7 @@ from mla_lightning.run_folder.schema import (
     fits_type,
     format_value,
 )
+from mla_lightning.run_folder.tasks import CLASSIFICATION, PRIMARY
 
 #: Version of the file's layout. In layout 1 code was not recorded module by module: ``identity``
 #: and ``code`` have another meaning there, and are only shown.
@@ -37,8 +39,38 @@ Seconds = Annotated[float, AtLeast(0), AtMost(1e10)]
 Number = Annotated[int, AtLeast(0), AtMost(10**15)]
 Epochs = Annotated[int, AtLeast(1), AtMost(10**9)]
 #: Metrics that are fractions, whatever the data are.
-FRACTIONS = ("accuracy", "ece", "macro_f1", "macro_recall", "weighted_f1")
-Fraction = Annotated[float, AtLeast(-1e-6), AtMost(1 + 1e-6)]
+FRACTIONS = (
+    *("accuracy", "ece", "macro_f1", "macro_recall", "weighted_f1"),
+    *("micro_f1", "mean_ap", "acc2", "f1_2", "acc5", "acc7"),
+)
+#: What rounding may add to a metric.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a metric can have, up to rounding."""
+
+    low: float
+    high: float = math.inf
+
+    def holds(self, value: float) -> bool:
+        """Return whether a value is within the range; NaN is not."""
+        return self.low - ROUNDING <= value <= self.high + ROUNDING
+
+    def __str__(self) -> str:
+        """Return the range in words."""
+        if self.high == math.inf:
+            return f"at least {self.low:g}"
+        return f"between {self.low:g} and {self.high:g}"
+
+
+#: Metric -> its range, where it has one whatever the data are.
+RANGES: Mapping[str, Range] = {
+    "mae": Range(0),
+    "correlation": Range(-1, 1),
+    **dict.fromkeys(FRACTIONS, Range(0, 1)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +79,7 @@ class Result:
 
     Attributes:
         identity: Hash of config and data; see :mod:`mla_lightning.identity`.
+        task: The data set's task; see :mod:`mla_lightning.run_folder.tasks`.
         select_by: The metric by which the epoch was selected.
         split: The data set's named split.
         unimodal_rule: How the fusion computes a single modality's logits.
@@ -55,6 +88,7 @@ class Result:
         val: Scores on the validation split, computed after training.
         test: Scores on the test split, None if it was not evaluated.
         probe_accuracy: Split -> modality -> accuracy of a linear classifier on frozen features.
+        probe_scores: The same of other tasks: the primary metric of a linear model.
         notes: Sentences that readers of the numbers should know.
         missing: Realised missing rates, hash of the masks, accuracy by missing pattern.
         overrides: Overrides that distinguish the run from others with its data and method.
@@ -76,6 +110,7 @@ class Result:
     ablation: str | None
     seed: Annotated[int, AtLeast(0)]
     protocol: str
+    task: Literal["classification", "regression", "multilabel"] = CLASSIFICATION
     select_by: str = "accuracy"
     split: str | None
     num_train: Annotated[Count, AtMost(10**15)]
@@ -89,6 +124,7 @@ class Result:
     val: dict[str, Any] | None
     test: dict[str, Any] | None
     probe_accuracy: dict[str, Any] | None = None
+    probe_scores: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     missing: dict[str, Any] | None = None
     train_time_s: Seconds
@@ -107,6 +143,8 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``, with its checksum."""
         content = {"schema": SCHEMA, **asdict(self)}
+        if self.task == CLASSIFICATION:
+            del content["task"], content["probe_scores"]  # as before there were other tasks
         return {**content, CHECKSUM: checksum_of(content)}
 
     @classmethod
@@ -135,7 +173,8 @@ class Result:
                 raise RunError(f"{name} must be {expected}, is {format_value(value)}")
         for split in ("val", "test"):
             if values[split] is not None:
-                _check_scores(split, values[split], values["modalities"])
+                primary = PRIMARY[values.get("task", CLASSIFICATION)].metric
+                _check_scores(split, values[split], values["modalities"], primary)
         if values["best_epoch"] > values["epochs"]:
             best, num = values["best_epoch"], values["epochs"]
             raise RunError(f"best_epoch must be at most epochs, {num}, is {best}")
@@ -169,7 +208,9 @@ def _fields() -> tuple[dict[str, Any], tuple[str, ...]]:
     return hints, required
 
 
-def _check_scores(split: str, scores: Mapping[str, Any], modalities: list[str]) -> None:
+def _check_scores(
+    split: str, scores: Mapping[str, Any], modalities: list[str], primary: str
+) -> None:
     missing = [name for name in (*modalities, "multi") if name not in scores]
     if missing:
         raise RunError(f"{split} has no scores of {', '.join(missing)}")
@@ -177,12 +218,14 @@ def _check_scores(split: str, scores: Mapping[str, Any], modalities: list[str]) 
         if not isinstance(by_metric, Mapping):
             text = format_value(by_metric)
             raise RunError(f"{split}.{name} must be a mapping of metrics, is {text}")
-        if "accuracy" not in by_metric:
-            raise RunError(f"{split}.{name} has no accuracy")
+        if primary not in by_metric:
+            raise RunError(f"{split}.{name} has no {primary}")
         for metric, value in by_metric.items():
-            hint = Fraction if metric in FRACTIONS else float
-            if value is not None and not fits_type(value, hint):
-                is_number = fits_type(value, float)
-                expected = "between 0 and 1" if is_number else "a number"
+            if value is None:
+                continue
+            is_number = fits_type(value, float)
+            limits = RANGES.get(metric)
+            if not is_number or (limits is not None and not limits.holds(value)):
+                expected = str(limits) if is_number else "a number"
                 text = format_value(value)
                 raise RunError(f"{split}.{name}.{metric} must be {expected}, is {text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,11 +19,13 @@ class Primary:
         metric: Its name in ``result.json`` and in ``conf/metric/``.
         column: Its column in ``metrics.csv``, after ``val/``.
         lower_is_better: Whether the smallest value is the best.
+        in_target_unit: Whether values are in the target's own unit; if not, they are fractions.
     """
 
     metric: str
     column: str
     lower_is_better: bool = False
+    in_target_unit: bool = False
 
     @property
     def sign(self) -> int:
@@ -34,13 +37,50 @@ class Primary:
         """
         return -1 if self.lower_is_better else 1
 
+    def is_better(self, value: float, best: float) -> bool:
+        """Return whether a value is better than the best so far; equal ones are not.
+
+        Any number is better than NaN.
+
+        Example:
+            >>> PRIMARY["regression"].is_better(0.5, 0.75), PRIMARY["regression"].is_better(1, 1)
+            (True, False)
+        """
+        return self.sign * value > self.sign * best or (math.isnan(best) and not math.isnan(value))
+
+    def text(self, value: float) -> str:
+        """Return a value as commands print it: three decimals, or four digits in a target's unit.
+
+        Example:
+            >>> PRIMARY["classification"].text(0.5), PRIMARY["regression"].text(43217.482)
+            ('0.500', '43217')
+        """
+        if not self.in_target_unit:
+            return f"{value:.3f}"
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
 
 #: Task -> the metric by which its runs are compared.
 PRIMARY: Mapping[str, Primary] = {
     CLASSIFICATION: Primary(metric="accuracy", column="acc"),
-    REGRESSION: Primary(metric="mae", column="mae", lower_is_better=True),
+    REGRESSION: Primary(metric="mae", column="mae", lower_is_better=True, in_target_unit=True),
     MULTILABEL: Primary(metric="micro_f1", column="f1_micro"),
 }
+
+
+def primary_of(task: str) -> Primary:
+    """Return the metric by which the runs of a task are compared.
+
+    Args:
+        task: The task; an empty text means classification.
+
+    Example:
+        >>> primary_of("regression").metric, primary_of("").metric
+        ('mae', 'accuracy')
+    """
+    return PRIMARY[task or CLASSIFICATION]
+
+
 #: All tasks.
 TASKS = tuple(PRIMARY)
 #: Task -> value of ``select_by`` -> the metric by which epochs are selected.
