@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parts": {"batch", "fusion", "inputs", "metrics", "tasks"},
     "encoding": {"batch", "functional", "fusion", "inputs", "metrics", "parts"},
     "module": {"batch", "encoding", "functional", "fusion", "inputs", "metrics", "parts"},
-    "methods": {"batch", "encoders", "functional", "fusion", "module", "parts"},
+    "methods": {"batch", "encoders", "functional", "fusion", "module", "parts", "tasks"},
     "callbacks": {"batch", "metrics", "module"},
     "config": set(),
     "loggers": {"config", "counts"},

@@ -242,14 +242,16 @@ class EncodingModule(LightningModule):
         complete = self._as_batch(batch, (*labels, "index") if needs_index else labels)
         if complete is not batch:  # those of a run are checked by its data
             if labels:
-                check_labels(complete["label"], self.parts.num_classes)
+                check_labels(complete["label"], self.parts.num_classes, task=self.task.name)
             if needs_index:
                 self._check_index(complete["index"])
         return complete
 
     def _as_batch(self, batch: Any, needs: Collection[str]) -> Batch:
         is_complete = self.parts.is_complete
-        return as_batch(batch, self.modalities, needs=needs, is_complete=is_complete)
+        return as_batch(
+            batch, self.modalities, needs=needs, is_complete=is_complete, task=self.task.name
+        )
 
     def _check_index(self, index: Tensor) -> None:
         """Check that the numbers of training samples are below their number."""

@@ -256,7 +256,7 @@ class MultimodalModule(EncodingModule):
             self.log_dict(means, logger=bool(self.loggers))
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                followed = validation(PRIMARY[self.task.name].column)
+                followed = validation(self.parts.selection.column)
                 if followed not in self.epoch_metrics:
                     raise ConfigError(
                         f"ReduceLROnPlateau follows {followed}, and this epoch was not "

@@ -6,7 +6,7 @@ import torch
 from mla_lightning.functional import projector_from_means
 from mla_lightning.metrics.forgetting import (
     gradient_cosines,
-    losses_and_accuracies,
+    losses_and_scores,
     projector_state,
 )
 
@@ -14,7 +14,7 @@ from mla_lightning.metrics.forgetting import (
 def test_losses_are_over_the_samples_that_have_a_modality():
     logits = {"a": torch.tensor([[0.0, 0], [9, 0]]), "b": torch.zeros(2, 2)}
     present = {"a": torch.tensor([True, False]), "b": torch.tensor([False, False])}
-    effects = losses_and_accuracies(logits, torch.tensor([0, 1]), present)
+    effects = losses_and_scores(logits, torch.tensor([0, 1]), present)
     assert effects == {"a": (pytest.approx(0.6931472), 1.0)}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mla_lightning.cli.main import main
-from mla_lightning.metrics.probe import RIDGES, probe_accuracies, ridge_probe
+from mla_lightning.metrics.probe import RIDGES, probe_scores, ridge_probe
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -81,13 +81,13 @@ def test_samples_without_the_modality_do_not_count():
         features[split], label[split] = classes(num, spread=50.0)
     present = {split: torch.arange(len(label[split])) % 2 == 0 for split in label}
     dirty = {s: torch.where(present[s][:, None], features[s], float("nan")) for s in features}
-    accuracies = probe_accuracies(
+    accuracies = probe_scores(
         {s: {"audio": dirty[s]} for s in dirty}, label, {s: {"audio": present[s]} for s in label}, 3
     )
     assert accuracies == {"val": {"audio": 1.0}, "test": {"audio": 1.0}}
     nothing = {s: {"audio": torch.zeros_like(present[s])} for s in label}
     by_split = {s: {"audio": features[s]} for s in features}
-    assert probe_accuracies(by_split, label, nothing, 3) == {"val": {}, "test": {}}
+    assert probe_scores(by_split, label, nothing, 3) == {"val": {}, "test": {}}
 
 
 def test_train_fits_and_val_selects():
@@ -95,7 +95,7 @@ def test_train_fits_and_val_selects():
     for split, num in (("train", 40), ("val", 30), ("test", 50)):
         features[split], label[split] = classes(num, spread=1.5, dim=20)
     present = {split: {"audio": torch.ones(len(y), dtype=torch.bool)} for split, y in label.items()}
-    accuracies = probe_accuracies({s: {"audio": x} for s, x in features.items()}, label, present, 3)
+    accuracies = probe_scores({s: {"audio": x} for s, x in features.items()}, label, present, 3)
     probe = ridge_probe((features["train"], label["train"]), (features["val"], label["val"]), 3)
     for split in ("val", "test"):
         correct = probe(features[split]).argmax(dim=1) == label[split]

@@ -14,6 +14,7 @@ import torch
 from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.cli.main import main
 from mla_lightning.metrics.flops import StepFlops
+from mla_lightning.tasks import Classification
 
 BASE = ["train", "data=synthetic", "data.num_train=96", "data.num_val=40", "data.num_test=40"]
 BASE += ["trainer.max_epochs=3", "evaluate_probe=false"]
@@ -104,13 +105,13 @@ def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after):
 def test_subsets_are_evaluated_in_the_precision_of_the_run(tmp_path, monkeypatch):
     from mla_lightning.run import diagnose
 
-    original, is_autocast = diagnose.subset_accuracies, []
+    original, is_autocast = diagnose.subset_scores, []
 
     def recording(*args):
         is_autocast.append(torch.is_autocast_enabled("cpu"))
         return original(*args)
 
-    monkeypatch.setattr(diagnose, "subset_accuracies", recording)
+    monkeypatch.setattr(diagnose, "subset_scores", recording)
     words = ["method=mla", "diagnostics=epoch", "trainer.max_epochs=1"]
     trained(tmp_path, "mixed", *words, "trainer.precision=bf16-mixed")
     trained(tmp_path, "plain", *words)
@@ -226,6 +227,7 @@ def test_step_effects_measure_the_change_of_a_step():
             super().__init__()
             self.fusion = torch.nn.Module()
             self.fusion.head = torch.nn.Linear(2, 2)
+            self.task = Classification()
 
         def evaluate_batch(self, batch):
             return {"a": self.fusion.head(batch["inputs"]["a"])}

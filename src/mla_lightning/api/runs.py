@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mla_lightning.data.base import MultimodalDataModule
     from mla_lightning.module import MultimodalModule
     from mla_lightning.run.finished import LoadedRun
-    from mla_lightning.run.predict import Prediction
+    from mla_lightning.run.prediction import Prediction
 
 #: Run folder -> packages of the user that this process was allowed to use for it.
 _packages: dict[Path, tuple[str, ...]] = {}

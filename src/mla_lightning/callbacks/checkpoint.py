@@ -107,7 +107,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the best weights and a checkpoint, after the module's own end of epoch."""
         assert isinstance(pl_module, MultimodalModule)
-        epoch = trainer.current_epoch + 1
+        epoch, selection = trainer.current_epoch + 1, pl_module.parts.selection
         metrics = dict.fromkeys(pl_module.selections().values()) if pl_module.is_selectable else ()
         for metric in metrics:
             if validation(metric) not in pl_module.epoch_metrics:
@@ -118,7 +118,7 @@ class RunCheckpoint(Checkpoint):
                     "set trainer.should_stop = True to end training after an epoch."
                 )
             score = pl_module.epoch_metrics[validation(metric)]
-            if metric not in self.best or score > self.best[metric][0]:  # the first of equal ones
+            if metric not in self.best or selection.is_better(score, self.best[metric][0]):
                 self.best[metric] = (score, epoch)
                 content = {"epoch": epoch, "state_dict": pl_module.state_dict()}
                 trainer.strategy.checkpoint_io.save_checkpoint(content, self.best_path(metric))

@@ -19,9 +19,10 @@ from mla_lightning.callbacks.step_effects import StepEffects
 from mla_lightning.metrics.flops import StepFlops
 from mla_lightning.metrics.forgetting import gradient_cosines, projector_state
 from mla_lightning.metrics.geometry import modality_gap
-from mla_lightning.metrics.probe import probe_accuracies
+from mla_lightning.metrics.probe import probe_scores
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder import columns
+from mla_lightning.run_folder.tasks import PRIMARY
 
 #: Mode -> number of an epoch's batches whose steps are measured.
 NUM_BATCHES = {"epoch": 1, "full": 8}
@@ -30,7 +31,8 @@ NUM_BATCHES = {"epoch": 1, "full": 8}
 class EpochDiagnostics(Callback):
     r"""Adds diagnostics to each epoch's metrics; only a few training steps are measured.
 
-    Columns of ``metrics.csv``, each the mean over the epoch's measured batches:
+    Columns of ``metrics.csv``, each the mean over the epoch's measured batches. For tasks other
+    than classification ``acc`` is the column of the primary metric, such as ``mae``:
 
     - ``forgetting/loss/<a>/<b>`` and ``forgetting/acc/<a>/<b>``: change of b's loss and accuracy on
       fixed training samples by a step on a, :math:`F_{ab}` of
@@ -118,7 +120,8 @@ class EpochDiagnostics(Callback):
         assert isinstance(pl_module, MultimodalModule)
         if self._effects is not None:
             self._effects.finish()
-            for column, value in (*_changes(self._effects), *_cosines(self._effects)):
+            score = PRIMARY[pl_module.task.name].column
+            for column, value in (*_changes(self._effects, score), *_cosines(self._effects)):
                 self._values.setdefault(column, []).append(value)
         if self._flops is not None:
             self._num_flops = self._flops.get_total_flops()
@@ -189,8 +192,10 @@ class EpochDiagnostics(Callback):
         tensors = [h for by_modality in features.values() for h in by_modality.values()]
         if not all(bool(h.isfinite().all()) for h in tensors):
             return {}  # a non-finite loss, for which training itself raises an error
-        accuracies = probe_accuracies(features, labels, present, module.parts.num_classes)["val"]
-        values = {f"{columns.PROBE_ACCURACY}{name}": value for name, value in accuracies.items()}
+        task, num_classes = module.task.name, module.parts.num_classes
+        scores = probe_scores(features, labels, present, num_classes, task)["val"]
+        column = PRIMARY[task].column
+        values = {columns.probe(column, name): value for name, value in scores.items()}
         head_inputs = at_head(module, features["val"])
         for a, b in combinations(names, 2):
             h_a, h_b = (head_inputs[m][present["val"][m]] for m in (a, b))
@@ -206,13 +211,13 @@ def _is_compiled(module: MultimodalModule) -> bool:
     return any(part._compiled_call_impl is not None for part in module.modules())
 
 
-def _changes(effects: StepEffects) -> Iterator[tuple[str, float]]:
-    """Yield column and value of what each measured step changed."""
+def _changes(effects: StepEffects, score: str) -> Iterator[tuple[str, float]]:
+    """Yield column and value of what each measured step changed: losses, and the named score."""
     for prefix, changes in (("", effects.changes), ("own_", effects.own_changes)):
         for (step, name), pairs in changes.items():
-            for loss, accuracy in pairs:
-                yield columns.forgetting(f"{prefix}loss", step, name), loss
-                yield columns.forgetting(f"{prefix}acc", step, name), accuracy
+            for loss_change, score_change in pairs:
+                yield columns.forgetting(f"{prefix}loss", step, name), loss_change
+                yield columns.forgetting(f"{prefix}{score}", step, name), score_change
 
 
 def _cosines(effects: StepEffects) -> Iterator[tuple[str, float]]:

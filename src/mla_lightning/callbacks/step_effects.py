@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mla_lightning.batch import Batch
-from mla_lightning.metrics.forgetting import losses_and_accuracies
+from mla_lightning.metrics.by_task import primary_score
+from mla_lightning.metrics.forgetting import losses_and_scores
 from mla_lightning.module import MultimodalModule
 
-#: Modality -> cross-entropy and accuracy.
+#: Modality -> loss, and score by the primary metric of the task.
 Scores = Mapping[str, tuple[float, float]]
-#: (step, modality) -> changes of loss and accuracy, by each step of that name.
+#: (step, modality) -> changes of loss and score, by each step of that name.
 Changes = dict[tuple[str, str], list[tuple[float, float]]]
 
 
@@ -48,8 +49,9 @@ class _Step:
 class StepEffects:
     r"""Measures what each step of one batch changes in every modality and in the shared head.
 
-    With :math:`L_b(w, s)` the mean cross-entropy of modality b's own logits on a fixed batch, given
-    weights w and buffers s (running statistics of normalisation), a step on a changes it by
+    With :math:`L_b(w, s)` the mean loss (cross-entropy for classes) of modality b's own logits on a
+    fixed batch, given weights w and buffers s (running statistics of normalisation), a step on a
+    changes it by
 
     .. math:: F_{ab} = L_b(w', s) - L_b(w, s)
 
@@ -189,7 +191,17 @@ class StepEffects:
             logits = self._logits()
         for submodule, mode in modes:
             submodule.training = mode
-        return losses_and_accuracies(logits, self.fixed["label"], self.fixed["present"])
+        label, present = self.fixed["label"], self.fixed["present"]
+        if module.task.has_classes:
+            return losses_and_scores(logits, label, present)
+        return losses_and_scores(logits, label, present, self._task_loss, self._task_score)
+
+    def _task_loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        return self.module.task.sample_losses(logits, label).mean()
+
+    def _task_score(self, logits: Tensor, label: Tensor) -> float:
+        task = self.module.task
+        return primary_score(task.name, task.in_target_unit(logits), label)
 
     def _logits(self) -> dict[str, Tensor]:
         """Compute the logits; an encoder that a step left as it was is not evaluated again."""
@@ -211,8 +223,8 @@ class StepEffects:
 
 
 def _add(changes: Changes, step: _Step, after: Scores) -> None:
-    for name, (loss, accuracy) in after.items():
-        change = (loss - step.before[name][0], accuracy - step.before[name][1])
+    for name, (loss, score) in after.items():
+        change = (loss - step.before[name][0], score - step.before[name][1])
         changes.setdefault((step.name, name), []).append(change)
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.cli.data_import import run_import
-from mla_lightning.cli.data_stores import DATA_DIR, manifest_of, print_splits, train_on
+from mla_lightning.cli.data_stores import (
+    DATA_DIR,
+    manifest_of,
+    print_splits,
+    task_named_in,
+    train_on,
+)
 from mla_lightning.cli.words import arguments_for, check_no_options, convert, split_words
 from mla_lightning.errors import ConfigError, DataError, check_number, near
 from mla_lightning.paths import command, path_override
@@ -181,8 +187,9 @@ def _check(words: Sequence[str]) -> int:
         )
     manifest = manifest_of(folder)
     num_arrays, num_failures = len(manifest["arrays"]), len(manifest.get("failures", ()))
-    failures = f", {num_failures} failures recorded" if num_failures else ""
-    print(f"{folder}: {manifest['name']} matches its manifest ({num_arrays} arrays{failures})")
+    facts = [f"{num_arrays} arrays", *filter(None, [task_named_in(folder)])]
+    facts += [f"{num_failures} failures recorded"] if num_failures else []
+    print(f"{folder}: {manifest['name']} matches its manifest ({', '.join(facts)})")
     return 0
 
 
@@ -208,7 +215,8 @@ def _list(words: Sequence[str]) -> int:
 def _format_state(folder: Path) -> str:
     """Return whether a store is prepared, for people."""
     if (folder / "manifest.json").exists():
-        return f"prepared: {folder}"
+        task = task_named_in(folder)
+        return f"prepared: {folder}" + (f" ({task})" if task else "")
     if folder.with_name(folder.name + ".partial").exists():
         remove = command("rm", "-r", folder.with_name(folder.name + ".partial"))
         verb = "prepare" if folder.name in read_catalogue() else "import"

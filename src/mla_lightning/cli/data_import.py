@@ -36,6 +36,12 @@ options of all imports:
   target=DIR        folder of the store                  target=data/my
   name=NAME         name of the data set                 name=pets
   labels=none       samples without labels, to predict   labels=none
+  task=TASK         what the labels are, which is never guessed; without it, classes
+                    regression: a number per sample, in its own unit; ordered classes that are
+                    numbers, such as ratings, too        task=regression
+                    multilabel: any number of labels per sample, see label=
+                                                         task=multilabel
+                    classification: classes, also where they look like numbers or lists
 
 options of tables:
   columns.NAME=KIND decides what a column holds          columns.age=number
@@ -46,7 +52,12 @@ options of tables:
                     number, category: values of one modality, tabular
                     ignore: left out
                     * stands for all columns not named   'columns.*=number'
-  label=COLUMN      column of the classes                label=emotion
+  label=COLUMN      column of the classes, of the numbers (task=regression), or of all labels of a
+                    row (task=multilabel): cells such as sad;angry or sad|angry, or lists such as
+                    ["sad", "angry"], which Parquet and JSON lines can hold; [] for no label
+                                                         label=emotion
+  label=A,B,C       with task=multilabel: a column of 0 and 1 for each label
+                                                         label=sad,angry,calm
   id=COLUMN         column of unique names; without one, rows are numbered
                                                          id=clip
   split=COLUMN      column of train, val (or dev, valid, validation) and test; without one,
@@ -65,7 +76,9 @@ options of tables:
                     an empty row); they are listed       on_bad=skip
   jobs=N            number of processes                  jobs=8
 
-options of arrays, which may hold `group`, NAME.present and NAME.lengths besides (docs/store.md):
+options of arrays, which may hold `group`, NAME.present and NAME.lengths besides (docs/store.md);
+with task=regression `label` holds numbers (N,), with task=multilabel 0 and 1 (N, L), and
+`class_names` the names of the L labels:
   arrays.NAME=KIND  sequence or spectrogram, for floats (N, T, D)
                                                          arrays.sound=spectrogram
   folds=K           as of tables; by the array group if there is one
@@ -77,6 +90,7 @@ examples:
   mla data import my.csv --plan
   mla data import my.csv target=data/my label=emotion group=speaker columns.age=number
   mla data import my.csv target=data/my folds=5
+  mla data import my.csv target=data/my task=regression label=sentiment
   mla train -m data=store data.path=data/my data.split=fold0,fold1,fold2,fold3,fold4
   mla data import my.npz target=data/my
 """
@@ -163,6 +177,8 @@ def _options_of(prefix: str, words: Sequence[str]) -> dict[str, str]:
 
 def _print_result(folder: Path) -> None:
     """Print what was left out, the splits and the next commands."""
+    from mla_lightning.data.manifest import is_labelled
+
     manifest = manifest_of(folder)
     if failures := manifest.get("failures"):
         print(f"left out: {len({entry['id'] for entry in failures})} samples")
@@ -171,7 +187,7 @@ def _print_result(folder: Path) -> None:
             print(f"  {where}: {entry['reason']}")
         if len(failures) > MAX_LISTED:
             print(f"  and {len(failures) - MAX_LISTED} more, in {folder / 'manifest.json'}")
-    if not manifest["class_names"]:
+    if not is_labelled(manifest):
         print(
             "The samples have no labels.\n"
             f"Show samples: {command('mla', 'data', 'show', folder)}\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from mla_lightning.paths import command, path_override
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 #: The folder of stores, relative to the current folder; the same as in conf/paths/default.yaml.
 DATA_DIR = Path("data")
@@ -25,6 +27,23 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     from mla_lightning.data.manifest import read_manifest
 
     return read_manifest(folder)
+
+
+def task_named_in(folder: Path) -> str:
+    """Return the task that a manifest names; empty for classification or an unreadable manifest.
+
+    It imports nothing, so that a list of stores is quick.
+
+    Example:
+        >>> task_named_in(Path("nowhere"))
+        ''
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    task = manifest.get("task", "") if isinstance(manifest, dict) else ""
+    return str(task) if task != CLASSIFICATION else ""
 
 
 def print_splits(folder: Path) -> None:

@@ -6,10 +6,11 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.paths import unquote_value
+from mla_lightning.run_folder.tasks import MULTILABEL, REGRESSION
 
 PREDICT = """\
 examples:
@@ -22,6 +23,10 @@ The samples need no labels; to make a store of unlabelled samples:
   mla data import new.csv target=data/new labels=none
 """
 OPTIONS = ("data", "data.path", "split", "output")
+
+
+if TYPE_CHECKING:
+    from mla_lightning.run.prediction import Prediction
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -61,7 +66,7 @@ def predict(options: argparse.Namespace) -> int:
     split = values.get("split", ALL if is_whole_store else "test")
     prediction = predict_split(run, run.data, split, run.data.eval_batch_size)
     prediction.write(output)
-    counts = _format_counts(prediction.classes)
+    counts = _summary(prediction)
     print(f"{len(prediction.ids)} samples ({split} of {run.data.name}): {counts}. Wrote {output}")
     return 0
 
@@ -98,6 +103,20 @@ def _data_node(run_dir: Path, values: Mapping[str, str]) -> dict[str, Any] | Non
             )
         node = {**node, "path": values["data.path"]}
     return node
+
+
+def _summary(prediction: Prediction) -> str:
+    """Return a few words on the predictions: numbers of classes or labels, or their range."""
+    if prediction.task == REGRESSION:
+        values = prediction.values
+        low, mean, high = (f"{float(v):.4g}" for v in (values.min(), values.mean(), values.max()))
+        return f"predictions from {low} to {high}, mean {mean}"
+    if prediction.task == MULTILABEL:
+        from mla_lightning.run.prediction import SEPARATOR
+
+        labels = [name for text in prediction.classes for name in text.split(SEPARATOR)]
+        return f"with {_format_counts([name or 'no label' for name in labels])}"
+    return _format_counts(prediction.classes)
 
 
 def _format_counts(classes: Sequence[str]) -> str:

@@ -61,6 +61,11 @@ class Strata:
         """Return the words on how samples are drawn."""
         return f"at random {self.within}".rstrip()
 
+    @staticmethod
+    def of(labels: Sequence[str] | Strata) -> Strata:
+        """Return strata as they are, and those of classes."""
+        return labels if isinstance(labels, Strata) else Strata(labels)
+
     def absent_from(self, codes: np.ndarray, code: int) -> list[str]:
         """Return the names, sorted, of which no sample of a split has any."""
         rows = codes == code

@@ -101,8 +101,8 @@ class Synthetic(MultimodalDataModule):
             )
         self.task = CLASSIFICATION if task is None else task
         if self.task not in PRIMARY:
-            known = ", ".join(PRIMARY)
-            raise ConfigError(f"data.task={task} is unknown.{near(self.task, PRIMARY)} Known: {known}.")
+            hint = f"{near(self.task, PRIMARY)} Known: {', '.join(PRIMARY)}."
+            raise ConfigError(f"data.task={task} is unknown.{hint}")
         noun = {CLASSIFICATION: "class", MULTILABEL: "label"}.get(self.task)
         self.class_names = tuple(f"{noun} {n}" for n in range(num_classes)) if noun else ()
         self.signal = _signals(signal, self.all_modalities)

@@ -275,7 +275,7 @@ class LabelSets(Targets):
         every = np.full((len(label), 1), 1 / max(len(label), 1))
         return Strata(
             np.hstack([label / counts, every]),
-            "with the samples of each label divided as evenly as possible",
+            "with each label divided as evenly as possible",
             names=tuple(names),
         )
 

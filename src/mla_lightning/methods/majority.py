@@ -1,7 +1,8 @@
-"""Majority: the most frequent class for every sample, the lowest reference."""
+"""Majority: the best constant prediction for every sample, the lowest reference."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Unpack
 
 import torch
@@ -16,10 +17,12 @@ from mla_lightning.parts import Composition
 
 
 class Majority(MultimodalModule):
-    """The logarithm of each class's share of the training samples as the logits of every sample.
+    """The best constant prediction, which uses no input: the most frequent class of train.
 
-    Every prediction is the most frequent class of train, the first of several. A method whose
-    accuracy is not above this row's has learnt nothing from the inputs, which are not used.
+    The logits of every sample are the logarithm of each class's share of the training samples; of
+    several equally frequent classes the first is predicted. Regression: the median of train, which
+    has the smallest mean absolute error. Several labels: those that more than half of the training
+    samples have. A method that is not better than this row has learnt nothing from the inputs.
 
     There are no optimisation steps: one epoch is run regardless of trainer.max_epochs, and
     optimiser and scheduler have no effect. They are accepted so that all methods of a comparison
@@ -33,7 +36,7 @@ class Majority(MultimodalModule):
         ...     optimizer=partial(torch.optim.SGD, lr=0.1),
         ...     train_batches=lambda: [],
         ... )
-        >>> method.fit_classes(torch.tensor([0, 1, 1, 1]))
+        >>> method.fit_labels(torch.tensor([0, 1, 1, 1]))
         >>> method.fusion({"audio": torch.zeros(1, 1)}).exp().detach()
         tensor([[0.2500, 0.7500]])
     """
@@ -41,6 +44,8 @@ class Majority(MultimodalModule):
     fusion: LateFusion
     fits_all_at_once = True
     takes_steps = False
+    follows_task = True
+    not_for: Mapping[str, str] = {"class_weights": "it predicts what is most frequent"}
     min_modalities = 1
     default_fusion = LateFusion
 
@@ -64,22 +69,22 @@ class Majority(MultimodalModule):
         return {}
 
     def on_validation_start(self) -> None:
-        """Count the classes of the training samples, once."""
-        self.fit_classes(torch.cat([batch["label"] for batch in self.training_batches()]))
+        """Read the labels of the training samples, once."""
+        self.fit_labels(torch.cat([batch["label"] for batch in self.training_batches()]))
         self.trainer.should_stop = True
 
     @torch.no_grad()
-    def fit_classes(self, label: Tensor) -> None:
+    def fit_labels(self, label: Tensor) -> None:
         """Set the logits of every sample.
 
         Args:
-            label: Classes (N,) of the training samples, with at least one of each.
+            label: Labels (N,), or (N, L) of several labels, of the training samples.
         """
-        counts = torch.bincount(label, minlength=self.parts.num_classes).double()
+        logits = self.task.constant_logits(label, self.parts.num_classes)
         for head in self.fusion.heads.values():
             assert isinstance(head, nn.Linear)
             head.weight.zero_()
-            head.bias.copy_((counts / counts.sum()).log())
+            head.bias.copy_(logits)
 
 
 class _Constant(Encoder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import combinations
 
 import torch
@@ -12,31 +12,46 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from mla_lightning.functional import at_least_single
 
 
-def losses_and_accuracies(
-    logits: Mapping[str, Tensor], label: Tensor, present: Mapping[str, Tensor]
+def accuracy_of(logits: Tensor, label: Tensor) -> float:
+    """Return the accuracy of logits (B, C).
+
+    Example:
+        >>> accuracy_of(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
+        0.5
+    """
+    return float((logits.argmax(dim=1) == label).float().mean())
+
+
+def losses_and_scores(
+    logits: Mapping[str, Tensor],
+    label: Tensor,
+    present: Mapping[str, Tensor],
+    loss_of: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+    score_of: Callable[[Tensor, Tensor], float] = accuracy_of,
 ) -> dict[str, tuple[float, float]]:
-    """Compute loss and accuracy of each modality's own logits, over the samples that have it.
+    """Compute loss and score of each modality's own logits, over the samples that have it.
 
     Args:
         logits: Modality and ``multi`` -> logits (B, C).
         label: Labels (B,).
         present: Modality -> (B,) bool.
+        loss_of: Logits and labels -> mean loss; cross-entropy by default.
+        score_of: Logits and labels -> score; accuracy by default.
 
     Returns:
-        Modality -> cross-entropy and accuracy; modalities that no sample has are omitted.
+        Modality -> loss and score; modalities that no sample has are omitted.
 
     Example:
         >>> logits = {"audio": torch.tensor([[9.0, 0.0], [9.0, 0.0]])}
         >>> present = {"audio": torch.tensor([True, False])}
-        >>> losses_and_accuracies(logits, torch.tensor([0, 1]), present)
+        >>> losses_and_scores(logits, torch.tensor([0, 1]), present)
         {'audio': (0.0001..., 1.0)}
     """
     scores = {}
     for name, has in present.items():
         if bool(has.any()):
             z, y = at_least_single(logits[name][has]), label[has]
-            accuracy = (z.argmax(dim=1) == y).float().mean()
-            scores[name] = (float(cross_entropy(z, y)), float(accuracy))
+            scores[name] = (float(loss_of(z, y)), score_of(z, y))
     return scores
 
 

@@ -1,7 +1,8 @@
-"""Ridge probe: accuracy of a linear classifier on a frozen encoder's features."""
+"""Ridge probe: score of a linear model on a frozen encoder's features."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,13 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from mla_lightning.metrics.by_task import primary_score
+from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, PRIMARY
+
 #: Candidates of the ridge term, as fractions of the standardised features' mean variance.
 RIDGES = tuple(10.0**power for power in range(-5, 3))
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear classifier of features.
+    """A linear model of features.
 
     Attributes:
         mean: Mean of the training features (D,).
@@ -44,29 +48,35 @@ class Probe:
             features: Features (N, D).
 
         Returns:
-            Scores (N, C) in float64; the largest is the prediction.
+            Scores (N, C) in float64; the largest is the prediction. Of several labels those above
+            0 are predicted; of regression it is the prediction in the target's own unit (N, 1).
         """
         return (features.double() - self.mean) / self.std @ self.weight + self.bias
 
 
 def ridge_probe(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], num_classes: int
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    num_classes: int,
+    task: str = CLASSIFICATION,
 ) -> Probe:
-    r"""Fit a ridge regression of the classes on frozen features, in closed form.
+    r"""Fit a ridge regression of the labels on frozen features, in closed form.
 
     A linear probe (Alain and Bengio, ICLR 2017 workshop) by ridge regression (Hoerl and Kennard
     1970):
 
     :math:`W = (X^T X / N + \rho I)^{-1} X^T Y / N` with standardised features X and centred one-hot
-    classes Y. The ridge term is the one of :data:`RIDGES` with the best validation accuracy, the
-    largest of equal ones: neither the training nor the test samples select it. The accuracy on the
+    classes Y; of several labels 1 and -1; of regression the target. The ridge term is the one of
+    :data:`RIDGES` with the best validation score (accuracy, or the task's primary metric), the
+    largest of equal ones: neither the training nor the test samples select it. The score on the
     validation samples themselves, as computed over epochs, is the best of eight and so slightly too
-    high. Unlike a slice of a joint head, a probe is not affected by miscalibration.
+    good. Unlike a slice of a joint head, a probe is not affected by miscalibration.
 
     Args:
-        train: Features (N, D) and labels (N,).
+        train: Features (N, D) and labels (N,), or (N, L) of several labels.
         val: Features and labels of the samples that select the ridge term.
-        num_classes: Number of classes C.
+        num_classes: Number of classes C or labels L; 1 for regression.
+        task: The task of the labels.
 
     Returns:
         The probe.
@@ -81,7 +91,7 @@ def ridge_probe(
     mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
     std = torch.where(std > 0, std, 1.0)
     x = (features - mean) / std
-    y = one_hot(label, num_classes).double()
+    y = _linear_target(label, num_classes, task)
     bias = y.mean(dim=0)
     # One decomposition serves every ridge term. With fewer samples than features it is that of
     # X X^T, for the same weight X^T (X X^T / N + rho I)^-1 Y / N.
@@ -89,41 +99,50 @@ def ridge_probe(
     values, vectors = torch.linalg.eigh((x @ x.T if is_wide else x.T @ x) / len(x))
     rotated = vectors.T @ ((y - bias if is_wide else x.T @ (y - bias)) / len(x))
     best: Probe | None = None
-    max_correct = -1
+    highest, sign = -math.inf, PRIMARY[task].sign
     for ridge in RIDGES:
         weight = vectors @ (rotated / (values.clamp(min=0) + ridge)[:, None])
         weight = x.T @ weight if is_wide else weight
         probe = Probe(mean, std, weight, bias, ridge)
-        num_correct = int((probe(val[0]).argmax(dim=1) == val[1]).sum())
-        if num_correct >= max_correct:
-            best, max_correct = probe, num_correct
+        score = sign * primary_score(task, probe(val[0]), val[1])
+        if score >= highest:
+            best, highest = probe, score
     assert best is not None
     return best
 
 
-def probe_accuracies(
+def _linear_target(label: Tensor, num_classes: int, task: str) -> Tensor:
+    """Return what the scores of a probe are fitted to, (N, C) in float64."""
+    if task == CLASSIFICATION:
+        return one_hot(label, num_classes).double()
+    return 2 * label.double() - 1 if task == MULTILABEL else label.double()[:, None]
+
+
+def probe_scores(
     features: Mapping[str, Mapping[str, Tensor]],
     label: Mapping[str, Tensor],
     present: Mapping[str, Mapping[str, Tensor]],
     num_classes: int,
+    task: str = CLASSIFICATION,
 ) -> dict[str, dict[str, float]]:
-    """Compute the probe's accuracy for every modality's encoder.
+    """Compute the probe's score for every modality's encoder: the task's primary metric.
 
     Args:
         features: Split (``train``, ``val`` and optionally ``test``) -> modality -> (N, D).
-        label: Split -> labels (N,).
+        label: Split -> labels (N,), or (N, L) of several labels.
         present: Split -> modality -> (N,) bool; samples without the modality are left out.
-        num_classes: Number of classes C.
+        num_classes: Number of classes C or labels L; 1 for regression.
+        task: The task of the labels.
 
     Returns:
-        Split other than ``train`` -> modality -> accuracy; modalities that are missing in all of a
+        Split other than ``train`` -> modality -> score; modalities that are missing in all of a
         split's samples are omitted.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
         >>> label, has = torch.tensor([0, 0, 1, 1]), torch.ones(4, dtype=torch.bool)
         >>> splits = ("train", "val")
-        >>> probe_accuracies(
+        >>> probe_scores(
         ...     features={split: {"audio": x} for split in splits},
         ...     label=dict.fromkeys(splits, label),
         ...     present={split: {"audio": has} for split in splits},
@@ -131,7 +150,7 @@ def probe_accuracies(
         ... )
         {'val': {'audio': 1.0}}
     """
-    accuracies: dict[str, dict[str, float]] = {split: {} for split in features if split != "train"}
+    scores: dict[str, dict[str, float]] = {split: {} for split in features if split != "train"}
     for name in features["train"]:
         samples = {
             split: (by_modality[name][present[split][name]], label[split][present[split][name]])
@@ -139,10 +158,9 @@ def probe_accuracies(
         }
         if not len(samples["train"][1]) or not len(samples["val"][1]):
             continue
-        probe = ridge_probe(samples["train"], samples["val"], num_classes)
-        for split, by_name in accuracies.items():
+        probe = ridge_probe(samples["train"], samples["val"], num_classes, task)
+        for split, by_name in scores.items():
             split_features, split_label = samples[split]
             if len(split_label):
-                is_correct = probe(split_features).argmax(dim=1) == split_label
-                by_name[name] = float(is_correct.double().mean())
-    return accuracies
+                by_name[name] = primary_score(task, probe(split_features), split_label)
+    return scores

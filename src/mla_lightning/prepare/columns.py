@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mla_lightning.media import endings
+from mla_lightning.prepare.leaks import leak_of
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 #: Kind of media, as :mod:`mla_lightning.media.endings` names it -> kind of a column.
 _MEDIA = {"image": "image", "drawing": "drawing", "audio": "sound", "video": "film"}
@@ -93,6 +95,7 @@ def describe_column(
     *,
     labels: Sequence[str] = (),
     chosen: str | None = None,
+    task: str = CLASSIFICATION,
     place_of: Callable[[int], str] = lambda row: f"row {row}",
 ) -> Column:
     """Return the kind of a column, with the reason and facts about its cells.
@@ -101,8 +104,9 @@ def describe_column(
         name: Name of the column.
         cells: (N,) cells; an empty one is a missing value.
         folder: Folder that paths are relative to.
-        labels: (N,) class of each row, to find columns that identify it; empty without labels.
+        labels: (N,) label of each row, to find columns that give it away; empty without labels.
         chosen: The kind that the user names, one of :data:`KINDS`.
+        task: The task of the labels.
         place_of: Row -> its place in the file, for the reasons.
 
     Returns:
@@ -123,7 +127,7 @@ def describe_column(
     """
     texts = [cell for cell in cells if cell]
     counts = Counter(texts)
-    is_leak = bool(labels) and identifies_class(cells, labels)
+    leak = leak_of(cells, labels, task) if labels else ""
     is_path = False
     if chosen is not None:
         kind, reason = chosen, f"columns.{name}={chosen}"
@@ -131,12 +135,11 @@ def describe_column(
             chosen in ("text", "features", "sequence") and bool(texts) and _are_paths(texts, chosen)
         )
     else:
-        kind, reason, is_path = _guess(name, cells, counts, folder, is_leak, place_of)
+        kind, reason, is_path = _guess(name, cells, counts, folder, leak, place_of)
     warnings = []
-    if is_leak and kind not in ("ignore", UNCLEAR) and not is_path:
-        warnings.append(
-            f"each value of {name} occurs with one class only: it may be the label in other words"
-        )
+    if leak and kind not in ("ignore", UNCLEAR) and not is_path:
+        sentence = leak.replace("each value", f"each value of {name}", 1)
+        warnings.append(f"{sentence}: it may be the label in other words")
     if kind not in ("ignore", UNCLEAR) and len(counts) == 1 and len(texts) > 1:
         warnings.append(f"{name} has one value only, {_short(texts[0])}")
     return Column(
@@ -150,27 +153,6 @@ def describe_column(
         is_path,
         tuple(warnings),
     )
-
-
-def identifies_class(cells: Sequence[str], labels: Sequence[str]) -> bool:
-    """Return whether values repeat and each occurs with one class only.
-
-    Example:
-        >>> identifies_class(["f", "f", "m", "m"], ["cat", "cat", "dog", "dog"])
-        True
-        >>> identifies_class(["f", "m", "f", "m"], ["cat", "cat", "dog", "dog"])
-        False
-        >>> identifies_class(["1", "2", "3", "4"], ["cat", "cat", "dog", "dog"])  # none repeats
-        False
-    """
-    classes: dict[str, str] = {}
-    num = 0
-    for cell, label in zip(cells, labels, strict=True):
-        if cell and label:
-            num += 1
-            if classes.setdefault(cell, label) != label:
-                return False
-    return 1 < len(classes) < num
 
 
 def numbers_of(cell: str) -> list[float] | list[list[float]] | None:
@@ -219,7 +201,7 @@ def _guess(
     cells: Sequence[str],
     counts: Mapping[str, int],
     folder: Path,
-    is_leak: bool,
+    leak: str,
     place_of: Callable[[int], str],
 ) -> tuple[str, str, bool]:
     """Return kind, reason, and whether the cells are paths."""
@@ -232,12 +214,12 @@ def _guess(
     if len(counts) == 1 and len(texts) > 1:
         return "ignore", f"one value only. To use it: {choose}KIND", False
     if all(is_number(text) or text.lower() == "nan" for text in texts):
-        leak = ", and each value occurs with one class only" if is_leak else ""
+        also = f", and {leak}" if leak else ""
         whole = all(re.fullmatch(r"[+-]?\d+", text) for text in texts)
         differ = ", different in every row as an identifier" * (
             whole and len(texts) > 2 and _all_differ(counts, texts)
         )
-        return "ignore", f"numbers{leak}{differ}. To use them: {choose}number", False
+        return "ignore", f"numbers{also}{differ}. To use them: {choose}number", False
     if all(_DATE.fullmatch(text) for text in texts):
         return "ignore", f"dates or times. To use them as words: {choose}text", False
     vectors = [numbers_of(text) for text in texts]
@@ -251,8 +233,8 @@ def _guess(
     num_letters = sum(len(_NO_BLANKS.findall(text)) for text in texts) / len(texts)
     if num_words >= 3 or num_letters >= 4 or (num_words >= 1.5 and distinct >= 0.5):
         return "text", "sentences", False
-    if is_leak:
-        reason = "each value occurs with one class only: the label in other words?"
+    if leak:
+        reason = f"{leak}: the label in other words?"
         return "ignore", f"{reason} To use it: {choose}category or {choose}text", False
     if _all_differ(counts, texts):
         reason = "one word, different in every row: an identifier?"

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mla_lightning.data.splits import SPLITS, NamedSplit
+from mla_lightning.data.splits import SPLITS, NamedSplit, Strata
 from mla_lightning.data.store import write_store
-from mla_lightning.data.targets import UNLABELLED
 from mla_lightning.data.temporary import check_free
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.array_files import ArrayFile, open_arrays
+from mla_lightning.prepare.array_labels import label_problems, read_labels, texts_of
 from mla_lightning.prepare.array_rows import ImportedArray, array_kind, check_kinds
 from mla_lightning.prepare.engine import check_on_bad
 from mla_lightning.prepare.import_checks import (
     NONE,
     Labels,
+    Task,
     check_names,
     check_splits,
     drawn_split,
-    sorted_class_names,
     with_validation_split,
     without_split,
 )
 from mla_lightning.prepare.import_splits import VAL_NAMES, fold_splits, group_split, split_name
 from mla_lightning.prepare.store_config import write_config
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 #: Arrays that describe the samples, beside those of the modalities.
 SAMPLE_ARRAYS = ("id", "label", "split", "class_names", "group")
-#: Texts that stand for a missing label in files written by Python.
-_NO_LABEL = ("", "nan", "NaN", "None", "<NA>")
 _MAX_LISTED = 20
 
 
@@ -45,6 +43,7 @@ def import_arrays(
     folds: int | None = None,
     on_bad: str = "stop",
     kinds: Mapping[str, str] | None = None,
+    task: Task | None = None,
 ) -> Path:
     """Make a store from arrays: ``label``, one per modality, and optional ones.
 
@@ -62,6 +61,8 @@ def import_arrays(
         folds: Number of folds of a cross-validation, whose splits are named ``fold0``, ...
         on_bad: ``stop`` if a sample has wrong values, or ``skip`` such samples.
         kinds: Array -> ``sequence`` or ``spectrogram``, for float arrays (N, T, D).
+        task: ``regression`` for numbers as ``label``, ``multilabel`` for ``label`` (N, L) of 0 and
+            1 with the names of labels as ``class_names``; None for classes.
 
     Returns:
         The target.
@@ -74,14 +75,14 @@ def import_arrays(
     check_free(target)
     check_on_bad(on_bad)
     files = open_arrays(path)
-    samples = _sample_arrays(files, str(path), labels, folds)
+    samples = _sample_arrays(files, str(path), labels, folds, task)
     if "split" in samples:
         samples["split"] = _codes(samples["split"], path)
     modalities = _modalities(files, str(path), dict(kinds or {}))
     num = _common_length(samples, modalities, str(path))
     for modality in modalities.values():
         modality.check()
-    problems = _problems(samples.get("label"), modalities, num)
+    problems = _problems(label_problems(samples.get("label"), task), modalities, num)
     keep = np.ones(num, dtype=bool)
     keep[list(problems)] = False
     if problems and on_bad == "stop":
@@ -89,20 +90,21 @@ def import_arrays(
     if not keep.any():
         raise DataError(f"{path}: no sample is left: {_first_message(path, modalities, problems)}")
     width = len(str(num))
-    ids = _texts(samples.get("id", np.array([f"{n:0{width}d}" for n in range(num)])), "id", path)
+    ids = texts_of(samples.get("id", np.array([f"{n:0{width}d}" for n in range(num)])), "id", path)
     samples = {k: v if k == "class_names" else v[keep] for k, v in samples.items()}
-    names, numbers = _numbered(samples, str(path), np.flatnonzero(keep))
-    groups = _texts(samples["group"], "group", path) if "group" in samples else None
+    label = read_labels(samples, task, path, np.flatnonzero(keep))
+    groups = texts_of(samples["group"], "group", path) if "group" in samples else None
     present = {m: ~array.is_missing[keep] for m, array in modalities.items()}
     write_store(
         target,
         name=name or target.name,
-        class_names=names,
+        class_names=label.names,
         ids=[text for text, is_kept in zip(ids, keep, strict=True) if is_kept],
-        label=numbers,
+        label=label.values,
         arrays={m: array.rows(keep) for m, array in modalities.items()},
         kinds={m: array.store_kind for m, array in modalities.items()},
-        splits=_named_splits(samples, groups, folds, path) or {NONE: without_split(len(numbers))},
+        splits=_named_splits(samples.get("split"), label.strata, groups, folds, path)
+        or {NONE: without_split(int(keep.sum()))},
         present={m: values for m, values in present.items() if not values.all()},
         attributes={} if groups is None else {"group": groups},
         failures=[
@@ -110,8 +112,11 @@ def import_arrays(
             for row, (modality, reason) in problems.items()
         ],
         scale="standard",
-        complete=lambda folder: write_config(folder, target) if names else None,
+        task=task or CLASSIFICATION,
+        complete=lambda folder: write_config(folder, target) if label.strata else None,
     )
+    for line in label.lines:
+        print(line)
     for array in modalities.values():
         for line in array.summary(keep):
             print(line)
@@ -123,7 +128,7 @@ def import_arrays(
 
 
 def _sample_arrays(
-    files: dict[str, ArrayFile], where: str, labels: Labels, folds: int | None
+    files: dict[str, ArrayFile], where: str, labels: Labels, folds: int | None, task: str | None
 ) -> dict[str, np.ndarray]:
     """Read the arrays that describe the samples, and take them out of the files."""
     if labels == "none":
@@ -132,6 +137,8 @@ def _sample_arrays(
             raise DataError(f"{where} has {', '.join(odd)}; leave out labels=none to use it")
         if folds is not None:
             raise ConfigError("folds= divides labelled samples; leave it out with labels=none")
+        if task is not None:
+            raise ConfigError("task= says what labels are; leave it out with labels=none")
     elif "label" not in files:
         raise DataError(
             f"{where} has no array 'label'.{near('label', files)} For samples whose class is to "
@@ -213,13 +220,10 @@ def _common_length(
 
 
 def _problems(
-    label: np.ndarray | None, modalities: Mapping[str, ImportedArray], num: int
+    labels: Mapping[int, str], modalities: Mapping[str, ImportedArray], num: int
 ) -> dict[int, tuple[str, str]]:
     """Return row -> array and reason, of the samples that cannot be imported."""
-    problems: dict[int, tuple[str, str]] = {}
-    if label is not None and label.ndim == 1 and label.dtype.kind == "U":
-        for row in np.flatnonzero(np.isin(np.char.strip(label), _NO_LABEL)).tolist():
-            problems[row] = ("label", f"the label {str(label[row])!r} is no class")
+    problems = {row: ("label", reason) for row, reason in labels.items()}
     for name, modality in modalities.items():
         for row, reason in modality.problems.items():
             problems.setdefault(row, (name, reason))
@@ -255,75 +259,22 @@ def _print_left_out(ids: Sequence[str], problems: Mapping[int, tuple[str, str]])
 # ---------------------------------------------------------------------- labels and splits
 
 
-def _texts(values: np.ndarray, name: str, path: Path) -> list[str]:
-    if values.dtype.kind == "S":
-        try:
-            values = np.char.decode(values, "utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: {name!r} holds bytes that are no UTF-8: {error}") from error
-    return [str(value) for value in values.tolist()]
-
-
-def _numbered(
-    samples: Mapping[str, np.ndarray], where: str, rows: np.ndarray
-) -> tuple[tuple[str, ...], list[int]]:
-    """Return the classes and the samples' numbers of them; ``rows`` are theirs in the file."""
-    if (label := samples.get("label")) is None:
-        return (), [UNLABELLED] * len(rows)
-    class_names = samples.get("class_names")
-    if label.ndim != 1 or label.dtype.kind not in ("iu" if class_names is not None else "iuU"):
-        raise DataError(
-            f"{where}: 'label' is {label.dtype} of shape {label.shape}. It must be (N,) whole "
-            f"numbers{'' if class_names is not None else ' or names'}, one per sample."
-            + _label_remedy(label)
-        )
-    if class_names is not None:
-        num_names = len(class_names)
-        if len(label) and not 0 <= label.min() <= label.max() < num_names:
-            wrong = int(np.flatnonzero((label < 0) | (label >= num_names))[0])
-            raise DataError(
-                f"{where}: the label {label[wrong]} of row {rows[wrong]} has no name: "
-                f"'class_names' has {num_names} names, for the labels 0 to {num_names - 1}"
-            )
-        if len(set(class_names.tolist())) < num_names:
-            raise DataError(f"{where}: 'class_names' has a name twice: {class_names.tolist()}")
-        return tuple(map(str, class_names.tolist())), [int(value) for value in label.tolist()]
-    labels = [str(value) for value in label.tolist()]
-    is_numeric = all(re.fullmatch(r"-?[0-9]+", text) for text in set(labels))
-    names = sorted_class_names(labels, where, is_numeric=is_numeric)
-    number_of = {name: number for number, name in enumerate(names)}
-    return names, [number_of[text] for text in labels]
-
-
-def _label_remedy(label: np.ndarray) -> str:
-    if label.dtype.kind == "S":
-        return " Convert bytes to texts: label.astype(str)"
-    if label.dtype.kind == "f" and label.ndim == 1:
-        if np.isfinite(label).all() and (label == np.round(label)).all():
-            return " Convert whole numbers: label.astype(int)"
-        return " Divide real values into classes: np.digitize(label, bounds)"
-    if label.ndim == 2 and label.shape[1] > 1:
-        return " Convert rows with one 1 to numbers: label.argmax(axis=1)"
-    return " Convert one column to (N,): label[:, 0]" if label.ndim == 2 else ""
-
-
 def _named_splits(
-    samples: Mapping[str, np.ndarray],
+    codes: np.ndarray | None,
+    strata: Strata | None,
     groups: list[str] | None,
     folds: int | None,
     path: Path,
 ) -> dict[str, NamedSplit]:
-    if "label" not in samples:
+    if strata is None:
         return {}
-    texts = _texts(samples["label"], "label", path)
     if folds is not None:
-        return fold_splits(texts, groups, folds)
-    if "split" not in samples:
-        return {"own": drawn_split(texts) if groups is None else group_split(texts, groups)}
-    codes = samples["split"]
+        return fold_splits(strata, groups, folds)
+    if codes is None:
+        return {"own": drawn_split(strata) if groups is None else group_split(strata, groups)}
     check_splits([name for code, name in enumerate(SPLITS) if (codes == code).any()], str(path))
     description = f"the array split of {path.name}"
-    return {"own": with_validation_split(codes, texts, description, groups, "group")}
+    return {"own": with_validation_split(codes, strata, description, groups, "group")}
 
 
 def _codes(split: np.ndarray, path: Path) -> np.ndarray:
@@ -336,7 +287,7 @@ def _codes(split: np.ndarray, path: Path) -> np.ndarray:
                 "2 test, -1 unused."
             )
         return split.astype(np.int8)
-    texts = _texts(split, "split", path)
+    texts = texts_of(split, "split", path)
     names = [split_name(text) for text in texts]
     for row, name in enumerate(names):
         if name is None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from mla_lightning.data.splits import UNUSED, VAL, NamedSplit, stratified, with_validation
+from mla_lightning.data.splits import UNUSED, VAL, NamedSplit, Strata, stratified, with_validation
 from mla_lightning.errors import DataError, near
 
 #: Fractions of train, val and test if the data have no split.
@@ -17,11 +17,13 @@ FRACTIONS = (0.7, 0.1, 0.2)
 #: Largest difference between a fraction that is asked for and the drawn one without a word on it.
 MAX_DEVIATION = 0.05
 RESERVED = ("id", "label", "split", "class_names", "line")
-NO_SPLIT = "70/10/20 at random within each class (seed 0); the data came without a split"
+NO_SPLIT = "70/10/20 {} (seed 0); the data came without a split"
 #: Name of the split of samples without labels.
 NONE = "none"
 #: Whether samples have labels, or are there to be predicted.
 Labels = Literal["column", "none"]
+#: The task that a user names; the values of :mod:`mla_lightning.run_folder.tasks`.
+Task = Literal["classification", "regression", "multilabel"]
 
 
 def without_split(num: int) -> NamedSplit:
@@ -29,8 +31,11 @@ def without_split(num: int) -> NamedSplit:
     return NamedSplit(np.full(num, UNUSED, dtype=np.int8), "samples without labels")
 
 
-def drawn_split(labels: Sequence[str]) -> NamedSplit:
+def drawn_split(labels: Sequence[str] | Strata) -> NamedSplit:
     """Draw a split of data that came without one; say so where the fractions are not met.
+
+    Args:
+        labels: (N,) class of each sample, or what else is divided evenly.
 
     Example:
         >>> drawn_split(["cat", "dog"] * 50).description
@@ -38,15 +43,15 @@ def drawn_split(labels: Sequence[str]) -> NamedSplit:
         >>> drawn_split(["cat", "dog"] * 3).description
         '33/33/33 at random within each class (seed 0), as its few samples cannot be divided ...'
     """
-    codes = stratified(labels, FRACTIONS, seed=0)
+    strata = Strata.of(labels)
+    codes = stratified(strata.values, FRACTIONS, seed=0)
     fractions = np.bincount(codes, minlength=3) / len(codes)
     if np.abs(fractions - FRACTIONS).max() <= MAX_DEVIATION:
-        return NamedSplit(codes, NO_SPLIT)
+        return NamedSplit(codes, NO_SPLIT.format(strata.at_random))
     realised = "/".join(f"{100 * fraction:.0f}" for fraction in fractions)
-    description = NO_SPLIT.replace(
-        "70/10/20 at random within each class (seed 0)",
-        f"{realised} at random within each class (seed 0), as its few samples cannot be divided "
-        "70/10/20",
+    description = NO_SPLIT.format(strata.at_random).replace(
+        f"70/10/20 {strata.at_random} (seed 0)",
+        f"{realised} {strata.at_random} (seed 0), as its few samples cannot be divided 70/10/20",
     )
     return NamedSplit(codes, description)
 
@@ -63,7 +68,7 @@ def check_splits(present: Collection[str], where: str) -> None:
 
 def with_validation_split(
     codes: np.ndarray,
-    labels: Sequence[str],
+    labels: Sequence[str] | Strata,
     description: str,
     groups: Sequence[str] | None = None,
     group: str | None = None,
@@ -72,20 +77,17 @@ def with_validation_split(
 
     Args:
         codes: (N,) int8 codes.
-        labels: (N,) class of each sample.
+        labels: (N,) class of each sample, or what else is divided evenly.
         description: The origin of the split.
         groups: (N,) groups that validation must not share with train; None for none.
         group: Name of the groups.
     """
     if (codes == VAL).any():
         return NamedSplit(codes, description)
-    by = (
-        f"by whole groups of {group or 'group'}"
-        if groups is not None
-        else "at random within each class"
-    )
+    strata = Strata.of(labels)
+    by = f"by whole groups of {group or 'group'}" if groups is not None else strata.at_random
     description += f"; validation is a tenth of train, {by} (seed 0)"
-    return NamedSplit(with_validation(codes, labels, groups=groups), description)
+    return NamedSplit(with_validation(codes, strata.values, groups=groups), description)
 
 
 def check_names(names: Sequence[str], where: str, *, known: Sequence[str]) -> None:

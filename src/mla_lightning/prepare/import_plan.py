@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import DataError
@@ -15,7 +16,19 @@ from mla_lightning.prepare.table_roles import Roles, Row
 _MISSING = ("nan", "none", "null", "na", "n/a", "nat", "<na>", "?", "-")
 #: Fewest samples of a class for one in each of train, val and test.
 MIN_PER_CLASS = 3
+#: Largest numbers of different real and whole numbers that may be classes without a word on it.
+MAX_REAL, MAX_WHOLE = 10, 20
 _MAX_NAMED = 8
+
+
+class LabelFacts(Protocol):
+    """What a plan says of labels that are no classes."""
+
+    def entry(self, column: str, rows: Sequence[Row]) -> str:
+        """Return the facts on a column of labels."""
+
+    def warnings(self, rows: Sequence[Row]) -> list[str]:
+        """Return sentences on what a careful colleague would look at again."""
 
 
 def plan_lines(
@@ -26,6 +39,7 @@ def plan_lines(
     rows: Sequence[Row],
     num_bad: int,
     notes: Mapping[str, Sequence[str]] | None = None,
+    labels: LabelFacts | None = None,
 ) -> list[str]:
     r"""Return a line per column of a table, then warnings.
 
@@ -37,6 +51,7 @@ def plan_lines(
         rows: All rows.
         num_bad: Number of rows that cannot be used.
         notes: Column -> sentences on the options that were chosen for it.
+        labels: How labels that are no classes are read; None for classes.
 
     Returns:
         The lines.
@@ -53,7 +68,7 @@ def plan_lines(
         warning: 1 of 6 rows cannot be used
     """
     num_rows = len(rows)
-    entries = [(name, *_entry(name, columns, roles, rows)) for name in names]
+    entries = [(name, *_entry(name, columns, roles, rows, labels)) for name in names]
     width = max(len(name) for name, _, _ in entries)
     kinds = max(len(kind) for _, kind, _ in entries)
     lines = [f"{where}: {num_rows} rows, {len(names)} columns"]
@@ -63,8 +78,12 @@ def plan_lines(
     if roles.id is None:
         lines.append("  (no column id: the ids are the numbers of the rows)")
     warnings = [warning for column in columns.values() for warning in column.warnings]
-    if roles.labels == "column":
-        warnings += label_warnings([row.label for row in rows if row.label])
+    if labels is not None:
+        warnings += labels.warnings(rows)
+    elif roles.labels == "column":
+        classes = [row.label for row in rows if row.label]
+        warnings += label_warnings(classes)
+        warnings += form_warnings(classes) if roles.task is None else []
     if num_bad:
         warnings.append(f"{num_bad} of {num_rows} rows cannot be used")
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
@@ -75,20 +94,23 @@ def _entry(
     columns: Mapping[str, Column],
     roles: Roles,
     rows: Sequence[Row],
+    labels: LabelFacts | None,
 ) -> tuple[str, str]:
     """Return the kind and the description of a column."""
     num_rows = len(rows)
     if name == roles.id:
         return "id", f"{num_rows} names of the samples"
+    if labels is not None and name in roles.label_columns:
+        return "label", labels.entry(name, rows)
     if name == roles.label:
         counts = Counter(row.label for row in rows if row.label)
-        return "label", f"{len(counts)} classes: {_listed(sorted_classes(counts), counts)}"
+        return "label", f"{len(counts)} classes: {listed_counts(sorted_classes(counts), counts)}"
     if name == roles.split:
         counts = Counter(row.split for row in rows)
-        return "split", _listed([split for split in SPLITS if counts[split]], counts)
+        return "split", listed_counts([split for split in SPLITS if counts[split]], counts)
     if name == roles.group:
         counts = Counter(row.group for row in rows)
-        return "group", f"{len(counts)} groups: {_listed(sorted(counts), counts)}"
+        return "group", f"{len(counts)} groups: {listed_counts(sorted(counts), counts)}"
     column = columns[name]
     facts = [f"{num_rows - column.num_empty} cells"]
     facts += [f"{column.num_empty} empty"] if column.num_empty else []
@@ -99,7 +121,13 @@ def _entry(
     return column.kind, f"{', '.join(facts)}{such}: {column.reason}{use}"
 
 
-def _listed(names: Sequence[str], counts: Counter[str]) -> str:
+def listed_counts(names: Sequence[str], counts: Counter[str]) -> str:
+    """Return the first names with their numbers of rows, as a text.
+
+    Example:
+        >>> listed_counts(["cat", "dog"], Counter(["dog", "cat", "dog"]))
+        'cat 1, dog 2'
+    """
     shown = [f"{name} {counts[name]}" for name in names[:_MAX_NAMED]]
     more = f", and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(shown) + more
@@ -118,11 +146,12 @@ def sorted_classes(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def label_warnings(labels: Sequence[str]) -> list[str]:
+def label_warnings(labels: Sequence[str], *, noun: str = "class") -> list[str]:
     """Return sentences on labels that a careful colleague would look at again.
 
     Args:
         labels: (N,) class of each sample.
+        noun: What they are: ``class`` or ``label``.
 
     Returns:
         On classes that differ only in case, blanks or the way a number is written, on classes
@@ -136,6 +165,7 @@ def label_warnings(labels: Sequence[str]) -> list[str]:
         1 class has fewer than 3 samples, too few for train, val and test: 'emu' 1
     """
     counts = Counter(labels)
+    nouns = {"class": "classes"}.get(noun, f"{noun}s")
     warnings = []
     spellings = defaultdict(list)
     for name in counts:
@@ -144,14 +174,14 @@ def label_warnings(labels: Sequence[str]) -> list[str]:
     for names in spellings.values():
         if len(names) > 1:
             listed = ", ".join(map(repr, sorted(names)))
-            warnings.append(f"the classes {listed} differ only in spelling: give them one name")
+            warnings.append(f"the {nouns} {listed} differ only in spelling: give them one name")
     warnings += [
-        f"the class {name!r} looks like a missing value: remove its rows, or rename it"
+        f"the {noun} {name!r} looks like a missing value: remove its rows, or rename it"
         for name in counts
         if name.strip().lower() in _MISSING
     ]
     if few := [name for name, count in counts.items() if count < MIN_PER_CLASS]:
-        verb = "class has" if len(few) == 1 else "classes have"
+        verb = f"{noun} has" if len(few) == 1 else f"{nouns} have"
         listed = ", ".join(f"{name!r} {counts[name]}" for name in few[:_MAX_NAMED])
         more = f", and {len(few) - _MAX_NAMED} more" if len(few) > _MAX_NAMED else ""
         warnings.append(
@@ -161,24 +191,85 @@ def label_warnings(labels: Sequence[str]) -> list[str]:
     return warnings
 
 
-def check_labels(labels: Sequence[str], where: str) -> None:
-    """Check that there are two classes, and that labels are no real numbers.
+def form_warnings(labels: Sequence[str]) -> list[str]:
+    """Return a sentence on classes that look like quantities or like lists of labels.
+
+    Example:
+        >>> form_warnings([str(number % 30) for number in range(300)])
+        ['the 30 classes are numbers: if they are quantities, task=regression predicts the number']
+        >>> form_warnings(["Drama|War", "War"])
+        ["the labels look like lists, such as 'Drama|War': ... task=multilabel"]
+    """
+    names = set(labels)
+    if example := _list_like(sorted(names)):
+        return [
+            f"the labels look like lists, such as {example!r}: if a sample can have several labels,"
+            " task=multilabel"
+        ]
+    is_real = any(is_number(name) and not float(name).is_integer() for name in names)
+    if (len(names) <= MAX_WHOLE and not is_real) or not all(map(is_number, names)):
+        return []
+    return [
+        f"the {len(names)} classes are numbers: if they are quantities, task=regression predicts "
+        "the number"
+    ]
+
+
+def check_labels(labels: Sequence[str], where: str, *, is_told: bool = False) -> None:
+    """Check that there are two classes, and that labels are neither numbers nor lists of labels.
+
+    Args:
+        labels: (N,) class of each sample.
+        where: The file, for messages.
+        is_told: Whether the user says that they are classes.
 
     Raises:
-        DataError: If they are.
+        DataError: If they are not.
 
     Example:
         >>> check_labels(["0.13", "2.7", "1.51", "0.2"], "my.csv")
         Traceback (most recent call last):
         mla_lightning.errors.DataError: my.csv: the labels are real numbers, 4 different ones ...
+        >>> check_labels(["Drama|War", "War", "Drama"], "my.csv")
+        Traceback (most recent call last):
+        mla_lightning.errors.DataError: my.csv: the labels look like lists, such as 'Drama|War', ...
     """
     names = sorted_class_names(labels, where)
-    is_real = all(map(is_number, names)) and any(not float(name).is_integer() for name in names)
-    if is_real and 2 * len(names) > len(labels):
+    if is_told:
+        return
+    if example := _list_like(names):
         raise DataError(
-            f"{where}: the labels are real numbers, {len(names)} different ones in {len(labels)} "
-            "rows, and each would be a class. Classes are needed, such as the sign of the number"
+            f"{where}: the labels look like lists, such as {example!r}, and each different list "
+            "would be a class. If a sample can have several labels: task=multilabel; if these are "
+            "classes: task=classification"
         )
+    if not all(map(is_number, names)):
+        return
+    is_real = any(not float(name).is_integer() for name in names)
+    is_mostly_different = 2 * len(names) > len(labels)
+    if (is_real and (is_mostly_different or len(names) > MAX_REAL)) or (
+        is_mostly_different and len(names) > MAX_WHOLE
+    ):
+        raise DataError(
+            f"{where}: the labels are {'real' if is_real else 'whole'} numbers, {len(names)} "
+            f"different ones in {len(labels)} rows, and each would be a class. To predict the "
+            "number: task=regression; if these are classes: task=classification"
+        )
+
+
+def _list_like(names: Sequence[str]) -> str:
+    """Return a label that looks like a list, some of whose items are in another label, too."""
+    if lists := [name for name in names if name.startswith("[") and name.endswith("]")]:
+        return lists[0]
+    for sign in (";", "|"):
+        lists = [name for name in names if sign in name]
+        items = Counter(
+            item for name in names for item in {text.strip() for text in name.split(sign)}
+        )
+        for name in lists:
+            if any(items[text.strip()] > 1 for text in name.split(sign)):
+                return name
+    return ""
 
 
 def check_columns(columns: Sequence[Column], where: str) -> None:

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mla_lightning.data.splits import SPLITS, TEST, TRAIN, NamedSplit, grouped, with_validation
+from mla_lightning.data.splits import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    NamedSplit,
+    Strata,
+    grouped,
+    with_validation,
+)
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.prepare.import_checks import FRACTIONS
 
@@ -25,11 +33,13 @@ def split_name(text: str) -> str | None:
     return "val" if text in VAL_NAMES else text if text in SPLITS else None
 
 
-def group_split(labels: Sequence[str], groups: Sequence[str], *, name: str = "group") -> NamedSplit:
+def group_split(
+    labels: Sequence[str] | Strata, groups: Sequence[str], *, name: str = "group"
+) -> NamedSplit:
     """Draw a split of whole groups (speakers, videos), within each class as evenly as they allow.
 
     Args:
-        labels: (N,) class of each sample.
+        labels: (N,) class of each sample, or what else is divided evenly.
         groups: (N,) group of each sample; one whose group is empty is a group alone.
         name: Name of the attribute with the groups.
 
@@ -49,14 +59,15 @@ def group_split(labels: Sequence[str], groups: Sequence[str], *, name: str = "gr
     """
     names, num = _named_groups(groups)
     _check_enough(num, 3, name, "train, val and test")
-    codes = grouped(labels, names, FRACTIONS, seed=0)
+    strata = Strata.of(labels)
+    codes = grouped(strata.values, names, FRACTIONS, seed=0)
     realised = "/".join(f"{100 * n / len(codes):.0f}" for n in np.bincount(codes, minlength=3))
     description = f"{realised} at random by whole groups ({num} values of {name}, seed 0)"
-    return NamedSplit(codes, description + _missing_classes(codes, labels), name)
+    return NamedSplit(codes, description + _missing_classes(codes, strata), name)
 
 
 def fold_splits(
-    labels: Sequence[str],
+    labels: Sequence[str] | Strata,
     groups: Sequence[str] | None,
     num_folds: int,
     *,
@@ -68,7 +79,7 @@ def fold_splits(
     split, a tenth of the samples outside of the fold is validation.
 
     Args:
-        labels: (N,) class of each sample.
+        labels: (N,) class of each sample, or what else is divided evenly.
         groups: (N,) group of each sample, or None; one whose group is empty is a group alone.
         num_folds: Number of folds, 2 to 100.
         name: Name of the attribute with the groups.
@@ -90,21 +101,22 @@ def fold_splits(
     """
     if not 2 <= num_folds <= MAX_FOLDS:
         raise ConfigError(f"folds must be 2 to {MAX_FOLDS}, got {num_folds}")
-    names, num = _named_groups(groups if groups is not None else [""] * len(labels))
+    strata = Strata.of(labels)
+    names, num = _named_groups(groups if groups is not None else [""] * len(strata.values))
     _check_enough(
         num, max(3, num_folds), name if groups is not None else "samples", f"{num_folds} folds"
     )
-    fold_of = grouped(labels, names, (1 / num_folds,) * num_folds, seed=0)
+    fold_of = grouped(strata.values, names, (1 / num_folds,) * num_folds, seed=0)
     splits = {}
     for fold in range(num_folds):
         codes = np.where(fold_of == fold, TEST, TRAIN).astype(np.int8)
-        codes = with_validation(codes, labels, groups=names)
+        codes = with_validation(codes, strata.values, groups=names)
         by = f", by whole groups ({num} values of {name})" if groups is not None else ""
         description = (
-            f"fold {fold} of {num_folds} is test, drawn within each class{by}; validation is a "
-            "tenth of the rest (seed 0)"
+            f"fold {fold} of {num_folds} is test, drawn {strata.within or 'at random'}{by}; "
+            "validation is a tenth of the rest (seed 0)"
         )
-        description += _missing_classes(codes, labels)
+        description += _missing_classes(codes, strata)
         splits[f"fold{fold}"] = NamedSplit(codes, description, name if by else None)
     return splits
 
@@ -128,11 +140,11 @@ def _check_enough(num: int, least: int, name: str, purpose: str) -> None:
         )
 
 
-def _missing_classes(codes: np.ndarray, labels: Sequence[str]) -> str:
+def _missing_classes(codes: np.ndarray, strata: Strata) -> str:
     """Return a clause on classes of which train or test has no sample; empty if there are none."""
-    array, clause = np.asarray(labels), ""
+    clause = ""
     for split, code in (("train", TRAIN), ("test", TEST)):
-        if missing := sorted(set(array.tolist()) - set(array[codes == code].tolist())):
+        if missing := strata.absent_from(codes, code):
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             clause += f"; {split} has no sample of {', '.join(map(str, missing[:5]))}{more}"
     return clause

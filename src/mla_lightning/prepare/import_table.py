@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
+from mla_lightning.data.targets import TARGETS
 from mla_lightning.errors import DataError
 from mla_lightning.media.base import BadMedia, Extractor, FileInput, MediaInput, TextInput
 from mla_lightning.media.survey import Survey
@@ -16,6 +17,7 @@ from mla_lightning.prepare.columns import Column, describe_column
 from mla_lightning.prepare.import_checks import (
     NONE,
     Labels,
+    Task,
     check_splits,
     drawn_split,
     with_validation_split,
@@ -30,8 +32,10 @@ from mla_lightning.prepare.import_plan import (
 from mla_lightning.prepare.import_splits import fold_splits, group_split
 from mla_lightning.prepare.table_cells import TABULAR_NAME, Problem, Vectors, problems_of
 from mla_lightning.prepare.table_fit import fit
+from mla_lightning.prepare.table_labels import labels_for
 from mla_lightning.prepare.table_roles import Roles, Row, chosen_kinds, read_rows
 from mla_lightning.prepare.target_folder import json_digest
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 
 class Table(Source):
@@ -66,6 +70,7 @@ class Table(Source):
         folds: int | None = None,
         columns: Mapping[str, str] | None = None,
         on_bad: str = "stop",
+        task: Task | None = None,
     ) -> None:
         """Read the table and decide what each column holds; no media is opened.
 
@@ -80,12 +85,15 @@ class Table(Source):
             labels: ``none`` for samples whose class is to be predicted; then there is no column
                 ``label`` and no ``split``.
             id: Column of the ids, ``id`` by default; without one, ids are the numbers of the rows.
-            label: Column of the classes, ``label`` by default.
+            label: Column of the labels, ``label`` by default; or, for ``task=multilabel``, several
+                columns of 0 and 1 with commas between them.
             split: Column of the splits, ``split`` by default; without one a split is drawn.
             group: Column of groups, such as speakers, that must not be divided by a split.
             folds: Number of folds of a cross-validation, in place of a split.
             columns: Column -> its kind, one of :data:`~mla_lightning.prepare.columns.KINDS`.
             on_bad: ``skip`` to leave out rows that cannot be used.
+            task: ``regression`` for a number as label, ``multilabel`` for any number of labels,
+                separated by ``;`` or ``|`` or as a list; None for classes.
 
         Raises:
             DataError: If a column is missing, an id occurs twice, or a split is unknown; the
@@ -101,9 +109,14 @@ class Table(Source):
             "length": length,
         }
         self.tokenizer = tokenizer
-        self.roles = Roles(id, label, split, group, folds, labels)
+        self.roles = Roles(id, label, split, group, folds, labels, task)
+        self.task = task or CLASSIFICATION
         self.chosen = dict(columns or {})
         self.all_rows, self.names = read_rows(path, self.roles, self.chosen)
+        label_problems: dict[str, str] = {}
+        self.labels = labels_for(task, self.roles.label_columns, self.all_rows, str(path))
+        if self.labels is not None:
+            self.all_rows, label_problems = self.labels.read(self.all_rows)
         kinds = chosen_kinds(self.chosen, self.names, self.roles, str(path))
         self.columns: dict[str, Column] = {
             name: describe_column(
@@ -112,6 +125,7 @@ class Table(Source):
                 self.raw or Path(),
                 labels=[row.label for row in self.all_rows] if labels == "column" else (),
                 chosen=kinds.get(name),
+                task=self.task,
                 place_of=lambda number: self.all_rows[number].place,
             )
             for name in self.names
@@ -119,12 +133,16 @@ class Table(Source):
         }
         self.vectors = Vectors(self.columns, self.all_rows)
         self.problems = problems_of(
-            self.all_rows, self.columns, self.vectors, self.raw or Path(), labels
+            self.all_rows, self.columns, self.vectors, self.raw or Path(), labels, label_problems
         )
         bad = {problem.row.place for problem in self.problems}
         self.rows = [row for row in self.all_rows if row.place not in bad]
         self.modalities = self.vectors.modalities  # type: ignore[misc]
-        self.class_names = sorted_classes([row.label for row in self.rows if row.label])
+        self.class_names = (
+            self.labels.names(self.rows)
+            if self.labels is not None
+            else sorted_classes([row.label for row in self.rows if row.label])
+        )
         if folds is not None:
             self.default_split = "fold0"
         if labels == "none":
@@ -150,8 +168,12 @@ class Table(Source):
             raise DataError(Problem.message(self.problems, where, len(self.all_rows)))
         if not self.rows:
             raise DataError(Problem.message(self.problems, where, len(self.all_rows)))
-        if self.roles.labels == "column":
-            check_labels([row.label for row in self.rows], where)
+        if self.labels is not None:
+            self.labels.check(self.rows, where)
+        elif self.roles.labels == "column":
+            check_labels(
+                [row.label for row in self.rows], where, is_told=self.roles.task is not None
+            )
         if self.roles.split is not None:
             check_splits({row.split for row in self.rows}, where)
 
@@ -165,6 +187,7 @@ class Table(Source):
             self.all_rows,
             len(self.problems),
             notes={modality: fitted.sentences for modality, fitted in self.fits.items()},
+            labels=self.labels,
         )
 
     def items(self) -> list[Item]:
@@ -233,10 +256,12 @@ class Table(Source):
         return fits
 
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
-        """Return the split of the table, or random ones within each class."""
-        if not self.class_names:
+        """Return the split of the table, or random ones that divide classes or targets evenly."""
+        if self.roles.labels == "none":
             return {NONE: without_split(len(items))}
-        labels, name = [item.label for item in items], self.roles.group
+        texts, name = [item.label for item in items], self.roles.group
+        targets = TARGETS[self.task]
+        labels = targets.strata(targets.encoded(texts, self.class_names), self.class_names)
         groups = [item.attributes[name] for item in items] if name else None
         if self.roles.folds is not None:
             return fold_splits(labels, groups, self.roles.folds, name=name or "group")
@@ -285,6 +310,7 @@ def import_csv(
     plan: bool = False,
     on_bad: str = "stop",
     jobs: int | None = None,
+    task: Task | None = None,
 ) -> Path:
     """Make a store from a table, after its plan is printed; see :class:`Table`.
 
@@ -299,7 +325,7 @@ def import_csv(
         tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
         labels: ``none`` for samples whose class is to be predicted; see :class:`Table`.
         id: Column of the ids.
-        label: Column of the classes.
+        label: Column of the labels, or several columns of 0 and 1; see :class:`Table`.
         split: Column of the splits.
         group: Column of groups that must not be divided by a split.
         folds: Number of folds of a cross-validation.
@@ -307,6 +333,7 @@ def import_csv(
         plan: Whether to print the plan only, and write nothing.
         on_bad: ``stop`` if rows or files cannot be used, or ``skip`` their samples.
         jobs: Number of processes; None for one per core.
+        task: ``regression`` or ``multilabel``; None for classes. See :class:`Table`.
 
     Returns:
         The target.
@@ -334,6 +361,7 @@ def import_csv(
         folds=folds,
         columns=columns,
         on_bad=on_bad,
+        task=task,
     )
     print("\n".join(table.plan()))
     table.check()

@@ -17,9 +17,11 @@ from mla_lightning.data.loading import Request
 from mla_lightning.data.prepared import TEXTS
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
+from mla_lightning.data.targets import range_text, targets_of
 from mla_lightning.errors import ConfigError, check_number
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run_folder import write_bytes
+from mla_lightning.run_folder.tasks import MULTILABEL, REGRESSION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +36,8 @@ _TITLE, _HEADING, _CAPTION, _GAP, _MARGIN = 30, 26, 16, 6, 26
 _DPI, _LEAST_WIDTH = 96, 480
 #: Stands for the class of samples without labels.
 NO_LABEL = "no label"
+#: Number of parts of the range of a target, of about equally many samples, that are drawn.
+NUM_RANGES = 5
 #: Columns of a sheet of chosen samples.
 COLUMNS = 8
 #: Images whose encoders take white as 0 and black as 1.
@@ -44,6 +48,9 @@ def class_sheet(
     store: Path, output: Path, *, per_class: int = 4, seed: int = 0, split: str | None = None
 ) -> Path:
     """Draw samples of every class of a store, with their labels and ids, on pages of a screen.
+
+    Of a regression target, samples of five parts of its range are drawn, with their targets; of
+    several labels per sample, those that have each label.
 
     Args:
         store: The store.
@@ -65,28 +72,45 @@ def class_sheet(
         raise ConfigError(f"output={output}: the sheet is a .png file")
     opened = open_store(store)
     manifest, modalities = opened.manifest, opened.modalities
-    class_names = list(manifest["class_names"]) or [NO_LABEL]
+    members_of = _members(opened)
     codes = np.asarray(opened.split(split or manifest["default_split"]))
-    label = np.asarray(opened.label) if manifest["class_names"] else np.zeros(len(codes), int)
-    pages = _pages(len(class_names), per_class, len(modalities))
+    pages = _pages(len(members_of), per_class, len(modalities))
     if len(pages) > MAX_PAGES:
         pages = pages[:MAX_PAGES]
-        print(f"Showing the first {pages[-1].stop} of {len(class_names)} classes.")
+        print(f"Showing the first {pages[-1].stop} of {len(members_of)} classes.")
+    phrase = targets_of(opened.task, str(store)).phrase(opened.label, manifest["class_names"])
     for page, classes in enumerate(pages):
-        title = f"{manifest['name']}: {len(label)} samples, {len(manifest['class_names'])} classes"
+        title = f"{manifest['name']}: {len(opened)} samples, {phrase}"
         if len(pages) > 1:
             title += f"; page {page + 1} of {len(pages)}"
         blocks = []
         for number in classes:
             rng = np.random.default_rng(derive_seed(seed, number))
-            members = np.flatnonzero(label == number)
+            name, members = members_of[number]
             rows = rng.permutation(members)[:per_class].tolist()
-            blocks.append((f"{class_names[number]} ({len(members)} samples)", rows))
+            blocks.append((f"{name} ({len(members)} samples)", rows))
         figure = _page(opened, title, blocks, codes, per_class)
         _save(figure, _page_file(output, page), tight=False)
     if len(pages) > 1:
         print(f"Further pages: {_page_file(output, 1)} to {_page_file(output, len(pages) - 1)}")
     return output
+
+
+def _members(store: OpenStore) -> list[tuple[str, np.ndarray]]:
+    """Return the samples of each class, label, or part of the range of a target, with its name."""
+    label, names = np.asarray(store.label), list(store.manifest["class_names"])
+    if not store.is_labelled:
+        return [(NO_LABEL, np.arange(len(label)))]
+    if store.task == REGRESSION:
+        edges = np.unique(np.quantile(label, np.linspace(0, 1, NUM_RANGES + 1)[1:-1]))
+        part = np.searchsorted(edges, label, side="right")
+        rows_of = [np.flatnonzero(part == number) for number in np.unique(part)]
+        return [(f"target {range_text(label[rows])}", rows) for rows in rows_of]
+    if store.task == MULTILABEL:
+        members = [(name, np.flatnonzero(label[:, k])) for k, name in enumerate(names)]
+        rest = np.flatnonzero(label.sum(axis=1) == 0)
+        return [*members, *([("none of the labels", rest)] if len(rest) else [])]
+    return [(name, np.flatnonzero(label == number)) for number, name in enumerate(names)]
 
 
 def _page_file(output: Path, page: int) -> Path:
@@ -143,7 +167,9 @@ def _page(
             x = left + _MARGIN + column * _CELL[0]
             y = top + _HEADING + line * (_CAPTION + len(store.modalities) * _CELL[1])
             split_name = (*SPLITS, "unused")[int(codes[row])]
-            text(x, y, f"{_last(str(store.ids[row]), 22)} ({split_name})", fontsize=7)
+            value = f" = {store.label[row]:.3g}" if store.task == REGRESSION else ""
+            name = _last(str(store.ids[row]), 22 - len(value))
+            text(x, y, f"{name}{value} ({split_name})", fontsize=7)
             for place, modality in enumerate(store.modalities):
                 below = y + _CAPTION + (place + 1) * _CELL[1] - _GAP
                 shape = (_CELL[0] - _GAP, _CELL[1] - _GAP)

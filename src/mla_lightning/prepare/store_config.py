@@ -9,8 +9,10 @@ import yaml
 
 from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.store import open_store
+from mla_lightning.data.targets import targets_of
 from mla_lightning.data.temporary import new_file
 from mla_lightning.paths import command, without_interpolation
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 
 def config_name(name: str) -> str:
@@ -52,11 +54,15 @@ def write_config(folder: Path, place: Path | None = None) -> Path:
         },
         "encoder": default_encoders(store, store.modalities),
     }
-    num_classes, modalities = len(store.manifest["class_names"]), ", ".join(store.modalities)
+    targets, modalities = targets_of(store.task, name), ", ".join(store.modalities)
+    phrase = targets.phrase(store.label, store.manifest["class_names"])
+    facts = f"of {phrase}, with {modalities}"
+    if store.task != CLASSIFICATION:
+        facts = f"for {store.task}: {phrase}; with {modalities}"
     stem = config_name(name)
     train = command("mla", "train", "--config-dir", place / "conf", f"data={stem}")
     head = f"""# @package _global_
-# {name}: {len(store)} samples of {num_classes} classes, with {modalities}.
+# {name}: {len(store)} samples {facts}.
 #   {train}
 # To be edited: the encoders are small ones to start with, the optimisation is recipe=small.
 defaults:

@@ -162,6 +162,7 @@ def problems_of(
     vectors: Vectors,
     folder: Path,
     labels: Labels,
+    label_problems: Mapping[str, str] | None = None,
 ) -> list[Problem]:
     """Return the first problem of each row that cannot be used.
 
@@ -171,15 +172,19 @@ def problems_of(
         vectors: The modalities of numbers.
         folder: Folder that paths are relative to.
         labels: ``none`` if the rows need no label.
+        label_problems: Place of a row -> why its label cannot be read.
 
     Returns:
-        Rows with an empty id or label, missing files, numbers that are none, or no modality.
+        Rows with an empty id or label, a label that cannot be read, missing files, numbers that are
+        none, or no modality.
     """
     paths = [name for name in vectors.modalities if name in columns and columns[name].is_path]
     cells = [c.name for c in columns.values() if c.kind not in ("ignore", UNCLEAR)]
     problems = []
     for row in rows:
-        if not row.id or (labels == "column" and not row.label):
+        if row.id and (reason := (label_problems or {}).get(row.place)):
+            problems.append(Problem(row, reason))
+        elif not row.id or (labels == "column" and not row.label):
             problems.append(Problem(row, "id or label is empty"))
         elif cells and not any(row.cells[name] for name in cells):
             problems.append(Problem(row, "the cells of all modalities are empty"))

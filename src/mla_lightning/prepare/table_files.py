@@ -21,6 +21,8 @@ _OTHER_FILES = (
     (b"<html", "a page of HTML, such as of a download that failed. Get the file again"),
     (b"version https://git-lfs", "a Git LFS pointer. Run `git lfs pull`"),
 )
+#: Text of a list without items: a missing value, except as labels of which there can be several.
+EMPTY_LIST = "[]"
 _QUOTES = (
     "A cell with a comma, a quote or a line break must be in double quotes, and a quote in it be "
     "written twice"
@@ -137,6 +139,8 @@ def as_text(value: Any, where: str) -> str:
     Example:
         >>> [as_text(value, "") for value in (None, float("nan"), 3, 0.5, True, " a ", [1, 2.5])]
         ['', '', '3', '0.5', 'true', 'a', '[1, 2.5]']
+        >>> as_text([], "")
+        '[]'
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -152,7 +156,7 @@ def as_text(value: Any, where: str) -> str:
         remedy = "Save the files and write their paths" if is_file else "Give its values columns"
         raise DataError(f"{where} holds {held}, not a text, a number or a list. {remedy}")
     if isinstance(value, list):
-        return json.dumps(value) if value else ""
+        return json.dumps(value)
     return str(value)
 
 

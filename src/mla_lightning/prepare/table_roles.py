@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.columns import KINDS, TABULAR
 from mla_lightning.prepare.import_checks import Labels, check_names
 from mla_lightning.prepare.import_splits import VAL_NAMES, split_name
+from mla_lightning.prepare.table_files import EMPTY_LIST
 from mla_lightning.prepare.table_sources import read_source, unit_of
+from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Roles:
         group: Column of the groups.
         folds: Number of folds, in place of a split.
         labels: ``none`` for samples whose class is to be predicted.
+        task: The task that the user names; None for none, which means classification.
+        label_columns: The columns of the labels: that of ``label``, or those that it lists.
     """
 
     id: str | None = None
@@ -55,21 +59,25 @@ class Roles:
     group: str | None = None
     folds: int | None = None
     labels: Labels = "column"
+    task: str | None = None
+    label_columns: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         """Keep what the user named."""
         keys = ("id", "label", "split", "group", "folds")
+        self.label_columns = () if self.label is None else (self.label,)
         self._given = {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns."""
-        columns = (self.id, self.label, self.split, self.group)
+        columns = (self.id, *self.label_columns, self.split, self.group)
         return tuple(column for column in columns if column is not None)
 
     def options(self) -> dict[str, Any]:
-        """Return what the user named."""
-        return dict(self._given)
+        """Return what the user named; classification is as if no task were named."""
+        is_other = self.task not in (None, CLASSIFICATION)
+        return self._given | ({"task": self.task} if is_other else {})
 
     def find(self, names: Sequence[str], where: str) -> None:
         """Find the columns in a table.
@@ -82,8 +90,17 @@ class Roles:
             DataError: If one is missing.
             ConfigError: If options contradict each other.
         """
+        listed = [text.strip() for text in (self.label or "").split(",")]
+        if self.label not in names and len(listed) > 1 and not set(listed) - set(names):
+            if self.task != MULTILABEL:
+                raise ConfigError(
+                    f"label={self.label} names {len(listed)} columns. Columns of 0 and 1, one per "
+                    "label, are for task=multilabel"
+                )
+            self.label_columns = tuple(listed)
         for role, name in self._given.items():
-            if role != "folds" and name not in names:
+            is_list = role == "label" and len(self.label_columns) > 1
+            if role != "folds" and not is_list and name not in names:
                 raise DataError(
                     f"{where} has no column {name!r}, as {role}={name} says."
                     f"{near(name, names)} It has: {', '.join(names)}"
@@ -91,11 +108,15 @@ class Roles:
         for role in ("id", "label", "split"):
             if getattr(self, role) is None and role in names:
                 setattr(self, role, role)
+        if self.label is not None and len(self.label_columns) < 2:
+            self.label_columns = (self.label,)
         if repeated := [name for name in self.names if self.names.count(name) > 1]:
             raise ConfigError(
                 f"the column {repeated[0]!r} cannot be two of id, label, split, group"
             )
         if self.labels == "none":
+            if self.task is not None:
+                raise ConfigError("task has no effect with labels=none; leave one of them out")
             for name in (self.label, self.split):
                 if name:
                     raise DataError(f"{where} has a column {name}; leave out labels=none to use it")
@@ -139,6 +160,9 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
     defaults = [role for role, name in named.items() if name in (None, role)]
     outside = names if is_all_tabular else no_modality
     roles.find(names, where)
+    is_csv = path.suffix.lower() in (".csv", ".tsv")
+    lists = roles.label_columns if roles.task == MULTILABEL else ()
+    emptied = () if is_csv else [name for name in names if name not in lists]
     try:
         check_names(names, where, known=(*defaults, *roles.names, *outside))
     except DataError as error:
@@ -155,6 +179,7 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
     width = len(str(len(table) - 1))
     for number, cells in enumerate(table):
         place = f"{unit} {cells['line']}"
+        cells |= {name: "" for name in emptied if cells[name] == EMPTY_LIST}
         name = cells[roles.id] if roles.id else f"{number:0{width}d}"
         if name and name in first:
             raise DataError(f"{where}, {place}: the id {name!r} was in {first[name]}")
@@ -167,7 +192,7 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
                 f"{where}, {place}: the split {text!r} is unknown.{near(text, known)} Known: "
                 f"{', '.join(SPLITS)} (or {', '.join(VAL_NAMES)} for val)."
             )
-        label = cells[roles.label] if roles.label else ""
+        label = cells[roles.label_columns[0]] if len(roles.label_columns) == 1 else ""
         group = cells[roles.group] if roles.group else ""
         rows.append(Row(name, label, split or "", group, place, cells))
     return rows, names

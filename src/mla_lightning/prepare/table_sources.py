@@ -117,8 +117,10 @@ def _read_dataset(folder: Path) -> Cells:
             raise DataError(f"{path} is no Arrow file: {reason_of(error, path)}") from error
     names = {
         column: list(feature["names"])
-        for column, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and "names" in feature
+        for column, entry in features.items()
+        if isinstance(feature := _item_of(entry), dict)
+        and feature.get("_type") == "ClassLabel"
+        and "names" in feature
     }
     return _cells_of(pyarrow.concat_tables(tables), str(folder), names)
 
@@ -144,11 +146,22 @@ def _cells_of(table: Any, where: str, class_names: dict[str, list[str]]) -> Cell
         row = {"line": str(number)}
         for name, value in entry.items():
             if name in class_names and isinstance(value, int):
-                names = class_names[name]
-                value = names[value] if 0 <= value < len(names) else ""
+                value = _name(value, class_names[name])
+            elif name in class_names and isinstance(value, list):
+                value = [_name(number, class_names[name]) for number in value]
             row[name] = as_text(value, f"{where}, row {number}: {name!r}")
         rows.append(row)
     return rows, columns
+
+
+def _item_of(feature: Any) -> Any:
+    """Return the feature of the items of a sequence, or the feature itself."""
+    is_sequence = isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List")
+    return feature.get("feature") if is_sequence else feature
+
+
+def _name(number: int, names: list[str]) -> str:
+    return names[number] if 0 <= number < len(names) else ""
 
 
 def _entries(table: Any, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -17,17 +17,16 @@ from mla_lightning.batch import Batch
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics, at_head
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import Request
-from mla_lightning.metrics.calibration import entropy_bins, reliability, temperature
+from mla_lightning.metrics.by_task import primary_score
 from mla_lightning.metrics.contribution import (
     MAX_MODALITIES,
-    agreement,
     shapley_values,
     subsets,
 )
 from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane
-from mla_lightning.metrics.outcome import Outcome
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
+from mla_lightning.run.class_diagnostics import class_diagnostics, correct_predictions
 from mla_lightning.run.evaluate import SplitPredictions
 from mla_lightning.run_folder.columns import MULTI
 
@@ -115,29 +114,20 @@ def diagnose(
 
     Returns:
         The content of ``diagnostics.json`` for ``test``, or for ``val`` if ``test`` is not
-        evaluated; and the arrays of :func:`feature_planes`.
+        evaluated; and the arrays of :func:`feature_planes`. Calibration, entropies and agreement
+        are those of classes; other tasks do not have them. Shapley values are of the task's primary
+        metric, so of an error they are negative where a modality lowers it.
     """
     split = "test" if "test" in predictions else "val"
     evaluated, val = predictions[split], predictions["val"]
-    label, logits = evaluated.label, evaluated.logits
-    rows = _rows_with_modality(val, evaluated)
-    calibration = {
-        name: calibration_before_and_after(
-            (val.logits[name][val_rows], val.label[val_rows]), (logits[name][has], label[has])
-        )
-        for name, (val_rows, has) in rows.items()
-    }
-    entropy = {name: entropy_bins(logits[name][has], label[has]) for name, (_, has) in rows.items()}
-    is_correct = {name: z.argmax(dim=1) == label for name, z in logits.items()}
-    for name, has in evaluated.present.items():
-        is_correct[name] = is_correct[name] & has
+    has_classes = module.task.has_classes
+    of_classes = class_diagnostics(val, evaluated) if has_classes else {}
+    is_correct = correct_predictions(evaluated) if has_classes else {}
     features = at_head(module, evaluated.features)
     numbers: dict[str, Any] = {
         "mode": mode,
         "split": split,
-        "agreement": agreement(is_correct),
-        "calibration": calibration,
-        "entropy": entropy,
+        **of_classes,
         "fusion": fusion_weights(module, evaluated, is_correct, data.eval_batch_size),
         "gap": _gaps(features, evaluated.present),
         "widths": {name: h.shape[1] for name, h in features.items()},
@@ -146,43 +136,10 @@ def diagnose(
     }
     if MULTI in module.selections() and len(module.modalities) <= MAX_MODALITIES:
         with forward():
-            accuracy = subset_accuracies(module, data, split)
-        numbers["shapley"] = shapley_values(accuracy, module.modalities)
-        numbers["subsets"] = {"+".join(subset): value for subset, value in accuracy.items()}
+            scores = subset_scores(module, data, split)
+        numbers["shapley"] = shapley_values(scores, module.modalities)
+        numbers["subsets"] = {"+".join(subset): value for subset, value in scores.items()}
     return numbers, feature_planes(features, evaluated, mode, data.seed)
-
-
-def calibration_before_and_after(
-    val: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
-) -> dict[str, Any]:
-    """Compute calibration before and after scaling by a temperature fitted on validation.
-
-    Args:
-        val: Logits (N, C) and labels (N,) of the validation split.
-        test: The same of the evaluated split.
-
-    Returns:
-        ``temperature``; ``before`` and ``after``: ``width`` and ``mass`` -> bins and error.
-
-    Example:
-        Three of four validation samples are predicted correctly with a confidence near 1. The
-        temperature lowers the confidence to 3/4, which is also the accuracy on the test split:
-
-        >>> split = torch.tensor([[9.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])
-        >>> calibration = calibration_before_and_after(val=split, test=split)
-        >>> [round(calibration[key]["width"]["ece"], 3) for key in ("before", "after")]
-        [0.25, 0.0]
-    """
-    fitted = temperature(*val)
-    calibration: dict[str, Any] = {"temperature": fitted}
-    logits, label = test
-    for key, scale in (("before", 1.0), ("after", fitted)):
-        scaled = Outcome(logits / scale, label)
-        calibration[key] = {
-            name: reliability(scaled.confidence, scaled.is_correct, equal_mass=equal_mass).to_dict()
-            for name, equal_mass in (("width", False), ("mass", True))
-        }
-    return calibration
 
 
 def fusion_weights(
@@ -206,7 +163,8 @@ def fusion_weights(
     Args:
         module: The module.
         predictions: Its predictions, in the order of the evaluation's batches.
-        is_correct: Modality -> (N,) bool.
+        is_correct: Modality -> (N,) bool; empty for tasks without classes, where there is only a
+            mean over all samples.
         batch_size: Number of samples of a batch in evaluation.
 
     Returns:
@@ -244,21 +202,24 @@ def fusion_weights(
     weights_MN = torch.cat(batches, dim=1)
     means_by_modality = {}
     for row, name in enumerate(names):
-        has, correct = predictions.present[name], is_correct[name]
-        groups = {"mean": has, "when_right": has & correct, "when_wrong": has & ~correct}
+        has = predictions.present[name]
+        groups = {"mean": has}
+        if is_correct:
+            correct = is_correct[name]
+            groups |= {"when_right": has & correct, "when_wrong": has & ~correct}
         means = {k: float(weights_MN[row][rows].double().mean()) for k, rows in groups.items()}
         means_by_modality[name] = {k: mean for k, mean in means.items() if not math.isnan(mean)}
     return means_by_modality
 
 
 @torch.no_grad()
-def subset_accuracies(
+def subset_scores(
     module: MultimodalModule, data: MultimodalDataModule, split: str
 ) -> dict[tuple[str, ...], float]:
-    """Compute the accuracy with each subset of modalities present.
+    """Compute the task's primary metric, such as accuracy, with each subset of modalities present.
 
-    The prediction for a sample that has no modality of the subset is the most frequent class of the
-    training split.
+    The prediction for a sample that has no modality of the subset is the constant one of the
+    training split, such as its most frequent class.
 
     Args:
         module: The module; its fusion leaves out the other modalities.
@@ -266,43 +227,33 @@ def subset_accuracies(
         split: The split.
 
     Returns:
-        Subset -> accuracy; the empty subset is included.
+        Subset -> score; the empty subset is included.
     """
-    most_frequent = int(torch.bincount(data.splits["train"].label).argmax())
+    task = module.task
+    constant = task.constant_logits(data.splits["train"].label.to(module.device), data.num_classes)
     non_empty = subsets(module.modalities)
-    num_correct = dict.fromkeys([(), *non_empty], 0)
-    total = 0
+    labels: list[Tensor] = []
+    logits: dict[tuple[str, ...], list[Tensor]] = {subset: [] for subset in [(), *non_empty]}
     module.eval()
     for loaded in data.loader(split):
         batch = module.prepare_batch(loaded)
-        features, label = module.features(batch), batch["label"]
-        total += len(label)
-        num_correct[()] += int((label == most_frequent).sum())
+        features = module.features(batch)
+        labels.append(batch["label"])
+        constants = constant.expand(len(batch["label"]), -1)
+        logits[()].append(constants)
         for subset in non_empty:
             present = {
                 name: has if name in subset else torch.zeros_like(has)
                 for name, has in batch["present"].items()
             }
-            predicted = module.logits(features, present)[MULTI].argmax(dim=1)
+            fused = module.logits(features, present)[MULTI]
             has_any = torch.stack([*present.values()]).any(dim=0)
-            predicted = torch.where(has_any, predicted, most_frequent)
-            num_correct[subset] += int((predicted == label).sum())
-    return {subset: count / total for subset, count in num_correct.items()}
-
-
-def _rows_with_modality(
-    val: SplitPredictions, evaluated: SplitPredictions
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the samples of both splits that have a modality, of those that both splits have."""
-    rows = {}
-    for name in evaluated.logits:
-        val_rows, evaluated_rows = (
-            split.present.get(name, torch.ones(len(split.label), dtype=torch.bool))
-            for split in (val, evaluated)
-        )
-        if bool(val_rows.any()) and bool(evaluated_rows.any()):
-            rows[name] = (val_rows, evaluated_rows)
-    return rows
+            logits[subset].append(torch.where(has_any[:, None], fused, constants.to(fused)))
+    label = torch.cat(labels)
+    return {
+        subset: primary_score(task.name, task.in_target_unit(torch.cat(batches)), label)
+        for subset, batches in logits.items()
+    }
 
 
 def _gaps(features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, float]:

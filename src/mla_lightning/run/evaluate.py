@@ -19,12 +19,14 @@ from mla_lightning.data.missing import masks_hash
 from mla_lightning.errors import RunError
 from mla_lightning.functional import fuse_logits, mean_weights, missing_rate
 from mla_lightning.metrics.base import Metric
+from mla_lightning.metrics.by_task import primary_score
 from mla_lightning.metrics.evaluation import Evaluation, score_logits
 from mla_lightning.metrics.outcome import Outcome
-from mla_lightning.metrics.probe import probe_accuracies
+from mla_lightning.metrics.probe import probe_scores
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.result import Scores
+from mla_lightning.run_folder.tasks import PRIMARY
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def _named(name: str, metric: Metric) -> Callable[[Outcome], float]:
 
 
 def probe_encoders(
-    predictions: Mapping[str, SplitPredictions], num_classes: int
+    predictions: Mapping[str, SplitPredictions], task: str, num_classes: int
 ) -> dict[str, dict[str, float]]:
     """Fit a ridge probe to the features of each modality's encoder.
 
@@ -159,10 +161,11 @@ def probe_encoders(
 
     Args:
         predictions: Split -> predictions with features; ``train`` and ``val`` are required.
-        num_classes: Number of classes C.
+        task: The task of the data.
+        num_classes: Number of classes C or labels L; 1 for regression.
 
     Returns:
-        Split other than ``train`` -> modality -> accuracy.
+        Split other than ``train`` -> modality -> the task's primary metric.
 
     Example:
         Features that separate the classes:
@@ -171,14 +174,15 @@ def probe_encoders(
         >>> features = {"audio": label[:, None] * 2.0 - 1}
         >>> present = {"audio": torch.ones(16, dtype=torch.bool)}
         >>> split = SplitPredictions({}, label, torch.arange(16), features, present)
-        >>> probe_encoders({"train": split, "val": split}, num_classes=2)
+        >>> probe_encoders({"train": split, "val": split}, "classification", num_classes=2)
         {'val': {'audio': 1.0}}
     """
-    return probe_accuracies(
+    return probe_scores(
         {split: values.features for split, values in predictions.items()},
         {split: values.label for split, values in predictions.items()},
         {split: values.present for split, values in predictions.items()},
         num_classes,
+        task,
     )
 
 
@@ -239,7 +243,7 @@ def load_encoders(encoders: Mapping[str, nn.Module], path: Path) -> dict[str, Te
 def summarise_missing(
     data: MultimodalDataModule, predictions: Mapping[str, SplitPredictions]
 ) -> dict[str, Any]:
-    """Summarise which modalities were missing, and the accuracy of the fused prediction by pattern.
+    """Summarise which modalities were missing, and the score of the fused prediction by pattern.
 
     Args:
         data: The data module.
@@ -248,24 +252,23 @@ def summarise_missing(
     Returns:
         ``realised_rate`` (split -> missing fraction of the modalities of all samples),
         ``mask_sha256``, and ``patterns``: split -> pattern of present modalities such as
-        ``audio+text`` -> ``num`` samples and, for evaluated splits, ``accuracy``. Training masks
-        that are redrawn in each epoch are those of the first.
+        ``audio+text`` -> ``num`` samples and, for evaluated splits, the task's primary metric, such
+        as ``accuracy``. Training masks that are redrawn in each epoch are those of the first.
     """
     patterns: dict[str, dict[str, dict[str, float]]] = {}
     for split, mask in data.masks.items():
         values = predictions.get(split) if split != "train" else None
-        is_correct = None
         if values is not None:
             mask = mask.index_select(0, values.index)
-            is_correct = values.logits[MULTI].argmax(dim=1) == values.label
         codes = (mask.long() << torch.arange(mask.shape[1])).sum(dim=1)
         patterns[split] = {}
         for code in codes.unique().tolist():
             rows = codes == code
             name = "+".join(m for place, m in enumerate(data.modalities) if code >> place & 1)
             patterns[split][name] = {"num": int(rows.sum())}
-            if is_correct is not None:
-                patterns[split][name]["accuracy"] = float(is_correct[rows].double().mean())
+            if values is not None:
+                score = primary_score(data.task, values.logits[MULTI][rows], values.label[rows])
+                patterns[split][name][PRIMARY[data.task].metric] = score
     return {
         "realised_rate": {split: missing_rate(mask) for split, mask in data.masks.items()},
         "mask_sha256": masks_hash(data.masks),

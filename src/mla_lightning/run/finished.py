@@ -27,6 +27,7 @@ from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.integrity import SETTINGS, check_run
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Scores
+from mla_lightning.run_folder.tasks import REGRESSION
 
 
 def finished_run(run_dir: Path) -> RunFiles:
@@ -137,7 +138,7 @@ class LoadedRun:
     Attributes:
         files: The run's files.
         data: The run's data module or another one with the same modalities, before ``setup``.
-        class_names: The classes that it predicts.
+        class_names: The classes or labels that it predicts; empty for regression.
         module: The module in evaluation mode, with the weights selected for the fused logits. If
             the method selects an epoch for each modality, each modality has the weights of its
             epoch.
@@ -149,6 +150,11 @@ class LoadedRun:
     class_names: tuple[str, ...]
     module: MultimodalModule
     states: Mapping[str, Mapping[str, Tensor]]
+
+    @property
+    def task(self) -> str:
+        """The task of the run."""
+        return self.module.task.name
 
 
 def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: Any) -> LoadedRun:
@@ -184,10 +190,12 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
         config = RunConfig.from_tree({**run.config.tree, "data": {**data, **options}})
     config = RunConfig.from_tree({**config.tree, "modalities": list(result.modalities)})
     module_data = data_of_config(config.tree)
-    train_counts = (data_record.get("class_counts") or {}).get("train")
-    class_names = tuple(train_counts or module_data.class_names)
+    counts = data_record.get("class_counts") or data_record.get("label_counts") or {}
+    names = () if result.task == REGRESSION else module_data.class_names
+    class_names = tuple(counts.get("train") or names)
     is_complete = bool(data_record.get("is_complete", not config.missing))
-    facts = DataFacts(len(class_names), result.num_train, is_complete)
+    num_outputs = 1 if result.task == REGRESSION else len(class_names)
+    facts = DataFacts(num_outputs, result.num_train, is_complete, result.task)
     module = build_module(config, module_data, facts=facts)
     checkpoint = RunCheckpoint(run_dir / files.CHECKPOINTS)
     states = {

@@ -29,6 +29,7 @@ from mla_lightning.run_folder.ceiling import ceiling_note
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.integrity import seal
 from mla_lightning.run_folder.result import Result, Scores
+from mla_lightning.run_folder.tasks import CLASSIFICATION, primary_name
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ class Measurements:
     Attributes:
         predictions: Split -> predictions.
         scores: Split -> scores, for ``val`` and, if it is evaluated, ``test``.
-        probe_accuracy: Split -> modality -> accuracy of the ridge probe; None without probes.
+        probe_scores: Split -> modality -> primary metric of the ridge probe; None without probes.
         diagnostics: Content of ``diagnostics.json``; None without diagnostics.
         planes: Arrays of ``planes.npz``: features projected to a plane.
     """
 
     predictions: Mapping[str, SplitPredictions]
     scores: Mapping[str, Scores]
-    probe_accuracy: dict[str, Any] | None = None
+    probe_scores: dict[str, Any] | None = None
     diagnostics: dict[str, Any] | None = None
     planes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -106,7 +107,7 @@ def measure(trained: TrainedJob) -> Measurements:
     return Measurements(
         predictions,
         {split: score_predictions(predictions[split], trained.metrics) for split in evaluated},
-        probe_encoders(predictions, data.num_classes) if probed else None,
+        probe_encoders(predictions, module.task.name, data.num_classes) if probed else None,
         diagnostics,
         planes,
     )
@@ -157,6 +158,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
     rows = files.read_metrics(job.run_dir)
     times = [row[columns.EPOCH_TIME] for row in rows]
     description = data.describe()
+    has_classes = module.task.name == CLASSIFICATION
     return Result(
         identity=job.identity,
         name=config.name,
@@ -165,7 +167,8 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         ablation=config.choices["ablation"],
         seed=config.seed,
         protocol=config.protocol,
-        select_by=config.select_by,
+        task=module.task.name,
+        select_by=module.parts.select_by or primary_name(module.task.name),
         split=description["split"],
         num_train=description["num_train"],
         num_val=description["num_val"],
@@ -177,7 +180,8 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         best_epoch=max(epoch for _, epoch in trained.checkpoint.best.values()),
         val=dict(measurements.scores["val"]),
         test=dict(measurements.scores["test"]) if "test" in measurements.scores else None,
-        probe_accuracy=measurements.probe_accuracy,
+        probe_accuracy=measurements.probe_scores if has_classes else None,
+        probe_scores=None if has_classes else measurements.probe_scores,
         notes=sorted({*module.notes, *_ceiling_notes(config, measurements.scores)}),
         missing=summarise_missing(data, measurements.predictions) if data.missing else None,
         train_time_s=sum(times),
@@ -196,7 +200,8 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
 
 def _ceiling_notes(config: RunConfig, scores: Mapping[str, Scores]) -> list[str]:
     """Return a note if validation, by which the epoch was selected, says nothing about test."""
-    if config.protocol != "validation" or "test" not in scores:
+    is_measured = config.protocol == "validation" and "test" in scores
+    if not is_measured or "accuracy" not in scores["val"][columns.MULTI]:
         return []
     note = ceiling_note(*(scores[split][columns.MULTI]["accuracy"] for split in ("val", "test")))
     return [note] if note else []

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mla_lightning import run_folder as files
-from mla_lightning.batch import Batch, as_batch, check_labels
+from mla_lightning.batch import Batch, as_batch, check_labels, is_unlabelled
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import ArrayDataset, SequentialOrder
 from mla_lightning.data.prepared import Prepared
@@ -21,9 +19,9 @@ from mla_lightning.functional import fuse_logits, mean_weights
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.evaluate import load_weights
 from mla_lightning.run.finished import LoadedRun
-from mla_lightning.run.record import write_arrays
+from mla_lightning.run.prediction import Prediction
 from mla_lightning.run_folder.columns import MULTI
-from mla_lightning.run_folder.csv_cells import csv_text
+from mla_lightning.run_folder.tasks import MULTILABEL
 
 #: Name for all samples of a prepared store, of every split.
 ALL = "all"
@@ -34,95 +32,6 @@ ACCEPTED = (
     "Give a dict of modality -> array (N, ...) with one row per sample, or a loader or list of "
     "batches that are such dicts, or a data module."
 )
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Predictions for N samples, on the CPU.
-
-    Attributes:
-        logits: ``multi`` and each modality -> logits (N, C).
-        weights: Modality -> its weight in the fused logits (N,); empty for fusions that do not
-            weight logits.
-        present: Modality -> (N,) bool; logits of an absent modality have no meaning.
-        label: Labels (N,), -1 for samples without a label.
-        class_names: The C classes.
-        ids: Names of the samples.
-
-    Example:
-        >>> prediction = Prediction(
-        ...     {"multi": torch.tensor([[2.0, 0.0]])}, {}, {}, torch.tensor([-1]), ("cat", "dog"),
-        ...     ["a"])
-        >>> prediction.classes
-        ['cat']
-        >>> prediction.probabilities["multi"]
-        tensor([[0.8808, 0.1192]])
-    """
-
-    logits: Mapping[str, Tensor]
-    weights: Mapping[str, Tensor]
-    present: Mapping[str, Tensor]
-    label: Tensor
-    class_names: tuple[str, ...]
-    ids: Sequence[str]
-
-    @property
-    def probabilities(self) -> dict[str, Tensor]:
-        """``multi`` and each modality -> probabilities (N, C)."""
-        return {name: z.softmax(dim=1) for name, z in self.logits.items()}
-
-    @property
-    def classes(self) -> list[str]:
-        """The class predicted by the fused logits, for each sample."""
-        return [self.class_names[c] for c in self.logits[MULTI].argmax(dim=1).tolist()]
-
-    def write(self, path: Path | str) -> None:
-        """Write the predictions to a file.
-
-        Args:
-            path: The file, whose folder is created if it does not exist: ``.csv`` with a row per
-                sample (id, label if there are labels, predicted class, probability of every class,
-                predicted class and weight by modality), or ``.npz`` with ``logits_<modality>``,
-                ``weight_<modality>``, ``present_<modality>``, ``label``, ``id`` and
-                ``class_names``.
-
-        Raises:
-            ConfigError: If the name has another suffix.
-        """
-        path = Path(path)
-        if path.suffix not in (".csv", ".npz"):
-            raise ConfigError(f"output={path}: its name must end with .csv or .npz")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".csv":
-            files.write_text(path, self._csv())
-            return
-        arrays = {f"logits_{name}": z.numpy() for name, z in self.logits.items()}
-        arrays |= {f"weight_{name}": w.numpy() for name, w in self.weights.items()}
-        arrays |= {f"present_{name}": has.numpy() for name, has in self.present.items()}
-        arrays |= {"label": self.label.numpy(), "id": np.array(self.ids)}
-        write_arrays(path, arrays | {"class_names": np.array(self.class_names)})
-
-    def _csv(self) -> str:
-        modalities = [name for name in self.logits if name != MULTI]
-        is_labelled = bool((self.label >= 0).any())
-        columns = ["id", *(["label"] if is_labelled else []), "prediction"]
-        columns += [f"p_{name}" for name in self.class_names]
-        columns += [f"prediction_{name}" for name in modalities]
-        columns += [f"weight_{name}" for name in self.weights]
-        rows: list[list[Any]] = []
-        predicted, probabilities = self.classes, self.probabilities[MULTI].tolist()
-        by_modality = {name: self.logits[name].argmax(dim=1).tolist() for name in modalities}
-        for row, sample_id in enumerate(self.ids):
-            label = int(self.label[row])
-            cells: list[Any] = [sample_id]
-            cells += [self.class_names[label] if label >= 0 else ""] if is_labelled else []
-            cells += [predicted[row], *(f"{p:.6f}" for p in probabilities[row])]
-            for name in modalities:
-                is_present = bool(self.present[name][row])
-                cells.append(self.class_names[by_modality[name][row]] if is_present else "")
-            cells += [f"{float(weight[row]):.6f}" for weight in self.weights.values()]
-            rows.append(cells)
-        return csv_text(columns, rows)
 
 
 def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Prediction:
@@ -155,9 +64,11 @@ def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Pre
     try:
         for inputs in _checked_tensors(batches, module.modalities):
             is_complete = module.parts.is_complete
-            batch = as_batch(inputs, module.modalities, needs=(), is_complete=is_complete)
+            batch = as_batch(
+                inputs, module.modalities, needs=(), is_complete=is_complete, task=run.task
+            )
             if batch is not inputs:  # labels of a data set may be of other classes
-                check_labels(batch["label"], len(run.class_names), lowest=-1)
+                check_labels(batch["label"], module.parts.num_classes, lowest=-1, task=run.task)
             for metric, state in run.states.items():
                 if metric != loaded:
                     load_weights(module, state, run.files.folder)
@@ -185,7 +96,9 @@ def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Pre
     ids = [str(number) for number in range(len(label))]
     ordered = {MULTI: joined[MULTI], **{m: joined[m] for m in module.modalities}}
     joined_weights = {name: torch.cat(parts) for name, parts in weights.items()}
-    return Prediction(ordered, joined_weights, has_modality, label, run.class_names, ids)
+    return Prediction(
+        ordered, joined_weights, has_modality, label, run.class_names, ids, task=run.task
+    )
 
 
 @torch.no_grad()
@@ -193,13 +106,14 @@ def _forward(module: MultimodalModule, batch: Batch) -> tuple[dict[str, Tensor],
     """Return logits and fusion weights of a batch by name, with the module's current weights."""
     try:
         logits = module.evaluate_batch(module.convert_inputs(batch, augment=False))
+        outputs = {name: module.task.in_target_unit(z) for name, z in logits.items()}
     except UNFIT_ERRORS as error:
         raise _unfit_inputs(module, batch, error) from error
     unimodal = {name: logits[name] for name in module.modalities}
     weights_MN = module.fusion.logit_weights(unimodal, batch["present"])
     if weights_MN is None:
-        return logits, {}
-    return logits, dict(zip(module.modalities, weights_MN, strict=True))
+        return outputs, {}
+    return outputs, dict(zip(module.modalities, weights_MN, strict=True))
 
 
 def _checked_tensors(
@@ -351,19 +265,36 @@ def predict_split(
     """
     batches, names = batches_of_split(data, split, batch_size)
     prediction = predict_samples(run, batches)
-    label = prediction.label
-    if tuple(data.class_names) != run.class_names:
-        number_of = {name: number for number, name in enumerate(run.class_names)}
-        used = [data.class_names[k] for k in sorted(set(label.tolist())) if k >= 0]
-        if unknown := [name for name in used if name not in number_of]:
-            raise DataError(
-                f"{data.name} has samples of {', '.join(unknown)}, which the run does not predict. "
-                f"Its classes: {', '.join(run.class_names)}. To leave labels out, import the data "
-                "with labels=none."
-            )
-        numbers = [number_of.get(name, -1) for name in data.class_names]
-        label = torch.tensor([numbers[k] if k >= 0 else -1 for k in label.tolist()])
+    label = _labels_of_run(prediction.label, data, run)
     return replace(prediction, label=label, ids=names)
+
+
+def _labels_of_run(label: Tensor, data: MultimodalDataModule, run: LoadedRun) -> Tensor:
+    """Return labels of a data set as those of the run, whose classes may have another order."""
+    if is_unlabelled(label) or (data.task == run.task and data.class_names == run.class_names):
+        return label
+    if data.task != run.task:
+        raise DataError(
+            f"{data.name} has labels of {data.task}, and the run is of {run.task}. To leave labels "
+            "out, import the data with labels=none."
+        )
+    is_multilabel = run.task == MULTILABEL
+    used = label.any(dim=0).nonzero()[:, 0] if is_multilabel else label[label >= 0].unique()
+    names = [data.class_names[k] for k in used.tolist()]
+    if unknown := [name for name in names if name not in run.class_names]:
+        noun = "labels" if is_multilabel else "classes"
+        raise DataError(
+            f"{data.name} has samples of {', '.join(unknown)}, which the run does not predict. "
+            f"Its {noun}: {', '.join(run.class_names)}. To leave labels out, import the data "
+            "with labels=none."
+        )
+    if is_multilabel:
+        columns = {name: label[:, place] for place, name in enumerate(data.class_names)}
+        absent = torch.zeros(len(label))
+        return torch.stack([columns.get(name, absent) for name in run.class_names], dim=1)
+    number_of = {name: number for number, name in enumerate(run.class_names)}
+    numbers = [number_of.get(name, -1) for name in data.class_names]
+    return torch.tensor([numbers[k] if k >= 0 else -1 for k in label.tolist()])
 
 
 def batches_of_split(

@@ -50,6 +50,7 @@ from mla_lightning.run_folder.completion import remove_replaced
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.contents import check_run_folder
 from mla_lightning.run_folder.lock import RunLock, remove_temporaries
+from mla_lightning.run_folder.tasks import PRIMARY
 
 
 def run_job(job: Job) -> int:
@@ -204,9 +205,10 @@ def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note:
         result = write_measurements(trained, measurements)  # with hashes of all other files
     for text in result.notes:
         print(f"{job.title}: note: {text}", file=sys.stderr)
-    accuracy = (result.val or {})[MULTI]["accuracy"]
+    primary = PRIMARY[result.task]
+    value = primary.text((result.val or {})[MULTI][primary.metric])
     best = f"best epoch {result.best_epoch}"
-    return f"val/acc {accuracy:.3f} ({best}), {result.train_time_s:.1f} s"
+    return f"val/{primary.column} {value} ({best}), {result.train_time_s:.1f} s"
 
 
 def _train(

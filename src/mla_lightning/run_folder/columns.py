@@ -50,12 +50,26 @@ def validation(metric: str, modality: str = MULTI) -> str:
     return f"val/{metric}" if modality == MULTI else f"val/{metric}/{modality}"
 
 
+def probe(metric: str, modality: str) -> str:
+    """Return the column of the score of a probe on a modality's features.
+
+    Args:
+        metric: Column of the task's primary metric.
+        modality: The modality.
+
+    Example:
+        >>> probe("acc", "audio")
+        'probe/acc/audio'
+    """
+    return f"probe/{metric}/{modality}"
+
+
 def forgetting(measure: str, step: str, modality: str) -> str:
     """Return the column of the change that a step makes to a modality's loss or accuracy.
 
     Args:
-        measure: ``loss`` or ``acc`` by the whole step, ``own_loss`` or ``own_acc`` by its gradient
-            alone.
+        measure: ``loss`` or ``acc`` (of other tasks the column of the primary metric) by the whole
+            step, ``own_loss`` or ``own_acc`` by its gradient alone.
         step: The losses of the step, joined by ``+``.
         modality: The modality whose loss or accuracy changes.
 

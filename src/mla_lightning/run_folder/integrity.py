@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
@@ -19,6 +19,10 @@ from mla_lightning.identity import identity_of
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.parsing import REMEDY
 from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, PRIMARY, REGRESSION
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: The files whose hashes ``result.json`` records, if they exist.
 SEALED = (
@@ -153,36 +157,71 @@ def _config_problems(run: RunFiles) -> Iterator[str]:
 
 
 def _prediction_problems(run: RunFiles) -> Iterator[str]:
-    """Yield where the recorded accuracies are not those of the recorded predictions."""
+    """Yield where the recorded scores are not those of the recorded predictions."""
     import numpy as np
 
     result, arrays = run.result, run.predictions
     assert result is not None
     if arrays is None or result.test is None or "label" not in arrays:
         return
-    label = arrays["label"]
+    label, primary = arrays["label"], PRIMARY[result.task]
     if len(label) != result.num_test:
         yield f"{len(label)} and {result.num_test} test samples"
     has_presence = not result.missing or any(key.startswith("present_") for key in arrays)
     for name, scores in result.test.items():
         if not has_presence and name != MULTI:
             continue  # of an earlier version, which did not record who has the modality
-        logits, recorded = arrays.get(f"logits_{name}"), scores["accuracy"]
+        logits, recorded = arrays.get(f"logits_{name}"), scores[primary.metric]
         if logits is None or recorded is None:
             continue
-        if logits.ndim != 2 or len(logits) != len(label) or label.dtype.kind not in "iu":
+        is_fitting = label.dtype.kind in ("iu" if result.task == CLASSIFICATION else "f")
+        if logits.ndim != 2 or len(logits) != len(label) or not is_fitting:
             yield f"logits of {name} have the shape {logits.shape}, labels {label.shape}"
             continue
-        if not len(label) or label.min() < 0 or label.max() >= logits.shape[1]:
+        rows = arrays.get(f"present_{name}", np.ones(len(label), bool)).astype(bool)
+        if result.task == CLASSIFICATION and not _are_classes(label, logits.shape[1]):
             yield f"labels are outside of the {logits.shape[1]} classes"
             continue
-        is_present = arrays.get(f"present_{name}", np.ones(len(label), bool)).astype(bool)
-        of_label = logits[np.arange(len(label)), label][:, None]
-        num_larger = (logits > of_label).sum(axis=1)[is_present]
-        num_equal = (logits == of_label).sum(axis=1)[is_present]
-        is_finite = np.isfinite(logits).all(axis=1)[is_present]
-        # with ties, and with values that are not finite, either class may have been predicted
-        lowest = (is_finite & (num_larger == 0) & (num_equal == 1)).mean()
-        highest = (~is_finite | (num_larger == 0)).mean()
-        if not lowest - TOLERANCE <= recorded <= highest + TOLERANCE:
-            yield f"the test accuracy of {name} is {recorded:.6g}, by the predictions {lowest:.6g}"
+        lowest, highest = _BOUNDS[result.task](logits[rows], label[rows])
+        allowed = TOLERANCE * max(1.0, abs(recorded)) if primary.in_target_unit else TOLERANCE
+        if not lowest - allowed <= recorded <= highest + allowed:
+            yield (
+                f"the test {primary.metric} of {name} is {recorded:.6g}, by the predictions "
+                f"{lowest:.6g}"
+            )
+
+
+def _are_classes(label: np.ndarray, num_classes: int) -> bool:
+    return bool(len(label)) and 0 <= label.min() <= label.max() < num_classes
+
+
+def _accuracy_bounds(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    """Return the least and the greatest accuracy: with ties, either class may be predicted.
+
+    So it is with values that are not finite.
+    """
+    import numpy as np
+
+    of_label = logits[np.arange(len(label)), label][:, None]
+    num_larger, num_equal = (logits > of_label).sum(axis=1), (logits == of_label).sum(axis=1)
+    is_finite = np.isfinite(logits).all(axis=1)
+    lowest = (is_finite & (num_larger == 0) & (num_equal == 1)).mean()
+    return lowest, (~is_finite | (num_larger == 0)).mean()
+
+
+def _error_bounds(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    """Return the mean absolute error twice."""
+    error = float(abs(logits[:, 0].astype(float) - label.astype(float)).mean())
+    return error, error
+
+
+def _f1_bounds(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    """Return the F1 of all labels twice."""
+    predicted, has = logits > 0, label > 0
+    num_hits, total = (predicted & has).sum(), predicted.sum() + has.sum()
+    f1 = float(2 * num_hits / total) if total else 0.0
+    return f1, f1
+
+
+#: Task -> bounds of its primary metric by logits and labels.
+_BOUNDS = {CLASSIFICATION: _accuracy_bounds, REGRESSION: _error_bounds, MULTILABEL: _f1_bounds}

@@ -88,6 +88,7 @@ class Result:
         val: Scores on the validation split, computed after training.
         test: Scores on the test split, None if it was not evaluated.
         probe_accuracy: Split -> modality -> accuracy of a linear classifier on frozen features.
+        probe_scores: The same of other tasks: the primary metric of a linear model.
         notes: Sentences that readers of the numbers should know.
         missing: Realised missing rates, hash of the masks, accuracy by missing pattern.
         overrides: Overrides that distinguish the run from others with its data and method.
@@ -109,7 +110,7 @@ class Result:
     ablation: str | None
     seed: Annotated[int, AtLeast(0)]
     protocol: str
-    task: Literal["classification", "regression", "multilabel"] = "classification"
+    task: Literal["classification", "regression", "multilabel"] = CLASSIFICATION
     select_by: str = "accuracy"
     split: str | None
     num_train: Annotated[Count, AtMost(10**15)]
@@ -123,6 +124,7 @@ class Result:
     val: dict[str, Any] | None
     test: dict[str, Any] | None
     probe_accuracy: dict[str, Any] | None = None
+    probe_scores: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     missing: dict[str, Any] | None = None
     train_time_s: Seconds
@@ -142,7 +144,7 @@ class Result:
         """Return the content of ``result.json``, with its checksum."""
         content = {"schema": SCHEMA, **asdict(self)}
         if self.task == CLASSIFICATION:
-            del content["task"]  # as in the results of versions that had no other task
+            del content["task"], content["probe_scores"]  # as before there were other tasks
         return {**content, CHECKSUM: checksum_of(content)}
 
     @classmethod

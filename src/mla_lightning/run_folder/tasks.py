@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,17 @@ class Primary:
         """
         return -1 if self.lower_is_better else 1
 
+    def is_better(self, value: float, best: float) -> bool:
+        """Return whether a value is better than the best so far; equal ones are not.
+
+        Any number is better than NaN.
+
+        Example:
+            >>> PRIMARY["regression"].is_better(0.5, 0.75), PRIMARY["regression"].is_better(1, 1)
+            (True, False)
+        """
+        return self.sign * value > self.sign * best or (math.isnan(best) and not math.isnan(value))
+
     def text(self, value: float) -> str:
         """Return a value as commands print it: three decimals, or four digits in a target's unit.
 
@@ -54,6 +66,21 @@ PRIMARY: Mapping[str, Primary] = {
     REGRESSION: Primary(metric="mae", column="mae", lower_is_better=True, in_target_unit=True),
     MULTILABEL: Primary(metric="micro_f1", column="f1_micro"),
 }
+
+
+def primary_of(task: str) -> Primary:
+    """Return the metric by which the runs of a task are compared.
+
+    Args:
+        task: The task; an empty text means classification.
+
+    Example:
+        >>> primary_of("regression").metric, primary_of("").metric
+        ('mae', 'accuracy')
+    """
+    return PRIMARY[task or CLASSIFICATION]
+
+
 #: All tasks.
 TASKS = tuple(PRIMARY)
 #: Task -> value of ``select_by`` -> the metric by which epochs are selected.

@@ -23,6 +23,9 @@ class Task(nn.Module, ABC):
         ...     def sample_losses(self, logits, label):
         ...         return logits[:, 0].exp() - label * logits[:, 0]
         ...
+        ...     def constant_logits(self, label, num_outputs):
+        ...         return label.mean()[None].log()
+        ...
         ...     def in_target_unit(self, logits):
         ...         return logits.exp()
         >>> Counts().loss(torch.zeros(2, 1), torch.tensor([1.0, 3.0]))
@@ -108,6 +111,15 @@ class Task(nn.Module, ABC):
             Scores (M,), in [0, B].
         """
         return torch.stack([(-self.sample_losses(z, label)).exp().sum() for z in logits])
+
+    @abstractmethod
+    def constant_logits(self, label: Tensor, num_outputs: int) -> Tensor:
+        """Compute the outputs (C,) of the best constant prediction, which uses no input.
+
+        Args:
+            label: Labels (N,), or (N, L) of several labels, of the training samples.
+            num_outputs: Number of outputs C of a head.
+        """
 
     def in_target_unit(self, logits: Tensor) -> Tensor:
         """Convert a head's outputs to what is recorded: predictions in the target's own unit.

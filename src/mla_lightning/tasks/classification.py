@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -19,7 +20,6 @@ class Classification(Task):
     Example:
         The second sample is of the rare class, whose weight is 3:
 
-        >>> import torch
         >>> logits, label = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
         >>> Classification().loss(logits, label)  # (0.1269 + 2.1269) / 2
         tensor(1.1269)
@@ -52,6 +52,11 @@ class Classification(Task):
     def sample_weights(self, label: Tensor) -> Tensor | None:
         """Return the weight of each sample's class."""
         return None if self.class_weights is None else self.class_weights[label]
+
+    def constant_logits(self, label: Tensor, num_outputs: int) -> Tensor:
+        """Return the logarithm of each class's share; the most frequent class is predicted."""
+        counts = torch.bincount(label, minlength=num_outputs).double()
+        return (counts / counts.sum()).log()
 
     def entropies(self, logits: Tensor, variance: Tensor | None = None) -> Tensor:
         """Compute the entropy of the classes, as in MLA."""

@@ -9,6 +9,9 @@ from mla_lightning.functional import bernoulli_entropies, joint_energy_confidenc
 from mla_lightning.run_folder.tasks import MULTILABEL
 from mla_lightning.tasks.base import Task
 
+#: Absolute logit of a label that every training sample has, or none.
+LARGEST = 1e4
+
 
 class Multilabel(Task):
     """The binary cross-entropy of L labels, a mean over labels and samples.
@@ -47,6 +50,10 @@ class Multilabel(Task):
         """Compute the mean over the labels for each sample, without class weights."""
         label = label.to(logits.dtype)
         return binary_cross_entropy_with_logits(logits, label, reduction="none").mean(dim=-1)
+
+    def constant_logits(self, label: Tensor, num_outputs: int) -> Tensor:
+        """Return the logit of each label's share; labels that more than half have are predicted."""
+        return label.double().mean(dim=0).logit().clamp(-LARGEST, LARGEST)
 
     def entropies(self, logits: Tensor, variance: Tensor | None = None) -> Tensor:
         """Compute the mean entropy of the labels."""
