@@ -138,16 +138,3 @@ def selection_of(task: str, select_by: str | None = None) -> Primary:
             f"leave it out for {primary_name(task)}."
         )
     return options[select_by or primary_name(task)]
-
-
-def primary_of(task: str) -> Primary:
-    """Return the metric by which the runs of a task are compared.
-
-    Args:
-        task: The task; an empty text means classification.
-
-    Example:
-        >>> primary_of("regression").metric, primary_of("").metric
-        ('mae', 'accuracy')
-    """
-    return PRIMARY[task or CLASSIFICATION]

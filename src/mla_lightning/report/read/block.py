@@ -14,7 +14,7 @@ from mla_lightning.errors import RunError
 from mla_lightning.report.read.metrics import MetricDisplay, primary_metric
 from mla_lightning.report.read.repeats import conflict_message, finished_at, precedence
 from mla_lightning.report.read.run import MULTI, Run
-from mla_lightning.report.read.variant import REFERENCES, Variant
+from mla_lightning.report.read.variant import LABELS_OF_TASK, REFERENCES, Variant
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
@@ -108,7 +108,8 @@ class Block:
         self.runs_by_variant: dict[Variant, dict[int, Run]] = {}
         self.superseded: list[Run] = []
         conflicts: list[tuple[Run, Run]] = []
-        labels = {run.method: run.method_label for run in runs if run.method_label}
+        labels = {**LABELS_OF_TASK.get(self.task, {})}
+        labels |= {run.method: run.method_label for run in runs if run.method_label}
         for run in runs:
             overrides = tuple(pair for pair in run.overrides if pair not in self.common)
             variant = Variant(run.method, run.ablation, overrides, labels.get(run.method, ""))

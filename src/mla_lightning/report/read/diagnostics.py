@@ -33,8 +33,8 @@ class BlockDiagnostics:
         costs: Variant -> measure -> mean over seeds.
         protocol: ``validation``, or ``paper`` where the epochs' scores are those of the test split.
         task: The task of the data set, empty for classification.
-        predictions: Variant -> arrays of ``predictions.npz`` of its first seed that has them; only
-            for tasks other than classification.
+        predictions: Variant -> arrays of ``predictions.npz`` of each seed that has them; only of
+            tasks other than classification.
 
     Example:
         >>> seeds = [[{"epoch": 1, "gap": 0.2}], [{"epoch": 1, "gap": 0.4}, {"epoch": 2, "gap": 1}]]
@@ -53,7 +53,7 @@ class BlockDiagnostics:
     costs: Mapping[str, Mapping[str, float]]
     protocol: str = "validation"
     task: str = ""
-    predictions: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    predictions: Mapping[str, Sequence[Mapping[str, np.ndarray]]] = field(default_factory=dict)
 
     @property
     def metric(self) -> MetricDisplay:
@@ -162,7 +162,7 @@ def read_diagnostics(block: Block) -> BlockDiagnostics:
     epochs: dict[str, list[Rows]] = {}
     finals: dict[str, list[Mapping[str, Any]]] = {}
     planes: dict[str, Mapping[str, np.ndarray]] = {}
-    predictions: dict[str, Mapping[str, np.ndarray]] = {}
+    predictions: dict[str, list[Mapping[str, np.ndarray]]] = {}
     costs: dict[str, dict[str, float]] = {}
     for variant in block.variants:
         label = variant.label
@@ -171,8 +171,8 @@ def read_diagnostics(block: Block) -> BlockDiagnostics:
                 continue
             run_files = RunFiles(run.path)
             epochs.setdefault(label, []).append(run_files.metrics)
-            if block.task and label not in predictions and run_files.predictions is not None:
-                predictions[label] = run_files.predictions
+            if block.task and run_files.predictions is not None:
+                predictions.setdefault(label, []).append(run_files.predictions)
             if run_files.diagnostics is None:
                 continue
             finals.setdefault(label, []).append(run_files.diagnostics)

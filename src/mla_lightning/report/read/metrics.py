@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mla_lightning.report.read.run import Run
 
 T = TypeVar("T")
+#: Name of the metric of classification.
+ACCURACY = PRIMARY[CLASSIFICATION].metric
 #: Digits of a value in the target's unit, whose size says nothing about decimals.
 SIGNIFICANT_DIGITS = 3
 #: Largest number of decimals of such a value.
@@ -52,6 +54,11 @@ class MetricDisplay:
     def column(self) -> str:
         """The metric's column in ``results.csv``, such as ``macro_f1_percent`` or ``ece``."""
         return f"{self.name}_percent" if self.percent else self.name
+
+    @property
+    def probe_column(self) -> str:
+        """The column of a probe's value of the metric, ``probe_percent`` for an accuracy."""
+        return "probe_percent" if self.name == ACCURACY else f"probe_{self.column}"
 
     def column_value(self, raw: float) -> float:
         """Convert a value of a result to the unit and precision of ``results.csv``.

@@ -19,7 +19,6 @@ from mla_lightning.report.read.columns import (
     diagnostics_columns,
     missing_modality_columns,
     round_optional,
-    to_percent,
 )
 from mla_lightning.report.read.metrics import (
     MetricDisplay,
@@ -145,11 +144,11 @@ def _finished(run_files: RunFiles) -> Run:
     result, provenance = run_files.result, run_files.provenance
     assert result is not None
     check_run(run_files)
-    probes = result.probe_accuracy or {}
+    primary = primary_metric(result.task)
+    probes = result.probe_accuracy or result.probe_scores or {}
     metrics = package_metrics() | {
         name: metric_display(name, settings) for name, settings in result.metrics.items()
     }
-    primary = primary_metric(result.task)
     scores = {
         split: _scores(by_modality, probes.get(split, {}), metrics, primary)
         for split, by_modality in (("val", result.val), ("test", result.test))
@@ -270,8 +269,8 @@ def _scores(
             metric = metrics.get(name) or metric_display(name, {})
             if value is not None:
                 score[metric.column] = metric.column_value(value)
-        if (probe := to_percent(probes.get(modality))) is not None:
-            score["probe_percent"] = probe
+        if (probe := probes.get(modality)) is not None:
+            score[primary.probe_column] = primary.column_value(probe)
         scores[str(modality)] = score
     return scores
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mla_lightning.report.read.block import Block
-from mla_lightning.report.read.metrics import MetricDisplay, primary_metric
+from mla_lightning.report.read.metrics import ACCURACY, MetricDisplay
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, method_label
 from mla_lightning.report.tables.rows import SIGNIFICANT
@@ -185,7 +185,7 @@ def _linear_notes(block: Block) -> list[str]:
 
 
 def _are_worse(metric: MetricDisplay) -> str:
-    if metric == primary_metric():
+    if metric.name == ACCURACY:
         return "are less accurate"
     return f"have a {'larger' if metric.lower_is_better else 'lower'} {metric.label}"
 
@@ -235,7 +235,7 @@ def missing_result_notes(runs: Sequence[Run]) -> tuple[str, ...]:
     for run in runs[:MAX_LISTED]:
         name = run.run
         if run.method:
-            label = run.method_label or method_label(run.method)
+            label = run.method_label or method_label(run.method, run.task)
             name = f"{run.dataset} {label} seed {run.seed}"
         if run.ablation != "none":
             name += f" {run.ablation}"
@@ -258,7 +258,7 @@ def _sizes(runs: Sequence[Run]) -> str:
 def _standard_error(block: Block, runs: Sequence[Run], split: str) -> list[str]:
     num = runs[0].num_test if split == "test" else runs[0].num_val
     means = [s.mean for v in block.variants if (s := block.summary(v, split=split)).num]
-    if not num or not means or block.metric != primary_metric():
+    if not num or not means or block.metric.name != ACCURACY:
         return []  # only an accuracy is binomial
     best = max(means)
     return [

@@ -92,17 +92,15 @@ def reference_legend(
         >>> reference_legend({"mla", "majority"})
         'Majority: the most frequent class of train; a reference, not ranked.'
         >>> reference_legend({"majority"}, {"regression"})
-        'Majority: the median of train; a reference, not ranked.'
+        'Constant: the median of train; a reference, not ranked.'
     """
-    meanings = {
-        name: dict.fromkeys(by_task[task or CLASSIFICATION] for task in sorted(tasks))
-        for name, by_task in _REFERENCE_MEANINGS.items()
-        if name in methods
-    }
-    return " ".join(
-        f"{method_label(name)}: {' or '.join(texts)}; a reference, not ranked."
-        for name, texts in meanings.items()
-    )
+    sentences: dict[str, None] = {}
+    for name, by_task in _REFERENCE_MEANINGS.items():
+        for task in sorted(tasks) if name in methods else ():
+            meaning = by_task[task or CLASSIFICATION]
+            label = method_label(name, task)
+            sentences[f"{label}: {meaning}; a reference, not ranked."] = None
+    return " ".join(sentences)
 
 
 #: Reference -> task -> what it is.
@@ -111,12 +109,12 @@ _REFERENCE_MEANINGS = {
     "logistic": {
         CLASSIFICATION: "logistic regression without a network",
         REGRESSION: "ridge regression without a network",
-        MULTILABEL: "a logistic regression per label without a network",
+        MULTILABEL: "a logistic regression of each label, without a network",
     },
     "majority": {
         CLASSIFICATION: "the most frequent class of train",
         REGRESSION: "the median of train",
-        MULTILABEL: "the labels that most samples of train have",
+        MULTILABEL: "the labels that more than half of train have",
     },
 }
 

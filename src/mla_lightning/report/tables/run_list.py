@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
-from mla_lightning.report.read.metrics import primary_metric
+from mla_lightning.report.read.metrics import ACCURACY, primary_metric
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.tables.notes import stale_warnings
 from mla_lightning.run_folder import State
@@ -64,7 +64,7 @@ def _header(task: str | None) -> tuple[str, tuple[str, ...]]:
         title = "Score (multi) at the best epoch, by the metric of the task"
         return title, ("metric", "val", "test")
     metric = primary_metric(task)
-    short = "acc" if metric == primary_metric() else metric.label
+    short = "acc" if metric.name == ACCURACY else metric.label
     label = f"{metric.label[0].upper()}{metric.label[1:]}"
     return f"{label} (multi){metric.unit} at the best epoch", (f"val {short}", f"test {short}")
 

@@ -10,7 +10,7 @@ from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
 from mla_lightning.report.figures.modalities import READING, modality_figure
 from mla_lightning.report.read.block import Block, blocks, limit_variants, runs_without_result
-from mla_lightning.report.read.metrics import MetricDisplay, metrics_of, primary_metric
+from mla_lightning.report.read.metrics import ACCURACY, MetricDisplay, metrics_of
 from mla_lightning.report.read.paper import DATASETS, PaperTable, concerns_paper, read_table1
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import (
@@ -115,8 +115,9 @@ def _score_table(
     present = {variant for block in table_blocks for variant in block.variants}
     methods = {variant.method for variant in present}
     datasets = {block.dataset for block in table_blocks}
+    beside_paper = concerns_paper({block.dataset for block in table_blocks if not block.task})
     always = {variant for variant in present if variant in map(Variant, PAPER_METHODS)}
-    if concerns_paper(datasets):
+    if beside_paper:
         always |= {Variant(name) for name in PAPER_METHODS if name not in methods}
     columns = sorted(present | always, key=lambda variant: variant.sort_key)
     paper_columns = [v.method if v == Variant(v.method) else "" for v in columns]
@@ -129,7 +130,7 @@ def _score_table(
             published = paper_row(paper, block.dataset, modality, paper_columns)
             rows += [published] if published else []
         sections.append(Section(section_title(block, table_blocks), tuple(rows)))
-    if concerns_paper(datasets):
+    if beside_paper:
         sections += [
             _not_run_section(name, paper, paper_columns)
             for name in DATASETS
@@ -199,7 +200,7 @@ def _laziness_table(table_blocks: Sequence[Block]) -> Table:
     metric = shared_metric(table_blocks)
     worse = "worse"
     if metric is not None:
-        worse = "less accurate" if metric == primary_metric() else f"worse ({metric.label})"
+        worse = "less accurate" if metric.name == ACCURACY else f"worse ({metric.label})"
     table_notes = [
         f"Trained alone: {method_label(REFERENCE)}, paired by seed. Negative: the modality is "
         f"{worse} than when trained alone."
@@ -271,14 +272,22 @@ def _probe_table(table_blocks: Sequence[Block]) -> Table:
     for block in table_blocks:
         rows = []
         for modality in block.modalities:
-            probes = [block.summary(c, modality, measure="probe_percent") for c in columns]
+            measure = block.metric.probe_column
+            probes = [block.summary(column, modality, measure=measure) for column in columns]
             if any(summary.num for summary in probes):
-                rows.append(summary_row(modality, columns, probes))
+                row = summary_row(
+                    modality,
+                    columns,
+                    probes,
+                    digits=block.metric.digits,
+                    lower_is_better=block.metric.lower_is_better,
+                )
+                rows.append(row)
         if rows:
-            sections.append(Section(block.title, tuple(rows)))
+            sections.append(Section(section_title(block, table_blocks), tuple(rows)))
     return Table(
         slug="probe",
-        title="Ridge probe: test accuracy of a linear classifier on frozen features, in percent",
+        title=_probe_title(shared_metric(table_blocks)),
         corner="",
         columns=_labels(columns, table_blocks),
         sections=tuple(sections),
@@ -290,6 +299,14 @@ def _probe_table(table_blocks: Sequence[Block]) -> Table:
     )
 
 
+def _probe_title(metric: MetricDisplay | None) -> str:
+    if metric is None:
+        return "Ridge probe: test score of a linear model on frozen features"
+    model = "classifier" if metric.name == ACCURACY else "model"
+    unit = ", in percent" if metric.percent else metric.unit
+    return f"Ridge probe: test {metric.label} of a linear {model} on frozen features{unit}"
+
+
 def _measures_table(table_blocks: Sequence[Block]) -> Table:
     columns = _all_columns(table_blocks)
     sections = []
@@ -299,9 +316,9 @@ def _measures_table(table_blocks: Sequence[Block]) -> Table:
             if not metric.in_table1 or metric.name == block.metric.name:
                 continue
             summaries = [block.summary(column, measure=metric.column) for column in columns]
-            has_values = any(summary.num for summary in summaries)
-            if not has_values and (block.task or CLASSIFICATION) not in metric.tasks:
-                continue
+            is_expected = not block.task and CLASSIFICATION in metric.tasks
+            if not is_expected and not any(summary.num for summary in summaries):
+                continue  # of another task, or not defined for the target
             rows.append(
                 summary_row(
                     f"{metric.label}, multi{', percent' if metric.percent else ''}",

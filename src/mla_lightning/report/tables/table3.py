@@ -126,7 +126,8 @@ def _score_table(table_blocks: Sequence[Block], without_result: Sequence[Run]) -
         sections.append(Section(section_title(block, table_blocks), tuple(rows)))
     datasets = {block.dataset for block in table_blocks}
     others = [name for name in DATASETS if name not in datasets]
-    for name in others if concerns_paper(datasets) else ():
+    beside_paper = concerns_paper({block.dataset for block in table_blocks if not block.task})
+    for name in others if beside_paper else ():
         modalities = paper_table3.modalities[name]
         paper_rows = [_paper_row(paper_table1, paper_table3, name, m) for m in modalities]
         rows = [row for row in paper_rows if row]

@@ -19,7 +19,7 @@ from mla_lightning.report.document.table import (
     summary_cell,
 )
 from mla_lightning.report.read.block import Block, Summary, blocks, runs_without_result
-from mla_lightning.report.read.metrics import primary_metric
+from mla_lightning.report.read.metrics import ACCURACY, primary_metric
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
@@ -181,7 +181,7 @@ def ceiling_notes(block: Block) -> list[str]:
     Returns:
         One sentence or none; see :data:`mla_lightning.run_folder.ceiling.CEILING`.
     """
-    if block.metric != primary_metric():
+    if block.metric.name != ACCURACY:
         return []
     selected = {
         variant: grid[choice.lr].mean
