@@ -29,6 +29,7 @@ from mla_lightning.launchers.display import (
     format_duration,
 )
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.completion import (
     Completion,
     CompletionKind,
@@ -37,7 +38,6 @@ from mla_lightning.run_folder.completion import (
     set_aside,
 )
 from mla_lightning.run_folder.contents import EARLIER, check_run_folder
-from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.lock import RunLock
 from mla_lightning.run_folder.tasks import CLASSIFICATION, PRIMARY
 

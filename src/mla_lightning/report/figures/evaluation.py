@@ -87,6 +87,7 @@ def fusion_means(diagnostics: BlockDiagnostics) -> Figure | None:
         axis.axvline(equal_weight, color="#888888", linewidth=0.8, linestyle="--")
         axis.set_yticks(range(len(labels)), labels)
         axis.set_ylim(len(labels) - 0.5, -0.5)
+        axis.set_xlim(left=0)
         axis.set_xlabel("mean fusion weight")
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
         figure.legend(

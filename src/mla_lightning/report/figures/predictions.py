@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from mla_lightning.counts import f1_by_label
 from mla_lightning.report.figures.style import (
     COLOURS,
     GID,
@@ -83,7 +84,7 @@ def label_f1(diagnostics: BlockDiagnostics) -> Figure | None:
     if diagnostics.task != MULTILABEL or not diagnostics.predictions:
         return None
     scores = {
-        label: [fmean(values) for values in zip(*map(f1_by_label, seeds), strict=True)]
+        label: [fmean(map(float, values)) for values in zip(*map(_f1, seeds), strict=True)]
         for label, seeds in diagnostics.predictions.items()
     }
     arrays = next(iter(diagnostics.predictions.values()))[0]
@@ -95,17 +96,18 @@ def label_f1(diagnostics: BlockDiagnostics) -> Figure | None:
         figure = new_figure(7.5, 1.3 + 0.3 * len(order))
         axis = figure.subplots()
         for place, (label, values) in enumerate(scores.items()):
-            axis.plot(
-                [100 * values[k] for k in order],
-                range(len(order)),
-                linestyle="",
-                marker=MARKERS[place // (len(COLOURS) - 1) % len(MARKERS)],
-                markersize=5,
-                alpha=0.8,
-                label=label,
-                gid=GID + label,
-                color=styles[label]["color"],
-            )
+            for row, k in enumerate(order):  # one by one: each has a tooltip
+                axis.plot(
+                    [100 * values[k]],
+                    [row],
+                    linestyle="",
+                    marker=MARKERS[place // (len(COLOURS) - 1) % len(MARKERS)],
+                    markersize=5,
+                    alpha=0.8,
+                    label=label,
+                    gid=GID + label,
+                    color=styles[label]["color"],
+                )
         axis.set_yticks(
             range(len(order)), [f"{names[k]} ({100 * float(fractions[k]):.0f} %)" for k in order]
         )
@@ -113,7 +115,8 @@ def label_f1(diagnostics: BlockDiagnostics) -> Figure | None:
         axis.set_xlim(-3, 103)
         axis.grid(axis="x", color="#E5E5E5", linewidth=0.6)
         axis.set_xlabel("test F1 (%)")
-        figure.legend(loc="outside right upper", frameon=False)
+        handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend([*handles.values()], [*handles], loc="outside right upper", frameon=False)
         title = f"{diagnostics.title}: F1 of each label, multi"
         if len(order) < len(names):
             title += f", the {len(order)} most frequent of {len(names)}"
@@ -121,21 +124,5 @@ def label_f1(diagnostics: BlockDiagnostics) -> Figure | None:
     return figure
 
 
-def f1_by_label(arrays: Mapping[str, np.ndarray]) -> Sequence[float]:
-    """Return F1 of each label; 0 for a label that neither occurs nor is predicted.
-
-    Args:
-        arrays: ``label`` (N, L) of 0 and 1 and ``logits_multi`` (N, L).
-
-    Example:
-        >>> import numpy as np
-        >>> label = np.array([[1.0, 0.0], [1.0, 1.0]])
-        >>> f1_by_label({"label": label, "logits_multi": np.array([[1.0, 1.0], [-1.0, 1.0]])})
-        [0.666..., 0.666...]
-    """
-    import numpy as np
-
-    has_label, is_predicted = arrays["label"] > 0, arrays[f"logits_{MULTI}"] > 0
-    hits = (has_label & is_predicted).sum(axis=0)
-    total = has_label.sum(axis=0) + is_predicted.sum(axis=0)
-    return [float(value) for value in 2 * hits / np.maximum(total, 1)]
+def _f1(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    return f1_by_label(arrays["label"], arrays[f"logits_{MULTI}"])

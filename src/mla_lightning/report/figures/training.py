@@ -20,7 +20,7 @@ from mla_lightning.report.figures.style import (
 )
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.run_folder import columns
-from mla_lightning.run_folder.tasks import primary_of
+from mla_lightning.run_folder.tasks import REGRESSION, primary_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,8 +136,9 @@ def draw_over_epochs(
 def laziness(diagnostics: BlockDiagnostics) -> Figure | None:
     """Draw the score of each modality's own logits and of its probe over epochs."""
     split = "test" if diagnostics.protocol == "paper" else "validation"
+    own = "own predictions" if diagnostics.task == REGRESSION else "own logits"
     panels = {
-        columns.validation(primary_of(diagnostics.task).column, m): f"{m}: own logits, {split}"
+        columns.validation(primary_of(diagnostics.task).column, m): f"{m}: {own}, {split}"
         for m in diagnostics.modalities
     }
     metric = diagnostics.metric

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mla_lightning.config.search import conf_dir, options
-from mla_lightning.run_folder.tasks import CLASSIFICATION, PRIMARY, primary_of
+from mla_lightning.run_folder.tasks import CLASSIFICATION, PRIMARY, primary_of, selection_of
 
 if TYPE_CHECKING:
     from mla_lightning.report.read.run import Run
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Name of the metric of classification.
 ACCURACY = PRIMARY[CLASSIFICATION].metric
+#: Direction of a metric, at the end of titles and labels of axes.
+LOWER_IS_BETTER = "lower is better"
 #: Digits of a value in the target's unit, whose size says nothing about decimals.
 SIGNIFICANT_DIGITS = 3
 #: Largest number of decimals of such a value.
@@ -100,7 +102,7 @@ class MetricDisplay:
         """
         if self.percent:
             return " in percent"
-        return ", lower is better" if self.lower_is_better else ""
+        return f", {LOWER_IS_BETTER}" if self.lower_is_better else ""
 
     @property
     def difference_unit(self) -> str:
@@ -131,7 +133,7 @@ class MetricDisplay:
         """
         if self.percent:
             return " (%)"
-        return " (lower is better)" if self.lower_is_better else ""
+        return f" ({LOWER_IS_BETTER})" if self.lower_is_better else ""
 
     def better_first(self, first: T, second: T) -> tuple[T, T]:
         """Return two values in the order whose difference is positive where the first is better.
@@ -178,6 +180,22 @@ def primary_metric(task: str = CLASSIFICATION) -> MetricDisplay:
         ['accuracy_percent', 'mae', 'micro_f1_percent']
     """
     return package_metrics()[primary_of(task).metric]
+
+
+def selection_metric(task: str, select_by: str | None) -> MetricDisplay:
+    """Return the metric by which the epochs of runs were selected, and how it is shown.
+
+    Args:
+        task: The task; an empty text means classification.
+        select_by: The setting; empty or None for the task's primary metric.
+
+    Example:
+        >>> selection_metric("", "balanced_accuracy").column
+        'macro_recall_percent'
+        >>> selection_metric("regression", None).column
+        'mae'
+    """
+    return package_metrics()[selection_of(task or CLASSIFICATION, select_by or None).metric]
 
 
 @cache

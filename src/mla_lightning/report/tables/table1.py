@@ -198,9 +198,8 @@ def _laziness_table(table_blocks: Sequence[Block]) -> Table:
     columns = sorted({v for b in table_blocks for v in competitors(b)}, key=lambda v: v.sort_key)
     sections = []
     metric = shared_metric(table_blocks)
-    worse = "worse"
-    if metric is not None:
-        worse = "less accurate" if metric.name == ACCURACY else f"worse ({metric.label})"
+    is_accuracy = metric is not None and metric.name == ACCURACY
+    worse = "less accurate" if is_accuracy else "worse"
     table_notes = [
         f"Trained alone: {method_label(REFERENCE)}, paired by seed. Negative: the modality is "
         f"{worse} than when trained alone."
