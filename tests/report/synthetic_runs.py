@@ -9,6 +9,7 @@ import yaml
 from mla_lightning import run_folder
 from mla_lightning.identity import identity_of
 from mla_lightning.run_folder.result import Result
+from mla_lightning.run_folder.tasks import primary_of
 
 FINGERPRINT = "da7a" * 16
 METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla")
@@ -29,8 +30,13 @@ LEVELS = {
 }
 
 
-def score(accuracy):
-    return {"accuracy": accuracy, "macro_f1": accuracy - 0.05, "ece": 0.1}
+def score(value, task="classification"):
+    """Return the scores of one modality with this value of the task's primary metric."""
+    if task == "regression":
+        return {"mae": value, "correlation": 0.5}
+    if task == "multilabel":
+        return {"micro_f1": value, "macro_f1": value - 0.05, "mean_ap": 0.5}
+    return {"accuracy": value, "macro_f1": value - 0.05, "ece": 0.1}
 
 
 def write_run(
@@ -54,8 +60,9 @@ def write_run(
     curve=None,
     name=None,
     method_label="",
+    task="classification",
 ) -> Path:
-    """Write one run folder; ``accuracy`` maps modalities and multi to fractions."""
+    """Write one run folder; ``accuracy`` maps modalities and multi to fractions, or errors."""
     overrides = overrides or {}
     if accuracy is None:
         shift = random.Random(f"{method}{ablation}{seed}{overrides}{dataset}").gauss(0, 0.01)
@@ -71,6 +78,8 @@ def write_run(
         "trainer": {"max_epochs": epochs},
         "others": [dataset, split, overrides, name, code],
     }
+    if task != "classification":
+        config["others"].append(task)
     identity = identity_of(config, FINGERPRINT)
     words = [dataset, method, *([ablation] if ablation != "none" else [])]
     words += [f"{key}={value}" for key, value in overrides.items()]
@@ -103,7 +112,8 @@ def write_run(
     }
     run_folder.write_json(run_dir / "provenance.json", provenance)
     curve = curve or [accuracy["multi"]] * 3
-    columns = ["epoch", "val/acc", *(f"val/acc/{m}" for m in modalities)]
+    column = primary_of(task).column
+    columns = ["epoch", f"val/{column}", *(f"val/{column}/{m}" for m in modalities)]
     lines = [",".join(columns)]
     lines += [
         ",".join(map(str, [epoch, value, *(accuracy[m] for m in modalities)]))
@@ -112,7 +122,7 @@ def write_run(
     (run_dir / "metrics.csv").write_text("\n".join(lines) + "\n")
     if state != "finished":
         return run_dir
-    scores = {name: score(value) for name, value in accuracy.items()}
+    scores = {name: score(value, task) for name, value in accuracy.items()}
     result = Result(
         identity=identity,
         name=config["name"],
@@ -121,6 +131,7 @@ def write_run(
         ablation=ablation,
         seed=seed,
         protocol=protocol,
+        task=task,
         split=split,
         num_train=976,
         num_val=163,

@@ -179,7 +179,9 @@ def _further_tables(grids: Sequence[tuple[Block, Grid]]) -> Iterator[Table]:
         shown = [
             (block, grid)
             for block, grid in others
-            if block.task in metric.tasks and name != block.metric.name
+            if block.task in metric.tasks
+            and name != block.metric.name
+            and any(block.values(v, measure=metric.column) for v in block.variants)
         ]
         if metric.in_table1 and shown:
             yield _measure_table(shown, slug_of(name), f"Test {metric.label}{metric.unit}", metric)
