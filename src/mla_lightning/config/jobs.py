@@ -44,6 +44,7 @@ class Job:
         method_label: Its method as tables and figures show it, such as ``OGM-GE``.
         distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
             method can differ.
+        task: The task of its data.
 
     Example:
         >>> (job,) = compose_jobs(["data=synthetic", "method=ogm_ge", "name=mine"])
@@ -62,6 +63,7 @@ class Job:
     code: Code
     method_label: str = ""
     distinguishing_overrides: dict[str, Any] = field(default_factory=dict)
+    task: str = CLASSIFICATION
 
     @property
     def run_id(self) -> str:
@@ -140,6 +142,7 @@ def compose_jobs(
                 code=code_of(reached_targets(tree)),
                 method_label=label_of("method", tree["choices"]["method"], config_dir),
                 distinguishing_overrides=planned.distinguishing_overrides,
+                task=data.task,
             )
         )
     problems.raise_all()
