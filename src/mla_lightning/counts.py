@@ -118,6 +118,27 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
     return f1.sum(axis=-1) / occurs.sum(axis=-1)
 
 
+def f1_by_label(label: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Return F1 of each label of samples with several labels; a label is predicted above 0.
+
+    Args:
+        label: 0 and 1 (N, L).
+        logits: Logits (N, L).
+
+    Returns:
+        F1 (L,), in [0, 1]; 0 for a label that neither occurs nor is predicted.
+
+    Example:
+        >>> label = np.array([[1, 0], [1, 1]])
+        >>> f1_by_label(label, np.array([[1.0, 1.0], [-1.0, 1.0]])).round(3)
+        array([0.667, 0.667])
+    """
+    has_label, is_predicted = label > 0, logits > 0
+    hits = (has_label & is_predicted).sum(axis=0)
+    total = has_label.sum(axis=0) + is_predicted.sum(axis=0)
+    return 2 * hits / np.maximum(total, 1)
+
+
 def confidence_bins(confidence: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
     """Return the bin of equal width that each confidence falls into.
 

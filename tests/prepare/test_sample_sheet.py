@@ -127,6 +127,44 @@ def test_a_class_sheet_has_the_text_of_the_modality_and_time_to_the_right(tmp_pa
     assert steps.images[0].get_array().shape == (10, 6)
 
 
+@pytest.mark.parametrize(
+    ("task", "names", "label", "headings"),
+    [
+        (
+            "regression",
+            (),
+            np.arange(20) / 2,
+            {"target 0 to 1.5 (4 samples)", "target 8 to 9.5 (4 samples)"},
+        ),
+        (
+            "multilabel",
+            ("cat", "dog"),
+            np.arange(20)[:, None] % 4 >> np.arange(2) & 1,
+            {"cat (10 samples)", "dog (10 samples)", "none of the labels (5 samples)"},
+        ),
+    ],
+)
+def test_a_sheet_has_parts_of_a_target_or_several_labels(
+    tmp_path, figures, task, names, label, headings
+):
+    write_store(
+        tmp_path / "store",
+        name="toy",
+        class_names=names,
+        ids=[f"s{n:02d}" for n in range(20)],
+        label=label,
+        arrays={"vector": np.ones((20, 3), np.float32)},
+        kinds={"vector": "features"},
+        splits={"own": NamedSplit(np.arange(20) % 3, "x")},
+        task=task,
+    )
+    class_sheet(tmp_path / "store", tmp_path / "sheet.png", per_class=2)
+    texts = {text.get_text() for figure in figures for text in figure.texts}
+    assert headings <= texts
+    targets = {f"s{n:02d} = {n / 2:.3g} ({('train', 'val', 'test')[n % 3]})" for n in range(20)}
+    assert len(texts & targets) == (10 if task == "regression" else 0)
+
+
 def test_a_class_sheet_draws_every_kind_of_a_store(store, figures, tmp_path):
     class_sheet(store, tmp_path / "sheet.png", per_class=2)
     assert sum(len(figure.axes) for figure in figures) == 2 * 2 * 5

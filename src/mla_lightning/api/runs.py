@@ -24,6 +24,7 @@ from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.integrity import check_run
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
+from mla_lightning.run_folder.tasks import PRIMARY
 
 if TYPE_CHECKING:
     from mla_lightning.data.base import MultimodalDataModule
@@ -75,7 +76,7 @@ class Run:
         self._data_options: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        """Return the run's name and accuracies, or its state if it is not finished."""
+        """Return the run's name and scores, or its state if it is not finished."""
         try:
             return self._describe()
         except Exception as error:  # a notebook shows damaged runs, too
@@ -92,12 +93,14 @@ class Run:
     def _describe(self) -> str:
         result = self.result
         scores = result.test or result.val or {}
-        accuracies = ", ".join(
-            f"{name} {values['accuracy']:.3f}"
+        primary = PRIMARY[result.task]
+        texts = ", ".join(
+            f"{name} {primary.text(value)}"
             for name, values in scores.items()
-            if values["accuracy"] is not None
+            if (value := values[primary.metric]) is not None
         )
-        return f"<Run {self.folder.name}: {'test' if result.test else 'val'} accuracy {accuracies}>"
+        split = "test" if result.test else "val"
+        return f"<Run {self.folder.name}: {split} {primary.metric} {texts}>"
 
     def _repr_html_(self) -> str:
         return _notebook_html(self)
@@ -139,7 +142,7 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, float]]:
-        """One mapping per epoch: ``val/acc``, ``train/loss/...`` and others."""
+        """One mapping per epoch: ``val/acc`` (``val/mae``, ...), ``train/loss/...`` and others."""
         return self.files.metrics
 
     @property

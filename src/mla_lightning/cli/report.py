@@ -230,7 +230,8 @@ def _compare(options: argparse.Namespace) -> int:
 
     from mla_lightning.report.document import render
     from mla_lightning.report.main import WIDTH
-    from mla_lightning.report.tables.compare import MAX_LISTED, compare_runs
+    from mla_lightning.report.tables.compare import compare_runs
+    from mla_lightning.report.tables.sample_pairs import MAX_LISTED
 
     def sample_names(numbers: Sequence[int]) -> Sequence[str]:
         try:

@@ -15,6 +15,7 @@ from mla_lightning.run_folder.tasks import selection_of
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
+    from mla_lightning.report.read.metrics import MetricDisplay
     from mla_lightning.tune.search import MethodSearch
     from mla_lightning.tune.space import Space
 
@@ -137,19 +138,23 @@ def _conclude(
     """Write and print the chosen values."""
     from mla_lightning.config.search import options as options_of
     from mla_lightning.config.search import search_path
+    from mla_lightning.report.read.metrics import selection_metric
+    from mla_lightning.run_folder.tasks import primary_name
     from mla_lightning.tune.outcome import RECIPE, write_figure, write_recipe, write_trials
 
     folder = first_jobs[0].run_dir.parent
     tree = first_jobs[0].config.tree
     recipe = tree["choices"]["recipe"]
     said = command("mla", "tune", *options.overrides)
-    select_by = first_jobs[0].config.select_by
-    write_trials(folder / "search" / "trials.csv", searches, select_by)
+    task = first_jobs[0].task
+    select_by = first_jobs[0].config.select_by or primary_name(task)
+    metric = selection_metric(task, select_by)
+    write_trials(folder / "search" / "trials.csv", searches, select_by, metric)
     labels = [job.method_label for job in first_jobs]
-    write_figure(folder / "search" / "search", searches, labels)
+    write_figure(folder / "search" / "search", searches, labels, metric)
     path = write_recipe(conf, searches, recipe, said)
     for search, label in zip(searches, labels, strict=True):
-        print(_line(search, label, select_by))
+        print(_line(search, label, select_by, metric))
     print(f"\nTrials: {folder / 'search' / 'trials.csv'}; figure: search.png beside it")
     print(f"Chosen values: {path}")
     chosen = [search.method for search in searches if search.best is not None]
@@ -162,7 +167,7 @@ def _conclude(
     return 0 if len(chosen) == len(searches) else 1
 
 
-def _line(search: MethodSearch, label: str, select_by: str) -> str:
+def _line(search: MethodSearch, label: str, select_by: str, metric: MetricDisplay) -> str:
     failed = [trial for trial in search.trials if trial.score is None]
     if search.best is None:
         return f"{label}: all trials failed. The first: {failed[0].reason}"
@@ -172,7 +177,10 @@ def _line(search: MethodSearch, label: str, select_by: str) -> str:
     remarks = [f"{len(failed)} of {len(search.trials)} trials failed"] * bool(failed)
     remarks += [f"{' and '.join(edges)} at the edge of the range"] * bool(edges)
     remark = f" ({'; '.join(remarks)})" if remarks else ""
-    score = f"{100 * (best.score or 0):.1f} % {select_by.replace('_', ' ')}"
+    value = metric.scale * (best.score or 0)
+    score = f"{metric.at_scale(value).text(value)} % {select_by.replace('_', ' ')}"
+    if not metric.percent:
+        score = f"{metric.label} {metric.at_scale(value).text(value)}"
     return f"{label}: {score} on validation with {values}{remark}"
 
 

@@ -171,8 +171,8 @@ class Numbers(Targets):
             yield f"a regression target has no classes, got {list(names)[:3]}"
         if label.dtype != self.dtype or label.ndim != 1:
             yield f"targets must be (N,) of float64, got {label.shape} of {label.dtype}"
-        elif not (np.abs(label) <= np.finfo(np.float32).max).all():
-            row = int(np.argmin(np.abs(label) <= np.finfo(np.float32).max))
+        elif not (np.abs(label) <= float(np.finfo(np.float32).max)).all():
+            row = int(np.argmin(np.abs(label) <= float(np.finfo(np.float32).max)))
             yield f"targets must be finite numbers of float32, row {row} has {label[row]}"
 
     def check_train(self, label: Tensor, names: Sequence[str], where: str) -> None:

@@ -29,6 +29,7 @@ from mla_lightning.launchers.display import (
     format_duration,
 )
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.completion import (
     Completion,
     CompletionKind,
@@ -38,6 +39,7 @@ from mla_lightning.run_folder.completion import (
 )
 from mla_lightning.run_folder.contents import EARLIER, check_run_folder
 from mla_lightning.run_folder.lock import RunLock
+from mla_lightning.run_folder.tasks import CLASSIFICATION, PRIMARY
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -337,9 +339,15 @@ def _count_jobs(number: int) -> str:
 
 
 def _validation_score(job: Job) -> str:
-    """Return a text with the job's validation accuracy; empty if it has none."""
+    """Return a text with the job's score on validation; empty if it has none.
+
+    It is the primary metric of the task, named unless it is accuracy.
+    """
     try:
         result = files.read_json(job.run_dir / files.RESULT) or {}
-        return f"val {result['val']['multi']['accuracy']:.3f}"
+        task = result.get("task", CLASSIFICATION)
+        primary = PRIMARY[task]
+        name = "val" if task == CLASSIFICATION else f"val/{primary.column}"
+        return f"{name} {primary.text(result['val'][MULTI][primary.metric])}"
     except (RunError, KeyError, TypeError, ValueError):  # the protocol has no validation scores
         return ""

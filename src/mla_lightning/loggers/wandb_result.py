@@ -9,6 +9,7 @@ from typing import Any
 from mla_lightning.run_folder.columns import parse_forgetting
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
+from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, PRIMARY, REGRESSION
 
 #: Keys of a result that are copied to the summary.
 SUMMARY_KEYS = (
@@ -41,7 +42,9 @@ def summary_of(run_dir: Path) -> dict[str, Any]:
     content = run.result.to_json()
     summary = {key: content[key] for key in SUMMARY_KEYS}
     summary |= flatten({"val": run.result.val or {}, "test": run.result.test or {}}, "result.")
-    summary |= flatten({"probe": run.result.probe_accuracy or {}}, "result.")
+    if run.result.task != CLASSIFICATION:
+        summary["task"] = run.result.task
+    summary |= flatten({"probe": _probes(run.result)}, "result.")
     numbers = run.diagnostics or {}
     for key in ("shapley", "agreement", "fusion", "gap", "parameters"):
         summary |= flatten({key: numbers.get(key) or {}})
@@ -67,9 +70,9 @@ def charts_of(run_dir: Path, wandb: Any) -> dict[str, Any]:
         return {}
     charts: dict[str, Any] = {"tables/scores": _scores(run.result, wandb)}
     if run.diagnostics is not None:
-        charts |= _diagnostics(run.diagnostics, wandb)
+        charts |= _diagnostics(run.diagnostics, run.result.task, wandb)
     charts |= _forgetting(run, wandb)
-    charts |= _confusion(run, wandb)
+    charts |= _PREDICTIONS[run.result.task](run, wandb)
     return charts
 
 
@@ -81,8 +84,8 @@ def _scores(result: Result, wandb: Any) -> Any:
         for values in by_modality.values()
         for metric in values
     )
-    columns = ["split", "modality", *metrics, "probe_accuracy"]
-    probes = result.probe_accuracy or {}
+    columns = ["split", "modality", *metrics, f"probe_{PRIMARY[result.task].metric}"]
+    probes = _probes(result)
     rows = [
         [split, name, *map(values.get, metrics), (probes.get(split) or {}).get(name)]
         for split, by_modality in scores.items()
@@ -91,9 +94,13 @@ def _scores(result: Result, wandb: Any) -> Any:
     return wandb.Table(columns=columns, data=rows)
 
 
-def _diagnostics(numbers: Mapping[str, Any], wandb: Any) -> Iterator[tuple[str, Any]]:
+def _probes(result: Result) -> dict[str, Any]:
+    return result.probe_accuracy or result.probe_scores or {}
+
+
+def _diagnostics(numbers: Mapping[str, Any], task: str, wandb: Any) -> Iterator[tuple[str, Any]]:
     for key, column, title in (
-        ("shapley", "modality", "Shapley value of accuracy"),
+        ("shapley", "modality", f"Shapley value of {PRIMARY[task].metric}"),
         ("agreement", "correct", "Fraction of samples by correct modalities"),
     ):
         if numbers.get(key):
@@ -101,6 +108,8 @@ def _diagnostics(numbers: Mapping[str, Any], wandb: Any) -> Iterator[tuple[str, 
             table = wandb.Table(columns=[column, "value"], data=rows)
             yield f"tables/{key}", table
             yield f"charts/{key}", wandb.plot.bar(table, column, "value", title=title)
+    if "calibration" not in numbers:
+        return  # of a task without classes
     rows = []
     for name, calibration in numbers["calibration"].items():
         for when in ("before", "after"):
@@ -141,6 +150,38 @@ def _confusion(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
     rows = [[names[a], names[b], int(counts[a, b])] for a, b in zip(*counts.nonzero(), strict=True)]
     columns = ["class", "predicted class", "samples"]
     yield "tables/confusion", wandb.Table(columns=columns, data=rows)
+
+
+def _values(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
+    arrays = run.predictions
+    if arrays is None:
+        return
+    pairs = zip(arrays["label"], arrays["logits_multi"][:, 0], strict=True)
+    rows = [[float(true), float(predicted)] for true, predicted in pairs]
+    columns = ["true value", "predicted value"]
+    table = wandb.Table(columns=columns, data=rows)
+    yield "tables/predictions", table
+    title = "Predicted and true values of test, multi"
+    yield "charts/predictions", wandb.plot.scatter(table, *columns, title=title)
+
+
+def _labels(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
+    from mla_lightning.counts import f1_by_label
+
+    arrays = run.predictions
+    if arrays is None:
+        return
+    names = [str(name) for name in arrays["class_names"]]
+    scores = f1_by_label(arrays["label"], arrays["logits_multi"])
+    rows = [[name, float(score)] for name, score in zip(names, scores, strict=True)]
+    table = wandb.Table(columns=["label", "F1"], data=rows)
+    yield "tables/label_f1", table
+    title = "F1 of each label on test, multi"
+    yield "charts/label_f1", wandb.plot.bar(table, "label", "F1", title=title)
+
+
+#: Task -> tables and charts of the predictions.
+_PREDICTIONS = {CLASSIFICATION: _confusion, REGRESSION: _values, MULTILABEL: _labels}
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

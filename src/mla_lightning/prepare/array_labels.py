@@ -82,7 +82,7 @@ def label_problems(label: np.ndarray | None, task: str | None) -> dict[int, str]
     if task == REGRESSION:
         if label.ndim != 1 or label.dtype.kind not in "fiu":
             return {}
-        is_valid = np.abs(label) <= np.finfo(np.float32).max
+        is_valid = np.abs(label) <= float(np.finfo(np.float32).max)
         return {
             row: f"the target {label[row]} is "
             + ("too large for float32" if np.isfinite(label[row]) else "not finite")

@@ -99,7 +99,7 @@ class NumberLabels(TableLabels):
             raise ValueError(
                 f"the target {text!r} is {'not finite' if is_endless else 'no number'}"
             )
-        if abs(float(text)) > np.finfo(np.float32).max:
+        if abs(float(text)) > float(np.finfo(np.float32).max):
             raise ValueError(f"the target {text} is too large for float32")
         return repr(float(text) + 0.0)
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.report.document.render import to_markdown
 from mla_lightning.report.document.table import Report
-from mla_lightning.report.figures.panels import panels
+from mla_lightning.report.figures.panels import Panel, panels
+from mla_lightning.report.read.metrics import primary_metric
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.tables.kinds import varied_keys
+from mla_lightning.run_folder.tasks import REGRESSION, primary_of
 
 #: Keys of the config by which the runs of every dashboard are grouped.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
@@ -97,32 +100,18 @@ def describe_dashboard(
         ("Tags() in ['table1']", 'Accuracy')
     """
     group_by = group_keys(kind, runs)
-    sections: list[dict[str, Any]] = [
-        {
-            "name": "Accuracy",
-            "panels": [
-                line_panel("Validation accuracy, multi", r"^val/acc$"),
-                line_panel("Validation accuracy by modality", r"^val/acc/.*"),
-                bar_panel("Test accuracy, multi", "result.test.multi.accuracy"),
-                bar_panel("Seconds per epoch", "epoch_time_s"),
-            ],
-        }
-    ]
+    tasks = sorted({run.task for run in runs if run.is_finished}) or [""]
+    sections = [_score_section(task) for task in tasks]
+    ablations = [panel for task in tasks for panel in _ablation_panels(task)]
     sections.append(
         {
             "name": "Ablations",
             "about": "Effect of each component of a method: runs grouped by ablation only.",
-            "panels": [
-                bar_panel(
-                    "Test accuracy, multi, by ablation", "result.test.multi.accuracy", ABLATION
-                ),
-                bar_panel("Macro F1, multi, by ablation", "result.test.multi.macro_f1", ABLATION),
-                line_panel("Validation accuracy, multi, by ablation", r"^val/acc$", ABLATION),
-            ],
+            "panels": ablations,
         }
     )
     on_page_only = []
-    for shown in panels():
+    for shown in _panels_of(tasks):
         charts = [line_panel(shown.title, regex) for regex in shown.curves]
         charts += [table_panel(shown.title, key) for key in shown.tables]
         if charts:
@@ -151,6 +140,40 @@ def describe_dashboard(
         "workspace": {"name": title, "sections": sections},
         "report": {"title": title, "blocks": blocks},
     }
+
+
+def _score_section(task: str) -> dict[str, Any]:
+    """Describe the panels of a task's primary metric."""
+    metric, column = primary_metric(task), primary_of(task).column
+    name, unit = metric.label, metric.axis_unit if metric.lower_is_better else ""
+    return {
+        "name": f"{name[0].upper()}{name[1:]}{unit}",
+        "panels": [
+            line_panel(f"Validation {name}, multi", rf"^val/{column}$"),
+            line_panel(f"Validation {name} by modality", rf"^val/{column}/.*"),
+            bar_panel(f"Test {name}, multi", f"result.test.multi.{metric.name}"),
+            bar_panel("Seconds per epoch", "epoch_time_s"),
+        ],
+    }
+
+
+def _ablation_panels(task: str) -> Iterator[dict[str, Any]]:
+    metric, column = primary_metric(task), primary_of(task).column
+    end = "multi, by ablation"
+    yield bar_panel(f"Test {metric.label}, {end}", f"result.test.multi.{metric.name}", ABLATION)
+    if task != REGRESSION:
+        yield bar_panel(f"Macro F1, {end}", "result.test.multi.macro_f1", ABLATION)
+    yield line_panel(f"Validation {metric.label}, {end}", rf"^val/{column}$", ABLATION)
+
+
+def _panels_of(tasks: Sequence[str]) -> Iterator[Panel]:
+    """Yield the panels of the page that are defined for the tasks, each once."""
+    for panel in panels():
+        versions = [shown for task in tasks if (shown := panel.for_task(task)) is not None]
+        if versions:
+            curves = dict.fromkeys(regex for shown in versions for regex in shown.curves)
+            tables = dict.fromkeys(key for shown in versions for key in shown.tables)
+            yield replace(versions[0], curves=tuple(curves), tables=tuple(tables))
 
 
 def line_panel(title: str, regex: str, by: str | None = None) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from mla_lightning.run_folder.parsing import (
     read_limited,
 )
 from mla_lightning.run_folder.result import SCHEMA, Result
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
     import numpy as np
 
-#: The keys of every ``diagnostics.json``.
+#: The keys of every ``diagnostics.json`` of classification.
 DIAGNOSTICS_KEYS = ("calibration", "entropy")
 #: Errors of reading damaged arrays; TypeError if the file holds one array and no archive.
 ARRAY_ERRORS = (
@@ -128,6 +129,8 @@ class RunFiles:
         content = files.read_json(self.folder / files.DIAGNOSTICS)
         if content is None:
             return None
+        if self.result is not None and self.result.task != CLASSIFICATION:
+            return content
         missing = [key for key in DIAGNOSTICS_KEYS if key not in content]
         if missing:
             raise RunError(f"{files.DIAGNOSTICS} has no {', '.join(missing)}")

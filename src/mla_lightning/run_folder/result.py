@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from mla_lightning.errors import RunError
 from mla_lightning.run_folder.schema import (
@@ -110,7 +110,7 @@ class Result:
     ablation: str | None
     seed: Annotated[int, AtLeast(0)]
     protocol: str
-    task: Literal["classification", "regression", "multilabel"] = CLASSIFICATION
+    task: str = CLASSIFICATION
     select_by: str = "accuracy"
     split: str | None
     num_train: Annotated[Count, AtMost(10**15)]
@@ -171,10 +171,12 @@ class Result:
             if not fits_type(value, hints[name]):
                 expected = describe_type(hints[name])
                 raise RunError(f"{name} must be {expected}, is {format_value(value)}")
+        task = values.get("task", CLASSIFICATION)
+        if task not in PRIMARY:
+            raise RunError(f"task must be one of {', '.join(PRIMARY)}, is {task}")
         for split in ("val", "test"):
             if values[split] is not None:
-                primary = PRIMARY[values.get("task", CLASSIFICATION)].metric
-                _check_scores(split, values[split], values["modalities"], primary)
+                _check_scores(split, values[split], values["modalities"], PRIMARY[task].metric)
         if values["best_epoch"] > values["epochs"]:
             best, num = values["best_epoch"], values["epochs"]
             raise RunError(f"best_epoch must be at most epochs, {num}, is {best}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.report.figures.search import SearchPanel, draw_search
+from mla_lightning.report.read.metrics import MetricDisplay
 from mla_lightning.run_folder import write_text
 from mla_lightning.run_folder.csv_cells import csv_text
 from mla_lightning.tune.search import MethodSearch
@@ -75,35 +76,42 @@ def write_recipe(folder: Path, searches: Sequence[MethodSearch], recipe: str, co
     return path
 
 
-def write_trials(path: Path, searches: Sequence[MethodSearch], select_by: str) -> None:
+def write_trials(
+    path: Path, searches: Sequence[MethodSearch], select_by: str, metric: MetricDisplay
+) -> None:
     """Write one row per trial: method, number, score, reason of failure, values, run folders.
 
     Args:
         path: The CSV file.
         searches: The searches.
-        select_by: The metric of the scores, which names their column.
+        select_by: The setting that names the metric of the scores, and their column.
+        metric: How that metric is shown.
     """
     keys = list(dict.fromkeys(key for search in searches for key in search.space))
-    columns = ("method", "trial", f"val_{select_by}_percent", "chosen", "reason", *keys, "runs")
+    column = f"val_{select_by}{'_percent' if metric.percent else ''}"
+    columns = ("method", "trial", column, "chosen", "reason", *keys, "runs")
     rows: list[Sequence[Any]] = []
     for search in searches:
         for number, trial in enumerate(search.trials, start=1):
-            percent = "" if trial.score is None else round(100 * trial.score, 4)
+            score = "" if trial.score is None else metric.column_value(trial.score)
             values = [trial.values.get(key, "") for key in keys]
             runs = " ".join(job.run_dir.name for job in trial.jobs)
             is_best = "yes" if trial is search.best else ""
-            rows.append((search.method, number, percent, is_best, trial.reason, *values, runs))
+            rows.append((search.method, number, score, is_best, trial.reason, *values, runs))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, csv_text(columns, rows))
 
 
-def write_figure(stem: Path, searches: Sequence[MethodSearch], labels: Sequence[str]) -> list[str]:
+def write_figure(
+    stem: Path, searches: Sequence[MethodSearch], labels: Sequence[str], metric: MetricDisplay
+) -> list[str]:
     """Draw the score of all trials over the first key of the space, a panel per method.
 
     Args:
         stem: Path without extension.
         searches: The searches.
         labels: Their methods as figures show them.
+        metric: How the metric of the scores is shown.
 
     Returns:
         Names of the files.
@@ -118,8 +126,8 @@ def write_figure(stem: Path, searches: Sequence[MethodSearch], labels: Sequence[
                 key=key,
                 is_log=search.space[key].log,
                 values=[t.values[key] if intervals else str(t.values[key]) for t in search.trials],
-                percents=[None if t.score is None else 100 * t.score for t in search.trials],
+                scores=[None if t.score is None else metric.scale * t.score for t in search.trials],
                 chosen=None if search.best is None else search.trials.index(search.best),
             )
         )
-    return draw_search(panels, stem)
+    return draw_search(panels, stem, metric)

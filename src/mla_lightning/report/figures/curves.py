@@ -1,18 +1,20 @@
-"""Learning curves: accuracy over epochs, from the ``metrics.csv`` of the runs."""
+"""Learning curves: scores over epochs, from the ``metrics.csv`` of the runs."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.figures.style import GID, line_styles, new_figure, style
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
+from mla_lightning.report.read.metrics import MetricDisplay, primary_metric
 from mla_lightning.run_folder.columns import validation
 from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.tasks import primary_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curves:
-    """Accuracy in percent after each epoch.
+    """Scores after each epoch, in the unit of the metric: accuracy in percent.
 
     Attributes:
         lines: Modality or ``multi`` -> column -> seed -> values; NaN for epochs without a
             validation, such as those of a stage that runs share.
-        split: Split of the accuracy: ``validation``, or ``test`` with ``protocol=paper``.
+        split: Split of the scores: ``validation``, or ``test`` with ``protocol=paper``.
+        metric: The metric of the scores.
 
     Example:
         >>> Curves({"multi": {"MLA": {0: (40.0, 50.0), 1: (41.0, 52.0, 55.0)}}}).epochs
@@ -35,6 +38,7 @@ class Curves:
 
     lines: Mapping[str, Mapping[str, Mapping[int, tuple[float, ...]]]]
     split: str = "validation"
+    metric: MetricDisplay = field(default_factory=primary_metric)
 
     @property
     def epochs(self) -> int:
@@ -59,17 +63,19 @@ def read_curves(block: Block, names: Sequence[str]) -> Curves:
         The curves; none of runs that were read from ``results.csv``, which does not hold them.
     """
     lines: dict[str, dict[str, dict[int, tuple[float, ...]]]] = {name: {} for name in names}
+    scale = block.metric.scale
     for variant in block.variants:
         for seed, run in sorted(block.runs_by_variant[variant].items()):
             if run.path is None or not run.is_finished:
                 continue
             epochs = RunFiles(run.path).metrics
             for name in names:
-                key = validation("acc", name)
-                values = tuple(100 * epoch.get(key, math.nan) for epoch in epochs)
+                key = validation(primary_of(block.task).column, name)
+                values = tuple(scale * epoch.get(key, math.nan) for epoch in epochs)
                 if not all(map(math.isnan, values)):
                     lines[name].setdefault(variant.label, {})[seed] = values
-    return Curves(lines, "test" if block.protocol == "paper" else "validation")
+    split = "test" if block.protocol == "paper" else "validation"
+    return Curves(lines, split, block.metric)
 
 
 def curves_from_diagnostics(diagnostics: BlockDiagnostics, names: Sequence[str]) -> Curves:
@@ -82,13 +88,15 @@ def curves_from_diagnostics(diagnostics: BlockDiagnostics, names: Sequence[str])
     Returns:
         The curves, with the seeds numbered from 0.
     """
-    keys = {name: validation("acc", name) for name in names}
+    metric = diagnostics.metric
+    keys = {name: validation(primary_of(diagnostics.task).column, name) for name in names}
     return Curves(
         {
             name: {
                 label: {
                     index: tuple(
-                        100 * values.get(epoch, math.nan) for epoch in range(1, max(values) + 1)
+                        metric.scale * values.get(epoch, math.nan)
+                        for epoch in range(1, max(values) + 1)
                     )
                     for index, values in enumerate(seeds)
                 }
@@ -98,6 +106,7 @@ def curves_from_diagnostics(diagnostics: BlockDiagnostics, names: Sequence[str])
             for name, key in keys.items()
         },
         "test" if diagnostics.protocol == "paper" else "validation",
+        metric,
     )
 
 
@@ -127,7 +136,7 @@ def curves_figure(curves: Curves, title: str) -> Figure:
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.set_xlim(1, max(2, curves.epochs))
             axis.grid(color="#E5E5E5", linewidth=0.6)
-        axes[0].set_ylabel(f"{curves.split} accuracy (%)")
+        axes[0].set_ylabel(f"{curves.split} {curves.metric.label}{curves.metric.axis_unit}")
         lines = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
         figure.legend(
             [lines[label] for label in labels], labels, loc="outside right upper", frameon=False

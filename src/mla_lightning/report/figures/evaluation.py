@@ -19,12 +19,19 @@ from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder.columns import GAP
+from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Maximum number of columns in a figure of projected features.
 MAX_PLANES = 6
+#: Task -> what colours the samples of such a figure, and the map of colours.
+COLOURED_BY = {
+    CLASSIFICATION: ("class", "tab20"),
+    REGRESSION: ("true value", "viridis"),
+    MULTILABEL: ("number of labels", "viridis"),
+}
 #: Methods that such a figure shows first.
 FIRST = ("concat", "late_fusion", "mla", "unimodal")
 
@@ -58,10 +65,42 @@ def fusion(diagnostics: BlockDiagnostics) -> Figure | None:
     return figure
 
 
+def fusion_means(diagnostics: BlockDiagnostics) -> Figure | None:
+    """Draw the mean fusion weight of each modality."""
+    means = {
+        (label, name): weight
+        for label in diagnostics.labels
+        for name in diagnostics.modalities
+        if (weight := diagnostics.mean(label, number_at("fusion", name, "mean"))) is not None
+    }
+    if not means:
+        return None
+    labels = list(dict.fromkeys(label for label, _ in means))
+    colours = modality_colours(diagnostics.modalities)
+    with style():
+        figure = new_figure(6.5, 1.3 + 0.28 * len(labels))
+        axis = figure.subplots()
+        for (label, name), weight in means.items():
+            place = [labels.index(label)]
+            axis.plot([weight], place, "o", color=colours[name], label=name, gid=GID + label)
+        equal_weight = 1 / len(diagnostics.modalities)
+        axis.axvline(equal_weight, color="#888888", linewidth=0.8, linestyle="--")
+        axis.set_yticks(range(len(labels)), labels)
+        axis.set_ylim(len(labels) - 0.5, -0.5)
+        axis.set_xlim(left=0)
+        axis.set_xlabel("mean fusion weight")
+        handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend(
+            [*handles.values()], [*handles], loc="outside lower center", ncols=6, frameon=False
+        )
+        figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
+    return figure
+
+
 def entropy(diagnostics: BlockDiagnostics) -> Figure | None:
     """Draw accuracy over the entropy of the prediction, a panel per modality and for multi."""
-    if not diagnostics.labels:
-        return None
+    if not any(final.get("entropy") for of in diagnostics.finals.values() for final in of):
+        return None  # of predictions that are no classes
     styles = line_styles(list(diagnostics.epochs))
     names = (*diagnostics.modalities, MULTI)
     with style():
@@ -109,7 +148,7 @@ def tsne(diagnostics: BlockDiagnostics) -> Figure | None:
 
 
 def _projected_features(diagnostics: BlockDiagnostics, projection: str) -> Figure | None:
-    """Draw features in a plane, coloured by modality and by class, with a column per method."""
+    """Draw features in a plane, coloured by modality and by label, with a column per method."""
     planes = {
         label: arrays
         for label, arrays in diagnostics.planes.items()
@@ -120,6 +159,7 @@ def _projected_features(diagnostics: BlockDiagnostics, projection: str) -> Figur
     if not labels:
         return None
     colours = modality_colours(diagnostics.modalities)
+    coloured_by, colour_map = COLOURED_BY[diagnostics.task or CLASSIFICATION]
     with style():
         figure = new_figure(0.8 + 2.1 * len(labels), 4.9)
         axes = figure.subplots(2, len(labels), squeeze=False)
@@ -133,19 +173,21 @@ def _projected_features(diagnostics: BlockDiagnostics, projection: str) -> Figur
                         continue
                     is_present = arrays.get(f"present/{name}")
                     xy = arrays[f"{projection}/{name}"]
-                    classes = arrays["label"]
+                    labelled = arrays["label"]
+                    if labelled.ndim == 2:
+                        labelled = labelled.sum(axis=1)
                     if is_present is not None:
-                        xy, classes = xy[is_present], classes[is_present]
+                        xy, labelled = xy[is_present], labelled[is_present]
                     options: dict[str, Any] = {"s": 5, "alpha": 0.7, "linewidths": 0}
                     if row == 0:
                         axis.scatter(*xy.T, color=colours[name], label=name, **options)
                     else:
-                        axis.scatter(*xy.T, c=classes, cmap="tab20", **options)
+                        axis.scatter(*xy.T, c=labelled, cmap=colour_map, **options)
                 axis.set_xticks([])
                 axis.set_yticks([])
             axes[0][column].set_title(label, loc="left")
         axes[0][0].set_ylabel("by modality")
-        axes[1][0].set_ylabel("by class")
+        axes[1][0].set_ylabel(f"by {coloured_by}")
         pairs = [axis.get_legend_handles_labels() for axis in axes[0]]
         handles = {text: handle for pair in pairs for handle, text in zip(*pair, strict=True)}
         figure.legend(

@@ -1,4 +1,4 @@
-"""Figure of Tables 1 and 3: accuracy of each modality, jointly trained and trained alone."""
+"""Figure of Tables 1 and 3: score of each modality, jointly trained and trained alone."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mla_lightning.report.figures.style import (
     style,
 )
 from mla_lightning.report.read.block import Block, Summary
+from mla_lightning.report.read.metrics import MetricDisplay
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant
 
@@ -34,10 +35,11 @@ READING = (
 
 
 def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) -> Figure:
-    """Draw the accuracy of each method, with a panel per modality and one for multi.
+    """Draw the score of each method, with a panel per modality and one for multi.
 
     The bar from the dashed line, the modality trained alone, to the dot is the effect of joint
     training. All panels span the same number of points, so that the bars are comparable.
+    Larger values are at the right, whatever the metric; the title says which are better.
 
     Args:
         block: The block.
@@ -55,15 +57,17 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
         name: block.summary(reference, name) if reference else Summary({}, block.seeds)
         for name in names
     }
-    limits = _limits([[*panels[name].values(), alone[name]] for name in names])
+    metric = block.metric
+    limits = _limits([[*panels[name].values(), alone[name]] for name in names], metric)
     with style():
         figure = new_figure(1.5 + 2.45 * len(names), 1.65 + 0.29 * len(columns))
         axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axis, name, limit in zip(axes, names, limits, strict=True):
-            _panel(axis, name, columns, panels[name], alone[name], limit)
+            _panel(axis, name, columns, panels[name], alone[name], limit, metric)
         axes[0].set_yticks(range(len(columns)), list(columns))
         axes[0].set_ylim(len(columns) - 0.4, -0.6)
-        figure.suptitle(f"{block.title}: test accuracy (%)", fontsize=11, fontweight="bold")
+        title = f"{block.title}: test {metric.label}{metric.axis_unit}"
+        figure.suptitle(title, fontsize=11, fontweight="bold")
         reference_name = (
             f"trained alone{f' ({reference.label})' if reference and reference.overrides else ''}"
         )
@@ -71,7 +75,8 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
         has_spread = any(
             summary.num > 1 for summaries in panels.values() for summary in summaries.values()
         )
-        _legend(figure, reference_name if has_reference else "", has_spread=has_spread)
+        sides = ("worse", "better") if metric.lower_is_better else ("below", "above")
+        _legend(figure, reference_name if has_reference else "", sides, has_spread=has_spread)
     return figure
 
 
@@ -82,9 +87,10 @@ def _panel(
     summaries: Mapping[str, Summary],
     alone: Summary,
     limit: tuple[float, float],
+    metric: MetricDisplay,
 ) -> None:
     axis.set_xlim(*limit)
-    axis.set_title(_panel_title(name, alone), loc="left")
+    axis.set_title(_panel_title(name, alone, metric), loc="left")
     axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0)
@@ -95,7 +101,7 @@ def _panel(
     for line, (label, summary) in enumerate(summaries.items()):
         gid = GID + columns[label].label
         if summary.num:
-            _method(axis, line, gid, summary, start)
+            _method(axis, line, gid, summary, start, metric)
         else:
             axis.text(
                 0.03,
@@ -110,14 +116,21 @@ def _panel(
             )
 
 
-def _method(axis: Axes, line: int, gid: str, summary: Summary, alone: float | None) -> None:
+def _method(
+    axis: Axes,
+    line: int,
+    gid: str,
+    summary: Summary,
+    alone: float | None,
+    metric: MetricDisplay,
+) -> None:
     mean, values = summary.mean, list(summary.values.values())
-    spread = "" if summary.sd is None else f" ± {summary.sd:.1f}"
-    seeds = ", ".join(f"{value:.1f}" for value in values)
-    gid += f"{TOOLTIP_SEPARATOR}{mean:.1f}{spread}, seeds: {seeds}"
+    spread = "" if summary.sd is None else f" ± {metric.text(summary.sd)}"
+    seeds = ", ".join(map(metric.text, values))
+    gid += f"{TOOLTIP_SEPARATOR}{metric.text(mean)}{spread}, seeds: {seeds}"
     colour = PLAIN
     if alone is not None:
-        colour = _colour(round(mean - alone, 1))
+        colour = _colour(metric.sign * round(mean - alone, metric.digits))
         axis.plot(
             [alone, mean],
             [line, line],
@@ -146,7 +159,7 @@ def _method(axis: Axes, line: int, gid: str, summary: Summary, alone: float | No
     axis.text(
         1.02,
         line,
-        f"{mean:.1f}{num_seeds}",
+        f"{metric.text(mean)}{num_seeds}",
         gid=gid,
         transform=axis.get_yaxis_transform(),
         va="center",
@@ -157,21 +170,23 @@ def _method(axis: Axes, line: int, gid: str, summary: Summary, alone: float | No
 
 
 def _colour(difference: float) -> str:
-    """Return the colour of a rounded difference, by its sign."""
+    """Return the colour of a rounded difference: below zero is worse."""
     if difference == 0:
         return PLAIN
     return BELOW if difference < 0 else ABOVE
 
 
-def _panel_title(name: str, alone: Summary) -> str:
+def _panel_title(name: str, alone: Summary, metric: MetricDisplay) -> str:
     if not alone.num:
         return name
-    spread = "" if alone.sd is None else f" ± {alone.sd:.1f}"
+    spread = "" if alone.sd is None else f" ± {metric.text(alone.sd)}"
     reference = "ensemble" if name == MULTI else "alone"
-    return f"{name}\n{reference}: {alone.mean:.1f}{spread}"
+    return f"{name}\n{reference}: {metric.text(alone.mean)}{spread}"
 
 
-def _limits(panels: Sequence[Sequence[Summary]]) -> list[tuple[float, float]]:
+def _limits(
+    panels: Sequence[Sequence[Summary]], metric: MetricDisplay
+) -> list[tuple[float, float]]:
     """Return limits of equal span for all panels, each centred on its values."""
     ranges = []
     for summaries in panels:
@@ -180,11 +195,12 @@ def _limits(panels: Sequence[Sequence[Summary]]) -> list[tuple[float, float]]:
             if summary.sd is not None:
                 values += [summary.mean - summary.sd, summary.mean + summary.sd]
         ranges.append((min(values, default=0.0), max(values, default=0.0)))
-    half = max(high - low for low, high in ranges) / 2 * 1.1 + 0.5
+    margin = 0.5 if metric.percent else 5 * 10.0**-metric.digits
+    half = max(high - low for low, high in ranges) / 2 * 1.1 + margin
     return [((low + high) / 2 - half, (low + high) / 2 + half) for low, high in ranges]
 
 
-def _legend(figure: Figure, reference: str, *, has_spread: bool) -> None:
+def _legend(figure: Figure, reference: str, sides: tuple[str, str], *, has_spread: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
@@ -204,8 +220,8 @@ def _legend(figure: Figure, reference: str, *, has_spread: bool) -> None:
     if reference:
         handles = [
             Line2D([], [], color="black", linewidth=1.2, linestyle=ALONE, label=reference),
-            Line2D([], [], color=BELOW, marker="o", linewidth=3, alpha=0.8, label="below"),
-            Line2D([], [], color=ABOVE, marker="o", linewidth=3, alpha=0.8, label="above"),
+            Line2D([], [], color=BELOW, marker="o", linewidth=3, alpha=0.8, label=sides[0]),
+            Line2D([], [], color=ABOVE, marker="o", linewidth=3, alpha=0.8, label=sides[1]),
             handles[1],
         ]
     handles = handles if has_spread else handles[:-1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mla_lightning.report.document.table import BLANK, Cell, Row, Section, Table
 from mla_lightning.report.figures.style import GID, TOOLTIP_SEPARATOR
+from mla_lightning.report.read.metrics import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,12 +84,14 @@ def add_tooltips(figure: Figure) -> None:
         '40 at 2, maximum 50 at 1'
     """
     names = _legend(figure)
+    is_lower_better = any(LOWER_IS_BETTER in axis.get_ylabel() for axis in figure.axes)
     for axis in figure.axes:
         row_names = _row_names(axis)
         for line in axis.get_lines():
             gid = str(line.get_gid() or "")
             if gid.startswith(GID) and TOOLTIP_SEPARATOR not in gid:
-                line.set_gid(f"{line.get_gid()}{TOOLTIP_SEPARATOR}{_tooltip(line, row_names)}")
+                tooltip = _tooltip(line, row_names, is_lower_better)
+                line.set_gid(f"{line.get_gid()}{TOOLTIP_SEPARATOR}{tooltip}")
         for patch in axis.patches:
             if str(patch.get_gid() or "").startswith(GID):
                 name = names.get(_colour(patch), "")
@@ -97,13 +100,14 @@ def add_tooltips(figure: Figure) -> None:
                 patch.set_gid(f"{patch.get_gid()}{TOOLTIP_SEPARATOR}{tooltip}")
 
 
-def _tooltip(line: Line2D, row_names: Mapping[float, str]) -> str:
+def _tooltip(line: Line2D, row_names: Mapping[float, str], is_lower_better: bool) -> str:
     x, y = _points(line)
     if len(set(y)) == 1 and y[0] in row_names:  # a horizontal line in a named row
         return f"{row_names[y[0]]} {' to '.join(_short(value) for value in x)}"
-    best = max(range(len(y)), key=y.__getitem__)
+    find, word = (min, "minimum") if is_lower_better else (max, "maximum")
+    best = find(range(len(y)), key=y.__getitem__)
     last = f"{_short(y[-1])} at {_short(x[-1])}"
-    return last if best == len(y) - 1 else f"{last}, maximum {_short(y[best])} at {_short(x[best])}"
+    return last if best == len(y) - 1 else f"{last}, {word} {_short(y[best])} at {_short(x[best])}"
 
 
 def _points(line: Line2D) -> tuple[list[float], list[float]]:

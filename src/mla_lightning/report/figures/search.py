@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mla_lightning.report.figures.style import BELOW, GREY, PLAIN, new_figure, save, style
+from mla_lightning.report.read.metrics import LOWER_IS_BETTER, MetricDisplay
 
 #: Panels beside each other.
 COLUMNS = 4
@@ -21,7 +22,7 @@ class SearchPanel:
         key: The setting on the horizontal axis.
         is_log: Whether that axis is logarithmic.
         values: Its values, one per trial; texts for a list of values.
-        percents: Validation scores in percent; None for trials that failed.
+        scores: Scores on validation as figures show them; None for trials that failed.
         chosen: Index of the chosen trial, None if all failed.
     """
 
@@ -29,16 +30,17 @@ class SearchPanel:
     key: str
     is_log: bool
     values: Sequence[float | str]
-    percents: Sequence[float | None]
+    scores: Sequence[float | None]
     chosen: int | None
 
 
-def draw_search(panels: Sequence[SearchPanel], stem: Path) -> list[str]:
+def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay) -> list[str]:
     """Draw the trials: later ones darker, the chosen one in colour, failed ones as crosses below.
 
     Args:
         panels: A panel per method.
         stem: Path of the figure without extension.
+        metric: How the metric of the scores is shown.
 
     Returns:
         Names of the files.
@@ -48,22 +50,23 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path) -> list[str]:
     with style():
         figure = new_figure(2.4 * columns + 0.4, 2.1 * rows + 0.3)
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        finished = [p for panel in panels for p in panel.percents if p is not None] or [0.0]
-        floor = min(finished) - 0.08 * max(max(finished) - min(finished), 1.0)
+        finished = [s for panel in panels for s in panel.scores if s is not None] or [0.0]
+        least = 1.0 if metric.percent else 0.01 * abs(max(finished))
+        distance = 0.08 * (max(max(finished) - min(finished), least) or 1.0)
+        # failed trials are where the worst are
+        floor = max(finished) + distance if metric.lower_is_better else min(finished) - distance
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
         for axis, panel in zip(axes.flat, panels, strict=False):
             number = len(panel.values)
-            for index, (value, percent) in enumerate(
-                zip(panel.values, panel.percents, strict=True)
-            ):
-                if percent is None:
+            for index, (value, score) in enumerate(zip(panel.values, panel.scores, strict=True)):
+                if score is None:
                     axis.plot(value, floor, marker="x", color=GREY, markersize=4)
                     continue
                 is_chosen = index == panel.chosen
                 axis.plot(
                     value,
-                    percent,
+                    score,
                     marker="o",
                     markersize=6 if is_chosen else 3.5,
                     color=BELOW if is_chosen else PLAIN,
@@ -81,10 +84,11 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path) -> list[str]:
             for axis in axes.flat[: len(panels)]:
                 axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
         for row in axes:
-            row[0].set_ylabel("validation, %")
+            row[0].set_ylabel("validation, %" if metric.percent else f"validation {metric.label}")
+        direction = f" ({LOWER_IS_BETTER})" if metric.lower_is_better else ""
         figure.suptitle(
-            "Score on validation by trial: later trials darker, the chosen one orange, failed "
-            "ones as crosses",
+            f"Score on validation by trial{direction}: later trials darker, the chosen one orange, "
+            "failed ones as crosses",
             fontsize=8,
             color=PLAIN,
             x=0.01,

@@ -6,7 +6,7 @@ The id of every element names its column, by which readers of the page choose co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from mla_lightning.report.figures.style import (
 )
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.run_folder import columns
+from mla_lightning.run_folder.tasks import REGRESSION, primary_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,29 +134,39 @@ def draw_over_epochs(
 
 
 def laziness(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw the accuracy of each modality's own logits and of its probe over epochs."""
+    """Draw the score of each modality's own logits and of its probe over epochs."""
     split = "test" if diagnostics.protocol == "paper" else "validation"
+    own = "own predictions" if diagnostics.task == REGRESSION else "own logits"
     panels = {
-        columns.validation("acc", m): f"{m}: own logits, {split}" for m in diagnostics.modalities
+        columns.validation(primary_of(diagnostics.task).column, m): f"{m}: {own}, {split}"
+        for m in diagnostics.modalities
     }
-    if diagnostics.keys(columns.PROBE_ACCURACY):
-        panels |= {
-            f"{columns.PROBE_ACCURACY}{m}": f"{m}: ridge probe, validation"
-            for m in diagnostics.modalities
-        }
-    return draw_over_epochs(diagnostics, panels, "accuracy (%)", scale=100)
+    metric = diagnostics.metric
+    probes = {
+        columns.probe(primary_of(diagnostics.task).column, m): f"{m}: ridge probe, validation"
+        for m in diagnostics.modalities
+    }
+    if any(diagnostics.keys(key) for key in probes):
+        panels |= probes
+    unit = f"{metric.label}{metric.axis_unit}"
+    return draw_over_epochs(diagnostics, panels, unit, scale=metric.scale)
 
 
 def forgetting(
-    diagnostics: BlockDiagnostics, measure: str = "loss", unit: str = "change of loss (thousandths)"
+    diagnostics: BlockDiagnostics,
+    measure: str = "loss",
+    unit: str = "change of loss (thousandths)",
+    *,
+    lower_is_better: bool = True,
 ) -> Figure | None:
     """Draw the effect of each step on each modality, a matrix per column, mean over epochs.
 
     Args:
         diagnostics: The diagnostics.
-        measure: ``loss`` or ``acc`` of the whole step; ``own_loss`` or ``own_acc`` of the step's
-            own gradient alone.
+        measure: ``loss`` or a score such as ``acc`` of the whole step; ``own_loss`` or ``own_acc``
+            of the step's own gradient alone.
         unit: Label of the colour bar; values are in thousandths.
+        lower_is_better: Whether a decrease is an improvement, which is blue.
 
     Returns:
         The figure, None if no step is on a single modality.
@@ -183,7 +194,7 @@ def forgetting(
             axis.set_visible(False)
         for axis, (label, matrix) in zip(axes.flat, matrices.items(), strict=False):
             axis.set_gid(GID + label)
-            colours = "RdBu" if "acc" in measure else "RdBu_r"
+            colours = "RdBu_r" if lower_is_better else "RdBu"
             image = axis.imshow(matrix, cmap=colours, vmin=-limit, vmax=limit)
             for y, row in enumerate(matrix):
                 for x, value in enumerate(row):
@@ -211,8 +222,14 @@ def own_forgetting(diagnostics: BlockDiagnostics) -> Figure | None:
 
 
 def accuracy_forgetting(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw the effect of each step on the accuracy of each modality."""
-    return forgetting(diagnostics, "acc", "change of accuracy (thousandths)")
+    """Draw the effect of each step on each modality's accuracy, or the primary metric."""
+    metric = diagnostics.metric
+    return forgetting(
+        diagnostics,
+        primary_of(diagnostics.task).column,
+        f"change of {metric.label} (thousandths)",
+        lower_is_better=metric.lower_is_better,
+    )
 
 
 def forgetting_over_epochs(diagnostics: BlockDiagnostics) -> Figure | None:
@@ -252,15 +269,22 @@ def projector(diagnostics: BlockDiagnostics) -> Figure | None:
 
 
 def contribution(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw the Shapley values of the modalities, and which modalities predict correctly."""
+    """Draw the Shapley values of the modalities, and which modalities predict correctly.
+
+    Values above zero are an improvement. Only classes are predicted correctly or not.
+    """
     labels = diagnostics.labels
     if not labels:
         return None
-    modalities = diagnostics.modalities
+    modalities, metric = diagnostics.modalities, diagnostics.metric
+    if diagnostics.task and not any(final.get("shapley") for final in _finals(diagnostics)):
+        return None
     colours = modality_colours(modalities)
+    scale = metric.sign * metric.scale
     with style():
-        figure = new_figure(9.5, 1.5 + 0.3 * len(labels))
-        left, right = figure.subplots(1, 2, sharey=True)
+        width, num_panels = (6.5, 1) if diagnostics.task else (9.5, 2)
+        figure = new_figure(width, 1.5 + 0.3 * len(labels))
+        left, *right = figure.subplots(1, num_panels, sharey=True, squeeze=False)[0]
         for line, label in enumerate(labels):
             ends = {1: 0.0, -1: 0.0}
             means = {m: diagnostics.mean(label, number_at("shapley", m)) for m in modalities}
@@ -269,24 +293,40 @@ def contribution(diagnostics: BlockDiagnostics) -> Figure | None:
             for name, mean in means.items():
                 if mean is None:
                     continue  # the column was trained without this modality
-                value = 100 * mean
+                value = scale * mean
                 side = 1 if value >= 0 else -1
                 _bar(left, line, ends[side], value, colours[name], label)
                 ends[side] += value
-            start = 0.0
-            groups = [*(f"only_{m}" for m in modalities), "several", "only_together", "never"]
-            for group, colour in zip(groups, [*colours.values(), *SHARED.values()], strict=True):
-                value = 100 * (diagnostics.mean(label, number_at("agreement", group)) or 0.0)
-                _bar(right, line, start, value, colour, label)
-                start += value
+            for axis in right:
+                _agreement_bar(axis, line, label, diagnostics, colours)
         left.set_yticks(range(len(labels)), labels)
         left.set_ylim(len(labels) - 0.4, -0.6)
         left.axvline(0, color="#888888", linewidth=0.8)
-        left.set_xlabel("Shapley value (percentage points of accuracy)")
-        right.set_xlabel(f"{diagnostics.split} samples predicted correctly by (%)")
-        _add_legend(figure, {**colours, **SHARED})
+        unit = f"percentage points of {metric.label}" if metric.percent else f"in {metric.label}"
+        if metric.lower_is_better:
+            unit = f"decrease of {metric.label}"
+        left.set_xlabel(f"Shapley value ({unit})")
+        for axis in right:
+            axis.set_xlabel(f"{diagnostics.split} samples predicted correctly by (%)")
+        _add_legend(figure, {**colours, **(SHARED if right else {})})
         figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
     return figure
+
+
+def _finals(diagnostics: BlockDiagnostics) -> Iterator[Mapping[str, Any]]:
+    for finals in diagnostics.finals.values():
+        yield from finals
+
+
+def _agreement_bar(
+    axis: Axes, line: int, label: str, diagnostics: BlockDiagnostics, colours: Mapping[str, str]
+) -> None:
+    start = 0.0
+    groups = [*(f"only_{m}" for m in colours), "several", "only_together", "never"]
+    for group, colour in zip(groups, [*colours.values(), *SHARED.values()], strict=True):
+        value = 100 * (diagnostics.mean(label, number_at("agreement", group)) or 0.0)
+        _bar(axis, line, start, value, colour, label)
+        start += value
 
 
 def _bar(axis: Axes, line: int, start: float, width: float, colour: str, label: str) -> None:

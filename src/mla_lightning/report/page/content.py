@@ -29,6 +29,7 @@ from mla_lightning.report.tables.commands import commands
 from mla_lightning.report.tables.run_list import ledger
 from mla_lightning.report.tables.what_was_run import what_was_run
 from mla_lightning.run_folder import DIAGNOSTICS
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -261,10 +262,14 @@ def _section(
         stem = f"{slug}-{block.slug}"
         figures += _figures(stem, diagnostics, panels)
         if diagnostics.exist:
-            for suffix, function in (("calibration", _calibration), ("parameters", _parameters)):
+            for suffix, function in (
+                *((("calibration", _calibration),) if not block.task else ()),
+                ("parameters", _parameters),
+            ):
                 table_stem = f"{stem}-{suffix}"
                 make = partial(diagnostics.table, function, table_stem)
                 lazy_tables.append(LazyTable(table_stem, diagnostics.key, make))
+            notes += _not_defined(block, panels)
         else:
             notes.append(f"{block.title}: {diagnostics.reason_missing}")
     report_figures = {
@@ -283,6 +288,18 @@ def _section(
     return section, section_blocks
 
 
+def _not_defined(block: Block, panels: Sequence[Panel]) -> Iterator[str]:
+    """Yield which figures of classification are left out because the task has no classes."""
+    left_out = [
+        panel.title
+        for panel in panels
+        if panel.for_task(block.task) is None and panel.tasks == (CLASSIFICATION,)
+    ]
+    if left_out:
+        titles = "; ".join(left_out)
+        yield f"{block.title}: defined for classes alone, and left out: {titles}."
+
+
 def _figures(
     stem: str, diagnostics: _BlockDiagnostics, panels: Sequence[Panel]
 ) -> Iterator[PageFigure]:
@@ -297,11 +314,12 @@ def _figures(
     yield figure(
         "curves",
         "Learning curves",
-        f"{split} accuracy after each epoch; mean over seeds, with a band of ± one standard "
-        "deviation for several seeds.",
+        f"{split} {diagnostics.block.metric.label} after each epoch; mean over seeds, with a band "
+        "of ± one standard deviation for several seeds.",
         diagnostics.draw_curves,
     )
-    for panel in panels:
+    task = diagnostics.block.task
+    for panel in (shown for panel in panels if (shown := panel.for_task(task)) is not None):
         if diagnostics.exist or not panel.needs_diagnostics:
             draw = partial(diagnostics.draw, panel.draw)
             yield figure(panel.slug, panel.title, panel.reading, draw, panel.component.code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mla_lightning.errors import RunError
+from mla_lightning.report.read.metrics import MetricDisplay, primary_metric
+from mla_lightning.report.read.repeats import conflict_message, finished_at, precedence
 from mla_lightning.report.read.run import MULTI, Run
-from mla_lightning.report.read.variant import REFERENCES, Variant
-from mla_lightning.run_folder import RESULT, State
+from mla_lightning.report.read.variant import LABELS_OF_TASK, REFERENCES, Variant
+from mla_lightning.run_folder import State
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 #: Why a seed has no value, in the order in which tables list the reasons.
 STATES = (
@@ -75,10 +79,11 @@ class Block:
 
     Attributes:
         dataset: Name of the data set.
+        task: Its task, empty for classification.
         data_split: Name of the split into train, val and test.
         protocol: ``validation``, or ``paper`` where the epoch was selected on the test split.
-        qualifiers: Split and protocol as far as other blocks of the data set differ in them; part
-            of titles and file names.
+        qualifiers: Task, split and protocol as far as other blocks of the data set differ in them;
+            part of titles and file names.
         common: Overrides that all runs share; they are part of no variant.
         runs_by_variant: Variant -> seed -> run.
         superseded: Finished runs of earlier code that a newer run of the same seed replaces.
@@ -88,13 +93,14 @@ class Block:
         """Group runs by variant and seed.
 
         Args:
-            runs: Runs of one data set, split and protocol; not empty.
+            runs: Runs of one data set, task, split and protocol; not empty.
 
         Raises:
             RunError: If two runs of one variant and seed have different identities but the same
                 code.
         """
         self.dataset = runs[0].dataset
+        self.task = runs[0].task
         self.data_split = runs[0].data_split
         self.protocol = runs[0].protocol
         self.qualifiers: tuple[str, ...] = ()
@@ -102,7 +108,8 @@ class Block:
         self.runs_by_variant: dict[Variant, dict[int, Run]] = {}
         self.superseded: list[Run] = []
         conflicts: list[tuple[Run, Run]] = []
-        labels = {run.method: run.method_label for run in runs if run.method_label}
+        labels = {**LABELS_OF_TASK.get(self.task, {})}
+        labels |= {run.method: run.method_label for run in runs if run.method_label}
         for run in runs:
             overrides = tuple(pair for pair in run.overrides if pair not in self.common)
             variant = Variant(run.method, run.ablation, overrides, labels.get(run.method, ""))
@@ -115,12 +122,12 @@ class Block:
                 if run.code == other.code or run.path is None or other.path is None:
                     conflicts.append((other, run))
                     continue
-                older, by_seed[run.seed] = sorted((other, run), key=_finished_at)
+                older, by_seed[run.seed] = sorted((other, run), key=finished_at)
                 self.superseded.append(older)
                 continue
-            by_seed[run.seed] = min(other, run, key=_precedence)
+            by_seed[run.seed] = min(other, run, key=precedence)
         if conflicts:
-            raise RunError(_conflict_message(conflicts))
+            raise RunError(conflict_message(conflicts))
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -142,6 +149,18 @@ class Block:
     def modalities(self) -> tuple[str, ...]:
         """The single modalities, in the data set's order."""
         return tuple(dict.fromkeys(name for run in self.runs for name in run.modalities))
+
+    @cached_property
+    def metric(self) -> MetricDisplay:
+        """The metric by which runs are compared, with decimals that suit its values."""
+        metric = primary_metric(self.task)
+        values = [
+            value
+            for split in ("test", "val")
+            for variant in self.variants
+            for value in self.values(variant, split=split, measure=metric.column).values()
+        ]
+        return metric.at_scale(min(values, default=0.0))
 
     @property
     def is_selected_on_test(self) -> bool:
@@ -169,7 +188,7 @@ class Block:
         modality: str = MULTI,
         *,
         split: str = "test",
-        measure: str = "accuracy_percent",
+        measure: str | None = None,
     ) -> dict[int, float]:
         """Return a measure of one variant by seed.
 
@@ -179,11 +198,12 @@ class Block:
             split: ``val`` or ``test``.
             measure: A key of :data:`~mla_lightning.report.read.run.Score`, or a field of
                 :class:`~mla_lightning.report.read.run.Run`, which does not depend on modality and
-                split.
+                split; None for the metric by which runs are compared.
 
         Returns:
             Seed -> value, for the finished runs that have one.
         """
+        measure = measure or primary_metric(self.task).column
         values = {}
         for seed, run in self.runs_by_variant.get(variant, {}).items():
             score = run.scores.get(split, {}).get(modality, {})
@@ -198,7 +218,7 @@ class Block:
         modality: str = MULTI,
         *,
         split: str = "test",
-        measure: str = "accuracy_percent",
+        measure: str | None = None,
     ) -> Summary:
         """Summarise a measure of one variant over seeds; arguments as for :meth:`values`.
 
@@ -243,14 +263,16 @@ def limit_variants(block: Block, max_variants: int = MAX_DRAWN) -> tuple[Block, 
         max_variants: Largest number of variants beside the references.
 
     Returns:
-        A block with the references and the variants of the highest mean validation
-        accuracy; and a sentence that says so, empty where all variants are kept.
+        A block with the references and the variants of the best mean score on validation; and a
+        sentence that says so, empty where all variants are kept.
     """
     others = [variant for variant in block.variants if variant.method not in REFERENCES]
     if len(others) <= max_variants:
         return block, ""
     scores = {variant: block.summary(variant, split="val") for variant in others}
-    best = sorted(others, key=lambda v: -scores[v].mean if scores[v].num else 0.0)[:max_variants]
+    sign = block.metric.sign
+    ordered = sorted(others, key=lambda v: -sign * scores[v].mean if scores[v].num else math.inf)
+    best = ordered[:max_variants]
     limited = copy.copy(block)
     limited.seeds = block.seeds  # each variant is still expected to have as many seeds
     for name in ("runs", "variants", "modalities"):
@@ -259,8 +281,8 @@ def limit_variants(block: Block, max_variants: int = MAX_DRAWN) -> tuple[Block, 
         v: runs for v, runs in block.runs_by_variant.items() if v in best or v.method in REFERENCES
     }
     note = (
-        f"Only the {max_variants} columns with the best validation accuracy (multi) are drawn, of "
-        f"{len(others)}."
+        f"Only the {max_variants} columns with the best validation {block.metric.label} (multi) "
+        f"are drawn, of {len(others)}."
     )
     return limited, note
 
@@ -272,7 +294,7 @@ def blocks(runs: Iterable[Run]) -> list[Block]:
         runs: Any runs; those that do not state data set, method and seed are left out.
 
     Returns:
-        One block per data set, split and protocol, sorted by name.
+        One block per data set, task, split and protocol, sorted by name.
 
     Raises:
         RunError: If two runs of one variant and seed have different identities but the same code.
@@ -291,18 +313,21 @@ def blocks(runs: Iterable[Run]) -> list[Block]:
         >>> block.summary(block.variants[0]).mean
         60.5
     """
-    grouped: dict[tuple[str, str, str], list[Run]] = {}
+    grouped: dict[tuple[str, str, str, str], list[Run]] = {}
     for run in runs:
         if is_identified(run):
-            grouped.setdefault((run.dataset, run.data_split, run.protocol), []).append(run)
+            key = (run.dataset, run.task, run.data_split, run.protocol)
+            grouped.setdefault(key, []).append(run)
     # protocol paper last: its epochs are selected on the test split
-    order = sorted(grouped, key=lambda key: (key[0], key[1], key[2] == "paper", key[2]))
+    order = sorted(grouped, key=lambda key: (*key[:3], key[3] == "paper", key[3]))
     sorted_blocks = [Block(grouped[key]) for key in order]
     for block in sorted_blocks:
         same = [other for other in sorted_blocks if other.dataset == block.dataset]
+        tasks = {other.task for other in same}
         splits = {other.data_split for other in same}
         protocols = {other.protocol for other in same}
         block.qualifiers = (
+            *((block.task or CLASSIFICATION,) if len(tasks) > 1 else ()),
             *((f"split {block.data_split or 'unknown'}",) if len(splits) > 1 else ()),
             *((f"protocol {block.protocol}",) if len(protocols) > 1 else ()),
         )
@@ -354,41 +379,3 @@ def _state(run: Run | None, split: str, modality: str) -> str:
     if split not in run.scores:
         return "not evaluated"
     return "absent" if modality not in run.scores[split] else "missing"
-
-
-def _precedence(run: Run) -> int:
-    """Rank two runs of one variant and seed: a finished one first, then one that may finish."""
-    order = (
-        State.FINISHED,
-        State.RUNNING,
-        State.PREEMPTED,
-        State.INTERRUPTED,
-        State.KILLED,
-        State.FAILED,
-        State.UNREADABLE,
-    )
-    return order.index(run.state) if run.state in order else len(order)
-
-
-def _finished_at(run: Run) -> float:
-    assert run.path is not None
-    return (run.path / RESULT).stat().st_mtime
-
-
-def _conflict_message(pairs: Sequence[tuple[Run, Run]]) -> str:
-    first, second = pairs[0]
-    lines = [
-        f"{first.dataset} {first.method} seed {first.seed} has two finished runs of different "
-        "configurations or data:",
-        f"  {first.where} (identity {first.identity}, code {first.code or 'unknown'})",
-        f"  {second.where} (identity {second.identity}, code {second.code or 'unknown'})",
-    ]
-    if len(pairs) > 1:
-        lines.append(f"{len(pairs) - 1} more such pairs were found.")
-    if first.data != second.data:
-        lines.append("The data differ between the two.")
-    lines.append(
-        "A table takes one run per method, setting and seed: name only the folders that it is to "
-        "show (mla report KIND RUN RUN ...), or move the others to another folder."
-    )
-    return "\n".join(lines)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from mla_lightning.report.read.metrics import MetricDisplay
 from mla_lightning.run_folder import columns
 from mla_lightning.run_folder.reader import RunFiles
 
@@ -87,11 +88,14 @@ def _mean(values: Sequence[float]) -> float | None:
     return round(fmean(values), 6) if values else None
 
 
-def missing_modality_columns(missing: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Summarise which modalities of the test samples were missing, and the accuracy by pattern.
+def missing_modality_columns(
+    missing: Mapping[str, Any] | None, metric: MetricDisplay
+) -> dict[str, Any]:
+    """Summarise which modalities of the test samples were missing, and the score by pattern.
 
     Args:
         missing: The ``missing`` entry of a result; None if no modality was missing by protocol.
+        metric: The primary metric of the run's task.
 
     Returns:
         Fields of a run; empty for None.
@@ -99,7 +103,7 @@ def missing_modality_columns(missing: Mapping[str, Any] | None) -> dict[str, Any
     if not missing:
         return {}
     patterns = {
-        name: [samples["num"], round(100 * samples["accuracy"], 2)]
+        name: [samples["num"], _pattern_score(samples[metric.name], metric)]
         for name, samples in missing["patterns"].get("test", {}).items()
     }
     return {
@@ -107,6 +111,10 @@ def missing_modality_columns(missing: Mapping[str, Any] | None) -> dict[str, Any
         "masks": str(missing["mask_sha256"])[:12],
         "patterns": json.dumps(patterns),
     }
+
+
+def _pattern_score(value: float, metric: MetricDisplay) -> float:
+    return round(100 * value, 2) if metric.percent else metric.column_value(value)
 
 
 def to_percent(fraction: float | None) -> float | None:

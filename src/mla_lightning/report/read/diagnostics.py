@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.read.block import Block
+from mla_lightning.report.read.metrics import MetricDisplay, primary_metric
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.run_folder.columns import EPOCH, STEP_FLOPS
 from mla_lightning.run_folder.reader import RunFiles
@@ -30,7 +31,10 @@ class BlockDiagnostics:
         finals: Variant -> content of ``diagnostics.json`` of each seed that has one.
         planes: Variant -> arrays of ``planes.npz`` of its first seed that has one.
         costs: Variant -> measure -> mean over seeds.
-        protocol: ``validation``, or ``paper`` where the epochs' accuracy is that of the test split.
+        protocol: ``validation``, or ``paper`` where the epochs' scores are those of the test split.
+        task: The task of the data set, empty for classification.
+        predictions: Variant -> arrays of ``predictions.npz`` of each seed that has them; only of
+            tasks other than classification.
 
     Example:
         >>> seeds = [[{"epoch": 1, "gap": 0.2}], [{"epoch": 1, "gap": 0.4}, {"epoch": 2, "gap": 1}]]
@@ -48,6 +52,13 @@ class BlockDiagnostics:
     planes: Mapping[str, Mapping[str, np.ndarray]]
     costs: Mapping[str, Mapping[str, float]]
     protocol: str = "validation"
+    task: str = ""
+    predictions: Mapping[str, Sequence[Mapping[str, np.ndarray]]] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> MetricDisplay:
+        """The metric by which the runs are compared."""
+        return primary_metric(self.task)
 
     def curve(self, label: str, key: str) -> list[dict[int, float]]:
         """Return a measure over epochs, for each seed that has it.
@@ -151,6 +162,7 @@ def read_diagnostics(block: Block) -> BlockDiagnostics:
     epochs: dict[str, list[Rows]] = {}
     finals: dict[str, list[Mapping[str, Any]]] = {}
     planes: dict[str, Mapping[str, np.ndarray]] = {}
+    predictions: dict[str, list[Mapping[str, np.ndarray]]] = {}
     costs: dict[str, dict[str, float]] = {}
     for variant in block.variants:
         label = variant.label
@@ -159,6 +171,8 @@ def read_diagnostics(block: Block) -> BlockDiagnostics:
                 continue
             run_files = RunFiles(run.path)
             epochs.setdefault(label, []).append(run_files.metrics)
+            if block.task and run_files.predictions is not None:
+                predictions.setdefault(label, []).append(run_files.predictions)
             if run_files.diagnostics is None:
                 continue
             finals.setdefault(label, []).append(run_files.diagnostics)
@@ -167,7 +181,15 @@ def read_diagnostics(block: Block) -> BlockDiagnostics:
         if label in epochs:
             costs[label] = dict(_costs(block, variant, epochs[label]))
     return BlockDiagnostics(
-        block.title, block.modalities, epochs, finals, planes, costs, block.protocol
+        block.title,
+        block.modalities,
+        epochs,
+        finals,
+        planes,
+        costs,
+        block.protocol,
+        block.task,
+        predictions,
     )
 
 

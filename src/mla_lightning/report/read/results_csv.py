@@ -14,10 +14,13 @@ from typing import Any
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
+from mla_lightning.report.read.metrics import package_metrics, primary_metric
 from mla_lightning.report.read.run import Run, Score
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.csv_cells import csv_text, unescape_cell
 from mla_lightning.run_folder.parsing import MAX_NUMBER
+from mla_lightning.run_folder.result import RANGES, Range
+from mla_lightning.run_folder.tasks import PRIMARY
 
 RESULTS = "results.csv"
 #: Fields of a run that are not written.
@@ -26,22 +29,16 @@ NOT_COLUMNS = ("where", "path")
 SPECIAL = ("overrides", "scores", *NOT_COLUMNS)
 #: Columns that state what the scores of a row are of.
 SCORE_OF = ("modality", "split")
-#: Columns of scores that every table has, in this order; those of other metrics follow.
+#: Columns of scores that tables of classification have, in this order; others follow.
 SCORES = (
     *("accuracy_percent", "macro_f1_percent", "ece", "probe_percent"),
     *("macro_recall_percent", "weighted_f1_percent"),
 )
-#: Scores that are fractions -> their largest value in the table's unit.
-HIGHEST = {
-    **dict.fromkeys(("accuracy_percent", "macro_f1_percent", "probe_percent"), 100.0),
-    **dict.fromkeys(("macro_recall_percent", "weighted_f1_percent"), 100.0),
-    "ece": 1.0,
-}
 #: Largest number of lines of one row, whose cells may hold line breaks.
 MAX_LINES = 50
-#: Columns without which a file is no results table.
+#: Columns without which a file is no results table, beside the primary metric of a task.
 REQUIRED = (
-    *("dataset", "method", "ablation", "overrides", "seed", *SCORE_OF, "accuracy_percent"),
+    *("dataset", "method", "ablation", "overrides", "seed", *SCORE_OF),
     *("state", "identity", "run"),
 )
 
@@ -53,8 +50,9 @@ def columns_of(runs: Sequence[Run]) -> list[str]:
         runs: The runs.
 
     Returns:
-        The fields of a run, with the scores in the place of ``scores``; optional fields only where
-        a run has them.
+        The fields of a run, with the scores in the place of ``scores``: those of
+        :data:`SCORES`, or, where all runs have other tasks, the primary metrics of these first;
+        optional fields only where a run has them.
 
     Example:
         >>> columns_of([])[:8]
@@ -68,10 +66,13 @@ def columns_of(runs: Sequence[Run]) -> list[str]:
         for score in by_modality.values()
         for name in score
     }
+    first: Sequence[str] = SCORES
+    if scored and all(run.task for run in runs if run.scores):
+        first = [*dict.fromkeys(primary_metric(run.task).column for run in runs if run.scores)]
     columns = []
     for item in fields(Run):
         if item.name == "scores":
-            columns += [*SCORE_OF, *SCORES, *sorted(scored - set(SCORES))]
+            columns += [*SCORE_OF, *first, *sorted(scored - set(first))]
         elif item.name not in NOT_COLUMNS:
             is_optional = item.metadata.get("optional", False)
             if not is_optional or any(getattr(run, item.name) for run in runs):
@@ -129,6 +130,8 @@ def read_csv(path: Path) -> list[Run]:
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     columns = _cells(lines[0])
     missing = [name for name in REQUIRED if name not in columns]
+    if not any(primary_metric(task).column in columns for task in PRIMARY):
+        missing.append(primary_metric().column)
     if missing:
         raise RunError(f"{path} is no results table: its columns lack {', '.join(missing)}")
     if twice := [name for name, count in Counter(columns).items() if count > 1]:
@@ -223,9 +226,22 @@ def _run(path: Path, row: Mapping[str, str]) -> Run:
 
 def _score(name: str, text: str) -> float:
     value = _number(text)
-    if name in HIGHEST and not 0 <= value <= HIGHEST[name]:
-        raise ValueError(f"{name} is {text}, not between 0 and {HIGHEST[name]:g}")
+    limits = _ranges().get(name)
+    if limits is not None and not limits.low <= value <= limits.high:
+        raise ValueError(f"{name} is {text}, not {limits}")
     return value
+
+
+@cache
+def _ranges() -> dict[str, Range]:
+    """Return the ranges of columns of scores, in the unit of the column."""
+    ranges = {"probe_percent": Range(0, 100)}
+    for name, limits in RANGES.items():
+        metric = package_metrics().get(name)
+        if metric is not None:
+            scale = 100 if metric.percent else 1
+            ranges[metric.column] = Range(scale * limits.low, scale * limits.high)
+    return ranges
 
 
 def _number(text: str) -> float:

@@ -33,7 +33,8 @@ class Run:
         identity: First characters of its identity; ``code`` and ``data`` likewise.
         missing_percent: Realised missing rate of the test split, in percent.
         masks: First characters of the masks' hash.
-        patterns: Present modalities -> number of test samples and accuracy in percent, as JSON.
+        patterns: Present modalities -> number of test samples and their score by the task's primary
+            metric (accuracy in percent), as JSON.
         forgetting: Mean change of a modality's loss by a step on another modality, in thousandths,
             over all epochs, including the momentum of earlier steps. This and the following six
             fields need diagnostics.
@@ -47,6 +48,7 @@ class Run:
             is not; mean over modalities.
         method_label: Label of the method, if it is not one of the package's.
         select_by: Metric by which the epoch was selected; empty for accuracy.
+        task: Task of the data set; empty for classification, and for an unfinished run.
         stale: Files of the code that changed since the run, separated by commas.
         metrics: How metrics that the package does not define are shown, as JSON.
         retry: Command that starts it again.
@@ -97,6 +99,7 @@ class Run:
     weight_gain: float | None = None
     method_label: str = field(default="", metadata=OPTIONAL)
     select_by: str = field(default="", metadata=OPTIONAL)
+    task: str = field(default="", metadata=OPTIONAL)
     stale: str = field(default="", metadata=OPTIONAL)
     metrics: str = field(default="", metadata=OPTIONAL)
     retry: str = ""

@@ -19,13 +19,13 @@ from mla_lightning.report.read.columns import (
     diagnostics_columns,
     missing_modality_columns,
     round_optional,
-    to_percent,
 )
 from mla_lightning.report.read.metrics import (
     MetricDisplay,
     custom_metrics,
     metric_display,
     package_metrics,
+    primary_metric,
 )
 from mla_lightning.report.read.results_csv import RESULTS, read_csv
 from mla_lightning.report.read.run import Overrides, Run, Score
@@ -34,6 +34,7 @@ from mla_lightning.run_folder import State
 from mla_lightning.run_folder.completion import changed_files
 from mla_lightning.run_folder.integrity import check_run
 from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 #: Overrides that have a column of their own or that only name the experiment.
 OTHER_COLUMNS = ("seed", "method", "data", "ablation", "experiment", "protocol")
@@ -65,7 +66,7 @@ def read_runs(paths: Sequence[Path], cache: RunCache | None = None) -> list[Run]
     for path in paths:
         for run in _read_path(path, cache):
             runs.setdefault(run.path.resolve() if run.path else run.where, run)
-    return _complete_splits(list(runs.values()))
+    return _complete_data(list(runs.values()))
 
 
 def read_run(folder: Path) -> Run | None:
@@ -143,12 +144,13 @@ def _finished(run_files: RunFiles) -> Run:
     result, provenance = run_files.result, run_files.provenance
     assert result is not None
     check_run(run_files)
-    probes = result.probe_accuracy or {}
+    primary = primary_metric(result.task)
+    probes = result.probe_accuracy or result.probe_scores or {}
     metrics = package_metrics() | {
         name: metric_display(name, settings) for name, settings in result.metrics.items()
     }
     scores = {
-        split: _scores(by_modality, probes.get(split, {}), metrics)
+        split: _scores(by_modality, probes.get(split, {}), metrics, primary)
         for split, by_modality in (("val", result.val), ("test", result.test))
         if by_modality is not None
     }
@@ -170,7 +172,8 @@ def _finished(run_files: RunFiles) -> Run:
         num_val=result.num_val,
         num_test=result.num_test,
         unimodal_rule=result.unimodal_rule,
-        select_by=result.select_by if result.select_by != "accuracy" else "",
+        select_by="" if result.select_by in ("accuracy", primary.name) else result.select_by,
+        task=result.task if result.task != CLASSIFICATION else "",
         epochs=result.epochs,
         best_epoch=result.best_epoch,
         lr=result.lr,
@@ -187,7 +190,7 @@ def _finished(run_files: RunFiles) -> Run:
         method_label=_recorded_label(result.method, provenance),
         stale=", ".join(changed_files(provenance)),
         metrics=custom_metrics(result.metrics),
-        **missing_modality_columns(result.missing),
+        **missing_modality_columns(result.missing, primary),
         **_diagnostics(run_files),
         **_provenance_fields(provenance),
     )
@@ -255,18 +258,19 @@ def _scores(
     by_modality: Mapping[str, Mapping[str, float | None]],
     probes: Mapping[str, float],
     metrics: Mapping[str, MetricDisplay],
+    primary: MetricDisplay,
 ) -> dict[str, Score]:
     scores = {}
     for modality, values in by_modality.items():
-        if values["accuracy"] is None:
+        if values[primary.name] is None:
             continue  # the modality is missing in all samples of the split
         score = {}
         for name, value in values.items():
             metric = metrics.get(name) or metric_display(name, {})
             if value is not None:
                 score[metric.column] = metric.column_value(value)
-        if (probe := to_percent(probes.get(modality))) is not None:
-            score["probe_percent"] = probe
+        if (probe := probes.get(modality)) is not None:
+            score[primary.probe_column] = primary.column_value(probe)
         scores[str(modality)] = score
     return scores
 
@@ -289,17 +293,21 @@ def _overrides(values: Mapping[str, Any]) -> Overrides:
     return tuple(sorted(texts.items()))
 
 
-def _complete_splits(runs: list[Run]) -> list[Run]:
-    """Set the split of runs that ended before loading data, if all others of the set share one."""
+def _complete_data(runs: list[Run]) -> list[Run]:
+    """Set split and task of unfinished runs that lack them, if all others of the set share one."""
     splits: dict[str, set[str]] = {}
+    tasks: dict[str, set[str]] = {}
     for run in runs:
         if run.is_finished:
             splits.setdefault(run.dataset, set()).add(run.data_split)
+            tasks.setdefault(run.dataset, set()).add(run.task)
     completed = []
     for run in runs:
-        known = splits.get(run.dataset, set())
-        if not run.is_finished and not run.data_split and len(known) == 1:
-            run = replace(run, data_split=next(iter(known)))
+        known_splits, known_tasks = (known.get(run.dataset, set()) for known in (splits, tasks))
+        if not run.is_finished and not run.data_split and len(known_splits) == 1:
+            run = replace(run, data_split=next(iter(known_splits)))
+        if not run.is_finished and not run.task and len(known_tasks) == 1:
+            run = replace(run, task=next(iter(known_tasks)))
         completed.append(run)
     return completed
 

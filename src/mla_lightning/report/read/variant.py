@@ -7,6 +7,7 @@ from functools import cache
 
 from mla_lightning.config.listing import label_of
 from mla_lightning.report.read.run import Overrides
+from mla_lightning.run_folder.tasks import REGRESSION
 
 #: The methods of the paper's tables, in their order.
 PAPER_METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf", "mla")
@@ -20,18 +21,25 @@ WITHOUT_NETWORK = ("logistic", "majority")
 REFERENCES = (REFERENCE, *WITHOUT_NETWORK)
 
 
+#: Task -> method -> its label there, where it is another model than its name says.
+LABELS_OF_TASK = {REGRESSION: {"logistic": "Ridge", "majority": "Constant"}}
+
+
 @cache
-def method_label(method: str) -> str:
+def method_label(method: str, task: str = "") -> str:
     """Return the name under which tables, figures and pages show a method of the package.
 
     Args:
         method: Its name in configs and commands; an unknown name is returned as it is.
+        task: The task of the data; empty for classification.
 
     Example:
         >>> method_label("ogm_ge"), method_label("my_method")
         ('OGM-GE', 'my_method')
+        >>> method_label("logistic"), method_label("logistic", "regression")
+        ('Logistic', 'Ridge')
     """
-    return label_of("method", method)
+    return LABELS_OF_TASK.get(task, {}).get(method) or label_of("method", method)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,8 @@ class Variant:
         method: Name of the method in configs.
         ablation: Name of the ablation, ``none`` for the full method.
         overrides: Sorted pairs of key and value.
-        recorded_label: Label of a method that the package does not have, as its runs recorded it.
+        recorded_label: Label of a method that the package does not have, as its runs recorded it,
+            or that has another name in the task of its runs.
 
     Example:
         >>> variant = Variant("mla", overrides=(("method.alpha", "0.5"),))

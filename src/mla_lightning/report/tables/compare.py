@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +20,31 @@ from mla_lightning.report.document.table import (
     p_text,
     signed,
 )
+from mla_lightning.report.read.metrics import MetricDisplay, package_metrics
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.run_folders import code_hash
-from mla_lightning.report.tables.bootstrap import NUM_RESAMPLES, paired_differences
-from mla_lightning.report.tables.significance import CONFIDENCE, mcnemar
+from mla_lightning.report.tables.bootstrap import (
+    MEASURES,
+    NUM_RESAMPLES,
+    PairedDifference,
+    paired_differences,
+)
+from mla_lightning.report.tables.sample_pairs import (
+    P_NOTES,
+    Disagreement,
+    SampleNames,
+    SamplePairs,
+    agreement_table,
+    disagreements,
+    samples_table,
+)
+from mla_lightning.report.tables.significance import CONFIDENCE
 from mla_lightning.run_folder import PREDICTIONS
 from mla_lightning.run_folder.completion import UNKNOWN, changed_files
 from mla_lightning.run_folder.integrity import TOLERANCE, check_run
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,10 +52,11 @@ if TYPE_CHECKING:
 #: Arrays that must be equal in the predictions of both runs.
 SHARED_ARRAYS = ("index", "label", "class_names")
 REMEDY = "Train it again with overwrite=true; mla report runs shows the command."
-#: Largest number of samples that are listed.
-MAX_LISTED = 24
-#: Function from indices of test samples to their names.
-SampleNames = Callable[[Sequence[int]], Sequence[str]]
+#: (task, metric) -> title of its table, where it says more than the name of the metric.
+TITLES = {
+    (CLASSIFICATION, "macro_f1"): "Macro F1 in percent",
+    (CLASSIFICATION, "ece"): "Expected calibration error, 15 bins",
+}
 #: Label and field of measures that are shown without a confidence interval.
 OTHER_MEASURES = (
     ("best epoch", "best_epoch"),
@@ -48,35 +64,6 @@ OTHER_MEASURES = (
     ("peak memory, MB", "peak_memory_mb"),
     ("parameters", "num_parameters"),
 )
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """A test sample for which two runs predict different classes.
-
-    Attributes:
-        index: Its index in the test split.
-        label: Name of its class.
-        predictions: Names of the predicted classes of A and B.
-        confidences: Their probabilities.
-    """
-
-    index: int
-    label: str
-    predictions: tuple[str, str]
-    confidences: tuple[float, float]
-
-    @property
-    def caption(self) -> str:
-        """Class and predictions in two lines.
-
-        Example:
-            >>> print(Disagreement(3, "cat", ("cat", "dog"), (0.9, 0.6)).caption)
-            cat
-            A cat, B dog
-        """
-        a, b = self.predictions
-        return f"{self.label}\nA {a}, B {b}"
 
 
 def compare_runs(
@@ -90,7 +77,8 @@ def compare_runs(
         sample_names: Returns the names of samples; by default only their indices are shown.
 
     Returns:
-        The report, and the samples with different predictions, those first where one is correct.
+        The report, and the samples with different predictions; see
+        :func:`~mla_lightning.report.tables.sample_pairs.disagreements`.
 
     Raises:
         RunError: If a run is not finished, or their test samples differ.
@@ -98,16 +86,16 @@ def compare_runs(
     runs = RunFiles(first), RunFiles(second)
     results = [_result(run) for run in runs]
     predictions = [_predictions(run) for run in runs]
-    samples = _common_samples(first, second, *predictions)
-    disagreements = list(_disagreements(samples)) if samples else []
+    samples = _common_samples((first, second), results, predictions)
+    different = list(disagreements(samples)) if samples else []
     tables = [_settings_table(*runs)]
     notes = [f"A: {first}", f"B: {second}"]
     if samples:
         rows, row_notes = _comparable_rows(samples, results)
         tables += [
             *_result_tables(samples, rows),
-            _agreement_table(samples, disagreements),
-            _samples_table(disagreements, sample_names),
+            agreement_table(samples, len(different)),
+            samples_table(samples, different, sample_names),
         ]
         notes += [*_unshared_notes(*(arrays or {} for arrays in predictions)), *row_notes]
     tables += [_other_measures_table(*results), _provenance_table(*runs)]
@@ -119,26 +107,7 @@ def compare_runs(
         if (changed := changed_files(run.provenance)) and changed != (UNKNOWN,)
     ]
     report = Report("compare", "A and B", tuple(tables), tuple(notes), tuple(warnings))
-    return report, disagreements
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """Test samples of both runs, A and B.
-
-    Attributes:
-        logits: Modality -> logits (N, C) of A and B.
-        present: Modality -> whether it is present (N,), in A and B.
-        label: Classes (N,).
-        index: Indices in the test split (N,).
-        class_names: Names of the classes.
-    """
-
-    logits: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    present: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    label: np.ndarray
-    index: np.ndarray
-    class_names: tuple[str, ...]
+    return report, different
 
 
 def _result(run: RunFiles) -> Result:
@@ -174,13 +143,19 @@ def _read(run: RunFiles, attribute: str) -> Any:
 
 
 def _common_samples(
-    first: Path,
-    second: Path,
-    a: dict[str, np.ndarray] | None,
-    b: dict[str, np.ndarray] | None,
-) -> _Samples | None:
+    folders: tuple[Path, Path],
+    results: Sequence[Result],
+    predictions: Sequence[dict[str, np.ndarray] | None],
+) -> SamplePairs | None:
     import numpy as np
 
+    (first, second), (a, b) = folders, predictions
+    tasks = [result.task for result in results]
+    if tasks[0] != tasks[1]:
+        raise RunError(
+            f"{first} is a run of {tasks[0]} and {second} of {tasks[1]}, so they cannot be "
+            "compared. Compare runs of one data set and split."
+        )
     if a is None or b is None:
         return None
     for key in SHARED_ARRAYS:
@@ -191,7 +166,8 @@ def _common_samples(
             )
     shared = [key.removeprefix("logits_") for key in a if key.startswith("logits_") and key in b]
     all_samples = np.ones(len(a["label"]), dtype=bool)
-    return _Samples(
+    return SamplePairs(
+        tasks[0],
         {name: (a[f"logits_{name}"], b[f"logits_{name}"]) for name in shared},
         {
             name: (a.get(f"present_{name}", all_samples), b.get(f"present_{name}", all_samples))
@@ -225,7 +201,7 @@ def _unshared_notes(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) ->
 
 
 def _comparable_rows(
-    samples: _Samples, results: Sequence[Result]
+    samples: SamplePairs, results: Sequence[Result]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Find the samples in which a modality is present in both runs.
 
@@ -261,108 +237,58 @@ def _comparable_rows(
 def _has_recorded_accuracy(
     logits: np.ndarray, label: np.ndarray, result: Result, name: str
 ) -> bool:
+    if result.task != CLASSIFICATION:
+        return True  # every such run states in which samples a modality is missing
     recorded = (result.test or {})[name]["accuracy"]
     if recorded is None or not len(label):
         return recorded is None and not len(label)
     return abs(float((logits.argmax(axis=1) == label).mean()) - recorded) < TOLERANCE
 
 
-def _result_tables(samples: _Samples, rows: Mapping[str, np.ndarray]) -> Iterator[Table]:
-    """Yield the tables of accuracy, F1 and calibration error, with confidence intervals."""
+def _result_tables(samples: SamplePairs, rows: Mapping[str, np.ndarray]) -> Iterator[Table]:
+    """Yield the tables of the metrics of the task, with confidence intervals."""
     by_modality = {
         name: paired_differences(
-            samples.label[mask], (samples.logits[name][0][mask], samples.logits[name][1][mask])
+            samples.label[mask],
+            (samples.logits[name][0][mask], samples.logits[name][1][mask]),
+            samples.task,
         )
         for name, mask in rows.items()
     }
-    columns = ("A", "B", "B − A", f"{CONFIDENCE:.0%} confidence interval")
+    p_note = P_NOTES[samples.task]
     note = (
         f"Confidence interval of B − A: paired bootstrap over the test samples ({NUM_RESAMPLES} "
         "resamples). It holds for these two trained models and does not include the variation "
-        "over seeds. p: exact McNemar test."
-    )
-    for slug, title, scale, digits in (
-        ("accuracy", "Test accuracy in percent", 100, 1),
-        ("macro_f1", "Macro F1 in percent", 100, 1),
-        ("ece", "Expected calibration error, 15 bins", 1, 3),
-    ):
-        is_first = slug == "accuracy"
+        f"over seeds. {p_note}"
+    ).rstrip()
+    columns = ("A", "B", "B − A", f"{CONFIDENCE:.0%} confidence interval")
+    for slug in MEASURES[samples.task]:
+        metric = _metric(slug, by_modality.values())
+        is_first = slug == MEASURES[samples.task][0]
+        with_p = is_first and bool(p_note)
         table_rows = []
         for name, by_measure in by_modality.items():
-            result = by_measure[slug]
-            texts = [f"{scale * value:.{digits}f}" for value in result.values]
-            texts.append(signed(scale * result.difference, digits))
-            low, high = (signed(scale * end, digits) for end in (result.low, result.high))
-            texts.append(f"{low} to {high}")
-            texts += [p_text(_mcnemar(samples, name, rows[name]))] if is_first else []
+            result, scale = by_measure[slug], metric.scale
+            texts = [metric.text(scale * value) for value in result.values]
+            texts.append(signed(scale * result.difference, metric.digits))
+            ends = (signed(scale * end, metric.digits) for end in (result.low, result.high))
+            texts.append(" to ".join(ends))
+            texts += [p_text(samples.p_value(name, rows[name]))] if with_p else []
             table_rows.append(Row(name, tuple(map(Cell, texts))))
         yield Table(
             slug,
-            title,
+            TITLES.get((samples.task, slug), f"Test {metric.label}{metric.unit}"),
             "",
-            (*columns, "p") if is_first else columns,
+            (*columns, "p") if with_p else columns,
             (Section("", tuple(table_rows)),),
             (note,) if is_first else (),
         )
 
 
-def _mcnemar(samples: _Samples, name: str, rows: np.ndarray) -> float:
-    a, b = ((z.argmax(axis=1) == samples.label)[rows] for z in samples.logits[name])
-    return mcnemar(int((a & ~b).sum()), int((b & ~a).sum()))
-
-
-def _disagreements(samples: _Samples) -> Iterator[Disagreement]:
-    import numpy as np
-
-    from mla_lightning.counts import predict_classes
-
-    (a, a_confidence), (b, b_confidence) = map(predict_classes, samples.logits[MULTI])
-    is_one_correct = (a == samples.label) | (b == samples.label)
-    order = sorted(map(int, np.flatnonzero(a != b)), key=lambda n: (not is_one_correct[n], n))
-    names = samples.class_names
-    for n in order:
-        yield Disagreement(
-            int(samples.index[n]),
-            names[int(samples.label[n])],
-            (names[int(a[n])], names[int(b[n])]),
-            (float(a_confidence[n]), float(b_confidence[n])),
-        )
-
-
-def _agreement_table(samples: _Samples, disagreements: Sequence[Disagreement]) -> Table:
-    a, b = (z.argmax(axis=1) == samples.label for z in samples.logits[MULTI])
-    counts = {
-        "both correct": int((a & b).sum()),
-        "only A correct": int((a & ~b).sum()),
-        "only B correct": int((b & ~a).sum()),
-        "both incorrect": int((~a & ~b).sum()),
-        "different predictions": len(disagreements),
-    }
-    rows = tuple(Row(name, (Cell(str(count)),)) for name, count in counts.items())
-    title = "Agreement of the predictions (multi)"
-    return Table("counts", title, "", ("test samples",), (Section("", rows),))
-
-
-def _samples_table(
-    disagreements: Sequence[Disagreement], sample_names: SampleNames | None
-) -> Table:
-    listed = disagreements[:MAX_LISTED]
-    indices = [sample.index for sample in listed]
-    labels = [f"test {index}" for index in indices]
-    if sample_names is not None and listed:
-        pairs = zip(labels, sample_names(indices), strict=True)
-        labels = [label if name == label else f"{label}: {name}" for label, name in pairs]
-    rows = []
-    for label, sample in zip(labels, listed, strict=True):
-        predictions = zip(sample.predictions, sample.confidences, strict=True)
-        texts = (sample.label, *(f"{name} ({share:.0%})" for name, share in predictions))
-        rows.append(Row(label, tuple(map(Cell, texts))))
-    num_more = len(disagreements) - len(listed)
-    note = "Predictions with their probabilities."
-    note += f" {num_more} more samples are not listed." if num_more > 0 else ""
-    title = "Samples with different predictions (multi)"
-    columns = ("class", "prediction of A", "prediction of B")
-    return Table("samples", title, "", columns, (Section("", tuple(rows)),), (note,))
+def _metric(name: str, compared: Iterable[Mapping[str, PairedDifference]]) -> MetricDisplay:
+    """Return how a metric is shown, with decimals that suit its values."""
+    values = [value for by_measure in compared for value in by_measure[name].values]
+    return package_metrics()[name].at_scale(min(values, default=0.0))
 
 
 def _other_measures_table(a: Result, b: Result) -> Table:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mla_lightning.report.read.block import Block
+from mla_lightning.report.read.metrics import ACCURACY, MetricDisplay
 from mla_lightning.report.read.run import MULTI, Run
-from mla_lightning.report.read.variant import REFERENCE, method_label
+from mla_lightning.report.read.variant import REFERENCE, REFERENCES, method_label
 from mla_lightning.report.tables.rows import SIGNIFICANT
 from mla_lightning.report.tables.significance import binomial_error, compare, holm
 from mla_lightning.run_folder import State
@@ -21,6 +22,8 @@ MAX_CODES = 3
 
 #: Points by which a network is clearly below logistic regression, whatever the spread.
 CLEARLY_BELOW = 2.0
+#: The same for values in the unit of a target, as a fraction of the reference's value.
+CLEARLY_BELOW_FRACTION = 0.05
 #: Words by which a report is known to warn of runs of other code.
 EARLIER_CODE = "were made by earlier code"
 
@@ -84,8 +87,8 @@ def block_notes(block: Block, *, split: str = "test", with_settings: bool = True
         return [f"{block.name}: no finished run."]
     name = block.name
     selected = "selected on TEST" if block.is_selected_on_test else "selected on validation"
-    metrics = dict.fromkeys(run.select_by or "accuracy" for run in runs)
-    if [*metrics] != ["accuracy"]:
+    metrics = dict.fromkeys(run.select_by or block.metric.name for run in runs)
+    if [*metrics] != [block.metric.name]:
         selected += f" by {' or '.join(metrics).replace('_', ' ')}"
     seeds = ", ".join(map(str, block.seeds))
     unit = "seed" if len(block.seeds) == 1 else "seeds"
@@ -133,21 +136,30 @@ def ceiling_notes(block: Block) -> list[str]:
 
 
 def reference_notes(block: Block) -> list[str]:
-    """Return a note if networks of single modalities are clearly below logistic regression.
+    """Return notes if networks are clearly worse than a reference without a network.
 
     Args:
         block: The block.
 
     Returns:
-        One sentence, or none. Clearly: by more than :data:`CLEARLY_BELOW` points, or significantly
-        in a paired t-test over the common seeds, with Holm correction over the modalities.
+        A sentence on networks of single modalities that are worse than logistic (ridge)
+        regression, and one on methods that are not better than a constant prediction. Clearly
+        worse: by more than :data:`CLEARLY_BELOW` points (:data:`CLEARLY_BELOW_FRACTION` of a value
+        in the target's unit), or significantly in a paired t-test over the common seeds, with Holm
+        correction over the modalities.
     """
+    return [*_linear_notes(block), *_constant_notes(block)]
+
+
+def _linear_notes(block: Block) -> list[str]:
     network = block.find(REFERENCE)
     linear = block.find("logistic", compared_with=network)
     if network is None or linear is None:
         return []
+    metric = block.metric
     comparisons = {
-        m: compare(block.values(network, m), block.values(linear, m)) for m in block.modalities
+        m: compare(*metric.better_first(block.values(network, m), block.values(linear, m)))
+        for m in block.modalities
     }
     corrected = holm([comparison.p for comparison in comparisons.values()])
     texts = []
@@ -156,15 +168,45 @@ def reference_notes(block: Block) -> list[str]:
         if mean is None or mean >= 0:
             continue
         is_significant = p is not None and p < SIGNIFICANT
-        if mean < -CLEARLY_BELOW or is_significant:
+        limit = CLEARLY_BELOW
+        if metric.in_target_unit:
+            limit = CLEARLY_BELOW_FRACTION * block.summary(linear, modality).mean
+        if mean < -limit or is_significant:
             p_text = "no test" if p is None else f"corrected p = {p:.2g}"
-            texts.append(f"{modality} by {-mean:.1f} points ({p_text})")
+            unit = " points" if metric.percent else ""
+            texts.append(f"{modality} by {metric.text(-mean)}{unit} ({p_text})")
     if not texts:
         return []
     return [
-        f"{block.name}: the networks trained alone ({network.label}) are less accurate on test "
+        f"{block.name}: the networks trained alone ({network.label}) {_are_worse(metric)} on test "
         f"than {linear.label} on the same inputs: {', '.join(texts)}; these encoders are not "
         "trained well enough to be worth it (tune the learning rate and the epochs on validation)."
+    ]
+
+
+def _are_worse(metric: MetricDisplay) -> str:
+    if metric.name == ACCURACY:
+        return "are less accurate"
+    return f"have a {'larger' if metric.lower_is_better else 'lower'} {metric.label}"
+
+
+def _constant_notes(block: Block) -> list[str]:
+    constant = block.find("majority")
+    if constant is None or not (bound := block.summary(constant)).num:
+        return []
+    labels = [
+        variant.label
+        for variant in block.variants
+        if variant.method not in REFERENCES
+        and (summary := block.summary(variant)).num
+        and block.metric.sign * (summary.mean - bound.mean) <= 0
+    ]
+    if not labels:
+        return []
+    return [
+        f"{block.name}: by test {block.metric.label} (multi), {', '.join(labels)} "
+        f"{'is' if len(labels) == 1 else 'are'} not better than {constant.label}, which does not "
+        "use the inputs."
     ]
 
 
@@ -193,7 +235,7 @@ def missing_result_notes(runs: Sequence[Run]) -> tuple[str, ...]:
     for run in runs[:MAX_LISTED]:
         name = run.run
         if run.method:
-            label = run.method_label or method_label(run.method)
+            label = run.method_label or method_label(run.method, run.task)
             name = f"{run.dataset} {label} seed {run.seed}"
         if run.ablation != "none":
             name += f" {run.ablation}"
@@ -216,8 +258,8 @@ def _sizes(runs: Sequence[Run]) -> str:
 def _standard_error(block: Block, runs: Sequence[Run], split: str) -> list[str]:
     num = runs[0].num_test if split == "test" else runs[0].num_val
     means = [s.mean for v in block.variants if (s := block.summary(v, split=split)).num]
-    if not num or not means:
-        return []
+    if not num or not means or block.metric.name != ACCURACY:
+        return []  # only an accuracy is binomial
     best = max(means)
     return [
         f"{block.name}: an accuracy of {best:.0f} % on {num} {split} samples has a binomial "

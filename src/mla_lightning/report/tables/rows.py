@@ -1,4 +1,4 @@
-"""Rows and legends that several tables share: accuracies, the paper's numbers, comparisons."""
+"""Rows, titles and legends that several tables share: scores, the paper's numbers, comparisons."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from mla_lightning.report.document.table import (
     summary_cell,
 )
 from mla_lightning.report.read.block import Block, Summary
+from mla_lightning.report.read.metrics import MetricDisplay
 from mla_lightning.report.read.paper import PaperTable
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant, method_label
 from mla_lightning.report.tables.significance import CONFIDENCE, Comparison, holm
+from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, PRIMARY, REGRESSION
 
 #: A difference is significant if its corrected p is below this level.
 SIGNIFICANT = 0.05
@@ -33,29 +35,87 @@ COLUMN_LEGEND = f"{MEAN_LEGEND}. Best of each column in bold, second best underl
 PARTIAL_LEGEND = "(n of N): only n of N seeds have a result; such entries are not ranked."
 
 
-def reference_legend(methods: Collection[str] = (REFERENCE,)) -> str:
+def shared_metric(table_blocks: Collection[Block]) -> MetricDisplay | None:
+    """Return the metric by which all blocks of a table are compared; None if they differ."""
+    metrics = {block.metric.name: block.metric for block in table_blocks}
+    return next(iter(metrics.values())) if len(metrics) == 1 else None
+
+
+def score_title(
+    table_blocks: Collection[Block], before: str, after: str = "", *, is_difference: bool = False
+) -> str:
+    """Return the title of a table of scores or of differences, with metric, unit and direction.
+
+    Args:
+        table_blocks: The blocks of the table.
+        before: The words before the name of the metric, such as ``Test``.
+        after: The words after it, such as `` (multi)``.
+        is_difference: Whether the table shows differences.
+    """
+    metric = shared_metric(table_blocks)
+    if metric is None:
+        return f"{before} scores{after}, each data set by its own metric"
+    return f"{before} {metric.label}{after}{_unit(metric, is_difference)}"
+
+
+def section_title(
+    block: Block, table_blocks: Collection[Block], *, is_difference: bool = False
+) -> str:
+    """Return the title of a block's section, with its metric if those of the table differ.
+
+    Args:
+        block: The block.
+        table_blocks: All blocks of the table.
+        is_difference: Whether the table shows differences.
+    """
+    if shared_metric(table_blocks) is not None:
+        return block.title
+    return f"{block.title}: {block.metric.label}{_unit(block.metric, is_difference)}"
+
+
+def _unit(metric: MetricDisplay, is_difference: bool) -> str:
+    return metric.difference_unit if is_difference else metric.unit
+
+
+def reference_legend(
+    methods: Collection[str] = (REFERENCE,), tasks: Collection[str] = (CLASSIFICATION,)
+) -> str:
     """Return the sentences that explain the references of a table.
 
     Args:
         methods: The methods of the table.
+        tasks: The tasks of its data sets.
 
     Example:
         >>> reference_legend()
         'Unimodal: each modality trained alone; a reference, not ranked.'
         >>> reference_legend({"mla", "majority"})
         'Majority: the most frequent class of train; a reference, not ranked.'
+        >>> reference_legend({"majority"}, {"regression"})
+        'Constant: the median of train; a reference, not ranked.'
     """
-    return " ".join(
-        f"{method_label(name)}: {meaning}; a reference, not ranked."
-        for name, meaning in _REFERENCE_MEANINGS.items()
-        if name in methods
-    )
+    sentences: dict[str, None] = {}
+    for name, by_task in _REFERENCE_MEANINGS.items():
+        for task in sorted(tasks) if name in methods else ():
+            meaning = by_task[task or CLASSIFICATION]
+            label = method_label(name, task)
+            sentences[f"{label}: {meaning}; a reference, not ranked."] = None
+    return " ".join(sentences)
 
 
+#: Reference -> task -> what it is.
 _REFERENCE_MEANINGS = {
-    REFERENCE: "each modality trained alone",
-    "logistic": "logistic regression without a network",
-    "majority": "the most frequent class of train",
+    REFERENCE: dict.fromkeys(PRIMARY, "each modality trained alone"),
+    "logistic": {
+        CLASSIFICATION: "logistic regression without a network",
+        REGRESSION: "ridge regression without a network",
+        MULTILABEL: "a logistic regression of each label, without a network",
+    },
+    "majority": {
+        CLASSIFICATION: "the most frequent class of train",
+        REGRESSION: "the median of train",
+        MULTILABEL: "the labels that more than half of train have",
+    },
 }
 
 
@@ -107,7 +167,7 @@ def summary_row(
     return Row(label, tuple(cells))
 
 
-def accuracy_row(
+def score_row(
     block: Block,
     columns: Sequence[Variant],
     modality: str,
@@ -115,7 +175,7 @@ def accuracy_row(
     split: str = "test",
     always: Collection[Variant] = (),
 ) -> Row:
-    """Format one modality's accuracy in all columns.
+    """Format one modality's score in all columns, by the metric of the block.
 
     Args:
         block: The block.
@@ -129,7 +189,14 @@ def accuracy_row(
     """
     summaries = [block.summary(column, modality, split=split) for column in columns]
     expected = [column for column in columns if column in block.runs_by_variant or column in always]
-    return summary_row(modality, columns, summaries, expected=expected)
+    return summary_row(
+        modality,
+        columns,
+        summaries,
+        digits=block.metric.digits,
+        lower_is_better=block.metric.lower_is_better,
+        expected=expected,
+    )
 
 
 def paper_row(paper: PaperTable, dataset: str, modality: str, columns: Sequence[str]) -> Row | None:
@@ -172,11 +239,12 @@ def published_row(modality: str, values: Sequence[float | None]) -> Row | None:
     return Row(f"{modality} (paper)", cells, is_quiet=True)
 
 
-def comparison_rows(pairs: Sequence[tuple[str, Comparison]]) -> tuple[Row, ...]:
+def comparison_rows(pairs: Sequence[tuple[str, Comparison]], digits: int = 1) -> tuple[Row, ...]:
     """Format comparisons, with Holm correction over all of them.
 
     Args:
         pairs: Label and comparison.
+        digits: Number of decimals.
 
     Returns:
         Rows for :data:`COMPARISON_COLUMNS`.
@@ -192,12 +260,13 @@ def comparison_rows(pairs: Sequence[tuple[str, Comparison]]) -> tuple[Row, ...]:
     for (label, comparison), p in zip(pairs, corrected, strict=True):
         interval = BLANK
         if comparison.low is not None:
-            interval = f"{signed(comparison.low)} to {signed(comparison.high)}"
+            ends = (signed(comparison.low, digits), signed(comparison.high, digits))
+            interval = " to ".join(ends)
         elif comparison.sd == 0:
             interval = "zero variance"
         is_significant = p is not None and p < SIGNIFICANT
         texts = (interval, p_text(comparison.p), p_text(p), str(len(comparison.seeds)))
-        difference = Cell(signed(comparison.mean), BEST if is_significant else 0)
+        difference = Cell(signed(comparison.mean, digits), BEST if is_significant else 0)
         rows.append(Row(label, (difference, *map(Cell, texts))))
     return tuple(rows)
 
@@ -214,10 +283,11 @@ def difference_cell(block: Block, comparison: Comparison) -> Cell:
     """
     if comparison.mean is None:
         return Cell(BLANK)
-    spread = "" if comparison.sd is None else f" ± {comparison.sd:.1f}"
+    digits = block.metric.digits
+    spread = "" if comparison.sd is None else f" ± {comparison.sd:.{digits}f}"
     num, expected = len(comparison.seeds), len(block.seeds)
     counted = num if num == expected else f"{num} of {expected}"
-    return Cell(f"{signed(comparison.mean)}{spread} ({counted})")
+    return Cell(f"{signed(comparison.mean, digits)}{spread} ({counted})")
 
 
 def not_run(dataset: str, table: str) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
-from mla_lightning.report.read.run import MULTI, Run, Score
+from mla_lightning.report.read.metrics import ACCURACY, primary_metric
+from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.tables.notes import stale_warnings
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.completion import UNKNOWN
 
-COLUMNS = ("state", "best epoch", "val acc", "test acc", "time", "selected on")
+#: Columns before and after those of the scores.
+FIRST, LAST = ("state", "best epoch"), ("time", "selected on")
 
 
 def ledger(runs: Sequence[Run]) -> Report:
@@ -31,8 +33,11 @@ def ledger(runs: Sequence[Run]) -> Report:
     by_folder: dict[str, list[Run]] = {}
     for run in runs:
         by_folder.setdefault(_parent(run), []).append(run)
+    tasks = {run.task for run in runs if run.is_finished} or {""}
+    title, columns = _header(next(iter(tasks)) if len(tasks) == 1 else None)
     sections = tuple(
-        Section(folder, tuple(_row(run) for run in group)) for folder, group in by_folder.items()
+        Section(folder, tuple(_row(run, with_metric=len(tasks) > 1) for run in group))
+        for folder, group in by_folder.items()
     )
     counts = Counter(run.state for run in runs)
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
@@ -43,9 +48,9 @@ def ledger(runs: Sequence[Run]) -> Report:
         tables=(
             Table(
                 slug="",
-                title="Accuracy (multi) in percent at the best epoch",
+                title=title,
                 corner="folder",
-                columns=COLUMNS,
+                columns=(*FIRST, *columns, *LAST),
                 sections=sections,
                 notes=tuple(line for run in runs if not run.is_finished for line in _failure(run)),
             ),
@@ -53,14 +58,25 @@ def ledger(runs: Sequence[Run]) -> Report:
     )
 
 
-def _row(run: Run) -> Row:
+def _header(task: str | None) -> tuple[str, tuple[str, ...]]:
+    """Return title and columns of the scores; None for runs of several tasks."""
+    if task is None:
+        title = "Score (multi) at the best epoch, by the metric of the task"
+        return title, ("metric", "val", "test")
+    metric = primary_metric(task)
+    short = "acc" if metric.name == ACCURACY else metric.label
+    label = f"{metric.label[0].upper()}{metric.label[1:]}"
+    return f"{label} (multi){metric.unit} at the best epoch", (f"val {short}", f"test {short}")
+
+
+def _row(run: Run, *, with_metric: bool) -> Row:
     selected = {"paper": "TEST", "validation": "validation"}.get(run.protocol, run.protocol)
     is_stale = bool(run.stale) and run.stale != UNKNOWN
     texts = (
         f"{run.state}, earlier code" if is_stale else run.state,
         BLANK if run.best_epoch is None else f"{run.best_epoch} of {run.epochs}",
-        _accuracy(run.scores.get("val")),
-        _accuracy(run.scores.get("test")),
+        *((_metric_name(run),) if with_metric else ()),
+        *(_score(run, split) for split in ("val", "test")),
         _time(run.train_time_s),
         selected or BLANK,
     )
@@ -82,9 +98,18 @@ def _parent(run: Run) -> str:
     return str(parent.relative_to(current) if parent.is_relative_to(current) else parent)
 
 
-def _accuracy(scores: Mapping[str, Score] | None) -> str:
-    score = (scores or {}).get(MULTI)
-    return BLANK if score is None else f"{score['accuracy_percent']:.1f}"
+def _metric_name(run: Run) -> str:
+    metric = primary_metric(run.task)
+    return f"{metric.label}{metric.axis_unit}" if run.is_finished else BLANK
+
+
+def _score(run: Run, split: str) -> str:
+    score = run.scores.get(split, {}).get(MULTI)
+    if score is None:
+        return BLANK
+    metric = primary_metric(run.task)
+    value = score[metric.column]
+    return metric.at_scale(value).text(value)
 
 
 def _time(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Table 1: accuracy of every method, by modality and fused, beside the paper's numbers."""
+"""Table 1: score of every method, by modality and fused, beside the paper's numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import BLANK, Cell, Report, Row, Section, Table
 from mla_lightning.report.figures.modalities import READING, modality_figure
 from mla_lightning.report.read.block import Block, blocks, limit_variants, runs_without_result
-from mla_lightning.report.read.metrics import metrics_of
+from mla_lightning.report.read.metrics import ACCURACY, MetricDisplay, metrics_of
 from mla_lightning.report.read.paper import DATASETS, PaperTable, concerns_paper, read_table1
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import (
@@ -26,16 +26,20 @@ from mla_lightning.report.tables.rows import (
     COMPARISON_NOTE,
     LEGEND,
     PARTIAL_LEGEND,
-    accuracy_row,
     comparison_rows,
     difference_cell,
     is_partial,
     not_run,
     paper_row,
     reference_legend,
+    score_row,
+    score_title,
+    section_title,
+    shared_metric,
     summary_row,
 )
 from mla_lightning.report.tables.significance import compare
+from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,7 +85,7 @@ def table1(runs: Sequence[Run]) -> Report:
         title="Table 1: each modality and all modalities (multi)",
         warnings=notes.warnings(table_blocks),
         tables=(
-            _accuracy_table(table_blocks, read_table1(), runs_without_result(table_blocks, runs)),
+            _score_table(table_blocks, read_table1(), runs_without_result(table_blocks, runs)),
             _comparisons_table(table_blocks),
             _laziness_table(table_blocks),
             _probe_table(table_blocks),
@@ -105,14 +109,15 @@ def competitors(block: Block) -> list[Variant]:
     return [variant for variant in block.variants if variant.method not in REFERENCES]
 
 
-def _accuracy_table(
+def _score_table(
     table_blocks: Sequence[Block], paper: PaperTable, without_result: Sequence[Run]
 ) -> Table:
     present = {variant for block in table_blocks for variant in block.variants}
     methods = {variant.method for variant in present}
     datasets = {block.dataset for block in table_blocks}
+    beside_paper = concerns_paper({block.dataset for block in table_blocks if not block.task})
     always = {variant for variant in present if variant in map(Variant, PAPER_METHODS)}
-    if concerns_paper(datasets):
+    if beside_paper:
         always |= {Variant(name) for name in PAPER_METHODS if name not in methods}
     columns = sorted(present | always, key=lambda variant: variant.sort_key)
     paper_columns = [v.method if v == Variant(v.method) else "" for v in columns]
@@ -121,24 +126,25 @@ def _accuracy_table(
         rows = []
         modalities = (*block.modalities, MULTI) if block.modalities else None
         for modality in modalities or paper.modalities.get(block.dataset, (MULTI,)):
-            rows.append(accuracy_row(block, columns, modality, always=always))
+            rows.append(score_row(block, columns, modality, always=always))
             published = paper_row(paper, block.dataset, modality, paper_columns)
             rows += [published] if published else []
-        sections.append(Section(block.title, tuple(rows)))
-    if concerns_paper(datasets):
+        sections.append(Section(section_title(block, table_blocks), tuple(rows)))
+    if beside_paper:
         sections += [
             _not_run_section(name, paper, paper_columns)
             for name in DATASETS
             if name not in datasets
         ]
     legends = [LEGEND]
-    legends += [reference_legend(methods)] if methods & set(REFERENCES) else []
+    tasks = {block.task for block in table_blocks}
+    legends += [reference_legend(methods, tasks)] if methods & set(REFERENCES) else []
     legends += [PARTIAL_LEGEND] if is_partial(table_blocks) else []
     return Table(
         slug="",
-        title="Test accuracy in percent",
+        title=score_title(table_blocks, "Test"),
         corner="",
-        columns=tuple(variant.label for variant in columns),
+        columns=_labels(columns, table_blocks),
         sections=tuple(sections),
         notes=(" ".join(legends), *notes.missing_result_notes(without_result)),
     )
@@ -160,14 +166,15 @@ def _comparisons_table(table_blocks: Sequence[Block]) -> Table:
         for baseline, columns in _by_baseline(block).items():
             values = block.values(baseline)
             pairs = [(v.label, compare(block.values(v), values)) for v in columns]
-            title = f"{block.title}, compared with {baseline.label}"
-            sections.append(Section(title, comparison_rows(pairs)))
+            name = section_title(block, table_blocks, is_difference=True)
+            title = f"{name}, compared with {baseline.label}"
+            sections.append(Section(title, comparison_rows(pairs, block.metric.digits)))
     note = COMPARISON_NOTE
     if all(len(block.seeds) < 2 for block in table_blocks):
         note = "One seed: differences without a significance test."
     return Table(
         slug="comparisons",
-        title="Differences in test accuracy (multi), percentage points",
+        title=score_title(table_blocks, "Differences in test", " (multi)", is_difference=True),
         corner="",
         columns=COMPARISON_COLUMNS,
         sections=tuple(sections),
@@ -190,9 +197,12 @@ def _by_baseline(block: Block) -> dict[Variant, list[Variant]]:
 def _laziness_table(table_blocks: Sequence[Block]) -> Table:
     columns = sorted({v for b in table_blocks for v in competitors(b)}, key=lambda v: v.sort_key)
     sections = []
+    metric = shared_metric(table_blocks)
+    is_accuracy = metric is not None and metric.name == ACCURACY
+    worse = "less accurate" if is_accuracy else "worse"
     table_notes = [
         f"Trained alone: {method_label(REFERENCE)}, paired by seed. Negative: the modality is "
-        "less accurate than when trained alone."
+        f"{worse} than when trained alone."
     ]
     for block in table_blocks:
         references = {column: block.find(REFERENCE, compared_with=column) for column in columns}
@@ -206,11 +216,13 @@ def _laziness_table(table_blocks: Sequence[Block]) -> Table:
                     cells.append(Cell(BLANK))
                     continue
                 trained_alone = block.values(reference, modality)
-                comparison = compare(block.values(column, modality), trained_alone)
+                jointly = block.values(column, modality)
+                comparison = compare(*block.metric.better_first(jointly, trained_alone))
                 cells.append(difference_cell(block, comparison))
             rows.append(Row(modality, tuple(cells)))
         if rows:
-            sections.append(Section(block.title, tuple(rows)))
+            unit = f": {block.metric.label}{block.metric.gap_unit}" if metric is None else ""
+            sections.append(Section(f"{block.title}{unit}", tuple(rows)))
         other_settings = {
             reference.label
             for column, reference in references.items()
@@ -223,15 +235,30 @@ def _laziness_table(table_blocks: Sequence[Block]) -> Table:
         ]
     return Table(
         slug="laziness",
-        title=(
-            "Laziness gap: test accuracy of a modality minus its accuracy when trained alone, "
-            "percentage points"
-        ),
+        title=_laziness_title(metric),
         corner="",
-        columns=tuple(variant.label for variant in columns),
+        columns=_labels(columns, table_blocks),
         sections=tuple(sections),
         notes=tuple(table_notes),
     )
+
+
+def _laziness_title(metric: MetricDisplay | None) -> str:
+    if metric is None:
+        return "Laziness gap: difference of a modality to the same one trained alone"
+    name, unit = metric.label, metric.gap_unit
+    if metric.lower_is_better:
+        return f"Laziness gap: test {name} of a modality trained alone minus its {name}{unit}"
+    return f"Laziness gap: test {name} of a modality minus its {name} when trained alone{unit}"
+
+
+def _labels(columns: Sequence[Variant], table_blocks: Sequence[Block]) -> tuple[str, ...]:
+    """Return the labels of the columns: a reference may be another model on other data."""
+    labels: dict[Variant, dict[str, None]] = {}
+    for block in table_blocks:
+        for variant in block.variants:
+            labels.setdefault(variant, {})[variant.label] = None
+    return tuple(" / ".join(labels.get(column, [column.label])) for column in columns)
 
 
 def _all_columns(table_blocks: Sequence[Block]) -> list[Variant]:
@@ -244,16 +271,24 @@ def _probe_table(table_blocks: Sequence[Block]) -> Table:
     for block in table_blocks:
         rows = []
         for modality in block.modalities:
-            probes = [block.summary(c, modality, measure="probe_percent") for c in columns]
+            measure = block.metric.probe_column
+            probes = [block.summary(column, modality, measure=measure) for column in columns]
             if any(summary.num for summary in probes):
-                rows.append(summary_row(modality, columns, probes))
+                row = summary_row(
+                    modality,
+                    columns,
+                    probes,
+                    digits=block.metric.digits,
+                    lower_is_better=block.metric.lower_is_better,
+                )
+                rows.append(row)
         if rows:
-            sections.append(Section(block.title, tuple(rows)))
+            sections.append(Section(section_title(block, table_blocks), tuple(rows)))
     return Table(
         slug="probe",
-        title="Ridge probe: test accuracy of a linear classifier on frozen features, in percent",
+        title=_probe_title(shared_metric(table_blocks)),
         corner="",
-        columns=tuple(variant.label for variant in columns),
+        columns=_labels(columns, table_blocks),
         sections=tuple(sections),
         notes=(
             "A measure of each encoder's features that does not depend on the head: ridge "
@@ -263,19 +298,31 @@ def _probe_table(table_blocks: Sequence[Block]) -> Table:
     )
 
 
+def _probe_title(metric: MetricDisplay | None) -> str:
+    if metric is None:
+        return "Ridge probe: test score of a linear model on frozen features"
+    model = "classifier" if metric.name == ACCURACY else "model"
+    unit = ", in percent" if metric.percent else metric.unit
+    return f"Ridge probe: test {metric.label} of a linear {model} on frozen features{unit}"
+
+
 def _measures_table(table_blocks: Sequence[Block]) -> Table:
     columns = _all_columns(table_blocks)
     sections = []
     for block in table_blocks:
         rows = []
         for metric in metrics_of(block.runs).values():
-            if not metric.in_table1:
+            if not metric.in_table1 or metric.name == block.metric.name:
                 continue
+            summaries = [block.summary(column, measure=metric.column) for column in columns]
+            is_expected = not block.task and CLASSIFICATION in metric.tasks
+            if not is_expected and not any(summary.num for summary in summaries):
+                continue  # of another task, or not defined for the target
             rows.append(
                 summary_row(
                     f"{metric.label}, multi{', percent' if metric.percent else ''}",
                     columns,
-                    [block.summary(column, measure=metric.column) for column in columns],
+                    summaries,
                     digits=metric.digits,
                     lower_is_better=metric.lower_is_better,
                 )
@@ -292,6 +339,6 @@ def _measures_table(table_blocks: Sequence[Block]) -> Table:
         slug="measures",
         title="Other measures on the test split, and mean cost",
         corner="",
-        columns=tuple(variant.label for variant in columns),
+        columns=_labels(columns, table_blocks),
         sections=tuple(sections),
     )

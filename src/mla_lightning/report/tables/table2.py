@@ -1,14 +1,14 @@
-"""Table 2: accuracy of every method by missing rate, beside the paper's numbers."""
+"""Table 2: score of every method by missing rate, beside the paper's numbers."""
 
 from __future__ import annotations
 
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import (
@@ -22,12 +22,13 @@ from mla_lightning.report.document.table import (
     summary_cell,
 )
 from mla_lightning.report.figures.style import COLOURS, GID, new_figure, style
-from mla_lightning.report.read.block import Block, Summary, blocks
+from mla_lightning.report.read.block import Block, Summary, blocks, slug_of
+from mla_lightning.report.read.metrics import MetricDisplay, metrics_of, package_metrics
 from mla_lightning.report.read.paper import read_table2
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.variant import Variant, method_label
 from mla_lightning.report.tables import notes
-from mla_lightning.report.tables.rows import COLUMN_LEGEND
+from mla_lightning.report.tables.rows import COLUMN_LEGEND, score_title, section_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,13 +40,13 @@ METHODS = (
     *("late_fusion", "qmf", "cca", "dcca", "dccae", "ae", "cra", "mmin", "if_mmin", "cpm_net"),
     *("tate", "mla"),
 )
-#: Slug and title of a table, and the measure that it shows.
-MEASURES = (
-    ("", "Test accuracy in percent, by missing rate", "accuracy_percent"),
-    ("recall", "Macro recall (unweighted accuracy) in percent", "macro_recall_percent"),
-    ("f1", "Weighted F1 in percent", "weighted_f1_percent"),
+#: Slug and title of a further table of classification, and the metric that it shows.
+FURTHER = (
+    ("recall", "Macro recall (unweighted accuracy) in percent", "macro_recall"),
+    ("f1", "Weighted F1 in percent", "weighted_f1"),
 )
 LINE_STYLES = ("-", "--")
+PAPER_READING = " Right: the paper's numbers."
 
 
 @dataclass(frozen=True, order=True)
@@ -103,16 +104,22 @@ def table2(runs: Sequence[Run]) -> Report:
     for block, grid in grids:
         _check_masks(block, grid)
     table_blocks = [block for block, _ in grids]
-    tables = [_measure_table(grids, *measure) for measure in MEASURES]
+    by_rate = _measure_table(grids, "", f"{score_title(table_blocks, 'Test')}, by missing rate")
+    is_paper = any(not block.task for block in table_blocks)
     return Report(
         kind="table2",
         title="Table 2: missing modalities",
         warnings=notes.warnings(table_blocks),
-        tables=(*tables, _paper_table(), _patterns_table(grids)),
+        tables=(
+            by_rate,
+            *_further_tables(grids),
+            *((_paper_table(),) if is_paper else ()),
+            _patterns_table(grids),
+        ),
         notes=tuple(note for block in table_blocks for note in notes.block_notes(block)),
         reading=(
-            "Mean over seeds, with a band of ± one sample standard deviation. Right: the paper's "
-            "numbers."
+            "Mean over seeds, with a band of ± one sample standard deviation."
+            f"{PAPER_READING if is_paper else ''}"
         ),
         figures={
             f"table2-{block.slug}": partial(rate_figure, block, grid)
@@ -162,31 +169,51 @@ def _check_masks(block: Block, grid: Grid) -> None:
                     )
 
 
+def _further_tables(grids: Sequence[tuple[Block, Grid]]) -> Iterator[Table]:
+    """Yield a table per metric other than that by which runs are compared."""
+    classified = [(block, grid) for block, grid in grids if not block.task]
+    for slug, title, name in FURTHER if classified else ():
+        yield _measure_table(classified, slug, title, package_metrics()[name])
+    others = [(block, grid) for block, grid in grids if block.task]
+    for name, metric in metrics_of(run for block, _ in others for run in block.runs).items():
+        shown = [
+            (block, grid)
+            for block, grid in others
+            if block.task in metric.tasks and name != block.metric.name
+        ]
+        if metric.in_table1 and shown:
+            yield _measure_table(shown, slug_of(name), f"Test {metric.label}{metric.unit}", metric)
+
+
 def _measure_table(
-    grids: Sequence[tuple[Block, Grid]], slug: str, title: str, measure: str
+    grids: Sequence[tuple[Block, Grid]], slug: str, title: str, shown: MetricDisplay | None = None
 ) -> Table:
+    """Make the table of a metric, by default the one by which the runs of a block are compared."""
     rates = sorted({rate for _, grid in grids for rate in _rates(grid)})
+    table_blocks = [block for block, _ in grids]
     sections = []
     for block, grid in grids:
+        metric = shown or block.metric
         summaries = {
             rate: {
-                row: block.summary(by_rate[rate], measure=measure)
+                row: block.summary(by_rate[rate], measure=metric.column)
                 for row, by_rate in grid.items()
                 if rate in by_rate
             }
             for rate in rates
         }
-        column_ranks = {rate: _column_ranks(by_row) for rate, by_row in summaries.items()}
+        column_ranks = {rate: _column_ranks(rows, metric) for rate, rows in summaries.items()}
         rows = [_realised_row(block, grid, rates)]
         for row in grid:
             cells = tuple(
-                summary_cell(summaries[rate][row], 1, column_ranks[rate][row])
+                summary_cell(summaries[rate][row], metric.digits, column_ranks[rate][row])
                 if row in summaries[rate]
                 else Cell(BLANK)
                 for rate in rates
             )
             rows.append(Row(row.label, cells))
-        sections.append(Section(block.title, tuple(rows)))
+        name = block.title if shown else section_title(block, table_blocks)
+        sections.append(Section(name, tuple(rows)))
     return Table(
         slug=slug,
         title=title,
@@ -201,9 +228,12 @@ def _measure_table(
     )
 
 
-def _column_ranks(summaries: Mapping[Variant, Summary]) -> dict[Variant, int]:
+def _column_ranks(
+    summaries: Mapping[Variant, Summary], metric: MetricDisplay
+) -> dict[Variant, int]:
     means = [summary.mean if summary.is_complete else None for summary in summaries.values()]
-    return dict(zip(summaries, ranks(means, 1), strict=True))
+    places = ranks(means, metric.digits, lower_is_better=metric.lower_is_better)
+    return dict(zip(summaries, places, strict=True))
 
 
 def _realised_row(block: Block, grid: Grid, rates: Sequence[Rate]) -> Row:
@@ -247,9 +277,10 @@ def _paper_table() -> Table:
 
 
 def _patterns_table(grids: Sequence[tuple[Block, Grid]]) -> Table:
-    """Make the table of accuracy by present modalities."""
+    """Make the table of scores by present modalities."""
+    table_blocks = [block for block, _ in grids]
     patterns: dict[str, None] = {}
-    accuracies: list[tuple[str, list[tuple[str, dict[str, float]]]]] = []
+    scores: list[tuple[Block, list[tuple[str, dict[str, float]]]]] = []
     for block, grid in grids:
         rows = []
         for row, by_rate in grid.items():
@@ -257,25 +288,29 @@ def _patterns_table(grids: Sequence[tuple[Block, Grid]]) -> Table:
             nums: dict[str, int] = {}
             for variant in by_rate.values():
                 for run in block.runs_by_variant[variant].values():
-                    for pattern, (num, percent) in json.loads(run.patterns or "{}").items():
+                    for pattern, (num, value) in json.loads(run.patterns or "{}").items():
                         nums[pattern] = nums.get(pattern, 0) + num
-                        totals[pattern] = totals.get(pattern, 0.0) + num * percent
+                        totals[pattern] = totals.get(pattern, 0.0) + num * value
             rows.append((row.label, {pattern: totals[pattern] / nums[pattern] for pattern in nums}))
             patterns |= dict.fromkeys(sorted(nums, key=lambda p: (p.count("+"), p)))
-        accuracies.append((block.title, rows))
+        scores.append((block, rows))
     sections = [
         Section(
-            title,
+            section_title(block, table_blocks),
             tuple(
-                Row(label, tuple(Cell(f"{of[p]:.1f}" if p in of else BLANK) for p in patterns))
+                Row(
+                    label,
+                    tuple(Cell(block.metric.text(of[p]) if p in of else BLANK) for p in patterns),
+                )
                 for label, of in rows
             ),
         )
-        for title, rows in accuracies
+        for block, rows in scores
     ]
+    title = score_title(table_blocks, "Test")
     return Table(
         slug="patterns",
-        title="Test accuracy in percent by present modalities, over all rates and seeds",
+        title=f"{title} by present modalities, over all rates and seeds",
         corner="",
         columns=tuple(patterns),
         sections=tuple(sections),
@@ -283,9 +318,10 @@ def _patterns_table(grids: Sequence[tuple[Block, Grid]]) -> Table:
 
 
 def rate_figure(block: Block, grid: Grid) -> Figure:
-    """Draw accuracy over missing rate, one line per method, beside the paper's numbers.
+    """Draw the score over missing rate, one line per method, beside the paper's numbers.
 
-    Rates that differ between modalities are left out.
+    Rates that differ between modalities are left out. The paper's numbers are beside those of
+    classification alone.
 
     Args:
         block: The block.
@@ -294,11 +330,9 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
     Returns:
         The figure.
     """
-    paper = read_table2()
-    ((dataset, by_method),) = paper.items()
     with style():
-        figure = new_figure(10.5, 4.2)
-        ours, theirs = figure.subplots(1, 2)
+        figure = new_figure(6.5 if block.task else 10.5, 4.2)
+        ours, *theirs = figure.subplots(1, 1 if block.task else 2, squeeze=False)[0]
         for number, (row, by_rate) in enumerate(grid.items()):
             drawn = sorted(
                 r for r in by_rate if r.value < math.inf and block.summary(by_rate[r]).num
@@ -317,21 +351,29 @@ def rate_figure(block: Block, grid: Grid) -> Figure:
                 linewidth=0,
                 gid=GID + row.label,
             )
-        for number, (method, values) in enumerate(by_method.items()):
-            line = _line_style(method, number)
-            rates = sorted(values)
-            accuracies = [values[rate] for rate in rates]
-            percents = [100 * rate for rate in rates]
-            theirs.plot(percents, accuracies, gid=GID + method_label(method), **line)
-        _finish(ours, f"{block.title}: test accuracy, percent, mean ± sd over seeds")
-        _finish(theirs, f"{dataset}, the paper's numbers")
+        for axis in theirs:
+            _draw_paper(axis)
+        metric = block.metric
+        unit = ", percent" if metric.percent else metric.unit
+        _finish(ours, f"{block.title}: test {metric.label}{unit}, mean ± sd over seeds")
         figure.legend(
             *ours.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False
         )
     return figure
 
 
-def _line_style(method: str, number: int) -> dict[str, object]:
+def _draw_paper(axis: Axes) -> None:
+    ((dataset, by_method),) = read_table2().items()
+    for number, (method, values) in enumerate(by_method.items()):
+        rates = sorted(values)
+        percents = [100 * rate for rate in rates]
+        accuracies = [values[rate] for rate in rates]
+        line = _line_style(method, number)
+        axis.plot(percents, accuracies, gid=GID + method_label(method), **line)
+    _finish(axis, f"{dataset}, the paper's numbers")
+
+
+def _line_style(method: str, number: int) -> dict[str, Any]:
     position = METHODS.index(method) if method in METHODS else len(METHODS) + number
     return {
         "color": COLOURS[position % len(COLOURS)],

@@ -24,11 +24,13 @@ from mla_lightning.report.tables.rows import (
     COMPARISON_NOTE,
     LEGEND,
     PARTIAL_LEGEND,
-    accuracy_row,
     comparison_rows,
     is_partial,
     not_run,
     published_row,
+    score_row,
+    score_title,
+    section_title,
 )
 from mla_lightning.report.tables.significance import compare
 
@@ -78,7 +80,7 @@ def table3(runs: Sequence[Run]) -> Report:
         title="Table 3: head gradient modification (HGM) and dynamic fusion (DF)",
         warnings=notes.warnings(table_blocks),
         tables=(
-            _accuracy_table(table_blocks, runs_without_result(table_blocks, ())),
+            _score_table(table_blocks, runs_without_result(table_blocks, ())),
             _effects_table(table_blocks),
         ),
         notes=tuple(note for block in table_blocks for note in notes.block_notes(block)),
@@ -111,20 +113,21 @@ def _settings_notes(block: Block) -> list[str]:
     ]
 
 
-def _accuracy_table(table_blocks: Sequence[Block], without_result: Sequence[Run]) -> Table:
+def _score_table(table_blocks: Sequence[Block], without_result: Sequence[Run]) -> Table:
     paper_table1, paper_table3 = read_table1(), read_table3()
     sections = []
     for block in table_blocks:
         variants = list(_columns(block).values())
         rows = []
         for modality in (*block.modalities, MULTI):
-            rows.append(accuracy_row(block, variants, modality, always=variants))
+            rows.append(score_row(block, variants, modality, always=variants))
             published = _paper_row(paper_table1, paper_table3, block.dataset, modality)
             rows += [published] if published else []
-        sections.append(Section(block.title, tuple(rows)))
+        sections.append(Section(section_title(block, table_blocks), tuple(rows)))
     datasets = {block.dataset for block in table_blocks}
     others = [name for name in DATASETS if name not in datasets]
-    for name in others if concerns_paper(datasets) else ():
+    beside_paper = concerns_paper({block.dataset for block in table_blocks if not block.task})
+    for name in others if beside_paper else ():
         modalities = paper_table3.modalities[name]
         paper_rows = [_paper_row(paper_table1, paper_table3, name, m) for m in modalities]
         rows = [row for row in paper_rows if row]
@@ -132,7 +135,7 @@ def _accuracy_table(table_blocks: Sequence[Block], without_result: Sequence[Run]
     legend = f"{LEGEND} {PARTIAL_LEGEND}" if is_partial(table_blocks) else LEGEND
     return Table(
         slug="",
-        title="Test accuracy in percent",
+        title=score_title(table_blocks, "Test"),
         corner="",
         columns=(method_label(LATE), *GRID),
         sections=tuple(sections),
@@ -154,11 +157,13 @@ def _paper_row(
 
 def _effects_table(table_blocks: Sequence[Block]) -> Table:
     sections = [
-        Section(block.title, rows) for block in table_blocks if (rows := _effect_rows(block))
+        Section(section_title(block, table_blocks, is_difference=True), rows)
+        for block in table_blocks
+        if (rows := _effect_rows(block))
     ]
     return Table(
         slug="effects",
-        title="Effects on test accuracy, percentage points",
+        title=score_title(table_blocks, "Effects on test", is_difference=True),
         corner="",
         columns=COMPARISON_COLUMNS,
         sections=tuple(sections),
@@ -184,4 +189,4 @@ def _effect_rows(block: Block) -> tuple[Row, ...]:
         (f"HGM + DF, compared with {late_label}: multi", compare(values("none"), late)),
         (f"neither, compared with {late_label}: multi", compare(values("no_hgm_no_df"), late)),
     ]
-    return comparison_rows([pair for pair in pairs if pair[1].seeds])
+    return comparison_rows([pair for pair in pairs if pair[1].seeds], block.metric.digits)

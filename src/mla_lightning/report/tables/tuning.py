@@ -1,4 +1,4 @@
-"""Learning rate of each method, selected from one grid by mean validation accuracy."""
+"""Learning rate of each method, selected from one grid by its mean score on validation."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ from mla_lightning.report.document.table import (
     summary_cell,
 )
 from mla_lightning.report.read.block import Block, Summary, blocks, runs_without_result
+from mla_lightning.report.read.metrics import ACCURACY, primary_metric
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
-from mla_lightning.report.tables.rows import MEAN_LEGEND
+from mla_lightning.report.tables.rows import (
+    MEAN_LEGEND,
+    score_title,
+    section_title,
+    shared_metric,
+)
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.ceiling import ADVICE, CEILING
 
@@ -31,7 +37,7 @@ SPLIT = "val"
 #: States that rule a learning rate out; a rate with runs in other states may still be the best.
 FINAL_STATES = {State.FAILED}
 
-#: Learning rate -> validation accuracy over seeds.
+#: Learning rate -> score on validation over seeds.
 Grid = Mapping[float, Summary]
 
 
@@ -56,24 +62,29 @@ class Choice:
         return edge + (["provisional: runs are missing"] if self.is_provisional else [])
 
 
-def choose(grid: Grid) -> Choice:
-    """Select the learning rate with the highest mean; the smaller one of equal means.
+def choose(grid: Grid, *, lower_is_better: bool = False) -> Choice:
+    """Select the learning rate with the best mean; the smaller one of equal means.
 
     Args:
         grid: The grid; only rates with a result for every seed can be selected.
+        lower_is_better: Whether the smallest mean is the best.
 
     Example:
         >>> accuracy = {0.05: (60.0, 61.0), 0.1: (62.0, 63.0), 0.2: (50.0, 51.0)}
         >>> choose({lr: Summary(dict(enumerate(a)), (0, 1)) for lr, a in accuracy.items()})
         Choice(lr=0.1, at_edge=False, is_provisional=False)
+        >>> choose({lr: Summary({0: error}, (0,)) for lr, error in {0.1: 2.0, 0.2: 1.5}.items()},
+        ...        lower_is_better=True).lr
+        0.2
     """
+    sign = -1 if lower_is_better else 1
     complete = {lr: summary.mean for lr, summary in grid.items() if summary.is_complete}
     is_provisional = any(
         set(summary.states) - FINAL_STATES for lr, summary in grid.items() if lr not in complete
     )
     if not complete:
         return Choice(None, is_provisional=is_provisional)
-    lr = min(complete, key=lambda rate: (-round(complete[rate], 9), rate))
+    lr = min(complete, key=lambda rate: (-sign * round(complete[rate], 9), rate))
     return Choice(lr, lr in (min(grid), max(grid)), is_provisional)
 
 
@@ -99,12 +110,16 @@ def tuning(runs: Sequence[Run]) -> Report:
     sections, texts = [], {}
     for block in table_blocks:
         by_variant = grids(block)
-        choices = {variant: choose(grid) for variant, grid in by_variant.items()}
-        sections.append(Section(block.title, _rows(by_variant, choices, rates)))
+        choices = {variant: _choose(block, grid) for variant, grid in by_variant.items()}
+        name = section_title(block, table_blocks)
+        sections.append(Section(name, _rows(block, by_variant, choices, rates)))
         texts[f"tuned_lr-{block.slug}.yaml"] = _yaml(block, by_variant, choices)
+    metric = shared_metric(table_blocks)
+    best = "best" if metric is None else ("lowest" if metric.lower_is_better else "highest")
     legend = (
-        f"{MEAN_LEGEND}. Bold: selected learning rate, with the highest mean; the smaller one of "
-        f"equal means. {method_label(REFERENCE)}: selected by the mean accuracy of its modalities."
+        f"{MEAN_LEGEND}. Bold: selected learning rate, with the {best} mean; the smaller one of "
+        f"equal means. {method_label(REFERENCE)}: selected by the mean "
+        f"{metric.label if metric else 'score'} of its modalities."
     )
     without_result = runs_without_result(table_blocks, runs)
     return Report(
@@ -114,7 +129,7 @@ def tuning(runs: Sequence[Run]) -> Report:
         tables=(
             Table(
                 slug="",
-                title="Validation accuracy (multi) in percent, by learning rate",
+                title=f"{score_title(table_blocks, 'Validation', ' (multi)')}, by learning rate",
                 corner="",
                 columns=(*map(rate_text, rates), "chosen"),
                 sections=tuple(sections),
@@ -166,10 +181,12 @@ def ceiling_notes(block: Block) -> list[str]:
     Returns:
         One sentence or none; see :data:`mla_lightning.run_folder.ceiling.CEILING`.
     """
+    if block.metric.name != ACCURACY:
+        return []
     selected = {
         variant: grid[choice.lr].mean
         for variant, grid in grids(block).items()
-        if (choice := choose(grid)).lr is not None
+        if (choice := _choose(block, grid)).lr is not None
     }
     at_ceiling = [v.label for v, mean in selected.items() if mean >= 100 * CEILING]
     if not at_ceiling:
@@ -196,22 +213,29 @@ def _summary(block: Block, runs: Mapping[int, Run]) -> Summary:
 
 
 def _criterion(run: Run) -> float:
-    """Return the fused accuracy; for the unimodal reference the mean over modalities."""
-    scores = run.scores[SPLIT]
-    accuracies = [scores[name]["accuracy_percent"] for name in run.modalities if name in scores]
+    """Return the fused score; for the unimodal reference the mean over modalities."""
+    scores, column = run.scores[SPLIT], primary_metric(run.task).column
     if run.method == REFERENCE:
-        return sum(accuracies) / len(accuracies)
-    return scores[MULTI]["accuracy_percent"]
+        values = [scores[name][column] for name in run.modalities if name in scores]
+        return sum(values) / len(values)
+    return scores[MULTI][column]
+
+
+def _choose(block: Block, grid: Grid) -> Choice:
+    return choose(grid, lower_is_better=block.metric.lower_is_better)
 
 
 def _rows(
-    grid_of: Mapping[Variant, Grid], choices: Mapping[Variant, Choice], rates: Sequence[float]
+    block: Block,
+    grid_of: Mapping[Variant, Grid],
+    choices: Mapping[Variant, Choice],
+    rates: Sequence[float],
 ) -> tuple[Row, ...]:
     rows = []
     for variant, grid in grid_of.items():
         choice = choices[variant]
         cells = [
-            summary_cell(grid[rate], rank=BEST if rate == choice.lr else 0)
+            summary_cell(grid[rate], block.metric.digits, BEST if rate == choice.lr else 0)
             if rate in grid
             else Cell(BLANK)
             for rate in rates
@@ -228,7 +252,7 @@ def _yaml(block: Block, grid_of: Mapping[Variant, Grid], choices: Mapping[Varian
     grid = next(iter(grid_of.values()))
     seeds = ", ".join(map(str, block.seeds))
     lines = [
-        f"# {block.title}: best mean validation accuracy over seeds {seeds}",
+        f"# {block.title}: best mean validation {block.metric.label} over seeds {seeds}",
         f"# grid: {', '.join(map(rate_text, grid))}",
     ]
     for variant, choice in choices.items():
@@ -275,7 +299,7 @@ def rate_notes(used: Block, tuned: Block) -> list[str]:
         if tuned_variant is None or len(rates) != 1:
             continue
         (rate,), grid = rates, grid_of[tuned_variant]
-        selected = choose(grid).lr
+        selected = _choose(tuned, grid).lr
         text = f"{variant.label} {rate_text(rate)}"
         if rate in (min(grid), max(grid)):
             at_edge.append(text)
