@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -139,7 +140,7 @@ def _rounded_accuracy(outcome: Outcome, limit: int) -> Tensor:
     return torch.eq(*rounded).double().mean()
 
 
-def _signs(outcome: Outcome) -> counts.np.ndarray | None:
+def _signs(outcome: Outcome) -> np.ndarray | None:
     """Return the confusion matrix (2, 2) of the signs, or None if all targets are 0."""
     target = outcome.label.double()
     rows = target != 0
