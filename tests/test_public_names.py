@@ -22,10 +22,11 @@ from mla_lightning import (
     methods,
     metrics,
     run_folder,
+    tasks,
 )
 from mla_lightning.module import MultimodalModule
 
-PACKAGES = (functional, fusion, encoders, inputs, methods, metrics)
+PACKAGES = (functional, tasks, fusion, encoders, inputs, methods, metrics)
 NAMES = [(package, name) for package in PACKAGES for name in package.__all__]
 
 

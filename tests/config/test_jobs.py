@@ -75,6 +75,7 @@ def test_settings_that_change_no_number_do_not_change_the_identity(
         "trainer.log_every_n_batches=7",
         "checkpoint.keep=3",
         "data.batch_size=16",
+        "loss.class_weights=balanced",
         "trainer=fast",
     ],
 )
@@ -87,6 +88,8 @@ def test_every_key_is_in_the_identity_or_listed_as_not(default: str) -> None:
     known = {"seed", "protocol", "evaluate_test", "modalities", "checkpoint", "choices", "trainer"}
     known |= {
         "select_by",
+        "task",
+        "loss",
         "diagnostics",
         "evaluate_probe",
         "missing",

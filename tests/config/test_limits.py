@@ -15,6 +15,7 @@ from mla_lightning.config.bind import find_signature_problems, parameters_of
 from mla_lightning.config.limits import LIMITS, UNUSABLE, find_limit_problems
 from mla_lightning.config.search import options, search_path
 from mla_lightning.config.targets import targets_of
+from mla_lightning.config.task import find_task_problems
 from mla_lightning.errors import ConfigError
 
 SCHEDULES = torch.optim.lr_scheduler
@@ -83,12 +84,24 @@ def test_the_configs_of_the_package_are_within_the_limits() -> None:
                 assert find_limit_problems(key, plain, ()) == [], path
 
 
-def test_the_schedule_that_follows_accuracy_must_expect_it_to_rise() -> None:
+@pytest.mark.parametrize(
+    ("task", "right", "wrong", "words"),
+    [
+        ("classification", "max", "min", "the validation accuracy, which should rise"),
+        ("multilabel", "max", "min", "the validation micro f1, which should rise"),
+        ("regression", "min", "max", "the validation mae, which should fall"),
+    ],
+)
+def test_the_schedule_that_follows_a_metric_must_expect_its_direction(
+    task: str, right: str, wrong: str, words: str
+) -> None:
     node = {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "_partial_": True}
-    for mode in ({}, {"mode": "min"}):
-        (problem,) = find_signature_problems({"scheduler": {**node, **mode}})
-        assert problem.startswith("scheduler.mode must be max")
-    assert find_signature_problems({"scheduler": {**node, "mode": "max"}}) == []
+    tree = plan(["data=synthetic", "method=concat"])[0].config
+    problems = lambda **mode: find_task_problems({**tree, "scheduler": {**node, **mode}}, task, "")  # noqa: E731
+    (problem,) = problems(mode=wrong)
+    assert problem == f"scheduler.mode must be {right}: the schedule follows {words}"
+    assert problems(mode=right) == []
+    assert (problems() == []) == (right == "min")  # torch's default
 
 
 def test_chunks_of_a_batch_are_not_more_than_its_samples() -> None:

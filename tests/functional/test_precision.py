@@ -24,6 +24,8 @@ CALLS = {
     "at_least_single": lambda: F.at_least_single(X_BD),
     "balancemm_gradient": lambda: F.balancemm_gradient(Y_BD, PLANE_DD),
     "batch_entropy_weights": lambda: F.batch_entropy_weights(LOGITS_MBC, PRESENT_MB),
+    "bernoulli_entropies": lambda: F.bernoulli_entropies(LOGITS_MBC),
+    "categorical_entropies": lambda: F.categorical_entropies(LOGITS_MBC),
     "central_moment_discrepancy": lambda: F.central_moment_discrepancy(X_BD, Y_BD),
     "centred_gradient": lambda: F.centred_gradient(Y_BD, X_BD[:, 0], X_BD[0]),
     "class_moment": lambda: F.class_moment(X_BD, CLASS_B, 4),
@@ -38,6 +40,8 @@ CALLS = {
     "fill_with_mean": lambda: F.fill_with_mean(X_BD, HAS_B, Y_BD[0]),
     "fixed_weights": lambda: F.fixed_weights([0.1, 0.2, 0.4], PRESENT_MB, torch.float64),
     "fuse_logits": lambda: F.fuse_logits(LOGITS_MBC[..., 0].exp(), LOGITS_MBC),
+    "gaussian_entropies": lambda: F.gaussian_entropies(LOGITS_MBC.exp()),
+    "joint_energy_confidence": lambda: F.joint_energy_confidence(X_BD),
     "linear_cca": lambda: F.linear_cca(X_BD, Y_BD)[0],
     "linear_svc": lambda: F.linear_svc(X_BD, CLASS_B, 4, 1.0)[0],
     "mean_moment": lambda: F.mean_moment(X_BD, CLASS_B, 4),
@@ -62,6 +66,7 @@ CALLS = {
         PLANE_DD.clone(), X_BD[0], 0.3
     ),
     "update_projector_unit_": lambda: F.update_projector_unit_(PLANE_DD.clone(), X_BD[0], 0.3),
+    "weights_of_entropies": lambda: F.weights_of_entropies(LOGITS_MBC[..., 0], PRESENT_MB),
 }
 #: Functions of numbers, not of tensors, and those that return masks.
 OF_NUMBERS = {

@@ -102,7 +102,7 @@ MLAS = {"mla", "mla_paper", "mla_released", "mla_balancemm"}
         ("functional/latent.py", "return ", "return -", {"cpm_net"}),
         ("fusion/film.py", "    def __init__", "    x = 1\n\n    def __init__", {"film"}),
         ("module.py", "fraction == 1.0", "fraction == 2.0", None),
-        ("callbacks/checkpoint.py", "score > self", "score >= self", None),
+        ("callbacks/checkpoint.py", "not in self.best or", "in self.best and", None),
     ],
 )
 def test_an_edit_changes_exactly_the_jobs_that_use_the_code(

@@ -14,8 +14,8 @@ from mla_lightning.fusion.late import LateFusion
 from mla_lightning.fusion.shared_head import SharedHead
 from mla_lightning.metrics.calibration import temperature
 from mla_lightning.metrics.geometry import principal_plane
+from mla_lightning.run.class_diagnostics import calibration_before_and_after
 from mla_lightning.run.diagnose import (
-    calibration_before_and_after,
     count_parameters,
     feature_planes,
     fusion_weights,

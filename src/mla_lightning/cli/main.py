@@ -318,7 +318,7 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from mla_lightning.config.listing import list_entries
+    from mla_lightning.config.listing import list_entries, refused_tasks_of
     from mla_lightning.config.search import PLURALS
 
     if options.kind is None:
@@ -340,6 +340,9 @@ def _list(options: argparse.Namespace) -> int:
             print(f"{'':<{width}}{entry.target.rpartition('.')[2]}: {entry.docstring}")
         if entry.reference:
             print(f"{'':<{width}}{entry.reference}")
+        refused = refused_tasks_of(entry.target) if groups[options.kind] == "method" else {}
+        for task, reason in refused.items():
+            print(f"{'':<{width}}Not for {task}: {reason}.")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mla_lightning.cli.words import convert
 from mla_lightning.errors import ConfigError, Interrupted, Preempted, check_number
 from mla_lightning.paths import command, unquote_value
+from mla_lightning.run_folder.tasks import selection_of
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -107,6 +108,7 @@ def tune(options: argparse.Namespace) -> int:
             spaces[method],
             {key: _value_at(job.config.tree, key) for key in spaces[method]},
             values["sampler_seed"],
+            selection_of(job.task, job.config.select_by).sign,
         )
         for method, job in zip(methods, first_jobs, strict=True)
     ]

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.config.listing import Entry, class_of, list_entries
+from mla_lightning.config.listing import Entry, class_of, list_entries, refused_tasks_of
+from mla_lightning.run_folder.tasks import TASKS
 
 #: The order of the page, methods of the paper's Table 1 first; all others follow by name.
 ORDER = (
@@ -39,8 +40,11 @@ A method is a training rule (`src/mla_lightning/methods/`) with a fusion
 (`multi`) and each modality's own logits; the column "single modality" names the rule by which the
 fusion computes the latter.
 
-| method | option | description | class | fusion | single modality | publication |
-|---|---|---|---|---|---|---|
+The column "tasks" names the tasks of data sets that a method is defined for: `classification`,
+`regression` (one number per sample) and `multilabel` (any subset of labels).
+
+| method | option | description | class | fusion | single modality | tasks | publication |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -68,12 +72,17 @@ def methods_page(config_dir: Path | None = None) -> str:
         published = _link(entry.reference)
         rows.append(
             f"| [{entry.label}](#{_anchor(entry.label)}) | `{name}` | {entry.summary} | `{cls}` | "
-            f"`{fusion.name if fusion else ''}` | `{rule}` | {published} |"
+            f"`{fusion.name if fusion else ''}` | `{rule}` | {_tasks(entry)} | {published} |"
         )
         sections.append(_section(entry, fusion))
     blocks = [HEAD + "\n".join(rows), *sections, "## Fusions"]
     blocks += [f"### {e.name} fusion\n\n{_docstring(e.target)}" for e in fusions.values()]
     return "\n\n".join(blocks) + "\n"
+
+
+def _tasks(entry: Entry) -> str:
+    refused = refused_tasks_of(entry.target)
+    return "all" if not refused else ", ".join(task for task in TASKS if task not in refused)
 
 
 def _anchor(title: str) -> str:
@@ -89,6 +98,7 @@ def _section(entry: Entry, fusion: Entry | None) -> str:
         + (f", fusion `{fusion.name}`" if fusion else ""),
         _docstring(entry.target),
     ]
+    lines += [f"Not for {task}: {why}." for task, why in refused_tasks_of(entry.target).items()]
     settings = _settings(entry.path)
     if settings:
         table = ["| setting | default | meaning |", "|---|---|---|"]

@@ -118,7 +118,7 @@ def compose_jobs(
                 tree[key]
                 for key in (
                     *("data", "seed", "modalities", "encoder", "method"),
-                    *("task", "select_by", "loss"),
+                    *("task", "select_by", "loss", "scheduler"),
                 )
             ]
         )

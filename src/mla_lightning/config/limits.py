@@ -111,13 +111,6 @@ LIMITS: dict[str, dict[str, Any]] = {
         "width": _Size,
     },
 }
-#: Values that training would use in another way than their names say: class -> parameter ->
-#: the one value that is right, and why.
-ONLY_RIGHT = {
-    "torch.optim.lr_scheduler.ReduceLROnPlateau": {
-        "mode": ("max", "the schedule follows the validation accuracy, which should rise"),
-    },
-}
 #: Classes that training cannot drive -> the reason, and what to use.
 UNUSABLE = {
     "torch.optim.LBFGS": "it evaluates a loss several times per step, and a step here has one. "
@@ -155,7 +148,4 @@ def find_limit_problems(key: str, node: dict[str, Any], unchecked: Iterable[str]
         if not fits_type(value, hint):
             expected = describe_type(hint)
             problems.append(f"{key}.{name} must be {expected}, got {format_value(value)}")
-    for name, (right, reason) in ONLY_RIGHT.get(target, {}).items():
-        if node.get(name) != right:
-            problems.append(f"{key}.{name} must be {right}: {reason}")
     return problems

@@ -14,6 +14,7 @@ from typing import Any
 from mla_lightning.config.search import options, search_path
 from mla_lightning.config.targets import TARGET
 from mla_lightning.identity.sources import find_source
+from mla_lightning.run_folder.tasks import CLASSIFICATION, TASKS
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,42 @@ def reference_of(target: str) -> str:
             if reference := reference_of(base_target):
                 return reference
     return ""
+
+
+def refused_tasks_of(target: str) -> dict[str, str]:
+    """Return the tasks that a method is not for, with the reasons, read from the source text.
+
+    Example:
+        >>> refused_tasks_of("mla_lightning.methods.qmf.QMF")
+        {'regression': 'one number has no energy. Use method=late_fusion or method=mla'}
+        >>> refused_tasks_of("mla_lightning.methods.mla_released.MLAReleased")
+        {}
+    """
+    follows, reasons = (_attribute_of(target, name) for name in ("follows_task", "not_for"))
+    unknown = "" if follows else "its losses are those of classes"
+    by_task = {task: (reasons or {}).get(task, unknown) for task in TASKS if task != CLASSIFICATION}
+    return {task: reason for task, reason in by_task.items() if reason}
+
+
+def _attribute_of(target: str, name: str) -> Any:
+    """Return a class attribute that is a literal, of a class or of one of its bases."""
+    definition = class_of(target)
+    if definition is None:
+        return None
+    node, imports, module = definition
+    for statement in node.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+                return ast.literal_eval(value)
+            case ast.AnnAssign(target=ast.Name(id=found), value=ast.expr() as value):
+                if found == name:
+                    return ast.literal_eval(value)
+    for base in node.bases:
+        if isinstance(base, ast.Name):
+            value = _attribute_of(imports.get(base.id, f"{module}.{base.id}"), name)
+            if value is not None:
+                return value
+    return None
 
 
 @functools.cache

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mla_lightning.config.targets import TARGET, instantiate, locate
+from mla_lightning.config.task import PLATEAU
 from mla_lightning.errors import ConfigError
 
 #: Epochs that are tried at most.
 _MAX_STEPS = 10_000
-_PLATEAU = "ReduceLROnPlateau"
 
 
 def find_schedule_problems(config: Mapping[str, Any], is_set_by_user: bool) -> list[str]:
@@ -73,7 +73,7 @@ def schedule_note(config: Mapping[str, Any]) -> str:
         ''
     """
     epochs, node = config["trainer"]["max_epochs"], config["scheduler"]
-    if not node or epochs == 1 or node[TARGET].endswith(_PLATEAU) or not takes_steps(config):
+    if not node or epochs == 1 or node[TARGET].endswith(PLATEAU) or not takes_steps(config):
         return ""
     rates = _rates_of(config)
     later = max(1, round(0.7 * epochs))
@@ -143,7 +143,7 @@ def _tried_rates(nodes: str, epochs: int) -> tuple[float, ...]:
             return tuple(rates)
         key, target = "scheduler", scheduler_node[TARGET]
         scheduler = instantiate(scheduler_node)(optimizer)
-        if target.endswith(_PLATEAU):
+        if target.endswith(PLATEAU):
             return tuple(rates)
         for _ in range(epochs):
             optimizer.step()  # without gradients; schedules expect it first

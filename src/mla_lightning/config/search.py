@@ -15,6 +15,7 @@ PLURALS = {
     "fusion": "fusions",
     "encoder": "encoders",
     "data": "data",
+    "task": "tasks",
     "recipe": "recipes",
     "search": "searches",
     "ablation": "ablations",

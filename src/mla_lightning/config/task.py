@@ -9,7 +9,16 @@ from typing import Any
 from mla_lightning.config.search import options
 from mla_lightning.config.targets import TARGET, locate
 from mla_lightning.errors import ConfigError
-from mla_lightning.run_folder.tasks import CLASSIFICATION, REGRESSION, primary_name, selection_of
+from mla_lightning.run_folder.tasks import (
+    CLASSIFICATION,
+    REGRESSION,
+    Primary,
+    primary_name,
+    selection_of,
+)
+
+#: The schedule of torch that follows a metric.
+PLATEAU = "ReduceLROnPlateau"
 
 
 def find_task_problems(tree: Mapping[str, Any], task: str, data_name: str) -> list[str]:
@@ -21,8 +30,9 @@ def find_task_problems(tree: Mapping[str, Any], task: str, data_name: str) -> li
         data_name: Their name.
 
     Returns:
-        One message per setting: another task, a method or a metric that is not for it, and class
-        weights where there are no classes.
+        One message per setting: another task, a method or a metric that is not for it, a schedule
+        that expects the metric to change in the wrong direction, and class weights where there are
+        no classes.
 
     Example:
         >>> from mla_lightning.config import plan
@@ -41,9 +51,11 @@ def find_task_problems(tree: Mapping[str, Any], task: str, data_name: str) -> li
                 f"of {task}. Leave it out, or import the data with task={chosen}."
             )
     try:
-        selection_of(task, tree["select_by"])
+        selection = selection_of(task, tree["select_by"])
     except ConfigError as error:
         problems.append(str(error))
+    else:
+        problems += _plateau_problems(tree.get("scheduler"), selection)
     has_class_weights = bool(tree["loss"]["class_weights"])
     if has_class_weights and task == REGRESSION:
         problems.append(
@@ -58,6 +70,18 @@ def find_task_problems(tree: Mapping[str, Any], task: str, data_name: str) -> li
         except ConfigError as error:
             problems.append(str(error))
     return problems
+
+
+def _plateau_problems(scheduler: Mapping[str, Any] | None, selection: Primary) -> list[str]:
+    """Report a schedule that waits for the metric to change in the wrong direction."""
+    right, change = ("min", "fall") if selection.lower_is_better else ("max", "rise")
+    is_plateau = bool(scheduler) and str(scheduler[TARGET]).endswith(PLATEAU)  # type: ignore[index]
+    if not is_plateau or scheduler.get("mode", "min") == right:  # type: ignore[union-attr]
+        return []
+    metric = f"validation {selection.metric.replace('_', ' ')}"
+    return [
+        f"scheduler.mode must be {right}: the schedule follows the {metric}, which should {change}"
+    ]
 
 
 def settings_of_task(

@@ -15,9 +15,6 @@ from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition, input_widths
 
-#: Why methods that end with a classifier are for classes alone.
-CLASSIFIER = "its classifier is a support vector machine of classes with equal weights"
-
 
 class CCA(MultimodalModule):
     """Canonical correlation analysis of every pair, in closed form, and a linear SVC.
@@ -65,9 +62,9 @@ class CCA(MultimodalModule):
     fits_all_at_once = True
     takes_steps = False
     not_for: Mapping[str, str] = {
-        "regression": f"{CLASSIFIER}. Use method=ae or method=concat",
-        "multilabel": f"{CLASSIFIER}. Use method=ae or method=concat",
-        "class_weights": CLASSIFIER,
+        "regression": "it ends with a linear SVC of classes. Use method=ae or method=concat",
+        "multilabel": "it ends with a linear SVC of classes. Use method=ae or method=concat",
+        "class_weights": "it minimises no loss of logits",
     }
     default_fusion = CanonicalFusion
     reference = Reference(

@@ -17,9 +17,6 @@ from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition, input_widths
 
-#: Why the method is for classes alone.
-CLUSTERS = "it brings the codes of a class together, without a loss on logits"
-
 
 class CPMNet(MultimodalModule):
     """Cross Partial Multi-View Networks: learnt codes of the samples, decoded to all modalities.
@@ -61,9 +58,9 @@ class CPMNet(MultimodalModule):
     fusion: CrossPartial
     fits_all_at_once = True
     not_for: Mapping[str, str] = {
-        "regression": f"{CLUSTERS}. Use method=ae or method=concat",
-        "multilabel": f"{CLUSTERS}. Use method=ae or method=concat",
-        "class_weights": CLUSTERS,
+        "regression": "it brings the codes of a class together. Use method=ae or method=concat",
+        "multilabel": "it brings the codes of a class together. Use method=ae or method=concat",
+        "class_weights": "it minimises no loss of logits",
     }
     default_fusion = CrossPartial
     needs_num_train = True

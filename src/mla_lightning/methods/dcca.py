@@ -13,7 +13,6 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import at_least_single, dcca_loss, fill_with_mean, mean_of_present
 from mla_lightning.fusion.padded import PaddedFusion
-from mla_lightning.methods.cca import CLASSIFIER
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition, input_widths, out_width
@@ -78,9 +77,9 @@ class DCCA(MultimodalModule):
     takes_chunks = False
     needs_train_batches = True
     not_for: Mapping[str, str] = {
-        "regression": f"{CLASSIFIER}. Use method=ae or method=concat",
-        "multilabel": f"{CLASSIFIER}. Use method=ae or method=concat",
-        "class_weights": CLASSIFIER,
+        "regression": "it ends with a linear SVC of classes. Use method=ae or method=concat",
+        "multilabel": "it ends with a linear SVC of classes. Use method=ae or method=concat",
+        "class_weights": "it minimises no loss of logits",
     }
     default_fusion = PaddedFusion
     reference = Reference(

@@ -26,6 +26,7 @@ class Metric:
         epoch: Its column in ``metrics.csv``, ``val/<epoch>``, if it is computed after every epoch;
             None if it is computed after training only.
         tasks: The tasks whose runs it is computed for.
+        defined_for: Labels of a split -> whether the metric is defined for them; None for any.
 
     Example:
         >>> from mla_lightning.metrics import accuracy
@@ -42,10 +43,11 @@ class Metric:
     in_table1: bool = False
     epoch: str | None = None
     tasks: Sequence[str] = (CLASSIFICATION,)
+    defined_for: Callable[[Tensor], bool] | None = None
 
     def shown(self) -> dict[str, Any]:
         """Return its format in tables, as plain data for a run's result."""
         return {key: value for key, value in asdict(self).items() if key not in _NOT_SHOWN}
 
 
-_NOT_SHOWN = ("function", "epoch", "tasks")
+_NOT_SHOWN = ("function", "epoch", "tasks", "defined_for")

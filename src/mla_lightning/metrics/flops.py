@@ -66,6 +66,12 @@ FORMULAS: dict[Any, Any] = {
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
+#: Losses, which are sums of element-wise operations.
+LOSSES = frozenset(
+    f"{name}{suffix}"
+    for name in ("mse_loss", "smooth_l1_loss", "l1_loss", "binary_cross_entropy_with_logits")
+    for suffix in ("", "_backward")
+)
 #: Operations that only create, move or read values.
 MOVES = frozenset(
     (
@@ -125,7 +131,7 @@ class StepFlops(FlopCounterMode):
 def _computes(packet: Any) -> bool:
     """Return whether an operation is more than element-wise, a sum, or a move of values."""
     name: str = getattr(packet, "__name__", "")
-    is_no_work = name in MOVES or name.startswith(("_foreach_", "_record_function"))
+    is_no_work = name in MOVES | LOSSES or name.startswith(("_foreach_", "_record_function"))
     if not hasattr(packet, "overloads") or is_no_work:
         return False
     ops = [getattr(packet, overload) for overload in packet.overloads()]

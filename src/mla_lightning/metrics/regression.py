@@ -3,14 +3,15 @@
 Logits (N, 1) are predictions in the target's own unit. Sums are in double precision.
 
 The metrics with fixed classes are those of sentiment between -3 and 3, as papers on CMU-MOSI and
-CMU-MOSEI compute them (Tsai et al., ACL 2019, and its code). They are NaN for targets outside of
-that range, and not recorded then.
+CMU-MOSEI compute them (Tsai et al., ACL 2019, and its code). Runs record them only if all targets
+are in that range, see :func:`is_sentiment`.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,8 +71,20 @@ def r2(outcome: Outcome) -> Tensor:
     return 1 - error / spread if spread > 0 else target.new_tensor(math.nan)
 
 
+def is_sentiment(label: Tensor) -> bool:
+    """Return whether all targets (N,) are between -3 and 3, so that the metrics below are defined.
+
+    Example:
+        >>> is_sentiment(torch.tensor([-3.0, 0.4])), is_sentiment(torch.tensor([0.0, 5.0]))
+        (True, False)
+    """
+    return bool((label.abs() <= SENTIMENT).all())
+
+
 def acc2(outcome: Outcome) -> Tensor:
     """Return how often prediction > 0 agrees with target > 0, over targets other than 0.
+
+    It is NaN if all targets are 0.
 
     Example:
         The target of 0 is left out:
@@ -122,26 +135,20 @@ def acc7(outcome: Outcome) -> Tensor:
 
 
 def _rounded_accuracy(outcome: Outcome, limit: int) -> Tensor:
-    if not _is_sentiment(outcome):
-        return _nan()
     prediction, target = outcome.predicted_value, outcome.label.double()
     rounded = (values.clamp(-limit, limit).round() for values in (prediction, target))
     return torch.eq(*rounded).double().mean()
 
 
-def _signs(outcome: Outcome) -> counts.np.ndarray | None:
-    """Return the confusion matrix (2, 2) of the signs, or None if it is not defined."""
+def _signs(outcome: Outcome) -> np.ndarray | None:
+    """Return the confusion matrix (2, 2) of the signs, or None if all targets are 0."""
     target = outcome.label.double()
     rows = target != 0
-    if not _is_sentiment(outcome) or not bool(rows.any()):
+    if not bool(rows.any()):
         return None
     is_positive = (target[rows] > 0).long().cpu().numpy()
     predicted = (outcome.predicted_value[rows] > 0).long().cpu().numpy()
     return counts.confusion_matrix(is_positive, predicted, 2)
-
-
-def _is_sentiment(outcome: Outcome) -> bool:
-    return bool((outcome.label.abs() <= SENTIMENT).all())
 
 
 def _scalar(value: float) -> Tensor:

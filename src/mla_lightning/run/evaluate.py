@@ -119,6 +119,7 @@ def score_predictions(predictions: SplitPredictions, metrics: Mapping[str, Metri
 
     Returns:
         Reported modality -> metric -> value; None for a modality that no sample of the split has.
+        Metrics that are not defined for the labels are left out.
 
     Example:
         >>> from mla_lightning.metrics.classification import accuracy
@@ -128,7 +129,11 @@ def score_predictions(predictions: SplitPredictions, metrics: Mapping[str, Metri
         >>> score_predictions(predictions, metrics)
         {'multi': {'accuracy': 0.5}}
     """
-    functions = {name: _named(name, metric) for name, metric in metrics.items()}
+    functions = {
+        name: _named(name, metric)
+        for name, metric in metrics.items()
+        if metric.defined_for is None or metric.defined_for(predictions.label)
+    }
     scores = score_logits(predictions.logits, predictions.label, predictions.present, functions)
     return {
         name: {metric: None if math.isnan(value) else value for metric, value in values.items()}

@@ -194,7 +194,11 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         code=job.code.hash,
         threads=config.trainer.threads,
         device=str(module.device),
-        metrics={name: metric.shown() for name, metric in trained.metrics.items()},
+        metrics={
+            name: metric.shown()
+            for name, metric in trained.metrics.items()
+            if name in measurements.scores["val"][columns.MULTI]
+        },
     )
 
 

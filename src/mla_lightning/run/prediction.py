@@ -154,7 +154,7 @@ class Prediction:
     def _texts(self, values: Tensor) -> list[str]:
         """Return labels or predictions of all samples as texts; empty where there is none."""
         if self.task == REGRESSION:
-            return ["" if value != value else f"{value:.9g}" for value in values.tolist()]
+            return ["" if value != value else f"{value:.7g}" for value in values.tolist()]
         if self.task == CLASSIFICATION:
             return [self.class_names[k] if k >= 0 else "" for k in values.tolist()]
         return [

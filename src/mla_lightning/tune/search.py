@@ -11,13 +11,12 @@ from mla_lightning.randomness import derive_seed
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.variant import REFERENCE
 from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.tasks import selection_of
 from mla_lightning.tune.space import Space
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
-#: Setting ``select_by`` -> the metric of a result, by which trials are compared as well.
-SCORES = {"accuracy": "accuracy", "macro_f1": "macro_f1", "balanced_accuracy": "macro_recall"}
 #: Trials drawn at random before the sampler learns from results. It does not depend on the number
 #: of trials, so that a search with more trials begins with those of one with fewer.
 NUM_RANDOM = 10
@@ -30,7 +29,8 @@ class Trial:
     Attributes:
         values: Dotted key -> value.
         jobs: Its jobs, one per seed.
-        score: Mean validation score of its runs, from 0 to 1; None if one has no result.
+        score: Mean validation score of its runs by the metric that selects epochs, such as an
+            accuracy from 0 to 1 or an error; None if one has no result.
         reason: Why there is no score.
     """
 
@@ -54,7 +54,9 @@ class MethodSearch:
         [0.1]
     """
 
-    def __init__(self, method: str, space: Space, start: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self, method: str, space: Space, start: Mapping[str, Any], seed: int, sign: int = 1
+    ) -> None:
         """Create the sampler, a tree-structured Parzen estimator (Bergstra et al. 2011; Optuna's).
 
         Args:
@@ -62,11 +64,13 @@ class MethodSearch:
             space: Its ranges.
             start: Values of the first trial, such as those of the recipe.
             seed: Seed of the sampler.
+            sign: 1 if larger scores are better, -1 if smaller ones are.
         """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.method, self.space, self.trials = method, space, list[Trial]()
+        self.sign = sign
         self._distributions: dict[str, optuna.distributions.BaseDistribution] = {
             key: optuna.distributions.CategoricalDistribution(r.values)
             if r.values
@@ -110,13 +114,13 @@ class MethodSearch:
             if trial.score is None:
                 self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
             else:
-                self._study.tell(asked, trial.score)
+                self._study.tell(asked, self.sign * trial.score)
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the highest score, the first of equal ones; None if all failed."""
+        """The trial with the best score, the first of equal ones; None if all failed."""
         finished = [trial for trial in self.trials if trial.score is not None]
-        return max(finished, key=lambda trial: trial.score or 0.0, default=None)
+        return max(finished, key=lambda trial: self.sign * (trial.score or 0.0), default=None)
 
 
 def run_search(
@@ -175,6 +179,9 @@ def score_of(jobs: Sequence[Job]) -> tuple[float | None, str]:
         val = result.val or {}
         names = [name for name in val if name != MULTI]
         reported = names if result.method == REFERENCE else [MULTI]
-        values = [val[name][SCORES[result.select_by]] for name in reported]
+        selection = selection_of(result.task, result.select_by)
+        values = [val[name][selection.metric] for name in reported]
+        if selection.lower_is_better and None in values:
+            return None, f"it has no {selection.metric}"
         scores.append(sum(value or 0.0 for value in values) / len(values))
     return sum(scores) / len(scores), ""
