@@ -1,6 +1,7 @@
 """Comparisons, pages and W&B content of true runs of regression and of several labels."""
 
 import re
+from html import escape
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sklearn.metrics import f1_score
 
 from mla_lightning.cli.main import main
 from mla_lightning.loggers.wandb_result import charts_of, summary_of
+from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.figures.predictions import label_f1, predicted_values
 from mla_lightning.report.figures.training import contribution, forgetting
 from mla_lightning.report.read.block import blocks
@@ -109,6 +111,11 @@ def test_the_page_shows_each_task_in_its_own_words(runs, tmp_path, capsys):
     assert "Predicted and true values" in numbers
     assert "Forgetting in MAE" in numbers
     assert "F1 of each label" in labels
+    for task, section in sections.items():
+        for panel in panels() if task in ("regression", "multilabel") else ():
+            shown = panel.for_task(task)
+            is_own = "classification" not in panel.tasks and shown is not None
+            assert not is_own or section.count(f"<figcaption>{escape(shown.reading)}") == 1, panel
     for section in (numbers, labels):
         assert "defined for classes alone, and left out: Fusion weights of correct" in section
         visible = re.sub(r"<[^>]*>|[^.]*left out:[^<]*", " ", section)
@@ -190,3 +197,14 @@ def test_charts_of_a_run_are_those_of_its_task(runs):
     assert [row[0] for row in several["tables/label_f1"]["data"]] == [
         f"label {k}" for k in range(4)
     ]
+
+
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+def test_curves_and_tables_of_panels_are_those_that_a_run_has(runs, task):
+    folder = runs / task / "mla"
+    columns = {key for row in RunFiles(folder).metrics for key in row}
+    tables = charts_of(folder, FakeWandb)
+    for panel in filter(None, (panel.for_task(task) for panel in panels())):
+        for regex in panel.curves:
+            assert any(re.search(regex, name) for name in columns), (panel.slug, regex)
+        assert set(panel.tables) <= set(tables), panel.slug
