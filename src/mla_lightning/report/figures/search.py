@@ -83,12 +83,14 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
             limits = [axis.get_xlim() for axis in axes.flat[: len(panels)]]
             for axis in axes.flat[: len(panels)]:
                 axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+        unit = f"\n({LOWER_IS_BETTER})" if metric.lower_is_better else ""
         for row in axes:
-            row[0].set_ylabel("validation, %" if metric.percent else f"validation {metric.label}")
-        direction = f" ({LOWER_IS_BETTER})" if metric.lower_is_better else ""
+            row[0].set_ylabel(
+                "validation, %" if metric.percent else f"validation {metric.label}{unit}"
+            )
         figure.suptitle(
-            f"Score on validation by trial{direction}: later trials darker, the chosen one orange, "
-            "failed ones as crosses",
+            "Score on validation by trial: later trials darker, the chosen one orange, failed "
+            "ones as crosses",
             fontsize=8,
             color=PLAIN,
             x=0.01,
