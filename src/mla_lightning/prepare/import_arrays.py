@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mla_lightning.data.default_encoders import DEFAULTS
 from mla_lightning.data.splits import SPLITS, NamedSplit
 from mla_lightning.data.store import write_store
 from mla_lightning.data.store_problems import UNLABELLED
@@ -110,6 +111,7 @@ def import_arrays(
             for row, (modality, reason) in problems.items()
         ],
         scale="standard",
+        defaults=DEFAULTS,
         complete=lambda folder: write_config(folder, target) if names else None,
     )
     for array in modalities.values():
