@@ -24,7 +24,7 @@ from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import MEAN_LEGEND
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.ceiling import ADVICE, CEILING
+from mla_lightning.run_folder.ceiling import ADVICE, CEILING, selection_note
 
 KEY = "optimizer.lr"
 SPLIT = "val"
@@ -156,7 +156,7 @@ def grids(block: Block) -> dict[Variant, dict[float, Summary]]:
 
 
 def ceiling_notes(block: Block) -> list[str]:
-    """Return a note if learning rates were selected where validation is at the ceiling.
+    """Return notes if learning rates were selected where validation cannot select.
 
     The test split is not looked at, so that the note is about the selection alone.
 
@@ -164,20 +164,24 @@ def ceiling_notes(block: Block) -> list[str]:
         block: Runs of a tuning sweep.
 
     Returns:
-        One sentence or none; see :data:`mla_lightning.run_folder.ceiling.CEILING`.
+        A sentence on the methods whose selected rate is at
+        :data:`mla_lightning.run_folder.ceiling.CEILING`, and one per method below it all of whose
+        rates are equal.
     """
-    selected = {
-        variant: grid[choice.lr].mean
-        for variant, grid in grids(block).items()
-        if (choice := choose(grid)).lr is not None
-    }
-    at_ceiling = [v.label for v, mean in selected.items() if mean >= 100 * CEILING]
+    at_ceiling, sentences = [], []
+    for variant, grid in grids(block).items():
+        means = [summary.mean for summary in grid.values() if summary.is_complete]
+        if means and max(means) >= 100 * CEILING:
+            at_ceiling.append(variant.label)
+        elif text := selection_note([mean / 100 for mean in means], "rates with all seeds"):
+            sentences.append(f"{block.name}, {variant.label}: {text}.")
     if not at_ceiling:
-        return []
+        return sentences
     return [
+        *sentences,
         f"{block.name}: the selected learning rates of {', '.join(at_ceiling)} have a validation "
         f"accuracy of at least {100 * CEILING:g} %, where hardly an error is left to select by. If "
-        f"the accuracy on test is far lower: {ADVICE}."
+        f"the accuracy on test is far lower: {ADVICE}.",
     ]
 
 
