@@ -67,6 +67,7 @@ class Logistic(MultimodalModule):
     fusion: LinearModels
     fits_all_at_once = True
     takes_steps = False
+    selects_settings = True
     min_modalities = 1
     default_fusion = LinearModels
 
