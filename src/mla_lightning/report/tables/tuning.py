@@ -29,7 +29,7 @@ from mla_lightning.run_folder.ceiling import ADVICE, CEILING, selection_note
 KEY = "optimizer.lr"
 SPLIT = "val"
 #: States that rule a learning rate out; a rate with runs in other states may still be the best.
-FINAL_STATES = {State.FAILED}
+FINAL_STATES = {State.FAILED, State.PRUNED}
 
 #: Metric of ``select_by`` as runs hold it -> its column.
 SELECTION_COLUMNS = {
