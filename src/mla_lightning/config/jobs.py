@@ -41,6 +41,9 @@ class Job:
         distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
             method can differ.
         notes: What the user should know before it starts.
+        floor: The lowest score on validation with which it goes on, for each number of finished
+            epochs; see :mod:`mla_lightning.tune.pruning`. It does not change what the job computes
+            if it goes on, so it is no part of the identity.
 
     Example:
         >>> (job,) = compose_jobs(["data=synthetic", "method=ogm_ge", "name=mine"])
@@ -60,6 +63,7 @@ class Job:
     method_label: str = ""
     distinguishing_overrides: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    floor: tuple[float, ...] = ()
 
     @property
     def run_id(self) -> str:

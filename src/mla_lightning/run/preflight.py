@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mla_lightning.config import Job
 from mla_lightning.config.jobs import COMPUTING_NODES, data_of_config, reached_targets
+from mla_lightning.config.targets import TARGET, locate
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import SequentialOrder, loader_options
 from mla_lightning.data.mask_files import read_masks
@@ -123,6 +124,22 @@ def check_last_batch(module: MultimodalModule, data: MultimodalDataModule) -> No
                 f"has one sample, and the batch normalisation of encoder.{name} needs at least "
                 f"two. Write data.batch_size={remedy}."
             ) from error
+
+
+def has_preparatory_epochs(config: RunConfig) -> bool:
+    """Return whether a method has epochs that may not be selected, also one of the user.
+
+    Args:
+        config: The resolved config.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> jobs = compose_jobs(["data=synthetic", "method=mla,sum"], multirun=True)
+        >>> [has_preparatory_epochs(job.config) for job in jobs]
+        [False, False]
+    """
+    method = locate(config.method[TARGET])
+    return method.is_selectable is not MultimodalModule.is_selectable
 
 
 def _folder_problem(run_dir: Path) -> str:

@@ -21,7 +21,7 @@ class SearchPanel:
         key: The setting on the horizontal axis.
         is_log: Whether that axis is logarithmic.
         values: Its values, one per trial; texts for a list of values.
-        percents: Validation scores in percent; None for trials that failed.
+        percents: Validation scores in percent; None for trials that failed or were pruned.
         chosen: Index of the chosen trial, None if all failed.
     """
 
@@ -34,7 +34,7 @@ class SearchPanel:
 
 
 def draw_search(panels: Sequence[SearchPanel], stem: Path) -> list[str]:
-    """Draw the trials: later ones darker, the chosen one in colour, failed ones as crosses below.
+    """Draw the trials: later ones darker, the chosen one in colour, others as crosses below.
 
     Args:
         panels: A panel per method.
@@ -84,7 +84,7 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path) -> list[str]:
             row[0].set_ylabel("validation, %")
         figure.suptitle(
             "Score on validation by trial: later trials darker, the chosen one orange, failed "
-            "ones as crosses",
+            "or pruned ones as crosses",
             fontsize=8,
             color=PLAIN,
             x=0.01,

@@ -21,6 +21,7 @@ STATES = (
     State.KILLED,
     State.PREEMPTED,
     State.INTERRUPTED,
+    State.PRUNED,
     State.RUNNING,
     "not evaluated",
     "absent",
@@ -364,6 +365,7 @@ def _precedence(run: Run) -> int:
         State.PREEMPTED,
         State.INTERRUPTED,
         State.KILLED,
+        State.PRUNED,
         State.FAILED,
         State.UNREADABLE,
     )
