@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.cli.data_import import run_import
-from mla_lightning.cli.data_stores import DATA_DIR, manifest_of, print_splits, train_on
+from mla_lightning.cli.data_stores import (
+    DATA_DIR,
+    manifest_of,
+    print_splits,
+    print_vocabulary,
+    train_on,
+)
 from mla_lightning.cli.words import arguments_for, check_no_options, convert, split_words
 from mla_lightning.errors import ConfigError, DataError, check_number, near
 from mla_lightning.paths import command, path_override
@@ -183,6 +189,7 @@ def _check(words: Sequence[str]) -> int:
     num_arrays, num_failures = len(manifest["arrays"]), len(manifest.get("failures", ()))
     failures = f", {num_failures} failures recorded" if num_failures else ""
     print(f"{folder}: {manifest['name']} matches its manifest ({num_arrays} arrays{failures})")
+    print_vocabulary(folder)
     return 0
 
 
@@ -227,6 +234,7 @@ def _show(words: Sequence[str]) -> int:
     options.setdefault("output", f"{folder.resolve().name}.png")
     arguments = arguments_for(class_sheet, options, "mla data show", skip=("store",))
     print(f"Wrote {class_sheet(folder, **arguments)}")
+    print_vocabulary(folder)
     return 0
 
 

@@ -238,6 +238,7 @@ def finish_store(
     failures: Sequence[Mapping[str, Any]] = (),
     versions: Mapping[str, str] | None = None,
     defaults: int = 1,
+    files: Sequence[str] = (),
 ) -> None:
     """Complete a store whose arrays are in its folder: check them, add splits and the manifest.
 
@@ -254,6 +255,7 @@ def finish_store(
         versions: Versions of the libraries that wrote the arrays.
         defaults: Version of the encoders and epochs of runs that name none, see
             :mod:`mla_lightning.data.default_encoders`.
+        files: Names of further files in the folder, whose hashes the manifest has.
 
     Raises:
         DataError: If ids are not unique and sorted, a label or split is out of range, train, val or
@@ -285,6 +287,7 @@ def finish_store(
         "options": dict(options or {}),
         "versions": dict(versions or {}),
         "arrays": {path.name: _array_entry(path) for path in sorted(folder.glob("*.npy"))},
+        **({"files": {name: sha256_of(folder / name) for name in files}} if files else {}),
         "sources": {
             "sha256": sha256_of(folder / SOURCES),
             "num_files": len(sources),
@@ -327,7 +330,8 @@ def verify_store(folder: Path) -> list[str]:
     """
     manifest = read_manifest(folder)
     hashes = array_hashes(folder, manifest)
-    hashes[SOURCES] = manifest["sources"]["sha256"]
+    check_file_names({"file": manifest.get("files", {})}, str(folder / MANIFEST))
+    hashes |= {SOURCES: manifest["sources"]["sha256"], **manifest.get("files", {})}
     problems = [f"{file} is missing" for file in hashes if not (folder / file).is_file()]
     there = {file: sha256 for file, sha256 in hashes.items() if (folder / file).is_file()}
     problems += [

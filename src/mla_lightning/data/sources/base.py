@@ -101,6 +101,17 @@ class Source(ABC):
         """Return the options that change the items, JSON-able; they identify the store."""
         return {}
 
+    def write_files(self, folder: Path) -> list[str]:
+        """Write further files of the store, such as a vocabulary that was learnt from its texts.
+
+        Args:
+            folder: The store.
+
+        Returns:
+            Names of the files.
+        """
+        return []
+
     def label_files(self) -> list[Path]:
         """Return the files of labels and lists, relative to ``raw``.
 
