@@ -177,7 +177,7 @@ def _line(search: MethodSearch, label: str, select_by: str) -> str:
     remarks = [f"{len(failed)} of {len(search.trials)} trials failed"] * bool(failed)
     if pruned:
         planned = sum(
-            job.config.trainer.max_epochs for trial in search.trials for job in trial.jobs
+            job.config.trainer.num_epochs for trial in search.trials for job in trial.jobs
         )
         epochs = sum(trial.epochs for trial in search.trials)
         remarks.append(
@@ -286,7 +286,7 @@ def _check_pruner(values: Mapping[str, Any], seeds: Sequence[int], jobs: Sequenc
             f"until {NUM_STARTUP} have finished). Write more trials, or pruner=none."
         )
     for job in jobs:
-        method, epochs = job.config.choices["method"], job.config.trainer.max_epochs
+        method, epochs = job.config.choices["method"], job.config.trainer.num_epochs
         if epochs < 2:
             raise ConfigError(f"pruner={pruner} has no effect: trainer.max_epochs={epochs}")
         if has_preparatory_epochs(job.config):

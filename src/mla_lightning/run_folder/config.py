@@ -52,6 +52,12 @@ class TrainerConfig:
     progress_bar: bool
     log_every_n_batches: Count
 
+    @property
+    def num_epochs(self) -> int:
+        """Number of epochs, which every job has in place of ``auto``."""
+        assert self.max_epochs != "auto", "jobs have a number"
+        return self.max_epochs
+
 
 @dataclass(frozen=True)
 class CheckpointConfig:

@@ -166,7 +166,7 @@ def run_search(
                 trial.jobs = jobs_of(search.method, trial.values)
                 if prunes:
                     (job,) = trial.jobs
-                    trial.floor = median_floor(curves, job.config.trainer.max_epochs)
+                    trial.floor = median_floor(curves, job.config.trainer.num_epochs)
                     trial.jobs = [replace(job, floor=trial.floor)]
                 drawn.append((search, trial))
         print(f"Trials {start + 1} to {start + number} of {num_trials} of each method.", flush=True)
@@ -198,7 +198,7 @@ def conclude(trial: Trial, *, prunes: bool = False) -> None:
         if epoch is not None:
             trial.pruned_after, trial.epochs = epoch, epoch
             score, low = trial.curve[epoch - 1], trial.floor[epoch - 1]
-            trial.reason = floor_reason(epoch, job.config.trainer.max_epochs, score, low)
+            trial.reason = floor_reason(epoch, job.config.trainer.num_epochs, score, low)
             return
     trial.score, trial.reason = score_of(trial.jobs)
 
