@@ -5,6 +5,7 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -87,7 +88,8 @@ def test_own_arrays_become_a_table_and_a_page(workspace):
     for method in ("mla", "concat", "unimodal"):
         scores = accuracies(workspace, f"store-{method}-", "data_my")
         assert len(scores) == (4 if method == "mla" else 3)  # one more from Python
-        assert min(scores) > 0.5
+        assert min(scores) > 0.4  # three classes; 60 test samples have a standard error of 6 points
+        assert fmean(scores) > 0.55
     output = (workspace / "output").read_text()
     assert "9 jobs: 9 finished" in output
     assert "my, compared with Concat" in output

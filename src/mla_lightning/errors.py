@@ -87,6 +87,17 @@ class Preempted(MLAError):
     exit_code = 143
 
 
+class Pruned(MLAError):
+    """End of a trial of a search before its last epoch, because it is below earlier trials.
+
+    Example:
+        >>> Pruned.exit_code  # of the job; the search goes on
+        4
+    """
+
+    exit_code = 4
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """Return a hint at the nearest known name, to append to an error message.
 

@@ -12,6 +12,7 @@ from mla_lightning.cli.data_stores import (
     DATA_DIR,
     manifest_of,
     print_splits,
+    print_vocabulary,
     task_named_in,
     train_on,
 )
@@ -190,6 +191,7 @@ def _check(words: Sequence[str]) -> int:
     facts = [f"{num_arrays} arrays", *filter(None, [task_named_in(folder)])]
     facts += [f"{num_failures} failures recorded"] if num_failures else []
     print(f"{folder}: {manifest['name']} matches its manifest ({', '.join(facts)})")
+    print_vocabulary(folder)
     return 0
 
 
@@ -235,6 +237,7 @@ def _show(words: Sequence[str]) -> int:
     options.setdefault("output", f"{folder.resolve().name}.png")
     arguments = arguments_for(class_sheet, options, "mla data show", skip=("store",))
     print(f"Wrote {class_sheet(folder, **arguments)}")
+    print_vocabulary(folder)
     return 0
 
 

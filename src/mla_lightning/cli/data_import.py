@@ -71,7 +71,13 @@ options of tables:
   length=N          token ids of a text                  length=128
                     without one of these four, it is chosen so that at least 95 % of the files are
                     kept whole, up to a bound, and the plan says so
-  tokenizer=FILE    vocab.txt or a model folder          tokenizer=bert-base-uncased
+  tokenizer=FILE    vocab.txt, a model folder, or the store of other samples, whose vocabulary is
+                    used; without it, words and parts of words are hashed
+                                                         tokenizer=bert-base-uncased
+  tokenizer=subwords learns a vocabulary of parts of words from the training texts
+                                                         tokenizer=subwords
+  vocabulary=N      largest number of them, 8000 by default
+                                                         vocabulary=4000
   on_bad=skip       leave out rows that cannot be used (a missing or damaged file, an empty label,
                     an empty row); they are listed       on_bad=skip
   jobs=N            number of processes                  jobs=8

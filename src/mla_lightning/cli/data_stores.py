@@ -58,6 +58,14 @@ def print_splits(folder: Path) -> None:
                 print(f"  train and test share {shared['num']} values of {attribute}")
 
 
+def print_vocabulary(folder: Path) -> None:
+    """Print what the vocabulary of a store's texts was learnt from, if it was learnt."""
+    if vocabulary := manifest_of(folder)["options"].get("subwords"):
+        from mla_lightning.prepare.table_vocabulary import vocabulary_sentence
+
+        print(f"texts: {vocabulary_sentence(vocabulary)}")
+
+
 def train_on(folder: Path) -> str:
     """Return the command that trains on a store.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.cli.words import convert
-from mla_lightning.errors import ConfigError, Interrupted, Preempted, check_number
+from mla_lightning.errors import ConfigError, Interrupted, Preempted, check_number, near
 from mla_lightning.paths import command, unquote_value
 from mla_lightning.run_folder.tasks import selection_of
 
@@ -27,6 +27,7 @@ options, beside those of mla train:
   batch=4          trials of a method that run before the sampler learns from them
   seeds=100        seeds of each trial, its score is their mean; use none that a table reports
   sampler_seed=0   seed of the sampler
+  pruner=none      median: trials below the median of earlier ones end early
 
 examples:
   mla tune data=store data.path=data/my method=concat,mla trials=30
@@ -41,6 +42,7 @@ OPTIONS: dict[str, tuple[type, Any]] = {
     "trials": (int, 30),
     "batch": (int, 4),
     "sampler_seed": (int, 0),
+    "pruner": (str, "none"),
     "search": (str, "default"),
     "seeds": (str, "100"),
 }
@@ -99,6 +101,7 @@ def tune(options: argparse.Namespace) -> int:
     spaces = {m: read_space(values["search"], m, options.config_dir) for m in methods}
     first_jobs = [jobs_of(method, {})[0] for method in methods]
     _check_keys(spaces, first_jobs)
+    prunes = _check_pruner(values, seeds, first_jobs)
     conf = options.config_dir or first_jobs[0].run_dir.parent / "conf"
     check_recipe(conf)
     check_before_start(first_jobs)
@@ -120,7 +123,8 @@ def tune(options: argparse.Namespace) -> int:
         values["trials"],
         values["batch"],
         jobs_of,
-        lambda jobs: run_sweep(jobs, launcher),
+        lambda jobs: run_sweep(jobs, launcher) if jobs else 0,
+        prunes=prunes,
     )
     if code:
         stopped = Interrupted if code == Interrupted.exit_code else Preempted
@@ -155,6 +159,8 @@ def _conclude(
     path = write_recipe(conf, searches, recipe, said)
     for search, label in zip(searches, labels, strict=True):
         print(_line(search, label, select_by, metric))
+    for note in _notes(searches, labels):
+        print(f"note: {note}", file=sys.stderr)
     print(f"\nTrials: {folder / 'search' / 'trials.csv'}; figure: search.png beside it")
     print(f"Chosen values: {path}")
     chosen = [search.method for search in searches if search.best is not None]
@@ -168,13 +174,23 @@ def _conclude(
 
 
 def _line(search: MethodSearch, label: str, select_by: str, metric: MetricDisplay) -> str:
-    failed = [trial for trial in search.trials if trial.score is None]
+    pruned = [trial for trial in search.trials if trial.pruned_after is not None]
+    failed = [t for t in search.trials if t.score is None and t.pruned_after is None]
     if search.best is None:
         return f"{label}: all trials failed. The first: {failed[0].reason}"
     best = search.best
     values = ", ".join(f"{key}={value}" for key, value in best.values.items())
     edges = [key for key, value in best.values.items() if search.space[key].is_at_edge(value)]
     remarks = [f"{len(failed)} of {len(search.trials)} trials failed"] * bool(failed)
+    if pruned:
+        planned = sum(
+            job.config.trainer.num_epochs for trial in search.trials for job in trial.jobs
+        )
+        epochs = sum(trial.epochs for trial in search.trials)
+        remarks.append(
+            f"{len(pruned)} of {len(search.trials)} trials pruned, {epochs} of {planned} epochs "
+            "trained"
+        )
     remarks += [f"{' and '.join(edges)} at the edge of the range"] * bool(edges)
     remark = f" ({'; '.join(remarks)})" if remarks else ""
     value = metric.scale * (best.score or 0)
@@ -182,6 +198,25 @@ def _line(search: MethodSearch, label: str, select_by: str, metric: MetricDispla
     if not metric.percent:
         score = f"{metric.label} {metric.at_scale(value).text(value)}"
     return f"{label}: {score} on validation with {values}{remark}"
+
+
+def _notes(searches: Sequence[MethodSearch], labels: Sequence[str]) -> list[str]:
+    """Return what the scores of a search do not say themselves: a ceiling, imbalanced classes."""
+    from mla_lightning.run_folder.ceiling import selection_note
+    from mla_lightning.run_folder.majority import find_majority
+    from mla_lightning.run_folder.reader import RunFiles
+
+    sentences = []
+    for search, label in zip(searches, labels, strict=True):
+        scores = [trial.score for trial in search.trials if trial.score is not None]
+        if text := selection_note(scores):
+            sentences.append(f"{label}: {text}")
+    best = next((search.best for search in searches if search.best is not None), None)
+    if best is not None:
+        data = RunFiles(best.jobs[0].run_dir).provenance.get("data") or {}
+        majority = find_majority(data)
+        sentences += [majority.note("val")] if majority is not None else []
+    return [text for text in sentences if text]
 
 
 # ---------------------------------------------------------------------- the words
@@ -237,6 +272,39 @@ def _check_keys(spaces: Mapping[str, Space], jobs: Sequence[Job]) -> None:
                     f"The search has the key {key}, which method={method} with recipe="
                     f"{job.config.tree['choices']['recipe']} has not. Leave it out of the space"
                 )
+
+
+def _check_pruner(values: Mapping[str, Any], seeds: Sequence[int], jobs: Sequence[Job]) -> bool:
+    """Check the option ``pruner``; return whether trials are pruned."""
+    from mla_lightning.run.preflight import has_preparatory_epochs
+    from mla_lightning.tune.pruning import NUM_STARTUP, PRUNERS
+
+    pruner, batch = values["pruner"], values["batch"]
+    if pruner not in PRUNERS:
+        raise ConfigError(f"Unknown pruner={pruner}.{near(pruner, PRUNERS)} Known: none, median.")
+    if pruner == "none":
+        return False
+    if len(seeds) > 1:
+        raise ConfigError(
+            f"pruner={pruner} compares trials of one seed, and seeds={values['seeds']} has "
+            f"{len(seeds)}. Write one, or pruner=none."
+        )
+    first = -(-NUM_STARTUP // batch) * batch
+    if values["trials"] <= first:
+        raise ConfigError(
+            f"pruner={pruner} has no effect on the first {first} trials (rounds of batch={batch}, "
+            f"until {NUM_STARTUP} have finished). Write more trials, or pruner=none."
+        )
+    for job in jobs:
+        method, epochs = job.config.choices["method"], job.config.trainer.num_epochs
+        if epochs < 2:
+            raise ConfigError(f"pruner={pruner} has no effect: trainer.max_epochs={epochs}")
+        if has_preparatory_epochs(job.config):
+            raise ConfigError(
+                f"pruner={pruner} cannot judge method={method}: its first epochs prepare, and "
+                "their scores say nothing about the result. Tune it with pruner=none."
+            )
+    return True
 
 
 def _value_at(tree: Mapping[str, Any], key: str) -> Any:

@@ -80,6 +80,11 @@ class OpenStore:
         return is_labelled(self.manifest)
 
     @property
+    def defaults(self) -> int:
+        """Version of the encoders and epochs of runs that name none; 1 in earlier stores."""
+        return int(self.manifest.get("defaults", 1))
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the hashes of all arrays except the splits, and of scales; none is read."""
         hashes = {
@@ -252,6 +257,8 @@ def finish_store(
     failures: Sequence[Mapping[str, Any]] = (),
     versions: Mapping[str, str] | None = None,
     task: str = CLASSIFICATION,
+    defaults: int = 1,
+    files: Sequence[str] = (),
 ) -> None:
     """Complete a store whose arrays are in its folder: check them, add splits and the manifest.
 
@@ -267,6 +274,9 @@ def finish_store(
         failures: ``id``, ``file`` and ``reason`` of the samples that are not in the store.
         versions: Versions of the libraries that wrote the arrays.
         task: ``classification``, ``regression`` or ``multilabel``.
+        defaults: Version of the encoders and epochs of runs that name none, see
+            :mod:`mla_lightning.data.default_encoders`.
+        files: Names of further files in the folder, whose hashes the manifest has.
 
     Raises:
         DataError: If ids are not unique and sorted, a label or split is out of range, train, val or
@@ -291,6 +301,7 @@ def finish_store(
         "version": VERSION,
         "name": name,
         **({"task": task} if task != CLASSIFICATION else {}),
+        **({"defaults": defaults} if defaults > 1 else {}),
         "class_names": list(class_names),
         "modalities": {key: dict(entry) for key, entry in modalities.items()},
         "splits": {key: _split_entry(split, attributes) for key, split in splits.items()},
@@ -298,6 +309,7 @@ def finish_store(
         "options": dict(options or {}),
         "versions": dict(versions or {}),
         "arrays": {path.name: _array_entry(path) for path in sorted(folder.glob("*.npy"))},
+        **({"files": {name: sha256_of(folder / name) for name in files}} if files else {}),
         "sources": {
             "sha256": sha256_of(folder / SOURCES),
             "num_files": len(sources),
@@ -340,7 +352,8 @@ def verify_store(folder: Path) -> list[str]:
     """
     manifest = read_manifest(folder)
     hashes = array_hashes(folder, manifest)
-    hashes[SOURCES] = manifest["sources"]["sha256"]
+    check_file_names({"file": manifest.get("files", {})}, str(folder / MANIFEST))
+    hashes |= {SOURCES: manifest["sources"]["sha256"], **manifest.get("files", {})}
     problems = [f"{file} is missing" for file in hashes if not (folder / file).is_file()]
     there = {file: sha256 for file, sha256 in hashes.items() if (folder / file).is_file()}
     problems += [

@@ -25,6 +25,8 @@ ABSENT_BEFORE = {"select_by": "accuracy", "task": {}, "loss": {"class_weights": 
 NOT_IDENTITY_OF_DATA = ("path", "num_workers")
 #: Settings of the data that are as if they were left out while they are null.
 _OPTIONAL_OF_DATA = ("scale", "task")
+#: Settings of an encoder, likewise.
+_OPTIONAL_OF_ENCODERS = ("grid",)
 
 
 def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
@@ -56,5 +58,15 @@ def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
         for key, value in config.get("data", {}).items()
         if key not in NOT_IDENTITY_OF_DATA and not (key in _OPTIONAL_OF_DATA and value is None)
     }
+    if isinstance(encoders := config.get("encoder"), Mapping):
+        content["encoder"] = {name: _without_absent(node) for name, node in encoders.items()}
     text = json.dumps([content, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_absent(node: Any) -> Any:
+    """Return an encoder's node without optional settings that are null."""
+    if not isinstance(node, Mapping):
+        return node
+    absent = {key for key in _OPTIONAL_OF_ENCODERS if node.get(key) is None}
+    return {key: value for key, value in node.items() if key not in absent}

@@ -89,6 +89,7 @@ def determine_outcome(job: Job, job_exit: JobExit, before: FolderSnapshot) -> Jo
             State.FAILED,
             State.PREEMPTED,
             State.INTERRUPTED,
+            State.PRUNED,
         )
         is_overruled = job_exit.state == State.FAILED and job_exit.reason
         if is_recorded and not is_overruled:

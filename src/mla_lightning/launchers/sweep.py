@@ -39,11 +39,14 @@ from mla_lightning.run_folder.completion import (
 )
 from mla_lightning.run_folder.contents import EARLIER, check_run_folder
 from mla_lightning.run_folder.lock import RunLock
+from mla_lightning.run_folder.majority import find_majority
 from mla_lightning.run_folder.tasks import CLASSIFICATION, PRIMARY
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
+#: States of jobs that need not run again.
+ENDED_WELL = {State.FINISHED, State.PRUNED}
 #: Seconds that a sweep waits for jobs of another process, such as the last children of a killed
 #: sweep that are writing their checkpoints.
 PATIENCE_S = 5.0
@@ -176,7 +179,7 @@ class Sweep:
             job_exit: How its process ended.
 
         Returns:
-            False if the job failed or was stopped.
+            False if the job failed, or a signal stopped it.
         """
         _, before = self._running.pop(job.run_dir)
         outcome = determine_outcome(job, job_exit, before)
@@ -187,7 +190,7 @@ class Sweep:
         if outcome.state == State.FINISHED:
             self._durations.append(job_exit.seconds)
         self._show_end(job, f"{job_exit.seconds:.1f} s")
-        return outcome.state == State.FINISHED
+        return outcome.state in ENDED_WELL
 
     def refresh(self) -> None:
         """Refresh the display."""
@@ -205,7 +208,7 @@ class Sweep:
             mean = sum(self._durations) / len(self._durations)
             left = mean * len(self._waiting) + sum(max(mean - age, 0.0) for _, age in running)
             left /= min(self.concurrency, max(1, len(self._waiting) + len(running)))
-        num_finished = states.count(State.FINISHED)
+        num_finished = sum(state in ENDED_WELL for state in states)
         return Progress(len(self.jobs), num_finished, len(states) - num_finished, running, left)
 
     def show_start(self) -> None:
@@ -245,14 +248,14 @@ class Sweep:
         print(f"\n{_count_jobs(len(self.jobs))}: {', '.join(counts)}. It took {duration}.")
         for job in self.jobs:
             outcome = self.outcomes.get(job.run_dir)
-            if outcome is not None and outcome.state != State.FINISHED:
+            if outcome is not None and outcome.state not in ENDED_WELL:
                 print(
                     f"\n{outcome.state}: {job.title}\n"
                     f"  reason  {outcome.reason}\n"
                     f"  folder  {job.run_dir}\n"
                     f"  retry   {files.retry_command(job.overrides)}"
                 )
-        if set(states) - {State.FINISHED}:
+        if set(states) - ENDED_WELL:
             print("\nRun the same command again to continue; finished jobs are not repeated.")
         sys.stdout.flush()
 
@@ -260,7 +263,7 @@ class Sweep:
         """Return the exit code: 0 if all jobs are finished, else the one they share, or 1."""
         if len(self.outcomes) < len(self.jobs):
             return RunError.exit_code
-        codes = {o.exit_code for o in self.outcomes.values() if o.state != State.FINISHED}
+        codes = {o.exit_code for o in self.outcomes.values() if o.state not in ENDED_WELL}
         if not codes:
             return 0
         code = codes.pop()
@@ -348,6 +351,9 @@ def _validation_score(job: Job) -> str:
         task = result.get("task", CLASSIFICATION)
         primary = PRIMARY[task]
         name = "val" if task == CLASSIFICATION else f"val/{primary.column}"
-        return f"{name} {primary.text(result['val'][MULTI][primary.metric])}"
+        text = f"{name} {primary.text(result['val'][MULTI][primary.metric])}"
+        provenance = files.read_json(job.run_dir / files.PROVENANCE) or {}
+        majority = find_majority(provenance.get("data") or {})
+        return f"{text} ({majority.val_text})" if majority and majority.val_text else text
     except (RunError, KeyError, TypeError, ValueError):  # the protocol has no validation scores
         return ""

@@ -15,14 +15,17 @@ from mla_lightning.media.files import media_file
 
 #: Names that vocabularies give to padding.
 PADS = ("[PAD]", "<pad>")
+#: The file of a tokenizer in a folder of a model, and in a store.
+TOKENIZER = "tokenizer.json"
 
 
 class Tokens(Extractor):
     """The token ids of a text, without markers such as [CLS], cut or padded with 0 to ``length``.
 
     With ``tokenizer``: WordPiece as in bert-base-uncased (lower case, accents removed), from a
-    vocabulary file, or the tokenizer of a model folder's ``tokenizer.json``. Without it: words and
-    character trigrams, hashed into ``num_buckets`` buckets (:mod:`mla_lightning.media.tokens`).
+    vocabulary file, or the tokenizer of a model folder's ``tokenizer.json``, or that of
+    :func:`~mla_lightning.media.subwords.learn_subwords`. Without it: words and character trigrams,
+    hashed into ``num_buckets`` buckets (:mod:`mla_lightning.media.tokens`).
 
     Attributes:
         shape: (length,).
@@ -39,7 +42,7 @@ class Tokens(Extractor):
 
     def __init__(
         self,
-        tokenizer: Path | str | None = None,
+        tokenizer: Path | str | bytes | None = None,
         length: int = 256,
         num_buckets: int | None = None,
         encoding: str = "utf-8",
@@ -48,7 +51,8 @@ class Tokens(Extractor):
 
         Args:
             tokenizer: A ``vocab.txt`` (one WordPiece per line), a ``tokenizer.json``, or a model
-                folder with one of them; None for hashed tokens.
+                folder with one of them; or the content of a ``tokenizer.json``; None for hashed
+                tokens.
             length: Number of token ids per text; longer texts are cut.
             num_buckets: Number of buckets of hashed tokens, 4096 by default; not with
                 ``tokenizer``.
@@ -68,18 +72,23 @@ class Tokens(Extractor):
         except LookupError as error:
             raise ConfigError(f"encoding {encoding!r} is unknown, try utf-8 or latin-1") from error
         self.length, self.encoding = length, encoding
-        self.file = None if tokenizer is None else _vocabulary_file(Path(tokenizer))
+        self.content = tokenizer if isinstance(tokenizer, bytes) else b""
+        self.file: Path | None = None
+        if self.content:
+            self.file = Path(TOKENIZER)
+        elif tokenizer is not None:
+            self.file = _vocabulary_file(Path(str(tokenizer)))
         self.shape = (length,)
         if self.file is None:
             self.num_tokens = num_buckets or 4096
             self._digest = ""
         else:
             self.num_tokens = self._tokenizer.get_vocab_size()
-            self._digest = hashlib.sha256(self.file.read_bytes()).hexdigest()
+            self._digest = hashlib.sha256(self.content or self.file.read_bytes()).hexdigest()
 
     def __call__(self, raw: Path, media_input: MediaInput) -> np.ndarray:
         """Read a text or a text file; see :class:`Extractor`."""
-        text = self._text(raw, media_input).replace("\x00", " ")
+        text = self.text(raw, media_input).replace("\x00", " ")
         if not text.strip():
             raise BadMedia("blank text")
         if self.file is None:
@@ -102,7 +111,7 @@ class Tokens(Extractor):
             >>> Tokens(length=2).count(Path(), TextInput("a dog"))
             5
         """
-        text = self._text(raw, media_input)
+        text = self.text(raw, media_input)
         if self.file is None:
             from mla_lightning.media.tokens import split_tokens
 
@@ -122,7 +131,21 @@ class Tokens(Extractor):
             return {**options, "tokens": "hashed words and trigrams"}
         return {**options, "tokens": self.file.name, "sha256": self._digest}
 
-    def _text(self, raw: Path, media_input: MediaInput) -> str:
+    def text(self, raw: Path, media_input: MediaInput) -> str:
+        """Return a text, or the content of a text file.
+
+        Args:
+            raw: The folder of the files.
+            media_input: The text or file.
+
+        Raises:
+            BadMedia: If the file is missing or of another encoding.
+
+        Example:
+            >>> from mla_lightning.media.base import TextInput
+            >>> Tokens().text(Path(), TextInput("a dog"))
+            'a dog'
+        """
         if isinstance(media_input, TextInput):
             return media_input.text
         if isinstance(media_input, ArrayInput):
@@ -135,8 +158,10 @@ class Tokens(Extractor):
     @cached_property
     def _tokenizer(self) -> Any:
         assert self.file is not None
-        read = _read_vocabulary if self.file.suffix == ".txt" else _read_tokenizer
-        tokenizer = read(self.file)
+        if self.file.suffix == ".txt":
+            tokenizer = _read_vocabulary(self.file)
+        else:
+            tokenizer = _read_tokenizer(self.file, self.content)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         if (zero := tokenizer.id_to_token(0)) not in PADS:
@@ -153,7 +178,7 @@ class Tokens(Extractor):
 
 
 def _vocabulary_file(path: Path) -> Path:
-    names = ("tokenizer.json", "vocab.txt")
+    names = (TOKENIZER, "vocab.txt")
     if path.is_dir():
         for name in names:
             if (path / name).is_file():
@@ -171,11 +196,11 @@ def _vocabulary_file(path: Path) -> Path:
     return path
 
 
-def _read_tokenizer(path: Path) -> Any:
+def _read_tokenizer(path: Path, content: bytes) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_str((content or path.read_bytes()).decode())
     except Exception as error:  # the library raises the class Exception
         raise DataError(f"{path} is no tokenizer of Hugging Face: {error}") from error
 

@@ -90,7 +90,8 @@ def _write(
 ) -> None:
     store, manifest = data.store, data.store.manifest
     replaced = {f"{modality}.npy" for modality in encoders}
-    for file in manifest["arrays"]:
+    further = list(manifest.get("files", ()))
+    for file in [*manifest["arrays"], *further]:
         if file not in replaced and not file.startswith("split."):
             shutil.copyfile(store.folder / file, folder / file)
     modalities = {name: dict(metadata) for name, metadata in manifest["modalities"].items()}
@@ -128,6 +129,8 @@ def _write(
         failures=manifest["failures"],
         versions={**manifest["versions"], "torch": torch.__version__},
         task=store.task,
+        defaults=store.defaults,
+        files=further,
     )
 
 

@@ -355,6 +355,8 @@ class _Preparation:
             failures=[*map(dict, self.source.skipped_items), *map(vars, failures)],
             versions=_versions(),
             task=self.source.task,
+            defaults=self.source.defaults,
+            files=self.source.write_files(store),
         )
 
     def _sources(self, log: PreparationLog, failures: Sequence[Failure]) -> list[dict[str, Any]]:

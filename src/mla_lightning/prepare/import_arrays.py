@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mla_lightning.data.default_encoders import DEFAULTS
 from mla_lightning.data.splits import SPLITS, NamedSplit, Strata
 from mla_lightning.data.store import write_store
 from mla_lightning.data.temporary import check_free
@@ -113,6 +114,7 @@ def import_arrays(
         ],
         scale="standard",
         task=task or CLASSIFICATION,
+        defaults=DEFAULTS,
         complete=lambda folder: write_config(folder, target) if label.strata else None,
     )
     for line in label.lines:

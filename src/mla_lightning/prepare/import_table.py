@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mla_lightning.data.default_encoders import DEFAULTS
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
 from mla_lightning.data.targets import TARGETS
@@ -34,6 +36,11 @@ from mla_lightning.prepare.table_cells import TABULAR_NAME, Problem, Vectors, pr
 from mla_lightning.prepare.table_fit import fit
 from mla_lightning.prepare.table_labels import labels_for
 from mla_lightning.prepare.table_roles import Roles, Row, chosen_kinds, read_rows
+from mla_lightning.prepare.table_vocabulary import (
+    TextVocabulary,
+    restricted,
+    vocabulary_sentence,
+)
 from mla_lightning.prepare.target_folder import json_digest
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
@@ -51,6 +58,7 @@ class Table(Source):
     default_split = "own"
     stays_in_raw = False
     scale = "standard"
+    defaults = DEFAULTS
 
     def __init__(
         self,
@@ -62,6 +70,7 @@ class Table(Source):
         num_segments: int | None = None,
         length: int | None = None,
         tokenizer: Path | None = None,
+        vocabulary: int | None = None,
         labels: Labels = "column",
         id: str | None = None,
         label: str | None = None,
@@ -81,7 +90,9 @@ class Table(Source):
             num_frames: Number of frames of 10 ms of sounds; None for one that fits.
             num_segments: Number of frames of a film; None for one that fits.
             length: Number of token ids of a text; None for one that fits.
-            tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
+            tokenizer: ``vocab.txt`` or a model folder for WordPiece; ``subwords`` for a vocabulary
+                that is learnt from the training texts; None for hashed tokens.
+            vocabulary: Largest number of learnt subwords; None for 8000.
             labels: ``none`` for samples whose class is to be predicted; then there is no column
                 ``label`` and no ``split``.
             id: Column of the ids, ``id`` by default; without one, ids are the numbers of the rows.
@@ -108,7 +119,7 @@ class Table(Source):
             "num_segments": num_segments,
             "length": length,
         }
-        self.tokenizer = tokenizer
+        self._vocabulary = TextVocabulary(tokenizer, vocabulary, labels)
         self.roles = Roles(id, label, split, group, folds, labels, task)
         self.task = task or CLASSIFICATION
         self.chosen = dict(columns or {})
@@ -224,7 +235,7 @@ class Table(Source):
             "drawing": Drawing,
             "sound": partial(LogMel, channels="mean", padding="silence"),
             "film": partial(Frames, rotation="apply"),
-            "text": partial(Tokens, tokenizer=self.tokenizer),
+            "text": partial(Tokens, tokenizer=self.vocabulary.tokenizer),
             "features": FeatureFile,
             "sequence": FeatureFile,
         }
@@ -249,14 +260,41 @@ class Table(Source):
             ]
             folder = self.raw or Path()
             try:
-                fits[modality] = fit(column.kind, cells, folder, self.fitted, self.tokenizer)
+                tokenizer = self.vocabulary.tokenizer if column.kind == "text" else None
+                fits[modality] = fit(column.kind, cells, folder, self.fitted, tokenizer)
+                if isinstance(tokenizer, bytes):
+                    about = vocabulary_sentence(self.vocabulary.description)
+                    fits[modality] = replace(
+                        fits[modality], sentences=(*fits[modality].sentences, about)
+                    )
             except BadMedia as error:
                 reason = str(error).replace("KIND", f"columns.{modality}")
                 raise DataError(f"{self.path}: the column {modality!r} {reason}") from error
         return fits
 
+    @cached_property
+    def vocabulary(self) -> TextVocabulary:
+        """The vocabulary of the texts, learnt from the training texts of the default split."""
+        if self._vocabulary.size is not None and self.rows:
+            names = [m for m in self.modalities if m in self.columns]
+            texts = [name for name in names if self.columns[name].kind == "text"]
+            items = self.items()
+            splits = self._splits(items)
+            self._vocabulary.learn(items, splits, self.default_split, texts, self.raw or Path())
+        return self._vocabulary
+
+    def write_files(self, folder: Path) -> list[str]:
+        """Write the vocabulary, if it was learnt; see :class:`Source`."""
+        return self.vocabulary.write(folder)
+
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
         """Return the split of the table, or random ones that divide classes or targets evenly."""
+        if self._vocabulary.size is None:
+            return self._splits(items)
+        every = self.items()  # no text that was learnt from may become one of test
+        return restricted(self._splits(every), every, items)
+
+    def _splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:
         if self.roles.labels == "none":
             return {NONE: without_split(len(items))}
         texts, name = [item.label for item in items], self.roles.group
@@ -285,6 +323,8 @@ class Table(Source):
             options["columns"] = self.chosen
         if self.roles.split is not None:  # whose values are in no item
             options["split_sha256"] = json_digest({row.id: row.split for row in self.rows})
+        if self._vocabulary.size is not None:
+            options["subwords"] = self.vocabulary.description
         if TABULAR_NAME in self.vectors.names:
             options[TABULAR_NAME] = self.vectors.tabular_names
         return options
@@ -300,6 +340,7 @@ def import_csv(
     num_segments: int | None = None,
     length: int | None = None,
     tokenizer: Path | None = None,
+    vocabulary: int | None = None,
     labels: Labels = "column",
     id: str | None = None,
     label: str | None = None,
@@ -322,7 +363,9 @@ def import_csv(
         num_frames: Number of frames of 10 ms of sounds; by default one that fits them.
         num_segments: Number of frames of a film; by default one that fits them.
         length: Number of token ids of a text; by default one that fits them.
-        tokenizer: ``vocab.txt`` or a model folder for WordPiece; None for hashed tokens.
+        tokenizer: ``vocab.txt`` or a model folder for WordPiece; ``subwords`` for a vocabulary that
+            is learnt from the training texts; None for hashed tokens.
+        vocabulary: Largest number of learnt subwords; None for 8000.
         labels: ``none`` for samples whose class is to be predicted; see :class:`Table`.
         id: Column of the ids.
         label: Column of the labels, or several columns of 0 and 1; see :class:`Table`.
@@ -353,6 +396,7 @@ def import_csv(
         num_segments=num_segments,
         length=length,
         tokenizer=tokenizer,
+        vocabulary=vocabulary,
         labels=labels,
         id=id,
         label=label,

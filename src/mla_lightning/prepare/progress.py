@@ -18,7 +18,7 @@ class ItemProgress(bars.Progress):
             num_finished: Number of items that were finished before.
         """
         super().__init__(
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TextColumn("[red]{task.fields[bad]}"),

@@ -30,7 +30,7 @@ def fit(
     cells: Sequence[FileInput | TextInput],
     folder: Path,
     chosen: Mapping[str, int | None],
-    tokenizer: Path | None = None,
+    tokenizer: Path | bytes | None = None,
 ) -> Survey:
     """Return the options of a column's extractor: those that are given, or those that fit.
 
@@ -39,7 +39,7 @@ def fit(
         cells: Its cells that are not empty.
         folder: The folder of its files.
         chosen: Option -> the value that the user gave, None for none.
-        tokenizer: The vocabulary of texts, None for hashed tokens.
+        tokenizer: The vocabulary of texts, or the content of a learnt one; None for hashed tokens.
 
     Returns:
         A value for each option of the kind (``shape`` of files of features), and sentences on what
@@ -108,7 +108,9 @@ def _features(paths: Sequence[Path], kind: str) -> Survey:
     return Survey({"shape": shape}, (sentence,))
 
 
-def _texts(cells: Sequence[FileInput | TextInput], folder: Path, tokenizer: Path | None) -> Survey:
+def _texts(
+    cells: Sequence[FileInput | TextInput], folder: Path, tokenizer: Path | bytes | None
+) -> Survey:
     from mla_lightning.media.text import Tokens
 
     tokens = Tokens(tokenizer=tokenizer, length=1)

@@ -20,12 +20,13 @@ from mla_lightning.callbacks.checkpoint import RunCheckpoint, choose_checkpoint
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.callbacks.epoch_table import EpochTable
+from mla_lightning.callbacks.pruning import StopBelow
 from mla_lightning.callbacks.shared_stage import shared_stage
 from mla_lightning.callbacks.signals import StopOnSignal, StopRequested, StopSignals
 from mla_lightning.config import Job, schedule_note
 from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, reason_of
+from mla_lightning.errors import ConfigError, Interrupted, MLAError, Pruned, RunError, reason_of
 from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.allocator import keep_freed_memory
@@ -50,6 +51,7 @@ from mla_lightning.run_folder.completion import remove_replaced
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.contents import check_run_folder
 from mla_lightning.run_folder.lock import RunLock, remove_temporaries
+from mla_lightning.run_folder.majority import find_majority
 from mla_lightning.run_folder.tasks import PRIMARY
 
 
@@ -68,6 +70,9 @@ def run_job(job: Job) -> int:
     keep_freed_memory()  # not in train_job, which Python programs call in a process of their own
     try:
         print(f"{job.title}: {train_job(job)}")
+    except Pruned as error:
+        print(f"{job.title}: {error}")
+        return error.exit_code
     except (MLAError, OSError) as error:
         print(f"error: {mask_secrets(reason_of(error))}", file=sys.stderr)
         return error.exit_code if isinstance(error, MLAError) else RunError.exit_code
@@ -91,6 +96,7 @@ def train_job(job: Job) -> str:
         DataError: If the data are missing or damaged.
         RunError: If training failed, from the error that ended it, or the folder cannot be used.
         Interrupted: If the user stopped it; the next call resumes from its checkpoint.
+        Pruned: If it fell below the floor of its search; likewise.
     """
     with files.not_world_writable():
         overwrite = job.config.overwrite
@@ -139,6 +145,10 @@ def _run_locked(job: Job) -> str:
             message = "Interrupted; run the same command again."
             status.fail(State.INTERRUPTED, code, message)
             raise Interrupted(message) from error
+        except Pruned as error:
+            code = 0  # for loggers: it is no failure
+            status.write(State.PRUNED, error.exit_code, str(error))
+            raise
         except MLAError as error:
             code = error.exit_code
             status.fail(State.of_exit_code(code), code, str(error))
@@ -207,8 +217,10 @@ def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note:
         print(f"{job.title}: note: {text}", file=sys.stderr)
     primary = PRIMARY[result.task]
     value = primary.text((result.val or {})[MULTI][primary.metric])
-    best = f"best epoch {result.best_epoch}"
-    return f"val/{primary.column} {value} ({best}), {result.train_time_s:.1f} s"
+    majority = find_majority(provenance["data"])
+    remarks = [majority.val_text] if majority else []
+    remark = ", ".join(filter(None, (*remarks, f"best epoch {result.best_epoch}")))
+    return f"val/{primary.column} {value} ({remark}), {result.train_time_s:.1f} s"
 
 
 def _train(
@@ -239,6 +251,8 @@ def _train(
         callbacks.append(stage)
     table = EpochTable(run_dir)
     callbacks += [StopOnSignal(checkpoint, signals), table]
+    if job.floor:
+        callbacks.append(StopBelow(job.floor, checkpoint))
     trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks)
     selection = data.loader("test" if config.protocol == "paper" else "val")
     loaders = data.train_dataloader(), selection
@@ -283,7 +297,7 @@ def build_trainer(
     options = config.trainer
     try:
         trainer = Trainer(
-            max_epochs=options.max_epochs,
+            max_epochs=options.num_epochs,
             accelerator=options.accelerator,
             devices=1,
             precision=options.precision,

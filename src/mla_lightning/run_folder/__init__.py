@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.errors import Interrupted, Preempted, RunError
+from mla_lightning.errors import Interrupted, Preempted, Pruned, RunError
 from mla_lightning.run_folder.lock import RunLock
 from mla_lightning.run_folder.parsing import parse_json, read_limited
 from mla_lightning.run_folder.writing import replacing
@@ -46,6 +46,7 @@ class State(StrEnum):
         PREEMPTED: The scheduler ended it (SIGTERM); a checkpoint was written.
         INTERRUPTED: The user ended it (Ctrl-C); a checkpoint was written.
         KILLED: Its status is running, but no living process holds its lock.
+        PRUNED: A search ended it before its last epoch; a checkpoint was written.
         MISSING: It was never started.
         UNREADABLE: Its files are damaged.
         ELSEWHERE: Another process is running it; only sweeps use this state.
@@ -64,6 +65,7 @@ class State(StrEnum):
     PREEMPTED = "preempted"
     INTERRUPTED = "interrupted"
     KILLED = "killed"
+    PRUNED = "pruned"
     MISSING = "missing"
     UNREADABLE = "unreadable"
     ELSEWHERE = "running elsewhere"
@@ -79,7 +81,11 @@ class State(StrEnum):
         """
         if code == 0:
             return cls.FINISHED
-        by_code = {Interrupted.exit_code: cls.INTERRUPTED, Preempted.exit_code: cls.PREEMPTED}
+        by_code = {
+            Interrupted.exit_code: cls.INTERRUPTED,
+            Preempted.exit_code: cls.PREEMPTED,
+            Pruned.exit_code: cls.PRUNED,
+        }
         return by_code.get(code, cls.FAILED)
 
 

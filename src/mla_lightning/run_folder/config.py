@@ -41,7 +41,7 @@ class TrainerConfig:
         3
     """
 
-    max_epochs: Count
+    max_epochs: Count | Literal["auto"]  # a number in every config of a run
     threads: Annotated[int, AtLeast(1), AtMost(1024)]
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
@@ -51,6 +51,12 @@ class TrainerConfig:
     deterministic: bool
     progress_bar: bool
     log_every_n_batches: Count
+
+    @property
+    def num_epochs(self) -> int:
+        """Number of epochs, which every job has in place of ``auto``."""
+        assert self.max_epochs != "auto", "jobs have a number"
+        return self.max_epochs
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,8 @@ def describe_type(hint: Any) -> str:
         texts = [f"{_SIGNS[type(b)]} {b.bound}" for b in bounds if type(b) in _SIGNS]
         return f"{describe_type(inner)} {' and '.join(texts)}".rstrip()
     if origin is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
+        values = ", ".join(map(str, arguments))
+        return f"one of {values}" if len(arguments) > 1 else values
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         item = arguments[1] if len(arguments) == 2 else None
         return f"a mapping of names to {describe_type(item)}" if item in names else "a mapping"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import RunError
 from mla_lightning.randomness import derive_seed
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.variant import REFERENCE
+from mla_lightning.run_folder.floor import floor_reason, stop_epoch
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.tasks import selection_of
+from mla_lightning.tune.pruning import best_so_far, is_pruned, median_floor
 from mla_lightning.tune.space import Space
 
 if TYPE_CHECKING:
@@ -32,12 +34,20 @@ class Trial:
         score: Mean validation score of its runs by the metric that selects epochs, such as an
             accuracy from 0 to 1 or an error; None if one has no result.
         reason: Why there is no score.
+        floor: The lowest score with which it goes on after each epoch; empty without pruning.
+        curve: Its best score so far after each epoch; empty without pruning.
+        epochs: Number of epochs that it was trained; 0 without pruning.
+        pruned_after: Number of epochs after which it was ended; None if it was not.
     """
 
     values: dict[str, Any]
     jobs: list[Job] = field(default_factory=list)
     score: float | None = None
     reason: str = ""
+    floor: tuple[float, ...] = ()
+    curve: Sequence[float] = ()
+    epochs: int = 0
+    pruned_after: int | None = None
 
 
 class MethodSearch:
@@ -111,7 +121,10 @@ class MethodSearch:
         import optuna
 
         for asked, trial in zip(self._asked, self.trials[-len(self._asked) :], strict=True):
-            if trial.score is None:
+            if trial.pruned_after is not None:
+                asked.report(trial.curve[trial.pruned_after - 1], trial.pruned_after)
+                self._study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+            elif trial.score is None:
                 self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
             else:
                 self._study.tell(asked, self.sign * trial.score)
@@ -129,6 +142,8 @@ def run_search(
     batch: int,
     jobs_of: Callable[[str, Mapping[str, Any]], list[Job]],
     run: Callable[[list[Job]], int],
+    *,
+    prunes: bool = False,
 ) -> int:
     """Run all trials, in rounds over all methods.
 
@@ -138,24 +153,81 @@ def run_search(
         batch: Trials of a method in one round; those of a round do not learn from each other.
         jobs_of: Composes the jobs of a method and values.
         run: Runs jobs and returns an exit code.
+        prunes: Whether trials end early that are below the median of those of earlier rounds; each
+            then has one job. See :mod:`mla_lightning.tune.pruning`.
 
     Returns:
         0 if the search is complete, also with trials that failed; 130 or 143 if it was stopped.
     """
     for start in range(0, num_trials, batch):
         number = min(batch, num_trials - start)
-        drawn = [(search, trial) for search in searches for trial in search.ask(number)]
-        for search, trial in drawn:
-            trial.jobs = jobs_of(search.method, trial.values)
+        drawn: list[tuple[MethodSearch, Trial]] = []
+        for search in searches:
+            curves = [trial.curve for trial in search.trials if trial.score is not None]
+            for trial in search.ask(number):
+                trial.jobs = jobs_of(search.method, trial.values)
+                if prunes:
+                    (job,) = trial.jobs
+                    trial.floor = median_floor(curves, job.config.trainer.num_epochs)
+                    trial.jobs = [replace(job, floor=trial.floor)]
+                drawn.append((search, trial))
         print(f"Trials {start + 1} to {start + number} of {num_trials} of each method.", flush=True)
-        code = run([job for _, trial in drawn for job in trial.jobs])
+        code = run([job for _, trial in drawn for job in trial.jobs if not _has_ended(trial, job)])
         if code in (130, 143):
             return code
         for _, trial in drawn:
-            trial.score, trial.reason = score_of(trial.jobs)
+            conclude(trial, prunes=prunes)
         for search in searches:
             search.tell()
     return 0
+
+
+def conclude(trial: Trial, *, prunes: bool = False) -> None:
+    """Set score, epochs and reason of a trial from the run folders of its jobs.
+
+    Whether it was pruned follows from its ``metrics.csv`` and its floor, so that a run which
+    another command has continued since counts as this search had left it.
+
+    Args:
+        trial: The trial, whose jobs have run.
+        prunes: Whether the search prunes; its trials have one job then.
+    """
+    if prunes:
+        (job,) = trial.jobs
+        trial.curve = _curve(job)
+        trial.epochs = len(trial.curve)
+        epoch = stop_epoch(trial.curve, trial.floor)
+        if epoch is not None:
+            trial.pruned_after, trial.epochs = epoch, epoch
+            score, low = trial.curve[epoch - 1], trial.floor[epoch - 1]
+            trial.reason = floor_reason(
+                epoch,
+                job.config.trainer.num_epochs,
+                score,
+                low,
+                selection_of(job.task, job.config.select_by),
+            )
+            return
+    trial.score, trial.reason = score_of(trial.jobs)
+
+
+def _has_ended(trial: Trial, job: Job) -> bool:
+    """Return whether a job was pruned before, and would be again."""
+    if not trial.floor or job.config.overwrite or not is_pruned(job):
+        return False
+    return stop_epoch(_curve(job), trial.floor) is not None
+
+
+def _curve(job: Job) -> list[float]:
+    metric = selection_of(job.task, job.config.select_by)
+    return best_so_far(_rows(job), job.config.choices["method"], metric)
+
+
+def _rows(job: Job) -> list[dict[str, float]]:
+    try:
+        return RunFiles(job.run_dir).metrics
+    except RunError:  # damaged: the run itself says so
+        return []
 
 
 def score_of(jobs: Sequence[Job]) -> tuple[float | None, str]:

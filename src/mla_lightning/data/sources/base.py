@@ -47,6 +47,7 @@ class Source(ABC):
         stays_in_raw: Whether all files must be below ``raw``; false for a user's own list.
         task: ``classification``, ``regression`` or ``multilabel``.
         scale: How runs scale the columns of its features; None to leave them as they are.
+        defaults: Version of the encoders and epochs of runs that name none.
     """
 
     name: ClassVar[str]
@@ -58,6 +59,7 @@ class Source(ABC):
     stays_in_raw: ClassVar[bool] = True
     skipped_items: Sequence[Mapping[str, str]] = ()
     scale: ClassVar[str | None] = None
+    defaults: ClassVar[int] = 1
     task: str = CLASSIFICATION
 
     def __init__(self, raw: Path | None) -> None:
@@ -101,6 +103,17 @@ class Source(ABC):
     def options(self) -> dict[str, Any]:
         """Return the options that change the items, JSON-able; they identify the store."""
         return {}
+
+    def write_files(self, folder: Path) -> list[str]:
+        """Write further files of the store, such as a vocabulary that was learnt from its texts.
+
+        Args:
+            folder: The store.
+
+        Returns:
+            Names of the files.
+        """
+        return []
 
     def label_files(self) -> list[Path]:
         """Return the files of labels and lists, relative to ``raw``.

@@ -22,7 +22,8 @@ class SearchPanel:
         key: The setting on the horizontal axis.
         is_log: Whether that axis is logarithmic.
         values: Its values, one per trial; texts for a list of values.
-        scores: Scores on validation as figures show them; None for trials that failed.
+        scores: Scores on validation as figures show them; None for trials that failed or were
+            pruned.
         chosen: Index of the chosen trial, None if all failed.
     """
 
@@ -35,7 +36,7 @@ class SearchPanel:
 
 
 def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay) -> list[str]:
-    """Draw the trials: later ones darker, the chosen one in colour, failed ones as crosses below.
+    """Draw the trials: later ones darker, the chosen one in colour, others as crosses below.
 
     Args:
         panels: A panel per method.
@@ -90,7 +91,7 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
             )
         figure.suptitle(
             "Score on validation by trial: later trials darker, the chosen one orange, failed "
-            "ones as crosses",
+            "or pruned ones as crosses",
             fontsize=8,
             color=PLAIN,
             x=0.01,

@@ -25,6 +25,7 @@ STATES = (
     State.KILLED,
     State.PREEMPTED,
     State.INTERRUPTED,
+    State.PRUNED,
     State.RUNNING,
     "not evaluated",
     "absent",

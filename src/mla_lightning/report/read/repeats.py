@@ -22,6 +22,7 @@ def precedence(run: Run) -> int:
         State.PREEMPTED,
         State.INTERRUPTED,
         State.KILLED,
+        State.PRUNED,
         State.FAILED,
         State.UNREADABLE,
     )

@@ -235,7 +235,7 @@ def _score(name: str, text: str) -> float:
 @cache
 def _ranges() -> dict[str, Range]:
     """Return the ranges of columns of scores, in the unit of the column."""
-    ranges = {"probe_percent": Range(0, 100)}
+    ranges = dict.fromkeys(("probe_percent", "majority_percent"), Range(0, 100))
     for name, limits in RANGES.items():
         metric = package_metrics().get(name)
         if metric is not None:

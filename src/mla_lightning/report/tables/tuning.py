@@ -19,23 +19,18 @@ from mla_lightning.report.document.table import (
     summary_cell,
 )
 from mla_lightning.report.read.block import Block, Summary, blocks, runs_without_result
-from mla_lightning.report.read.metrics import ACCURACY, primary_metric
+from mla_lightning.report.read.metrics import MetricDisplay, primary_metric, selection_metric
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
-from mla_lightning.report.tables.rows import (
-    MEAN_LEGEND,
-    score_title,
-    section_title,
-    shared_metric,
-)
+from mla_lightning.report.tables.rows import MEAN_LEGEND
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.ceiling import ADVICE, CEILING
+from mla_lightning.run_folder.ceiling import ADVICE, CEILING, selection_note
 
 KEY = "optimizer.lr"
 SPLIT = "val"
 #: States that rule a learning rate out; a rate with runs in other states may still be the best.
-FINAL_STATES = {State.FAILED}
+FINAL_STATES = {State.FAILED, State.PRUNED}
 
 #: Learning rate -> score on validation over seeds.
 Grid = Mapping[float, Summary]
@@ -107,14 +102,15 @@ def tuning(runs: Sequence[Run]) -> Report:
             "mla train -m experiment=tuning/openmoji"
         )
     rates = sorted({float(run.lr) for block in table_blocks for run in block.runs if run.lr})
+    metric = metric_of([run for block in table_blocks for run in block.runs])
+    is_shared = metric is not None
     sections, texts = [], {}
     for block in table_blocks:
         by_variant = grids(block)
         choices = {variant: _choose(block, grid) for variant, grid in by_variant.items()}
-        name = section_title(block, table_blocks)
+        name = block.title if is_shared else f"{block.title}: {_named(metric_of(block.runs))}"
         sections.append(Section(name, _rows(block, by_variant, choices, rates)))
         texts[f"tuned_lr-{block.slug}.yaml"] = _yaml(block, by_variant, choices)
-    metric = shared_metric(table_blocks)
     best = "best" if metric is None else ("lowest" if metric.lower_is_better else "highest")
     legend = (
         f"{MEAN_LEGEND}. Bold: selected learning rate, with the {best} mean; the smaller one of "
@@ -129,7 +125,7 @@ def tuning(runs: Sequence[Run]) -> Report:
         tables=(
             Table(
                 slug="",
-                title=f"{score_title(table_blocks, 'Validation', ' (multi)')}, by learning rate",
+                title=f"Validation {_named(metric, ' (multi)')}, by learning rate",
                 corner="",
                 columns=(*map(rate_text, rates), "chosen"),
                 sections=tuple(sections),
@@ -170,8 +166,35 @@ def grids(block: Block) -> dict[Variant, dict[float, Summary]]:
     }
 
 
+def metric_of(runs: Sequence[Run]) -> MetricDisplay | None:
+    """Return the metric by which learning rates are selected.
+
+    Args:
+        runs: The runs; they are compared by the metric that selected their epochs (``select_by``).
+
+    Returns:
+        The metric; None where finished runs have different ones.
+
+    Example:
+        >>> runs = [Run(run="a", where="", state=State.FINISHED, select_by="macro_f1")]
+        >>> metric_of(runs).label, metric_of([]).label
+        ('macro F1', 'accuracy')
+    """
+    finished = [run for run in runs if run.is_finished] or list(runs)
+    names = {selection_metric(run.task, run.select_by).name for run in finished}
+    if len(names) > 1:
+        return None
+    first = finished[0] if finished else None
+    return selection_metric(first.task, first.select_by) if first else primary_metric()
+
+
+def _named(metric: MetricDisplay | None, after: str = "") -> str:
+    """Return the name and unit of a metric, as titles have it."""
+    return f"scores{after}" if metric is None else f"{metric.label}{after}{metric.unit}"
+
+
 def ceiling_notes(block: Block) -> list[str]:
-    """Return a note if learning rates were selected where validation is at the ceiling.
+    """Return notes if learning rates were selected where validation cannot select.
 
     The test split is not looked at, so that the note is about the selection alone.
 
@@ -179,22 +202,27 @@ def ceiling_notes(block: Block) -> list[str]:
         block: Runs of a tuning sweep.
 
     Returns:
-        One sentence or none; see :data:`mla_lightning.run_folder.ceiling.CEILING`.
+        A sentence on the methods whose selected rate is at
+        :data:`mla_lightning.run_folder.ceiling.CEILING`, and one per method below it all of whose
+        rates are equal.
     """
-    if block.metric.name != ACCURACY:
+    metric = metric_of(block.runs)
+    if metric is None or not metric.percent:  # errors and scores have no ceiling
         return []
-    selected = {
-        variant: grid[choice.lr].mean
-        for variant, grid in grids(block).items()
-        if (choice := _choose(block, grid)).lr is not None
-    }
-    at_ceiling = [v.label for v, mean in selected.items() if mean >= 100 * CEILING]
+    at_ceiling, sentences = [], []
+    for variant, grid in grids(block).items():
+        means = [summary.mean for summary in grid.values() if summary.is_complete]
+        if means and max(means) >= 100 * CEILING:
+            at_ceiling.append(variant.label)
+        elif text := selection_note([mean / 100 for mean in means], "rates with all seeds"):
+            sentences.append(f"{block.name}, {variant.label}: {text}.")
     if not at_ceiling:
-        return []
+        return sentences
     return [
+        *sentences,
         f"{block.name}: the selected learning rates of {', '.join(at_ceiling)} have a validation "
-        f"accuracy of at least {100 * CEILING:g} %, where hardly an error is left to select by. If "
-        f"the accuracy on test is far lower: {ADVICE}."
+        f"{metric.label} of at least {100 * CEILING:g} %, where hardly an error is left to select "
+        f"by. If the {metric.label} on test is far lower: {ADVICE}.",
     ]
 
 
@@ -213,8 +241,11 @@ def _summary(block: Block, runs: Mapping[int, Run]) -> Summary:
 
 
 def _criterion(run: Run) -> float:
-    """Return the fused score; for the unimodal reference the mean over modalities."""
-    scores, column = run.scores[SPLIT], primary_metric(run.task).column
+    """Return the fused score by the metric that selected the epoch.
+
+    For the unimodal reference it is the mean over its modalities.
+    """
+    scores, column = run.scores[SPLIT], selection_metric(run.task, run.select_by).column
     if run.method == REFERENCE:
         values = [scores[name][column] for name in run.modalities if name in scores]
         return sum(values) / len(values)
@@ -222,7 +253,13 @@ def _criterion(run: Run) -> float:
 
 
 def _choose(block: Block, grid: Grid) -> Choice:
-    return choose(grid, lower_is_better=block.metric.lower_is_better)
+    return choose(grid, lower_is_better=_metric(block).lower_is_better)
+
+
+def _metric(block: Block) -> MetricDisplay:
+    """Return the metric of a block, with decimals that fit its values where they are known."""
+    metric = metric_of(block.runs)
+    return block.metric if metric is None or metric.name == block.metric.name else metric
 
 
 def _rows(
@@ -235,7 +272,7 @@ def _rows(
     for variant, grid in grid_of.items():
         choice = choices[variant]
         cells = [
-            summary_cell(grid[rate], block.metric.digits, BEST if rate == choice.lr else 0)
+            summary_cell(grid[rate], _metric(block).digits, BEST if rate == choice.lr else 0)
             if rate in grid
             else Cell(BLANK)
             for rate in rates
@@ -251,8 +288,10 @@ def _rows(
 def _yaml(block: Block, grid_of: Mapping[Variant, Grid], choices: Mapping[Variant, Choice]) -> str:
     grid = next(iter(grid_of.values()))
     seeds = ", ".join(map(str, block.seeds))
+    metric = metric_of(block.runs)
     lines = [
-        f"# {block.title}: best mean validation {block.metric.label} over seeds {seeds}",
+        f"# {block.title}: best mean validation {metric.label if metric else 'score'} over seeds "
+        f"{seeds}",
         f"# grid: {', '.join(map(rate_text, grid))}",
     ]
     for variant, choice in choices.items():
