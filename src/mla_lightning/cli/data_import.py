@@ -36,6 +36,8 @@ options of all imports:
   target=DIR        folder of the store                  target=data/my
   name=NAME         name of the data set                 name=pets
   labels=none       samples without labels, to predict   labels=none
+  like=DIR          kinds, sizes, categories and classes of a store, so that a run on that store
+                    can predict the new samples          like=data/my
 
 options of tables:
   columns.NAME=KIND decides what a column holds          columns.age=number
@@ -79,6 +81,7 @@ examples:
   mla data import my.csv target=data/my folds=5
   mla train -m data=store data.path=data/my data.split=fold0,fold1,fold2,fold3,fold4
   mla data import my.npz target=data/my
+  mla data import new.csv target=data/new labels=none like=data/my
 """
 
 

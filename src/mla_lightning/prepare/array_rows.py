@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -122,6 +123,10 @@ class ImportedArray:
             f"{self.where}, row {row}: {reason}. {remedy}, or leave these samples out with "
             "on_bad=skip"
         )
+
+    def description(self) -> dict[str, Any]:
+        """Return kind, options and shape of a sample, as the manifest of the store has them."""
+        return {"kind": self.store_kind, "options": {}, "shape": [*self.array.shape[1:]]}
 
     def summary(self, keep: np.ndarray) -> list[str]:
         """Return sentences on what was understood: lengths of sequences, missing rows.

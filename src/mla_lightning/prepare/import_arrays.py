@@ -27,6 +27,7 @@ from mla_lightning.prepare.import_checks import (
     without_split,
 )
 from mla_lightning.prepare.import_splits import VAL_NAMES, fold_splits, group_split, split_name
+from mla_lightning.prepare.like_store import like_store
 from mla_lightning.prepare.store_config import write_config
 
 #: Arrays that describe the samples, beside those of the modalities.
@@ -45,6 +46,7 @@ def import_arrays(
     folds: int | None = None,
     on_bad: str = "stop",
     kinds: Mapping[str, str] | None = None,
+    like: Path | None = None,
 ) -> Path:
     """Make a store from arrays: ``label``, one per modality, and optional ones.
 
@@ -62,6 +64,7 @@ def import_arrays(
         folds: Number of folds of a cross-validation, whose splits are named ``fold0``, ...
         on_bad: ``stop`` if a sample has wrong values, or ``skip`` such samples.
         kinds: Array -> ``sequence`` or ``spectrogram``, for float arrays (N, T, D).
+        like: A store whose kinds and classes are taken.
 
     Returns:
         The target.
@@ -77,6 +80,11 @@ def import_arrays(
     samples = _sample_arrays(files, str(path), labels, folds)
     if "split" in samples:
         samples["split"] = _codes(samples["split"], path)
+    imitated = None if like is None else like_store(like)
+    if imitated is not None:
+        imitated.check_options([f"arrays.{name}" for name in kinds or {}])
+        imitated.check_names([*files], str(path), what="array")
+        kinds = imitated.array_kinds({name: file.shape for name, file in files.items()})
     modalities = _modalities(files, str(path), dict(kinds or {}))
     num = _common_length(samples, modalities, str(path))
     for modality in modalities.values():
@@ -92,6 +100,9 @@ def import_arrays(
     ids = _texts(samples.get("id", np.array([f"{n:0{width}d}" for n in range(num)])), "id", path)
     samples = {k: v if k == "class_names" else v[keep] for k, v in samples.items()}
     names, numbers = _numbered(samples, str(path), np.flatnonzero(keep))
+    if imitated is not None:
+        imitated.check_inputs({m: a.description() for m, a in modalities.items()}, str(path))
+        names, numbers = imitated.numbered(names, numbers, str(path))
     groups = _texts(samples["group"], "group", path) if "group" in samples else None
     present = {m: ~array.is_missing[keep] for m, array in modalities.items()}
     write_store(

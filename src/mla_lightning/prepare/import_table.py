@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
+from mla_lightning.data.stored_inputs import TABULAR_NAME
 from mla_lightning.errors import DataError
 from mla_lightning.media.base import BadMedia, Extractor, FileInput, MediaInput, TextInput
 from mla_lightning.media.survey import Survey
@@ -28,7 +30,8 @@ from mla_lightning.prepare.import_plan import (
     sorted_classes,
 )
 from mla_lightning.prepare.import_splits import fold_splits, group_split
-from mla_lightning.prepare.table_cells import TABULAR_NAME, Problem, Vectors, problems_of
+from mla_lightning.prepare.like_store import like_store
+from mla_lightning.prepare.table_cells import Problem, Vectors, problems_of
 from mla_lightning.prepare.table_fit import fit
 from mla_lightning.prepare.table_roles import Roles, Row, chosen_kinds, read_rows
 from mla_lightning.prepare.target_folder import json_digest
@@ -65,6 +68,7 @@ class Table(Source):
         group: str | None = None,
         folds: int | None = None,
         columns: Mapping[str, str] | None = None,
+        like: Path | None = None,
         on_bad: str = "stop",
     ) -> None:
         """Read the table and decide what each column holds; no media is opened.
@@ -85,6 +89,7 @@ class Table(Source):
             group: Column of groups, such as speakers, that must not be divided by a split.
             folds: Number of folds of a cross-validation, in place of a split.
             columns: Column -> its kind, one of :data:`~mla_lightning.prepare.columns.KINDS`.
+            like: A store whose kinds, sizes, categories and classes are taken.
             on_bad: ``skip`` to leave out rows that cannot be used.
 
         Raises:
@@ -103,7 +108,14 @@ class Table(Source):
         self.tokenizer = tokenizer
         self.roles = Roles(id, label, split, group, folds, labels)
         self.chosen = dict(columns or {})
+        self.like = None if like is None else like_store(like)
+        if self.like is not None:
+            fixed = [name for name, value in self.fitted.items() if value is not None]
+            self.like.check_options([*(f"columns.{name}" for name in self.chosen), *fixed])
+            self.chosen = {"*": "ignore", **self.like.columns}
         self.all_rows, self.names = read_rows(path, self.roles, self.chosen)
+        if self.like is not None:
+            self.like.check_names(self.names, str(path))
         kinds = chosen_kinds(self.chosen, self.names, self.roles, str(path))
         self.columns: dict[str, Column] = {
             name: describe_column(
@@ -117,7 +129,10 @@ class Table(Source):
             for name in self.names
             if name not in self.roles.names
         }
-        self.vectors = Vectors(self.columns, self.all_rows)
+        if self.like is not None:
+            reason = f"as in {self.like.folder}"
+            self.columns = {n: replace(c, reason=reason) for n, c in self.columns.items()}
+        self.vectors = Vectors(self.columns, self.all_rows, self.like)
         self.problems = problems_of(
             self.all_rows, self.columns, self.vectors, self.raw or Path(), labels
         )
@@ -125,6 +140,8 @@ class Table(Source):
         self.rows = [row for row in self.all_rows if row.place not in bad]
         self.modalities = self.vectors.modalities  # type: ignore[misc]
         self.class_names = sorted_classes([row.label for row in self.rows if row.label])
+        if self.like is not None and self.like.class_names:
+            self.class_names = self.like.class_names
         if folds is not None:
             self.default_split = "fold0"
         if labels == "none":
@@ -150,8 +167,13 @@ class Table(Source):
             raise DataError(Problem.message(self.problems, where, len(self.all_rows)))
         if not self.rows:
             raise DataError(Problem.message(self.problems, where, len(self.all_rows)))
-        if self.roles.labels == "column":
+        if self.roles.labels == "column" and self.like is not None and self.like.class_names:
+            for row in self.rows:
+                self.like.check_label(row.label, f"{where}, {row.place}")
+        elif self.roles.labels == "column":
             check_labels([row.label for row in self.rows], where)
+        if self.like is not None:
+            self.like.check_inputs(self._inputs(), where)
         if self.roles.split is not None:
             check_splits({row.split for row in self.rows}, where)
 
@@ -211,6 +233,16 @@ class Table(Source):
             for modality in self.modalities
         }
 
+    def _inputs(self) -> dict[str, Any]:
+        """Return how the inputs are made, as :func:`stored_inputs` describes those of a store."""
+        inputs: dict[str, Any] = {
+            name: {"kind": e.kind, "options": e.options(), "shape": e.shape}
+            for name, e in self.extractors().items()
+        }
+        if TABULAR_NAME in self.vectors.names:
+            inputs[TABULAR_NAME]["values"] = self.vectors.tabular_names
+        return inputs
+
     @cached_property
     def fits(self) -> dict[str, Survey]:
         """The options of each column of media or texts that is a modality."""
@@ -225,6 +257,9 @@ class Table(Source):
                 if (cell := row.cells[modality])
             ]
             folder = self.raw or Path()
+            if self.like is not None:
+                fits[modality] = Survey(self.like.options(modality))
+                continue
             try:
                 fits[modality] = fit(column.kind, cells, folder, self.fitted, self.tokenizer)
             except BadMedia as error:
@@ -282,6 +317,7 @@ def import_csv(
     group: str | None = None,
     folds: int | None = None,
     columns: Mapping[str, str] | None = None,
+    like: Path | None = None,
     plan: bool = False,
     on_bad: str = "stop",
     jobs: int | None = None,
@@ -304,6 +340,7 @@ def import_csv(
         group: Column of groups that must not be divided by a split.
         folds: Number of folds of a cross-validation.
         columns: Column -> its kind.
+        like: A store whose kinds, sizes, categories and classes are taken.
         plan: Whether to print the plan only, and write nothing.
         on_bad: ``stop`` if rows or files cannot be used, or ``skip`` their samples.
         jobs: Number of processes; None for one per core.
@@ -333,6 +370,7 @@ def import_csv(
         group=group,
         folds=folds,
         columns=columns,
+        like=like,
         on_bad=on_bad,
     )
     print("\n".join(table.plan()))

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from mla_lightning.data.stored_inputs import TABULAR_NAME
 from mla_lightning.media.base import ArrayInput
 from mla_lightning.media.values import Values
 from mla_lightning.prepare.columns import TABULAR, UNCLEAR, Column, exists, is_number, numbers_of
 from mla_lightning.prepare.import_checks import Labels
+from mla_lightning.prepare.like_store import LikeStore
 from mla_lightning.prepare.table_roles import Row
 
-#: Name of the modality of all columns of numbers and categories.
-TABULAR_NAME = "tabular"
 #: Number of rows that are listed in a message.
 MAX_LISTED = 20
 
@@ -92,17 +92,33 @@ class Vectors:
         (['age', 'sex=f', 'sex=m'], array([9., 0., 1.], dtype=float32))
     """
 
-    def __init__(self, columns: Mapping[str, Column], rows: Sequence[Row]) -> None:
-        """Collect the categories, and the shape of the lists of each column."""
-        self._tabular = [column for column in columns.values() if column.kind in TABULAR]
+    def __init__(
+        self, columns: Mapping[str, Column], rows: Sequence[Row], like: LikeStore | None = None
+    ) -> None:
+        """Collect the categories, and the shape of the lists of each column.
+
+        Args:
+            columns: Name -> column.
+            rows: The rows.
+            like: The store whose categories and shapes are taken; None for those of the rows.
+        """
+        self._like = like
+        order = [*like.columns] if like else [*columns]
+        self._tabular = [columns[name] for name in order if columns[name].kind in TABULAR]
         self._categories = {
-            column.name: sorted({row.cells[column.name] for row in rows} - {""})
+            column.name: like.categories.get(column.name, [])
+            if like
+            else sorted({row.cells[column.name] for row in rows} - {""})
             for column in self._tabular
             if column.kind == "category"
         }
         self._shapes: dict[str, tuple[int, ...]] = {}
         for column in columns.values():
-            if column.kind in ("features", "sequence") and not column.is_path:
+            if column.kind not in ("features", "sequence") or column.is_path:
+                continue
+            if like:
+                self._shapes[column.name] = like.options(column.name)["shape"]
+            else:
                 shapes = Counter(_shape(row.cells[column.name]) for row in rows)
                 shapes.pop(None, None)
                 self._shapes[column.name] = shapes.most_common(1)[0][0] or () if shapes else ()
@@ -146,6 +162,13 @@ class Vectors:
                     return f"the number {column.name!r} is empty"
                 if column.kind == "number" and not is_number(cell):
                     return f"{cell!r} in the column {column.name!r} is no number"
+                codes = self._categories.get(column.name)
+                if self._like and codes is not None and cell and cell not in codes:
+                    return (
+                        f"{cell!r} is no category of {column.name!r} in {self._like.folder}, which "
+                        f"has {', '.join(codes[:8])}{', ...' if len(codes) > 8 else ''}; empty the "
+                        "cell if none of them fits"
+                    )
         return ""
 
     def extractor(self, modality: str) -> Values | None:
