@@ -17,13 +17,25 @@ SOURCES = (
     "a .csv or .npz file, or a folder of .npy files; or a .tsv, .parquet or .jsonl file, a folder "
     "of media by class, or a saved Hugging Face data set"
 )
+#: Ending of a file that cannot be imported -> what to do with it.
+REMEDIES = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "export it as CSV (UTF-8); "),
+    ".json": "write one JSON object per line, and name it .jsonl; ",
+    **dict.fromkeys((".pkl", ".pickle", ".p"), "load it where you trust it, and save it as .npz; "),
+    **dict.fromkeys((".h5", ".hdf5", ".mat"), "save its arrays with np.savez; "),
+    **dict.fromkeys((".pt", ".pth"), "save its tensors as arrays with np.savez; "),
+    **dict.fromkeys((".arrow", ".feather"), "write it as .parquet; "),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z"), "unpack it; "),
+    ".npy": "it is one array: put it into a folder with the others; ",
+}
 HELP = """\
 usage: mla data import FILE target=DIR [--plan] [OPTION=VALUE ...]
 
 Convert data of your own to a store. FILE is one of
 
   a table        .csv, .tsv, .parquet, or .jsonl (.ndjson), one row per sample
-  a folder       of media by class: FOLDER/class/file, or FOLDER/train|val|test/class/file
+  a folder       of media by class: FOLDER/class/file, or FOLDER/train|val|test/class/file;
+                 FOLDER/file with labels=none
   a data set     of Hugging Face, as save_to_disk writes it (Dataset or DatasetDict)
   arrays         .npz, or a folder of .npy files, one array per modality
 
@@ -155,7 +167,8 @@ def _function_for(path: Path) -> Callable[..., Any]:
         return import_csv
     if path.is_dir() or path.suffix.lower() == ".npz":
         return import_arrays
-    raise ConfigError(f"{path} cannot be imported: give {SOURCES}")
+    remedy = REMEDIES.get(path.suffix.lower(), "")
+    raise ConfigError(f"{path} cannot be imported: {remedy}give {SOURCES}")
 
 
 def _options_of(prefix: str, words: Sequence[str]) -> dict[str, str]:

@@ -163,6 +163,11 @@ class Table(Source):
             ignored = [c.name for c in self.columns.values() if c.kind == "ignore"]
             hint = f". Name one: columns.{ignored[0]}=KIND" if ignored else ""
             raise DataError(f"{where} has no column of a modality beside {names}{hint}")
+        if self.modalities.count(TABULAR_NAME) > 1:
+            raise DataError(
+                f"{where}: the column {TABULAR_NAME!r} has the name of the modality of all numbers "
+                "and categories. Give it another name"
+            )
         if self.problems and self.on_bad != "skip":
             raise DataError(Problem.message(self.problems, where, len(self.all_rows)))
         if not self.rows:

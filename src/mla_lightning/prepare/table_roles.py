@@ -9,7 +9,7 @@ from typing import Any
 
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError, DataError, near
-from mla_lightning.prepare.columns import KINDS, TABULAR
+from mla_lightning.prepare.columns import KINDS, TABULAR, is_number
 from mla_lightning.prepare.import_checks import Labels, check_names
 from mla_lightning.prepare.import_splits import VAL_NAMES, split_name
 from mla_lightning.prepare.table_sources import read_source, unit_of
@@ -103,16 +103,24 @@ class Roles:
                 raise ConfigError("folds has no effect with labels=none; leave one of them out")
         elif self.label is None:
             raise DataError(
-                f"{where} has no column 'label'.{near('label', names)} It has: "
-                f"{', '.join(names) or 'nothing'}. Needed: label (or label=COLUMN), one column per "
-                "modality, and id and split if there are any. For samples whose class is to be "
-                "predicted: labels=none"
+                f"{where} {'has' if names else 'is empty: it has'} no column 'label'."
+                f"{near('label', names)} It has: {', '.join(names) or 'nothing'}. Needed: label "
+                "(or label=COLUMN), one column per modality, and id and split if there are any. "
+                f"For samples whose class is to be predicted: labels=none{_header_hint(names)}"
             )
         if self.folds is not None and self.split is not None:
             raise ConfigError(
                 f"folds={self.folds} contradicts the column {self.split!r} of {where}. Leave out "
                 "folds, or remove the column"
             )
+
+
+def _header_hint(names: Sequence[str]) -> str:
+    """Return a sentence for a table whose first line seems to be a sample."""
+    odd = next((name for name in names if is_number(name) or len(name.split()) > 3), "")
+    if not odd:
+        return ""
+    return f". {odd!r} looks like a value: does the file have no line with names of its columns?"
 
 
 def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list[Row], list[str]]:
@@ -139,6 +147,8 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
     defaults = [role for role, name in named.items() if name in (None, role)]
     outside = names if is_all_tabular else no_modality
     roles.find(names, where)
+    if repeated := next((name for name in names if names.count(name) > 1), ""):
+        raise DataError(f"{where}: {repeated!r} occurs twice. Give each column a name of its own")
     try:
         check_names(names, where, known=(*defaults, *roles.names, *outside))
     except DataError as error:
