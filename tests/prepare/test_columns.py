@@ -75,7 +75,7 @@ CASES = {
     "unknown ending": ([f"cat/{n}.xyz" for n in range(24)], UNCLEAR, r"\.xyz.*columns.x="),
     "unknown ending, blanks": ([f"my cats/no {n}.xyz" for n in range(24)], UNCLEAR, r"\.xyz"),
     "an ending that is not read": ([f"{n}.heic" for n in range(24)], UNCLEAR, r"HEIF.*JPEG"),
-    "paths without an ending": ([f"cat/clip{n}" for n in range(24)], UNCLEAR, "paths without an ending"),
+    "no ending": ([f"cat/clip{n}" for n in range(24)], UNCLEAR, "paths without an ending"),
     "two kinds of files": (["a.jpg", "a.wav"] * 12, UNCLEAR, "image in row 0, sound in row 1"),
     "files and texts": (["a.jpg"] * 20 + ["a cat"] * 4, UNCLEAR, "text in row 20"),
 }

@@ -72,8 +72,8 @@ options of tables:
   num_frames=N      frames of 10 ms of a sound           num_frames=300
   num_segments=N    frames of a film                     num_segments=5
   length=N          token ids of a text                  length=128
-                    without one of these four, it is chosen so that at least 95 % of the files are
-                    kept whole, up to a bound, and the plan says so
+                    without one of these four, it is chosen so that at least 95 % of the files of
+                    train are kept whole, up to a bound, and the plan says so
   tokenizer=FILE    vocab.txt or a model folder          tokenizer=bert-base-uncased
   on_bad=skip       leave out rows that cannot be used (a missing or damaged file, an empty label,
                     an empty row); they are listed       on_bad=skip

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mla_lightning.data.sources.base import Item, Source
-from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
+from mla_lightning.data.splits import SPLITS, TRAIN, NamedSplit, from_lists
 from mla_lightning.data.stored_inputs import TABULAR_NAME
 from mla_lightning.errors import DataError
 from mla_lightning.media.base import BadMedia, Extractor, FileInput, MediaInput, TextInput
@@ -32,7 +32,7 @@ from mla_lightning.prepare.import_plan import (
 from mla_lightning.prepare.import_splits import fold_splits, group_split
 from mla_lightning.prepare.like_store import like_store
 from mla_lightning.prepare.table_cells import Problem, Vectors, problems_of
-from mla_lightning.prepare.table_fit import fit
+from mla_lightning.prepare.table_fit import extractor_of, fit
 from mla_lightning.prepare.table_roles import Roles, Row, chosen_kinds, read_rows
 from mla_lightning.prepare.target_folder import json_digest
 
@@ -216,25 +216,11 @@ class Table(Source):
 
     def extractors(self) -> Mapping[str, Extractor]:
         """Return an extractor per modality, chosen by the kinds of the columns."""
-        from mla_lightning.media.audio import LogMel
-        from mla_lightning.media.drawing import Drawing
-        from mla_lightning.media.feature_files import FeatureFile
-        from mla_lightning.media.image import Image
-        from mla_lightning.media.text import Tokens
-        from mla_lightning.media.video import Frames
-
-        make: dict[str, Any] = {
-            "image": partial(Image, exif="apply"),
-            "drawing": Drawing,
-            "sound": partial(LogMel, channels="mean", padding="silence"),
-            "film": partial(Frames, rotation="apply"),
-            "text": partial(Tokens, tokenizer=self.tokenizer),
-            "features": FeatureFile,
-            "sequence": FeatureFile,
-        }
         return {
             modality: self.vectors.extractor(modality)
-            or make[self.columns[modality].kind](**self.fits[modality].options)
+            or extractor_of(
+                self.columns[modality].kind, self.fits[modality].options, self.tokenizer
+            )
             for modality in self.modalities
         }
 
@@ -249,16 +235,34 @@ class Table(Source):
         return inputs
 
     @cached_property
+    def train_rows(self) -> list[Row]:
+        """The rows of train, which sizes and lengths follow; all rows if there is no one train.
+
+        A cross-validation has a train per fold, and samples without labels have none.
+        """
+        if self.roles.folds is not None or self.roles.labels == "none":
+            return self.rows
+        rows = sorted(self.rows, key=lambda row: row.id)
+        attributes = [{self.roles.group: row.group} if self.roles.group else {} for row in rows]
+        items = [Item(r.id, r.label, {}, a) for r, a in zip(rows, attributes, strict=True)]
+        try:
+            codes = self.splits(items)[self.default_split].codes
+        except DataError:  # the import reports it
+            return self.rows
+        return [row for row, code in zip(rows, codes.tolist(), strict=True) if code == TRAIN]
+
+    @cached_property
     def fits(self) -> dict[str, Survey]:
         """The options of each column of media or texts that is a modality."""
         fits = {}
+        rows, is_train = self.train_rows, len(self.train_rows) < len(self.rows)
         for modality in self.modalities:
             column = self.columns.get(modality)
             if column is None or modality in self.vectors.names:
                 continue
             cells = [
                 FileInput(Path(cell)) if column.is_path else TextInput(cell)
-                for row in self.rows
+                for row in rows
                 if (cell := row.cells[modality])
             ]
             folder = self.raw or Path()
@@ -266,10 +270,12 @@ class Table(Source):
                 fits[modality] = Survey(self.like.options(modality))
                 continue
             try:
-                fits[modality] = fit(column.kind, cells, folder, self.fitted, self.tokenizer)
+                fitted = fit(column.kind, cells, folder, self.fitted, self.tokenizer)
             except BadMedia as error:
                 reason = str(error).replace("KIND", f"columns.{modality}")
                 raise DataError(f"{self.path}: the column {modality!r} {reason}") from error
+            where = " (of train)" if is_train else ""
+            fits[modality] = replace(fitted, sentences=tuple(s + where for s in fitted.sentences))
         return fits
 
     def splits(self, items: Sequence[Item]) -> Mapping[str, NamedSplit]:

@@ -84,7 +84,8 @@ class Vectors:
 
     A column of lists is a modality; all columns of numbers and categories together are the
     modality ``tabular``: a number as it is, a category as a one-hot code, which is zero where the
-    cell is empty.
+    cell is empty. The categories are those of all rows: one without a sample in train is a constant
+    column there, which becomes zero when the columns are standardised.
 
     Attributes:
         modalities: All modalities of the table.
