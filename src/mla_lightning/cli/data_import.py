@@ -39,9 +39,10 @@ Convert data of your own to a store. FILE is one of
   a data set     of Hugging Face, as save_to_disk writes it (Dataset or DatasetDict)
   arrays         .npz, or a folder of .npy files, one array per modality
 
-What was understood of a table is printed before the work starts: a line per column with its kind,
-the reason, examples, and warnings. Columns that may leak the class or mean nothing (numbers, dates,
-identifiers, speakers) are left out unless you name their kind.
+What was understood is printed before the work starts: a line per column or array with its kind, the
+reason, examples or ranges, and warnings (what may give the label away, constant columns, rows of
+zeros, values far from the others). Columns of tables that may leak the class or mean nothing
+(numbers, dates, identifiers, speakers) are left out unless you name their kind.
 
 options of all imports:
   --plan            print the plan and write nothing     mla data import my.csv --plan
@@ -144,10 +145,10 @@ def run_import(words: Sequence[str]) -> int:
         )
     if is_table:
         arguments |= {"columns": columns, "plan": is_plan}
-    elif not columns and not is_plan:
-        arguments["kinds"] = kinds
+    elif not columns:
+        arguments |= {"kinds": kinds, "plan": is_plan}
     else:
-        option = f"columns.{next(iter(columns))}" if columns else "--plan"
+        option = f"columns.{next(iter(columns))}"
         raise ConfigError(f"{option} has no effect on arrays; it is for tables. Leave it out")
     function(path, **arguments)
     if is_plan:

@@ -14,7 +14,8 @@ from mla_lightning.data.store_problems import UNLABELLED
 from mla_lightning.data.temporary import check_free
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.array_files import ArrayFile, open_arrays
-from mla_lightning.prepare.array_rows import ImportedArray, array_kind, check_kinds
+from mla_lightning.prepare.array_plan import array_plan, label_texts
+from mla_lightning.prepare.array_rows import ImportedArray, array_kind, check_kinds, kind_reason
 from mla_lightning.prepare.engine import check_on_bad
 from mla_lightning.prepare.import_checks import (
     NONE,
@@ -22,6 +23,7 @@ from mla_lightning.prepare.import_checks import (
     check_names,
     check_splits,
     drawn_split,
+    label_hint,
     sorted_class_names,
     with_validation_split,
     without_split,
@@ -47,6 +49,7 @@ def import_arrays(
     on_bad: str = "stop",
     kinds: Mapping[str, str] | None = None,
     like: Path | None = None,
+    plan: bool = False,
 ) -> Path:
     """Make a store from arrays: ``label``, one per modality, and optional ones.
 
@@ -65,6 +68,7 @@ def import_arrays(
         on_bad: ``stop`` if a sample has wrong values, or ``skip`` such samples.
         kinds: Array -> ``sequence`` or ``spectrogram``, for float arrays (N, T, D).
         like: A store whose kinds and classes are taken.
+        plan: Whether to print the plan only, and write nothing.
 
     Returns:
         The target.
@@ -74,7 +78,8 @@ def import_arrays(
         DataError: If there is no ``label`` or modality, lengths differ, a split is unknown, or for
             the reasons of :func:`~mla_lightning.data.store.finish_store`.
     """
-    check_free(target)
+    if not plan:
+        check_free(target)
     check_on_bad(on_bad)
     files = open_arrays(path)
     samples = _sample_arrays(files, str(path), labels, folds)
@@ -90,6 +95,11 @@ def import_arrays(
     for modality in modalities.values():
         modality.check()
     problems = _problems(samples.get("label"), modalities, num)
+    unlabelled = [row for row, (name, _) in problems.items() if name == "label"]
+    texts = label_texts(samples, unlabelled)
+    print("\n".join(array_plan(str(path), samples, modalities, texts, len(problems))))
+    for modality in modalities.values():
+        modality.check_kind()
     keep = np.ones(num, dtype=bool)
     keep[list(problems)] = False
     if problems and on_bad == "stop":
@@ -103,6 +113,8 @@ def import_arrays(
     if imitated is not None:
         imitated.check_inputs({m: a.description() for m, a in modalities.items()}, str(path))
         names, numbers = imitated.numbered(names, numbers, str(path))
+    if plan:
+        return target
     groups = _texts(samples["group"], "group", path) if "group" in samples else None
     present = {m: ~array.is_missing[keep] for m, array in modalities.items()}
     write_store(
@@ -123,9 +135,6 @@ def import_arrays(
         scale="standard",
         complete=lambda folder: write_config(folder, target) if names else None,
     )
-    for array in modalities.values():
-        for line in array.summary(keep):
-            print(line)
     _print_left_out(ids, problems)
     return target
 
@@ -145,7 +154,7 @@ def _sample_arrays(
             raise ConfigError("folds= divides labelled samples; leave it out with labels=none")
     elif "label" not in files:
         raise DataError(
-            f"{where} has no array 'label'.{near('label', files)} For samples whose class is to "
+            f"{where} has no array 'label'.{label_hint([*files])} For samples whose class is to "
             "be predicted: labels=none"
         )
     if folds is not None and "split" in files:
@@ -189,6 +198,7 @@ def _modalities(
             kind,
             None if present is None else present.read(),
             None if lengths is None else lengths.read().astype(np.int64),
+            kind_reason(file, kind, kinds),
         )
     return modalities
 
@@ -313,6 +323,8 @@ def _label_remedy(label: np.ndarray) -> str:
         if np.isfinite(label).all() and (label == np.round(label)).all():
             return " Convert whole numbers: label.astype(int)"
         return " Divide real values into classes: np.digitize(label, bounds)"
+    if label.dtype.kind == "b" and label.ndim == 1:
+        return " Convert truth values: label.astype(int)"
     if label.ndim == 2 and label.shape[1] > 1:
         return " Convert rows with one 1 to numbers: label.argmax(axis=1)"
     return " Convert one column to (N,): label[:, 0]" if label.ndim == 2 else ""

@@ -83,13 +83,13 @@ def _entry(
         return "id", f"{num_rows} names of the samples"
     if name == roles.label:
         counts = Counter(row.label for row in rows if row.label)
-        return "label", f"{len(counts)} classes: {_listed(sorted_classes(counts), counts)}"
+        return "label", f"{len(counts)} classes: {listed(sorted_classes(counts), counts)}"
     if name == roles.split:
         counts = Counter(row.split for row in rows)
-        return "split", _listed([split for split in SPLITS if counts[split]], counts)
+        return "split", listed([split for split in SPLITS if counts[split]], counts)
     if name == roles.group:
         counts = Counter(row.group for row in rows)
-        return "group", f"{len(counts)} groups: {_listed(sorted(counts), counts)}"
+        return "group", f"{len(counts)} groups: {listed(sorted(counts), counts)}"
     column = columns[name]
     facts = [f"{num_rows - column.num_empty} cells"]
     facts += [f"{column.num_empty} empty"] if column.num_empty else []
@@ -100,7 +100,13 @@ def _entry(
     return column.kind, f"{', '.join(facts)}{such}: {column.reason}{use}"
 
 
-def _listed(names: Sequence[str], counts: Counter[str]) -> str:
+def listed(names: Sequence[str], counts: Counter[str]) -> str:
+    """Return the first names with their counts.
+
+    Example:
+        >>> listed(["cat", "dog"], Counter(["dog", "cat", "dog"]))
+        'cat 1, dog 2'
+    """
     shown = [f"{name} {counts[name]}" for name in names[:_MAX_NAMED]]
     more = f", and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(shown) + more
