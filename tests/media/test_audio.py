@@ -15,7 +15,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.media.audio import LogMel, Stft
 from mla_lightning.media.base import BadMedia, FileInput
 from mla_lightning.media.waveform import read_waveform
-from mla_lightning.prepare.import_table import Table
+from mla_lightning.prepare.table import Table
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from mla_lightning.media.base import FileInput
 from mla_lightning.media.endings import KINDS, UNREADABLE, kind_of
 from mla_lightning.media.image import Image
 from mla_lightning.media.video import Frames
-from mla_lightning.prepare.import_table import Table
+from mla_lightning.prepare.table import Table
 
 GREY = np.full((24, 32, 3), 120, np.uint8)
 

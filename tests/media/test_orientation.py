@@ -11,7 +11,7 @@ from tests.media.media_files import write_video
 from mla_lightning.media.base import BadMedia, FileInput
 from mla_lightning.media.image import Image
 from mla_lightning.media.video import Frames
-from mla_lightning.prepare.import_table import Table
+from mla_lightning.prepare.table import Table
 
 #: The upper left quarter is white.
 SCENE = np.zeros((32, 32, 3), np.uint8)

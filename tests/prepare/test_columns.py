@@ -12,7 +12,8 @@ from mla_lightning.cli.main import main
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.prepare.columns import ENDINGS, UNCLEAR, describe_column
-from mla_lightning.prepare.import_table import Table, import_csv
+from mla_lightning.prepare.import_table import import_csv
+from mla_lightning.prepare.table import Table
 
 LABELS = ["cat", "dog", "cat", "emu", "dog", "emu"] * 4
 WORDS = ["the", "a", "red", "big", "old", "cat", "dog", "sees", "runs", "far", "near", "home"]
@@ -75,7 +76,7 @@ CASES = {
     "unknown ending": ([f"cat/{n}.xyz" for n in range(24)], UNCLEAR, r"\.xyz.*columns.x="),
     "unknown ending, blanks": ([f"my cats/no {n}.xyz" for n in range(24)], UNCLEAR, r"\.xyz"),
     "an ending that is not read": ([f"{n}.heic" for n in range(24)], UNCLEAR, r"HEIF.*JPEG"),
-    "paths without an ending": ([f"cat/clip{n}" for n in range(24)], UNCLEAR, "no ending"),
+    "no ending": ([f"cat/clip{n}" for n in range(24)], UNCLEAR, "paths without an ending"),
     "two kinds of files": (["a.jpg", "a.wav"] * 12, UNCLEAR, "image in row 0, sound in row 1"),
     "files and texts": (["a.jpg"] * 20 + ["a cat"] * 4, UNCLEAR, "text in row 20"),
 }

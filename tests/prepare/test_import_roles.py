@@ -189,11 +189,11 @@ def test_the_help_explains_every_option(capsys):
         assert example in text
 
 
-def test_the_plan_of_another_action_or_of_arrays_is_an_error(tmp_path, monkeypatch, capsys):
+def test_the_plan_of_another_action_or_columns_of_arrays_are_errors(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.savez("a.npz", label=np.arange(4) % 2, x=np.eye(4))
     assert main(["data", "list", "--plan"]) == 2
-    assert main(["data", "import", "a.npz", "--plan"]) == 2
+    assert main(["data", "import", "a.npz", "--plan", "columns.x=number"]) == 2
     assert main(["data", "import", "a.npz", "target=s", "columns.x=number"]) == 2
     assert capsys.readouterr().err.count("has no effect on arrays") == 2
 

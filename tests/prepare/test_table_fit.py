@@ -17,19 +17,25 @@ RATE = 8000
 
 
 def write_table(folder, num=40):
-    """Write sounds of 0.3 to 0.5 s, one of 3 s, pictures of 20 x 30 and texts of 2 or 30 words."""
+    """Write sounds of 0.3 to 0.5 s, one of 3 s, pictures of 20 x 30 and texts of 2 or 30 words.
+
+    Every fourth sample is one of test, with a longer sound and text and a larger picture.
+    """
     rng = np.random.default_rng(0)
     rows = []
     for number in range(num):
-        seconds = 3.0 if number == 0 else 0.3 + 0.2 * number / num
+        is_test = number % 4 == 3
+        seconds = 3.0 if number == 0 else 0.8 if is_test else 0.3 + 0.2 * number / (num - 2)
         sound = rng.normal(size=int(RATE * seconds)).astype("float32") / 10
         soundfile.write(folder / f"{number}.wav", sound, RATE)
-        pixels = rng.integers(0, 255, size=(20, 30, 3), dtype=np.uint8)
+        shape = (64, 64, 3) if is_test else (20, 30, 3)
+        pixels = rng.integers(0, 255, size=shape, dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
-        words = "word " * 30 if number == 1 else f"two words{number}"
-        rows.append([number, number % 2, f"{number}.wav", f"{number}.png", words.strip()])
+        words = "word " * (9 if is_test else 30 if number == 1 else 1) + f"other{number}"
+        split = "test" if is_test else "val" if number % 4 == 2 and number < 9 else "train"
+        rows.append([number, number % 2, f"{number}.wav", f"{number}.png", words, split])
     with (folder / "my.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["id", "label", "sound", "picture", "note"], *rows])
+        csv.writer(file).writerows([["id", "label", "sound", "picture", "note", "split"], *rows])
     return folder / "my.csv"
 
 
@@ -47,16 +53,34 @@ def test_an_import_takes_what_fits_the_files_and_says_what_is_cut(table, tmp_pat
     assert main(["data", "import", str(table), f"target={tmp_path / 'store'}"]) == 0
     output = capsys.readouterr().out
     shapes = shapes_of(tmp_path / "store")
-    assert shapes["sound"] == (50, 128)  # frames of 10 ms: 95 % are at most 0.5 s
-    assert "sounds of 0.3 to 3.0 s, kept to 0.5 s: 2 % are cut; num_frames=300 keeps all" in output
+    assert shapes["sound"] == (50, 128)  # frames of 10 ms: 95 % of train are at most 0.5 s
+    assert "sounds of 0.3 to 3.0 s, kept to 0.5 s: 4 % are cut; num_frames=300 keeps all" in output
     assert shapes["picture"] == (3, 20, 20)
     assert "images of 30 x 20 pixels, read as 20 x 20" in output
+    assert output.count(" (of train)\n") == 3
     (length,) = shapes["note"]
     with table.open() as file:
-        counts = [len(split_tokens(row["note"])) for row in csv.DictReader(file)]
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+        counts = [len(split_tokens(row["note"])) for row in rows]
     assert np.mean(np.array(counts) <= length) >= 0.95
     assert max(counts) > length
-    assert f"kept to {length}: 2 % are cut; length={max(counts)} keeps all" in output
+    assert f"kept to {length}: 4 % are cut; length={max(counts)} keeps all" in output
+
+
+def test_without_a_split_the_drawn_one_is_followed_and_folds_follow_all(tmp_path, capsys):
+    lengths = [3 + number for number in range(40)]
+    table = write_features(tmp_path, lengths)
+    for number, option in enumerate(("folds=4", "on_bad=stop")):
+        store = tmp_path / f"store{number}"
+        words = ["columns.face=sequence", f"target={store}", option, "jobs=1"]
+        assert main(["data", "import", str(table), *words]) == 0
+        output = capsys.readouterr().out
+        ids, codes = open_store(store).ids, np.load(next(store.glob("split.*.npy")))
+        train = [lengths[int(name)] for name, code in zip(ids, codes, strict=True) if code == 0]
+        expected = max(lengths if option == "folds=4" else train)
+        assert max(train) < max(lengths) or option == "folds=4"
+        assert f"padded to {expected} steps" in output
+        assert (" (of train)" in output) == (option != "folds=4")
 
 
 def test_options_that_are_given_win_and_need_no_sentence(table, tmp_path, capsys):

@@ -190,7 +190,8 @@ class Run:
 
         Raises:
             DataError: If a modality is missing, has another shape than the run's, is not numeric or
-                not finite, or the modalities differ in length.
+                not finite, or the modalities differ in length; or if the inputs of a store were
+                made in another way than those that the run was trained on.
 
         Example:
             >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
@@ -203,6 +204,7 @@ class Run:
             True
         """
         from mla_lightning.data.base import MultimodalDataModule
+        from mla_lightning.run.finished import check_inputs
         from mla_lightning.run.predict import (
             ACCEPTED,
             batches_of,
@@ -219,6 +221,7 @@ class Run:
             if inputs is None:
                 inputs = self.loaded.data
             if isinstance(inputs, MultimodalDataModule):
+                check_inputs(self.files, inputs)
                 return predict_split(self.loaded, inputs, split, size)
             if isinstance(inputs, Mapping):
                 return predict_samples(self.loaded, batches_of(inputs, size))

@@ -17,19 +17,32 @@ SOURCES = (
     "a .csv or .npz file, or a folder of .npy files; or a .tsv, .parquet or .jsonl file, a folder "
     "of media by class, or a saved Hugging Face data set"
 )
+#: Ending of a file that cannot be imported -> what to do with it.
+REMEDIES = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "export it as CSV (UTF-8); "),
+    ".json": "write one JSON object per line, and name it .jsonl; ",
+    **dict.fromkeys((".pkl", ".pickle", ".p"), "load it where you trust it, and save it as .npz; "),
+    **dict.fromkeys((".h5", ".hdf5", ".mat"), "save its arrays with np.savez; "),
+    **dict.fromkeys((".pt", ".pth"), "save its tensors as arrays with np.savez; "),
+    **dict.fromkeys((".arrow", ".feather"), "write it as .parquet; "),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z"), "unpack it; "),
+    ".npy": "it is one array: put it into a folder with the others; ",
+}
 HELP = """\
 usage: mla data import FILE target=DIR [--plan] [OPTION=VALUE ...]
 
 Convert data of your own to a store. FILE is one of
 
   a table        .csv, .tsv, .parquet, or .jsonl (.ndjson), one row per sample
-  a folder       of media by class: FOLDER/class/file, or FOLDER/train|val|test/class/file
+  a folder       of media by class: FOLDER/class/file, or FOLDER/train|val|test/class/file;
+                 FOLDER/file with labels=none
   a data set     of Hugging Face, as save_to_disk writes it (Dataset or DatasetDict)
   arrays         .npz, or a folder of .npy files, one array per modality
 
-What was understood of a table is printed before the work starts: a line per column with its kind,
-the reason, examples, and warnings. Columns that may leak the class or mean nothing (numbers, dates,
-identifiers, speakers) are left out unless you name their kind.
+What was understood is printed before the work starts: a line per column or array with its kind, the
+reason, examples or ranges, and warnings (what may give the label away, constant columns, rows of
+zeros, values far from the others). Columns of tables that may leak the class or mean nothing
+(numbers, dates, identifiers, speakers) are left out unless you name their kind.
 
 options of all imports:
   --plan            print the plan and write nothing     mla data import my.csv --plan
@@ -42,6 +55,8 @@ options of all imports:
                     multilabel: any number of labels per sample, see label=
                                                          task=multilabel
                     classification: classes, also where they look like numbers or lists
+  like=DIR          kinds, sizes, categories and classes of a store, so that a run on that store
+                    can predict the new samples          like=data/my
 
 options of tables:
   columns.NAME=KIND decides what a column holds          columns.age=number
@@ -69,8 +84,8 @@ options of tables:
   num_frames=N      frames of 10 ms of a sound           num_frames=300
   num_segments=N    frames of a film                     num_segments=5
   length=N          token ids of a text                  length=128
-                    without one of these four, it is chosen so that at least 95 % of the files are
-                    kept whole, up to a bound, and the plan says so
+                    without one of these four, it is chosen so that at least 95 % of the files of
+                    train are kept whole, up to a bound, and the plan says so
   tokenizer=FILE    vocab.txt, a model folder, or the store of other samples, whose vocabulary is
                     used; without it, words and parts of words are hashed
                                                          tokenizer=bert-base-uncased
@@ -99,6 +114,7 @@ examples:
   mla data import my.csv target=data/my task=regression label=sentiment
   mla train -m data=store data.path=data/my data.split=fold0,fold1,fold2,fold3,fold4
   mla data import my.npz target=data/my
+  mla data import new.csv target=data/new labels=none like=data/my
 """
 
 
@@ -149,10 +165,10 @@ def run_import(words: Sequence[str]) -> int:
         )
     if is_table:
         arguments |= {"columns": columns, "plan": is_plan}
-    elif not columns and not is_plan:
-        arguments["kinds"] = kinds
+    elif not columns:
+        arguments |= {"kinds": kinds, "plan": is_plan}
     else:
-        option = f"columns.{next(iter(columns))}" if columns else "--plan"
+        option = f"columns.{next(iter(columns))}"
         raise ConfigError(f"{option} has no effect on arrays; it is for tables. Leave it out")
     function(path, **arguments)
     if is_plan:
@@ -172,7 +188,8 @@ def _function_for(path: Path) -> Callable[..., Any]:
         return import_csv
     if path.is_dir() or path.suffix.lower() == ".npz":
         return import_arrays
-    raise ConfigError(f"{path} cannot be imported: give {SOURCES}")
+    remedy = REMEDIES.get(path.suffix.lower(), "")
+    raise ConfigError(f"{path} cannot be imported: {remedy}give {SOURCES}")
 
 
 def _options_of(prefix: str, words: Sequence[str]) -> dict[str, str]:

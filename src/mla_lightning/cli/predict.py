@@ -19,8 +19,9 @@ examples:
   mla predict runs/train/RUN data.path=data/new output=new.npz
   mla predict runs/train/RUN data=mfeat split=val
 
-The samples need no labels; to make a store of unlabelled samples:
-  mla data import new.csv target=data/new labels=none
+The samples need no labels, but inputs like those of the run's data. To make a store of unlabelled
+samples whose sizes and categories are those of the store data/my:
+  mla data import new.csv target=data/new labels=none like=data/my
 """
 OPTIONS = ("data", "data.path", "split", "output")
 

@@ -17,6 +17,7 @@ from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.loading import ArrayDataset
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
+from mla_lightning.data.stored_inputs import stored_inputs
 from mla_lightning.data.targets import targets_of
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.functional.schedule import epochs_of_steps
@@ -246,7 +247,8 @@ class Prepared(MultimodalDataModule):
         Returns:
             The entries of every data set, and of the named split its ``description`` and
             ``overlap``: attribute -> number of values, such as speakers, that occur both in train
-            and in test. If features are scaled, also ``scale``: modality -> how.
+            and in test. If features are scaled, also ``scale``: modality -> how. ``inputs`` is how
+            the inputs were made, see :func:`~mla_lightning.data.stored_inputs.stored_inputs`.
         """
         entry = self.store.manifest["splits"][self.split_name]
         overlap = {name: shared["num"] for name, shared in entry["overlap"].items()}
@@ -254,5 +256,10 @@ class Prepared(MultimodalDataModule):
         return super().describe() | {
             "description": entry["description"],
             "overlap": overlap,
+            "inputs": self.describe_inputs(),
             **scale,
         }
+
+    def describe_inputs(self) -> dict[str, Any]:
+        """Return how the inputs of each modality in use were made; see :func:`stored_inputs`."""
+        return stored_inputs(self.store.manifest, self.modalities)

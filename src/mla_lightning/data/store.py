@@ -58,6 +58,8 @@ class OpenStore:
         """Read labels and ids, without the checks of :func:`open_store`."""
         self.folder, self.manifest = folder, manifest
         self.label: np.ndarray = np.load(folder / "label.npy")
+        #: Version of the encoders and epochs of runs that name none; 1 in earlier stores.
+        self.defaults = int(self.manifest.get("defaults", 1))
         self.ids: list[str] = np.load(folder / "id.npy").tolist()
 
     def __len__(self) -> int:
@@ -78,11 +80,6 @@ class OpenStore:
     def is_labelled(self) -> bool:
         """Whether the samples have labels."""
         return is_labelled(self.manifest)
-
-    @property
-    def defaults(self) -> int:
-        """Version of the encoders and epochs of runs that name none; 1 in earlier stores."""
-        return int(self.manifest.get("defaults", 1))
 
     @property
     def fingerprint(self) -> str:

@@ -124,7 +124,13 @@ def open_arrays(path: Path) -> dict[str, ArrayFile]:
         ((3, 2), [(3, 2)])
     """
     if path.is_dir():
-        paths = sorted(path.glob("*.npy"))
+        paths = [file for file in sorted(path.iterdir()) if file.suffix.lower() == ".npy"]
+        if not paths:
+            raise DataError(
+                f"{path} holds no .npy files, and no folders of classes with images, sounds or "
+                "films: FOLDER/class/file or FOLDER/train|val|test/class/file. For other folders "
+                "write a table of the paths of the files"
+            )
         for file in paths:
             check_regular_file(file)
         return {file.stem: _read_header(file, file.stem, None) for file in paths}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from mla_lightning.data.mapped import RowBlocks
 from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.prepare.array_facts import ArrayFacts
 from mla_lightning.prepare.array_files import ArrayFile
 
 #: Types of the stored values by the kind of type of the imported ones.
@@ -21,6 +23,8 @@ _STORED: dict[str, np.dtype] = {
 _STORE_KINDS = {"sequence": "features"}
 #: Smallest height and width that the encoders of images and spectrograms take.
 _MIN_SIZE = 8
+#: Token ids from this on have no embedding; even half as many rows need 100 GB or more.
+MOST_TOKENS = 1 << 28
 
 
 @dataclass
@@ -33,7 +37,9 @@ class ImportedArray:
             shape could be a sequence or a spectrogram.
         present: (N,) bool, where the modality is present; None if the values say it.
         lengths: (N,) steps of the sequences; None if the values say it.
+        reason: Why it is of this kind.
         is_missing: (N,) bool, where the modality is missing; found by :meth:`check`.
+        facts: Range, scale and what may mislead; found by :meth:`check`.
         num_steps: (N,) steps of the sequences; found by :meth:`check`.
         problems: Row -> why it cannot be imported; found by :meth:`check`.
     """
@@ -42,7 +48,9 @@ class ImportedArray:
     kind: str
     present: np.ndarray | None = None
     lengths: np.ndarray | None = None
+    reason: str = ""
     is_missing: np.ndarray = field(init=False)
+    facts: ArrayFacts = field(init=False)
     num_steps: np.ndarray = field(init=False)
     problems: dict[int, str] = field(init=False, default_factory=dict)
 
@@ -55,9 +63,9 @@ class ImportedArray:
         """Read all rows once, and find the missing ones and those with a problem.
 
         Raises:
-            ConfigError: If only an option can say whether these are sequences or spectrograms.
             DataError: If the array is damaged, or the modality is missing in all rows.
         """
+        self.facts = ArrayFacts(self.array.name, self.kind or "sequence", self.array.shape[0])
         num, start = self.array.shape[0], 0
         self.is_missing, self.num_steps = np.zeros(num, dtype=bool), np.zeros(num, dtype=np.int64)
         has_padding = False
@@ -65,21 +73,38 @@ class ImportedArray:
             rows = slice(start, start + len(block))
             values, is_pad = self._convert(block, rows)
             start += len(block)
+            self.facts.add(values, self.is_missing[rows])
             has_padding |= bool((is_pad.any(axis=1) & ~is_pad.all(axis=1)).any())
             if self.lengths is not None:
                 self.num_steps[rows] = self.lengths[rows]
             elif self.kind in ("sequence", ""):
                 is_step = np.cumsum((values != 0).any(axis=2)[:, ::-1], axis=1)[:, ::-1] > 0
                 self.num_steps[rows] = is_step.sum(axis=1)
-        if not self.kind and not has_padding:
+        if not self.kind and has_padding:
+            self.kind, self.reason = "sequence", "float (N, T, D) with steps of NaN at the end"
+        if self.is_missing.all():
+            raise DataError(f"{self.where} is missing in all rows. Leave the array out")
+
+    def check_kind(self) -> None:
+        """Check that it is clear what the array holds, and that an encoder can take it.
+
+        Raises:
+            ConfigError: If only an option can say whether these are sequences or spectrograms.
+            DataError: If token ids are too large for an embedding.
+        """
+        if self.kind == "tokens" and self.facts.high >= MOST_TOKENS:
+            name = self.array.name
+            raise DataError(
+                f"{self.where} has token ids up to {self.facts.high:,.0f}, and an embedding has a "
+                f"row for each. Number them anew: np.unique({name}, return_inverse=True); if these "
+                f"are values and not ids: {name}.astype('float32')"
+            )
+        if not self.kind:
             raise ConfigError(
                 f"{self.where}, float of shape {self.array.shape}, can be sequences of feature "
                 f"vectors (N, T, D) or spectrograms (N, T, F). Say it: arrays.{self.array.name}="
                 f"sequence or arrays.{self.array.name}=spectrogram"
             )
-        self.kind = self.kind or "sequence"
-        if self.is_missing.all():
-            raise DataError(f"{self.where} is missing in all rows. Leave the array out")
 
     def rows(self, keep: np.ndarray) -> RowBlocks:
         """Return the rows to be stored, which are read again when they are written.
@@ -116,6 +141,8 @@ class ImportedArray:
                 name = self.array.name
                 remedy += ", set the whole row to NaN if the modality is missing for this sample "
                 remedy += f"(or add an array '{name}.present')"
+        if "token id" in reason:
+            remedy = "If these are values and not ids, use .astype('float32'); else correct them"
         if "too large" in reason:
             remedy = "Scale the values"
         return (
@@ -123,23 +150,9 @@ class ImportedArray:
             "on_bad=skip"
         )
 
-    def summary(self, keep: np.ndarray) -> list[str]:
-        """Return sentences on what was understood: lengths of sequences, missing rows.
-
-        Args:
-            keep: (N,) bool, the rows that are stored.
-        """
-        lines, name = [], self.array.name
-        is_present = keep & ~self.is_missing
-        if self.kind == "sequence":
-            steps = self.num_steps[is_present]
-            lines.append(
-                f"{name}: sequences of {steps.min()} to {steps.max()} steps of "
-                f"{self.array.shape[2]} values, padded with zeros to {self.array.shape[1]}"
-            )
-        if num := int((keep & self.is_missing).sum()):
-            lines.append(f"{name}: missing for {num} of {int(keep.sum())} samples")
-        return lines
+    def description(self) -> dict[str, Any]:
+        """Return kind, options and shape of a sample, as the manifest of the store has them."""
+        return {"kind": self.store_kind, "options": {}, "shape": [*self.array.shape[1:]]}
 
     def _convert(self, block: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """Return the values to store and (B, T) bool, the steps that are NaN padding; find faults.
@@ -221,8 +234,7 @@ def array_kind(array: ArrayFile, kinds: Mapping[str, str], *, has_lengths: bool)
         raise DataError(
             f"{where} is {array.dtype} of shape {array.shape}. Allowed are float (N, D) features, "
             "float (N, T, D) sequences, float (N, T, F) spectrograms, int (N, L) tokens, uint8 "
-            "(N, 3, H, W) images and uint8 (N, T, 3, H, W) frames. Convert it with .astype, "
-            ".reshape or .transpose."
+            f"(N, 3, H, W) images and uint8 (N, T, 3, H, W) frames. {_remedy(array)}"
         )
     if result in ("image", "frames", "spectrogram") and min(shape[-2:]) < _MIN_SIZE:
         remedy = f"arrays.{array.name}=sequence" if kind == "f" else "enlarge them"
@@ -232,6 +244,51 @@ def array_kind(array: ArrayFile, kinds: Mapping[str, str], *, has_lengths: bool)
             f"{array.name}.reshape(len({array.name}), -1).astype('float32')"
         )
     return result
+
+
+def kind_reason(array: ArrayFile, kind: str, kinds: Mapping[str, str]) -> str:
+    """Return why an array is of a kind, for the plan.
+
+    Args:
+        array: The array.
+        kind: Its kind, as :func:`array_kind` returns it.
+        kinds: Array -> kind, as the user or another store says.
+    """
+    if kind in ("sequence", "spectrogram"):
+        option = f"arrays.{array.name}={kind}"
+        return option if array.name in kinds else f"float (N, T, D) with {array.name}.lengths"
+    return {
+        "features": "float (N, D)",
+        "tokens": "int (N, L)",
+        "image": "uint8 (N, C, H, W)",
+        "frames": "uint8 (N, T, 3, H, W)",
+    }.get(kind, f"float (N, T, D); say arrays.{array.name}=sequence or spectrogram")
+
+
+def _remedy(array: ArrayFile) -> str:
+    """Return how to convert an array that is of no kind."""
+    name, kind, shape = array.name, array.dtype.kind, array.shape[1:]
+    code = ""
+    if kind in "US":
+        return "Texts belong into a table (.csv, .jsonl or .parquet), a row per sample"
+    if array.dtype == np.uint8 and len(shape) in (2, 3, 4):
+        code = {
+            2: f"{name}[:, None] for grey images",
+            3: f"{name}[..., :3].transpose(0, 3, 1, 2)",
+            4: f"{name}[..., :3].transpose(0, 1, 4, 2, 3)",
+        }[len(shape)]
+        code = code if shape[-1] in (1, 3, 4) or len(shape) == 2 else ""
+    elif kind in "fiub" and len(shape) == 0:
+        code = f"{name}[:, None].astype('float32') for one number per sample"
+    elif kind in "iu" and len(shape) == 1:
+        code = f"{name}.astype('float32') for values, .astype('int64') for token ids"
+    elif kind == "f" and len(shape) == 3 and (3 in (shape[0], shape[2]) or 1 in shape):
+        code = f"(255 * {name}).round().astype('uint8') for images of values from 0 to 1"
+    elif kind == "b":
+        code = ".astype('float32')"
+    elif kind == "c":
+        code = f"np.abs({name})"
+    return f"Convert it with {code or '.astype, .reshape or .transpose.'}"
 
 
 def check_kinds(kinds: Mapping[str, str], names: list[str]) -> None:

@@ -48,6 +48,8 @@ _DATE = re.compile(
 _PATH = re.compile(
     r"(\S+|.*/[^/]*)\.(?=\w*[A-Za-z])\w{1,5}|[^\s/]*(/[^\s/]+)+/?|[A-Za-z]:\\.*|https?://\S+"
 )
+#: Numbers as spreadsheets write them: 1.234,5 and 0,5 and 1,234.5 and 12 %.
+_WRITTEN_NUMBER = re.compile(r"[-+]?(\d{1,3}([.,'\u2019 \u00a0\u202f]\d{3})+|\d+)([.,]\d+)?\s?%?")
 #: Letters of scripts that are written without blanks: Thai to Khmer, Japanese, Chinese.
 _NO_BLANKS = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
@@ -193,6 +195,16 @@ def is_number(text: str) -> bool:
         return False
 
 
+def written_number(text: str) -> bool:
+    """Return whether a text is a number with a comma, separators of thousands or a percent sign.
+
+    Example:
+        >>> [written_number(text) for text in ("0,5", "1.234,5", "12 %", "0.5", "0.1,0.2", "a")]
+        [True, True, True, False, False, False]
+    """
+    return bool(_WRITTEN_NUMBER.fullmatch(text)) and not is_number(text)
+
+
 # ---------------------------------------------------------------------- the decision
 
 
@@ -222,6 +234,10 @@ def _guess(
         return "ignore", f"numbers{also}{differ}. To use them: {choose}number", False
     if all(_DATE.fullmatch(text) for text in texts):
         return "ignore", f"dates or times. To use them as words: {choose}text", False
+    if all(is_number(text) or written_number(text) for text in texts):
+        odd = next(text for text in texts if not is_number(text))
+        reason = f"numbers such as {odd!r}. Write them with a dot for decimals and nothing else"
+        return "ignore", f"{reason}, then {choose}number", False
     vectors = [numbers_of(text) for text in texts]
     if all(vector is not None for vector in vectors):
         if not any(re.search(r"[\[.e]", text) for text in texts):  # a telephone number, a date
@@ -268,7 +284,8 @@ def _guess_files(
         first_rows.setdefault("path of a text" if ending == ".txt" else kind, row)
     if set(first_rows) == {"text"}:
         first_rows = {"other": 0}  # files without an ending
-    shown = _endings([cell for _, cell in rows])
+    shown = f"that end in {_endings([cell for _, cell in rows])}"
+    shown = "without an ending" if shown.endswith(" no ending") else shown
     choices = f"Decide: columns.{name}=image, sound, film, text, features or ignore"
     if len(first_rows) > 1:
         listed = ", ".join(f"{kind} in {place_of(row)}" for kind, row in first_rows.items())
@@ -279,13 +296,13 @@ def _guess_files(
             reason = "holds addresses of the web. Download the files and write their paths"
             return UNCLEAR, f"{reason}, or leave it out: columns.{name}=ignore", True
         if remedy := endings.unreadable_reason(rows[0][1]):
-            return UNCLEAR, f"holds paths that end in {shown}: {remedy}", True
+            return UNCLEAR, f"holds paths {shown}: {remedy}", True
         reason = (
-            f"holds paths that end in {shown}, which is no known ending of an image, a sound, a "
-            "film, a text or features"
+            f"holds paths {shown}, which is no known ending of an image, a sound, a film, a text "
+            "or features"
         )
         return UNCLEAR, f"{reason}. {choices}", True
-    return kind, f"paths that end in {shown}", True
+    return kind, f"paths {shown}", True
 
 
 def _looks_like_path(cell: str) -> bool:

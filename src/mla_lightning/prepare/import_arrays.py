@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from mla_lightning.data.store import write_store
 from mla_lightning.data.temporary import check_free
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.array_files import ArrayFile, open_arrays
-from mla_lightning.prepare.array_labels import label_problems, read_labels, texts_of
-from mla_lightning.prepare.array_rows import ImportedArray, array_kind, check_kinds
+from mla_lightning.prepare.array_labels import ArrayLabels, label_problems, read_labels, texts_of
+from mla_lightning.prepare.array_plan import array_plan, label_texts
+from mla_lightning.prepare.array_rows import ImportedArray, array_kind, check_kinds, kind_reason
 from mla_lightning.prepare.engine import check_on_bad
 from mla_lightning.prepare.import_checks import (
     NONE,
@@ -23,10 +25,12 @@ from mla_lightning.prepare.import_checks import (
     check_names,
     check_splits,
     drawn_split,
+    label_hint,
     with_validation_split,
     without_split,
 )
 from mla_lightning.prepare.import_splits import VAL_NAMES, fold_splits, group_split, split_name
+from mla_lightning.prepare.like_store import LikeStore, like_store
 from mla_lightning.prepare.store_config import write_config
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
@@ -45,6 +49,8 @@ def import_arrays(
     on_bad: str = "stop",
     kinds: Mapping[str, str] | None = None,
     task: Task | None = None,
+    like: Path | None = None,
+    plan: bool = False,
 ) -> Path:
     """Make a store from arrays: ``label``, one per modality, and optional ones.
 
@@ -64,6 +70,8 @@ def import_arrays(
         kinds: Array -> ``sequence`` or ``spectrogram``, for float arrays (N, T, D).
         task: ``regression`` for numbers as ``label``, ``multilabel`` for ``label`` (N, L) of 0 and
             1 with the names of labels as ``class_names``; None for classes.
+        like: A store whose kinds and classes are taken.
+        plan: Whether to print the plan only, and write nothing.
 
     Returns:
         The target.
@@ -73,17 +81,29 @@ def import_arrays(
         DataError: If there is no ``label`` or modality, lengths differ, a split is unknown, or for
             the reasons of :func:`~mla_lightning.data.store.finish_store`.
     """
-    check_free(target)
+    if not plan:
+        check_free(target)
     check_on_bad(on_bad)
     files = open_arrays(path)
     samples = _sample_arrays(files, str(path), labels, folds, task)
     if "split" in samples:
         samples["split"] = _codes(samples["split"], path)
+    imitated = None if like is None else like_store(like)
+    if imitated is not None:
+        imitated.check_options([f"arrays.{name}" for name in kinds or {}])
+        imitated.check_names([*files], str(path), what="array")
+        kinds = imitated.array_kinds({name: file.shape for name, file in files.items()})
     modalities = _modalities(files, str(path), dict(kinds or {}))
     num = _common_length(samples, modalities, str(path))
     for modality in modalities.values():
         modality.check()
     problems = _problems(label_problems(samples.get("label"), task), modalities, num)
+    unlabelled = [row for row, (name, _) in problems.items() if name == "label"]
+    has_classes = task in (None, CLASSIFICATION)
+    texts = label_texts(samples, unlabelled) if has_classes else None
+    print("\n".join(array_plan(str(path), samples, modalities, texts, len(problems))))
+    for modality in modalities.values():
+        modality.check_kind()
     keep = np.ones(num, dtype=bool)
     keep[list(problems)] = False
     if problems and on_bad == "stop":
@@ -94,6 +114,14 @@ def import_arrays(
     ids = texts_of(samples.get("id", np.array([f"{n:0{width}d}" for n in range(num)])), "id", path)
     samples = {k: v if k == "class_names" else v[keep] for k, v in samples.items()}
     label = read_labels(samples, task, path, np.flatnonzero(keep))
+    for line in label.lines:
+        print(line)
+    if imitated is not None:
+        imitated.check_task(task or CLASSIFICATION, is_labelled=label.strata is not None)
+        imitated.check_inputs({m: a.description() for m, a in modalities.items()}, str(path))
+        label = _named_like(label, imitated, str(path), has_classes=has_classes)
+    if plan:
+        return target
     groups = texts_of(samples["group"], "group", path) if "group" in samples else None
     present = {m: ~array.is_missing[keep] for m, array in modalities.items()}
     write_store(
@@ -117,11 +145,6 @@ def import_arrays(
         defaults=DEFAULTS,
         complete=lambda folder: write_config(folder, target) if label.strata else None,
     )
-    for line in label.lines:
-        print(line)
-    for array in modalities.values():
-        for line in array.summary(keep):
-            print(line)
     _print_left_out(ids, problems)
     return target
 
@@ -143,7 +166,7 @@ def _sample_arrays(
             raise ConfigError("task= says what labels are; leave it out with labels=none")
     elif "label" not in files:
         raise DataError(
-            f"{where} has no array 'label'.{near('label', files)} For samples whose class is to "
+            f"{where} has no array 'label'.{label_hint([*files])} For samples whose class is to "
             "be predicted: labels=none"
         )
     if folds is not None and "split" in files:
@@ -187,6 +210,7 @@ def _modalities(
             kind,
             None if present is None else present.read(),
             None if lengths is None else lengths.read().astype(np.int64),
+            kind_reason(file, kind, kinds),
         )
     return modalities
 
@@ -259,6 +283,22 @@ def _print_left_out(ids: Sequence[str], problems: Mapping[int, tuple[str, str]])
 
 
 # ---------------------------------------------------------------------- labels and splits
+
+
+def _named_like(
+    label: ArrayLabels, imitated: LikeStore, where: str, *, has_classes: bool
+) -> ArrayLabels:
+    """Return labels as numbers of the classes of another store."""
+    if has_classes:
+        assert not isinstance(label.values, np.ndarray)
+        names, numbers = imitated.numbered(label.names, label.values, where)
+        return replace(label, names=names, values=numbers)
+    if label.names and label.names != imitated.class_names:
+        raise DataError(
+            f"{where}: the labels are {', '.join(label.names)}, those of {imitated.folder} "
+            f"{', '.join(imitated.class_names)}: give class_names and columns in that order"
+        )
+    return label
 
 
 def _named_splits(

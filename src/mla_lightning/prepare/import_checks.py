@@ -26,6 +26,32 @@ Labels = Literal["column", "none"]
 Task = Literal["classification", "regression", "multilabel"]
 
 
+def label_hint(names: Sequence[str]) -> str:
+    """Return what may be meant where no array is named ``label``.
+
+    Args:
+        names: The arrays.
+
+    Example:
+        >>> label_hint(["x", "y"])
+        " If it is 'y', name it 'label'."
+        >>> label_hint(["x_train", "x_test"])[:52]
+        ' It has an array for each split (x_train, x_test). P'
+    """
+    splits = ("train", "val", "valid", "dev", "test")
+    parts = [n for n in names if re.search(rf"(^|[_.])({'|'.join(splits)})([_.]|$)", n.lower())]
+    if len(parts) > 1:
+        return (
+            f" It has an array for each split ({', '.join(parts[:4])}). Put the rows of all splits "
+            "into one array of each kind, with np.concatenate, and name their split in an array "
+            "'split' (N,) of train, val and test."
+        )
+    if similar := near("label", names):
+        return similar
+    usual = next((n for n in names if n.lower() in ("y", "target", "targets", "classes")), "")
+    return f" If it is {usual!r}, name it 'label'." if usual else ""
+
+
 def without_split(num: int) -> NamedSplit:
     """Return the split of samples without labels: they are in none."""
     return NamedSplit(np.full(num, UNUSED, dtype=np.int8), "samples without labels")

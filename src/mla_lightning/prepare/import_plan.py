@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from mla_lightning.data.splits import SPLITS
@@ -154,7 +155,8 @@ def label_warnings(labels: Sequence[str], *, noun: str = "class") -> list[str]:
         noun: What they are: ``class`` or ``label``.
 
     Returns:
-        On classes that differ only in case, blanks or the way a number is written, on classes
+        On classes that differ only in case, blanks, quotes, invisible or composed characters, or
+        the way a number is written, on classes
         that stand for a missing value, and on classes with too few samples for a split.
 
     Example:
@@ -169,11 +171,10 @@ def label_warnings(labels: Sequence[str], *, noun: str = "class") -> list[str]:
     warnings = []
     spellings = defaultdict(list)
     for name in counts:
-        key = f"{float(name):g}" if is_number(name) else "".join(name.casefold().split())
-        spellings[key].append(name)
+        spellings[_spelling(name)].append(name)
     for names in spellings.values():
         if len(names) > 1:
-            listed = ", ".join(map(repr, sorted(names)))
+            listed = ", ".join(map(_shown(names), sorted(names)))
             warnings.append(f"the {nouns} {listed} differ only in spelling: give them one name")
     warnings += [
         f"the {noun} {name!r} looks like a missing value: remove its rows, or rename it"
@@ -189,6 +190,22 @@ def label_warnings(labels: Sequence[str], *, noun: str = "class") -> list[str]:
             f"test: {listed}{more}"
         )
     return warnings
+
+
+def _spelling(name: str) -> str:
+    """Return what a name has in common with others that look the same or differ in case only."""
+    if is_number(name):
+        return f"{float(name):g}"
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(c for c in text if not c.isspace() and unicodedata.category(c) != "Cf").strip(
+        "'\"`\u2018\u2019\u201c\u201d"
+    )
+
+
+def _shown(names: Sequence[str]) -> Callable[[str], str]:
+    """Return the function that writes names so that they differ to the eye."""
+    composed = {unicodedata.normalize("NFKC", name) for name in names}
+    return repr if len(composed) == len(names) else ascii
 
 
 def form_warnings(labels: Sequence[str]) -> list[str]:

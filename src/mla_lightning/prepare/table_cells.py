@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from mla_lightning.data.stored_inputs import TABULAR_NAME
 from mla_lightning.media.base import ArrayInput
 from mla_lightning.media.values import Values
-from mla_lightning.prepare.columns import TABULAR, UNCLEAR, Column, exists, is_number, numbers_of
+from mla_lightning.prepare.columns import (
+    TABULAR,
+    UNCLEAR,
+    Column,
+    exists,
+    is_number,
+    numbers_of,
+    written_number,
+)
 from mla_lightning.prepare.import_checks import Labels
+from mla_lightning.prepare.like_store import LikeStore
 from mla_lightning.prepare.table_roles import Row
 
-#: Name of the modality of all columns of numbers and categories.
-TABULAR_NAME = "tabular"
 #: Number of rows that are listed in a message.
 MAX_LISTED = 20
 
@@ -75,7 +84,8 @@ class Vectors:
 
     A column of lists is a modality; all columns of numbers and categories together are the
     modality ``tabular``: a number as it is, a category as a one-hot code, which is zero where the
-    cell is empty.
+    cell is empty. The categories are those of all rows: one without a sample in train is a constant
+    column there, which becomes zero when the columns are standardised.
 
     Attributes:
         modalities: All modalities of the table.
@@ -92,17 +102,33 @@ class Vectors:
         (['age', 'sex=f', 'sex=m'], array([9., 0., 1.], dtype=float32))
     """
 
-    def __init__(self, columns: Mapping[str, Column], rows: Sequence[Row]) -> None:
-        """Collect the categories, and the shape of the lists of each column."""
-        self._tabular = [column for column in columns.values() if column.kind in TABULAR]
+    def __init__(
+        self, columns: Mapping[str, Column], rows: Sequence[Row], like: LikeStore | None = None
+    ) -> None:
+        """Collect the categories, and the shape of the lists of each column.
+
+        Args:
+            columns: Name -> column.
+            rows: The rows.
+            like: The store whose categories and shapes are taken; None for those of the rows.
+        """
+        self._like = like
+        order = [*like.columns] if like else [*columns]
+        self._tabular = [columns[name] for name in order if columns[name].kind in TABULAR]
         self._categories = {
-            column.name: sorted({row.cells[column.name] for row in rows} - {""})
+            column.name: like.categories.get(column.name, [])
+            if like
+            else sorted({row.cells[column.name] for row in rows} - {""})
             for column in self._tabular
             if column.kind == "category"
         }
         self._shapes: dict[str, tuple[int, ...]] = {}
         for column in columns.values():
-            if column.kind in ("features", "sequence") and not column.is_path:
+            if column.kind not in ("features", "sequence") or column.is_path:
+                continue
+            if like:
+                self._shapes[column.name] = like.options(column.name)["shape"]
+            else:
                 shapes = Counter(_shape(row.cells[column.name]) for row in rows)
                 shapes.pop(None, None)
                 self._shapes[column.name] = shapes.most_common(1)[0][0] or () if shapes else ()
@@ -145,7 +171,18 @@ class Vectors:
                 if column.kind == "number" and not cell:
                     return f"the number {column.name!r} is empty"
                 if column.kind == "number" and not is_number(cell):
-                    return f"{cell!r} in the column {column.name!r} is no number"
+                    hint = "; write a dot for decimals, and nothing else"
+                    return (
+                        f"{cell!r} in the column {column.name!r} is no number"
+                        f"{hint if written_number(cell) else ''}"
+                    )
+                codes = self._categories.get(column.name)
+                if self._like and codes is not None and cell and cell not in codes:
+                    return (
+                        f"{cell!r} is no category of {column.name!r} in {self._like.folder}, which "
+                        f"has {', '.join(codes[:8])}{', ...' if len(codes) > 8 else ''}; empty the "
+                        "cell if none of them fits"
+                    )
         return ""
 
     def extractor(self, modality: str) -> Values | None:
@@ -196,12 +233,41 @@ def problems_of(
 def _problem_of(row: Row, paths: Sequence[str], vectors: Vectors, folder: Path) -> Problem | None:
     for name in paths:
         if (cell := row.cells[name]) and not exists(folder / cell):
-            hint = "; download the files first" if "://" in cell else ""
-            return Problem(row, f"there is no file {folder / cell}{hint}", name, cell)
+            return Problem(row, f"there is no file {_missing(folder, cell)}", name, cell)
     for name in vectors.names:
         if reason := vectors.problem_of(name, row):
             return Problem(row, reason, name)
     return None
+
+
+def _missing(folder: Path, cell: str) -> str:
+    """Return the path of a file that does not exist, with what may be meant."""
+    if cell.startswith("file://"):
+        return f"{cell}; write its path without file://"
+    if "://" in cell:
+        return f"{cell}; download the files first"
+    path = folder / cell
+    slashed = folder / cell.replace("\\", "/")
+    expanded = Path(cell).expanduser()
+    for other in (slashed, expanded):
+        if other != path and exists(other):
+            return f"{path}, but there is {other}: write it so"
+    names = _names_in(slashed.parent)
+    other_name = names.get(slashed.name.casefold()) or names.get(slashed.stem.casefold())
+    if other_name is None or not exists(slashed.parent / other_name):
+        return f"{path}{' (it is a link to one that is gone)' if path.is_symlink() else ''}"
+    return f"{path}, but there is {slashed.parent / other_name}"
+
+
+@lru_cache(maxsize=64)
+def _names_in(folder: Path) -> dict[str, str]:
+    """Return name in lower case, with and without its ending -> name of a file of a folder."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return {}
+    stems = {Path(name).stem.casefold(): name for name in names}
+    return stems | {name.casefold(): name for name in names}
 
 
 def _shape(cell: str) -> tuple[int, ...] | None:

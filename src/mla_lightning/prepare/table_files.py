@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ _QUOTES = (
     "A cell with a comma, a quote or a line break must be in double quotes, and a quote in it be "
     "written twice"
 )
+#: What to do with a table that holds the character NUL.
+NUL_REMEDY = "The file is damaged, or in UTF-16: save it as UTF-8"
 
 
 def read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
@@ -62,11 +65,14 @@ def read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
                     columns = _checked_header(path, cells, delimiter)
                     continue
                 if len(cells) != len(columns):
+                    is_ended = not any(cells[len(columns) :]) and len(cells) > len(columns)
+                    remedy = "Remove the separators at its end" if is_ended else _QUOTES
                     raise DataError(
                         f"{path}, line {first}: not {len(columns)} cells, as the header, but "
-                        f"{len(cells)}. {_QUOTES}"
+                        f"{len(cells)}. {remedy}"
                     )
                 texts = [cell.strip() for cell in cells]
+                _check_cells(f"{path}, line {first}", texts, columns)
                 rows.append({**dict(zip(columns, texts, strict=True)), "line": str(line)})
     except UnicodeDecodeError as error:
         raise _no_utf8(path, error) from error
@@ -76,7 +82,9 @@ def read_table(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    return rows, columns
+    for row in rows:
+        row.pop("", None)  # columns without a name, which are empty
+    return rows, [name for name in columns if name]
 
 
 def read_json_lines(path: Path) -> tuple[list[dict[str, str]], list[str]]:
@@ -145,6 +153,8 @@ def as_text(value: Any, where: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
+        if "\0" in value:
+            raise DataError(f"{where} holds the character NUL. {NUL_REMEDY}")
         return value.strip()
     if isinstance(value, bool):
         return str(value).lower()
@@ -176,21 +186,42 @@ def check_start(path: Path) -> None:
 
 def _checked_header(path: Path, columns: list[str], delimiter: str) -> list[str]:
     where = f"{path}, line 1"
-    for other, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+    if len(columns) == 1 and columns[0].startswith("#"):
+        raise DataError(f"{where} is a comment. The first line must name the columns; remove it")
+    if len(columns) == 1 and columns[0].startswith("sep="):
+        raise DataError(f"{where}, {columns[0]!r}, is for Excel alone. Remove it")
+    names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+    for other, name in names.items():
         if len(columns) == 1 and other in columns[0] and other != delimiter:
-            hint = " Name the file .tsv, or" if other == "\t" else " Save it so"
-            raise DataError(f"{where}: {name} separate the columns, not commas.{hint} use commas")
+            remedy = {",": "Name the file .csv", "\t": "Name the file .tsv, or use commas"}
+            raise DataError(
+                f"{where}: {name} separate the columns, not {names[delimiter]}. "
+                f"{remedy.get(other) or _to_commas(path, other)}"
+            )
     for column in columns:
         if column != column.strip():
             raise DataError(
                 f"{where}: the column {column!r} has blanks around its name. Remove them"
             )
-    if columns[0] == "":
+    return columns
+
+
+def _check_cells(where: str, cells: Sequence[str], columns: Sequence[str]) -> None:
+    """Check that columns without a name are empty, and that no cell holds a NUL character."""
+    for number, (cell, name) in enumerate(zip(cells, columns, strict=True), start=1):
+        if "\0" in cell:
+            raise DataError(f"{where}: a cell holds the character NUL. {NUL_REMEDY}")
+        if name or not cell:
+            continue
+        if number > 1:
+            raise DataError(
+                f"{where}: column {number} has no name in the header, and holds {cell[:40]!r}. "
+                "Name it, or remove it"
+            )
         raise DataError(
             f"{where}: '' cannot be the name of a modality: the first column has no name, as the "
             "index of a pandas table. Write it with to_csv(..., index=False)"
         )
-    return columns
 
 
 def _no_utf8(path: Path, error: UnicodeDecodeError) -> DataError:
@@ -198,6 +229,17 @@ def _no_utf8(path: Path, error: UnicodeDecodeError) -> DataError:
     return DataError(
         f"{path}, line {_line_of_bad_byte(path)}: {byte!r} is no UTF-8. {_to_utf8(path, 'cp1252')}"
     )
+
+
+def _to_commas(path: Path, separator: str) -> str:
+    """Return the command that writes a table with commas."""
+    new = path.with_name(f"{path.stem}-commas{path.suffix}")
+    script = (
+        'import csv, sys; csv.writer(open(sys.argv[2], "w", newline="", encoding="utf-8"))'
+        '.writerows(csv.reader(open(sys.argv[1], newline="", encoding="utf-8-sig"), '
+        f'delimiter="{separator}"))'
+    )
+    return f"Save it with commas, such as with {command('python', '-c', script, path, new)}"
 
 
 def _line_of_bad_byte(path: Path) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mla_lightning.errors import reason_of
-from mla_lightning.media.base import BadMedia, FileInput, TextInput
+from mla_lightning.media.base import BadMedia, Extractor, FileInput, TextInput
 from mla_lightning.media.feature_files import features_shape, file_shape
 from mla_lightning.media.survey import MAX_FILES, Survey, survey, survey_texts
 
@@ -25,6 +27,40 @@ DEFAULTS = {"size": 224, "num_frames": 1024, "num_segments": 3, "length": 64}
 MEDIA = {"image": "image", "sound": "audio", "film": "video"}
 
 
+def extractor_of(
+    kind: str, options: Mapping[str, Any], tokenizer: Path | bytes | None = None
+) -> Extractor:
+    """Return the extractor of a column of media, texts or files of features.
+
+    Args:
+        kind: Kind of the column.
+        options: Its options, as :func:`fit` returns them.
+        tokenizer: The vocabulary of texts, or the content of a learnt one; None for hashed tokens.
+
+    Example:
+        >>> extractor_of("sound", {"num_frames": 50}).shape
+        (50, 128)
+    """
+    from mla_lightning.media.audio import LogMel
+    from mla_lightning.media.drawing import Drawing
+    from mla_lightning.media.feature_files import FeatureFile
+    from mla_lightning.media.image import Image
+    from mla_lightning.media.text import Tokens
+    from mla_lightning.media.video import Frames
+
+    make: dict[str, Any] = {
+        "image": partial(Image, exif="apply"),
+        "drawing": Drawing,
+        "sound": partial(LogMel, channels="mean", padding="silence"),
+        "film": partial(Frames, rotation="apply"),
+        "text": partial(Tokens, tokenizer=tokenizer),
+        "features": FeatureFile,
+        "sequence": FeatureFile,
+    }
+    extractor: Extractor = make[kind](**options)
+    return extractor
+
+
 def fit(
     kind: str,
     cells: Sequence[FileInput | TextInput],
@@ -36,7 +72,7 @@ def fit(
 
     Args:
         kind: Kind of the column.
-        cells: Its cells that are not empty.
+        cells: Its cells of train that are not empty.
         folder: The folder of its files.
         chosen: Option -> the value that the user gave, None for none.
         tokenizer: The vocabulary of texts, or the content of a learnt one; None for hashed tokens.

@@ -9,7 +9,7 @@ from typing import Any
 
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError, DataError, near
-from mla_lightning.prepare.columns import KINDS, TABULAR
+from mla_lightning.prepare.columns import KINDS, TABULAR, is_number
 from mla_lightning.prepare.import_checks import Labels, check_names
 from mla_lightning.prepare.import_splits import VAL_NAMES, split_name
 from mla_lightning.prepare.table_files import EMPTY_LIST
@@ -124,16 +124,24 @@ class Roles:
                 raise ConfigError("folds has no effect with labels=none; leave one of them out")
         elif self.label is None:
             raise DataError(
-                f"{where} has no column 'label'.{near('label', names)} It has: "
-                f"{', '.join(names) or 'nothing'}. Needed: label (or label=COLUMN), one column per "
-                "modality, and id and split if there are any. For samples whose class is to be "
-                "predicted: labels=none"
+                f"{where} {'has' if names else 'is empty: it has'} no column 'label'."
+                f"{near('label', names)} It has: {', '.join(names) or 'nothing'}. Needed: label "
+                "(or label=COLUMN), one column per modality, and id and split if there are any. "
+                f"For samples whose class is to be predicted: labels=none{_header_hint(names)}"
             )
         if self.folds is not None and self.split is not None:
             raise ConfigError(
                 f"folds={self.folds} contradicts the column {self.split!r} of {where}. Leave out "
                 "folds, or remove the column"
             )
+
+
+def _header_hint(names: Sequence[str]) -> str:
+    """Return a sentence for a table whose first line seems to be a sample."""
+    odd = next((name for name in names if is_number(name) or len(name.split()) > 3), "")
+    if not odd:
+        return ""
+    return f". {odd!r} looks like a value: does the file have no line with names of its columns?"
 
 
 def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list[Row], list[str]]:
@@ -163,6 +171,8 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
     is_csv = path.suffix.lower() in (".csv", ".tsv")
     lists = roles.label_columns if roles.task == MULTILABEL else ()
     emptied = () if is_csv else [name for name in names if name not in lists]
+    if repeated := next((name for name in names if names.count(name) > 1), ""):
+        raise DataError(f"{where}: {repeated!r} occurs twice. Give each column a name of its own")
     try:
         check_names(names, where, known=(*defaults, *roles.names, *outside))
     except DataError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,8 @@ def is_table(path: Path) -> bool:
         (True, True, False)
     """
     if path.is_dir():
-        return any((path / name).is_file() for name in (_DATASET, _DATASETS)) or any(
-            _class_folders(path)
-        )
+        is_saved = any((path / name).is_file() for name in (_DATASET, _DATASETS))
+        return is_saved or any(_class_folders(path)) or any(map(_is_media, path.iterdir()))
     return path.suffix.lower() in _READERS
 
 
@@ -52,7 +51,8 @@ def read_source(path: Path) -> Cells:
     Args:
         path: A ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file; a folder that
             ``save_to_disk`` of Hugging Face datasets wrote; or a folder of media by class,
-            ``FOLDER/class/file`` or ``FOLDER/split/class/file``.
+            ``FOLDER/class/file`` or ``FOLDER/split/class/file``, or without classes,
+            ``FOLDER/file``.
 
     Returns:
         The rows, each column -> text, and ``line`` -> its line or row; and the columns. Splits of
@@ -173,12 +173,32 @@ def _entries(table: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 def _class_folders(folder: Path) -> Iterator[Path]:
     """List the folders of classes: below the folder, or below folders of splits."""
-    entries = sorted(path for path in folder.iterdir() if path.is_dir())
+    entries = _folders_in(folder)
     is_divided = bool(entries) and all(split_name(path.name.lower()) for path in entries)
     for entry in entries:
-        for path in sorted(entry.iterdir()) if is_divided else [entry]:
-            if path.is_dir() and any(_is_media(file) for file in path.iterdir()):
+        for path in _folders_in(entry) if is_divided else [entry]:
+            if any(_is_media(file) for file in path.iterdir()):
                 yield path
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _check_layout(folder: Path, classes: Sequence[Path]) -> None:
+    """Check that no folder beside those of the classes holds files that would be left out."""
+    parents = dict.fromkeys([folder, *(path.parent for path in classes)])
+    for path in [path for parent in parents for path in _folders_in(parent)]:
+        files = [file for file in path.rglob("*") if file.is_file()]
+        if path not in classes and path not in parents and any(map(_is_media, files)):
+            example = next(filter(_is_media, files)).relative_to(folder)
+            raise DataError(
+                f"{path} is no folder of a class: its files lie deeper, such as {example}. Needed "
+                "are FOLDER/class/file or FOLDER/train|val|test/class/file"
+            )
+    stray = [file for parent in parents for file in sorted(parent.iterdir()) if _is_media(file)]
+    if stray:
+        raise DataError(f"{stray[0]} lies in no folder of a class. Move it into one, or away")
 
 
 def _is_media(path: Path) -> bool:
@@ -187,8 +207,12 @@ def _is_media(path: Path) -> bool:
 
 def _read_classes(folder: Path) -> Cells:
     classes = list(_class_folders(folder))
+    has_classes = bool(classes)
+    if has_classes:
+        _check_layout(folder, classes)
+    classes = classes or [folder]
     rows: list[dict[str, str]] = []
-    is_divided = classes[0].parent != folder
+    is_divided = has_classes and classes[0].parent != folder
     kind = next(ENDINGS[f.suffix.lower()] for f in sorted(classes[0].iterdir()) if _is_media(f))
     for class_folder in classes:
         for path in sorted(class_folder.iterdir()):
@@ -201,9 +225,12 @@ def _read_classes(folder: Path) -> Cells:
                     "alone; move it away"
                 )
             row = {"id": name, "label": class_folder.name, kind: name, "line": str(len(rows) + 1)}
+            if not has_classes:
+                del row["label"]
             split = class_folder.parent.name.lower()
             rows.append({**row, "split": split} if is_divided else row)
-    return rows, ["id", "label", *(["split"] if is_divided else []), kind]
+    roles = ["id", *(["label"] if has_classes else []), *(["split"] if is_divided else [])]
+    return rows, [*roles, kind]
 
 
 #: Ending -> function that reads such files.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.config.jobs import data_of_config
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError, NoRunError, RunError, near
+from mla_lightning.data.prepared import Prepared
+from mla_lightning.data.stored_inputs import input_differences
+from mla_lightning.errors import ConfigError, DataError, NoRunError, RunError, near
 from mla_lightning.module import MultimodalModule
+from mla_lightning.paths import command
 from mla_lightning.run.build import DataFacts, build_metrics, build_module
 from mla_lightning.run.evaluate import load_weights, predict, score_predictions
 from mla_lightning.run.place import data_of_run
@@ -190,6 +194,7 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
         config = RunConfig.from_tree({**run.config.tree, "data": {**data, **options}})
     config = RunConfig.from_tree({**config.tree, "modalities": list(result.modalities)})
     module_data = data_of_config(config.tree)
+    check_inputs(run, module_data)
     counts = data_record.get("class_counts") or data_record.get("label_counts") or {}
     names = () if result.task == REGRESSION else module_data.class_names
     class_names = tuple(counts.get("train") or names)
@@ -207,6 +212,37 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
     load_weights(module, state, checkpoint.folder)
     module.eval()
     return LoadedRun(run, module_data, class_names, module, states)
+
+
+def check_inputs(run: RunFiles, data: MultimodalDataModule) -> None:
+    """Check that the inputs of a prepared store were made like those that a run was trained on.
+
+    A model would take others without an error, such as the code of another category.
+
+    Args:
+        run: The files of the run.
+        data: The data to use its model on; nothing is compared unless they are a prepared store.
+
+    Raises:
+        DataError: If categories, sizes, lengths, tokens or other options differ, with the command
+            that imports the data like those of the run.
+    """
+    if not isinstance(data, Prepared):
+        return
+    before = (run.provenance.get("data") or {}).get("inputs")
+    if before is None:  # a run of an earlier version, whose own data may be gone
+        with contextlib.suppress(ConfigError, DataError):
+            own = data_of_run(run)[1]
+            before = own.describe_inputs() if isinstance(own, Prepared) else None
+    if differences := input_differences(before or {}, data.describe_inputs()):
+        path = run.config.data.get("path")
+        like = f"like={path if isinstance(path, str) else 'DIR'}"
+        again = command("mla", "data", "import", "FILE", "target=DIR", like)
+        raise DataError(
+            f"{data.store.folder} holds other inputs than {run.folder} was trained on, so its "
+            f"predictions would be wrong. {'. '.join(differences)}. Import the samples like those "
+            f"of the run: {again}"
+        )
 
 
 def _selected_state(
