@@ -93,6 +93,8 @@ class Classes(Targets):
         if not names:
             return np.full(len(texts), UNLABELLED, dtype=np.int64)
         number_of = {name: number for number, name in enumerate(names)}
+        if unknown := next((text for text in texts if text not in number_of), ""):
+            raise DataError(f"the label {unknown!r} is no class: {', '.join(names)}")
         return np.array([number_of[text] for text in texts], dtype=np.int64)
 
     def problems(self, label: np.ndarray, names: Sequence[str]) -> Iterator[str]:
