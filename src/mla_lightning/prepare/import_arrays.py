@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mla_lightning.data.contents import sha256_of
 from mla_lightning.data.splits import SPLITS, NamedSplit
 from mla_lightning.data.store import write_store
 from mla_lightning.data.store_problems import UNLABELLED
-from mla_lightning.data.temporary import check_free
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.array_files import ArrayFile, open_arrays
 from mla_lightning.prepare.array_rows import ImportedArray, array_kind, check_kinds
@@ -28,6 +28,7 @@ from mla_lightning.prepare.import_checks import (
 )
 from mla_lightning.prepare.import_splits import VAL_NAMES, fold_splits, group_split, split_name
 from mla_lightning.prepare.store_config import write_config
+from mla_lightning.prepare.target_folder import is_prepared, json_digest
 
 #: Arrays that describe the samples, beside those of the modalities.
 SAMPLE_ARRAYS = ("id", "label", "split", "class_names", "group")
@@ -55,7 +56,7 @@ def import_arrays(
 
     Args:
         path: An ``.npz`` file, or a folder of ``.npy`` files.
-        target: Folder of the store; must not exist.
+        target: Folder of the store; one of the same files and options is kept.
         name: Name of the data set; the target's by default.
         labels: ``none`` for samples whose class is to be predicted; then there is no array
             ``label`` and no ``split``.
@@ -71,10 +72,14 @@ def import_arrays(
         DataError: If there is no ``label`` or modality, lengths differ, a split is unknown, or for
             the reasons of :func:`~mla_lightning.data.store.finish_store`.
     """
-    check_free(target)
     check_on_bad(on_bad)
     files = open_arrays(path)
     samples = _sample_arrays(files, str(path), labels, folds)
+    options = {"labels": labels, "folds": folds, "on_bad": on_bad, "kinds": dict(kinds or {})}
+    identity = {"files": _file_hashes(path), "name": name or target.name, **options}
+    if is_prepared(target, identity):
+        print(f"{target} was prepared before from the same files with the same options.")
+        return target
     if "split" in samples:
         samples["split"] = _codes(samples["split"], path)
     modalities = _modalities(files, str(path), dict(kinds or {}))
@@ -110,6 +115,7 @@ def import_arrays(
             for row, (modality, reason) in problems.items()
         ],
         scale="standard",
+        options={"identity": json_digest(identity)},
         complete=lambda folder: write_config(folder, target) if names else None,
     )
     for array in modalities.values():
@@ -120,6 +126,12 @@ def import_arrays(
 
 
 # ---------------------------------------------------------------------- the arrays of a file
+
+
+def _file_hashes(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of a file, or of each array of a folder, by name."""
+    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    return {file.name: sha256_of(file) for file in files}
 
 
 def _sample_arrays(
