@@ -22,7 +22,7 @@ from mla_lightning.config.overrides import (
     format_override_value,
     parse_value,
 )
-from mla_lightning.config.schedule import find_schedule_problems
+from mla_lightning.config.schedule import find_schedule_problems, takes_steps
 from mla_lightning.config.search import name_file, options, search_path
 from mla_lightning.config.settings import NODES
 from mla_lightning.config.targets import allow_target, find_forbidden_targets
@@ -306,6 +306,8 @@ def _tuned_values(
     if not isinstance(tuned, Mapping):
         return [], []
     if method not in tuned:
+        if not takes_steps(config):  # such as majority, which has nothing to tune
+            return [], []
         return [], [
             f"recipe={config['choices'].get('recipe')} has no values for method={method}, only for "
             f"{', '.join(map(str, tuned)) or 'none'}. Search them: mla tune ... method={method}"
