@@ -266,9 +266,9 @@ def _train(options: argparse.Namespace) -> int:
     from mla_lightning.run.preflight import check_before_start
 
     check_before_start(jobs)
-    for note in dict.fromkeys(config.schedule_note(job.config.tree) for job in jobs):
-        if note:
-            print(f"note: {note}", file=sys.stderr)
+    notes = [n for job in jobs for n in (*job.notes, config.schedule_note(job.config.tree))]
+    for note in dict.fromkeys(filter(None, notes)):
+        print(f"note: {note}", file=sys.stderr)
     first = jobs[0].config
     if options.multirun:
         from mla_lightning.launchers.sweep import run_sweep

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.config.listing import label_of
 from mla_lightning.config.naming import run_dir_of
-from mla_lightning.config.plan import Problems, plan
+from mla_lightning.config.plan import EpochsOfData, Problems, plan
 from mla_lightning.config.search import name_file, search_path
 from mla_lightning.config.targets import TARGET, instantiate, locate, targets_of
 from mla_lightning.errors import ConfigError, MLAError, near
@@ -40,6 +40,7 @@ class Job:
         method_label: Its method as tables and figures show it, such as ``OGM-GE``.
         distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
             method can differ.
+        notes: What the user should know before it starts.
 
     Example:
         >>> (job,) = compose_jobs(["data=synthetic", "method=ogm_ge", "name=mine"])
@@ -58,6 +59,7 @@ class Job:
     code: Code
     method_label: str = ""
     distinguishing_overrides: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -103,8 +105,21 @@ def compose_jobs(
     checks: dict[str, _DataCheck] = {}
     problems = Problems()
     jobs = []
+    epochs: dict[str, EpochsOfData] = {}
+
+    def epochs_of(tree: Mapping[str, Any]) -> EpochsOfData:
+        text = json.dumps(tree["data"])
+        if text not in epochs:
+            epochs[text] = _epochs_of_data(tree)
+        return epochs[text]
+
     for planned in plan(
-        overrides, multirun, config_dir=config_dir, allowed=allowed, checks_signatures=True
+        overrides,
+        multirun,
+        config_dir=config_dir,
+        allowed=allowed,
+        checks_signatures=True,
+        epochs_of=epochs_of,
     ):
         tree = planned.config
         text = json.dumps(
@@ -129,6 +144,7 @@ def compose_jobs(
                 code=code_of(reached_targets(tree)),
                 method_label=label_of("method", tree["choices"]["method"], config_dir),
                 distinguishing_overrides=planned.distinguishing_overrides,
+                notes=planned.notes,
             )
         )
     problems.raise_all()
@@ -204,6 +220,22 @@ def encoder_nodes_of_config(
     if problems:
         raise ConfigError("\n".join(problems))
     return {name: dict(nodes[name]) for name in data.modalities}
+
+
+def _epochs_of_data(tree: Mapping[str, Any]) -> EpochsOfData:
+    """Return the number of epochs that fits the data of a config, 1 if they cannot be opened."""
+    try:
+        data = data_of_config(tree)
+    except Exception:  # of any class, also of the user's code; the check of the data reports it
+        return EpochsOfData(1, "")
+    number, note = data.default_epochs, ""
+    if data.num_train is not None:
+        batches = -(-data.num_train // data.batch_size)
+        note = (
+            f"trainer.max_epochs=auto is {number} epochs here: {number * batches:,} steps, "
+            f"{batches:,} in each epoch of {data.num_train:,} training samples."
+        )
+    return EpochsOfData(number, note)
 
 
 @dataclass(frozen=True)

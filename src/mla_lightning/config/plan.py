@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mla_lightning.config.check import find_problems
 from mla_lightning.config.compose import Composer, open_composer
@@ -36,6 +36,22 @@ from mla_lightning.run_folder.schema import UNRESOLVED, format_value
 _INDEPENDENT_GROUPS = ("method", "encoder", "missing", "logger", "launcher", "trainer", "paths")
 
 
+class EpochsOfData(NamedTuple):
+    """What ``trainer.max_epochs=auto`` stands for.
+
+    Attributes:
+        number: Number of epochs.
+        note: A sentence with the reason, empty for none.
+
+    Example:
+        >>> EpochsOfData(40, "40 epochs of 50 batches").number
+        40
+    """
+
+    number: int
+    note: str
+
+
 @dataclass(frozen=True)
 class PlannedJob:
     """A job whose config is checked, before its data are looked at.
@@ -46,6 +62,7 @@ class PlannedJob:
         distinguishing_overrides: Key -> value of the overrides in which jobs of the same data and
             method can differ.
         slug: Those of them that change the config, formatted for the name of the run folder.
+        notes: What the user should know before the job starts.
 
     Example:
         >>> (job,) = plan(["data=synthetic", "optimizer.lr=0.5"])
@@ -57,6 +74,7 @@ class PlannedJob:
     overrides: tuple[str, ...]
     distinguishing_overrides: dict[str, Any] = field(default_factory=dict)
     slug: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -71,6 +89,7 @@ def plan(
     config_dir: Path | None = None,
     allowed: Sequence[str] = (),
     checks_signatures: bool = False,
+    epochs_of: Callable[[Mapping[str, Any]], EpochsOfData] | None = None,
 ) -> list[PlannedJob]:
     """Compose and check the jobs of a command line.
 
@@ -82,6 +101,8 @@ def plan(
         allowed: Packages of the user whose classes configs may name.
         checks_signatures: Check the arguments of every class, too. This imports the classes, and
             torch with them.
+        epochs_of: Resolved config -> what ``trainer.max_epochs=auto`` stands for, used with
+            ``checks_signatures``; None for one epoch.
 
     Returns:
         The jobs, in the order of the axes; the last axis varies fastest.
@@ -109,7 +130,9 @@ def plan(
             combinations, grid_keys = [[_first_value(o, problems) for o in parsed]], set()
         jobs = []
         for combination in combinations:
-            job = _plan_job(combination, grid_keys, composer, problems, checks_signatures)
+            job = _plan_job(
+                combination, grid_keys, composer, problems, checks_signatures, epochs_of
+            )
             if job is not None:
                 jobs.append(replace(job, overrides=(*flags, *job.overrides)))
     if not problems:
@@ -243,6 +266,7 @@ def _plan_job(
     composer: Composer,
     problems: Problems,
     checks_signatures: bool,
+    epochs_of: Callable[[Mapping[str, Any]], EpochsOfData] | None,
 ) -> PlannedJob | None:
     texts = tuple(text for override in overrides for text in override.texts())
     choices, unknown_keys = _known_choices([o for o in overrides if o.is_group], composer)
@@ -254,14 +278,22 @@ def _plan_job(
     values = [override for override in overrides if not override.is_group]
     tuned, message = _tuned_values(base, {override.key for override in values})
     messages += message
-    config = resolve_interpolations(
-        set_values(base, [*tuned, *values], unknown_keys, messages), messages
-    )
+    unresolved = set_values(base, [*tuned, *values], unknown_keys, messages)
+    config = resolve_interpolations(unresolved, messages)
     if "method" not in unknown_keys:
         messages += _undone_ablation(composer.ablation_values(base), config)
     config["metrics"] = composer.metric_nodes()
     checkable = {key: value for key, value in config.items() if key not in unknown_keys}
     messages += find_problems(checkable)
+    note = ""
+    if checks_signatures and _value_at(config, "trainer.max_epochs") == "auto":
+        if epochs_of is None or messages or unknown_keys:
+            number = 1
+        else:
+            number, note = epochs_of(config)
+        unresolved["trainer"]["max_epochs"] = number
+        config = {**resolve_interpolations(unresolved, []), "metrics": config["metrics"]}
+        checkable = {key: config[key] for key in checkable}
     if checks_signatures and not find_forbidden_targets(checkable):
         from mla_lightning.config.bind import find_signature_problems
 
@@ -294,7 +326,7 @@ def _plan_job(
         or key in config["choices"]
         or _value_at(without_values, key) != _value_at(config, key)
     }
-    return PlannedJob(config, texts, distinguishing, slug_of(changing))
+    return PlannedJob(config, texts, distinguishing, slug_of(changing), (note,) * bool(note))
 
 
 def _tuned_values(

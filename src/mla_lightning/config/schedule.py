@@ -73,7 +73,9 @@ def schedule_note(config: Mapping[str, Any]) -> str:
         ''
     """
     epochs, node = config["trainer"]["max_epochs"], config["scheduler"]
-    if not node or epochs == 1 or node[TARGET].endswith(_PLATEAU) or not takes_steps(config):
+    if not node or node[TARGET].endswith(_PLATEAU) or not takes_steps(config):
+        return ""
+    if epochs in (1, "auto"):
         return ""
     rates = _rates_of(config)
     later = max(1, round(0.7 * epochs))

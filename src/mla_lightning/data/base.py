@@ -151,6 +151,11 @@ class MultimodalDataModule(LightningDataModule):
         """Return default configs: modality in use -> its encoder's config; by default none."""
         return {}
 
+    @property
+    def default_epochs(self) -> int:
+        """Number of epochs of ``trainer.max_epochs=auto``; 40 unless a data set fits it."""
+        return 40
+
     # ------------------------------------------------------------------ provided to users
 
     @property

@@ -1,4 +1,9 @@
-"""Small default encoders for the modalities of a store, for configs that name none."""
+"""Small default encoders for the modalities of a store, for configs that name none.
+
+A store has a version of these defaults, so that runs on a store of an earlier one do not change.
+Version 2, of imported data: dropout in MLPs, spectrograms with the place of what they show, and
+features of one width.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,8 @@ from mla_lightning.data.store import OpenStore
 from mla_lightning.errors import DataError
 
 ENCODERS = "mla_lightning.encoders"
+#: Version of the defaults of new imports.
+DEFAULTS = 2
 
 
 def default_encoders(store: OpenStore, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -28,6 +35,7 @@ def default_encoders(store: OpenStore, modalities: Iterable[str]) -> dict[str, d
 
 
 def _encoder_for(store: OpenStore, modality: str) -> dict[str, Any]:
+    is_first = store.defaults < 2
     metadata = store.manifest["modalities"][modality]
     kind = metadata["kind"]
     _, *shape = store.manifest["arrays"][f"{modality}.npy"]["shape"]
@@ -38,10 +46,14 @@ def _encoder_for(store: OpenStore, modality: str) -> dict[str, Any]:
             "hidden": 64,
             "out_features": 64,
             "num_layers": 2,
-            "dropout": 0.0,
+            "dropout": 0.0 if is_first else 0.3,
         }
     if kind == "features" and len(shape) == 2:
-        return {"_target_": f"{ENCODERS}.lstm.LSTM", "in_features": shape[1], "out_features": 128}
+        return {
+            "_target_": f"{ENCODERS}.lstm.LSTM",
+            "in_features": shape[1],
+            "out_features": 128 if is_first else 64,
+        }
     if kind == "tokens" and len(shape) == 1:
         num_tokens = metadata["options"].get("num_tokens")
         if num_tokens is None:
@@ -63,4 +75,5 @@ def _encoder_for(store: OpenStore, modality: str) -> dict[str, Any]:
         "in_channels": channels,
         "out_features": 64,
         "channels_last": True,
+        **({"grid": 4} if kind == "spectrogram" and not is_first else {}),
     }

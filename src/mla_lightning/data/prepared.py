@@ -18,6 +18,7 @@ from mla_lightning.data.loading import ArrayDataset
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
 from mla_lightning.errors import ConfigError, DataError, near
+from mla_lightning.functional.schedule import epochs_of_steps
 from mla_lightning.inputs.base import Input
 from mla_lightning.inputs.features import Features, ScaledColumns
 from mla_lightning.inputs.images import Images
@@ -169,6 +170,13 @@ class Prepared(MultimodalDataModule):
     def default_encoders(self) -> Mapping[str, Mapping[str, Any]]:
         """Return configs of small encoders; see :func:`default_encoders`."""
         return default_encoders(self.store, self.modalities)
+
+    @property
+    def default_epochs(self) -> int:
+        """Number of epochs of ``trainer.max_epochs=auto``: about 2,000 steps on imported data."""
+        if self.store.defaults < 2:
+            return super().default_epochs
+        return epochs_of_steps(self.num_train, self.batch_size)
 
     @property
     def num_train(self) -> int:

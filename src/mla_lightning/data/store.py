@@ -65,6 +65,11 @@ class OpenStore:
         return tuple(self.manifest["modalities"])
 
     @property
+    def defaults(self) -> int:
+        """Version of the encoders and epochs of runs that name none; 1 in earlier stores."""
+        return int(self.manifest.get("defaults", 1))
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the hashes of all arrays except the splits, and of scales; none is read."""
         hashes = {
@@ -232,6 +237,7 @@ def finish_store(
     sources: Sequence[Mapping[str, Any]] = (),
     failures: Sequence[Mapping[str, Any]] = (),
     versions: Mapping[str, str] | None = None,
+    defaults: int = 1,
 ) -> None:
     """Complete a store whose arrays are in its folder: check them, add splits and the manifest.
 
@@ -246,6 +252,8 @@ def finish_store(
         sources: ``file``, ``bytes`` and ``sha256`` or ``failure`` of every source file.
         failures: ``id``, ``file`` and ``reason`` of the samples that are not in the store.
         versions: Versions of the libraries that wrote the arrays.
+        defaults: Version of the encoders and epochs of runs that name none, see
+            :mod:`mla_lightning.data.default_encoders`.
 
     Raises:
         DataError: If ids are not unique and sorted, a label or split is out of range, train, val or
@@ -269,6 +277,7 @@ def finish_store(
         "format": FORMAT,
         "version": VERSION,
         "name": name,
+        **({"defaults": defaults} if defaults > 1 else {}),
         "class_names": list(class_names),
         "modalities": {key: dict(entry) for key, entry in modalities.items()},
         "splits": {key: _split_entry(split, attributes) for key, split in splits.items()},

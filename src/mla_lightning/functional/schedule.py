@@ -1,8 +1,29 @@
-"""Learning rate over the epochs of a run."""
+"""Number of epochs, and the learning rate over them."""
 
 from __future__ import annotations
 
 import math
+
+#: Optimisation steps that :func:`epochs_of_steps` aims at, and its fewest and most epochs.
+NUM_STEPS, MIN_EPOCHS, MAX_EPOCHS = 2000, 10, 100
+
+
+def epochs_of_steps(num_train: int, batch_size: int) -> int:
+    """Compute the number of epochs that are about 2,000 optimisation steps, from 10 to 100.
+
+    Args:
+        num_train: Number of training samples.
+        batch_size: Samples per batch; the last batch of an epoch may be smaller.
+
+    Returns:
+        The number of epochs.
+
+    Example:
+        >>> [epochs_of_steps(num_train, batch_size=16) for num_train in (200, 800, 20_000)]
+        [100, 40, 10]
+    """
+    steps_per_epoch = max(1, -(-num_train // batch_size))
+    return min(max(round(NUM_STEPS / steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)
 
 
 def warmup_cosine(epoch: int, *, num_epochs: int, warmup: float = 0.1) -> float:

@@ -127,6 +127,7 @@ def _write(
         sources=json.loads((store.folder / SOURCES).read_text(encoding="utf-8")),
         failures=manifest["failures"],
         versions={**manifest["versions"], "torch": torch.__version__},
+        defaults=store.defaults,
     )
 
 

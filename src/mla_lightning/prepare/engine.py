@@ -354,6 +354,7 @@ class _Preparation:
             sources=self._sources(log, failures),
             failures=[*map(dict, self.source.skipped_items), *map(vars, failures)],
             versions=_versions(),
+            defaults=self.source.defaults,
         )
 
     def _sources(self, log: PreparationLog, failures: Sequence[Failure]) -> list[dict[str, Any]]:

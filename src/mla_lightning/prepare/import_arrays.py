@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mla_lightning.data.contents import sha256_of
+from mla_lightning.data.default_encoders import DEFAULTS
 from mla_lightning.data.splits import SPLITS, NamedSplit
 from mla_lightning.data.store import write_store
 from mla_lightning.data.store_problems import UNLABELLED
@@ -116,6 +117,7 @@ def import_arrays(
         ],
         scale="standard",
         options={"identity": json_digest(identity)},
+        defaults=DEFAULTS,
         complete=lambda folder: write_config(folder, target) if names else None,
     )
     for array in modalities.values():

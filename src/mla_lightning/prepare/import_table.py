@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mla_lightning.data.default_encoders import DEFAULTS
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.data.splits import SPLITS, NamedSplit, from_lists
 from mla_lightning.errors import DataError
@@ -47,6 +48,7 @@ class Table(Source):
     default_split = "own"
     stays_in_raw = False
     scale = "standard"
+    defaults = DEFAULTS
 
     def __init__(
         self,

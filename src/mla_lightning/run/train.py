@@ -279,6 +279,7 @@ def build_trainer(
         ConfigError: If this machine has no such accelerator, or it has no such precision.
     """
     options = config.trainer
+    assert options.max_epochs != "auto", "jobs have a number"
     try:
         trainer = Trainer(
             max_epochs=options.max_epochs,

@@ -41,7 +41,7 @@ class TrainerConfig:
         3
     """
 
-    max_epochs: Count
+    max_epochs: Count | Literal["auto"]  # a number in every config of a run
     threads: Annotated[int, AtLeast(1), AtMost(1024)]
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]

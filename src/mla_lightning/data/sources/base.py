@@ -45,6 +45,7 @@ class Source(ABC):
         skipped_items: Samples that are left out before files are read, for the manifest.
         stays_in_raw: Whether all files must be below ``raw``; false for a user's own list.
         scale: How runs scale the columns of its features; None to leave them as they are.
+        defaults: Version of the encoders and epochs of runs that name none.
     """
 
     name: ClassVar[str]
@@ -56,6 +57,7 @@ class Source(ABC):
     stays_in_raw: ClassVar[bool] = True
     skipped_items: Sequence[Mapping[str, str]] = ()
     scale: ClassVar[str | None] = None
+    defaults: ClassVar[int] = 1
 
     def __init__(self, raw: Path | None) -> None:
         """Set the folder.
