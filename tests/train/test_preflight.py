@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from torch import nn
 
@@ -165,3 +166,43 @@ def test_a_schedule_that_follows_accuracy_needs_validation() -> None:
     with pytest.raises(ConfigError, match="this epoch was not validated: give"):
         Trainer(max_epochs=1, accelerator="cpu", **options).fit(module, loader)
     Trainer(max_epochs=1, accelerator="cpu", **options).fit(module, loader, loader)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_refused"),
+    [
+        ((), True),
+        (("encoder.audio.tune=last_1",), True),
+        (("encoder.audio.tune=none",), False),
+        (("encoder.audio.checkpoint=null",), False),
+        (("optimizer.lr=1e-4",), False),
+        (("optimizer.lr=5e-3",), False),
+        (("recipe=paper",), False),
+        (("modalities=[visual]", "method=unimodal"), False),
+    ],
+)
+def test_pretrained_weights_are_not_trained_at_the_rate_of_small_networks(
+    words: tuple[str, ...], is_refused: bool, tmp_path: Path
+) -> None:
+    cav_mae = {
+        "_target_": "mla_lightning.encoders.cav_mae.CAVMAEAudio",
+        "num_frames": 32,
+        "num_mels": 16,
+        "width": 24,
+        "depth": 3,
+        "num_heads": 3,
+        "tune": "all",
+        "checkpoint": "cav.pth",
+    }
+    mlp = {"_target_": "mla_lightning.encoders.mlp.MLP", "in_features": 16}
+    (tmp_path / "encoder").mkdir()
+    content = yaml.safe_dump({"audio": cav_mae, "visual": mlp})
+    (tmp_path / "encoder" / "pretrained.yaml").write_text(content)
+    base = ["data=synthetic", "encoder=pretrained", "trainer.max_epochs=1"]
+    recipe = () if "recipe=paper" in words else ("recipe=small",)
+    jobs = compose_jobs([*base, *recipe, *words], config_dir=tmp_path)
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"encoder\.audio starts from.*optimizer\.lr=1e-4"):
+            check_before_start(jobs)
+    else:
+        check_before_start(jobs)

@@ -22,6 +22,7 @@ from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import DataFacts, build_module
 from mla_lightning.run_folder import RESULT
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.schema import format_value
 
 #: Packages whose classes are built in a trial: they do nothing else when they are built.
 _TRIED = ("mla_lightning.", "torch.")
@@ -53,7 +54,7 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         if (job.run_dir / RESULT).exists() and not job.config.overwrite:
             continue  # a finished job does not run
         text = json.dumps([job.config.tree[key] for key in nodes])
-        of_job = [_folder_problem(job.run_dir)]
+        of_job = [_folder_problem(job.run_dir), _rate_problem(job)]
         if text not in tried:
             tried.add(text)
             _check_data(job.config)
@@ -161,6 +162,30 @@ def _accelerator_problem(config: RunConfig) -> str:
         "trainer=default or trainer.accelerator=cpu, or check `nvidia-smi` and the installation of "
         "torch."
     )
+
+
+def _rate_problem(job: Job) -> str:
+    """Return a message if pretrained weights would be trained at a rate for small networks.
+
+    A rate that the user chose is none, and neither is a search for one.
+    """
+    config = job.config
+    is_chosen = any(word.startswith("optimizer") for word in job.overrides)
+    is_search = "experiment=tune" in job.overrides
+    if config.tree["choices"].get("recipe") != "small" or is_chosen or is_search:
+        return ""
+    for name, node in (config.encoder or {}).items():
+        key = next((key for key in ("checkpoint", "pretrained") if node.get(key)), None)
+        if key is None or node.get("tune") == "none":
+            continue
+        frozen = f", or encoder.{name}.tune=none to train the rest alone" if "tune" in node else ""
+        return (
+            f"encoder.{name} starts from pretrained weights (encoder.{name}.{key}="
+            f"{format_value(node[key])}), and the rate {config.optimizer['lr']:g} of recipe=small "
+            "is for small networks from scratch: it would destroy them. Write optimizer.lr=1e-4, "
+            f"or recipe=paper (SGD 1e-3){frozen}."
+        )
+    return ""
 
 
 def _check_data(config: RunConfig) -> None:
