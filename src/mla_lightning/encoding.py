@@ -46,6 +46,8 @@ class EncodingModule(LightningModule):
     fits_all_at_once = False
     #: Whether there are optimisation steps, on which optimiser and schedule have an effect.
     takes_steps = True
+    #: Whether the fit itself selects a setting on validation, by ``select_by``.
+    selects_settings = False
     #: Whether the training split is also read as a whole, for means or for a classifier.
     needs_train_batches = False
     #: Number of first epochs that do not depend on what is hidden, so that runs may share them.

@@ -256,12 +256,13 @@ class MultimodalModule(EncodingModule):
             self.log_dict(means, logger=bool(self.loggers))
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                if VAL_ACCURACY not in self.epoch_metrics:
+                followed = validation(self.parts.selection_metric)
+                if followed not in self.epoch_metrics:
                     raise ConfigError(
-                        "ReduceLROnPlateau follows the validation accuracy, and this epoch was not "
+                        f"ReduceLROnPlateau follows {followed}, and this epoch was not "
                         "validated: give trainer.fit a validation loader, or use another schedule."
                     )
-                config.scheduler.step(self.epoch_metrics[VAL_ACCURACY])
+                config.scheduler.step(self.epoch_metrics[followed])
             else:
                 config.scheduler.step()
 

@@ -16,7 +16,7 @@ import mla_lightning as mla
 from mla_lightning.cli.main import main
 from mla_lightning.encoders.plain import Plain
 from mla_lightning.inputs.spectrograms import Spectrograms
-from mla_lightning.methods.logistic import COSTS, fit_logistic
+from mla_lightning.methods.logistic import COSTS, cost_text, fit_logistic
 from mla_lightning.metrics.classification import accuracy, macro_f1
 from mla_lightning.metrics.outcome import Outcome
 
@@ -75,22 +75,28 @@ def test_logistic_is_scikit_learns_with_the_cost_of_the_best_validation_accuracy
     with torch.no_grad():
         logits = module.evaluate_batch(val)
     x, x_val, y, y_val = {}, {}, train["label"].numpy(), val["label"].numpy()
+    pairs = {}
     for m in ("audio", "visual"):
         has, has_val = train["present"][m].numpy(), val["present"][m].numpy()
         scaler = StandardScaler().fit(train["inputs"][m][has].double().numpy())
         x[m] = scaler.transform(train["inputs"][m].double().numpy())
         x_val[m] = scaler.transform(val["inputs"][m].double().numpy())
         x[m][~has], x_val[m][~has_val] = 0.0, 0.0  # the mean
-        model = tuned(x[m][has], y[has], x_val[m][has_val], y_val[has_val])
+        pairs[m] = x[m][has], y[has], x_val[m][has_val], y_val[has_val]
+        model = tuned(*pairs[m])
         expected = model.predict_proba(x_val[m][has_val])
         actual = logits[m].softmax(dim=1).numpy()[has_val]
         np.testing.assert_allclose(actual, expected, atol=2e-3)
     both = [np.concatenate([*values.values()], axis=1) for values in (x, x_val)]
-    expected = tuned(both[0], y, both[1], y_val).predict_proba(both[1])
+    pairs["all modalities"] = both[0], y, both[1], y_val
+    expected = tuned(*pairs["all modalities"]).predict_proba(both[1])
     np.testing.assert_allclose(logits["multi"].softmax(dim=1).numpy(), expected, atol=2e-3)
     accuracy = (expected.argmax(axis=1) == y_val).mean()
     assert module.epoch_metrics["val/acc"] == pytest.approx(accuracy, abs=1e-6)
     assert accuracy > 0.6
+    costs = {m: tuned(*pair).C for m, pair in pairs.items()}
+    (note,) = module.notes
+    assert note == f"Logistic: C selected on validation: {cost_text(costs)}"
 
 
 def test_the_cost_is_selected_on_the_given_samples_and_ties_go_to_the_strongest_penalty():
@@ -174,6 +180,7 @@ def test_a_run_predicts_again_as_it_was_scored(tmp_path, method):
         assert float(is_correct.double().mean()) == pytest.approx(accuracy)
     assert (accuracy == 0.25) == (method == "majority")  # four classes of equal size
     assert result["epochs"] == 1
+    assert len([text for text in result["notes"] if "C selected" in text]) == (method != "majority")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Table 3, tuning and the list of runs."""
 
+import json
+
 import pytest
 import yaml
 from tests.report.synthetic_runs import write_run
@@ -11,6 +13,7 @@ from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.tables.run_list import ledger
 from mla_lightning.report.tables.table3 import table3
 from mla_lightning.report.tables.tuning import choose, tuning
+from mla_lightning.run_folder import write_json
 
 ABLATIONS = {"no_hgm_no_df": 0.50, "no_hgm": 0.52, "no_df": 0.55, "none": 0.60}
 
@@ -119,6 +122,30 @@ def test_tuning_shows_the_grid_and_writes_the_selected_rates_as_yaml(tmp_path):
     text = report.texts["tuned_lr-openmoji.yaml"]
     assert yaml.safe_load(text) == {"concat": 1e-5, "mla": 0.1}
     assert "at the edge of the grid" in text
+
+
+def test_tuning_compares_by_what_selected_the_epochs(tmp_path):
+    scores = {  # learning rate -> accuracy, macro F1 and recall, each with another best rate
+        0.1: {"accuracy": 0.9, "macro_f1": 0.3, "macro_recall": 0.4},
+        0.2: {"accuracy": 0.8, "macro_f1": 0.5, "macro_recall": 0.5},
+        0.3: {"accuracy": 0.7, "macro_f1": 0.4, "macro_recall": 0.6},
+    }
+    rates = {"accuracy": 0.1, "macro_f1": 0.2, "balanced_accuracy": 0.3}
+    for select_by, best in rates.items():
+        folder = tmp_path / select_by
+        write_tuning(folder, dict.fromkeys(scores, (0.5,)), dataset=select_by)
+        for path in folder.glob("*/result.json"):
+            result = json.loads(path.read_text())
+            result |= {"select_by": select_by}
+            result["val"] = dict.fromkeys(result["val"], scores[result["lr"]])
+            write_json(path, result)
+        report = tuning(read_runs([folder]))
+        (row,) = report.tables[0].sections[0].rows
+        assert row.cells[-1].text.split()[0] == str(best)
+        name = select_by.replace("_", " ")
+        assert report.tables[0].title.startswith(f"Validation {name} (multi) in percent")
+        assert f"best mean validation {name} over" in report.texts[f"tuned_lr-{select_by}.yaml"]
+    assert tuning(read_runs([tmp_path])).tables[0].title.startswith("Validation score")
 
 
 def test_tuning_does_not_depend_on_test_results(tmp_path):

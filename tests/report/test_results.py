@@ -282,7 +282,7 @@ def test_runs_are_compared_without_their_path(tmp_path):
 
 def test_no_metric_can_have_the_name_of_a_column_of_results():
     fields = {item.name for item in dataclasses.fields(Run)}
-    assert fields | {"modality", "split", "probe_percent"} == RESULTS_COLUMNS
+    assert fields | {"modality", "split", "probe_percent", "majority_percent"} == RESULTS_COLUMNS
     node = {"_target_": "my.metric", "label": "x"}
     for name in ("epochs", "state", "seed"):
         (problem,) = _metric_problems({name: node})

@@ -9,6 +9,7 @@ from tests.report.test_table1 import report_of
 
 import mla_lightning as mla
 from mla_lightning.cli.main import main
+from mla_lightning.config import plan
 from mla_lightning.identity import identity_of
 
 WORDS = (
@@ -72,3 +73,20 @@ def test_only_another_metric_than_accuracy_changes_the_identity():
     before = identity_of({"seed": 0}, "data")
     assert identity_of({"seed": 0, "select_by": "accuracy"}, "data") == before
     assert identity_of({"seed": 0, "select_by": "macro_f1"}, "data") != before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("method=concat,majority",),  # one of a comparison may ignore it
+        ("method=logistic",),  # selects its penalty
+        ("method=concat", "trainer.max_epochs=1", "evaluate_test=false"),  # compared by it
+    ],
+)
+def test_select_by_is_taken_where_it_changes_something(words):
+    jobs = plan(
+        ["data=synthetic", "scheduler=null", "select_by=macro_f1", *words],
+        multirun=True,
+        checks_signatures=True,
+    )
+    assert {job.config["select_by"] for job in jobs} == {"macro_f1"}

@@ -1,9 +1,12 @@
 """The sampler learns, is reproducible, and its ranges are checked."""
 
+import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
+from mla_lightning.cli.tune import _notes
 from mla_lightning.config import plan
 from mla_lightning.config.search import options, search_path
 from mla_lightning.errors import ConfigError
@@ -132,3 +135,18 @@ def test_the_ranges_of_the_package_hold_the_values_of_all_its_recipes():
                 node, _, setting = key.partition(".")
                 if setting in job.config[node]:  # recipe=incomplete has no weight decay
                     assert values.holds(job.config[node][setting]), (recipe, method, key)
+
+
+def test_notes_say_where_validation_cannot_select(tmp_path):
+    searches = [searched(lambda _: 1.0, 4), searched(near_tenth, 4)]
+    for search in searches:
+        for trial in search.trials:
+            trial.jobs = [SimpleNamespace(run_dir=tmp_path)]
+    counts = {"train": {"no": 19, "yes": 1}, "val": {"no": 9, "yes": 1}}
+    provenance = {"data": {"class_counts": counts, "num_val": 10}}
+    (tmp_path / "provenance.json").write_text(json.dumps(provenance))
+    equal, imbalanced = _notes(searches, ["MLA", "Concat"])
+    assert equal.startswith("MLA: all 4 trials have the same score on validation, 100.0 %")
+    assert imbalanced.startswith("90.0 % of the validation samples have the most frequent class")
+    (tmp_path / "provenance.json").write_text("{}")
+    assert _notes(searches[1:], ["Concat"]) == []

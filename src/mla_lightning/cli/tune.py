@@ -148,6 +148,8 @@ def _conclude(
     path = write_recipe(conf, searches, recipe, said)
     for search, label in zip(searches, labels, strict=True):
         print(_line(search, label, select_by))
+    for note in _notes(searches, labels):
+        print(f"note: {note}", file=sys.stderr)
     print(f"\nTrials: {folder / 'search' / 'trials.csv'}; figure: search.png beside it")
     print(f"Chosen values: {path}")
     chosen = [search.method for search in searches if search.best is not None]
@@ -172,6 +174,25 @@ def _line(search: MethodSearch, label: str, select_by: str) -> str:
     remark = f" ({'; '.join(remarks)})" if remarks else ""
     score = f"{100 * (best.score or 0):.1f} % {select_by.replace('_', ' ')}"
     return f"{label}: {score} on validation with {values}{remark}"
+
+
+def _notes(searches: Sequence[MethodSearch], labels: Sequence[str]) -> list[str]:
+    """Return what the scores of a search do not say themselves: a ceiling, imbalanced classes."""
+    from mla_lightning.run_folder.ceiling import selection_note
+    from mla_lightning.run_folder.majority import find_majority
+    from mla_lightning.run_folder.reader import RunFiles
+
+    sentences = []
+    for search, label in zip(searches, labels, strict=True):
+        scores = [trial.score for trial in search.trials if trial.score is not None]
+        if text := selection_note(scores):
+            sentences.append(f"{label}: {text}")
+    best = next((search.best for search in searches if search.best is not None), None)
+    if best is not None:
+        data = RunFiles(best.jobs[0].run_dir).provenance.get("data") or {}
+        majority = find_majority(data)
+        sentences += [majority.note("val")] if majority is not None else []
+    return [text for text in sentences if text]
 
 
 # ---------------------------------------------------------------------- the words

@@ -115,7 +115,10 @@ LIMITS: dict[str, dict[str, Any]] = {
 #: the one value that is right, and why.
 ONLY_RIGHT = {
     "torch.optim.lr_scheduler.ReduceLROnPlateau": {
-        "mode": ("max", "the schedule follows the validation accuracy, which should rise"),
+        "mode": (
+            "max",
+            "it follows the validation accuracy, or select_by, which should rise",
+        ),
     },
 }
 #: Classes that training cannot drive -> the reason, and what to use.

@@ -22,7 +22,11 @@ from mla_lightning.config.overrides import (
     format_override_value,
     parse_value,
 )
-from mla_lightning.config.schedule import find_schedule_problems, takes_steps
+from mla_lightning.config.schedule import (
+    find_schedule_problems,
+    find_selection_problem,
+    takes_steps,
+)
 from mla_lightning.config.search import name_file, options, search_path
 from mla_lightning.config.settings import NODES
 from mla_lightning.config.targets import allow_target, find_forbidden_targets
@@ -137,6 +141,8 @@ def plan(
                 jobs.append(replace(job, overrides=(*flags, *job.overrides)))
     if not problems:
         _check_jobs_differ(jobs, problems)
+        if checks_signatures and any(override.key == "select_by" for override in parsed):
+            _check_selection(jobs, problems)
     problems.raise_all()
     return jobs
 
@@ -367,6 +373,16 @@ def _value_at(config: Mapping[str, Any], key: str) -> Any:
     for name in key.split("."):
         node = node.get(name) if isinstance(node, Mapping) else None
     return node
+
+
+def _check_selection(jobs: Sequence[PlannedJob], problems: Problems) -> None:
+    """Report ``select_by`` if it changes nothing about any job; a reference may ignore it."""
+    reasons = [find_selection_problem(job.config) for job in jobs]
+    if jobs and all(reasons):
+        problems.general.append(
+            f"select_by={jobs[0].config['select_by']} has no effect: "
+            f"{', and '.join(dict.fromkeys(reasons))}. Leave it out."
+        )
 
 
 def _check_jobs_differ(jobs: Sequence[PlannedJob], problems: Problems) -> None:

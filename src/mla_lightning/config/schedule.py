@@ -120,6 +120,36 @@ def takes_steps(config: Mapping[str, Any]) -> bool:
     return not method or bool(getattr(locate(method[TARGET]), "takes_steps", True))
 
 
+def find_selection_problem(config: Mapping[str, Any]) -> str:
+    """Return why ``select_by`` changes nothing about a run; empty if it does.
+
+    Args:
+        config: The resolved config. With ``evaluate_test=false`` a run of one epoch is one of a
+            search, which compares its runs by the metric.
+
+    Example:
+        >>> from mla_lightning.config import plan
+        >>> words = ["data=synthetic", "method=mla,majority,logistic"]
+        >>> jobs = plan(words, multirun=True)
+        >>> [find_selection_problem(job.config) for job in jobs]
+        ['', 'Majority has no epochs to select from: it fits all training samples at once', '']
+        >>> (job,) = plan(["data=synthetic", "trainer.max_epochs=1"])
+        >>> find_selection_problem(job.config)
+        'trainer.max_epochs=1 leaves no epochs to select from'
+    """
+    if not config.get("method"):
+        return ""
+    method = locate(config["method"][TARGET])
+    if getattr(method, "selects_settings", False):
+        return ""
+    if not takes_steps(config):
+        name = config["method"][TARGET].rpartition(".")[2]
+        return f"{name} has no epochs to select from: it fits all training samples at once"
+    if config["trainer"]["max_epochs"] == 1 and config["evaluate_test"]:
+        return "trainer.max_epochs=1 leaves no epochs to select from"
+    return ""
+
+
 #: Setting of a schedule that is an epoch -> its value for a given epoch.
 _REACHED_AT: dict[str, Callable[[int], str]] = {
     "step_size": str,

@@ -38,6 +38,7 @@ from mla_lightning.run_folder.completion import (
 )
 from mla_lightning.run_folder.contents import EARLIER, check_run_folder
 from mla_lightning.run_folder.lock import RunLock
+from mla_lightning.run_folder.majority import find_majority
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -340,6 +341,9 @@ def _validation_score(job: Job) -> str:
     """Return a text with the job's validation accuracy; empty if it has none."""
     try:
         result = files.read_json(job.run_dir / files.RESULT) or {}
-        return f"val {result['val']['multi']['accuracy']:.3f}"
+        text = f"val {result['val']['multi']['accuracy']:.3f}"
+        provenance = files.read_json(job.run_dir / files.PROVENANCE) or {}
+        majority = find_majority(provenance.get("data") or {})
+        return f"{text} ({majority.val_text})" if majority and majority.val_text else text
     except (RunError, KeyError, TypeError, ValueError):  # the protocol has no validation scores
         return ""

@@ -25,10 +25,14 @@ from mla_lightning.run.evaluate import (
 )
 from mla_lightning.run.record import write_arrays, write_predictions
 from mla_lightning.run_folder import columns
-from mla_lightning.run_folder.ceiling import ceiling_note
+from mla_lightning.run_folder.ceiling import distance_note
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.integrity import seal
+from mla_lightning.run_folder.majority import find_majority
 from mla_lightning.run_folder.result import Result, Scores
+
+#: Difference of the missing rates of two splits from which they are different tasks.
+SAME_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
     rows = files.read_metrics(job.run_dir)
     times = [row[columns.EPOCH_TIME] for row in rows]
     description = data.describe()
-    return Result(
+    result = Result(
         identity=job.identity,
         name=config.name,
         dataset=data.name,
@@ -178,7 +182,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         val=dict(measurements.scores["val"]),
         test=dict(measurements.scores["test"]) if "test" in measurements.scores else None,
         probe_accuracy=measurements.probe_accuracy,
-        notes=sorted({*module.notes, *_ceiling_notes(config, measurements.scores)}),
+        notes=sorted(module.notes),
         missing=summarise_missing(data, measurements.predictions) if data.missing else None,
         train_time_s=sum(times),
         epoch_time_s=float(np.median(times)),
@@ -192,11 +196,25 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         device=str(module.device),
         metrics={name: metric.shown() for name, metric in trained.metrics.items()},
     )
+    notes = {*result.notes, _distance_note(result), _majority_note(result, description)}
+    return replace(result, notes=sorted(notes - {""}))
 
 
-def _ceiling_notes(config: RunConfig, scores: Mapping[str, Scores]) -> list[str]:
-    """Return a note if validation, by which the epoch was selected, says nothing about test."""
-    if config.protocol != "validation" or "test" not in scores:
-        return []
-    note = ceiling_note(*(scores[split][columns.MULTI]["accuracy"] for split in ("val", "test")))
-    return [note] if note else []
+def _distance_note(result: Result) -> str:
+    """Return a note if validation, by which the epoch was selected, is far from test."""
+    rates = (result.missing or {}).get("realised_rate") or {}
+    is_same_task = abs(rates.get("val", 0.0) - rates.get("test", 0.0)) < SAME_RATE
+    if result.protocol != "validation" or result.test is None or not is_same_task:
+        return ""
+    val, test = (
+        scores[columns.MULTI].get("accuracy") for scores in (result.val or {}, result.test)
+    )
+    return distance_note(val, test, result.num_val, result.num_test)
+
+
+def _majority_note(result: Result, description: Mapping[str, Any]) -> str:
+    """Return a note on the most frequent class if the classes are imbalanced."""
+    majority = find_majority(description)
+    if majority is None or result.method == "majority":
+        return ""
+    return majority.note("val" if result.test is None else "test")

@@ -50,6 +50,7 @@ from mla_lightning.run_folder.completion import remove_replaced
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.contents import check_run_folder
 from mla_lightning.run_folder.lock import RunLock, remove_temporaries
+from mla_lightning.run_folder.majority import find_majority
 
 
 def run_job(job: Job) -> int:
@@ -205,8 +206,10 @@ def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note:
     for text in result.notes:
         print(f"{job.title}: note: {text}", file=sys.stderr)
     accuracy = (result.val or {})[MULTI]["accuracy"]
-    best = f"best epoch {result.best_epoch}"
-    return f"val/acc {accuracy:.3f} ({best}), {result.train_time_s:.1f} s"
+    majority = find_majority(provenance["data"])
+    remarks = [majority.val_text] if majority else []
+    remark = ", ".join(filter(None, (*remarks, f"best epoch {result.best_epoch}")))
+    return f"val/acc {accuracy:.3f} ({remark}), {result.train_time_s:.1f} s"
 
 
 def _train(

@@ -23,7 +23,7 @@ RESULTS_COLUMNS = frozenset(
         *("versions", "device", "threads", "missing_percent", "masks", "patterns", "forgetting"),
         *("forgetting_pairs", "forgetting_own", "gradient_cosine", "projector_trace"),
         *("ece_scaled", "weight_gain", "method_label", "stale", "metrics", "retry", "run"),
-        *("where", "path", "scores", "probe_percent", "select_by"),
+        *("where", "path", "scores", "probe_percent", "select_by", "majority_percent"),
     )
 )
 

@@ -17,7 +17,7 @@ from mla_lightning.run_folder.reader import RunFiles
 
 CACHE_FILE = ".read.json"
 #: Version of the file's format; a file of another version is not used.
-VERSION = 5
+VERSION = 6
 #: Fields of a run that depend on where its folder lies.
 _NOT_CACHED = ("path", "where", "run")
 

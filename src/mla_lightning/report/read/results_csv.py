@@ -34,7 +34,7 @@ SCORES = (
 #: Scores that are fractions -> their largest value in the table's unit.
 HIGHEST = {
     **dict.fromkeys(("accuracy_percent", "macro_f1_percent", "probe_percent"), 100.0),
-    **dict.fromkeys(("macro_recall_percent", "weighted_f1_percent"), 100.0),
+    **dict.fromkeys(("macro_recall_percent", "weighted_f1_percent", "majority_percent"), 100.0),
     "ece": 1.0,
 }
 #: Largest number of lines of one row, whose cells may hold line breaks.

@@ -28,11 +28,12 @@ from mla_lightning.report.read.metrics import (
     package_metrics,
 )
 from mla_lightning.report.read.results_csv import RESULTS, read_csv
-from mla_lightning.report.read.run import Overrides, Run, Score
+from mla_lightning.report.read.run import MULTI, Overrides, Run, Score
 from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.completion import changed_files
 from mla_lightning.run_folder.integrity import check_run
+from mla_lightning.run_folder.majority import find_majority
 from mla_lightning.run_folder.reader import RunFiles
 
 #: Overrides that have a column of their own or that only name the experiment.
@@ -152,6 +153,10 @@ def _finished(run_files: RunFiles) -> Run:
         for split, by_modality in (("val", result.val), ("test", result.test))
         if by_modality is not None
     }
+    majority = find_majority(provenance.get("data") or {})
+    for split, accuracy in majority.accuracy.items() if majority else ():
+        if MULTI in scores.get(split, {}):
+            scores[split][MULTI]["majority_percent"] = round(100 * accuracy, 4)
     return Run(
         run=run_files.folder.name,
         where=str(run_files.folder),

@@ -14,8 +14,10 @@ PAPER_METHODS = ("sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "q
 METHODS = (*PAPER_METHODS, "joint_unimodal", "unimodal", "mla_released", "mla_balancemm")
 #: The method that trains each modality alone: a reference, which is not ranked.
 REFERENCE = "unimodal"
+#: The method that predicts the most frequent class for every sample.
+MAJORITY = "majority"
 #: Methods without a network: references, which are not ranked and whose columns are the last.
-WITHOUT_NETWORK = ("logistic", "majority")
+WITHOUT_NETWORK = ("logistic", MAJORITY)
 #: All methods that are not ranked.
 REFERENCES = (REFERENCE, *WITHOUT_NETWORK)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import MULTI, Run
-from mla_lightning.report.read.variant import REFERENCE, method_label
+from mla_lightning.report.read.variant import MAJORITY, REFERENCE, method_label
 from mla_lightning.report.tables.rows import SIGNIFICANT
 from mla_lightning.report.tables.significance import binomial_error, compare, holm
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.ceiling import ceiling_note, is_uninformative
+from mla_lightning.run_folder.ceiling import are_apart, distance_note, selection_note
 from mla_lightning.run_folder.completion import UNKNOWN
 
 #: Largest number of runs without a result that are listed.
@@ -93,7 +93,8 @@ def block_notes(block: Block, *, split: str = "test", with_settings: bool = True
         f"{name}: split {block.data_split or 'unnamed'} ({_sizes(runs)}), epoch {selected} "
         f"(protocol={block.protocol}); {len(block.seeds)} {unit} ({seeds}).",
         *_standard_error(block, runs, split),
-        *(ceiling_notes(block) if split == "test" else ()),  # tuning does not see the test split
+        *majority_notes(block, split),
+        *(distance_notes(block) if split == "test" else ()),  # tuning does not see the test split
     ]
     if block.common:
         shared = ", ".join(f"{key}={value}" for key, value in sorted(block.common))
@@ -109,26 +110,73 @@ def block_notes(block: Block, *, split: str = "test", with_settings: bool = True
     return sentences + _provenance(name, runs)
 
 
-def ceiling_notes(block: Block) -> list[str]:
-    """Return a note if runs of a block have a validation accuracy that says nothing about test.
+def distance_notes(block: Block) -> list[str]:
+    """Return a note if validation, by which epochs were selected, says nothing about test.
 
     Args:
         block: The block.
 
     Returns:
-        One sentence or none; see :mod:`mla_lightning.run_folder.ceiling`.
+        One sentence or none: for most methods, the mean accuracies over seeds on both splits are
+        farther apart than :func:`mla_lightning.run_folder.ceiling.are_apart` allows. Runs with
+        missing modalities are left out, because a split may have all of them. Where no run
+        evaluated test, as in a search, a sentence per method whose settings validation cannot
+        select; see :func:`mla_lightning.run_folder.ceiling.selection_note`.
     """
     if block.is_selected_on_test:
         return []
-    runs = [run for run in block.runs if run.is_finished]
-    pairs = [(_fraction(run, "val"), _fraction(run, "test")) for run in runs]
-    extremes = [(val, test) for val, test in pairs if is_uninformative(val, test)]
-    if not extremes:
+    if not any("test" in run.scores for run in block.runs):
+        return _selection_notes(block)
+    pairs = []
+    for variant in block.variants:
+        runs = [run for run in block.runs_by_variant[variant].values() if run.is_finished]
+        val, test = (block.summary(variant, split=split) for split in ("val", "test"))
+        has_missing = any(run.missing_percent is not None for run in runs)
+        if variant.method == MAJORITY or has_missing or not val.num or not test.num:
+            continue
+        pairs.append((val.mean / 100, test.mean / 100, runs[0].num_val, runs[0].num_test))
+    apart = [pair for pair in pairs if are_apart(*pair)]
+    if 2 * len(apart) <= len(pairs):
         return []
-    val, test = max(extremes, key=lambda pair: (pair[0] or 0) - (pair[1] or 0))
+    largest = max(apart, key=lambda pair: abs(pair[0] - pair[1]))
+    number = f"{len(apart)} of {len(pairs)} methods" if len(pairs) > 1 else "1 method"
+    return [f"{block.name}: {number}: {distance_note(*largest)} (the largest distance is given)."]
+
+
+def _selection_notes(block: Block) -> list[str]:
+    """Return a sentence per method among whose settings validation cannot select."""
+    means: dict[str, list[float]] = {}
+    for variant in block.variants:
+        summary = block.summary(variant, split="val")
+        if summary.num:
+            means.setdefault(variant.method_label, []).append(summary.mean / 100)
+    texts = [(label, selection_note(values, "settings")) for label, values in means.items()]
+    return [f"{block.name}, {label}: {text}." for label, text in texts if text]
+
+
+def majority_notes(block: Block, split: str) -> list[str]:
+    """Return what predicting the most frequent class alone would get, if classes are imbalanced.
+
+    Args:
+        block: The block.
+        split: The split that the table shows.
+
+    Returns:
+        One sentence, or none: the classes are balanced, the runs did not record it, or the table
+        has the runs of ``majority`` themselves.
+    """
+    if any(variant.method == MAJORITY for variant in block.variants):
+        return []
+    split = split if any(split in run.scores for run in block.runs) else "val"
+    scores = [run.scores.get(split, {}).get(MULTI, {}) for run in block.runs]
+    values = sorted({s["majority_percent"] for s in scores if "majority_percent" in s})
+    if not values:
+        return []
+    text = " to ".join(f"{value:.1f}" for value in dict.fromkeys((values[0], values[-1])))
     return [
-        f"{block.name}: {len(extremes)} of {len(runs)} runs: {ceiling_note(val, test)} (the "
-        "largest distance is given)."
+        f"{block.name}: the classes are imbalanced: predicting the most frequent class of train "
+        f"for every sample has an accuracy of {text} % on {split}. Compare accuracies with that "
+        "(method=majority adds it to the table), or use macro F1."
     ]
 
 
@@ -166,11 +214,6 @@ def reference_notes(block: Block) -> list[str]:
         f"than {linear.label} on the same inputs: {', '.join(texts)}; these encoders are not "
         "trained well enough to be worth it (tune the learning rate and the epochs on validation)."
     ]
-
-
-def _fraction(run: Run, split: str) -> float | None:
-    percent = run.scores.get(split, {}).get(MULTI, {}).get("accuracy_percent")
-    return None if percent is None else percent / 100
 
 
 def missing_result_notes(runs: Sequence[Run]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Learning rate of each method, selected from one grid by mean validation accuracy."""
+"""Learning rate of each method, selected from one grid by its mean score on validation."""
 
 from __future__ import annotations
 
@@ -24,14 +24,21 @@ from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import MEAN_LEGEND
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.ceiling import ADVICE, CEILING
+from mla_lightning.run_folder.ceiling import ADVICE, CEILING, selection_note
 
 KEY = "optimizer.lr"
 SPLIT = "val"
 #: States that rule a learning rate out; a rate with runs in other states may still be the best.
 FINAL_STATES = {State.FAILED}
 
-#: Learning rate -> validation accuracy over seeds.
+#: Metric of ``select_by`` as runs hold it -> its column.
+SELECTION_COLUMNS = {
+    "": "accuracy_percent",
+    "macro_f1": "macro_f1_percent",
+    "balanced_accuracy": "macro_recall_percent",
+}
+
+#: Learning rate -> score on validation over seeds.
 Grid = Mapping[float, Summary]
 
 
@@ -102,9 +109,10 @@ def tuning(runs: Sequence[Run]) -> Report:
         choices = {variant: choose(grid) for variant, grid in by_variant.items()}
         sections.append(Section(block.title, _rows(by_variant, choices, rates)))
         texts[f"tuned_lr-{block.slug}.yaml"] = _yaml(block, by_variant, choices)
+    metric = metric_of([run for block in table_blocks for run in block.runs])
     legend = (
         f"{MEAN_LEGEND}. Bold: selected learning rate, with the highest mean; the smaller one of "
-        f"equal means. {method_label(REFERENCE)}: selected by the mean accuracy of its modalities."
+        f"equal means. {method_label(REFERENCE)}: selected by the mean {metric} of its modalities."
     )
     without_result = runs_without_result(table_blocks, runs)
     return Report(
@@ -114,7 +122,7 @@ def tuning(runs: Sequence[Run]) -> Report:
         tables=(
             Table(
                 slug="",
-                title="Validation accuracy (multi) in percent, by learning rate",
+                title=f"Validation {metric} (multi) in percent, by learning rate",
                 corner="",
                 columns=(*map(rate_text, rates), "chosen"),
                 sections=tuple(sections),
@@ -155,8 +163,26 @@ def grids(block: Block) -> dict[Variant, dict[float, Summary]]:
     }
 
 
+def metric_of(runs: Sequence[Run]) -> str:
+    """Return the name of the metric by which learning rates are selected.
+
+    Args:
+        runs: The runs; they are compared by the metric that selected their epochs (``select_by``).
+
+    Returns:
+        The name, or ``score`` where finished runs have different metrics.
+
+    Example:
+        >>> runs = [Run(run="a", where="", state=State.FINISHED, select_by="macro_f1")]
+        >>> metric_of(runs), metric_of([])
+        ('macro f1', 'accuracy')
+    """
+    names = dict.fromkeys(run.select_by or "accuracy" for run in runs if run.is_finished)
+    return next(iter(names), "accuracy").replace("_", " ") if len(names) < 2 else "score"
+
+
 def ceiling_notes(block: Block) -> list[str]:
-    """Return a note if learning rates were selected where validation is at the ceiling.
+    """Return notes if learning rates were selected where validation cannot select.
 
     The test split is not looked at, so that the note is about the selection alone.
 
@@ -164,20 +190,24 @@ def ceiling_notes(block: Block) -> list[str]:
         block: Runs of a tuning sweep.
 
     Returns:
-        One sentence or none; see :data:`mla_lightning.run_folder.ceiling.CEILING`.
+        A sentence on the methods whose selected rate is at
+        :data:`mla_lightning.run_folder.ceiling.CEILING`, and one per method below it all of whose
+        rates are equal.
     """
-    selected = {
-        variant: grid[choice.lr].mean
-        for variant, grid in grids(block).items()
-        if (choice := choose(grid)).lr is not None
-    }
-    at_ceiling = [v.label for v, mean in selected.items() if mean >= 100 * CEILING]
+    metric, at_ceiling, sentences = metric_of(block.runs), [], []
+    for variant, grid in grids(block).items():
+        means = [summary.mean for summary in grid.values() if summary.is_complete]
+        if means and max(means) >= 100 * CEILING:
+            at_ceiling.append(variant.label)
+        elif text := selection_note([mean / 100 for mean in means], "rates with all seeds"):
+            sentences.append(f"{block.name}, {variant.label}: {text}.")
     if not at_ceiling:
-        return []
+        return sentences
     return [
+        *sentences,
         f"{block.name}: the selected learning rates of {', '.join(at_ceiling)} have a validation "
-        f"accuracy of at least {100 * CEILING:g} %, where hardly an error is left to select by. If "
-        f"the accuracy on test is far lower: {ADVICE}."
+        f"{metric} of at least {100 * CEILING:g} %, where hardly an error is left to select by. If "
+        f"the {metric} on test is far lower: {ADVICE}.",
     ]
 
 
@@ -196,12 +226,15 @@ def _summary(block: Block, runs: Mapping[int, Run]) -> Summary:
 
 
 def _criterion(run: Run) -> float:
-    """Return the fused accuracy; for the unimodal reference the mean over modalities."""
-    scores = run.scores[SPLIT]
-    accuracies = [scores[name]["accuracy_percent"] for name in run.modalities if name in scores]
+    """Return the fused score by the metric that selected the epoch.
+
+    For the unimodal reference it is the mean over its modalities.
+    """
+    scores, column = run.scores[SPLIT], SELECTION_COLUMNS[run.select_by]
     if run.method == REFERENCE:
-        return sum(accuracies) / len(accuracies)
-    return scores[MULTI]["accuracy_percent"]
+        values = [scores[name][column] for name in run.modalities if name in scores]
+        return sum(values) / len(values)
+    return scores[MULTI][column]
 
 
 def _rows(
@@ -228,7 +261,7 @@ def _yaml(block: Block, grid_of: Mapping[Variant, Grid], choices: Mapping[Varian
     grid = next(iter(grid_of.values()))
     seeds = ", ".join(map(str, block.seeds))
     lines = [
-        f"# {block.title}: best mean validation accuracy over seeds {seeds}",
+        f"# {block.title}: best mean validation {metric_of(block.runs)} over seeds {seeds}",
         f"# grid: {', '.join(map(rate_text, grid))}",
     ]
     for variant, choice in choices.items():
