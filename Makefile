@@ -10,8 +10,15 @@ TABLE2_DATA := $(if $(DATA),$(DATA),mfeat)
 # The claims are tested on four data sets, or on DATA alone.
 CLAIMS_DATA := $(if $(DATA),$(DATA),openmoji avdigits tuxstamps mfeat)
 CLAIMS := $(filter-out tuning price,$(basename $(notdir $(wildcard conf/experiment/claims/*.yaml))))
+# `make reproduce-own` has no default: DATA is a file or folder of your own.
+OWN_DATA := $(DATA)
 DATA ?= openmoji
 OUT ?= runs
+# Of `make reproduce-own`: words of `mla reproduce`, methods (a,b), trials of each, seeds (0,1,2).
+OPTIONS ?=
+METHODS ?=
+TRIALS ?=
+SEEDS ?=
 # Faults that `make faults` draws, and their number.
 SEED ?= 0
 NUMBER ?= 500
@@ -21,7 +28,7 @@ RUNS ?=
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
-	reproduce-table3 reproduce-projection docs clean
+	reproduce-table3 reproduce-projection reproduce-own docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -37,9 +44,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --progress-bar off -c constraints.txt -e .
 	@touch $@
 
+$(VENV)/.installed-tune: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --progress-bar off -c constraints.txt -e '.[tune]'
+	@touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --progress-bar off -c constraints.txt -e '.[dev]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-tune
 
 reproduce-table1: setup ## train the methods of Table 1 x 3 seeds and show the table (DATA=openmoji)
 	$(MLA) train -m experiment=table1/$(DATA) paths.output_dir=$(OUT)
@@ -57,6 +68,11 @@ reproduce-table3: setup ## train the ablation HGM x DF of Table 3 and show it (D
 reproduce-projection: setup ## compare projections at the default and ten times the training length (DATA=openmoji)
 	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT)
 	$(BIN)/python -m experiments.projection $(OUT)/projection/$(DATA)
+
+reproduce-own: $(VENV)/.installed-tune ## import DATA=my.csv (OPTIONS="label=... group=..."), tune, train and show Table 1
+	$(MLA) reproduce $(if $(OWN_DATA),"$(OWN_DATA)") $(OPTIONS) $(if $(METHODS),method=$(METHODS)) \
+		$(if $(TRIALS),trials=$(TRIALS)) $(if $(SEEDS),'seed=$(SEEDS)') \
+		$(if $(filter-out runs,$(OUT)),'paths.output_dir=$(OUT)')
 
 report: setup ## write one HTML page of all runs: tables, curves, diagnostics, failures (OUT=runs)
 	$(MLA) report page $(OUT)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,6 +15,7 @@ from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
 from mla_lightning.cli.predict import PREDICT, predict
+from mla_lightning.cli.reproduce import REPRODUCE, reproduce
 from mla_lightning.cli.tune import TUNE, tune
 from mla_lightning.cli.words import add_allow_target, add_user_code_options
 from mla_lightning.errors import (
@@ -30,13 +32,17 @@ from mla_lightning.run_folder import not_world_writable
 if TYPE_CHECKING:
     from mla_lightning.config import Job, PlannedJob
 
-VERBS = ("train", "tune", "eval", "predict", "report", "compare", "dashboard", "list", "data")
+VERBS = (
+    *("train", "tune", "eval", "predict", "report", "compare", "dashboard", "list", "data"),
+    "reproduce",
+)
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
 
   mla train method=mla data=openmoji                 train one model
   mla train -m experiment=table1/openmoji            train all jobs of Table 1 in parallel
   mla tune data=mfeat method=mla,concat trials=30    search settings on validation, equal budgets
+  mla reproduce my.csv trials=10                     Table 1 on your own data, in one command
   mla report table1 runs/table1/openmoji             make Table 1, its tests and its figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
   mla predict runs/table1/openmoji/RUN data.path=data/new      predict other samples
@@ -200,6 +206,14 @@ def _build_parser() -> _Parser:
         "overrides", nargs="*", metavar="KEY=VALUE", help="method=A,B, trials=N, and of mla train"
     )
     add_user_code_options(search)
+
+    own = verb("reproduce", partial(reproduce, run=main), "make Table 1 of own data", REPRODUCE)
+    own.add_argument("file", metavar="FILE", help="a table, folder or arrays, or a store")
+    own.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="of mla data import, tune and train"
+    )
+    own.add_argument("--plan", action="store_true", help="print the plan and the commands only")
+    add_user_code_options(own)
 
     evaluate = verb("eval", _eval, "evaluate a finished run again", EVAL)
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder")

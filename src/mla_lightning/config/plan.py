@@ -19,14 +19,13 @@ from mla_lightning.config.overrides import (
     OPTIONAL_GROUPS,
     Override,
     OverrideReader,
-    format_override_value,
     parse_value,
 )
 from mla_lightning.config.schedule import find_schedule_problems, find_selection_problem
 from mla_lightning.config.search import name_file, options, search_path
 from mla_lightning.config.settings import NODES
 from mla_lightning.config.targets import allow_target, find_forbidden_targets
-from mla_lightning.config.values import set_values
+from mla_lightning.config.values import set_values, tuned_values
 from mla_lightning.errors import ConfigError
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.run_folder.schema import UNRESOLVED, format_value
@@ -278,7 +277,7 @@ def _plan_job(
         return None
     messages: list[str] = []
     values = [override for override in overrides if not override.is_group]
-    tuned, message = _tuned_values(base, {override.key for override in values})
+    tuned, message = tuned_values(base, {override.key for override in values})
     messages += message
     unresolved = set_values(base, [*tuned, *values], unknown_keys, messages)
     config = resolve_interpolations(unresolved, messages)
@@ -329,26 +328,6 @@ def _plan_job(
         or _value_at(without_values, key) != _value_at(config, key)
     }
     return PlannedJob(config, texts, distinguishing, slug_of(changing), (note,) * bool(note))
-
-
-def _tuned_values(
-    config: Mapping[str, Any], set_keys: set[str]
-) -> tuple[list[Override], list[str]]:
-    """Return the values that the recipe has for the method and no override sets, and a problem."""
-    method = config["choices"]["method"]
-    tuned = config.get("tuned")
-    if not isinstance(tuned, Mapping):
-        return [], []
-    if method not in tuned:
-        return [], [
-            f"recipe={config['choices'].get('recipe')} has no values for method={method}, only for "
-            f"{', '.join(map(str, tuned)) or 'none'}. Search them: mla tune ... method={method}"
-        ]
-    values = {key: value for key, value in tuned[method].items() if key not in set_keys}
-    return [
-        Override("", key, (format_override_value(value),), is_group=False)
-        for key, value in values.items()
-    ], []
 
 
 def _undone_ablation(ablation: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from mla_lightning.config.overrides import Override, parse_value
+from mla_lightning.config.overrides import Override, format_override_value, parse_value
+from mla_lightning.config.schedule import takes_steps
 from mla_lightning.config.settings import INSTEAD
 from mla_lightning.config.targets import TARGET
 
@@ -53,6 +54,41 @@ def set_values(
             elif top not in ignored:
                 problems += _set_value(changed, key, override.prefix, leaf)
     return changed
+
+
+def tuned_values(config: Mapping[str, Any], set_keys: set[str]) -> tuple[list[Override], list[str]]:
+    """Return the values that a recipe of ``mla tune`` has for the method of a config.
+
+    Args:
+        config: The composed config, unresolved.
+        set_keys: Keys that the user sets, which win.
+
+    Returns:
+        Overrides, and a problem if a method that takes optimisation steps has no values.
+
+    Example:
+        >>> config = {"choices": {"method": "mla"}, "tuned": {"mla": {"optimizer.lr": 0.1}}}
+        >>> [override.texts() for override in tuned_values(config, set())[0]]
+        [['optimizer.lr=0.1']]
+        >>> tuned_values(config, {"optimizer.lr"})
+        ([], [])
+    """
+    method = config["choices"]["method"]
+    tuned = config.get("tuned")
+    if not isinstance(tuned, Mapping):
+        return [], []
+    if method not in tuned:
+        if not takes_steps(config):  # such as majority, which has nothing to tune
+            return [], []
+        return [], [
+            f"recipe={config['choices'].get('recipe')} has no values for method={method}, only for "
+            f"{', '.join(map(str, tuned)) or 'none'}. Search them: mla tune ... method={method}"
+        ]
+    values = {key: value for key, value in tuned[method].items() if key not in set_keys}
+    return [
+        Override("", key, (format_override_value(value),), is_group=False)
+        for key, value in values.items()
+    ], []
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

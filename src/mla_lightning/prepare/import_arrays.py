@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mla_lightning.data.contents import sha256_of
 from mla_lightning.data.default_encoders import DEFAULTS
 from mla_lightning.data.splits import SPLITS, NamedSplit, Strata
 from mla_lightning.data.store import write_store
-from mla_lightning.data.temporary import check_free
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.array_files import ArrayFile, open_arrays
 from mla_lightning.prepare.array_labels import ArrayLabels, label_problems, read_labels, texts_of
@@ -32,6 +32,7 @@ from mla_lightning.prepare.import_checks import (
 from mla_lightning.prepare.import_splits import VAL_NAMES, fold_splits, group_split, split_name
 from mla_lightning.prepare.like_store import LikeStore, like_store
 from mla_lightning.prepare.store_config import write_config
+from mla_lightning.prepare.target_folder import is_prepared, json_digest
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 #: Arrays that describe the samples, beside those of the modalities.
@@ -61,7 +62,7 @@ def import_arrays(
 
     Args:
         path: An ``.npz`` file, or a folder of ``.npy`` files.
-        target: Folder of the store; must not exist.
+        target: Folder of the store; one of the same files and options is kept.
         name: Name of the data set; the target's by default.
         labels: ``none`` for samples whose class is to be predicted; then there is no array
             ``label`` and no ``split``.
@@ -81,11 +82,15 @@ def import_arrays(
         DataError: If there is no ``label`` or modality, lengths differ, a split is unknown, or for
             the reasons of :func:`~mla_lightning.data.store.finish_store`.
     """
-    if not plan:
-        check_free(target)
     check_on_bad(on_bad)
     files = open_arrays(path)
     samples = _sample_arrays(files, str(path), labels, folds, task)
+    options = {"labels": labels, "folds": folds, "on_bad": on_bad, "kinds": dict(kinds or {})}
+    options |= {"task": task, "like": None if like is None else str(like.absolute())}
+    identity = {"files": _file_hashes(path), "name": name or target.name, **options}
+    if not plan and is_prepared(target, identity):
+        print(f"{target} was prepared before from the same files with the same options.")
+        return target
     if "split" in samples:
         samples["split"] = _codes(samples["split"], path)
     imitated = None if like is None else like_store(like)
@@ -142,6 +147,7 @@ def import_arrays(
         ],
         scale="standard",
         task=task or CLASSIFICATION,
+        options={"identity": json_digest(identity)},
         defaults=DEFAULTS,
         complete=lambda folder: write_config(folder, target) if label.strata else None,
     )
@@ -150,6 +156,13 @@ def import_arrays(
 
 
 # ---------------------------------------------------------------------- the arrays of a file
+
+
+def _file_hashes(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of a file, or of each array of a folder, by name."""
+    entries = path.iterdir() if path.is_dir() else [path]
+    files = sorted(file for file in entries if file == path or file.suffix.lower() == ".npy")
+    return {file.name: sha256_of(file) for file in files}
 
 
 def _sample_arrays(

@@ -1,0 +1,1 @@
+"""Scripts that write the files of data sets that the framework does not know."""
