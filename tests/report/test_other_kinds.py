@@ -142,7 +142,8 @@ def test_tuning_compares_by_what_selected_the_epochs(tmp_path):
         report = tuning(read_runs([folder]))
         (row,) = report.tables[0].sections[0].rows
         assert row.cells[-1].text.split()[0] == str(best)
-        name = select_by.replace("_", " ")
+        names = {"macro_f1": "macro F1", "balanced_accuracy": "macro recall"}
+        name = names.get(select_by, select_by)
         assert report.tables[0].title.startswith(f"Validation {name} (multi) in percent")
         assert f"best mean validation {name} over" in report.texts[f"tuned_lr-{select_by}.yaml"]
     assert tuning(read_runs([tmp_path])).tables[0].title.startswith("Validation score")

@@ -189,7 +189,7 @@ def test_metrics_of_sentiment_are_recorded_where_they_are_defined(tmp_path, monk
     ("words", "message"),
     [
         (("data.task=regression", "method=qmf"), "QMF is not for regression: one number has no"),
-        (("data.task=multilabel", "method=cca"), "CCA is not for multilabel: its classifier"),
+        (("data.task=multilabel", "method=cca"), "CCA is not for multilabel: it ends with a linear SVC of classes"),
         (("data.task=regression", "select_by=accuracy"), "write mae or correlation"),
         (("data.task=multilabel", "select_by=mae"), "write micro_f1, macro_f1 or mean_ap"),
         (("select_by=mae",), "write accuracy, macro_f1 or balanced_accuracy"),
@@ -199,7 +199,7 @@ def test_metrics_of_sentiment_are_recorded_where_they_are_defined(tmp_path, monk
         (("method=majority", "loss.class_weights=balanced"), "has no effect on Majority"),
         (("method=dcca", "loss.class_weights=balanced"), "has no effect on DCCA"),
         (("data.task=regression", "task=regression", "task.loss=huber"), "task.loss must be one"),
-        (("loss.class_weights=equal",), "loss.class_weights must be one of balanced"),
+        (("loss.class_weights=equal",), "loss.class_weights must be balanced"),
     ],
 )
 def test_settings_that_do_not_fit_the_task_are_errors_before_anything_starts(words, message):

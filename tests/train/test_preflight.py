@@ -208,8 +208,8 @@ def test_pretrained_weights_are_not_trained_at_the_rate_of_small_networks(
         check_before_start(jobs)
 
 
-@pytest.mark.parametrize("metric", ["acc", "f1_macro"])
-def test_a_schedule_follows_the_metric_that_selects_the_epoch(metric: str) -> None:
+@pytest.mark.parametrize("select_by", ["accuracy", "macro_f1"])
+def test_a_schedule_follows_the_metric_that_selects_the_epoch(select_by: str) -> None:
     label = torch.tensor([0] * 9 + [1])
     batch = {"a": torch.zeros(10, 3), "b": torch.zeros(10, 3), "label": label}
     loader = torch.utils.data.DataLoader([batch], batch_size=None)
@@ -218,11 +218,11 @@ def test_a_schedule_follows_the_metric_that_selects_the_epoch(metric: str) -> No
         num_classes=2,
         optimizer=partial(torch.optim.SGD, lr=0.1),
         scheduler=partial(torch.optim.lr_scheduler.ReduceLROnPlateau, mode="max"),
-        selection_metric=metric,
+        select_by=select_by,
     )
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(max_epochs=1, accelerator="cpu", **options)
     trainer.fit(module, loader, loader)
-    constant = {"acc": (0.1, 0.9), "f1_macro": (1 / 11, 9 / 19)}  # of all 1 and of all 0
+    constant = {"accuracy": (0.1, 0.9), "macro_f1": (1 / 11, 9 / 19)}  # of all 1 and of all 0
     best = trainer.lr_scheduler_configs[0].scheduler.best
-    assert min(abs(best - value) for value in constant[metric]) < 1e-6
+    assert min(abs(best - value) for value in constant[select_by]) < 1e-6

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.cli.data_stores import manifest_of, print_splits, train_on
+from mla_lightning.cli.data_stores import manifest_of, print_splits, train_on, train_on_splits
 from mla_lightning.cli.words import arguments_for, convert, split_words
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.paths import command, name_problem, path_override
@@ -222,9 +222,12 @@ def _print_result(folder: Path) -> None:
 
     conf = write_config(folder)
     written = conf / "data" / f"{config_name(manifest['name'])}.yaml"
-    print(
-        f"Show samples: {command('mla', 'data', 'show', folder)}\n"
-        f"Train: {train_on(folder)}\n"
+    every = train_on_splits(folder)
+    lines = [
+        f"Show samples: {command('mla', 'data', 'show', folder)}",
+        f"Train: {train_on(folder)}",
+        *([f"Table 1 over all splits: {every}"] if every else []),
         f"Train with other encoders: edit {written}, then "
-        f"{command('mla', 'train', '--config-dir', conf, f'data={written.stem}')}"
-    )
+        f"{command('mla', 'train', '--config-dir', conf, f'data={written.stem}')}",
+    ]
+    print("\n".join(lines))

@@ -74,3 +74,16 @@ def train_on(folder: Path) -> str:
         mla train data=store data.path=data/my
     """
     return command("mla", "train", "data=store", path_override("data.path", folder))
+
+
+def train_on_splits(folder: Path) -> str:
+    """Return the command of Table 1 over all named splits of a store; empty if it has one.
+
+    Args:
+        folder: The store.
+    """
+    splits = [*manifest_of(folder)["splits"]]
+    if len(splits) < 2:
+        return ""
+    words = ("experiment=table1/store", path_override("data.path", folder))
+    return command("mla", "train", "-m", *words, f"data.split={','.join(splits)}")

@@ -7,7 +7,10 @@ from torch import nn
 from mla_lightning.paths import name_problem
 
 #: Keys of a :class:`~mla_lightning.batch.Batch`.
-BATCH_KEYS = ("inputs", "label", "index", "present", "hidden", "truth", "present_in_batch")
+BATCH_KEYS = (
+    *("inputs", "label", "index", "present", "hidden", "truth", "present_in_batch"),
+    "label_in_batch",
+)
 #: Names that a dict of modules or of parameters refuses, since its own attributes have them.
 ATTRIBUTES = frozenset({*dir(nn.ModuleDict()), *dir(nn.ParameterDict())})
 

@@ -126,7 +126,7 @@ def distance_notes(block: Block) -> list[str]:
         evaluated test, as in a search, a sentence per method whose settings validation cannot
         select; see :func:`mla_lightning.run_folder.ceiling.selection_note`.
     """
-    if block.is_selected_on_test:
+    if block.is_selected_on_test or block.metric.name != ACCURACY:  # the test is for fractions
         return []
     if not any("test" in run.scores for run in block.runs):
         return _selection_notes(block)
@@ -256,11 +256,6 @@ def _constant_notes(block: Block) -> list[str]:
         f"{'is' if len(labels) == 1 else 'are'} not better than {constant.label}, which does not "
         "use the inputs."
     ]
-
-
-def _fraction(run: Run, split: str) -> float | None:
-    percent = run.scores.get(split, {}).get(MULTI, {}).get("accuracy_percent")
-    return None if percent is None else percent / 100
 
 
 def missing_result_notes(runs: Sequence[Run]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from mla_lightning.report.read.variant import (
     method_label,
 )
 from mla_lightning.report.tables import notes
+from mla_lightning.report.tables.folds import mean_over_splits
 from mla_lightning.report.tables.rows import (
     COMPARISON_COLUMNS,
     COMPARISON_NOTE,
@@ -72,6 +73,7 @@ def table1(runs: Sequence[Run]) -> Report:
         raise RunError(
             "Table 1 needs runs that state data set, method and seed; none of them does."
         )
+    over_splits = mean_over_splits(table_blocks)
     report_notes: list[str] = []
     figures: dict[str, Callable[[], Figure]] = {}
     for block in table_blocks:
@@ -86,6 +88,7 @@ def table1(runs: Sequence[Run]) -> Report:
         warnings=notes.warnings(table_blocks),
         tables=(
             _score_table(table_blocks, read_table1(), runs_without_result(table_blocks, runs)),
+            *([over_splits] if over_splits else ()),
             _comparisons_table(table_blocks),
             _laziness_table(table_blocks),
             _probe_table(table_blocks),
