@@ -70,3 +70,38 @@ def test_references_are_compared_with_the_best(tmp_path, level, sign):
 def test_references_alone_have_no_winner(tmp_path):
     write_seeds(tmp_path, "majority", (30, 30))
     assert sentences(tmp_path) == ["openmoji: no method but references has a result on test."]
+
+
+def test_the_lowest_error_of_a_regression_wins(tmp_path):
+    levels = {
+        "concat": (3.00, 3.10, 3.20),
+        "mla": (2.00, 2.15, 2.20),
+        "sum": (4.00, 4.15, 4.20),
+        "unimodal": (2.50, 2.65, 2.70),
+        "logistic": (2.75, 2.75, 2.75),
+    }
+    for method, errors in levels.items():
+        for seed, error in enumerate(errors):
+            scores = {"image": error, "text": error, "multi": error}
+            write_run(tmp_path, method, seed, accuracy=scores, task="regression")
+    best, versus, concat, mla, reference, *_ = sentences(tmp_path)
+    assert best == "openmoji: MLA has the lowest mean test MAE of 3 methods, 2.12 (3 seeds)."
+    # The differences of Sum are 1, 1.05, 1: t = 61, p = 1 - t / sqrt(t^2 + 2) = 2.69e-4, times 2 by
+    # Holm, which raises to it that of MLA: -1, -0.95, -1, t = 59, p = 2.87e-4.
+    assert "significantly better: MLA −0.98 (corrected p = 5.4e-04)" in versus
+    assert "significantly worse: Sum +1.02 (corrected p = 5.4e-04)" in versus
+    assert "significantly worse: image +0.48 (corrected p = " in concat
+    assert "significantly better" not in mla  # 0.5 at every seed: no variance to test against
+    assert reference.startswith("Without a network, Ridge reaches 2.75: MLA minus Ridge −0.63 ")
+    assert not any("accura" in text or "%" in text for text in sentences(tmp_path))
+
+
+def test_sets_of_labels_are_compared_by_their_f1(tmp_path):
+    for method, level in (("concat", 0.5), ("mla", 0.6)):
+        for seed in range(2):
+            scores = dict.fromkeys(("image", "text", "multi"), level + seed / 100)
+            write_run(tmp_path, method, seed, accuracy=scores, task="multilabel")
+    best, *_ = sentences(tmp_path)
+    assert (
+        best == "openmoji: MLA has the highest mean test micro F1 of 2 methods, 60.5 % (2 seeds)."
+    )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mla_lightning.report.document.table import p_text, signed
 from mla_lightning.report.read.block import Block
+from mla_lightning.report.read.metrics import ACCURACY, MetricDisplay
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, WITHOUT_NETWORK, Variant
 from mla_lightning.report.tables.notes import reference_notes
 from mla_lightning.report.tables.rows import SIGNIFICANT
@@ -23,11 +24,13 @@ class Difference(NamedTuple):
         label: What is compared.
         comparison: The differences, paired by seed.
         p: Corrected p; None where no test is possible.
+        metric: The metric that is compared.
     """
 
     label: str
     comparison: Comparison
     p: float | None
+    metric: MetricDisplay
 
     @property
     def is_significant(self) -> bool:
@@ -37,7 +40,7 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         """Return label, mean difference and corrected p."""
         test = "no test" if self.p is None else f"corrected p = {p_text(self.p)}"
-        return f"{self.label} {signed(self.comparison.mean)} ({test})"
+        return f"{self.label} {signed(self.comparison.mean, self.metric.digits)} ({test})"
 
 
 def finding(block: Block) -> list[str]:
@@ -47,13 +50,15 @@ def finding(block: Block) -> list[str]:
         block: The runs of one data set, split and protocol.
 
     Returns:
-        Sentences on the method with the highest mean accuracy, methods that differ significantly
-        from the baselines, modalities that joint training leaves under-trained, and methods without
-        a network. Tests are paired over seeds, with Holm correction within each sentence.
+        Sentences on the method with the best mean of the data's metric, methods that differ
+        significantly from the baselines, modalities that joint training leaves under-trained, and
+        methods without a network. Tests are paired over seeds, with Holm correction within each
+        sentence.
     """
+    metric = block.metric
     ranked = sorted(
         (v for v in block.variants if v.method not in REFERENCES and block.summary(v).num),
-        key=lambda variant: -block.summary(variant).mean,
+        key=lambda variant: -metric.sign * block.summary(variant).mean,
     )
     if not ranked:
         return [f"{block.title}: no method but references has a result on test."]
@@ -61,8 +66,8 @@ def finding(block: Block) -> list[str]:
     of = f" of {num} methods" if num > 1 else ""
     seeds = f"{len(block.seeds)} seed{'s' * (len(block.seeds) > 1)}"
     return [
-        f"{block.title}: {best.label} has the highest mean test accuracy{of}, "
-        f"{block.summary(best).mean:.1f} % ({seeds}).",
+        f"{block.title}: {best.label} has the {'lowest' if metric.lower_is_better else 'highest'} "
+        f"mean test {metric.label}{of}, {_score(metric, block.summary(best).mean)} ({seeds}).",
         *_from_baselines(block, ranked),
         *_laziness(block, ranked),
         *_without_network(block, best),
@@ -78,7 +83,8 @@ def _from_baselines(block: Block, ranked: Sequence[Variant]) -> Iterator[str]:
         if baseline is None or not others:
             continue
         values = block.values(baseline)
-        differences = _tested([(v.label, compare(block.values(v), values)) for v in others])
+        pairs = [(v.label, compare(block.values(v), values)) for v in others]
+        differences = _tested(pairs, block.metric)
         yield f"Compared with {baseline.label}, {_significant(differences, 'better', 'worse')}."
 
 
@@ -93,9 +99,11 @@ def _laziness(block: Block, ranked: Sequence[Variant]) -> Iterator[str]:
             (m, compare(block.values(variant, m), block.values(reference, m)))
             for m in block.modalities
         ]
-        differences = _tested([pair for pair in pairs if pair[1].mean is not None])
+        differences = _tested([p for p in pairs if p[1].mean is not None], block.metric)
         if differences:
-            summary = _significant(differences, "more accurate", "less accurate")
+            is_accuracy = block.metric.name == ACCURACY
+            words = ("more accurate", "less accurate") if is_accuracy else ("better", "worse")
+            summary = _significant(differences, *words)
             yield f"In {variant.label}, compared with each modality trained alone, {summary}."
 
 
@@ -106,25 +114,32 @@ def _without_network(block: Block, best: Variant) -> Iterator[str]:
         if reference is None or not block.summary(reference).num:
             continue
         comparison = compare(block.values(best), block.values(reference))
-        (difference,) = _tested([(f"{best.label} minus {reference.label}", comparison)])
-        score = block.summary(reference).mean
-        yield f"Without a network, {reference.label} reaches {score:.1f} %: {difference}."
+        pair = (f"{best.label} minus {reference.label}", comparison)
+        (difference,) = _tested([pair], block.metric)
+        score = _score(block.metric, block.summary(reference).mean)
+        yield f"Without a network, {reference.label} reaches {score}: {difference}."
 
 
-def _tested(pairs: Sequence[tuple[str, Comparison]]) -> list[Difference]:
+def _score(metric: MetricDisplay, value: float) -> str:
+    return metric.text(value) + " %" * metric.percent
+
+
+def _tested(pairs: Sequence[tuple[str, Comparison]], metric: MetricDisplay) -> list[Difference]:
     corrected = holm([comparison.p for _, comparison in pairs])
-    return [Difference(*pair, p) for pair, p in zip(pairs, corrected, strict=True)]
+    return [Difference(*pair, p, metric) for pair, p in zip(pairs, corrected, strict=True)]
 
 
-def _significant(differences: Sequence[Difference], above: str, below: str) -> str:
+def _significant(differences: Sequence[Difference], better: str, worse: str) -> str:
     """Return which differences are significant, or the largest one where none is."""
     if all(difference.p is None for difference in differences):
         listed = ", ".join(map(str, differences))
         return f"{listed}: too few seeds for a test"
     texts = []
-    for word, sign in ((above, 1), (below, -1)):
+    for word, sign in ((better, 1), (worse, -1)):
         listed = ", ".join(
-            str(d) for d in differences if d.is_significant and sign * (d.comparison.mean or 0) > 0
+            str(d)
+            for d in differences
+            if d.is_significant and sign * d.metric.sign * (d.comparison.mean or 0) > 0
         )
         texts += [f"significantly {word}: {listed}"] if listed else []
     if texts:
