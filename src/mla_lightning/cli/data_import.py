@@ -60,7 +60,8 @@ options of all imports:
 
 options of tables:
   columns.NAME=KIND decides what a column holds          columns.age=number
-                    image, drawing, sound, film: paths of files
+                    image, drawing, sound, film: paths of files, or the files themselves: bytes in
+                    Parquet and data sets of Hugging Face (Image, Audio, Video)
                     text: texts, or paths of .txt files
                     features: lists such as 0.1 0.2 0.3, or paths of .npy, .npz, .pt files
                     sequence: lists of lists, or paths of such files (steps, numbers)

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import DataError
-from mla_lightning.prepare.columns import UNCLEAR, Column, is_number
+from mla_lightning.prepare.columns import Column, is_number
 from mla_lightning.prepare.import_checks import sorted_class_names
+from mla_lightning.prepare.kinds import UNCLEAR
 from mla_lightning.prepare.table_roles import Roles, Row
 
 #: Texts that programs write for a missing value.
