@@ -286,7 +286,7 @@ class Table(Source):
 
         A cross-validation has a train per fold, and samples without labels have none.
         """
-        if self.roles.folds is not None or self.roles.labels == "none":
+        if self.roles.folds is not None or self.roles.labels == "none" or not self.rows:
             return self.rows
         rows = sorted(self.rows, key=lambda row: row.id)
         attributes = [{self.roles.group: row.group} if self.roles.group else {} for row in rows]
