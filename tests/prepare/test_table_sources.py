@@ -176,6 +176,10 @@ def test_an_index_and_lists_of_files_are_errors(tmp_path):
     pyarrow.parquet.write_table(content, path)
     with pytest.raises(DataError, match=r"row 1: 'image' holds a list .*Give each file"):
         read_source(path)
+    coded = pyarrow.array([b"PNG"]).dictionary_encode()
+    pyarrow.parquet.write_table(pyarrow.table({"image": coded, "label": ["a"]}), path)
+    with pytest.raises(DataError, match=r"row 1: 'image' holds bytes.*column as plain bytes"):
+        read_source(path)
     content = pyarrow.table({"image": [{"bytes": None, "path": "a.png"}], "label": ["a"]})
     pyarrow.parquet.write_table(content, path)
     assert read_source(path)[0][0]["image"] == "a.png"

@@ -142,7 +142,7 @@ def as_text(value: Any, where: str) -> str:
         where: Row and column, for messages.
 
     Raises:
-        DataError: If it is an object, or a list of files.
+        DataError: If it is an object, bytes, or a list of files.
 
     Example:
         >>> [as_text(value, "") for value in (None, float("nan"), 3, 0.5, True, " a ", [1, 2.5])]
@@ -160,10 +160,11 @@ def as_text(value: Any, where: str) -> str:
         return str(value).lower()
     if isinstance(value, dict) and "bytes" in value and not value["bytes"]:
         return str(value.get("path") or "")
-    if isinstance(value, dict):
-        raise DataError(
-            f"{where} holds an object, not a text, a number or a list. Give its values columns"
-        )
+    if isinstance(value, bytes | dict):
+        held, remedy = "an object", "Give its values columns"
+        if isinstance(value, bytes):
+            held, remedy = "bytes", "Write the column as plain bytes, if they are files"
+        raise DataError(f"{where} holds {held}, not a text, a number or a list. {remedy}")
     if isinstance(value, list):
         try:
             return json.dumps(value)
