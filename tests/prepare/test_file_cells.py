@@ -24,6 +24,7 @@ from mla_lightning.media.embedded import EmbeddedFiles, EmbeddedInput
 from mla_lightning.prepare.import_table import import_csv
 from mla_lightning.prepare.preparation_log import PreparationLog
 from mla_lightning.prepare.table import Table
+from mla_lightning.prepare.table_sources import is_table
 
 NUM = 24
 CLASSES = ("cat", "dog")
@@ -120,6 +121,48 @@ def test_saved_data_sets_hold_files_too(files, expected, tmp_path):
     sources = json.loads((store.folder / "sources.json").read_text())
     names = [f"{split}/data-{n:05d}-of-00002.arrow" for split in SPLITS for n in range(2)]
     assert sorted(entry["file"] for entry in sources) == sorted(names)
+
+
+@pytest.mark.parametrize("under", [".", "data"])
+def test_a_folder_of_parquet_files_is_one_table(files, expected, tmp_path, under):
+    """The layout of data sets on the Hugging Face Hub."""
+    table = columns_of(files)
+    folder = tmp_path / "a" / under
+    folder.mkdir(parents=True)
+    for split, name in zip(SPLITS, ("train", "validation", "test"), strict=True):
+        is_in = pyarrow.compute.equal(table["split"], split)
+        part = table.filter(is_in).drop_columns("split")
+        for n, rows in enumerate((part[:3], part[3:])):
+            write(rows, folder / f"{name}-{n:05d}-of-00002-0123456789abcdef.parquet")
+    assert is_table(tmp_path / "a")
+    store = open_store(import_csv(tmp_path / "a", tmp_path / "s", jobs=1))
+    assert_same(store, expected)
+    path = folder / "train-00001-of-00002-0123456789abcdef.parquet"
+    path.rename(tmp_path / "train-00001-of-00002-0123456789abcdef.parquet")
+    with pytest.raises(DataError, match=r"holds 1 of the 2 files train-\*"):
+        import_csv(tmp_path / "a", tmp_path / "t")
+
+
+def test_names_and_columns_of_parquet_files_that_contradict_each_other(files, tmp_path):
+    whole = columns_of(files)
+    table = whole.drop_columns("split")
+    write(table, tmp_path / "0.parquet")
+    write(table.slice(0, 2).drop_columns("id"), tmp_path / "1.parquet")
+    with pytest.raises(DataError, match=r"1\.parquet has other columns than .*0\.parquet"):
+        import_csv(tmp_path, tmp_path / "s")
+    write(table, tmp_path / "1.parquet")
+    with pytest.raises(DataError, match=r"row 1 of 1\.parquet: the id 's00' was in row 1 of 0\."):
+        import_csv(tmp_path, tmp_path / "s")
+    (tmp_path / "1.parquet").rename(tmp_path / "test.parquet")
+    with pytest.raises(DataError, match=r"0\.parquet: its name begins with no split, as test\.p"):
+        import_csv(tmp_path, tmp_path / "s")
+    (tmp_path / "a.npy").touch()  # a folder of arrays remains one
+    assert not is_table(tmp_path)
+    (tmp_path / "a.npy").unlink()
+    write(whole, tmp_path / "test.parquet")
+    (tmp_path / "0.parquet").unlink()
+    with pytest.raises(DataError, match="'split' contradicts the names of the files"):
+        import_csv(tmp_path, tmp_path / "s")
 
 
 def test_features_in_a_parquet_file_name_its_classes_and_kinds(files, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ Cells = tuple[list[dict[str, str]], list[str]]
 _DATASET, _DATASETS = "dataset_info.json", "dataset_dict.json"
 #: File of a saved dataset with the names of its files.
 _STATE = "state.json"
+#: Name of one of several files: their common name, and their number.
+_PART = re.compile(r"(.*)-\d+-of-(\d+)")
 _REMEDY = "Write the data set again with save_to_disk"
 
 
@@ -33,7 +37,12 @@ def is_table(path: Path) -> bool:
     """
     if path.is_dir():
         is_saved = any((path / name).is_file() for name in (_DATASET, _DATASETS))
-        return is_saved or any(_class_folders(path)) or any(map(_is_media, path.iterdir()))
+        return (
+            is_saved
+            or bool(_parquet_files(path))
+            or any(_class_folders(path))
+            or any(map(_is_media, path.iterdir()))
+        )
     return path.suffix.lower() in _READERS
 
 
@@ -52,8 +61,9 @@ def read_source(path: Path) -> Cells:
 
     Args:
         path: A ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file; a folder that
-            ``save_to_disk`` of Hugging Face datasets wrote; or a folder of media by class,
-            ``FOLDER/class/file`` or ``FOLDER/split/class/file``, or without classes,
+            ``save_to_disk`` of Hugging Face datasets wrote; a folder of Parquet files, also in its
+            folder ``data``, such as ``train-00000-of-00002.parquet``; or a folder of media by
+            class, ``FOLDER/class/file`` or ``FOLDER/split/class/file``, or without classes,
             ``FOLDER/file``.
 
     Returns:
@@ -69,10 +79,52 @@ def read_source(path: Path) -> Cells:
         return _read_datasets(path)
     if (path / _DATASET).is_file():
         return _read_dataset(path, path)
+    if files := _parquet_files(path):
+        return _read_parquets(files, path)
     return _read_classes(path)
 
 
-def _read_parquet(path: Path) -> Cells:
+def _parquet_files(folder: Path) -> list[Path]:
+    """List the Parquet files of a folder without media and arrays, or of its folder ``data``."""
+    if any(_class_folders(folder)) or any(map(_is_media, folder.iterdir())):
+        return []
+    if any(folder.glob("*.npy")):
+        return []
+    return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
+
+
+def _read_parquets(files: Sequence[Path], root: Path) -> Cells:
+    """Read Parquet files of one table, whose names may begin with the name of a split."""
+    parts = Counter(match[1] for path in files if (match := _PART.match(path.name)))
+    for path in files:
+        match = _PART.match(path.name)
+        if match and parts[match[1]] != int(match[2]):
+            raise DataError(
+                f"{path.parent} holds {parts[match[1]]} of the {int(match[2])} files {match[1]}-*. "
+                "Get the others, too"
+            )
+    splits = {path: split_name(re.split(r"[-.]", path.name)[0].lower()) for path in files}
+    named = [path for path, split in splits.items() if split is not None]
+    rows: list[dict[str, str]] = []
+    columns: list[str] = []
+    for path, split in splits.items():
+        if named and split is None:
+            raise DataError(
+                f"{path}: its name begins with no split, as {named[0].name} does. Name it so, such "
+                f"as train-{path.name}, or move it away"
+            )
+        part, names = _read_parquet(path, root)
+        if columns and names != columns:
+            raise DataError(f"{path} has other columns than {files[0]}: {', '.join(names)}")
+        if named and "split" in names:
+            raise DataError(f"{path}: the column 'split' contradicts the names of the files")
+        columns, more = names, {} if split is None else {"split": split}
+        rows += [{**row, **more, "line": f"{row['line']} of {path.name}"} for row in part]
+    return rows, [*columns, *(["split"] if named else [])]
+
+
+def _read_parquet(path: Path, root: Path | None = None) -> Cells:
+    """Read a Parquet file; files in its cells are named by paths below the root."""
     import pyarrow
 
     check_regular_file(path)
@@ -81,7 +133,7 @@ def _read_parquet(path: Path) -> Cells:
         file = open_parquet(path)
         reading = _Reading(str(path), file.schema_arrow, features_of(file.schema_arrow))
         for batch in parquet_batches(file):
-            reading.add(batch, Path(path.name))
+            reading.add(batch, path.relative_to(root or path.parent))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is no Parquet file: {reason_of(error, path)}") from error
     return reading.rows, reading.columns
