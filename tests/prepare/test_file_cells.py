@@ -138,6 +138,9 @@ def test_a_folder_of_parquet_files_is_one_table(files, expected, tmp_path, under
     store = open_store(import_csv(tmp_path / "a", tmp_path / "s", jobs=1))
     assert_same(store, expected)
     path = folder / "train-00001-of-00002-0123456789abcdef.parquet"
+    for other in [*folder.glob("validation-*"), *folder.glob("test-*")]:
+        other.unlink()
+    assert Table(tmp_path / "a", name="a").roles.split is None  # one is drawn
     path.rename(tmp_path / "train-00001-of-00002-0123456789abcdef.parquet")
     with pytest.raises(DataError, match=r"holds 1 of the 2 files train-\*"):
         import_csv(tmp_path / "a", tmp_path / "t")

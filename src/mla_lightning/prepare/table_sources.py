@@ -25,6 +25,8 @@ _DATASET, _DATASETS = "dataset_info.json", "dataset_dict.json"
 _STATE = "state.json"
 #: Name of one of several files: their common name, and their number.
 _PART = re.compile(r"(.*)-\d+-of-(\d+)")
+#: Split that the files of a data set without splits are named after.
+_TRAIN = "train"
 _REMEDY = "Write the data set again with save_to_disk"
 
 
@@ -104,6 +106,8 @@ def _read_parquets(files: Sequence[Path], root: Path) -> Cells:
                 "Get the others, too"
             )
     splits = {path: split_name(re.split(r"[-.]", path.name)[0].lower()) for path in files}
+    if set(splits.values()) == {_TRAIN}:  # all samples of a data set without splits
+        splits = dict.fromkeys(files)
     named = [path for path, split in splits.items() if split is not None]
     rows: list[dict[str, str]] = []
     columns: list[str] = []
