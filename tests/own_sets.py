@@ -74,6 +74,20 @@ def write_grouped(folder: Path, num: int = 60) -> Path:
     return write_csv(folder / "talk.csv", rows)
 
 
+def write_ratings(folder: Path, num: int = 60) -> Path:
+    """Write a CSV of a rating from -3 to 3, a review, and numbers that some rows lack."""
+    rng = np.random.default_rng(4)
+    rows = []
+    for number in range(num):
+        rating = rng.uniform(-3, 3)
+        words = ["poor"] * round(3 - rating) + ["great"] * round(3 + rating)
+        face = rng.normal(size=3) + rating
+        numbers = " ".join(f"{value:.3f}" for value in face) if number % 10 else ""
+        entry = {"rating": f"{rating:.2f}", "review": f"{' '.join(words)} film", "face": numbers}
+        rows.append(entry)
+    return write_csv(folder / "films.csv", rows)
+
+
 def write_csv(path: Path, rows: list[dict]) -> Path:
     """Write rows with a header."""
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "media": set(),
     "inputs": set(),
     "data": {"batch", "functional", "inputs", "media"},
-    "prepare": {"data", "inputs", "media"},
+    "prepare": {"data", "inputs", "media", "report"},  # report: fonts of figures
     "parts": {"batch", "fusion", "inputs", "metrics", "tasks"},
     "encoding": {"batch", "functional", "fusion", "inputs", "metrics", "parts"},
     "module": {"batch", "encoding", "functional", "fusion", "inputs", "metrics", "parts"},

@@ -351,8 +351,7 @@ def check_composition(method: EncodingModule, parts: Parts) -> None:
     type(method).check_task(parts.task.name, has_class_weights=is_weighted)
     if not parts.is_complete and not method.takes_incomplete:
         raise ConfigError(
-            f"{name} has no rule for samples with missing modalities. Use "
-            "missing.policy=zero_input, which replaces them by zeros, or another method."
+            f"{name} has no rule for samples with missing modalities. Use another method."
         )
     if method.needs_num_train and parts.num_train is None:
         raise ConfigError(

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.own_sets import write_grouped, write_media, write_sequences, write_wild_arrays
+from tests.own_sets import (
+    write_grouped,
+    write_media,
+    write_ratings,
+    write_sequences,
+    write_wild_arrays,
+)
 
 from mla_lightning.cli.main import main
 
@@ -19,6 +25,7 @@ SETS = {
     "media": (write_media, "", ("picture", "sound", "text")),
     "sequences": (write_sequences, "", ("acceleration", "rotation")),
     "wild arrays": (write_wild_arrays, "", ("tame", "wild")),
+    "ratings": (write_ratings, "task=regression label=rating", ("face", "review")),
 }
 
 
@@ -66,8 +73,33 @@ def test_own_files_become_a_table_and_a_page(kind, tmp_path, monkeypatch, capsys
     assert Path(f"runs/table1/{name}/report/page.html").is_file()
     assert Path(f"runs/tune/{name}/search/search.png").is_file()
     finding = output.partition("Finding:")[2]
-    assert "Concat has the highest mean test accuracy" in finding
-    assert "Majority reaches" in finding
+    if kind == "ratings":
+        assert "Concat has the lowest mean test MAE" in finding
+        assert "Constant reaches" in finding
+    else:
+        assert "Concat has the highest mean test accuracy" in finding
+        assert "Majority reaches" in finding
+
+
+def test_methods_that_are_not_for_the_data_are_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = write_ratings(tmp_path).name
+    options = ["task=regression", "label=rating"]
+    assert main(["data", "import", file, "target=data/films", *options]) == 0
+    capsys.readouterr()
+    assert main(["reproduce", file, *options, "--plan"]) == 0
+    output = capsys.readouterr().out
+    assert "method qmf is left out: QMF is not for regression" in output
+    assert "method ogm_ge is left out: OGMGE has no rule for samples with missing" in output
+    assert "not every sample of films has the modality 'face'" in output
+    methods = "method=concat,sum,late_fusion,film,bigated,mla,unimodal"
+    assert [line.split()[1] for line in output.splitlines() if methods in line] == ["tune", "train"]
+    # Those that were asked for are errors, before anything is trained.
+    for method, reason in (("qmf", "one number"), ("ogm_ge", "missing modalities")):
+        words = [f"method=concat,{method}", "seed=0", *TINY.split()]
+        assert main(["reproduce", "data/films", *words]) == 2
+        assert reason in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_the_steps_can_be_pasted_and_the_command_goes_on_from_them(tmp_path, monkeypatch, capsys):

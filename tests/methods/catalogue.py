@@ -46,7 +46,8 @@ def incomplete_batch(num_modalities, *, is_complete=False, seed=0):
 @cache
 def method_node(name):
     """Return the config of a method."""
-    words = ["data=synthetic", "missing=anchor", f"method={name}", *SETTINGS.get(name, [])]
+    missing = ["missing=anchor", "missing.policy=zero_input"]  # known to methods with any rule
+    words = ["data=synthetic", *missing, f"method={name}", *SETTINGS.get(name, [])]
     (job,) = compose_jobs(words, multirun=False)
     return job.config.method
 

@@ -11,8 +11,9 @@ from PIL import Image
 from mla_lightning.cli.main import main
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import ConfigError, DataError
-from mla_lightning.prepare.columns import ENDINGS, UNCLEAR, describe_column
+from mla_lightning.prepare.columns import describe_column
 from mla_lightning.prepare.import_table import import_csv
+from mla_lightning.prepare.kinds import ENDINGS, UNCLEAR
 from mla_lightning.prepare.table import Table
 
 LABELS = ["cat", "dog", "cat", "emu", "dog", "emu"] * 4

@@ -6,11 +6,13 @@ import unicodedata
 
 import pytest
 from PIL import Image
+from tests.prepare import test_import_targets as targets
 
 from mla_lightning.cli.main import main
 from mla_lightning.data.store import open_store
 from mla_lightning.errors import DataError
 from mla_lightning.prepare.import_plan import label_warnings
+from mla_lightning.prepare.import_table import import_csv
 from mla_lightning.prepare.table import Table
 from mla_lightning.prepare.table_files import read_table
 from mla_lightning.prepare.table_sources import read_source
@@ -86,6 +88,22 @@ def test_numbers_of_spreadsheets_are_no_lists(tmp_path, cells):
     chosen = Table(path, name="a", columns={"price": "number"})
     with pytest.raises(DataError, match=r"in the column 'price' is no number; write a dot"):
         chosen.check()
+
+
+@pytest.mark.parametrize("number", ["{},5", "1.{:03d},5", "{},25 %"])
+def test_numbers_with_commas_are_no_classes_and_no_targets(tmp_path, capsys, number):
+    many = [number.format(n) for n in range(targets.NUM)]
+    path = targets.table(tmp_path, label=many)
+    remedy = r"write them with a dot for decimals and nothing else, and task=regression"
+    with pytest.raises(DataError, match=rf"numbers, such as '{many[0]}'.*{remedy}"):
+        targets.imported(path)
+    assert len(targets.imported(path, task="classification", name="told")) == targets.NUM
+    with pytest.raises(DataError, match=f"'{many[0]}' is no number: write a decimal point"):
+        targets.imported(path, task="regression", name="told")
+    few = targets.table(tmp_path, label=[many[n % 4] for n in range(targets.NUM)])
+    capsys.readouterr()
+    import_csv(few, tmp_path / "few", plan=True)
+    assert f"the 4 classes are numbers, such as '{many[0]}'" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -167,14 +167,18 @@ def test_damaged_tables_are_errors_that_name_the_place(tmp_path, name, content, 
     assert str(path) in str(raised.value)
 
 
-def test_an_index_and_the_content_of_files_are_errors(tmp_path):
+def test_an_index_and_lists_of_files_are_errors(tmp_path):
     path = tmp_path / "a.parquet"
     frame().set_index("id").iloc[::2].rename_axis(None).to_parquet(path)
     with pytest.raises(DataError, match=r"the index of a pandas table.*index=False"):
         read_source(path)
-    content = pyarrow.table({"image": [{"bytes": b"PNG", "path": "a.png"}], "label": ["a"]})
+    content = pyarrow.table({"image": [[{"bytes": b"PNG", "path": "a.png"}]], "label": ["a"]})
     pyarrow.parquet.write_table(content, path)
-    with pytest.raises(DataError, match=r"row 1: 'image' holds the content of a file.*Save the"):
+    with pytest.raises(DataError, match=r"row 1: 'image' holds a list .*Give each file"):
+        read_source(path)
+    coded = pyarrow.array([b"PNG"]).dictionary_encode()
+    pyarrow.parquet.write_table(pyarrow.table({"image": coded, "label": ["a"]}), path)
+    with pytest.raises(DataError, match=r"row 1: 'image' holds bytes.*column as plain bytes"):
         read_source(path)
     content = pyarrow.table({"image": [{"bytes": None, "path": "a.png"}], "label": ["a"]})
     pyarrow.parquet.write_table(content, path)

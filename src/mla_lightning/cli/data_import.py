@@ -36,7 +36,8 @@ Convert data of your own to a store. FILE is one of
   a table        .csv, .tsv, .parquet, or .jsonl (.ndjson), one row per sample
   a folder       of media by class: FOLDER/class/file, or FOLDER/train|val|test/class/file;
                  FOLDER/file with labels=none
-  a data set     of Hugging Face, as save_to_disk writes it (Dataset or DatasetDict)
+  a data set     of Hugging Face, as save_to_disk writes it (Dataset or DatasetDict), or a folder
+                 of Parquet files as on the Hub: train-00000-of-00002.parquet, ...
   arrays         .npz, or a folder of .npy files, one array per modality
 
 What was understood is printed before the work starts: a line per column or array with its kind, the
@@ -60,7 +61,8 @@ options of all imports:
 
 options of tables:
   columns.NAME=KIND decides what a column holds          columns.age=number
-                    image, drawing, sound, film: paths of files
+                    image, drawing, sound, film: paths of files, or the files themselves: bytes in
+                    Parquet and data sets of Hugging Face (Image, Audio, Video)
                     text: texts, or paths of .txt files
                     features: lists such as 0.1 0.2 0.3, or paths of .npy, .npz, .pt files
                     sequence: lists of lists, or paths of such files (steps, numbers)

@@ -23,7 +23,8 @@ steps, each of which is printed as a command that can be pasted:
 
 options:
   target=DIR          folder of the store               target=data/my
-  method=A,B,...      methods of the table; by default those of experiment=table1/store
+  method=A,B,...      methods of the table; by default those of experiment=table1/store that are
+                      defined for the data
   trials=30           trials of each method             trials=10
   seed=0,1,2          seeds of the table; 0 to 4 by default
   seeds, search, batch, sampler_seed                    of mla tune
@@ -97,7 +98,7 @@ def reproduce(options: argparse.Namespace, *, run: Callable[[Sequence[str]], int
         importing = ["data", "import", _as_word(file), f"target={target}", *rest, *plan]
         if code := _step("Import", importing, run):
             return code
-    tuned, untuned = _methods(words, options.config_dir)
+    tuned, untuned = _methods(words, options.config_dir, target)
     output = _output_dir(words)
     folders = output / "tune" / name, output / "table1" / name
     conf = options.config_dir or folders[0] / "conf"
@@ -200,13 +201,12 @@ def _as_word(path: Path) -> str:
     return f"./{path}" if "=" in str(path) and not path.is_absolute() else str(path)
 
 
-def _methods(words: Words, config_dir: Path | None) -> tuple[list[str], list[str]]:
+def _methods(words: Words, config_dir: Path | None, store: Path) -> tuple[list[str], list[str]]:
     """Return the methods that are tuned, and those that have nothing to tune."""
     from mla_lightning import config
     from mla_lightning.config.schedule import takes_steps
 
-    grid = config.plan([EXPERIMENT, "data.path=data"])[0].config["grid"]
-    names = list(words.methods) or list(grid["method"])
+    names = list(words.methods) or _methods_for(store, words)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"method={twice[0]} is given twice")
     jobs = config.plan(
@@ -217,6 +217,35 @@ def _methods(words: Words, config_dir: Path | None) -> tuple[list[str], list[str
     }
     tuned = [name for name in names if takes_steps(trees[name])]
     return tuned, [name for name in names if name not in tuned]
+
+
+def _methods_for(store: Path, words: Words) -> list[str]:
+    """Return the experiment's methods that are defined for the data; print which are not.
+
+    Before the import of the data, all of them.
+    """
+    from mla_lightning import config
+    from mla_lightning.config.jobs import data_of_config
+    from mla_lightning.config.targets import TARGET, locate
+    from mla_lightning.config.task import find_method_problems
+
+    data_words = [path_override("data.path", store), *words.both]
+    names = list(config.plan([EXPERIMENT, *data_words])[0].config["grid"]["method"])
+    if not store.is_dir():
+        return names
+    kept = []
+    for name in names:
+        tree = config.plan(["data=store", *data_words, f"method={name}"])[0].config
+        problems = find_method_problems(
+            locate(tree["method"][TARGET]),
+            data_of_config(tree),
+            is_weighted=bool(tree["loss"]["class_weights"]),
+        )
+        if problems:
+            print(f"method {name} is left out: {' '.join(problems)}")
+        else:
+            kept.append(name)
+    return kept
 
 
 def _untuned(training: Sequence[str]) -> list[str]:

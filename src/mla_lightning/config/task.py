@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mla_lightning.config.search import options
 from mla_lightning.config.targets import TARGET, locate
@@ -16,6 +16,9 @@ from mla_lightning.run_folder.tasks import (
     primary_name,
     selection_of,
 )
+
+if TYPE_CHECKING:
+    from mla_lightning.data.base import MultimodalDataModule
 
 #: The schedule of torch that follows a metric.
 PLATEAU = "ReduceLROnPlateau"
@@ -30,9 +33,9 @@ def find_task_problems(tree: Mapping[str, Any], task: str, data_name: str) -> li
         data_name: Their name.
 
     Returns:
-        One message per setting: another task, a method or a metric that is not for it, a schedule
-        that expects the metric to change in the wrong direction, and class weights where there are
-        no classes.
+        One message per setting: another task, a metric that is not for it, a schedule that
+        expects the metric to change in the wrong direction, and class weights where there are no
+        classes.
 
     Example:
         >>> from mla_lightning.config import plan
@@ -56,20 +59,72 @@ def find_task_problems(tree: Mapping[str, Any], task: str, data_name: str) -> li
         problems.append(str(error))
     else:
         problems += _plateau_problems(tree.get("scheduler"), selection)
-    has_class_weights = bool(tree["loss"]["class_weights"])
-    if has_class_weights and task == REGRESSION:
+    if tree["loss"]["class_weights"] and task == REGRESSION:
         problems.append(
             f"loss.class_weights has no effect on {data_name}: regression has no classes. "
             "Leave it out."
         )
-        has_class_weights = False
-    method = locate(tree["method"][TARGET])
+    return problems
+
+
+def find_method_problems(
+    method: Any, data: MultimodalDataModule, *, is_weighted: bool = False
+) -> list[str]:
+    """Find why a method cannot be trained on the data.
+
+    Args:
+        method: The class of the method.
+        data: The data module, before ``setup``.
+        is_weighted: Whether classes are weighted in the loss.
+
+    Returns:
+        Messages: too few modalities, a task that the method is not defined for, class weights
+        without effect on it, and samples with missing modalities, for which it has no rule.
+
+    Example:
+        >>> from mla_lightning.config import plan
+        >>> from mla_lightning.config.jobs import data_of_config
+        >>> from mla_lightning.methods import MLA, OGMGE
+        >>> words = ["data=synthetic", "missing=bernoulli_restore", "missing.rate=0.2"]
+        >>> data = data_of_config(plan(words)[0].config)
+        >>> find_method_problems(MLA, data)
+        []
+        >>> find_method_problems(OGMGE, data)
+        ['OGMGE has no rule for samples with missing modalities. Use missing.policy=zero_input, ...]
+    """
+    problems = []
+    checks = []
+    if hasattr(method, "check_modalities"):
+        checks.append(lambda: method.check_modalities(data.modalities))
     if hasattr(method, "check_task"):
+        has_class_weights = is_weighted and data.task != REGRESSION
+        checks.append(lambda: method.check_task(data.task, has_class_weights=has_class_weights))
+    for check in checks:
         try:
-            method.check_task(task, has_class_weights=has_class_weights)
+            check()
         except ConfigError as error:
             problems.append(str(error))
+    if not getattr(method, "takes_incomplete", True):
+        problems += _incomplete_problems(method.__name__, data)
     return problems
+
+
+def _incomplete_problems(name: str, data: MultimodalDataModule) -> list[str]:
+    """Report that samples have missing modalities, for a method that has no rule for them."""
+    start = f"{name} has no rule for samples with missing modalities"
+    if data.incomplete:
+        kept = [modality for modality in data.modalities if modality not in data.incomplete]
+        leave_out = f", or leave it out: modalities=[{','.join(kept)}]" if len(kept) > 1 else ""
+        lacking = "not every sample of {} has the modality {}".format(
+            data.name, " or ".join(map(repr, data.incomplete))
+        )
+        return [f"{start}, and {lacking}. Use another method{leave_out}."]
+    if data.missing is not None and data.missing.policy == "drop":
+        return [
+            f"{start}. Use missing.policy=zero_input, which replaces them by zeros, or another "
+            "method."
+        ]
+    return []
 
 
 def _plateau_problems(scheduler: Mapping[str, Any] | None, selection: Primary) -> list[str]:

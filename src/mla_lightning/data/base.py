@@ -147,10 +147,7 @@ class MultimodalDataModule(LightningDataModule):
 
     @property
     def inputs(self) -> Mapping[str, Input]:
-        """Modality -> conversion of its rows to the encoder's input, on the device.
-
-        Modalities whose rows are the encoder's input, by default all, are left out.
-        """
+        """Modality -> conversion of its rows to the encoder's input; by default rows are that."""
         return {}
 
     def default_encoders(self) -> Mapping[str, Mapping[str, Any]]:
@@ -161,6 +158,11 @@ class MultimodalDataModule(LightningDataModule):
     def default_epochs(self) -> int:
         """Number of epochs of ``trainer.max_epochs=auto``; 40 unless a data set fits it."""
         return 40
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Modalities in use that some sample lacks, as far as known before :meth:`setup`."""
+        return ()
 
     # ------------------------------------------------------------------ provided to users
 
@@ -178,8 +180,7 @@ class MultimodalDataModule(LightningDataModule):
         """Compute mean and standard deviation of a regression target on the training split.
 
         Returns:
-            The mean, and the standard deviation (of all N samples, not N - 1), in the target's
-            unit.
+            Mean and standard deviation (of N, not N - 1), in the target's unit.
 
         Raises:
             ConfigError: If the task is another one.
@@ -358,10 +359,8 @@ class MultimodalDataModule(LightningDataModule):
 
     def _split(self, split: str) -> ArrayDataset:
         if split not in SPLITS:
-            raise ConfigError(
-                f"{self.name} has no split {split!r}.{near(split, SPLITS)} "
-                f"Known: {', '.join(SPLITS)}."
-            )
+            known = f"{near(split, SPLITS)} Known: {', '.join(SPLITS)}."
+            raise ConfigError(f"{self.name} has no split {split!r}.{known}")
         self.setup()
         return self.splits[split]
 

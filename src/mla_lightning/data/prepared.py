@@ -186,6 +186,13 @@ class Prepared(MultimodalDataModule):
         """Number of training samples of the named split, which the store records."""
         return int((self._codes == SPLITS.index("train")).sum())
 
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Modalities in use that some sample of the named split lacks."""
+        in_use = self._codes >= 0
+        present = {name: self.store.present(name) for name in self.modalities}
+        return tuple(n for n, has in present.items() if has is not None and not has[in_use].all())
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the store's arrays and of the named split, from the manifest."""

@@ -40,6 +40,11 @@ class FileInput:
     start_s: float | None = None
     end_s: float | None = None
 
+    @property
+    def place(self) -> str:
+        """Where the content is, for messages: the path."""
+        return self.path.as_posix()
+
 
 @dataclass(frozen=True)
 class TextInput:

@@ -16,6 +16,10 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (rb"\x89PNG", "a PNG picture", ".png .apng"),
     (rb"\xff\xd8\xff", "a JPEG picture", ".jpg .jpeg .jpe .jfif"),
     (rb"GIF8", "a GIF picture", ".gif"),
+    (rb"BM.{4}\x00{4}", "a BMP picture", ".bmp .dib"),
+    (rb"II\*\x00|MM\x00\*", "a TIFF picture", ".tif .tiff"),
+    (rb"\x00{3}\x0cjP  ", "a JPEG 2000 picture", ".jp2"),
+    (rb"P[1-6]\s+[\d#]", "a PNM picture", ".ppm .pgm .pbm"),
     (rb"%PDF", "a PDF document", ".pdf"),
     (rb"PK\x03\x04", "a ZIP archive", ".zip"),
     (rb"\x1f\x8b", "a gzip archive", ".gz"),
@@ -30,13 +34,38 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (rb"RIFF....AVI ", "an AVI film", ".avi"),
     (rb"OggS", "an Ogg file", ".ogg .oga .opus .ogv"),
     (rb"fLaC", "a FLAC file", ".flac"),
+    (rb"\.snd", "an AU file", ".au"),
+    (rb"#!AMR", "an AMR file", ".amr"),
+    (rb"caff\x00\x01", "a CAF file", ".caf"),
     (rb"FORM....AIF", "an AIFF file", ".aiff .aif .aifc"),
     (rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", "an MP3 file", ".mp3"),
     (rb"\xff[\xf0\xf1\xf8\xf9]", "AAC sound", ".aac"),
     (rb"\x1a\x45\xdf\xa3", "a Matroska or WebM file", ".mkv .webm .mka"),
     (rb"\x30\x26\xb2\x75", "a Windows Media file", ".wma .wmv .asf"),
     (rb"FLV\x01", "an FLV film", ".flv"),
+    (rb"\x00\x00\x01\xba", "an MPEG film", ".mpg .mpeg"),
 )
+
+
+def format_of(head: bytes) -> tuple[str, tuple[str, ...]] | None:
+    """Return the format of a file by its first bytes.
+
+    Args:
+        head: The first bytes, 256 if there are as many.
+
+    Returns:
+        What the file is, and the endings that it may have, the usual one first (none for what is no
+        medium); None if the format is unknown.
+
+    Example:
+        >>> format_of(b"GIF89a"), format_of(b"a text")
+        (('a GIF picture', ('.gif',)), None)
+    """
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    for pattern, name, endings in _SIGNATURES:
+        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
+            return name, tuple(endings.split())
+    return None
 
 
 def wrong_ending(path: Path) -> str | None:
@@ -58,14 +87,12 @@ def wrong_ending(path: Path) -> str | None:
     """
     ending = path.suffix.lower()
     with path.open("rb") as file:
-        head = file.read(256).removeprefix(b"\xef\xbb\xbf")
-    for pattern, name, endings in _SIGNATURES:
-        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
-            if ending in endings.split():
-                return None
-            remedy = f"rename it to {endings.split()[0]}" if endings else "download the file again"
-            return f"{name} with the ending {ending or 'missing'}; {remedy}"
-    return None
+        content = format_of(file.read(256))
+    if content is None or ending in content[1]:
+        return None
+    name, endings = content
+    remedy = f"rename it to {endings[0]}" if endings else "download the file again"
+    return f"{name} with the ending {ending or 'missing'}; {remedy}"
 
 
 def is_lfs_pointer(path: Path) -> bool:

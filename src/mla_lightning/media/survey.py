@@ -6,6 +6,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ MIN_TOKENS, MAX_TOKENS = 8, 512
 SEGMENTS = (3, 8)
 #: Everything is kept if the longest is at most this many times longer than the quantile.
 _NEAR = 1.25
+_Measure = Callable[[Path], Any]
+_Measures = Callable[[_Measure], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,19 @@ class Survey:
     sentences: tuple[str, ...] = ()
 
 
-def survey(paths: Iterable[Path], kind: str) -> Survey:
+def survey(
+    files: Iterable[Any],
+    kind: str,
+    opened: Callable[[Any], AbstractContextManager[Path]] = contextlib.nullcontext,
+) -> Survey:
     """Read the headers of files and propose options that fit most of them.
 
     Files that cannot be opened are left out: the import itself refuses them.
 
     Args:
-        paths: The files.
+        files: The files.
         kind: ``audio``, ``image`` or ``video``; nothing is proposed for other kinds.
+        opened: File -> context of its path; by default the files are paths.
 
     Returns:
         The options and the sentences; none if no file can be opened.
@@ -66,14 +74,14 @@ def survey(paths: Iterable[Path], kind: str) -> Survey:
         ...     survey(paths, "audio")
         Survey(options={'num_frames': 80}, sentences=('sounds of 0.5 to 0.8 s, all kept whole',))
     """
-    every = list(dict.fromkeys(paths))
+    every = list(dict.fromkeys(files))
     chosen = every
     if len(every) > MAX_FILES:
         chosen = [every[number * len(every) // MAX_FILES] for number in range(MAX_FILES)]
     proposal = {"audio": _sounds, "image": _images, "video": _films}.get(kind)
     if proposal is None:
         return Survey()
-    result = proposal(chosen)
+    result = proposal(lambda measure: _measured(chosen, opened, measure))
     if result.sentences and len(chosen) < len(every):
         note = f"read from the headers of {len(chosen):,} of {len(every):,} files"
         result = Survey(result.options, (*result.sentences, note))
@@ -112,8 +120,8 @@ def survey_texts(num_tokens: Sequence[int]) -> Survey:
     return Survey({"length": length}, (sentence,))
 
 
-def _sounds(paths: Sequence[Path]) -> Survey:
-    seconds = _measured(paths, _sound_seconds)
+def _sounds(measures_of: _Measures) -> Survey:
+    seconds = measures_of(_sound_seconds)
     if not len(seconds):
         return Survey()
     wanted = math.ceil(round(_kept(seconds) * 100, 6))
@@ -122,8 +130,8 @@ def _sounds(paths: Sequence[Path]) -> Survey:
     return Survey({"num_frames": num_frames}, _cut("sounds", seconds, num_frames / 100))
 
 
-def _films(paths: Sequence[Path]) -> Survey:
-    measures = _measured(paths, _film_measures)
+def _films(measures_of: _Measures) -> Survey:
+    measures = measures_of(_film_measures)
     if not len(measures):
         return Survey()
     seconds, sides = measures[:, 0], measures[:, 1:]
@@ -134,19 +142,26 @@ def _films(paths: Sequence[Path]) -> Survey:
     return Survey({"size": size, "num_segments": num_segments}, (frames, sentence))
 
 
-def _images(paths: Sequence[Path]) -> Survey:
-    sides = _measured(paths, _image_sides)
+def _images(measures_of: _Measures) -> Survey:
+    sides = measures_of(_image_sides)
     if not len(sides):
         return Survey()
     size, sentence = _size("images", sides)
     return Survey({"size": size}, (sentence,))
 
 
-def _measured(paths: Sequence[Path], measure: Callable[[Path], Any]) -> np.ndarray:
+def _measured(
+    files: Sequence[Any],
+    opened: Callable[[Any], AbstractContextManager[Path]],
+    measure: _Measure,
+) -> np.ndarray:
     """Return the measures of the files that can be opened."""
     measures = []
-    for path in paths:
-        with contextlib.suppress(BadMedia, OSError, ValueError, SyntaxError, RuntimeError):
+    for file in files:
+        with (
+            contextlib.suppress(BadMedia, OSError, ValueError, SyntaxError, RuntimeError),
+            opened(file) as path,
+        ):
             measures.append(measure(path))
     return np.array(measures, dtype=np.float64)
 

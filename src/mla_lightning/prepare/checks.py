@@ -15,6 +15,7 @@ from mla_lightning.data.manifest import check_file_names
 from mla_lightning.data.sources.base import Item, Source
 from mla_lightning.errors import DataError, near
 from mla_lightning.media.base import ArrayInput, Extractor, FileInput, MediaInput, TextInput
+from mla_lightning.media.embedded import EmbeddedInput
 from mla_lightning.media.files import is_lfs_pointer
 from mla_lightning.paths import command
 from mla_lightning.run_folder.tasks import CLASSIFICATION
@@ -148,6 +149,8 @@ def describe_identity(
 
 def _as_json(media_input: MediaInput) -> list[Any]:
     match media_input:
+        case EmbeddedInput():  # its bytes, wherever they are
+            return ["bytes", media_input.sha256]
         case FileInput():
             path = media_input.path.as_posix()
             return ["file", path, media_input.start_s, media_input.end_s]

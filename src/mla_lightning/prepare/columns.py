@@ -11,37 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mla_lightning.media import endings
+from mla_lightning.prepare.file_cells import FileCell, guess_bytes
+from mla_lightning.prepare.kinds import ENDINGS, FILE_KINDS, TABULAR, UNCLEAR, USES
 from mla_lightning.prepare.leaks import leak_of
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
-#: Kind of media, as :mod:`mla_lightning.media.endings` names it -> kind of a column.
-_MEDIA = {"image": "image", "drawing": "drawing", "audio": "sound", "video": "film"}
-#: Ending of a file -> kind of a column.
-ENDINGS = {
-    **{ending: _MEDIA[kind] for ending, kind in endings.KINDS.items()},
-    ".txt": "text",
-    **dict.fromkeys((".npy", ".npz", ".pt", ".pth"), "features"),
-}
-#: Kind -> what training reads.
-USES = {
-    "image": "pixels",
-    "drawing": "pixels of a drawing",
-    "sound": "a log-mel spectrogram",
-    "film": "frames",
-    "text": "token ids",
-    "features": "a feature vector",
-    "sequence": "a sequence of feature vectors",
-    "category": "a one-hot code in the modality tabular",
-    "number": "a value in the modality tabular",
-    "ignore": "nothing",
-}
-KINDS = tuple(USES)
-#: Kinds that become one modality together.
-TABULAR = ("number", "category")
-#: Kinds whose cells are always paths of files.
-FILE_KINDS = ("image", "drawing", "sound", "film")
-#: Kind of a column that the user must decide on.
-UNCLEAR = "unclear"
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\d{1,2}:\d{2}\S*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
 )
@@ -60,7 +34,8 @@ class Column:
 
     Attributes:
         name: Its name.
-        kind: One of :data:`KINDS`, or :data:`UNCLEAR` if the user must decide.
+        kind: One of :data:`~mla_lightning.prepare.kinds.KINDS`, or ``unclear`` if the user must
+            decide.
         reason: Why it is of this kind, with the option that decides otherwise.
         num_empty: Number of empty cells.
         num_distinct: Number of different values, without the empty one.
@@ -107,7 +82,7 @@ def describe_column(
         cells: (N,) cells; an empty one is a missing value.
         folder: Folder that paths are relative to.
         labels: (N,) label of each row, to find columns that give it away; empty without labels.
-        chosen: The kind that the user names, one of :data:`KINDS`.
+        chosen: The kind that the user names, one of :data:`~mla_lightning.prepare.kinds.KINDS`.
         task: The task of the labels.
         place_of: Row -> its place in the file, for the reasons.
 
@@ -131,25 +106,35 @@ def describe_column(
     counts = Counter(texts)
     leak = leak_of(cells, labels, task) if labels else ""
     is_path = False
+    is_bytes = any(isinstance(cell, FileCell) for cell in texts)
     if chosen is not None:
         kind, reason = chosen, f"columns.{name}={chosen}"
-        is_path = chosen in FILE_KINDS or (
-            chosen in ("text", "features", "sequence") and bool(texts) and _are_paths(texts, chosen)
+        is_path = (
+            (is_bytes and chosen not in TABULAR)
+            or chosen in FILE_KINDS
+            or (
+                chosen in ("text", "features", "sequence")
+                and bool(texts)
+                and _are_paths(texts, chosen)
+            )
         )
+    elif is_bytes:
+        kind, reason, is_path = *guess_bytes(name, cells, place_of), True
     else:
         kind, reason, is_path = _guess(name, cells, counts, folder, leak, place_of)
     warnings = []
     if leak and kind not in ("ignore", UNCLEAR) and not is_path:
         sentence = leak.replace("each value", f"each value of {name}", 1)
         warnings.append(f"{sentence}: it may be the label in other words")
-    if kind not in ("ignore", UNCLEAR) and len(counts) == 1 and len(texts) > 1:
+    num_distinct = len({c.file.sha256 if isinstance(c, FileCell) else c for c in texts})
+    if kind not in ("ignore", UNCLEAR) and num_distinct == 1 and len(texts) > 1:
         warnings.append(f"{name} has one value only, {_short(texts[0])}")
     return Column(
         name,
         kind,
         reason,
         len(cells) - len(texts),
-        len(counts),
+        num_distinct,
         _extent(kind, texts, is_path),
         tuple(_short(text) for text in list(counts)[:2]),
         is_path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import time
@@ -22,6 +21,7 @@ from mla_lightning.data.targets import TARGETS
 from mla_lightning.data.temporary import disk_full_error
 from mla_lightning.errors import ConfigError, DataError, Interrupted, check_number, near
 from mla_lightning.media.base import BadMedia, Extractor, FileInput
+from mla_lightning.media.embedded import EmbeddedFiles, position_of
 from mla_lightning.paths import command
 from mla_lightning.prepare.checks import check_lfs_pointers, checked_items, describe_identity
 from mla_lightning.prepare.preparation_log import FileRecord, PreparationLog
@@ -40,6 +40,7 @@ from mla_lightning.prepare.workers import Crash, run_in_workers
 ON_BAD = ("stop", "skip")
 #: Seconds between two times at which rows and log are forced to the disk.
 SYNC_S = 10.0
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 #: Distributions whose versions can change the arrays.
 LIBRARIES = ("mla_lightning", "numpy", "av", "soundfile", "pillow", "tokenizers")
 
@@ -141,9 +142,12 @@ class _Preparation:
         self.items, self.extractors, self.identity = items, extractors, identity
         self.raw = source.raw if source.raw is not None else Path()
         self.rows: dict[str, RowFile] = {}
+        self.files = EmbeddedFiles(self.raw, partial / "files")
 
     def run(self, on_bad: str, jobs: int) -> Path:
         log = self._open_log()
+        shutil.rmtree(self.files.folder, ignore_errors=True)
+        self.files.folder.mkdir()
         self.rows = open_rows(self.partial / "rows", list(self.extractors))
         try:
             failures = self._read_all(log, jobs)
@@ -155,7 +159,7 @@ class _Preparation:
                 raise DataError(self._message(failures, 0))
             self._finish(log, failures)
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno in _DISK_FULL:
                 raise disk_full_error(self.partial) from error
             raise
         finally:
@@ -217,6 +221,7 @@ class _Preparation:
                 new = [name for name in _files_of(item) if name not in hashed]
                 hashed.update(new)
                 tasks.append((number, new))
+        tasks.sort(key=lambda task: max(map(position_of, self.items[task[0]].inputs.values())))
         failures: list[Failure] = []
         last_sync = time.monotonic()
         with ItemProgress(self.source.name, len(self.items), len(log.finished)) as progress:
@@ -252,11 +257,12 @@ class _Preparation:
         result = _ItemResult()
         for name in new_files:
             with contextlib.suppress(OSError):  # the extractor reports the reason below
-                result.files[name] = _record(self.raw / name)
+                result.files[name] = FileRecord.of(self.raw / name)
         for modality, media_input in self.items[number].inputs.items():
             extractor = self.extractors[modality]
             try:
-                row = np.asarray(extractor(self.raw, media_input))
+                with self.files.opened(media_input) as readable:
+                    row = np.asarray(extractor(self.raw, readable))
                 if row.shape != tuple(extractor.shape) or row.dtype != np.dtype(extractor.dtype):
                     raise BadMedia(
                         f"{type(extractor).__name__} made {row.shape} of {row.dtype} instead of "
@@ -268,12 +274,13 @@ class _Preparation:
                 result.failures.append((modality, str(error)))
                 continue
             except Exception as error:  # decoders raise errors of any class
+                result.is_disk_full |= getattr(error, "errno", None) in _DISK_FULL
                 result.failures.append((modality, f"{type(error).__name__}: {error}"))
                 continue
             try:
                 self.rows[modality].write(number, row)
             except OSError as error:
-                result.is_disk_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+                result.is_disk_full |= error.errno in _DISK_FULL
                 result.failures.append((modality, f"cannot be written: {error.strerror}"))
         return result
 
@@ -288,7 +295,7 @@ class _Preparation:
         if known_reason := self.source.known_bad.get(item.id):
             reason = f"{reason} (known to its makers: {known_reason})"
         media_input = item.inputs[modality]
-        file = media_input.path.as_posix() if isinstance(media_input, FileInput) else ""
+        file = media_input.place if isinstance(media_input, FileInput) else ""
         return Failure(item.id, modality, file, reason)
 
     def _print_known_bad(self, failures: Sequence[Failure]) -> None:
@@ -366,7 +373,7 @@ class _Preparation:
         for path in self.source.label_files():
             name = path.as_posix()
             names.add(name)
-            log.files[name] = _record(self.raw / path)
+            log.files[name] = FileRecord.of(self.raw / path)
         for name in sorted(names):
             entry: dict[str, Any] = {"file": name}
             if record := log.files.get(name):
@@ -383,13 +390,6 @@ class _Preparation:
 def _files_of(item: Item) -> list[str]:
     paths = [value.path for value in item.inputs.values() if isinstance(value, FileInput)]
     return list(dict.fromkeys(path.as_posix() for path in paths))
-
-
-def _record(path: Path) -> FileRecord:
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileRecord(status.st_size, status.st_mtime_ns, digest)
 
 
 def _versions() -> dict[str, str]:

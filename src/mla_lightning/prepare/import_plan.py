@@ -9,8 +9,9 @@ from typing import Protocol
 
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import DataError
-from mla_lightning.prepare.columns import UNCLEAR, Column, is_number
+from mla_lightning.prepare.columns import Column, is_number, written_number
 from mla_lightning.prepare.import_checks import sorted_class_names
+from mla_lightning.prepare.kinds import UNCLEAR
 from mla_lightning.prepare.table_roles import Roles, Row
 
 #: Texts that programs write for a missing value.
@@ -20,6 +21,7 @@ MIN_PER_CLASS = 3
 #: Largest numbers of different real and whole numbers that may be classes without a word on it.
 MAX_REAL, MAX_WHOLE = 10, 20
 _MAX_NAMED = 8
+_DOT = "write them with a dot for decimals and nothing else"
 
 
 class LabelFacts(Protocol):
@@ -223,12 +225,15 @@ def form_warnings(labels: Sequence[str]) -> list[str]:
             f"the labels look like lists, such as {example!r}: if a sample can have several labels,"
             " task=multilabel"
         ]
-    is_real = any(is_number(name) and not float(name).is_integer() for name in names)
-    if (len(names) <= MAX_WHOLE and not is_real) or not all(map(is_number, names)):
+    if not all(is_number(name) or written_number(name) for name in names):
         return []
+    if len(names) <= MAX_WHOLE and not any(map(_is_real, names)):
+        return []
+    odd = next(filter(written_number, sorted(names)), "")
+    shown, remedy = (f", such as {odd!r}", f"{_DOT}, and ") if odd else ("", "")
     return [
-        f"the {len(names)} classes are numbers: if they are quantities, task=regression predicts "
-        "the number"
+        f"the {len(names)} classes are numbers{shown}: if they are quantities, {remedy}"
+        "task=regression predicts the number"
     ]
 
 
@@ -260,18 +265,26 @@ def check_labels(labels: Sequence[str], where: str, *, is_told: bool = False) ->
             "would be a class. If a sample can have several labels: task=multilabel; if these are "
             "classes: task=classification"
         )
-    if not all(map(is_number, names)):
+    if not all(is_number(name) or written_number(name) for name in names):
         return
-    is_real = any(not float(name).is_integer() for name in names)
+    is_real = any(map(_is_real, names))
     is_mostly_different = 2 * len(names) > len(labels)
     if (is_real and (is_mostly_different or len(names) > MAX_REAL)) or (
         is_mostly_different and len(names) > MAX_WHOLE
     ):
+        odd = next(filter(written_number, names), "")
+        shown, remedy = (f", such as {odd!r}", f"{_DOT}, and ") if odd else ("", "")
         raise DataError(
-            f"{where}: the labels are {'real' if is_real else 'whole'} numbers, {len(names)} "
-            f"different ones in {len(labels)} rows, and each would be a class. To predict the "
-            "number: task=regression; if these are classes: task=classification"
+            f"{where}: the labels are {'real' if is_real else 'whole'} numbers{shown}, "
+            f"{len(names)} different ones in {len(labels)} rows, and each would be a class. To "
+            f"predict the number: {remedy}task=regression; if these are classes: "
+            "task=classification"
         )
+
+
+def _is_real(name: str) -> bool:
+    """Return whether a number is not whole, or written with a comma or a sign."""
+    return written_number(name) or not float(name).is_integer()
 
 
 def _list_like(names: Sequence[str]) -> str:

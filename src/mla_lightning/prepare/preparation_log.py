@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -23,6 +24,18 @@ class FileRecord(NamedTuple):
     num_bytes: int
     mtime_ns: int
     sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """Read the state of a file.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(status.st_size, status.st_mtime_ns, digest)
 
 
 class PreparationLog:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import textwrap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,9 @@ from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
 from mla_lightning.data.targets import range_text, targets_of
 from mla_lightning.errors import ConfigError, check_number
+from mla_lightning.prepare.sheet_text import without_middle, without_start, wrapped
 from mla_lightning.randomness import derive_seed
+from mla_lightning.report.figures.figure_text import drawable, is_escaped, make_drawable
 from mla_lightning.run_folder import write_bytes
 from mla_lightning.run_folder.tasks import MULTILABEL, REGRESSION
 
@@ -38,6 +39,8 @@ _DPI, _LEAST_WIDTH = 96, 480
 NO_LABEL = "no label"
 #: Number of parts of the range of a target, of about equally many samples, that are drawn.
 NUM_RANGES = 5
+#: Largest number of escaped names that are printed.
+MAX_NAMED = 10
 #: Columns of a sheet of chosen samples.
 COLUMNS = 8
 #: Images whose encoders take white as 0 and black as 1.
@@ -67,6 +70,8 @@ def class_sheet(
         ConfigError: If a number is out of range or the file cannot be written.
         DataError: If the folder is not a store.
     """
+    from matplotlib.text import Text
+
     check_number("per_class", per_class, 1, 50)
     if output.suffix.lower() != ".png":
         raise ConfigError(f"output={output}: the sheet is a .png file")
@@ -79,6 +84,7 @@ def class_sheet(
         pages = pages[:MAX_PAGES]
         print(f"Showing the first {pages[-1].stop} of {len(members_of)} classes.")
     phrase = targets_of(opened.task, str(store)).phrase(opened.label, manifest["class_names"])
+    has_escapes = False
     for page, classes in enumerate(pages):
         title = f"{manifest['name']}: {len(opened)} samples, {phrase}"
         if len(pages) > 1:
@@ -91,8 +97,10 @@ def class_sheet(
             blocks.append((f"{name} ({len(members)} samples)", rows))
         figure = _page(opened, title, blocks, codes, per_class)
         _save(figure, _page_file(output, page), tight=False)
+        has_escapes |= any(is_escaped(text.get_text()) for text in figure.findobj(Text))
     if len(pages) > 1:
         print(f"Further pages: {_page_file(output, 1)} to {_page_file(output, len(pages) - 1)}")
+    _print_escapes([name for name, _ in members_of], has_escapes)
     return output
 
 
@@ -161,14 +169,20 @@ def _page(
     text(8, 6, title, fontsize=10, weight="bold")
     for number, (heading, rows) in enumerate(blocks):
         left, top = number % across * width, _TITLE + number // across * height
-        text(left + 8, top + 6, _middle(heading, (width - 16) // 8), fontsize=9, weight="bold")
+        text(
+            left + 8,
+            top + 6,
+            without_middle(drawable(heading), (width - 16) // 8),
+            fontsize=9,
+            weight="bold",
+        )
         for position, row in enumerate(rows):
             line, column = divmod(position, COLUMNS)
             x = left + _MARGIN + column * _CELL[0]
             y = top + _HEADING + line * (_CAPTION + len(store.modalities) * _CELL[1])
             split_name = (*SPLITS, "unused")[int(codes[row])]
             value = f" = {store.label[row]:.3g}" if store.task == REGRESSION else ""
-            name = _last(str(store.ids[row]), 22 - len(value))
+            name = without_start(drawable(str(store.ids[row])), 22 - len(value))
             text(x, y, f"{name}{value} ({split_name})", fontsize=7)
             for place, modality in enumerate(store.modalities):
                 below = y + _CAPTION + (place + 1) * _CELL[1] - _GAP
@@ -180,7 +194,7 @@ def _page(
                 _draw_row(axis, store, modality, row)
                 if column == 0:
                     middle = below - shape[1] / 2
-                    name = _middle(modality, 14)
+                    name = without_middle(modality, 14)
                     place_x, place_y = (left + 14) / size[0], 1 - middle / size[1]
                     style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center"}
                     figure.text(place_x, place_y, _escaped(name), fontsize=8, **style)
@@ -222,7 +236,7 @@ def sample_sheet(
         for line, modality in enumerate(modalities):
             axis = axes[row * len(modalities) + line][column]
             if line == 0:
-                title = f"{textwrap.shorten(name, 60, placeholder='…')}\n{caption}"
+                title = f"{textwrap.shorten(drawable(name), 60, placeholder='…')}\n{caption}"
                 axis.set_title(_escaped(title), fontsize=7)
             if bool(batch["present"][modality][position]):
                 values = batch["inputs"][modality][position].numpy()
@@ -264,9 +278,7 @@ def _draw(
 ) -> None:
     """Draw an input by its type and shape; the text stands for token ids."""
     if values.dtype.kind in "iu" and values.ndim == 1:
-        lines = textwrap.wrap(" ".join(text.split()), 34)
-        lines = lines if len(lines) <= 7 else [*lines[:6], f"{lines[6][:33]}…"]
-        content = _escaped("\n".join(lines))
+        content = _escaped("\n".join(wrapped(text)))
         axis.text(0.5, 0.5, content, ha="center", va="center", fontsize=6.5)
     elif values.ndim == 4:
         images = [_pixels(frame) for frame in _frames(values)]
@@ -313,15 +325,15 @@ def _pixels(values: np.ndarray) -> np.ndarray:
     return pixels if low >= 0 and high <= 1 else (pixels - low) / max(high - low, 1e-6)
 
 
-def _last(text: str, length: int) -> str:
-    """Return the last characters of a long text."""
-    return text if len(text) <= length else f"…{text[-length + 1 :]}"
-
-
-def _middle(text: str, length: int) -> str:
-    """Return a long text without its middle."""
-    half = (length - 1) // 2
-    return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
+def _print_escapes(names: Sequence[str], has_escapes: bool) -> None:
+    """Print what escaped names stand for, as no font of this machine has their characters."""
+    pairs = [f"{drawable(name)} is {name}" for name in names if drawable(name) != name]
+    listed = f": {', '.join(pairs[:MAX_NAMED])}{', ...' if len(pairs) > MAX_NAMED else ''}"
+    if pairs or has_escapes:
+        print(
+            f"No font here has all characters, so some are escaped{listed if pairs else ''}. To "
+            "see them, install a font of their script, such as one of the Noto fonts."
+        )
 
 
 def _escaped(text: str) -> str:
@@ -344,13 +356,11 @@ def _subplots(size: tuple[float, float], rows: int, columns: int) -> tuple[Figur
 def _save(figure: Figure, output: Path, *, tight: bool = True) -> Path:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            # Characters that the font does not have, such as Chinese ones, are drawn as boxes.
-            warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-            if tight:
-                figure.tight_layout()
-            content = io.BytesIO()
-            figure.savefig(content, format=output.suffix.lower().removeprefix(".") or None)
+        make_drawable(figure)
+        if tight:
+            figure.tight_layout()
+        content = io.BytesIO()
+        figure.savefig(content, format=output.suffix.lower().removeprefix(".") or None)
         write_bytes(output, content.getvalue())
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error

@@ -14,7 +14,7 @@ from mla_lightning.data.splits import SPLITS, TRAIN, NamedSplit, from_lists
 from mla_lightning.data.stored_inputs import TABULAR_NAME
 from mla_lightning.data.targets import TARGETS
 from mla_lightning.errors import DataError
-from mla_lightning.media.base import BadMedia, Extractor, FileInput, MediaInput, TextInput
+from mla_lightning.media.base import BadMedia, Extractor, MediaInput
 from mla_lightning.media.survey import Survey
 from mla_lightning.prepare.columns import Column, describe_column
 from mla_lightning.prepare.import_checks import (
@@ -34,7 +34,7 @@ from mla_lightning.prepare.import_plan import (
 )
 from mla_lightning.prepare.import_splits import fold_splits, group_split
 from mla_lightning.prepare.like_store import like_store
-from mla_lightning.prepare.table_cells import Problem, Vectors, problems_of
+from mla_lightning.prepare.table_cells import Problem, Vectors, input_of, problems_of
 from mla_lightning.prepare.table_fit import extractor_of, fit
 from mla_lightning.prepare.table_labels import labels_for
 from mla_lightning.prepare.table_roles import Roles, Row, chosen_kinds, read_rows
@@ -104,7 +104,7 @@ class Table(Source):
             split: Column of the splits, ``split`` by default; without one a split is drawn.
             group: Column of groups, such as speakers, that must not be divided by a split.
             folds: Number of folds of a cross-validation, in place of a split.
-            columns: Column -> its kind, one of :data:`~mla_lightning.prepare.columns.KINDS`.
+            columns: Column -> its kind, one of :data:`~mla_lightning.prepare.kinds.KINDS`.
             like: A store whose kinds, sizes, categories and classes are taken.
             on_bad: ``skip`` to leave out rows that cannot be used.
             task: ``regression`` for a number as label, ``multilabel`` for any number of labels,
@@ -253,7 +253,7 @@ class Table(Source):
             elif column is None or modality in self.vectors.names:
                 continue
             elif cell := row.cells[modality]:
-                inputs[modality] = FileInput(Path(cell)) if column.is_path else TextInput(cell)
+                inputs[modality] = input_of(cell, column)
                 if not column.is_path:
                     attributes[modality] = cell
         return Item(row.id, row.label, inputs, attributes)
@@ -286,7 +286,7 @@ class Table(Source):
 
         A cross-validation has a train per fold, and samples without labels have none.
         """
-        if self.roles.folds is not None or self.roles.labels == "none":
+        if self.roles.folds is not None or self.roles.labels == "none" or not self.rows:
             return self.rows
         rows = sorted(self.rows, key=lambda row: row.id)
         attributes = [{self.roles.group: row.group} if self.roles.group else {} for row in rows]
@@ -306,11 +306,7 @@ class Table(Source):
             column = self.columns.get(modality)
             if column is None or modality in self.vectors.names:
                 continue
-            cells = [
-                FileInput(Path(cell)) if column.is_path else TextInput(cell)
-                for row in rows
-                if (cell := row.cells[modality])
-            ]
+            cells = [input_of(cell, column) for row in rows if (cell := row.cells[modality])]
             folder = self.raw or Path()
             if self.like is not None:
                 fits[modality] = Survey(self.like.options(modality))

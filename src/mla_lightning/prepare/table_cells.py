@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from mla_lightning.data.stored_inputs import TABULAR_NAME
-from mla_lightning.media.base import ArrayInput
+from mla_lightning.media.base import ArrayInput, FileInput, TextInput
 from mla_lightning.media.values import Values
 from mla_lightning.prepare.columns import (
-    TABULAR,
-    UNCLEAR,
     Column,
     exists,
     is_number,
     numbers_of,
     written_number,
 )
+from mla_lightning.prepare.file_cells import FileCell, bytes_problem
 from mla_lightning.prepare.import_checks import Labels
+from mla_lightning.prepare.kinds import TABULAR, UNCLEAR
 from mla_lightning.prepare.like_store import LikeStore
 from mla_lightning.prepare.table_roles import Row
 
@@ -193,6 +193,18 @@ class Vectors:
         return Values(shape)
 
 
+def input_of(cell: str, column: Column) -> FileInput | TextInput:
+    """Return the file or text of a cell that is not empty.
+
+    Example:
+        >>> input_of("a dog", Column("words", "text", "sentences"))
+        TextInput(text='a dog')
+    """
+    if isinstance(cell, FileCell):
+        return cell.file
+    return FileInput(Path(cell)) if column.is_path else TextInput(cell)
+
+
 def problems_of(
     rows: Sequence[Row],
     columns: Mapping[str, Column],
@@ -215,7 +227,8 @@ def problems_of(
         Rows with an empty id or label, a label that cannot be read, missing files, numbers that are
         none, or no modality.
     """
-    paths = [name for name in vectors.modalities if name in columns and columns[name].is_path]
+    names = [name for name in vectors.modalities if name in columns]
+    paths = {name: columns[name] for name in names if columns[name].is_path}
     cells = [c.name for c in columns.values() if c.kind not in ("ignore", UNCLEAR)]
     problems = []
     for row in rows:
@@ -230,9 +243,15 @@ def problems_of(
     return problems
 
 
-def _problem_of(row: Row, paths: Sequence[str], vectors: Vectors, folder: Path) -> Problem | None:
-    for name in paths:
-        if (cell := row.cells[name]) and not exists(folder / cell):
+def _problem_of(
+    row: Row, paths: Mapping[str, Column], vectors: Vectors, folder: Path
+) -> Problem | None:
+    for name, column in paths.items():
+        cell = row.cells[name]
+        if isinstance(cell, FileCell):
+            if reason := bytes_problem(cell, name, column.kind):
+                return Problem(row, reason, name, cell.file.place)
+        elif cell and not exists(folder / cell):
             return Problem(row, f"there is no file {_missing(folder, cell)}", name, cell)
     for name in vectors.names:
         if reason := vectors.problem_of(name, row):

@@ -142,7 +142,7 @@ def as_text(value: Any, where: str) -> str:
         where: Row and column, for messages.
 
     Raises:
-        DataError: If it is an object, or the content of a file.
+        DataError: If it is an object, bytes, or a list of files.
 
     Example:
         >>> [as_text(value, "") for value in (None, float("nan"), 3, 0.5, True, " a ", [1, 2.5])]
@@ -158,15 +158,21 @@ def as_text(value: Any, where: str) -> str:
         return value.strip()
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, dict) and value.get("path") and not value.get("bytes"):
-        return str(value["path"])
+    if isinstance(value, dict) and "bytes" in value and not value["bytes"]:
+        return str(value.get("path") or "")
     if isinstance(value, bytes | dict):
-        is_file = isinstance(value, bytes) or "bytes" in value
-        held = "the content of a file" if is_file else "an object"
-        remedy = "Save the files and write their paths" if is_file else "Give its values columns"
+        held, remedy = "an object", "Give its values columns"
+        if isinstance(value, bytes):
+            held, remedy = "bytes", "Write the column as plain bytes, if they are files"
         raise DataError(f"{where} holds {held}, not a text, a number or a list. {remedy}")
     if isinstance(value, list):
-        return json.dumps(value)
+        try:
+            return json.dumps(value)
+        except TypeError as error:  # of the files of a Sequence(Image), or of dates
+            raise DataError(
+                f"{where} holds a list of other than numbers and texts. Give each file or value of "
+                "the list a column"
+            ) from error
     return str(value)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mla_lightning.errors import reason_of
 from mla_lightning.media.base import BadMedia, Extractor, FileInput, TextInput
+from mla_lightning.media.embedded import EmbeddedFiles, in_order
 from mla_lightning.media.feature_files import features_shape, file_shape
 from mla_lightning.media.survey import MAX_FILES, Survey, survey, survey_texts
 
@@ -93,36 +95,50 @@ def fit(
         >>> fit("drawing", [], Path(), {"size": None}).options
         {'size': 224}
     """
+    with tempfile.TemporaryDirectory() as scratch:
+        files = EmbeddedFiles(folder, Path(scratch))
+        return _fit(kind, cells, files, chosen, tokenizer)
+
+
+def _fit(
+    kind: str,
+    cells: Sequence[FileInput | TextInput],
+    files: EmbeddedFiles,
+    chosen: Mapping[str, int | None],
+    tokenizer: Path | bytes | None,
+) -> Survey:
+    inputs = [cell for cell in cells if isinstance(cell, FileInput)]
     if kind in ("features", "sequence"):
-        return _features([folder / c.path for c in cells if isinstance(c, FileInput)], kind)
+        return _features(inputs, files, kind)
     names = OPTIONS.get(kind, ())
     given = {name: value for name in names if (value := chosen.get(name)) is not None}
     if len(given) == len(names):
         return Survey(given)
     if kind == "text":
-        proposal = _texts(cells, folder, tokenizer)
+        proposal = _texts(cells, files.raw, tokenizer)
     else:
-        files = [folder / cell.path for cell in cells if isinstance(cell, FileInput)]
-        proposal = survey(files, MEDIA.get(kind, ""))
+        proposal = survey(in_order(inputs), MEDIA.get(kind, ""), files.path_of)
     options = {name: DEFAULTS[name] for name in names} | proposal.options | given
     return Survey(options, () if given else proposal.sentences)
 
 
-def _features(paths: Sequence[Path], kind: str) -> Survey:
+def _features(inputs: Sequence[FileInput], files: EmbeddedFiles, kind: str) -> Survey:
     """Return the shape of files of features; those of another width are left to the import."""
-    step = -(-len(paths) // MAX_FILES) or 1
+    step = -(-len(inputs) // MAX_FILES) or 1
     shapes, problems = [], []
-    for path in paths[::step]:
+    for file_input in in_order(inputs[::step]):
         try:
-            shapes.append(file_shape(path))
+            with files.path_of(file_input) as path:
+                shapes.append(file_shape(path))
         except (BadMedia, OSError) as error:  # the import names it
-            problems.append(f"{path.name}: {reason_of(error, path)}")
+            name = PurePosixPath(file_input.place).name
+            problems.append(f"{name}: {reason_of(error, files.raw / file_input.path)}")
     if problems and not shapes:
         raise BadMedia(f"holds files of features of which none can be read; {problems[0]}")
     if kind == "features":
         shapes = [shape[-1:] if shape[:-1] == (1,) else shape for shape in shapes]
     num_axes = 2 if kind == "sequence" else 1
-    if not paths:
+    if not inputs:
         return Survey({"shape": (1,) * num_axes})
     usable = [shape for shape in shapes if len(shape) == num_axes and 0 not in shape]
     if 2 * len(usable) < len(shapes) or not usable:

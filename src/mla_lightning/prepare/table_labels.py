@@ -13,7 +13,7 @@ import numpy as np
 from mla_lightning.data.splits import SPLITS, UNUSED
 from mla_lightning.data.targets import TARGETS
 from mla_lightning.errors import DataError
-from mla_lightning.prepare.columns import is_number
+from mla_lightning.prepare.columns import is_number, written_number
 from mla_lightning.prepare.import_plan import sorted_classes
 from mla_lightning.prepare.label_facts import (
     check_target,
@@ -93,8 +93,10 @@ class NumberLabels(TableLabels):
         if not text:
             raise ValueError("id or label is empty")
         if not is_number(text):
-            if is_number(text.replace(",", ".")):
-                raise ValueError(f"the target {text!r} is no number: write a decimal point")
+            if written_number(text):
+                raise ValueError(
+                    f"the target {text!r} is no number: write a decimal point, and nothing else"
+                )
             is_endless = text.strip("+-").lower() in ("inf", "infinity", "nan")
             raise ValueError(
                 f"the target {text!r} is {'not finite' if is_endless else 'no number'}"

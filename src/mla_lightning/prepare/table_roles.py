@@ -9,9 +9,11 @@ from typing import Any
 
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError, DataError, near
-from mla_lightning.prepare.columns import KINDS, TABULAR, is_number
+from mla_lightning.prepare.columns import is_number
+from mla_lightning.prepare.file_cells import FileCell
 from mla_lightning.prepare.import_checks import Labels, check_names
 from mla_lightning.prepare.import_splits import VAL_NAMES, split_name
+from mla_lightning.prepare.kinds import KINDS, TABULAR
 from mla_lightning.prepare.table_files import EMPTY_LIST
 from mla_lightning.prepare.table_sources import read_source, unit_of
 from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL
@@ -190,6 +192,11 @@ def read_rows(path: Path, roles: Roles, chosen: Mapping[str, str]) -> tuple[list
     for number, cells in enumerate(table):
         place = f"{unit} {cells['line']}"
         cells |= {name: "" for name in emptied if cells[name] == EMPTY_LIST}
+        if odd := next((name for name in roles.names if isinstance(cells[name], FileCell)), ""):
+            raise DataError(
+                f"{where}, {place}: {odd!r} holds bytes, which are no id, label, split or group. "
+                "Write the column as texts"
+            )
         name = cells[roles.id] if roles.id else f"{number:0{width}d}"
         if name and name in first:
             raise DataError(f"{where}, {place}: the id {name!r} was in {first[name]}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import DataError, reason_of
+from mla_lightning.media.embedded import open_parquet, parquet_batches
 from mla_lightning.paths import check_regular_file
-from mla_lightning.prepare.columns import ENDINGS, FILE_KINDS
+from mla_lightning.prepare.file_cells import FileCell, features_of, file_cell, holds_bytes
 from mla_lightning.prepare.import_splits import split_name
+from mla_lightning.prepare.kinds import ENDINGS, FILE_KINDS
 from mla_lightning.prepare.table_files import as_text, check_start, read_json_lines, read_table
 
 #: Rows, each column -> text and ``line`` -> its place; and the columns.
@@ -19,6 +23,10 @@ Cells = tuple[list[dict[str, str]], list[str]]
 _DATASET, _DATASETS = "dataset_info.json", "dataset_dict.json"
 #: File of a saved dataset with the names of its files.
 _STATE = "state.json"
+#: Name of one of several files: their common name, and their number.
+_PART = re.compile(r"(.*)-\d+-of-(\d+)")
+#: Split that the files of a data set without splits are named after.
+_TRAIN = "train"
 _REMEDY = "Write the data set again with save_to_disk"
 
 
@@ -31,7 +39,12 @@ def is_table(path: Path) -> bool:
     """
     if path.is_dir():
         is_saved = any((path / name).is_file() for name in (_DATASET, _DATASETS))
-        return is_saved or any(_class_folders(path)) or any(map(_is_media, path.iterdir()))
+        return (
+            is_saved
+            or bool(_parquet_files(path))
+            or any(_class_folders(path))
+            or any(map(_is_media, path.iterdir()))
+        )
     return path.suffix.lower() in _READERS
 
 
@@ -50,8 +63,9 @@ def read_source(path: Path) -> Cells:
 
     Args:
         path: A ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file; a folder that
-            ``save_to_disk`` of Hugging Face datasets wrote; or a folder of media by class,
-            ``FOLDER/class/file`` or ``FOLDER/split/class/file``, or without classes,
+            ``save_to_disk`` of Hugging Face datasets wrote; a folder of Parquet files, also in its
+            folder ``data``, such as ``train-00000-of-00002.parquet``; or a folder of media by
+            class, ``FOLDER/class/file`` or ``FOLDER/split/class/file``, or without classes,
             ``FOLDER/file``.
 
     Returns:
@@ -66,21 +80,67 @@ def read_source(path: Path) -> Cells:
     if (path / _DATASETS).is_file():
         return _read_datasets(path)
     if (path / _DATASET).is_file():
-        return _read_dataset(path)
+        return _read_dataset(path, path)
+    if files := _parquet_files(path):
+        return _read_parquets(files, path)
     return _read_classes(path)
 
 
-def _read_parquet(path: Path) -> Cells:
+def _parquet_files(folder: Path) -> list[Path]:
+    """List the Parquet files of a folder without media and arrays, or of its folder ``data``."""
+    if any(_class_folders(folder)) or any(map(_is_media, folder.iterdir())):
+        return []
+    if any(folder.glob("*.npy")):
+        return []
+    return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
+
+
+def _read_parquets(files: Sequence[Path], root: Path) -> Cells:
+    """Read Parquet files of one table, whose names may begin with the name of a split."""
+    parts = Counter(match[1] for path in files if (match := _PART.match(path.name)))
+    for path in files:
+        match = _PART.match(path.name)
+        if match and parts[match[1]] != int(match[2]):
+            raise DataError(
+                f"{path.parent} holds {parts[match[1]]} of the {int(match[2])} files {match[1]}-*. "
+                "Get the others, too"
+            )
+    splits = {path: split_name(re.split(r"[-.]", path.name)[0].lower()) for path in files}
+    if set(splits.values()) == {_TRAIN}:  # all samples of a data set without splits
+        splits = dict.fromkeys(files)
+    named = [path for path, split in splits.items() if split is not None]
+    rows: list[dict[str, str]] = []
+    columns: list[str] = []
+    for path, split in splits.items():
+        if named and split is None:
+            raise DataError(
+                f"{path}: its name begins with no split, as {named[0].name} does. Name it so, such "
+                f"as train-{path.name}, or move it away"
+            )
+        part, names = _read_parquet(path, root)
+        if columns and names != columns:
+            raise DataError(f"{path} has other columns than {files[0]}: {', '.join(names)}")
+        if named and "split" in names:
+            raise DataError(f"{path}: the column 'split' contradicts the names of the files")
+        columns, more = names, {} if split is None else {"split": split}
+        rows += [{**row, **more, "line": f"{row['line']} of {path.name}"} for row in part]
+    return rows, [*columns, *(["split"] if named else [])]
+
+
+def _read_parquet(path: Path, root: Path | None = None) -> Cells:
+    """Read a Parquet file; files in its cells are named by paths below the root."""
     import pyarrow
-    import pyarrow.parquet
 
     check_regular_file(path)
     check_start(path)
     try:
-        table = pyarrow.parquet.read_table(path)
+        file = open_parquet(path)
+        reading = _Reading(str(path), file.schema_arrow, features_of(file.schema_arrow))
+        for batch in parquet_batches(file):
+            reading.add(batch, path.relative_to(root or path.parent))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is no Parquet file: {reason_of(error, path)}") from error
-    return _cells_of(table, str(path), {})
+    return reading.rows, reading.columns
 
 
 def _read_datasets(folder: Path) -> Cells:
@@ -90,15 +150,15 @@ def _read_datasets(folder: Path) -> Cells:
     if not names:
         raise DataError(f"{folder / _DATASETS} names no splits. {_REMEDY}")
     for name in names:
-        part, columns = _read_dataset(folder / Path(str(name)).name)
+        part, columns = _read_dataset(folder / Path(str(name)).name, folder)
         if "split" in columns:
             raise DataError(f"{folder / str(name)}: the column 'split' contradicts the folders")
         rows += [{**row, "split": str(name), "line": f"{row['line']} of {name}"} for row in part]
     return rows, [*columns, "split"]
 
 
-def _read_dataset(folder: Path) -> Cells:
-    """Read a folder of Arrow files, with the names of its classes."""
+def _read_dataset(folder: Path, root: Path) -> Cells:
+    """Read a folder of Arrow files; files in their cells are named by paths below the root."""
     import pyarrow
     import pyarrow.ipc
 
@@ -107,22 +167,97 @@ def _read_dataset(folder: Path) -> Cells:
     files = [str(entry["filename"]) for entry in entries if isinstance(entry, dict) and entry]
     if not files:
         raise DataError(f"{folder / _STATE} names no files. {_REMEDY}")
-    tables = []
+    reading: _Reading | None = None
     for path in [folder / Path(name).name for name in files]:
         check_regular_file(path)
         try:
             with pyarrow.memory_map(str(path)) as source:
-                tables.append(pyarrow.ipc.open_stream(source).read_all())
+                stream = pyarrow.ipc.open_stream(source)
+                reading = reading or _Reading(str(folder), stream.schema, features)
+                for batch in stream:
+                    reading.add(batch, path.relative_to(root))
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{path} is no Arrow file: {reason_of(error, path)}") from error
-    names = {
-        column: list(feature["names"])
-        for column, entry in features.items()
-        if isinstance(feature := _item_of(entry), dict)
-        and feature.get("_type") == "ClassLabel"
-        and "names" in feature
-    }
-    return _cells_of(pyarrow.concat_tables(tables), str(folder), names)
+    assert reading is not None
+    return reading.rows, reading.columns
+
+
+class _Reading:
+    """Rows of Arrow files, read batch by batch; numbers of classes become their names.
+
+    Attributes:
+        rows: The rows so far.
+        columns: The columns.
+    """
+
+    def __init__(self, where: str, schema: Any, features: Mapping[str, Any]) -> None:
+        """Check the columns.
+
+        Args:
+            where: File or folder, for messages.
+            schema: The Arrow schema of the first file.
+            features: Column -> feature of a Hugging Face data set.
+        """
+        self.where, self.rows = where, list[dict[str, str]]()
+        self.columns = [str(name) for name in schema.names]
+        if index := [name for name in self.columns if name.startswith("__index_level_")]:
+            raise DataError(
+                f"{where}: {index[0]!r} is the index of a pandas table. Write it with "
+                "to_parquet(..., index=False)"
+            )
+        items = {name: _item_of(entry) for name, entry in features.items()}
+        entries = {name: item for name, item in items.items() if isinstance(item, dict)}
+        self._features = {name: str(item.get("_type")) for name, item in entries.items()}
+        self._class_names = {
+            name: list(entries[name]["names"])
+            for name, feature in self._features.items()
+            if feature == "ClassLabel" and "names" in entries[name]
+        }
+        self._path, self._num_in_file = Path(), 0
+
+    def add(self, batch: Any, path: Path) -> None:
+        """Add the rows of a batch.
+
+        Args:
+            batch: The record batch.
+            path: Its file, relative to the folder of the table.
+
+        Raises:
+            DataError: If a cell cannot be read, or the columns are not those of the first file.
+        """
+        if path != self._path:
+            self._path, self._num_in_file = path, 0
+        if list(batch.schema.names) != self.columns:
+            names = ", ".join(batch.schema.names)
+            raise DataError(f"{self.where}: {path} has other columns than the first file: {names}")
+        columns = zip(self.columns, batch.columns, strict=True)
+        cells = [self._cells(name, array, self._num_in_file) for name, array in columns]
+        for texts in zip(*cells, strict=True):
+            row = dict(zip(self.columns, texts, strict=True))
+            self.rows.append({**row, "line": str(len(self.rows) + 1)})
+        self._num_in_file += batch.num_rows
+
+    def _cells(self, name: str, array: Any, first: int) -> list[str]:
+        """Return the cells of a column of a batch whose first row is given, in its file."""
+        names, feature = self._class_names.get(name), self._features.get(name, "")
+        if holds_bytes(array.type):
+            cells = [
+                file_cell(value, self._path, name, row, feature) or value.as_py()
+                for row, value in enumerate(array, start=first)
+            ]
+        else:
+            cells = array.to_pylist()
+        texts = []
+        for number, cell in enumerate(cells, start=len(self.rows) + 1):
+            value = cell
+            if names is not None and isinstance(value, list):
+                value = [_name(item, names) for item in value]
+            elif names is not None:
+                value = _name(value, names)
+            is_file = isinstance(value, FileCell)
+            where = f"{self.where}, row {number}: {name!r}"
+            texts.append(value if is_file else as_text(value, where))
+        return texts
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -133,42 +268,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _cells_of(table: Any, where: str, class_names: dict[str, list[str]]) -> Cells:
-    """Return the cells of an Arrow table; numbers of classes become their names."""
-    columns = [str(name) for name in table.column_names]
-    if index := [name for name in columns if name.startswith("__index_level_")]:
-        raise DataError(
-            f"{where}: {index[0]!r} is the index of a pandas table. Write it with "
-            "to_parquet(..., index=False)"
-        )
-    rows: list[dict[str, str]] = []
-    for number, entry in enumerate(_entries(table, columns), start=1):
-        row = {"line": str(number)}
-        for name, value in entry.items():
-            if name in class_names and isinstance(value, int):
-                value = _name(value, class_names[name])
-            elif name in class_names and isinstance(value, list):
-                value = [_name(number, class_names[name]) for number in value]
-            row[name] = as_text(value, f"{where}, row {number}: {name!r}")
-        rows.append(row)
-    return rows, columns
-
-
 def _item_of(feature: Any) -> Any:
     """Return the feature of the items of a sequence, or the feature itself."""
     is_sequence = isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List")
     return feature.get("feature") if is_sequence else feature
 
 
-def _name(number: int, names: list[str]) -> str:
+def _name(number: Any, names: list[str]) -> Any:
+    """Return the name of a class; a value that is no number stays as it is."""
+    if not isinstance(number, int):
+        return number
     return names[number] if 0 <= number < len(names) else ""
-
-
-def _entries(table: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=1024):
-        values = [column.to_pylist() for column in batch.columns]
-        for cells in zip(*values, strict=True):
-            yield dict(zip(columns, cells, strict=True))
 
 
 def _class_folders(folder: Path) -> Iterator[Path]:

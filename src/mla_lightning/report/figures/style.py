@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.report.figures.figure_text import FONT, make_drawable
 from mla_lightning.report.read.variant import REFERENCE, method_label
 from mla_lightning.run_folder import write_bytes
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 ABOVE, BELOW, PLAIN, GREY = COLOURS[0], COLOURS[1], "#444444", "#8A8A8A"
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+    "font.family": FONT,  # comes with matplotlib: the same figure on every machine
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -67,6 +68,9 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, stem: Path) -> list[str]:
     """Write a figure as SVG, PNG and PDF; equal figures give equal bytes.
 
+    Names in scripts that DejaVu Sans does not have are drawn in a font of the machine that has
+    them; if there is none, they are escaped.
+
     Args:
         figure: The figure.
         stem: Path without extension.
@@ -81,6 +85,7 @@ def save(figure: Figure, stem: Path) -> list[str]:
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
     with style():
+        make_drawable(figure)
         if (layout := figure.get_layout_engine()) is not None:
             layout.execute(figure)
         figure.set_layout_engine(None)  # one layout for all files; "none" would draw each twice
