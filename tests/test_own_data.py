@@ -1,20 +1,36 @@
-"""Data that the framework does not know: the committed results."""
+"""Data that the framework does not know: the committed results, and the tutorial's commands."""
 
 import csv
 import re
+import shlex
+import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from experiments.own_data import watch
 
+from mla_lightning.cli.main import main
 from mla_lightning.report.document.table import signed
 from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.results_csv import read_csv
 from mla_lightning.report.tables.finding import finding
+from tests.documents import read_blocks
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments/own_data"
 SETS = sorted(path.parent for path in FOLDER.glob("*/results.csv"))
+TUTORIAL = ROOT / "docs/own_data.md"
+#: Words of the tutorial, and those of a small budget in their place.
+TINY = {
+    "trials=10": "trials=1",
+    "seed=range(10)": "seed=0",
+    "trainer.max_epochs=15": "trainer.max_epochs=1",
+}
+#: Commands of the tutorial that end with another exit code than 0.
+EXIT_CODES = {"mla data import watch --plan": 2}
 
 
 def rows_of(path):
@@ -97,3 +113,58 @@ def test_the_overview_compares_unimodal_networks_with_those_without_a_network():
             name = f"[{folder.name}]({folder.name}/README.md)"
             expected.append([name, modality, block.metric.label, *texts, difference])
     assert [row[:6] for row in rows if len(row) == 7] == expected
+
+
+@pytest.fixture
+def package(monkeypatch):
+    """Recordings of ten persons and two exercises, in place of those of the package."""
+    rng = np.random.default_rng(0)
+    subject, exercise = (axis.ravel() for axis in np.mgrid[1:11, :2])
+    recordings = rng.normal(size=(20, 2 * watch.WINDOW * watch.STRIDE, 6))
+    recordings += exercise[:, None, None]
+    datasets = types.ModuleType("seglearn.datasets")
+    datasets.load_watch = lambda: {
+        "X": list(recordings),
+        "y": exercise,
+        "y_labels": ["PEN", "ROW"],
+        "subject": subject,
+    }
+    monkeypatch.setitem(sys.modules, "seglearn", types.ModuleType("seglearn"))
+    monkeypatch.setitem(sys.modules, "seglearn.datasets", datasets)
+
+
+def test_the_commands_of_the_tutorial_run(package, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shell = [b.code for b in read_blocks(TUTORIAL.read_text("utf-8")) if b.language == "bash"]
+    lines = [line for code in shell for line in code.splitlines()]
+    assert lines[:2] == [
+        "pip install seglearn==1.2.5",
+        "python -m experiments.own_data.watch watch",
+    ]
+    watch.write(Path("watch"))
+    for line in lines[2:]:
+        program, *words = [TINY.get(word, word) for word in shlex.split(line)]
+        if words[0] == "reproduce":
+            assert set(TINY) < set(shlex.split(line))
+            words += ["method=mla,unimodal,majority", "launcher=serial", "diagnostics=off"]
+        assert program == "mla"
+        assert main(words) == EXIT_CODES.get(line, 0), line
+    printed = capsys.readouterr().out
+    assert "say arrays.rotation=sequence or spectrogram" in printed
+    assert "Finding:\n  watch: " in printed
+    for file in ("tune/watch/search/search.png", "table1/watch/report/page.html"):
+        assert (tmp_path / "runs" / file).is_file()
+
+
+def test_the_tutorial_shows_the_committed_results():
+    shown = [b.code for b in read_blocks(TUTORIAL.read_text("utf-8")) if b.language == "text"]
+    sentences = finding(block_of(FOLDER / "watch"))
+    assert any(code.splitlines() == ["Finding:", *(f"  {s}" for s in sentences)] for code in shown)
+    (table,) = [code for code in shown if "±" in code]
+    with (FOLDER / "watch/table1.csv").open(encoding="utf-8") as file:
+        cells = [cell for row in csv.reader(file) for cell in row if "±" in cell]
+    assert sorted(re.findall(r"\d+\.\d ± \d+\.\d \(10\)", table)) == sorted(cells)
+    best = [row for row in rows_of(FOLDER / "watch/trials.csv") if row["chosen"]]
+    (search,) = [code for code in shown if "accuracy on validation with" in code]
+    for row in best:
+        assert f"{float(row['val_accuracy_percent']):.1f} % accuracy" in search
