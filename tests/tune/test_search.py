@@ -10,6 +10,8 @@ from mla_lightning.cli.tune import _notes
 from mla_lightning.config import plan
 from mla_lightning.config.search import options, search_path
 from mla_lightning.errors import ConfigError
+from mla_lightning.report.read.metrics import primary_metric
+from mla_lightning.run_folder.tasks import CLASSIFICATION, REGRESSION
 from mla_lightning.tune.search import MethodSearch
 from mla_lightning.tune.space import Range, read_space
 
@@ -145,8 +147,16 @@ def test_notes_say_where_validation_cannot_select(tmp_path):
     counts = {"train": {"no": 19, "yes": 1}, "val": {"no": 9, "yes": 1}}
     provenance = {"data": {"class_counts": counts, "num_val": 10}}
     (tmp_path / "provenance.json").write_text(json.dumps(provenance))
-    equal, imbalanced = _notes(searches, ["MLA", "Concat"])
+    accuracy, mae = primary_metric(CLASSIFICATION), primary_metric(REGRESSION)
+    equal, imbalanced = _notes(searches, ["MLA", "Concat"], accuracy)
     assert equal.startswith("MLA: all 4 trials have the same score on validation, 100.0 %")
     assert imbalanced.startswith("90.0 % of the validation samples have the most frequent class")
     (tmp_path / "provenance.json").write_text("{}")
-    assert _notes(searches[1:], ["Concat"]) == []
+    assert _notes(searches[1:], ["Concat"], accuracy) == []
+    # An error of 1 or more is no ceiling; equal ones have no unit but that of the target.
+    searches[1].trials[0].score = 2.0
+    for trial in searches[1].trials[1:]:
+        trial.score = 3.0
+    assert _notes(searches[::-1], ["Sum", "MLA"], mae) == [
+        "MLA: all 4 trials have the same score on validation, 1, which cannot select among them"
+    ]

@@ -159,7 +159,7 @@ def _conclude(
     path = write_recipe(conf, searches, recipe, said)
     for search, label in zip(searches, labels, strict=True):
         print(_line(search, label, select_by, metric))
-    for note in _notes(searches, labels):
+    for note in _notes(searches, labels, metric):
         print(f"note: {note}", file=sys.stderr)
     print(f"\nTrials: {folder / 'search' / 'trials.csv'}; figure: search.png beside it")
     print(f"Chosen values: {path}")
@@ -200,7 +200,9 @@ def _line(search: MethodSearch, label: str, select_by: str, metric: MetricDispla
     return f"{label}: {score} on validation with {values}{remark}"
 
 
-def _notes(searches: Sequence[MethodSearch], labels: Sequence[str]) -> list[str]:
+def _notes(
+    searches: Sequence[MethodSearch], labels: Sequence[str], metric: MetricDisplay
+) -> list[str]:
     """Return what the scores of a search do not say themselves: a ceiling, imbalanced classes."""
     from mla_lightning.run_folder.ceiling import selection_note
     from mla_lightning.run_folder.majority import find_majority
@@ -209,7 +211,7 @@ def _notes(searches: Sequence[MethodSearch], labels: Sequence[str]) -> list[str]
     sentences = []
     for search, label in zip(searches, labels, strict=True):
         scores = [trial.score for trial in search.trials if trial.score is not None]
-        if text := selection_note(scores):
+        if text := selection_note(scores, are_fractions=metric.percent):
             sentences.append(f"{label}: {text}")
     best = next((search.best for search in searches if search.best is not None), None)
     if best is not None:

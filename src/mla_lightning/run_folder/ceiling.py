@@ -81,15 +81,20 @@ def distance_note(
     return f"validation accuracy is {100 * val:.1f} %, test {100 * test:.1f} %: {advice}"
 
 
-def selection_note(scores: Sequence[float], settings: str = "trials") -> str:
+def selection_note(
+    scores: Sequence[float], settings: str = "trials", *, are_fractions: bool = True
+) -> str:
     """Return a sentence about settings among which validation cannot select; else empty.
 
     Args:
-        scores: The validation score of each setting, as fractions.
+        scores: The validation score of each setting.
         settings: What the settings are, in the plural.
+        are_fractions: Whether the scores are fractions; an error in the unit of a target has no
+            ceiling.
 
     Returns:
-        A sentence if all scores are equal, or if half of them are at least :data:`CEILING`.
+        A sentence if all scores are equal, or if half of the fractions are at least
+        :data:`CEILING`.
 
     Example:
         >>> selection_note([1.0, 1.0, 1.0])
@@ -98,17 +103,20 @@ def selection_note(scores: Sequence[float], settings: str = "trials") -> str:
         '2 of 3 trials have at least 99 % on validation, where hardly an error is left to select by'
         >>> selection_note([0.995, 0.97, 0.98]), selection_note([0.7])
         ('', '')
+        >>> selection_note([2.5, 2.7], are_fractions=False)
+        ''
     """
     num = len(scores)
     if num < 2:
         return ""
     if max(scores) - min(scores) < 1e-9:
+        score = f"{100 * scores[0]:.1f} %" if are_fractions else f"{scores[0]:.3g}"
         return (
-            f"all {num} {settings} have the same score on validation, {100 * scores[0]:.1f} %, "
-            "which cannot select among them"
+            f"all {num} {settings} have the same score on validation, {score}, which cannot select "
+            "among them"
         )
     num_high = sum(score >= CEILING for score in scores)
-    if 2 * num_high < num:
+    if not are_fractions or 2 * num_high < num:
         return ""
     return (
         f"{num_high} of {num} {settings} have at least {100 * CEILING:g} % on validation, where "
