@@ -136,7 +136,9 @@ def test_the_same_tuning_budget_for_every_method() -> None:
     assert set(budgets) == set(names("method")) - INCOMPLETE - WITHOUT_RATE - set(TUNED_AS)
     assert len(set(map(frozenset, budgets.values()))) == 1
     tuned = yaml.safe_load((CONF / "recipe" / "openmoji.yaml").read_text())["tuned_lr"]
-    assert set(tuned) == set(names("method")) - INCOMPLETE - WITHOUT_RATE
+    assert set(tuned) == set(names("method")) - INCOMPLETE
+    for name in WITHOUT_RATE:  # which have an entry, so that the recipe can be used with them
+        tuned.pop(name)
     tried = {lr for cells in budgets.values() for lr, _ in cells}
     assert set(tuned.values()) <= tried
 

@@ -196,6 +196,22 @@ def test_other_names_of_val_are_known(tmp_path):
         import_arrays_with(tmp_path, np.where(split == "dev", "vld", split))
 
 
+def test_a_split_is_drawn_although_there_is_an_array_of_it(tmp_path):
+    split = np.array(["train", "val"])[np.arange(NUM) // 2 % 2]
+    with pytest.raises(DataError, match=r"no sample of split 'test'.*split=draw"):
+        imported(tmp_path, split=split)
+    store = imported(tmp_path, split=split, options={"split": "draw"})
+    assert store.manifest["splits"]["own"]["sizes"] == [28, 4, 8]
+    assert store.manifest["splits"]["own"]["description"].endswith("the data's own is left out")
+    with pytest.raises(ConfigError, match=r"split=draw has no effect: .* no array 'split'"):
+        import_arrays(imported_file(tmp_path), tmp_path / "u", split="draw")
+
+
+def imported_file(folder):
+    np.savez(folder / "c.npz", label=LABEL, sound=SOUND)
+    return folder / "c.npz"
+
+
 def import_arrays_with(folder, split):
     np.savez(folder / "b.npz", label=LABEL, sound=SOUND, split=split)
     import_arrays(folder / "b.npz", folder / "t")

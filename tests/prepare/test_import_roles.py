@@ -92,6 +92,32 @@ def test_a_tenth_of_train_by_group_becomes_validation(tmp_path):
     assert not val & train
 
 
+def test_a_split_is_drawn_although_the_data_have_one(tmp_path):
+    """As of data sets that come with train, or with train and validation, alone."""
+    content = columns(part=None, split=["train", "validation"] * (NUM // 2))
+    with pytest.raises(DataError, match=r"no sample of split 'test', only train, val.*split=draw"):
+        imported(tmp_path, content)
+    store = imported(tmp_path, content, split="draw")
+    assert store.manifest["splits"]["own"]["sizes"] == [42, 6, 12]
+    assert store.manifest["splits"]["own"]["description"].endswith("the data's own is left out")
+    assert "split" not in store.manifest["modalities"]
+    (tmp_path / "folds").mkdir()
+    with pytest.raises(ConfigError, match=r"contradicts the column 'split'.*write split=draw"):
+        imported(tmp_path / "folds", content, folds=3)
+    folds = imported(tmp_path / "folds", content, folds=3, split="draw")
+    assert [*folds.manifest["splits"]] == ["fold0", "fold1", "fold2"]
+
+
+def test_samples_to_predict_may_come_with_a_split(tmp_path):
+    content = columns(emotion=None, part=None, split=["train"] * NUM)
+    options = {"label": None, "labels": "none"}
+    with pytest.raises(DataError, match=r"has a column split.*or write split=draw"):
+        imported(tmp_path, content, **options)
+    store = imported(tmp_path, content, split="draw", **options)
+    assert [*store.manifest["splits"]] == ["none"]
+    assert len(store) == NUM
+
+
 @pytest.mark.parametrize("group", [None, "speaker"])
 def test_folds_test_every_sample_once(tmp_path, group):
     store = imported(tmp_path, columns(part=None), folds=5, group=group)
@@ -116,6 +142,7 @@ def test_folds_test_every_sample_once(tmp_path, group):
         ({"group": "emotion"}, ConfigError, "'emotion' cannot be two of"),
         ({"folds": 5, "split": "part"}, ConfigError, "folds=5 contradicts the column 'part'"),
         ({"folds": 1}, ConfigError, "folds must be 2"),
+        ({"split": "draw"}, ConfigError, "split=draw has no effect: .* has no 'split'"),
         ({"labels": "none"}, DataError, "has a column emotion; leave out labels=none"),
         ({"split": "speaker"}, DataError, "line 2: the split 'speaker 0' is unknown"),
     ],

@@ -79,6 +79,8 @@ options of tables:
                                                          id=clip
   split=COLUMN      column of train, val (or dev, valid, validation) and test; without one,
                     70/10/20 at random within each class split=fold
+  split=draw        draws it although the data have one (of all kinds of files)
+                                                         split=draw
   group=COLUMN      keep groups in one split             group=speaker
   folds=K           splits fold0, fold1, ... of a cross-validation, by group= if given
                                                          folds=5

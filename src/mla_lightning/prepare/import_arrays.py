@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from mla_lightning.prepare.array_rows import ImportedArray, array_kind, check_ki
 from mla_lightning.prepare.engine import check_on_bad
 from mla_lightning.prepare.import_checks import (
     NONE,
+    OWN_SPLIT,
     Labels,
     Task,
     check_names,
@@ -46,6 +48,7 @@ def import_arrays(
     *,
     name: str | None = None,
     labels: Labels = "column",
+    split: Literal["draw"] | None = None,
     folds: int | None = None,
     on_bad: str = "stop",
     kinds: Mapping[str, str] | None = None,
@@ -66,6 +69,7 @@ def import_arrays(
         name: Name of the data set; the target's by default.
         labels: ``none`` for samples whose class is to be predicted; then there is no array
             ``label`` and no ``split``.
+        split: ``draw`` for a new one although there is an array ``split``.
         folds: Number of folds of a cross-validation, whose splits are named ``fold0``, ...
         on_bad: ``stop`` if a sample has wrong values, or ``skip`` such samples.
         kinds: Array -> ``sequence`` or ``spectrogram``, for float arrays (N, T, D).
@@ -84,9 +88,12 @@ def import_arrays(
     """
     check_on_bad(on_bad)
     files = open_arrays(path)
+    if split is not None and files.pop(OWN_SPLIT, None) is None:
+        raise ConfigError(f"split=draw has no effect: {path} has no array {OWN_SPLIT!r}")
     samples = _sample_arrays(files, str(path), labels, folds, task)
     options = {"labels": labels, "folds": folds, "on_bad": on_bad, "kinds": dict(kinds or {})}
     options |= {"task": task, "like": None if like is None else str(like.absolute())}
+    options |= {} if split is None else {"split": split}
     identity = {"files": _file_hashes(path), "name": name or target.name, **options}
     if not plan and is_prepared(target, identity):
         print(f"{target} was prepared before from the same files with the same options.")
@@ -137,7 +144,9 @@ def import_arrays(
         label=label.values,
         arrays={m: array.rows(keep) for m, array in modalities.items()},
         kinds={m: array.store_kind for m, array in modalities.items()},
-        splits=_named_splits(samples.get("split"), label.strata, groups, folds, path)
+        splits=_named_splits(
+            samples.get("split"), label.strata, groups, folds, path, has_own=split is not None
+        )
         or {NONE: without_split(int(keep.sum()))},
         present={m: values for m, values in present.items() if not values.all()},
         attributes={} if groups is None else {"group": groups},
@@ -183,7 +192,10 @@ def _sample_arrays(
             "be predicted: labels=none"
         )
     if folds is not None and "split" in files:
-        raise ConfigError(f"{where} has an array 'split', and folds= draws others; give one")
+        raise ConfigError(
+            f"{where} has an array 'split', and folds= draws others. Leave out folds, or write "
+            "split=draw"
+        )
     samples = {name: files.pop(name) for name in SAMPLE_ARRAYS if name in files}
     for name, file in samples.items():
         if name != "label" and len(file.shape) != 1:
@@ -320,13 +332,17 @@ def _named_splits(
     groups: list[str] | None,
     folds: int | None,
     path: Path,
+    *,
+    has_own: bool,
 ) -> dict[str, NamedSplit]:
     if strata is None:
         return {}
     if folds is not None:
         return fold_splits(strata, groups, folds)
     if codes is None:
-        return {"own": drawn_split(strata) if groups is None else group_split(strata, groups)}
+        if groups is not None:
+            return {"own": group_split(strata, groups)}
+        return {"own": drawn_split(strata, has_own=has_own)}
     check_splits([name for code, name in enumerate(SPLITS) if (codes == code).any()], str(path))
     description = f"the array split of {path.name}"
     return {"own": with_validation_split(codes, strata, description, groups, "group")}

@@ -16,8 +16,10 @@ from mla_lightning.errors import DataError, near
 FRACTIONS = (0.7, 0.1, 0.2)
 #: Largest difference between a fraction that is asked for and the drawn one without a word on it.
 MAX_DEVIATION = 0.05
+#: Name of the column, and of the array, of the data's own split.
+OWN_SPLIT = "split"
 RESERVED = ("id", "label", "split", "class_names", "line")
-NO_SPLIT = "70/10/20 {} (seed 0); the data came without a split"
+NO_SPLIT, LEFT_OUT = "the data came without a split", "the data's own is left out"
 #: Name of the split of samples without labels.
 NONE = "none"
 #: Whether samples have labels, or are there to be predicted.
@@ -57,11 +59,12 @@ def without_split(num: int) -> NamedSplit:
     return NamedSplit(np.full(num, UNUSED, dtype=np.int8), "samples without labels")
 
 
-def drawn_split(labels: Sequence[str] | Strata) -> NamedSplit:
+def drawn_split(labels: Sequence[str] | Strata, *, has_own: bool = False) -> NamedSplit:
     """Draw a split of data that came without one; say so where the fractions are not met.
 
     Args:
         labels: (N,) class of each sample, or what else is divided evenly.
+        has_own: Whether the data came with one, which is left out.
 
     Example:
         >>> drawn_split(["cat", "dog"] * 50).description
@@ -72,14 +75,12 @@ def drawn_split(labels: Sequence[str] | Strata) -> NamedSplit:
     strata = Strata.of(labels)
     codes = stratified(strata.values, FRACTIONS, seed=0)
     fractions = np.bincount(codes, minlength=3) / len(codes)
+    origin = LEFT_OUT if has_own else NO_SPLIT
     if np.abs(fractions - FRACTIONS).max() <= MAX_DEVIATION:
-        return NamedSplit(codes, NO_SPLIT.format(strata.at_random))
+        return NamedSplit(codes, f"70/10/20 {strata.at_random} (seed 0); {origin}")
     realised = "/".join(f"{100 * fraction:.0f}" for fraction in fractions)
-    description = NO_SPLIT.format(strata.at_random).replace(
-        f"70/10/20 {strata.at_random} (seed 0)",
-        f"{realised} {strata.at_random} (seed 0), as its few samples cannot be divided 70/10/20",
-    )
-    return NamedSplit(codes, description)
+    why = "as its few samples cannot be divided 70/10/20"
+    return NamedSplit(codes, f"{realised} {strata.at_random} (seed 0), {why}; {origin}")
 
 
 def check_splits(present: Collection[str], where: str) -> None:
@@ -88,7 +89,8 @@ def check_splits(present: Collection[str], where: str) -> None:
         if split not in present:
             raise DataError(
                 f"{where}: no sample of split {split!r}, only {', '.join(sorted(present))}. Name "
-                "train and test (and val, or a tenth of train becomes val), or leave out split"
+                "train and test (and val, or a tenth of train becomes val), or write split=draw, "
+                "with which 70/10/20 are drawn from all samples"
             )
 
 

@@ -52,7 +52,7 @@ def import_csv(
         labels: ``none`` for samples whose class is to be predicted; see :class:`Table`.
         id: Column of the ids.
         label: Column of the labels, or several columns of 0 and 1; see :class:`Table`.
-        split: Column of the splits.
+        split: Column of the splits; ``draw`` for a new one although the data have one.
         group: Column of groups that must not be divided by a split.
         folds: Number of folds of a cross-validation.
         columns: Column -> its kind.

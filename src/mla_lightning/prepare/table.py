@@ -19,6 +19,7 @@ from mla_lightning.media.survey import Survey
 from mla_lightning.prepare.columns import Column, describe_column
 from mla_lightning.prepare.import_checks import (
     NONE,
+    OWN_SPLIT,
     Labels,
     Task,
     check_splits,
@@ -101,7 +102,8 @@ class Table(Source):
             id: Column of the ids, ``id`` by default; without one, ids are the numbers of the rows.
             label: Column of the labels, ``label`` by default; or, for ``task=multilabel``, several
                 columns of 0 and 1 with commas between them.
-            split: Column of the splits, ``split`` by default; without one a split is drawn.
+            split: Column of the splits, ``split`` by default; without one, or with ``draw``, a
+                split is drawn.
             group: Column of groups, such as speakers, that must not be divided by a split.
             folds: Number of folds of a cross-validation, in place of a split.
             columns: Column -> its kind, one of :data:`~mla_lightning.prepare.kinds.KINDS`.
@@ -132,6 +134,8 @@ class Table(Source):
             fixed = [name for name, value in self.fitted.items() if value is not None]
             self.like.check_options([*(f"columns.{name}" for name in self.chosen), *fixed])
             self.chosen = {"*": "ignore", **self.like.columns}
+        if self.roles.draws_split:
+            self.chosen[OWN_SPLIT] = "ignore"
         self.all_rows, self.names = read_rows(path, self.roles, self.chosen)
         if self.like is not None:
             self.like.check_names(self.names, str(path))
@@ -358,7 +362,7 @@ class Table(Source):
         if self.roles.split is None:
             if name and groups:
                 return {"own": group_split(labels, groups, name=name)}
-            return {"own": drawn_split(labels)}
+            return {"own": drawn_split(labels, has_own=self.roles.draws_split)}
         ids = {item.id: None for item in items}  # of the readable items, in order
         lists = {
             split: [row.id for row in self.rows if row.split == split and row.id in ids]

@@ -11,7 +11,7 @@ from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.prepare.columns import is_number
 from mla_lightning.prepare.file_cells import FileCell
-from mla_lightning.prepare.import_checks import Labels, check_names
+from mla_lightning.prepare.import_checks import OWN_SPLIT, Labels, check_names
 from mla_lightning.prepare.import_splits import VAL_NAMES, split_name
 from mla_lightning.prepare.kinds import KINDS, TABULAR
 from mla_lightning.prepare.table_files import EMPTY_LIST
@@ -47,7 +47,7 @@ class Roles:
     Attributes:
         id: Column of the ids.
         label: Column of the classes.
-        split: Column of the splits.
+        split: Column of the splits; ``draw`` for a new one although the data have one.
         group: Column of the groups.
         folds: Number of folds, in place of a split.
         labels: ``none`` for samples whose class is to be predicted.
@@ -69,6 +69,11 @@ class Roles:
         keys = ("id", "label", "split", "group", "folds")
         self.label_columns = () if self.label is None else (self.label,)
         self._given = {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+
+    @property
+    def draws_split(self) -> bool:
+        """Whether a split is drawn although the data may have one."""
+        return self._given.get("split") == "draw"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,15 +105,21 @@ class Roles:
                     "label, are for task=multilabel"
                 )
             self.label_columns = tuple(listed)
+        if self.draws_split:
+            if OWN_SPLIT not in names:
+                raise ConfigError(f"split=draw has no effect: {where} has no {OWN_SPLIT!r}")
+            self.split = None
         for role, name in self._given.items():
             is_list = role == "label" and len(self.label_columns) > 1
-            if role != "folds" and not is_list and name not in names:
+            is_drawn = role == "split" and self.draws_split
+            if role != "folds" and not (is_list or is_drawn) and name not in names:
                 raise DataError(
                     f"{where} has no column {name!r}, as {role}={name} says."
                     f"{near(name, names)} It has: {', '.join(names)}"
                 )
         for role in ("id", "label", "split"):
-            if getattr(self, role) is None and role in names:
+            is_left_out = role == OWN_SPLIT and self.draws_split
+            if getattr(self, role) is None and role in names and not is_left_out:
                 setattr(self, role, role)
         if self.label is not None and len(self.label_columns) < 2:
             self.label_columns = (self.label,)
@@ -121,7 +132,10 @@ class Roles:
                 raise ConfigError("task has no effect with labels=none; leave one of them out")
             for name in (self.label, self.split):
                 if name:
-                    raise DataError(f"{where} has a column {name}; leave out labels=none to use it")
+                    hint = ", or write split=draw to leave it out" if name == OWN_SPLIT else ""
+                    raise DataError(
+                        f"{where} has a column {name}; leave out labels=none to use it{hint}"
+                    )
             if self.folds is not None:
                 raise ConfigError("folds has no effect with labels=none; leave one of them out")
         elif self.label is None:
@@ -132,9 +146,10 @@ class Roles:
                 f"For samples whose class is to be predicted: labels=none{_header_hint(names)}"
             )
         if self.folds is not None and self.split is not None:
+            remedy = "write split=draw" if self.split == OWN_SPLIT else "leave out split"
             raise ConfigError(
                 f"folds={self.folds} contradicts the column {self.split!r} of {where}. Leave out "
-                "folds, or remove the column"
+                f"folds, or {remedy}"
             )
 
 
