@@ -17,6 +17,7 @@ from mla_lightning.module import MultimodalModule
 from mla_lightning.run import measure, train
 from mla_lightning.run.train import run_job
 from mla_lightning.run_folder.lock import RunLock
+from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
 
 #: Phase -> the owner and name of a function, and the number of the call in which signals come.
 PHASES = {
@@ -200,10 +201,10 @@ def test_an_error_without_a_signal_stays_a_failure(tmp_path):
 
 
 def test_handlers_are_restored():
-    before = [signal.getsignal(number) for number in signals.STOP_SIGNALS]
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
     with pytest.raises(signals.StopRequested), signals.StopSignals():
         signal.raise_signal(signal.SIGTERM)
-    assert [signal.getsignal(number) for number in signals.STOP_SIGNALS] == before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
 
 
 @pytest.mark.parametrize(

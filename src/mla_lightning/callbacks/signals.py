@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the batch, write a checkpoint, end with the signal's exit code."""
+"""Signals to stop: finish the batch, write a checkpoint, end with the signal's exit code."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.errors import Interrupted, MLAError, Preempted
+from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Seconds from a signal in which validation may end, so that the epoch need not be trained again.
 #: Schedulers kill a job 30 s after the signal, and its checkpoint takes time, too.
 VALIDATION_S = 10.0
@@ -99,7 +99,8 @@ class StopSignals:
         """Return the error to end the job with."""
         if self.received == signal.SIGINT:
             return Interrupted("Interrupted; run the same command again to resume from here.")
-        return Preempted("Ended by SIGTERM; run the same command again to resume from here.")
+        name = signal.Signals(self.received or signal.SIGTERM).name
+        return Preempted(f"Ended by {name}; run the same command again to resume from here.")
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a forked child, such as a loader worker that starts

@@ -6,19 +6,21 @@ import ctypes
 import signal
 import sys
 
+from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
+
 PR_SET_PDEATHSIG = 1
 
 
 def begin_worker(number: int) -> None:
     """Prepare a loader's worker: it leaves signals to its parent, and ends with it.
 
-    Schedulers send SIGTERM to all processes of a job. A worker that died of it would end training
+    Schedulers send signals to all processes of a job. A worker that died of one would end training
     by an error, before the batch is finished and its checkpoint is written.
 
     Args:
         number: The number of the worker, from 0.
     """
-    for stop in (signal.SIGTERM, signal.SIGINT):
+    for stop in STOP_SIGNALS:
         signal.signal(stop, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -20,13 +20,12 @@ from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.launchers.base import JobExit, JobFunction
 from mla_lightning.run_folder import LOG, State
+from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
 from mla_lightning.run_folder.writing import open_file
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
-#: Signals that ask a sweep or a job to stop.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1
 
 
@@ -139,7 +138,8 @@ def _run_in_child(
         _end_with_parent(parent)
         reset_after_fork()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in set(STOP_SIGNALS) - {signal.SIGINT}:
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         os.environ.update(slot)
         code = function(job)

@@ -20,17 +20,16 @@ from typing import TYPE_CHECKING
 
 from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError, reason_of
 from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
-from mla_lightning.launchers.child import STOP_SIGNALS, Child, fork_child
+from mla_lightning.launchers.child import Child, fork_child
 from mla_lightning.launchers.devices import plan_slots
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.stop_signals import STOP_SIGNALS, WARNINGS, exit_code_of_signal
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
 POLL_S = 0.02
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-EXIT_CODES = {signal.SIGINT: Interrupted.exit_code, signal.SIGTERM: Preempted.exit_code}
-STATES = {signal.SIGINT: State.INTERRUPTED, signal.SIGTERM: State.PREEMPTED}
 
 
 class ForkLauncher:
@@ -100,7 +99,7 @@ class ForkLauncher:
             queue: The jobs of the sweep.
 
         Returns:
-            0; 130 or 143 if SIGINT or SIGTERM stopped the sweep, 1 if a failure did.
+            0; 130 if Ctrl-C, 143 if another signal stopped the sweep, 1 if a failure did.
 
         Raises:
             ConfigError: If the jobs need more cores than this process may use.
@@ -170,16 +169,19 @@ class _Pool:
     def stop(self, number: signal.Signals, reason: str) -> None:
         self.is_stopping = True
         for child in self.running:
-            child.request_stop(number, self.limits.grace_s, reason, STATES[number])
+            state = State.of_exit_code(exit_code_of_signal(number))
+            child.request_stop(number, self.limits.grace_s, reason, state)
 
     def handle_signals(self) -> None:
         while self.signals:
             number = self.signals.pop(0)
-            if self.exit_code in EXIT_CODES.values():  # the second signal stops at once
+            is_second = self.exit_code in (Interrupted.exit_code, Preempted.exit_code)
+            if is_second and number not in WARNINGS:  # the second signal stops at once
                 self.kill()
-            else:
-                self.exit_code = EXIT_CODES[number]
-                self.stop(number, f"{STATES[number]} by {number.name}")
+            elif not is_second:
+                self.exit_code = exit_code_of_signal(number)
+                state = State.of_exit_code(self.exit_code)
+                self.stop(number, f"{state} by {number.name}")
 
     def handle_timeouts(self) -> None:
         limit = self.limits.timeout_s

@@ -35,6 +35,7 @@ from mla_lightning.run.diagnose import build_epoch_diagnostics
 from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler
 from mla_lightning.run.explain import describe_unknown, errors_explained, errors_placed
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
+from mla_lightning.run.one_process import OneProcess
 from mla_lightning.run.preflight import check_counted_samples, check_last_batch
 from mla_lightning.run.record import (
     StatusFile,
@@ -303,7 +304,7 @@ def build_trainer(
             precision=options.precision,
             deterministic=options.deterministic,
             callbacks=[*callbacks, checkpoint],
-            plugins=[CheckedCheckpointIO()],
+            plugins=[CheckedCheckpointIO(), OneProcess()],
             logger=loggers or False,
             log_every_n_steps=options.log_every_n_batches,
             enable_progress_bar=options.progress_bar and sys.stdout.isatty(),
@@ -329,6 +330,7 @@ def silence_lightning() -> None:
         ".*does not have many workers.*",
         ".*is smaller than the logging interval.*",
         ".*in eval mode at the start of training.*",  # frozen encoders are meant to be
+        ".*`srun` command is available.*",  # asked by Lightning although the environment is given
         ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning 2.6.6 with torch 2.13
     ):
         warnings.filterwarnings("ignore", text)
