@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from mla_lightning.errors import RunError
+from mla_lightning.run_folder.scheduler import has_ended, this_job
 
 LOCK = "lock"
 #: Exists while a process acquires the lock on a file system without kernel locks.
@@ -39,7 +40,8 @@ class RunLock:
     would then lock a file that no longer exists.
 
     A file system without kernel locks is used with more caution: the file alone is the lock, and
-    unless its holder is a process of this machine that has died, a person must remove it.
+    unless its holder is a process of this machine that has died, or of a scheduler's job that has
+    ended, a person must remove it.
 
     Example:
         >>> with RunLock(tmp) as lock:
@@ -63,9 +65,9 @@ class RunLock:
 
         Returns:
             The holder's ``host``, ``pid``, ``born`` (start of the process), ``since`` (time of
-            locking), ``boot`` (the start of the machine) and ``pid_namespace`` (its container), or
-            None if the lock is free or its holder died. If neither the kernel nor its process
-            proves that it died, it counts as alive.
+            locking), ``boot`` (the start of the machine), ``pid_namespace`` (its container) and
+            ``scheduler_job``, or None if the lock is free or its holder died. If neither the
+            kernel, its process nor its scheduler proves that it died, it counts as alive.
         """
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -222,6 +224,8 @@ def describe_holder(holder: dict[str, Any] | None) -> str:
     if not holder or not holder.get("pid"):
         return "another process"
     place = " of another container" if _is_here(holder) and not _shares_pids(holder) else ""
+    job = holder.get("scheduler_job") or {}
+    place += f" (SLURM job {job['job']})" if job.get("job") else ""
     return f"process {holder['pid']}{place} on {holder['host']}"
 
 
@@ -277,6 +281,7 @@ def _this_process() -> dict[str, Any]:
         "pid": os.getpid(),
         "born": _state_and_start(os.getpid())[1],
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "scheduler_job": this_job(),
     }
 
 
@@ -325,7 +330,7 @@ def _may_live(content: dict[str, Any] | None, has_lock: bool, path: Path) -> boo
     if has_lock and content.get("kernel") and (is_here or _locks_reach_other_machines(path)):
         return False
     if not is_here or not _shares_pids(content):
-        return True
+        return not has_ended(content.get("scheduler_job"))
     return _is_alive(content["pid"], str(content.get("born", "")))
 
 

@@ -1,0 +1,124 @@
+"""The job of a scheduler that a process belongs to, and whether the scheduler has ended it.
+
+A process on a machine that has failed cannot be asked whether it lives; its scheduler can.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+#: States in which a job of SLURM has processes. In all others (PENDING after a requeue, and the
+#: final ones) those of its last start have ended.
+RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"}
+#: Longest time to wait for an answer of SLURM, and how long an answer is taken as current.
+_TIMEOUT_S, _CURRENT_S = 20.0, 5.0
+
+
+def this_job() -> dict[str, Any] | None:
+    """Return the job of SLURM that this process belongs to; None outside of any.
+
+    Returns:
+        ``scheduler``, ``cluster``, ``job`` (of a task of an array its own number) and ``restart``,
+        the number of times that it was requeued.
+
+    Example:
+        >>> os.environ |= {"SLURM_JOB_ID": "17", "SLURM_CLUSTER_NAME": "lab"}
+        >>> this_job()
+        {'scheduler': 'slurm', 'cluster': 'lab', 'job': '17', 'restart': 0}
+        >>> del os.environ["SLURM_JOB_ID"], os.environ["SLURM_CLUSTER_NAME"]
+        >>> this_job()
+    """
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if not job.isdecimal():
+        return None
+    restart = os.environ.get("SLURM_RESTART_COUNT", "")
+    return {
+        "scheduler": "slurm",
+        "cluster": os.environ.get("SLURM_CLUSTER_NAME", ""),
+        "job": job,
+        "restart": int(restart) if restart.isdecimal() else 0,
+    }
+
+
+def has_ended(job: Mapping[str, Any] | None) -> bool:
+    """Return whether a scheduler has ended the start of a job that a process belonged to.
+
+    It has if this process belongs to a later start of the same job, or if SLURM says that the job
+    does not run, or runs in a later start. Where SLURM cannot be asked, or is another cluster, it
+    counts as running.
+
+    Args:
+        job: What :func:`this_job` returned in that process; None for none.
+
+    Example:
+        >>> has_ended(None)
+        False
+        >>> first = {"scheduler": "slurm", "cluster": "lab", "job": "17", "restart": 0}
+        >>> names = {"SLURM_JOB_ID": "17", "SLURM_CLUSTER_NAME": "lab", "SLURM_RESTART_COUNT": "1"}
+        >>> os.environ |= names
+        >>> has_ended(first), has_ended(first | {"restart": 1})
+        (True, False)
+        >>> for name in names:
+        ...     del os.environ[name]
+    """
+    if not isinstance(job, Mapping) or job.get("scheduler") != "slurm":
+        return False
+    number, restart = str(job.get("job", "")), job.get("restart")
+    if not number.isdecimal() or type(restart) is not int:
+        return False
+    mine = this_job()
+    if mine is not None and (mine["cluster"], mine["job"]) == (job.get("cluster"), number):
+        return bool(mine["restart"] > restart)
+    if not job.get("cluster") or job["cluster"] != _cluster(int(time.monotonic() / _CURRENT_S)):
+        return False
+    answer = _starts(number, int(time.monotonic() / _CURRENT_S))
+    if answer is None:
+        return False
+    return not any(state in RUNNING and count <= restart for state, count in answer)
+
+
+@lru_cache(maxsize=1)
+def _cluster(_period: int) -> str:
+    """Return the name of the cluster whose commands this machine has; empty without any."""
+    if name := os.environ.get("SLURM_CLUSTER_NAME"):
+        return name
+    done = _ask("scontrol", "show", "config")
+    if done is None or done.returncode:
+        return ""
+    lines = (line.partition("=") for line in done.stdout.splitlines())
+    return next((value.strip() for key, _, value in lines if key.strip() == "ClusterName"), "")
+
+
+@lru_cache(maxsize=10_000)
+def _starts(job: str, _period: int) -> tuple[tuple[str, int], ...] | None:
+    """Return state and number of requeues of a job; () if SLURM has forgotten it; None if unknown.
+
+    A job is forgotten some minutes after its end (``MinJobAge``).
+    """
+    done = _ask("squeue", "-h", "-t", "all", "-j", job, "-O", "State:|,RestartCnt:|")
+    if done is None:
+        return None
+    if done.returncode:
+        return () if "Invalid job id" in done.stderr else None
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.strip()]
+    if any(len(row) < 2 or not row[1].strip().isdecimal() for row in rows):
+        return None
+    return tuple((row[0].strip(), int(row[1])) for row in rows)
+
+
+def _ask(*words: str) -> subprocess.CompletedProcess[str] | None:
+    """Run a command of SLURM; None if there is none or it does not answer."""
+    if shutil.which(words[0]) is None:
+        return None
+    try:
+        return subprocess.run(
+            words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
