@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 
 class OneProcess(LightningEnvironment):
