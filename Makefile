@@ -26,7 +26,7 @@ NUMBER ?= 500
 RUNS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow \
+.PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
 	reproduce-table3 reproduce-projection reproduce-own docs clean
 
@@ -113,6 +113,9 @@ test: setup-dev lint types ## run linter, type checker and tests, with a small s
 
 test-slow: setup-dev ## run the tests that take minutes
 	$(BIN)/python -m pytest -n 2 -q -m slow
+
+test-slurm: setup-dev ## run the tests within jobs of a real SLURM, which must be installed; as root
+	MLA_NEEDS_SLURM=1 $(BIN)/python -m pytest -n 0 -q -m slurm tests/test_slurm.py
 
 lint: setup-dev ## run ruff
 	$(BIN)/ruff check .
