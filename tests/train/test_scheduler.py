@@ -11,6 +11,7 @@ from tests.train.jobs import in_child, make_job, outcome, same
 from tests.train.test_signals import code_of, group_of, members_of
 
 from mla_lightning import run_folder as files
+from mla_lightning.cli import main
 from mla_lightning.launchers.fork import ForkLauncher
 from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.run.train import run_job
@@ -89,6 +90,13 @@ def test_a_warning_before_a_time_limit_is_a_preemption(tmp_path, whole, phase, n
         assert (job.run_dir / files.CHECKPOINTS / "epoch=0001-batch=000003.ckpt").exists()
     assert in_child(lambda: run_job(job)) == 0
     assert same(outcome(job.run_dir), whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_warning_before_a_run_starts_ends_the_command(monkeypatch, number):
+    """As during imports, where a scheduler would take the default, a kill, for a failure."""
+    monkeypatch.setattr(main, "_run", lambda words: os.kill(os.getpid(), number))
+    assert in_child(lambda: main.main(["train"])) == 143
 
 
 def test_a_sweep_heeds_warnings_and_repeated_ones_kill_nothing(tmp_path, whole):

@@ -28,6 +28,7 @@ from mla_lightning.errors import (
 )
 from mla_lightning.paths import unquote_value
 from mla_lightning.run_folder import not_world_writable
+from mla_lightning.run_folder.stop_signals import ended_by_warnings
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job, PlannedJob
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with not_world_writable():
+        with not_world_writable(), ended_by_warnings():
             code = _run(words)
         sys.stdout.flush()
         return code

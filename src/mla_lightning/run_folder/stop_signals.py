@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mla_lightning.errors import Interrupted, Preempted
 
@@ -23,3 +27,36 @@ def exit_code_of_signal(number: int) -> int:
         [130, 143]
     """
     return Interrupted.exit_code if number == signal.SIGINT else Preempted.exit_code
+
+
+@contextmanager
+def ended_by_warnings() -> Iterator[None]:
+    """End the process with exit code 143 at a scheduler's warning, while no run is in progress.
+
+    By default it would be killed, with a code that schedulers take for a failure. A run in
+    progress has handlers of its own, which write a checkpoint. Nothing is raised: an exception
+    within an import would leave half of a module behind.
+
+    Example:
+        >>> before = signal.getsignal(signal.SIGUSR1)
+        >>> with ended_by_warnings():
+        ...     signal.getsignal(signal.SIGUSR1) is before
+        False
+        >>> signal.getsignal(signal.SIGUSR1) is before
+        True
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() == process:  # not a forked process that has just started
+            os._exit(exit_code_of_signal(number))
+
+    before = {number: signal.signal(number, end) for number in WARNINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
