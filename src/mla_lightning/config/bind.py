@@ -6,7 +6,7 @@ import functools
 import inspect
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mla_lightning.config.limits import find_limit_problems
@@ -35,11 +35,16 @@ REMOVED = {"method": ("fusion",)}
 COMPLETED_BY_TRAINING = ("method.fusion", "optimizer", "scheduler")
 
 
-def find_signature_problems(config: Mapping[str, Any]) -> list[str]:
+def find_signature_problems(
+    config: Mapping[str, Any],
+    problems_of: Callable[[str, Any], list[str]] | None = None,
+) -> list[str]:
     """Find keys that do not fit the signatures of the classes of a config; imports the classes.
 
     Args:
         config: The resolved config, whose targets are allowed.
+        problems_of: :func:`signature_problems_of_section`, which is the default, or a function
+            that remembers its results.
 
     Returns:
         One message per key that is unknown, missing, of the wrong type, or supplied by training.
@@ -49,14 +54,31 @@ def find_signature_problems(config: Mapping[str, Any]) -> list[str]:
         >>> find_signature_problems({"optimizer": optimizer})
         ["optimizer.nestrov: SGD has no parameter 'nestrov'. Did you mean 'nesterov'? ..."]
     """
+    problems_of = problems_of or signature_problems_of_section
+    return [
+        m for key, section in config.items() if key != "grid" for m in problems_of(key, section)
+    ]
+
+
+def signature_problems_of_section(key: str, section: Any) -> list[str]:
+    """Find keys that do not fit the signatures of the classes of one section.
+
+    Args:
+        key: A top-level key of a config.
+        section: Its value.
+
+    Example:
+        >>> signature_problems_of_section("loss", {"class_weights": None})  # names no class
+        []
+    """
     problems: list[str] = []
-    for key, node in targets_of({k: v for k, v in config.items() if k != "grid"}):
+    for path, node in targets_of({key: section}):
         try:
             parameters_of(node[TARGET])
         except ConfigError as error:  # not cached: the user may mend the module meanwhile
-            problems.append(f"{key}.{TARGET}: {error}")
+            problems.append(f"{path}.{TARGET}: {error}")
         else:
-            problems += _node_problems(key, json.dumps(node, sort_keys=True))
+            problems += _node_problems(path, json.dumps(node, sort_keys=True))
     return problems
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from mla_lightning.config.secrets import find_secrets, leaves_of
 from mla_lightning.config.settings import INSTEAD, NODES, SETTING_TYPES
@@ -15,11 +15,64 @@ from mla_lightning.run_folder.columns import RESULTS_COLUMNS
 from mla_lightning.run_folder.schema import UNRESOLVED, describe_type, fits_type, format_value
 
 
-def find_problems(config: Mapping[str, Any]) -> list[str]:
+class SectionFacts(NamedTuple):
+    """The keys and the problems of one section, the value of a top-level key of a config.
+
+    Attributes:
+        settings: Dotted keys of its settings.
+        secrets: Messages on secrets.
+        wrong_settings: Messages on settings that are unknown, or have a wrong type or value.
+        forbidden_targets: Messages on targets that are not allowed.
+        not_finite: Messages on nan and inf.
+
+    Example:
+        >>> facts_of_section("seed", -1).wrong_settings
+        ('seed must be a whole number >= 0, got -1',)
+    """
+
+    settings: tuple[str, ...]
+    secrets: tuple[str, ...]
+    wrong_settings: tuple[str, ...]
+    forbidden_targets: tuple[str, ...]
+    not_finite: tuple[str, ...]
+
+
+def facts_of_section(key: str, section: Any) -> SectionFacts:
+    """Check one section of a config, whatever the others are.
+
+    Args:
+        key: A top-level key.
+        section: Its value.
+
+    Example:
+        >>> facts_of_section("checkpoint", {"every_n_batches": None, "keep": 2}).settings
+        ('checkpoint.every_n_batches', 'checkpoint.keep')
+    """
+    config = {key: section}
+    settings = {
+        name: value
+        for name, value in flatten(config)
+        if name.split(".")[0] not in NODES
+        and not name.startswith(("choices.", "tuned_lr.", "tuned."))
+    }
+    return SectionFacts(
+        settings=tuple(settings),
+        secrets=tuple(find_secrets(config)) if key != "choices" else (),
+        wrong_settings=tuple(_setting_problems(settings)),
+        forbidden_targets=tuple(find_forbidden_targets(config)),
+        not_finite=tuple(_not_finite_problems(config)),
+    )
+
+
+def find_problems(
+    config: Mapping[str, Any],
+    facts_of: Callable[[str, Any], SectionFacts] = facts_of_section,
+) -> list[str]:
     """Check a config as far as plain data allow.
 
     Args:
         config: The resolved config, without the nodes whose choice is unknown.
+        facts_of: :func:`facts_of_section`, or a function that remembers its results.
 
     Returns:
         One message for each unknown or missing setting, wrong type or value, target that is not
@@ -32,14 +85,17 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
         ['seed must be a whole number >= 0, got -1',
          'modalities must name at least one modality, or be null for all']
     """
-    problems = find_secrets({k: v for k, v in config.items() if k != "choices"})
-    problems += _setting_problems(config)
-    problems += find_forbidden_targets(config)
+    sections = [facts_of(key, section) for key, section in config.items()]
+    problems = [message for facts in sections for message in facts.secrets]
+    problems += [message for facts in sections for message in facts.wrong_settings]
+    settings = {name for facts in sections for name in facts.settings}
+    problems += [f"{key} is missing" for key in SETTING_TYPES if key not in settings]
+    problems += [message for facts in sections for message in facts.forbidden_targets]
     for key in ("data", "method", "optimizer"):
         if key in config and not (isinstance(config[key], Mapping) and TARGET in config[key]):
             problems.append(f"{key} names no class: it needs {TARGET}")
     problems += _node_problems(config)
-    problems += _not_finite_problems(config)
+    problems += [message for facts in sections for message in facts.not_finite]
     problems += _metric_problems(config.get("metrics"))
     problems += _path_problems(config)
     problems += _relation_problems(config)
@@ -48,14 +104,8 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _setting_problems(config: Mapping[str, Any]) -> list[str]:
+def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
     problems = []
-    settings = {
-        key: value
-        for key, value in flatten(config)
-        if key.split(".")[0] not in NODES
-        and not key.startswith(("choices.", "tuned_lr.", "tuned."))
-    }
     for key, value in settings.items():
         if key in INSTEAD:
             problems.append(f"{key} is not a setting: {INSTEAD[key]}")
@@ -66,7 +116,6 @@ def _setting_problems(config: Mapping[str, Any]) -> list[str]:
         elif not fits_type(value, SETTING_TYPES[key]):
             expected = describe_type(SETTING_TYPES[key])
             problems.append(f"{key} must be {expected}, got {format_value(value)}")
-    problems += [f"{key} is missing" for key in SETTING_TYPES if key not in settings]
     return problems
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import threading
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.config.interpolation import resolve_interpolations
+from mla_lightning.config.interpolation import Resolver
 from mla_lightning.config.search import options, unknown_option_message
 from mla_lightning.config.values import flatten
 from mla_lightning.paths import quote_value
@@ -50,9 +49,18 @@ class Composer:
             folders: Where configs are looked up, the package's own folder first.
         """
         self.folders = folders
+        self._resolver = Resolver()
         self._composed: dict[tuple[str, ...], dict[str, Any] | str] = {}
         self._resolved: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._options: dict[str, dict[str, Path]] = {}
+        self._ablations: dict[str, dict[str, Any]] = {}
         self._metrics: dict[str, Any] | None = None
+
+    def options(self, group: str) -> dict[str, Path]:
+        """Return the options of a group and their files; the folders are listed once."""
+        if group not in self._options:
+            self._options[group] = options(self.folders, group)
+        return self._options[group]
 
     def compose(self, choices: tuple[str, ...]) -> dict[str, Any] | str:
         """Compose group choices.
@@ -72,10 +80,20 @@ class Composer:
         """Compose group choices and resolve interpolations; empty if they cannot be composed."""
         if choices not in self._resolved:
             config = self.compose(choices)
-            self._resolved[choices] = (
-                {} if isinstance(config, str) else resolve_interpolations(config, [])
-            )
+            self._resolved[choices] = {} if isinstance(config, str) else self.resolve(config, [])
         return self._resolved[choices]
+
+    def resolve(self, config: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+        """Resolve the interpolations of a config.
+
+        Args:
+            config: A config from :meth:`compose`, or a copy in which values are set.
+            problems: Messages are appended here.
+
+        Returns:
+            The resolved config. Configs share the sections that are the same; do not change them.
+        """
+        return self._resolver.resolve(config, problems)
 
     def ablation_values(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the values that a config's ablation sets.
@@ -88,20 +106,27 @@ class Composer:
         """
         import yaml
 
-        path = options(self.folders, "ablation").get(config["choices"].get("ablation", ""))
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
-        return {key: value for key, value in flatten(content or {}) if key != "defaults"}
+        name = config["choices"].get("ablation", "")
+        if name not in self._ablations:
+            path = self.options("ablation").get(name)
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
+            values = {key: value for key, value in flatten(content or {}) if key != "defaults"}
+            self._ablations[name] = values
+        return self._ablations[name]
 
     def metric_nodes(self) -> dict[str, Any]:
-        """Return the nodes of all metrics: name -> content of its YAML in ``metric/``."""
+        """Return the nodes of all metrics: name -> content of its YAML in ``metric/``.
+
+        All configs share them.
+        """
         import yaml
 
         if self._metrics is None:
             self._metrics = {
                 name: yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-                for name, path in options(self.folders, "metric").items()
+                for name, path in self.options("metric").items()
             }
-        return copy.deepcopy(self._metrics)
+        return self._metrics
 
     def _compose(self, choices: tuple[str, ...]) -> dict[str, Any] | str:
         import yaml
@@ -138,7 +163,7 @@ class Composer:
             text = "the defaults lists name each other in a circle. Remove one of these defaults"
         elif missing := re.search(r"Could not find '([\w/]+)/([^/']+)'", text):
             group, name = missing.groups()
-            text = unknown_option_message(group, name, options(self.folders, group))
+            text = unknown_option_message(group, name, self.options(group))
         chosen = [
             choice.partition("@")[0].partition("=")[0] + "/" + choice.partition("=")[2]
             for choice in choices

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,17 +32,102 @@ def resolve_interpolations(config: Mapping[str, Any], problems: list[str]) -> di
         >>> problems
         ['name: ${oc.env:HOME} is not allowed: ...']
     """
-    plain = copy.deepcopy(dict(config))
-    texts = list(find_interpolations(config))
-    if not texts:
-        return plain
+    return copy.deepcopy(Resolver().resolve(config, problems))
+
+
+class Resolver:
+    """Resolves the interpolations of many configs, each section once for all that it reads.
+
+    A section is the value of a top-level key. Resolved configs share the sections in which they do
+    not differ, so nobody may change them in place.
+
+    Example:
+        >>> resolver = Resolver()
+        >>> section = {"lr": "${tuned}"}
+        >>> first, second = (
+        ...     resolver.resolve({"optimizer": section, "tuned": 0.1, "seed": seed}, [])
+        ...     for seed in (0, 1)
+        ... )
+        >>> first["optimizer"], first["optimizer"] is second["optimizer"]
+        ({'lr': 0.1}, True)
+    """
+
+    def __init__(self) -> None:
+        """Start without any resolved section."""
+        self._read: dict[str, frozenset[str] | None] = {}
+        self._resolved: dict[Any, tuple[Any, tuple[str, ...]]] = {}
+
+    def resolve(self, config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+        """Resolve all interpolations of a config; see :func:`resolve_interpolations`.
+
+        Args:
+            config: The config with its values set.
+            problems: Messages are appended here.
+
+        Returns:
+            The resolved config, whose sections are shared.
+        """
+        texts = {key: repr(section) for key, section in config.items()}
+        resolved = {}
+        for key, section in config.items():
+            keys = sorted(self._keys_read_by(key, texts), key=str)
+            state = (key, *((name, texts[name]) for name in keys))
+            if state not in self._resolved:
+                messages: list[str] = []
+                part = {name: config[name] for name in keys}
+                self._resolved[state] = _resolve_section(key, section, part, messages), (*messages,)
+            resolved[key], section_problems = self._resolved[state]
+            problems += section_problems
+        return resolved
+
+    def _keys_read_by(self, key: str, texts: Mapping[str, str]) -> set[str]:
+        """Return a key and all top-level keys whose values its interpolations can read."""
+        if "${" not in texts[key]:
+            return {key}
+        keys, waiting = {"choices"} & texts.keys(), [key]
+        while waiting:
+            name = waiting.pop()
+            keys.add(name)
+            text = texts[name]
+            if text not in self._read:
+                self._read[text] = _names_read_by(text)
+            names = self._read[text]
+            if names is None:
+                return set(texts)
+            waiting += (names & texts.keys()) - keys
+        return keys
+
+
+def _names_read_by(text: str) -> frozenset[str] | None:
+    """Return the first names of a text's interpolations; None if they cannot be found easily."""
+    names = _FIRST_NAME.findall(text)
+    return frozenset(names) if len(names) == text.count("${") else None
+
+
+#: The first name of ``${data.path}``, and that of a resolver: ``oc`` of ``${oc.env:HOME}``.
+_FIRST_NAME = re.compile(r"\$\{([A-Za-z_]\w*)(?=[.\[:}])")
+
+
+def _resolve_section(key: str, section: Any, config: Mapping[str, Any], problems: list[str]) -> Any:
+    """Return a copy of a section with its interpolations resolved.
+
+    Args:
+        key: The top-level key of the section.
+        section: The section.
+        config: All sections that it reads, itself among them.
+        problems: Messages are appended here.
+    """
+    plain = {key: copy.deepcopy(section)}
+    found = list(find_interpolations({key: section}))
+    if not found:
+        return plain[key]
     from omegaconf import OmegaConf
 
     tree = OmegaConf.create(dict(config))
-    for path, text in texts:
-        key = ".".join(map(str, path))
+    for path, text in found:
+        dotted = ".".join(map(str, path))
         forbidden = _forbidden_uses(text)
-        problems += [f"{key}: {problem}" for problem in forbidden]
+        problems += [f"{dotted}: {problem}" for problem in forbidden]
         parent: Any = plain
         for name in path[:-1]:
             parent = parent[name]
@@ -49,7 +135,7 @@ def resolve_interpolations(config: Mapping[str, Any], problems: list[str]) -> di
         parent[path[-1]] = (
             _resolve(tree, path, text, config, problems) if is_allowed else UNRESOLVED
         )
-    return plain
+    return plain[key]
 
 
 def find_interpolations(

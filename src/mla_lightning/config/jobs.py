@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 #: Nodes whose classes compute what a run writes.
 COMPUTING_NODES = (
     *("data", "task", "encoder", "missing", "method", "optimizer", "scheduler", "metrics"),
+)
+#: What the check of a config against its data reads.
+_KEYS_CHECKED_WITH_DATA = (
+    *("data", "seed", "modalities", "encoder", "method", "task", "select_by", "loss", "scheduler"),
 )
 
 
@@ -100,7 +105,8 @@ def compose_jobs(
         allowed: Packages of the user whose classes configs may name.
 
     Returns:
-        The jobs, in the order of the axes.
+        The jobs, in the order of the axes. Their configs share the sections in which they do not
+        differ, so do not change them in place.
 
     Raises:
         ConfigError: If any config is wrong, with all problems, one per line.
@@ -112,10 +118,13 @@ def compose_jobs(
         ['train: synthetic mla seed=0', 'train: synthetic mla seed=1']
     """
     forget_code()  # files may have been edited since an earlier call in this process
-    checks: dict[str, _DataCheck] = {}
+    folders = search_path(config_dir)
+    checks: dict[bytes, _DataCheck] = {}
+    epochs: dict[str, EpochsOfData] = {}
+    labels: dict[str, str] = {}
+    shared: dict[str, Any] = {}  # the same for many jobs, which hold one copy
     problems = Problems()
     jobs = []
-    epochs: dict[str, EpochsOfData] = {}
 
     def epochs_of(tree: Mapping[str, Any]) -> EpochsOfData:
         text = json.dumps(tree["data"])
@@ -132,24 +141,25 @@ def compose_jobs(
         epochs_of=epochs_of,
     ):
         tree = planned.config
-        text = json.dumps(
-            [
-                tree[key]
-                for key in (
-                    *("data", "seed", "modalities", "encoder", "method"),
-                    *("task", "select_by", "loss", "scheduler"),
-                )
-            ]
-        )
-        if text not in checks:
-            checks[text] = _check_data(tree, search_path(config_dir))
-        data = checks[text]
+        text = json.dumps([tree[key] for key in _KEYS_CHECKED_WITH_DATA])
+        key = hashlib.sha256(text.encode()).digest()  # the texts of all jobs are many MB
+        if key not in checks:
+            data = _check_data(tree, folders)
+            encoders = shared.setdefault(repr(data.encoders), data.encoders)
+            checks[key] = replace(data, encoders=encoders)
+        data = checks[key]
         problems.add(" ".join(planned.overrides), data.problems)
         if data.problems:
             continue
-        tree = {**tree, "encoder": data.encoders}  # the encoders in use, also if the data choose
-        tree |= settings_of_task(tree, data.task, search_path(config_dir))
+        text = json.dumps([data.task, tree["task"], tree["select_by"]])
+        if text not in shared:
+            shared[text] = settings_of_task(tree, data.task, folders)
+        # the encoders in use, also if the data choose
+        tree = {**tree, "encoder": data.encoders, **shared[text]}
         identity = identity_of(tree, data.fingerprint)
+        method = tree["choices"]["method"]
+        if method not in labels:
+            labels[method] = label_of("method", method, config_dir)
         jobs.append(
             Job(
                 config=RunConfig.from_tree(tree),
@@ -159,7 +169,7 @@ def compose_jobs(
                 identity=identity,
                 data_fingerprint=data.fingerprint,
                 code=code_of(reached_targets(tree)),
-                method_label=label_of("method", tree["choices"]["method"], config_dir),
+                method_label=labels[method],
                 distinguishing_overrides=planned.distinguishing_overrides,
                 task=data.task,
                 notes=planned.notes,

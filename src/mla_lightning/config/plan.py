@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -10,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mla_lightning.config.check import find_problems
+from mla_lightning.config.check import SectionFacts, facts_of_section, find_problems
 from mla_lightning.config.compose import Composer, open_composer
 from mla_lightning.config.grammar import MAX_JOBS
-from mla_lightning.config.interpolation import resolve_interpolations
 from mla_lightning.config.naming import is_distinguishing, slug_of, title_of
 from mla_lightning.config.overrides import (
     OPTIONAL_GROUPS,
@@ -22,9 +22,10 @@ from mla_lightning.config.overrides import (
     parse_value,
 )
 from mla_lightning.config.schedule import find_schedule_problems, find_selection_problem
-from mla_lightning.config.search import name_file, options, search_path
+from mla_lightning.config.search import name_file, search_path
+from mla_lightning.config.sections import once_per_section
 from mla_lightning.config.settings import NODES
-from mla_lightning.config.targets import allow_target, find_forbidden_targets
+from mla_lightning.config.targets import allow_target
 from mla_lightning.config.values import set_values, tuned_values
 from mla_lightning.errors import ConfigError
 from mla_lightning.identity import NOT_IDENTITY
@@ -104,7 +105,8 @@ def plan(
             ``checks_signatures``; None for one epoch.
 
     Returns:
-        The jobs, in the order of the axes; the last axis varies fastest.
+        The jobs, in the order of the axes; the last axis varies fastest. Their configs share the
+        sections in which they do not differ, so do not change them in place.
 
     Raises:
         ConfigError: If any config is wrong, with all problems, one per line.
@@ -128,10 +130,9 @@ def plan(
         else:
             combinations, grid_keys = [[_first_value(o, problems) for o in parsed]], set()
         jobs = []
+        checks = _Checks.remembering(checks_signatures)
         for combination in combinations:
-            job = _plan_job(
-                combination, grid_keys, composer, problems, checks_signatures, epochs_of
-            )
+            job = _plan_job(combination, grid_keys, composer, problems, checks, epochs_of)
             if job is not None:
                 jobs.append(replace(job, overrides=(*flags, *job.overrides)))
     if not problems:
@@ -254,11 +255,31 @@ def _known_choices(
     unknown_keys: set[str] = set()
     for override in overrides:
         group, option = override.name, parse_value(override.values[0])
-        if str(option) in options(composer.folders, group):
+        if str(option) in composer.options(group):
             texts += override.texts()
         elif option is not None or group not in OPTIONAL_GROUPS:
             unknown_keys |= {group} if group in _INDEPENDENT_GROUPS else set(NODES)
     return tuple(texts), unknown_keys
+
+
+class _Checks(NamedTuple):
+    """The checks of sections, each done once for all jobs that share a section."""
+
+    facts_of: Callable[[str, Any], SectionFacts]
+    #: None to leave the arguments of classes unchecked.
+    signature_problems_of: Callable[[str, Any], list[str]] | None
+
+    @classmethod
+    def remembering(cls, checks_signatures: bool) -> _Checks:
+        facts_of = once_per_section(facts_of_section)
+        if not checks_signatures:
+            return cls(facts_of, None)
+        from mla_lightning.config.bind import signature_problems_of_section
+
+        return cls(facts_of, once_per_section(signature_problems_of_section))
+
+    def has_allowed_targets(self, config: Mapping[str, Any]) -> bool:
+        return not any(self.facts_of(key, node).forbidden_targets for key, node in config.items())
 
 
 def _plan_job(
@@ -266,7 +287,7 @@ def _plan_job(
     grid_keys: set[str],
     composer: Composer,
     problems: Problems,
-    checks_signatures: bool,
+    checks: _Checks,
     epochs_of: Callable[[Mapping[str, Any]], EpochsOfData] | None,
 ) -> PlannedJob | None:
     texts = tuple(text for override in overrides for text in override.texts())
@@ -280,25 +301,27 @@ def _plan_job(
     tuned, message = tuned_values(base, {override.key for override in values})
     messages += message
     unresolved = set_values(base, [*tuned, *values], unknown_keys, messages)
-    config = resolve_interpolations(unresolved, messages)
+    config = composer.resolve(unresolved, messages)
     if "method" not in unknown_keys:
         messages += _undone_ablation(composer.ablation_values(base), config)
     config["metrics"] = composer.metric_nodes()
     checkable = {key: value for key, value in config.items() if key not in unknown_keys}
-    messages += find_problems(checkable)
+    messages += find_problems(checkable, checks.facts_of)
     note = ""
-    if checks_signatures and _value_at(config, "trainer.max_epochs") == "auto":
+    problems_of = checks.signature_problems_of
+    if problems_of and _value_at(config, "trainer.max_epochs") == "auto":
         if epochs_of is None or messages or unknown_keys:
             number = 1
         else:
             number, note = epochs_of(config)
-        unresolved["trainer"]["max_epochs"] = number
-        config = {**resolve_interpolations(unresolved, []), "metrics": config["metrics"]}
+        trainer = {**unresolved["trainer"], "max_epochs": number}
+        unresolved = {**unresolved, "trainer": trainer}
+        config = {**composer.resolve(unresolved, []), "metrics": config["metrics"]}
         checkable = {key: config[key] for key in checkable}
-    if checks_signatures and not find_forbidden_targets(checkable):
+    if problems_of and checks.has_allowed_targets(checkable):
         from mla_lightning.config.bind import find_signature_problems
 
-        messages += find_signature_problems(checkable)
+        messages += find_signature_problems(checkable, problems_of)
         if not messages and not unknown_keys:
             is_set = any(override.key.partition(".")[0] == "scheduler" for override in values)
             messages += find_schedule_problems(config, is_set)
@@ -360,10 +383,10 @@ def _check_selection(jobs: Sequence[PlannedJob], problems: Problems) -> None:
 
 def _check_jobs_differ(jobs: Sequence[PlannedJob], problems: Problems) -> None:
     """Report jobs that compute the same, and one folder for several jobs."""
-    earlier_jobs: dict[str, PlannedJob] = {}
+    earlier_jobs: dict[bytes, PlannedJob] = {}
     for job in jobs:
         identity = {key: value for key, value in job.config.items() if key not in NOT_IDENTITY}
-        text = json.dumps(identity, sort_keys=True)
+        text = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).digest()
         earlier = earlier_jobs.get(text)
         if earlier is not None and earlier.config["name"] == job.config["name"]:
             problems.general.append(

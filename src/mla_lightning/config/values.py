@@ -25,7 +25,7 @@ NOT_SETTABLE = {
 def set_values(
     config: Mapping[str, Any], overrides: list[Override], ignored: set[str], problems: list[str]
 ) -> dict[str, Any]:
-    """Set values in a copy of a composed config.
+    """Set values in a copy of a composed config, which shares the other sections with it.
 
     Args:
         config: The composed config, unresolved; it is not changed.
@@ -41,7 +41,8 @@ def set_values(
         >>> set_values({"optimizer": {"lr": 0.05}}, [override], set(), [])
         {'optimizer': {'lr': 0.1}}
     """
-    changed = copy.deepcopy(dict(config))
+    changed = dict(config)
+    copied: set[str] = set()
     for override in overrides:
         value = parse_value(override.values[0])
         leaves = [(override.key, value)]
@@ -52,6 +53,9 @@ def set_values(
             if top in NOT_SETTABLE:
                 problems.append(f"{key} cannot be set: {NOT_SETTABLE[top]}")
             elif top not in ignored:
+                if top in changed and top not in copied:
+                    changed[top] = copy.deepcopy(changed[top])
+                    copied.add(top)
                 problems += _set_value(changed, key, override.prefix, leaf)
     return changed
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,53 +115,61 @@ class Sweep:
         self.num_finished_before = 0
         #: Jobs that were finished by other code, with the files that changed since.
         self.stale: dict[Path, Completion] = {}
-        self._waiting: list[Job] = []
+        self._num_ended: Counter[State] = Counter()
+        # In order; unlike a dict it finds the first at once after many were removed.
+        self._waiting: OrderedDict[Path, Job] = OrderedDict()
         self._running: dict[Path, tuple[Job, FolderSnapshot]] = {}
         self._next_check: dict[Path, float] = {}
-        self._durations: list[float] = []
+        self._num_timed = 0
+        self._total_s = 0.0
         self._started = time.monotonic()
         for job in jobs:
             if not self._record_if_finished(job, records_stale=True):
-                self._waiting.append(job)
+                self._waiting[job.run_dir] = job
         self.num_finished_before = len(self.outcomes)
 
     # ------------------------------------------------------------------ queue of the launcher
 
     def waiting(self) -> Sequence[Job]:
         """Return the jobs that have not been taken."""
-        return tuple(self._waiting)
+        return tuple(self._waiting.values())
 
     def take(self) -> Job | None:
         """Take the next job whose folder is not in use; None if there is none at the moment.
 
         Folders are checked now and not at the start, so that two sweeps can share their jobs.
         """
-        for job in tuple(self._waiting):
+        while (job := self._next_free()) is not None:
+            del self._waiting[job.run_dir]
+            # The lock was checked first, because its holder keeps it until the job is finished.
+            if self._record_if_finished(job):
+                self._show_end(job, "by another process")
+                continue
+            try:
+                job.run_dir.mkdir(parents=True, exist_ok=True)
+                if self.overwrite:
+                    self._set_aside(job)
+            except (OSError, MLAError) as error:
+                if isinstance(error, MLAError):
+                    reason, code = str(error), error.exit_code
+                else:
+                    reason = f"its folder cannot be used: {reason_of(error)}"
+                    code = RunError.exit_code
+                self._record(job, JobOutcome(State.FAILED, reason, code))
+                self._show_end(job, "")
+                continue
+            self._running[job.run_dir] = (job, take_snapshot(job))
+            return job
+        return None
+
+    def _next_free(self) -> Job | None:
+        """Return the first waiting job whose folder is not in use."""
+        for job in self._waiting.values():
             if time.monotonic() < self._next_check.get(job.run_dir, 0.0):
                 continue
-            if RunLock(job.run_dir).holder() is not None:
-                self._next_check[job.run_dir] = time.monotonic() + LOCK_RETRY_S
-            # The lock is checked first, because its holder keeps it until the job is finished.
-            elif self._record_if_finished(job):
-                self._waiting.remove(job)
-                self._show_end(job, "by another process")
-            else:
-                self._waiting.remove(job)
-                try:
-                    job.run_dir.mkdir(parents=True, exist_ok=True)
-                    if self.overwrite:
-                        self._set_aside(job)
-                except (OSError, MLAError) as error:
-                    if isinstance(error, MLAError):
-                        reason, code = str(error), error.exit_code
-                    else:
-                        reason = f"its folder cannot be used: {reason_of(error)}"
-                        code = RunError.exit_code
-                    self.outcomes[job.run_dir] = JobOutcome(State.FAILED, reason, code)
-                    self._show_end(job, "")
-                    continue
-                self._running[job.run_dir] = (job, take_snapshot(job))
+            if RunLock(job.run_dir).holder() is None:
                 return job
+            self._next_check[job.run_dir] = time.monotonic() + LOCK_RETRY_S
         return None
 
     @staticmethod
@@ -184,11 +193,12 @@ class Sweep:
         _, before = self._running.pop(job.run_dir)
         outcome = determine_outcome(job, job_exit, before)
         if outcome.state == State.ELSEWHERE:  # another sweep has locked the folder in between
-            self._waiting.append(job)
+            self._waiting[job.run_dir] = job
             return True
-        self.outcomes[job.run_dir] = outcome
+        self._record(job, outcome)
         if outcome.state == State.FINISHED:
-            self._durations.append(job_exit.seconds)
+            self._num_timed += 1
+            self._total_s += job_exit.seconds
         self._show_end(job, f"{job_exit.seconds:.1f} s")
         return outcome.state in ENDED_WELL
 
@@ -200,16 +210,16 @@ class Sweep:
 
     def progress(self) -> Progress:
         """Return the progress of the sweep."""
-        states = [outcome.state for outcome in self.outcomes.values()]
         now = time.monotonic()
         running = [(job.title, now - before.started) for job, before in self._running.values()]
         left = None
-        if self._durations:
-            mean = sum(self._durations) / len(self._durations)
+        if self._num_timed:
+            mean = self._total_s / self._num_timed
             left = mean * len(self._waiting) + sum(max(mean - age, 0.0) for _, age in running)
             left /= min(self.concurrency, max(1, len(self._waiting) + len(running)))
-        num_finished = sum(state in ENDED_WELL for state in states)
-        return Progress(len(self.jobs), num_finished, len(states) - num_finished, running, left)
+        num_finished = sum(self._num_ended[state] for state in ENDED_WELL)
+        num_failed = len(self.outcomes) - num_finished
+        return Progress(len(self.jobs), num_finished, num_failed, running, left)
 
     def show_start(self) -> None:
         """Show how many jobs are finished, which of them by other code, and how many will run."""
@@ -286,8 +296,8 @@ class Sweep:
         is_shown = False
         while None not in (holders := self._holders()):
             if time.monotonic() > until:
-                for job, holder in zip(self._waiting, holders, strict=True):
-                    self.outcomes[job.run_dir] = running_elsewhere(holder)
+                for job, holder in zip(self.waiting(), holders, strict=True):
+                    self._record(job, running_elsewhere(holder))
                     self._show_end(job, "")
                 self._waiting.clear()
                 return False
@@ -300,7 +310,7 @@ class Sweep:
         return True
 
     def _holders(self) -> list[dict[str, Any] | None]:
-        return [RunLock(job.run_dir).holder() for job in self._waiting]
+        return [RunLock(job.run_dir).holder() for job in self._waiting.values()]
 
     def _record_if_finished(self, job: Job, *, records_stale: bool = False) -> bool:
         """Record the outcome of a finished job; return whether it is finished."""
@@ -314,8 +324,13 @@ class Sweep:
             self.stale[job.run_dir] = completion
         is_finished = completion.is_done(job.config.stale)
         if is_finished:
-            self.outcomes[job.run_dir] = JobOutcome(State.FINISHED)
+            self._record(job, JobOutcome(State.FINISHED))
         return is_finished
+
+    def _record(self, job: Job, outcome: JobOutcome) -> None:
+        """Record how a job ended, once for each job, and count it."""
+        self.outcomes[job.run_dir] = outcome
+        self._num_ended[outcome.state] += 1
 
     def _show_end(self, job: Job, detail: str) -> None:
         outcome = self.outcomes[job.run_dir]

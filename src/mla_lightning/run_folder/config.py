@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
@@ -177,8 +178,13 @@ def _setting_types(cls: type, prefix: str) -> dict[str, Any]:
     return settings
 
 
+@functools.cache
+def _hints_of(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def _read_values(cls: type, tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
+    hints = _hints_of(cls)
     values: dict[str, Any] = {}
     for item in dataclasses.fields(cls):
         if item.name == "tree":
