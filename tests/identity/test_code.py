@@ -252,6 +252,22 @@ def test_a_change_of_what_own_code_uses_is_noticed(tmp_path, monkeypatch, kind):
     forget_code()
 
 
+def test_a_module_is_parsed_again_only_if_its_text_differs(tmp_path, monkeypatch):
+    parsed = []
+    parse = ast.parse
+    monkeypatch.setattr(ast, "parse", lambda text: parsed.append(text) or parse(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "own_rule.py"
+    hashes = []
+    for text in (RULE, RULE, RULE + "y = 1\n", RULE):
+        path.write_text(text)
+        forget_code()
+        hashes.append(find_source("own_rule").hash)
+    assert parsed == [RULE.encode(), f"{RULE}y = 1\n".encode()]
+    assert hashes[0] == hashes[1] == hashes[3] != hashes[2]
+    forget_code()
+
+
 def test_own_code_is_found_from_the_current_folder_without_importing_it(tmp_path, monkeypatch):
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab/rule.py").write_text(RULE)
