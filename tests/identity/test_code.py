@@ -14,16 +14,22 @@ from mla_lightning.identity.code import changed_modules, code_of, forget_code
 from mla_lightning.identity.sources import find_definition, find_source, normalise
 
 PACKAGE = Path(mla_lightning.__file__).parent
-#: Prints the hash of the code of a job of every method on OpenMoji.
-HASHES = """
+#: Prints the targets of a job of every method on OpenMoji.
+TARGETS = """
 import json
 from mla_lightning.config import plan
 from mla_lightning.config.jobs import reached_targets
 from mla_lightning.config.search import options, search_path
-from mla_lightning.identity.code import code_of
 methods = options(search_path(None), "method")
 jobs = {m: plan([f"method={m}", "data=openmoji", "optimizer.lr=0.1"])[0] for m in methods}
-print(json.dumps({m: code_of(reached_targets(job.config)).hash for m, job in jobs.items()}))
+print(json.dumps({m: sorted(reached_targets(job.config)) for m, job in jobs.items()}))
+"""
+#: Prints the hash of the code of each of these jobs.
+HASHES = """
+import json, sys
+from mla_lightning.identity.code import code_of
+jobs = json.load(sys.stdin)
+print(json.dumps({m: code_of(frozenset(targets)).hash for m, targets in jobs.items()}))
 """
 
 
@@ -37,20 +43,28 @@ def copy(tmp_path_factory):
     return root
 
 
-def hashes(root):
+def printed(code, root, text=""):
     process = subprocess.run(
-        [sys.executable, "-c", HASHES],
+        [sys.executable, "-c", code],
+        input=text,
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(root / "src"), "PATH": "/usr/bin:/bin"},
     )
     assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
+    return process.stdout
 
 
 @pytest.fixture(scope="module")
-def before(copy):
-    return hashes(copy)
+def hashes(copy):
+    """Return a function that hashes the code of all jobs; edits of sources change no config."""
+    targets = printed(TARGETS, copy)
+    return lambda: json.loads(printed(HASHES, copy, targets))
+
+
+@pytest.fixture(scope="module")
+def before(hashes):
+    return hashes()
 
 
 @pytest.fixture
@@ -74,7 +88,7 @@ def changed(before, after):
     return {method for method in before if before[method] != after[method]}
 
 
-def test_new_files_and_comments_change_no_job(copy, before, edit):
+def test_new_files_and_comments_change_no_job(before, hashes, edit):
     edit("src/mla_lightning/methods/foo.py", new="class Foo: pass\n")
     edit("src/mla_lightning/data/bar.py", new="class Bar: pass\n")
     edit("src/mla_lightning/module.py", new="\n# a comment\n")
@@ -87,7 +101,7 @@ def test_new_files_and_comments_change_no_job(copy, before, edit):
     )
     edit("src/mla_lightning/report/main.py", new="\nx = 1\n")
     edit("src/mla_lightning/launchers/sweep.py", new="\nx = 1\n")
-    assert changed(before, hashes(copy)) == set()
+    assert changed(before, hashes()) == set()
 
 
 MLAS = {"mla", "mla_paper", "mla_released", "mla_balancemm"}
@@ -106,10 +120,10 @@ MLAS = {"mla", "mla_paper", "mla_released", "mla_balancemm"}
     ],
 )
 def test_an_edit_changes_exactly_the_jobs_that_use_the_code(
-    copy, before, edit, name, old, new, reached
+    before, hashes, edit, name, old, new, reached
 ):
     edit(f"src/mla_lightning/{name}", old, new)
-    assert changed(before, hashes(copy)) == (set(before) if reached is None else reached)
+    assert changed(before, hashes()) == (set(before) if reached is None else reached)
 
 
 def test_the_definition_of_a_name_is_found():
@@ -249,6 +263,22 @@ def test_a_change_of_what_own_code_uses_is_noticed(tmp_path, monkeypatch, kind):
     forget_code()
     assert code_of(frozenset({target})).hash != before.hash
     assert changed_modules(before.modules)
+    forget_code()
+
+
+def test_a_module_is_parsed_again_only_if_its_text_differs(tmp_path, monkeypatch):
+    parsed = []
+    parse = ast.parse
+    monkeypatch.setattr(ast, "parse", lambda text: parsed.append(text) or parse(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "own_rule.py"
+    hashes = []
+    for text in (RULE, RULE, RULE + "y = 1\n", RULE):
+        path.write_text(text)
+        forget_code()
+        hashes.append(find_source("own_rule").hash)
+    assert parsed == [RULE.encode(), f"{RULE}y = 1\n".encode()]
+    assert hashes[0] == hashes[1] == hashes[3] != hashes[2]
     forget_code()
 
 

@@ -180,6 +180,7 @@ def test_commands_on_a_run_whose_config_was_changed_fail_with_a_reason(
         mla.load(run_dir)
 
 
+@pytest.mark.usefixtures("only_svg")
 @pytest.mark.parametrize(
     "words",
     [

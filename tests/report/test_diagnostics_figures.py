@@ -211,6 +211,7 @@ def test_accuracy_of_the_paper_protocol_is_that_of_the_test_split():
     assert titles == {"a: own logits, validation", "a: ridge probe, validation"}
 
 
+@pytest.mark.usefixtures("only_svg")
 @pytest.mark.parametrize("name", ["table2/foo", "table3/synthetic"])
 def test_an_experiment_that_does_not_fit_its_kind_has_the_plain_table(
     tmp_path, name, monkeypatch, capfd

@@ -31,6 +31,7 @@ def own(tmp_path, monkeypatch):
     return ["--config-dir", "conf", "--allow-target", "bad_parts"]
 
 
+@pytest.mark.usefixtures("only_svg")
 def test_the_page_names_what_failed_and_shows_everything_else(own, tmp_path):
     assert main(["report", "page", "runs", *own]) == 0
     page = (tmp_path / "runs" / "report" / "page.html").read_text()

@@ -9,26 +9,13 @@ from tests.report.synthetic_runs import write_run
 from mla_lightning.cli.main import main
 from mla_lightning.report.figures import cache as figure_cache
 from mla_lightning.report.figures.cache import DRAWN
-from mla_lightning.report.figures.style import style
 from mla_lightning.report.page.content import slugs
 from mla_lightning.report.read.cache import RunCache
 from mla_lightning.report.read.diagnostics import read_diagnostics
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.run_folder import write_json
 
-
-@pytest.fixture(autouse=True)
-def _only_svg(monkeypatch):
-    """Draw each figure once, as SVG, and in this process: the page shows nothing else."""
-
-    def save(figure, stem):
-        with style():
-            figure.savefig(f"{stem}.svg")
-        for extension in ("png", "pdf"):
-            stem.with_name(f"{stem.name}.{extension}").touch()
-
-    monkeypatch.setattr(figure_cache, "save", save)
-    monkeypatch.setattr(figure_cache, "num_processes", lambda: 1)
+pytestmark = pytest.mark.usefixtures("only_svg")
 
 
 def page_of(root):

@@ -12,6 +12,7 @@ from mla_lightning.cli.main import main
 from mla_lightning.loggers.wandb_result import charts_of, summary_of
 from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.figures.predictions import label_f1, predicted_values
+from mla_lightning.report.figures.style import save
 from mla_lightning.report.figures.training import contribution, forgetting
 from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.diagnostics import read_diagnostics
@@ -102,6 +103,7 @@ def test_intervals_of_errors_are_close_to_the_normal_ones():
         assert f1[f"{average}_f1"].values[0] == pytest.approx(expected)
 
 
+@pytest.mark.usefixtures("only_svg")
 def test_the_page_shows_each_task_in_its_own_words(runs, tmp_path, capsys):
     assert main(["report", "page", str(runs), "--output", str(tmp_path)]) == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -130,10 +132,11 @@ def diagnosed(runs, task):
     return read_diagnostics(blocks(read_runs([runs / task]))[0])
 
 
-def test_figures_of_predictions_show_those_of_the_runs(runs):
+def test_figures_of_predictions_show_those_of_the_runs(runs, tmp_path):
     diagnostics = diagnosed(runs, "regression")
     assert label_f1(diagnostics) is None
     figure = predicted_values(diagnostics)
+    assert len(save(figure, tmp_path / "values")) == 3  # in every format
     arrays = RunFiles(runs / "regression/concat").predictions
     (axis,) = [a for a in figure.axes if a.get_title(loc="left").startswith("Concat")]
     points = np.asarray(axis.collections[0].get_offsets())
@@ -143,7 +146,9 @@ def test_figures_of_predictions_show_those_of_the_runs(runs):
     assert list(identity.get_xdata()) == list(identity.get_ydata())
     several = diagnosed(runs, "multilabel")
     assert predicted_values(several) is None
-    (axis,) = label_f1(several).axes
+    figure = label_f1(several)
+    assert len(save(figure, tmp_path / "labels")) == 3
+    (axis,) = figure.axes
     names = [text.get_text() for text in axis.get_yticklabels()]
     arrays = RunFiles(runs / "multilabel/mla").predictions
     order = np.argsort(-arrays["label"].mean(axis=0), kind="stable")

@@ -125,7 +125,7 @@ def changed_modules(recorded: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         module
         for module, value in recorded.items()
-        if import_places(module.partition(".")[0]) and value not in _current_hashes(module)
+        if import_places(module.partition(".")[0]) and not _is_current(module, value)
     )
 
 
@@ -139,12 +139,12 @@ def file_of(module: str) -> str:
     return module.removeprefix(f"{PACKAGE}.").replace(".", "/") + ".py"
 
 
-def _current_hashes(module: str) -> tuple[str, ...]:
-    """Return what may be recorded of a module, or of a target, by the current code."""
+def _is_current(module: str, value: str) -> bool:
+    """Return whether the current code may have recorded a value of a module, or of a target."""
     source = find_source(module)
     if source is None:
-        return (f"{ALIAS}{resolve(module)[0]}",)
-    return source.hash, source.effects_hash
+        return value == f"{ALIAS}{resolve(module)[0]}"
+    return value == source.hash or value == source.effects_hash
 
 
 def _imports(item: Source) -> list[str]:

@@ -8,7 +8,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,17 @@ class Source:
         return self.path.name == "__init__.py"
 
     @cached_property
+    def _syntax(self) -> _Syntax:
+        try:
+            text = self.path.read_bytes()
+        except OSError:
+            text = b""
+        return _parse(text, self.module, self.is_package)
+
+    @property
     def tree(self) -> ast.Module:
         """The syntax tree; empty if it cannot be parsed."""
-        try:
-            return ast.parse(self.path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
-            return ast.Module(body=[], type_ignores=[])
+        return self._syntax.tree
 
     @cached_property
     def hash(self) -> str:
@@ -56,27 +61,63 @@ class Source:
         another function under the same name changes what the importing module does.
         """
         names = sorted(name for name in self.imports if not is_installed(name.partition(".")[0]))
-        return _digest((normalise(self.tree), [resolve(name) for name in names]))
+        return _digest(f"({self._syntax.normalised}, {[resolve(name) for name in names]!r})")
 
     @cached_property
     def effects_hash(self) -> str:
         """The same without imported names, for a package that a module within it imports first."""
+        return _digest(self._syntax.effects)
+
+    @property
+    def imports(self) -> frozenset[str]:
+        """The dotted names of all imports outside of ``TYPE_CHECKING``."""
+        return self._syntax.imports
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The imports outside of ``TYPE_CHECKING``: local name -> dotted name."""
+        return self._syntax.names
+
+    @property
+    def defined(self) -> set[str]:
+        """The names of the functions, classes and values defined at the module's top level."""
+        return self._syntax.defined
+
+    @property
+    def has_code(self) -> bool:
+        """Return whether it has statements besides imports; most packages only re-export names."""
+        return self._syntax.has_code
+
+
+class _Syntax:
+    """Everything that follows from the text of a module alone, each computed when first used."""
+
+    def __init__(self, text: bytes, module: str, is_package: bool) -> None:
+        self.module, self.is_package = module, is_package
+        try:
+            self.tree = ast.parse(text)
+        except (SyntaxError, ValueError):
+            self.tree = ast.Module(body=[], type_ignores=[])
+
+    @cached_property
+    def normalised(self) -> str:
+        return repr(normalise(self.tree))
+
+    @cached_property
+    def effects(self) -> str:
         body = [node for node in self.tree.body if not isinstance(node, ast.ImportFrom)]
-        return _digest(normalise(ast.Module(body=body, type_ignores=[])))
+        return repr(normalise(ast.Module(body=body, type_ignores=[])))
 
     @cached_property
     def imports(self) -> frozenset[str]:
-        """The dotted names of all imports outside of ``TYPE_CHECKING``."""
         return frozenset(name for _, name in self._imports(self.tree.body))
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """The imports outside of ``TYPE_CHECKING``: local name -> dotted name."""
         return dict(self._imports(self.tree.body))
 
     @cached_property
     def defined(self) -> set[str]:
-        """The names of the functions, classes and values defined at the module's top level."""
         names = set()
         for node in self.tree.body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -87,7 +128,6 @@ class Source:
 
     @cached_property
     def has_code(self) -> bool:
-        """Return whether it has statements besides imports; most packages only re-export names."""
         for node in without_texts(self.tree.body):
             match node:
                 case ast.Import() | ast.ImportFrom() | ast.Pass():
@@ -121,14 +161,20 @@ class Source:
         return ".".join([*base, *([node.module] if node.module else [])])
 
 
+@lru_cache(maxsize=1024)
+def _parse(text: bytes, module: str, is_package: bool) -> _Syntax:
+    """Parse a module once per text: files are read again for each command, and seldom differ."""
+    return _Syntax(text, module, is_package)
+
+
 def _is_type_checking(test: ast.expr) -> bool:
     return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
         isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
     )
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
