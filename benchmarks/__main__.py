@@ -25,6 +25,7 @@ GROUPS = (
     "checkpoints",
     "memory",
     "sweeps",
+    "many_jobs",
     "diagnostics",
     "reports",
     "allocator",

@@ -17,6 +17,7 @@ from benchmarks import (
     diagnostics,
     evaluation,
     loader,
+    many_jobs,
     measure,
     memory,
     projection,
@@ -138,3 +139,8 @@ def test_resnets(tmp_path):
 @pytest.mark.slow
 def test_one_job_is_lost_by_a_kill(tmp_path):
     assert sweeps.count_lost_jobs(str(tmp_path)) == 1
+
+
+def test_a_second_sweep_of_many_jobs_skips_them():
+    first_s, again_s = many_jobs.time_sweeps(5)
+    assert 0 < again_s < first_s
