@@ -293,6 +293,17 @@ def test_methods_for_complete_data_are_errors(tmp_path, monkeypatch, capfd):
     assert "OGMGE has no rule for samples with missing modalities" in capfd.readouterr().err
 
 
+def test_a_sweep_checks_each_protocol(tmp_path, monkeypatch, capfd):
+    """The jobs share data and method; the first alone is valid."""
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "-m", *TINY, "method=ogm", "missing.policy=zero_input,drop", "--dry-run"]
+    assert main(words) == 2
+    message = capfd.readouterr().err
+    assert "OGMGE has no rule for samples with missing modalities" in message
+    assert "in one job" in message
+    assert "missing.policy=drop" in message
+
+
 def test_all_samplers_have_a_config():
     from mla_lightning.config import plan
 

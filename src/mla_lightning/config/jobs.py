@@ -30,7 +30,8 @@ COMPUTING_NODES = (
 )
 #: What the check of a config against its data reads.
 _KEYS_CHECKED_WITH_DATA = (
-    *("data", "seed", "modalities", "encoder", "method", "task", "select_by", "loss", "scheduler"),
+    *("data", "seed", "modalities", "missing", "encoder", "method", "task", "select_by", "loss"),
+    "scheduler",
 )
 
 
