@@ -46,11 +46,39 @@ def unreadable_message(text: str, reason: str = "") -> str:
     problem = (
         _unbalanced(value) or interpolation or _failed_function(reason) or _special_character(value)
     )
+    if interpolation:  # quoted, it would still be one
+        return f"{text!r} cannot be read: {problem}"
     quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return (
         f"{text!r} cannot be read: {problem}. If the value is a text, quote it twice: "
         f"{shlex.quote(f'{key}={quoted}')}"
     )
+
+
+def interpolation_problem(value: Any) -> str:
+    """Return which text of a value holds an interpolation that cannot be read; empty if none.
+
+    Args:
+        value: A value of plain containers.
+
+    Example:
+        >>> interpolation_problem(["${seed}", {"name": "run ${seed"}])
+        "the interpolation in 'run ${seed' cannot be read. Write ${KEY}"
+        >>> interpolation_problem("run ${seed}")
+        ''
+    """
+    from omegaconf.errors import GrammarParseError
+    from omegaconf.grammar_parser import parse
+
+    if isinstance(value, list | dict):
+        inner = value.values() if isinstance(value, dict) else value
+        return next(filter(None, map(interpolation_problem, inner)), "")
+    if isinstance(value, str) and "${" in value:
+        try:
+            parse(value)
+        except GrammarParseError:
+            return f"the interpolation in {value!r} cannot be read. Write ${{KEY}}"
+    return ""
 
 
 def _unbalanced(value: str) -> str:

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.config.grammar import MAX_LENGTH, sweep_values, unreadable_message
+from mla_lightning.config.grammar import (
+    MAX_LENGTH,
+    interpolation_problem,
+    sweep_values,
+    unreadable_message,
+)
 from mla_lightning.config.search import PLURALS, options, unknown_option_message
 from mla_lightning.config.secrets import secret_problems
 from mla_lightning.errors import ConfigError
@@ -147,6 +152,12 @@ class OverrideReader:
             problems.append(unreadable_message(text, str(error)))
             return None
         if not values:
+            return None
+        found = [
+            problem for value in values if (problem := interpolation_problem(parse_value(value)))
+        ]
+        if found:
+            problems.append(f"{text}: {found[0]}")
             return None
         prefix = {"ADD": "+", "FORCE_ADD": "++"}.get(parsed.type.name, "")
         key = parsed.get_key_element()[len(prefix) :]

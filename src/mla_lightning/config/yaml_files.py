@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.config.grammar import interpolation_problem
 from mla_lightning.errors import ConfigError
 
 #: Largest size of a file in bytes, depth of its values, and number of them with aliases expanded.
@@ -138,20 +139,12 @@ def _measure(
 
 def _scalar_problem(node: Any) -> str:
     """Return what is wrong with a value of its own; empty for one that can be read."""
-    from omegaconf.errors import GrammarParseError
-    from omegaconf.grammar_parser import parse
-
     if not node.tag.startswith(_STANDARD_TAG):
         return f"the tag {node.tag} cannot be used in a config. Write a plain value"
     if node.tag.startswith(f"{_STANDARD_TAG}python"):
         name = node.tag.removeprefix(_STANDARD_TAG)
         return f"the tag !!{name} cannot be used in a config: it would run code"
-    if isinstance(node.value, str) and "${" in node.value:
-        try:
-            parse(node.value)
-        except GrammarParseError:
-            return f"the interpolation in {node.value!r} cannot be read. Write ${{KEY}}"
-    return ""
+    return interpolation_problem(node.value) if isinstance(node.value, str) else ""
 
 
 def _too_deep(path: Path) -> str:
