@@ -141,6 +141,20 @@ def test_the_steps_can_be_pasted_and_the_command_goes_on_from_them(tmp_path, mon
     assert set(codes) == {0, 1, 2}
 
 
+def test_configs_of_a_folder_are_known_when_methods_are_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own" / "launcher" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text((ROOT / "conf" / "launcher" / "serial.yaml").read_text())
+    file = write_wild_arrays(tmp_path)
+    assert main(["data", "import", str(file), "target=data/lab"]) == 0
+    words = ["reproduce", "data/lab", "launcher=mine", "--plan"]
+    assert main([*words, "--config-dir", "own"]) == 0
+    assert "launcher=mine" in capsys.readouterr().out
+    assert main(words) == 2
+    assert "Unknown launcher 'mine'" in capsys.readouterr().err
+
+
 def test_a_changed_file_is_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = write_wild_arrays(tmp_path)

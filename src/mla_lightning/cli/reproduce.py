@@ -206,7 +206,7 @@ def _methods(words: Words, config_dir: Path | None, store: Path) -> tuple[list[s
     from mla_lightning import config
     from mla_lightning.config.schedule import takes_steps
 
-    names = list(words.methods) or _methods_for(store, words)
+    names = list(words.methods) or _methods_for(store, words, config_dir)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"method={twice[0]} is given twice")
     jobs = config.plan(
@@ -219,7 +219,7 @@ def _methods(words: Words, config_dir: Path | None, store: Path) -> tuple[list[s
     return tuned, [name for name in names if name not in tuned]
 
 
-def _methods_for(store: Path, words: Words) -> list[str]:
+def _methods_for(store: Path, words: Words, config_dir: Path | None) -> list[str]:
     """Return the experiment's methods that are defined for the data; print which are not.
 
     Before the import of the data, all of them.
@@ -230,12 +230,13 @@ def _methods_for(store: Path, words: Words) -> list[str]:
     from mla_lightning.config.task import find_method_problems
 
     data_words = [path_override("data.path", store), *words.both]
-    names = list(config.plan([EXPERIMENT, *data_words])[0].config["grid"]["method"])
+    names = list(config.plan([EXPERIMENT, data_words[0]])[0].config["grid"]["method"])
     if not store.is_dir():
         return names
     kept = []
     for name in names:
-        tree = config.plan(["data=store", *data_words, f"method={name}"])[0].config
+        of_method = ["data=store", *data_words, f"method={name}"]
+        tree = config.plan(of_method, config_dir=config_dir)[0].config
         problems = find_method_problems(
             locate(tree["method"][TARGET]),
             data_of_config(tree),
