@@ -29,11 +29,11 @@ SHORT = ("method=mla", "data.batch_size=8")
 
 @pytest.fixture(scope="module")
 def cluster():
-    if missing := missing_programs():
+    missing = missing_programs()
+    if missing or os.geteuid():
         text = f"SLURM is not installed ({', '.join(missing)} missing): {HOW_TO_INSTALL}"
+        text = text if missing else "the test cluster needs root"
         pytest.fail(text) if os.environ.get("MLA_NEEDS_SLURM") else pytest.skip(text)
-    if os.geteuid():
-        pytest.skip("the test cluster needs root")
     with tempfile.TemporaryDirectory(prefix="slurm") as folder:
         slurm = SlurmCluster(Path(folder))
         slurm.variables |= {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
