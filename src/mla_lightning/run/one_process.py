@@ -31,7 +31,7 @@ class OneProcess(LightningEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Whether no other process is to be started: always."""
+        """Return True, so that Lightning starts no other process."""
         return True
 
     def local_rank(self) -> int:
