@@ -229,3 +229,20 @@ def test_an_array_that_is_not_in_the_manifest_has_no_effect(store):
     np.save(store / "two.present.npy", np.zeros(N, dtype=bool))
     assert open_store(store).present("two") is None
     assert "two.present.npy is not in the manifest" in verify_store(store)
+
+
+def test_rows_that_are_left_to_a_reader_stay_recorded(store, read):
+    open_store(store, reads_rows=False)
+    assert not {"one.npy", "two.npy"} & {*read}
+    assert "label.npy" in read
+    read.clear()
+    open_store(store)
+    assert read == ["one.npy", "two.npy"]
+    flip(store / "label.npy")
+    with pytest.raises(DataError, match=r"label\.npy"):
+        open_store(store, reads_rows=False)
+    flip(store / "label.npy")
+    open_store(store, reads_rows=False)
+    read.clear()
+    open_store(store)
+    assert read == []

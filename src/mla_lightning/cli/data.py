@@ -1,4 +1,4 @@
-"""The verb ``mla data``: prepare, check, list, show, import and embed data sets."""
+"""The verb ``mla data``: prepare, check, list, show, import, embed and copy data sets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from mla_lightning.cli.data_import import run_import
 from mla_lightning.cli.data_stores import (
     DATA_DIR,
+    list_copies,
     manifest_of,
     print_splits,
     print_vocabulary,
@@ -22,7 +23,7 @@ from mla_lightning.paths import command, path_override
 from mla_lightning.prepare.catalogue import CatalogueEntry, read_catalogue
 from mla_lightning.run_folder import not_world_writable
 
-ACTIONS = ("prepare", "check", "list", "show", "import", "embed")
+ACTIONS = ("prepare", "check", "list", "show", "import", "embed", "scratch")
 HELP = """\
 actions:
   prepare NAME raw=DIR [target=DIR] [on_bad=skip] [jobs=N] [OPTION=VALUE ...]
@@ -41,6 +42,9 @@ actions:
                   compute the features of frozen encoders and write them to a store, for fast
                   training. Overrides are those of mla train; ckpt= is a checkpoint of a run with
                   these encoders
+  scratch DIR [--remove]
+                  list the copies of stores that data.scratch=DIR made on this machine; --remove
+                  removes those that no process uses
 
 examples:
   mla data list
@@ -86,6 +90,7 @@ def run(action: str, words: Sequence[str]) -> int:
         "show": _show,
         "import": run_import,
         "embed": _embed,
+        "scratch": list_copies,
     }
     if action not in actions:
         raise ConfigError(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.cli.words import check_no_options, split_words
+from mla_lightning.errors import RunError, reason_of
 from mla_lightning.paths import command, path_override
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 #: The folder of stores, relative to the current folder; the same as in conf/paths/default.yaml.
 DATA_DIR = Path("data")
+#: Option of `mla data scratch`.
+REMOVE = "--remove"
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -87,3 +93,39 @@ def train_on_splits(folder: Path) -> str:
         return ""
     words = ("experiment=table1/store", path_override("data.path", folder))
     return command("mla", "train", "-m", *words, f"data.split={','.join(splits)}")
+
+
+def list_copies(words: Sequence[str]) -> int:
+    """List the copies of stores in a folder of ``data.scratch``, and remove them on demand.
+
+    Args:
+        words: The folder, and ``--remove`` to remove the copies that no process uses.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: If the words are wrong, or a variable in the folder's name is not set.
+        DataError: If the folder cannot be read.
+        RunError: If a copy cannot be removed.
+    """
+    from mla_lightning.data.node_copies import copies_in, remove_copy, size_text
+    from mla_lightning.data.scratch import scratch_folder
+
+    name, options = split_words([w for w in words if w != REMOVE], "scratch", "DIR")
+    check_no_options(options, "scratch")
+    base = scratch_folder(name if name.startswith(("/", "~", "$")) else str(Path(name).absolute()))
+    copies = copies_in(base)
+    if not copies:
+        print(f"{base} has no copies of stores")
+    for copy in copies:
+        size, used = size_text(copy.num_bytes), time.localtime(copy.last_use)
+        state = "in use" if copy.is_in_use else "unfinished" if copy.is_unfinished else "not in use"
+        if REMOVE in words and not copy.is_in_use:
+            try:
+                state = "removed" if remove_copy(copy.folder) else "in use"
+            except OSError as error:
+                raise RunError(f"{copy.folder} cannot be removed: {reason_of(error)}") from error
+        last = f"last used {time.strftime('%Y-%m-%d %H:%M', used)}" if copy.last_use else "not used"
+        print(f"{copy.folder}: {size}, {last}, {state}")
+    return 0

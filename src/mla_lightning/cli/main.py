@@ -242,6 +242,7 @@ def _build_parser() -> _Parser:
     data = verb("data", _data, "prepare, check and show data sets", cli_data.HELP)
     data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))
     data.add_argument("--plan", action="store_true", help="of import: print the plan and stop")
+    data.add_argument("--remove", action="store_true", help="of scratch: remove unused copies")
     data.add_argument(
         "overrides", nargs="*", metavar="WORD", help="a data set or file, and KEY=VALUE options"
     )
@@ -364,7 +365,10 @@ def _list(options: argparse.Namespace) -> int:
 def _data(options: argparse.Namespace) -> int:
     if options.plan and options.action != "import":
         raise ConfigError(f"--plan is an option of `mla data import`, not of {options.action}")
-    return cli_data.run(options.action, [*options.overrides, *["--plan"] * options.plan])
+    if options.remove and options.action != "scratch":
+        raise ConfigError(f"--remove is an option of `mla data scratch`, not of {options.action}")
+    flags = [*["--plan"] * options.plan, *["--remove"] * options.remove]
+    return cli_data.run(options.action, [*options.overrides, *flags])
 
 
 if __name__ == "__main__":

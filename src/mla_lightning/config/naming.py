@@ -12,7 +12,7 @@ from mla_lightning.identity import NOT_IDENTITY
 #: Overrides that titles and folders show in a place of their own.
 _ALWAYS_SHOWN = ("data", "method", "ablation", "seed", "experiment")
 #: Settings that change no number.
-_WITHOUT_EFFECT = ("trainer.progress_bar", "data.num_workers")
+_WITHOUT_EFFECT = ("trainer.progress_bar", "data.num_workers", "data.scratch")
 #: File systems allow 255 bytes; seed, identity and suffixes of temporary files take some of them.
 _MAX_STEM_LENGTH = 120
 

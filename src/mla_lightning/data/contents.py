@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,13 @@ _BLOCK = 1 << 20
 _MAX_DEVICES = 64
 
 
-def changed_files(folder: Path, hashes: Mapping[str, str], *, reads_all: bool = False) -> list[str]:
+def changed_files(
+    folder: Path,
+    hashes: Mapping[str, str],
+    *,
+    reads_all: bool = False,
+    trusts_folder: bool = True,
+) -> list[str]:
     """Return the files of a store whose content has another hash than the manifest says.
 
     A file that agreed before, and whose size, times of change, inode and device are the same, is
@@ -44,6 +51,8 @@ def changed_files(folder: Path, hashes: Mapping[str, str], *, reads_all: bool = 
         folder: The store.
         hashes: File -> SHA-256 as hexadecimal text; the files exist.
         reads_all: Whether to read all files, whatever is recorded.
+        trusts_folder: Whether to believe the record in the folder; False for a folder of another
+            user, whose files are then read once by each user of them on each machine.
 
     Returns:
         Names of the files, in the order of ``hashes``.
@@ -60,16 +69,10 @@ def changed_files(folder: Path, hashes: Mapping[str, str], *, reads_all: bool = 
         >>> changed_files(tmp, hashes)
         ['label.npy']
     """
-    records = [_read_record(path) for path in _places(folder)]
-    agreed, to_read = {}, []
-    for file, sha256 in hashes.items():
-        status = _status(folder / file)
-        entries = (record.get(file) for record in records)
-        entry = next((e for e in entries if _is_recorded(e, sha256, status)), None)
-        if entry is None or reads_all:
-            to_read.append(file)
-        else:
-            agreed[file] = entry
+    places = _places(folder) if trusts_folder else _own_places(folder)
+    records = [_read_record(path) for path in places]
+    agreed = {} if reads_all else _recorded(folder, hashes, records)
+    to_read = [file for file in hashes if file not in agreed]
     if not to_read:
         return []
     changed = []
@@ -81,9 +84,43 @@ def changed_files(folder: Path, hashes: Mapping[str, str], *, reads_all: bool = 
                 changed.append(file)
             elif started - max(status.st_mtime, status.st_ctime) > RECENT_S:
                 agreed[file] = _entry(sha256, status, [record.get(file) for record in records])
-    if agreed not in records:
-        _write_record(folder, agreed)
+    _write_record(places, records, agreed, hashes)
     return changed
+
+
+def are_recorded(folder: Path, hashes: Mapping[str, str]) -> bool:
+    """Return whether all files agreed with their hashes before and are unchanged; none is read.
+
+    Args:
+        folder: The folder.
+        hashes: File -> SHA-256 as hexadecimal text; the files exist.
+
+    Example:
+        >>> _ = (tmp / "label.npy").write_bytes(b"0101")
+        >>> are_recorded(tmp, {"label.npy": sha256_of(tmp / "label.npy")})
+        False
+    """
+    records = [_read_record(path) for path in _places(folder)]
+    return len(_recorded(folder, hashes, records)) == len(hashes)
+
+
+def record_file(path: Path, sha256: str) -> None:
+    """Record that a file agrees with its hash, which its writer computed as it wrote it.
+
+    Args:
+        path: The file, which no process writes to any more.
+        sha256: Its SHA-256 as hexadecimal text.
+
+    Example:
+        >>> _ = (tmp / "label.npy").write_bytes(b"0101")
+        >>> record_file(tmp / "label.npy", sha256_of(tmp / "label.npy"))
+        >>> are_recorded(tmp, {"label.npy": sha256_of(tmp / "label.npy")})
+        True
+    """
+    places = _places(path.parent)
+    records = [_read_record(place) for place in places]
+    entry = _entry(sha256, _status(path), [])
+    _write_record(places, records, {path.name: entry}, {path.name: sha256})
 
 
 def sha256_of(path: Path) -> str:
@@ -152,6 +189,20 @@ def _stamp(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
+def _recorded(
+    folder: Path, hashes: Mapping[str, str], records: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the entries of the files that agreed with their hashes and are unchanged."""
+    agreed = {}
+    for file, sha256 in hashes.items():
+        status = _status(folder / file)
+        entries = (record.get(file) for record in records)
+        entry = next((e for e in entries if _is_recorded(e, sha256, status)), None)
+        if entry is not None:
+            agreed[file] = entry
+    return agreed
+
+
 def _is_recorded(entry: Any, sha256: str, status: os.stat_result) -> bool:
     return (
         isinstance(entry, dict)
@@ -171,11 +222,19 @@ def _entry(sha256: str, status: os.stat_result, earlier: list[Any]) -> dict[str,
 
 def _places(folder: Path) -> list[Path]:
     """Return the places of the record: in the store, and in the user's cache."""
-    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    places = [folder / RECORD]
+    return [folder / RECORD, *_user_places(os.fsencode(folder.resolve()))]
+
+
+def _own_places(folder: Path) -> list[Path]:
+    """Return the place of the record of a folder on this machine, in the user's cache."""
+    return _user_places(os.fsencode(f"{socket.gethostname()}:{folder.resolve()}"))
+
+
+def _user_places(key: bytes) -> list[Path]:
+    name = hashlib.sha256(key).hexdigest()[:32]
     with contextlib.suppress(RuntimeError):  # the user has no home folder
-        places.append(default_cache() / "verified" / f"{name}.json")
-    return places
+        return [default_cache() / "verified" / f"{name}.json"]
+    return []
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -185,12 +244,24 @@ def _read_record(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write the record to the first place that can be written; without one it is not kept."""
-    text = json.dumps(record, indent=1) + "\n"
-    for path in _places(folder):
+def _write_record(
+    places: list[Path],
+    records: list[dict[str, Any]],
+    agreed: Mapping[str, Any],
+    hashes: Mapping[str, str],
+) -> None:
+    """Write the record to the first place that can be written; without one it is not kept.
+
+    Entries of other files than those that were compared stay.
+    """
+    others = {f: e for record in reversed(records) for f, e in record.items() if f not in hashes}
+    content = {**others, **agreed}
+    if content in records:
+        return
+    text = json.dumps(content, indent=1) + "\n"
+    for path in places:
         with contextlib.suppress(OSError), not_world_writable():
-            if path.parent != folder:
+            if path.name != RECORD:
                 path.parent.mkdir(parents=True, exist_ok=True)
             with new_file(path) as file:
                 file.write(text.encode())

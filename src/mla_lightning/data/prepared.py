@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
-from mla_lightning.data.column_scales import SCALES, cached_scales, column_scales
+from mla_lightning.data.column_scales import SCALES, ColumnScales, cached_scales, column_scales
 from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.loading import ArrayDataset
+from mla_lightning.data.mapped import MappedArray
+from mla_lightning.data.scratch import check_rows, check_scratch, copy_rows
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
 from mla_lightning.data.stored_inputs import stored_inputs
@@ -41,6 +43,10 @@ class Prepared(MultimodalDataModule):
     Batches hold rows as they are stored, such as bytes of images, so that few bytes are copied to
     the device; there :attr:`inputs` convert them to the inputs of encoders. Tokens are not
     converted.
+
+    Attributes:
+        rows_folder: Folder of the copy that rows are read from (``scratch``), once it is used; None
+            for the store's own.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Prepared(MultimodalDataModule):
         split: str | None = None,
         inputs: Mapping[str, Input] | None = None,
         scale: str | None = None,
+        scratch: str | None = None,
         **options: Any,
     ) -> None:
         """Open the store; no array is read.
@@ -64,6 +71,10 @@ class Prepared(MultimodalDataModule):
                 of the training split's samples that have the modality: ``none``, ``standard``,
                 ``robust`` or ``log``, see :func:`~mla_lightning.data.column_scales.column_scales`;
                 None for what the store says.
+            scratch: Folder on a disk of the machine that trains. The rows are copied there once,
+                for all jobs of that machine, and read from the copy; None to read them from the
+                store. It changes no number. ``~`` and variables such as ``$SLURM_TMPDIR`` are
+                those of that machine.
             **options: Options of every data set: ``batch_size`` and others.
 
         Raises:
@@ -76,7 +87,11 @@ class Prepared(MultimodalDataModule):
                 f"data.path is {'not set' if path is None else 'empty'}: which store? For example: "
                 "mla train data=store data.path=data/mfeat"
             )
-        self.store: OpenStore = open_store(Path(path).expanduser())
+        if scratch is not None:
+            check_scratch(scratch)
+        self._scratch = scratch
+        self.rows_folder: Path | None = None
+        self.store: OpenStore = open_store(Path(path).expanduser(), reads_rows=scratch is None)
         manifest = self.store.manifest
         self.name = str(manifest["name"])
         self.all_modalities = self.store.modalities
@@ -142,6 +157,12 @@ class Prepared(MultimodalDataModule):
     def _scaled_columns(self, modality: str, scale: str) -> ScaledColumns:
         """Return the scaling of a modality, by the numbers of the training split."""
         rows, present = self.store.array(modality), self.store.present(modality)
+
+        def compute() -> ColumnScales:
+            if self._scratch is not None:  # the rows were not compared when the store was opened
+                check_rows(self.store, modality)
+            return column_scales(rows, numbers, scale)
+
         numbers = np.flatnonzero(self._codes == SPLITS.index("train"))
         if present is not None:
             numbers = numbers[present[numbers]]
@@ -149,9 +170,7 @@ class Prepared(MultimodalDataModule):
         files = (f"{modality}.npy", f"{modality}.present.npy", f"split.{self.split_name}.npy")
         hashes = [arrays.get(file, {}).get("sha256") for file in files]
         key = hashlib.sha256(" ".join(map(str, [scale, *hashes])).encode()).hexdigest()
-        scales = cached_scales(
-            self.store.folder, key, lambda: column_scales(rows, numbers, scale), rows.shape[-1]
-        )
+        scales = cached_scales(self.store.folder, key, compute, rows.shape[-1])
         return ScaledColumns(scales.mean, scales.factor, is_log=scales.is_log)
 
     @property
@@ -204,14 +223,20 @@ class Prepared(MultimodalDataModule):
 
         Without labels in the store, they are -1 (N,) int64, whatever the task of a run.
         """
-        inputs = {name: self.store.array(name) for name in self.modalities}
         present = {name: self.store.present(name) for name in self.modalities}
         return ArrayDataset(
-            inputs,
+            self._rows(),
             targets_of(self.task, self.name).tensor(self.store.label),
             rows=torch.arange(len(self.store)),
             present={m: torch.from_numpy(has) for m, has in present.items() if has is not None},
         )
+
+    def _rows(self) -> dict[str, MappedArray]:
+        """Open the rows of the modalities in use, of their copy if they are copied."""
+        if self._scratch is not None and self.rows_folder is None:
+            self.rows_folder = copy_rows(self.store, self.modalities, self._scratch)
+        folder = self.rows_folder or self.store.folder
+        return {name: MappedArray(folder / f"{name}.npy") for name in self.modalities}
 
     def load_splits(self) -> Mapping[str, Split]:
         """Map the store's arrays.
@@ -228,7 +253,7 @@ class Prepared(MultimodalDataModule):
                 "Predict its samples: "
                 + command("mla", "predict", "RUN", path_override("data.path", self.store.folder))
             )
-        inputs = {name: self.store.array(name) for name in self.modalities}
+        inputs = self._rows()
         present = {name: self.store.present(name) for name in self.modalities}
         splits = {}
         for code, split in enumerate(SPLITS):

@@ -130,13 +130,14 @@ class OpenStore:
         return np.load(self.folder / f"split.{name}.npy")
 
 
-def open_store(folder: Path) -> OpenStore:
+def open_store(folder: Path, *, reads_rows: bool = True) -> OpenStore:
     """Open a store, after a comparison of its arrays with their hashes.
 
     An array that has not changed since it was compared is not read again.
 
     Args:
         folder: The folder.
+        reads_rows: False to leave the rows of the modalities to a reader that compares a copy.
 
     Returns:
         The store; of its arrays only labels and ids are in memory.
@@ -161,7 +162,8 @@ def open_store(folder: Path) -> OpenStore:
     manifest = read_manifest(folder)
     hashes = array_hashes(folder, manifest)
     check_arrays(folder, manifest)
-    if changed := changed_files(folder, hashes):
+    rows = () if reads_rows else [f"{name}.npy" for name in manifest["modalities"]]
+    if changed := changed_files(folder, {f: h for f, h in hashes.items() if f not in rows}):
         raise DataError(changed_message(folder, manifest, changed))
     return OpenStore(folder, manifest)
 
@@ -374,9 +376,6 @@ def _as_blocks(values: np.ndarray | RowBlocks) -> RowBlocks:
         values.shape,
         lambda: (values[rows] for rows in row_ranges(values.shape, values.itemsize)),
     )
-
-
-# ---------------------------------------------------------------------- entries of manifests
 
 
 def _array_entry(path: Path) -> dict[str, Any]:

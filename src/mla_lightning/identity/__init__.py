@@ -22,7 +22,7 @@ NOT_IDENTITY = (
 #: Settings that earlier versions did not have -> the value that means what these versions did.
 ABSENT_BEFORE = {"select_by": "accuracy", "task": {}, "loss": {"class_weights": None}}
 #: Settings of the data that change no number.
-NOT_IDENTITY_OF_DATA = ("path", "num_workers")
+NOT_IDENTITY_OF_DATA = ("path", "num_workers", "scratch")
 #: Settings of the data that are as if they were left out while they are null.
 _OPTIONAL_OF_DATA = ("scale", "task")
 #: Settings of an encoder, likewise.

@@ -51,6 +51,7 @@ def write_config(folder: Path, place: Path | None = None) -> Path:
             "split": None,
             "eval_batch_size": 256,
             "num_workers": 0,
+            "scratch": None,
         },
         "encoder": default_encoders(store, store.modalities),
     }

@@ -24,7 +24,7 @@ from mla_lightning.module import MultimodalModule
 from mla_lightning.paths import command
 from mla_lightning.run.build import DataFacts, build_metrics, build_module
 from mla_lightning.run.evaluate import load_weights, predict, score_predictions
-from mla_lightning.run.place import data_of_run
+from mla_lightning.run.place import data_of_run, read_in_place
 from mla_lightning.run.train import build_trainer, silence_lightning
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.config import RunConfig
@@ -191,7 +191,8 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
         path = options.pop("path", None)
         config, _ = data_of_run(run, path, options)
     else:
-        config = RunConfig.from_tree({**run.config.tree, "data": {**data, **options}})
+        node = {**read_in_place(data), **options}
+        config = RunConfig.from_tree({**run.config.tree, "data": node})
     config = RunConfig.from_tree({**config.tree, "modalities": list(result.modalities)})
     module_data = data_of_config(config.tree)
     check_inputs(run, module_data)

@@ -37,6 +37,18 @@ def place_of(run_dir: Path) -> dict[str, str]:
     return {"cwd": str(cwd), "cwd_from_run": os.path.relpath(cwd, run_dir.absolute())}
 
 
+def read_in_place(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config node of data whose rows are read where they are, not from a copy.
+
+    A copy is for training, on the machine that trains.
+
+    Example:
+        >>> read_in_place({"path": "data/my", "scratch": "/scratch"}), read_in_place({"names": "a"})
+        ({'path': 'data/my', 'scratch': None}, {'names': 'a'})
+    """
+    return {key: None if key == "scratch" else value for key, value in node.items()}
+
+
 def data_of_run(
     run: RunFiles, path: Path | str | None = None, options: Mapping[str, Any] | None = None
 ) -> tuple[RunConfig, MultimodalDataModule]:
@@ -64,7 +76,7 @@ def data_of_run(
         'synthetic'
     """
     config = run.config
-    node: dict[str, Any] = {**config.data, **(options or {})}
+    node: dict[str, Any] = {**read_in_place(config.data), **(options or {})}
     if path is not None and "path" not in node:
         raise ConfigError(
             f"data.path={path} has no effect: the data of {run.folder}, "

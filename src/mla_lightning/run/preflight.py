@@ -18,9 +18,10 @@ from mla_lightning.config.targets import TARGET, locate
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import SequentialOrder, loader_options
 from mla_lightning.data.mask_files import read_masks
-from mla_lightning.errors import ConfigError, MLAError
+from mla_lightning.errors import ConfigError, DataError, MLAError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import DataFacts, build_module
+from mla_lightning.run.place import read_in_place
 from mla_lightning.run_folder import RESULT
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.schema import format_value
@@ -87,6 +88,7 @@ def check_counted_samples(config: RunConfig) -> None:
     """
     data = data_of_config(config.tree)
     if _ends_with_one_sample(data.num_train, data.batch_size):
+        data = data_of_config({**config.tree, "data": read_in_place(config.data)})
         data.prepare_data()
         data.setup()
         check_last_batch(build_module(config, data), data)
@@ -250,6 +252,8 @@ def _build_problem(config: RunConfig) -> str:
                 raise
             except Exception:  # a class may need the values of its weights, which are absent
                 _build(config)
+    except DataError:  # such as damage to rows by which columns are scaled
+        raise
     except MLAError as error:
         return str(error)
     except Exception as error:

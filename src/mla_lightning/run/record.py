@@ -24,6 +24,7 @@ from mla_lightning.config import Job
 from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.config.values import flatten
 from mla_lightning.data.base import MultimodalDataModule
+from mla_lightning.data.prepared import Prepared
 from mla_lightning.errors import ConfigError, RunError, reason_of
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.identity.code import changed_modules, file_of, forget_code
@@ -119,8 +120,14 @@ def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[st
         "seed": job.config.seed,
         "started": started,
         "command": files.retry_command(job.overrides),
-        PLACE: place_of(job.run_dir),
+        PLACE: place_of(job.run_dir) | _place_of_rows(data),
     }
+
+
+def _place_of_rows(data: MultimodalDataModule) -> dict[str, str]:
+    """Return the folder of the copy that rows are read from, if they are."""
+    folder = data.rows_folder if isinstance(data, Prepared) else None
+    return {} if folder is None else {"rows": str(folder)}
 
 
 def _git_commit() -> str | None:
