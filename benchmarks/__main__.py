@@ -20,6 +20,7 @@ GROUPS = (
     "evaluation",
     "loader",
     "prepare",
+    "stores",
     "imports",
     "small_loop",
     "checkpoints",
