@@ -123,8 +123,6 @@ def copy_rows(store: OpenStore, modalities: Sequence[str], scratch: str) -> Path
             _copy_missing(own, base, hashes, store)
     except OSError as error:
         if error.errno in _FULL:
-            for path in own.glob(f"*{PARTIAL}"):  # of no use, and other jobs need the room
-                path.unlink(missing_ok=True)
             raise _no_room(base, store) from error
         raise RunError(
             f"{store.folder} cannot be copied to {own} on {socket.gethostname()}: "
@@ -225,9 +223,15 @@ def _copy_missing(own: Path, base: Path, hashes: Mapping[str, str], store: OpenS
     _print(f"copies {size_text(total)} of {store.folder} to {own} on {socket.gethostname()}")
     started = time.monotonic()
     progress = _Progress(total)
-    for name, sha256 in missing.items():
-        if not _copy_file(store.folder / name, own / name, sha256, progress):
-            raise DataError(changed_message(store.folder, store.manifest, [name]))
+    try:
+        for name, sha256 in missing.items():
+            if not _copy_file(store.folder / name, own / name, sha256, progress):
+                raise DataError(changed_message(store.folder, store.manifest, [name]))
+    except OSError as error:
+        if error.errno in _FULL:
+            for path in own.glob(f"*{PARTIAL}"):  # of no use, and other jobs need the room
+                path.unlink(missing_ok=True)
+        raise
     _print(f"copied {size_text(total)} to {own} in {time.monotonic() - started:.0f} s")
 
 
