@@ -17,8 +17,10 @@ from typing import NoReturn
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from mla_lightning.errors import Interrupted, Preempted, RunError
+from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError
 from mla_lightning.run.rank_group import PATIENCE, RankFailure, RankGroup, is_lost_connection
+from mla_lightning.run.trainer import devices_of_ranks
+from mla_lightning.run_folder.config import TrainerConfig
 from mla_lightning.run_folder.rank_variables import StartedRank
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
 
@@ -35,6 +37,33 @@ _REASON_S = 1.0
 _STOPS = (Interrupted.exit_code, Preempted.exit_code)
 #: Seconds in which the other ranks end after training.
 _END_S = 30.0
+
+
+def check_machine(options: TrainerConfig) -> None:
+    """Check that this machine can run all processes of a job, each on a device of its own.
+
+    Args:
+        options: The settings of the trainer.
+
+    Raises:
+        ConfigError: If it has too few cores or GPUs.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "trainer.devices=900", "method=concat"])
+        >>> check_machine(job.config.trainer)
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: trainer.devices=900 ... needs 900 cores, ...
+    """
+    devices, threads = options.devices, options.threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if cores is not None and devices * threads > cores:
+        raise ConfigError(
+            f"trainer.devices={devices} with trainer.threads={threads} needs {devices * threads} "
+            f"cores, and this process may use {cores}: processes that wait for a core make every "
+            f"step of all others wait. Write trainer.devices={max(1, cores // threads)}."
+        )
+    devices_of_ranks(options.accelerator, devices)
 
 
 @contextlib.contextmanager

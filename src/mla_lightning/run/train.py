@@ -36,7 +36,7 @@ from mla_lightning.run.explain import describe_error, errors_explained, errors_p
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
 from mla_lightning.run.preflight import check_counted_samples, check_last_batch
 from mla_lightning.run.rank_group import RankFailure, RankGroup, is_lost_connection
-from mla_lightning.run.rank_processes import ranks_together
+from mla_lightning.run.rank_processes import check_machine, ranks_together
 from mla_lightning.run.record import (
     StatusFile,
     check_code_is_current,
@@ -107,6 +107,8 @@ def train_job(job: Job) -> str:
     options = job.config.trainer
     place = started_rank(options.devices, options.num_nodes)
     if place is None:
+        if options.num_ranks > 1:
+            check_machine(options)
         return _train_job(job, None)
     with RankGroup.join(place, job.identity) as group:
         if not group.is_first:

@@ -70,7 +70,7 @@ def started_rank(
         StartedRank(rank=1, num_ranks=2, local_rank=1, address='node1', port=29500, has_store=False)
         >>> started_rank(1, 1, names)
         Traceback (most recent call last):
-        mla_lightning.errors.ConfigError: torchrun has started 2 processes ...
+        mla_lightning.errors.ConfigError: torchrun has started 2 processes, ...
     """
     started = _number(variables, "WORLD_SIZE")
     if started > 1 and "RANK" in variables:
@@ -102,13 +102,15 @@ def how_to_start(devices: int, num_nodes: int) -> str:
 
     Example:
         >>> how_to_start(4, 2)
-        'In a script of SLURM: `srun --nodes=2 --ntasks-per-node=4 mla train ...`; without SLURM, on
-         each machine: `torchrun --nnodes=2 --nproc_per_node=4 --rdzv_backend=c10d --rdzv_endpoint=
-         HOST:29500 --no-python mla train ...`.'
+        'Under SLURM: `mla train -m launcher=slurm trainer.num_nodes=2 trainer.devices=4 ...`, or in
+         your script `srun --nodes=2 --ntasks-per-node=4 mla train ...`. Without SLURM, on each
+         machine: `torchrun --nnodes=2 --nproc_per_node=4 ... mla train ...`.'
     """
     return (
-        f"In a script of SLURM: `srun --nodes={num_nodes} --ntasks-per-node={devices} mla train "
-        f"...`; without SLURM, on each machine: `torchrun --nnodes={num_nodes} "
+        f"Under SLURM: `mla train -m launcher=slurm trainer.num_nodes={num_nodes} "
+        f"trainer.devices={devices} ...`, or in your script `srun --nodes={num_nodes} "
+        f"--ntasks-per-node={devices} mla train ...`. Without SLURM, on each machine: "
+        f"`torchrun --nnodes={num_nodes} "
         f"--nproc_per_node={devices} --rdzv_backend=c10d --rdzv_endpoint=HOST:29500 --no-python "
         "mla train ...`."
     )
