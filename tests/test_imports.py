@@ -201,7 +201,7 @@ def test_only_one_place_instantiates_and_one_builds_a_trainer() -> None:
             for node in ast.walk(ast.parse(text))
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Trainer"
         ]
-        assert not builds or path.relative_to(PACKAGE).as_posix() == "run/train.py"
+        assert not builds or path.relative_to(PACKAGE).as_posix() == "run/trainer.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

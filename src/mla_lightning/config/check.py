@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mla_lightning.config.secrets import find_secrets, leaves_of
-from mla_lightning.config.settings import INSTEAD, NODES, SETTING_TYPES
+from mla_lightning.config.settings import ADVICE, INSTEAD, NODES, SETTING_TYPES
 from mla_lightning.config.targets import TARGET, find_forbidden_targets
 from mla_lightning.config.values import flatten
 from mla_lightning.errors import near
@@ -115,7 +115,8 @@ def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
             problems.append(f"{key} has no value: set one with {key}=...")
         elif not fits_type(value, SETTING_TYPES[key]):
             expected = describe_type(SETTING_TYPES[key])
-            problems.append(f"{key} must be {expected}, got {format_value(value)}")
+            advice = f". {ADVICE[key]}" if key in ADVICE else ""
+            problems.append(f"{key} must be {expected}, got {format_value(value)}{advice}")
     return problems
 
 
