@@ -16,8 +16,9 @@ from mla_lightning.config import Job
 from mla_lightning.config.jobs import COMPUTING_NODES, data_of_config, reached_targets
 from mla_lightning.config.targets import TARGET, locate
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.data.loading import SequentialOrder, loader_options
+from mla_lightning.data.loading import loader_options
 from mla_lightning.data.mask_files import read_masks
+from mla_lightning.data.order import SequentialOrder
 from mla_lightning.errors import ConfigError, MLAError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import DataFacts, build_module

@@ -371,7 +371,7 @@ def _train(
     if job.floor:
         callbacks.append(StopBelow(job.floor, checkpoint))
     trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks, group)
-    selection = data.loader("test" if config.protocol == "paper" else "val")
+    selection = data.loader("test" if config.protocol == "paper" else "val", is_shared=True)
     loaders = data.train_dataloader(), selection
     with errors_explained(trainer):
         trainer.fit(module, *loaders, ckpt_path=newest, weights_only=True)
