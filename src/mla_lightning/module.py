@@ -236,6 +236,16 @@ class MultimodalModule(EncodingModule):
         for group in groups:
             nn.utils.clip_grad_norm_(group, largest_norm)
 
+    def on_fit_start(self) -> None:
+        """Check that no strategy of the Trainer averages gradients, which steps sum over ranks."""
+        strategy = self.trainer.strategy
+        if self.trainer.world_size > 1 and not getattr(strategy, "leaves_gradients", False):
+            raise ConfigError(
+                f"Trainer(devices=..., strategy=...) with {type(strategy).__name__} would train "
+                "this module wrongly: losses, projections and batch statistics are those of whole "
+                'batches. Use mla.train("trainer.devices=2", ...), or Trainer(devices=1).'
+            )
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and gradient noise by (seed, epoch, batch)."""
         place = self.parts.seed, "batch", self.current_epoch, batch_idx

@@ -200,6 +200,8 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         code=job.code.hash,
         threads=config.trainer.threads,
         device=str(module.device),
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
         metrics={
             name: metric.shown()
             for name, metric in trained.metrics.items()

@@ -79,6 +79,9 @@ class RankStrategy(DDPStrategy):
     weights from the seed, so nothing is sent at the start either.
     """
 
+    #: That nothing but the module's own steps changes gradients.
+    leaves_gradients = True
+
     def __init__(self, group: RankGroup, parallel_devices: list[torch.device]) -> None:
         """Store the ranks.
 
