@@ -28,8 +28,9 @@ from mla_lightning.data.loading import (
 )
 from mla_lightning.data.order import SequentialOrder, TrainOrder
 from mla_lightning.methods.head.settings import MODES
+from mla_lightning.tasks import Classification
 
-WIDTH, NUM_TRAIN, NUM_VAL = 8, 37, 13
+WIDTH, NUM_TRAIN, NUM_VAL = 8, 27, 9
 #: Batches of 10 and one of 7; for evaluation of 4 and one of 1, which has no sample for a rank.
 BATCH_SIZE, EVAL_BATCH_SIZE = 10, 4
 
@@ -103,18 +104,27 @@ def visible(epoch):
     return seen
 
 
-def loaders(*, is_complete, batch_size=BATCH_SIZE):
+def labels(number, task, rng):
+    """Return labels of a task: classes, three labels or a number per sample."""
+    if task == "regression":
+        return torch.randn(number, generator=rng)
+    if task == "multilabel":
+        return (torch.rand(number, 3, generator=rng) < 0.5).float()
+    return torch.randint(NUM_CLASSES, (number,), generator=rng)
+
+
+def split(number, task, hidden=None):
+    """Return random samples, the same for the same number."""
+    rng = torch.Generator().manual_seed(number)
+    inputs = {name: torch.randn(number, 5, generator=rng) for name in ("audio", "visual")}
+    return ArrayDataset(inputs, labels(number, task, rng), hidden=hidden)
+
+
+def loaders(*, is_complete, task="classification"):
     """Return loaders of training and validation, which give a rank its part of each batch."""
-    rng = torch.Generator().manual_seed(1)
-
-    def split(number, hidden=None):
-        inputs = {name: torch.randn(number, 5, generator=rng) for name in ("audio", "visual")}
-        label = torch.randint(NUM_CLASSES, (number,), generator=rng)
-        return ArrayDataset(inputs, label, hidden=hidden)
-
     hidden = None if is_complete else HiddenModalities(visible, keeps_truth=True)
-    train, val = split(NUM_TRAIN, hidden), split(NUM_VAL)
-    order = TrainOrder(NUM_TRAIN, batch_size, seed=0)
+    train, val = split(NUM_TRAIN, task, hidden), split(NUM_VAL, task)
+    order = TrainOrder(NUM_TRAIN, BATCH_SIZE, seed=0)
     evaluation = SequentialOrder(NUM_VAL, EVAL_BATCH_SIZE, is_shared=True)
     return (
         TrainLoader(train, sampler=order, **loader_options(0)),
@@ -138,11 +148,21 @@ class Recorder(Checkpoint):
         self.epochs.append(dict(pl_module.epoch_metrics))
 
 
-def train(name, *, is_complete=True, num_ranks=1, recorder=None, resume=None, **options):
+def train(
+    name,
+    *,
+    is_complete=True,
+    num_ranks=1,
+    encoder=Normalised,
+    make_task=Classification,
+    recorder=None,
+    resume=None,
+    **options,
+):
     """Train a method of the catalogue for two epochs; return metrics, state and optimiser."""
     method = name.partition(" ")[0]
-    settings = catalogue()[name] | options
-    data = loaders(is_complete=is_complete, batch_size=settings.pop("batch_size", BATCH_SIZE))
+    task = make_task()
+    data = loaders(is_complete=is_complete, task=task.name)
     batch = {
         "inputs": dict.fromkeys(("audio", "visual")),
         "present": dict.fromkeys(("audio", "visual"), torch.tensor([is_complete])),
@@ -151,12 +171,13 @@ def train(name, *, is_complete=True, num_ranks=1, recorder=None, resume=None, **
     module = build_method(
         method,
         batch,
-        encoders={m: Normalised() for m in batch["inputs"]},
+        encoders={m: encoder() for m in batch["inputs"]},
+        task=task,
         num_train=NUM_TRAIN,
         num_ranks=num_ranks,
         log_every_n_batches=3,
         optimizer=partial(torch.optim.SGD, lr=0.05, momentum=0.9),
-        **settings,
+        **catalogue().get(name, {}) | options,
     )
     recorder = recorder or Recorder()
     trainer = Trainer(
