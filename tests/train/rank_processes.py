@@ -157,6 +157,7 @@ def train(
     make_task=Classification,
     recorder=None,
     resume=None,
+    callbacks=(),
     **options,
 ):
     """Train a method of the catalogue for two epochs; return metrics, state and optimiser."""
@@ -185,7 +186,7 @@ def train(
         accelerator="cpu",
         precision="64-true",
         logger=False,
-        callbacks=[recorder],
+        callbacks=[*callbacks, recorder],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
