@@ -8,6 +8,8 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.inputs.names import modality_name_problem
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
     from mla_lightning.parts import Parts
 
 
@@ -111,6 +113,24 @@ def takes_ranks(kind: type) -> bool:
         if base.__module__.partition(".")[0] != package:
             return False
     return False
+
+
+def check_strategy(trainer: Trainer) -> None:
+    """Check that the gradients of several devices are left to the module's own steps.
+
+    Args:
+        trainer: The Trainer, at the start of training.
+
+    Raises:
+        ConfigError: If its strategy averages them, as Lightning's own strategies do.
+    """
+    strategy = trainer.strategy
+    if trainer.world_size > 1 and not getattr(strategy, "leaves_gradients", False):
+        raise ConfigError(
+            f"Trainer(devices=..., strategy=...) with {type(strategy).__name__} would train the "
+            "module wrongly: losses, projections and batch statistics are those of whole batches. "
+            'Use mla.train("trainer.devices=2", ...), or Trainer(devices=1).'
+        )
 
 
 def check_mixing(method: Any, parts: Parts) -> None:

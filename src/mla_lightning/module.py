@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mla_lightning import ranks
 from mla_lightning.batch import Batch, chunks_of
+from mla_lightning.composition import check_strategy
 from mla_lightning.encoding import EncodingModule
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional.precision import no_autocast
@@ -237,14 +238,8 @@ class MultimodalModule(EncodingModule):
             nn.utils.clip_grad_norm_(group, largest_norm)
 
     def on_fit_start(self) -> None:
-        """Check that no strategy of the Trainer averages gradients, which steps sum over ranks."""
-        strategy = self.trainer.strategy
-        if self.trainer.world_size > 1 and not getattr(strategy, "leaves_gradients", False):
-            raise ConfigError(
-                f"Trainer(devices=..., strategy=...) with {type(strategy).__name__} would train "
-                "this module wrongly: losses, projections and batch statistics are those of whole "
-                'batches. Use mla.train("trainer.devices=2", ...), or Trainer(devices=1).'
-            )
+        """Check that the Trainer leaves the gradients of several devices to the steps."""
+        check_strategy(self.trainer)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and gradient noise by (seed, epoch, batch)."""
