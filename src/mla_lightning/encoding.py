@@ -191,6 +191,7 @@ class EncodingModule(LightningModule):
                 f"{self.parts.num_ranks}: its gradients would not be those of a whole batch. Use "
                 "one device, or train a job with trainer.devices."
             )
+        ranks.copy_from_first(self)
         if count > 1 and self.parts.sync_batchnorm:
             ranks.synchronise_batch_norms(self)
 

@@ -5,6 +5,7 @@ import torch
 from tests.train.rank_processes import NUM_TRAIN, catalogue, on_ranks, split, train
 from torch import nn
 
+from mla_lightning import ranks
 from mla_lightning.composition import takes_ranks
 from mla_lightning.data.order import Request
 from mla_lightning.errors import ConfigError
@@ -134,6 +135,17 @@ def test_statistics_of_each_device_are_another_algorithm_with_equal_ranks(of_met
             first["state"]["encoders.visual.1.running_var"] - one["encoders.visual.1.running_var"]
         )
         assert difference.abs().max() > 1e-3
+
+
+def test_ranks_begin_with_the_weights_of_the_first():
+    def unlike():
+        encoder = plain()
+        nn.init.constant_(encoder.weight, 0.1 * (1 + ranks.rank()))
+        return encoder
+
+    first, second = on_ranks(lambda: train("concat", num_ranks=2, encoder=unlike))
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+    torch.testing.assert_close(first, train("concat", encoder=unlike), rtol=0, atol=1e-10)
 
 
 def test_methods_that_need_all_samples_are_refused():
