@@ -6,6 +6,7 @@ from tests.train.rank_processes import NUM_TRAIN, catalogue, on_ranks, split, tr
 from torch import nn
 
 from mla_lightning import ranks
+from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.composition import takes_ranks
 from mla_lightning.data.order import Request
 from mla_lightning.errors import ConfigError
@@ -146,6 +147,24 @@ def test_ranks_begin_with_the_weights_of_the_first():
     first, second = on_ranks(lambda: train("concat", num_ranks=2, encoder=unlike))
     torch.testing.assert_close(second, first, rtol=0, atol=0)
     torch.testing.assert_close(first, train("concat", encoder=unlike), rtol=0, atol=1e-10)
+
+
+def test_diagnostics_are_those_of_the_whole_batch():
+    def measured(num_ranks):
+        samples = split(NUM_TRAIN, "classification")
+        fixed = samples[Request(0, torch.arange(NUM_TRAIN))]
+        callback = EpochDiagnostics("full", fixed, {"train": [fixed], "val": [fixed]}, 3)
+        return train("mla", num_ranks=num_ranks, callbacks=[callback])["epochs"], callback.uncounted
+
+    (first, uncounted), (second, _) = on_ranks(lambda: measured(2))
+    assert first == second
+    one, uncounted_of_one = measured(1)
+    assert uncounted <= uncounted_of_one  # torch has operations of its own for batch norms
+    assert {"forgetting/loss/audio/visual", "gradient/raw/audio/visual"} <= one[0].keys()
+    flops = [epochs[0].pop("cost/step_flops") for epochs in (first, one)]
+    assert flops[1] <= flops[0] < 1.2 * flops[1]  # projections are computed on each device
+    for epoch, epoch_of_one in zip(first, one, strict=True):
+        assert epoch == pytest.approx(epoch_of_one, abs=1e-6)  # scores are in single precision
 
 
 def test_methods_that_need_all_samples_are_refused():
