@@ -138,6 +138,23 @@ def test_statistics_of_each_device_are_another_algorithm_with_equal_ranks(of_met
         assert difference.abs().max() > 1e-3
 
 
+class Spread(nn.Sequential):
+    """An encoder whose batch normalisation has several values per sample."""
+
+    out_features = 8
+
+    def __init__(self):
+        layers = nn.Linear(5, 8), nn.Unflatten(1, (2, 4)), nn.BatchNorm1d(2), nn.Flatten()
+        super().__init__(*layers)
+
+
+def test_chunks_with_statistics_of_all_devices_wait_for_no_one():
+    options = {"accumulate": 3, "encoder": Spread}
+    jobs = {name: (name, False, options) for name in ("mla", "late_fusion", "mmin")}
+    first, second = on_ranks(lambda: run(jobs, 2))
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+
+
 def test_ranks_begin_with_the_weights_of_the_first():
     def unlike():
         encoder = plain()
