@@ -101,9 +101,8 @@ def takes_ranks(kind: type) -> bool:
         >>> from mla_lightning.methods import DCCA, Joint
         >>> takes_ranks(Joint), takes_ranks(DCCA)
         (True, False)
-        >>> class Own(Joint):
-        ...     pass
-        >>> takes_ranks(Own)
+        >>> own = type("Own", (Joint,), {"__module__": "my_lab"})
+        >>> takes_ranks(own)
         False
     """
     package = __name__.partition(".")[0]

@@ -180,15 +180,18 @@ class EncodingModule(LightningModule):
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
 
     def setup(self, stage: str) -> None:
-        """Check the number of ranks, and prepare batch normalisations for it."""
+        """Prepare for the precision and the number of ranks, before weights are loaded."""
         if stage != "fit":
             return
+        # Lightning would load double precision into single, and convert that.
+        self.trainer.precision_plugin.convert_module(self)
         if (count := ranks.world_size()) != self.parts.num_ranks:
             raise ConfigError(
                 f"{count} processes train this module together, and it was built for "
                 f"{self.parts.num_ranks}: its gradients would not be those of a whole batch. Use "
                 "one device, or train a job with trainer.devices."
             )
+        ranks.copy_from_first(self)
         if count > 1 and self.parts.sync_batchnorm:
             ranks.synchronise_batch_norms(self)
 

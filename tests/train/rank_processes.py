@@ -35,7 +35,7 @@ WIDTH, NUM_TRAIN, NUM_VAL = 8, 27, 9
 BATCH_SIZE, EVAL_BATCH_SIZE = 10, 4
 
 
-def on_ranks(function, num_ranks=2, limit_s=120):
+def on_ranks(function, num_ranks=2, limit_s=60):
     """Run a function in forked processes of one group; return its values in the order of ranks."""
     with tempfile.TemporaryDirectory() as folder:
         pids = [_fork(function, rank, num_ranks, Path(folder)) for rank in range(num_ranks)]
@@ -157,6 +157,7 @@ def train(
     make_task=Classification,
     recorder=None,
     resume=None,
+    callbacks=(),
     **options,
 ):
     """Train a method of the catalogue for two epochs; return metrics, state and optimiser."""
@@ -185,7 +186,7 @@ def train(
         accelerator="cpu",
         precision="64-true",
         logger=False,
-        callbacks=[recorder],
+        callbacks=[*callbacks, recorder],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

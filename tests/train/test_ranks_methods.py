@@ -5,6 +5,8 @@ import torch
 from tests.train.rank_processes import NUM_TRAIN, catalogue, on_ranks, split, train
 from torch import nn
 
+from mla_lightning import ranks
+from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.composition import takes_ranks
 from mla_lightning.data.order import Request
 from mla_lightning.errors import ConfigError
@@ -33,6 +35,7 @@ def all_train_batches():
     return [split(NUM_TRAIN, "regression")[Request(0, torch.arange(NUM_TRAIN))]]
 
 
+CLASS_WEIGHTS_IN_CHUNKS = {"make_task": weighted, "accumulate": 2, "encoder": plain}
 #: Words of a setting -> method, whether samples are complete, options.
 SETTINGS = {
     "clipped": ("concat", True, {"clip_norm": 0.05}),
@@ -43,7 +46,7 @@ SETTINGS = {
     "chunks of sums": ("ae", False, {"accumulate": 2, "encoder": plain}),
     "chunks of scores": ("ogm_ge", True, {"accumulate": 2, "encoder": plain}),
     "class weights": ("joint_unimodal", False, {"make_task": weighted}),
-    "class weights in chunks": ("mla", False, {"make_task": weighted, "accumulate": 2}),
+    "class weights in chunks": ("mla", False, CLASS_WEIGHTS_IN_CHUNKS),
     "history after": ("qmf", False, {"history_update": "after", "rank_mode": "released"}),
     "projected update": ("mla moments", False, {"project_update": True, "project_bias": True}),
     "resets": ("mla owm", False, {"reset_every": 2, "source": "current"}),
@@ -55,7 +58,11 @@ SETTINGS = {
     ),
     "labels": ("qmf", False, {"make_task": Multilabel, "num_classes": 3}),
 }
-SETTINGS["class weights in chunks"][2]["encoder"] = plain
+#: Number of ranks -> the settings that are tried with it.
+SETTINGS_OF = {
+    2: [*SETTINGS],
+    3: ["clipped by modality", "more chunks than samples", "chunks of scores", "labels", "resets"],
+}
 
 
 def run(jobs, num_ranks):
@@ -79,7 +86,9 @@ def of_methods():
 
 @pytest.fixture(scope="module")
 def of_settings():
-    return {number: runs(SETTINGS, number) for number in (2, 3)}
+    return {
+        number: runs({s: SETTINGS[s] for s in SETTINGS_OF[number]}, number) for number in (2, 3)
+    }
 
 
 def assert_as_one(ends, one, atol=1e-10):
@@ -100,8 +109,10 @@ def test_two_ranks_train_as_one_process(name, is_complete, of_methods):
     assert one["epochs"][0] != one["epochs"][1]
 
 
-@pytest.mark.parametrize("num_ranks", [2, 3])
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    ("num_ranks", "setting"),
+    [(number, key) for number in SETTINGS_OF for key in SETTINGS_OF[number]],
+)
 def test_ranks_train_as_one_process_with(setting, num_ranks, of_settings):
     assert_as_one(*of_settings[num_ranks][setting])
 
@@ -125,6 +136,35 @@ def test_statistics_of_each_device_are_another_algorithm_with_equal_ranks(of_met
             first["state"]["encoders.visual.1.running_var"] - one["encoders.visual.1.running_var"]
         )
         assert difference.abs().max() > 1e-3
+
+
+def test_ranks_begin_with_the_weights_of_the_first():
+    def unlike():
+        encoder = plain()
+        nn.init.constant_(encoder.weight, 0.1 * (1 + ranks.rank()))
+        return encoder
+
+    first, second = on_ranks(lambda: train("concat", num_ranks=2, encoder=unlike))
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+    torch.testing.assert_close(first, train("concat", encoder=unlike), rtol=0, atol=1e-10)
+
+
+def test_diagnostics_are_those_of_the_whole_batch():
+    def measured(num_ranks):
+        samples = split(NUM_TRAIN, "classification")
+        fixed = samples[Request(0, torch.arange(NUM_TRAIN))]
+        callback = EpochDiagnostics("full", fixed, {"train": [fixed], "val": [fixed]}, 3)
+        return train("mla", num_ranks=num_ranks, callbacks=[callback])["epochs"], callback.uncounted
+
+    (first, uncounted), (second, _) = on_ranks(lambda: measured(2))
+    assert first == second
+    one, uncounted_of_one = measured(1)
+    assert uncounted <= uncounted_of_one  # torch has operations of its own for batch norms
+    assert {"forgetting/loss/audio/visual", "gradient/raw/audio/visual"} <= one[0].keys()
+    flops = [epochs[0].pop("cost/step_flops") for epochs in (first, one)]
+    assert flops[1] <= flops[0] < 1.2 * flops[1]  # projections are computed on each device
+    for epoch, epoch_of_one in zip(first, one, strict=True):
+        assert epoch == pytest.approx(epoch_of_one, abs=1e-6)  # scores are in single precision
 
 
 def test_methods_that_need_all_samples_are_refused():

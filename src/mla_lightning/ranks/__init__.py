@@ -25,13 +25,14 @@ from mla_lightning.ranks.collectives import (
     total,
     world_size,
 )
-from mla_lightning.ranks.gradients import sum_gradients
+from mla_lightning.ranks.gradients import copy_from_first, sum_gradients
 from mla_lightning.ranks.randomness import common_randomness, seed_generators
 
 __all__ = [
     "any_rank",
     "check_batch_norms",
     "common_randomness",
+    "copy_from_first",
     "gathered",
     "gathered_with_gradient",
     "is_first",

@@ -46,7 +46,7 @@ class SynchronisedBatchNorm(_BatchNorm):
     parameters and buffers do not change, so checkpoints are those of a single process.
     """
 
-    @torch.compiler.disable  # type: ignore[misc]
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         """Normalise the samples of this rank."""
         self._check_input_dim(input)
@@ -149,7 +149,7 @@ class _Normalise(torch.autograd.Function):
         return output.to(x.dtype)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, scale, count = ctx.saved_tensors
         shape, axes = _broadcast(x)

@@ -68,7 +68,7 @@ def total(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x
-    summed = _on_wire(x.detach()).clone(memory_format=torch.contiguous_format)
+    summed = on_wire(x.detach()).clone(memory_format=torch.contiguous_format)
     dist.all_reduce(summed)
     return summed.to(x.device)
 
@@ -94,7 +94,7 @@ def largest(numbers: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return numbers
-    numbers_of_all = _on_wire(numbers).clone()
+    numbers_of_all = on_wire(numbers).clone()
     dist.all_reduce(numbers_of_all, op=dist.ReduceOp.MAX)
     return numbers_of_all.to(numbers.device)
 
@@ -174,19 +174,23 @@ def stacked(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x[None]
-    sent = _on_wire(x).contiguous()
+    sent = on_wire(x).contiguous()
     of_ranks = [torch.empty_like(sent) for _ in range(world_size())]
     dist.all_gather(of_ranks, sent)
     return torch.stack(of_ranks).to(x.device)
 
 
+def on_wire(x: Tensor) -> Tensor:
+    """Return a tensor on a device from which the group can send it.
+
+    Args:
+        x: A tensor on any device; there must be a group.
+    """
+    return x.cuda() if x.is_cpu and dist.get_backend() == dist.Backend.NCCL else x
+
+
 def _is_grouped() -> bool:
     return dist.is_available() and dist.is_initialized()
-
-
-def _on_wire(x: Tensor) -> Tensor:
-    """Return a tensor on a device from which the group can send it."""
-    return x.cuda() if x.is_cpu and dist.get_backend() == dist.Backend.NCCL else x
 
 
 def _blocks(rows: Tensor) -> list[Tensor]:

@@ -1,15 +1,15 @@
-"""Sum of the gradients of all ranks, in one message."""
+"""Weights and gradients of all ranks, in one message each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mla_lightning.ranks.collectives import largest, world_size
+from mla_lightning.ranks.collectives import largest, on_wire, world_size
 
 
 def sum_gradients(
@@ -57,18 +57,33 @@ def sum_gradients(
                 parameter.grad = torch.zeros_like(parameter)
             summed.append(parameter.grad)
     summed += [mean.div_(world_size()) for mean in means if mean.is_floating_point()]
-    _sum_in_place(summed)
+    _replace(summed, dist.all_reduce)
     return answers[len(parameters) :]
 
 
+def copy_from_first(module: nn.Module) -> None:
+    """Replace the weights and buffers of a module by those of the first rank.
+
+    Ranks build the same weights from the seed, but a class of the user may draw numbers elsewhere.
+
+    Args:
+        module: The module, of the same classes on every rank.
+
+    Example:
+        >>> copy_from_first(nn.Linear(2, 3))  # in a single process nothing changes
+    """
+    if world_size() > 1:
+        _replace([*module.parameters(), *module.buffers()], lambda x: dist.broadcast(x, src=0))
+
+
 @torch.no_grad()
-def _sum_in_place(tensors: Iterable[Tensor]) -> None:
-    """Replace tensors by their sums over ranks, in one message per type of number."""
+def _replace(tensors: Iterable[Tensor], send: Callable[[Tensor], object]) -> None:
+    """Replace tensors by what a message makes of them, in one message per type of number."""
     by_type = sorted(tensors, key=lambda tensor: str(tensor.dtype))
     for _, group in groupby(by_type, key=lambda tensor: tensor.dtype):
         same_type = list(group)
-        flat = torch.cat([tensor.reshape(-1) for tensor in same_type])
-        dist.all_reduce(flat)
+        flat = on_wire(torch.cat([tensor.reshape(-1) for tensor in same_type]))
+        send(flat)
         pieces = flat.split([tensor.numel() for tensor in same_type])
         for tensor, piece in zip(same_type, pieces, strict=True):
             tensor.copy_(piece.view(tensor.shape))
