@@ -264,4 +264,4 @@ def test_a_trainer_of_the_user_with_several_devices_is_refused():
     trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
     module.trainer = trainer
     with pytest.raises(ConfigError, match=r'DDPStrategy .* Use mla.train\("trainer.devices=2"'):
-        module.on_fit_start()
+        module.setup("fit")
