@@ -362,7 +362,8 @@ class MultimodalModule(EncodingModule):
 
     def on_validation_epoch_end(self) -> None:
         """Compute the validation metrics once, from all logits."""
-        self._evaluation.gather()
+        if self.parts.num_ranks > 1:  # not in a Trainer of the user that only evaluates
+            self._evaluation.gather()
         scores = self._evaluation.scores(self.parts.epoch_metrics)
         self._evaluation.reset()
         metrics = {

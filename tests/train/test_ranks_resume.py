@@ -6,7 +6,9 @@ import signal
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
+from tests.methods.catalogue import build_method, incomplete_batch
+from tests.methods.harness import Loader
 from tests.train.rank_processes import Recorder, on_ranks, train
 
 from mla_lightning import ranks
@@ -130,3 +132,18 @@ def test_a_rank_that_ends_training_ends_it_for_all():
     )
     assert recorders[0] == recorders[1]
     assert len(recorders[0]) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*sync_dist.*")
+def test_a_trainer_of_the_user_that_only_evaluates_is_left_alone():
+    def score():
+        all_batches = [incomplete_batch(2, is_complete=True, seed=seed) for seed in (0, 1)]
+        module = build_method("late_fusion", all_batches[0])
+        plain = [
+            {"label": b["label"], **{m: x.float() for m, x in b["inputs"].items()}}
+            for b in all_batches
+        ]
+        trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+        return trainer.validate(module, Loader(plain), verbose=False)[0]["val/acc"]
+
+    assert on_ranks(score) == [score()] * 2
