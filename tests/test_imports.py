@@ -40,17 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("batch", "composition", "functional", "fusion", "inputs", "metrics", "parts", "ranks"),
     },
     "module": {
-        *(
-            "batch",
-            "composition",
-            "encoding",
-            "functional",
-            "fusion",
-            "inputs",
-            "metrics",
-            "parts",
-            "ranks",
-        ),
+        *("batch", "encoding", "functional", "fusion", "inputs", "metrics", "parts", "ranks"),
     },
     "methods": {"batch", "encoders", "functional", "fusion", "module", "parts", "ranks", "tasks"},
     "callbacks": {"batch", "metrics", "module", "ranks"},

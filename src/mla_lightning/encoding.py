@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from mla_lightning import ranks
 from mla_lightning.batch import Batch, as_batch, check_labels
-from mla_lightning.composition import check_composition, check_mixing, check_train_batches
+from mla_lightning.composition import (
+    check_composition,
+    check_mixing,
+    check_strategy,
+    check_train_batches,
+)
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
@@ -183,6 +188,7 @@ class EncodingModule(LightningModule):
         """Prepare for the precision and the number of ranks, before weights are loaded."""
         if stage != "fit":
             return
+        check_strategy(self.trainer)
         # Lightning would load double precision into single, and convert that.
         self.trainer.precision_plugin.convert_module(self)
         if (count := ranks.world_size()) != self.parts.num_ranks:

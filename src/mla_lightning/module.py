@@ -15,7 +15,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mla_lightning import ranks
 from mla_lightning.batch import Batch, chunks_of
-from mla_lightning.composition import check_strategy
 from mla_lightning.encoding import EncodingModule
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional.precision import no_autocast
@@ -236,10 +235,6 @@ class MultimodalModule(EncodingModule):
             self.clip_gradients(optimizer, largest_norm, "norm")
         for group in groups:
             nn.utils.clip_grad_norm_(group, largest_norm)
-
-    def on_fit_start(self) -> None:
-        """Check that the Trainer leaves the gradients of several devices to the steps."""
-        check_strategy(self.trainer)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and gradient noise by (seed, epoch, batch)."""

@@ -1,6 +1,7 @@
 """Jobs of several ranks in processes of their own, which may be stopped and killed."""
 
 import os
+import socket
 import time
 import traceback
 from functools import partial
@@ -32,15 +33,18 @@ def start(job, prepare=lambda: None) -> int:
     return pid
 
 
-def start_tasks(job, variables, number: int = 2) -> list[int]:
+def start_tasks(job, variables, number: int = 2, prepare=lambda: None) -> list[int]:
     """Run a job as srun does, in processes that differ in their variables; return them."""
     names = {"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "1"}
     names |= {"SLURM_STEP_NUM_TASKS": str(number), "MASTER_ADDR": "127.0.0.1"}
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        names["MASTER_PORT"] = str(one.getsockname()[1])
 
-    def prepare(rank):
+    def prepare_task(rank):
+        prepare()
         os.environ |= names | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} | variables
 
-    return [start(job, partial(prepare, rank)) for rank in range(number)]
+    return [start(job, partial(prepare_task, rank)) for rank in range(number)]
 
 
 def exit_code(pid: int) -> int:
@@ -50,7 +54,9 @@ def exit_code(pid: int) -> int:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        assert time.monotonic() < until, "the job does not end"
+        if time.monotonic() > until:
+            os.kill(pid, 9)
+            raise AssertionError("the job does not end")
         time.sleep(0.01)
 
 

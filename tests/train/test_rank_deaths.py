@@ -7,7 +7,16 @@ import time
 import pytest
 import torch
 from tests.train.jobs import in_child, make_job, outcome, same
-from tests.train.ranked import EPOCHS, LONG, exit_code, have_ended, ranks_of, start, wait_for_epochs
+from tests.train.ranked import (
+    EPOCHS,
+    LONG,
+    exit_code,
+    have_ended,
+    ranks_of,
+    start,
+    start_tasks,
+    wait_for_epochs,
+)
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import DataError
@@ -144,3 +153,29 @@ def test_an_error_before_training_reaches_the_first_rank(tmp_path):
     pid = start(job, prepare)
     assert exit_code(pid) == 3
     assert status_of(job)["reason"] == "Rank 1: audio.npy is not on this machine"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_killed_task_of_srun_ends_the_other(tmp_path, whole, place, capfd):
+    job = make_job(tmp_path, *LONG)
+    pids = start_tasks(job, {})
+    wait_for_epochs(job, 2)
+    os.kill(pids[place], signal.SIGKILL)
+    assert exit_code(pids[place]) == -9
+    assert exit_code(pids[1 - place]) == 1
+    if place:
+        assert status_of(job)["reason"].startswith("Another rank of the job has ended without")
+    else:
+        assert "Rank 0: has ended" in capfd.readouterr().err
+    assert in_child(lambda: run_job(job)) == 0
+    assert same(outcome(job.run_dir), whole)
+
+
+def test_an_error_of_a_task_of_srun_is_the_reason_of_the_first(tmp_path):
+    job = make_job(tmp_path, *LONG)
+    error = DataError("audio.npy is damaged")
+    pids = start_tasks(
+        job, {}, prepare=lambda: fail_on_rank(1, MultimodalModule, "training_step", error)
+    )
+    assert [exit_code(pid) for pid in pids] == [3, 3]
+    assert status_of(job)["reason"] == "Rank 1: audio.npy is damaged"

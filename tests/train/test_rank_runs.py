@@ -11,7 +11,15 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from tests.train.jobs import TINY, in_child, make_job, outcome, same
-from tests.train.ranked import LONG, exit_code, have_ended, ranks_of, start_tasks, wait_for_epochs
+from tests.train.ranked import (
+    LONG,
+    exit_code,
+    have_ended,
+    ranks_of,
+    start,
+    start_tasks,
+    wait_for_epochs,
+)
 
 from mla_lightning import run_folder as files
 from mla_lightning.config import compose_jobs
@@ -61,7 +69,7 @@ def test_ranks_of_srun_equal_forked_ones(tmp_path, forked):
     pids = start_tasks(job, {})
     assert [exit_code(pid) for pid in pids] == [0, 0]
     assert same(outcome(job.run_dir), forked)
-    again = start_tasks(job, {"SLURM_RESTART_COUNT": "1"})  # finished: nobody waits for training
+    again = start_tasks(job, {})  # finished: nobody waits for training
     assert [exit_code(pid) for pid in again] == [0, 0]
 
 
@@ -85,7 +93,7 @@ def test_a_signal_to_a_task_of_srun_stops_all_and_they_go_on(tmp_path):
     os.kill(pids[1], signal.SIGTERM)
     assert [exit_code(pid) for pid in pids] == [143, 143]
     assert files.state_of(job.run_dir) == "preempted"
-    again = start_tasks(job, {"SLURM_RESTART_COUNT": "1"})
+    again = start_tasks(job, {})
     assert [exit_code(pid) for pid in again] == [0, 0]
     assert same(outcome(job.run_dir), outcome(whole.run_dir))
 
@@ -98,6 +106,16 @@ def test_the_first_task_tells_the_others_why_there_is_nothing_to_do(tmp_path, ca
     pids = start_tasks(other, {})
     assert [exit_code(pid) for pid in pids] == [2, 2]
     assert capfd.readouterr().err.count("holds a finished run of another job") == 2
+
+
+def test_a_second_task_of_a_job_of_one_device_says_what_is_meant(tmp_path, capfd):
+    job = make_job(tmp_path, *LONG, "trainer.devices=1")
+    pids = start_tasks(job, {})
+    assert sorted(exit_code(pid) for pid in pids) == [0, 1]
+    error = capfd.readouterr().err
+    assert "srun has started this command 2 times" in error
+    assert "trainer.devices=2" in error
+    assert files.state_of(job.run_dir) == "finished"
 
 
 def test_a_sweep_runs_jobs_of_two_ranks(tmp_path, forked):
@@ -123,6 +141,19 @@ def test_threads_are_those_of_the_config_on_all_ranks(tmp_path, monkeypatch):
     monkeypatch.setattr(MultimodalModule, "on_train_epoch_end", recording)
     assert in_child(lambda: run_job(job)) == 0
     assert [(tmp_path / f"{rank}").read_text() for rank in (0, 1)] == ["1 []", "1 []"]
+
+
+@pytest.mark.slow  # four threads on the two cores of CI wait for each other
+def test_ranks_have_threads_of_their_own_after_a_fork(tmp_path, monkeypatch):
+    """A forked process waits without end for threads of OpenMP that its parent had."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
+    job = make_job(tmp_path, *TWO, "trainer.threads=2", "data.num_train=16")
+
+    def use_threads():
+        torch.set_num_threads(2)
+        torch.relu(torch.randn(1000, 1000)).sum()
+
+    assert exit_code(start(job, use_threads)) == 0
 
 
 def test_only_the_first_rank_writes_and_logs(tmp_path):
@@ -233,4 +264,4 @@ def test_a_trainer_of_the_user_with_several_devices_is_refused():
     trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
     module.trainer = trainer
     with pytest.raises(ConfigError, match=r'DDPStrategy .* Use mla.train\("trainer.devices=2"'):
-        module.on_fit_start()
+        module.setup("fit")

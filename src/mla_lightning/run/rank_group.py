@@ -24,12 +24,10 @@ from mla_lightning.run_folder.rank_variables import StartedRank
 PATIENCE = timedelta(minutes=30)
 _POLL_S = 0.02
 #: Seconds in which ranks that srun or torchrun has started end after the first one.
-_LEAVE_S = 10.0
+_LEAVE_S = 3.0
 _FAILURE = "failure"
 #: Texts of errors of a collective operation whose other side has ended.
-_LOST = re.compile(
-    r"gloo|nccl|connection (was )?(closed|reset|refused)|broken pipe|socket", re.IGNORECASE
-)
+_LOST = re.compile(r"(?i)gloo|nccl|connection (was )?(closed|reset|refused)|broken pipe")
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,23 @@ class RankFailure:
         if self.trace:
             error.add_note(f"\nRank {self.rank}, whose error ended the job:\n{self.trace}")
         return error
+
+
+class LostRank(RunError):
+    """A rank has ended, and has not said why.
+
+    Example:
+        >>> str(LostRank())
+        'Another rank of the job has ended without a reason: ...'
+    """
+
+    def __init__(self) -> None:
+        """Set the message."""
+        super().__init__(
+            "Another rank of the job has ended without a reason: its process was killed, perhaps "
+            "because memory was full, or its machine failed. Its output may say more. Run the same "
+            "command again to resume."
+        )
 
 
 class RankGroup:
@@ -176,8 +191,8 @@ class RankGroup:
             try:
                 if self.store.check([_FAILURE]):
                     return RankFailure(**json.loads(self.store.get(_FAILURE)))
-            except RuntimeError:
-                return None
+            except RuntimeError:  # the process of the store has ended
+                return None if self.is_first else RankFailure(0, RunError.exit_code, "has ended")
             if time.monotonic() >= until:
                 return None
             time.sleep(_POLL_S)
@@ -204,10 +219,18 @@ class RankGroup:
         )
         self.is_connected = True
 
-    def disconnect(self) -> None:
-        """Remove the process group: what follows is computed by one process."""
-        if self.is_connected:
-            self.is_connected = False
+    def disconnect(self, *, aborts: bool = False) -> None:
+        """Remove the process group: what follows is computed by one process.
+
+        Args:
+            aborts: Whether operations of GPUs that wait for a lost rank may be in progress.
+        """
+        if not self.is_connected:
+            return
+        self.is_connected = False
+        if aborts and distributed.get_backend() == distributed.Backend.NCCL:
+            distributed.distributed_c10d._abort_process_group()
+        else:
             distributed.destroy_process_group()
 
     def _wait(self, keys: list[str]) -> None:
@@ -236,7 +259,7 @@ def is_lost_connection(error: BaseException) -> bool:
         >>> is_lost_connection(RuntimeError("CUDA out of memory"))
         False
     """
-    if isinstance(error, distributed.DistError):
+    if isinstance(error, distributed.DistError | LostRank):
         return True
     return isinstance(error, RuntimeError) and bool(_LOST.search(str(error)))
 

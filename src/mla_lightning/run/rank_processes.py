@@ -5,26 +5,35 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError
-from mla_lightning.run.rank_group import PATIENCE, RankFailure, RankGroup, is_lost_connection
+from mla_lightning.run.rank_group import (
+    PATIENCE,
+    LostRank,
+    RankFailure,
+    RankGroup,
+    is_lost_connection,
+)
 from mla_lightning.run.trainer import devices_of_ranks
 from mla_lightning.run_folder.config import TrainerConfig
 from mla_lightning.run_folder.rank_variables import StartedRank
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
 
 PR_SET_PDEATHSIG = 1
+_OMP_PAUSE_HARD = 2
 _LOOPBACK = "127.0.0.1"
 #: Seconds between looks at the ranks.
 _LOOK_S = 0.1
@@ -90,22 +99,44 @@ def ranks_together(
     pids: list[int] = []
     if group is None:
         group, pids = _fork_ranks(num_ranks, function)
+    with watched(group, end_with, pids):
+        yield group
+
+
+@contextlib.contextmanager
+def watched(
+    group: RankGroup, end_with: Callable[[RankFailure], None], pids: Sequence[int] = ()
+) -> Iterator[None]:
+    """Let the failure of another rank end the context of this one, with that rank's reason.
+
+    Args:
+        group: The ranks.
+        end_with: Records a failure, before this process is ended in the middle of its work.
+        pids: The processes of forked ranks, in their order, which end with the context.
+
+    Raises:
+        RunError: If another rank has failed, with its reason.
+    """
     watch = _Watch(group, pids, end_with)
     watch.start()
+    has_failed = True
     try:
-        yield group
+        yield
+        has_failed = False
         watch.stop()
         watch.wait_for_processes()
     except BaseException as error:
         watch.stop()
         if failure := _failure_behind(error, group, watch):
             raise failure.error() from error
+        if is_lost_connection(error):
+            raise LostRank from error
         raise
     finally:
         watch.stop()
         watch.kill()
         with contextlib.suppress(RuntimeError):  # of ranks that are gone
-            group.disconnect()
+            group.disconnect(aborts=has_failed)
 
 
 def _failure_behind(error: BaseException, group: RankGroup, watch: _Watch) -> RankFailure | None:
@@ -127,6 +158,7 @@ def _fork_ranks(
             "CUDA was initialised before the ranks of the job were forked, and a forked process "
             "cannot use it. Train in a process of its own: `mla train trainer.devices=...`."
         )
+    _end_idle_threads()
     parent = os.getpid()
     listener = socket.create_server((_LOOPBACK, 0))
     port = listener.getsockname()[1]
@@ -159,6 +191,14 @@ def _fork_ranks(
         master_listen_fd=listener.detach(),
     )
     return RankGroup(StartedRank(0, num_ranks, 0, _LOOPBACK, port), store, is_forked=True), pids
+
+
+def _end_idle_threads() -> None:
+    """End the idle threads of OpenMP, which a forked process would wait for without having them."""
+    with contextlib.suppress(OSError, AttributeError):  # no Linux, or an old library
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+        for library in sorted(set(re.findall(r"/\S*lib(?:gomp|iomp5|omp)\b\S*", maps))):
+            ctypes.CDLL(library).omp_pause_resource_all(_OMP_PAUSE_HARD)
 
 
 def _run_rank(place: StartedRank, function: Callable[[RankGroup], int], parent: int) -> NoReturn:
@@ -201,7 +241,7 @@ class _Watch(threading.Thread):
     """Ends this process if another rank has ended, and this one waits for it without end."""
 
     def __init__(
-        self, group: RankGroup, pids: list[int], end_with: Callable[[RankFailure], None]
+        self, group: RankGroup, pids: Sequence[int], end_with: Callable[[RankFailure], None]
     ) -> None:
         super().__init__(name="ranks", daemon=True)
         self.group, self.end_with = group.watched(), end_with

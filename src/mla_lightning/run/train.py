@@ -35,8 +35,8 @@ from mla_lightning.run.diagnose import build_epoch_diagnostics
 from mla_lightning.run.explain import describe_error, errors_explained, errors_placed
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
 from mla_lightning.run.preflight import check_counted_samples, check_last_batch
-from mla_lightning.run.rank_group import RankFailure, RankGroup, is_lost_connection
-from mla_lightning.run.rank_processes import check_machine, ranks_together
+from mla_lightning.run.rank_group import LostRank, RankFailure, RankGroup
+from mla_lightning.run.rank_processes import check_machine, ranks_together, watched
 from mla_lightning.run.record import (
     StatusFile,
     check_code_is_current,
@@ -204,11 +204,15 @@ def _ranks_of(
     def end_with(failure: RankFailure) -> None:
         code = failure.exit_code
         status.fail(State.of_exit_code(code), code, failure.text, failure.trace)
-        print(f"error: {mask_secrets(failure.text)}", file=sys.stderr, flush=True)
+        _print_failure(failure)
 
     if group is not None:
         group.share(_BEGINS, lambda: "")
     return ranks_together(num_ranks, group, partial(_train_forked, job), end_with)
+
+
+def _print_failure(failure: RankFailure) -> None:
+    print(f"error: {mask_secrets(failure.text)}", file=sys.stderr, flush=True)
 
 
 def _train_forked(job: Job, group: RankGroup) -> int:
@@ -236,23 +240,20 @@ def train_as_rank(job: Job, group: RankGroup) -> str:
     with StopSignals() as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked while it was forked
         try:
-            _prepare_process(job)
-            data = _build_data(job)
-            module = _build_module(job, data)
-            with errors_placed("training"):
-                _train(job, data, module, [], signals, group)
+            with watched(group, _print_failure):
+                _prepare_process(job)
+                data = _build_data(job)
+                module = _build_module(job, data)
+                with errors_placed("training"):
+                    _train(job, data, module, [], signals, group)
         except BaseException as error:
-            if is_lost_connection(error) and (failure := group.failure(patience_s=1.0)):
-                raise failure.error() from error
             known = _known_error(error, job, signals)
-            if not is_lost_connection(error):
+            if not isinstance(error, LostRank):
                 trace = traceback.format_exc()
                 group.report(RankFailure(group.place.rank, known.exit_code, str(known), trace))
             if known is error:
                 raise
             raise known from error
-        finally:
-            group.disconnect()
     return f"rank {group.place.rank} has trained; the first rank evaluates"
 
 
