@@ -21,7 +21,7 @@ from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.loggers.build import build_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import build_data, build_module
-from mla_lightning.run.train import build_trainer, silence_lightning
+from mla_lightning.run.trainer import build_trainer, silence_lightning
 
 #: The paper's learning rate: a larger one diverges on the same few random samples.
 RESNETS = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from math import ceil
 from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
+from mla_lightning import ranks
 from mla_lightning.errors import DataError, near
 from mla_lightning.run_folder.tasks import CLASSIFICATION, REGRESSION
 
@@ -26,8 +28,8 @@ class Batch(TypedDict):
     omitted if nothing is hidden. ``truth``: the inputs before hiding; only in training, and only
     for methods that learn to reconstruct them (``needs_hidden_inputs``).
 
-    ``present_in_batch`` and ``label_in_batch``: in a chunk of a batch, ``present`` and ``label`` of
-    all its samples; omitted in a whole batch.
+    ``present_in_batch`` and ``label_in_batch``: in a chunk of a batch, or a rank's part of one,
+    ``present`` and ``label`` of all its samples; omitted in a whole batch.
     """
 
     inputs: dict[str, Tensor]
@@ -250,16 +252,28 @@ def _check_present(
             )
 
 
+def num_in_batch(chunk: Batch) -> int:
+    """Return the number of samples of the whole batch that a chunk, or a rank's part, is of.
+
+    Example:
+        >>> inputs = {"audio": torch.zeros(5, 3), "label": torch.arange(5)}
+        >>> [num_in_batch(chunk) for chunk, _ in chunks_of(as_batch(inputs, ["audio"]), 2)]
+        [5, 5]
+    """
+    return len(chunk.get("label_in_batch", chunk["label"]))
+
+
 def chunks_of(batch: Batch, num_chunks: int) -> Iterator[tuple[Batch, float]]:
-    """Split a batch into chunks of nearly equal size.
+    """Split a batch, or a rank's part of one, into chunks of nearly equal size.
 
     Args:
-        batch: The batch.
-        num_chunks: Number of chunks.
+        batch: The batch or the part.
+        num_chunks: Number of chunks. Of a part there are as many on every rank, some of them
+            without samples if it has none of a modality.
 
     Yields:
-        A chunk, and its fraction of the batch's samples; the batch itself for one chunk. A mean
-        over some of the samples has another fraction, see :func:`relative_share`.
+        A chunk, and its fraction of the whole batch's samples; the batch itself for one chunk. A
+        mean over some of the samples has another fraction, see :func:`relative_share`.
 
     Example:
         >>> inputs = {"audio": torch.zeros(5, 3), "label": torch.arange(5)}
@@ -268,7 +282,14 @@ def chunks_of(batch: Batch, num_chunks: int) -> Iterator[tuple[Batch, float]]:
         tensor([0, 1, 2]) 0.6
         tensor([3, 4]) 0.4
     """
-    size = len(batch["label"])
+    size, whole = len(batch["label"]), num_in_batch(batch)
+    if "label_in_batch" in batch:
+        num_chunks = max(1, min(num_chunks, whole // ranks.world_size()))
+        places = [size * number // num_chunks for number in range(num_chunks + 1)]
+        for start, end in pairwise(places):
+            chunk = slice_batch(batch, slice(start, end)) if num_chunks > 1 else batch
+            yield chunk, (end - start) / whole
+        return
     if num_chunks == 1:
         yield batch, 1.0
         return
@@ -348,26 +369,27 @@ def weight_share(
     return weights.sum() / in_batch.sum() * inverse_fraction
 
 
-def slice_batch(batch: Batch, rows: slice | Tensor) -> Batch:
+def slice_batch(
+    batch: Batch, rows: slice | Tensor, rows_in_batch: slice | Tensor = slice(None)
+) -> Batch:
     """Return some samples of a batch.
 
     Args:
         batch: The batch.
         rows: A slice, or a bool mask (B,).
+        rows_in_batch: The same of what it has of a whole batch, by default all.
 
     Returns:
-        A batch of these samples, in the same order; what it has of a whole batch stays as it is.
+        A batch of these samples, in the same order.
 
     Example:
         >>> batch = as_batch({"audio": torch.zeros(3, 2), "label": torch.arange(3)}, ["audio"])
         >>> slice_batch(batch, torch.tensor([True, False, True]))["label"]
         tensor([0, 2])
     """
-    return {
-        key: values
-        if key in ("present_in_batch", "label_in_batch")
-        else {name: x[rows] for name, x in values.items()}
-        if isinstance(values, dict)
-        else values[rows]  # type: ignore[index]
-        for key, values in batch.items()
-    }  # type: ignore[return-value]
+    sliced: dict[str, Any] = {}
+    for key, values in batch.items():
+        chosen = rows_in_batch if key.endswith("_in_batch") else rows
+        is_dict = isinstance(values, dict)
+        sliced[key] = {m: x[chosen] for m, x in values.items()} if is_dict else values[chosen]  # type: ignore[attr-defined,index]
+    return sliced  # type: ignore[return-value]

@@ -10,14 +10,20 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from mla_lightning import ranks
 from mla_lightning.batch import Batch, as_batch, check_labels
+from mla_lightning.composition import (
+    check_composition,
+    check_mixing,
+    check_strategy,
+    check_train_batches,
+)
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.inputs.base import BatchRandomness
 from mla_lightning.inputs.features import ScaledColumns, scaled_columns_of
-from mla_lightning.inputs.names import modality_name_problem
 from mla_lightning.parts import Composition, Parts, out_width
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
@@ -42,6 +48,12 @@ class EncodingModule(LightningModule):
     needs_hidden_inputs = False
     #: Whether a batch may be trained on in chunks (``trainer.accumulate``) with the same gradient.
     takes_chunks = True
+    #: Whether several ranks may train one job (``trainer.devices``), each on its part of a batch:
+    #: then the gradients summed over ranks are those of the whole batch. That is so if the losses
+    #: are means over samples, as for ``takes_chunks``, and whatever else depends on all samples of
+    #: a batch is computed by :mod:`mla_lightning.ranks`, in the same order on every rank. A class
+    #: that is derived from one of this package says it for itself.
+    takes_ranks = False
     #: Whether there is a loss on the fused logits.
     trains_fused_logits = True
     #: Whether all training samples are fitted at once, with the masks of the first epoch.
@@ -70,7 +82,7 @@ class EncodingModule(LightningModule):
 
         Raises:
             ConfigError: If the parts do not fit the training rule; see
-                :func:`check_composition`.
+                :func:`~mla_lightning.composition.check_composition`.
         """
         super().__init__()
         self.parts = Parts(**{"fusion": type(self).default_fusion} | parts)
@@ -81,13 +93,8 @@ class EncodingModule(LightningModule):
         self.fusion = self.parts.build_fusion()
         self._register_scales()
         if getattr(self.fusion, "residual_variance", None) is not None:
-            _check_train_batches(self, self.parts, "measures residuals on")
-        if self.parts.accumulate > 1 and self.trains_fused_logits and self.fusion.mixes_samples:
-            raise ConfigError(
-                f"trainer.accumulate={self.parts.accumulate}: the fused logits of a sample depend "
-                "on all samples of its batch (weighting=batch_entropy) and cannot be computed in "
-                "chunks. Set it to 1."
-            )
+            check_train_batches(self, self.parts, "measures residuals on")
+        check_mixing(self, self.parts)
 
     def _register_scales(self) -> None:
         """Register inputs with numbers of the training split, as a part of every checkpoint."""
@@ -110,7 +117,7 @@ class EncodingModule(LightningModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; some are set many times per batch, such as the current hook's name."""
-        if name in ("_current_fx_name", "_edit_grads"):
+        if name in ("_current_fx_name", "_edit_grads", "_edit_seed"):
             self.__dict__[name] = value  # torch would first look whether it is a parameter
         else:
             super().__setattr__(name, value)
@@ -177,6 +184,23 @@ class EncodingModule(LightningModule):
         """Precision of the weights, which features have outside autocast."""
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
 
+    def setup(self, stage: str) -> None:
+        """Prepare for the precision and the number of ranks, before weights are loaded."""
+        if stage != "fit":
+            return
+        check_strategy(self.trainer)
+        # Lightning would load double precision into single, and convert that.
+        self.trainer.precision_plugin.convert_module(self)
+        if (count := ranks.world_size()) != self.parts.num_ranks:
+            raise ConfigError(
+                f"{count} processes train this module together, and it was built for "
+                f"{self.parts.num_ranks}: its gradients would not be those of a whole batch. Use "
+                "one device, or train a job with trainer.devices."
+            )
+        ranks.copy_from_first(self)
+        if count > 1 and self.parts.sync_batchnorm:
+            ranks.synchronise_batch_norms(self)
+
     # ------------------------------------------------------------------ features
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
@@ -220,9 +244,31 @@ class EncodingModule(LightningModule):
             return encoder(x)
         has = batch["present"][name]
         if not has.any():
-            return x.new_zeros((len(x), out_width(name, encoder)), dtype=self.feature_dtype)
-        h = encoder(x[has])
+            in_batch = batch.get("present_in_batch", batch["present"])[name]
+            if not in_batch.any() or not ranks.is_synchronised(encoder):
+                return x.new_zeros((len(x), out_width(name, encoder)), dtype=self.feature_dtype)
+        h = self.encode_rows(name, x[has])
         return h.new_zeros((len(x), *h.shape[1:])).index_put((has.nonzero()[:, 0],), h)
+
+    def encode_rows(self, name: str, x: Tensor) -> Tensor:
+        """Encode inputs of one modality, of which a rank may have none.
+
+        Its encoder then takes part in batch statistics that are those of all ranks.
+
+        Args:
+            name: The modality.
+            x: Inputs (B, ...).
+
+        Returns:
+            Features (B, D_m).
+        """
+        encoder = self.encoders[name]
+        if len(x):
+            return encoder(x)
+        if not ranks.is_synchronised(encoder):
+            return x.new_zeros((0, out_width(name, encoder)), dtype=self.feature_dtype)
+        with ranks.without_samples():
+            return encoder(x.new_zeros((1, *x.shape[1:])))[:0]
 
     def training_batches(self) -> Iterator[Batch]:
         """Iterate over the training split in its own order, not augmented, on the device.
@@ -327,61 +373,6 @@ class EncodingModule(LightningModule):
             is_hidden = is_hidden.view(-1, *[1] * (x.ndim - 1))
             converted["inputs"][name] = x.masked_fill(is_hidden, 0)
         return converted
-
-
-def check_composition(method: EncodingModule, parts: Parts) -> None:
-    """Check that a method's parts fit its training rule.
-
-    Args:
-        method: The method.
-        parts: Its parts.
-
-    Raises:
-        ConfigError: If there are too few modalities or one has a reserved name, samples have
-            missing modalities and the method has no rule for them, the method is not defined for
-            the task, something that it needs of the data is not given, or a setting is out of range
-            or would have no effect.
-    """
-    name = type(method).__name__
-    for modality in parts.encoders:
-        if problem := modality_name_problem(modality):
-            raise ConfigError(f"{modality!r} {problem}. Rename it in encoders and batches.")
-    type(method).check_modalities(tuple(parts.encoders))
-    is_weighted = getattr(parts.task, "class_weights", None) is not None
-    type(method).check_task(parts.task.name, has_class_weights=is_weighted)
-    if not parts.is_complete and not method.takes_incomplete:
-        raise ConfigError(
-            f"{name} has no rule for samples with missing modalities. Use another method."
-        )
-    if method.needs_num_train and parts.num_train is None:
-        raise ConfigError(
-            f"{name} stores a history per training sample: give "
-            "num_train=<number of training samples>, and each sample's number as batch['index']."
-        )
-    if method.fits_all_at_once or method.needs_train_batches:
-        _check_train_batches(method, parts, "fits" if method.fits_all_at_once else "also reads")
-    if parts.accumulate < 1:
-        raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
-    if parts.accumulate > 1 and (method.fits_all_at_once or not method.takes_chunks):
-        raise ConfigError(
-            f"trainer.accumulate={parts.accumulate}: the loss of {name} is computed from all "
-            "samples of a batch together and cannot be computed in chunks. Set it to 1."
-        )
-    if parts.resamples_masks and method.fits_all_at_once:
-        raise ConfigError(
-            f"missing.resample_train_masks has no effect on {name}, which fits all training "
-            "samples at once"
-        )
-
-
-def _check_train_batches(method: EncodingModule, parts: Parts, reads: str) -> None:
-    """Check that all training samples can be read."""
-    if parts.train_batches is None:
-        raise ConfigError(
-            f"{type(method).__name__} {reads} all training samples at once: give "
-            "train_batches=lambda: loader, a function that returns the training batches in a fixed "
-            "order."
-        )
 
 
 def _known_rows(x: Tensor, batch: Batch, name: str) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial, reduce
 from operator import add
 from typing import Any, Unpack
@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from mla_lightning import ranks
 from mla_lightning.batch import Batch, chunks_of
 from mla_lightning.encoding import EncodingModule
 from mla_lightning.errors import ConfigError
+from mla_lightning.functional.precision import no_autocast
 from mla_lightning.metrics.evaluation import Evaluation
 from mla_lightning.metrics.losses import TrainingLosses
+from mla_lightning.metrics.residuals import residual_variance
 from mla_lightning.parts import Composition, StepObserver
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run_folder.columns import LR, MULTI, TRAIN_LOSS, validation
@@ -75,7 +78,7 @@ class MultimodalModule(EncodingModule):
 
         Raises:
             ConfigError: If the parts do not fit the training rule; see
-                :func:`~mla_lightning.encoding.check_composition`.
+                :func:`~mla_lightning.composition.check_composition`.
         """
         super().__init__(**parts)
         self.automatic_optimization = False  # a batch takes several steps; see step_on
@@ -91,6 +94,11 @@ class MultimodalModule(EncodingModule):
         self.diagnostics_s = 0.0
         #: Whether predictions also contain the encoders' features.
         self.returns_features = False
+        #: Returns the signal that asks this rank to stop, 0 if none does.
+        self.stop_request: Callable[[], int] = int
+        #: Signal that asked any rank to stop, as agreed in the last step; 0 if none did.
+        self.agreed_signal = 0
+        self._edit_seed = 0
 
     # ------------------------------------------------------------------ what a method defines
 
@@ -170,6 +178,8 @@ class MultimodalModule(EncodingModule):
             for name, value in chunk_losses.items():
                 value = value.detach() if fraction == 1.0 else value.detach() * fraction
                 losses[name] = losses[name] + value if name in losses else value
+        if ranks.world_size() > 1:
+            self._sum_over_ranks(optimizer)
         self._edit_grads = edit_grads
         if self.step_observer is not None:
             self.step_observer.before_step("+".join(losses))
@@ -189,10 +199,18 @@ class MultimodalModule(EncodingModule):
         Under autocast a recursion over many batches would round every product to half precision.
         """
         device = self.device.type
-        return _no_autocast(device) if torch.is_autocast_enabled(device) else torch.no_grad()
+        return no_autocast(device) if torch.is_autocast_enabled(device) else torch.no_grad()
 
     def _clear_grads(self, optimizer: Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)
+
+    def _sum_over_ranks(self, optimizer: Optimizer) -> None:
+        """Replace gradients by their sums over ranks, and agree on whether to stop."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        means = () if self.parts.sync_batchnorm else ranks.running_statistics(self)
+        wishes = self.stop_request(), int(self.trainer.should_stop)
+        self.agreed_signal, is_end = ranks.sum_gradients(parameters, means, wishes)
+        self.trainer.should_stop = bool(is_end)
 
     # ------------------------------------------------------------------ Lightning: training
 
@@ -201,8 +219,10 @@ class MultimodalModule(EncodingModule):
         if self.step_observer is not None:
             self.step_observer.record_gradient("raw")
         if self._edit_grads is not None:
-            with self.full_precision():
+            common = ranks.common_randomness(self._edit_seed, self.device)
+            with self.full_precision(), common:
                 self._edit_grads()
+            self._edit_seed += 1
             if self.step_observer is not None:
                 self.step_observer.record_gradient("edited")
         if self.parts.clip_norm is not None:
@@ -218,12 +238,11 @@ class MultimodalModule(EncodingModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and gradient noise by (seed, epoch, batch)."""
-        seed = derive_seed(self.parts.seed, "batch", self.current_epoch, batch_idx)
-        # torch.manual_seed would also store a stack trace for every device not yet started, which
-        # takes milliseconds per batch and is never freed.
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        place = self.parts.seed, "batch", self.current_epoch, batch_idx
+        self._edit_seed = derive_seed(*place)
+        is_shared = ranks.world_size() > 1
+        seed = derive_seed(*place, "rank", ranks.rank()) if is_shared else self._edit_seed
+        ranks.seed_generators(seed, self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Train on the batch and count it as one global step."""
@@ -331,16 +350,10 @@ class MultimodalModule(EncodingModule):
         They are those of the current weights, without dropout and augmentation. Residuals on train
         are smaller than on new samples where a modality overfits, as are the entropies of classes.
         """
-        sums = torch.zeros(2, len(self.modalities), dtype=torch.float64)
-        for batch in self.training_batches():
-            logits = self.fusion.unimodal(self.features(batch))
-            for place, name in enumerate(self.modalities):
-                has = batch["present"][name]
-                squares = self.task.squared_residuals(logits[name][has], batch["label"][has])
-                sums[:, place] += torch.stack([squares.double().sum(), has.sum().double()]).cpu()
         variance = self.fusion.residual_variance
         assert isinstance(variance, Tensor)
-        variance.copy_(sums[0] / sums[1].clamp_min(1))
+        own_logits = lambda batch: self.fusion.unimodal(self.features(batch))  # noqa: E731
+        variance.copy_(residual_variance(self.task, self.training_batches(), own_logits))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect logits."""
@@ -349,6 +362,8 @@ class MultimodalModule(EncodingModule):
 
     def on_validation_epoch_end(self) -> None:
         """Compute the validation metrics once, from all logits."""
+        if self.parts.num_ranks > 1:  # not in a Trainer of the user that only evaluates
+            self._evaluation.gather()
         scores = self._evaluation.scores(self.parts.epoch_metrics)
         self._evaluation.reset()
         metrics = {
@@ -378,9 +393,3 @@ class MultimodalModule(EncodingModule):
         if self.returns_features:
             values |= {f"feature/{name}": h for name, h in self.pooled_features(batch).items()}
         return values, batch["label"], batch["index"]
-
-
-@contextmanager
-def _no_autocast(device: str) -> Iterator[None]:
-    with torch.no_grad(), torch.autocast(device, enabled=False):
-        yield

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mla_lightning import ranks
 from mla_lightning.batch import Batch, relative_share, slice_batch, weight_share
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.base import Fusion
@@ -35,6 +36,8 @@ class Composition(TypedDict, total=False):
     clip_norm: float | None
     accumulate: int
     log_every_n_batches: int
+    num_ranks: int
+    sync_batchnorm: bool
     inputs: Mapping[str, Input]
     is_complete: bool
     hides_modalities: bool
@@ -65,6 +68,9 @@ class Parts:
             that of the whole batch (batch statistics excepted).
         log_every_n_batches: Number of batches between two checks of the losses, which are then also
             sent to the loggers.
+        num_ranks: Number of processes that train the job together, each on its part of a batch.
+        sync_batchnorm: Whether batch statistics are those of all ranks. Otherwise each rank has its
+            own, and running statistics are averaged after each step.
         inputs: Modality -> conversion of its rows in a batch to its encoder's input; modalities
             without one are passed on unchanged.
         is_complete: Whether every sample has every modality; absent ones are then not looked for.
@@ -113,6 +119,8 @@ class Parts:
     clip_norm: float | None = None
     accumulate: int = 1
     log_every_n_batches: int = 50
+    num_ranks: int = 1
+    sync_batchnorm: bool = True
     inputs: Mapping[str, Input] = field(default_factory=dict)
     is_complete: bool = True
     hides_modalities: bool = False
@@ -153,7 +161,8 @@ class Parts:
         """Compute the task's loss, the mean over the samples of a batch or of a chunk of one.
 
         With class weights the mean is weighted, and that of a chunk counts by the fraction of the
-        batch's weights that its samples have, so that chunks do not change the gradient.
+        batch's weights that its samples have, so that chunks do not change the gradient. Without
+        samples, as a rank may have none with a modality, it is 0.
 
         Args:
             logits: Outputs of a head (B, C).
@@ -162,6 +171,8 @@ class Parts:
         Returns:
             The loss, a scalar.
         """
+        if not len(logits):
+            return logits.sum()
         loss = self.task.loss(logits, batch["label"])
         share = weight_share(batch, self.task.sample_weights)
         return loss if share is None else loss * share
@@ -244,12 +255,17 @@ class Parts:
             batch: The batch.
 
         Returns:
-            The batch itself if all samples have it, None if none has.
+            The batch itself if all samples have it, None if none has. Of a rank's part that has
+            none, but another rank's has some, a part without samples.
         """
-        if self.is_complete or bool(batch["present"][name].all()):
+        if self.is_complete:
             return batch
-        has = batch["present"][name]
-        return slice_batch(batch, has) if bool(has.any()) else None
+        has_in_batch = batch.get("present_in_batch", batch["present"])[name]
+        if bool(has_in_batch.all()):
+            return batch
+        if not bool(has_in_batch.any()):
+            return None
+        return slice_batch(batch, batch["present"][name], has_in_batch)
 
     def unimodal_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Compute the loss of each modality's own logits, the mean over the samples that have it.
@@ -262,7 +278,8 @@ class Parts:
             batch: The batch or a chunk of one.
 
         Returns:
-            Modality -> loss; modalities that no sample has are omitted.
+            Modality -> loss; modalities that no sample has are omitted. Every rank has the same
+            ones: of a modality that only other ranks' samples have, the loss is 0.
         """
         if self.is_complete:
             return {name: self.loss(z, batch) for name, z in logits.items()}
@@ -270,6 +287,8 @@ class Parts:
         for name, z in logits.items():
             has = batch["present"][name]
             if not bool(has.any()):
+                if ranks.world_size() > 1 and bool(batch["present_in_batch"][name].any()):
+                    losses[name] = z[has].sum()
                 continue
             share = weight_share(batch, self.task.sample_weights, name)
             share = relative_share(batch, name) if share is None else share

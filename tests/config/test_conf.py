@@ -229,7 +229,9 @@ def test_a_data_sets_yaml_lists_every_parameter(data: str) -> None:
 
 def test_every_trainer_setting_is_read() -> None:
     package = Path(mla_lightning.__file__).parent
-    text = "".join((package / name).read_text() for name in ("run/build.py", "run/train.py"))
+    text = "".join(
+        (package / name).read_text() for name in ("run/build.py", "run/train.py", "run/trainer.py")
+    )
     for key in SETTING_TYPES:
         if key.startswith("trainer."):
             name = key.partition(".")[2].replace("max_epochs", "num_epochs")  # without auto

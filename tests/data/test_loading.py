@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
-from mla_lightning.data.loading import Request, SequentialOrder, TrainOrder
+from mla_lightning.data.order import Request, SequentialOrder, TrainOrder
 from mla_lightning.errors import DataError
 
 NUM, BATCH = 23, 5

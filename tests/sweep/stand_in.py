@@ -31,6 +31,8 @@ class StandInJob:
     behaviour: str = "finish"
     duration_s: float = 0.0
     threads: int = 1
+    devices: int = 1
+    num_nodes: int = 1
     accelerator: str = "cpu"
     tree: dict[str, Any] = field(default_factory=dict)
     stale: str = "retrain"
@@ -39,7 +41,13 @@ class StandInJob:
     @property
     def config(self) -> SimpleNamespace:
         """Return the settings that a sweep reads."""
-        trainer = SimpleNamespace(threads=self.threads, accelerator=self.accelerator)
+        trainer = SimpleNamespace(
+            threads=self.threads,
+            accelerator=self.accelerator,
+            devices=self.devices,
+            num_nodes=self.num_nodes,
+            num_ranks=self.devices * self.num_nodes,
+        )
         return SimpleNamespace(
             trainer=trainer, overwrite=False, stale=self.stale, logger=None, tree=self.tree
         )

@@ -16,6 +16,7 @@ from mla_lightning.launchers.base import JobExit
 from mla_lightning.launchers.child import fork_child
 from mla_lightning.launchers.display import PlainDisplay, Progress, choose_display, format_duration
 from mla_lightning.launchers.fork import ForkLauncher, require_no_cuda, warm_up
+from mla_lightning.launchers.serial import SerialLauncher
 
 TWO_GPUS = """\
 GPU 0: NVIDIA H200 (UUID: GPU-11111111-2222-3333-4444-555555555555)
@@ -86,8 +87,80 @@ def test_slots(monkeypatch, jobs, threads, gpus, expected):
     assert devices.plan_slots(1, threads, ["cpu"]) == [{}]
 
 
+@pytest.mark.parametrize(
+    ("jobs", "options", "gpus", "expected"),
+    [
+        (None, {"devices": 2}, 4, ["a,b", "c,d"]),
+        (None, {"devices": 2}, 5, ["a,b", "c,d"]),  # the fifth is left over
+        (1, {"devices": 4}, 4, ["a,b,c,d"]),
+        (None, {"devices": 2}, 0, [None] * 4),  # eight cores
+        (None, {"jobs_per_gpu": 3}, 2, ["a", "b"] * 3),
+        (None, {"jobs_per_gpu": 9}, 1, ["a"] * 8),  # eight cores
+        (3, {"jobs_per_gpu": 2}, 2, ["a", "b", "a"]),
+    ],
+)
+def test_slots_of_jobs_with_several_devices_and_of_several_jobs_per_gpu(
+    monkeypatch, jobs, options, gpus, expected
+):
+    monkeypatch.setattr(devices, "visible_cores", lambda: 8)
+    monkeypatch.setattr(devices, "visible_gpus", lambda: tuple("abcde"[:gpus]))
+    slots = devices.plan_slots(jobs, 1, ["gpu"], **options)
+    assert [slot.get("CUDA_VISIBLE_DEVICES") for slot in slots] == expected
+
+
+@pytest.mark.parametrize(
+    ("jobs", "threads", "options", "gpus", "words"),
+    [
+        (None, 1, {"devices": 4}, 2, r"needs 4 GPUs, .* use 2\. Write trainer\.devices=2"),
+        (None, 1, {"devices": 9}, 0, r"needs 9 cores, .* use 8: .* Use trainer\.devices=8"),
+        (None, 4, {"devices": 3}, 0, r"needs 12 cores, .* Use trainer\.devices=2"),
+        (None, 16, {"devices": 3}, 0, r"trainer\.threads=16 needs 16 cores.* trainer\.threads=8"),
+        (3, 1, {"devices": 2}, 4, r"needs 6 GPUs, .* use 4\. Use launcher\.jobs=2"),
+        (3, 2, {"devices": 2}, 0, r"trainer\.devices=2 needs 12 cores.* Use launcher\.jobs=2"),
+        (5, 1, {"jobs_per_gpu": 2}, 2, r"jobs=5 is more than .*=2 on 2 GPUs.* launcher\.jobs=4"),
+        (None, 1, {"jobs_per_gpu": 2}, 0, r"jobs_per_gpu=2 has no effect: these jobs use no GPU"),
+        (None, 1, {"jobs_per_gpu": 2, "devices": 2}, 4, r"leaves no room for others"),
+    ],
+)
+def test_slots_that_do_not_fit_are_errors(monkeypatch, jobs, threads, options, gpus, words):
+    monkeypatch.setattr(devices, "visible_cores", lambda: 8)
+    monkeypatch.setattr(devices, "visible_gpus", lambda: tuple("abcde"[:gpus]))
+    with pytest.raises(ConfigError, match=words):
+        devices.plan_slots(jobs, threads, ["gpu"], **options)
+
+
+def test_several_jobs_per_gpu_need_jobs_that_use_it(nvidia_smi, tmp_path):
+    nvidia_smi(TWO_GPUS)
+    jobs = [StandInJob(tmp_path / "a", accelerator="cpu")]
+    with pytest.raises(ConfigError, match="has no effect"):
+        ForkLauncher(jobs_per_gpu=2).check(jobs)
+    jobs = [StandInJob(tmp_path / "a", accelerator="gpu")]
+    launcher = ForkLauncher(jobs_per_gpu=2)
+    launcher.check(jobs)
+    assert launcher.concurrency == min(4, devices.visible_cores())
+
+
+@pytest.mark.parametrize("launcher", [ForkLauncher, SerialLauncher])
+def test_jobs_of_several_machines_or_within_ranks_are_errors(launcher, monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match=r"launcher=slurm trainer\.num_nodes=2"):
+        launcher().check([StandInJob(tmp_path / "a", num_nodes=2)])
+    names = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "n1", "MASTER_PORT": "29500"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="started this sweep several times"):
+        launcher().check([StandInJob(tmp_path / "a", devices=2)])
+
+
+def test_serial_jobs_of_several_gpus_cannot_follow_each_other(tmp_path):
+    jobs = [StandInJob(tmp_path / name, devices=2, accelerator="gpu") for name in "ab"]
+    SerialLauncher().check(jobs[:1])
+    with pytest.raises(ConfigError, match=r"launcher=fork launcher\.jobs=1"):
+        SerialLauncher().check(jobs)
+
+
 def test_limits_that_are_not_positive_are_errors():
-    for limits in ({"jobs": 0}, {"timeout_s": 0}, {"grace_s": -1.0}):
+    wrong = ({"jobs": 0}, {"jobs_per_gpu": 0}, {"timeout_s": 0}, {"grace_s": -1.0})
+    for limits in wrong:
         with pytest.raises(ConfigError, match=f"launcher.{next(iter(limits))} must be positive"):
             ForkLauncher(**limits)
 

@@ -11,7 +11,7 @@ from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.methods import MLA
 from mla_lightning.run.build import build_data, build_module
 from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler
-from mla_lightning.run.train import build_trainer
+from mla_lightning.run.trainer import build_trainer
 
 HOOKS = (
     "on_train_batch_start",

@@ -15,6 +15,7 @@ from mla_lightning.launchers.fork import ForkLauncher
 from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run import measure, train
+from mla_lightning.run.explain import describe_error
 from mla_lightning.run.train import run_job
 from mla_lightning.run_folder.lock import RunLock
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
@@ -251,5 +252,5 @@ def test_a_signal_is_not_lost_where_its_exception_is(tmp_path):
     "error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()]
 )
 def test_other_signs_of_a_killed_worker_are_named_as_such(error):
-    assert train._describe(error, 2).startswith("A loader worker was killed")
-    assert "worker" not in train._describe(error, 0)
+    assert describe_error(error, 2).startswith("A loader worker was killed")
+    assert "worker" not in describe_error(error, 0)

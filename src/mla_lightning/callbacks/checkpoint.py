@@ -120,6 +120,8 @@ class RunCheckpoint(Checkpoint):
             score = pl_module.epoch_metrics[validation(metric)]
             if metric not in self.best or selection.is_better(score, self.best[metric][0]):
                 self.best[metric] = (score, epoch)
+                if not trainer.is_global_zero:
+                    continue
                 content = {"epoch": epoch, "state_dict": pl_module.state_dict()}
                 trainer.strategy.checkpoint_io.save_checkpoint(content, self.best_path(metric))
         self._save(trainer, epoch, 0)
@@ -144,7 +146,9 @@ class RunCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer, epoch: int, batch: int) -> None:
         new = self.path_after(epoch, batch)
-        trainer.save_checkpoint(new)
+        trainer.save_checkpoint(new)  # on all ranks, of which the first writes
+        if not trainer.is_global_zero:
+            return
         # Broken files do not count, so the last valid checkpoint is never removed. The new one's
         # checksum was just computed from the file; others are read again only if they changed.
         valid = [

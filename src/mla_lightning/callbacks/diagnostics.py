@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from mla_lightning import ranks
 from mla_lightning.batch import Batch
 from mla_lightning.callbacks.step_effects import StepEffects
 from mla_lightning.metrics.flops import StepFlops
@@ -49,8 +50,11 @@ class EpochDiagnostics(Callback):
       is computed on the validation samples that also select the ridge term among eight, so it is
       slightly too high: to compare epochs and methods, not to report.
     - ``gap/<a>/<b>``: the modality gap, of features as the shared head gets them if there is one.
-    - ``cost/step_flops``: FLOPs of a training step, in the first epoch and in the first epoch of a
-      method's next stage.
+    - ``cost/step_flops``: FLOPs of a training step on all devices, in the first epoch and in the
+      first epoch of a method's next stage.
+
+    With several ranks the measured gradients are those of the whole batch, and every rank measures
+    the same.
 
     Attributes:
         uncounted: Names of operations that are not in the FLOPs.
@@ -124,7 +128,7 @@ class EpochDiagnostics(Callback):
             for column, value in (*_changes(self._effects, score), *_cosines(self._effects)):
                 self._values.setdefault(column, []).append(value)
         if self._flops is not None:
-            self._num_flops = self._flops.get_total_flops()
+            self._num_flops = int(ranks.total(torch.tensor(self._flops.get_total_flops())))
             self.uncounted |= self._flops.uncounted
         self._stop(pl_module)
 

@@ -77,19 +77,24 @@ class EpochTable(Checkpoint):
             self.rows = read_metrics(self.run_dir)
             return
         self.rows, self._spent = list(state["rows"]), dict(state["spent"])
-        write_rows(self.run_dir, self.rows)
+        self._write(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of finished epochs."""
         assert isinstance(pl_module, MultimodalModule)
         self.rows = [row for row in self.rows if row[EPOCH] <= trainer.current_epoch]
         self.check(trainer.current_epoch)
-        write_rows(self.run_dir, self.rows)
+        self._write(trainer)
         self._begin(pl_module.diagnostics_s)
         self._started -= self._spent.get("all_s", 0.0)
         self._diagnostics_s -= self._spent.get("diagnostics_s", 0.0)
         self._num_batches = int(self._spent.get("num_batches", 0))
         self._spent = {}
+
+    def _write(self, trainer: Trainer) -> None:
+        """Write the file, which of several ranks the first one does."""
+        if trainer.is_global_zero:
+            write_rows(self.run_dir, self.rows)
 
     def check(self, num_epochs: int) -> None:
         """Check that there is a row for each epoch that was trained.
@@ -138,7 +143,7 @@ class EpochTable(Checkpoint):
             row[DIAGNOSTICS_TIME] = diagnostics_s
         self._begin(pl_module.diagnostics_s)
         self.rows.append({column: float(value) for column, value in row.items()})
-        write_rows(self.run_dir, self.rows)
+        self._write(trainer)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)
 

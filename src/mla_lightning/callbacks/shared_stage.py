@@ -61,6 +61,8 @@ class SharedStage(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the stage if it has just ended."""
+        if not trainer.is_global_zero:
+            return
         end = self.checkpoint.path_after(self.num_epochs)
         if trainer.current_epoch != self.num_epochs or is_valid(self.file) or not is_valid(end):
             return

@@ -9,10 +9,13 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mla_lightning import ranks
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.errors import Interrupted, MLAError, Preempted
+from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
 
 #: Seconds from a signal in which validation may end, so that the epoch need not be trained again.
@@ -91,6 +94,15 @@ class StopSignals:
         if self.received is not None:
             raise StopRequested
 
+    def take_over(self, number: int) -> None:
+        """Act as if this process had received the signal of another rank.
+
+        Args:
+            number: The signal; 0 if there was none.
+        """
+        if number and self.received is None:
+            self.received, self._received_at = number, time.monotonic()
+
     def age_s(self) -> float:
         """Return the number of seconds since the first signal; 0 if there is none."""
         return 0.0 if self.received is None else time.monotonic() - self._received_at
@@ -118,7 +130,9 @@ class StopSignals:
 class StopOnSignal(Callback):
     """On a signal, writes a checkpoint after the current batch of training, and stops.
 
-    Lightning alone ends with exit code 0 after SIGTERM, which a scheduler takes for success.
+    Lightning alone ends with exit code 0 after SIGTERM, which a scheduler takes for success. A
+    signal to any rank stops all of them after the same batch: each tells the others with the
+    gradients of its steps.
     """
 
     def __init__(self, checkpoint: RunCheckpoint, signals: StopSignals) -> None:
@@ -132,15 +146,21 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Defer signals to the end of a batch; Lightning's handlers are replaced."""
+        assert isinstance(pl_module, MultimodalModule)
         self.signals.is_deferred = True
         self.signals.set_handlers()
+        pl_module.stop_request = lambda: self.signals.received or 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop after this batch, unless it is the epoch's last."""
-        received = self.signals.received is not None
-        if received and self.checkpoint.save_within_epoch(trainer, batch_idx):
+        is_asked = self.signals.received is not None
+        if ranks.world_size() > 1:  # one that came after the step is for the next batch
+            assert isinstance(pl_module, MultimodalModule)
+            is_asked = pl_module.agreed_signal > 0
+            self.signals.take_over(pl_module.agreed_signal)
+        if is_asked and self.checkpoint.save_within_epoch(trainer, batch_idx):
             raise StopRequested
 
     def on_validation_batch_end(
@@ -153,13 +173,20 @@ class StopOnSignal(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop within a long validation, without a checkpoint: the epoch is not complete."""
-        if self.signals.age_s() > VALIDATION_S:
+        is_late = self.signals.age_s() > VALIDATION_S
+        if self._agreed(self.signals.received if is_late else None):
             raise StopRequested
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop before an epoch, when the checkpoint of the last one has been written."""
-        if trainer.current_epoch > 0:
-            self.signals.raise_if_received()
+        if trainer.current_epoch > 0 and self._agreed(self.signals.received):
+            raise StopRequested
+
+    def _agreed(self, number: int | None) -> bool:
+        """Return whether this rank has a signal to act on, or another one, and take that over."""
+        agreed = int(ranks.largest(torch.tensor(number or 0)))
+        self.signals.take_over(agreed)
+        return agreed > 0
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once from now on: the last checkpoint has been written."""

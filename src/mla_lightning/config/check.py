@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mla_lightning.config.secrets import find_secrets, leaves_of
-from mla_lightning.config.settings import INSTEAD, NODES, SETTING_TYPES
+from mla_lightning.config.settings import ADVICE, INSTEAD, NODES, SETTING_TYPES
 from mla_lightning.config.targets import TARGET, find_forbidden_targets
 from mla_lightning.config.values import flatten
 from mla_lightning.errors import near
@@ -115,7 +115,8 @@ def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
             problems.append(f"{key} has no value: set one with {key}=...")
         elif not fits_type(value, SETTING_TYPES[key]):
             expected = describe_type(SETTING_TYPES[key])
-            problems.append(f"{key} must be {expected}, got {format_value(value)}")
+            advice = f". {ADVICE[key]}" if key in ADVICE else ""
+            problems.append(f"{key} must be {expected}, got {format_value(value)}{advice}")
     return problems
 
 
@@ -155,6 +156,7 @@ def _relation_problems(config: Mapping[str, Any]) -> list[str]:
             f"{batch_size} samples has at most {batch_size} chunks. Write a smaller number of "
             "chunks."
         )
+    problems += _device_problems(trainer)
     unusable = _UNUSABLE_PRECISIONS.get(trainer.get("accelerator", ""), ())
     if (precision := trainer.get("precision")) in unusable:
         problems.append(
@@ -162,6 +164,23 @@ def _relation_problems(config: Mapping[str, Any]) -> list[str]:
             f"trainer.accelerator={trainer['accelerator']}. Use 32-true or bf16-mixed."
         )
     return problems
+
+
+def _device_problems(trainer: Mapping[str, Any]) -> list[str]:
+    devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
+    if not (type(devices) is int and type(nodes) is int):
+        return []
+    if devices * nodes == 1 and trainer.get("sync_batchnorm") is False:
+        return [
+            "trainer.sync_batchnorm=false has no effect on one device. Leave it out, or write "
+            "trainer.devices=2 or more."
+        ]
+    if devices * nodes > 1 and trainer.get("accelerator") == "mps":
+        return [
+            f"trainer.devices={devices}: trainer.accelerator=mps has one device. Leave "
+            "trainer.devices out."
+        ]
+    return []
 
 
 #: Accelerator -> precisions that it does not have.

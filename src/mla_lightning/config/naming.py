@@ -28,11 +28,13 @@ def is_distinguishing(key: str) -> bool:
     return key not in (*_ALWAYS_SHOWN, *_WITHOUT_EFFECT) and top not in NOT_IDENTITY
 
 
-def slug_of(values: Mapping[str, Any]) -> str:
+def slug_of(values: Mapping[str, Any], trainer: Mapping[str, Any] | None = None) -> str:
     """Format overrides as a part of a file name.
 
     Args:
         values: Override key -> value.
+        trainer: The settings of the trainer, whose devices on all machines are counted together:
+            only their number makes another job.
 
     Returns:
         Last names and values in the order of the keys; empty without overrides.
@@ -40,7 +42,12 @@ def slug_of(values: Mapping[str, Any]) -> str:
     Example:
         >>> slug_of({"optimizer.lr": 0.1, "method.projection": "others", "modalities": ["a", "b"]})
         'projection=others-modalities=a+b-lr=0.1'
+        >>> slug_of({"trainer.num_nodes": 2}, {"devices": 4, "num_nodes": 2})
+        'devices=8'
     """
+    if trainer and values.keys() & {"trainer.devices", "trainer.num_nodes"}:
+        values = {key: value for key, value in values.items() if key != "trainer.num_nodes"}
+        values["trainer.devices"] = trainer["devices"] * trainer["num_nodes"]
     parts = [f"{_leaf(key)}={_text(values[key])}" for key in sorted(values)]
     return re.sub(r"[^A-Za-z0-9_=.+-]+", "_", "-".join(parts))
 

@@ -310,9 +310,8 @@ def _plan_job(
     note = ""
     problems_of = checks.signature_problems_of
     if problems_of and _value_at(config, "trainer.max_epochs") == "auto":
-        if epochs_of is None or messages or unknown_keys:
-            number = 1
-        else:
+        number = 1
+        if epochs_of is not None and not (messages or unknown_keys):
             number, note = epochs_of(config)
         trainer = {**unresolved["trainer"], "max_epochs": number}
         unresolved = {**unresolved, "trainer": trainer}
@@ -350,7 +349,8 @@ def _plan_job(
         or key in config["choices"]
         or _value_at(without_values, key) != _value_at(config, key)
     }
-    return PlannedJob(config, texts, distinguishing, slug_of(changing), (note,) * bool(note))
+    notes = (note,) * bool(note)
+    return PlannedJob(config, texts, distinguishing, slug_of(changing, config["trainer"]), notes)
 
 
 def _undone_ablation(ablation: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

@@ -10,12 +10,16 @@ from mla_lightning.run_folder.config import RunConfig
 SETTING_TYPES: dict[str, Any] = RunConfig.settings()
 #: Top-level keys of nodes that name a class, which are checked against the class.
 NODES = RunConfig.nodes()
-_ONE_DEVICE = "a job uses one device. Run several jobs at a time with -m."
 #: Settings of Lightning's Trainer that users may try, and what to do instead.
 INSTEAD = {
-    "trainer.devices": _ONE_DEVICE,
-    "trainer.num_nodes": _ONE_DEVICE,
-    "trainer.strategy": _ONE_DEVICE,
+    "trainer.strategy": "trainer.devices=2 trains one job on two devices, each of which holds the "
+    "whole model and computes a part of the batch. There is no other strategy: a model whose parts "
+    "are on different devices (fsdp, deepspeed) is not supported. Less memory per device: "
+    "trainer.devices, trainer.accumulate=4 or trainer.precision=bf16-mixed.",
     "trainer.gradient_clip_val": "write trainer.clip_norm.",
     "trainer.accumulate_grad_batches": "write trainer.accumulate.",
+}
+#: Settings whose values users may take from elsewhere, and what to write.
+ADVICE = {
+    "trainer.devices": "It is a number; which GPUs are used is chosen by CUDA_VISIBLE_DEVICES=0,1.",
 }

@@ -13,16 +13,10 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mla_lightning.data.loading import (
-    ArrayDataset,
-    HiddenModalities,
-    SequentialOrder,
-    TrainLoader,
-    TrainOrder,
-    loader_options,
-)
+from mla_lightning.data.loading import ArrayDataset, HiddenModalities, TrainLoader, loader_options
 from mla_lightning.data.mask_files import write_masks
 from mla_lightning.data.missing import Missing, masks_hash
+from mla_lightning.data.order import SequentialOrder, TrainOrder
 from mla_lightning.data.split import Split, check_finite, check_split
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.targets import targets_of
@@ -336,11 +330,12 @@ class MultimodalDataModule(LightningDataModule):
         """Return a loader of the test split, in the order of its samples."""
         return self.loader("test")
 
-    def loader(self, split: str) -> DataLoader:
+    def loader(self, split: str, *, is_shared: bool = False) -> DataLoader:
         """Return a loader for evaluation.
 
         Args:
             split: ``train``, ``val`` or ``test``.
+            is_shared: Whether every rank has its part of each batch, not all of it.
 
         Returns:
             A loader of the split in the order of its samples, without random transforms.
@@ -354,7 +349,7 @@ class MultimodalDataModule(LightningDataModule):
             data = ArrayDataset(
                 data.inputs, data.label, rows=data.rows, present=data.present, hidden=hidden
             )
-        order = SequentialOrder(len(data), self.eval_batch_size)
+        order = SequentialOrder(len(data), self.eval_batch_size, is_shared=is_shared)
         return DataLoader(data, sampler=order, **loader_options(self.num_workers))
 
     def _split(self, split: str) -> ArrayDataset:

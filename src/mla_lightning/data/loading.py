@@ -1,18 +1,18 @@
-"""Batches of a split: requests for them, the order of training, and loaders that resume."""
+"""Batches of a split, and loaders that resume."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from mla_lightning.batch import Batch
+from mla_lightning.data.order import Request, TrainOrder
 from mla_lightning.data.worker import begin_worker
-from mla_lightning.errors import DataError
 from mla_lightning.randomness import derive_seed
 
 #: Inputs of one sample by modality, and the generator of its random numbers -> changed inputs.
@@ -31,22 +31,6 @@ class Rows(Protocol):
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """Gather rows (dim is 0) into a new tensor (B, ...)."""
-
-
-class Request(NamedTuple):
-    """Request of a loader to a data set for one batch.
-
-    Attributes:
-        epoch: The epoch, from 0; random transforms depend on it.
-        indices: (B,) int64, the samples' numbers in their split.
-
-    Example:
-        >>> Request(epoch=0, indices=torch.tensor([7, 2])).indices
-        tensor([7, 2])
-    """
-
-    epoch: int
-    indices: Tensor
 
 
 class ArrayDataset(Dataset):
@@ -110,9 +94,10 @@ class ArrayDataset(Dataset):
             The batch: ``inputs`` (modality -> (B, ...)), ``label`` (B,), ``index`` (B,) and
             ``present`` (modality -> (B,) bool). Inputs that are absent or hidden are zeros.
             With hidden modalities also ``hidden`` (modality -> (B,) bool), and with ``keeps_truth``
-            also ``truth``, the inputs before hiding.
+            also ``truth``, the inputs before hiding. A rank's part of a batch also has
+            ``label_in_batch`` and ``present_in_batch``.
         """
-        epoch, indices = request
+        epoch, indices, whole = request
         rows = indices if self.rows is None else self.rows.index_select(0, indices)
         inputs = {name: values.index_select(0, rows) for name, values in self.inputs.items()}
         present = {name: mask.index_select(0, indices) for name, mask in self.present.items()}
@@ -126,7 +111,17 @@ class ArrayDataset(Dataset):
             "index": indices.clone(),  # a slice of the order: batches must not share memory
             "present": present,
         }
+        if whole is not None:
+            batch["label_in_batch"] = self.label.index_select(0, whole)
+            batch["present_in_batch"] = self._present(epoch, whole)
         return batch if self.hidden is None else self._hide(batch, self.hidden, epoch, indices)
+
+    def _present(self, epoch: int, indices: Tensor) -> dict[str, Tensor]:
+        """Return which of the samples have which modality after hiding."""
+        if self.hidden is None or not self.hidden.marks_absent:
+            return {name: mask.index_select(0, indices) for name, mask in self.present.items()}
+        mask_BM = self.hidden.mask(epoch).index_select(0, indices)
+        return dict(zip(self.present, mask_BM.T, strict=True))
 
     def _hide(self, batch: Batch, hidden: HiddenModalities, epoch: int, indices: Tensor) -> Batch:
         present = batch["present"]
@@ -181,145 +176,6 @@ class HiddenModalities:
 def _zeroed(x: Tensor, keep: Tensor) -> Tensor:
     """Replace rows by zeros, except those to keep; by selection, so that NaN becomes 0, too."""
     return torch.where(keep.view(-1, *[1] * (x.ndim - 1)), x, torch.zeros((), dtype=x.dtype))
-
-
-class SequentialOrder(Sampler[Request]):
-    """All samples in the order of their numbers, for evaluation.
-
-    Example:
-        >>> [request.indices.tolist() for request in SequentialOrder(5, batch_size=2)]
-        [[0, 1], [2, 3], [4]]
-    """
-
-    def __init__(self, num_samples: int, batch_size: int) -> None:
-        """Set the sizes.
-
-        Args:
-            num_samples: Number of samples N.
-            batch_size: Samples per batch; the last batch may be smaller.
-        """
-        self.num_samples, self.batch_size = num_samples, batch_size
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return -(-self.num_samples // self.batch_size)
-
-    def __iter__(self) -> Iterator[Request]:
-        """Yield the batches' requests."""
-        for indices in torch.arange(self.num_samples).split(self.batch_size):
-            yield Request(0, indices)
-
-
-class TrainOrder(Sampler[Request]):
-    """A new order of the samples every epoch, which depends only on seed and epoch.
-
-    It also has a position, the epoch and batch to deliver next, where iterating starts. The
-    position moves when a batch reaches the training loop, not when a worker requests it, so that
-    batches that were prefetched before a kill are not lost.
-
-    Example:
-        >>> order = TrainOrder(num_samples=5, batch_size=2, seed=0)
-        >>> whole = [request.indices.tolist() for request in order]
-        >>> order.advance()  # the first batch was delivered
-        >>> [request.indices.tolist() for request in order] == whole[1:]
-        True
-    """
-
-    def __init__(self, num_samples: int, batch_size: int, seed: int) -> None:
-        """Start at the first batch of the first epoch.
-
-        Args:
-            num_samples: Number of samples N.
-            batch_size: Samples per batch; the last batch may be smaller.
-            seed: The run's seed.
-        """
-        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
-        self.epoch, self.batch = 0, 0
-        self._has_started = False
-
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch, at any position."""
-        return -(-self.num_samples // self.batch_size)
-
-    def __iter__(self) -> Iterator[Request]:
-        """Yield the requests of the epoch's remaining batches."""
-        epoch, first = self.epoch, self.batch
-        for indices in self.permutation(epoch).split(self.batch_size)[first:]:
-            yield Request(epoch, indices)
-
-    def permutation(self, epoch: int) -> Tensor:
-        """Compute an epoch's order.
-
-        Args:
-            epoch: The epoch, from 0.
-
-        Returns:
-            (N,) int64, the samples' numbers.
-        """
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        return torch.randperm(self.num_samples, generator=generator)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the position to the start of an epoch, unless it is already within that epoch.
-
-        Lightning calls this at the start of each epoch, also of one that is resumed in the middle.
-
-        Args:
-            epoch: The epoch, from 0.
-        """
-        if epoch != self.epoch:
-            self._go_to(epoch, 0)
-
-    def begin(self) -> None:
-        """Record the start of an iteration: an epoch that the last one left early is over."""
-        if self._has_started:
-            self._go_to(self.epoch + 1, 0)
-
-    def advance(self) -> None:
-        """Record that a batch was delivered."""
-        self.batch += 1
-        self._has_started = True
-        if self.batch == len(self):
-            self._go_to(self.epoch + 1, 0)
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the position and the parameters of the order."""
-        return {
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "num_samples": self.num_samples,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-        }
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Set the position.
-
-        Args:
-            state: What :meth:`state_dict` returned.
-
-        Raises:
-            DataError: If the position is within an epoch of another order: training would use some
-                samples twice and others never.
-        """
-        now = self.state_dict()
-        differences = [
-            f"{key} {state[key]}, now {now[key]}" for key in _PARAMETERS if state[key] != now[key]
-        ]
-        if state["batch"] and differences:
-            raise DataError(
-                f"The checkpoint is of batch {state['batch']} of epoch {state['epoch'] + 1} in "
-                f"another order of the samples: {'; '.join(differences)}. Resume with the same "
-                "values, or from the end of an epoch."
-            )
-        self._go_to(state["epoch"], state["batch"])
-
-    def _go_to(self, epoch: int, batch: int) -> None:
-        self.epoch, self.batch, self._has_started = epoch, batch, False
-
-
-#: Parameters that an order depends on.
-_PARAMETERS = ("num_samples", "batch_size", "seed")
 
 
 class TrainLoader(DataLoader):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -21,3 +24,19 @@ def at_least_single(x: Tensor) -> Tensor:
         [torch.float32, torch.float32, torch.float32, torch.float64]
     """
     return x if x.dtype == torch.float64 else x.float()
+
+
+@contextmanager
+def no_autocast(device: str) -> Iterator[None]:
+    """Compute without graph and in the precision of the operands within the context.
+
+    Args:
+        device: Type of the device, such as ``cuda``.
+
+    Example:
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16), no_autocast("cpu"):
+        ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+        torch.float32
+    """
+    with torch.no_grad(), torch.autocast(device, enabled=False):
+        yield

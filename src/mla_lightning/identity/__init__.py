@@ -51,7 +51,7 @@ def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
     for key, value in ABSENT_BEFORE.items():
         if content.get(key) == value:
             del content[key]
-    content["trainer"] = {k: v for k, v in config.get("trainer", {}).items() if k != "progress_bar"}
+    content["trainer"] = _trainer_of_identity(config.get("trainer", {}))
     # The folder of a store is left out: the fingerprint stands for its content.
     content["data"] = {
         key: value
@@ -62,6 +62,20 @@ def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
         content["encoder"] = {name: _without_absent(node) for name, node in encoders.items()}
     text = json.dumps([content, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _trainer_of_identity(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the trainer that change numbers.
+
+    Of devices and machines only their product does, by rounding; with one device, as in versions
+    that had no other, there is nothing to synchronise.
+    """
+    without = ("progress_bar", "devices", "num_nodes", "sync_batchnorm")
+    content = {key: value for key, value in trainer.items() if key not in without}
+    num_ranks = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+    if num_ranks > 1:
+        content |= {"ranks": num_ranks, "sync_batchnorm": trainer.get("sync_batchnorm", True)}
+    return content
 
 
 def _without_absent(node: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError, reason_of
 from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.child import Child, fork_child
-from mla_lightning.launchers.devices import plan_slots
+from mla_lightning.launchers.devices import check_processes, plan_slots
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS, WARNINGS, exit_code_of_signal
 
@@ -47,6 +47,7 @@ class ForkLauncher:
         self,
         *,
         jobs: int | None = None,
+        jobs_per_gpu: int = 1,
         timeout_s: float | None = None,
         fail_fast: bool = False,
         grace_s: float = 30.0,
@@ -56,6 +57,7 @@ class ForkLauncher:
 
         Args:
             jobs: Number of jobs at a time; None for as many as the cores or GPUs allow.
+            jobs_per_gpu: Number of jobs at a time on one GPU.
             timeout_s: Wall seconds after which a job is stopped; None for no limit.
             fail_fast: Whether to stop the sweep at the first job that fails.
             grace_s: Seconds from the request to stop until a job is killed, in which it writes a
@@ -65,10 +67,12 @@ class ForkLauncher:
         Raises:
             ConfigError: If a limit is not positive.
         """
-        for name, value in (("jobs", jobs), ("timeout_s", timeout_s), ("grace_s", grace_s)):
+        limits: dict[str, float | None] = {"jobs": jobs, "jobs_per_gpu": jobs_per_gpu}
+        limits |= {"timeout_s": timeout_s, "grace_s": grace_s}
+        for name, value in limits.items():
             if value is not None and value <= 0:
                 raise ConfigError(f"launcher.{name} must be positive, got {value}")
-        self.jobs = jobs
+        self.jobs, self.jobs_per_gpu = jobs, jobs_per_gpu
         self.timeout_s = timeout_s
         self.fail_fast = fail_fast
         self.grace_s = grace_s
@@ -86,10 +90,18 @@ class ForkLauncher:
         Raises:
             ConfigError: If the jobs need more cores than this process may use.
         """
+        check_processes(jobs, "fork")
         trainers = [job.config.trainer for job in jobs]
         self._threads = max((trainer.threads for trainer in trainers), default=1)
         accelerators = {trainer.accelerator for trainer in trainers}
-        self._slots = plan_slots(self.jobs, self._threads, accelerators)
+        devices = max((trainer.num_ranks for trainer in trainers), default=1)
+        self._slots = plan_slots(
+            self.jobs,
+            self._threads,
+            accelerators,
+            devices=devices,
+            jobs_per_gpu=self.jobs_per_gpu,
+        )
         self.concurrency = len(self._slots)
 
     def launch(self, queue: JobQueue) -> int:

@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mla_lightning.errors import Interrupted, Preempted, RunError
+from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError
 from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.child import exit_code_of
-from mla_lightning.launchers.devices import plan_slots
+from mla_lightning.launchers.devices import check_processes, plan_slots
 from mla_lightning.run_folder import State
 
 if TYPE_CHECKING:
@@ -44,8 +44,17 @@ class SerialLauncher:
         Raises:
             ConfigError: If a job needs more cores than this process may use.
         """
+        check_processes(jobs, "serial")
         for job in jobs:
-            plan_slots(1, job.config.trainer.threads, ())
+            trainer = job.config.trainer
+            # A job alone asks torch for its GPUs: a process that knows them cannot fork any more.
+            plan_slots(1, trainer.threads, (), devices=trainer.num_ranks)
+            if trainer.num_ranks > 1 and trainer.accelerator != "cpu" and len(jobs) > 1:
+                raise ConfigError(
+                    f"launcher=serial runs all jobs in one process, which cannot start others "
+                    f"(trainer.devices={trainer.devices}) once it has used a GPU. Use "
+                    "launcher=fork launcher.jobs=1."
+                )
 
     def launch(self, queue: JobQueue) -> int:
         """Run all jobs that can be taken.

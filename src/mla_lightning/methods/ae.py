@@ -6,7 +6,7 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
-from mla_lightning.batch import Batch
+from mla_lightning.batch import Batch, num_in_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional.imputation import reconstruction_loss
 from mla_lightning.fusion.imagination import AutoencodedFusion, build_mlp
@@ -48,6 +48,7 @@ class AE(MultimodalModule):
 
     fusion: AutoencodedFusion
     follows_task = True
+    takes_ranks = True
     default_fusion = AutoencodedFusion
     reference = Reference(
         "GCNet: Graph Completion Network for Incomplete Multimodal Learning in Conversation (AE)",
@@ -110,7 +111,7 @@ class AE(MultimodalModule):
                 for name, decode in self.decoders.items()
             ]
             # The error is summed over the batch; step_on multiplies a chunk by its fraction of it.
-            inverse_fraction = len(batch["label"]) / len(chunk["label"])
+            inverse_fraction = num_in_batch(chunk) / len(chunk["label"])
             recon = self.weight * inverse_fraction * sum(errors[1:], errors[0])
             return {"joint": joint, "recon": recon}
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from mla_lightning.batch import Batch
+from mla_lightning import ranks
+from mla_lightning.batch import Batch, num_in_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import central_moment_discrepancy
 from mla_lightning.fusion.latent_codes import InvariantCodes
@@ -54,6 +55,7 @@ class IFMMIN(Taught):
     fusion: InvariantCodes
     takes_chunks = False  # moments are those of a batch
     follows_task = True
+    takes_ranks = True
     default_fusion = InvariantCodes
     reference = Reference(
         "Exploiting Modality-Invariant Feature for Robust Multimodal Emotion Recognition with "
@@ -96,11 +98,13 @@ class IFMMIN(Taught):
         specific, _ = self.encode_known(chunk)
         invariant = {name: self.fusion.shared(h) for name, h in specific.items()}
         joined = torch.cat([*specific.values(), *invariant.values()], dim=1)
-        pairs = list(combinations(invariant.values(), 2))
+        pairs = list(combinations(map(ranks.gathered_with_gradient, invariant.values()), 2))
         discrepancies = [central_moment_discrepancy(a, b) for a, b in pairs]
+        moments = ranks.once(sum(discrepancies[1:], discrepancies[0]) / len(pairs))
+        inverse_fraction = num_in_batch(chunk) / len(chunk["label"])  # they are the whole batch's
         return {
             "full": self.parts.loss(self.fusion.full_classifier(joined), chunk),
-            "moments": sum(discrepancies[1:], discrepancies[0]) / len(pairs),
+            "moments": inverse_fraction * moments,
         }
 
     def taught_losses(self, chunk: Batch) -> dict[str, Tensor]:

@@ -35,6 +35,7 @@ class Joint(MultimodalModule):
     """
 
     follows_task = True
+    takes_ranks = True
     default_fusion = Concat
     reference = Reference(
         "Balanced Multimodal Learning via On-the-fly Gradient Modulation (its joint baselines)",

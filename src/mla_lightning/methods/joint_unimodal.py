@@ -42,6 +42,7 @@ class JointUnimodal(MultimodalModule):
     """
 
     follows_task = True
+    takes_ranks = True
     default_fusion = Concat
     reference = Reference(
         "What Makes Training Multi-Modal Classification Networks Hard? (multi-task baseline)",

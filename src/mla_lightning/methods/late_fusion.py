@@ -40,6 +40,7 @@ class LateFusion(MultimodalModule):
     """
 
     follows_task = True
+    takes_ranks = True
     default_fusion = late.LateFusion
     reference = Reference(
         "Multimodal Machine Learning: A Survey and Taxonomy (decision-level fusion)",

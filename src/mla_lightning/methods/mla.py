@@ -65,6 +65,7 @@ class MLA(MultimodalModule):
     fusion: SharedHead
     trains_fused_logits = False
     follows_task = True
+    takes_ranks = True
     default_fusion = SharedHead
     reference = Reference(
         "Multimodal Representation Learning by Alternating Unimodal Adaptation",
@@ -186,10 +187,12 @@ class MLA(MultimodalModule):
         return losses
 
     def _fit_modality(self, name: str, batch: Batch, *, is_first: bool) -> dict[str, Tensor]:
-        head, step = self.fusion.head, HeadStep(name, batch["label"], is_first)
+        label = batch.get("label_in_batch", batch["label"])
+        head, step = self.fusion.head, HeadStep(name, label, is_first)
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
-            feature = self.fusion.head_input(name, self.encoders[name](chunk["inputs"][name]))
+            feature = self.encode_rows(name, chunk["inputs"][name])
+            feature = self.fusion.head_input(name, feature)
             step.add_features(feature)
             return {name: self.parts.loss(head(feature), chunk)}
 

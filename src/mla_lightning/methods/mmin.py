@@ -46,6 +46,7 @@ class MMIN(Taught):
 
     fusion: LatentCodes
     follows_task = True
+    takes_ranks = True
     default_fusion = LatentCodes
     reference = Reference(
         "Missing Modality Imagination Network for Emotion Recognition with Uncertain Missing "

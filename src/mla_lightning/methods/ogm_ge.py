@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from mla_lightning import ranks
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import at_least_single, ogm_coefficients
@@ -50,6 +51,7 @@ class OGMGE(MultimodalModule):
     """
 
     follows_task = True
+    takes_ranks = True
     default_fusion = Concat
     reference = Reference(
         "Balanced Multimodal Learning via On-the-fly Gradient Modulation",
@@ -133,7 +135,7 @@ class OGMGE(MultimodalModule):
             return {"joint": self.parts.loss(self.fusion(features), chunk)}
 
         def modulate() -> None:
-            coefficients = ogm_coefficients(torch.stack(scores).sum(dim=0), self.alpha)
+            coefficients = ogm_coefficients(ranks.total(torch.stack(scores).sum(dim=0)), self.alpha)
             for name, coefficient in zip(self.modalities, coefficients, strict=True):
                 for parameter in self.modulated[name]:
                     if parameter.grad is not None:

@@ -8,7 +8,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from mla_lightning.batch import Batch
+from mla_lightning import ranks
+from mla_lightning.batch import Batch, num_in_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import (
     confidence_rank_loss,
@@ -52,6 +53,7 @@ class QMF(MultimodalModule):
 
     default_fusion = EnergyFusion
     follows_task = True
+    takes_ranks = True
     not_for: Mapping[str, str] = {
         "regression": "one number has no energy. Use method=late_fusion or method=mla"
     }
@@ -122,25 +124,28 @@ class QMF(MultimodalModule):
         sample_losses = {m: self.task.sample_losses(logits[m], label) for m in logits}
         if self.history_update == "before":
             self._add_to_history(sample_losses, chunk)
+        inverse_fraction = num_in_batch(chunk) / len(label)  # pairs are ranked in the whole batch
         history_MN = normalise_history(self.history_MN)
         for history_N, name in zip(history_MN, self.modalities, strict=True):
             samples = self.parts.samples_with(name, chunk)
             if samples is None:
                 continue
             rows = slice(None) if samples is chunk else chunk["present"][name]
-            confidence = self.task.confidence(logits[name][rows])
-            rank = confidence_rank_loss(confidence, history_N[samples["index"]], self.rank_mode)
-            losses[f"rank/{name}"] = self.rank_weight * rank
+            confidence = ranks.gathered_with_gradient(self.task.confidence(logits[name][rows]))
+            history = history_N[ranks.gathered(samples["index"])]
+            rank = ranks.once(confidence_rank_loss(confidence, history, self.rank_mode))
+            losses[f"rank/{name}"] = self.rank_weight * inverse_fraction * rank
         if self.history_update == "after":
             self._add_to_history(sample_losses, chunk)
         return losses
 
     @torch.no_grad()
     def _add_to_history(self, sample_losses: dict[str, Tensor], chunk: Batch) -> None:
-        index = chunk["index"]
+        index = ranks.gathered(chunk["index"])
         for history_N, name in zip(self.history_MN, self.modalities, strict=True):
+            loss = ranks.gathered(sample_losses[name].detach())
             if self.parts.is_complete:
-                history_N[index] += sample_losses[name].to(history_N)
+                history_N[index] += loss.to(history_N)
             else:
-                has = chunk["present"][name]
-                history_N[index[has]] += sample_losses[name][has].to(history_N)
+                has = chunk.get("present_in_batch", chunk["present"])[name]
+                history_N[index[has]] += loss[has].to(history_N)

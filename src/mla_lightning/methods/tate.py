@@ -54,6 +54,7 @@ class TATE(Taught):
 
     fusion: Tagged
     follows_task = True
+    takes_ranks = True
     default_fusion = Tagged
     reference = Reference(
         "Tag-assisted Multimodal Sentiment Analysis under Uncertain Missing Modalities",

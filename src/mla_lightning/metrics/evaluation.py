@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from mla_lightning import ranks
 from mla_lightning.metrics.by_task import EPOCH_METRICS
 from mla_lightning.metrics.outcome import Outcome
 from mla_lightning.run_folder.tasks import CLASSIFICATION
@@ -68,6 +69,24 @@ class Evaluation:
             self._logits.setdefault(name, []).append(value.detach())
         self._labels.append(label)
         self._indices.append(index)
+
+    def gather(self) -> None:
+        """Add the samples of the other ranks: then all ranks have the same ones."""
+        if ranks.world_size() == 1:
+            return
+        index = ranks.gathered(torch.cat(self._indices))
+        order = index.argsort(stable=True)
+        # A rank without a sample of a small batch evaluates one that another rank has, too.
+        is_first = torch.ones_like(order, dtype=torch.bool)
+        is_first[1:] = index[order][1:] != index[order][:-1]
+        rows = order[is_first]
+
+        def joined(values: list[Tensor]) -> list[Tensor]:
+            return [ranks.gathered(torch.cat(values))[rows]]
+
+        self._logits = {name: joined(values) for name, values in self._logits.items()}
+        self._present = {name: joined(values) for name, values in self._present.items()}
+        self._labels, self._indices = joined(self._labels), [index[rows]]
 
     def arrays(self) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return all samples in the order of their numbers.

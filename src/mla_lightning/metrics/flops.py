@@ -132,6 +132,7 @@ def _computes(packet: Any) -> bool:
     """Return whether an operation is more than element-wise, a sum, or a move of values."""
     name: str = getattr(packet, "__name__", "")
     is_no_work = name in MOVES | LOSSES or name.startswith(("_foreach_", "_record_function"))
+    is_no_work |= str(packet).startswith("c10d.")  # messages between ranks
     if not hasattr(packet, "overloads") or is_no_work:
         return False
     ops = [getattr(packet, overload) for overload in packet.overloads()]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from mla_lightning import ranks
 from mla_lightning.errors import RunError
+from mla_lightning.randomness import derive_seed
 
 
 class TrainingLosses:
@@ -62,13 +64,19 @@ class TrainingLosses:
             RunError: If one is not finite; the message has the loss, the epoch and the batch.
         """
         unread, self._unread = self._unread, []
+        is_shared = ranks.world_size() > 1
+        if is_shared:
+            _check_names(unread)
         if not any(losses for _, losses in unread):
             return {}
         names = list(dict.fromkeys(name for _, losses in unread for name in losses))
         entries = [
             (batch_idx, name, loss) for batch_idx, losses in unread for name, loss in losses.items()
         ]
-        values = torch.stack([loss for *_, loss in entries]).tolist()
+        if is_shared:  # each rank has its share of the losses
+            values = ranks.total(torch.stack([loss.double() for *_, loss in entries])).tolist()
+        else:
+            values = torch.stack([loss for *_, loss in entries]).tolist()
         sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
         for (batch_idx, name, _), value in zip(entries, values, strict=True):
             if not math.isfinite(value):
@@ -98,3 +106,15 @@ class TrainingLosses:
         means = {name: math.fsum(values) / len(values) for name, values in self.epoch.items()}
         self.epoch = {}
         return means
+
+
+def _check_names(unread: Sequence[tuple[int, Mapping[str, Tensor]]]) -> None:
+    """Check that all ranks have losses of the same names: others could not be added."""
+    names = "; ".join(f"{batch} {', '.join(losses)}" for batch, losses in unread)
+    digest = torch.tensor(derive_seed(0, names))
+    if len(ranks.stacked(digest).unique()) > 1:
+        raise RunError(
+            "The devices have losses of different names, so they cannot be added. A method must "
+            "return the same names on every device, also where a device has no sample of a "
+            f"modality. On this one: {names:.200}"
+        )

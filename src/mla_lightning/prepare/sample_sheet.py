@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.data.loading import Request
+from mla_lightning.data.order import Request
 from mla_lightning.data.prepared import TEXTS
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store

@@ -223,6 +223,8 @@ def build_module(
         clip_norm=config.trainer.clip_norm,
         accumulate=config.trainer.accumulate,
         log_every_n_batches=config.trainer.log_every_n_batches,
+        num_ranks=config.trainer.num_ranks,
+        sync_batchnorm=config.trainer.sync_batchnorm,
         inputs=data.inputs,
         is_complete=facts.is_complete,
         hides_modalities=data.missing is not None and "train" in data.missing.splits,

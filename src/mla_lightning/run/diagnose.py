@@ -16,7 +16,7 @@ from torch import Tensor
 from mla_lightning.batch import Batch
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics, at_head
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.data.loading import Request
+from mla_lightning.data.order import Request
 from mla_lightning.metrics.by_task import primary_score
 from mla_lightning.metrics.contribution import (
     MAX_MODALITIES,

@@ -15,6 +15,7 @@ from lightning.pytorch.trainer import call
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mla_lightning.module import MultimodalModule
+from mla_lightning.run.rank_strategy import RankStrategy
 
 _BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
 _BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
@@ -51,7 +52,7 @@ class EpochLoop(_TrainingEpochLoop):
             if any(is_overridden(name, callback) for callback in trainer.callbacks)
         }
         self.is_backward_plain = (
-            type(trainer.strategy) is SingleDeviceStrategy
+            type(trainer.strategy) in (SingleDeviceStrategy, RankStrategy)
             and type(trainer.precision_plugin) is Precision
             and not self._callback_hooks.intersection(_BACKWARD_HOOKS)
             and not any(is_overridden(name, module) for name in ("backward", *_BACKWARD_HOOKS))
@@ -64,9 +65,12 @@ class EpochLoop(_TrainingEpochLoop):
         self._is_plain = (
             not module.automatic_optimization
             and trainer.datamodule is None
-            and trainer.world_size == 1
+            and type(trainer.strategy) in (SingleDeviceStrategy, RankStrategy)
             and not isinstance(data_fetcher, _DataLoaderIterDataFetcher)
         )
+
+    def _broadcast_sigterm_tensor(self) -> None:
+        """Send nothing: signals reach all ranks with the gradients."""
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Train on one batch.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from lightning.pytorch import Trainer
 
-from mla_lightning.errors import MLAError, RunError
+from mla_lightning.errors import MLAError, RunError, reason_of
 
 _SMALLER_RATE = "Try a smaller optimizer.lr, or trainer.clip_norm=1."
 #: Pattern of torch's message -> the reason, and what to do.
@@ -81,6 +81,32 @@ def describe_unknown(error: BaseException) -> str:
     kind = type(error).__name__
     place = f"Failed in {where}" if where else "Failed"
     return f"{place}: {kind}: {text}" if text else f"{place}: {kind}"
+
+
+def describe_error(error: BaseException, num_workers: int | None = None) -> str:
+    """Return the reason of a failure that is no error of this package.
+
+    Args:
+        error: The error.
+        num_workers: ``data.num_workers``; None for data without loader workers.
+
+    Example:
+        >>> describe_error(ConnectionResetError("pipe"), num_workers=2)
+        'A loader worker was killed (pipe), perhaps because memory was full. ...'
+        >>> describe_error(FileNotFoundError(2, "No such file", "audio.npy"))
+        'audio.npy: No such file. When that is mended, run the same command again to resume.'
+    """
+    text = str(error).strip().rstrip(".")
+    is_named = isinstance(error, RuntimeError) and text.startswith("DataLoader worker")
+    if is_named or (num_workers and isinstance(error, ConnectionError | EOFError)):
+        detail = f" ({text})" if text else ""
+        return (
+            f"A loader worker was killed{detail}, perhaps because memory was full. Run the same "
+            "command again to resume; a smaller data.num_workers needs less memory."
+        )
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{reason_of(error)}. When that is mended, run the same command again to resume."
+    return describe_unknown(error)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from mla_lightning.paths import command
 from mla_lightning.run.build import DataFacts, build_metrics, build_module
 from mla_lightning.run.evaluate import load_weights, predict, score_predictions
 from mla_lightning.run.place import data_of_run, read_in_place
-from mla_lightning.run.train import build_trainer, silence_lightning
+from mla_lightning.run.trainer import build_trainer, silence_lightning
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.integrity import SETTINGS, check_run

@@ -48,6 +48,7 @@ class TrainedJob:
         checkpoint: Lists the selected weights.
         metrics: Name -> metric to compute of its predictions.
         peak_memory_mb: Peak memory of training, in MiB.
+        num_batches: Number of batches that were trained.
         uncounted: Names of operations that are not in the FLOPs.
     """
 
@@ -58,6 +59,7 @@ class TrainedJob:
     checkpoint: RunCheckpoint
     metrics: Mapping[str, Metric]
     peak_memory_mb: float
+    num_batches: int
     uncounted: Collection[str] = ()
 
 
@@ -193,11 +195,13 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         step_time_s=float(np.median([row[columns.STEP_TIME] for row in rows])),
         peak_memory_mb=trained.peak_memory_mb,
         num_parameters=sum(p.numel() for p in module.parameters()),
-        num_batches_trained=trained.trainer.global_step,
+        num_batches_trained=trained.num_batches,
         overrides=dict(job.distinguishing_overrides),
         code=job.code.hash,
         threads=config.trainer.threads,
         device=str(module.device),
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
         metrics={
             name: metric.shown()
             for name, metric in trained.metrics.items()

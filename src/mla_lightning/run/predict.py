@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mla_lightning.batch import Batch, as_batch, check_labels, is_unlabelled
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.data.loading import ArrayDataset, SequentialOrder
+from mla_lightning.data.loading import ArrayDataset
+from mla_lightning.data.order import SequentialOrder
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.functional import fuse_logits, mean_weights

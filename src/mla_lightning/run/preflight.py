@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from mla_lightning import ranks
 from mla_lightning.config import Job
 from mla_lightning.config.jobs import COMPUTING_NODES, data_of_config, reached_targets
 from mla_lightning.config.targets import TARGET, locate
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.data.loading import SequentialOrder, loader_options
+from mla_lightning.data.loading import loader_options
 from mla_lightning.data.mask_files import read_masks
+from mla_lightning.data.order import SequentialOrder
 from mla_lightning.errors import ConfigError, DataError, MLAError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import DataFacts, build_module
@@ -86,28 +88,72 @@ def check_counted_samples(config: RunConfig) -> None:
         >>> (job,) = compose_jobs(["data=synthetic", "data.num_train=65"])
         >>> check_counted_samples(job.config)  # no encoder has a batch normalisation of vectors
     """
-    data = data_of_config(config.tree)
-    if _ends_with_one_sample(data.num_train, data.batch_size):
+    data, options = data_of_config(config.tree), config.trainer
+    if data.num_train is None:
+        return
+    check_parts(data.num_train, data.batch_size, options.num_ranks)
+    num_own = None if options.sync_batchnorm else options.num_ranks
+    if _has_one_sample(data.num_train, data.batch_size, num_own):
         data = data_of_config({**config.tree, "data": read_in_place(config.data)})
         data.prepare_data()
         data.setup()
         check_last_batch(build_module(config, data), data)
 
 
+def check_parts(num_train: int, batch_size: int, num_ranks: int) -> None:
+    """Check that each of several devices has a sample of every batch.
+
+    Args:
+        num_train: Number of training samples.
+        batch_size: Samples per batch.
+        num_ranks: Number of devices that train together.
+
+    Raises:
+        ConfigError: If a batch has fewer samples than there are devices.
+
+    Example:
+        >>> check_parts(num_train=64, batch_size=16, num_ranks=4)
+        >>> check_parts(num_train=65, batch_size=16, num_ranks=4)
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: data.batch_size=16: the last batch of the 65 training
+        samples has 1, fewer than the 4 devices that each take a part of it. Write
+        data.batch_size=17.
+    """
+    last = num_train % batch_size
+    if num_ranks == 1 or (batch_size >= num_ranks and (not last or last >= num_ranks)):
+        return
+    sizes = (b for b in range(max(batch_size, num_ranks), num_train + 1))
+    remedy = next((b for b in sizes if num_train % b == 0 or num_train % b >= num_ranks), None)
+    advice = f"data.batch_size={remedy}" if remedy else "fewer trainer.devices"
+    problem = (
+        f"a batch has fewer samples than the {num_ranks} devices that each take a part of it"
+        if batch_size < num_ranks
+        else f"the last batch of the {num_train} training samples has {last}, fewer than the "
+        f"{num_ranks} devices that each take a part of it"
+    )
+    raise ConfigError(f"data.batch_size={batch_size}: {problem}. Write {advice}.")
+
+
 def check_last_batch(module: MultimodalModule, data: MultimodalDataModule) -> None:
     """Check that the encoders take the last batch of an epoch if it has one sample alone.
 
-    Batch normalisation of vectors does not: it would end the run after a whole epoch.
+    Batch normalisation of vectors does not: it would end the run after a whole epoch. The same
+    holds for the part of a device that has statistics of its own.
 
     Args:
         module: The module, before training.
         data: Its data.
 
     Raises:
-        ConfigError: If the last batch has one sample and an encoder does not take it.
+        ConfigError: If a device has no sample of a batch, or one alone and an encoder does not take
+            it, or a layer cannot be synchronised.
     """
     num_train, batch_size = len(data.splits["train"]), data.batch_size
-    if not _ends_with_one_sample(num_train, batch_size):
+    num_ranks, is_shared = module.parts.num_ranks, module.parts.sync_batchnorm
+    check_parts(num_train, batch_size, num_ranks)
+    if num_ranks > 1:
+        ranks.check_batch_norms(module)
+    if not _has_one_sample(num_train, batch_size, None if is_shared else num_ranks):
         return
     order = SequentialOrder(1, 1)
     loader = DataLoader(data.splits["train"], sampler=order, **loader_options(0))
@@ -120,6 +166,12 @@ def check_last_batch(module: MultimodalModule, data: MultimodalDataModule) -> No
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 return  # training reports it
+            if num_ranks > 1:
+                raise ConfigError(
+                    f"data.batch_size={batch_size}: of a batch a device has one sample alone, and "
+                    f"the batch normalisation of encoder.{name} needs at least two. Write a larger "
+                    "data.batch_size, or trainer.sync_batchnorm=true."
+                ) from error
             remedy = next(b for b in itertools.count(batch_size + 1) if num_train % b != 1)
             raise ConfigError(
                 f"data.batch_size={batch_size}: the last batch of the {num_train} training samples "
@@ -236,9 +288,16 @@ def _model_problem(config: RunConfig) -> str:
     return ""
 
 
-def _ends_with_one_sample(num_train: int | None, batch_size: int) -> bool:
-    """Return whether the last batch of an epoch has one sample alone."""
-    return num_train is not None and batch_size > 1 and num_train % batch_size == 1
+def _has_one_sample(num_train: int, batch_size: int, num_ranks: int | None) -> bool:
+    """Return whether the last batch of an epoch has one sample alone, or a device's part of one.
+
+    ``num_ranks`` is the number of devices with batch statistics of their own; None if they have
+    those of the whole batch.
+    """
+    last = num_train % batch_size
+    if num_ranks is None or num_ranks == 1:
+        return batch_size > 1 and last == 1
+    return min(last or batch_size, batch_size, num_train) // num_ranks == 1
 
 
 def _build_problem(config: RunConfig) -> str:

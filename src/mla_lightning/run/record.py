@@ -117,6 +117,8 @@ def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[st
         "python": platform.python_version(),
         "platform": platform.platform(),
         "threads": job.config.trainer.threads,
+        "devices": job.config.trainer.devices,
+        "num_nodes": job.config.trainer.num_nodes,
         "seed": job.config.seed,
         "started": started,
         "command": files.retry_command(job.overrides),
@@ -314,15 +316,21 @@ class StatusFile:
             },
         )
 
-    def fail(self, state: files.State, exit_code: int, reason: str) -> bool:
+    def fail(self, state: files.State, exit_code: int, reason: str, trace: str = "") -> bool:
         """Write status and error; print an error if the disk does not allow it.
+
+        Args:
+            state: The state.
+            exit_code: Exit code of the job.
+            reason: The reason.
+            trace: The traceback; that of the error that is handled by default.
 
         Returns:
             Whether both are written.
         """
         retry = files.retry_command(self.job.overrides)
         reason = mask_secrets(reason)
-        text = f"{reason}\n\nRetry: {retry}\n\n{mask_secrets(traceback.format_exc())}"
+        text = f"{reason}\n\nRetry: {retry}\n\n{mask_secrets(trace or traceback.format_exc())}"
         try:
             self.write(state, exit_code, reason)
             files.write_text(self.job.run_dir / files.ERROR, text)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import logging
+import signal
 import sys
 import time
-import warnings
-from collections.abc import Sequence
+import traceback
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 
 from mla_lightning import run_folder as files
 from mla_lightning.callbacks.checkpoint import RunCheckpoint, choose_checkpoint
-from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.callbacks.epoch_table import EpochTable
 from mla_lightning.callbacks.pruning import StopBelow
@@ -26,17 +26,17 @@ from mla_lightning.callbacks.signals import StopOnSignal, StopRequested, StopSig
 from mla_lightning.config import Job, schedule_note
 from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError, Interrupted, MLAError, Pruned, RunError, reason_of
+from mla_lightning.errors import Interrupted, MLAError, Pruned, RunError, reason_of
 from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.allocator import keep_freed_memory
 from mla_lightning.run.build import build_data, build_metrics, build_module
 from mla_lightning.run.diagnose import build_epoch_diagnostics
-from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler
-from mla_lightning.run.explain import describe_unknown, errors_explained, errors_placed
+from mla_lightning.run.explain import describe_error, errors_explained, errors_placed
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
-from mla_lightning.run.one_process import OneProcess
 from mla_lightning.run.preflight import check_counted_samples, check_last_batch
+from mla_lightning.run.rank_group import LostRank, RankFailure, RankGroup
+from mla_lightning.run.rank_processes import check_machine, ranks_together, watched
 from mla_lightning.run.record import (
     StatusFile,
     check_code_is_current,
@@ -46,14 +46,19 @@ from mla_lightning.run.record import (
     provenance_of,
     set_aside_finished_run,
 )
+from mla_lightning.run.trainer import build_trainer, silence_lightning
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.completion import remove_replaced
-from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.contents import check_run_folder
 from mla_lightning.run_folder.lock import RunLock, remove_temporaries
 from mla_lightning.run_folder.majority import find_majority
+from mla_lightning.run_folder.rank_variables import started_rank
+from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
 from mla_lightning.run_folder.tasks import PRIMARY
+
+#: Key of what the first rank says before training: nothing, or why there is none.
+_BEGINS = "begins"
 
 
 def run_job(job: Job) -> int:
@@ -99,6 +104,22 @@ def train_job(job: Job) -> str:
         Interrupted: If the user stopped it; the next call resumes from its checkpoint.
         Pruned: If it fell below the floor of its search; likewise.
     """
+    options = job.config.trainer
+    place = started_rank(options.devices, options.num_nodes)
+    if place is None:
+        if options.num_ranks > 1:
+            check_machine(options)
+        return _train_job(job, None)
+    with RankGroup.join(place, job.identity) as group:
+        if not group.is_first:
+            return str(group.value(_BEGINS) or train_as_rank(job, group))
+        summary = _train_job(job, group)
+        group.share(_BEGINS, lambda: summary)  # if it has not begun
+        return summary
+
+
+def _train_job(job: Job, group: RankGroup | None) -> str:
+    """Train and evaluate one job in this process, which alone writes to the job's folder."""
     with files.not_world_writable():
         overwrite = job.config.overwrite
         check_run_folder(job.run_dir, overwrite=overwrite)
@@ -112,7 +133,7 @@ def train_job(job: Job) -> str:
             with RunLock(job.run_dir):
                 remove_temporaries(job.run_dir / files.CHECKPOINTS, is_owner=True)
                 set_aside_finished_run(job)
-                return describe_finished_run(job) or _run_locked(job)
+                return describe_finished_run(job) or _run_locked(job, group)
         except OSError as error:
             reason = error.strerror or str(error)
             place = "" if error.filename in (None, str(job.run_dir)) else f" ({error.filename})"
@@ -122,7 +143,7 @@ def train_job(job: Job) -> str:
             ) from error
 
 
-def _run_locked(job: Job) -> str:
+def _run_locked(job: Job, group: RankGroup | None) -> str:
     """Run a job whose folder is locked by this process, and write its final state."""
     with StopSignals() as signals:
         status = StatusFile(job)
@@ -134,7 +155,8 @@ def _run_locked(job: Job) -> str:
                 check_code_is_current(job, later)  # modules that are not imported yet
                 note = check_unfinished_run(job)
                 status.write(State.RUNNING)
-                summary = _train_and_measure(job, loggers, signals, note)
+                ranks = _ranks_of(job, group, status)
+                summary = _train_and_measure(job, loggers, signals, note, ranks)
             finally:
                 signals.is_deferred = True  # the state is recorded below
             status.write(State.FINISHED, exit_code=0)
@@ -160,7 +182,7 @@ def _run_locked(job: Job) -> str:
                 code = stop.exit_code
                 status.fail(State.of_exit_code(code), code, str(stop))
                 raise stop from error
-            reason = _describe(error, job.config.tree["data"].get("num_workers"))
+            reason = describe_error(error, _num_workers(job))
             is_written = status.fail(State.FAILED, code, reason)
             place = f" The traceback is in {job.run_dir / files.ERROR}." if is_written else ""
             raise RunError(
@@ -171,41 +193,128 @@ def _run_locked(job: Job) -> str:
             finish_loggers(loggers, code)
 
 
-def _describe(error: BaseException, num_workers: int | None) -> str:
-    """Return the reason of a failure that is no error of this package."""
-    text = str(error).strip().rstrip(".")
-    is_named = isinstance(error, RuntimeError) and text.startswith("DataLoader worker")
-    if is_named or (num_workers and isinstance(error, ConnectionError | EOFError)):
-        detail = f" ({text})" if text else ""
-        return (
-            f"A loader worker was killed{detail}, perhaps because memory was full. Run the same "
-            "command again to resume; a smaller data.num_workers needs less memory."
-        )
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{reason_of(error)}. When that is mended, run the same command again to resume."
-    return describe_unknown(error)
+def _ranks_of(
+    job: Job, group: RankGroup | None, status: StatusFile
+) -> AbstractContextManager[RankGroup | None]:
+    """Return the context in which all ranks of a job train; None is entered for one process."""
+    num_ranks = job.config.trainer.num_ranks
+    if num_ranks == 1:
+        return nullcontext()
+
+    def end_with(failure: RankFailure) -> None:
+        code = failure.exit_code
+        status.fail(State.of_exit_code(code), code, failure.text, failure.trace)
+        _print_failure(failure)
+
+    if group is not None:
+        group.share(_BEGINS, lambda: "")
+    return ranks_together(num_ranks, group, partial(_train_forked, job), end_with)
 
 
-def _train_and_measure(job: Job, loggers: list[Any], signals: StopSignals, note: str) -> str:
+def _print_failure(failure: RankFailure) -> None:
+    print(f"error: {mask_secrets(failure.text)}", file=sys.stderr, flush=True)
+
+
+def _train_forked(job: Job, group: RankGroup) -> int:
+    """Train one job as a forked rank; return its exit code. The first rank writes the reason."""
+    try:
+        train_as_rank(job, group)
+    except MLAError as error:
+        return error.exit_code
+    return 0
+
+
+def train_as_rank(job: Job, group: RankGroup) -> str:
+    """Train one job as a rank other than the first, which writes nothing.
+
+    Args:
+        job: The job.
+        group: The ranks.
+
+    Returns:
+        A line of text.
+
+    Raises:
+        MLAError: If this rank has failed, or another one that it needs.
+    """
+    with StopSignals() as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked while it was forked
+        try:
+            with watched(group, _print_failure):
+                _prepare_process(job)
+                data = _build_data(job)
+                module = _build_module(job, data)
+                with errors_placed("training"):
+                    _train(job, data, module, [], signals, group)
+        except BaseException as error:
+            known = _known_error(error, job, signals)
+            if not isinstance(error, LostRank):
+                trace = traceback.format_exc()
+                group.report(RankFailure(group.place.rank, known.exit_code, str(known), trace))
+            if known is error:
+                raise
+            raise known from error
+    return f"rank {group.place.rank} has trained; the first rank evaluates"
+
+
+def _known_error(error: BaseException, job: Job, signals: StopSignals) -> MLAError:
+    """Return an error as the user is told it."""
+    if isinstance(error, MLAError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("Interrupted; run the same command again.")
+    if signals.received is not None:
+        return signals.error()
+    return RunError(describe_error(error, _num_workers(job)))
+
+
+def _num_workers(job: Job) -> int | None:
+    number: int | None = job.config.tree["data"].get("num_workers")
+    return number
+
+
+def _prepare_process(job: Job) -> None:
+    silence_lightning()
+    torch.set_num_threads(job.config.trainer.threads)
+
+
+def _build_data(job: Job) -> MultimodalDataModule:
+    with errors_placed("the reading of the data"):
+        return build_data(job.config)
+
+
+def _build_module(job: Job, data: MultimodalDataModule) -> MultimodalModule:
+    with errors_placed("the construction of the model"):
+        module = build_module(job.config, data)
+        check_last_batch(module, data)
+    return module
+
+
+def _train_and_measure(
+    job: Job,
+    loggers: list[Any],
+    signals: StopSignals,
+    note: str,
+    ranks: AbstractContextManager[RankGroup | None],
+) -> str:
     """Train and evaluate a job, write its files, and return a line of text with its score."""
     config, run_dir = job.config, job.run_dir
-    silence_lightning()
-    torch.set_num_threads(config.trainer.threads)
+    _prepare_process(job)
     files.write_text(run_dir / files.CONFIG, yaml.safe_dump(config.tree, sort_keys=False))
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    with errors_placed("the reading of the data"):
-        data = build_data(config)
-    provenance = provenance_of(job, data, started)
-    files.write_json(run_dir / files.PROVENANCE, provenance)
-    if data.missing:
-        data.write_masks(Path(config.paths.output_dir) / "masks")
-    with errors_placed("the construction of the model"):
-        module = build_module(config, data)
-        check_last_batch(module, data)
-    if note:
-        module.notes.add(note)
-    with errors_placed("training"):
-        trained = _train(job, data, module, loggers, signals)
+    with ranks as group:
+        data = _build_data(job)
+        provenance = provenance_of(job, data, started)
+        files.write_json(run_dir / files.PROVENANCE, provenance)
+        if data.missing:
+            data.write_masks(Path(config.paths.output_dir) / "masks")
+        module = _build_module(job, data)
+        if note:
+            module.notes.add(note)
+        with errors_placed("training"):
+            trained = _train(job, data, module, loggers, signals, group)
+    if group is not None:
+        trained = _evaluated_alone(trained, signals)
     if text := schedule_note(config.tree):
         module.notes.add(text)
     with errors_placed("evaluation"):
@@ -230,17 +339,17 @@ def _train(
     module: MultimodalModule,
     loggers: list[Any],
     signals: StopSignals,
+    group: RankGroup | None,
 ) -> TrainedJob:
     """Train from the newest valid checkpoint, or from the start."""
     config, run_dir = job.config, job.run_dir
+    is_first = group is None or group.is_first
     folder = run_dir / files.CHECKPOINTS
     folder.mkdir(exist_ok=True)
     options = config.checkpoint
     checkpoint = RunCheckpoint(folder, every_n_batches=options.every_n_batches, keep=options.keep)
-    newest, messages = choose_checkpoint(folder)
-    for message in messages:
-        print(f"{job.title}: {message}")
-    loggers += build_loggers(config, run_dir, job.run_id)
+    if is_first:
+        loggers += build_loggers(config, run_dir, job.run_id)
     callbacks: list[Callback] = []
     diagnostics: EpochDiagnostics | None = None
     if config.diagnostics != "off":
@@ -248,14 +357,22 @@ def _train(
         callbacks.append(diagnostics)
     stage = shared_stage(config, job.stage_id, module, checkpoint)
     if stage is not None:
-        newest = newest or stage.start()
         callbacks.append(stage)
+
+    def choose() -> str | None:
+        newest, messages = choose_checkpoint(folder)
+        for message in messages:
+            print(f"{job.title}: {message}")
+        newest = newest or (stage.start() if stage is not None else None)
+        return None if newest is None else str(newest)
+
+    newest = choose() if group is None else group.share("checkpoint", choose)
     table = EpochTable(run_dir)
     callbacks += [StopOnSignal(checkpoint, signals), table]
     if job.floor:
         callbacks.append(StopBelow(job.floor, checkpoint))
-    trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks)
-    selection = data.loader("test" if config.protocol == "paper" else "val")
+    trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks, group)
+    selection = data.loader("test" if config.protocol == "paper" else "val", is_shared=True)
     loaders = data.train_dataloader(), selection
     with errors_explained(trainer):
         trainer.fit(module, *loaders, ckpt_path=newest, weights_only=True)
@@ -269,68 +386,14 @@ def _train(
         checkpoint,
         build_metrics(config),
         peak_memory_mb(trainer.strategy.root_device),  # before evaluation adds to it
+        trainer.global_step,
         diagnostics.uncounted if diagnostics is not None else (),
     )
 
 
-def build_trainer(
-    config: RunConfig,
-    run_dir: Path,
-    checkpoint: RunCheckpoint,
-    loggers: list[Any],
-    callbacks: Sequence[Callback] = (),
-) -> Trainer:
-    """Build the Trainer of a config.
-
-    Args:
-        config: The resolved config.
-        run_dir: The run folder.
-        checkpoint: The callback that writes checkpoints.
-        loggers: Lightning loggers, which may be none.
-        callbacks: Callbacks before that one.
-
-    Returns:
-        The Trainer.
-
-    Raises:
-        ConfigError: If this machine has no such accelerator, or it has no such precision.
-    """
-    options = config.trainer
-    try:
-        trainer = Trainer(
-            max_epochs=options.num_epochs,
-            accelerator=options.accelerator,
-            devices=1,
-            precision=options.precision,
-            deterministic=options.deterministic,
-            callbacks=[*callbacks, checkpoint],
-            plugins=[CheckedCheckpointIO(), OneProcess()],
-            logger=loggers or False,
-            log_every_n_steps=options.log_every_n_batches,
-            enable_progress_bar=options.progress_bar and sys.stdout.isatty(),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            default_root_dir=run_dir,
-            profiler=NoProfiler(),
-        )
-    except MisconfigurationException as error:
-        raise ConfigError(
-            f"trainer.accelerator={options.accelerator} with trainer.precision={options.precision} "
-            f"cannot be used on this machine: {error}"
-        ) from error
-    trainer.fit_loop.epoch_loop = EpochLoop(trainer)
-    return trainer
-
-
-def silence_lightning() -> None:
-    """Hide Lightning's advice that does not apply here, such as more loader workers."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for text in (
-        ".*does not have many workers.*",
-        ".*is smaller than the logging interval.*",
-        ".*in eval mode at the start of training.*",  # frozen encoders are meant to be
-        ".*`srun` command is available.*",  # asked by Lightning although the environment is given
-        ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning 2.6.6 with torch 2.13
-    ):
-        warnings.filterwarnings("ignore", text)
+def _evaluated_alone(trained: TrainedJob, signals: StopSignals) -> TrainedJob:
+    """Return a job that ranks have trained together, to be evaluated by this process alone."""
+    stop = StopOnSignal(trained.checkpoint, signals)
+    job = trained.job
+    trainer = build_trainer(job.config, job.run_dir, trained.checkpoint, [], [stop])
+    return replace(trained, trainer=trainer)

@@ -52,6 +52,14 @@ class TrainerConfig:
     deterministic: bool
     progress_bar: bool
     log_every_n_batches: Count
+    devices: Count = 1
+    num_nodes: Count = 1
+    sync_batchnorm: bool = True
+
+    @property
+    def num_ranks(self) -> int:
+        """Number of processes that train the job together, one per device."""
+        return self.devices * self.num_nodes
 
     @property
     def num_epochs(self) -> int:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from mla_lightning.errors import RunError
+from mla_lightning.run_folder.rank_variables import num_tasks
 from mla_lightning.run_folder.scheduler import has_ended, this_job
 
 LOCK = "lock"
@@ -153,6 +154,12 @@ class RunLock:
         advice = "Wait until it ends, or stop it, then run the command again."
         if not is_certain:
             advice += f" If that process has died, remove {self.path}."
+        same_job = content is not None and content.get("scheduler_job") == this_job()
+        if (tasks := num_tasks()) > 1 and same_job:
+            advice = (
+                f"srun has started this command {tasks} times. Write `srun -n 1`, or "
+                f"trainer.devices={tasks} to train one job on {tasks} devices."
+            )
         since = (content or {}).get("since") or "an unknown time"
         return RunError(
             f"{self.path.parent} is in use by {describe_holder(content)} since {since}. {advice}"

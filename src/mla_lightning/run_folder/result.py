@@ -93,6 +93,9 @@ class Result:
         missing: Realised missing rates, hash of the masks, accuracy by missing pattern.
         overrides: Overrides that distinguish the run from others with its data and method.
         code: Hash of the code that computed it.
+        device: The device of the process that wrote it.
+        devices: Number of devices of each machine that trained together.
+        num_nodes: Number of machines.
         metrics: How to show metrics that the package does not define, by name.
         files: Name -> SHA-256 of the other files that the numbers come from; empty for results of
             versions that did not record them.
@@ -137,6 +140,8 @@ class Result:
     code: str = ""
     threads: Annotated[int, AtLeast(1), AtMost(10**6)] | None = None
     device: str = ""
+    devices: Count = 1
+    num_nodes: Count = 1
     metrics: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 

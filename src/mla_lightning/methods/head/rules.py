@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mla_lightning import ranks
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import at_least_single, centred_gradient, remove_conflict
 
@@ -21,9 +22,9 @@ class HeadStep:
 
     Attributes:
         name: The modality.
-        label: Labels of the samples that have it, (B,).
+        label: Labels of the samples that have it, (B,), those of all ranks.
         is_first: Whether it is the first step of a run, or after a reset.
-        chunks: Inputs of the head, one (B', D) per chunk, without graph.
+        chunks: Inputs of the head, one (B', D) per chunk of this rank, without graph.
 
     Example:
         >>> step = HeadStep("audio", label=torch.tensor([0, 1, 1]))
@@ -44,13 +45,14 @@ class HeadStep:
 
     @property
     def features(self) -> Tensor:
-        """All features (B, D)."""
-        return torch.cat(self.chunks)
+        """All features (B, D), those of all ranks, in the order of the labels."""
+        return ranks.gathered(torch.cat(self.chunks))
 
     @property
     def mean(self) -> Tensor:
-        """The mean feature (D,)."""
-        return reduce(add, (chunk.sum(dim=0) for chunk in self.chunks)) / len(self.label)
+        """The mean feature (D,) of the samples of all ranks."""
+        own_sum = reduce(add, (chunk.sum(dim=0) for chunk in self.chunks))
+        return ranks.total(own_sum) / len(self.label)
 
 
 class HeadGradient(nn.Module):

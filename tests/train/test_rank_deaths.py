@@ -1,0 +1,181 @@
+"""Jobs of two ranks that are stopped, killed or fail: one state, one reason, and no process."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+from tests.train.jobs import in_child, make_job, outcome, same
+from tests.train.ranked import (
+    EPOCHS,
+    LONG,
+    exit_code,
+    have_ended,
+    ranks_of,
+    start,
+    start_tasks,
+    wait_for_epochs,
+)
+
+from mla_lightning import run_folder as files
+from mla_lightning.errors import DataError
+from mla_lightning.module import MultimodalModule
+from mla_lightning.ranks import rank
+from mla_lightning.run import train
+from mla_lightning.run.train import run_job
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return what a run has that nothing has stopped."""
+    job = make_job(tmp_path_factory.mktemp("whole"), *LONG)
+    assert in_child(lambda: run_job(job)) == 0
+    return outcome(job.run_dir)
+
+
+def status_of(job):
+    return files.read_json(job.run_dir / files.STATUS)
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "code", "state"),
+    [
+        (0, signal.SIGTERM, 143, "preempted"),
+        (1, signal.SIGTERM, 143, "preempted"),
+        (1, signal.SIGUSR2, 143, "preempted"),
+        (0, signal.SIGINT, 130, "interrupted"),
+    ],
+)
+def test_a_signal_to_one_rank_stops_all_after_the_same_batch(
+    tmp_path, whole, place, number, code, state
+):
+    job = make_job(tmp_path, *LONG)
+    pid = start(job)
+    wait_for_epochs(job, 2)
+    others = ranks_of(pid)
+    os.kill([pid, *others][place], number)
+    assert exit_code(pid) == code
+    assert have_ended(others)
+    assert status_of(job)["state"] == state
+    assert status_of(job)["exit_code"] == code
+    assert signal.Signals(number).name in status_of(job)["reason"] or state == "interrupted"
+    assert 2 <= len(files.read_metrics(job.run_dir)) < EPOCHS
+    assert in_child(lambda: run_job(job)) == 0
+    assert same(outcome(job.run_dir), whole)
+
+
+def test_a_killed_rank_ends_the_job_which_says_so_and_goes_on(tmp_path, whole):
+    job = make_job(tmp_path, *LONG)
+    pid = start(job)
+    wait_for_epochs(job, 2)
+    (other,) = ranks_of(pid)
+    killed = time.monotonic()
+    os.kill(other, signal.SIGKILL)
+    assert exit_code(pid) == 1
+    assert time.monotonic() - killed < 5
+    assert status_of(job)["state"] == "failed"
+    assert status_of(job)["reason"] == "Rank 1: killed by SIGKILL (out of memory?)"
+    assert in_child(lambda: run_job(job)) == 0
+    assert same(outcome(job.run_dir), whole)
+
+
+def test_the_ranks_of_a_killed_job_end_with_it(tmp_path, whole):
+    job = make_job(tmp_path, *LONG)
+    pid = start(job)
+    wait_for_epochs(job, 2)
+    others = ranks_of(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert exit_code(pid) == -9
+    assert have_ended(others, limit_s=1.0)
+    assert in_child(lambda: run_job(job)) == 0
+    assert same(outcome(job.run_dir), whole)
+
+
+def fail_on_rank(number, owner, name, error):
+    """Let a function raise an error, in its third call on one rank."""
+    original, calls = getattr(owner, name), []
+
+    def failing(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3 and rank() == number:
+            raise error
+        return original(*arguments, **options)
+
+    setattr(owner, name, failing)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError("audio.npy is damaged"), 3, "audio.npy is damaged"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, "memory of the device is used up"),
+        (
+            KeyError("no_such_key"),
+            1,
+            "training, epoch 1, batch 3: KeyError: 'no_such_key'",
+        ),
+    ],
+)
+def test_an_error_on_one_rank_is_the_reason_of_the_job(tmp_path, place, error, code, words):
+    job = make_job(tmp_path, *LONG)
+
+    def prepare():
+        fail_on_rank(place, MultimodalModule, "training_step", error)
+
+    pid = start(job, prepare)
+    others = ranks_of(pid)
+    assert exit_code(pid) == code
+    assert have_ended(others)
+    assert status_of(job)["state"] == "failed"
+    assert words in status_of(job)["reason"]
+    assert ("Rank 1: " in status_of(job)["reason"]) == (place == 1)
+    text = (job.run_dir / files.ERROR).read_text()
+    assert words in text
+    assert "in failing" in text  # the traceback of that rank
+
+
+def test_an_error_before_training_reaches_the_first_rank(tmp_path):
+    """The ranks have no process group yet, which would break."""
+    job = make_job(tmp_path, *LONG)
+
+    def prepare():
+        first, original = os.getpid(), train.build_data
+
+        def failing(config):
+            if os.getpid() != first:
+                raise DataError("audio.npy is not on this machine")
+            return original(config)
+
+        train.build_data = failing
+
+    pid = start(job, prepare)
+    assert exit_code(pid) == 3
+    assert status_of(job)["reason"] == "Rank 1: audio.npy is not on this machine"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_killed_task_of_srun_ends_the_other(tmp_path, whole, place, capfd):
+    job = make_job(tmp_path, *LONG)
+    pids = start_tasks(job, {})
+    wait_for_epochs(job, 2)
+    os.kill(pids[place], signal.SIGKILL)
+    assert exit_code(pids[place]) == -9
+    assert exit_code(pids[1 - place]) == 1
+    if place:
+        assert status_of(job)["reason"].startswith("Another rank of the job has ended without")
+    else:
+        assert "Rank 0: has ended" in capfd.readouterr().err
+    assert in_child(lambda: run_job(job)) == 0
+    assert same(outcome(job.run_dir), whole)
+
+
+def test_an_error_of_a_task_of_srun_is_the_reason_of_the_first(tmp_path):
+    job = make_job(tmp_path, *LONG)
+    error = DataError("audio.npy is damaged")
+    pids = start_tasks(
+        job, {}, prepare=lambda: fail_on_rank(1, MultimodalModule, "training_step", error)
+    )
+    assert [exit_code(pid) for pid in pids] == [3, 3]
+    assert status_of(job)["reason"] == "Rank 1: audio.npy is damaged"
