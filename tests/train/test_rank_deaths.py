@@ -1,5 +1,6 @@
 """Jobs of two ranks that are stopped, killed or fail: one state, one reason, and no process."""
 
+import dataclasses
 import os
 import signal
 import time
@@ -134,6 +135,14 @@ def test_an_error_on_one_rank_is_the_reason_of_the_job(tmp_path, place, error, c
     text = (job.run_dir / files.ERROR).read_text()
     assert words in text
     assert "in failing" in text  # the traceback of that rank
+
+
+def test_a_trial_below_its_floor_is_pruned_on_all_ranks(tmp_path):
+    job = dataclasses.replace(make_job(tmp_path, *LONG), floor=(2.0,))
+    pid = start(job)
+    assert exit_code(pid) == 4
+    assert status_of(job)["state"] == "pruned"
+    assert len(files.read_metrics(job.run_dir)) == 1
 
 
 def test_an_error_before_training_reaches_the_first_rank(tmp_path):

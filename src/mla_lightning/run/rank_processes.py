@@ -66,11 +66,16 @@ def check_machine(options: TrainerConfig) -> None:
     """
     devices, threads = options.devices, options.threads
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if cores is not None and threads > cores:
+        raise ConfigError(
+            f"trainer.threads={threads} needs {threads} cores, and this process may use {cores}. "
+            f"Use trainer.threads={cores}."
+        )
     if cores is not None and devices * threads > cores:
         raise ConfigError(
             f"trainer.devices={devices} with trainer.threads={threads} needs {devices * threads} "
             f"cores, and this process may use {cores}: processes that wait for a core make every "
-            f"step of all others wait. Write trainer.devices={max(1, cores // threads)}."
+            f"step of all others wait. Write trainer.devices={cores // threads}."
         )
     devices_of_ranks(options.accelerator, devices)
 
