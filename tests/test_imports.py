@@ -66,6 +66,7 @@ ONLY_IN = {
     "hydra": {"config"},
     "omegaconf": {"config"},
     "matplotlib": {"report", "prepare"},
+    "ray": {"launchers"},
     "scipy": {"report", "functional", "metrics"},
     "torch": {
         "encoding",
@@ -86,7 +87,7 @@ LAZY = {
         "hydra",
         "omegaconf",
     ),
-    *("av", "h5py", "soundfile", "PIL", "sklearn"),
+    *("av", "h5py", "soundfile", "PIL", "sklearn", "ray"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
