@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of Ray and of its libraries
     pytest.mark.timeout(600),
 ]
-LONG = {"trainer.max_epochs": "300", "scheduler.step_size": "100", "checkpoint.keep": "1"}
+LONG = {"trainer.max_epochs": "150", "scheduler.step_size": "50", "checkpoint.keep": "1"}
 
 
 @pytest.fixture

@@ -74,6 +74,8 @@ class HydraLauncher:
         self.grace_s = grace_s
         self.job_function = job_function
         self.concurrency = 0
+        #: Whether the jobs run on this machine, which can be checked for them then.
+        self.runs_here = plugin in ("joblib", "submitit_local")
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Check that the plugin is installed and has the settings.

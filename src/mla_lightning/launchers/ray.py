@@ -87,6 +87,8 @@ class RayLauncher:
         self.grace_s = grace_s
         self.job_function = job_function
         self.concurrency = 0
+        #: Whether the jobs run on this machine, which can be checked for them then.
+        self.runs_here = address is None
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Check that Ray is installed, and that its nodes have what the jobs need.
@@ -139,13 +141,20 @@ class RayLauncher:
         """Return the CPUs and GPUs of each node."""
         if self.address is None:
             return [(float(visible_cores()), float(len(visible_gpus())))]
-        with self._connected() as ray:
+        with self.started() as ray:
             resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources]
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[Any]:
-        """Start Ray, or connect to a cluster, until the context ends."""
+    def started(self) -> Iterator[Any]:
+        """Start Ray, or connect to a cluster, until the context ends.
+
+        It may be entered again meanwhile.
+
+        Raises:
+            ConfigError: If no cluster answers.
+            RunError: If Ray does not start on this machine.
+        """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self.address is None and "ray" not in sys.modules:  # it is read by the import
             # Without a token any user of this machine could run code as this one.
@@ -192,7 +201,7 @@ class RayLauncher:
         """
         if not queue.waiting():
             return 0
-        with self._connected() as ray, collected_signals() as signals:
+        with self.started() as ray, collected_signals() as signals:
             return _Tasks(self, ray, queue, signals).run()
 
 
