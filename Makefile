@@ -26,7 +26,7 @@ NUMBER ?= 500
 RUNS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm \
+.PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
 	reproduce-table3 reproduce-projection reproduce-own docs clean
 
@@ -116,6 +116,10 @@ test-slow: setup-dev ## run the tests that take minutes
 
 test-slurm: setup-dev ## run the tests within jobs of a real SLURM, which must be installed; as root
 	MLA_NEEDS_SLURM=1 $(BIN)/python -m pytest -n 0 -q -m slurm tests/test_slurm.py
+
+test-ray: setup-dev ## install Ray (240 MB) into .venv and run the tests on it
+	$(PIP) install --quiet --progress-bar off -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -n 0 -q -m slow tests/test_ray.py
 
 lint: setup-dev ## run ruff
 	$(BIN)/ruff check .

@@ -72,6 +72,7 @@ ONLY_IN = {
     "hydra": {"config"},
     "omegaconf": {"config"},
     "matplotlib": {"report", "prepare"},
+    "ray": {"launchers"},
     "scipy": {"report", "functional", "metrics"},
     "torch": {
         "encoding",
@@ -92,7 +93,7 @@ LAZY = {
         "hydra",
         "omegaconf",
     ),
-    *("av", "h5py", "soundfile", "PIL", "sklearn"),
+    *("av", "h5py", "soundfile", "PIL", "sklearn", "ray"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

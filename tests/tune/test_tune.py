@@ -9,7 +9,9 @@ import yaml
 
 from mla_lightning.cli.main import main
 from mla_lightning.config import plan
+from mla_lightning.run_folder import write_json
 from mla_lightning.run_folder.reader import RunFiles
+from tests.fakes.ray import Ray
 
 WORDS = [
     *("tune", "data=synthetic", "data.num_train=60", "data.num_val=20", "data.num_test=20"),
@@ -45,6 +47,44 @@ def test_every_method_has_the_same_budget_and_no_run_reads_the_test_split(folder
         assert result["test"] is None
         assert result["seed"] == 100
     assert not [row for row in rows if row["method"] == "unimodal" and row["method.alpha"]]
+
+
+def test_another_launcher_draws_the_same_trials_with_the_same_scores(folder, tmp_path, monkeypatch):
+    ray = Ray()
+    ray.install(monkeypatch)
+    words = [word for word in WORDS if not word.startswith(("launcher", "batch"))]
+    more = [
+        "launcher=ray",
+        "launcher.jobs=1",
+        "batch=1",
+        "trials=2",
+        f"paths.output_dir={tmp_path}",
+    ]
+    assert main([*words, METHODS, *more]) == 0
+    assert len(ray.inits) == 1  # for both rounds
+    assert not ray.is_up
+    rows = trials_of(tmp_path / "tune" / "synthetic")
+    before = trials_of(folder)
+    same = ("runs", "val_accuracy_percent", "optimizer.lr", "reason")
+    for row, other in zip(rows, [*before[:2], *before[4:6]], strict=True):
+        assert [row[key] for key in same] == [other[key] for key in same]
+
+
+def test_runs_that_have_not_ended_stop_a_search_and_count_as_no_failed_trial(
+    tmp_path, monkeypatch, capsys
+):
+    def leave(jobs, launcher):
+        """End like a sweep whose jobs go on elsewhere."""
+        jobs[0].run_dir.mkdir(parents=True)
+        write_json(jobs[0].run_dir / "status.json", {"state": "preempted"})
+        return 1
+
+    monkeypatch.setattr("mla_lightning.launchers.sweep.run_sweep", leave)
+    words = [*WORDS, METHODS, "trials=4", f"paths.output_dir={tmp_path}"]
+    assert main(words) == 1
+    message = capsys.readouterr().err
+    assert "depend on runs that have not ended: 1 preempted, 3 not started. The same" in message
+    assert not (tmp_path / "tune" / "synthetic" / "conf").exists()
 
 
 def test_the_best_trial_is_chosen_by_validation_accuracy(folder):

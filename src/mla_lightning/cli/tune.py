@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,14 +119,18 @@ def tune(options: argparse.Namespace) -> int:
     for note in dict.fromkeys(note for search in searches for note in search.notes):
         print(f"note: {note}", file=sys.stderr)
     launcher = config.instantiate(first_jobs[0].config.launcher)
-    code = run_search(
-        searches,
-        values["trials"],
-        values["batch"],
-        jobs_of,
-        lambda jobs: run_sweep(jobs, launcher) if jobs else 0,
-        prunes=prunes,
-    )
+    launcher.check(first_jobs)
+    # Ray takes longer to start than a round of small trials to run
+    is_ready = getattr(launcher, "started", contextlib.nullcontext)
+    with is_ready():
+        code = run_search(
+            searches,
+            values["trials"],
+            values["batch"],
+            jobs_of,
+            lambda jobs: run_sweep(jobs, launcher) if jobs else 0,
+            prunes=prunes,
+        )
     if code:
         stopped = Interrupted if code == Interrupted.exit_code else Preempted
         raise stopped("The search was stopped; the same command continues it.")

@@ -17,6 +17,7 @@ from mla_lightning.config.grammar import (
     sweep_values,
     unreadable_message,
 )
+from mla_lightning.config.hydra_words import instead_of_hydra, instead_of_launcher
 from mla_lightning.config.search import PLURALS, options, unknown_option_message
 from mla_lightning.config.secrets import secret_problems
 from mla_lightning.errors import ConfigError
@@ -166,7 +167,8 @@ class OverrideReader:
             problems.append(f"{text}: write {text[len(prefix) :]}")
             return None
         if parsed.is_hydra_override():
-            problems.append(f"{key}: mla starts the runs itself; Hydra's settings have no effect")
+            hint = instead_of_hydra(key, text.partition("=")[2], options(self.folders, "launcher"))
+            problems.append(f"{key}: {hint}")
             return None
         return self._check(Override(prefix, key, values, is_group), problems)
 
@@ -195,7 +197,9 @@ class OverrideReader:
             elif isinstance(value, list | dict):
                 problems.append(f"{group}={value}: choose a single one of {', '.join(known)}")
             elif value is not None and str(value) not in known:
-                problems.append(unknown_option_message(group, str(value), known))
+                message = unknown_option_message(group, str(value), known)
+                words = instead_of_launcher(str(value), known) if group == "launcher" else ""
+                problems.append(f"{message} Write {words}." if words else message)
         return override
 
 

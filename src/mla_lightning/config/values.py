@@ -21,6 +21,9 @@ NOT_SETTABLE = {
     "grid": "write the values of a key, such as seed=0,1,2, to replace the experiment's",
 }
 
+#: Settings of a launcher that pass any key on to another program, which knows its own.
+OPEN = ("launcher.options",)
+
 
 def set_values(
     config: Mapping[str, Any], overrides: list[Override], ignored: set[str], problems: list[str]
@@ -138,6 +141,8 @@ def unknown_key_message(config: Mapping[str, Any], key: str) -> str | None:
     """
     if key in INSTEAD:
         return f"{key} is not a setting: {INSTEAD[key]}"
+    if key.startswith(tuple(f"{name}." for name in OPEN)) and "options" in config["launcher"]:
+        return None
     node: Any = config
     parts = key.split(".")
     depth = 0

@@ -68,6 +68,9 @@ class JobQueue(Protocol):
     def record_exit(self, job: Job, job_exit: JobExit) -> bool:
         """Record how a job ended; return False if it failed or was stopped."""
 
+    def give_back(self, job: Job) -> None:
+        """Give back a job that was taken and will not be started, since the sweep was stopped."""
+
     def refresh(self) -> None:
         """Refresh the display; called many times a second while jobs run."""
 

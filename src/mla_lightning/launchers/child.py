@@ -134,19 +134,11 @@ def _run_in_child(
     code = 1
     try:
         os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which then stops its children
-        _redirect_to(log)
+        redirect_to(log)
         _end_with_parent(parent)
         reset_after_fork()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in set(STOP_SIGNALS) - {signal.SIGINT}:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         os.environ.update(slot)
-        code = function(job)
-    except SystemExit as error:
-        code = exit_code_of(error)
-    except KeyboardInterrupt:
-        code = Interrupted.exit_code
+        code = run_to_exit_code(job, function)
     except BaseException:  # an error of a job must not reach the parent's code
         traceback.print_exc()
     finally:
@@ -156,6 +148,37 @@ def _run_in_child(
             sys.stderr.flush()
         finally:
             os._exit(code & 0xFF)
+
+
+def run_to_exit_code(job: Job, function: JobFunction) -> int:
+    """Run a job in a process of its own, whose stop signals are set to their defaults.
+
+    Args:
+        job: The job.
+        function: Function that runs the job and returns its exit code.
+
+    Returns:
+        The exit code, also of a function that raises.
+
+    Example:
+        >>> def leave(job):
+        ...     raise SystemExit(3)
+        >>> run_to_exit_code(None, leave)
+        3
+    """
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in set(STOP_SIGNALS) - {signal.SIGINT}:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        return function(job)
+    except SystemExit as error:
+        return exit_code_of(error)
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+    except BaseException:
+        traceback.print_exc()
+        return 1
 
 
 def reset_after_fork() -> None:
@@ -184,8 +207,12 @@ def exit_code_of(error: SystemExit) -> int:
     return 1
 
 
-def _redirect_to(log: int) -> None:
-    """Write output to the log, and read no input."""
+def redirect_to(log: int) -> None:
+    """Let this process write its output to a log, and read no input.
+
+    Args:
+        log: The descriptor of the log.
+    """
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)  # a forgotten breakpoint ends the job instead of waiting for input
     os.dup2(log, 1)

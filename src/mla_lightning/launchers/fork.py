@@ -121,10 +121,10 @@ class ForkLauncher:
         if not jobs:
             return 0
         self.check(jobs)
-        with _limited_threads(self._threads):
+        with limited_threads(self._threads):
             function = self.job_function or warm_up(jobs)
             require_no_cuda()
-            with _frozen_heap(), _collected_signals() as signals:
+            with _frozen_heap(), collected_signals() as signals:
                 pool = _Pool(self, queue, function, signals)
                 try:
                     return pool.run(list(self._slots))
@@ -255,8 +255,17 @@ def require_no_cuda() -> None:
 
 
 @contextlib.contextmanager
-def _limited_threads(threads: int) -> Iterator[None]:
-    """Limit the thread pools of libraries imported in the context, also in forked children."""
+def limited_threads(threads: int) -> Iterator[None]:
+    """Limit the thread pools of libraries imported in the context, also in child processes.
+
+    Args:
+        threads: Number of threads of each pool.
+
+    Example:
+        >>> with limited_threads(2):
+        ...     os.environ["OMP_NUM_THREADS"]
+        '2'
+    """
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     try:
@@ -281,8 +290,15 @@ def _frozen_heap() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _collected_signals() -> Iterator[list[signal.Signals]]:
-    """Collect stop signals in a list, so that they do not interrupt the launcher's own work."""
+def collected_signals() -> Iterator[list[signal.Signals]]:
+    """Collect stop signals in a list, so that they do not interrupt the launcher's own work.
+
+    Example:
+        >>> with collected_signals() as signals:
+        ...     signal.raise_signal(signal.SIGTERM)
+        >>> signals
+        [<Signals.SIGTERM: 15>]
+    """
     signals: list[signal.Signals] = []
 
     def collect(number: int, _frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,6 +202,17 @@ class Sweep:
             self._total_s += job_exit.seconds
         self._show_end(job, f"{job_exit.seconds:.1f} s")
         return outcome.state in ENDED_WELL
+
+    def give_back(self, job: Job) -> None:
+        """Take back a job that was taken and not started.
+
+        Args:
+            job: The job.
+        """
+        del self._running[job.run_dir]
+        self._waiting[job.run_dir] = job
+        with suppress(OSError):  # an empty folder is no run
+            job.run_dir.rmdir()
 
     def refresh(self) -> None:
         """Refresh the display."""

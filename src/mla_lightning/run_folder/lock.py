@@ -232,7 +232,8 @@ def describe_holder(holder: dict[str, Any] | None) -> str:
         return "another process"
     place = " of another container" if _is_here(holder) and not _shares_pids(holder) else ""
     job = holder.get("scheduler_job") or {}
-    place += f" (SLURM job {job['job']})" if job.get("job") else ""
+    kind = {"slurm": "SLURM job", "ray": "Ray task"}.get(job.get("scheduler", "slurm"), "job")
+    place += f" ({kind} {job['job']})" if job.get("job") else ""
     return f"process {holder['pid']}{place} on {holder['host']}"
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -18,14 +18,36 @@ from typing import Any
 RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"}
 #: Longest time to wait for an answer of SLURM, and how long an answer is taken as current.
 _TIMEOUT_S, _CURRENT_S = 20.0, 5.0
+#: Engine other than SLURM -> a function that says whether it has ended a task, where it is known.
+ENDED: dict[str, Callable[[Mapping[str, Any]], bool]] = {}
+_NAMED_BY = ("scheduler", "cluster", "job")
+_task: dict[str, Any] | None = None
+
+
+def enter_task(task: dict[str, Any] | None) -> None:
+    """Let this process belong to a task of an engine that sets no variables, such as Ray.
+
+    Args:
+        task: ``scheduler``, ``cluster``, ``job`` and ``restart``, as of :func:`this_job`; None to
+            belong to none.
+
+    Example:
+        >>> enter_task({"scheduler": "ray", "cluster": "session_1", "job": "c8ef", "restart": 0})
+        >>> this_job()["job"]
+        'c8ef'
+        >>> enter_task(None)
+    """
+    global _task
+    _task = task
 
 
 def this_job() -> dict[str, Any] | None:
-    """Return the job of SLURM that this process belongs to; None outside of any.
+    """Return the job of a scheduler that this process belongs to; None outside of any.
 
     Returns:
         ``scheduler``, ``cluster``, ``job`` (of a task of an array its own number) and ``restart``,
-        the number of times that it was requeued.
+        the number of times that it was requeued. A task of Ray within a job of SLURM names the
+        latter as ``within``.
 
     Example:
         >>> os.environ |= {"SLURM_JOB_ID": "17", "SLURM_CLUSTER_NAME": "lab"}
@@ -34,6 +56,12 @@ def this_job() -> dict[str, Any] | None:
         >>> del os.environ["SLURM_JOB_ID"], os.environ["SLURM_CLUSTER_NAME"]
         >>> this_job()
     """
+    if _task is not None:
+        return {**_task, "within": _slurm_job()}
+    return _slurm_job()
+
+
+def _slurm_job() -> dict[str, Any] | None:
     job = os.environ.get("SLURM_JOB_ID", "")
     if not job.isdecimal():
         return None
@@ -50,8 +78,8 @@ def has_ended(job: Mapping[str, Any] | None) -> bool:
     """Return whether a scheduler has ended the start of a job that a process belonged to.
 
     It has if this process belongs to a later start of the same job, or if SLURM says that the job
-    does not run, or runs in a later start. Where SLURM cannot be asked, or is another cluster, it
-    counts as running.
+    does not run, or runs in a later start, or Ray that its node has died. Where they cannot be
+    asked, or are another cluster, it counts as running.
 
     Args:
         job: What :func:`this_job` returned in that process; None for none.
@@ -67,14 +95,18 @@ def has_ended(job: Mapping[str, Any] | None) -> bool:
         >>> for name in names:
         ...     del os.environ[name]
     """
-    if not isinstance(job, Mapping) or job.get("scheduler") != "slurm":
+    if not isinstance(job, Mapping) or type(job.get("restart")) is not int:
         return False
-    number, restart = str(job.get("job", "")), job.get("restart")
-    if not number.isdecimal() or type(restart) is not int:
+    if isinstance(job.get("within"), Mapping) and has_ended(job["within"]):
+        return True
+    number, restart = str(job.get("job", "")), job["restart"]
+    for mine in (_task, _slurm_job()):
+        if mine and number and all(mine[key] == job.get(key) for key in _NAMED_BY):
+            return bool(mine["restart"] > restart)
+    if job.get("scheduler") in ENDED:
+        return ENDED[job["scheduler"]](job)
+    if job.get("scheduler") != "slurm" or not number.isdecimal():
         return False
-    mine = this_job()
-    if mine is not None and (mine["cluster"], mine["job"]) == (job.get("cluster"), number):
-        return bool(mine["restart"] > restart)
     if not job.get("cluster") or job["cluster"] != _cluster(int(time.monotonic() / _CURRENT_S)):
         return False
     answer = _starts(number, int(time.monotonic() / _CURRENT_S))

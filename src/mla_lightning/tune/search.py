@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from mla_lightning.errors import RunError
 from mla_lightning.randomness import derive_seed
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.variant import REFERENCE
+from mla_lightning.run_folder import State, state_of
 from mla_lightning.run_folder.floor import floor_reason, stop_epoch
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.tasks import selection_of
@@ -158,6 +160,9 @@ def run_search(
 
     Returns:
         0 if the search is complete, also with trials that failed; 130 or 143 if it was stopped.
+
+    Raises:
+        RunError: If runs of a round have not ended, such as those of another process.
     """
     for start in range(0, num_trials, batch):
         number = min(batch, num_trials - start)
@@ -175,11 +180,36 @@ def run_search(
         code = run([job for _, trial in drawn for job in trial.jobs if not _has_ended(trial, job)])
         if code in (130, 143):
             return code
+        _check_ended([job for _, trial in drawn for job in trial.jobs])
         for _, trial in drawn:
             conclude(trial, prunes=prunes)
         for search in searches:
             search.tell()
     return 0
+
+
+def _check_ended(jobs: Sequence[Job]) -> None:
+    """Check that all runs of a round have ended, so that none counts as a trial that failed.
+
+    Raises:
+        RunError: If some still run, wait, or were stopped: the trials that follow depend on them.
+    """
+    ended = (State.FINISHED, State.FAILED, State.PRUNED, State.KILLED, State.UNREADABLE)
+    states = Counter(_state(job) for job in jobs)
+    words = {State.MISSING: "not started"}
+    counts = [f"{n} {words.get(state, state)}" for state, n in states.items() if state not in ended]
+    if counts:
+        raise RunError(
+            f"The next trials depend on runs that have not ended: {', '.join(counts)}. The same "
+            "command continues the search."
+        )
+
+
+def _state(job: Job) -> State:
+    try:
+        return state_of(job.run_dir)
+    except RunError:
+        return State.UNREADABLE
 
 
 def conclude(trial: Trial, *, prunes: bool = False) -> None:
