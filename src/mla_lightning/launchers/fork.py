@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError, reason_of
@@ -23,7 +22,7 @@ from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.child import Child, fork_child
 from mla_lightning.launchers.devices import plan_slots
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.stop_signals import STOP_SIGNALS, WARNINGS, exit_code_of_signal
+from mla_lightning.run_folder.stop_signals import WARNINGS, collected_signals, exit_code_of_signal
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -112,7 +111,7 @@ class ForkLauncher:
         with _limited_threads(self._threads):
             function = self.job_function or warm_up(jobs)
             require_no_cuda()
-            with _frozen_heap(), _collected_signals() as signals:
+            with _frozen_heap(), collected_signals() as signals:
                 pool = _Pool(self, queue, function, signals)
                 try:
                     return pool.run(list(self._slots))
@@ -266,19 +265,3 @@ def _frozen_heap() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextlib.contextmanager
-def _collected_signals() -> Iterator[list[signal.Signals]]:
-    """Collect stop signals in a list, so that they do not interrupt the launcher's own work."""
-    signals: list[signal.Signals] = []
-
-    def collect(number: int, _frame: FrameType | None) -> None:
-        signals.append(signal.Signals(number))
-
-    before = {number: signal.signal(number, collect) for number in STOP_SIGNALS}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
