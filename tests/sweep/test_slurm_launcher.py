@@ -182,6 +182,24 @@ def test_a_signal_ends_the_watching_and_not_the_jobs(cluster, jobs_of, capsys, n
     assert len(cluster.calls("sbatch")) == 1
 
 
+def test_a_signal_while_it_submits_leaves_the_rest_for_the_next_command(
+    cluster, jobs_of, monkeypatch
+):
+    cluster.set(max_array=2)  # arrays of one job
+    jobs = jobs_of("finish", "finish")
+
+    def stopped(*args):
+        signal.raise_signal(signal.SIGINT)
+        return slurm_submission.submit(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slurm, "submit", stopped)
+        assert run_sweep(jobs, launcher()) == 130
+    assert len(cluster.calls("sbatch")) == 1
+    assert run_sweep(jobs, launcher()) == 0
+    assert sorted(cluster.starts) == ["job0", "job1"]
+
+
 def test_arrays_are_as_large_as_the_cluster_allows(cluster, jobs_of):
     cluster.set(max_array=4)
     jobs = jobs_of(*["finish"] * 5)

@@ -134,7 +134,7 @@ def _run_in_child(
     code = 1
     try:
         os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which then stops its children
-        redirect_output(log)
+        redirect_to(log)
         _end_with_parent(parent)
         reset_after_fork()
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -184,11 +184,11 @@ def exit_code_of(error: SystemExit) -> int:
     return 1
 
 
-def redirect_output(log: int) -> None:
-    """Write the output of this process to a log, without the values of secrets; read no input.
+def redirect_to(log: int) -> None:
+    """Let this process write its output to a log, and read no input.
 
     Args:
-        log: The open file of the log.
+        log: The descriptor of the log.
     """
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)  # a forgotten breakpoint ends the job instead of waiting for input

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError, reason_of
@@ -22,7 +23,7 @@ from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.child import Child, fork_child
 from mla_lightning.launchers.devices import plan_slots
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.stop_signals import WARNINGS, collected_signals, exit_code_of_signal
+from mla_lightning.run_folder.stop_signals import STOP_SIGNALS, WARNINGS, exit_code_of_signal
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -265,3 +266,26 @@ def _frozen_heap() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+@contextlib.contextmanager
+def collected_signals() -> Iterator[list[signal.Signals]]:
+    """Collect stop signals in a list, so that they do not interrupt the launcher's own work.
+
+    Example:
+        >>> with collected_signals() as signals:
+        ...     signal.raise_signal(signal.SIGTERM)
+        >>> signals
+        [<Signals.SIGTERM: 15>]
+    """
+    signals: list[signal.Signals] = []
+
+    def collect(number: int, _frame: FrameType | None) -> None:
+        signals.append(signal.Signals(number))
+
+    before = {number: signal.signal(number, collect) for number in STOP_SIGNALS}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

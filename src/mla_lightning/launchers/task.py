@@ -128,7 +128,7 @@ def run_task(file: Path, number: int, max_requeues: int | None = None) -> int:
 
     from mla_lightning import run_folder as files
     from mla_lightning.errors import MLAError, RunError, reason_of
-    from mla_lightning.launchers.child import redirect_output
+    from mla_lightning.launchers.child import redirect_to
     from mla_lightning.launchers.slurm_script import read_list
     from mla_lightning.run_folder.writing import open_file
 
@@ -139,9 +139,7 @@ def run_task(file: Path, number: int, max_requeues: int | None = None) -> int:
         line = lines[number]
         with files.not_world_writable():
             line.run_dir.mkdir(parents=True, exist_ok=True)
-            redirect_output(
-                open_file(line.run_dir / files.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            )
+            redirect_to(open_file(line.run_dir / files.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     except (MLAError, OSError) as error:
         print(f"error: {reason_of(error)}", file=sys.stderr)
         return error.exit_code if isinstance(error, MLAError) else RunError.exit_code

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from mla_lightning.errors import Interrupted, Preempted
 
@@ -58,29 +57,6 @@ def ended_by_warnings() -> Iterator[None]:
     before = {number: signal.signal(number, end) for number in WARNINGS}
     try:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def collected_signals() -> Iterator[list[signal.Signals]]:
-    """Collect stop signals in a list, so that they do not interrupt a launcher's own work.
-
-    Example:
-        >>> with collected_signals() as signals:
-        ...     signal.raise_signal(signal.SIGTERM)
-        >>> signals
-        [<Signals.SIGTERM: 15>]
-    """
-    signals: list[signal.Signals] = []
-
-    def collect(number: int, _frame: FrameType | None) -> None:
-        signals.append(signal.Signals(number))
-
-    before = {number: signal.signal(number, collect) for number in STOP_SIGNALS}
-    try:
-        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
