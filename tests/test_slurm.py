@@ -1,6 +1,7 @@
 """Runs within jobs of a real SLURM: equal to runs outside, stopped, requeued, at a time limit.
 
-`make test-slurm` runs them and fails where SLURM is not installed; `make test` leaves them out.
+`make test` runs them after all others where SLURM is installed; `make test-slurm` runs them alone,
+and fails where it is not.
 """
 
 import os

@@ -279,15 +279,15 @@ def _train(options: argparse.Namespace) -> int:
     notes = [n for job in jobs for n in (*job.notes, config.schedule_note(job.config.tree))]
     for note in dict.fromkeys(filter(None, notes)):
         print(f"note: {note}", file=sys.stderr)
-    if options.multirun or not runs_here:
-        from mla_lightning.launchers.sweep import run_sweep
-
-        return run_sweep(jobs, launcher, overwrite=first.overwrite)
-    if grid := first.grid:
+    if not options.multirun and (grid := first.grid):
         print(
             f"This runs one job. To run the experiment's grid ({', '.join(grid)}), add -m: "
             "mla train -m ..."
         )
+    if options.multirun or not runs_here:
+        from mla_lightning.launchers.sweep import run_sweep
+
+        return run_sweep(jobs, launcher, overwrite=first.overwrite)
     from mla_lightning.run.train import run_job
 
     return run_job(jobs[0])
