@@ -1,112 +1,19 @@
 """The launcher of SLURM against a stand-in for its commands, with stand-ins for training."""
 
-import os
-import shlex
 import signal
+import subprocess
+import sys
 
 import pytest
-from tests.fake_slurm import FakeSlurm
+from tests.sweep.slurm_queue import launcher
 from tests.sweep.stand_in import run_stand_in, status_of, write_status
 
 from mla_lightning import run_folder as files
-from mla_lightning.errors import ConfigError, RunError
-from mla_lightning.launchers import slurm, slurm_submission, slurm_watch
-from mla_lightning.launchers.slurm import SlurmLauncher
+from mla_lightning.cli.main import main
+from mla_lightning.launchers import slurm, slurm_submission
 from mla_lightning.launchers.slurm_script import read_list
 from mla_lightning.launchers.sweep import run_sweep
-from mla_lightning.run_folder import scheduler
 from mla_lightning.run_folder.lock import RunLock
-from mla_lightning.run_folder.squeue import ask_queue
-
-
-class Cluster(FakeSlurm):
-    """A queue in which every question of a watching sweep moves the jobs on."""
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.jobs = {}  # by run folder
-        self.starts = []
-        self.num_polls = 0
-        self.on_poll = lambda number: None
-
-    def job_of(self, task):
-        number = task.partition("_")[2]
-        for folder in self.root.rglob(".slurm/*/jobs.txt"):
-            name = self.read()["tasks"][task]["name"]
-            if folder.parent.name == name:
-                return self.jobs[read_list(folder)[int(number)].run_dir]
-        raise AssertionError(task)
-
-    def step(self):
-        """Start the jobs that wait, and end those that run as their behaviour says."""
-        for task, entry in self.read()["tasks"].items():
-            if entry["state"] == "PENDING" and entry["reason"] != "JobHeldUser":
-                self.move(task, "RUNNING", node="n1")
-            elif entry["state"] == "RUNNING":
-                self.end(task)
-
-    def end(self, task):
-        job = self.job_of(task)
-        self.starts.append(job.title)
-        match job.behaviour.split():
-            case ["finish"]:
-                assert run_stand_in(job) == 0
-                self.move(task, "COMPLETED")
-            case ["fail"]:
-                write_status(job, "running")
-                write_status(job, "failed", exit_code=3, reason="its data are gone")
-                self.move(task, "FAILED", exit_code=3 << 8)
-            case ["no", "python"]:
-                (place,) = self.root.rglob(f".slurm/{self.read()['tasks'][task]['name']}")
-                (place / f"{task}.log").write_text("srun: error\nexecve: No such file\n\n")
-                self.move(task, "FAILED", exit_code=2 << 8)
-            case [("OUT_OF_MEMORY" | "NODE_FAIL" | "TIMEOUT") as state]:
-                write_status(job, "running")
-                self.move(task, state)
-            case ["CANCELLED"]:
-                self.move(task, "CANCELLED", exit_code=15)
-            case ["TIMEOUT", "preempted"]:
-                write_status(job, "running")
-                write_status(job, "preempted", exit_code=143, reason="Ended by SIGUSR2")
-                self.move(task, "TIMEOUT")
-            case other:
-                raise AssertionError(other)
-
-    def ask(self, tasks):
-        self.num_polls += 1
-        self.on_poll(self.num_polls)
-        self.step()
-        return ask_queue(tasks)
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("SLURM")]:
-        monkeypatch.delenv(name)
-    scheduler._cluster.cache_clear()
-    scheduler._starts.cache_clear()
-    monkeypatch.chdir(tmp_path)
-    fake = Cluster(tmp_path / "slurm")
-    fake.root = tmp_path / "runs"
-    fake.install(monkeypatch)
-    monkeypatch.setattr(slurm_watch, "ask_queue", fake.ask)
-    monkeypatch.setattr(slurm_watch, "SETTLE_S", 0.05)
-    monkeypatch.setattr(slurm_watch, "TICK_S", 0.001)
-    return fake
-
-
-@pytest.fixture
-def jobs_of(cluster, job_of):
-    def make(*behaviours, **more):
-        jobs = [job_of(f"job{i}", behaviour, **more) for i, behaviour in enumerate(behaviours)]
-        cluster.jobs |= {job.run_dir: job for job in jobs}
-        return jobs
-
-    return make
-
-
-def launcher(**options):
-    return SlurmLauncher(**{"poll_s": 0.001, **options})
 
 
 def test_jobs_are_queued_under_their_task_and_then_run(cluster, jobs_of, capsys):
@@ -125,20 +32,6 @@ def test_jobs_are_queued_under_their_task_and_then_run(cluster, jobs_of, capsys)
     assert "3 jobs: 3 finished" in out
     assert run_sweep(jobs, launcher()) == 0
     assert len(cluster.calls("sbatch")) == 1
-
-
-def test_nothing_has_started_before_all_folders_say_queued(cluster, jobs_of, monkeypatch):
-    jobs, held = jobs_of("finish", "finish"), []
-    write = slurm_submission.write_queued
-
-    def watch(array, number, job):
-        held.append({entry["reason"] for entry in cluster.read()["tasks"].values()})
-        write(array, number, job)
-
-    monkeypatch.setattr(slurm, "write_queued", watch)
-    assert run_sweep(jobs, launcher(wait=False)) == 0
-    assert held == [{"JobHeldUser"}] * 2
-    assert {entry["reason"] for entry in cluster.read()["tasks"].values()} == {"Priority"}
 
 
 def test_without_waiting_the_command_ends_and_the_next_one_adopts(cluster, jobs_of, capsys):
@@ -286,88 +179,6 @@ def test_a_task_that_slurm_has_forgotten_is_judged_by_its_folder(
     assert len(cluster.calls("sbatch")) == (1 if is_finished else 2)
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_refusal_changes_nothing(cluster, jobs_of, overwrite):
-    jobs = jobs_of("finish", "finish")
-    jobs[0].run_dir.mkdir(parents=True)
-    if overwrite:
-        run_stand_in(jobs[0])
-    else:
-        write_status(jobs[0], "failed", reason="of old")
-    before = {path: path.read_bytes() for path in jobs[0].run_dir.rglob("*") if path.is_file()}
-    cluster.set(refusal="Batch job submission failed: Invalid account or partition specified")
-    with pytest.raises(RunError, match="Invalid account or partition specified"):
-        run_sweep(jobs, launcher(), overwrite=overwrite)
-    assert {p: p.read_bytes() for p in jobs[0].run_dir.rglob("*") if p.is_file()} == before
-    assert not jobs[1].run_dir.exists()
-    assert [path.name for path in (cluster.root / ".slurm").iterdir()] == ["lock"]
-    cluster.set(refusal="")
-    assert run_sweep(jobs, launcher(), overwrite=overwrite) == 0
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("number", range(6))
-def test_no_job_is_lost_or_submitted_twice_after_a_kill_while_submitting(
-    cluster, jobs_of, monkeypatch, number
-):
-    jobs, calls = jobs_of("finish", "finish"), []
-
-    def killed(*_):
-        raise Killed
-
-    def killing(name, original):
-        def call(*args):
-            calls.append(name)
-            if len(calls) == number + 1:
-                raise Killed
-            return original(*args)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        if number == 5:  # SLURM has released them, but the sweep could not note their number
-            write = files.write_text
-            patch.setattr(
-                slurm_submission.files,
-                "write_text",
-                lambda path, text: killed() if path.name == "number" else write(path, text),
-            )
-        for name in ("submit", "write_queued", "release"):
-            patch.setattr(slurm, name, killing(name, getattr(slurm, name)))
-        if number == 4:
-            patch.setattr(slurm, "submit", _killed_after(slurm_submission.submit))
-        with pytest.raises(Killed):
-            run_sweep(jobs, launcher())
-    assert run_sweep(jobs, launcher()) == 0
-    assert sorted(cluster.starts) == ["job0", "job1"]
-    assert set(cluster.states().values()) <= {"COMPLETED", "CANCELLED"}
-    assert len(cluster.calls("sbatch")) == {0: 1, 5: 1}.get(number, 2)
-
-
-def _killed_after(function):
-    def call(*args):
-        function(*args)
-        raise Killed
-
-    return call
-
-
-def test_a_lost_answer_of_sbatch_is_no_refusal(cluster, jobs_of, monkeypatch):
-    (job,) = jobs_of("finish")
-    wrapped = cluster.folder / "bin" / "sbatch"
-    real = cluster.folder / "bin" / "real" / "sbatch"
-    real.parent.mkdir()
-    text = wrapped.read_text().replace(".parents[1]", ".parents[2]")
-    real.write_text(text)
-    real.chmod(0o755)
-    wrapped.write_text(f'#!/bin/sh\n{shlex.quote(str(real))} "$@" >/dev/null; exit 1\n')
-    assert run_sweep([job], launcher()) == 0
-    assert len(cluster.calls("sbatch")) == 1
-
-
 def test_slurm_may_be_silent_for_a_while(cluster, jobs_of, capsys):
     (job,) = jobs_of("finish")
     cluster.on_poll = lambda number: cluster.set(is_down=number in (1, 2))
@@ -375,14 +186,6 @@ def test_slurm_may_be_silent_for_a_while(cluster, jobs_of, capsys):
     out = capsys.readouterr().out
     assert out.count("SLURM does not answer; waiting.") == 1
     assert out.count("SLURM answers again.") == 1
-
-
-def test_missing_commands_are_named_before_anything(cluster, jobs_of, monkeypatch):
-    (cluster.folder / "bin" / "sbatch").unlink()
-    (job,) = jobs_of("finish")
-    with pytest.raises(ConfigError, match=r"sbatch is not on the PATH.*login node"):
-        run_sweep([job], launcher())
-    assert not cluster.root.exists()
 
 
 def test_a_dry_run_shows_scripts_and_submits_nothing(cluster, jobs_of):
@@ -393,3 +196,51 @@ def test_a_dry_run_shows_scripts_and_submits_nothing(cluster, jobs_of):
     assert "# 2 jobs would be submitted by runs/.slurm/" in text
     assert "\nmodule load cuda\nsrun " in text
     assert len(cluster.calls("sbatch")) == 1
+
+
+@pytest.mark.parametrize("words", [["-m", "seed=0,1"], ["seed=0"]])
+def test_the_command_line_submits_and_the_list_of_runs_shows_it(cluster, capsys, words):
+    words = [*words, "data=synthetic", "trainer=gpu", "launcher=slurm", "launcher.wait=false"]
+    words += ["launcher.partition=gpu", "launcher.sbatch={constraint: a100}"]
+    assert main(["train", *words, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    number = 2 if "-m" in words else 1
+    assert "would be submitted by runs/train/.slurm/train-" in out
+    assert "#SBATCH --partition=gpu\n#SBATCH --constraint=a100\n" in out
+    assert "#SBATCH --gres=gpu:1\n" in out  # though this machine has no GPU
+    assert cluster.calls("sbatch") == []
+    assert main(["train", *words]) == 0
+    assert len(cluster.states()) == number
+    (path,) = cluster.root.rglob("jobs.txt")
+    lines = read_list(path)
+    assert [files.state_of(line.run_dir) for line in lines] == ["queued"] * number
+    capsys.readouterr()
+    assert main(["report", "runs", "runs"]) == 0
+    out = capsys.readouterr().out
+    assert f"{number} queued" in out
+    assert "SLURM job 17_0 waits (Priority)" in out
+    assert main(["train", *words, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("queued  ") == number
+    assert "in SLURM already, as 17" in out
+    assert "#SBATCH" not in out
+
+
+def test_neither_the_launcher_nor_a_sweep_imports_torch():
+    code = (
+        "import sys, mla_lightning.launchers.slurm, mla_lightning.launchers.sweep\n"
+        "assert not {'torch', 'lightning', 'hydra'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_task_handles_signals_before_it_imports_anything_else():
+    code = (
+        "import sys; before = {*sys.modules}\n"
+        "from mla_lightning.launchers import task\n"
+        "names = {name.partition('.')[0] for name in {*sys.modules} - before}\n"
+        "assert names <= {*sys.stdlib_module_names, 'mla_lightning'}, names\n"
+        "ours = {name for name in sys.modules if name.startswith('mla_lightning')}\n"
+        "assert ours == {'mla_lightning', 'mla_lightning.launchers', task.__name__}, ours\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
