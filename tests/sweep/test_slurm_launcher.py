@@ -149,7 +149,7 @@ def test_a_requeued_job_has_not_ended(cluster, jobs_of, capsys):
     cluster.on_poll = requeue
     assert run_sweep([job], launcher()) == 0
     out = capsys.readouterr().out
-    assert "requeued: job0 as 17_0, goes on by itself" in out
+    assert "requeued: job0 as 17_0, start 2" in out
     assert "preempted" not in out
     assert status_of(job)["attempt"] == 2
 

@@ -164,7 +164,7 @@ class Watch:
     def _note_restart(self, task: str, job: Job, state: QueuedTask) -> None:
         if state.restart > self._restarts[task]:
             self._restarts[task] = state.restart
-            self.queue.print_line(f"requeued: {job.title} as {task}, goes on by itself")
+            self.queue.print_line(f"requeued: {job.title} as {task}, start {state.restart + 1}")
 
     def _has_settled(self, task: str, job: Job, state: QueuedTask | None) -> bool:
         """Return whether the run folder says how a job ended, or has had the time to do so."""
