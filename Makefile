@@ -14,8 +14,12 @@ CLAIMS := $(filter-out tuning price,$(basename $(notdir $(wildcard conf/experime
 OWN_DATA := $(DATA)
 DATA ?= openmoji
 OUT ?= runs
-# Of `make reproduce-own`: words of `mla reproduce`, methods (a,b), trials of each, seeds (0,1,2).
+# Launcher of the jobs of `make reproduce-*`, `tune` and the claims: fork if empty, or slurm.
+LAUNCHER ?=
+# Further words of `mla train` or `mla reproduce`, such as OPTIONS="launcher.partition=gpu".
 OPTIONS ?=
+WORDS = $(if $(LAUNCHER),launcher=$(LAUNCHER)) $(OPTIONS)
+# Of `make reproduce-own`: methods (a,b), trials of each, seeds (0,1,2).
 METHODS ?=
 TRIALS ?=
 SEEDS ?=
@@ -52,25 +56,25 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --progress-bar off -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-tune
 
-reproduce-table1: setup ## train the methods of Table 1 x 3 seeds and show the table (DATA=openmoji)
-	$(MLA) train -m experiment=table1/$(DATA) paths.output_dir=$(OUT)
+reproduce-table1: setup ## train the methods of Table 1 x 3 seeds and show the table (DATA=openmoji LAUNCHER=slurm)
+	$(MLA) train -m experiment=table1/$(DATA) paths.output_dir=$(OUT) $(WORDS)
 	$(MLA) report table1 $(OUT)/table1/$(DATA)
 
 reproduce-table2: setup ## train the methods of Table 2 with 10 to 70 % missing x 3 seeds and show it (DATA=mfeat)
 	$(MLA) data prepare $(TABLE2_DATA)
-	$(MLA) train -m experiment=table2/$(TABLE2_DATA) paths.output_dir=$(OUT)
+	$(MLA) train -m experiment=table2/$(TABLE2_DATA) paths.output_dir=$(OUT) $(WORDS)
 	$(MLA) report table2 $(OUT)/table2/$(TABLE2_DATA)
 
 reproduce-table3: setup ## train the ablation HGM x DF of Table 3 and show it (DATA=openmoji)
-	$(MLA) train -m experiment=table3/$(DATA) paths.output_dir=$(OUT)
+	$(MLA) train -m experiment=table3/$(DATA) paths.output_dir=$(OUT) $(WORDS)
 	$(MLA) report table3 $(OUT)/table3/$(DATA)
 
 reproduce-projection: setup ## compare projections at the default and ten times the training length (DATA=openmoji)
-	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT)
+	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT) $(WORDS)
 	$(BIN)/python -m experiments.projection $(OUT)/projection/$(DATA)
 
 reproduce-own: $(VENV)/.installed-tune ## import DATA=my.csv (OPTIONS="label=... group=..."), tune, train and show Table 1
-	$(MLA) reproduce $(if $(OWN_DATA),"$(OWN_DATA)") $(OPTIONS) $(if $(METHODS),method=$(METHODS)) \
+	$(MLA) reproduce $(if $(OWN_DATA),"$(OWN_DATA)") $(WORDS) $(if $(METHODS),method=$(METHODS)) \
 		$(if $(TRIALS),trials=$(TRIALS)) $(if $(SEEDS),'seed=$(SEEDS)') \
 		$(if $(filter-out runs,$(OUT)),'paths.output_dir=$(OUT)')
 
@@ -88,7 +92,7 @@ claims-data: setup ## prepare the data sets of the claims (or DATA alone); OpenM
 
 claims-tune: claims-data ## select the learning rates of the gradient modifications on validation
 	set -e; for data in $(CLAIMS_DATA); do \
-		tune="$(MLA) train -m experiment=claims/tuning data=$$data paths.output_dir=$(OUT)"; \
+		tune="$(MLA) train -m experiment=claims/tuning data=$$data paths.output_dir=$(OUT) $(WORDS)"; \
 		if [ $$data = mfeat ]; then \
 			tune="$$tune optimizer.lr=0.0016,0.0031,0.00625,0.0125,0.025,0.05"; fi; \
 		$$tune; \
@@ -98,24 +102,25 @@ claims-tune: claims-data ## select the learning rates of the gradient modificati
 
 claims-runs: claims-data ## train the runs of the claims that are not in Tables 1 and 3, except the timing
 	set -e; for data in $(CLAIMS_DATA); do for name in $(CLAIMS); do \
-		$(MLA) train -m experiment=claims/$$name data=$$data paths.output_dir=$(OUT); done; done
+		$(MLA) train -m experiment=claims/$$name data=$$data paths.output_dir=$(OUT) $(WORDS); done; done
 
 claims-price: claims-data ## time the methods, one run at a time; use an otherwise idle machine
 	set -e; for data in $(CLAIMS_DATA); do \
 		$(MLA) train -m experiment=claims/price data=$$data paths.output_dir=$(OUT); done
 
 tune: setup ## select the learning rate of every method on validation, from one grid (DATA=openmoji)
-	$(MLA) train -m experiment=tuning/$(DATA) paths.output_dir=$(OUT)
+	$(MLA) train -m experiment=tuning/$(DATA) paths.output_dir=$(OUT) $(WORDS)
 	$(MLA) report tuning $(OUT)/tuning/$(DATA)
 
 test: setup-dev lint types ## run linter, type checker and tests, with a small sweep, as in CI
 	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 0 -q -m slurm -rs $(wildcard tests/test_slurm*.py)
 
 test-slow: setup-dev ## run the tests that take minutes
 	$(BIN)/python -m pytest -n 2 -q -m slow
 
 test-slurm: setup-dev ## run the tests within jobs of a real SLURM, which must be installed; as root
-	MLA_NEEDS_SLURM=1 $(BIN)/python -m pytest -n 0 -q -m slurm tests/test_slurm.py
+	MLA_NEEDS_SLURM=1 $(BIN)/python -m pytest -n 0 -q -m slurm $(wildcard tests/test_slurm*.py)
 
 test-ray: setup-dev ## install Ray (240 MB) into .venv and run the tests on it
 	$(PIP) install --quiet --progress-bar off -c constraints.txt -e '.[ray]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 #: Programs that must be there; Debian's packages of the same line have them.
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmstepd", "srun", "sbatch", "squeue", "scontrol")
@@ -40,6 +42,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,bf_interval=1
 ReturnToService=2
 KillWait=30
+SlurmdTimeout=10
 SlurmdParameters=config_overrides
 {nodes}
 PartitionName=main Nodes={names} Default=YES MaxTime=INFINITE State=UP
@@ -80,16 +83,36 @@ class SlurmCluster:
         words = [f"--{name}={munge / file}" for name, file in places.items()]
         self.run("munged", "--force", *words, f"--seed-file={munge / 'seed'}")
         self.run("slurmctld")
-        stepd = shutil.which("slurmstepd") or ""
         for name in NODES:
-            self.run("slurmd", "-N", name, "-d", stepd)
+            self.start_node(name)
         until = time.monotonic() + 20
         while set(self.run("sinfo", "-h", "-N", "-o", "%T").split()) != {"idle"}:
             assert time.monotonic() < until, (self.root / "slurmctld.log").read_text()
             time.sleep(0.1)
-        files = [munge / "pid", self.root / "slurmctld.pid"]
-        files += [self.root / f"slurmd-{name}.pid" for name in NODES]
-        self.pids = [int(file.read_text()) for file in files]
+        self.pids = [int(file.read_text()) for file in (munge / "pid", self.root / "slurmctld.pid")]
+
+    def start_node(self, name: str) -> None:
+        """Start the daemon of a node, also again."""
+        self.run("slurmd", "-N", name, "-d", shutil.which("slurmstepd") or "")
+
+    def fail(self, name: str, job: Any) -> None:
+        """Kill the daemon of a node and all processes of the one job that runs, at once."""
+        pids = [int((self.root / f"slurmd-{name}.pid").read_text()), *self._steps()]
+        pids.append(json.loads((job.run_dir / "status.json").read_text())["pid"])
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _steps(self) -> list[int]:
+        """Return the processes of this cluster that watch the tasks of jobs."""
+        mine = f"SLURM_CONF={self.variables['SLURM_CONF']}".encode()
+        pids = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                is_step = (place / "comm").read_text().strip() == "slurmstepd"
+                if is_step and mine in (place / "environ").read_bytes().split(b"\0"):
+                    pids.append(int(place.name))
+        return pids
 
     def run(self, *words: str) -> str:
         """Run a command with this cluster's configuration; return its output."""
@@ -130,7 +153,8 @@ class SlurmCluster:
             until = time.monotonic() + 40
             while self.run("squeue", "-h") and time.monotonic() < until:
                 time.sleep(0.1)
-        for pid in reversed(self.pids):
+        nodes = [int((self.root / f"slurmd-{name}.pid").read_text()) for name in NODES]
+        for pid in reversed([*self.pids, *nodes]):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
                 for _ in range(200):

@@ -138,6 +138,6 @@ def test_the_lock_of_a_job_names_it(tmp_path, monkeypatch):
     for name, value in zip(VARIABLES, ("17", "lab", "1"), strict=True):
         monkeypatch.setenv(name, value)
     with RunLock(tmp_path) as lock:
-        assert lock.holder()["scheduler_job"] == JOB
+        assert lock.holder()["scheduler_job"] == JOB | {"task": "17"}
         content = json.loads((tmp_path / LOCK).read_text())
-    assert content["scheduler_job"] == JOB
+    assert content["scheduler_job"] == JOB | {"task": "17"}

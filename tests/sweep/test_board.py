@@ -87,3 +87,25 @@ def test_a_job_that_another_process_runs_keeps_its_place_and_is_taken_later(tmp_
         assert sweep.take() is None
     assert sweep.wait_for_free_folder(0.0)
     assert sweep.take() is jobs[0]
+
+
+def test_jobs_in_a_schedulers_queue_neither_run_nor_wait_here(tmp_path: Path) -> None:
+    jobs = [StandInJob(tmp_path / name) for name in "abcd"]
+    sweep = Sweep(jobs, 4, overwrite=False, display=Recorder())
+    for job in jobs[:3]:
+        assert sweep.claim(job)
+        sweep.set_queued(job, True)
+    sweep.set_queued(jobs[0], False)
+    sweep.set_queued(jobs[0], False)  # as every question to the scheduler says it again
+    progress = sweep.progress()
+    assert [title for title, _ in progress.running] == ["a"]
+    assert (progress.num_queued, progress.num_waiting, progress.num_ended) == (2, 1, 0)
+    run_stand_in(jobs[0])
+    sweep.record_exit(jobs[0], JobExit(0, 2.0, 1))
+    sweep.set_queued(jobs[1], False)
+    left = sweep.progress().left_s
+    assert left is not None
+    assert 5.9 < left <= 6.0  # one runs, so two more follow it: 3 x 2 s
+    sweep.leave(jobs[1:3], "they go on")
+    assert sweep.progress().running == []
+    assert sweep.exit_code() == 1  # the fourth was not started

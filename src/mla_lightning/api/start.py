@@ -21,7 +21,7 @@ from mla_lightning.api.process import (
 from mla_lightning.api.runs import Run, Runs, packages_allowed, remember_packages
 from mla_lightning.config import Job, compose_jobs
 from mla_lightning.config.overrides import format_override_value, plain_value
-from mla_lightning.config.targets import targets_allowed
+from mla_lightning.config.targets import instantiate, targets_allowed
 from mla_lightning.errors import ConfigError, RunError, reason_of
 from mla_lightning.identity.sources import find_source
 from mla_lightning.report.read.run_folders import read_runs
@@ -124,9 +124,10 @@ def sweep(
         jobs = compose_jobs(
             all_overrides, multirun=True, config_dir=_path(config_dir), allowed=allow
         )
-        from mla_lightning.run.preflight import check_before_start
+        if getattr(instantiate(jobs[0].config.launcher), "runs_here", True):
+            from mla_lightning.run.preflight import check_before_start
 
-        check_before_start(jobs)
+            check_before_start(jobs)
     flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
     flags += [word for package in allow for word in ("--allow-target", package)]
     command = [sys.executable, "-m", "mla_lightning.cli.main", "train", "-m", *flags]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
+from mla_lightning.cli.jobs import print_states, print_submission, run_listed_job
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.reproduce import REPRODUCE, reproduce
 from mla_lightning.cli.tune import TUNE, tune
@@ -31,7 +32,7 @@ from mla_lightning.run_folder import not_world_writable
 from mla_lightning.run_folder.stop_signals import ended_by_warnings
 
 if TYPE_CHECKING:
-    from mla_lightning.config import Job, PlannedJob
+    from mla_lightning.config import PlannedJob
 
 VERBS = (
     *("train", "tune", "eval", "predict", "report", "compare", "dashboard", "list", "data"),
@@ -134,6 +135,8 @@ def _print_error(message: str, code: int) -> int:
 def _run(words: Sequence[str]) -> int:
     if [*words[:2]] == ["data", "import"] and {"-h", "--help"} & {*words[2:]}:
         return cli_data.run("import", ["--help"])
+    if words and words[0] == "task":  # no verb of users, so the help does not list it
+        return run_listed_job(words[1:])
     parser = _build_parser()
     if words and not words[0].startswith("-") and words[0] not in VERBS:
         raise ConfigError(
@@ -262,25 +265,30 @@ def _train(options: argparse.Namespace) -> int:
         _print_configs(config.plan(**arguments))
         return 0
     jobs = config.compose_jobs(**arguments)
+    first = jobs[0].config
+    launcher = config.instantiate(first.launcher)
+    runs_here = getattr(launcher, "runs_here", True)
     if options.dry_run:
-        _print_states(jobs)
+        print_states(jobs)
+        if not runs_here:
+            print_submission(jobs, launcher)
         return 0
-    from mla_lightning.run.preflight import check_before_start
+    if runs_here:  # the others check in their jobs, on the machines where these run
+        from mla_lightning.run.preflight import check_before_start
 
-    check_before_start(jobs)
+        check_before_start(jobs)
     notes = [n for job in jobs for n in (*job.notes, config.schedule_note(job.config.tree))]
     for note in dict.fromkeys(filter(None, notes)):
         print(f"note: {note}", file=sys.stderr)
-    first = jobs[0].config
-    if options.multirun:
-        from mla_lightning.launchers.sweep import run_sweep
-
-        return run_sweep(jobs, config.instantiate(first.launcher), overwrite=first.overwrite)
-    if grid := first.grid:
+    if not options.multirun and (grid := first.grid):
         print(
             f"This runs one job. To run the experiment's grid ({', '.join(grid)}), add -m: "
             "mla train -m ..."
         )
+    if options.multirun or not runs_here:
+        from mla_lightning.launchers.sweep import run_sweep
+
+        return run_sweep(jobs, launcher, overwrite=first.overwrite)
     from mla_lightning.run.train import run_job
 
     return run_job(jobs[0])
@@ -293,17 +301,6 @@ def _print_configs(jobs: Sequence[PlannedJob]) -> None:
         count = f" ({number} of {len(jobs)})" if len(jobs) > 1 else ""
         separator = "---\n" if number > 1 else ""
         print(f"{separator}# {job.title}{count}\n{to_yaml(job.config)}", end="")
-
-
-def _print_states(jobs: Sequence[Job]) -> None:
-    from mla_lightning.run_folder.completion import planned_state
-
-    states = [planned_state(job.run_dir, job.identity, job.code) for job in jobs]
-    width = max(map(len, states), default=0) + 2
-    for job, state in zip(jobs, states, strict=True):
-        print(f"{state:<{width}} {job.title:<50} {job.run_dir}")
-    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
-    print(f"{len(jobs)} jobs: {', '.join(counts)}")
 
 
 def _eval(options: argparse.Namespace) -> int:

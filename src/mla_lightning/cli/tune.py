@@ -105,7 +105,11 @@ def tune(options: argparse.Namespace) -> int:
     prunes = _check_pruner(values, seeds, first_jobs)
     conf = options.config_dir or first_jobs[0].run_dir.parent / "conf"
     check_recipe(conf)
-    check_before_start(first_jobs)
+    launcher = config.instantiate(first_jobs[0].config.launcher)
+    if not getattr(launcher, "wait", True):
+        raise ConfigError("launcher.wait=false: a search needs the scores of its trials")
+    if getattr(launcher, "runs_here", True):
+        check_before_start(first_jobs)
     searches = [
         MethodSearch(
             method,
@@ -118,7 +122,6 @@ def tune(options: argparse.Namespace) -> int:
     ]
     for note in dict.fromkeys(note for search in searches for note in search.notes):
         print(f"note: {note}", file=sys.stderr)
-    launcher = config.instantiate(first_jobs[0].config.launcher)
     launcher.check(first_jobs)
     # Ray takes longer to start than a round of small trials to run
     is_ready = getattr(launcher, "started", contextlib.nullcontext)

@@ -29,6 +29,7 @@ class JobExit:
         reason: Why the launcher stopped it or could not start it; empty if it ended without that.
         state: State of the job unless the job has recorded another one: failed, or interrupted or
             preempted if the whole sweep was stopped.
+        yields: Whether a state that the job has recorded itself counts more than the reason.
 
     Example:
         >>> JobExit(exit_code=-9, seconds=4.2, pid=1234).describe()
@@ -42,6 +43,7 @@ class JobExit:
     pid: int
     reason: str = ""
     state: State = State.FAILED
+    yields: bool = False
 
     def describe(self) -> str:
         """Return a text that says how the process ended."""
@@ -74,9 +76,30 @@ class JobQueue(Protocol):
     def refresh(self) -> None:
         """Refresh the display; called many times a second while jobs run."""
 
+    # Of launchers that hand their jobs to a scheduler:
+
+    def claim(self, job: Job) -> bool:
+        """Take a certain job of those that wait; return False if it need not or cannot run."""
+
+    def adopt(self, job: Job) -> None:
+        """Take a job that waits here and that the scheduler has from an earlier sweep."""
+
+    def set_queued(self, job: Job, is_queued: bool) -> None:
+        """Record whether a job that was taken still waits in the scheduler's queue."""
+
+    def leave(self, jobs: Sequence[Job], note: str) -> None:
+        """Record that jobs which were taken go on without this sweep; the summary has the note."""
+
+    def print_line(self, text: str) -> None:
+        """Print a line about something that happened."""
+
 
 class Launcher(Protocol):
-    """Interface of an object that runs the jobs of a queue."""
+    """Interface of an object that runs the jobs of a queue.
+
+    A launcher whose jobs run on other machines has ``runs_here = False``, so that this machine is
+    not checked for them, and may have a method ``describe(jobs)``, whose text ``--dry-run`` prints.
+    """
 
     #: Largest number of jobs at a time, set by :meth:`check`.
     concurrency: int

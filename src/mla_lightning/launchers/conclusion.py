@@ -60,12 +60,19 @@ class FolderSnapshot:
     started: float
 
 
-def take_snapshot(job: Job) -> FolderSnapshot:
-    """Return the state of a job's folder, to distinguish a new attempt from earlier ones."""
-    log_bytes = 0
+def take_snapshot(job: Job, *, is_started: bool = False) -> FolderSnapshot:
+    """Return the state of a job's folder, to distinguish a new attempt from earlier ones.
+
+    Args:
+        job: The job.
+        is_started: Whether a scheduler has it, so that its attempt may have begun already.
+    """
+    status, log_bytes = _status(job.run_dir), 0
+    if is_started and status.get("state") != State.QUEUED:
+        return FolderSnapshot(_attempt(status) - 1, log_bytes, time.monotonic())
     with contextlib.suppress(OSError):
         log_bytes = (job.run_dir / files.LOG).stat().st_size
-    return FolderSnapshot(_attempt(_status(job.run_dir)), log_bytes, time.monotonic())
+    return FolderSnapshot(_attempt(status), log_bytes, time.monotonic())
 
 
 def determine_outcome(job: Job, job_exit: JobExit, before: FolderSnapshot) -> JobOutcome:
@@ -91,7 +98,7 @@ def determine_outcome(job: Job, job_exit: JobExit, before: FolderSnapshot) -> Jo
             State.INTERRUPTED,
             State.PRUNED,
         )
-        is_overruled = job_exit.state == State.FAILED and job_exit.reason
+        is_overruled = job_exit.state == State.FAILED and job_exit.reason and not job_exit.yields
         if is_recorded and not is_overruled:
             code = status.get("exit_code") or RunError.exit_code
             reason = status.get("reason") or _last_line(job.run_dir, before) or job_exit.describe()

@@ -30,6 +30,7 @@ class Progress:
         num_failed: Number of jobs that ended in another state.
         running: Title and age in seconds of every running job.
         left_s: Estimated seconds to the end; None until a job of this sweep has finished.
+        num_queued: Number of jobs that wait in the queue of a scheduler.
 
     Example:
         >>> Progress(24, 4, 1, running=[("mla seed=1", 2.5)], left_s=83.4).num_waiting
@@ -41,11 +42,12 @@ class Progress:
     num_failed: int
     running: Sequence[tuple[str, float]]
     left_s: float | None
+    num_queued: int = 0
 
     @property
     def num_waiting(self) -> int:
-        """Number of jobs that have not been started."""
-        return self.num_jobs - self.num_ended - len(self.running)
+        """Number of jobs that have not been started, nor given to a scheduler."""
+        return self.num_jobs - self.num_ended - len(self.running) - self.num_queued
 
     @property
     def num_ended(self) -> int:
@@ -72,7 +74,7 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
             detail: Score and time, or the reason.
         """
         left = ""
-        if progress.left_s is not None and progress.num_waiting:
+        if progress.left_s is not None and progress.num_waiting + progress.num_queued:
             left = f"  ({format_duration(progress.left_s)} left)"
         word = "done" if state == State.FINISHED else state
         self.print_line(f"{_counter(progress)} {word:<9} {title}  {detail}{left}")
@@ -176,6 +178,7 @@ def _render(progress: Progress) -> RenderableType:
         [
             Text(f"{progress.num_finished} done", "green"),
             Text(f"{len(progress.running)} running", "cyan"),
+            *([Text(f"{progress.num_queued} queued")] if progress.num_queued else []),
             Text(f"{progress.num_failed} failed", "bold red" if progress.num_failed else "dim"),
             Text(f"{progress.num_waiting} to go"),
             Text(left),

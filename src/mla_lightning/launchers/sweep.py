@@ -6,11 +6,11 @@ in another terminal at the same time, or with another launcher, and never repeat
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,16 @@ from mla_lightning.launchers.display import (
     PlainDisplay,
     Progress,
     choose_display,
-    format_duration,
+)
+from mla_lightning.launchers.summary import (
+    CONTINUE,
+    ENDED_WELL,
+    count_jobs,
+    describe_stale,
+    print_summary,
+    validation_score,
 )
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.completion import (
     Completion,
     CompletionKind,
@@ -39,16 +45,12 @@ from mla_lightning.run_folder.completion import (
     completion_of,
     set_aside,
 )
-from mla_lightning.run_folder.contents import EARLIER, check_run_folder
+from mla_lightning.run_folder.contents import check_run_folder
 from mla_lightning.run_folder.lock import RunLock
-from mla_lightning.run_folder.majority import find_majority
-from mla_lightning.run_folder.tasks import CLASSIFICATION, PRIMARY
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
-#: States of jobs that need not run again.
-ENDED_WELL = {State.FINISHED, State.PRUNED}
 #: Seconds that a sweep waits for jobs of another process, such as the last children of a killed
 #: sweep that are writing their checkpoints.
 PATIENCE_S = 5.0
@@ -120,6 +122,11 @@ class Sweep:
         # In order; unlike a dict it finds the first at once after many were removed.
         self._waiting: OrderedDict[Path, Job] = OrderedDict()
         self._running: dict[Path, tuple[Job, FolderSnapshot]] = {}
+        #: Those of the running ones that still wait in a scheduler's queue.
+        self._queued: set[Path] = set()
+        #: Jobs that go on in a scheduler after this sweep.
+        self._left: dict[Path, State] = {}
+        self._notes: list[str] = []
         self._next_check: dict[Path, float] = {}
         self._num_timed = 0
         self._total_s = 0.0
@@ -141,27 +148,71 @@ class Sweep:
         Folders are checked now and not at the start, so that two sweeps can share their jobs.
         """
         while (job := self._next_free()) is not None:
-            del self._waiting[job.run_dir]
-            # The lock was checked first, because its holder keeps it until the job is finished.
-            if self._record_if_finished(job):
-                self._show_end(job, "by another process")
-                continue
-            try:
-                job.run_dir.mkdir(parents=True, exist_ok=True)
-                if self.overwrite:
-                    self._set_aside(job)
-            except (OSError, MLAError) as error:
-                if isinstance(error, MLAError):
-                    reason, code = str(error), error.exit_code
-                else:
-                    reason = f"its folder cannot be used: {reason_of(error)}"
-                    code = RunError.exit_code
-                self._record(job, JobOutcome(State.FAILED, reason, code))
-                self._show_end(job, "")
-                continue
-            self._running[job.run_dir] = (job, take_snapshot(job))
-            return job
+            if self.claim(job):
+                return job
         return None
+
+    def claim(self, job: Job) -> bool:
+        """Take a certain waiting job, whose folder is not in use.
+
+        Args:
+            job: The job.
+
+        Returns:
+            False if it is finished by now, or its folder cannot be used; that is recorded then.
+        """
+        del self._waiting[job.run_dir]
+        # The lock was checked first, because its holder keeps it until the job is finished.
+        if self._record_if_finished(job):
+            self._show_end(job, "by another process")
+            return False
+        try:
+            job.run_dir.mkdir(parents=True, exist_ok=True)
+            if self.overwrite:
+                self._set_aside(job)
+        except (OSError, MLAError) as error:
+            if isinstance(error, MLAError):
+                reason, code = str(error), error.exit_code
+            else:
+                reason = f"its folder cannot be used: {reason_of(error)}"
+                code = RunError.exit_code
+            self._record(job, JobOutcome(State.FAILED, reason, code))
+            self._show_end(job, "")
+            return False
+        self._running[job.run_dir] = (job, take_snapshot(job))
+        return True
+
+    def adopt(self, job: Job) -> None:
+        """Take a waiting job that a scheduler has from an earlier sweep, even if it runs."""
+        del self._waiting[job.run_dir]
+        self._running[job.run_dir] = (job, take_snapshot(job, is_started=True))
+
+    def set_queued(self, job: Job, is_queued: bool) -> None:
+        """Record whether a job that was taken waits in a scheduler's queue."""
+        if is_queued:
+            self._queued.add(job.run_dir)
+        elif job.run_dir in self._queued:
+            self._queued.remove(job.run_dir)
+            before = self._running[job.run_dir][1]
+            self._running[job.run_dir] = (job, replace(before, started=time.monotonic()))
+
+    def leave(self, jobs: Sequence[Job], note: str) -> None:
+        """Record that jobs which were taken go on in a scheduler, without this sweep.
+
+        Args:
+            jobs: The jobs.
+            note: Where they are and how to watch them again, for the summary.
+        """
+        for job in jobs:
+            del self._running[job.run_dir]
+            state = State.QUEUED if job.run_dir in self._queued else State.RUNNING
+            self._queued.discard(job.run_dir)
+            self._left[job.run_dir] = state
+        self._notes.append(note)
+
+    def print_line(self, text: str) -> None:
+        """Print a line above the display."""
+        self.display.print_line(text)
 
     def _next_free(self) -> Job | None:
         """Return the first waiting job whose folder is not in use."""
@@ -192,6 +243,7 @@ class Sweep:
             False if the job failed, or a signal stopped it.
         """
         _, before = self._running.pop(job.run_dir)
+        self._queued.discard(job.run_dir)
         outcome = determine_outcome(job, job_exit, before)
         if outcome.state == State.ELSEWHERE:  # another sweep has locked the folder in between
             self._waiting[job.run_dir] = job
@@ -223,15 +275,23 @@ class Sweep:
     def progress(self) -> Progress:
         """Return the progress of the sweep."""
         now = time.monotonic()
-        running = [(job.title, now - before.started) for job, before in self._running.values()]
+        running = [
+            (job.title, now - before.started)
+            for folder, (job, before) in self._running.items()
+            if folder not in self._queued
+        ]
+        num_to_go = len(self._waiting) + len(self._queued)
         left = None
         if self._num_timed:
             mean = self._total_s / self._num_timed
-            left = mean * len(self._waiting) + sum(max(mean - age, 0.0) for _, age in running)
-            left /= min(self.concurrency, max(1, len(self._waiting) + len(running)))
+            left = mean * num_to_go + sum(max(mean - age, 0.0) for _, age in running)
+            # in a scheduler's queue, those that run now say how many do at a time
+            limit = max(1, len(running)) if self._queued else self.concurrency
+            left /= min(limit, max(1, num_to_go + len(running)))
         num_finished = sum(self._num_ended[state] for state in ENDED_WELL)
         num_failed = len(self.outcomes) - num_finished
-        return Progress(len(self.jobs), num_finished, num_failed, running, left)
+        queued = len(self._queued)
+        return Progress(len(self.jobs), num_finished, num_failed, running, left, queued)
 
     def show_start(self) -> None:
         """Show how many jobs are finished, which of them by other code, and how many will run."""
@@ -239,51 +299,34 @@ class Sweep:
             num_current = sum(folder not in self.stale for folder in self.outcomes)
             num_unfinished = len(self.jobs) - num_current - len(self.stale)
             self.display.print_line(
-                f"{_count_jobs(len(self.jobs))}: {num_current} finished before and not run again, "
+                f"{count_jobs(len(self.jobs))}: {num_current} finished before and not run again, "
                 f"{len(self.stale)} finished by other code, {num_unfinished} not finished."
             )
         if self.stale:
-            self.display.print_line(self._describe_stale())
+            is_kept = self.stale.keys() <= self.outcomes.keys()
+            self.display.print_line(describe_stale(self.stale.values(), is_kept=is_kept))
         if self._waiting:
-            number = _count_jobs(len(self._waiting))
+            number = count_jobs(len(self._waiting))
             self.display.print_line(f"Running {number}, up to {self.concurrency} at a time.")
-
-    def _describe_stale(self) -> str:
-        changed = dict.fromkeys(
-            name for completion in self.stale.values() for name in completion.changed_files
-        )
-        number = _count_jobs(len(self.stale))
-        text = f"{number} finished by other code ({', '.join(changed)} changed since): "
-        if self.stale.keys() <= self.outcomes.keys():
-            return f"{text}kept as they are (stale=keep); tables of them have a note."
-        return (
-            f"{text}trained again, the earlier results are kept in RUN/{EARLIER}. Add stale=keep "
-            "to keep them as they are."
-        )
 
     def print_summary(self) -> None:
         """Print the number of jobs by state, and reason and retry command of unfinished ones."""
-        not_started = JobOutcome(State.NOT_STARTED)
-        states = [self.outcomes.get(job.run_dir, not_started).state for job in self.jobs]
-        counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
-        duration = format_duration(time.monotonic() - self._started)
-        print(f"\n{_count_jobs(len(self.jobs))}: {', '.join(counts)}. It took {duration}.")
-        for job in self.jobs:
-            outcome = self.outcomes.get(job.run_dir)
-            if outcome is not None and outcome.state not in ENDED_WELL:
-                print(
-                    f"\n{outcome.state}: {job.title}\n"
-                    f"  reason  {outcome.reason}\n"
-                    f"  folder  {job.run_dir}\n"
-                    f"  retry   {files.retry_command(job.overrides)}"
-                )
-        if set(states) - ENDED_WELL:
-            print("\nRun the same command again to continue; finished jobs are not repeated.")
-        sys.stdout.flush()
+        states = {job.run_dir: self._final_state(job) for job in self.jobs}
+        duration = time.monotonic() - self._started
+        is_continued = bool(set(states.values()) - ENDED_WELL - set(self._left.values()))
+        notes = [*self._notes, *([CONTINUE] if is_continued else [])]
+        print_summary(self.jobs, states, self.outcomes, duration, notes)
+
+    def _final_state(self, job: Job) -> State:
+        outcome = self.outcomes.get(job.run_dir)
+        return outcome.state if outcome else self._left.get(job.run_dir, State.NOT_STARTED)
 
     def exit_code(self) -> int:
-        """Return the exit code: 0 if all jobs are finished, else the one they share, or 1."""
-        if len(self.outcomes) < len(self.jobs):
+        """Return the exit code: 0 if all jobs are finished, else the one they share, or 1.
+
+        Jobs that go on in a scheduler count as finished.
+        """
+        if len(self.outcomes) + len(self._left) < len(self.jobs):
             return RunError.exit_code
         codes = {o.exit_code for o in self.outcomes.values() if o.state not in ENDED_WELL}
         if not codes:
@@ -315,7 +358,7 @@ class Sweep:
                 return False
             if not is_shown:
                 is_shown = True
-                number = _count_jobs(len(self._waiting))
+                number = count_jobs(len(self._waiting))
                 self.display.print_line(f"Waiting for {number} that another process is running.")
             time.sleep(0.05)
         self._next_check.clear()
@@ -346,7 +389,7 @@ class Sweep:
 
     def _show_end(self, job: Job, detail: str) -> None:
         outcome = self.outcomes[job.run_dir]
-        result = _validation_score(job) if outcome.state == State.FINISHED else outcome.reason
+        result = validation_score(job) if outcome.state == State.FINISHED else outcome.reason
         detail = f"{result}  {detail}".strip()
         self.display.show_end(self.progress(), job.title, outcome.state, detail)
 
@@ -362,25 +405,3 @@ def _unique_jobs(jobs: Sequence[Job]) -> list[Job]:
                 "run_dir, so that every job gets its own folder."
             )
     return list(by_folder.values())
-
-
-def _count_jobs(number: int) -> str:
-    return "1 job" if number == 1 else f"{number} jobs"
-
-
-def _validation_score(job: Job) -> str:
-    """Return a text with the job's score on validation; empty if it has none.
-
-    It is the primary metric of the task, named unless it is accuracy.
-    """
-    try:
-        result = files.read_json(job.run_dir / files.RESULT) or {}
-        task = result.get("task", CLASSIFICATION)
-        primary = PRIMARY[task]
-        name = "val" if task == CLASSIFICATION else f"val/{primary.column}"
-        text = f"{name} {primary.text(result['val'][MULTI][primary.metric])}"
-        provenance = files.read_json(job.run_dir / files.PROVENANCE) or {}
-        majority = find_majority(provenance.get("data") or {})
-        return f"{text} ({majority.val_text})" if majority and majority.val_text else text
-    except (RunError, KeyError, TypeError, ValueError):  # the protocol has no validation scores
-        return ""

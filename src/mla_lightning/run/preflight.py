@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from mla_lightning.run.build import DataFacts, build_module
 from mla_lightning.run.place import read_in_place
 from mla_lightning.run_folder import RESULT
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.contents import creation_problem
 from mla_lightning.run_folder.schema import format_value
 
 #: Packages whose classes are built in a trial: they do nothing else when they are built.
@@ -58,7 +58,7 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         if (job.run_dir / RESULT).exists() and not job.config.overwrite:
             continue  # a finished job does not run
         text = json.dumps([job.config.tree[key] for key in nodes])
-        of_job = [_folder_problem(job.run_dir), _rate_problem(job)]
+        of_job = [creation_problem(job.run_dir), _rate_problem(job)]
         if text not in tried:
             tried.add(text)
             _check_data(job.config)
@@ -194,25 +194,6 @@ def has_preparatory_epochs(config: RunConfig) -> bool:
     """
     method = locate(config.method[TARGET])
     return method.is_selectable is not MultimodalModule.is_selectable
-
-
-def _folder_problem(run_dir: Path) -> str:
-    """Return why a run folder cannot be created; one that exists is checked by its job."""
-    advice = "Choose another place: paths.output_dir=FOLDER"
-    try:
-        place = run_dir.resolve()
-        if place == Path.cwd() or place in Path.cwd().parents:
-            return f"run_dir={run_dir} is the current folder or above it. Choose another."
-        if run_dir.is_dir():
-            return ""
-        parent = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
-    except OSError as error:
-        return f"{run_dir} cannot be created: {error.strerror}. {advice}"
-    if not parent.is_dir():
-        return f"{run_dir} cannot be created: {parent} is a file. {advice}"
-    if not os.access(parent, os.W_OK | os.X_OK):
-        return f"{run_dir} cannot be created: {parent} cannot be written to. {advice}"
-    return ""
 
 
 def _accelerator_problem(config: RunConfig) -> str:

@@ -40,6 +40,7 @@ from mla_lightning.run_folder.completion import (
 )
 from mla_lightning.run_folder.contents import OTHER_ENTRIES, other_entries
 from mla_lightning.run_folder.reader import RunFiles
+from mla_lightning.run_folder.scheduler import this_job
 from mla_lightning.run_folder.writing import replacing
 
 #: Packages whose versions ``provenance.json`` records.
@@ -299,6 +300,7 @@ class StatusFile:
     def write(self, state: files.State, exit_code: int | None = None, reason: str = "") -> None:
         """Replace ``status.json``."""
         self._own_entries |= set(other_entries(self.job.run_dir)) - self._entries_before
+        scheduler_job = this_job()
         files.write_json(
             self.job.run_dir / files.STATUS,
             {
@@ -313,6 +315,7 @@ class StatusFile:
                 "retry": files.retry_command(self.job.overrides),
                 "overrides": dict(self.job.distinguishing_overrides),
                 OTHER_ENTRIES: sorted(self._own_entries),
+                **({"scheduler_job": scheduler_job} if scheduler_job else {}),
             },
         )
 

@@ -41,6 +41,7 @@ class State(StrEnum):
 
     Attributes:
         FINISHED: Its result exists.
+        QUEUED: A scheduler has it and has not started it yet.
         RUNNING: A living process holds its lock.
         FAILED: It ended with an error.
         PREEMPTED: The scheduler ended it (SIGTERM); a checkpoint was written.
@@ -60,6 +61,7 @@ class State(StrEnum):
     """
 
     FINISHED = "finished"
+    QUEUED = "queued"
     RUNNING = "running"
     FAILED = "failed"
     PREEMPTED = "preempted"

@@ -45,14 +45,14 @@ def this_job() -> dict[str, Any] | None:
     """Return the job of a scheduler that this process belongs to; None outside of any.
 
     Returns:
-        ``scheduler``, ``cluster``, ``job`` (of a task of an array its own number) and ``restart``,
-        the number of times that it was requeued. A task of Ray within a job of SLURM names the
-        latter as ``within``.
+        ``scheduler``, ``cluster``, ``job`` (of a task of an array its own number), ``task`` (its
+        name in the queue, of an array ``ARRAY_NUMBER``) and ``restart``, the number of times that
+        it was requeued. A task of Ray within a job of SLURM names the latter as ``within``.
 
     Example:
         >>> os.environ |= {"SLURM_JOB_ID": "17", "SLURM_CLUSTER_NAME": "lab"}
         >>> this_job()
-        {'scheduler': 'slurm', 'cluster': 'lab', 'job': '17', 'restart': 0}
+        {'scheduler': 'slurm', 'cluster': 'lab', 'job': '17', 'task': '17', 'restart': 0}
         >>> del os.environ["SLURM_JOB_ID"], os.environ["SLURM_CLUSTER_NAME"]
         >>> this_job()
     """
@@ -66,10 +66,13 @@ def _slurm_job() -> dict[str, Any] | None:
     if not job.isdecimal():
         return None
     restart = os.environ.get("SLURM_RESTART_COUNT", "")
+    array = os.environ.get("SLURM_ARRAY_JOB_ID", "")
+    number = os.environ.get("SLURM_ARRAY_TASK_ID", "")
     return {
         "scheduler": "slurm",
         "cluster": os.environ.get("SLURM_CLUSTER_NAME", ""),
         "job": job,
+        "task": f"{array}_{number}" if array and number else job,
         "restart": int(restart) if restart.isdecimal() else 0,
     }
 
@@ -107,7 +110,7 @@ def has_ended(job: Mapping[str, Any] | None) -> bool:
         return ENDED[job["scheduler"]](job)
     if job.get("scheduler") != "slurm" or not number.isdecimal():
         return False
-    if not job.get("cluster") or job["cluster"] != _cluster(int(time.monotonic() / _CURRENT_S)):
+    if not job.get("cluster") or job["cluster"] != cluster_here():
         return False
     answer = _starts(number, int(time.monotonic() / _CURRENT_S))
     if answer is None:
@@ -115,12 +118,23 @@ def has_ended(job: Mapping[str, Any] | None) -> bool:
     return not any(state in RUNNING and count <= restart for state, count in answer)
 
 
+def cluster_here() -> str:
+    """Return the name of the SLURM cluster whose commands this machine has; empty without any.
+
+    Example:
+        >>> os.environ["SLURM_CLUSTER_NAME"] = "lab"
+        >>> cluster_here()
+        'lab'
+        >>> del os.environ["SLURM_CLUSTER_NAME"]
+    """
+    return _cluster(int(time.monotonic() / _CURRENT_S))
+
+
 @lru_cache(maxsize=1)
 def _cluster(_period: int) -> str:
-    """Return the name of the cluster whose commands this machine has; empty without any."""
     if name := os.environ.get("SLURM_CLUSTER_NAME"):
         return name
-    done = _ask("scontrol", "show", "config")
+    done = ask_slurm("scontrol", "show", "config")
     if done is None or done.returncode:
         return ""
     lines = (line.partition("=") for line in done.stdout.splitlines())
@@ -133,7 +147,7 @@ def _starts(job: str, _period: int) -> tuple[tuple[str, int], ...] | None:
 
     A job is forgotten some minutes after its end (``MinJobAge``).
     """
-    done = _ask("squeue", "-h", "-t", "all", "-j", job, "-O", "State:|,RestartCnt:|")
+    done = ask_slurm("squeue", "-h", "-t", "all", "-j", job, "-O", "State:|,RestartCnt:|")
     if done is None:
         return None
     if done.returncode:
@@ -144,13 +158,26 @@ def _starts(job: str, _period: int) -> tuple[tuple[str, int], ...] | None:
     return tuple((row[0].strip(), int(row[1])) for row in rows)
 
 
-def _ask(*words: str) -> subprocess.CompletedProcess[str] | None:
-    """Run a command of SLURM; None if there is none or it does not answer."""
+def ask_slurm(*words: str) -> subprocess.CompletedProcess[str] | None:
+    """Run a command of SLURM.
+
+    Args:
+        *words: The command and its arguments.
+
+    Returns:
+        What it printed and its exit code; None if there is no such command or it does not answer.
+
+    Example:
+        >>> ask_slurm("squeue of a cluster that does not exist") is None
+        True
+    """
     if shutil.which(words[0]) is None:
         return None
+    # a user's defaults of squeue would filter or format the answer
+    variables = {name: v for name, v in os.environ.items() if not name.startswith("SQUEUE_")}
     try:
         return subprocess.run(
-            words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            words, env=variables, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

@@ -27,6 +27,7 @@ STATES = (
     State.INTERRUPTED,
     State.PRUNED,
     State.RUNNING,
+    State.QUEUED,
     "not evaluated",
     "absent",
     "missing",

@@ -19,6 +19,7 @@ def precedence(run: Run) -> int:
     order = (
         State.FINISHED,
         State.RUNNING,
+        State.QUEUED,
         State.PREEMPTED,
         State.INTERRUPTED,
         State.KILLED,

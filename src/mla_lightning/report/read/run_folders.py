@@ -29,6 +29,7 @@ from mla_lightning.report.read.metrics import (
 )
 from mla_lightning.report.read.results_csv import RESULTS, read_csv
 from mla_lightning.report.read.run import MULTI, Overrides, Run, Score
+from mla_lightning.report.read.scheduler import ask_scheduler, of_task
 from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.completion import changed_files
@@ -67,7 +68,7 @@ def read_runs(paths: Sequence[Path], cache: RunCache | None = None) -> list[Run]
     for path in paths:
         for run in _read_path(path, cache):
             runs.setdefault(run.path.resolve() if run.path else run.where, run)
-    return _complete_data(list(runs.values()))
+    return _complete_data(ask_scheduler(list(runs.values())))
 
 
 def read_run(folder: Path) -> Run | None:
@@ -321,7 +322,9 @@ def _state_reason(state: str, status: Mapping[str, Any]) -> str:
     if state == State.KILLED:
         return "the process is gone without an error message; run the same command to resume"
     if state == State.RUNNING:
-        return f"process {status.get('pid', '?')} on {status.get('host', '?')}"
+        return f"process {status.get('pid', '?')} on {status.get('host', '?')}{of_task(status)}"
+    if state == State.QUEUED:
+        return f"submitted{of_task(status)}"
     if state == State.MISSING:
         return f"no {files.STATUS}"
     return " ".join(str(status.get("reason") or "").split())

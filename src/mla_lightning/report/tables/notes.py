@@ -283,7 +283,8 @@ def missing_result_notes(runs: Sequence[Run]) -> tuple[str, ...]:
         if run.ablation != "none":
             name += f" {run.ablation}"
         reason = f" ({run.reason})" if run.reason else ""
-        retry = f" Retry: {run.retry}" if run.retry and run.state != State.RUNNING else ""
+        is_ended = run.state not in (State.RUNNING, State.QUEUED)
+        retry = f" Retry: {run.retry}" if run.retry and is_ended else ""
         lines.append(f"No result: {name}: {run.state}{reason}.{retry}")
     if len(runs) > MAX_LISTED:
         lines.append(f"{len(runs) - MAX_LISTED} more runs have no result: see mla report runs.")

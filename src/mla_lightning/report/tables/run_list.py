@@ -85,7 +85,7 @@ def _row(run: Run, *, with_metric: bool) -> Row:
 
 def _failure(run: Run) -> list[str]:
     lines = [f"{run.run}: {run.state}{f': {run.reason}' if run.reason else ''}"]
-    if run.retry and run.state != State.RUNNING:
+    if run.retry and run.state not in (State.RUNNING, State.QUEUED):
         lines.append(f"    retry: {run.retry}")
     return lines
 
