@@ -13,8 +13,13 @@ from mla_lightning.config.listing import label_of
 from mla_lightning.config.naming import run_dir_of
 from mla_lightning.config.plan import EpochsOfData, Problems, plan
 from mla_lightning.config.search import name_file, search_path
-from mla_lightning.config.targets import TARGET, instantiate, locate, targets_of
-from mla_lightning.config.task import find_method_problems, find_task_problems, settings_of_task
+from mla_lightning.config.targets import TARGET, instantiate, targets_of
+from mla_lightning.config.task import (
+    find_method_problems,
+    find_task_problems,
+    rules_of_method,
+    settings_of_task,
+)
 from mla_lightning.errors import ConfigError, MLAError, near
 from mla_lightning.identity import identity_of
 from mla_lightning.identity.code import Code, code_of, forget_code
@@ -300,9 +305,8 @@ def _check_data(tree: Mapping[str, Any], folders: tuple[Path, ...]) -> _DataChec
         encoders = encoder_nodes_of_config(tree, data)
     except ConfigError as error:
         problems += str(error).splitlines()
-    method = locate(tree["method"][TARGET])
-    is_weighted = bool(tree["loss"]["class_weights"])
-    problems += find_method_problems(method, data, is_weighted=is_weighted)
+    rules, is_weighted = rules_of_method(tree["method"][TARGET]), tree["loss"]["class_weights"]
+    problems += find_method_problems(rules, data, is_weighted=bool(is_weighted))
     problems += find_task_problems(tree, data.task, data.name)
     if problems:
         return _DataCheck(problems=tuple(problems))
