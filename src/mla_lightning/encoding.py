@@ -16,8 +16,8 @@ from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.inputs.base import BatchRandomness
-from mla_lightning.inputs.features import ScaledColumns, scaled_columns_of
 from mla_lightning.inputs.names import modality_name_problem
+from mla_lightning.inputs.scaled_columns import ScaledColumns, scaled_columns_of
 from mla_lightning.parts import Composition, Parts, out_width
 from mla_lightning.run_folder.tasks import MethodRules
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,20 @@ def test_what_the_source_says_is_what_the_class_says(target: str) -> None:
     assert read[1] == imported[1]
     for name, parameter in imported[0].items():
         assert accepted(read[0][name]) == accepted(parameter), name
+
+
+@pytest.mark.parametrize("target", sorted(targets_of_conf()))
+def test_types_of_all_settings_are_known_at_run_time(target: str) -> None:
+    for function in filter(inspect.isfunction, functions_of(locate(target))):
+        assert typing.get_type_hints(function).keys() == function.__annotations__.keys()
+
+
+def functions_of(located: Any) -> list[Any]:
+    """List a function, or the constructors that are defined in this package."""
+    classes = located.__mro__ if inspect.isclass(located) else ()
+    constructors = [vars(cls)["__init__"] for cls in classes if "__init__" in vars(cls)]
+    own = [f for f in constructors if getattr(f, "__module__", "").startswith("mla_lightning")]
+    return own if classes else [located]
 
 
 def test_the_oracle_covers_every_class_that_is_composed() -> None:

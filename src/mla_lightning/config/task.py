@@ -21,7 +21,7 @@ from mla_lightning.run_folder.tasks import (
 )
 
 if TYPE_CHECKING:
-    from mla_lightning.data.base import MultimodalDataModule
+    from mla_lightning.data.descriptions.base import DataDescription
 
 #: The schedule of torch that follows a metric.
 PLATEAU = "ReduceLROnPlateau"
@@ -101,13 +101,13 @@ _CHECKED_BY = "mla_lightning.encoding.EncodingModule"
 
 
 def find_method_problems(
-    method: Any, data: MultimodalDataModule, *, is_weighted: bool = False
+    method: Any, data: DataDescription, *, is_weighted: bool = False
 ) -> list[str]:
     """Find why a method cannot be trained on the data.
 
     Args:
         method: The class of the method, or its rules; see :func:`rules_of_method`.
-        data: The data module, before ``setup``.
+        data: The data set, or its description.
         is_weighted: Whether classes are weighted in the loss.
 
     Returns:
@@ -143,7 +143,7 @@ def find_method_problems(
     return problems
 
 
-def _incomplete_problems(name: str, data: MultimodalDataModule) -> list[str]:
+def _incomplete_problems(name: str, data: DataDescription) -> list[str]:
     """Report that samples have missing modalities, for a method that has no rule for them."""
     start = f"{name} has no rule for samples with missing modalities"
     if data.incomplete:

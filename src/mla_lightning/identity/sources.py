@@ -320,8 +320,8 @@ def find_modules(package: str) -> Iterator[Source]:
         Their sources, sorted by name; the source of a package in it is its ``__init__``.
 
     Example:
-        >>> [item.module for item in find_modules("mla_lightning.identity")]
-        ['mla_lightning.identity.code', 'mla_lightning.identity.sources']
+        >>> [item.module for item in find_modules("mla_lightning.tune")][:2]
+        ['mla_lightning.tune.outcome', 'mla_lightning.tune.pruning']
     """
     parent = find_source(package)
     for info in pkgutil.iter_modules([str(parent.path.parent)] if parent is not None else []):

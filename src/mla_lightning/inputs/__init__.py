@@ -22,9 +22,23 @@ Example:
     torch.Size([5, 3, 24, 24])
 """
 
-from mla_lightning.inputs.base import BatchRandomness, Input
-from mla_lightning.inputs.features import Features, ScaledColumns
-from mla_lightning.inputs.images import Images
-from mla_lightning.inputs.spectrograms import Spectrograms
+from __future__ import annotations
+
+from typing import Any
+
+from mla_lightning.identity.public_names import import_public_name
+
+MYPY = False  # true for type checkers: what is imported below is imported when it is first used
+if MYPY:
+    from mla_lightning.inputs.base import BatchRandomness, Input
+    from mla_lightning.inputs.features import Features
+    from mla_lightning.inputs.images import Images
+    from mla_lightning.inputs.scaled_columns import ScaledColumns
+    from mla_lightning.inputs.spectrograms import Spectrograms
+else:
+
+    def __getattr__(name: str) -> Any:
+        return import_public_name(__name__, name)
+
 
 __all__ = ["BatchRandomness", "Features", "Images", "Input", "ScaledColumns", "Spectrograms"]
