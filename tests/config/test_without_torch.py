@@ -94,6 +94,34 @@ def test_what_cannot_be_read_is_imported(tmp_path: Path) -> None:
     assert "torch" in imported  # whether such an optimiser can be built is tried with it
 
 
+SUBMIT = """
+import sys
+from mla_lightning.config import compose_jobs, instantiate, schedule_note
+from mla_lightning.launchers.fork import warm_up
+from mla_lightning.launchers.sweep import run_sweep
+from mla_lightning.run.submission import check_before_submission
+jobs = compose_jobs(sys.argv[1:], multirun=True)
+check_before_submission(jobs)
+assert not [schedule_note(job.config.tree) for job in jobs if schedule_note(job.config.tree)]
+instantiate(jobs[0].config.launcher)
+assert "torch" not in sys.modules
+warm_up(jobs)
+nodes = jobs[0].config.data, jobs[1].config.method
+modules = {node["_target_"].rpartition(".")[0] for node in nodes}
+assert {"torch", "lightning", "mla_lightning.run.train", *modules} <= sys.modules.keys()
+"""
+
+
+def test_jobs_are_checked_without_torch_and_a_parent_imports_it_before_it_forks(
+    tmp_path: Path,
+) -> None:
+    words = ["data=synthetic", "method=mla,qmf", f"paths.output_dir={tmp_path}"]
+    process = subprocess.run(
+        [sys.executable, "-c", SUBMIT, *words], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+
+
 # --------------------------------------------------------------- descriptions of data sets
 
 
