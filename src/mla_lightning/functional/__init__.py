@@ -46,12 +46,13 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mla_lightning.identity.public_names import import_public_name
 
-MYPY = False  # true for type checkers: what is imported below is imported when it is first used
-if MYPY:
+# For type checkers and for the record of a run's code, which leaves out blocks of TYPE_CHECKING
+# alone. Names are imported when they are first used, so that this package needs no torch.
+if TYPE_CHECKING or False:
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.divergence import symmetric_divergence
     from mla_lightning.functional.entropy import (
@@ -116,6 +117,9 @@ else:
 
     def __getattr__(name: str) -> Any:
         return import_public_name(__name__, name)
+
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *__all__])
 
 
 __all__ = [

@@ -10,10 +10,10 @@ from mla_lightning.identity.sources import find_source
 
 
 def import_public_name(package: str, name: str) -> Any:
-    """Import a name that a package lists in a block of imports for type checkers.
+    """Import a name that a package lists in a block of imports that is not run.
 
-    A package whose block begins with ``if MYPY:`` (and not ``TYPE_CHECKING``) re-exports these
-    names for its users and for the record of a run's code, but needs none of the modules itself.
+    The block begins with ``if TYPE_CHECKING or False:``. Type checkers read it, and so does the
+    record of a run's code, which follows a name to the module that defines it.
 
     Args:
         package: The package.
