@@ -17,7 +17,12 @@ import mla_lightning
 from mla_lightning.config import schedule
 from mla_lightning.config.annotations import Unreadable
 from mla_lightning.config.bind import Parameter, _combined, imported_constructors, parameters_of
-from mla_lightning.config.signatures import attribute_of, constructors_of, read_class
+from mla_lightning.config.signatures import (
+    SourceClass,
+    attribute_of,
+    constructors_of,
+    read_class,
+)
 from mla_lightning.config.targets import locate, targets_allowed, targets_of
 from mla_lightning.config.task import rules_of_method
 from mla_lightning.errors import ConfigError
@@ -121,6 +126,20 @@ def test_attributes_of_methods_are_those_of_the_class(target: str) -> None:
 def test_the_name_of_a_task_is_read(name: str) -> None:
     target = f"mla_lightning.tasks.{name}.{name.title()}"
     assert read_class(target).attribute("name") == locate(target).name == name
+
+
+def test_the_order_of_look_up_is_that_of_python() -> None:
+    names = ["methods.mla_released.MLAReleased", "fusion.latent_codes.LatentCodes"]
+    names += ["data.prepared.Prepared", "data.synthetic.Synthetic", "encoders.hf_text.HFText"]
+    for name in names:
+        target = f"mla_lightning.{name}"
+        own = [c.target for c in read_class(target).mro if isinstance(c, SourceClass)]
+        mro = [c for c in locate(target).__mro__ if c.__module__.startswith("mla_lightning")]
+        assert own == [f"{c.__module__}.{c.__name__}" for c in mro]
+
+
+def test_a_class_is_one_object_by_any_name() -> None:
+    assert read_class("mla_lightning.fusion.Sum") is read_class("mla_lightning.fusion.sum.Sum")
 
 
 # --------------------------------------------------------------- what is not read is imported

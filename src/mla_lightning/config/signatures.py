@@ -168,7 +168,8 @@ def read_class(target: str) -> SourceClass:
     node, source = _definition_of(target)
     if not isinstance(node, ast.ClassDef) or node.keywords:
         raise Unreadable(f"{target} is no plain class")
-    return SourceClass(f"{source.module}.{node.name}", node, source)
+    defined = f"{source.module}.{node.name}"  # one object for a class, whatever it is called
+    return SourceClass(target, node, source) if target == defined else read_class(defined)
 
 
 def constructors_of(target: str) -> Iterator[Constructor]:
@@ -311,5 +312,5 @@ def _merged(lists: list[list[Any]]) -> list[Any]:
         if head is None:
             raise Unreadable("contradictory bases")
         order.append(head)
-        lists = [items[items[0] is head or items[0] == head :] for items in lists]
+        lists = [items[1:] if items[0] == head else items for items in lists]
     return order
