@@ -155,6 +155,25 @@ def test_chunks_with_statistics_of_all_devices_wait_for_no_one():
     torch.testing.assert_close(second, first, rtol=0, atol=0)
 
 
+def test_random_numbers_of_encoders_differ_between_ranks_and_not_between_runs():
+    drawn = []
+
+    class Drawing(SomeRows):
+        def forward(self, x):
+            drawn.append(float(torch.rand(())))
+            return super().forward(x)
+
+    def numbers():
+        drawn.clear()
+        train("ogm_ge", num_ranks=ranks.world_size(), encoder=lambda: Drawing(5, 8))
+        return list(drawn)
+
+    (first, second), again, one = on_ranks(numbers), on_ranks(numbers), numbers()
+    assert again == [first, second]
+    for numbers_of_all in zip(first, second, one, strict=True):
+        assert len(set(numbers_of_all)) == 3
+
+
 def test_ranks_begin_with_the_weights_of_the_first():
     def unlike():
         encoder = plain()
