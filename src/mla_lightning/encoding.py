@@ -172,8 +172,8 @@ class EncodingModule(LightningModule):
         if stage != "fit":
             return
         check_strategy(self.trainer)
-        # Lightning would load double precision into single, and convert that.
-        self.trainer.precision_plugin.convert_module(self)
+        if self.trainer.precision == "64-true":
+            self.double()  # Lightning would load weights into single precision, and convert that
         if (count := ranks.world_size()) != self.parts.num_ranks:
             raise ConfigError(
                 f"{count} processes train this module together, and it was built for "

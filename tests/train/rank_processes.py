@@ -71,11 +71,19 @@ def _fork(function, rank, num_ranks, folder):
     os._exit(0)
 
 
+class SomeRows(nn.Linear):
+    """A layer that takes no empty batch, as those of many encoders."""
+
+    def forward(self, x):
+        assert len(x), "an encoder was called without samples"
+        return super().forward(x)
+
+
 class Normalised(nn.Sequential):
     """An encoder with a batch normalisation."""
 
     def __init__(self):
-        super().__init__(nn.Linear(5, WIDTH), nn.BatchNorm1d(WIDTH), nn.Tanh())
+        super().__init__(SomeRows(5, WIDTH), nn.BatchNorm1d(WIDTH), nn.Tanh())
         self.out_features = WIDTH
 
 
