@@ -26,6 +26,7 @@ from mla_lightning.config import compose_jobs
 from mla_lightning.errors import ConfigError
 from mla_lightning.identity import identity_of
 from mla_lightning.launchers.fork import ForkLauncher
+from mla_lightning.launchers.serial import SerialLauncher
 from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.train import run_job, train_job
@@ -118,12 +119,27 @@ def test_a_second_task_of_a_job_of_one_device_says_what_is_meant(tmp_path, capfd
     assert files.state_of(job.run_dir) == "finished"
 
 
-def test_a_sweep_runs_jobs_of_two_ranks(tmp_path, forked):
+@pytest.mark.parametrize("launcher", [ForkLauncher, SerialLauncher])
+def test_a_sweep_runs_jobs_of_two_ranks(tmp_path, forked, launcher):
     jobs = [make_job(tmp_path, *TWO, f"seed={seed}") for seed in (0, 1)]
-    launcher = ForkLauncher()
-    assert in_child(lambda: run_sweep(jobs, launcher)) == 0
+    assert in_child(lambda: run_sweep(jobs, launcher())) == 0
     assert same(outcome(jobs[0].run_dir), forked)
     assert files.state_of(jobs[1].run_dir) == "finished"
+
+
+def test_the_fast_loop_trains_ranks_as_well(tmp_path, monkeypatch):
+    job = make_job(tmp_path, *TWO)
+    original = MultimodalModule.on_train_epoch_end
+
+    def recording(module):
+        loop = module.trainer.fit_loop.epoch_loop
+        is_fast = loop.is_step_plain and loop._is_plain
+        (tmp_path / f"{module.trainer.global_rank}").write_text(str(is_fast))
+        original(module)
+
+    monkeypatch.setattr(MultimodalModule, "on_train_epoch_end", recording)
+    assert in_child(lambda: run_job(job)) == 0
+    assert [(tmp_path / f"{rank}").read_text() for rank in (0, 1)] == ["True", "True"]
 
 
 def test_threads_are_those_of_the_config_on_all_ranks(tmp_path, monkeypatch):
