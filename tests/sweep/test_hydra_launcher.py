@@ -25,6 +25,7 @@ from mla_lightning.launchers.foreign import enter_folder, job_from_text, job_to_
 from mla_lightning.launchers.hydra import FOLDER, HydraLauncher
 from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.run_folder import State
+from mla_lightning.run_folder.lock import RunLock
 
 
 @dataclass
@@ -142,7 +143,11 @@ def hydra_launcher(behaviours="", tasks="here", **more):
 
     options = {"tasks": tasks, **more}
     function = run if words else None
-    return HydraLauncher(plugin="imitation", options=options, grace_s=5.0, job_function=function)
+    launcher = HydraLauncher(
+        plugin="imitation", options=options, grace_s=5.0, job_function=function
+    )
+    launcher.runs_here = True
+    return launcher
 
 
 def states(jobs):
@@ -209,6 +214,28 @@ def test_a_signal_lets_jobs_write_a_checkpoint_and_starts_no_more(jobs, monkeypa
     assert status_of(jobs[1])["reason"].startswith(f"{State.of_exit_code(code)} at ")
     assert not jobs[2].run_dir.exists()
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("runs_here", [True, False])
+def test_tasks_on_this_machine_end_with_a_sweep_that_was_killed(jobs, runs_here):
+    """Those of a scheduler go on."""
+    if (pid := os.fork()) == 0:
+        launcher = hydra_launcher("checkpoint finish finish", tasks="process")
+        launcher.runs_here = runs_here
+        try:
+            run_sweep(jobs, launcher)
+        finally:
+            os._exit(0)
+    wait_until(lambda: (jobs[0].run_dir / "begun_at").exists())
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    if runs_here:
+        wait_until(lambda: files.state_of(jobs[0].run_dir) == State.PREEMPTED)
+        assert RunLock(jobs[0].run_dir).holder() is None
+    else:
+        time.sleep(0.5)
+        assert files.state_of(jobs[0].run_dir) == State.RUNNING
+        os.kill(RunLock(jobs[0].run_dir).holder()["pid"], signal.SIGKILL)
 
 
 def test_the_second_signal_kills(jobs, monkeypatch):

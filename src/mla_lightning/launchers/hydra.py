@@ -31,7 +31,7 @@ from mla_lightning.launchers.foreign import job_to_text
 from mla_lightning.launchers.fork import collected_signals, limited_threads
 from mla_lightning.launchers.hydra_task import LOOK_S, run_task
 from mla_lightning.run_folder import State, write_text
-from mla_lightning.run_folder.lock import lock_file
+from mla_lightning.run_folder.lock import LOCK, RunLock, lock_file
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS, WARNINGS, exit_code_of_signal
 
 if TYPE_CHECKING:
@@ -156,11 +156,12 @@ class _Batch:
             folder=str(self.folder),
             place=os.getcwd(),  # noqa: PTH109
             grace_s=launcher.grace_s,
+            ends_with_sweep=launcher.runs_here,  # a scheduler's jobs go on
             function=launcher.job_function,
         )
         config = load_plugin_config(launcher.plugin, values, self.folder)
         reason = ""
-        with self._watched():
+        with RunLock(self.folder), self._watched():
             try:
                 launch_with_plugin(
                     config, function, [[f"+job={number}"] for number in self.pending]
@@ -203,7 +204,8 @@ class _Batch:
             for path in self.folder.glob("*.*"):
                 if path.is_file():
                     path.unlink()
-            (self.folder / "stop").unlink()
+            for name in ("stop", LOCK):
+                (self.folder / name).unlink()
             self.folder.rmdir()
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
+import logging
 import os
 import signal
 import sys
@@ -171,7 +173,7 @@ class RayLauncher:
             options |= {"_system_config": {"task_oom_retries": self.retries}}
         before = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(logging_level="ERROR", **options)
+            ray.init(logging_level=logging.ERROR, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             ray.shutdown()
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -333,14 +335,14 @@ def run_task(job: Job, place: str, function: JobFunction | None) -> tuple[int, f
 def _this_task() -> dict[str, Any]:
     """Return what the lock of a run names of the task that runs it."""
     import ray
-    from ray._private.worker import global_worker
 
+    worker: Any = importlib.import_module("ray._private.worker").global_worker
     context = ray.get_runtime_context()
     return {
         "scheduler": "ray",
         "cluster": context.get_session_name(),
         "job": context.get_task_id(),
-        "restart": global_worker.core_worker.get_current_task_attempt_number(),
+        "restart": worker.core_worker.get_current_task_attempt_number(),
         "node": context.get_node_id(),
     }
 
