@@ -14,10 +14,13 @@ COMMANDS = {
     "mla --help": [MLA, "--help"],
     "mla list methods": [MLA, "list", "methods"],
     "mla train --cfg": [MLA, "train", "--cfg"],
+    "mla train --dry-run": [MLA, "train", "--dry-run"],
     "import mla_lightning": [sys.executable, "-c", "import mla_lightning"],
 }
+#: Largest wall seconds of a command; of one that also checks a job.
+MAX_S, MAX_CHECK_S = 0.6, 1.0
 PROCEDURE = "Wall time of the command, smallest of five, the commands in turn"
-PROCEDURE_TORCH = "Each of the four in an interpreter of its own; those that import torch count"
+PROCEDURE_TORCH = "Each of the five in an interpreter of its own; those that import torch count"
 
 
 def measure() -> list[Measurement]:
@@ -29,10 +32,11 @@ def measure() -> list[Measurement]:
             subprocess.run(command, check=True, capture_output=True)
             fastest[name] = min(fastest[name], time.perf_counter() - start)
     rows = [
-        Measurement("P10", name, seconds, 0.6, "s", PROCEDURE) for name, seconds in fastest.items()
+        Measurement("P10", name, seconds, MAX_CHECK_S if "dry" in name else MAX_S, "s", PROCEDURE)
+        for name, seconds in fastest.items()
     ]
     count = sum(_loads_torch(command[1:]) for command in COMMANDS.values())
-    return [*rows, Measurement("P10", "of these, loading torch", count, 0, "of 4", PROCEDURE_TORCH)]
+    return [*rows, Measurement("P10", "of these, loading torch", count, 0, "of 5", PROCEDURE_TORCH)]
 
 
 def _loads_torch(words: list[str]) -> bool:

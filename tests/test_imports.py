@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
 import mla_lightning
+from mla_lightning.identity.sources import resolve
 
 PACKAGE = Path(mla_lightning.__file__).parent
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -228,3 +230,15 @@ def test_scripts_need_public_names_of_the_report_alone(path: Path) -> None:
         isinstance(node, ast.Attribute) and node.attr.startswith("_")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     )
+
+
+@pytest.mark.parametrize("name", ["functional", "inputs"])
+def test_packages_that_import_when_used_have_all_their_names(name: str) -> None:
+    package = importlib.import_module(f"mla_lightning.{name}")
+    for public in package.__all__:
+        module = importlib.import_module(resolve(f"mla_lightning.{name}.{public}")[1])
+        assert getattr(package, public) is getattr(module, public)
+        assert module is not package
+    assert set(package.__all__) <= set(dir(package))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        package.no_such_name  # noqa: B018

@@ -16,10 +16,10 @@ from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.inputs.base import BatchRandomness
-from mla_lightning.inputs.features import ScaledColumns, scaled_columns_of
 from mla_lightning.inputs.names import modality_name_problem
+from mla_lightning.inputs.scaled_columns import ScaledColumns, scaled_columns_of
 from mla_lightning.parts import Composition, Parts, out_width
-from mla_lightning.run_folder.tasks import CLASSIFICATION
+from mla_lightning.run_folder.tasks import MethodRules
 
 
 class EncodingModule(LightningModule):
@@ -131,11 +131,7 @@ class EncodingModule(LightningModule):
         Raises:
             ConfigError: If there are too few.
         """
-        if len(modalities) < cls.min_modalities:
-            raise ConfigError(
-                f"{cls.__name__} needs at least {cls.min_modalities} modalities, got "
-                f"{list(modalities)}. Use method=unimodal to train one modality alone."
-            )
+        MethodRules.of(cls).check_modalities(modalities)
 
     @classmethod
     def check_task(cls, task: str, *, has_class_weights: bool = False) -> None:
@@ -157,20 +153,7 @@ class EncodingModule(LightningModule):
             mla_lightning.errors.ConfigError: QMF is not for regression: one number has no energy.
             Use method=late_fusion or method=mla.
         """
-        if reason := cls.not_for.get(task):
-            raise ConfigError(f"{cls.__name__} is not for {task}: {reason}.")
-        if task != CLASSIFICATION and not cls.follows_task:
-            raise ConfigError(
-                f"{cls.__name__} is not for {task}: it does not say that it minimises its loss."
-                " If its losses are self.parts.loss(logits, batch), set its class attribute "
-                "follows_task = True."
-            )
-        if not has_class_weights:
-            return
-        reason = cls.not_for.get("class_weights")
-        if reason or not cls.follows_task:
-            reason = reason or "its losses are not the task's"
-            raise ConfigError(f"loss.class_weights has no effect on {cls.__name__}: {reason}.")
+        MethodRules.of(cls).check_task(task, has_class_weights=has_class_weights)
 
     @property
     def feature_dtype(self) -> torch.dtype:

@@ -6,10 +6,12 @@ import functools
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from mla_lightning.config.annotations import Unreadable
 from mla_lightning.config.limits import find_limit_problems
+from mla_lightning.config.signatures import Argument, Constructor, constructors_of
 from mla_lightning.config.targets import PARTIAL, TARGET, locate, targets_of
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.run_folder.schema import describe_type, fits_type, format_value
@@ -39,7 +41,7 @@ def find_signature_problems(
     config: Mapping[str, Any],
     problems_of: Callable[[str, Any], list[str]] | None = None,
 ) -> list[str]:
-    """Find keys that do not fit the signatures of the classes of a config; imports the classes.
+    """Find keys that do not fit the signatures of the classes of a config.
 
     Args:
         config: The resolved config, whose targets are allowed.
@@ -155,21 +157,52 @@ def parameters_of(target: str) -> tuple[dict[str, Parameter], bool]:
         >>> parameters["start_dim"], takes_any
         (Parameter(hint=<class 'int'>, is_required=False), False)
     """
+    try:
+        return _combined(constructors_of(target))
+    except Unreadable:
+        return _combined(imported_constructors(target))
+
+
+def imported_constructors(target: str) -> Iterator[Constructor]:
+    """Import a class or function and return its constructors; see :func:`constructors_of`.
+
+    Args:
+        target: The dotted name, which is allowed.
+
+    Yields:
+        The function, or the constructors in the order of look-up.
+
+    Raises:
+        ConfigError: If the target cannot be imported.
+
+    Example:
+        >>> constructors = imported_constructors("mla_lightning.encoders.vector.Vector")
+        >>> [argument.name for argument in next(constructors).arguments]
+        ['self', 'in_features']
+    """
     located = locate(target)
     functions = [located]
     if inspect.isclass(located):
         classes = located.__mro__[:-1]
         functions = [vars(cls)["__init__"] for cls in classes if "__init__" in vars(cls)]
-    parameters: dict[str, Parameter] = {}
     for function in functions:
-        hints = _type_hints(function)
-        signature = inspect.signature(function).parameters.values()
-        for item in signature:
-            if item.name != "self" and item.kind not in _VARIADIC:
-                is_required = item.default is inspect.Parameter.empty
-                hint = hints.get(item.name, Any)
-                parameters.setdefault(item.name, Parameter(hint, is_required))
-        keywords = [item.name for item in signature if item.kind is inspect.Parameter.VAR_KEYWORD]
+        arguments = [
+            Argument(p.name, p.kind in _VARIADIC, p.kind is p.VAR_KEYWORD, p.default is p.empty)
+            for p in inspect.signature(function).parameters.values()
+        ]
+        yield Constructor(arguments, _type_hints(function))
+
+
+def _combined(constructors: Iterable[Constructor]) -> tuple[dict[str, Parameter], bool]:
+    parameters: dict[str, Parameter] = {}
+    takes_any = False
+    for constructor in constructors:
+        hints, takes_any = constructor.hints, True
+        for argument in constructor.arguments:
+            if argument.name != "self" and not argument.is_variadic:
+                parameter = Parameter(hints.get(argument.name, Any), argument.is_required)
+                parameters.setdefault(argument.name, parameter)
+        keywords = [a.name for a in constructor.arguments if a.is_keywords]
         if not keywords:
             return parameters, False
         names = _unpacked_names(hints.get(keywords[0]))
@@ -177,16 +210,16 @@ def parameters_of(target: str) -> tuple[dict[str, Parameter], bool]:
             for name in names:
                 parameters.setdefault(name, Parameter(Any, False))
             return parameters, False
-    return parameters, bool(functions)
+    return parameters, takes_any
 
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def _unpacked_names(hint: Any) -> frozenset[str] | None:
+def _unpacked_names(hint: Any) -> list[str] | None:
     """Return the names that ``**keywords: Unpack[TypedDict]`` accepts, None for another hint."""
     (kind,) = typing.get_args(hint) if typing.get_origin(hint) is typing.Unpack else (None,)
-    return frozenset(kind.__annotations__) if kind is not None else None
+    return sorted(kind.__annotations__) if kind is not None else None
 
 
 def _type_hints(function: Any) -> dict[str, Any]:

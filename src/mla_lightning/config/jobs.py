@@ -9,12 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.config.annotations import Unreadable
 from mla_lightning.config.listing import label_of
 from mla_lightning.config.naming import run_dir_of
 from mla_lightning.config.plan import EpochsOfData, Problems, plan
 from mla_lightning.config.search import name_file, search_path
-from mla_lightning.config.targets import TARGET, instantiate, locate, targets_of
-from mla_lightning.config.task import find_method_problems, find_task_problems, settings_of_task
+from mla_lightning.config.signatures import SourceClass, read_class
+from mla_lightning.config.targets import TARGET, instantiate, targets_of
+from mla_lightning.config.task import (
+    find_method_problems,
+    find_task_problems,
+    rules_of_method,
+    settings_of_task,
+)
 from mla_lightning.errors import ConfigError, MLAError, near
 from mla_lightning.identity import identity_of
 from mla_lightning.identity.code import Code, code_of, forget_code
@@ -23,6 +30,7 @@ from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
     from mla_lightning.data.base import MultimodalDataModule
+    from mla_lightning.data.descriptions.base import DataDescription
 
 #: Nodes whose classes compute what a run writes.
 COMPUTING_NODES = (
@@ -213,8 +221,37 @@ def data_of_config(tree: Mapping[str, Any]) -> MultimodalDataModule:
     return data
 
 
+def describe_data(tree: Mapping[str, Any]) -> DataDescription:
+    """Instantiate the description of the data of a config; nothing is read, and torch not imported.
+
+    Args:
+        tree: The resolved config as plain containers.
+
+    Returns:
+        The description; a data set of a user, which has no separate one, is its own.
+
+    Example:
+        >>> data = describe_data(plan(["data=synthetic", "modalities=[visual]"])[0].config)
+        >>> type(data).__name__, data.modalities, data.num_classes
+        ('SyntheticDescription', ('visual',), 4)
+    """
+    target = tree["data"][TARGET]
+    return data_of_config({**tree, "data": {**tree["data"], TARGET: _description_of(target)}})
+
+
+def _description_of(target: str) -> str:
+    """Return the class of this package that describes a data set: the first base, of its name."""
+    try:
+        cls = read_class(target)
+        first = next((base for base in cls.mro[1:] if isinstance(base, SourceClass)), None)
+    except Unreadable:
+        return target
+    is_description = first is not None and first.__name__ == f"{cls.__name__}Description"
+    return first.target if first is not None and is_description else target
+
+
 def encoder_nodes_of_config(
-    tree: Mapping[str, Any], data: MultimodalDataModule
+    tree: Mapping[str, Any], data: DataDescription
 ) -> dict[str, dict[str, Any]]:
     """Return the nodes of a config's encoders, or the data's defaults if it has none.
 
@@ -254,7 +291,7 @@ def encoder_nodes_of_config(
 def _epochs_of_data(tree: Mapping[str, Any]) -> EpochsOfData:
     """Return the number of epochs that fits the data of a config, 1 if they cannot be opened."""
     try:
-        data = data_of_config(tree)
+        data = describe_data(tree)
     except Exception:  # of any class, also of the user's code; the check of the data reports it
         return EpochsOfData(1, "")
     number, note = data.default_epochs, ""
@@ -286,7 +323,7 @@ class _DataCheck:
 
 def _check_data(tree: Mapping[str, Any], folders: tuple[Path, ...]) -> _DataCheck:
     try:
-        data = data_of_config(tree)
+        data = describe_data(tree)
     except ConfigError as error:
         return _DataCheck(problems=(str(error),))
     except (MLAError, OSError):
@@ -300,9 +337,8 @@ def _check_data(tree: Mapping[str, Any], folders: tuple[Path, ...]) -> _DataChec
         encoders = encoder_nodes_of_config(tree, data)
     except ConfigError as error:
         problems += str(error).splitlines()
-    method = locate(tree["method"][TARGET])
-    is_weighted = bool(tree["loss"]["class_weights"])
-    problems += find_method_problems(method, data, is_weighted=is_weighted)
+    rules, is_weighted = rules_of_method(tree["method"][TARGET]), tree["loss"]["class_weights"]
+    problems += find_method_problems(rules, data, is_weighted=bool(is_weighted))
     problems += find_task_problems(tree, data.task, data.name)
     if problems:
         return _DataCheck(problems=tuple(problems))

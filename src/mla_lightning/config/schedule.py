@@ -11,7 +11,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mla_lightning.config.targets import TARGET, instantiate, locate
+from mla_lightning.config.signatures import attribute_of
+from mla_lightning.config.targets import PARTIAL, TARGET, instantiate, locate
 from mla_lightning.config.task import PLATEAU
 from mla_lightning.errors import ConfigError
 
@@ -117,7 +118,7 @@ def takes_steps(config: Mapping[str, Any]) -> bool:
         [True, False]
     """
     method = config.get("method")
-    return not method or bool(getattr(locate(method[TARGET]), "takes_steps", True))
+    return not method or bool(attribute_of(method[TARGET], "takes_steps", True))
 
 
 def find_selection_problem(config: Mapping[str, Any]) -> str:
@@ -139,8 +140,7 @@ def find_selection_problem(config: Mapping[str, Any]) -> str:
     """
     if not config.get("method"):
         return ""
-    method = locate(config["method"][TARGET])
-    if getattr(method, "selects_settings", False):
+    if attribute_of(config["method"][TARGET], "selects_settings", False):
         return ""
     if not takes_steps(config):
         name = config["method"][TARGET].rpartition(".")[2]
@@ -166,6 +166,8 @@ def _rates_of(config: Mapping[str, Any]) -> tuple[float, ...]:
 @functools.lru_cache(maxsize=256)
 def _tried_rates(nodes: str, epochs: int) -> tuple[float, ...]:
     optimizer_node, scheduler_node = json.loads(nodes)
+    if computed := _computed_rates(optimizer_node, scheduler_node, epochs):
+        return computed
     layer = locate("torch.nn.Linear")(1, 1)
     key, target = "optimizer", optimizer_node[TARGET]
     try:
@@ -188,3 +190,49 @@ def _tried_rates(nodes: str, epochs: int) -> tuple[float, ...]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{key}: {name} cannot be used with these settings: {reason}") from error
     return tuple(rates[:-1])  # the last step is after the last epoch
+
+
+#: Optimiser -> settings with which, within the limits of a config, it can be built for certain.
+_BUILDABLE = {
+    "torch.optim.SGD": {"lr", "momentum", "weight_decay"},
+    "torch.optim.Adam": {"lr", "eps", "weight_decay", "amsgrad"},
+    "torch.optim.AdamW": {"lr", "eps", "weight_decay", "amsgrad"},
+}
+_STEP = "torch.optim.lr_scheduler.StepLR"
+_LAMBDA = "torch.optim.lr_scheduler.LambdaLR"
+
+
+def _computed_rates(
+    optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None, epochs: int
+) -> tuple[float, ...] | None:
+    """Compute the rates of the optimisers and schedules of this package's recipes without torch.
+
+    Returns:
+        The same numbers as torch, by the same operations; None for others, which are tried.
+    """
+    names = optimizer.keys() - {TARGET, PARTIAL}
+    rate = optimizer.get("lr")
+    values = [optimizer[name] for name in names]
+    is_valid = all(isinstance(value, int | float) and value >= 0 for value in values)
+    if not (names <= _BUILDABLE.get(optimizer[TARGET], set()) and is_valid and rate):
+        return None
+    rates = [float(rate)]
+    if not scheduler:
+        return tuple(rates)
+    settings = {key: value for key, value in scheduler.items() if key not in (TARGET, PARTIAL)}
+    match scheduler[TARGET], settings:
+        case (target, {"step_size": int(size), **rest}) if target == _STEP:
+            gamma = rest.pop("gamma", 0.1)
+            if size < 1 or rest or not isinstance(gamma, int | float):
+                return None
+            for epoch in range(1, epochs):
+                rates.append(float(rates[-1] if epoch % size else rates[-1] * gamma))
+        case (target, {"lr_lambda": {"_target_": factor, "_partial_": True} as node, **rest}):
+            is_known = target == _LAMBDA and factor.startswith("mla_lightning.functional.schedule.")
+            if rest or not is_known:
+                return None
+            function = instantiate(node)
+            rates += [float(rate * function(epoch)) for epoch in range(1, epochs)]
+        case _:
+            return None
+    return tuple(rates)

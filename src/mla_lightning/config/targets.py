@@ -173,13 +173,27 @@ def locate(target: str, functions_of: Sequence[str] = ()) -> Any:
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
         raise ConfigError(f"{module_name} has no {name!r}.{near(name, classes)}")
     value = getattr(module, name)
-    may_be_function = _is_below(target, [*_BY_USER, *_FUNCTIONS, *functions_of])
-    has_right_type = inspect.isclass(value) or (may_be_function and inspect.isfunction(value))
+    may_be = may_be_function(target, functions_of)
+    has_right_type = inspect.isclass(value) or (may_be and inspect.isfunction(value))
     if not has_right_type or not _is_below(value.__module__, [*_ALLOWED, *_BY_USER]):
         raise ConfigError(
             f"{target} is not allowed: it is not a class of the package that it names"
         )
     return value
+
+
+def may_be_function(target: str, functions_of: Sequence[str] = ()) -> bool:
+    """Return whether a target may be a function; any target may be a class.
+
+    Args:
+        target: The dotted name.
+        functions_of: Further modules or packages whose functions may be named.
+
+    Example:
+        >>> may_be_function("mla_lightning.metrics.ece"), may_be_function("torch.nn.init.ones_")
+        (True, False)
+    """
+    return _is_below(target, [*_BY_USER, *_FUNCTIONS, *functions_of])
 
 
 def instantiate(node: Mapping[str, Any], **supplied: Any) -> Any:

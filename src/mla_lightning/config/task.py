@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.config.annotations import Unreadable
 from mla_lightning.config.search import options
+from mla_lightning.config.signatures import attribute_of, read_class
 from mla_lightning.config.targets import TARGET, locate
 from mla_lightning.errors import ConfigError
 from mla_lightning.run_folder.tasks import (
     CLASSIFICATION,
     REGRESSION,
+    MethodRules,
     Primary,
     primary_name,
     selection_of,
 )
 
 if TYPE_CHECKING:
-    from mla_lightning.data.base import MultimodalDataModule
+    from mla_lightning.data.descriptions.base import DataDescription
 
 #: The schedule of torch that follows a metric.
 PLATEAU = "ReduceLROnPlateau"
@@ -47,7 +50,7 @@ def find_task_problems(tree: Mapping[str, Any], task: str, data_name: str) -> li
     """
     problems = []
     if node := tree.get("task"):
-        chosen = getattr(locate(node[TARGET]), "name", "")
+        chosen = attribute_of(node[TARGET], "name", "")
         if chosen != task:
             problems.append(
                 f"task={chosen or node[TARGET]} does not fit {data_name}, whose labels are those "
@@ -67,14 +70,44 @@ def find_task_problems(tree: Mapping[str, Any], task: str, data_name: str) -> li
     return problems
 
 
+def rules_of_method(target: str) -> Any:
+    """Return what a method is defined for, importing it only if its source text is not enough.
+
+    Args:
+        target: The dotted name of the method's class, which is allowed.
+
+    Returns:
+        The rules; the class itself if it has checks of its own, or is of a user.
+
+    Raises:
+        ConfigError: If the class must be imported and cannot be.
+
+    Example:
+        >>> rules_of_method("mla_lightning.methods.ogm_ge.OGMGE").takes_incomplete
+        False
+    """
+    try:
+        cls = read_class(target)
+        if {cls.owner_of(f"check_{name}") for name in ("modalities", "task")} == {_CHECKED_BY}:
+            attributes = {name: cls.attribute(name) for name in MethodRules.attributes()}
+            return MethodRules(name=cls.__name__, **attributes)
+    except Unreadable:
+        pass
+    return locate(target)
+
+
+#: The class that checks methods against their rules, unless they have checks of their own.
+_CHECKED_BY = "mla_lightning.encoding.EncodingModule"
+
+
 def find_method_problems(
-    method: Any, data: MultimodalDataModule, *, is_weighted: bool = False
+    method: Any, data: DataDescription, *, is_weighted: bool = False
 ) -> list[str]:
     """Find why a method cannot be trained on the data.
 
     Args:
-        method: The class of the method.
-        data: The data module, before ``setup``.
+        method: The class of the method, or its rules; see :func:`rules_of_method`.
+        data: The data set, or its description.
         is_weighted: Whether classes are weighted in the loss.
 
     Returns:
@@ -105,11 +138,12 @@ def find_method_problems(
         except ConfigError as error:
             problems.append(str(error))
     if not getattr(method, "takes_incomplete", True):
-        problems += _incomplete_problems(method.__name__, data)
+        name = method.name if isinstance(method, MethodRules) else method.__name__
+        problems += _incomplete_problems(name, data)
     return problems
 
 
-def _incomplete_problems(name: str, data: MultimodalDataModule) -> list[str]:
+def _incomplete_problems(name: str, data: DataDescription) -> list[str]:
     """Report that samples have missing modalities, for a method that has no rule for them."""
     start = f"{name} has no rule for samples with missing modalities"
     if data.incomplete:

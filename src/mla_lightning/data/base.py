@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mla_lightning.data.descriptions.base import DataDescription
 from mla_lightning.data.loading import (
     ArrayDataset,
     HiddenModalities,
@@ -22,19 +23,18 @@ from mla_lightning.data.loading import (
     loader_options,
 )
 from mla_lightning.data.mask_files import write_masks
-from mla_lightning.data.missing import Missing, masks_hash
+from mla_lightning.data.missing import masks_hash
 from mla_lightning.data.split import Split, check_finite, check_split
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.targets import targets_of
-from mla_lightning.errors import ConfigError, DataError, check_number, near
+from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
-from mla_lightning.paths import name_problem
-from mla_lightning.run_folder.tasks import CLASSIFICATION, REGRESSION
+from mla_lightning.run_folder.tasks import REGRESSION
 
 __all__ = ["SPLITS", "MultimodalDataModule", "Split"]
 
 
-class MultimodalDataModule(LightningDataModule):
+class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignore[misc]  # name
     """Base class of a data set of several modalities.
 
     A subclass sets ``name``, ``all_modalities`` and ``class_names``, as class attributes or before
@@ -64,55 +64,6 @@ class MultimodalDataModule(LightningDataModule):
         {'image': (4, 3, 8, 8), 'weight': (4, 1)}
     """
 
-    name: str
-    all_modalities: tuple[str, ...]
-    class_names: tuple[str, ...]
-    task: str = CLASSIFICATION
-    split_name: str = "own"
-
-    def __init__(
-        self,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        modalities: Sequence[str] | None = None,
-        num_workers: int = 0,
-        eval_batch_size: int = 256,
-        missing: Missing | None = None,
-    ) -> None:
-        """Check the options; nothing is read yet.
-
-        Args:
-            batch_size: Samples per training batch. The last batch of an epoch may be smaller.
-            seed: The run's seed; the order of training is a function of it and of the epoch.
-            modalities: The modalities to use, in this order; None for all.
-            num_workers: Worker processes per loader; 0 is fastest for data in memory. The batches
-                do not depend on it.
-            eval_batch_size: Samples per batch in evaluation.
-            missing: Protocol that hides modalities of samples; None to hide nothing.
-
-        Raises:
-            ConfigError: If a number is out of range, or a modality is unknown or given twice.
-        """
-        super().__init__()
-        if problem := name_problem(self.name):
-            raise ConfigError(f"the name {self.name!r} of the data set {problem}")
-        for option, value, least, most in (
-            ("batch_size", batch_size, 1, 10**6),
-            ("eval_batch_size", eval_batch_size, 1, 10**6),
-            ("num_workers", num_workers, 0, 1024),
-        ):
-            check_number(f"data.{option}", value, least, most)
-        self.modalities = _checked_modalities(modalities, self.all_modalities, self.name)
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.num_workers, self.seed = num_workers, seed
-        if missing is not None:
-            missing.check(self.modalities)
-        self.missing = missing
-        #: Split -> (N, M) bool, true where a modality is present and not hidden, after setup.
-        self.masks: dict[str, Tensor] = {}
-        self.splits: dict[str, ArrayDataset] = {}
-
     # ------------------------------------------------------------------ defined by subclasses
 
     def load_splits(self) -> Mapping[str, Split]:
@@ -125,11 +76,6 @@ class MultimodalDataModule(LightningDataModule):
             DataError: If files are missing or broken.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define load_splits")
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of data, split and preprocessing, as hexadecimal text; needs no :meth:`setup`."""
-        raise NotImplementedError(f"{type(self).__name__} does not define fingerprint")
 
     def transform(
         self, inputs: dict[str, Tensor], generator: torch.Generator
@@ -150,31 +96,7 @@ class MultimodalDataModule(LightningDataModule):
         """Modality -> conversion of its rows to the encoder's input; by default rows are that."""
         return {}
 
-    def default_encoders(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return default configs: modality in use -> its encoder's config; by default none."""
-        return {}
-
-    @property
-    def default_epochs(self) -> int:
-        """Number of epochs of ``trainer.max_epochs=auto``; 40 unless a data set fits it."""
-        return 40
-
-    @property
-    def incomplete(self) -> tuple[str, ...]:
-        """Modalities in use that some sample lacks, as far as known before :meth:`setup`."""
-        return ()
-
     # ------------------------------------------------------------------ provided to users
-
-    @property
-    def num_train(self) -> int | None:
-        """Number of training samples; None if it is not known before :meth:`setup`."""
-        return len(self.splits["train"]) if self.splits else None
-
-    @property
-    def num_classes(self) -> int:
-        """Number of outputs of a head: classes C or labels L; 1 for regression."""
-        return targets_of(self.task, self.name).num_outputs(self.class_names)
 
     def target_scale(self) -> tuple[float, float]:
         """Compute mean and standard deviation of a regression target on the training split.
@@ -378,22 +300,3 @@ class MultimodalDataModule(LightningDataModule):
 
 def _same_mask(mask: Tensor, _epoch: int) -> Tensor:
     return mask
-
-
-def _checked_modalities(
-    modalities: Sequence[str] | None, known: tuple[str, ...], name: str
-) -> tuple[str, ...]:
-    if modalities is None:
-        return known
-    for modality in modalities:
-        if modality not in known:
-            raise ConfigError(
-                f"{name} has no modality {modality!r}.{near(modality, known)} "
-                f"Known: {', '.join(known)}."
-            )
-    if not modalities or len(set(modalities)) < len(modalities):
-        raise ConfigError(
-            f"modalities must name at least one, each once, got {list(modalities)}. "
-            f"Known: {', '.join(known)}."
-        )
-    return tuple(modalities)

@@ -10,14 +10,15 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
-import torch
 
-from mla_lightning.data.loading import Rows
 from mla_lightning.data.temporary import new_file
 from mla_lightning.run_folder import not_world_writable
+
+if TYPE_CHECKING:
+    from mla_lightning.data.loading import Rows
 
 Scale = Literal["none", "standard", "robust", "log"]
 #: Values of ``data.scale``.
@@ -63,10 +64,13 @@ def column_scales(rows: Rows, numbers: np.ndarray, scale: str) -> ColumnScales:
         The numbers; a constant column has the factor 0.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([[1.0, 5.0], [3.0, 5.0], [100.0, 7.0]])
         >>> column_scales(x, np.array([0, 1]), "standard")
         ColumnScales(mean=[2.0, 5.0], factor=[1.0, 0.0], is_log=False)
     """
+    import torch
+
     is_log = scale == "log"
 
     def blocks() -> Iterator[np.ndarray]:

@@ -9,13 +9,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mla_lightning.data.temporary import disk_full_error
 from mla_lightning.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Size of a block of rows, in bytes.
 BLOCK_BYTES = 1 << 23
@@ -66,6 +68,8 @@ class MappedArray:
         Returns:
             (B, ...), a copy.
         """
+        import torch
+
         assert dim == 0
         return torch.from_numpy(self._values[index.numpy()])
 

@@ -6,17 +6,18 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.temporary import new_file
 from mla_lightning.errors import DataError
 from mla_lightning.functional.masks import missing_rate
 from mla_lightning.paths import check_regular_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_masks(
@@ -59,6 +60,8 @@ def read_masks(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
         DataError: If the file holds no masks, or masks of another data set, split, modalities,
             sampler or rate.
     """
+    import torch
+
     try:
         check_regular_file(path)
         if not zipfile.is_zipfile(path):
@@ -106,6 +109,8 @@ def checked_mask(path: Path, masks: Mapping[str, Tensor], split: str, present: T
         DataError: If the file has no mask of that shape and type, or if the mask leaves a sample
             without a modality or shows a modality that is absent from the data.
     """
+    import torch
+
     where = f"missing.manifest={path}, {split!r}"
     mask = masks.get(split)
     if mask is None or mask.shape != present.shape or mask.dtype != torch.bool:

@@ -7,11 +7,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mla_lightning.data.mask_files import checked_mask, read_masks
 from mla_lightning.data.splits import SPLITS
@@ -25,6 +23,10 @@ from mla_lightning.functional.masks import (
     restored_mask,
 )
 from mla_lightning.randomness import derive_seed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 SAMPLERS = ("anchor", "bernoulli_resample", "bernoulli_restore", "patterns", "sample_fraction")
 POLICIES = ("drop", "zero_input")
@@ -197,6 +199,8 @@ class Missing:
         Returns:
             (N, M) bool, true where a modality is not hidden; no row is empty.
         """
+        import torch
+
         num = len(modalities)
         rate_text = json.dumps(self.rate, sort_keys=True)
         purpose: list[Any] = ["missing", split, fold, self.sampler, rate_text]
@@ -280,18 +284,24 @@ class Missing:
 
     def _combined(self, mask: Tensor, present: Tensor, seed: int, purpose: str) -> Tensor:
         """Combine a mask with the modalities that samples have; every sample keeps one."""
+        import torch
+
         generator = torch.Generator().manual_seed(derive_seed(seed, "missing", purpose, "mend"))
         return _without_empty_rows(mask & present, present, generator)
 
 
 def _pattern_mask(num_samples: int, num: int, generator: torch.Generator) -> Tensor:
     """Draw incomplete patterns uniformly, without the empty one."""
+    import torch
+
     numbers = torch.randint(1, 2**num - 1, (num_samples,), generator=generator)
     return (numbers[:, None] >> torch.arange(num)) % 2 == 1
 
 
 def _without_empty_rows(mask: Tensor, present: Tensor, generator: torch.Generator) -> Tensor:
     """Restore one random modality of each row in which all present ones are hidden."""
+    import torch
+
     draws = torch.rand(mask.shape, generator=generator).masked_fill(~present, -math.inf)
     is_empty = ~mask.any(dim=1) & present.any(dim=1)
     mask = mask.clone()

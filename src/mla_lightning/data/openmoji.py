@@ -16,43 +16,22 @@ import numpy as np
 import torch
 
 from mla_lightning.data.base import MultimodalDataModule, Split
+from mla_lightning.data.descriptions.openmoji import DIGEST, OpenMojiDescription
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.errors import DataError, reason_of
 from mla_lightning.media.tokens import token_ids
 
 FILE = Path(__file__).with_name("openmoji.npz")
-#: SHA-256 of the arrays in the file, see :func:`array_digest`.
-DIGEST = "0742840bb6400fbe08e172259d03407b04f44e94b16c96ed629ddcef4c717e49"
-CLASS_NAMES = (
-    "smileys",
-    "people",
-    "animals",
-    "food",
-    "travel",
-    "activities",
-    "objects",
-    "symbols",
-)
 NUM_BUCKETS = 4096
 
 
-class OpenMoji(MultimodalDataModule):
+class OpenMoji(OpenMojiDescription, MultimodalDataModule):  # type: ignore[misc]  # name
     """The drawings of OpenMoji (image) and the names of the emojis (text), 1629 in 8 classes.
 
     Variants of one emoji (gender, hair, direction, skin), equal names and equal images are in one
     split. ``image``: (3, 32, 32) float32, 0 for white to 1. ``text``: (L,) int64, hashed words and
     trigrams of the name in 4096 buckets, 0 for padding.
     """
-
-    name = "openmoji"
-    all_modalities = ("image", "text")
-    class_names = CLASS_NAMES
-    split_name = "grouped, fixed"
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the arrays, the split among them; :meth:`setup` checks them against it."""
-        return DIGEST
 
     def sample_names(self, split: str, numbers: Sequence[int]) -> list[str]:
         """Return the emojis' names."""

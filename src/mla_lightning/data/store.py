@@ -35,7 +35,7 @@ from mla_lightning.data.store_problems import find_problems
 from mla_lightning.data.targets import TARGETS
 from mla_lightning.data.temporary import check_free, new_folder
 from mla_lightning.errors import DataError, near
-from mla_lightning.inputs.features import ScaledColumns
+from mla_lightning.inputs.features import Features
 from mla_lightning.run_folder import write_json
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
@@ -331,7 +331,7 @@ def modality_entry(kind: str, options: Mapping[str, Any], scale: str | None) -> 
         >>> modality_entry("tokens", {}, "standard")
         {'kind': 'tokens', 'options': {}}
     """
-    is_scaled = scale is not None and kind in ScaledColumns.kinds
+    is_scaled = scale is not None and kind in Features.kinds
     return {"kind": kind, "options": dict(options)} | ({"scale": scale} if is_scaled else {})
 
 

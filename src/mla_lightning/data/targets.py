@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from mla_lightning.batch import label_problem
 from mla_lightning.data.splits import Strata
 from mla_lightning.errors import DataError, near
 from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: The label of every sample of a store without labels, whatever the task.
 UNLABELLED = -1
@@ -46,6 +46,8 @@ class Targets(ABC):
 
     def tensor(self, label: np.ndarray) -> Tensor:
         """Return the labels of a batch, from the array of a store."""
+        import torch
+
         return torch.from_numpy(np.asarray(label).astype(np.float32))
 
     def check(self, label: Tensor, num_outputs: int, where: str) -> None:
@@ -59,6 +61,8 @@ class Targets(ABC):
         Raises:
             DataError: If they do not have the form of the task.
         """
+        from mla_lightning.batch import label_problem  # imports torch
+
         if problem := label_problem(label, num_outputs, self.task):
             raise DataError(f"{where}: labels {problem.replace('(B', '(N')}")
 
@@ -110,10 +114,14 @@ class Classes(Targets):
 
     def tensor(self, label: np.ndarray) -> Tensor:
         """Return int64."""
+        import torch
+
         return torch.from_numpy(label.astype(np.int64))
 
     def check(self, label: Tensor, num_outputs: int, where: str) -> None:
         """Check that labels are int64 (N,), from 0 to the number of classes minus 1."""
+        import torch
+
         if label.dtype != torch.int64 or label.ndim != 1:
             raise DataError(
                 f"{where}: labels must be one int64 per sample, got {tuple(label.shape)} of "
@@ -128,6 +136,8 @@ class Classes(Targets):
 
     def check_train(self, label: Tensor, names: Sequence[str], where: str) -> None:
         """Check that every class has a training sample."""
+        import torch
+
         counts = torch.bincount(label, minlength=len(names)).tolist()
         absent = [repr(c) for c, count in zip(names, counts, strict=True) if count == 0]
         if absent:
@@ -138,6 +148,8 @@ class Classes(Targets):
 
     def summary(self, labels: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Any]:
         """Return ``class_counts``: split -> class -> number of samples."""
+        import torch
+
         counts = {s: torch.bincount(y, minlength=len(names)).tolist() for s, y in labels.items()}
         return {
             "class_counts": {

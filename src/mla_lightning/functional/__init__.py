@@ -44,62 +44,83 @@ Example:
     tensor([[66.6667,  0.0000]])
 """
 
-from mla_lightning.functional.correlation import dcca_loss, linear_cca
-from mla_lightning.functional.divergence import symmetric_divergence
-from mla_lightning.functional.entropy import (
-    bernoulli_entropies,
-    categorical_entropies,
-    gaussian_entropies,
-)
-from mla_lightning.functional.imputation import fill_with_mean, mean_of_present, reconstruction_loss
-from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
-from mla_lightning.functional.masks import (
-    anchor_mask,
-    max_missing_rate,
-    missing_rate,
-    resampled_drop_probability,
-    resampled_mask,
-    restored_drop_probabilities,
-    restored_mask,
-)
-from mla_lightning.functional.modulation import ogm_coefficients, unimodal_scores
-from mla_lightning.functional.moments import central_moment_discrepancy
-from mla_lightning.functional.precision import at_least_single
-from mla_lightning.functional.projection import (
-    balancemm_gradient,
-    project_gradient,
-    projector_from_means,
-    released_alpha,
-    update_projector,
-    update_projector_,
-    update_projector_frobenius_,
-    update_projector_released_,
-    update_projector_unit_,
-)
-from mla_lightning.functional.protection import (
-    centred_gradient,
-    class_moment,
-    mean_moment,
-    moment_projector,
-    remove_conflict,
-    second_moment,
-)
-from mla_lightning.functional.ranking import (
-    confidence_rank_loss,
-    energy_confidence,
-    joint_energy_confidence,
-    normalise_history,
-)
-from mla_lightning.functional.support_vectors import linear_svc
-from mla_lightning.functional.weighting import (
-    batch_entropy_weights,
-    confidence_of_present,
-    entropy_weights,
-    fixed_weights,
-    fuse_logits,
-    mean_weights,
-    weights_of_entropies,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mla_lightning.identity.public_names import import_public_name
+
+# For type checkers and for the record of a run's code, which leaves out blocks of TYPE_CHECKING
+# alone. Names are imported when they are first used, so that this package needs no torch.
+if TYPE_CHECKING or False:
+    from mla_lightning.functional.correlation import dcca_loss, linear_cca
+    from mla_lightning.functional.divergence import symmetric_divergence
+    from mla_lightning.functional.entropy import (
+        bernoulli_entropies,
+        categorical_entropies,
+        gaussian_entropies,
+    )
+    from mla_lightning.functional.imputation import (
+        fill_with_mean,
+        mean_of_present,
+        reconstruction_loss,
+    )
+    from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
+    from mla_lightning.functional.masks import (
+        anchor_mask,
+        max_missing_rate,
+        missing_rate,
+        resampled_drop_probability,
+        resampled_mask,
+        restored_drop_probabilities,
+        restored_mask,
+    )
+    from mla_lightning.functional.modulation import ogm_coefficients, unimodal_scores
+    from mla_lightning.functional.moments import central_moment_discrepancy
+    from mla_lightning.functional.precision import at_least_single
+    from mla_lightning.functional.projection import (
+        balancemm_gradient,
+        project_gradient,
+        projector_from_means,
+        released_alpha,
+        update_projector,
+        update_projector_,
+        update_projector_frobenius_,
+        update_projector_released_,
+        update_projector_unit_,
+    )
+    from mla_lightning.functional.protection import (
+        centred_gradient,
+        class_moment,
+        mean_moment,
+        moment_projector,
+        remove_conflict,
+        second_moment,
+    )
+    from mla_lightning.functional.ranking import (
+        confidence_rank_loss,
+        energy_confidence,
+        joint_energy_confidence,
+        normalise_history,
+    )
+    from mla_lightning.functional.support_vectors import linear_svc
+    from mla_lightning.functional.weighting import (
+        batch_entropy_weights,
+        confidence_of_present,
+        entropy_weights,
+        fixed_weights,
+        fuse_logits,
+        mean_weights,
+        weights_of_entropies,
+    )
+else:
+
+    def __getattr__(name: str) -> Any:
+        return import_public_name(__name__, name)
+
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *__all__])
+
 
 __all__ = [
     "anchor_mask",

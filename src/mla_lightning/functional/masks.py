@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def max_missing_rate(num_modalities: int) -> float:
@@ -61,6 +63,7 @@ def anchor_mask(
         ValueError: If the rate is outside [0, 1] or there are fewer than two modalities.
 
     Example:
+        >>> import torch
         >>> mask = anchor_mask(10_000, 3, 0.4, torch.Generator().manual_seed(0))
         >>> mask.shape, mask.any(dim=1).all().item(), round(missing_rate(mask), 2)
         (torch.Size([10000, 3]), True, 0.4)
@@ -68,6 +71,8 @@ def anchor_mask(
         >>> mask.sum(dim=1).unique().tolist()
         [1]
     """
+    import torch
+
     _check(num_modalities, missing_rate)
     anchor_N = torch.randint(num_modalities, (num_samples,), generator=generator)
     keep_probability = (num_modalities * (1 - missing_rate) - 1) / (num_modalities - 1)
@@ -104,10 +109,13 @@ def resampled_mask(
         ValueError: If the probability is outside [0, 1] or there are fewer than two modalities.
 
     Example:
+        >>> import torch
         >>> mask = resampled_mask(10_000, 3, 0.7, torch.Generator().manual_seed(0))
         >>> round(missing_rate(mask), 2), round((0.7 - 0.7**3) / (1 - 0.7**3), 2)
         (0.54, 0.54)
     """
+    import torch
+
     _check(num_modalities, drop_probability)
     modality_M = torch.arange(num_modalities)
     weights_M = torch.tensor(drop_probability, dtype=torch.float64) ** modality_M  # 0 ** 0 is 1
@@ -143,10 +151,13 @@ def restored_mask(
     Example:
         The first modality is never missing; the second is, at a rate of 0.8 - 0 / 2:
 
+        >>> import torch
         >>> mask = restored_mask(10_000, 2, [0.0, 0.8], torch.Generator().manual_seed(0))
         >>> [round(missing_rate(column), 2) for column in mask.T]
         [0.0, 0.8]
     """
+    import torch
+
     if isinstance(drop_probability, Sequence):
         probabilities = list(drop_probability)
     else:
@@ -232,6 +243,7 @@ def missing_rate(mask: Tensor) -> float:
         Fraction of missing cells, in [0, 1].
 
     Example:
+        >>> import torch
         >>> missing_rate(torch.tensor([[True, False], [True, True]]))
         0.25
     """

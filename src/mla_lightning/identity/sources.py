@@ -147,7 +147,7 @@ class _Syntax:
                 for alias in node.names:
                     name = base if alias.name == "*" else f"{base}.{alias.name}"
                     yield alias.asname or (alias.name if alias.name != "*" else name), name
-            elif isinstance(node, ast.If) and _is_type_checking(node.test):
+            elif isinstance(node, ast.If) and is_type_checking(node.test):
                 yield from self._imports(node.orelse)
             else:
                 for field in ("body", "orelse", "finalbody", "handlers", "cases"):
@@ -167,7 +167,8 @@ def _parse(text: bytes, module: str, is_package: bool) -> _Syntax:
     return _Syntax(text, module, is_package)
 
 
-def _is_type_checking(test: ast.expr) -> bool:
+def is_type_checking(test: ast.expr) -> bool:
+    """Return whether a condition holds for type checkers alone."""
     return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
         isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
     )
@@ -319,8 +320,8 @@ def find_modules(package: str) -> Iterator[Source]:
         Their sources, sorted by name; the source of a package in it is its ``__init__``.
 
     Example:
-        >>> [item.module for item in find_modules("mla_lightning.identity")]
-        ['mla_lightning.identity.code', 'mla_lightning.identity.sources']
+        >>> [item.module for item in find_modules("mla_lightning.tune")][:2]
+        ['mla_lightning.tune.outcome', 'mla_lightning.tune.pruning']
     """
     parent = find_source(package)
     for info in pkgutil.iter_modules([str(parent.path.parent)] if parent is not None else []):

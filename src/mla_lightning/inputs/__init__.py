@@ -22,9 +22,27 @@ Example:
     torch.Size([5, 3, 24, 24])
 """
 
-from mla_lightning.inputs.base import BatchRandomness, Input
-from mla_lightning.inputs.features import Features, ScaledColumns
-from mla_lightning.inputs.images import Images
-from mla_lightning.inputs.spectrograms import Spectrograms
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mla_lightning.identity.public_names import import_public_name
+
+# For type checkers and for the record of a run's code, which leaves out blocks of TYPE_CHECKING
+# alone. Names are imported when they are first used, so that this package needs no torch.
+if TYPE_CHECKING or False:
+    from mla_lightning.inputs.base import BatchRandomness, Input
+    from mla_lightning.inputs.features import Features
+    from mla_lightning.inputs.images import Images
+    from mla_lightning.inputs.scaled_columns import ScaledColumns
+    from mla_lightning.inputs.spectrograms import Spectrograms
+else:
+
+    def __getattr__(name: str) -> Any:
+        return import_public_name(__name__, name)
+
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *__all__])
+
 
 __all__ = ["BatchRandomness", "Features", "Images", "Input", "ScaledColumns", "Spectrograms"]

@@ -6,13 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.randomness import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Increment and two multipliers of SplitMix64 (Steele et al. 2014), as signed numbers.
 _INCREMENT, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
@@ -32,6 +32,7 @@ class BatchRandomness:
         index: Numbers of the samples in their split, (B,) int64.
 
     Example:
+        >>> import torch
         >>> batch = BatchRandomness(seed=0, epoch=0, modality="image", index=torch.tensor([3, 7]))
         >>> alone = BatchRandomness(seed=0, epoch=0, modality="image", index=torch.tensor([7]))
         >>> torch.equal(batch.uniform("crop", 4)[1], alone.uniform("crop", 4)[0])
@@ -55,6 +56,8 @@ class BatchRandomness:
         Returns:
             (B, count) float32, uniform in [0, 1).
         """
+        import torch
+
         base = derive_seed(self.seed, "input", self.modality, purpose, self.epoch)
         position = torch.arange(count, device=self.index.device)
         x = (self.index[:, None] * count + position) * _INCREMENT + base
@@ -77,6 +80,7 @@ class Input(ABC):
     Example:
         An input that adds noise in training alone:
 
+        >>> import torch
         >>> class NoisyFeatures(Input):
         ...     kinds = frozenset({"features"})
         ...

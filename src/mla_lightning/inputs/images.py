@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mla_lightning.errors import ConfigError, check_number, near
 from mla_lightning.inputs.base import BatchRandomness, Input, check_scale
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AUGMENTS = ("none", "crop_flip")
 #: Number of crop shapes drawn per image; the first that fits into it is used, as in torchvision.
@@ -30,6 +29,7 @@ class Images(Input):
     only if stored images are much larger than ``size``.
 
     Example:
+        >>> import torch
         >>> stored = torch.full((5, 3, 32, 40), 255, dtype=torch.uint8)
         >>> images = Images(mean=0.5, std=0.25, size=24, augment="crop_flip")
         >>> x = images(stored)  # evaluation: (255 / 255 - 0.5) / 0.25
@@ -123,6 +123,8 @@ class Images(Input):
 
     def _one_per_segment(self, x: Tensor, randomness: BatchRandomness | None) -> Tensor:
         """Choose one frame of each segment: (B, T, 3, H, W) to (B, S, 3, H, W)."""
+        import torch
+
         segment_length = self.frames_per_segment or 1
         if segment_length == 1:
             return x
@@ -139,6 +141,8 @@ class Images(Input):
 
     def _images(self, x: Tensor, randomness: BatchRandomness | None, num_frames: int) -> Tensor:
         """Augment, resize and scale images (B * num_frames, 3, H, W)."""
+        from torch.nn import functional
+
         size = (self.size, self.size) if self.size else tuple(x.shape[-2:])
         x = x.float()
         if randomness is not None and self.augment == "crop_flip":
@@ -161,6 +165,9 @@ class Images(Input):
 
     def _crop(self, x: Tensor, numbers: Tensor, size: tuple[int, ...]) -> Tensor:
         """Crop and mirror: (B, 3, H, W) to (B, 3, *size)."""
+        import torch
+        from torch.nn import functional
+
         width, height = crop_shapes(
             numbers[:, : 2 * _NUM_TRIES], self.scale, self.ratio, x.shape[-2:]
         )
@@ -212,9 +219,12 @@ def crop_shapes(
     Example:
         A quarter of the area with the aspect ratio of the image is half of each side:
 
+        >>> import torch
         >>> crop_shapes(torch.rand(1, 20), scale=(0.25, 0.25), ratio=(1.0, 1.0), image=(32, 32))
         (tensor([0.5000]), tensor([0.5000]))
     """
+    import torch
+
     image_aspect = image[1] / image[0]
     area = scale[0] + (scale[1] - scale[0]) * numbers[:, ::2]
     low, high = math.log(ratio[0]), math.log(ratio[1])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from mla_lightning.errors import check_number
 from mla_lightning.inputs.base import BatchRandomness, Input, check_scale
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Spectrograms(Input):
@@ -19,6 +19,7 @@ class Spectrograms(Input):
     0 to ``freq_mask`` and ``time_mask``.
 
     Example:
+        >>> import torch
         >>> x = torch.full((5, 20, 8), -5.081)
         >>> Spectrograms(mean=-5.081, std=4.4849)(x).unique()
         tensor([0.])
@@ -70,6 +71,8 @@ class Spectrograms(Input):
 
 def _intervals(draws_B2: Tensor, max_width: int, length: int) -> Tensor:
     """Compute a random interval for each row: (B, length) bool, true inside."""
+    import torch
+
     width = (draws_B2[:, :1] * (min(max_width, length) + 1)).floor()
     start = (draws_B2[:, 1:] * (length - width + 1)).floor()
     position = torch.arange(length, device=draws_B2.device)

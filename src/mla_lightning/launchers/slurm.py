@@ -40,7 +40,6 @@ from mla_lightning.launchers.slurm_submission import (
 )
 from mla_lightning.launchers.slurm_watch import Watch, names_of_arrays
 from mla_lightning.launchers.summary import count_jobs
-from mla_lightning.run_folder.contents import creation_problem
 from mla_lightning.run_folder.lock import RunLock
 from mla_lightning.run_folder.scheduler import ask_slurm
 from mla_lightning.run_folder.schema import Above, AtLeast, AtMost, Count, Seconds
@@ -144,7 +143,7 @@ class SlurmLauncher:
             jobs: The jobs.
 
         Raises:
-            ConfigError: If commands of SLURM are missing, or a run folder cannot be created.
+            ConfigError: If commands of SLURM are missing.
             RunError: If SLURM does not answer.
         """
         missing = [name for name in COMMANDS if shutil.which(name) is None]
@@ -162,9 +161,6 @@ class SlurmLauncher:
             key, _, value = (part.strip() for part in line.partition("="))
             if key == "MaxArraySize" and value.isdecimal():
                 self._array_size = max(2, int(value))
-        problems = {problem for job in jobs if (problem := creation_problem(job.run_dir))}
-        if problems:
-            raise ConfigError("\n".join(sorted(problems)))
         for job in jobs:
             check_words(job)
         self.concurrency = self.jobs or max(1, len(jobs))

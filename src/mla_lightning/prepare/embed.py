@@ -21,7 +21,7 @@ from mla_lightning.data.store import finish_store
 from mla_lightning.data.temporary import new_folder
 from mla_lightning.errors import ConfigError, check_number, near
 from mla_lightning.inputs.base import Input
-from mla_lightning.inputs.features import ScaledColumns, scaled_columns_of
+from mla_lightning.inputs.scaled_columns import ScaledColumns, scaled_columns_of
 from mla_lightning.prepare.progress import ItemProgress
 
 #: Largest number of samples that are encoded at a time.

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
 from mla_lightning.config import Job
-from mla_lightning.config.jobs import COMPUTING_NODES, data_of_config, reached_targets
+from mla_lightning.config.jobs import data_of_config, reached_targets
 from mla_lightning.config.targets import TARGET, locate
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import SequentialOrder, loader_options
-from mla_lightning.data.mask_files import read_masks
 from mla_lightning.errors import ConfigError, MLAError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import DataFacts, build_module
-from mla_lightning.run_folder import RESULT
+from mla_lightning.run.submission import check_before_submission
 from mla_lightning.run_folder.config import RunConfig
-from mla_lightning.run_folder.contents import creation_problem
-from mla_lightning.run_folder.schema import format_value
 
 #: Packages whose classes are built in a trial: they do nothing else when they are built.
 _TRIED = ("mla_lightning.", "torch.")
@@ -47,25 +42,9 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         Traceback (most recent call last):
         mla_lightning.errors.ConfigError: trainer.accelerator=mps ... has no GPU ...
     """
-    problems: dict[str, None] = {}
-    tried: set[str] = set()
-    nodes = [key for key in COMPUTING_NODES if key not in ("optimizer", "scheduler", "metrics")]
-    nodes += ["trainer", "choices", "modalities", "loss"]
-    for job in jobs:
-        if (job.run_dir / RESULT).exists() and not job.config.overwrite:
-            continue  # a finished job does not run
-        text = json.dumps([job.config.tree[key] for key in nodes])
-        of_job = [creation_problem(job.run_dir), _rate_problem(job)]
-        if text not in tried:
-            tried.add(text)
-            _check_data(job.config)
-            of_job += [_accelerator_problem(job.config), _model_problem(job.config)]
-        problems |= dict.fromkeys(filter(None, of_job))
-    if len(problems) == 1:
-        raise ConfigError(*problems)
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise ConfigError(f"{len(problems)} problems:\n{listed}")
+    check_before_submission(
+        jobs, lambda config: (_accelerator_problem(config), _model_problem(config))
+    )
 
 
 def check_counted_samples(config: RunConfig) -> None:
@@ -160,39 +139,6 @@ def _accelerator_problem(config: RunConfig) -> str:
         "trainer=default or trainer.accelerator=cpu, or check `nvidia-smi` and the installation of "
         "torch."
     )
-
-
-def _rate_problem(job: Job) -> str:
-    """Return a message if pretrained weights would be trained at a rate for small networks.
-
-    A rate that the user chose is none, and neither is a search for one.
-    """
-    config = job.config
-    is_chosen = any(word.startswith("optimizer") for word in job.overrides)
-    is_search = "experiment=tune" in job.overrides
-    if config.tree["choices"].get("recipe") != "small" or is_chosen or is_search:
-        return ""
-    for name, node in (config.encoder or {}).items():
-        key = next((key for key in ("checkpoint", "pretrained") if node.get(key)), None)
-        if key is None or node.get("tune") == "none":
-            continue
-        frozen = f", or encoder.{name}.tune=none to train the rest alone" if "tune" in node else ""
-        return (
-            f"encoder.{name} starts from pretrained weights (encoder.{name}.{key}="
-            f"{format_value(node[key])}), and the rate {config.optimizer['lr']:g} of recipe=small "
-            "is for small networks from scratch: it would destroy them. Write optimizer.lr=1e-4, "
-            f"or recipe=paper (SGD 1e-3){frozen}."
-        )
-    return ""
-
-
-def _check_data(config: RunConfig) -> None:
-    """Check that the samples have labels, and that a file of masks can be read."""
-    data = data_of_config(config.tree)
-    if not data.num_classes:
-        data.setup()  # raises the error of samples without labels
-    if config.missing and (manifest := config.missing.get("manifest")):
-        read_masks(Path(manifest).expanduser(), {})
 
 
 def _model_problem(config: RunConfig) -> str:

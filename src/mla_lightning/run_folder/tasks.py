@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from mla_lightning.errors import ConfigError
 
@@ -138,3 +139,79 @@ def selection_of(task: str, select_by: str | None = None) -> Primary:
             f"leave it out for {primary_name(task)}."
         )
     return options[select_by or primary_name(task)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodRules:
+    """What a method is defined for, as its class attributes say.
+
+    Attributes:
+        name: Name of the class.
+        min_modalities: Smallest number of modalities.
+        follows_task: Whether its losses are the task's, so that it is defined for any task.
+        not_for: Task, or ``class_weights`` -> why it is not defined for it, and what to use.
+        takes_incomplete: Whether it is defined for samples with missing modalities.
+
+    Example:
+        >>> from mla_lightning.methods import QMF
+        >>> rules = MethodRules.of(QMF)
+        >>> rules.min_modalities, rules.takes_incomplete, list(rules.not_for)
+        (2, True, ['regression'])
+    """
+
+    name: str
+    min_modalities: int
+    follows_task: bool
+    not_for: Mapping[str, str]
+    takes_incomplete: bool
+
+    @classmethod
+    def of(cls, method: Any) -> MethodRules:
+        """Return the rules of a method's class."""
+        values = {field: getattr(method, field) for field in cls.attributes()}
+        return cls(name=method.__name__, **values)
+
+    @classmethod
+    def attributes(cls) -> tuple[str, ...]:
+        """Return the names of the class attributes of methods that hold the rules."""
+        return tuple(field.name for field in fields(cls) if field.name != "name")
+
+    def check_modalities(self, modalities: Sequence[str]) -> None:
+        """Check that there are enough modalities.
+
+        Args:
+            modalities: The modalities in use.
+
+        Raises:
+            ConfigError: If there are too few.
+        """
+        if len(modalities) < self.min_modalities:
+            raise ConfigError(
+                f"{self.name} needs at least {self.min_modalities} modalities, got "
+                f"{list(modalities)}. Use method=unimodal to train one modality alone."
+            )
+
+    def check_task(self, task: str, *, has_class_weights: bool = False) -> None:
+        """Check that the method is defined for the task of the data.
+
+        Args:
+            task: The task of the data.
+            has_class_weights: Whether classes are weighted in the loss.
+
+        Raises:
+            ConfigError: If it is not, with the reason and what to use.
+        """
+        if reason := self.not_for.get(task):
+            raise ConfigError(f"{self.name} is not for {task}: {reason}.")
+        if task != CLASSIFICATION and not self.follows_task:
+            raise ConfigError(
+                f"{self.name} is not for {task}: it does not say that it minimises its loss."
+                " If its losses are self.parts.loss(logits, batch), set its class attribute "
+                "follows_task = True."
+            )
+        if not has_class_weights:
+            return
+        reason = self.not_for.get("class_weights")
+        if reason or not self.follows_task:
+            reason = reason or "its losses are not the task's"
+            raise ConfigError(f"loss.class_weights has no effect on {self.name}: {reason}.")

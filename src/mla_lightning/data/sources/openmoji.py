@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mla_lightning.data.openmoji import CLASS_NAMES, DIGEST, array_digest
+from mla_lightning.data.descriptions.openmoji import CLASS_NAMES, DIGEST
+from mla_lightning.data.openmoji import array_digest
 from mla_lightning.errors import DataError
 
 #: Distribution -> version that the data are made with; None for any version.
