@@ -121,6 +121,9 @@ class SlurmLauncher:
             )
         uses = {"partition": partition, "account": account, "qos": qos}
         check_options(sbatch or {}, {**uses, "memory_gb": memory_gb, "gpus": gpus or None})
+        for key, value in uses.items():
+            if value is not None and not (value and value.isprintable()):
+                raise ConfigError(f"launcher.{key}={value!r} is no name")
         for line in setup:
             if len(str(line).splitlines()) != 1:
                 raise ConfigError(f"launcher.setup: {line!r} is not one line of a script")
@@ -163,6 +166,12 @@ class SlurmLauncher:
                 self._array_size = max(2, int(value))
         for job in jobs:
             check_words(job)
+            if self.setup and not any(w.startswith("launcher.setup=") for w in job.overrides):
+                raise ConfigError(
+                    "launcher.setup are lines of a shell, which no config may bring with it. Write "
+                    "them on the command line: 'launcher.setup=[module load cuda]'. Or load the "
+                    "modules before the command: SLURM passes the environment on."
+                )
         self.concurrency = self.jobs or max(1, len(jobs))
         self._note_local_folder(jobs)
 
