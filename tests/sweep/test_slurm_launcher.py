@@ -226,12 +226,27 @@ def test_the_command_line_submits_and_the_list_of_runs_shows_it(cluster, capsys,
     assert "#SBATCH" not in out
 
 
-def test_neither_the_launcher_nor_a_sweep_imports_torch():
+def test_lines_of_a_shell_are_taken_from_the_command_line_only(cluster, tmp_path, capsys):
+    place = tmp_path / "conf" / "launcher"
+    place.mkdir(parents=True)
+    setup = "setup: [touch /tmp/owned]"
+    (place / "mine.yaml").write_text(f"defaults: [slurm]\n{setup}\n")
+    words = ["train", "--config-dir", str(place.parent), "data=synthetic", "launcher=mine"]
+    assert main([*words, "--dry-run"]) == 2
+    assert "no config may bring with it" in capsys.readouterr().err
+    assert main([*words, "launcher.setup=[module load cuda]", "--dry-run"]) == 0
+    assert "\nmodule load cuda\n" in capsys.readouterr().out
+
+
+def test_jobs_are_submitted_and_adopted_without_torch(cluster, tmp_path):
+    words = ["train", "-m", "data=synthetic", "seed=0,1", "launcher=slurm", "launcher.wait=false"]
     code = (
-        "import sys, mla_lightning.launchers.slurm, mla_lightning.launchers.sweep\n"
-        "assert not {'torch', 'lightning', 'hydra'} & {*sys.modules}"
+        "import sys; from mla_lightning.cli.main import main\n"
+        f"assert main({words}) == 0 == main({words})\n"
+        "assert not {'torch', 'lightning', 'transformers'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+    assert len(cluster.states()) == 2
 
 
 def test_a_task_handles_signals_before_it_imports_anything_else():

@@ -175,6 +175,8 @@ def test_an_option_is_free_where_its_setting_is_not_in_use():
     [
         ({"time_min": 2, "grace_s": 60}, "leaves no time to train"),
         ({"setup": ["a\nb"]}, "is not one line"),
+        ({"partition": "a\nrm -r runs"}, "is no name"),
+        ({"qos": ""}, "is no name"),
         ({"sbatch": {"signal": "USR1"}}, "use launcher.grace_s"),
         ({"memory_gb": 2, "sbatch": {"mem": "4G"}}, "use launcher.memory_gb"),
     ],

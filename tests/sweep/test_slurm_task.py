@@ -96,6 +96,18 @@ def test_a_job_that_changed_since_its_submission_is_refused(slurm, tmp_path, wha
     assert not files.is_finished(job.run_dir)
 
 
+def test_any_process_of_a_job_records_why_it_cannot_start_and_the_others_do_not_again(
+    slurm, tmp_path, monkeypatch
+):
+    job = make_job(tmp_path)
+    path = listed(tmp_path / "s", job, changed=(job.code.hash, "0" * 64))
+    for number in (1, 0):  # SLURM kills the others once one has failed
+        monkeypatch.setenv("SLURM_PROCID", str(number))
+        assert ran(path) == 1
+        assert status_of(job)["attempt"] == 1
+        assert "its code changed" in status_of(job)["reason"]
+
+
 def test_an_error_of_the_config_is_in_the_folder_with_its_exit_code(slurm, tmp_path):
     job = make_job(tmp_path)
     path = listed(tmp_path / "s", job, changed=("data=synthetic", "data=nowhere"))

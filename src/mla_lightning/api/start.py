@@ -125,9 +125,10 @@ def sweep(
             all_overrides, multirun=True, config_dir=_path(config_dir), allowed=allow
         )
         if getattr(instantiate(jobs[0].config.launcher), "runs_here", True):
-            from mla_lightning.run.preflight import check_before_start
-
-            check_before_start(jobs)
+            from mla_lightning.run.preflight import check_before_start as check_jobs
+        else:
+            from mla_lightning.run.submission import check_before_submission as check_jobs
+        check_jobs(jobs)
     flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
     flags += [word for package in allow for word in ("--allow-target", package)]
     command = [sys.executable, "-m", "mla_lightning.cli.main", "train", "-m", *flags]

@@ -23,6 +23,27 @@ def print_states(jobs: Sequence[Job]) -> None:
     print(f"{len(jobs)} jobs: {', '.join(counts)}")
 
 
+def check_jobs(jobs: Sequence[Job], launcher: Any) -> None:
+    """Check jobs before a launcher starts them, with this machine if they run on it.
+
+    Args:
+        jobs: The jobs.
+        launcher: The launcher.
+
+    Raises:
+        ConfigError: If a job cannot run; nothing has been written then.
+        DataError: If data are missing.
+    """
+    if getattr(launcher, "runs_here", True):
+        from mla_lightning.run.preflight import check_before_start
+
+        check_before_start(jobs)
+    else:  # a job checks the rest on the machine where it runs; this needs no torch
+        from mla_lightning.run.submission import check_before_submission
+
+        check_before_submission(jobs)
+
+
 def print_submission(jobs: Sequence[Job], launcher: Any) -> None:
     """Print what a launcher would submit to a scheduler.
 

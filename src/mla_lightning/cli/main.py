@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
-from mla_lightning.cli.jobs import print_states, print_submission, run_listed_job
+from mla_lightning.cli.jobs import check_jobs, print_states, print_submission, run_listed_job
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.reproduce import REPRODUCE, reproduce
 from mla_lightning.cli.tune import TUNE, tune
@@ -273,10 +273,7 @@ def _train(options: argparse.Namespace) -> int:
         if not runs_here:
             print_submission(jobs, launcher)
         return 0
-    if runs_here:  # the others check in their jobs, on the machines where these run
-        from mla_lightning.run.preflight import check_before_start
-
-        check_before_start(jobs)
+    check_jobs(jobs, launcher)
     notes = [n for job in jobs for n in (*job.notes, config.schedule_note(job.config.tree))]
     for note in dict.fromkeys(filter(None, notes)):
         print(f"note: {note}", file=sys.stderr)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.cli.jobs import check_jobs
 from mla_lightning.cli.words import convert
 from mla_lightning.errors import ConfigError, Interrupted, Preempted, check_number, near
 from mla_lightning.paths import command, unquote_value
@@ -72,7 +73,6 @@ def tune(options: argparse.Namespace) -> int:
     _check_optuna()
     from mla_lightning import config
     from mla_lightning.launchers.sweep import run_sweep
-    from mla_lightning.run.preflight import check_before_start
     from mla_lightning.tune.outcome import check_recipe
     from mla_lightning.tune.search import MethodSearch, run_search
     from mla_lightning.tune.space import read_space
@@ -108,8 +108,7 @@ def tune(options: argparse.Namespace) -> int:
     launcher = config.instantiate(first_jobs[0].config.launcher)
     if not getattr(launcher, "wait", True):
         raise ConfigError("launcher.wait=false: a search needs the scores of its trials")
-    if getattr(launcher, "runs_here", True):
-        check_before_start(first_jobs)
+    check_jobs(first_jobs, launcher)
     searches = [
         MethodSearch(
             method,

@@ -40,7 +40,6 @@ from mla_lightning.launchers.slurm_submission import (
 )
 from mla_lightning.launchers.slurm_watch import Watch, names_of_arrays
 from mla_lightning.launchers.summary import count_jobs
-from mla_lightning.run_folder.contents import creation_problem
 from mla_lightning.run_folder.lock import RunLock
 from mla_lightning.run_folder.scheduler import ask_slurm
 from mla_lightning.run_folder.schema import Above, AtLeast, AtMost, Count, Seconds
@@ -122,6 +121,9 @@ class SlurmLauncher:
             )
         uses = {"partition": partition, "account": account, "qos": qos}
         check_options(sbatch or {}, {**uses, "memory_gb": memory_gb, "gpus": gpus or None})
+        for key, value in uses.items():
+            if value is not None and not (value and value.isprintable()):
+                raise ConfigError(f"launcher.{key}={value!r} is no name")
         for line in setup:
             if len(str(line).splitlines()) != 1:
                 raise ConfigError(f"launcher.setup: {line!r} is not one line of a script")
@@ -144,7 +146,7 @@ class SlurmLauncher:
             jobs: The jobs.
 
         Raises:
-            ConfigError: If commands of SLURM are missing, or a run folder cannot be created.
+            ConfigError: If commands of SLURM are missing.
             RunError: If SLURM does not answer.
         """
         missing = [name for name in COMMANDS if shutil.which(name) is None]
@@ -162,11 +164,14 @@ class SlurmLauncher:
             key, _, value = (part.strip() for part in line.partition("="))
             if key == "MaxArraySize" and value.isdecimal():
                 self._array_size = max(2, int(value))
-        problems = {problem for job in jobs if (problem := creation_problem(job.run_dir))}
-        if problems:
-            raise ConfigError("\n".join(sorted(problems)))
         for job in jobs:
             check_words(job)
+            if self.setup and not any(w.startswith("launcher.setup=") for w in job.overrides):
+                raise ConfigError(
+                    "launcher.setup are lines of a shell, which no config may bring with it. Write "
+                    "them on the command line: 'launcher.setup=[module load cuda]'. Or load the "
+                    "modules before the command: SLURM passes the environment on."
+                )
         self.concurrency = self.jobs or max(1, len(jobs))
         self._note_local_folder(jobs)
 

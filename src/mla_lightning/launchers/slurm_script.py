@@ -266,7 +266,7 @@ def check_words(job: Job) -> None:
     Raises:
         ConfigError: If a word has a line break.
     """
-    for word in (*job.overrides, str(job.run_dir)):
+    for word in (*job.overrides, str(job.run_dir.absolute())):
         if len(word.splitlines()) > 1 or word.endswith("\n"):
             raise ConfigError(
                 f"{word!r} has a line break, which the list of jobs for SLURM cannot hold. Leave "

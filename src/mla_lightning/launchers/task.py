@@ -153,9 +153,8 @@ def run_task(file: Path, number: int, max_requeues: int | None = None) -> int:
         reason = reason_of(error) if known else f"{type(error).__name__}: {error}"
         code = error.exit_code if isinstance(error, MLAError) else RunError.exit_code
         print(f"error: {reason}", file=sys.stderr)
-        if not _number("SLURM_PROCID"):
-            with files.not_world_writable():
-                _record(line, reason, code)
+        with files.not_world_writable():
+            _record(line, reason, code)
         return code
     return int(importlib.import_module("mla_lightning.run.train").run_job(job))
 
@@ -242,7 +241,10 @@ def check_progress(file: Path, number: int, run_dir: Path, max_requeues: int | N
 
 
 def _record(line: JobLine, reason: str, code: int) -> None:
-    """Write the reason why a job could not start to its folder, if no other process has it."""
+    """Write the reason why a job could not start to its folder, if no other process has it.
+
+    Of several processes of a job, the first one that fails writes it: the others are killed then.
+    """
     import socket
     import time
 
@@ -257,6 +259,9 @@ def _record(line: JobLine, reason: str, code: int) -> None:
         if files.is_finished(line.run_dir):
             return
         status = files.read_json(line.run_dir / files.STATUS) or {}
+        is_recorded = status.get("state") == files.State.FAILED
+        if is_recorded and status.get("scheduler_job") == this_job():
+            return  # by another process of the same start
         now = time.time()
         status |= {
             "state": files.State.FAILED,

@@ -136,34 +136,6 @@ def check_run_folder(run_dir: Path, *, overwrite: bool = False) -> None:
         )
 
 
-def creation_problem(run_dir: Path) -> str:
-    """Return why a run folder cannot be created; one that exists is checked by its job.
-
-    Args:
-        run_dir: The folder of a job.
-
-    Example:
-        >>> (tmp / "runs").touch()
-        >>> creation_problem(tmp / "runs" / "a")
-        '...a cannot be created: ...runs is a file. Choose another place: paths.output_dir=FOLDER'
-    """
-    advice = "Choose another place: paths.output_dir=FOLDER"
-    try:
-        place = run_dir.resolve()
-        if place == Path.cwd() or place in Path.cwd().parents:
-            return f"run_dir={run_dir} is the current folder or above it. Choose another."
-        if run_dir.is_dir():
-            return ""
-        parent = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
-    except OSError as error:
-        return f"{run_dir} cannot be created: {error.strerror}. {advice}"
-    if not parent.is_dir():
-        return f"{run_dir} cannot be created: {parent} is a file. {advice}"
-    if not os.access(parent, os.W_OK | os.X_OK):
-        return f"{run_dir} cannot be created: {parent} cannot be written to. {advice}"
-    return ""
-
-
 def remove_run(folder: Path) -> list[str]:
     """Remove what a run wrote, and the folder if nothing else is in it.
 
