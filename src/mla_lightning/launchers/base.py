@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mla_lightning.errors import ConfigError
 from mla_lightning.run_folder import State
 
 if TYPE_CHECKING:
@@ -111,3 +113,33 @@ class Launcher(Protocol):
 
     def launch(self, queue: JobQueue) -> int:
         """Run all jobs that can be taken; return 0, or another exit code if it was stopped."""
+
+
+def unique_jobs(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs without duplicates.
+
+    Args:
+        jobs: The jobs.
+
+    Raises:
+        ConfigError: If different jobs share a folder.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> words = ["data=synthetic", "method=mla"]
+        >>> len(unique_jobs(compose_jobs(words) * 2))
+        1
+        >>> seeds = (compose_jobs([*words, "run_dir=runs/a", f"seed={seed}"])[0] for seed in (0, 1))
+        >>> unique_jobs([*seeds])
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: ... would share the folder runs/a. Leave out run_dir, ...
+    """
+    by_folder: dict[Path, Job] = {}
+    for job in jobs:
+        other = by_folder.setdefault(job.run_dir, job)
+        if other.identity != job.identity:
+            raise ConfigError(
+                f"{other.title} and {job.title} would share the folder {job.run_dir}. Leave out "
+                "run_dir, so that every job gets its own folder."
+            )
+    return list(by_folder.values())

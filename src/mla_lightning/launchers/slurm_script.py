@@ -86,10 +86,10 @@ def resources_of(config: RunConfig, gpus: int | None) -> Resources:
         gpus: GPUs per node; None for one per process where the job computes on GPUs.
     """
     trainer = config.trainer
-    ranks = int(getattr(trainer, "devices", 1))
+    ranks = trainer.devices
     if gpus is None:
         gpus = ranks if trainer.accelerator in ("gpu", "cuda") else 0
-    return Resources(int(getattr(trainer, "num_nodes", 1)), ranks, trainer.threads, gpus)
+    return Resources(trainer.num_nodes, ranks, trainer.threads, gpus)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning import run_folder as files
-from mla_lightning.errors import ConfigError, Interrupted, MLAError, RunError, reason_of
-from mla_lightning.launchers.base import JobExit, Launcher
+from mla_lightning.errors import Interrupted, MLAError, RunError, reason_of
+from mla_lightning.launchers.base import JobExit, Launcher, unique_jobs
 from mla_lightning.launchers.conclusion import (
     FolderSnapshot,
     JobOutcome,
@@ -81,7 +81,7 @@ def run_sweep(
         ConfigError: If different jobs have the same folder, or this machine has not enough cores.
             No job has been started then.
     """
-    jobs = _unique_jobs(jobs)
+    jobs = unique_jobs(jobs)
     launcher.check(jobs)
     with files.not_world_writable(), choose_display(launcher.has_free_terminal) as display:
         sweep = Sweep(jobs, launcher.concurrency, overwrite, display)
@@ -392,16 +392,3 @@ class Sweep:
         result = validation_score(job) if outcome.state == State.FINISHED else outcome.reason
         detail = f"{result}  {detail}".strip()
         self.display.show_end(self.progress(), job.title, outcome.state, detail)
-
-
-def _unique_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs without duplicates; raise ConfigError if different jobs share a folder."""
-    by_folder: dict[Path, Job] = {}
-    for job in jobs:
-        other = by_folder.setdefault(job.run_dir, job)
-        if other.identity != job.identity:
-            raise ConfigError(
-                f"{other.title} and {job.title} would share the folder {job.run_dir}. Leave out "
-                "run_dir, so that every job gets its own folder."
-            )
-    return list(by_folder.values())

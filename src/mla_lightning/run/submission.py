@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from mla_lightning.data.mask_files import read_masks
 from mla_lightning.errors import ConfigError
 from mla_lightning.run_folder import RESULT
 from mla_lightning.run_folder.config import RunConfig
-from mla_lightning.run_folder.contents import creation_problem
 from mla_lightning.run_folder.schema import format_value
 
 
@@ -46,7 +46,7 @@ def check_before_submission(
         if (job.run_dir / RESULT).exists() and not job.config.overwrite:
             continue  # a finished job does not run
         text = json.dumps([job.config.tree[key] for key in nodes])
-        of_job = [creation_problem(job.run_dir), _rate_problem(job)]
+        of_job = [_folder_problem(job.run_dir), _rate_problem(job)]
         if text not in tried:
             tried.add(text)
             _check_data(job.config)
@@ -57,6 +57,25 @@ def check_before_submission(
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise ConfigError(f"{len(problems)} problems:\n{listed}")
+
+
+def _folder_problem(run_dir: Path) -> str:
+    """Return why a run folder cannot be created; one that exists is checked by its job."""
+    advice = "Choose another place: paths.output_dir=FOLDER"
+    try:
+        place = run_dir.resolve()
+        if place == Path.cwd() or place in Path.cwd().parents:
+            return f"run_dir={run_dir} is the current folder or above it. Choose another."
+        if run_dir.is_dir():
+            return ""
+        parent = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    except OSError as error:
+        return f"{run_dir} cannot be created: {error.strerror}. {advice}"
+    if not parent.is_dir():
+        return f"{run_dir} cannot be created: {parent} is a file. {advice}"
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return f"{run_dir} cannot be created: {parent} cannot be written to. {advice}"
+    return ""
 
 
 def _rate_problem(job: Job) -> str:
