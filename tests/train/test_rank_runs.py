@@ -172,12 +172,24 @@ def test_ranks_have_threads_of_their_own_after_a_fork(tmp_path, monkeypatch):
     assert exit_code(start(job, use_threads)) == 0
 
 
-def test_only_the_first_rank_writes_and_logs(tmp_path):
-    job = make_job(tmp_path, *TWO, "logger=tensorboard")
-    assert in_child(lambda: run_job(job)) == 0
+def test_only_the_first_rank_writes(tmp_path):
+    """Whatever Python opens to write, renames or removes is recorded, with its process."""
+    job = make_job(tmp_path / "run", *TWO, "logger=tensorboard", "checkpoint.every_n_batches=4")
+    record = os.open(tmp_path / "record", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def hook(event, arguments):
+        path = str(arguments[0]) if arguments else ""
+        is_write = event == "open" and bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR))
+        is_change = event in ("os.rename", "os.remove", "os.mkdir", "os.truncate")
+        if (is_write or is_change) and path.startswith(str(tmp_path)):
+            os.write(record, f"{os.getpid()} {event} {path}\n".encode())
+
+    pid = start(job, lambda: sys.addaudithook(hook))
+    assert exit_code(pid) == 0
+    lines = (tmp_path / "record").read_text().splitlines()
+    assert any("os.rename" in line for line in lines)
+    assert [line for line in lines if not line.startswith(f"{pid} ")] == []
     assert len(list(job.run_dir.rglob("events.out.tfevents*"))) == 1
-    lines = (job.run_dir / files.METRICS).read_text().splitlines()
-    assert len(lines) == 3
 
 
 def test_the_identity_has_the_number_of_ranks_only_if_there_are_several():
