@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from tests.fakes.ray import Ray
@@ -238,6 +239,18 @@ def test_what_fits_nowhere_is_refused_before_anything_starts(job_of, options, jo
     with pytest.raises(ConfigError, match=words):
         run_sweep([job], ray_launcher(**options))
     assert not job.run_dir.exists()
+
+
+def test_a_job_of_several_processes_gets_the_cores_and_gpus_of_all(job_of):
+    trainer = SimpleNamespace(threads=2, devices=3, num_nodes=1, accelerator="gpu")
+    job = SimpleNamespace(config=SimpleNamespace(trainer=trainer))
+    assert RayLauncher().needs_of(job, True) == (6, 3)
+    assert RayLauncher(cpus=4, gpus=0.5).needs_of(job, True) == (4, 0.5)
+    trainer.num_nodes = 2
+    with pytest.raises(
+        ConfigError, match=r"num_nodes=2: launcher=ray runs each job on one machine"
+    ):
+        RayLauncher().check([job])
 
 
 def test_settings_that_ray_cannot_have_are_refused():

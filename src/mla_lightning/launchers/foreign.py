@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from mla_lightning.errors import MLAError, RunError, reason_of
+from mla_lightning.errors import ConfigError, MLAError, RunError, reason_of
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -92,6 +92,27 @@ def enter_folder(folder: str, overrides: Iterable[str]) -> None:
 
 
 _ALLOW = "--allow-target"
+
+
+def check_one_machine(jobs: Iterable[Job], launcher: str) -> None:
+    """Check that no job needs several machines, which a task of another engine does not get.
+
+    Args:
+        jobs: The jobs.
+        launcher: Name of the launcher.
+
+    Raises:
+        ConfigError: If one does.
+
+    Example:
+        >>> check_one_machine([], "ray")
+    """
+    for job in jobs:
+        if (number := getattr(job.config.trainer, "num_nodes", 1)) > 1:
+            raise ConfigError(
+                f"trainer.num_nodes={number}: launcher={launcher} runs each job on one machine. "
+                "Write launcher=slurm, or trainer.num_nodes=1"
+            )
 
 
 def run_foreign_job(job: Job) -> int:

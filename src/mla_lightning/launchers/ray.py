@@ -18,7 +18,7 @@ from mla_lightning.errors import ConfigError, MLAError, Preempted, RunError, rea
 from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.child import redirect_to, run_to_exit_code
 from mla_lightning.launchers.devices import visible_cores, visible_gpus
-from mla_lightning.launchers.foreign import enter_folder, run_foreign_job
+from mla_lightning.launchers.foreign import check_one_machine, enter_folder, run_foreign_job
 from mla_lightning.launchers.fork import THREAD_VARIABLES, collected_signals
 from mla_lightning.run_folder import LOG, State, scheduler
 from mla_lightning.run_folder.schema import Above, AtLeast, AtMost, Count
@@ -62,8 +62,8 @@ class RayLauncher:
             address: Address of a cluster, or ``auto`` for the one that runs on this machine; None
                 starts one on this machine and stops it afterwards.
             jobs: Number of jobs at a time; None for as many as the nodes have CPUs and GPUs for.
-            cpus: CPUs of a job; None for ``trainer.threads``.
-            gpus: GPUs of a job, which may be a fraction; None for one if the job uses a GPU.
+            cpus: CPUs of a job; None for ``trainer.threads``, of each process of a job.
+            gpus: GPUs of a job, which may be a fraction; None for one per process that uses one.
             retries: How often a job goes on after its worker was killed, or was ended by SIGTERM.
             fail_fast: Whether to stop the sweep at the first job that fails.
             grace_s: Seconds from the request to stop until a job is killed, in which it writes a
@@ -103,6 +103,7 @@ class RayLauncher:
         """
         if importlib.util.find_spec("ray") is None:
             raise ConfigError("launcher=ray needs Ray: pip install 'mla_lightning[ray]'")
+        check_one_machine(jobs, "ray")
         nodes = self._nodes()
         has_gpus = any(gpus for _, gpus in nodes)
         needs = [self.needs_of(job, has_gpus) for job in jobs]
@@ -134,10 +135,12 @@ class RayLauncher:
             has_gpus: Whether any node has a GPU, which ``trainer.accelerator=auto`` uses then.
         """
         trainer = job.config.trainer
+        num_processes = getattr(trainer, "devices", 1)
         uses_gpu = trainer.accelerator in ("gpu", "cuda")
         uses_gpu = uses_gpu or (trainer.accelerator == "auto" and has_gpus)
-        gpus = 1.0 if self.gpus is None else self.gpus
-        return self.cpus or float(trainer.threads), gpus if uses_gpu else 0.0
+        gpus = float(num_processes) if self.gpus is None else self.gpus
+        cpus = self.cpus or float(trainer.threads * num_processes)
+        return cpus, gpus if uses_gpu else 0.0
 
     def _nodes(self) -> list[tuple[float, float]]:
         """Return the CPUs and GPUs of each node."""
