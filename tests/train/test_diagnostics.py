@@ -151,7 +151,7 @@ def test_times_do_not_include_diagnostics(tmp_path, monkeypatch):
     monkeypatch.setattr(epoch_table.time, "perf_counter", lambda: now[0])
     module = SimpleNamespace(diagnostics_s=0.0, epoch_metrics={}, device=torch.device("cpu"))
     monkeypatch.setattr(epoch_table, "MultimodalModule", SimpleNamespace)
-    trainer = SimpleNamespace(current_epoch=0, global_step=0, loggers=[])
+    trainer = SimpleNamespace(current_epoch=0, global_step=0, loggers=[], is_global_zero=True)
     table = EpochTable(tmp_path)
     table.on_train_start(trainer, module)
     for _ in range(4):
