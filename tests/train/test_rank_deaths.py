@@ -23,7 +23,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import DataError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.ranks import rank
-from mla_lightning.run import train
+from mla_lightning.run import rank_processes, train
 from mla_lightning.run.train import run_job
 
 
@@ -79,6 +79,49 @@ def test_a_killed_rank_ends_the_job_which_says_so_and_goes_on(tmp_path, whole):
     assert status_of(job)["reason"] == "Rank 1: killed by SIGKILL (out of memory?)"
     assert in_child(lambda: run_job(job)) == 0
     assert same(outcome(job.run_dir), whole)
+
+
+def test_of_three_ranks_the_one_that_was_killed_is_named(tmp_path, monkeypatch):
+    """The third rank loses its connections, too, but is not the reason."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(3))
+    job = make_job(tmp_path, *LONG, "trainer.devices=3")
+    pid = start(job)
+    wait_for_epochs(job, 1)
+    others = ranks_of(pid)
+    assert len(others) == 2
+    os.kill(others[1], signal.SIGKILL)
+    assert exit_code(pid) == 1
+    assert have_ended(others)
+    assert status_of(job)["reason"] == "Rank 2: killed by SIGKILL (out of memory?)"
+
+
+def test_a_rank_that_waits_without_end_for_a_lost_one_is_ended(tmp_path, capfd):
+    """As operations of GPUs do, which notice nothing for half an hour."""
+    job = make_job(tmp_path, *LONG)
+
+    def prepare():
+        rank_processes._GRACE_S = 0.3
+        original = MultimodalModule.training_step
+
+        def waiting(module, *batch):
+            if rank() == 0 and module.current_epoch == 2:
+                (tmp_path / "waits").touch()
+                time.sleep(60)
+            return original(module, *batch)
+
+        MultimodalModule.training_step = waiting
+
+    pid = start(job, prepare)
+    while not (tmp_path / "waits").exists():
+        time.sleep(0.01)
+    (other,) = ranks_of(pid)
+    os.kill(other, signal.SIGKILL)
+    assert exit_code(pid) == 1
+    reason = "Rank 1: killed by SIGKILL (out of memory?)"
+    assert status_of(job)["state"] == "failed"
+    assert status_of(job)["reason"] == reason
+    assert f"error: {reason}" in capfd.readouterr().err
+    assert reason in (job.run_dir / files.ERROR).read_text()
 
 
 def test_the_ranks_of_a_killed_job_end_with_it(tmp_path, whole):

@@ -26,9 +26,11 @@ from mla_lightning.config import compose_jobs
 from mla_lightning.errors import ConfigError
 from mla_lightning.identity import identity_of
 from mla_lightning.launchers.fork import ForkLauncher
+from mla_lightning.launchers.serial import SerialLauncher
 from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.train import run_job, train_job
+from mla_lightning.run.trainer import devices_of_ranks
 from mla_lightning.run_folder.rank_variables import started_rank
 
 TWO = ("trainer.devices=2", "method=mla")
@@ -118,12 +120,27 @@ def test_a_second_task_of_a_job_of_one_device_says_what_is_meant(tmp_path, capfd
     assert files.state_of(job.run_dir) == "finished"
 
 
-def test_a_sweep_runs_jobs_of_two_ranks(tmp_path, forked):
+@pytest.mark.parametrize("launcher", [ForkLauncher, SerialLauncher])
+def test_a_sweep_runs_jobs_of_two_ranks(tmp_path, forked, launcher):
     jobs = [make_job(tmp_path, *TWO, f"seed={seed}") for seed in (0, 1)]
-    launcher = ForkLauncher()
-    assert in_child(lambda: run_sweep(jobs, launcher)) == 0
+    assert in_child(lambda: run_sweep(jobs, launcher())) == 0
     assert same(outcome(jobs[0].run_dir), forked)
     assert files.state_of(jobs[1].run_dir) == "finished"
+
+
+def test_the_fast_loop_trains_ranks_as_well(tmp_path, monkeypatch):
+    job = make_job(tmp_path, *TWO)
+    original = MultimodalModule.on_train_epoch_end
+
+    def recording(module):
+        loop = module.trainer.fit_loop.epoch_loop
+        is_fast = loop.is_step_plain and loop._is_plain
+        (tmp_path / f"{module.trainer.global_rank}").write_text(str(is_fast))
+        original(module)
+
+    monkeypatch.setattr(MultimodalModule, "on_train_epoch_end", recording)
+    assert in_child(lambda: run_job(job)) == 0
+    assert [(tmp_path / f"{rank}").read_text() for rank in (0, 1)] == ["True", "True"]
 
 
 def test_threads_are_those_of_the_config_on_all_ranks(tmp_path, monkeypatch):
@@ -156,12 +173,24 @@ def test_ranks_have_threads_of_their_own_after_a_fork(tmp_path, monkeypatch):
     assert exit_code(start(job, use_threads)) == 0
 
 
-def test_only_the_first_rank_writes_and_logs(tmp_path):
-    job = make_job(tmp_path, *TWO, "logger=tensorboard")
-    assert in_child(lambda: run_job(job)) == 0
+def test_only_the_first_rank_writes(tmp_path):
+    """Whatever Python opens to write, renames or removes is recorded, with its process."""
+    job = make_job(tmp_path / "run", *TWO, "logger=tensorboard", "checkpoint.every_n_batches=4")
+    record = os.open(tmp_path / "record", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def hook(event, arguments):
+        path = str(arguments[0]) if arguments else ""
+        is_write = event == "open" and bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR))
+        is_change = event in ("os.rename", "os.remove", "os.mkdir", "os.truncate")
+        if (is_write or is_change) and path.startswith(str(tmp_path)):
+            os.write(record, f"{os.getpid()} {event} {path}\n".encode())
+
+    pid = start(job, lambda: sys.addaudithook(hook))
+    assert exit_code(pid) == 0
+    lines = (tmp_path / "record").read_text().splitlines()
+    assert any("os.rename" in line for line in lines)
+    assert [line for line in lines if not line.startswith(f"{pid} ")] == []
     assert len(list(job.run_dir.rglob("events.out.tfevents*"))) == 1
-    lines = (job.run_dir / files.METRICS).read_text().splitlines()
-    assert len(lines) == 3
 
 
 def test_the_identity_has_the_number_of_ranks_only_if_there_are_several():
@@ -253,6 +282,25 @@ def test_the_address_of_the_first_machine_is_that_of_slurm(tmp_path, monkeypatch
     shutil.rmtree(tmp_path)
     with pytest.raises(ConfigError, match="Set MASTER_ADDR"):
         started_rank(1, 2, names)
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "is_forked", "expected"),
+    [
+        (4, True, ["cuda:0", "cuda:1"]),
+        (2, False, ["cuda:0", "cuda:1"]),
+        (1, False, ["cuda:0", "cuda:0"]),  # srun --gpus-per-task=1: each rank sees another one
+        (1, True, None),
+        (0, False, None),
+    ],
+)
+def test_each_rank_has_a_gpu_of_its_own(monkeypatch, num_gpus, is_forked, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    if expected is not None:
+        assert devices_of_ranks("gpu", 2, is_forked=is_forked) == [*map(torch.device, expected)]
+        return
+    with pytest.raises(ConfigError, match=f"needs 2 GPUs, and this process may use {num_gpus}"):
+        devices_of_ranks("gpu", 2, is_forked=is_forked)
 
 
 def test_a_trainer_of_the_user_with_several_devices_is_refused():

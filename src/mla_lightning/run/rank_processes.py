@@ -147,7 +147,8 @@ def watched(
 def _failure_behind(error: BaseException, group: RankGroup, watch: _Watch) -> RankFailure | None:
     """Return the failure of another rank that has caused an error of this one; None for none."""
     if is_lost_connection(error):
-        return group.failure(_REASON_S) or watch.lost_rank()
+        known = group.failure() or watch.lost_rank()
+        return known or group.failure(_REASON_S) or watch.lost_rank()
     if isinstance(error, Exception):  # its own, perhaps the same on all ranks
         return None
     failure = group.failure()  # torchrun and srun stop all ranks when one has failed

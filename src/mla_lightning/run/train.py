@@ -345,10 +345,10 @@ def _train(
     config, run_dir = job.config, job.run_dir
     is_first = group is None or group.is_first
     folder = run_dir / files.CHECKPOINTS
-    folder.mkdir(exist_ok=True)
     options = config.checkpoint
     checkpoint = RunCheckpoint(folder, every_n_batches=options.every_n_batches, keep=options.keep)
     if is_first:
+        folder.mkdir(exist_ok=True)
         loggers += build_loggers(config, run_dir, job.run_id)
     callbacks: list[Callback] = []
     diagnostics: EpochDiagnostics | None = None
