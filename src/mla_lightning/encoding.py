@@ -58,6 +58,8 @@ class EncodingModule(LightningModule):
     trains_fused_logits = True
     #: Whether all training samples are fitted at once, with the masks of the first epoch.
     fits_all_at_once = False
+    #: Whether :meth:`setup` has prepared the module for training; methods of users may override it.
+    is_set_up = False
     #: Whether there are optimisation steps, on which optimiser and schedule have an effect.
     takes_steps = True
     #: Whether the fit itself selects a setting on validation, by ``select_by``.
@@ -183,6 +185,7 @@ class EncodingModule(LightningModule):
         ranks.copy_from_first(self)
         if count > 1 and self.parts.sync_batchnorm:
             ranks.synchronise_batch_norms(self)
+        self.is_set_up = True
 
     # ------------------------------------------------------------------ features
 

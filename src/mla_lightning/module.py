@@ -206,6 +206,8 @@ class MultimodalModule(EncodingModule):
 
     def _sum_over_ranks(self, optimizer: Optimizer) -> None:
         """Replace gradients by their sums over ranks, and agree on whether to stop."""
+        if not self.is_set_up:
+            raise ConfigError(f"{type(self).__name__}.setup must call super().setup(stage)")
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         means = () if self.parts.sync_batchnorm else ranks.running_statistics(self)
         wishes = self.stop_request(), int(self.trainer.should_stop)

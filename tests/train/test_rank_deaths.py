@@ -188,6 +188,26 @@ def test_a_trial_below_its_floor_is_pruned_on_all_ranks(tmp_path):
     assert len(files.read_metrics(job.run_dir)) == 1
 
 
+def test_a_signal_before_training_ends_the_job_as_preempted(tmp_path):
+    """One that comes while the ranks are forked waits until the rank can handle it."""
+    job = make_job(tmp_path, *LONG)
+
+    def prepare():
+        first, original = os.getpid(), train.StopSignals.set_handlers
+
+        def signalled(signals):
+            original(signals)
+            if os.getpid() != first:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        train.StopSignals.set_handlers = signalled
+
+    pid = start(job, prepare)
+    assert exit_code(pid) == 143
+    assert status_of(job)["state"] == "preempted"
+    assert status_of(job)["reason"].startswith("Rank 1: Ended by SIGTERM")
+
+
 def test_an_error_before_training_reaches_the_first_rank(tmp_path):
     """The ranks have no process group yet, which would break."""
     job = make_job(tmp_path, *LONG)

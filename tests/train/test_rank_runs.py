@@ -30,6 +30,7 @@ from mla_lightning.launchers.serial import SerialLauncher
 from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.train import run_job, train_job
+from mla_lightning.run.trainer import devices_of_ranks
 from mla_lightning.run_folder.rank_variables import started_rank
 
 TWO = ("trainer.devices=2", "method=mla")
@@ -281,6 +282,25 @@ def test_the_address_of_the_first_machine_is_that_of_slurm(tmp_path, monkeypatch
     shutil.rmtree(tmp_path)
     with pytest.raises(ConfigError, match="Set MASTER_ADDR"):
         started_rank(1, 2, names)
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "is_forked", "expected"),
+    [
+        (4, True, ["cuda:0", "cuda:1"]),
+        (2, False, ["cuda:0", "cuda:1"]),
+        (1, False, ["cuda:0", "cuda:0"]),  # srun --gpus-per-task=1: each rank sees another one
+        (1, True, None),
+        (0, False, None),
+    ],
+)
+def test_each_rank_has_a_gpu_of_its_own(monkeypatch, num_gpus, is_forked, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    if expected is not None:
+        assert devices_of_ranks("gpu", 2, is_forked=is_forked) == [*map(torch.device, expected)]
+        return
+    with pytest.raises(ConfigError, match=f"needs 2 GPUs, and this process may use {num_gpus}"):
+        devices_of_ranks("gpu", 2, is_forked=is_forked)
 
 
 def test_a_trainer_of_the_user_with_several_devices_is_refused():

@@ -9,6 +9,7 @@ from mla_lightning import ranks
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.composition import takes_ranks
 from mla_lightning.data.order import Request
+from mla_lightning.encoding import EncodingModule
 from mla_lightning.errors import ConfigError
 from mla_lightning.methods import Joint
 from mla_lightning.module import MultimodalModule
@@ -226,6 +227,17 @@ def test_a_method_of_the_user_says_for_itself_that_it_takes_ranks():
     with pytest.raises(ConfigError, match=r"Own is for one device.*takes_ranks = True"):
         Own(optimizer=torch.optim.SGD, **parts)
     Said(optimizer=torch.optim.SGD, **parts)
+
+
+def test_a_setup_of_the_user_must_prepare_for_ranks(monkeypatch):
+    monkeypatch.setattr(EncodingModule, "setup", lambda self, stage: None)
+
+    def reason():
+        with pytest.raises(ConfigError) as raised:
+            train("concat", num_ranks=2)
+        return str(raised.value)
+
+    assert on_ranks(reason) == ["Joint.setup must call super().setup(stage)"] * 2
 
 
 def test_a_module_for_one_process_does_not_train_in_two():

@@ -42,23 +42,24 @@ def sum_gradients(
         return list(numbers)
     device = parameters[0].device
     has_gradient = [parameter.grad is not None for parameter in parameters]
-    told = torch.tensor([*has_gradient, *numbers], dtype=torch.int64).to(device)
+    own_numbers = torch.tensor([*has_gradient, *numbers], dtype=torch.int64).to(device)
     counts = [mean for mean in means if not mean.is_floating_point()]
-    agreed = largest(torch.cat([told, *(count.reshape(-1).long() for count in counts)]))
-    position = len(told)
+    flat_counts = [count.reshape(-1).long() for count in counts]
+    agreed = largest(torch.cat([own_numbers, *flat_counts]))
+    position = len(own_numbers)
     for count in counts:
         count.copy_(agreed[position : position + count.numel()].view_as(count))
         position += count.numel()
-    answers = agreed[: len(told)].tolist()
+    largest_numbers = agreed[: len(own_numbers)].tolist()
     summed: list[Tensor] = []
-    for parameter, is_needed in zip(parameters, answers, strict=False):
+    for parameter, is_needed in zip(parameters, largest_numbers, strict=False):
         if is_needed:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             summed.append(parameter.grad)
     summed += [mean.div_(world_size()) for mean in means if mean.is_floating_point()]
     _replace(summed, dist.all_reduce)
-    return answers[len(parameters) :]
+    return largest_numbers[len(parameters) :]
 
 
 def copy_from_first(module: nn.Module) -> None:

@@ -238,8 +238,8 @@ def train_as_rank(job: Job, group: RankGroup) -> str:
         MLAError: If this rank has failed, or another one that it needs.
     """
     with StopSignals() as signals:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked while it was forked
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked while it was forked
             with watched(group, _print_failure):
                 _prepare_process(job)
                 data = _build_data(job)
