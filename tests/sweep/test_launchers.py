@@ -4,6 +4,7 @@ import logging
 import os
 import pty
 import re
+import subprocess
 import sys
 import types
 
@@ -174,6 +175,31 @@ def test_no_fork_after_cuda_was_initialised(monkeypatch):
                 require_no_cuda()
         else:
             require_no_cuda()
+
+
+def test_a_job_computes_with_threads_after_this_process_has(tmp_path):
+    """As in a notebook that used torch before it starts a sweep."""
+    code = """
+import sys
+from pathlib import Path
+import torch
+from mla_lightning.launchers.child import fork_child
+from tests.sweep.stand_in import StandInJob
+
+def compute(job=None):
+    torch.set_num_threads(2)
+    return int(torch.rand(4_000_000).exp().sum() <= 0)
+
+compute()
+child = fork_child(StandInJob(Path(sys.argv[1])), compute, {})
+while not child.has_ended():
+    pass
+print(child.job_exit().exit_code)
+"""
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    variables = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0\n", done.stderr
 
 
 def test_warm_up_imports_allowed_targets_only(monkeypatch, tmp_path):

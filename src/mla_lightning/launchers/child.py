@@ -21,6 +21,7 @@ from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.launchers.base import JobExit, JobFunction
 from mla_lightning.run_folder import LOG, State
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
+from mla_lightning.run_folder.threads import end_idle_threads
 from mla_lightning.run_folder.writing import open_file
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def fork_child(job: Job, function: JobFunction, slot: dict[str, str]) -> Child:
     parent = os.getpid()
     sys.stdout.flush()  # the child would write buffered text a second time
     sys.stderr.flush()
+    end_idle_threads()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         with warnings.catch_warnings():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import re
 import signal
 import socket
 import sys
@@ -13,7 +12,6 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -31,9 +29,9 @@ from mla_lightning.run.trainer import devices_of_ranks
 from mla_lightning.run_folder.config import TrainerConfig
 from mla_lightning.run_folder.rank_variables import StartedRank
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
+from mla_lightning.run_folder.threads import end_idle_threads
 
 PR_SET_PDEATHSIG = 1
-_OMP_PAUSE_HARD = 2
 _LOOPBACK = "127.0.0.1"
 #: Seconds between looks at the ranks.
 _LOOK_S = 0.1
@@ -164,7 +162,7 @@ def _fork_ranks(
             "CUDA was initialised before the ranks of the job were forked, and a forked process "
             "cannot use it. Train in a process of its own: `mla train trainer.devices=...`."
         )
-    _end_idle_threads()
+    end_idle_threads()
     parent = os.getpid()
     listener = socket.create_server((_LOOPBACK, 0))
     port = listener.getsockname()[1]
@@ -197,14 +195,6 @@ def _fork_ranks(
         master_listen_fd=listener.detach(),
     )
     return RankGroup(StartedRank(0, num_ranks, 0, _LOOPBACK, port), store, is_forked=True), pids
-
-
-def _end_idle_threads() -> None:
-    """End the idle threads of OpenMP, which a forked process would wait for without having them."""
-    with contextlib.suppress(OSError, AttributeError):  # no Linux, or an old library
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
-        for library in sorted(set(re.findall(r"/\S*lib(?:gomp|iomp5|omp)\b\S*", maps))):
-            ctypes.CDLL(library).omp_pause_resource_all(_OMP_PAUSE_HARD)
 
 
 def _run_rank(place: StartedRank, function: Callable[[RankGroup], int], parent: int) -> NoReturn:
