@@ -66,7 +66,7 @@ def error_of(*overrides: str, multirun: bool = False, **options: object) -> str:
         ("protocol=test", "protocol must be one of validation, paper, got 'test'"),
         ("trainer.precision=half", "trainer.precision must be one of 32-true, "),
         ("trainer.accelerator=tpu", "trainer.accelerator must be one of auto, cpu, "),
-        ("trainer.devices=2", "trainer.devices is not a setting: a job uses one device."),
+        ("trainer.strategy=ddp", "trainer.strategy is not a setting: trainer.devices=2 trains"),
         ("trainer.gradient_clip_val=1", "write trainer.clip_norm."),
         ("modalities=[image,txt]", "unknown modality 'txt'. Did you mean 'text'? Known: image,"),
         ("modalities=[]", "modalities must name at least one modality"),

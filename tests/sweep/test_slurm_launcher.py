@@ -216,7 +216,7 @@ def test_the_command_line_submits_and_the_list_of_runs_shows_it(cluster, capsys,
     assert [files.state_of(line.run_dir) for line in lines] == ["queued"] * number
     capsys.readouterr()
     assert main(["report", "runs", "runs"]) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())  # lines are as wide as the terminal
     assert f"{number} queued" in out
     assert "SLURM job 17_0 waits (Priority)" in out
     assert main(["train", *words, "--dry-run"]) == 0

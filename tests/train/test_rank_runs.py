@@ -111,7 +111,7 @@ def test_the_first_task_tells_the_others_why_there_is_nothing_to_do(tmp_path, ca
 
 
 def test_a_second_task_of_a_job_of_one_device_says_what_is_meant(tmp_path, capfd):
-    job = make_job(tmp_path, *LONG, "trainer.devices=1")
+    job = make_job(tmp_path, *LONG, "trainer.devices=1", "trainer.max_epochs=200")
     pids = start_tasks(job, {})
     assert sorted(exit_code(pid) for pid in pids) == [0, 1]
     error = capfd.readouterr().err

@@ -17,7 +17,7 @@ from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.run.train import run_job
 
 WORDS = ("method=mla", "data.batch_size=8")
-#: Variables of a task of SLURM, and of a process of torchrun, each the second of two.
+#: Variables of a task of SLURM, the second of two, and of the one process that torchrun started.
 VARIABLES = {
     "srun": {
         "SLURM_JOB_ID": "17",
@@ -30,10 +30,10 @@ VARIABLES = {
     },
     "torchrun": {
         "TORCHELASTIC_RUN_ID": "none",
-        "RANK": "1",
-        "LOCAL_RANK": "1",
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
         "GROUP_RANK": "0",
         "MASTER_ADDR": "nowhere",
         "MASTER_PORT": "1",

@@ -178,6 +178,7 @@ def test_rotation_keeps_valid_checkpoints(tmp_path, seed):
     class FakeTrainer:
         strategy = io
         current_epoch = 0
+        is_global_zero = True
         num_training_batches = 10**9
 
         def save_checkpoint(self, path):

@@ -55,10 +55,13 @@ def evaluate(node: ast.expr, source: Source) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):  # a quoted annotation
         node = ast.parse(node.value, mode="eval").body
     parts = list(ast.walk(node))
-    if not all(isinstance(part, _READ) for part in parts):
+    if not all(isinstance(part, (*_READ, ast.Call)) for part in parts):
         raise Unreadable(ast.unparse(node))
     names = {part.id for part in parts if isinstance(part, ast.Name)}
     values = {name: _value_of_name(name, source) for name in names}
+    for part in parts:
+        if isinstance(part, ast.Call) and not _is_bound(part, values):
+            raise Unreadable(ast.unparse(node))
     try:
         expression = ast.fix_missing_locations(ast.Expression(node))
         code = compile(expression, source.module, "eval")
@@ -67,6 +70,12 @@ def evaluate(node: ast.expr, source: Source) -> Any:
         raise
     except Exception as error:
         raise Unreadable(f"{ast.unparse(node)}: {error}") from error
+
+
+def _is_bound(call: ast.Call, values: Mapping[str, Any]) -> bool:
+    """Return whether a call builds a bound of a number, as in ``Annotated[int, AtLeast(0)]``."""
+    name = call.func.id if isinstance(call.func, ast.Name) else ""
+    return getattr(values.get(name), "__module__", "") == f"{PACKAGE}.run_folder.schema"
 
 
 def evaluate_constant(node: ast.expr, source: Source) -> Any:

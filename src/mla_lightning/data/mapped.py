@@ -39,6 +39,7 @@ class MappedArray:
     file server delivers many rows at once much faster than one after the other.
 
     Example:
+        >>> import torch
         >>> np.save(tmp / "a.npy", np.arange(6.0).reshape(3, 2))
         >>> MappedArray(tmp / "a.npy").index_select(0, torch.tensor([2, 0]))
         tensor([[4., 5.],

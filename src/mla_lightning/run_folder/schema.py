@@ -89,7 +89,10 @@ def fits_type(value: Any, hint: Any) -> bool:
         return any(fits_type(value, argument) for argument in arguments)
     if origin is Annotated:
         inner, *bounds = arguments
-        return fits_type(value, inner) and all(_is_within(value, bound) for bound in bounds)
+        is_number = not isinstance(value, Mapping)  # but a node that names a class
+        return fits_type(value, inner) and all(
+            _is_within(value, bound) for bound in bounds if is_number
+        )
     if origin is Literal:
         return any(value == known and type(value) is type(known) for known in arguments)
     if isinstance(value, Mapping) and "_target_" in value:
