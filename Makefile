@@ -29,6 +29,8 @@ NUMBER ?= 500
 # Run folders whose results `make claims` adds to the committed ones or uses in place of them.
 RUNS ?=
 
+SLURM_TESTS := $(wildcard tests/test_slurm*.py)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
@@ -113,14 +115,17 @@ tune: setup ## select the learning rate of every method on validation, from one 
 	$(MLA) report tuning $(OUT)/tuning/$(DATA)
 
 test: setup-dev lint types ## run linter, type checker and tests, with a small sweep, as in CI
-	$(BIN)/python -m pytest -n 2 -q
-	$(BIN)/python -m pytest -n 0 -q -m slurm -rs $(wildcard tests/test_slurm*.py)
+	@# those within SLURM mostly wait, so they run beside the others
+	mkdir -p build; \
+	$(BIN)/python -m pytest -n 0 -q -m slurm -rs $(SLURM_TESTS) > build/test-slurm.log 2>&1 & slurm=$$!; \
+	$(BIN)/python -m pytest -n 2 -q; code=$$?; \
+	wait $$slurm || code=1; cat build/test-slurm.log; exit $$code
 
 test-slow: setup-dev ## run the tests that take minutes
 	$(BIN)/python -m pytest -n 2 -q -m slow
 
 test-slurm: setup-dev ## run the tests within jobs of a real SLURM, which must be installed; as root
-	MLA_NEEDS_SLURM=1 $(BIN)/python -m pytest -n 0 -q -m slurm $(wildcard tests/test_slurm*.py)
+	MLA_NEEDS_SLURM=1 $(BIN)/python -m pytest -n 0 -q -m slurm $(SLURM_TESTS)
 
 test-ray: setup-dev ## install Ray (240 MB) into .venv and run the tests on it
 	$(PIP) install --quiet --progress-bar off -c constraints.txt -e '.[ray]'

@@ -109,7 +109,9 @@ def test_a_lost_answer_of_sbatch_is_no_refusal(cluster, jobs_of, monkeypatch):
 
 
 def test_missing_commands_are_named_before_anything(cluster, jobs_of, monkeypatch):
-    (cluster.folder / "bin" / "sbatch").unlink()
+    commands = cluster.folder / "bin"
+    (commands / "sbatch").unlink()
+    monkeypatch.setenv("PATH", str(commands))  # the machine may have a SLURM of its own
     (job,) = jobs_of("finish")
     with pytest.raises(ConfigError, match=r"sbatch is not on the PATH.*login node"):
         run_sweep([job], launcher())
