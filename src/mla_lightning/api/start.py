@@ -61,6 +61,9 @@ def train(
         >>> mla.train("method=cncat")
         Traceback (most recent call last):
         mla_lightning.errors.ConfigError: Unknown method 'cncat'. Did you mean 'concat'? ...
+        >>> mla.train("method=mla", launcher="slurm")
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: launcher=slurm has no effect: mla.train trains in this ...
     """
     check_torch_modes(trains=True)
     values = _axes(choices)
@@ -71,6 +74,12 @@ def train(
                 f"for a list as the value, write {key}=[{several}]."
             )
     all_overrides = _all_overrides(overrides, values, folder)
+    for word in all_overrides:
+        if word.startswith(("launcher=", "launcher.")):
+            raise ConfigError(
+                f"{word} has no effect: mla.train trains in this process. mla.sweep starts jobs, "
+                "also a single one, with a launcher."
+            )
     with folder_errors_reported(), process_settings_restored(), targets_allowed():
         (job,) = compose_jobs(all_overrides, config_dir=_path(config_dir), allowed=allow)
         _check_code_is_unchanged([job])
