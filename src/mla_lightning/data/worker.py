@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
-import sys
 
+from mla_lightning.run_folder.forks import end_with_parent
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
-
-PR_SET_PDEATHSIG = 1
 
 
 def begin_worker(number: int) -> None:
@@ -22,5 +19,4 @@ def begin_worker(number: int) -> None:
     """
     for stop in STOP_SIGNALS:
         signal.signal(stop, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    end_with_parent(signal.SIGKILL)

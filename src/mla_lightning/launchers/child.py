@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import logging
 import os
@@ -11,7 +10,6 @@ import signal
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,14 +18,12 @@ from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.launchers.base import JobExit, JobFunction
 from mla_lightning.run_folder import LOG, State
+from mla_lightning.run_folder.forks import end_with_parent, fork, reset_multiprocessing
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
-from mla_lightning.run_folder.threads import end_idle_threads
 from mla_lightning.run_folder.writing import open_file
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
-
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -110,19 +106,11 @@ def fork_child(job: Job, function: JobFunction, slot: dict[str, str]) -> Child:
     """
     log = open_file(job.run_dir / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     parent = os.getpid()
-    sys.stdout.flush()  # the child would write buffered text a second time
-    sys.stderr.flush()
-    end_idle_threads()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        with warnings.catch_warnings():
-            # Python 3.12 counts idle threads of a BLAS library, which its fork handlers stop
-            warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)
-            pid = os.fork()
+        pid = fork()
         if pid == 0:
             _run_in_child(job, function, slot, log, parent)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         os.close(log)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(pid, pid)  # here and in the child: either may be first
@@ -137,8 +125,8 @@ def _run_in_child(
     try:
         os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which then stops its children
         redirect_to(log)
-        _end_with_parent(parent)
-        reset_after_fork()
+        end_with_parent(signal.SIGTERM, parent, Preempted.exit_code)
+        reset_multiprocessing()
         os.environ.update(slot)
         code = run_to_exit_code(job, function)
     except BaseException:  # an error of a job must not reach the parent's code
@@ -181,17 +169,6 @@ def run_to_exit_code(job: Job, function: JobFunction) -> int:
     except BaseException:
         traceback.print_exc()
         return 1
-
-
-def reset_after_fork() -> None:
-    """Reset multiprocessing's state in a forked process, as multiprocessing's own fork does.
-
-    If the parent has used loader workers, it has a server that sends file descriptors to them.
-    Without the reset, this process's workers would request its descriptors from that server.
-    """
-    from multiprocessing import util
-
-    util._run_after_forkers()  # type: ignore[attr-defined]
 
 
 def exit_code_of(error: SystemExit) -> int:
@@ -246,11 +223,3 @@ def _stream_handlers() -> list[Any]:
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     handlers = [h for logger in loggers for h in getattr(logger, "handlers", ())]
     return [handler for handler in handlers if isinstance(handler, logging.StreamHandler)]
-
-
-def _end_with_parent(parent: int) -> None:
-    """Let the kernel send SIGTERM to this process when the parent ends for any reason."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(Preempted.exit_code)

@@ -108,7 +108,7 @@ def check_one_machine(jobs: Iterable[Job], launcher: str) -> None:
         >>> check_one_machine([], "ray")
     """
     for job in jobs:
-        if (number := getattr(job.config.trainer, "num_nodes", 1)) > 1:
+        if (number := job.config.trainer.num_nodes) > 1:
             raise ConfigError(
                 f"trainer.num_nodes={number}: launcher={launcher} runs each job on one machine. "
                 "Write launcher=slurm, or trainer.num_nodes=1"

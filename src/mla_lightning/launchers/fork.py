@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import ConfigError, Interrupted, Preempted, RunError, reason_of
@@ -23,13 +22,13 @@ from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.child import Child, fork_child
 from mla_lightning.launchers.devices import check_processes, plan_slots
 from mla_lightning.run_folder import State
-from mla_lightning.run_folder.stop_signals import STOP_SIGNALS, WARNINGS, exit_code_of_signal
+from mla_lightning.run_folder.forks import limited_threads
+from mla_lightning.run_folder.stop_signals import WARNINGS, collected_signals, exit_code_of_signal
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
 POLL_S = 0.02
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class ForkLauncher:
@@ -255,30 +254,6 @@ def require_no_cuda() -> None:
 
 
 @contextlib.contextmanager
-def limited_threads(threads: int) -> Iterator[None]:
-    """Limit the thread pools of libraries imported in the context, also in child processes.
-
-    Args:
-        threads: Number of threads of each pool.
-
-    Example:
-        >>> with limited_threads(2):
-        ...     os.environ["OMP_NUM_THREADS"]
-        '2'
-    """
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
 def _frozen_heap() -> Iterator[None]:
     """Exclude existing objects from garbage collection, so that children share their memory."""
     gc.collect()
@@ -287,26 +262,3 @@ def _frozen_heap() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextlib.contextmanager
-def collected_signals() -> Iterator[list[signal.Signals]]:
-    """Collect stop signals in a list, so that they do not interrupt the launcher's own work.
-
-    Example:
-        >>> with collected_signals() as signals:
-        ...     signal.raise_signal(signal.SIGTERM)
-        >>> signals
-        [<Signals.SIGTERM: 15>]
-    """
-    signals: list[signal.Signals] = []
-
-    def collect(number: int, _frame: FrameType | None) -> None:
-        signals.append(signal.Signals(number))
-
-    before = {number: signal.signal(number, collect) for number in STOP_SIGNALS}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

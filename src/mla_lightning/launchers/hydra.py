@@ -28,11 +28,16 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.devices import visible_cores
 from mla_lightning.launchers.foreign import check_one_machine, job_to_text
-from mla_lightning.launchers.fork import collected_signals, limited_threads
 from mla_lightning.launchers.hydra_task import LOOK_S, run_task
 from mla_lightning.run_folder import State, write_text
+from mla_lightning.run_folder.forks import limited_threads
 from mla_lightning.run_folder.lock import LOCK, RunLock, lock_file
-from mla_lightning.run_folder.stop_signals import STOP_SIGNALS, WARNINGS, exit_code_of_signal
+from mla_lightning.run_folder.stop_signals import (
+    STOP_SIGNALS,
+    WARNINGS,
+    collected_signals,
+    exit_code_of_signal,
+)
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
@@ -98,12 +103,12 @@ class HydraLauncher:
         """Return the values of the plugin's settings, with those that follow from the jobs."""
         known = settings_of_plugin(self.plugin)
         trainers = [job.config.trainer for job in jobs]
-        cores = [trainer.threads * getattr(trainer, "devices", 1) for trainer in trainers]
+        cores = [trainer.threads * trainer.devices for trainer in trainers]
         threads = max(cores, default=1)
         needs_gpu = any(trainer.accelerator in ("gpu", "cuda") for trainer in trainers)
         defaults = {"cpus_per_task": threads, "n_jobs": max(1, visible_cores() // threads)}
         if needs_gpu:
-            defaults["gpus_per_node"] = max(getattr(trainer, "devices", 1) for trainer in trainers)
+            defaults["gpus_per_node"] = max(trainer.devices for trainer in trainers)
         if needs_gpu and "n_jobs" in known and "n_jobs" not in self.options:
             raise ConfigError(
                 f"launcher.plugin={self.plugin} gives no job a GPU of its own. Write "

@@ -17,10 +17,11 @@ from mla_lightning.errors import MLAError, RunError, reason_of
 from mla_lightning.launchers.base import JobExit, JobFunction
 from mla_lightning.launchers.child import fork_child
 from mla_lightning.launchers.foreign import enter_folder, job_from_text, run_foreign_job
-from mla_lightning.launchers.fork import POLL_S, THREAD_VARIABLES, collected_signals, warm_up
+from mla_lightning.launchers.fork import POLL_S, warm_up
 from mla_lightning.run_folder import State, write_text
+from mla_lightning.run_folder.forks import THREAD_VARIABLES
 from mla_lightning.run_folder.lock import RunLock, lock_file
-from mla_lightning.run_folder.stop_signals import exit_code_of_signal
+from mla_lightning.run_folder.stop_signals import collected_signals, exit_code_of_signal
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job

@@ -19,10 +19,10 @@ from mla_lightning.launchers.base import JobExit, JobFunction, JobQueue
 from mla_lightning.launchers.child import redirect_to, run_to_exit_code
 from mla_lightning.launchers.devices import visible_cores, visible_gpus
 from mla_lightning.launchers.foreign import check_one_machine, enter_folder, run_foreign_job
-from mla_lightning.launchers.fork import THREAD_VARIABLES, collected_signals
 from mla_lightning.run_folder import LOG, State, scheduler
+from mla_lightning.run_folder.forks import THREAD_VARIABLES
 from mla_lightning.run_folder.schema import Above, AtLeast, AtMost, Count
-from mla_lightning.run_folder.stop_signals import WARNINGS, exit_code_of_signal
+from mla_lightning.run_folder.stop_signals import WARNINGS, collected_signals, exit_code_of_signal
 from mla_lightning.run_folder.writing import open_file
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class RayLauncher:
             has_gpus: Whether any node has a GPU, which ``trainer.accelerator=auto`` uses then.
         """
         trainer = job.config.trainer
-        num_processes = getattr(trainer, "devices", 1)
+        num_processes = trainer.devices
         uses_gpu = trainer.accelerator in ("gpu", "cuda")
         uses_gpu = uses_gpu or (trainer.accelerator == "auto" and has_gpus)
         gpus = float(num_processes) if self.gpus is None else self.gpus

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.launchers.base import JobFunction, JobQueue
-from mla_lightning.launchers.fork import collected_signals
 from mla_lightning.launchers.slurm_script import (
     SCRIPT,
     ArrayScript,
@@ -44,7 +43,7 @@ from mla_lightning.run_folder.lock import RunLock
 from mla_lightning.run_folder.scheduler import ask_slurm
 from mla_lightning.run_folder.schema import Above, AtLeast, AtMost, Count, Seconds
 from mla_lightning.run_folder.squeue import ask_queue
-from mla_lightning.run_folder.stop_signals import exit_code_of_signal
+from mla_lightning.run_folder.stop_signals import collected_signals, exit_code_of_signal
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import ConfigError, RunError
+from mla_lightning.run_folder.forks import THREAD_VARIABLES
 
 if TYPE_CHECKING:
     from mla_lightning.config import Job
     from mla_lightning.run_folder.config import RunConfig
 
 JOBS, SCRIPT, STARTS = "jobs.txt", "array.sh", "starts"
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: Module that runs one job of a list.
 TASK = "mla_lightning.launchers.task"
 #: Options of sbatch that the script has in every case -> the setting that changes them.

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -27,11 +25,10 @@ from mla_lightning.run.rank_group import (
 )
 from mla_lightning.run.trainer import devices_of_ranks
 from mla_lightning.run_folder.config import TrainerConfig
+from mla_lightning.run_folder.forks import end_with_parent, fork, reset_multiprocessing
 from mla_lightning.run_folder.rank_variables import StartedRank
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
-from mla_lightning.run_folder.threads import end_idle_threads
 
-PR_SET_PDEATHSIG = 1
 _LOOPBACK = "127.0.0.1"
 #: Seconds between looks at the ranks.
 _LOOK_S = 0.1
@@ -162,21 +159,15 @@ def _fork_ranks(
             "CUDA was initialised before the ranks of the job were forked, and a forked process "
             "cannot use it. Train in a process of its own: `mla train trainer.devices=...`."
         )
-    end_idle_threads()
     parent = os.getpid()
     listener = socket.create_server((_LOOPBACK, 0))
     port = listener.getsockname()[1]
     pids = []
-    sys.stdout.flush()  # a rank would write buffered text a second time
-    sys.stderr.flush()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         for rank in range(1, num_ranks):
             place = StartedRank(rank, num_ranks, rank, _LOOPBACK, port)
-            with warnings.catch_warnings():
-                # Python 3.12 counts idle threads of a BLAS library, which its handlers stop
-                warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)
-                pid = os.fork()
+            pid = fork()
             if pid == 0:
                 listener.close()
                 _run_rank(place, function, parent)
@@ -202,8 +193,8 @@ def _run_rank(place: StartedRank, function: Callable[[RankGroup], int], parent: 
     code = RunError.exit_code
     try:
         os.setpgid(0, 0)  # Ctrl-C reaches the first rank only, which tells the others
-        _die_with(parent)
-        _reset_after_fork()
+        end_with_parent(signal.SIGKILL, parent)
+        reset_multiprocessing()
         store = TCPStore(
             place.address, place.port, place.num_ranks, timeout=PATIENCE, wait_for_workers=False
         )
@@ -216,21 +207,6 @@ def _run_rank(place: StartedRank, function: Callable[[RankGroup], int], parent: 
             sys.stderr.flush()
         finally:
             os._exit(code & 0xFF)
-
-
-def _die_with(parent: int) -> None:
-    """Let the kernel kill this process when the first rank ends for any reason."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(RunError.exit_code)
-
-
-def _reset_after_fork() -> None:
-    """Reset multiprocessing's state, so that loader workers are this process's own."""
-    from multiprocessing import util
-
-    util._run_after_forkers()  # type: ignore[attr-defined]
 
 
 class _Watch(threading.Thread):

@@ -30,6 +30,29 @@ def exit_code_of_signal(number: int) -> int:
 
 
 @contextmanager
+def collected_signals() -> Iterator[list[signal.Signals]]:
+    """Collect stop signals in a list, so that they do not interrupt the launcher's own work.
+
+    Example:
+        >>> with collected_signals() as signals:
+        ...     signal.raise_signal(signal.SIGTERM)
+        >>> signals
+        [<Signals.SIGTERM: 15>]
+    """
+    signals: list[signal.Signals] = []
+
+    def collect(number: int, _frame: object) -> None:
+        signals.append(signal.Signals(number))
+
+    before = {number: signal.signal(number, collect) for number in STOP_SIGNALS}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def ended_by_warnings() -> Iterator[None]:
     """End the process with exit code 143 at a scheduler's warning, while no run is in progress.
 
