@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mla_lightning.launchers.child import reset_after_fork
+from mla_lightning.run_folder.forks import reset_multiprocessing
 
 #: Seconds after which a command counts as hung; the commands here take about one.
 LIMIT_S = 120.0
@@ -126,7 +126,7 @@ def _run(action: Callable[[], int | None], write: int) -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", 1, "utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", 1, "utf-8", closefd=False)  # noqa: SIM115
-        reset_after_fork()
+        reset_multiprocessing()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         code = action() or 0

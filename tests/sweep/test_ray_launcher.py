@@ -15,6 +15,7 @@ from tests.sweep.stand_in import run_stand_in, status_of, wait_until
 from tests.train.jobs import TINY, outcome, same
 
 from mla_lightning import run_folder as files
+from mla_lightning.cli.main import main
 from mla_lightning.config import compose_jobs
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.launchers import ray as ray_module
@@ -270,6 +271,13 @@ def test_a_cluster_that_does_not_answer_and_a_ray_that_is_not_installed(ray, job
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs Ray: pip install 'mla_lightning\[ray\]'"):
         run_sweep([job_of("a")], ray_launcher())
+
+
+def test_the_jobs_of_a_cluster_are_listed_without_asking_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["launcher=ray", "launcher.address=auto", "data=synthetic", "--dry-run"]
+    assert main(["train", "-m", *words]) == 0
+    assert capsys.readouterr().out.startswith("missing ")
 
 
 def test_a_node_without_the_folder_of_the_sweep_is_named(job_of, monkeypatch):

@@ -9,9 +9,9 @@ import torch
 from mla_lightning.callbacks.checkpoint import resumable
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.config import compose_jobs
-from mla_lightning.launchers.child import reset_after_fork
 from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import CHECKPOINTS, RESULT, read_json, read_metrics
+from mla_lightning.run_folder.forks import reset_multiprocessing
 
 BATCHES, EPOCHS = 10, 2
 TINY = (
@@ -55,7 +55,7 @@ def in_child(action) -> int:
     if pid == 0:
         code = 99
         try:
-            reset_after_fork()
+            reset_multiprocessing()
             code = action() or 0
         except BaseException:
             traceback.print_exc()

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from mla_lightning import run_folder as files
-from mla_lightning.launchers.child import reset_after_fork
 from mla_lightning.run.train import run_job
+from mla_lightning.run_folder.forks import reset_multiprocessing
 
 EPOCHS = 12
 #: Long enough to be stopped in the middle.
@@ -23,7 +23,7 @@ def start(job, prepare=lambda: None) -> int:
     if pid == 0:
         code = 99
         try:
-            reset_after_fork()
+            reset_multiprocessing()
             prepare()
             code = run_job(job)
         except BaseException:

@@ -10,13 +10,13 @@ from tests.train.jobs import in_child, make_job, outcome, same
 
 from mla_lightning import run_folder as files
 from mla_lightning.callbacks import signals
-from mla_lightning.launchers.child import reset_after_fork
 from mla_lightning.launchers.fork import ForkLauncher
 from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run import measure, train
 from mla_lightning.run.explain import describe_error
 from mla_lightning.run.train import run_job
+from mla_lightning.run_folder.forks import reset_multiprocessing
 from mla_lightning.run_folder.lock import RunLock
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
 
@@ -64,7 +64,7 @@ def group_of(action, phase, **more):
         code = 99
         try:
             os.setpgid(0, 0)
-            reset_after_fork()
+            reset_multiprocessing()
             os.close(reading)
             pause_in(phase, writing, **more)
             code = action()

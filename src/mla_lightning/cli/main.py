@@ -267,10 +267,9 @@ def _train(options: argparse.Namespace) -> int:
     jobs = config.compose_jobs(**arguments)
     first = jobs[0].config
     launcher = config.instantiate(first.launcher)
-    runs_here = getattr(launcher, "runs_here", True)
     if options.dry_run:
         print_states(jobs)
-        if not runs_here:
+        if hasattr(launcher, "describe"):
             print_submission(jobs, launcher)
         return 0
     check_jobs(jobs, launcher)
@@ -282,7 +281,7 @@ def _train(options: argparse.Namespace) -> int:
             f"This runs one job. To run the experiment's grid ({', '.join(grid)}), add -m: "
             "mla train -m ..."
         )
-    if options.multirun or not runs_here:
+    if options.multirun or not getattr(launcher, "is_for_several", False):
         from mla_lightning.launchers.sweep import run_sweep
 
         return run_sweep(jobs, launcher, overwrite=first.overwrite)

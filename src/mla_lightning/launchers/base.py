@@ -101,6 +101,8 @@ class Launcher(Protocol):
 
     A launcher whose jobs run on other machines has ``runs_here = False``, so that this machine is
     not checked for them, and may have a method ``describe(jobs)``, whose text ``--dry-run`` prints.
+    One with ``is_for_several = True`` is not used for a single job without ``-m``, which then runs
+    in the process of the command.
     """
 
     #: Largest number of jobs at a time, set by :meth:`check`.

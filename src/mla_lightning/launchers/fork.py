@@ -41,6 +41,7 @@ class ForkLauncher:
     """
 
     has_free_terminal = True
+    is_for_several = True
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ class SerialLauncher:
     """Runs jobs in this process; a job that kills the process ends the sweep."""
 
     has_free_terminal = False
+    is_for_several = True
 
     def __init__(self, *, fail_fast: bool = False, job_function: JobFunction | None = None) -> None:
         """Set the behaviour after a failure.
