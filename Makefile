@@ -14,7 +14,7 @@ CLAIMS := $(filter-out tuning price,$(basename $(notdir $(wildcard conf/experime
 OWN_DATA := $(DATA)
 DATA ?= openmoji
 OUT ?= runs
-# Launcher of the jobs of `make reproduce-*`, `tune` and the claims: fork if empty, or slurm.
+# Launcher of the jobs of `make reproduce-*`, `tune` and the claims, such as slurm; fork if empty.
 LAUNCHER ?=
 # Further words of `mla train` or `mla reproduce`, such as OPTIONS="launcher.partition=gpu".
 OPTIONS ?=

@@ -34,6 +34,9 @@ PROGRAM = """
 import sys
 from mla_lightning.cli.main import main
 code = main(sys.argv[1:])
+with open("/proc/self/status") as status:
+    peak_kb = next(line.split()[1] for line in status if line.startswith("VmHWM"))
+sys.stderr.write(peak_kb)
 heavy = {"torch", "lightning", "transformers", "torchmetrics"} & sys.modules.keys()
 sys.exit(code or (f"imported: {sorted(heavy)}" if heavy else 0))
 """
@@ -74,12 +77,16 @@ def list_jobs(num_methods: int, num_seeds: int) -> tuple[float, float]:
     command += ["data=openmoji", f"method={','.join(METHODS[:num_methods])}"]
     with tempfile.TemporaryDirectory() as name:
         words = [f"seed=range({num_seeds})", f"paths.output_dir={name}"]
-        process = subprocess.Popen([*command, *words], stdout=subprocess.DEVNULL)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen([*command, *words], stdout=subprocess.DEVNULL, stderr=pipe)
+        assert process.stderr is not None
+        text = process.stderr.read().decode()
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"mla train --dry-run ended with exit code {process.returncode}")
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 2**10
+        raise RuntimeError(f"mla train --dry-run ended with {process.returncode}: {text}")
+    # ru_maxrss would be that of this process if it is larger: it passes through fork and exec
+    return used.ru_utime + used.ru_stime, int(text.split()[-1]) / 2**10
 
 
 def time_sweeps(num_jobs: int) -> tuple[float, float]:

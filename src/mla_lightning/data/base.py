@@ -35,15 +35,8 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
     it calls this class's constructor, and defines :meth:`load_splits` and :attr:`fingerprint`.
 
     Attributes:
-        name: Name of the data set in files and tables.
-        all_modalities: All modalities of the data set.
-        modalities: The modalities in use, in order.
-        class_names: The classes, in the order of the labels; the L labels of a multilabel task;
-            () for regression.
-        task: ``classification``, ``regression`` (one number per sample) or ``multilabel`` (any
-            subset of the labels).
-        split_name: Name of the rule that divides the data, for the record of a run.
-        splits: ``train``, ``val`` and ``test``, after :meth:`setup`.
+        splits: ``train``, ``val`` and ``test``, after :meth:`setup`. The others are those of
+            :class:`~mla_lightning.data.descriptions.base.DataDescription`.
 
     Example:
         >>> class Coins(MultimodalDataModule):
