@@ -1,9 +1,12 @@
 """Jobs of two ranks that are stopped, killed or fail: one state, one reason, and no process."""
 
 import dataclasses
+import gc
 import os
 import signal
+import threading
 import time
+from datetime import timedelta
 
 import pytest
 import torch
@@ -18,13 +21,17 @@ from tests.train.ranked import (
     start_tasks,
     wait_for_epochs,
 )
+from torch.distributed import TCPStore
 
 from mla_lightning import run_folder as files
 from mla_lightning.errors import DataError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.ranks import rank
 from mla_lightning.run import rank_processes, train
+from mla_lightning.run.rank_group import RankGroup
 from mla_lightning.run.train import run_job
+from mla_lightning.run_folder.forks import fork
+from mla_lightning.run_folder.rank_variables import StartedRank
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +258,22 @@ def test_an_error_of_a_task_of_srun_is_the_reason_of_the_first(tmp_path):
     )
     assert [exit_code(pid) for pid in pids] == [3, 3]
     assert status_of(job)["reason"] == "Rank 1: audio.npy is damaged"
+
+
+def test_a_forked_process_never_waits_for_threads_of_an_earlier_jobs_store():
+    """They are not in the forked process, whose new threads may have their places."""
+    gc.disable()
+    try:
+        store = TCPStore("127.0.0.1", 0, 1, is_master=True, timeout=timedelta(seconds=5))
+        group = RankGroup(StartedRank(0, 1, 0, "127.0.0.1", store.port), store, is_forked=True)
+        group.itself = group  # only the garbage collector would delete it
+        del group, store
+        pid = fork()
+        if pid == 0:
+            for _ in range(10):
+                threading.Thread(target=time.sleep, args=(0.1,), daemon=True).start()
+            gc.collect()
+            os._exit(0)
+        assert exit_code(pid) == 0
+    finally:
+        gc.enable()

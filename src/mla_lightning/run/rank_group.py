@@ -18,6 +18,7 @@ from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from mla_lightning.errors import MLAError, RunError
+from mla_lightning.run_folder.forks import never_destroy_inherited_objects
 from mla_lightning.run_folder.rank_variables import StartedRank
 
 #: Longest time that ranks wait for each other, such as for one that reads the data slowly.
@@ -102,6 +103,7 @@ class RankGroup:
             store: The store, in which no other job has the same keys.
             is_forked: Whether the job has forked its ranks itself.
         """
+        never_destroy_inherited_objects()
         self.place, self.store, self.is_forked = place, store, is_forked
         self.is_connected = False
 

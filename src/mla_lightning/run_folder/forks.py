@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import re
 import signal
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
@@ -92,6 +94,19 @@ def end_idle_threads() -> None:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8")
         for library in sorted(set(re.findall(r"/\S*lib(?:gomp|iomp5|omp)\b\S*", maps))):
             ctypes.CDLL(library).omp_pause_resource_all(_OMP_PAUSE_HARD)
+
+
+@cache
+def never_destroy_inherited_objects() -> None:
+    """Let forked processes, also those of loaders, never collect what they have inherited.
+
+    The destructor of a store or process group of torch waits for the object's threads, and a forked
+    process has none of them: it would wait without end, or be aborted.
+
+    Example:
+        >>> never_destroy_inherited_objects()
+    """
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 @contextlib.contextmanager
