@@ -45,6 +45,7 @@ CALLS = {
     "linear_cca": lambda: F.linear_cca(X_BD, Y_BD)[0],
     "linear_svc": lambda: F.linear_svc(X_BD, CLASS_B, 4, 1.0)[0],
     "mean_moment": lambda: F.mean_moment(X_BD, CLASS_B, 4),
+    "mean_of_others": lambda: F.mean_of_others(X_BD[:, 0]),
     "mean_of_present": lambda: F.mean_of_present(X_BD, HAS_B),
     "mean_weights": lambda: F.mean_weights(PRESENT_MB, torch.float64),
     "moment_projector": lambda: F.moment_projector(F.second_moment(X_BD, CLASS_B, 4), 0.3),

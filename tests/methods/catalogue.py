@@ -8,7 +8,7 @@ from torch import nn
 
 from mla_lightning.config import compose_jobs
 from mla_lightning.config.listing import list_entries
-from mla_lightning.config.targets import instantiate
+from mla_lightning.config.targets import instantiate, locate
 
 METHODS = [entry.name for entry in list_entries("method")]
 SIZE, WIDTH = 11, 8
@@ -50,6 +50,23 @@ def method_node(name):
     words = ["data=synthetic", *missing, f"method={name}", *SETTINGS.get(name, [])]
     (job,) = compose_jobs(words, multirun=False)
     return job.config.method
+
+
+@cache
+def class_of(name):
+    """Return the class of a method."""
+    return locate(method_node(name)["_target_"])
+
+
+def takes_chunks(name):
+    """Return whether a method says that a batch may be computed in chunks."""
+    kind = class_of(name)
+    return kind.takes_chunks and not kind.fits_all_at_once
+
+
+def takes_incomplete(name):
+    """Return whether a method says that it has a rule for missing modalities."""
+    return class_of(name).takes_incomplete
 
 
 def build_method(name, batch, **options):

@@ -2,16 +2,20 @@
 
 import pytest
 import torch
-from tests.methods.catalogue import METHODS, Gradients, build_method, incomplete_batch
+from tests.methods.catalogue import (
+    METHODS,
+    Gradients,
+    build_method,
+    incomplete_batch,
+    takes_chunks,
+    takes_incomplete,
+)
 from tests.methods.harness import batches, build, fit, weights
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.late import LateFusion as LateLogits
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.late_fusion import LateFusion
-
-#: Methods whose losses are of all samples of a batch together.
-REFUSING = {"cca", "cpm_net", "dcca", "dccae", "if_mmin", "logistic", "majority", "qmf"}
 
 
 def trained(name, batch, **parts):
@@ -27,11 +31,11 @@ def trained(name, batch, **parts):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_in_chunks_is_the_whole_batch_or_refused(name, num_modalities, is_complete):
     batch = incomplete_batch(num_modalities, is_complete=is_complete)
-    if name.startswith("ogm") and not is_complete:
+    if not takes_incomplete(name) and not is_complete:
         with pytest.raises(ConfigError, match="no rule for samples with missing modalities"):
             build_method(name, batch)
         return
-    if name in REFUSING:
+    if not takes_chunks(name):
         with pytest.raises(ConfigError, match="cannot be computed in chunks"):
             build_method(name, batch, accumulate=2)
         return

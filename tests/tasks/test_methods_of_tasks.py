@@ -4,11 +4,18 @@ import math
 
 import pytest
 import torch
-from tests.methods.catalogue import METHODS, SIZE, Gradients, build_method, incomplete_batch
+from tests.methods.catalogue import (
+    METHODS,
+    SIZE,
+    Gradients,
+    build_method,
+    class_of,
+    incomplete_batch,
+    takes_chunks,
+    takes_incomplete,
+)
 from tests.methods.harness import batches, build, fit, weights
-from tests.methods.test_chunks import REFUSING
 
-from mla_lightning.config.targets import locate
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion import Concat, LateFusion, SharedHead
 from mla_lightning.methods.joint import Joint
@@ -16,13 +23,13 @@ from mla_lightning.methods.late_fusion import LateFusion as LateFusionMethod
 from mla_lightning.methods.mla import MLA
 from mla_lightning.tasks import Classification, Multilabel, Regression
 
-#: Methods that are defined for classes alone.
-OF_CLASSES = {"cca", "cpm_net", "dcca", "dccae"}
-REFUSED = {
-    "regression": OF_CLASSES | {"qmf"},
-    "multilabel": OF_CLASSES,
-    "class_weights": OF_CLASSES | {"majority"},
-}
+
+def refuses(name, kind):
+    """Return whether a method's class says that it is not for a task, or not for class weights."""
+    method = class_of(name)
+    return kind in method.not_for or (kind == "class_weights" and not method.follows_task)
+
+
 WEIGHTS = torch.tensor([0.5, 1.0, 3.0, 2.0]).double()
 
 
@@ -47,16 +54,12 @@ def parts_of(kind):
     return {"task": task_of(kind), "num_classes": 1 if kind == "regression" else 4}
 
 
-def has_rule_for_missing(name):
-    return not name.startswith("ogm")
-
-
 @pytest.mark.filterwarnings("ignore:.*in eval mode")
 @pytest.mark.parametrize("kind", ["regression", "multilabel", "class_weights"])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_trains_on_a_task_or_refuses_it(name, kind):
-    batch = batch_of(kind, is_complete=not has_rule_for_missing(name))
-    if name in REFUSED[kind]:
+    batch = batch_of(kind, is_complete=not takes_incomplete(name))
+    if refuses(name, kind):
         reason = "has no effect on" if kind == "class_weights" else f"is not for {kind}: "
         with pytest.raises(ConfigError, match=reason):
             build_method(name, batch, **parts_of(kind))
@@ -81,9 +84,9 @@ def test_a_method_trains_on_a_task_or_refuses_it(name, kind):
 
 @pytest.mark.filterwarnings("ignore:.*in eval mode")
 @pytest.mark.parametrize("kind", ["regression", "multilabel", "class_weights"])
-@pytest.mark.parametrize("name", [m for m in METHODS if m not in REFUSING])
+@pytest.mark.parametrize("name", [m for m in METHODS if takes_chunks(m)])
 def test_chunks_of_a_batch_have_the_gradient_of_the_batch(name, kind):
-    batch = batch_of(kind, is_complete=not has_rule_for_missing(name))
+    batch = batch_of(kind, is_complete=not takes_incomplete(name))
     gradients, losses = [], []
     for accumulate in (1, 3):
         module = build_method(name, batch, accumulate=accumulate, **parts_of(kind))
@@ -106,11 +109,10 @@ def test_the_share_of_weights_is_needed(monkeypatch):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_refused_tasks_have_a_reason_and_a_remedy(name):
-    method = locate(build_method.__globals__["method_node"](name)["_target_"])
+    method = class_of(name)
     for kind in ("regression", "multilabel"):
-        is_refused = name in REFUSED[kind]
-        assert (kind in method.not_for) == is_refused
-        assert not is_refused or "Use method=" in method.not_for[kind]
+        assert method.follows_task or kind in method.not_for
+        assert "Use method=" in method.not_for.get(kind, "Use method=")
 
 
 def test_a_method_of_ones_own_is_for_classes_until_it_says_that_it_follows_the_task():

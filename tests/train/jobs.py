@@ -5,6 +5,8 @@ import traceback
 from pathlib import Path
 
 import torch
+from tests.methods import catalogue
+from tests.methods.incomplete_runs import METHODS as INCOMPLETE
 
 from mla_lightning.callbacks.checkpoint import resumable
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
@@ -24,20 +26,15 @@ TINY = (
     "scheduler.step_size=1",
     "optimizer.lr=0.05",
 )
-METHODS = (
-    "sum",
-    "concat",
-    "late_fusion",
-    "film",
-    "bigated",
-    "ogm_ge",
-    "qmf",
-    "mla",
-    "mla_released",
-    "mla_balancemm",
-    "unimodal",
-    "joint_unimodal",
-)
+#: Methods that take steps on complete samples, each with its own words for two epochs.
+METHODS = {
+    name: ()
+    for name in catalogue.METHODS
+    if catalogue.class_of(name).takes_steps
+    and not catalogue.class_of(name).fits_all_at_once
+    and name not in INCOMPLETE
+}
+METHODS |= {}
 
 
 def make_job(root: Path, *overrides: str):

@@ -24,7 +24,7 @@ OPTIMISER = ("recipe=incomplete", "optimizer.lr=0.001", "data.batch_size=40")
 WORDS |= {method: (*words, *OPTIMISER) for method, words in WORDS.items()}
 WORDS["cca"] = (*WORDS["cca"], "scheduler=null")  # takes no steps
 WORDS |= dict.fromkeys(("logistic", "majority"), ("scheduler=null",))  # nor do these
-CASES = dict.fromkeys((*METHODS, "ogm", "mla_paper"), ()) | WORDS
+CASES = METHODS | WORDS
 CASES |= {
     f"{method} incomplete": MISSING
     for method in ("concat", "joint_unimodal", "late_fusion", "mla", "qmf", "unimodal")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.methods.catalogue import takes_incomplete
 from tests.train.rank_processes import NUM_TRAIN, SomeRows, catalogue, on_ranks, split, train
 from torch import nn
 
@@ -20,7 +21,7 @@ METHODS = {
     (name, is_complete): {}
     for name in catalogue()
     for is_complete in (True, False)
-    if (is_complete and " " not in name) or not (is_complete or name.startswith("ogm"))
+    if (is_complete and " " not in name) or (not is_complete and takes_incomplete(name))
 }
 
 

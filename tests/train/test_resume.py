@@ -101,9 +101,11 @@ def test_workers_change_nothing(tmp_path, uninterrupted, first, then):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_resumes(tmp_path, method):
-    whole = make_job(tmp_path / "whole", f"method={method}")
+    whole = make_job(tmp_path / "whole", f"method={method}", *METHODS[method])
     assert in_child(lambda: run_job(whole)) == 0
-    job = make_job(tmp_path / "killed", f"method={method}", "checkpoint.every_n_batches=1")
+    job = make_job(
+        tmp_path / "killed", f"method={method}", *METHODS[method], "checkpoint.every_n_batches=1"
+    )
     assert same(resume_after(job, (*STEP, 14)), outcome(whole.run_dir))
 
 

@@ -17,7 +17,7 @@ Weights of the modalities and fused logits
     Entropies: ``categorical_entropies``, ``bernoulli_entropies``, ``gaussian_entropies``.
 
 Balanced training (OGM-GE, QMF)
-    ``unimodal_scores``, ``ogm_coefficients``; ``energy_confidence``,
+    ``unimodal_scores``, ``mean_of_others``, ``ogm_coefficients``; ``energy_confidence``,
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
 
 Masks of missing modalities
@@ -75,7 +75,11 @@ if TYPE_CHECKING or False:
         restored_drop_probabilities,
         restored_mask,
     )
-    from mla_lightning.functional.modulation import ogm_coefficients, unimodal_scores
+    from mla_lightning.functional.modulation import (
+        mean_of_others,
+        ogm_coefficients,
+        unimodal_scores,
+    )
     from mla_lightning.functional.moments import central_moment_discrepancy
     from mla_lightning.functional.precision import at_least_single
     from mla_lightning.functional.projection import (
@@ -149,6 +153,7 @@ __all__ = [
     "linear_svc",
     "max_missing_rate",
     "mean_moment",
+    "mean_of_others",
     "mean_of_present",
     "mean_weights",
     "missing_rate",

@@ -30,6 +30,27 @@ def unimodal_scores(logits: Tensor, label: Tensor) -> Tensor:
     return p_MB.sum(dim=1)
 
 
+def mean_of_others(scores: Tensor) -> Tensor:
+    """Compute for each modality the mean of the others' scores.
+
+    Args:
+        scores: A number for each modality, shape (M,), M >= 2.
+
+    Returns:
+        o, shape (M,).
+
+    Raises:
+        ValueError: If there are fewer than two scores.
+
+    Example:
+        >>> mean_of_others(torch.tensor([6.0, 4.0, 2.0]))
+        tensor([3., 4., 5.])
+    """
+    if scores.ndim != 1 or len(scores) < 2:
+        raise ValueError(f"scores must be (M,) with M >= 2, got {tuple(scores.shape)}")
+    return (scores.sum() - scores) / (len(scores) - 1)
+
+
 def ogm_coefficients(scores: Tensor, alpha: float) -> Tensor:
     r"""Compute the factor by which each modality's encoder gradient is multiplied.
 
@@ -57,11 +78,9 @@ def ogm_coefficients(scores: Tensor, alpha: float) -> Tensor:
         >>> ogm_coefficients(torch.tensor([4.0, 2.0]), alpha=0.0)
         tensor([1., 1.])
     """
-    if scores.ndim != 1 or len(scores) < 2:
-        raise ValueError(f"scores must be (M,) with M >= 2, got {tuple(scores.shape)}")
     if alpha < 0:
         raise ValueError(f"alpha must be >= 0, got {alpha}")
-    ratio = scores * (len(scores) - 1) / (scores.sum() - scores)
+    ratio = scores / mean_of_others(scores)
     # Equivalent to ratio > 1 without rounding errors: the factor jumps at 1, and on a tie no
     # modality may be damped.
     is_ahead = (scores[:, None] - scores).sum(dim=1) > 0

@@ -9,7 +9,7 @@ Weighted sums of logits
     ``EnergyFusion`` (QMF).
 
 Joint heads on features
-    ``Concat``, ``FiLM``, ``BiGated``.
+    ``Concat``, ``ConcatHeads`` (and a head of its own for each modality), ``FiLM``, ``BiGated``.
 
 Models fitted on their own
     ``LinearModels`` (logistic regression).
@@ -36,6 +36,7 @@ Example:
 from mla_lightning.fusion.base import Fusion, LogitFusion
 from mla_lightning.fusion.bigated import BiGated
 from mla_lightning.fusion.concat import Concat
+from mla_lightning.fusion.concat_heads import ConcatHeads
 from mla_lightning.fusion.cross_partial import CrossPartial
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.film import FiLM
@@ -53,6 +54,7 @@ __all__ = [
     "BiGated",
     "CanonicalFusion",
     "Concat",
+    "ConcatHeads",
     "CrossPartial",
     "EnergyFusion",
     "FiLM",

@@ -23,8 +23,9 @@ Missing modalities
     Correlation: ``CCA``, ``DCCA``, ``DCCAE``. Latent codes: ``CPMNet`` (CPM-Net).
 
 Base classes
-    :class:`~mla_lightning.methods.taught.Taught`, of methods with a teacher;
-    :class:`~mla_lightning.module.MultimodalModule`, of all.
+    :class:`~mla_lightning.module.MultimodalModule`, of all;
+    :class:`~mla_lightning.methods.taught.Taught`, of methods with a teacher. Parts of several
+    training rules are in ``mechanisms/``.
 
 Example:
     >>> from functools import partial
@@ -49,7 +50,7 @@ from typing import Any
 from mla_lightning.errors import near
 from mla_lightning.identity.sources import find_modules
 
-#: Base classes, which define no training rule.
+#: Base classes, which define no training rule; so are those of `mechanisms/`.
 BASES = {"MultimodalModule", "Taught"}
 
 
@@ -65,7 +66,8 @@ def _modules() -> dict[str, str]:
     methods = set(BASES)
     while new := {name for name, (_, bases) in classes.items() if bases & methods} - methods:
         methods |= new
-    return {name: classes[name][0] for name in sorted(methods - BASES)}
+    bases = BASES | {name for name, (module, _) in classes.items() if ".mechanisms." in module}
+    return {name: classes[name][0] for name in sorted(methods - bases)}
 
 
 def __getattr__(name: str) -> Any:

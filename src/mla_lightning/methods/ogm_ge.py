@@ -7,17 +7,16 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from mla_lightning import ranks
 from mla_lightning.batch import Batch
-from mla_lightning.errors import ConfigError, near
-from mla_lightning.functional import at_least_single, ogm_coefficients
+from mla_lightning.errors import ConfigError
+from mla_lightning.functional import ogm_coefficients
 from mla_lightning.fusion.concat import Concat
+from mla_lightning.methods.mechanisms.encoder_gradients import selected_parameters
+from mla_lightning.methods.mechanisms.scores import BatchScores
+from mla_lightning.methods.mechanisms.window import Window
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition
-
-#: Filter -> smallest number of axes of the parameters that it selects.
-PARAM_FILTERS = {"all": 0, "ndim>=2": 2, "conv": 4}
 
 
 class OGMGE(MultimodalModule):
@@ -88,54 +87,29 @@ class OGMGE(MultimodalModule):
         """
         if alpha < 0:
             raise ConfigError(f"method.alpha must be >= 0, got {alpha}")
-        if end_epoch is not None and end_epoch < start_epoch:
-            raise ConfigError(f"method.end_epoch={end_epoch} lies before start_epoch={start_epoch}")
-        if param_filter not in PARAM_FILTERS:
-            raise ConfigError(
-                f"method.param_filter={param_filter!r} is unknown."
-                f"{near(param_filter, PARAM_FILTERS)} Known: {', '.join(PARAM_FILTERS)}"
-            )
+        self.window = Window(start_epoch, end_epoch)
         super().__init__(**parts)
         self.alpha, self.noise = alpha, noise
-        self.start_epoch, self.end_epoch = start_epoch, end_epoch
-        self.modulated = {
-            name: [p for p in encoder.parameters() if _is_selected(p, param_filter)]
-            for name, encoder in self.encoders.items()
-        }
-        if not any(self.modulated.values()):
-            raise ConfigError(
-                f"method.param_filter={param_filter!r} selects no parameter of these encoders, so "
-                "the method would be joint training. Use param_filter=all."
-            )
+        self.modulated = selected_parameters(self.encoders, param_filter)
 
     def on_train_start(self) -> None:
         """Check that there is an epoch to modulate."""
-        num_epochs = self.trainer.max_epochs or 0
-        if self.start_epoch >= num_epochs:
-            raise ConfigError(
-                f"method.start_epoch={self.start_epoch} (from 0) is never reached in "
-                f"trainer.max_epochs={num_epochs}, so this would be joint training"
-            )
+        self.window.check_reached(self.trainer.max_epochs)
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the fused loss, with modulated encoder gradients."""
-        last = float("inf") if self.end_epoch is None else self.end_epoch
-        is_modulated = self.start_epoch <= self.current_epoch <= last
-        scores: list[Tensor] = []  # of each chunk
+        is_modulated = self.current_epoch in self.window
+        scores = BatchScores(self.task)
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
             if is_modulated:
                 with torch.no_grad():
-                    logits = self.fusion.unimodal(features)
-                    logits_MBC = torch.stack([logits[name] for name in self.modalities])
-                    scores.append(
-                        self.task.likelihoods(at_least_single(logits_MBC), chunk["label"])
-                    )
+                    scores.add(self.fusion.unimodal(features), chunk)
             return {"joint": self.parts.loss(self.fusion(features), chunk)}
 
         def modulate() -> None:
-            coefficients = ogm_coefficients(ranks.total(torch.stack(scores).sum(dim=0)), self.alpha)
+            coefficients = ogm_coefficients(scores.total(), self.alpha)
             for name, coefficient in zip(self.modalities, coefficients, strict=True):
                 for parameter in self.modulated[name]:
                     if parameter.grad is not None:
@@ -151,9 +125,3 @@ class OGMGE(MultimodalModule):
         gradient.mul_(coefficient)
         if noise is not None:
             gradient.add_(noise)
-
-
-def _is_selected(parameter: Tensor, param_filter: str) -> bool:
-    if param_filter == "conv":
-        return parameter.ndim == PARAM_FILTERS[param_filter]
-    return parameter.ndim >= PARAM_FILTERS[param_filter]

@@ -1,0 +1,1 @@
+"""What several training rules have in common, each in one place."""

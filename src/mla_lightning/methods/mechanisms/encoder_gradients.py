@@ -1,0 +1,86 @@
+"""Gradients of encoders: which of them a rule changes, and their multiplication."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from mla_lightning.errors import ConfigError, near
+
+#: Filter -> smallest number of axes of the parameters that it selects.
+PARAM_FILTERS = {"all": 0, "ndim>=2": 2, "conv": 4}
+
+
+def selected_parameters(
+    encoders: Mapping[str, nn.Module] | nn.ModuleDict,
+    param_filter: str,
+    otherwise: str = "joint training",
+) -> dict[str, list[nn.Parameter]]:
+    """Return the parameters of each encoder whose gradients a rule changes.
+
+    Args:
+        encoders: Modality -> encoder.
+        param_filter: ``all``, ``ndim>=2`` (no biases), or ``conv`` (those of 4 axes only).
+        otherwise: What the training would be if no gradient was changed, for the message.
+
+    Returns:
+        Modality -> parameters.
+
+    Raises:
+        ConfigError: If the filter is unknown or selects no parameter at all.
+
+    Example:
+        >>> encoders = {"audio": nn.Linear(3, 4), "visual": nn.Conv2d(1, 4, 2)}
+        >>> selected = selected_parameters(encoders, "conv")
+        >>> {name: [p.shape for p in parameters] for name, parameters in selected.items()}
+        {'audio': [], 'visual': [torch.Size([4, 1, 2, 2])]}
+    """
+    if param_filter not in PARAM_FILTERS:
+        raise ConfigError(
+            f"method.param_filter={param_filter!r} is unknown."
+            f"{near(param_filter, PARAM_FILTERS)} Known: {', '.join(PARAM_FILTERS)}"
+        )
+    selected = {
+        name: [p for p in encoder.parameters() if _is_selected(p, param_filter)]
+        for name, encoder in encoders.items()
+    }
+    if not any(selected.values()):
+        raise ConfigError(
+            f"method.param_filter={param_filter!r} selects no parameter of these encoders, so "
+            f"the method would be {otherwise}. Use param_filter=all."
+        )
+    return selected
+
+
+def _is_selected(parameter: Tensor, param_filter: str) -> bool:
+    if param_filter == "conv":
+        return parameter.ndim == PARAM_FILTERS[param_filter]
+    return parameter.ndim >= PARAM_FILTERS[param_filter]
+
+
+def scale_gradients(
+    parameters: Iterable[Sequence[nn.Parameter]], coefficients: Iterable[Tensor | float]
+) -> None:
+    """Multiply the gradients of each modality's parameters by its coefficient, in place.
+
+    A gradient of None stays None: its parameter is left as it is. For the ``edit_grads`` of
+    :meth:`~mla_lightning.module.MultimodalModule.step_on`, where gradients are those of the whole
+    batch, unscaled, and not clipped yet.
+
+    Args:
+        parameters: The parameters of each modality.
+        coefficients: A number for each modality.
+
+    Example:
+        >>> import torch
+        >>> weight = nn.Parameter(torch.zeros(2))
+        >>> weight.grad = torch.tensor([1.0, 2.0])
+        >>> scale_gradients([[weight]], [0.5])
+        >>> weight.grad
+        tensor([0.5000, 1.0000])
+    """
+    for of_modality, coefficient in zip(parameters, coefficients, strict=True):
+        for parameter in of_modality:
+            if parameter.grad is not None:
+                parameter.grad.mul_(coefficient)

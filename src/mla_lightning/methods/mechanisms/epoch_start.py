@@ -1,0 +1,64 @@
+"""A pass over the training split at the start of an epoch."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from mla_lightning.module import MultimodalModule
+from mla_lightning.parts import Composition
+
+
+class EpochStart(MultimodalModule):
+    """Base of rules that compute something at the start of each epoch, before its first batch.
+
+    :meth:`prepare_epoch` runs in evaluation mode, without graph and in full precision. What it
+    computes is kept in buffers. So is the epoch that it was computed for: a run that is resumed
+    within an epoch goes on with what was computed at the epoch's start. Its time counts as that of
+    training. Random numbers come from generators of its own, seeded by
+    :func:`~mla_lightning.randomness.derive_seed`.
+
+    Example:
+        A rule that stores the mean of each modality's features over the training split:
+
+        >>> class Means(EpochStart):
+        ...     needs_train_batches = True
+        ...
+        ...     def prepare_epoch(self):
+        ...         sums, number = {m: 0.0 for m in self.modalities}, 0
+        ...         for batch in self.training_batches():
+        ...             number += len(batch["label"])
+        ...             for name, h in self.features(batch).items():
+        ...                 sums[name] = sums[name] + h.sum(dim=0)
+        ...         self.means = {name: total / number for name, total in sums.items()}
+    """
+
+    def __init__(self, **parts: Unpack[Composition]) -> None:
+        """Build the module.
+
+        Args:
+            **parts: See :class:`~mla_lightning.parts.Parts`.
+        """
+        super().__init__(**parts)
+        #: The epoch that was prepared last; -1 for none.
+        self.prepared_epoch: Tensor
+        self.register_buffer("prepared_epoch", torch.tensor(-1))
+
+    def prepare_epoch(self) -> None:
+        """Compute what the epoch needs, and store it in buffers."""
+        raise NotImplementedError(f"{type(self).__name__} does not define prepare_epoch")
+
+    def on_train_epoch_start(self) -> None:
+        """Prepare the epoch, unless that was done before an interruption."""
+        super().on_train_epoch_start()
+        if int(self.prepared_epoch) == self.current_epoch:
+            return
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        with self.full_precision():
+            self.prepare_epoch()
+        for module, is_training in modes.items():
+            module.training = is_training
+        self.prepared_epoch.fill_(self.current_epoch)

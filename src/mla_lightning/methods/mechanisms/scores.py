@@ -1,0 +1,61 @@
+"""How well each modality predicts a batch: the scores by which rules compare modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mla_lightning import ranks
+from mla_lightning.batch import Batch, num_in_batch
+from mla_lightning.functional import at_least_single
+from mla_lightning.tasks import Task
+
+
+class BatchScores:
+    """The sums of the likelihoods of the labels of a batch, by each modality's own logits.
+
+    For classes the likelihood is the probability of the true class; for other tasks exp(-loss) of
+    the sample. Chunks are added one by one, and :meth:`total` adds those of all ranks, so the
+    scores are those of the whole batch.
+
+    Example:
+        >>> from mla_lightning.batch import as_batch
+        >>> from mla_lightning.tasks import Classification
+        >>> inputs = {"audio": torch.zeros(2, 3), "label": torch.tensor([0, 1])}
+        >>> scores = BatchScores(Classification())
+        >>> logits = {"audio": torch.zeros(2, 2), "visual": torch.tensor([[9.0, 0.0], [0.0, 9.0]])}
+        >>> scores.add(logits, as_batch(inputs, ["audio"]))
+        >>> scores.total(), scores.mean()
+        (tensor([1.0000, 1.9998]), tensor([0.5000, 0.9999]))
+    """
+
+    def __init__(self, task: Task) -> None:
+        """Start with no sample.
+
+        Args:
+            task: The task of the labels.
+        """
+        self._task, self._num = task, 0
+        self._sums: list[Tensor] = []  # of each chunk
+
+    @torch.no_grad()
+    def add(self, logits: Mapping[str, Tensor], chunk: Batch) -> None:
+        """Add the samples of a chunk.
+
+        Args:
+            logits: Modality -> its own logits (B, C), in the order of the modalities.
+            chunk: The chunk.
+        """
+        logits_MBC = at_least_single(torch.stack(list(logits.values())))
+        self._sums.append(self._task.likelihoods(logits_MBC, chunk["label"]))
+        self._num = num_in_batch(chunk)
+
+    def total(self) -> Tensor:
+        """Return each modality's sum over the whole batch (M,)."""
+        return ranks.total(torch.stack(self._sums).sum(dim=0))
+
+    def mean(self) -> Tensor:
+        """Return each modality's mean over the whole batch (M,)."""
+        return self.total() / self._num
