@@ -25,7 +25,7 @@ def kinds(config_dir: Path | None = None) -> dict[str, Component]:
 
     Example:
         >>> sorted(kinds())
-        ['runs', 'table1', 'table2', 'table3', 'tuning']
+        ['benchmark', 'runs', 'table1', 'table2', 'table3', 'tuning']
     """
     return components("report", config_dir)
 

@@ -239,12 +239,17 @@ def published_row(modality: str, values: Sequence[float | None]) -> Row | None:
     return Row(f"{modality} (paper)", cells, is_quiet=True)
 
 
-def comparison_rows(pairs: Sequence[tuple[str, Comparison]], digits: int = 1) -> tuple[Row, ...]:
+def comparison_rows(
+    pairs: Sequence[tuple[str, Comparison]],
+    digits: int = 1,
+    corrected: Sequence[float | None] | None = None,
+) -> tuple[Row, ...]:
     """Format comparisons, with Holm correction over all of them.
 
     Args:
         pairs: Label and comparison.
         digits: Number of decimals.
+        corrected: Corrected p-values of a larger family; by default of these comparisons.
 
     Returns:
         Rows for :data:`COMPARISON_COLUMNS`.
@@ -255,7 +260,8 @@ def comparison_rows(pairs: Sequence[tuple[str, Comparison]], digits: int = 1) ->
         >>> [cell.text for cell in row.cells]
         ['+9.0', '+6.5 to +11.5', '0.004', '0.004', '3']
     """
-    corrected = holm([comparison.p for _, comparison in pairs])
+    if corrected is None:
+        corrected = holm([comparison.p for _, comparison in pairs])
     rows = []
     for (label, comparison), p in zip(pairs, corrected, strict=True):
         interval = BLANK

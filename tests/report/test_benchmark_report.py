@@ -1,0 +1,146 @@
+"""The benchmark: verdicts against references, tables over data sets, what could be seen."""
+
+import random
+
+import pytest
+from tests.report.synthetic_runs import write_run
+
+from mla_lightning.errors import RunError
+from mla_lightning.report.main import write_report
+from mla_lightning.report.read.block import blocks
+from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.tables.asked import Answer, answers, best_single, is_winner
+from mla_lightning.report.tables.benchmark import benchmark
+from mla_lightning.report.tables.significance import Comparison, compare, holm
+
+SEEDS = range(6)
+
+
+def write(root, method, level, *, dataset="openmoji", spread=0.4, single=(50, 40)):
+    """Write a run per seed, with accuracies in percent."""
+    rng = random.Random(f"{method}{dataset}")
+    for seed in SEEDS:
+        multi = (level + rng.gauss(0, spread)) / 100
+        accuracy = {"image": single[0] / 100, "text": single[1] / 100, "multi": multi}
+        write_run(root, method, seed, dataset=dataset, accuracy=accuracy)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for dataset in ("openmoji", "tuxstamps"):
+        for method, level in (("concat", 60), ("mla", 66), ("ogm_ge", 55), ("qmf", 60.1)):
+            write(tmp_path, method, level, dataset=dataset)
+        write(tmp_path, "unimodal", 58, dataset=dataset, single=(57, 44))
+    return tmp_path
+
+
+def table_of(report, slug):
+    return next(table for table in report.tables if table.slug == slug)
+
+
+def cells(table, label):
+    rows = {row.label: row for section in table.sections for row in section.rows}
+    return [cell.text for cell in rows[label].cells]
+
+
+def test_a_method_that_is_better_everywhere_wins(root):
+    report = benchmark(read_runs([root]))
+    verdicts = table_of(report, "verdicts")
+    assert verdicts.columns == ("than Concat", "than the best single modality")
+    assert cells(verdicts, "MLA")[0].endswith("2 better")
+    assert cells(verdicts, "OGM-GE")[0].endswith("2 worse")
+    assert "equal" in cells(verdicts, "QMF")[0]
+    lines = report.texts["answers.md"].splitlines()
+    assert lines[0] == (
+        "- Better than Concat on two or more of 2 data sets and worse on none: MLA (of 3 methods)."
+    )
+    assert lines[1] == ("- Significantly worse than Concat somewhere and better nowhere: OGM-GE.")
+
+
+def test_the_correction_is_over_all_methods_and_sets_of_a_question(root):
+    table_blocks = blocks(read_runs([root]))
+    found = answers(table_blocks, "concat")
+    assert len(found) == 6
+    expected = []
+    for block in table_blocks:
+        concat = block.values(block.find("concat"))
+        others = [v for v in block.variants if v.method not in ("concat", "unimodal")]
+        expected += [compare(block.values(variant), concat).p for variant in others]
+    assert [answer.p for answer in found] == pytest.approx(holm(expected))
+
+
+def test_the_best_single_modality_is_chosen_on_validation(root):
+    (block, _) = blocks(read_runs([root]))
+    assert best_single(block)[0] == "image"
+    report = benchmark(read_runs([root]))
+    assert cells(report.tables[0], "best single modality")[0] == "57.0 (6) image"
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "p", "verdict"),
+    [
+        (2.0, 1.0, 3.0, 0.01, "better"),
+        (-2.0, -3.0, -1.0, 0.01, "worse"),
+        (0.2, -0.5, 0.9, 0.6, "equal"),
+        (0.2, -0.5, 1.1, 0.6, "open"),
+        (3.0, 1.0, 5.0, 0.06, "open"),
+    ],
+)
+def test_a_verdict_follows_from_interval_and_corrected_p(root, mean, low, high, p, verdict):
+    (block, _) = blocks(read_runs([root]))
+    comparison = Comparison((0, 1), mean, 1.0, low, high, p)
+    answer = Answer(block, block.variants[0], "concat", comparison, p, margin=1.0)
+    assert answer.verdict == verdict
+    assert is_winner([answer, answer]) == (verdict == "better")
+    assert not is_winner([answer])
+
+
+def test_what_is_worse_on_one_set_is_no_winner(root):
+    write(root, "late_fusion", 66)
+    write(root, "late_fusion", 50, dataset="tuxstamps")
+    write(root, "late_fusion", 66, dataset="third")
+    write(root, "concat", 60, dataset="third")
+    report = benchmark(read_runs([root]))
+    assert cells(table_of(report, "verdicts"), "Late Fusion")[0].endswith("2 better, 1 worse")
+    assert "Late Fusion" not in report.texts["answers.md"].splitlines()[0]
+
+
+def test_a_single_set_has_no_table_over_sets(tmp_path):
+    write(tmp_path, "concat", 60)
+    write(tmp_path, "mla", 61)
+    report = benchmark(read_runs([tmp_path]))
+    assert "across" not in [table.slug for table in report.tables]
+    assert "benchmark-ranks" not in report.figures
+
+
+def test_more_seeds_see_smaller_differences(root):
+    few = table_of(benchmark(read_runs([root])), "detectable")
+    for seed in range(6, 24):
+        for method, level in (("concat", 60), ("mla", 66), ("ogm_ge", 55), ("qmf", 60.1)):
+            accuracy = {"image": 0.5, "text": 0.4, "multi": (level + random.gauss(0, 0.4)) / 100}
+            write_run(root, method, seed, accuracy=accuracy)
+    many = table_of(benchmark(read_runs([root])), "detectable")
+    first, second = cells(few, "openmoji"), cells(many, "openmoji")
+    assert float(second[2]) < float(first[2])
+    assert (first[4], second[4]) == ("6", "24")
+
+
+def test_cost_is_relative_to_concat(root):
+    assert cells(table_of(benchmark(read_runs([root])), "cost"), "Concat") == ["1.0", "1.0"]
+
+
+def test_nothing_to_compare_is_an_error(tmp_path):
+    write(tmp_path, "unimodal", 58)
+    with pytest.raises(RunError, match="experiment=benchmark/openmoji"):
+        benchmark(read_runs([tmp_path]))
+
+
+def test_the_files_are_written(root, tmp_path):
+    assert write_report("benchmark", [root], tmp_path / "out") == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {
+        "answers.md",
+        "benchmark.md",
+        "benchmark-versus-concat.png",
+        "benchmark-cost.svg",
+    } <= names
