@@ -241,3 +241,47 @@ def test_a_recipe_of_the_user_is_not_replaced(tmp_path, capsys):
     assert "was not written by a search" in capsys.readouterr().err
     assert own.read_text() == "# mine\n"
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_best_trials_are_chosen_by_all_their_seeds(folder, tmp_path):
+    words = [*WORDS, METHODS, "trials=4", f"paths.output_dir={tmp_path}"]
+    assert main([*words, "finalists=2", "final_seeds=101,102"]) == 0
+    rows = trials_of(tmp_path / "tune" / "synthetic")
+    before = trials_of(folder)
+    assert [row["val_accuracy_percent"] for row in rows] == [
+        row["val_accuracy_percent"] for row in before
+    ]
+    for method in ("ogm_ge", "unimodal"):
+        own = [row for row in rows if row["method"] == method]
+        finals = [row for row in own if row["val_accuracy_percent_all_seeds"]]
+        others = [row for row in own if row not in finals]
+        assert len(finals) == 2
+        lowest = min(float(row["val_accuracy_percent"]) for row in finals)
+        assert all(float(row["val_accuracy_percent"]) <= lowest for row in others)
+        for row in finals:
+            names = row["runs"].split()
+            results = [RunFiles(tmp_path / "tune" / "synthetic" / n).result for n in names]
+            assert [result.seed for result in results] == [100, 101, 102]
+            scores = []
+            for result in results:
+                names = [m for m in result.val if m != "multi"]
+                names = names if method == "unimodal" else ["multi"]
+                scores.append(sum(result.val[m]["accuracy"] for m in names) / len(names))
+            mean = 100 * sum(scores) / 3
+            assert float(row["val_accuracy_percent_all_seeds"]) == pytest.approx(mean, abs=1e-3)
+        (chosen,) = [row for row in own if row["chosen"]]
+        column = "val_accuracy_percent_all_seeds"
+        assert float(chosen[column]) == max(float(row[column]) for row in finals)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["final_seeds=7"], "no effect without finalists"),
+        (["finalists=9"], "finalists"),
+        (["finalists=1", "final_seeds=100"], "one of seeds=100"),
+    ],
+)
+def test_finals_that_would_mislead_are_refused(words, message, tmp_path, capsys):
+    assert main([*WORDS, METHODS, "trials=4", f"paths.output_dir={tmp_path}", *words]) == 2
+    assert message in capsys.readouterr().err

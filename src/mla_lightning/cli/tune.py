@@ -28,6 +28,8 @@ options, beside those of mla train:
   search=default   ranges, of conf/search/; `mla list searches` shows them
   batch=4          trials of a method that run before the sampler learns from them
   seeds=100        seeds of each trial, its score is their mean; use none that a table reports
+  finalists=0      number of best trials that are trained with further seeds, and chosen by all
+  final_seeds=101,102   those seeds
   sampler_seed=0   seed of the sampler
   pruner=none      median: trials below the median of earlier ones end early
 
@@ -47,6 +49,8 @@ OPTIONS: dict[str, tuple[type, Any]] = {
     "pruner": (str, "none"),
     "search": (str, "default"),
     "seeds": (str, "100"),
+    "finalists": (int, 0),
+    "final_seeds": (str, "101,102"),
 }
 #: The experiment of every run: without the test split and without probes.
 EXPERIMENT = "experiment=tune"
@@ -74,7 +78,7 @@ def tune(options: argparse.Namespace) -> int:
     from mla_lightning import config
     from mla_lightning.launchers.sweep import run_sweep
     from mla_lightning.tune.outcome import check_recipe
-    from mla_lightning.tune.search import MethodSearch, run_search
+    from mla_lightning.tune.search import MethodSearch, run_finals, run_search
     from mla_lightning.tune.space import read_space
 
     own, words = _split(options.overrides)
@@ -85,11 +89,12 @@ def tune(options: argparse.Namespace) -> int:
         values["batch"] = min(values["batch"], values["trials"])
     check_number("batch", values["batch"], 1, values["trials"])
     seeds = _numbers(values["seeds"], "seeds")
+    final_seeds = _final_seeds(values, own, seeds)
     methods = _methods(words)
     words = [word for word in words if not word.startswith("method=")]
     flags: dict[str, Any] = {"config_dir": options.config_dir, "allowed": options.allow_target}
 
-    def jobs_of(method: str, drawn: Mapping[str, Any]) -> list[Job]:
+    def jobs_of(method: str, drawn: Mapping[str, Any], seeds: Sequence[int] = seeds) -> list[Job]:
         pairs = [f"{key}={config.overrides.format_override_value(v)}" for key, v in drawn.items()]
         return [
             job
@@ -133,6 +138,13 @@ def tune(options: argparse.Namespace) -> int:
             lambda jobs: run_sweep(jobs, launcher) if jobs else 0,
             prunes=prunes,
         )
+        if final_seeds and not code:
+            code = run_finals(
+                searches,
+                values["finalists"],
+                lambda method, drawn: jobs_of(method, drawn, final_seeds),
+                lambda jobs: run_sweep(jobs, launcher),
+            )
     if code:
         stopped = Interrupted if code == Interrupted.exit_code else Preempted
         raise stopped("The search was stopped; the same command continues it.")
@@ -200,7 +212,8 @@ def _line(search: MethodSearch, label: str, select_by: str, metric: MetricDispla
         )
     remarks += [f"{' and '.join(edges)} at the edge of the range"] * bool(edges)
     remark = f" ({'; '.join(remarks)})" if remarks else ""
-    value = metric.scale * (best.score or 0)
+    score_of_all = best.score if best.final_score is None else best.final_score
+    value = metric.scale * (score_of_all or 0)
     score = f"{metric.at_scale(value).text(value)} % {select_by.replace('_', ' ')}"
     if not metric.percent:
         score = f"{metric.label} {metric.at_scale(value).text(value)}"
@@ -256,6 +269,21 @@ def _methods(words: Sequence[str]) -> list[str]:
     if twice := sorted({name for name in methods if methods.count(name) > 1}):
         raise ConfigError(f"method={twice[0]} is given twice")
     return methods
+
+
+def _final_seeds(
+    values: Mapping[str, Any], own: Mapping[str, str], seeds: Sequence[int]
+) -> list[int]:
+    """Return the further seeds of the best trials; empty without such trials."""
+    check_number("finalists", values["finalists"], 0, values["trials"])
+    if not values["finalists"]:
+        if "final_seeds" in own:
+            raise ConfigError("final_seeds=... has no effect without finalists=NUMBER")
+        return []
+    further = _numbers(values["final_seeds"], "final_seeds")
+    if twice := sorted({*seeds} & {*further}):
+        raise ConfigError(f"final_seeds has {twice[0]}, which is one of seeds={values['seeds']}")
+    return further
 
 
 def _numbers(text: str, key: str) -> list[int]:

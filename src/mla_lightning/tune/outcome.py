@@ -81,6 +81,8 @@ def write_trials(
 ) -> None:
     """Write one row per trial: method, number, score, reason of failure, values, run folders.
 
+    If the best trials were trained with further seeds, also their mean score over all seeds.
+
     Args:
         path: The CSV file.
         searches: The searches.
@@ -89,15 +91,20 @@ def write_trials(
     """
     keys = list(dict.fromkeys(key for search in searches for key in search.space))
     column = f"val_{select_by}{'_percent' if metric.percent else ''}"
-    columns = ("method", "trial", column, "chosen", "reason", *keys, "runs")
+    has_finals = any(trial.final_jobs for search in searches for trial in search.trials)
+    final = [f"{column}_all_seeds"] if has_finals else []
+    columns = ("method", "trial", column, *final, "chosen", "reason", *keys, "runs")
     rows: list[Sequence[Any]] = []
     for search in searches:
         for number, trial in enumerate(search.trials, start=1):
             score = "" if trial.score is None else metric.column_value(trial.score)
             values = [trial.values.get(key, "") for key in keys]
-            runs = " ".join(job.run_dir.name for job in trial.jobs)
+            runs = " ".join(job.run_dir.name for job in (*trial.jobs, *trial.final_jobs))
             is_best = "yes" if trial is search.best else ""
-            rows.append((search.method, number, score, is_best, trial.reason, *values, runs))
+            of_all = trial.final_score
+            finals = ["" if of_all is None else metric.column_value(of_all)] if has_finals else []
+            row = (search.method, number, score, *finals, is_best, trial.reason, *values, runs)
+            rows.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, csv_text(columns, rows))
 

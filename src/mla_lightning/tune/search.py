@@ -40,6 +40,8 @@ class Trial:
         curve: Its best score so far after each epoch; empty without pruning.
         epochs: Number of epochs that it was trained; 0 without pruning.
         pruned_after: Number of epochs after which it was ended; None if it was not.
+        final_jobs: Its jobs with further seeds, if it is one of the best.
+        final_score: Mean score of all its jobs; None if it is not one of the best.
     """
 
     values: dict[str, Any]
@@ -50,6 +52,8 @@ class Trial:
     curve: Sequence[float] = ()
     epochs: int = 0
     pruned_after: int | None = None
+    final_jobs: list[Job] = field(default_factory=list)
+    final_score: float | None = None
 
 
 class MethodSearch:
@@ -131,11 +135,21 @@ class MethodSearch:
             else:
                 self._study.tell(asked, self.sign * trial.score)
 
+    def leading(self, number: int) -> list[Trial]:
+        """Return the trials with the best scores, the best first; the first of equal ones."""
+        finished = [trial for trial in self.trials if trial.score is not None]
+        return sorted(finished, key=lambda trial: -self.sign * (trial.score or 0.0))[:number]
+
     @property
     def best(self) -> Trial | None:
-        """The trial with the best score, the first of equal ones; None if all failed."""
-        finished = [trial for trial in self.trials if trial.score is not None]
-        return max(finished, key=lambda trial: self.sign * (trial.score or 0.0), default=None)
+        """The trial with the best score, the first of equal ones; None if all failed.
+
+        If the best trials were trained with further seeds, the best mean over all their seeds.
+        """
+        finalists = [trial for trial in self.trials if trial.final_score is not None]
+        if finalists:
+            return max(finalists, key=lambda trial: self.sign * (trial.final_score or 0.0))
+        return next(iter(self.leading(1)), None)
 
 
 def run_search(
@@ -185,6 +199,42 @@ def run_search(
             conclude(trial, prunes=prunes)
         for search in searches:
             search.tell()
+    return 0
+
+
+def run_finals(
+    searches: Sequence[MethodSearch],
+    number: int,
+    jobs_of: Callable[[str, Mapping[str, Any]], list[Job]],
+    run: Callable[[list[Job]], int],
+) -> int:
+    """Train the best trials of each method with further seeds, and compare them by all seeds.
+
+    With one seed a search selects the luckiest of many trials; a mean over more seeds less so.
+
+    Args:
+        searches: The methods' searches, which are complete.
+        number: Number of best trials of each method.
+        jobs_of: Composes the jobs of a method and values, with the further seeds.
+        run: Runs jobs and returns an exit code.
+
+    Returns:
+        0 if they are complete, also with jobs that failed; 130 or 143 if they were stopped.
+
+    Raises:
+        RunError: If runs have not ended, such as those of another process.
+    """
+    finals = [(search, trial) for search in searches for trial in search.leading(number)]
+    for search, trial in finals:
+        trial.final_jobs = jobs_of(search.method, trial.values)
+    jobs = [job for _, trial in finals for job in trial.final_jobs]
+    print(f"The best {number} trials of each method with further seeds.", flush=True)
+    code = run(jobs) if jobs else 0
+    if code in (130, 143):
+        return code
+    _check_ended(jobs)
+    for _, trial in finals:
+        trial.final_score, trial.reason = score_of([*trial.jobs, *trial.final_jobs])
     return 0
 
 
