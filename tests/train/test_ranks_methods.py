@@ -25,6 +25,13 @@ METHODS = {
 }
 
 
+def train_rows():
+    return [split(NUM_TRAIN, "classification")[Request(0, torch.arange(NUM_TRAIN))]]
+
+
+METHODS |= {("pmr", True): {"train_batches": train_rows}}
+
+
 def plain():
     return SomeRows(5, 8)
 

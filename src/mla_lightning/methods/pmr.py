@@ -96,7 +96,7 @@ class PMR(EpochStart):
         coefficient: str = "graded",
         entropy_weight: float = 0.01,
         entropy_epochs: int = 5,
-        momentum: float = 0.2,
+        proto_momentum: float = 0.2,
         proto_fraction: float = 1.0,
         normalise: bool = False,
         start_epoch: int = 0,
@@ -110,7 +110,7 @@ class PMR(EpochStart):
             coefficient: ``graded`` or ``binary``.
             entropy_weight: Weight of the best modality's entropy, >= 0.
             entropy_epochs: Number of first epochs with the entropy, >= 1.
-            momentum: Share of the earlier prototypes, in [0, 1).
+            proto_momentum: Share of the earlier prototypes, in [0, 1).
             proto_fraction: Share of the training samples that prototypes are of, in (0, 1].
             normalise: Whether features are normalised by a batch normalisation without weights
                 before they are compared with prototypes.
@@ -128,8 +128,8 @@ class PMR(EpochStart):
             raise ConfigError(
                 f"method.coefficient must be one of {tuple(COEFFICIENTS)}, got {coefficient!r}"
             )
-        if not 0 <= momentum < 1:
-            raise ConfigError(f"method.momentum must be in [0, 1), got {momentum}")
+        if not 0 <= proto_momentum < 1:
+            raise ConfigError(f"method.proto_momentum must be in [0, 1), got {proto_momentum}")
         if not 0 < proto_fraction <= 1:
             raise ConfigError(f"method.proto_fraction must be in (0, 1], got {proto_fraction}")
         self.window = Window(start_epoch, end_epoch)
@@ -137,7 +137,7 @@ class PMR(EpochStart):
         super().__init__(**parts)
         self.alpha, self.coefficients_of = alpha, COEFFICIENTS[coefficient]
         self.entropy_weight, self.entropy_epochs = entropy_weight, entropy_epochs
-        self.momentum, self.proto_fraction = momentum, proto_fraction
+        self.proto_momentum, self.proto_fraction = proto_momentum, proto_fraction
         widths = {name: out_width(name, encoder) for name, encoder in self.encoders.items()}
         self.norms = nn.ModuleDict({m: _norm(d) for m, d in widths.items()} if normalise else {})
         num_classes = self.parts.num_classes
@@ -201,7 +201,9 @@ class PMR(EpochStart):
                 variance = (squares[name] / count.sum() - mean.square()).clamp_min(0)
                 means_CD = (means_CD - mean) / (variance + EPS).sqrt()
             old = prototypes_CD.clone()
-            prototypes_CD.copy_(update_prototypes(means_CD, count, old, self.is_set, self.momentum))
+            prototypes_CD.copy_(
+                update_prototypes(means_CD, count, old, self.is_set, self.proto_momentum)
+            )
         self.is_set |= has_any
 
     def _samples(self) -> Iterator[Batch]:
