@@ -62,12 +62,12 @@ def test_random_numbers_of_the_preparation_do_not_change_the_training():
     assert torch.equal(weights(joint), weights(prepared))
 
 
-def test_an_epoch_that_a_checkpoint_has_prepared_is_not_prepared_again():
+def test_a_new_training_prepares_all_epochs_whatever_its_weights_come_from():
     data = batches(2)
     first, second = build(Prepared, Concat, data), build(Prepared, Concat, data)
-    fit(first, data, epochs=1)
+    fit(first, data, epochs=2)
     state = first.state_dict()
-    assert int(state["prepared_epoch"]) == 0
+    assert int(state["prepared_epoch"]) == 1
     second.load_state_dict(state)
     fit(second, data, epochs=3)
-    assert second.epochs == [1, 2]
+    assert second.epochs == [0, 1, 2]

@@ -152,6 +152,16 @@ def test_the_modality_whose_trace_decides():
     assert grown == [[0.25, 0.25], [0.5, 0.5]]
 
 
+def test_a_new_training_begins_with_its_own_window():
+    data = batches(2)
+    old, new = STRONG(data), STRONG(data)
+    fit(old, data, epochs=3)
+    new.load_state_dict(old.state_dict())
+    fit(new, data, epochs=1)
+    assert new.growth.tolist() == [1, 1]
+    assert not new.traces.any()
+
+
 def test_the_trace_is_of_weights_after_the_pull_and_survives_an_overflow():
     data = batches(2)
     module = build(InfoReg, Concat, data, encoder=Conv)

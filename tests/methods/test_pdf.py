@@ -146,6 +146,16 @@ def test_predicted_probabilities_learn_without_changing_encoders():
     assert not torch.equal(weights(module.fusion.nets), before)
 
 
+def test_half_precision_has_weights_of_single_precision():
+    data = batches(2)
+    module = build(PDF, Calibrated, data)
+    losses = fit(module, data, precision="bf16-mixed")
+    assert all(torch.tensor([*step.values()]).isfinite().all() for step in losses)
+    h = {m: x.bfloat16() for m, x in module.features(data[0]).items()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert module.fusion.weights_of(h).dtype == torch.float32
+
+
 def test_probabilities_approach_the_true_ones():
     data = batches(1, size=16)
     module = build(PDF, Calibrated, data, lr=0.05)

@@ -166,6 +166,16 @@ def test_prototypes_are_computed_in_evaluation_mode_without_a_graph():
     assert torch.equal(module.prototypes("audio"), again.prototypes("audio"))
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_half_precision_has_the_prototypes_of_single_precision(normalise):
+    data = batches(3, seed=2)
+    half, single = pmr(data, normalise=normalise), pmr(data, normalise=normalise)
+    losses = fit(half, data, precision="bf16-mixed")
+    fit(single, data)
+    assert torch.equal(half.prototypes("audio"), single.prototypes("audio"))  # of the first epoch
+    assert all(torch.tensor([*step.values()]).isfinite().all() for step in losses)
+
+
 def test_a_class_outside_the_fraction_keeps_its_prototype():
     data = batches(4, seed=2)
     module = pmr(data, proto_fraction=1e-9)

@@ -146,8 +146,11 @@ class InfoReg(EpochStart):
     def prepare_epoch(self) -> None:
         """Remember the weights, and measure how much information the last epochs brought."""
         self.start.take()
-        if int(self.prepared_epoch) < 0:
-            return  # the first epoch is in the window
+        if int(self.prepared_epoch) < 0:  # the first epoch, which is in the window
+            self.traces.zero_()
+            self.trace.zero_()
+            self.growth.fill_(1)
+            return
         self.traces.copy_(torch.cat([self.traces[:, 1:], self.trace[:, None]], dim=1))
         self.trace.zero_()
         growth = information_growth(self.traces)

@@ -31,7 +31,7 @@ from mla_lightning.randomness import derive_seed
 #: Added to variances, as in a batch normalisation.
 EPS = 1e-5
 #: Builds what normalises features of a width.
-_norm = partial(nn.BatchNorm1d, affine=False, track_running_stats=False, eps=EPS)
+_norm = partial(nn.BatchNorm1d, affine=False, eps=EPS)
 #: Coefficient -> scores (M,) -> coefficients (M,).
 COEFFICIENTS = {"graded": graded_coefficients, "binary": binary_coefficients}
 
@@ -181,9 +181,9 @@ class PMR(EpochStart):
         """Compute the class means of the features, and average them with the earlier ones."""
         if self.current_epoch not in self.window:
             return
-        count = self.is_set.new_zeros(len(self.is_set), dtype=self.feature_dtype)
-        sums = {name: torch.zeros_like(self.prototypes(name)) for name in self.modalities}
+        sums = {m: torch.zeros_like(at_least_single(self.prototypes(m))) for m in self.modalities}
         squares = {name: total.sum(dim=0) for name, total in sums.items()}
+        count = sums[self.modalities[0]].sum(dim=1)
         for batch in self._samples():
             is_class_BC = nn.functional.one_hot(batch["label"], len(count)).to(count)
             count += is_class_BC.sum(dim=0)
@@ -194,16 +194,15 @@ class PMR(EpochStart):
         if not bool((has_any | self.is_set).all()):
             lacking = (~(has_any | self.is_set)).nonzero()[0].item()
             raise DataError(f"PMR needs training samples of every class; class {lacking} has none.")
-        for name, prototypes_CD in ((m, self.prototypes(m)) for m in self.modalities):
+        for name in self.modalities:
             means_CD = sums[name] / count.clamp_min(1)[:, None]
             if self.norms:
                 mean = sums[name].sum(dim=0) / count.sum()
                 variance = (squares[name] / count.sum() - mean.square()).clamp_min(0)
                 means_CD = (means_CD - mean) / (variance + EPS).sqrt()
-            old = prototypes_CD.clone()
-            prototypes_CD.copy_(
-                update_prototypes(means_CD, count, old, self.is_set, self.proto_momentum)
-            )
+            old = self.prototypes(name)
+            new = update_prototypes(means_CD, count, old, self.is_set, self.proto_momentum)
+            old.copy_(new)
         self.is_set |= has_any
 
     def _samples(self) -> Iterator[Batch]:
