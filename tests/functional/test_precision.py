@@ -14,6 +14,7 @@ RNG = torch.Generator().manual_seed(0)
 LOGITS_MBC = torch.randn(3, 6, 4, generator=RNG, dtype=torch.float64)
 PRESENT_MB = torch.ones(3, 6, dtype=torch.bool)
 PRESENT_MB[0, 1] = PRESENT_MB[1, 2] = PRESENT_MB[2, 2] = False
+TCP_MB = LOGITS_MBC[..., 0].sigmoid()
 LABEL_B = torch.tensor([0, 1, 2, 3, 0, 1])
 X_BD, Y_BD = torch.randn(2, 40, 3, generator=RNG, dtype=torch.float64)
 PLANE_DD = F.projector_from_means(X_BD[:2], 0.3)
@@ -24,6 +25,7 @@ CALLS = {
     "at_least_single": lambda: F.at_least_single(X_BD),
     "balancemm_gradient": lambda: F.balancemm_gradient(Y_BD, PLANE_DD),
     "batch_entropy_weights": lambda: F.batch_entropy_weights(LOGITS_MBC, PRESENT_MB),
+    "belief_weights": lambda: F.belief_weights(TCP_MB, PRESENT_MB, TCP_MB),
     "bernoulli_entropies": lambda: F.bernoulli_entropies(LOGITS_MBC),
     "categorical_entropies": lambda: F.categorical_entropies(LOGITS_MBC),
     "central_moment_discrepancy": lambda: F.central_moment_discrepancy(X_BD, Y_BD),
@@ -35,12 +37,16 @@ CALLS = {
     "confidence_rank_loss": lambda: F.confidence_rank_loss(X_BD[:, 0], Y_BD[:, 0], "margin"),
     "dcca_loss": lambda: F.dcca_loss(X_BD, Y_BD),
     "decoding_loss": lambda: F.decoding_loss(X_BD, Y_BD, PLANE_DD, Y_BD[0], HAS_B),
+    "distribution_uniformity": lambda: F.distribution_uniformity(LOGITS_MBC),
     "energy_confidence": lambda: F.energy_confidence(X_BD),
     "entropy_weights": lambda: F.entropy_weights(LOGITS_MBC, PRESENT_MB),
     "fill_with_mean": lambda: F.fill_with_mean(X_BD, HAS_B, Y_BD[0]),
     "fixed_weights": lambda: F.fixed_weights([0.1, 0.2, 0.4], PRESENT_MB, torch.float64),
     "fuse_logits": lambda: F.fuse_logits(LOGITS_MBC[..., 0].exp(), LOGITS_MBC),
     "gaussian_entropies": lambda: F.gaussian_entropies(LOGITS_MBC.exp()),
+    "graded_coefficients": lambda: F.graded_coefficients(X_BD[:, 0].exp()),
+    "holo_confidence": lambda: F.holo_confidence(TCP_MB, PRESENT_MB),
+    "information_growth": lambda: F.information_growth(X_BD.exp()),
     "joint_energy_confidence": lambda: F.joint_energy_confidence(X_BD),
     "linear_cca": lambda: F.linear_cca(X_BD, Y_BD)[0],
     "linear_svc": lambda: F.linear_svc(X_BD, CLASS_B, 4, 1.0)[0],
@@ -53,7 +59,10 @@ CALLS = {
     "ogm_coefficients": lambda: F.ogm_coefficients(X_BD[:, 0].exp(), 0.3),
     "project_gradient": lambda: F.project_gradient(Y_BD, PLANE_DD),
     "projector_from_means": lambda: F.projector_from_means(X_BD, 0.3),
+    "prototype_logits": lambda: F.prototype_logits(X_BD, Y_BD),
     "reconstruction_loss": lambda: F.reconstruction_loss(X_BD, Y_BD, HAS_B),
+    "regulation_strengths": lambda: F.regulation_strengths(X_BD[:, 0], 0.3),
+    "relative_calibration": lambda: F.relative_calibration(TCP_MB, PRESENT_MB),
     "remove_conflict": lambda: F.remove_conflict(X_BD[0], [-Y_BD[0], Y_BD[0]]),
     "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
     "symmetric_divergence": lambda: F.symmetric_divergence(X_BD[None], Y_BD[None]),
@@ -67,11 +76,19 @@ CALLS = {
         PLANE_DD.clone(), X_BD[0], 0.3
     ),
     "update_projector_unit_": lambda: F.update_projector_unit_(PLANE_DD.clone(), X_BD[0], 0.3),
+    "update_prototypes": lambda: F.update_prototypes(X_BD, CLASS_B, Y_BD, HAS_B, 0.3),
     "weights_of_entropies": lambda: F.weights_of_entropies(LOGITS_MBC[..., 0], PRESENT_MB),
 }
-#: Functions of numbers, not of tensors, and those that return masks.
+#: Functions of numbers, not of tensors, and those that return masks or whole numbers.
 OF_NUMBERS = {
-    *("anchor_mask", "max_missing_rate", "missing_rate", "released_alpha", "resampled_mask"),
+    *(
+        "anchor_mask",
+        "binary_coefficients",
+        "max_missing_rate",
+        "missing_rate",
+        "released_alpha",
+        "resampled_mask",
+    ),
     *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
 }
 

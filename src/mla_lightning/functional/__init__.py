@@ -19,6 +19,10 @@ Weights of the modalities and fused logits
 Balanced training (OGM-GE, QMF)
     ``unimodal_scores``, ``mean_of_others``, ``ogm_coefficients``; ``energy_confidence``,
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
+    PMR: ``prototype_logits``, ``update_prototypes``, ``graded_coefficients``,
+    ``binary_coefficients``. InfoReg: ``information_growth``, ``regulation_strengths``. PDF:
+    ``holo_confidence``, ``distribution_uniformity``, ``relative_calibration``,
+    ``belief_weights``.
 
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
@@ -53,6 +57,12 @@ from mla_lightning.identity.public_names import import_public_name
 # For type checkers and for the record of a run's code, which leaves out blocks of TYPE_CHECKING
 # alone. Names are imported when they are first used, so that this package needs no torch.
 if TYPE_CHECKING or False:
+    from mla_lightning.functional.belief import (
+        belief_weights,
+        distribution_uniformity,
+        holo_confidence,
+        relative_calibration,
+    )
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.divergence import symmetric_divergence
     from mla_lightning.functional.entropy import (
@@ -65,6 +75,7 @@ if TYPE_CHECKING or False:
         mean_of_present,
         reconstruction_loss,
     )
+    from mla_lightning.functional.information import information_growth, regulation_strengths
     from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
     from mla_lightning.functional.masks import (
         anchor_mask,
@@ -101,6 +112,12 @@ if TYPE_CHECKING or False:
         remove_conflict,
         second_moment,
     )
+    from mla_lightning.functional.prototypes import (
+        binary_coefficients,
+        graded_coefficients,
+        prototype_logits,
+        update_prototypes,
+    )
     from mla_lightning.functional.ranking import (
         confidence_rank_loss,
         energy_confidence,
@@ -131,7 +148,9 @@ __all__ = [
     "at_least_single",
     "balancemm_gradient",
     "batch_entropy_weights",
+    "belief_weights",
     "bernoulli_entropies",
+    "binary_coefficients",
     "categorical_entropies",
     "central_moment_discrepancy",
     "centred_gradient",
@@ -142,12 +161,16 @@ __all__ = [
     "confidence_rank_loss",
     "dcca_loss",
     "decoding_loss",
+    "distribution_uniformity",
     "energy_confidence",
     "entropy_weights",
     "fill_with_mean",
     "fixed_weights",
     "fuse_logits",
     "gaussian_entropies",
+    "graded_coefficients",
+    "holo_confidence",
+    "information_growth",
     "joint_energy_confidence",
     "linear_cca",
     "linear_svc",
@@ -162,7 +185,10 @@ __all__ = [
     "ogm_coefficients",
     "project_gradient",
     "projector_from_means",
+    "prototype_logits",
     "reconstruction_loss",
+    "regulation_strengths",
+    "relative_calibration",
     "released_alpha",
     "remove_conflict",
     "resampled_drop_probability",
@@ -177,5 +203,6 @@ __all__ = [
     "update_projector_frobenius_",
     "update_projector_released_",
     "update_projector_unit_",
+    "update_prototypes",
     "weights_of_entropies",
 ]

@@ -62,6 +62,8 @@ class Fusion(nn.Module, ABC):
     takes_sequences = False
     #: Whether a sample's fused logits depend on the other samples of the batch.
     mixes_samples = False
+    #: Whether the weights of the logits depend on features, see :meth:`weights_of`.
+    weighs_by_features = False
 
     def __init__(self, feature_dims: Mapping[str, int], num_classes: int) -> None:
         """Store the modalities and the number of classes.
@@ -124,9 +126,22 @@ class Fusion(nn.Module, ABC):
 
         Returns:
             Weights (M, B), in the order of the modalities; None for a fusion that does not weight
-            logits.
+            logits, or weights them by features.
         """
         return None
+
+    def weights_of(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor | None:
+        """Compute the weights that the fused logits give to the modalities' own logits.
+
+        Args:
+            features: Modality -> feature (B, D_m), of one batch.
+            present: Modality -> (B,) bool; None if nothing is missing.
+
+        Returns:
+            Weights (M, B), as those of :meth:`logit_weights`; None for a fusion that does not
+            weight logits.
+        """
+        return self.logit_weights(self.unimodal(features), present)
 
     def zero_absent(self, features: Mapping[str, Tensor], present: Present) -> Mapping[str, Tensor]:
         """Replace the features of absent modalities by zeros.

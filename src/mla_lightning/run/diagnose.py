@@ -17,6 +17,7 @@ from mla_lightning.batch import Batch
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics, at_head
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.order import Request
+from mla_lightning.fusion.base import Fusion
 from mla_lightning.metrics.by_task import primary_score
 from mla_lightning.metrics.contribution import (
     MAX_MODALITIES,
@@ -193,9 +194,12 @@ def fusion_weights(
     names = module.modalities
     batches = []
     for rows in torch.arange(len(predictions.label)).split(batch_size):
-        unimodal = {name: predictions.logits[name][rows] for name in names}
         present = {name: predictions.present[name][rows] for name in names}
-        weights_MB = module.fusion.logit_weights(unimodal, present)
+        if module.fusion.weighs_by_features:
+            weights_MB = _weights_by_features(module.fusion, predictions.features, present, rows)
+        else:
+            unimodal = {name: predictions.logits[name][rows] for name in names}
+            weights_MB = module.fusion.logit_weights(unimodal, present)
         if weights_MB is None:
             return {}
         batches.append(weights_MB)
@@ -210,6 +214,18 @@ def fusion_weights(
         means = {k: float(weights_MN[row][rows].double().mean()) for k, rows in groups.items()}
         means_by_modality[name] = {k: mean for k, mean in means.items() if not math.isnan(mean)}
     return means_by_modality
+
+
+@torch.no_grad()
+def _weights_by_features(
+    fusion: Fusion, features: Mapping[str, Tensor], present: Mapping[str, Tensor], rows: Tensor
+) -> Tensor | None:
+    like = next(fusion.parameters())  # predictions are on the CPU
+    weights_MB = fusion.eval().weights_of(
+        {name: h[rows].to(like) for name, h in features.items()},
+        {name: has.to(like.device) for name, has in present.items()},
+    )
+    return None if weights_MB is None else weights_MB.cpu()
 
 
 @torch.no_grad()

@@ -106,12 +106,16 @@ def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Pre
 def _forward(module: MultimodalModule, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return logits and fusion weights of a batch by name, with the module's current weights."""
     try:
-        logits = module.evaluate_batch(module.convert_inputs(batch, augment=False))
+        converted = module.convert_inputs(batch, augment=False)
+        logits = module.evaluate_batch(converted)
         outputs = {name: module.task.in_target_unit(z) for name, z in logits.items()}
     except UNFIT_ERRORS as error:
         raise _unfit_inputs(module, batch, error) from error
     unimodal = {name: logits[name] for name in module.modalities}
-    weights_MN = module.fusion.logit_weights(unimodal, batch["present"])
+    if module.fusion.weighs_by_features:
+        weights_MN = module.fusion.weights_of(module.features(converted), batch["present"])
+    else:
+        weights_MN = module.fusion.logit_weights(unimodal, batch["present"])
     if weights_MN is None:
         return outputs, {}
     return outputs, dict(zip(module.modalities, weights_MN, strict=True))

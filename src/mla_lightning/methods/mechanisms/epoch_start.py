@@ -16,7 +16,8 @@ class EpochStart(MultimodalModule):
 
     :meth:`prepare_epoch` runs in evaluation mode, without graph and in full precision. What it
     computes is kept in buffers. So is the epoch that it was computed for: a run that is resumed
-    within an epoch goes on with what was computed at the epoch's start. Its time counts as that of
+    within an epoch goes on with what was computed at the epoch's start. A new training that begins
+    with the weights of another one prepares all of its epochs. The time counts as that of
     training. Random numbers come from generators of its own, seeded by
     :func:`~mla_lightning.randomness.derive_seed`.
 
@@ -53,6 +54,8 @@ class EpochStart(MultimodalModule):
     def on_train_epoch_start(self) -> None:
         """Prepare the epoch, unless that was done before an interruption."""
         super().on_train_epoch_start()
+        if self.trainer.global_step == 0:  # whatever training the weights come from
+            self.prepared_epoch.fill_(-1)
         if int(self.prepared_epoch) == self.current_epoch:
             return
         modes = {module: module.training for module in self.modules()}
