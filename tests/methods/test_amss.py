@@ -222,7 +222,8 @@ def test_other_seeds_draw_other_filters():
     [
         ({"temperature": 0.0}, r"temperature must be > 0"),
         ({"offset": -1.0}, r"offset must be >= 0"),
-        ({"label_entropy": "real"}, r"label_entropy='real' is unknown.*true, released"),
+        ({"label_entropy": "release"}, r"is unknown.*Did you mean 'released'.*true, released"),
+        ({"label_entropy": False}, r"label_entropy=False is unknown"),
         ({"param_filter": "all"}, r"param_filter='all' is unknown.*Known: ndim>=2, conv"),
     ],
 )

@@ -105,11 +105,12 @@ def test_cggm_is_its_formula(num_modalities, settings):
         assert found == pytest.approx([0.0, *terms], abs=1e-8)
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
 @pytest.mark.parametrize("num_modalities", [2, 3])
-def test_a_constant_coefficient_is_concat_with_idle_classifiers(num_modalities):
-    data = batches(3, num_modalities)
-    ours = build(CGGM, Concat, data, rho=2.0, bounds=[0.5, 0.5])
-    other = build(Joint, Concat, data)
+def test_a_constant_coefficient_is_concat_with_idle_classifiers(num_modalities, clip_norm):
+    data, parts = batches(3, num_modalities), {"clip_norm": clip_norm}
+    ours = build(CGGM, Concat, data, rho=2.0, bounds=[0.5, 0.5], parts=parts)
+    other = build(Joint, Concat, data, parts=parts)
     joint = [of_step["joint"] for of_step in fit(ours, data, epochs=2)]
     assert joint == [of_step["joint"] for of_step in fit(other, data, epochs=2)]
     for key, value in other.named_parameters():
@@ -145,6 +146,16 @@ def test_the_direction_reaches_the_fused_head_alone():
         for key, value in usual.named_parameters():
             is_reached = key.removeprefix("fusion.head.") in reached
             assert torch.equal(other.get_parameter(key), value) != is_reached
+
+
+def test_the_direction_of_gradients_is_in_full_precision_under_autocast():
+    data, found = batches(3), []
+    for precision in ("32-true", "bf16-mixed"):
+        module = build(CGGM, Concat, data, direction="gradients", bounds=[1.0, 1.0], lr=0.01)
+        losses = fit(module, data, precision=precision)
+        found.append([of_step["direction"] for of_step in losses])
+    assert found[0] == pytest.approx(found[1], rel=0.05)
+    assert found[0][1] > 0
 
 
 def test_classifiers_have_a_learning_rate_of_their_own_throughout_a_schedule():

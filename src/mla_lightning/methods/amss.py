@@ -25,7 +25,7 @@ from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition
 
-LABEL_ENTROPIES = ("true", "released")
+LABEL_ENTROPIES = (True, "released")
 PARAM_FILTERS = ("ndim>=2", "conv")
 
 
@@ -82,7 +82,7 @@ class AMSS(MultimodalModule):
         temperature: float = 0.2,
         offset: float = 0.5,
         unbiased: bool = False,
-        label_entropy: str = "true",
+        label_entropy: bool | str = True,
         mask_head: bool = False,
         param_filter: str = "conv",
         **parts: Unpack[Composition],
@@ -93,7 +93,7 @@ class AMSS(MultimodalModule):
             temperature: Temperature of the softmax over the modalities' rates, > 0.
             offset: Number that is added to the mutual information, >= 0.
             unbiased: Whether kept gradients are divided by the filters' probabilities (AMSS+).
-            label_entropy: ``true``, or ``released`` for the released code's number.
+            label_entropy: True, or ``released`` for the released code's number.
             mask_head: Whether the joint head is masked, too.
             param_filter: Which of an encoder's parameters are masked: ``conv`` (4-D), or
                 ``ndim>=2`` (also linear weights).
@@ -110,7 +110,7 @@ class AMSS(MultimodalModule):
         if label_entropy not in LABEL_ENTROPIES:
             raise ConfigError(
                 f"method.label_entropy={label_entropy!r} is unknown."
-                f"{near(label_entropy, LABEL_ENTROPIES)} Known: {', '.join(LABEL_ENTROPIES)}"
+                f"{near(str(label_entropy), ['released'])} Known: true, released"
             )
         super().__init__(**parts)
         with_slices(self)

@@ -37,9 +37,10 @@ class CGGM(MultimodalModule):
     A second loss asks the fused head to point where the classifiers point, with the coefficients of
     the batch before. The released code takes the cosine of the weights (``direction=weights``; here
     those of the classifier and the modality's columns of the head, as they are before the step).
-    The paper is said to take that of the gradients, which we could not read: ``gradients`` compares
-    those of the batch with respect to these weights. Both train the fused head alone. Neither is
-    used by default. The released classifiers are transformers of two layers.
+    The paper's direction is that of gradients, in a form that is not known to us; ``gradients``
+    compares those of the batch with respect to these weights. Both train the fused head alone, and
+    neither is used by default. The released classifiers are transformers of two layers. Gradients
+    are clipped without those of the classifiers, as in the released code.
 
     Example:
         >>> from functools import partial
@@ -132,14 +133,25 @@ class CGGM(MultimodalModule):
 
     def configure_optimizers(self) -> Any:
         """Build one optimiser, with a learning rate of the classifiers' own, and its schedule."""
-        own = list(self.classifiers.parameters())
-        is_own = {id(parameter) for parameter in own}
-        others = [p for p in self.parameters() if id(p) not in is_own]
-        optimizer = self.parts.optimizer([{"params": others}, {"params": own}])
+        groups = self._of_the_model(), self.classifiers.parameters()
+        optimizer = self.parts.optimizer([{"params": [*group]} for group in groups])
         optimizer.param_groups[1]["lr"] *= self.classifier_lr_ratio
         if self.parts.scheduler is None:
             return optimizer
         return [optimizer], [self.parts.scheduler(optimizer)]
+
+    def clipped_groups(self) -> list[list[nn.Parameter]]:
+        """Clip the model's gradients, without those of the classifiers, as the released code does.
+
+        Returns:
+            One group, of the encoders and the fusion.
+        """
+        return [self._of_the_model()]
+
+    def _of_the_model(self) -> list[nn.Parameter]:
+        """Return all parameters but the classifiers'."""
+        is_own = {id(parameter) for parameter in self.classifiers.parameters()}
+        return [p for p in self.parameters() if id(p) not in is_own]
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the joint and the classifiers' losses, with modulated gradients."""
