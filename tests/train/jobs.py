@@ -35,6 +35,7 @@ METHODS = {
     and name not in INCOMPLETE
 }
 METHODS |= {}
+METHODS |= {"amss": ("method.param_filter='ndim>=2'",)}
 
 
 def make_job(root: Path, *overrides: str):

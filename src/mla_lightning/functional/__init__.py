@@ -24,6 +24,11 @@ Balanced training (OGM-GE, QMF)
     ``holo_confidence``, ``distribution_uniformity``, ``relative_calibration``,
     ``belief_weights``.
 
+Balanced gradients
+    MLB: ``mlb_coefficients``. MMPareto: ``pareto_weight``, ``pareto_gradients``. CGGM:
+    ``cggm_coefficients``, ``direction_loss``. AMSS: ``label_entropy``, ``keep_ratios``,
+    ``subnetwork_factors``.
+
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
     ``resampled_drop_probability``, ``restored_drop_probabilities``, ``missing_rate``.
@@ -70,6 +75,7 @@ if TYPE_CHECKING or False:
         categorical_entropies,
         gaussian_entropies,
     )
+    from mla_lightning.functional.guidance import cggm_coefficients, direction_loss
     from mla_lightning.functional.imputation import (
         fill_with_mean,
         mean_of_present,
@@ -88,10 +94,12 @@ if TYPE_CHECKING or False:
     )
     from mla_lightning.functional.modulation import (
         mean_of_others,
+        mlb_coefficients,
         ogm_coefficients,
         unimodal_scores,
     )
     from mla_lightning.functional.moments import central_moment_discrepancy
+    from mla_lightning.functional.pareto import pareto_gradients, pareto_weight
     from mla_lightning.functional.precision import at_least_single
     from mla_lightning.functional.projection import (
         balancemm_gradient,
@@ -124,6 +132,11 @@ if TYPE_CHECKING or False:
         joint_energy_confidence,
         normalise_history,
     )
+    from mla_lightning.functional.subnetworks import (
+        keep_ratios,
+        label_entropy,
+        subnetwork_factors,
+    )
     from mla_lightning.functional.support_vectors import linear_svc
     from mla_lightning.functional.weighting import (
         batch_entropy_weights,
@@ -154,6 +167,7 @@ __all__ = [
     "categorical_entropies",
     "central_moment_discrepancy",
     "centred_gradient",
+    "cggm_coefficients",
     "class_moment",
     "class_scores",
     "clustering_loss",
@@ -162,6 +176,7 @@ __all__ = [
     "dcca_loss",
     "decoding_loss",
     "distribution_uniformity",
+    "direction_loss",
     "energy_confidence",
     "entropy_weights",
     "fill_with_mean",
@@ -172,6 +187,8 @@ __all__ = [
     "holo_confidence",
     "information_growth",
     "joint_energy_confidence",
+    "keep_ratios",
+    "label_entropy",
     "linear_cca",
     "linear_svc",
     "max_missing_rate",
@@ -180,9 +197,12 @@ __all__ = [
     "mean_of_present",
     "mean_weights",
     "missing_rate",
+    "mlb_coefficients",
     "moment_projector",
     "normalise_history",
     "ogm_coefficients",
+    "pareto_gradients",
+    "pareto_weight",
     "project_gradient",
     "projector_from_means",
     "prototype_logits",
@@ -196,6 +216,7 @@ __all__ = [
     "restored_drop_probabilities",
     "restored_mask",
     "second_moment",
+    "subnetwork_factors",
     "symmetric_divergence",
     "unimodal_scores",
     "update_projector",

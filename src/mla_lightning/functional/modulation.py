@@ -1,6 +1,7 @@
 """On-the-fly gradient modulation: discrepancy ratio and coefficient of each modality.
 
-Source: OGM-GE (CVPR 2022), discrepancy ratio and modulation coefficient.
+Sources: OGM-GE (CVPR 2022), discrepancy ratio and modulation coefficient; MLB (BMVC 2024), gradient
+modulation with several losses.
 """
 
 from __future__ import annotations
@@ -85,3 +86,40 @@ def ogm_coefficients(scores: Tensor, alpha: float) -> Tensor:
     # modality may be damped.
     is_ahead = (scores[:, None] - scores).sum(dim=1) > 0
     return torch.where(is_ahead, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
+
+
+def mlb_coefficients(scores: Tensor, alpha: float, beta: float | None = None) -> Tensor:
+    r"""Compute the factors by which MLB slows the modality ahead and speeds up the one behind.
+
+    .. math:: \rho_m = \frac{\mathrm{mean}_{j \ne m} s_j}{s_m}, \quad
+              k_m = 1 + c_m \tanh(\alpha (\rho_m - 1)), \quad
+              c_m = \beta - 1 \text{ if } \rho_m > 1 \text{ else } 1
+
+    Scores that are 0 count as the smallest positive number.
+
+    Args:
+        scores: Each modality's mean probability of the true class, shape (M,), M >= 2, >= 0.
+        alpha: Strength, >= 0.
+        beta: Largest factor of a modality that is behind, >= 1; None for 2.
+
+    Returns:
+        Coefficients k, shape (M,), in (0, 2), or in (0, beta).
+
+    Raises:
+        ValueError: If there are fewer than two scores, ``alpha`` is negative or ``beta`` < 1.
+
+    Example:
+        1 - tanh(0.5) for the modality that is ahead, 1 + tanh(1) for the one behind:
+
+        >>> mlb_coefficients(torch.tensor([0.8, 0.4]), alpha=1.0)
+        tensor([0.5379, 1.7616])
+        >>> mlb_coefficients(torch.tensor([0.8, 0.4]), alpha=1.0, beta=3.0)
+        tensor([0.5379, 2.5232])
+    """
+    if alpha < 0 or (beta is not None and beta < 1):
+        raise ValueError(f"alpha must be >= 0 and beta >= 1, got {alpha} and {beta}")
+    scores = scores.clamp_min(torch.finfo(scores.dtype).tiny)
+    change = torch.tanh(alpha * (mean_of_others(scores) / scores - 1))
+    if beta is not None:
+        change = torch.where(change > 0, (beta - 1) * change, change)
+    return 1 + change

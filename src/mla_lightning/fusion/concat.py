@@ -70,10 +70,21 @@ class Concat(Fusion):
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute each modality's logits with its columns of the head."""
-        columns = self.head.weight.split([*self.feature_dims.values()], dim=1)
         num_shares = len(self.feature_dims) if self.unimodal_rule == "slice" else 1
         bias = self.head.bias / num_shares
         return {
             name: affine(features[name], weight, bias)
-            for name, weight in zip(self.feature_dims, columns, strict=True)
+            for name, weight in self.columns(self.head.weight).items()
         }
+
+    def columns(self, matrix: Tensor) -> dict[str, Tensor]:
+        """Return each modality's columns of the head's weight, or of its gradient, as views.
+
+        Args:
+            matrix: A matrix of the shape of the head's weight.
+
+        Returns:
+            Modality -> columns (C, D_m).
+        """
+        parts = matrix.split([*self.feature_dims.values()], dim=1)
+        return dict(zip(self.feature_dims, parts, strict=True))

@@ -12,6 +12,10 @@ Joint training
     ``Joint`` (Sum, Concat, FiLM and BiGated, by its fusion); ``JointUnimodal`` with a loss per
     modality; ``OGMGE`` (OGM-GE) with modulated gradients; ``QMF`` with an energy confidence.
 
+Joint training with balanced gradients
+    ``MLB``, modulated towards equal scores; ``MMPareto``, combined where they conflict; ``CGGM``,
+    modulated by the progress of classifiers; ``AMSS``, masked in a part of each encoder.
+
 Independent modalities
     ``LateFusion``; ``Unimodal``, a separate model for each modality.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
 from mla_lightning.errors import ConfigError, near
 
-#: Filter -> smallest number of axes of the parameters that it selects.
+#: Filter -> smallest number of axes of the parameters that it selects, the widest first.
 PARAM_FILTERS = {"all": 0, "ndim>=2": 2, "conv": 4}
 
 
@@ -16,6 +16,7 @@ def selected_parameters(
     encoders: Mapping[str, nn.Module] | nn.ModuleDict,
     param_filter: str,
     otherwise: str = "joint training",
+    known: Collection[str] = tuple(PARAM_FILTERS),
 ) -> dict[str, list[nn.Parameter]]:
     """Return the parameters of each encoder whose gradients a rule changes.
 
@@ -23,6 +24,7 @@ def selected_parameters(
         encoders: Modality -> encoder.
         param_filter: ``all``, ``ndim>=2`` (no biases), or ``conv`` (those of 4 axes only).
         otherwise: What the training would be if no gradient was changed, for the message.
+        known: The filters that the rule is defined for, the widest first.
 
     Returns:
         Modality -> parameters.
@@ -36,10 +38,10 @@ def selected_parameters(
         >>> {name: [p.shape for p in parameters] for name, parameters in selected.items()}
         {'audio': [], 'visual': [torch.Size([4, 1, 2, 2])]}
     """
-    if param_filter not in PARAM_FILTERS:
+    if param_filter not in known:
         raise ConfigError(
             f"method.param_filter={param_filter!r} is unknown."
-            f"{near(param_filter, PARAM_FILTERS)} Known: {', '.join(PARAM_FILTERS)}"
+            f"{near(param_filter, known)} Known: {', '.join(known)}"
         )
     selected = {
         name: [p for p in encoder.parameters() if _is_selected(p, param_filter)]
@@ -48,7 +50,7 @@ def selected_parameters(
     if not any(selected.values()):
         raise ConfigError(
             f"method.param_filter={param_filter!r} selects no parameter of these encoders, so "
-            f"the method would be {otherwise}. Use param_filter=all."
+            f"the method would be {otherwise}. Use param_filter={next(iter(known))}."
         )
     return selected
 
@@ -57,6 +59,51 @@ def _is_selected(parameter: Tensor, param_filter: str) -> bool:
     if param_filter == "conv":
         return parameter.ndim == PARAM_FILTERS[param_filter]
     return parameter.ndim >= PARAM_FILTERS[param_filter]
+
+
+def own_parameters(
+    encoders: Mapping[str, nn.Module] | nn.ModuleDict, otherwise: str | None = None
+) -> dict[str, list[nn.Parameter]]:
+    """Return the parameters of each encoder, of which no other encoder may have any.
+
+    Args:
+        encoders: Modality -> encoder.
+        otherwise: What the training would be if no encoder was trained, for the message; None if
+            that is allowed.
+
+    Returns:
+        Modality -> parameters.
+
+    Raises:
+        ConfigError: If encoders share a parameter, or all are frozen or have none.
+
+    Example:
+        >>> encoders = {"audio": nn.Linear(3, 4), "visual": nn.Linear(5, 4)}
+        >>> {name: len(parameters) for name, parameters in own_parameters(encoders).items()}
+        {'audio': 2, 'visual': 2}
+        >>> own_parameters(dict.fromkeys(encoders, encoders["audio"]))
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: The encoders of 'audio' and 'visual' share parameters, and
+        this method changes the gradient of each modality's encoder apart. Give each modality ...
+    """
+    owner: dict[int, str] = {}
+    parameters = {name: list(encoder.parameters()) for name, encoder in encoders.items()}
+    for name, of_encoder in parameters.items():
+        for parameter in of_encoder:
+            if (other := owner.setdefault(id(parameter), name)) != name:
+                raise ConfigError(
+                    f"The encoders of {other!r} and {name!r} share parameters, and this method "
+                    "changes the gradient of each modality's encoder apart. Give each modality an "
+                    "encoder of its own, or use method=joint_unimodal."
+                )
+    is_trained = any(p.requires_grad for of_encoder in parameters.values() for p in of_encoder)
+    if otherwise is not None and not is_trained:
+        raise ConfigError(
+            "No encoder has a parameter that is trained, so there is no gradient to change: use "
+            f"{otherwise}."
+        )
+    return parameters
 
 
 def scale_gradients(
