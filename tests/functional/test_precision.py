@@ -21,6 +21,7 @@ HAS_B = torch.arange(40) % 3 > 0
 CLASS_B = torch.arange(40) % 4
 #: Name -> call of the function on numbers whose result single precision cannot represent.
 CALLS = {
+    "agm_coefficients": lambda: F.agm_coefficients(X_BD[:, 0].exp(), Y_BD[:, 0].exp(), 0.3),
     "at_least_single": lambda: F.at_least_single(X_BD),
     "balancemm_gradient": lambda: F.balancemm_gradient(Y_BD, PLANE_DD),
     "batch_entropy_weights": lambda: F.batch_entropy_weights(LOGITS_MBC, PRESENT_MB),
@@ -33,6 +34,7 @@ CALLS = {
     "clustering_loss": lambda: F.clustering_loss(LOGITS_MBC[0], LABEL_B),
     "confidence_of_present": lambda: F.confidence_of_present(LOGITS_MBC[..., 0], PRESENT_MB),
     "confidence_rank_loss": lambda: F.confidence_rank_loss(X_BD[:, 0], Y_BD[:, 0], "margin"),
+    "cosine_logits": lambda: F.cosine_logits(X_BD, Y_BD, 10.0),
     "dcca_loss": lambda: F.dcca_loss(X_BD, Y_BD),
     "decoding_loss": lambda: F.decoding_loss(X_BD, Y_BD, PLANE_DD, Y_BD[0], HAS_B),
     "energy_confidence": lambda: F.energy_confidence(X_BD),
@@ -51,6 +53,8 @@ CALLS = {
     "moment_projector": lambda: F.moment_projector(F.second_moment(X_BD, CLASS_B, 4), 0.3),
     "normalise_history": lambda: F.normalise_history(X_BD.T),
     "ogm_coefficients": lambda: F.ogm_coefficients(X_BD[:, 0].exp(), 0.3),
+    "opm_drop_probabilities": lambda: F.opm_drop_probabilities(X_BD[:, 0].exp(), 0.3, 0.4),
+    "opm_scale": lambda: F.opm_scale(X_BD[:3, 0].sigmoid(), [1, 2, 3]),
     "project_gradient": lambda: F.project_gradient(Y_BD, PLANE_DD),
     "projector_from_means": lambda: F.projector_from_means(X_BD, 0.3),
     "reconstruction_loss": lambda: F.reconstruction_loss(X_BD, Y_BD, HAS_B),

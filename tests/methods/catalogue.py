@@ -14,6 +14,7 @@ METHODS = [entry.name for entry in list_entries("method")]
 SIZE, WIDTH = 11, 8
 #: Settings with which a method fits the few narrow samples.
 SETTINGS = {
+    "opm": ["method.start_epoch=0"],
     "dcca": ["method.num_components=2"],
     "dccae": ["method.num_components=2"],
     "cpm_net": ["method.fusion.num_latent=6"],

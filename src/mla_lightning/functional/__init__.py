@@ -16,9 +16,10 @@ Weights of the modalities and fused logits
     ``weights_of_entropies``, ``confidence_of_present``, ``fuse_logits``; ``at_least_single``.
     Entropies: ``categorical_entropies``, ``bernoulli_entropies``, ``gaussian_entropies``.
 
-Balanced training (OGM-GE, QMF)
+Balanced training (OGM-GE, OPM, AGM, QMF, MMCosine)
     ``unimodal_scores``, ``mean_of_others``, ``ogm_coefficients``; ``energy_confidence``,
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
+    ``opm_drop_probabilities``, ``opm_scale``; ``agm_coefficients``; ``cosine_logits``.
     Contribution of each modality: ``shapley_values``, ``subsets``.
 
 Masks of missing modalities
@@ -55,6 +56,7 @@ from mla_lightning.identity.public_names import import_public_name
 # alone. Names are imported when they are first used, so that this package needs no torch.
 if TYPE_CHECKING or False:
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
+    from mla_lightning.functional.cosine import cosine_logits
     from mla_lightning.functional.divergence import symmetric_divergence
     from mla_lightning.functional.entropy import (
         bernoulli_entropies,
@@ -77,8 +79,11 @@ if TYPE_CHECKING or False:
         restored_mask,
     )
     from mla_lightning.functional.modulation import (
+        agm_coefficients,
         mean_of_others,
         ogm_coefficients,
+        opm_drop_probabilities,
+        opm_scale,
         unimodal_scores,
     )
     from mla_lightning.functional.moments import central_moment_discrepancy
@@ -129,6 +134,7 @@ else:
 
 
 __all__ = [
+    "agm_coefficients",
     "anchor_mask",
     "at_least_single",
     "balancemm_gradient",
@@ -142,6 +148,7 @@ __all__ = [
     "clustering_loss",
     "confidence_of_present",
     "confidence_rank_loss",
+    "cosine_logits",
     "dcca_loss",
     "decoding_loss",
     "energy_confidence",
@@ -162,6 +169,8 @@ __all__ = [
     "moment_projector",
     "normalise_history",
     "ogm_coefficients",
+    "opm_drop_probabilities",
+    "opm_scale",
     "project_gradient",
     "projector_from_means",
     "reconstruction_loss",
