@@ -251,6 +251,15 @@ def test_inputs_of_zeros_leave_batch_statistics_and_modes_as_they_are():
         assert torch.equal(value, other), key
 
 
+def test_half_precision_keeps_the_levels_in_single():
+    data = batches(3)
+    half, single = build(AGM, Concat, data, lr=0.0), build(AGM, Concat, data, lr=0.0)
+    fit(half, data, precision="bf16-mixed")
+    fit(single, data)
+    assert half.tau.dtype == torch.float32
+    torch.testing.assert_close(half.tau, single.tau, rtol=1e-2, atol=1e-2)
+
+
 def test_a_loss_of_other_tasks_has_the_same_limit():
     data = [{**batch, "label": torch.full((len(batch["label"]),), 1e6)} for batch in batches(1)]
     parts = {"task": Regression(mean=0.0, std=1.0), "num_classes": 1}

@@ -85,6 +85,19 @@ def test_the_scale_changes_the_training():
     assert not torch.equal(*runs)
 
 
+def test_the_released_evaluation_changes_fused_answers_alone():
+    data = batches(1)
+    usual, released = (
+        build(MMCosine, partial(Cosine, released_eval=is_released), data)
+        for is_released in (False, True)
+    )
+    assert fit(usual, data) == fit(released, data)
+    assert torch.equal(weights(usual), weights(released))
+    answers = [module.eval().evaluate_batch(data[0]) for module in (usual, released)]
+    assert not torch.allclose(answers[0]["multi"], answers[1]["multi"])
+    assert all(torch.equal(answers[0][m], answers[1][m]) for m in usual.modalities)
+
+
 def test_another_fusion_and_a_scale_of_zero_are_refused():
     with pytest.raises(ConfigError, match="with fusion Concat this is joint training"):
         build(MMCosine, Concat, batches(1))

@@ -21,7 +21,8 @@ METHODS = {
     (name, is_complete): {}
     for name in catalogue()
     for is_complete in (True, False)
-    if (is_complete and " " not in name) or (not is_complete and takes_incomplete(name))
+    if (is_complete and " " not in name)
+    or (not is_complete and takes_incomplete(name.partition(" ")[0]))
 }
 
 
@@ -47,6 +48,8 @@ SETTINGS = {
     "chunks of memories": ("mla class_means", False, {"accumulate": 2, "encoder": plain}),
     "chunks of sums": ("ae", False, {"accumulate": 2, "encoder": plain}),
     "chunks of scores": ("ogm_ge", True, {"accumulate": 2, "encoder": plain}),
+    "drops and gradients": ("opm", True, {"ogm_alpha": 0.4}),
+    "inputs of zeros": ("agm", True, {"absent": "input"}),
     "class weights": ("joint_unimodal", False, {"make_task": weighted}),
     "class weights in chunks": ("mla", False, CLASS_WEIGHTS_IN_CHUNKS),
     "history after": ("qmf", False, {"history_update": "after", "rank_mode": "released"}),

@@ -142,7 +142,7 @@ class AGM(MultimodalModule):
         features = self.features(batch)
         phi_MBC = self._shapley(batch, features, self.fusion(features))
         kappa_M = self._next_coefficients(phi_MBC.detach(), batch)
-        if self.current_epoch in self.window and phi_MBC.requires_grad:
+        if self.current_epoch in self.window:
             phi_MBC.register_hook(lambda gradient: gradient * kappa_M.to(gradient)[:, None, None])
         return {"joint": self.parts.loss(phi_MBC.sum(dim=0), batch)}
 
@@ -161,31 +161,26 @@ class AGM(MultimodalModule):
     def _shapley(self, batch: Batch, features: Mapping[str, Tensor], fused: Tensor) -> Tensor:
         """Split the fused logits of a batch into the modalities' parts (M, B, C)."""
         if self.absent == "feature":
-            return self._parts_of(features, fused)
+            return self._parts_of(features, zeros_of(features), fused)
         with evaluation_mode(self):
+            features = self.features(batch)
             zeros = {
-                name: self.encoders[name](x.new_zeros((1, *x.shape[1:])))
+                name: self.encoders[name](x.new_zeros((1, *x.shape[1:]))).expand_as(features[name])
                 for name, x in batch["inputs"].items()
             }
-            return self._parts_of(self.features(batch), fused, zeros)
+            return self._parts_of(features, zeros, fused)
 
     def _parts_of(
-        self,
-        features: Mapping[str, Tensor],
-        fused: Tensor,
-        absent: Mapping[str, Tensor] | None = None,
+        self, features: Mapping[str, Tensor], absent: Mapping[str, Tensor], fused: Tensor
     ) -> Tensor:
-        """Compute Shapley values of the logits, with zeros or other features of absent ones."""
+        """Compute Shapley values, given the fused logits and the features of absent modalities."""
         values = {frozenset[int](): torch.zeros_like(fused)}
-        *partial_ones, everything = subsets(len(self.modalities))
-        for subset in partial_ones[1:]:
-            present = {self.modalities[m] for m in subset}
+        *smaller, everything = subsets(len(self.modalities))
+        for subset in smaller[1:]:
             values[subset] = self.fusion(
                 {
-                    name: h
-                    if name in present
-                    else (torch.zeros_like(h) if absent is None else absent[name].expand_as(h))
-                    for name, h in features.items()
+                    name: (features if m in subset else absent)[name]
+                    for m, name in enumerate(self.modalities)
                 }
             )
         return shapley_values({**values, everything: fused})
@@ -206,7 +201,7 @@ class AGM(MultimodalModule):
     ) -> dict[str, Tensor]:
         """Compute the fused logits, and their parts by features of zeros."""
         fused = self.fusion(features, present)
-        parts = self._parts_of(features, self.fusion(features))
+        parts = self._parts_of(features, zeros_of(features), self.fusion(features))
         return {MULTI: fused, **dict(zip(self.modalities, parts, strict=True))}
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
@@ -217,3 +212,13 @@ class AGM(MultimodalModule):
         fused = self.fusion(features, batch["present"])
         parts = self._shapley(batch, features, self.fusion(features))
         return {MULTI: fused, **dict(zip(self.modalities, parts, strict=True))}
+
+
+def zeros_of(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return features of zeros, of the same shapes.
+
+    Example:
+        >>> zeros_of({"audio": torch.ones(1, 2)})
+        {'audio': tensor([[0., 0.]])}
+    """
+    return {name: torch.zeros_like(h) for name, h in features.items()}
