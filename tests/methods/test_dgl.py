@@ -189,5 +189,5 @@ def test_settings_without_sense_are_refused():
         build(DGL, ZERO, data, own_heads=True)
     with pytest.raises(ConfigError, match="own heads of fusion concat_heads untrained"):
         build(DGL, ConcatHeads, data)
-    with pytest.raises(ConfigError, match=r"'shared_head'.*fusion@method.fusion=concat"):
+    with pytest.raises(ConfigError, match=r"'shared_head'.*fusion@method.fusion=concat_zero"):
         build(DGL, SharedHead, data)

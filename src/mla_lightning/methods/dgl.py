@@ -25,13 +25,11 @@ class DGL(MultimodalModule):
     r"""Encoders learn from their own logits alone, and the fusion from features held fixed.
 
     The gradient that a fusion sends to an encoder depends on what the other modalities already
-    explain, and suppresses the encoders. DGL cuts it:
-
-    .. math:: L = \ell(z(\bar h_1, \dots, \bar h_M)) + \lambda \sum_m \ell(\bar z(0, h_m, 0))
-
-    where a bar marks what is held fixed, features in the first term and the fusion's parameters in
-    the others. So the encoders are trained as in late fusion, and the fusion like a probe on them.
-    The released code computes it in two backward passes, which gives the same gradient.
+    explain, and suppresses the encoders. DGL cuts it. Its loss is
+    :math:`\ell(z(\bar h_1, \dots, \bar h_M)) + \lambda \sum_m \ell(\bar z(0, h_m, 0))`, where a bar
+    marks what is held fixed: features in the first term, the fusion's parameters in the others. So
+    the encoders are trained as in late fusion, and the fusion like a probe on them. The released
+    code computes it in two backward passes, which gives the same gradient.
 
     With ``own_heads`` a modality's own logits come from a head of its own, trained on them. The
     authors train with SGD at 2e-3, a gradient norm of at most 40, and a ``unimodal_weight`` of 4 or
@@ -96,12 +94,12 @@ class DGL(MultimodalModule):
         if has_heads and not own_heads:
             raise ConfigError(
                 "method.own_heads=false would leave the own heads of fusion concat_heads "
-                "untrained. Use method.own_heads=true, or fusion@method.fusion=concat."
+                "untrained. Use method.own_heads=true, or fusion@method.fusion=concat_zero."
             )
         if rule not in RULES:
             raise ConfigError(
                 f"fusion {type(self.fusion).__name__} has the rule {rule!r} for a single modality, "
-                f"and DGL needs one of {', '.join(RULES)}. Use fusion@method.fusion=concat."
+                f"and DGL needs one of {', '.join(RULES)}. Use fusion@method.fusion=concat_zero."
             )
         self.unimodal_weight, self.own_heads = unimodal_weight, own_heads
 

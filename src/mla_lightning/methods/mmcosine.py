@@ -15,9 +15,8 @@ from mla_lightning.parts import Composition
 class MMCosine(Joint):
     """Joint training whose logits are sums of scaled cosines, so that no norm can dominate.
 
-    The training rule is that of joint training; all of the method is in its fusion,
-    :class:`~mla_lightning.fusion.cosine.Cosine`. The released code has an optional contrastive term
-    of weight 0, which is left out.
+    The training rule is that of joint training; all of the method is in its fusion, ``cosine``. The
+    released code has an optional contrastive term of weight 0, which is left out.
 
     Example:
         >>> from functools import partial
