@@ -38,6 +38,8 @@ class EncodingModule(LightningModule):
     fusion: Fusion
     #: The fusion if none is given.
     default_fusion: Callable[..., Fusion] = Concat
+    #: Name of the rule by which a single modality's logits are computed, if it is not the fusion's.
+    unimodal_rule: str = ""
     #: Smallest number of modalities that the training rule is defined for.
     min_modalities = 2
     #: Whether something is remembered of every training sample, by its ``index``.

@@ -22,6 +22,7 @@ HAS_B = torch.arange(40) % 3 > 0
 CLASS_B = torch.arange(40) % 4
 #: Name -> call of the function on numbers whose result single precision cannot represent.
 CALLS = {
+    "agm_coefficients": lambda: F.agm_coefficients(X_BD[:, 0].exp(), Y_BD[:, 0].exp(), 0.3),
     "at_least_single": lambda: F.at_least_single(X_BD),
     "balancemm_gradient": lambda: F.balancemm_gradient(Y_BD, PLANE_DD),
     "batch_entropy_weights": lambda: F.batch_entropy_weights(LOGITS_MBC, PRESENT_MB),
@@ -36,6 +37,7 @@ CALLS = {
     "clustering_loss": lambda: F.clustering_loss(LOGITS_MBC[0], LABEL_B),
     "confidence_of_present": lambda: F.confidence_of_present(LOGITS_MBC[..., 0], PRESENT_MB),
     "confidence_rank_loss": lambda: F.confidence_rank_loss(X_BD[:, 0], Y_BD[:, 0], "margin"),
+    "cosine_logits": lambda: F.cosine_logits(X_BD, Y_BD, 10.0),
     "dcca_loss": lambda: F.dcca_loss(X_BD, Y_BD),
     "decoding_loss": lambda: F.decoding_loss(X_BD, Y_BD, PLANE_DD, Y_BD[0], HAS_B),
     "distribution_uniformity": lambda: F.distribution_uniformity(LOGITS_MBC),
@@ -64,6 +66,8 @@ CALLS = {
     "ogm_coefficients": lambda: F.ogm_coefficients(X_BD[:, 0].exp(), 0.3),
     "pareto_gradients": lambda: F.pareto_gradients([X_BD], [Y_BD])[0],
     "pareto_weight": lambda: F.pareto_weight([X_BD[0]], [-X_BD[0] - X_BD[1]]),
+    "opm_drop_probabilities": lambda: F.opm_drop_probabilities(X_BD[:, 0].exp(), 0.3, 0.4),
+    "opm_scale": lambda: F.opm_scale(X_BD[:3, 0].sigmoid(), [1, 2, 3]),
     "project_gradient": lambda: F.project_gradient(Y_BD, PLANE_DD),
     "projector_from_means": lambda: F.projector_from_means(X_BD, 0.3),
     "prototype_logits": lambda: F.prototype_logits(X_BD, Y_BD),
@@ -74,6 +78,9 @@ CALLS = {
     "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
     "subnetwork_factors": lambda: F.subnetwork_factors(
         X_BD[:, 0].exp(), 0.5, Y_BD[:, 0].sigmoid(), unbiased=True
+    ),
+    "shapley_values": lambda: F.shapley_values(
+        dict(zip(F.subsets(2), LOGITS_MBC.exp().reshape(4, -1), strict=True))
     ),
     "symmetric_divergence": lambda: F.symmetric_divergence(X_BD[None], Y_BD[None]),
     "unimodal_scores": lambda: F.unimodal_scores(LOGITS_MBC, LABEL_B),
@@ -100,6 +107,7 @@ OF_NUMBERS = {
         "resampled_mask",
     ),
     *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
+    "subsets",
 }
 
 

@@ -15,6 +15,7 @@ SIZE, WIDTH = 11, 8
 #: Settings with which a method fits the few narrow samples.
 SETTINGS = {
     "amss": ["method.param_filter='ndim>=2'"],
+    "opm": ["method.start_epoch=0"],
     "dcca": ["method.num_components=2"],
     "dccae": ["method.num_components=2"],
     "cpm_net": ["method.fusion.num_latent=6"],

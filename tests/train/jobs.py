@@ -36,6 +36,7 @@ METHODS = {
 }
 METHODS |= {}
 METHODS |= {"amss": ("method.param_filter='ndim>=2'",)}
+METHODS |= {"opm": ("method.start_epoch=0",)}
 
 
 def make_job(root: Path, *overrides: str):

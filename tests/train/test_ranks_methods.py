@@ -47,6 +47,8 @@ SETTINGS = {
     "chunks of gradients apart": ("mmpareto", True, {"accumulate": 2, "encoder": plain}),
     "direction of weights": ("cggm", True, {"direction": "weights"}),
     "masked head": ("amss", True, {"mask_head": True, "unbiased": True}),
+    "drops and gradients": ("opm", True, {"ogm_alpha": 0.4}),
+    "inputs of zeros": ("agm", True, {"absent": "input"}),
     "class weights": ("joint_unimodal", False, {"make_task": weighted}),
     "class weights in chunks": ("mla", False, CLASS_WEIGHTS_IN_CHUNKS),
     "history after": ("qmf", False, {"history_update": "after", "rank_mode": "released"}),

@@ -2,6 +2,8 @@
 
 import json
 import math
+from functools import reduce
+from operator import getitem
 from types import SimpleNamespace
 
 import pytest
@@ -121,8 +123,11 @@ def test_every_space_of_the_package_fits_its_methods():
     for name in ("default", "rate"):
         for method in METHODS:
             for key in read_space(name, method):
-                node, _, setting = key.partition(".")
-                assert node == "optimizer" or isinstance(method_node(method)[setting], float), key
+                node, *setting = key.split(".")
+                default = (
+                    None if node == "optimizer" else reduce(getitem, setting, method_node(method))
+                )
+                assert node == "optimizer" or isinstance(default, float), key
 
 
 def test_the_ranges_of_the_package_hold_the_values_of_all_its_recipes():

@@ -68,7 +68,7 @@ def methods_page(config_dir: Path | None = None) -> str:
     for name in names:
         entry, fusion = methods[name], fusions.get(_fusion_of(methods, name))
         cls = entry.target.rpartition(".")[2]
-        rule = _rule_of(fusion) if fusion else ""
+        rule = _rule_of(entry.target) or (_rule_of_fusion(fusion) if fusion else "")
         published = _link(entry.reference)
         rows.append(
             f"| [{entry.label}](#{_anchor(entry.label)}) | `{name}` | {entry.summary} | `{cls}` | "
@@ -139,9 +139,16 @@ def _fusion_of(methods: Mapping[str, Entry], name: str) -> str:
     return ""
 
 
-def _rule_of(fusion: Entry) -> str:
-    """Return the name of a fusion's rule for single modalities, as its class or a base sets it."""
-    target = fusion.target
+def _rule_of_fusion(fusion: Entry) -> str:
+    """Return the name of a fusion's rule for single modalities, by its YAML or its class."""
+    import yaml
+
+    content: Any = yaml.safe_load(fusion.path.read_text(encoding="utf-8")) or {}
+    return str(content.get("unimodal_rule") or _rule_of(fusion.target))
+
+
+def _rule_of(target: str) -> str:
+    """Return the name of the rule for single modalities that a class or a base of it sets."""
     while target:
         definition = class_of(target)
         if definition is None:

@@ -16,7 +16,7 @@ Weights of the modalities and fused logits
     ``weights_of_entropies``, ``confidence_of_present``, ``fuse_logits``; ``at_least_single``.
     Entropies: ``categorical_entropies``, ``bernoulli_entropies``, ``gaussian_entropies``.
 
-Balanced training (OGM-GE, QMF)
+Balanced training (OGM-GE, OPM, AGM, QMF, MMCosine)
     ``unimodal_scores``, ``mean_of_others``, ``ogm_coefficients``; ``energy_confidence``,
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
     PMR: ``prototype_logits``, ``update_prototypes``, ``graded_coefficients``,
@@ -28,6 +28,8 @@ Balanced gradients
     MLB: ``mlb_coefficients``. MMPareto: ``pareto_weight``, ``pareto_gradients``. CGGM:
     ``cggm_coefficients``, ``direction_loss``. AMSS: ``label_entropy``, ``keep_ratios``,
     ``subnetwork_factors``.
+    ``opm_drop_probabilities``, ``opm_scale``; ``agm_coefficients``; ``cosine_logits``.
+    Contribution of each modality: ``shapley_values``, ``subsets``.
 
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
@@ -69,6 +71,7 @@ if TYPE_CHECKING or False:
         relative_calibration,
     )
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
+    from mla_lightning.functional.cosine import cosine_logits
     from mla_lightning.functional.divergence import symmetric_divergence
     from mla_lightning.functional.entropy import (
         bernoulli_entropies,
@@ -93,9 +96,12 @@ if TYPE_CHECKING or False:
         restored_mask,
     )
     from mla_lightning.functional.modulation import (
+        agm_coefficients,
         mean_of_others,
         mlb_coefficients,
         ogm_coefficients,
+        opm_drop_probabilities,
+        opm_scale,
         unimodal_scores,
     )
     from mla_lightning.functional.moments import central_moment_discrepancy
@@ -132,6 +138,7 @@ if TYPE_CHECKING or False:
         joint_energy_confidence,
         normalise_history,
     )
+    from mla_lightning.functional.shapley import shapley_values, subsets
     from mla_lightning.functional.subnetworks import (
         keep_ratios,
         label_entropy,
@@ -157,6 +164,7 @@ else:
 
 
 __all__ = [
+    "agm_coefficients",
     "anchor_mask",
     "at_least_single",
     "balancemm_gradient",
@@ -173,10 +181,11 @@ __all__ = [
     "clustering_loss",
     "confidence_of_present",
     "confidence_rank_loss",
+    "cosine_logits",
     "dcca_loss",
     "decoding_loss",
-    "distribution_uniformity",
     "direction_loss",
+    "distribution_uniformity",
     "energy_confidence",
     "entropy_weights",
     "fill_with_mean",
@@ -201,6 +210,8 @@ __all__ = [
     "moment_projector",
     "normalise_history",
     "ogm_coefficients",
+    "opm_drop_probabilities",
+    "opm_scale",
     "pareto_gradients",
     "pareto_weight",
     "project_gradient",
@@ -216,7 +227,9 @@ __all__ = [
     "restored_drop_probabilities",
     "restored_mask",
     "second_moment",
+    "shapley_values",
     "subnetwork_factors",
+    "subsets",
     "symmetric_divergence",
     "unimodal_scores",
     "update_projector",

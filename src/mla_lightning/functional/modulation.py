@@ -1,10 +1,13 @@
-"""On-the-fly gradient modulation: discrepancy ratio and coefficient of each modality.
+"""On-the-fly modulation: how far each modality is ahead, and what its training is modulated by.
 
-Sources: OGM-GE (CVPR 2022), discrepancy ratio and modulation coefficient; MLB (BMVC 2024), gradient
-modulation with several losses.
+Sources: OGM-GE (CVPR 2022), discrepancy ratio and coefficient of gradients; MLB (BMVC 2024),
+gradients of several losses; OPM (TPAMI 2024), probabilities of dropping features; AGM (ICCV 2023),
+coefficients of adaptive modulation.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -82,10 +85,102 @@ def ogm_coefficients(scores: Tensor, alpha: float) -> Tensor:
     if alpha < 0:
         raise ValueError(f"alpha must be >= 0, got {alpha}")
     ratio = scores / mean_of_others(scores)
-    # Equivalent to ratio > 1 without rounding errors: the factor jumps at 1, and on a tie no
-    # modality may be damped.
-    is_ahead = (scores[:, None] - scores).sum(dim=1) > 0
-    return torch.where(is_ahead, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
+    return torch.where(_is_ahead(scores), 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
+
+
+def _is_ahead(scores: Tensor) -> Tensor:
+    """Return which ratios to the mean of the others are above 1, without their rounding errors.
+
+    What modulates jumps at 1, and on a tie no modality is ahead.
+    """
+    return (scores[:, None] - scores).sum(dim=1) > 0
+
+
+def opm_drop_probabilities(scores: Tensor, q_base: float, strength: float) -> Tensor:
+    r"""Compute the probability with which each modality's feature is dropped.
+
+    .. math:: \rho_m = \tanh\left(\frac{s_m}{\mathrm{mean}_{j \ne m} s_j} - 1\right), \quad
+              q_m = \min(q_{base} (1 + \lambda \rho_m), 1) \text{ if } \rho_m > 0 \text{ else } 0
+
+    Args:
+        scores: Scores s of :func:`unimodal_scores`, shape (M,), M >= 2, positive.
+        q_base: The probability of a modality that is hardly ahead, in [0, 1].
+        strength: Strength lambda, >= 0.
+
+    Returns:
+        Probabilities q, shape (M,), in [0, 1]; that of the modality with the smallest score is 0.
+
+    Raises:
+        ValueError: If there are fewer than two scores, or a setting is out of range.
+
+    Example:
+        >>> opm_drop_probabilities(torch.tensor([24.0, 16.0]), q_base=0.5, strength=0.5)
+        tensor([0.6155, 0.0000])
+    """
+    if not 0 <= q_base <= 1 or strength < 0:
+        raise ValueError(f"q_base must be in [0, 1] and strength >= 0, got {q_base}, {strength}")
+    ratio = scores / mean_of_others(scores)
+    q = (q_base * (1 + strength * torch.tanh(ratio - 1))).clamp(0, 1)
+    return torch.where(_is_ahead(scores), q, torch.zeros_like(q))
+
+
+def opm_scale(q: Tensor, widths: Sequence[int]) -> Tensor:
+    r"""Compute the factor by which features are multiplied where some are dropped.
+
+    .. math:: \frac{1}{1 - \theta}, \quad \theta = \frac{\sum_m D_m q_m}{\sum_m D_m}
+
+    It keeps the mean of all features together, not of each modality: those that are never dropped
+    become larger.
+
+    Args:
+        q: Probabilities of :func:`opm_drop_probabilities`, shape (M,), not all 1.
+        widths: Width D_m of each modality's feature.
+
+    Returns:
+        The factor, a scalar >= 1.
+
+    Example:
+        >>> opm_scale(torch.tensor([0.5, 0.0]), [2, 3])
+        tensor(1.2500)
+    """
+    widths_M = q.new_tensor(widths)
+    return 1 / (1 - (widths_M * q).sum() / widths_M.sum())
+
+
+def agm_coefficients(
+    losses: Tensor, levels: Tensor, alpha: float, *, rewards_leader: bool = False
+) -> Tensor:
+    r"""Compute the factor of the gradient that enters each modality's part of the logits.
+
+    .. math:: r_m = \exp\Big(\mathrm{mean}_{j \ne m} \sigma_j - \sigma_m\Big), \quad
+              r^*_m = \exp\Big(\mathrm{mean}_{j \ne m} \tau_j - \tau_m\Big), \quad
+              \kappa_m = \exp(\alpha \min(r^*_m - r_m, 10))
+
+    A modality that leads by more than it did so far is slowed down.
+
+    Args:
+        losses: Loss sigma of each modality's part on the batch, shape (M,), M >= 2.
+        levels: Its mean tau over all earlier batches, shape (M,); 0 before the first.
+        alpha: Strength, >= 0.
+        rewards_leader: Whether both exponents have the other sign, so that such a modality is
+            accelerated. BalanceBenchmark computes this.
+
+    Returns:
+        Coefficients kappa, shape (M,), positive.
+
+    Raises:
+        ValueError: If there are fewer than two losses or ``alpha`` is negative.
+
+    Example:
+        >>> losses, levels = torch.tensor([0.5, 1.3]), torch.tensor([0.6, 1.2])
+        >>> agm_coefficients(losses, levels, alpha=1.0)
+        tensor([0.6680, 1.1046])
+    """
+    if alpha < 0:
+        raise ValueError(f"alpha must be >= 0, got {alpha}")
+    sign = -1 if rewards_leader else 1
+    ratio, level = ((sign * (mean_of_others(x) - x)).exp() for x in (losses, levels))
+    return (alpha * (level - ratio).clamp(max=10)).exp()
 
 
 def mlb_coefficients(scores: Tensor, alpha: float, beta: float | None = None) -> Tensor:

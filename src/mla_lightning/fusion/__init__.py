@@ -7,6 +7,7 @@ modality's own logits. Both work for any number of modalities.
 Weighted sums of logits
     ``LateFusion`` (one head per modality), ``SharedHead`` (one head for all, MLA), ``Sum``,
     ``EnergyFusion`` (QMF), ``Calibrated`` (PDF).
+    ``EnergyFusion`` (QMF), ``Cosine`` (MMCosine).
 
 Joint heads on features
     ``Concat``, ``ConcatHeads`` (and a head of its own for each modality), ``FiLM``, ``BiGated``.
@@ -38,6 +39,7 @@ from mla_lightning.fusion.bigated import BiGated
 from mla_lightning.fusion.calibrated import Calibrated
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.concat_heads import ConcatHeads
+from mla_lightning.fusion.cosine import Cosine
 from mla_lightning.fusion.cross_partial import CrossPartial
 from mla_lightning.fusion.energy import EnergyFusion
 from mla_lightning.fusion.film import FiLM
@@ -57,6 +59,7 @@ __all__ = [
     "CanonicalFusion",
     "Concat",
     "ConcatHeads",
+    "Cosine",
     "CrossPartial",
     "EnergyFusion",
     "FiLM",

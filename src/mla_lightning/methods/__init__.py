@@ -10,7 +10,9 @@ Alternating unimodal adaptation
 
 Joint training
     ``Joint`` (Sum, Concat, FiLM and BiGated, by its fusion); ``JointUnimodal`` with a loss per
-    modality; ``OGMGE`` (OGM-GE) with modulated gradients; ``QMF`` with an energy confidence.
+    modality; ``OGMGE`` (OGM-GE) with modulated gradients; ``QMF`` with an energy confidence;
+    ``DGL`` without a gradient from the fusion to the encoders; ``OPM`` with features dropped;
+    ``AGM`` with modulated gradients of Shapley values; ``MMCosine`` on cosines.
 
 Joint training with balanced gradients
     ``MLB``, modulated towards equal scores; ``MMPareto``, combined where they conflict; ``CGGM``,

@@ -180,7 +180,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         num_val=description["num_val"],
         num_test=description["num_test"],
         modalities=list(module.modalities),
-        unimodal_rule=module.fusion.unimodal_rule,
+        unimodal_rule=module.unimodal_rule or module.fusion.unimodal_rule,
         lr=config.optimizer.get("lr"),
         epochs=len(times),
         best_epoch=max(epoch for _, epoch in trained.checkpoint.best.values()),

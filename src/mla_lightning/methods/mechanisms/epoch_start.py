@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from mla_lightning.methods.mechanisms.modes import evaluation_mode
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition
 
@@ -58,10 +59,6 @@ class EpochStart(MultimodalModule):
             self.prepared_epoch.fill_(-1)
         if int(self.prepared_epoch) == self.current_epoch:
             return
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
-        with self.full_precision():
+        with evaluation_mode(self), self.full_precision():
             self.prepare_epoch()
-        for module, is_training in modes.items():
-            module.training = is_training
         self.prepared_epoch.fill_(self.current_epoch)
