@@ -71,6 +71,7 @@ CALLS = {
 }
 #: Functions of numbers, not of tensors, and those that return masks.
 OF_NUMBERS = {
+    "dropout_mask",
     *("anchor_mask", "max_missing_rate", "missing_rate", "released_alpha", "resampled_mask"),
     *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
 }

@@ -35,6 +35,7 @@ METHODS = {
     and name not in INCOMPLETE
 }
 METHODS |= {}
+METHODS |= {"simbamm": ("method.modality_dropout=0.5",)}
 
 
 def make_job(root: Path, *overrides: str):

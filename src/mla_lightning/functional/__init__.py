@@ -21,8 +21,9 @@ Balanced training (OGM-GE, QMF)
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
 
 Masks of missing modalities
-    ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
-    ``resampled_drop_probability``, ``restored_drop_probabilities``, ``missing_rate``.
+    ``anchor_mask``, ``resampled_mask``, ``restored_mask``, ``dropout_mask``; rates:
+    ``max_missing_rate``, ``resampled_drop_probability``, ``restored_drop_probabilities``,
+    ``missing_rate``.
 
 Learning with missing modalities
     Imputation: ``mean_of_present``, ``fill_with_mean``, ``reconstruction_loss``. CPM-Nets:
@@ -68,6 +69,7 @@ if TYPE_CHECKING or False:
     from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
     from mla_lightning.functional.masks import (
         anchor_mask,
+        dropout_mask,
         max_missing_rate,
         missing_rate,
         resampled_drop_probability,
@@ -142,6 +144,7 @@ __all__ = [
     "confidence_rank_loss",
     "dcca_loss",
     "decoding_loss",
+    "dropout_mask",
     "energy_confidence",
     "entropy_weights",
     "fill_with_mean",

@@ -9,8 +9,9 @@ Alternating unimodal adaptation
     computes it.
 
 Joint training
-    ``Joint`` (Sum, Concat, FiLM and BiGated, by its fusion); ``JointUnimodal`` with a loss per
-    modality; ``OGMGE`` (OGM-GE) with modulated gradients; ``QMF`` with an energy confidence.
+    ``Joint`` (Sum, Concat, FiLM and BiGated, by its fusion); ``SimBaMM`` on a transformer, with
+    modality dropout; ``JointUnimodal`` with a loss per modality; ``OGMGE`` (OGM-GE) with modulated
+    gradients; ``QMF`` with an energy confidence.
 
 Independent modalities
     ``LateFusion``; ``Unimodal``, a separate model for each modality.
