@@ -92,8 +92,6 @@ class TransformerFusion(Fusion):
         _check_bottlenecks(num_bottlenecks, fusion_layer, num_layers)
         self.num_bottlenecks, self.fusion_layer = num_bottlenecks, fusion_layer
         projections = {name: linear(dim, width) for name, dim in feature_dims.items()}
-        for projection in projections.values():
-            nn.init.normal_(projection.bias, std=0.02)
         self.projections = nn.ModuleDict(projections)
         self.class_token = nn.Parameter(torch.randn(width) * 0.02)
         if num_bottlenecks:
@@ -118,6 +116,8 @@ class TransformerFusion(Fusion):
             self.layers = layers()
         self.norm = nn.LayerNorm(width) if norm_first else nn.Identity()
         self.head = linear(width, num_classes)
+        for learnt in (*(layer.bias for layer in projections.values()), self.head.weight):
+            nn.init.normal_(learnt, std=0.02)  # as the tokens: the head reads numbers of size 1
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the fused logits of features (B, D_m) or sequences (B, T_m, D_m)."""
