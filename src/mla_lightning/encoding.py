@@ -327,6 +327,18 @@ class EncodingModule(LightningModule):
         batch = self.transfer_batch_to_device(batch, self.device, 0)
         return self.convert_inputs(batch, augment=False)
 
+    def randomness_of(self, name: str, batch: Batch) -> BatchRandomness:
+        """Return the random numbers of a modality of the samples of a batch, in this epoch.
+
+        Args:
+            name: The modality.
+            batch: The batch, a chunk or a rank's part of one.
+
+        Returns:
+            The numbers, which are those of the samples whatever the batch.
+        """
+        return BatchRandomness(self.parts.seed, self.current_epoch, name, batch["index"])
+
     def convert_inputs(self, batch: Batch, *, augment: bool) -> Batch:
         """Convert the rows of a batch to what the encoders take.
 
@@ -346,11 +358,7 @@ class EncodingModule(LightningModule):
                 continue
             values = dict(batch[key])
             for name, convert in self.parts.inputs.items():
-                randomness = None
-                if augment:
-                    randomness = BatchRandomness(
-                        self.parts.seed, self.current_epoch, name, batch["index"]
-                    )
+                randomness = self.randomness_of(name, batch) if augment else None
                 values[name] = convert(values[name], randomness)
                 if isinstance(convert, ScaledColumns):
                     values[name] = _known_rows(values[name], batch, name)

@@ -7,6 +7,7 @@ import torch
 
 from mla_lightning.functional import (
     anchor_mask,
+    dropout_mask,
     max_missing_rate,
     missing_rate,
     resampled_drop_probability,
@@ -146,3 +147,28 @@ def test_equal_seeds_give_equal_masks(sampler):
 def test_impossible_masks_raise_an_error(sampler, num_modalities, rate):
     with pytest.raises(ValueError, match=r"modalities|rate"):
         sampler(10, num_modalities, rate)
+
+
+@pytest.mark.parametrize("num_modalities", [2, 3])
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.8, 1.0])
+def test_modality_dropout_drops_at_its_rate_and_never_all(p, num_modalities):
+    uniform = torch.rand(N, num_modalities, generator=generator())
+    kept = dropout_mask(uniform, torch.ones_like(uniform, dtype=torch.bool), p)
+    assert bool(kept.any(dim=1).all())
+    expected = p - p**num_modalities / num_modalities
+    for column in kept.T:
+        assert missing_rate(column) == pytest.approx(expected, abs=0.005)
+
+
+def test_modality_dropout_counts_the_present_modalities_alone():
+    uniform = torch.rand(N, 3, generator=generator())
+    present = torch.ones(N, 3, dtype=torch.bool)
+    present[:, 1] = False
+    present[:10] = False
+    kept = dropout_mask(uniform, present, 0.6)
+    assert not kept[:, 1].any()
+    assert not kept[:10].any()
+    assert bool(kept[10:].any(dim=1).all())
+    assert missing_rate(kept[10:, 2]) == pytest.approx(0.6 - 0.6**2 / 2, abs=0.005)
+    with pytest.raises(ValueError, match=r"in \[0, 1\], got 1.1"):
+        dropout_mask(uniform, present, 1.1)

@@ -98,15 +98,16 @@ CALLS = {
 }
 #: Functions of numbers, not of tensors, and those that return masks or whole numbers.
 OF_NUMBERS = {
-    *(
-        "anchor_mask",
-        "binary_coefficients",
-        "max_missing_rate",
-        "missing_rate",
-        "released_alpha",
-        "resampled_mask",
-    ),
-    *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
+    "anchor_mask",
+    "binary_coefficients",
+    "dropout_mask",
+    "max_missing_rate",
+    "missing_rate",
+    "released_alpha",
+    "resampled_drop_probability",
+    "resampled_mask",
+    "restored_drop_probabilities",
+    "restored_mask",
     "subsets",
 }
 

@@ -19,6 +19,7 @@ SETTINGS = {
     "dcca": ["method.num_components=2"],
     "dccae": ["method.num_components=2"],
     "cpm_net": ["method.fusion.num_latent=6"],
+    "simbamm": ["method.fusion.width=16"],
     "tate": ["method.fusion.width=16"],
 }
 

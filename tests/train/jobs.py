@@ -37,6 +37,7 @@ METHODS = {
 METHODS |= {}
 METHODS |= {"amss": ("method.param_filter='ndim>=2'",)}
 METHODS |= {"opm": ("method.start_epoch=0",)}
+METHODS |= {"simbamm": ("method.modality_dropout=0.5",)}
 
 
 def make_job(root: Path, *overrides: str):

@@ -16,6 +16,7 @@ from mla_lightning.callbacks.checkpoint_io import (
     is_valid,
     read_checkpoint,
 )
+from mla_lightning.callbacks.weight_average import evaluated_state, evaluated_state_of
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder.columns import validation
@@ -122,7 +123,7 @@ class RunCheckpoint(Checkpoint):
                 self.best[metric] = (score, epoch)
                 if not trainer.is_global_zero:
                     continue
-                content = {"epoch": epoch, "state_dict": pl_module.state_dict()}
+                content = {"epoch": epoch, "state_dict": evaluated_state(trainer, pl_module)}
                 trainer.strategy.checkpoint_io.save_checkpoint(content, self.best_path(metric))
         self._save(trainer, epoch, 0)
 
@@ -248,7 +249,7 @@ def _missing_weights(path: Path, folder: Path) -> list[str]:
         if is_valid(file) and read_checkpoint(file)["epoch"] >= best_epoch:
             continue
         if (epoch, batch) == (best_epoch, 0):
-            weights = {"epoch": epoch, "state_dict": content["state_dict"]}
+            weights = {"epoch": epoch, "state_dict": evaluated_state_of(content)}
             CheckedCheckpointIO().save_checkpoint(weights, file)
         else:
             missing.append(f"{file.name}, the weights of epoch {best_epoch}, is damaged or missing")

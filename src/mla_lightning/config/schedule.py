@@ -38,6 +38,8 @@ def find_schedule_problems(config: Mapping[str, Any], is_set_by_user: bool) -> l
         >>> find_schedule_problems(config, is_set_by_user=False)
         ['optimizer: SGD cannot be used with these settings: Nesterov momentum requires ...']
     """
+    if problem := _average_problem(config):
+        return [problem]
     if is_set_by_user and config["scheduler"] and not takes_steps(config):
         name = config["method"][TARGET].rpartition(".")[2]
         return [
@@ -50,6 +52,21 @@ def find_schedule_problems(config: Mapping[str, Any], is_set_by_user: bool) -> l
         return [str(error)]
     note = schedule_note(config) if is_set_by_user else ""
     return [note] if note else []
+
+
+def _average_problem(config: Mapping[str, Any]) -> str:
+    """Return why there are no weights to average over training; empty if there are."""
+    decay, method = config["trainer"].get("ema"), config.get("method")
+    if decay is None or not method:
+        return ""
+    fits_at_once = attribute_of(method[TARGET], "fits_all_at_once", False)
+    if takes_steps(config) and not fits_at_once:
+        return ""
+    name = method[TARGET].rpartition(".")[2]
+    return (
+        f"trainer.ema={decay} averages weights over the batches of training, and {name} fits all "
+        "training samples at once. Leave it out, or write trainer.ema=null."
+    )
 
 
 def schedule_note(config: Mapping[str, Any]) -> str:

@@ -32,8 +32,9 @@ Balanced gradients
     Contribution of each modality: ``shapley_values``, ``subsets``.
 
 Masks of missing modalities
-    ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
-    ``resampled_drop_probability``, ``restored_drop_probabilities``, ``missing_rate``.
+    ``anchor_mask``, ``resampled_mask``, ``restored_mask``, ``dropout_mask``; rates:
+    ``max_missing_rate``, ``resampled_drop_probability``, ``restored_drop_probabilities``,
+    ``missing_rate``.
 
 Learning with missing modalities
     Imputation: ``mean_of_present``, ``fill_with_mean``, ``reconstruction_loss``. CPM-Nets:
@@ -88,6 +89,7 @@ if TYPE_CHECKING or False:
     from mla_lightning.functional.latent import class_scores, clustering_loss, decoding_loss
     from mla_lightning.functional.masks import (
         anchor_mask,
+        dropout_mask,
         max_missing_rate,
         missing_rate,
         resampled_drop_probability,
@@ -186,6 +188,7 @@ __all__ = [
     "decoding_loss",
     "direction_loss",
     "distribution_uniformity",
+    "dropout_mask",
     "energy_confidence",
     "entropy_weights",
     "fill_with_mean",

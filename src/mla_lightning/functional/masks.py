@@ -233,6 +233,41 @@ def restored_drop_probabilities(rates: Sequence[float]) -> list[float]:
     return probabilities
 
 
+def dropout_mask(uniform_NM: Tensor, present_NM: Tensor, drop_probability: float) -> Tensor:
+    r"""Drop present modalities at random, but never all of a sample (modality dropout).
+
+    A modality is dropped if its uniform number is below p, except for the one with the largest
+    number of the sample's present ones. So a sample whose modalities would all be dropped keeps
+    one of them, drawn uniformly. A modality of a sample with M of them is dropped with probability
+    :math:`p - p^M / M`.
+
+    Args:
+        uniform_NM: Random numbers, uniform in [0, 1), shape (N, M).
+        present_NM: Bool, true where a modality is present, shape (N, M).
+        drop_probability: Probability p that a modality is dropped, in [0, 1].
+
+    Returns:
+        Mask of shape (N, M), bool, true where a modality is kept; a row is empty only if no
+        modality was present.
+
+    Raises:
+        ValueError: If the probability is outside [0, 1].
+
+    Example:
+        >>> import torch
+        >>> uniform = torch.tensor([[0.1, 0.9], [0.3, 0.2], [0.3, 0.2]])
+        >>> present = torch.tensor([[True, True], [True, True], [False, True]])
+        >>> dropout_mask(uniform, present, 0.5)
+        tensor([[False,  True],
+                [ True, False],
+                [False,  True]])
+    """
+    if not 0 <= drop_probability <= 1:
+        raise ValueError(f"a drop probability must be in [0, 1], got {drop_probability}")
+    largest_N1 = uniform_NM.masked_fill(~present_NM, -1.0).amax(dim=1, keepdim=True)
+    return present_NM & ((uniform_NM >= drop_probability) | (uniform_NM == largest_N1))
+
+
 def missing_rate(mask: Tensor) -> float:
     """Return the missing rate of a mask.
 

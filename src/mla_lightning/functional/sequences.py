@@ -37,3 +37,29 @@ def mean_of_present_steps(x: Tensor) -> Tensor:
         tensor([[2., 1.]])
     """
     return x.sum(dim=1) / is_present_step(x).sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def sinusoidal_positions(length: int, width: int) -> Tensor:
+    r"""Compute the sines and cosines that tell a transformer the positions of steps.
+
+    Entries 2k and 2k + 1 of position t are :math:`\sin` and :math:`\cos` of
+    :math:`t / 10000^{2k / D}` (Vaswani et al., NeurIPS 2017).
+
+    Args:
+        length: Number of positions T.
+        width: Width D.
+
+    Returns:
+        Float64, shape (T, D).
+
+    Example:
+        >>> sinusoidal_positions(2, 3)
+        tensor([[0.0000, 1.0000, 0.0000],
+                [0.8415, 0.5403, 0.0022]], dtype=torch.float64)
+    """
+    import torch
+
+    position = torch.arange(length, dtype=torch.float64)[:, None]
+    pair = torch.arange(0, width, 2, dtype=torch.float64)
+    angle = position / 10_000 ** (pair / width)
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :width]

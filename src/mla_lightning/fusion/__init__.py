@@ -12,6 +12,9 @@ Weighted sums of logits
 Joint heads on features
     ``Concat``, ``ConcatHeads`` (and a head of its own for each modality), ``FiLM``, ``BiGated``.
 
+Transformers
+    ``TransformerFusion``: attention among the modalities (SimBaMM), or by bottlenecks (MBT).
+
 Models fitted on their own
     ``LinearModels`` (logistic regression).
 
@@ -51,6 +54,7 @@ from mla_lightning.fusion.padded import CanonicalFusion, PaddedFusion
 from mla_lightning.fusion.shared_head import SharedHead
 from mla_lightning.fusion.sum import Sum
 from mla_lightning.fusion.tagged import Tagged
+from mla_lightning.fusion.transformer import TransformerFusion
 
 __all__ = [
     "AutoencodedFusion",
@@ -74,4 +78,5 @@ __all__ = [
     "SharedHead",
     "Sum",
     "Tagged",
+    "TransformerFusion",
 ]

@@ -17,6 +17,9 @@ Joint training
 Joint training with balanced gradients
     ``MLB``, modulated towards equal scores; ``MMPareto``, combined where they conflict; ``CGGM``,
     modulated by the progress of classifiers; ``AMSS``, masked in a part of each encoder.
+    ``Joint`` (Sum, Concat, FiLM and BiGated, by its fusion); ``SimBaMM`` on a transformer, with
+    modality dropout; ``JointUnimodal`` with a loss per modality; ``OGMGE`` (OGM-GE) with modulated
+    gradients; ``QMF`` with an energy confidence.
 
 Independent modalities
     ``LateFusion``; ``Unimodal``, a separate model for each modality.

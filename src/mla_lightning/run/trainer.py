@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, Trainer
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO
+from mla_lightning.callbacks.weight_average import WeightAverage
 from mla_lightning.errors import ConfigError
 from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler
 from mla_lightning.run.one_process import OneProcess
@@ -48,6 +49,7 @@ def build_trainer(
         ConfigError: If this machine has no such accelerator, or it has no such precision.
     """
     options = config.trainer
+    average = [] if options.ema is None else [WeightAverage(options.ema)]
     try:
         if group is None:
             processes: dict[str, Any] = {"devices": 1}
@@ -65,7 +67,7 @@ def build_trainer(
             accelerator=options.accelerator,
             precision=options.precision,
             deterministic=options.deterministic,
-            callbacks=[*callbacks, checkpoint],
+            callbacks=[*average, *callbacks, checkpoint],  # in the order of their calls
             plugins=[CheckedCheckpointIO(), *plugins],
             logger=loggers or False,
             log_every_n_steps=options.log_every_n_batches,

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field
 from typing import Annotated, Any, Literal
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.run_folder.schema import Above, AtLeast, AtMost, Count
+from mla_lightning.run_folder.schema import Above, AtLeast, AtMost, Below, Count
 
 #: Marks nodes, which are checked against the signatures of the classes that they name.
 _NODE = "node"
@@ -55,6 +55,7 @@ class TrainerConfig:
     devices: Count = 1
     num_nodes: Count = 1
     sync_batchnorm: bool = True
+    ema: Annotated[float, Above(0), Below(1)] | None = None
 
     @property
     def num_ranks(self) -> int:
