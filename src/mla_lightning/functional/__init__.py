@@ -20,6 +20,10 @@ Balanced training (OGM-GE, QMF)
     ``unimodal_scores``, ``mean_of_others``, ``ogm_coefficients``; ``energy_confidence``,
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
 
+Frozen unimodal teachers (UMT, G2D, PDMP)
+    ``feature_distillation``, ``logit_distillation``, ``learning_modalities``,
+    ``dominant_factors``.
+
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
     ``resampled_drop_probability``, ``restored_drop_probabilities``, ``missing_rate``.
@@ -54,6 +58,12 @@ from mla_lightning.identity.public_names import import_public_name
 # alone. Names are imported when they are first used, so that this package needs no torch.
 if TYPE_CHECKING or False:
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
+    from mla_lightning.functional.distillation import (
+        dominant_factors,
+        feature_distillation,
+        learning_modalities,
+        logit_distillation,
+    )
     from mla_lightning.functional.divergence import symmetric_divergence
     from mla_lightning.functional.entropy import (
         bernoulli_entropies,
@@ -142,15 +152,19 @@ __all__ = [
     "confidence_rank_loss",
     "dcca_loss",
     "decoding_loss",
+    "dominant_factors",
     "energy_confidence",
     "entropy_weights",
+    "feature_distillation",
     "fill_with_mean",
     "fixed_weights",
     "fuse_logits",
     "gaussian_entropies",
     "joint_energy_confidence",
+    "learning_modalities",
     "linear_cca",
     "linear_svc",
+    "logit_distillation",
     "max_missing_rate",
     "mean_moment",
     "mean_of_others",
