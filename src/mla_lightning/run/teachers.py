@@ -77,11 +77,12 @@ def _differences(run: RunFiles, job: Job, data: MultimodalDataModule) -> list[st
     if method != _UNIMODAL:
         return [f"it is a run of method={method}"]
     own, other = job.config.tree, run.tree
-    problems = [
-        f"its {key} is {other.get(key)!r}, not {own[key]!r}"
-        for key in _SAME
-        if other.get(key) != own[key]
-    ]
+    problems = []
+    for key in _SAME:
+        if (value := other.get(key)) != own[key]:
+            is_short = not isinstance(own[key], Mapping)
+            text = f"is {value!r}, not {own[key]!r}" if is_short else "differs"
+            problems.append(f"its {key} {text}")
     if run.provenance.get("data_fingerprint") != job.data_fingerprint:
         problems.append("it was trained on other data")
     elif run.provenance.get("data") != json.loads(json.dumps(data.describe())):
