@@ -230,14 +230,14 @@ class WithTeachers(MultimodalModule):
                 found[name] = own[name][has].sum()
         return found
 
-    def take_teachers(self, teachers: Mapping[str, Teacher]) -> None:
+    def take_teachers(self, teachers: Mapping[str, tuple[Any, ...]]) -> None:
         """Take teachers that are trained already.
 
         Args:
-            teachers: Modality -> teacher.
+            teachers: Modality -> :class:`Teacher`, or a tuple of its fields.
         """
         for name in self.modalities:
-            self._teach(name, teachers[name])
+            self._teach(name, Teacher(*teachers[name]))
 
     @property
     def teacher_scores(self) -> list[float]:
