@@ -19,6 +19,7 @@ from mla_lightning.composition import (
     check_train_batches,
 )
 from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.functional import fuse_logits, mean_weights
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
@@ -60,6 +61,8 @@ class EncodingModule(LightningModule):
     trains_fused_logits = True
     #: Whether all training samples are fitted at once, with the masks of the first epoch.
     fits_all_at_once = False
+    #: Seconds of the training of other runs that this one builds on; they count as its own.
+    earlier_train_s = 0.0
     #: Whether :meth:`setup` has prepared the module for training; methods of users may override it.
     is_set_up = False
     #: Whether there are optimisation steps, on which optimiser and schedule have an effect.
@@ -125,6 +128,18 @@ class EncodingModule(LightningModule):
             self.__dict__[name] = value  # torch would first look whether it is a parameter
         else:
             super().__setattr__(name, value)
+
+    def shared_epochs_of(self, num_epochs: int) -> int:
+        """Return the number of first epochs that runs may share, of a run of so many epochs."""
+        return self.shared_epochs
+
+    def stage_content(self, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what runs share of the checkpoint at their end, None if it cannot be shared."""
+        return checkpoint
+
+    def combine(self, logits_MBC: Tensor, present_MB: Tensor) -> Tensor:
+        """Combine the logits of models that are each selected on its own; their mean by default."""
+        return fuse_logits(mean_weights(present_MB), logits_MBC)
 
     @property
     def num_train(self) -> int:
@@ -227,7 +242,20 @@ class EncodingModule(LightningModule):
         Returns:
             Features (B, D_m), zeros where the modality is absent.
         """
-        x, encoder = batch["inputs"][name], self.encoders[name]
+        return self.encode_by(self.encoders[name], name, batch)
+
+    def encode_by(self, encoder: nn.Module, name: str, batch: Batch) -> Tensor:
+        """Encode one modality by another encoder than its own, such as a teacher's.
+
+        Args:
+            encoder: The encoder.
+            name: The modality.
+            batch: A batch or a chunk of one.
+
+        Returns:
+            Features (B, D_m), zeros where the modality is absent.
+        """
+        x = batch["inputs"][name]
         if self.parts.is_complete or bool(batch["present"][name].all()):
             return encoder(x)
         has = batch["present"][name]
@@ -235,10 +263,10 @@ class EncodingModule(LightningModule):
             in_batch = batch.get("present_in_batch", batch["present"])[name]
             if not in_batch.any() or not ranks.is_synchronised(encoder):
                 return x.new_zeros((len(x), out_width(name, encoder)), dtype=self.feature_dtype)
-        h = self.encode_rows(name, x[has])
+        h = self.encode_rows(name, x[has], encoder)
         return h.new_zeros((len(x), *h.shape[1:])).index_put((has.nonzero()[:, 0],), h)
 
-    def encode_rows(self, name: str, x: Tensor) -> Tensor:
+    def encode_rows(self, name: str, x: Tensor, encoder: nn.Module | None = None) -> Tensor:
         """Encode inputs of one modality, of which a rank may have none.
 
         Its encoder then takes part in batch statistics that are those of all ranks.
@@ -246,11 +274,12 @@ class EncodingModule(LightningModule):
         Args:
             name: The modality.
             x: Inputs (B, ...).
+            encoder: The encoder; the modality's own by default.
 
         Returns:
             Features (B, D_m).
         """
-        encoder = self.encoders[name]
+        encoder = self.encoders[name] if encoder is None else encoder
         if len(x):
             return encoder(x)
         if not ranks.is_synchronised(encoder):

@@ -14,6 +14,7 @@ Gradient of a shared head (MLA)
 Weights of the modalities and fused logits
     ``entropy_weights``, ``batch_entropy_weights``, ``mean_weights``, ``fixed_weights``,
     ``weights_of_entropies``, ``confidence_of_present``, ``fuse_logits``; ``at_least_single``.
+    Ensembles: ``fuse_probabilities``, ``simplex_grid``.
     Entropies: ``categorical_entropies``, ``bernoulli_entropies``, ``gaussian_entropies``.
 
 Balanced training (OGM-GE, OPM, AGM, QMF, MMCosine)
@@ -30,6 +31,10 @@ Balanced gradients
     ``subnetwork_factors``.
     ``opm_drop_probabilities``, ``opm_scale``; ``agm_coefficients``; ``cosine_logits``.
     Contribution of each modality: ``shapley_values``, ``subsets``.
+
+Frozen unimodal teachers (UMT, G2D, PDMP)
+    ``feature_distillation``, ``logit_distillation``, ``learning_modalities``,
+    ``dominant_factors``.
 
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``, ``dropout_mask``; rates:
@@ -73,7 +78,14 @@ if TYPE_CHECKING or False:
     )
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.cosine import cosine_logits
+    from mla_lightning.functional.distillation import (
+        dominant_factors,
+        feature_distillation,
+        learning_modalities,
+        logit_distillation,
+    )
     from mla_lightning.functional.divergence import symmetric_divergence
+    from mla_lightning.functional.ensembles import fuse_probabilities, simplex_grid
     from mla_lightning.functional.entropy import (
         bernoulli_entropies,
         categorical_entropies,
@@ -188,12 +200,15 @@ __all__ = [
     "decoding_loss",
     "direction_loss",
     "distribution_uniformity",
+    "dominant_factors",
     "dropout_mask",
     "energy_confidence",
     "entropy_weights",
+    "feature_distillation",
     "fill_with_mean",
     "fixed_weights",
     "fuse_logits",
+    "fuse_probabilities",
     "gaussian_entropies",
     "graded_coefficients",
     "holo_confidence",
@@ -201,8 +216,10 @@ __all__ = [
     "joint_energy_confidence",
     "keep_ratios",
     "label_entropy",
+    "learning_modalities",
     "linear_cca",
     "linear_svc",
+    "logit_distillation",
     "max_missing_rate",
     "mean_moment",
     "mean_of_others",
@@ -231,6 +248,7 @@ __all__ = [
     "restored_mask",
     "second_moment",
     "shapley_values",
+    "simplex_grid",
     "subnetwork_factors",
     "subsets",
     "symmetric_divergence",

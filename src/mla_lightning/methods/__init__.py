@@ -22,7 +22,10 @@ Joint training with balanced gradients
     gradients; ``QMF`` with an energy confidence.
 
 Independent modalities
-    ``LateFusion``; ``Unimodal``, a separate model for each modality.
+    ``LateFusion``; ``Unimodal``, a separate model for each modality; ``Ensemble``, their average.
+
+With unimodal teachers
+    ``UMT`` and ``G2D`` imitate them; ``PDMP`` lets the modality of the best one lead.
 
 State of an epoch
     ``PMR`` with class means of features; ``InfoReg`` with the encoders' weights at its start.
