@@ -55,6 +55,9 @@ CALLS = {
     "projector_from_means": lambda: F.projector_from_means(X_BD, 0.3),
     "reconstruction_loss": lambda: F.reconstruction_loss(X_BD, Y_BD, HAS_B),
     "remove_conflict": lambda: F.remove_conflict(X_BD[0], [-Y_BD[0], Y_BD[0]]),
+    "residual_cross_entropy": lambda: F.residual_cross_entropy(
+        LOGITS_MBC[0], LOGITS_MBC[1], LABEL_B, discount=0.3
+    ),
     "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
     "symmetric_divergence": lambda: F.symmetric_divergence(X_BD[None], Y_BD[None]),
     "unimodal_scores": lambda: F.unimodal_scores(LOGITS_MBC, LABEL_B),
@@ -71,8 +74,13 @@ CALLS = {
 }
 #: Functions of numbers, not of tensors, and those that return masks.
 OF_NUMBERS = {
-    *("anchor_mask", "max_missing_rate", "missing_rate", "released_alpha", "resampled_mask"),
-    *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
+    *("anchor_mask", "max_missing_rate", "missing_rate", "modality_behind", "released_alpha"),
+    *(
+        "resampled_mask",
+        "resampled_drop_probability",
+        "restored_drop_probabilities",
+        "restored_mask",
+    ),
 }
 
 

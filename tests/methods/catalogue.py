@@ -17,6 +17,7 @@ SETTINGS = {
     "dcca": ["method.num_components=2"],
     "dccae": ["method.num_components=2"],
     "cpm_net": ["method.fusion.num_latent=6"],
+    "reconboost": ["method.stage_epochs=1", "method.rectify_epochs=0"],
     "tate": ["method.fusion.width=16"],
 }
 

@@ -20,6 +20,9 @@ Balanced training (OGM-GE, QMF)
     ``unimodal_scores``, ``mean_of_others``, ``ogm_coefficients``; ``energy_confidence``,
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
 
+Boosting (AUG, ReconBoost)
+    ``residual_cross_entropy``, ``modality_behind``.
+
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
     ``resampled_drop_probability``, ``restored_drop_probabilities``, ``missing_rate``.
@@ -53,6 +56,7 @@ from mla_lightning.identity.public_names import import_public_name
 # For type checkers and for the record of a run's code, which leaves out blocks of TYPE_CHECKING
 # alone. Names are imported when they are first used, so that this package needs no torch.
 if TYPE_CHECKING or False:
+    from mla_lightning.functional.boosting import modality_behind, residual_cross_entropy
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.divergence import symmetric_divergence
     from mla_lightning.functional.entropy import (
@@ -157,6 +161,7 @@ __all__ = [
     "mean_of_present",
     "mean_weights",
     "missing_rate",
+    "modality_behind",
     "moment_projector",
     "normalise_history",
     "ogm_coefficients",
@@ -167,6 +172,7 @@ __all__ = [
     "remove_conflict",
     "resampled_drop_probability",
     "resampled_mask",
+    "residual_cross_entropy",
     "restored_drop_probabilities",
     "restored_mask",
     "second_moment",

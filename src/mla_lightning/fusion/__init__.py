@@ -6,7 +6,7 @@ modality's own logits. Both work for any number of modalities.
 
 Weighted sums of logits
     ``LateFusion`` (one head per modality), ``SharedHead`` (one head for all, MLA), ``Sum``,
-    ``EnergyFusion`` (QMF).
+    ``EnergyFusion`` (QMF), ``Branched`` (a head for all, and branches of each modality, AUG).
 
 Joint heads on features
     ``Concat``, ``ConcatHeads`` (and a head of its own for each modality), ``FiLM``, ``BiGated``.
@@ -35,6 +35,7 @@ Example:
 
 from mla_lightning.fusion.base import Fusion, LogitFusion
 from mla_lightning.fusion.bigated import BiGated
+from mla_lightning.fusion.branched import Branched
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.concat_heads import ConcatHeads
 from mla_lightning.fusion.cross_partial import CrossPartial
@@ -52,6 +53,7 @@ from mla_lightning.fusion.tagged import Tagged
 __all__ = [
     "AutoencodedFusion",
     "BiGated",
+    "Branched",
     "CanonicalFusion",
     "Concat",
     "ConcatHeads",

@@ -15,6 +15,9 @@ Joint training
 Independent modalities
     ``LateFusion``; ``Unimodal``, a separate model for each modality.
 
+Boosting
+    ``AUG`` with further classifiers of the weaker modality; ``ReconBoost`` with modalities in turn.
+
 References without a network
     ``Majority``, the most frequent class; ``Logistic``, logistic regression.
 
@@ -59,7 +62,8 @@ def _modules() -> dict[str, str]:
     """Return method class -> its module, by the sources of this folder; nothing is imported."""
     classes = {
         node.name: (item.module, {base.id for base in node.bases if isinstance(base, ast.Name)})
-        for item in find_modules(__name__)
+        for package in (__name__, f"{__name__}.mechanisms")
+        for item in find_modules(package)
         for node in item.tree.body
         if isinstance(node, ast.ClassDef)
     }
