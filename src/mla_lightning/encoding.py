@@ -124,6 +124,10 @@ class EncodingModule(LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def shared_epochs_of(self, num_epochs: int) -> int:
+        """Return the number of first epochs that runs may share, of a run of so many epochs."""
+        return self.shared_epochs
+
     @property
     def num_train(self) -> int:
         """Number of training samples N, for methods that set ``needs_num_train``."""
@@ -225,7 +229,20 @@ class EncodingModule(LightningModule):
         Returns:
             Features (B, D_m), zeros where the modality is absent.
         """
-        x, encoder = batch["inputs"][name], self.encoders[name]
+        return self.encode_by(self.encoders[name], name, batch)
+
+    def encode_by(self, encoder: nn.Module, name: str, batch: Batch) -> Tensor:
+        """Encode one modality by another encoder than its own, such as a teacher's.
+
+        Args:
+            encoder: The encoder.
+            name: The modality.
+            batch: A batch or a chunk of one.
+
+        Returns:
+            Features (B, D_m), zeros where the modality is absent.
+        """
+        x = batch["inputs"][name]
         if self.parts.is_complete or bool(batch["present"][name].all()):
             return encoder(x)
         has = batch["present"][name]
@@ -233,10 +250,10 @@ class EncodingModule(LightningModule):
             in_batch = batch.get("present_in_batch", batch["present"])[name]
             if not in_batch.any() or not ranks.is_synchronised(encoder):
                 return x.new_zeros((len(x), out_width(name, encoder)), dtype=self.feature_dtype)
-        h = self.encode_rows(name, x[has])
+        h = self.encode_rows(name, x[has], encoder)
         return h.new_zeros((len(x), *h.shape[1:])).index_put((has.nonzero()[:, 0],), h)
 
-    def encode_rows(self, name: str, x: Tensor) -> Tensor:
+    def encode_rows(self, name: str, x: Tensor, encoder: nn.Module | None = None) -> Tensor:
         """Encode inputs of one modality, of which a rank may have none.
 
         Its encoder then takes part in batch statistics that are those of all ranks.
@@ -244,11 +261,12 @@ class EncodingModule(LightningModule):
         Args:
             name: The modality.
             x: Inputs (B, ...).
+            encoder: The encoder; the modality's own by default.
 
         Returns:
             Features (B, D_m).
         """
-        encoder = self.encoders[name]
+        encoder = self.encoders[name] if encoder is None else encoder
         if len(x):
             return encoder(x)
         if not ranks.is_synchronised(encoder):

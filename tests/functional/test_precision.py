@@ -35,8 +35,10 @@ CALLS = {
     "confidence_rank_loss": lambda: F.confidence_rank_loss(X_BD[:, 0], Y_BD[:, 0], "margin"),
     "dcca_loss": lambda: F.dcca_loss(X_BD, Y_BD),
     "decoding_loss": lambda: F.decoding_loss(X_BD, Y_BD, PLANE_DD, Y_BD[0], HAS_B),
+    "dominant_factors": lambda: F.dominant_factors(X_BD[:, 0], 1.1, 0.7),
     "energy_confidence": lambda: F.energy_confidence(X_BD),
     "entropy_weights": lambda: F.entropy_weights(LOGITS_MBC, PRESENT_MB),
+    "feature_distillation": lambda: F.feature_distillation(X_BD, Y_BD),
     "fill_with_mean": lambda: F.fill_with_mean(X_BD, HAS_B, Y_BD[0]),
     "fixed_weights": lambda: F.fixed_weights([0.1, 0.2, 0.4], PRESENT_MB, torch.float64),
     "fuse_logits": lambda: F.fuse_logits(LOGITS_MBC[..., 0].exp(), LOGITS_MBC),
@@ -44,6 +46,7 @@ CALLS = {
     "joint_energy_confidence": lambda: F.joint_energy_confidence(X_BD),
     "linear_cca": lambda: F.linear_cca(X_BD, Y_BD)[0],
     "linear_svc": lambda: F.linear_svc(X_BD, CLASS_B, 4, 1.0)[0],
+    "logit_distillation": lambda: F.logit_distillation(X_BD, Y_BD, 2.0),
     "mean_moment": lambda: F.mean_moment(X_BD, CLASS_B, 4),
     "mean_of_others": lambda: F.mean_of_others(X_BD[:, 0]),
     "mean_of_present": lambda: F.mean_of_present(X_BD, HAS_B),
@@ -81,6 +84,15 @@ OF_NUMBERS = {
         "restored_drop_probabilities",
         "restored_mask",
     ),
+    *(
+        "anchor_mask",
+        "learning_modalities",
+        "max_missing_rate",
+        "missing_rate",
+        "released_alpha",
+        "resampled_mask",
+    ),
+    *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
 }
 
 

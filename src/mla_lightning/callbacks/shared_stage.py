@@ -34,7 +34,8 @@ STAGE_COLUMNS = (
 class SharedStage(Callback):
     """Stores a first stage for other runs, and starts a run after one that is stored.
 
-    Training on complete samples is the same whatever a run hides later. The first run that ends
+    Training on complete samples is the same whatever a run hides later, and the training of
+    unimodal teachers whatever learns from them. The first run that ends
     such a stage stores its checkpoint and its rows of the table of epochs. Another run resumes from
     there as if it had been interrupted at that epoch's end, so its numbers equal bit for bit those
     of a run that trains everything itself, and its times include the stage.
@@ -73,13 +74,15 @@ class SharedStage(Callback):
         try:
             with RunLock(self.folder):
                 if not is_valid(self.file):
-                    self._store(end)
+                    self._store(end, pl_module)
         except RunError:  # another run is storing it
             return
 
-    def _store(self, end: Path) -> None:
+    def _store(self, end: Path, module: MultimodalModule) -> None:
         """Store a checkpoint of the stage's end, without columns that depend on what is hidden."""
-        content = read_checkpoint(end)
+        content = module.stage_content(read_checkpoint(end))
+        if content is None:
+            return
         rows = content[ROWS]["rows"][: self.num_epochs]
         stage_rows = [{k: v for k, v in r.items() if k.startswith(STAGE_COLUMNS)} for r in rows]
         content[ROWS] = {"rows": stage_rows, "spent": {}}
@@ -93,7 +96,7 @@ def shared_stage(
 
     Args:
         config: The resolved config.
-        stage_id: Hash of everything that determines the stage: config, data and code.
+        stage_id: Name with a hash of everything that determines the stage: config, data and code.
         module: The run's module.
         checkpoint: The run's checkpoints.
 
@@ -102,9 +105,9 @@ def shared_stage(
         validation, and so on what is hidden.
     """
     schedule = str((config.scheduler or {}).get("_target_"))
-    if not module.shared_epochs or schedule.endswith("ReduceLROnPlateau"):
+    num_epochs = module.shared_epochs_of(config.trainer.num_epochs)
+    if not num_epochs or schedule.endswith("ReduceLROnPlateau"):
         return None
     counted = "" if config.diagnostics == "off" else "-counted"  # with the FLOPs of its steps
-    name = f"{config.choices['method']}-seed{config.seed}-{stage_id}{counted}"
-    folder = Path(config.paths.output_dir) / "stages" / name
-    return SharedStage(folder, module.shared_epochs, checkpoint)
+    folder = Path(config.paths.output_dir) / "stages" / f"{stage_id}{counted}"
+    return SharedStage(folder, num_epochs, checkpoint)

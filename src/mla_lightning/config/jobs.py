@@ -43,6 +43,11 @@ _KEYS_CHECKED_WITH_DATA = (
 )
 
 
+#: The setting of methods whose first epochs train unimodal teachers, and what trains them.
+TEACHER_EPOCHS = "teacher_epochs"
+TEACHERS = "mla_lightning.methods.mechanisms.teachers.WithTeachers"
+
+
 @dataclass(frozen=True)
 class Job:
     """A training run that is planned.
@@ -92,10 +97,26 @@ class Job:
 
     @property
     def stage_id(self) -> str:
-        """The id of all but the missing modalities; runs that share it can share a first stage."""
-        without_missing = {**self.config.tree, "missing": None}
-        identity = identity_of(without_missing, self.data_fingerprint)
-        return f"{identity[:12]}-{self.code.hash[:8]}"
+        """The id of a first stage: runs that share it can share the stage.
+
+        It is of all but the missing modalities; of teachers, which see what the run sees, of all
+        but what the method is and does after their training.
+        """
+        tree, code = {**self.config.tree, "missing": None}, self.code
+        kind = tree["choices"]["method"]
+        if TEACHER_EPOCHS in tree["method"]:
+            kind, tree = "teachers", _tree_of_teachers(self.config.tree)
+            code = code_of(reached_targets(tree))
+        identity = identity_of(tree, self.data_fingerprint)
+        return f"{kind}-seed{self.config.seed}-{identity[:12]}-{code.hash[:8]}"
+
+
+def _tree_of_teachers(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what determines the training of unimodal teachers within a run."""
+    num_epochs = tree["method"][TEACHER_EPOCHS] or tree["trainer"]["max_epochs"] // 2
+    method = {TARGET: TEACHERS, TEACHER_EPOCHS: num_epochs}
+    choices = {k: v for k, v in tree["choices"].items() if k not in ("method", "fusion")}
+    return {**tree, "method": method, "choices": choices}
 
 
 def compose_jobs(

@@ -22,6 +22,9 @@ Balanced training (OGM-GE, QMF)
 
 Boosting (AUG, ReconBoost)
     ``residual_cross_entropy``, ``modality_behind``.
+Frozen unimodal teachers (UMT, G2D, PDMP)
+    ``feature_distillation``, ``logit_distillation``, ``learning_modalities``,
+    ``dominant_factors``.
 
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
@@ -58,6 +61,12 @@ from mla_lightning.identity.public_names import import_public_name
 if TYPE_CHECKING or False:
     from mla_lightning.functional.boosting import modality_behind, residual_cross_entropy
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
+    from mla_lightning.functional.distillation import (
+        dominant_factors,
+        feature_distillation,
+        learning_modalities,
+        logit_distillation,
+    )
     from mla_lightning.functional.divergence import symmetric_divergence
     from mla_lightning.functional.entropy import (
         bernoulli_entropies,
@@ -146,15 +155,19 @@ __all__ = [
     "confidence_rank_loss",
     "dcca_loss",
     "decoding_loss",
+    "dominant_factors",
     "energy_confidence",
     "entropy_weights",
+    "feature_distillation",
     "fill_with_mean",
     "fixed_weights",
     "fuse_logits",
     "gaussian_entropies",
     "joint_energy_confidence",
+    "learning_modalities",
     "linear_cca",
     "linear_svc",
+    "logit_distillation",
     "max_missing_rate",
     "mean_moment",
     "mean_of_others",

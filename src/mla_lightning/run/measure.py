@@ -190,7 +190,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         probe_scores=None if has_classes else measurements.probe_scores,
         notes=sorted(module.notes),
         missing=summarise_missing(data, measurements.predictions) if data.missing else None,
-        train_time_s=sum(times),
+        train_time_s=sum(times) + module.earlier_train_s,
         epoch_time_s=float(np.median(times)),
         step_time_s=float(np.median([row[columns.STEP_TIME] for row in rows])),
         peak_memory_mb=trained.peak_memory_mb,
