@@ -54,6 +54,7 @@ CALLS = {
     "moment_projector": lambda: F.moment_projector(F.second_moment(X_BD, CLASS_B, 4), 0.3),
     "normalise_history": lambda: F.normalise_history(X_BD.T),
     "ogm_coefficients": lambda: F.ogm_coefficients(X_BD[:, 0].exp(), 0.3),
+    "prediction_agreement": lambda: F.prediction_agreement(X_BD, Y_BD),
     "project_gradient": lambda: F.project_gradient(Y_BD, PLANE_DD),
     "projector_from_means": lambda: F.projector_from_means(X_BD, 0.3),
     "reconstruction_loss": lambda: F.reconstruction_loss(X_BD, Y_BD, HAS_B),

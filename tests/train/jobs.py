@@ -34,7 +34,7 @@ METHODS = {
     and not catalogue.class_of(name).fits_all_at_once
     and name not in INCOMPLETE
 }
-METHODS |= {"reconboost": ("method.stage_epochs=1", "method.rectify_epochs=0")}
+METHODS |= {"reconboost": (*catalogue.SETTINGS["reconboost"], "trainer.max_epochs=5")}
 
 
 def make_job(root: Path, *overrides: str):

@@ -21,7 +21,7 @@ Balanced training (OGM-GE, QMF)
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
 
 Boosting (AUG, ReconBoost)
-    ``residual_cross_entropy``, ``modality_behind``.
+    ``residual_cross_entropy``, ``prediction_agreement``, ``modality_behind``.
 Frozen unimodal teachers (UMT, G2D, PDMP)
     ``feature_distillation``, ``logit_distillation``, ``learning_modalities``,
     ``dominant_factors``.
@@ -59,7 +59,11 @@ from mla_lightning.identity.public_names import import_public_name
 # For type checkers and for the record of a run's code, which leaves out blocks of TYPE_CHECKING
 # alone. Names are imported when they are first used, so that this package needs no torch.
 if TYPE_CHECKING or False:
-    from mla_lightning.functional.boosting import modality_behind, residual_cross_entropy
+    from mla_lightning.functional.boosting import (
+        modality_behind,
+        prediction_agreement,
+        residual_cross_entropy,
+    )
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.distillation import (
         dominant_factors,
@@ -178,6 +182,7 @@ __all__ = [
     "moment_projector",
     "normalise_history",
     "ogm_coefficients",
+    "prediction_agreement",
     "project_gradient",
     "projector_from_means",
     "reconstruction_loss",

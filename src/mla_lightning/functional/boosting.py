@@ -41,6 +41,27 @@ def residual_cross_entropy(
     return -((weight - discount * o_B) * log_p_B).sum() / max(len(label), 1)
 
 
+def prediction_agreement(logits: Tensor, other: Tensor) -> Tensor:
+    """Compute the mean squared difference of predictions to those of another classifier.
+
+    No gradient reaches the other one.
+
+    Args:
+        logits: Logits of the classifier that is trained (B, C).
+        other: Logits of the other (B, C).
+
+    Returns:
+        The mean over samples and classes, 0 without samples.
+
+    Example:
+        >>> import torch
+        >>> prediction_agreement(torch.tensor([[0.0, 0.0]]), torch.tensor([[100.0, 0.0]]))
+        tensor(0.2500)
+    """
+    difference = logits.softmax(dim=-1) - other.detach().softmax(dim=-1)
+    return difference.square().sum() / max(difference.numel(), 1)
+
+
 def modality_behind(
     scores: Tensor, *, rule: str = "difference", threshold: float = 0.01, sigma: float = 1.0
 ) -> int | None:

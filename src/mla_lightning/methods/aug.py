@@ -135,12 +135,17 @@ class AUG(EpochStart):
             raise ConfigError("method.fusion.weighting has no effect on AUG; set method.weighting")
         if weighting is None:
             weighting = (0.4, 0.6) if len(parts["encoders"]) == 2 else "mean"
-        super().__init__(**parts | {"fusion": partial(fusion, weighting=weighting)})
-        if not getattr(self.fusion, "num_branches", 0):
+        kind = getattr(fusion, "func", fusion)
+        if isinstance(kind, type) and not issubclass(kind, Branched):
             raise ConfigError(
-                "AUG adds branches to a modality; use fusion@method.fusion=branched with "
-                "num_branches >= 1. Without branches, use method=mla method.hgm=false "
-                "method.df=false."
+                f"AUG adds branches to a modality, and {kind.__name__} has none; use "
+                "fusion@method.fusion=branched"
+            )
+        super().__init__(**parts | {"fusion": partial(fusion, weighting=weighting)})
+        if not self.fusion.num_branches:
+            raise ConfigError(
+                "method.fusion.num_branches=0 has no branch to add. For a shared head without "
+                "branches, use method=mla method.hgm=false method.df=false."
             )
         self.is_joint = step == "joint"
         self.discount, self.check_every = discount, check_every

@@ -9,13 +9,12 @@ from typing import Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.functional import residual_cross_entropy
+from mla_lightning.functional import prediction_agreement, residual_cross_entropy
 from mla_lightning.fusion.shared_head import SharedHead
-from mla_lightning.methods.mechanisms.stages import Stages
+from mla_lightning.methods.mechanisms.teachers import WithTeachers
 from mla_lightning.methods.reference import Reference
 from mla_lightning.parts import Composition
 from mla_lightning.run_folder.columns import MULTI
@@ -23,10 +22,12 @@ from mla_lightning.run_folder.columns import MULTI
 AGREEMENTS = ("none", "both_detached", "own")
 
 
-class ReconBoost(Stages):
+class ReconBoost(WithTeachers):
     r"""Alternating boosting of the modalities through one shared head, with rectification.
 
-    The modalities take turns. In the turn of modality m its encoder and the shared head are trained
+    Encoders start from those of unimodal models, which are trained first or taken from a run; see
+    :class:`~mla_lightning.methods.mechanisms.teachers.WithTeachers`. The head starts anew. Then the
+    modalities take turns. In the turn of modality m its encoder and the shared head are trained
     for ``stage_epochs`` on the mean of :math:`-(w_1 - w_2 o_y) \log p_{m,y} / C`, where o =
     softmax(:math:`\beta \sum_{j \ne m} z_j`) is the constant prediction of the others. Then
     everything is trained for ``rectify_epochs`` on the loss of the fused logits
@@ -49,10 +50,8 @@ class ReconBoost(Stages):
         >>> method.fusion.hidden, method.beta
         (Linear(in_features=4, out_features=256, bias=True), Parameter containing:
         tensor(1., requires_grad=True))
-        >>> [method.stage_of(epoch) for epoch in (0, 3, 4, 7, 8, 12)]
-        [0, 0, 1, 1, 2, 3]
-        >>> method.turn_of(2)
-        'visual'
+        >>> [method.turn_of(stage) for stage in (1, 2, 3, 4, 5)]  # even ones rectify
+        ['audio', 'audio', 'visual', 'visual', 'audio']
     """
 
     fusion: SharedHead
@@ -81,6 +80,8 @@ class ReconBoost(Stages):
         agreement: str = "none",
         agreement_weight: float = 0.5,
         beta: float = 1.0,
+        teacher_epochs: int | None = None,
+        teachers: str | None = None,
         **parts: Unpack[Composition],
     ) -> None:
         r"""Build the module.
@@ -93,6 +94,8 @@ class ReconBoost(Stages):
             agreement: ``none``, ``both_detached`` or ``own``.
             agreement_weight: Weight of the agreement, > 0.
             beta: :math:`\beta` at the start, > 0.
+            teacher_epochs: First epochs, which train the unimodal models; None for half of all.
+            teachers: Folder of a finished run of method=unimodal, in place of such epochs.
             **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must have one shared head.
 
         Raises:
@@ -122,7 +125,7 @@ class ReconBoost(Stages):
             raise ConfigError(f"method.beta must be > 0, got {beta}")
         if "weighting" in getattr(parts.get("fusion"), "keywords", {}):
             raise ConfigError("method.fusion.weighting has no effect on ReconBoost, which has beta")
-        super().__init__(**parts)
+        super().__init__(teacher_epochs=teacher_epochs, teachers=teachers, **parts)
         if not hasattr(self.fusion, "head_input"):
             raise ConfigError(
                 "ReconBoost trains one shared head; use fusion@method.fusion=shared_head"
@@ -138,17 +141,24 @@ class ReconBoost(Stages):
         return self.stage_epochs + self.rectify_epochs
 
     def stage_of(self, epoch: int) -> int:
-        """Return the number of an epoch's stage: 2 t in turn t, 2 t + 1 in its rectification."""
-        turn, epoch_of_turn = divmod(epoch, self.turn_epochs)
-        return 2 * turn + int(epoch_of_turn >= self.stage_epochs)
+        """Return 0 for unimodal training, 1 + 2 t in turn t, 2 + 2 t in its rectification."""
+        first = self.num_teacher_epochs(self.trainer.max_epochs or 0)
+        if epoch < first:
+            return 0
+        turn, epoch_of_turn = divmod(epoch - first, self.turn_epochs)
+        return 1 + 2 * turn + int(epoch_of_turn >= self.stage_epochs)
 
     def turn_of(self, stage: int) -> str:
         """Return the modality whose turn it is."""
-        return self.modalities[stage // 2 % len(self.modalities)]
+        return self.modalities[(stage - 1) // 2 % len(self.modalities)]
+
+    def start_student(self) -> None:
+        """Start from the encoders of the unimodal models."""
+        self.encoders.load_state_dict(self.teachers["encoders"].state_dict())
 
     def trained_in(self, stage: int) -> Iterable[nn.Parameter] | None:
         """Return what a stage trains: a modality's encoder and the shared head, or everything."""
-        if stage % 2:
+        if stage % 2 == 0:
             return None
         name, parts = self.turn_of(stage), (self.encoders, self.fusion.adapters)
         others = [of_modality[m] for of_modality in parts for m in of_modality if m != name]
@@ -158,16 +168,18 @@ class ReconBoost(Stages):
     @property
     def is_selectable(self) -> bool:
         """Return whether the epoch may be selected: at the end of a turn."""
-        return (self.current_epoch + 1) % self.turn_epochs == 0
+        return super().is_selectable and (self.student_epoch + 1) % self.turn_epochs == 0
 
     def on_train_start(self) -> None:
         """Check that every modality has a turn."""
-        num_epochs, needed = self.trainer.max_epochs or 0, len(self.modalities) * self.turn_epochs
+        super().on_train_start()
+        num_epochs, needed = self.num_student_epochs, len(self.modalities) * self.turn_epochs
         if num_epochs < needed:
             raise ConfigError(
-                f"trainer.max_epochs={num_epochs} leaves a modality without a turn of "
-                f"{self.turn_epochs} epochs: set trainer.max_epochs={needed} or more, or smaller "
-                "method.stage_epochs and method.rectify_epochs"
+                f"{num_epochs} of trainer.max_epochs={self.trainer.max_epochs} are left for the "
+                f"turns of {len(self.modalities)} modalities, which need {needed}: set a larger "
+                "trainer.max_epochs, or smaller method.stage_epochs, method.rectify_epochs or "
+                "method.teacher_epochs"
             )
         if num_epochs % self.turn_epochs:
             self.notes.add(
@@ -175,10 +187,10 @@ class ReconBoost(Stages):
                 "and cannot be selected"
             )
 
-    def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
+    def fit_student(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the losses of the stage."""
-        is_rectified = self.training_stage % 2
-        return self.step_on(batch, self.rectifying_losses if is_rectified else self.turn_losses)
+        is_turn = self.training_stage % 2
+        return self.step_on(batch, self.turn_losses if is_turn else self.rectifying_losses)
 
     def turn_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Compute the boosting loss of the modality whose turn it is, and the agreement."""
@@ -188,12 +200,12 @@ class ReconBoost(Stages):
         others = self.fused({m: z.detach() for m, z in own.items() if m != name})
         weights = {"weight": self.label_weight, "discount": self.others_weight}
         loss = residual_cross_entropy(logits, others, label, **weights) / self.parts.num_classes
-        if self.agreement == "none" or self.training_stage == 0:
+        if self.agreement == "none" or self.training_stage == 1:
             return {name: loss}
         before = self.modalities[self.modalities.index(name) - 1]
-        target = own[before].detach().softmax(dim=1)
-        p = (logits if self.agreement == "own" else logits.detach()).softmax(dim=1)
-        return {name: loss, "agreement": self.agreement_weight * mse_loss(p, target)}
+        agreeing = logits if self.agreement == "own" else logits.detach()
+        agreement = prediction_agreement(agreeing, own[before])
+        return {name: loss, "agreement": self.agreement_weight * agreement}
 
     def rectifying_losses(self, chunk: Batch) -> dict[str, Tensor]:
         """Compute the loss of the fused logits."""
@@ -208,5 +220,7 @@ class ReconBoost(Stages):
         self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Compute the logits of every reported modality from features."""
+        if not bool(self.is_taught):
+            return super().logits(features, present)
         own = self.fusion.unimodal(features)
         return {MULTI: self.fused(own), **own}

@@ -15,7 +15,7 @@ from mla_lightning.parts import Composition
 class Stages(MultimodalModule):
     """Base of rules whose training is divided into stages, numbered from 0 by the epoch.
 
-    At the first epoch of a new stage :meth:`begin_stage` is called and the state of the optimiser
+    At the first epoch of a later stage :meth:`begin_stage` is called and the state of the optimiser
     is cleared, once: the number of the stage that has begun is a buffer, so a run that is resumed
     within the stage goes on with the optimiser's state. The schedule is that of the whole run, as
     for every other method.
@@ -59,7 +59,7 @@ class Stages(MultimodalModule):
         self._resting: list[nn.Parameter] = []  # those that are trained in other stages only
 
     def stage_of(self, epoch: int) -> int:
-        """Return the number of an epoch's stage; that of epoch 0 is 0."""
+        """Return the number of an epoch's stage, which never decreases."""
         raise NotImplementedError(f"{type(self).__name__} does not define stage_of")
 
     def trained_in(self, stage: int) -> Iterable[nn.Parameter] | None:
@@ -68,7 +68,7 @@ class Stages(MultimodalModule):
         return None
 
     def begin_stage(self, stage: int) -> None:
-        """Prepare a stage other than the first, before the optimiser's state is cleared."""
+        """Prepare a stage other than stage 0, before the optimiser's state is cleared."""
 
     @property
     def training_stage(self) -> int:
@@ -79,7 +79,7 @@ class Stages(MultimodalModule):
         """Begin the epoch's stage unless it has begun, and choose the trained parameters."""
         super().on_train_epoch_start()
         stage, begun = self.training_stage, self.get_buffer(self.stage_buffer)
-        if int(begun) != stage:
+        if stage > int(begun):
             begun.fill_(stage)
             self.begin_stage(stage)
             self.trainer.optimizers[0].state.clear()
