@@ -96,3 +96,15 @@ def test_what_cannot_be_compared_is_refused():
         modality_behind(torch.tensor([1.0]))
     with pytest.raises(ValueError, match="difference or ratio"):
         modality_behind(torch.tensor([1.0, 2.0]), rule="mean")
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_losses_of_half_precision_are_those_of_single(half):
+    z, other = torch.randn(5, 3).to(half), torch.randn(5, 3).to(half)
+    label = torch.tensor([0, 1, 2, 0, 1])
+    loss = residual_cross_entropy(z, other, label, discount=0.5)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, residual_cross_entropy(z.float(), other.float(), label, discount=0.5))
+    assert torch.equal(
+        prediction_agreement(z, other), prediction_agreement(z.float(), other.float())
+    )

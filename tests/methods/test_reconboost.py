@@ -10,7 +10,7 @@ from tests.methods.harness import batches, build, fit, weights
 from torch import nn
 
 from mla_lightning.errors import ConfigError
-from mla_lightning.fusion import Concat, SharedHead
+from mla_lightning.fusion import Branched, Concat, SharedHead
 from mla_lightning.methods import MLA, ReconBoost
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*in eval mode")
@@ -213,6 +213,7 @@ def test_a_switch_changes_the_weights(switch):
         ({"beta": 0.0}, "beta must be > 0"),
         ({"teacher_epochs": 0}, "teacher_epochs must be >= 1"),
         ({"fusion": Concat}, "use fusion@method.fusion=shared_head"),
+        ({"fusion": Branched}, "use fusion@method.fusion=shared_head"),
         ({"fusion": partial(SharedHead, weighting="entropy")}, "no effect on ReconBoost"),
         ({"fusion": partial(SharedHead, hidden=0)}, "hidden must be at least 1"),
     ],

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mla_lightning.functional.precision import at_least_single
+
 
 def residual_cross_entropy(
     logits: Tensor, earlier: Tensor, label: Tensor, *, weight: float = 1.0, discount: float
@@ -36,6 +38,7 @@ def residual_cross_entropy(
         >>> residual_cross_entropy(torch.zeros(2, 2), earlier, torch.tensor([0, 0]), discount=1.0)
         tensor(0.1733)
     """
+    logits, earlier = at_least_single(logits), at_least_single(earlier)
     log_p_B = logits.log_softmax(dim=-1).gather(-1, label[:, None])[:, 0]
     o_B = earlier.detach().softmax(dim=-1).gather(-1, label[:, None])[:, 0]
     return -((weight - discount * o_B) * log_p_B).sum() / max(len(label), 1)
@@ -58,7 +61,8 @@ def prediction_agreement(logits: Tensor, other: Tensor) -> Tensor:
         >>> prediction_agreement(torch.tensor([[0.0, 0.0]]), torch.tensor([[100.0, 0.0]]))
         tensor(0.2500)
     """
-    difference = logits.softmax(dim=-1) - other.detach().softmax(dim=-1)
+    p, target = (at_least_single(z).softmax(dim=-1) for z in (logits, other.detach()))
+    difference = p - target
     return difference.square().sum() / max(difference.numel(), 1)
 
 

@@ -126,7 +126,7 @@ class ReconBoost(WithTeachers):
         if "weighting" in getattr(parts.get("fusion"), "keywords", {}):
             raise ConfigError("method.fusion.weighting has no effect on ReconBoost, which has beta")
         super().__init__(teacher_epochs=teacher_epochs, teachers=teachers, **parts)
-        if not hasattr(self.fusion, "head_input"):
+        if not isinstance(self.fusion, SharedHead):
             raise ConfigError(
                 "ReconBoost trains one shared head; use fusion@method.fusion=shared_head"
             )
