@@ -19,6 +19,7 @@ from mla_lightning.composition import (
     check_train_batches,
 )
 from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.functional import fuse_logits, mean_weights
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
@@ -58,6 +59,8 @@ class EncodingModule(LightningModule):
     trains_fused_logits = True
     #: Whether all training samples are fitted at once, with the masks of the first epoch.
     fits_all_at_once = False
+    #: Seconds of the training of other runs that this one builds on; they count as its own.
+    earlier_train_s = 0.0
     #: Whether :meth:`setup` has prepared the module for training; methods of users may override it.
     is_set_up = False
     #: Whether there are optimisation steps, on which optimiser and schedule have an effect.
@@ -127,6 +130,14 @@ class EncodingModule(LightningModule):
     def shared_epochs_of(self, num_epochs: int) -> int:
         """Return the number of first epochs that runs may share, of a run of so many epochs."""
         return self.shared_epochs
+
+    def stage_content(self, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what runs share of the checkpoint at their end, None if it cannot be shared."""
+        return checkpoint
+
+    def combine(self, logits_MBC: Tensor, present_MB: Tensor) -> Tensor:
+        """Combine the logits of models that are each selected on its own; their mean by default."""
+        return fuse_logits(mean_weights(present_MB), logits_MBC)
 
     @property
     def num_train(self) -> int:

@@ -90,8 +90,6 @@ class MultimodalModule(EncodingModule):
         self.notes: set[str] = set()
         #: Called around every step, if set; for diagnostics.
         self.step_observer: StepObserver | None = None
-        #: Seconds of the training of other runs that this one builds on; they count as its own.
-        self.earlier_train_s = 0.0
         #: Seconds of the training so far that diagnostics took.
         self.diagnostics_s = 0.0
         #: Whether predictions also contain the encoders' features.
@@ -308,17 +306,6 @@ class MultimodalModule(EncodingModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Load the losses of an unfinished epoch."""
         self.losses.epoch = {k: list(v) for k, v in checkpoint["epoch_losses"].items()}
-
-    def stage_content(self, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-        """Return of a checkpoint what other runs start from after a shared first stage.
-
-        Args:
-            checkpoint: The checkpoint of the stage's end.
-
-        Returns:
-            The content to store, by default all; None if it cannot be shared.
-        """
-        return checkpoint
 
     # ------------------------------------------------------------------ Lightning: evaluation
 

@@ -42,6 +42,7 @@ CALLS = {
     "fill_with_mean": lambda: F.fill_with_mean(X_BD, HAS_B, Y_BD[0]),
     "fixed_weights": lambda: F.fixed_weights([0.1, 0.2, 0.4], PRESENT_MB, torch.float64),
     "fuse_logits": lambda: F.fuse_logits(LOGITS_MBC[..., 0].exp(), LOGITS_MBC),
+    "fuse_probabilities": lambda: F.fuse_probabilities(LOGITS_MBC[..., 0].exp(), LOGITS_MBC),
     "gaussian_entropies": lambda: F.gaussian_entropies(LOGITS_MBC.exp()),
     "joint_energy_confidence": lambda: F.joint_energy_confidence(X_BD),
     "linear_cca": lambda: F.linear_cca(X_BD, Y_BD)[0],
@@ -93,7 +94,9 @@ OF_NUMBERS = {
         "released_alpha",
         "resampled_mask",
     ),
+    *("anchor_mask", "max_missing_rate", "missing_rate", "released_alpha", "resampled_mask"),
     *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
+    *("learning_modalities", "simplex_grid"),
 }
 
 

@@ -14,6 +14,7 @@ Gradient of a shared head (MLA)
 Weights of the modalities and fused logits
     ``entropy_weights``, ``batch_entropy_weights``, ``mean_weights``, ``fixed_weights``,
     ``weights_of_entropies``, ``confidence_of_present``, ``fuse_logits``; ``at_least_single``.
+    Ensembles: ``fuse_probabilities``, ``simplex_grid``.
     Entropies: ``categorical_entropies``, ``bernoulli_entropies``, ``gaussian_entropies``.
 
 Balanced training (OGM-GE, QMF)
@@ -72,6 +73,7 @@ if TYPE_CHECKING or False:
         logit_distillation,
     )
     from mla_lightning.functional.divergence import symmetric_divergence
+    from mla_lightning.functional.ensembles import fuse_probabilities, simplex_grid
     from mla_lightning.functional.entropy import (
         bernoulli_entropies,
         categorical_entropies,
@@ -166,6 +168,7 @@ __all__ = [
     "fill_with_mean",
     "fixed_weights",
     "fuse_logits",
+    "fuse_probabilities",
     "gaussian_entropies",
     "joint_energy_confidence",
     "learning_modalities",
@@ -194,6 +197,7 @@ __all__ = [
     "restored_drop_probabilities",
     "restored_mask",
     "second_moment",
+    "simplex_grid",
     "symmetric_divergence",
     "unimodal_scores",
     "update_projector",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mla_lightning.errors import ConfigError
+from mla_lightning.functional import fuse_probabilities
 from mla_lightning.fusion.base import LogitFusion, Present, linear
 
 if TYPE_CHECKING:
@@ -80,9 +81,8 @@ class LateFusion(LogitFusion):
         if not self.averages_probabilities:
             return super().forward(features, present)
         own_logits = self.unimodal(self.zero_absent(features, present))
-        log_p = torch.stack([own_logits[name].log_softmax(dim=1) for name in self.feature_dims])
-        weights_MB = self.weights(log_p, present)
-        return torch.logsumexp(log_p + weights_MB.log()[..., None], dim=0)
+        logits_MBC = torch.stack([own_logits[name] for name in self.feature_dims])
+        return fuse_probabilities(self.weights(logits_MBC, present), logits_MBC)
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the logits of each head."""

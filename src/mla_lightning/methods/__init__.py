@@ -13,7 +13,10 @@ Joint training
     modality; ``OGMGE`` (OGM-GE) with modulated gradients; ``QMF`` with an energy confidence.
 
 Independent modalities
-    ``LateFusion``; ``Unimodal``, a separate model for each modality.
+    ``LateFusion``; ``Unimodal``, a separate model for each modality; ``Ensemble``, their average.
+
+With unimodal teachers
+    ``UMT`` and ``G2D`` imitate them; ``PDMP`` lets the modality of the best one lead.
 
 Boosting
     ``AUG`` with further classifiers of the weaker modality; ``ReconBoost`` with modalities in turn.

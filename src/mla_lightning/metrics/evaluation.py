@@ -113,10 +113,19 @@ class Evaluation:
         Returns:
             Reported modality -> metric -> value; see :func:`score_logits`.
         """
-        logits, label, index = self.arrays()
-        order = torch.cat(self._indices).argsort() if self._present else index
-        present = {name: torch.cat(has)[order].cpu() for name, has in self._present.items()}
-        return score_logits(logits, label, present, metrics)
+        logits, label, _ = self.arrays()
+        return score_logits(logits, label, self.presence(), metrics)
+
+    def presence(self) -> dict[str, Tensor]:
+        """Return modality -> which samples have it (N,), in the order of their numbers.
+
+        Returns:
+            Modality -> (N,) bool, on the CPU; empty if nothing is missing.
+        """
+        if not self._present:
+            return {}
+        order = torch.cat(self._indices).argsort()
+        return {name: torch.cat(has)[order].cpu() for name, has in self._present.items()}
 
 
 def score_logits(

@@ -17,7 +17,7 @@ from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.missing import masks_hash
 from mla_lightning.errors import RunError
-from mla_lightning.functional import fuse_logits, mean_weights, missing_rate
+from mla_lightning.functional import missing_rate
 from mla_lightning.metrics.base import Metric
 from mla_lightning.metrics.by_task import primary_score
 from mla_lightning.metrics.evaluation import Evaluation, score_logits
@@ -82,7 +82,9 @@ def predict(
     selected_features: dict[str, Tensor] = {}
     presence: dict[str, Tensor] = {}
     module.returns_features = features
-    for metric in dict.fromkeys(selections.values()):
+    metrics = dict.fromkeys(selections.values())
+    # The weights of a combination are in the latest file, which is loaded last.
+    for metric in sorted(metrics, key=lambda metric: checkpoint.best[metric][1]):
         path, epoch = checkpoint.best_path(metric), checkpoint.best[metric][1]
         content = read_checkpoint(path)
         if content["epoch"] != epoch:
@@ -105,8 +107,10 @@ def predict(
     present = {name: values > 0 for name, values in presence.items()}
     if MULTI not in logits:
         stacked = torch.stack([logits[m] for m in module.modalities])
-        weights = mean_weights(torch.stack([present[m] for m in module.modalities]))
-        logits = {MULTI: fuse_logits(weights, stacked), **logits}
+        present_MN = torch.stack([present[m] for m in module.modalities])
+        logits = {m: logits[m] for m in module.modalities}
+        selected_features = {m: h for m in logits if (h := selected_features.get(m)) is not None}
+        logits = {MULTI: module.combine(stacked, present_MN), **logits}
     return SplitPredictions(logits, label, index, selected_features, present)
 
 

@@ -204,10 +204,12 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
     facts = DataFacts(num_outputs, result.num_train, is_complete, result.task)
     module = build_module(config, module_data, facts=facts)
     checkpoint = RunCheckpoint(run_dir / files.CHECKPOINTS)
-    states = {
-        metric: read_checkpoint(checkpoint.best_path(metric))["state_dict"]
+    contents = {
+        metric: read_checkpoint(checkpoint.best_path(metric))
         for metric in dict.fromkeys(module.selections().values())
     }
+    latest_last = sorted(contents, key=lambda metric: contents[metric]["epoch"])
+    states = {metric: contents[metric]["state_dict"] for metric in latest_last}
     state = _selected_state(module, states)
     module.take_scales(state)  # those of the training split, also on other data
     load_weights(module, state, checkpoint.folder)
@@ -253,7 +255,7 @@ def _selected_state(
     selections = module.selections()
     if MULTI in selections:
         return dict(states[selections[MULTI]])
-    state = dict(next(iter(states.values())))
+    state = dict([*states.values()][-1])  # the latest, of what belongs to no modality
     for modality, metric in selections.items():
         state |= {key: v for key, v in states[metric].items() if modality in key.split(".")}
     return state

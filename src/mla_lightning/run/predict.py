@@ -16,7 +16,6 @@ from mla_lightning.data.loading import ArrayDataset
 from mla_lightning.data.order import SequentialOrder
 from mla_lightning.data.prepared import Prepared
 from mla_lightning.errors import ConfigError, DataError
-from mla_lightning.functional import fuse_logits, mean_weights
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.evaluate import load_weights
 from mla_lightning.run.finished import LoadedRun
@@ -91,8 +90,9 @@ def predict_samples(run: LoadedRun, batches: Iterable[Mapping[str, Any]]) -> Pre
     joined = {name: torch.cat(parts) for name, parts in logits.items()}
     has_modality = {name: torch.cat(parts) for name, parts in present.items()}
     if MULTI not in joined:
-        weights_MN = mean_weights(torch.stack([has_modality[m] for m in module.modalities]))
-        joined = {MULTI: fuse_logits(weights_MN, torch.stack([*joined.values()])), **joined}
+        present_MN = torch.stack([has_modality[m] for m in module.modalities])
+        stacked = torch.stack([joined[m] for m in module.modalities])
+        joined = {MULTI: module.combine(stacked, present_MN), **joined}
     label = torch.cat(labels)
     ids = [str(number) for number in range(len(label))]
     ordered = {MULTI: joined[MULTI], **{m: joined[m] for m in module.modalities}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +15,6 @@ from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.config import Job
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import ConfigError
-from mla_lightning.methods.mechanisms.teachers import Teacher, WithTeachers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.finished import finished_run
 from mla_lightning.run_folder.columns import EPOCH, validation
@@ -26,21 +26,35 @@ _UNIMODAL = "unimodal"
 _SAME = ("seed", "encoder", "missing", "select_by", "loss", "task")
 
 
-def load_teachers(module: MultimodalModule, job: Job, data: MultimodalDataModule) -> None:
-    """Load the teachers that ``method.teachers`` names into a method's module.
+def with_teachers(
+    module: MultimodalModule, job: Job, data: MultimodalDataModule
+) -> MultimodalModule:
+    """Load the teachers that ``method.teachers`` names, if it does, into a job's module.
 
     Args:
-        module: The module of a method with teachers.
-        job: Its job.
+        module: The module.
+        job: The job.
         data: Its data, set up.
+
+    Returns:
+        The module.
 
     Raises:
         ConfigError: If the folder's run is of another method, or of other data, split, encoders or
             seed, with the command that trains the teachers.
         RunError: If the folder holds no finished run, or its weights are damaged.
+
+    Example:
+        >>> teachers = mla.train("data=synthetic", "method=unimodal", folder=tmp / "unimodal")
+        >>> words = ("data=synthetic", "method=umt", "optimizer.lr=0.05")
+        >>> run = mla.train(*words, f"method.teachers='{teachers.folder}'", folder=tmp / "umt")
+        >>> run.result.train_time_s > teachers.result.train_time_s  # which is a part of it
+        True
     """
-    assert isinstance(module, WithTeachers)
-    folder = Path(job.config.method["teachers"])
+    taught: Any = module
+    if not (given := job.config.method.get("teachers")):
+        return module
+    folder = Path(given)
     run = finished_run(folder)
     if problems := _differences(run, job, data):
         own = [w for w in job.overrides if not w.lstrip("+~").startswith(("method=", "method."))]
@@ -56,8 +70,8 @@ def load_teachers(module: MultimodalModule, job: Job, data: MultimodalDataModule
         state, epoch = content["state_dict"], int(content["epoch"])
         encoder = _part(state, f"encoders.{name}.")
         head = _part(state, f"fusion.heads.{name}.")
-        teachers[name] = Teacher(encoder, head, scores[epoch][validation(column, name)], epoch)
-    module.take_teachers(teachers)
+        teachers[name] = encoder, head, scores[epoch][validation(column, name)], epoch
+    taught.take_teachers(teachers)
     result = run.result
     assert result is not None
     module.earlier_train_s = result.train_time_s
@@ -65,6 +79,7 @@ def load_teachers(module: MultimodalModule, job: Job, data: MultimodalDataModule
         f"Its teachers were trained by run {result.identity[:8]} in {result.epochs} epochs and "
         f"{result.train_time_s:.1f} s, which count as training time of this run."
     )
+    return module
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -77,11 +92,12 @@ def _differences(run: RunFiles, job: Job, data: MultimodalDataModule) -> list[st
     if method != _UNIMODAL:
         return [f"it is a run of method={method}"]
     own, other = job.config.tree, run.tree
-    problems = [
-        f"its {key} is {other.get(key)!r}, not {own[key]!r}"
-        for key in _SAME
-        if other.get(key) != own[key]
-    ]
+    problems = []
+    for key in _SAME:
+        if (value := other.get(key)) != own[key]:
+            is_short = not isinstance(own[key], Mapping)
+            text = f"is {value!r}, not {own[key]!r}" if is_short else "differs"
+            problems.append(f"its {key} {text}")
     if run.provenance.get("data_fingerprint") != job.data_fingerprint:
         problems.append("it was trained on other data")
     elif run.provenance.get("data") != json.loads(json.dumps(data.describe())):

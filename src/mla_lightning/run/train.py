@@ -46,7 +46,7 @@ from mla_lightning.run.record import (
     provenance_of,
     set_aside_finished_run,
 )
-from mla_lightning.run.teachers import load_teachers
+from mla_lightning.run.teachers import with_teachers
 from mla_lightning.run.trainer import build_trainer, silence_lightning
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.columns import MULTI
@@ -286,9 +286,7 @@ def _build_data(job: Job) -> MultimodalDataModule:
 
 def _build_module(job: Job, data: MultimodalDataModule) -> MultimodalModule:
     with errors_placed("the construction of the model"):
-        module = build_module(job.config, data)
-        if job.config.method.get("teachers"):
-            load_teachers(module, job, data)
+        module = with_teachers(build_module(job.config, data), job, data)
         check_last_batch(module, data)
     return module
 

@@ -239,17 +239,14 @@ class WithTeachers(Stages):
                 found[name] = own[name][has].sum()
         return found
 
-    def take_teachers(self, teachers: Mapping[str, Teacher]) -> None:
+    def take_teachers(self, teachers: Mapping[str, tuple[Any, ...]]) -> None:
         """Take teachers that are trained already.
 
         Args:
-            teachers: Modality -> teacher.
+            teachers: Modality -> :class:`Teacher`, or a tuple of its fields.
         """
-        for row, name in enumerate(self.modalities):
-            teacher = teachers[name]
-            self._teacher_encoder(name).load_state_dict(teacher.encoder)
-            self._teacher_head(name).load_state_dict(teacher.head)
-            self._record(row, teacher.score, teacher.epoch)
+        for name in self.modalities:
+            self._teach(name, Teacher(*teachers[name]))
 
     @property
     def teacher_scores(self) -> list[float]:
@@ -257,18 +254,14 @@ class WithTeachers(Stages):
         scores: list[float] = self.score_bits.cpu().view(torch.float64).tolist()
         return scores
 
-    def _record(self, row: int, score: float, epoch: int) -> None:
-        self.score_bits[row] = torch.tensor(score, dtype=torch.float64).view(torch.long)
-        self.best_epochs[row] = epoch
-
-    def _teacher_encoder(self, name: str) -> nn.Module:
-        encoder: nn.Module = self.teachers["encoders"][name]  # type: ignore[index]
-        return encoder
-
-    def _teacher_head(self, name: str) -> nn.Module:
-        heads: Any = self.teachers["fusion"].heads
-        head: nn.Module = heads[name]
-        return head
+    def _teach(self, name: str, teacher: Teacher) -> None:
+        """Make a model the teacher of its modality."""
+        networks: Any = self.teachers
+        networks["encoders"][name].load_state_dict(teacher.encoder)
+        networks["fusion"].heads[name].load_state_dict(teacher.head)
+        row = self.modalities.index(name)
+        self.score_bits[row] = torch.tensor(teacher.score, dtype=torch.float64).view(torch.long)
+        self.best_epochs[row] = teacher.epoch
 
     # ------------------------------------------------------------------ the stage of the teachers
 
@@ -358,11 +351,9 @@ class WithTeachers(Stages):
                 )
             score, best = self.epoch_metrics[metric], self.teacher_scores[row]
             if not int(self.best_epochs[row]) or selection.is_better(score, best):
-                encoder = self.encoders[name].state_dict()
-                head = self.trainee.heads[name].state_dict()  # type: ignore[index, union-attr]
-                self._teacher_encoder(name).load_state_dict(encoder)
-                self._teacher_head(name).load_state_dict(head)
-                self._record(row, score, self.current_epoch + 1)
+                heads: Any = self.trainee.heads
+                weights = self.encoders[name].state_dict(), heads[name].state_dict()
+                self._teach(name, Teacher(*weights, score, self.current_epoch + 1))
 
     # ------------------------------------------------------------------ checkpoints
 
