@@ -217,7 +217,10 @@ def test_a_methods_yaml_lists_every_parameter(method: str) -> None:
 
 
 #: Parameters that another setting decides.
-NOT_LISTED = {"mla_lightning.fusion.shared_head.SharedHead": {"weighting"}}
+NOT_LISTED = {
+    "mla_lightning.fusion.branched.Branched": {"weighting"},
+    "mla_lightning.fusion.shared_head.SharedHead": {"weighting"},
+}
 
 
 @pytest.mark.parametrize("data", names("data"))

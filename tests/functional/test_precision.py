@@ -72,6 +72,7 @@ CALLS = {
     "pareto_weight": lambda: F.pareto_weight([X_BD[0]], [-X_BD[0] - X_BD[1]]),
     "opm_drop_probabilities": lambda: F.opm_drop_probabilities(X_BD[:, 0].exp(), 0.3, 0.4),
     "opm_scale": lambda: F.opm_scale(X_BD[:3, 0].sigmoid(), [1, 2, 3]),
+    "prediction_agreement": lambda: F.prediction_agreement(X_BD, Y_BD),
     "project_gradient": lambda: F.project_gradient(Y_BD, PLANE_DD),
     "projector_from_means": lambda: F.projector_from_means(X_BD, 0.3),
     "prototype_logits": lambda: F.prototype_logits(X_BD, Y_BD),
@@ -79,6 +80,9 @@ CALLS = {
     "regulation_strengths": lambda: F.regulation_strengths(X_BD[:, 0], 0.3),
     "relative_calibration": lambda: F.relative_calibration(TCP_MB, PRESENT_MB),
     "remove_conflict": lambda: F.remove_conflict(X_BD[0], [-Y_BD[0], Y_BD[0]]),
+    "residual_cross_entropy": lambda: F.residual_cross_entropy(
+        LOGITS_MBC[0], LOGITS_MBC[1], LABEL_B, discount=0.3
+    ),
     "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
     "subnetwork_factors": lambda: F.subnetwork_factors(
         X_BD[:, 0].exp(), 0.5, Y_BD[:, 0].sigmoid(), unbiased=True
@@ -108,6 +112,7 @@ OF_NUMBERS = {
     "learning_modalities",
     "max_missing_rate",
     "missing_rate",
+    "modality_behind",
     "released_alpha",
     "resampled_drop_probability",
     "resampled_mask",

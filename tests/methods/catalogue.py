@@ -20,8 +20,11 @@ SETTINGS = {
     "dccae": ["method.num_components=2"],
     "cpm_net": ["method.fusion.num_latent=6"],
     "simbamm": ["method.fusion.width=16"],
+    "reconboost": [f"method.{key}_epochs=1" for key in ("teacher", "stage", "rectify")],
     "tate": ["method.fusion.width=16"],
 }
+#: Epochs of a method whose stages need more than two.
+EPOCHS = {"reconboost": 5}
 
 
 def incomplete_batch(num_modalities, *, is_complete=False, seed=0):

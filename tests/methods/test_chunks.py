@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tests.methods.catalogue import (
+    EPOCHS,
     METHODS,
     Gradients,
     build_method,
@@ -19,10 +20,10 @@ from mla_lightning.methods.late_fusion import LateFusion
 
 
 def trained(name, batch, **parts):
-    """Train for two epochs of one batch, the first stage and the second where there are two."""
+    """Train for two epochs of one batch, or more where there are more stages."""
     module = build_method(name, batch, **parts)
     gradients = Gradients(module)
-    losses = fit(module, [batch], epochs=2, precision="64-true")
+    losses = fit(module, [batch], epochs=EPOCHS.get(name, 2), precision="64-true")
     return losses, gradients.steps, weights(module)
 
 

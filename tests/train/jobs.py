@@ -38,6 +38,7 @@ METHODS |= {}
 METHODS |= {"amss": ("method.param_filter='ndim>=2'",)}
 METHODS |= {"opm": ("method.start_epoch=0",)}
 METHODS |= {"simbamm": ("method.modality_dropout=0.5",)}
+METHODS |= {"reconboost": (*catalogue.SETTINGS["reconboost"], "trainer.max_epochs=5")}
 
 
 def make_job(root: Path, *overrides: str):

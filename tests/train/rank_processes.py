@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from tests.methods.catalogue import build_method, method_node
+from tests.methods.catalogue import EPOCHS, build_method, method_node
 from tests.methods.harness import NUM_CLASSES
 from torch import nn
 from torch.utils.data import DataLoader
@@ -196,7 +196,7 @@ def train(
     )
     recorder = recorder or Recorder()
     trainer = Trainer(
-        max_epochs=2,
+        max_epochs=EPOCHS.get(method, 2),
         accelerator="cpu",
         precision="64-true",
         logger=False,

@@ -79,7 +79,7 @@ class EpochDiagnostics(Callback):
         self._values: dict[str, list[float]] = {}  # column -> values of the epoch so far
         self._flops: StepFlops | None = None
         self._num_flops: int | None = None
-        self._counted: bool | None = None  # is_selectable in the stage that was counted last
+        self._counted: int | None = None  # the stage whose steps were counted last
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has been measured, for a run that resumes within an epoch."""
@@ -100,8 +100,9 @@ class EpochDiagnostics(Callback):
     ) -> None:
         """Start to measure the steps of a selected batch, and to count a stage's first FLOPs."""
         assert isinstance(pl_module, MultimodalModule)
-        if pl_module.is_selectable != self._counted and not _is_compiled(pl_module):
-            self._counted = pl_module.is_selectable
+        stage = getattr(pl_module, "training_stage", pl_module.is_selectable)
+        if stage != self._counted and not _is_compiled(pl_module):
+            self._counted = stage
             self._flops = StepFlops()
             self._flops.__enter__()
         if batch_idx in self.measured_batches:

@@ -32,6 +32,8 @@ Balanced gradients
     ``opm_drop_probabilities``, ``opm_scale``; ``agm_coefficients``; ``cosine_logits``.
     Contribution of each modality: ``shapley_values``, ``subsets``.
 
+Boosting (AUG, ReconBoost)
+    ``residual_cross_entropy``, ``prediction_agreement``, ``modality_behind``.
 Frozen unimodal teachers (UMT, G2D, PDMP)
     ``feature_distillation``, ``logit_distillation``, ``learning_modalities``,
     ``dominant_factors``.
@@ -75,6 +77,10 @@ if TYPE_CHECKING or False:
         distribution_uniformity,
         holo_confidence,
         relative_calibration,
+    from mla_lightning.functional.boosting import (
+        modality_behind,
+        prediction_agreement,
+        residual_cross_entropy,
     )
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.cosine import cosine_logits
@@ -234,6 +240,11 @@ __all__ = [
     "opm_scale",
     "pareto_gradients",
     "pareto_weight",
+    "modality_behind",
+    "moment_projector",
+    "normalise_history",
+    "ogm_coefficients",
+    "prediction_agreement",
     "project_gradient",
     "projector_from_means",
     "prototype_logits",
@@ -244,6 +255,7 @@ __all__ = [
     "remove_conflict",
     "resampled_drop_probability",
     "resampled_mask",
+    "residual_cross_entropy",
     "restored_drop_probabilities",
     "restored_mask",
     "second_moment",

@@ -8,6 +8,7 @@ Weighted sums of logits
     ``LateFusion`` (one head per modality), ``SharedHead`` (one head for all, MLA), ``Sum``,
     ``EnergyFusion`` (QMF), ``Calibrated`` (PDF).
     ``EnergyFusion`` (QMF), ``Cosine`` (MMCosine).
+    ``EnergyFusion`` (QMF), ``Branched`` (a head for all, and branches of each modality, AUG).
 
 Joint heads on features
     ``Concat``, ``ConcatHeads`` (and a head of its own for each modality), ``FiLM``, ``BiGated``.
@@ -39,6 +40,7 @@ Example:
 
 from mla_lightning.fusion.base import Fusion, LogitFusion
 from mla_lightning.fusion.bigated import BiGated
+from mla_lightning.fusion.branched import Branched
 from mla_lightning.fusion.calibrated import Calibrated
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.fusion.concat_heads import ConcatHeads
@@ -59,6 +61,7 @@ from mla_lightning.fusion.transformer import TransformerFusion
 __all__ = [
     "AutoencodedFusion",
     "BiGated",
+    "Branched",
     "Calibrated",
     "CanonicalFusion",
     "Concat",

@@ -17,6 +17,11 @@ class SharedHead(LogitFusion):
     another width gets a linear layer (an adapter) before the head, which counts as part of that
     modality's encoder.
 
+    With ``hidden`` a layer of that width, with ReLU, lies before the head, as in ReconBoost (ICML
+    2024): :math:`z_m = W \,\mathrm{ReLU}(V h_m + c) + b`, also shared by all modalities. ``head``
+    is the last layer, and a rule that changes the head's gradient, such as MLA's projection,
+    changes that of this layer alone, by its own input.
+
     Single modality, ``shared_head``: the shared head on its feature.
 
     Example:
@@ -31,6 +36,8 @@ class SharedHead(LogitFusion):
         >>> features = {"audio": torch.randn(5, 2), "visual": torch.randn(5, 3)}
         >>> torch.equal(fusion.unimodal(features)["visual"], fusion.head(features["visual"]))
         True
+        >>> SharedHead({"audio": 2, "visual": 3}, num_classes=4, hidden=5).hidden
+        Linear(in_features=3, out_features=5, bias=True)
     """
 
     unimodal_rule = "shared_head"
@@ -42,6 +49,7 @@ class SharedHead(LogitFusion):
         *,
         weighting: str | Sequence[float] = "mean",
         dim: int | None = None,
+        hidden: int | None = None,
     ) -> None:
         """Build the head, and an adapter for each modality of another width.
 
@@ -49,14 +57,17 @@ class SharedHead(LogitFusion):
             feature_dims: Modality -> width of its feature.
             num_classes: Number of classes C.
             weighting: ``mean``, ``entropy``, ``batch_entropy``, or one weight per modality.
-            dim: Width D of the head; the widest feature's by default.
+            dim: Width D that all features have; the widest one's by default.
+            hidden: Width of a hidden layer with ReLU before the head; None for no such layer.
 
         Raises:
-            ConfigError: If ``dim`` is below 1, or the weighting is unknown or of a wrong number.
+            ConfigError: If ``dim`` or ``hidden`` is below 1, or the weighting is unknown or of a
+                wrong number.
         """
         super().__init__(feature_dims, num_classes, weighting=weighting)
-        if dim is not None and dim < 1:
-            raise ConfigError(f"fusion dim must be at least 1, got {dim}")
+        for option, value in (("dim", dim), ("hidden", hidden)):
+            if value is not None and value < 1:
+                raise ConfigError(f"fusion {option} must be at least 1, got {value}")
         width = dim or max(feature_dims.values())
         self.adapters = nn.ModuleDict(
             {
@@ -65,11 +76,13 @@ class SharedHead(LogitFusion):
                 if feature_width != width
             }
         )
-        self.head = linear(width, num_classes)
+        self.hidden = linear(width, hidden) if hidden else None
+        self.head = linear(hidden or width, num_classes)
 
     def head_input(self, name: str, feature: Tensor) -> Tensor:
-        """Map a modality's feature (B, D_m) to the head's width (B, D) where they differ."""
-        return self.adapters[name](feature) if name in self.adapters else feature
+        """Map a modality's feature (B, D_m) to the head's input (B, D), where they differ."""
+        adapted = self.adapters[name](feature) if name in self.adapters else feature
+        return adapted if self.hidden is None else self.hidden(adapted).relu()
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the head's logits of each modality's feature."""

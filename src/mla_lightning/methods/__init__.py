@@ -32,6 +32,8 @@ State of an epoch
 
 Predicted confidence
     ``PDF``, weights by the predicted probability of the true class.
+Boosting
+    ``AUG`` with further classifiers of the weaker modality; ``ReconBoost`` with modalities in turn.
 
 References without a network
     ``Majority``, the most frequent class; ``Logistic``, logistic regression.

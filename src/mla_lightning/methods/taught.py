@@ -12,18 +12,19 @@ from torch.nn.functional import mse_loss
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.methods.ae import check_recon_target
-from mla_lightning.module import MultimodalModule
+from mla_lightning.methods.mechanisms.stages import Stages
 from mla_lightning.parts import Composition
 
 
-class Taught(MultimodalModule):
+class Taught(Stages):
     """Two stages in one run: ``pretrain_epochs`` on complete samples, then with a frozen teacher.
 
     At the start of the second stage the networks are copied into the teacher, which stays frozen
     and in evaluation mode, and the state of the optimiser is cleared. The schedule is that of the
-    whole run, as for every other method. The stage is determined by the epoch and a buffer, so a
-    run resumes in either. Epochs of the first stage are never selected. The teacher has the weights
-    of the first stage's last epoch; the published codes take those of its best.
+    whole run, as for every other method. A run resumes in either stage; see
+    :class:`~mla_lightning.methods.mechanisms.stages.Stages`. Epochs of the first stage are never
+    selected. The teacher has the weights of the first stage's last epoch; the published codes take
+    those of its best.
 
     With ``recon_target=observed`` no hidden input is used: the first stage trains on the present
     modalities, and the teacher encodes these.
@@ -55,6 +56,9 @@ class Taught(MultimodalModule):
         (0, False)
     """
 
+    is_taught: Tensor
+    stage_buffer = "is_taught"
+
     def __init__(
         self, *, pretrain_epochs: int, recon_target: str, **parts: Unpack[Composition]
     ) -> None:
@@ -73,8 +77,10 @@ class Taught(MultimodalModule):
         super().__init__(**parts)
         check_recon_target(recon_target, self.parts)
         self.pretrain_epochs, self.recon_target = pretrain_epochs, recon_target
-        self.is_taught: Tensor
-        self.register_buffer("is_taught", torch.zeros((), dtype=torch.bool))
+
+    def stage_of(self, epoch: int) -> int:
+        """Return 0 in the first stage, 1 in the second."""
+        return int(epoch >= self.pretrain_epochs)
 
     @property
     def needs_hidden_inputs(self) -> bool:  # type: ignore[override]
@@ -89,7 +95,7 @@ class Taught(MultimodalModule):
     @property
     def is_selectable(self) -> bool:
         """Return whether the epoch may be selected: true in the second stage."""
-        return self.current_epoch >= self.pretrain_epochs
+        return self.training_stage == 1
 
     def add_teacher(self, *names: str) -> None:
         """Build the teacher: frozen copies of the encoders and of networks of the fusion.
@@ -118,15 +124,10 @@ class Taught(MultimodalModule):
                 f"trainer.max_epochs={num_epochs} for the second stage"
             )
 
-    def on_train_epoch_start(self) -> None:
-        """Begin the second stage at its first epoch: copy the teacher, clear the optimiser."""
-        super().on_train_epoch_start()
-        if self.current_epoch < self.pretrain_epochs or bool(self.is_taught):
-            return
-        self.is_taught.fill_(True)
-        for name, network in self.teacher.items():
+    def begin_stage(self, stage: int) -> None:
+        """Copy the networks into the teacher when the second stage begins."""
+        for name, network in self.teacher.items() if stage == 1 else ():
             network.load_state_dict(self._student(name).state_dict())
-        self.trainer.optimizers[0].state.clear()
 
     def _student(self, name: str) -> nn.Module:
         """Return the network that a part of the teacher is a copy of."""

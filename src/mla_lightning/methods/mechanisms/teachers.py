@@ -14,7 +14,7 @@ from mla_lightning import ranks
 from mla_lightning.batch import Batch, relative_share
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.late import LateFusion
-from mla_lightning.module import MultimodalModule
+from mla_lightning.methods.mechanisms.stages import Stages
 from mla_lightning.parts import Composition
 from mla_lightning.run_folder.columns import MULTI, validation
 
@@ -38,7 +38,7 @@ class Teacher(NamedTuple):
     epoch: int
 
 
-class WithTeachers(MultimodalModule):
+class WithTeachers(Stages):
     """Base of rules in which a student learns from frozen models of each modality alone.
 
     A teacher is an encoder and a linear head. It is always in evaluation mode, has no gradient, is
@@ -76,6 +76,10 @@ class WithTeachers(MultimodalModule):
         >>> any(p.requires_grad for p in method.teachers.parameters())
         False
     """
+
+    #: The stage that has begun: 0 while the teachers are trained.
+    is_taught: Tensor
+    stage_buffer = "is_taught"
 
     def __init__(
         self,
@@ -122,8 +126,6 @@ class WithTeachers(MultimodalModule):
         #: Each teacher's epoch, from 1; 0 if there is none yet.
         self.best_epochs: Tensor
         self.register_buffer("best_epochs", torch.zeros(num_modalities, dtype=torch.long))
-        self.is_taught: Tensor
-        self.register_buffer("is_taught", torch.zeros((), dtype=torch.bool))
         self._initial: dict[str, Tensor] = {}
 
     # ------------------------------------------------------------------ what a method defines
@@ -146,6 +148,13 @@ class WithTeachers(MultimodalModule):
         """
 
     # ------------------------------------------------------------------ what a method uses
+
+    def stage_of(self, epoch: int) -> int:
+        """Return 0 for the epochs of the teachers, 1 for those of the student.
+
+        A rule that divides the student's epochs further numbers their stages from 1.
+        """
+        return int(epoch >= self.num_teacher_epochs(self.trainer.max_epochs or 0))
 
     def num_teacher_epochs(self, num_epochs: int) -> int:
         """Return the number of epochs of a run that train the teachers.
@@ -291,18 +300,15 @@ class WithTeachers(MultimodalModule):
                 "teachers and the student need an epoch"
             )
 
-    def on_train_epoch_start(self) -> None:
+    def begin_stage(self, stage: int) -> None:
         """Start the student at its first epoch."""
-        super().on_train_epoch_start()
-        if self.student_epoch < 0 or bool(self.is_taught):
+        if stage != 1:
             return
-        self.is_taught.fill_(True)
         self.encoders.load_state_dict(self._initial)
         self._initial = {}
         if self.teachers_folder is None:
             self.trainee.load_state_dict(self.teachers["fusion"].state_dict())
         self.start_student()
-        self.trainer.optimizers[0].state.clear()
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take a step of the teachers-to-be, each on its own loss, or train the student."""
