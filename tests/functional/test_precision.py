@@ -24,6 +24,7 @@ CALLS = {
     "at_least_single": lambda: F.at_least_single(X_BD),
     "balancemm_gradient": lambda: F.balancemm_gradient(Y_BD, PLANE_DD),
     "batch_entropy_weights": lambda: F.batch_entropy_weights(LOGITS_MBC, PRESENT_MB),
+    "blending_weights": lambda: F.blending_weights(*X_BD[:4].exp()),
     "bernoulli_entropies": lambda: F.bernoulli_entropies(LOGITS_MBC),
     "categorical_entropies": lambda: F.categorical_entropies(LOGITS_MBC),
     "central_moment_discrepancy": lambda: F.central_moment_discrepancy(X_BD, Y_BD),
@@ -41,6 +42,7 @@ CALLS = {
     "fixed_weights": lambda: F.fixed_weights([0.1, 0.2, 0.4], PRESENT_MB, torch.float64),
     "fuse_logits": lambda: F.fuse_logits(LOGITS_MBC[..., 0].exp(), LOGITS_MBC),
     "gaussian_entropies": lambda: F.gaussian_entropies(LOGITS_MBC.exp()),
+    "js_divergence": lambda: F.js_divergence(X_BD, Y_BD),
     "joint_energy_confidence": lambda: F.joint_energy_confidence(X_BD),
     "linear_cca": lambda: F.linear_cca(X_BD, Y_BD)[0],
     "linear_svc": lambda: F.linear_svc(X_BD, CLASS_B, 4, 1.0)[0],
@@ -48,13 +50,18 @@ CALLS = {
     "mean_of_others": lambda: F.mean_of_others(X_BD[:, 0]),
     "mean_of_present": lambda: F.mean_of_present(X_BD, HAS_B),
     "mean_weights": lambda: F.mean_weights(PRESENT_MB, torch.float64),
+    "modality_gap": lambda: F.modality_gap(LOGITS_MBC),
     "moment_projector": lambda: F.moment_projector(F.second_moment(X_BD, CLASS_B, 4), 0.3),
     "normalise_history": lambda: F.normalise_history(X_BD.T),
     "ogm_coefficients": lambda: F.ogm_coefficients(X_BD[:, 0].exp(), 0.3),
     "project_gradient": lambda: F.project_gradient(Y_BD, PLANE_DD),
     "projector_from_means": lambda: F.projector_from_means(X_BD, 0.3),
+    "purity": lambda: F.purity(CLASS_B[:7], torch.arange(7) % 3),
     "reconstruction_loss": lambda: F.reconstruction_loss(X_BD, Y_BD, HAS_B),
+    "relearning_weights": lambda: F.relearning_weights(X_BD[:, 0].abs(), 3.0),
     "remove_conflict": lambda: F.remove_conflict(X_BD[0], [-Y_BD[0], Y_BD[0]]),
+    "reversed_js_divergence": lambda: F.reversed_js_divergence(X_BD, Y_BD),
+    "scale_columns": lambda: F.scale_columns(X_BD),
     "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
     "symmetric_divergence": lambda: F.symmetric_divergence(X_BD[None], Y_BD[None]),
     "unimodal_scores": lambda: F.unimodal_scores(LOGITS_MBC, LABEL_B),
@@ -71,6 +78,7 @@ CALLS = {
 }
 #: Functions of numbers, not of tensors, and those that return masks.
 OF_NUMBERS = {
+    *("fitted_classification_weight", "k_means"),
     *("anchor_mask", "max_missing_rate", "missing_rate", "released_alpha", "resampled_mask"),
     *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
 }

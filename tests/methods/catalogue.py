@@ -17,6 +17,8 @@ SETTINGS = {
     "dcca": ["method.num_components=2"],
     "dccae": ["method.num_components=2"],
     "cpm_net": ["method.fusion.num_latent=6"],
+    "gblend": ["method.lookahead_epochs=1"],
+    "relearning": ["method.every=1"],
     "tate": ["method.fusion.width=16"],
 }
 
@@ -92,6 +94,7 @@ def build_method(name, batch, **options):
             "is_complete": is_complete,
             "hides_modalities": not is_complete,
             "train_batches": lambda: Loader([batch]),
+            "held_out_batches": lambda: Loader([batch]),
             **options,
         },
     )

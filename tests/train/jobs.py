@@ -34,7 +34,9 @@ METHODS = {
     and not catalogue.class_of(name).fits_all_at_once
     and name not in INCOMPLETE
 }
-METHODS |= {}
+METHODS |= {"relearning": ("method.every=1",)}
+#: With 20 held-out samples per class, and as many to train on as the others have.
+METHODS |= {"gblend": ("data.num_train=160", "data.held_out=0.5", "method.lookahead_epochs=1")}
 
 
 def make_job(root: Path, *overrides: str):

@@ -20,6 +20,11 @@ Balanced training (OGM-GE, QMF)
     ``unimodal_scores``, ``mean_of_others``, ``ogm_coefficients``; ``energy_confidence``,
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
 
+Balanced training with held-out samples (G-Blend, Diagnosing & Re-learning, LFM)
+    ``blending_weights``; ``scale_columns``, ``k_means``, ``purity``, ``relearning_weights``;
+    ``modality_gap``, ``js_divergence``, ``reversed_js_divergence``,
+    ``fitted_classification_weight``.
+
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
     ``resampled_drop_probability``, ``restored_drop_probabilities``, ``missing_rate``.
@@ -53,6 +58,19 @@ from mla_lightning.identity.public_names import import_public_name
 # For type checkers and for the record of a run's code, which leaves out blocks of TYPE_CHECKING
 # alone. Names are imported when they are first used, so that this package needs no torch.
 if TYPE_CHECKING or False:
+    from mla_lightning.functional.alignment import (
+        fitted_classification_weight,
+        js_divergence,
+        modality_gap,
+        reversed_js_divergence,
+    )
+    from mla_lightning.functional.blending import blending_weights
+    from mla_lightning.functional.clusters import (
+        k_means,
+        purity,
+        relearning_weights,
+        scale_columns,
+    )
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.divergence import symmetric_divergence
     from mla_lightning.functional.entropy import (
@@ -132,6 +150,7 @@ __all__ = [
     "balancemm_gradient",
     "batch_entropy_weights",
     "bernoulli_entropies",
+    "blending_weights",
     "categorical_entropies",
     "central_moment_discrepancy",
     "centred_gradient",
@@ -145,10 +164,13 @@ __all__ = [
     "energy_confidence",
     "entropy_weights",
     "fill_with_mean",
+    "fitted_classification_weight",
     "fixed_weights",
     "fuse_logits",
     "gaussian_entropies",
     "joint_energy_confidence",
+    "js_divergence",
+    "k_means",
     "linear_cca",
     "linear_svc",
     "max_missing_rate",
@@ -157,18 +179,23 @@ __all__ = [
     "mean_of_present",
     "mean_weights",
     "missing_rate",
+    "modality_gap",
     "moment_projector",
     "normalise_history",
     "ogm_coefficients",
     "project_gradient",
     "projector_from_means",
+    "purity",
     "reconstruction_loss",
+    "relearning_weights",
     "released_alpha",
     "remove_conflict",
     "resampled_drop_probability",
     "resampled_mask",
     "restored_drop_probabilities",
     "restored_mask",
+    "reversed_js_divergence",
+    "scale_columns",
     "second_moment",
     "symmetric_divergence",
     "unimodal_scores",

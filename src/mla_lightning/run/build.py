@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mla_lightning.composition import check_held_out
 from mla_lightning.config import instantiate
 from mla_lightning.config.jobs import data_of_config, encoder_nodes_of_config
 from mla_lightning.config.targets import TARGET
 from mla_lightning.data.base import MultimodalDataModule
+from mla_lightning.data.splits import HELD_OUT
 from mla_lightning.errors import ConfigError
 from mla_lightning.metrics.base import Metric
 from mla_lightning.module import MultimodalModule
@@ -186,6 +188,7 @@ def build_module(
 
     Raises:
         ConfigError: As in :func:`build_encoders`, or if a setting of the method is wrong.
+        DataError: If fewer samples are held out than the method needs.
 
     Example:
         >>> from mla_lightning.config import compose_jobs
@@ -194,6 +197,7 @@ def build_module(
         >>> type(module).__name__, module.modalities
         ('MLA', ('audio', 'visual'))
     """
+    is_finished = facts is not None
     if facts is None:
         data.setup()
         num_train = len(data.splits["train"])
@@ -230,10 +234,13 @@ def build_module(
         hides_modalities=data.missing is not None and "train" in data.missing.splits,
         resamples_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
+        held_out_batches=partial(data.loader, HELD_OUT) if data.held_out or is_finished else None,
         epoch_metrics=epoch_metrics,
         select_by=config.select_by,
         logs_epochs=False,
     )
+    if not is_finished:
+        check_held_out(module, facts.num_train, len(data.splits.get(HELD_OUT, ())))
     if module.needs_hidden_inputs and data.splits:
         data.keep_truth()
     return module

@@ -55,10 +55,14 @@ class EpochStart(MultimodalModule):
         super().on_train_epoch_start()
         if int(self.prepared_epoch) == self.current_epoch:
             return
-        modes = {module: module.training for module in self.modules()}
+        self._modes = {module: module.training for module in self.modules()}
         self.eval()
         with self.full_precision():
             self.prepare_epoch()
-        for module, is_training in modes.items():
-            module.training = is_training
+        self.train_as_before()
         self.prepared_epoch.fill_(self.current_epoch)
+
+    def train_as_before(self) -> None:
+        """Set the modes that the modules had before :meth:`prepare_epoch`, which may use it."""
+        for module, is_training in self._modes.items():
+            module.training = is_training
