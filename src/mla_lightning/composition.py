@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.errors import ConfigError
 from mla_lightning.inputs.names import modality_name_problem
 from mla_lightning.run_folder.tasks import held_out_message
 
@@ -61,29 +60,6 @@ def check_composition(method: Any, parts: Parts) -> None:
             f"missing.resample_train_masks has no effect on {name}, which fits all training "
             "samples at once"
         )
-
-
-def check_held_out(method: Any, num_train: int, num_held_out: int) -> None:
-    """Check that enough samples are held out for a method that needs them.
-
-    Args:
-        method: The method.
-        num_train: Number of samples to train on.
-        num_held_out: Number of samples that are held out.
-
-    Raises:
-        DataError: If there are fewer than ``min_held_out_per_class`` per output of a head.
-    """
-    least = method.min_held_out_per_class * method.parts.num_classes
-    if not method.needs_held_out or num_held_out >= least:
-        return
-    enough = math.ceil(20 * 1.05 * least / (num_train + num_held_out)) / 20
-    remedy = f"Set data.held_out={enough:.2g}" if enough < 1 else "Use more data, or another method"
-    raise DataError(
-        f"{type(method).__name__} needs at least {least} samples that are held out from training "
-        f"({method.min_held_out_per_class} for each output of a head, such as a class), and there "
-        f"are {num_held_out}. {remedy}."
-    )
 
 
 def check_ranks(kind: type, parts: Parts) -> None:

@@ -21,7 +21,8 @@ METHODS = {
     (name, is_complete): {}
     for name in catalogue()
     for is_complete in (True, False)
-    if (is_complete and " " not in name) or (not is_complete and takes_incomplete(name))
+    if (is_complete and " " not in name)
+    or (not is_complete and takes_incomplete(name.partition(" ")[0]))
 }
 
 

@@ -20,7 +20,7 @@ from mla_lightning.data.mask_files import write_masks
 from mla_lightning.data.missing import masks_hash
 from mla_lightning.data.order import SequentialOrder, TrainOrder
 from mla_lightning.data.split import Split, check_finite, check_split
-from mla_lightning.data.splits import HELD_OUT, SPLITS, named_groups, part_of
+from mla_lightning.data.splits import HELD_OUT, SPLITS, held_out_part
 from mla_lightning.data.targets import targets_of
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
@@ -152,8 +152,7 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
             DataError: If there are too few samples or groups.
         """
         strata = targets_of(self.task, self.name).strata(train.label.numpy(), self.class_names)
-        groups = None if train.groups is None else named_groups(train.groups)
-        return part_of(strata.values, self.held_out, groups)
+        return held_out_part(strata, self.held_out, train.groups)
 
     def _hold_out(self, train: Split) -> None:
         """Divide train; what is hidden of a sample is the same in either part."""
@@ -163,17 +162,11 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
         for name, chosen in parts.items():
             if not chosen.any():
                 raise DataError(
-                    f"data.held_out={self.held_out} of the {len(whole)} training samples of "
-                    f"{self.name} leaves {name} empty. Use another fraction, such as "
-                    "data.held_out=0.2."
+                    f"data.held_out={self.held_out}: no part of the {len(whole)} training samples "
+                    f"of {self.name} can be held out without their last samples of a class. Use "
+                    "another fraction, such as data.held_out=0.2, or more data."
                 )
             self.splits[name] = whole.part(chosen.nonzero()[:, 0])
-        try:
-            label = self.splits["train"].label
-            targets_of(self.task, self.name).check_train(label, self.class_names, self.name)
-        except DataError as error:
-            self.splits = {}
-            raise DataError(f"With data.held_out={self.held_out}: {error}") from error
 
     @property
     def is_complete(self) -> bool:

@@ -273,6 +273,37 @@ def part_of(
     return grouped(labels, names, (1 - fraction, fraction), seed) == 1
 
 
+def held_out_part(
+    strata: Strata, fraction: float, groups: Sequence[str] | None = None
+) -> np.ndarray:
+    """Choose the training samples that are held out, so that the others still have every class.
+
+    Args:
+        strata: What is divided evenly.
+        fraction: Fraction of the samples that is held out.
+        groups: (N,) groups that must stay together; None for none. An empty name is a group alone.
+
+    Returns:
+        (N,) bool, true for those held out; a function of the arguments alone.
+
+    Raises:
+        DataError: If there are fewer than two groups or samples.
+
+    Example:
+        >>> is_held_out = held_out_part(Strata(["cat"] * 20 + ["dog"]), 0.1)
+        >>> int(is_held_out[:20].sum()), bool(is_held_out[20])
+        (2, False)
+    """
+    values = np.asarray(strata.values)
+    names = named_groups([""] * len(values) if groups is None else groups)
+    codes = np.where(part_of(values, fraction, names), UNUSED, TRAIN)
+    while absent := strata.absent_from(codes, TRAIN):
+        is_column = values.ndim == 2
+        has = values[:, strata.names.index(absent[0])] > 0 if is_column else values == absent[0]
+        codes[np.asarray(names) == names[int(np.flatnonzero(has)[0])]] = TRAIN
+    return codes == UNUSED
+
+
 def named_groups(groups: Sequence[str]) -> list[str]:
     """Return the group of each sample, where an empty one becomes a group alone.
 

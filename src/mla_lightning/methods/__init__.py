@@ -15,6 +15,11 @@ Joint training
 Independent modalities
     ``LateFusion``; ``Unimodal``, a separate model for each modality.
 
+Held-out samples
+    ``GBlend`` (G-Blend) weights losses by their gain on them, ``Relearning`` pulls encoders that
+    memorise back, ``LFM`` aligns the modalities' predictions by a weight that may be learnt on
+    them.
+
 References without a network
     ``Majority``, the most frequent class; ``Logistic``, logistic regression.
 
@@ -59,7 +64,8 @@ def _modules() -> dict[str, str]:
     """Return method class -> its module, by the sources of this folder; nothing is imported."""
     classes = {
         node.name: (item.module, {base.id for base in node.bases if isinstance(base, ast.Name)})
-        for item in find_modules(__name__)
+        for package in (__name__, f"{__name__}.mechanisms")
+        for item in find_modules(package)
         for node in item.tree.body
         if isinstance(node, ast.ClassDef)
     }

@@ -125,18 +125,20 @@ class LFM(EpochStart):
                 )
         self.needs_held_out = weight == "learnable"
         super().__init__(**parts)
-        rule = getattr(self.fusion, "weighting", None)
-        if type(self.fusion) is not late.LateFusion or rule != "mean":
+        fusion = self.fusion
+        is_late = type(fusion) is late.LateFusion and not fusion.averages_probabilities
+        if not is_late or fusion.weighting != "mean":
             raise ConfigError(
                 "LFM averages the logits of one head per modality. Use fusion@method.fusion=late "
                 "with weighting=mean."
             )
         self.weight, self.clip_weight = weight, clip_weight
         self.divergence, self.scope = divergence, scope
-        #: The weight a_2 of ``constant`` and ``learnable``.
-        self.alignment_weight: Tensor
-        first = START if alignment_weight is None else alignment_weight
-        self.register_buffer("alignment_weight", torch.tensor(first, dtype=torch.float64))
+        self.constant = alignment_weight
+        #: By how much the learnable weight a_2 is below its start: the steps are so small that the
+        #: weight itself would lose them in single precision.
+        self.lowered: Tensor
+        self.register_buffer("lowered", torch.tensor(0.0))
 
     def on_train_start(self) -> None:
         """Check that the fitted weight is defined for all epochs."""
@@ -162,14 +164,14 @@ class LFM(EpochStart):
             ) from error
         if self.current_epoch:
             rate = RATE * 0.5 ** (self.current_epoch // HALVED_EVERY)
-            self.alignment_weight.sub_(rate * curvature).clamp_(LOWEST, HIGHEST)
+            self.lowered.add_(rate * curvature).clamp_(START - HIGHEST, START - LOWEST)
 
     def loss_weights(self) -> tuple[float, float]:
         """Return the weights a_1 of the cross-entropy and a_2 of the alignment in this epoch."""
         if self.weight == "fitted":
             a_1 = fitted_classification_weight(self.current_epoch, clip=self.clip_weight)
             return a_1, 1 - a_1
-        a_2 = float(self.alignment_weight)
+        a_2 = START - float(self.lowered) if self.constant is None else self.constant
         return 1 - a_2, a_2
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:

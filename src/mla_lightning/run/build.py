@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from functools import partial
@@ -9,13 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mla_lightning.composition import check_held_out
 from mla_lightning.config import instantiate
 from mla_lightning.config.jobs import data_of_config, encoder_nodes_of_config
 from mla_lightning.config.targets import TARGET
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.splits import HELD_OUT
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.metrics.base import Metric
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
@@ -240,7 +240,21 @@ def build_module(
         logs_epochs=False,
     )
     if not is_finished:
-        check_held_out(module, facts.num_train, len(data.splits.get(HELD_OUT, ())))
+        _check_held_out(module, facts.num_train, len(data.splits.get(HELD_OUT, ())))
     if module.needs_hidden_inputs and data.splits:
         data.keep_truth()
     return module
+
+
+def _check_held_out(module: MultimodalModule, num_train: int, num_held_out: int) -> None:
+    """Raise DataError if fewer samples are held out than the method needs."""
+    least = module.min_held_out_per_class * module.parts.num_classes
+    if not module.needs_held_out or num_held_out >= least:
+        return
+    enough = math.ceil(20 * 1.05 * least / (num_train + num_held_out)) / 20
+    remedy = f"Set data.held_out={enough:.2g}" if enough < 0.9 else "Use more data"
+    raise DataError(
+        f"{type(module).__name__} needs at least {least} samples that are held out from training "
+        f"({module.min_held_out_per_class} for each output of a head, such as a class), and there "
+        f"are {num_held_out}. {remedy}."
+    )

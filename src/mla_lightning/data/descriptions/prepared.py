@@ -14,7 +14,7 @@ from mla_lightning.data.column_scales import SCALES
 from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.descriptions.base import DataDescription
 from mla_lightning.data.scratch import check_scratch
-from mla_lightning.data.splits import TRAIN, named_groups, part_of
+from mla_lightning.data.splits import TRAIN, held_out_part
 from mla_lightning.data.store import OpenStore, open_store
 from mla_lightning.data.targets import targets_of
 from mla_lightning.errors import ConfigError, near
@@ -148,8 +148,8 @@ class PreparedDescription(DataDescription):
         strata = targets_of(self.task, self.name).strata(label, self.class_names)
         name = self.store.manifest["splits"][self.split_name].get("group")
         values = self.store.attribute(name) if name in self.store.attributes else None
-        groups = None if values is None else named_groups([values[row] for row in rows.tolist()])
-        return part_of(strata.values, self.held_out, groups)
+        groups = None if values is None else [values[row] for row in rows.tolist()]
+        return held_out_part(strata, self.held_out, groups)
 
     @property
     def num_train(self) -> int:

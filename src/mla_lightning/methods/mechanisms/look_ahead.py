@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from operator import add
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +110,7 @@ def coming_batches(module: MultimodalModule, epoch: int) -> Iterator[Batch]:
         module: The module within its training.
         epoch: The epoch, from 0.
     """
-    loader = module.trainer.train_dataloader
+    loader: Any = module.trainer.train_dataloader
     batches = loader.batches_of(epoch) if hasattr(loader, "batches_of") else loader
     for batch in batches:
         task = module.task.name
