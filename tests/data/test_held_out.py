@@ -173,6 +173,17 @@ def test_groups_of_a_store_stay_together_and_its_numbers_are_known_before_it_is_
     assert not torch.equal(plain(x, None), scaled(x, None))
 
 
+def test_names_of_samples_are_those_of_the_whole_split(tmp_path):
+    write(tmp_path / "store", groups="speaker")
+    data = Prepared(path=tmp_path / "store", batch_size=8, held_out=0.2)
+    names = data.names_of("train"), data.names_of("held_out")
+    for of_part, split in zip(names, ("train", "held_out"), strict=True):
+        assert of_part == [data.store.ids[row] for row in data.splits[split].rows.tolist()]
+    whole = Prepared(path=tmp_path / "store", batch_size=8).names_of("train")
+    assert sorted([*names[0], *names[1]]) == whole
+    assert data.names_of("val") == data.sample_names("val", range(len(data.splits["val"])))
+
+
 def test_samples_without_groups_are_divided_one_by_one(tmp_path):
     speakers = np.array(write(tmp_path / "store"))
     data = Prepared(path=tmp_path / "store", batch_size=8, held_out=0.2)

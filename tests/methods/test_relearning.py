@@ -16,6 +16,7 @@ from mla_lightning.fusion import Concat, Sum
 from mla_lightning.methods import Joint, Relearning
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run.build import build_data, build_module
+from mla_lightning.run.finished import evaluate_run, load_run
 from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import RESULT, read_json
 
@@ -186,3 +187,8 @@ def test_a_real_run_records_what_it_trained_on(tmp_path):
     module = build_module(job.config, data)
     assert module.parts.num_train == 64
     assert sum(len(batch["label"]) for batch in module.parts.held_out_batches()) == 16
+    other = load_run(job.run_dir, {**job.config.data, "num_train": 12})  # not trained on
+    assert other.module.needs_held_out
+    assert not other.data.held_out
+    scores = evaluate_run(job.run_dir, "held_out")
+    assert 0 <= scores["multi"]["accuracy"] <= 1

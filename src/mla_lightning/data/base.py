@@ -166,7 +166,8 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
                     f"of {self.name} can be held out without their last samples of a class. Use "
                     "another fraction, such as data.held_out=0.2, or more data."
                 )
-            self.splits[name] = whole.part(chosen.nonzero()[:, 0])
+            self._numbers[name] = chosen.nonzero()[:, 0]
+            self.splits[name] = whole.part(self._numbers[name])
 
     @property
     def is_complete(self) -> bool:
@@ -260,8 +261,21 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
         }
 
     def sample_names(self, split: str, numbers: Sequence[int]) -> list[str]:
-        """Return readable names of samples of a split; by default their numbers."""
+        """Return readable names of samples of a split; by default their numbers.
+
+        Of train they are those of the whole split, also if a part is held out.
+        """
         return [f"{split} {number}" for number in numbers]
+
+    def names_of(self, split: str) -> list[str]:
+        """Return the names of the samples of :meth:`loader` in their order; of a split, or a part.
+
+        Args:
+            split: ``train``, ``val`` or ``test``; or ``held_out``, if a part of train is.
+        """
+        data = self._split(split)
+        numbers = self._numbers[split].tolist() if split in self._numbers else range(len(data))
+        return self.sample_names("train" if split == HELD_OUT else split, numbers)
 
     # ------------------------------------------------------------------ loaders
 

@@ -97,6 +97,8 @@ class DataDescription:
         #: Split -> (N, M) bool, true where a modality is present and not hidden, after setup.
         self.masks: dict[str, Tensor] = {}
         self.splits: dict[str, ArrayDataset] = {}
+        #: Part of train -> its samples' numbers in the whole of it, if a part is held out.
+        self._numbers: dict[str, Tensor] = {}
 
     @property
     def fingerprint(self) -> str:

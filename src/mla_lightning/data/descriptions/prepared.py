@@ -142,7 +142,7 @@ class PreparedDescription(DataDescription):
     def is_held_out(self) -> np.ndarray:
         """Which samples of train are held out, (N,) bool; those of a group are or are not."""
         rows = np.flatnonzero(self._codes == TRAIN)
-        if not self.held_out:
+        if not (self.held_out and self.store.is_labelled):
             return np.zeros(len(rows), dtype=bool)
         label = self.store.label[rows]
         strata = targets_of(self.task, self.name).strata(label, self.class_names)
