@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.inputs.names import modality_name_problem
+from mla_lightning.run_folder.tasks import held_out_message
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -44,6 +45,8 @@ def check_composition(method: Any, parts: Parts) -> None:
         )
     if method.fits_all_at_once or method.needs_train_batches:
         check_train_batches(method, parts, "fits" if method.fits_all_at_once else "also reads")
+    if method.needs_held_out and parts.held_out_batches is None:
+        raise ConfigError(held_out_message(name))
     if parts.accumulate < 1:
         raise ConfigError(f"trainer.accumulate must be at least 1, got {parts.accumulate}")
     if parts.accumulate > 1 and (method.fits_all_at_once or not method.takes_chunks):

@@ -71,6 +71,11 @@ class EncodingModule(LightningModule):
     selects_settings = False
     #: Whether the training split is also read as a whole, for means or for a classifier.
     needs_train_batches = False
+    #: Whether samples of the training split are needed that are not trained on (``data.held_out``);
+    #: an instance may set it, if that depends on a setting.
+    needs_held_out = False
+    #: Fewest held-out samples, as a multiple of the number of outputs of a head (classes).
+    min_held_out_per_class = 1
     #: Number of first epochs that do not depend on what is hidden, so that runs may share them.
     shared_epochs = 0
 
@@ -298,6 +303,16 @@ class EncodingModule(LightningModule):
         for batch in self.parts.train_batches():
             yield self.prepare_batch(self._as_batch(batch, needs))
 
+    def held_out_batches(self) -> Iterator[Batch]:
+        """Iterate over the samples that are held out from training, as :meth:`training_batches`.
+
+        Yields:
+            The batches; an ``index`` is the number of a sample among those held out.
+        """
+        assert self.parts.held_out_batches is not None
+        for batch in self.parts.held_out_batches():
+            yield self.prepare_batch(self._as_batch(batch, ("label",)))
+
     # ------------------------------------------------------------------ batches
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
@@ -343,37 +358,41 @@ class EncodingModule(LightningModule):
         """Convert the batch's rows to inputs of encoders on the device; augment in training."""
         return self.convert_inputs(batch, augment=self.trainer.training)
 
-    def prepare_batch(self, batch: Batch) -> Batch:
+    def prepare_batch(self, batch: Batch, epoch: int | None = None) -> Batch:
         """Prepare a loader's batch as the Trainer does: precision, device, inputs.
 
         Args:
             batch: A batch of a loader.
+            epoch: The epoch as in which the batch is augmented; None for no augmentation.
 
         Returns:
-            The batch on the device, as the encoders take it; not augmented.
+            The batch on the device, as the encoders take it.
         """
         batch = self.trainer.precision_plugin.convert_input(batch)
         batch = self.transfer_batch_to_device(batch, self.device, 0)
-        return self.convert_inputs(batch, augment=False)
+        return self.convert_inputs(batch, augment=epoch is not None, epoch=epoch)
 
-    def randomness_of(self, name: str, batch: Batch) -> BatchRandomness:
-        """Return the random numbers of a modality of the samples of a batch, in this epoch.
+    def randomness_of(self, name: str, batch: Batch, epoch: int | None = None) -> BatchRandomness:
+        """Return the random numbers of a modality of the samples of a batch.
 
         Args:
             name: The modality.
             batch: The batch, a chunk or a rank's part of one.
+            epoch: The epoch; the present one by default.
 
         Returns:
             The numbers, which are those of the samples whatever the batch.
         """
-        return BatchRandomness(self.parts.seed, self.current_epoch, name, batch["index"])
+        now = self.current_epoch if epoch is None else epoch
+        return BatchRandomness(self.parts.seed, now, name, batch["index"])
 
-    def convert_inputs(self, batch: Batch, *, augment: bool) -> Batch:
+    def convert_inputs(self, batch: Batch, *, augment: bool, epoch: int | None = None) -> Batch:
         """Convert the rows of a batch to what the encoders take.
 
         Args:
             batch: The batch, on the device.
             augment: Whether inputs are augmented, at random.
+            epoch: The epoch as in which they are; None for the current one.
 
         Returns:
             The batch with converted ``inputs``, and ``truth`` if it has one; hidden inputs are
@@ -387,7 +406,7 @@ class EncodingModule(LightningModule):
                 continue
             values = dict(batch[key])
             for name, convert in self.parts.inputs.items():
-                randomness = self.randomness_of(name, batch) if augment else None
+                randomness = self.randomness_of(name, batch, epoch) if augment else None
                 values[name] = convert(values[name], randomness)
                 if isinstance(convert, ScaledColumns):
                     values[name] = _known_rows(values[name], batch, name)

@@ -43,6 +43,7 @@ class Composition(TypedDict, total=False):
     hides_modalities: bool
     resamples_masks: bool
     train_batches: Callable[[], Iterable[Batch]] | None
+    held_out_batches: Callable[[], Iterable[Batch]] | None
     epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]]
     select_by: str | None
     logs_epochs: bool
@@ -78,6 +79,7 @@ class Parts:
         resamples_masks: Whether what is hidden in training is drawn again every epoch.
         train_batches: Returns the training split's batches in its own order, not augmented; None if
             the method does not need them.
+        held_out_batches: The same of the samples that are held out from training; None for none.
         epoch_metrics: Column -> metric that validation computes after every epoch; the task's
             usual ones by default.
         select_by: The metric by which the best epoch is selected; the task's primary one by
@@ -126,6 +128,7 @@ class Parts:
     hides_modalities: bool = False
     resamples_masks: bool = False
     train_batches: Callable[[], Iterable[Batch]] | None = None
+    held_out_batches: Callable[[], Iterable[Batch]] | None = None
     epoch_metrics: Mapping[str, Callable[[Outcome], float | Tensor]] = field(default_factory=dict)
     select_by: str | None = None
     logs_epochs: bool = True

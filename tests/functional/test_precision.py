@@ -27,6 +27,7 @@ CALLS = {
     "balancemm_gradient": lambda: F.balancemm_gradient(Y_BD, PLANE_DD),
     "batch_entropy_weights": lambda: F.batch_entropy_weights(LOGITS_MBC, PRESENT_MB),
     "belief_weights": lambda: F.belief_weights(TCP_MB, PRESENT_MB, TCP_MB),
+    "blending_weights": lambda: F.blending_weights(*X_BD[:4].exp()),
     "bernoulli_entropies": lambda: F.bernoulli_entropies(LOGITS_MBC),
     "categorical_entropies": lambda: F.categorical_entropies(LOGITS_MBC),
     "central_moment_discrepancy": lambda: F.central_moment_discrepancy(X_BD, Y_BD),
@@ -54,6 +55,7 @@ CALLS = {
     "graded_coefficients": lambda: F.graded_coefficients(X_BD[:, 0].exp()),
     "holo_confidence": lambda: F.holo_confidence(TCP_MB, PRESENT_MB),
     "information_growth": lambda: F.information_growth(X_BD.exp()),
+    "js_divergence": lambda: F.js_divergence(X_BD, Y_BD),
     "joint_energy_confidence": lambda: F.joint_energy_confidence(X_BD),
     "keep_ratios": lambda: F.keep_ratios(X_BD[:2, 0].sigmoid(), 1.7, Y_BD[:2, 0].exp()),
     "label_entropy": lambda: F.label_entropy(X_BD[:, 0].softmax(dim=0)),
@@ -65,6 +67,7 @@ CALLS = {
     "mean_of_present": lambda: F.mean_of_present(X_BD, HAS_B),
     "mean_weights": lambda: F.mean_weights(PRESENT_MB, torch.float64),
     "mlb_coefficients": lambda: F.mlb_coefficients(X_BD[:, 0].exp(), 0.3),
+    "modality_gap": lambda: F.modality_gap(LOGITS_MBC),
     "moment_projector": lambda: F.moment_projector(F.second_moment(X_BD, CLASS_B, 4), 0.3),
     "normalise_history": lambda: F.normalise_history(X_BD.T),
     "ogm_coefficients": lambda: F.ogm_coefficients(X_BD[:, 0].exp(), 0.3),
@@ -83,6 +86,12 @@ CALLS = {
     "residual_cross_entropy": lambda: F.residual_cross_entropy(
         LOGITS_MBC[0], LOGITS_MBC[1], LABEL_B, discount=0.3
     ),
+    "purity": lambda: F.purity(CLASS_B[:7], torch.arange(7) % 3),
+    "reconstruction_loss": lambda: F.reconstruction_loss(X_BD, Y_BD, HAS_B),
+    "relearning_weights": lambda: F.relearning_weights(X_BD[:, 0].abs(), 3.0),
+    "remove_conflict": lambda: F.remove_conflict(X_BD[0], [-Y_BD[0], Y_BD[0]]),
+    "reversed_js_divergence": lambda: F.reversed_js_divergence(X_BD, Y_BD),
+    "scale_columns": lambda: F.scale_columns(X_BD),
     "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
     "subnetwork_factors": lambda: F.subnetwork_factors(
         X_BD[:, 0].exp(), 0.5, Y_BD[:, 0].sigmoid(), unbiased=True
@@ -109,6 +118,8 @@ OF_NUMBERS = {
     "anchor_mask",
     "binary_coefficients",
     "dropout_mask",
+    "fitted_classification_weight",
+    "k_means",
     "learning_modalities",
     "max_missing_rate",
     "missing_rate",

@@ -21,6 +21,8 @@ SETTINGS = {
     "cpm_net": ["method.fusion.num_latent=6"],
     "simbamm": ["method.fusion.width=16"],
     "reconboost": [f"method.{key}_epochs=1" for key in ("teacher", "stage", "rectify")],
+    "gblend": ["method.lookahead_epochs=1"],
+    "relearning": ["method.every=1"],
     "tate": ["method.fusion.width=16"],
 }
 #: Epochs of a method whose stages need more than two.
@@ -98,6 +100,7 @@ def build_method(name, batch, **options):
             "is_complete": is_complete,
             "hides_modalities": not is_complete,
             "train_batches": lambda: Loader([batch]),
+            "held_out_batches": lambda: Loader([batch]),
             **options,
         },
     )

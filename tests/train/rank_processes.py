@@ -145,6 +145,11 @@ def all_train_batches(task):
     return [split(NUM_TRAIN, task)[Request(0, torch.arange(NUM_TRAIN))]]
 
 
+def held_out_batches(task):
+    """Return as many samples that are not trained on as one batch."""
+    return [split(NUM_TRAIN + 1, task)[Request(0, torch.arange(NUM_TRAIN + 1))]]
+
+
 class Recorder(Checkpoint):
     """Keeps the metrics of each epoch, and writes a checkpoint after a number of batches."""
 
@@ -192,6 +197,7 @@ def train(
         log_every_n_batches=3,
         optimizer=partial(torch.optim.SGD, lr=0.05, momentum=0.9),
         train_batches=options.pop("train_batches", partial(all_train_batches, task.name)),
+        held_out_batches=partial(held_out_batches, task.name),
         **catalogue().get(name, {}) | options,
     )
     recorder = recorder or Recorder()

@@ -23,7 +23,7 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
         *("encoders", "num_classes", "optimizer", "scheduler", "num_train", "batch_size", "seed"),
         *("clip_norm", "accumulate", "log_every_n_batches", "inputs", "is_complete"),
         *("hides_modalities", "resamples_masks", "train_batches", "epoch_metrics", "logs_epochs"),
-        *("select_by", "task", "num_ranks", "sync_batchnorm"),
+        *("select_by", "task", "num_ranks", "sync_batchnorm", "held_out_batches"),
     ),
     "method.fusion": ("feature_dims", "num_classes"),
     "task": ("class_weights", "mean", "std"),

@@ -15,6 +15,7 @@ PLURALS = {
     "fusion": "fusions",
     "encoder": "encoders",
     "data": "data",
+    "held_out": "held_out",
     "task": "tasks",
     "recipe": "recipes",
     "search": "searches",

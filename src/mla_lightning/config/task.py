@@ -16,6 +16,7 @@ from mla_lightning.run_folder.tasks import (
     REGRESSION,
     MethodRules,
     Primary,
+    held_out_message,
     primary_name,
     selection_of,
 )
@@ -112,7 +113,8 @@ def find_method_problems(
 
     Returns:
         Messages: too few modalities, a task that the method is not defined for, class weights
-        without effect on it, and samples with missing modalities, for which it has no rule.
+        without effect on it, samples with missing modalities, for which it has no rule, and no
+        samples held out, which it needs.
 
     Example:
         >>> from mla_lightning.config import plan
@@ -127,6 +129,7 @@ def find_method_problems(
     """
     problems = []
     checks = []
+    name = method.name if isinstance(method, MethodRules) else method.__name__
     if hasattr(method, "check_modalities"):
         checks.append(lambda: method.check_modalities(data.modalities))
     if hasattr(method, "check_task"):
@@ -138,8 +141,9 @@ def find_method_problems(
         except ConfigError as error:
             problems.append(str(error))
     if not getattr(method, "takes_incomplete", True):
-        name = method.name if isinstance(method, MethodRules) else method.__name__
         problems += _incomplete_problems(name, data)
+    if getattr(method, "needs_held_out", False) and not data.held_out:
+        problems.append(held_out_message(name))
     return problems
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
@@ -19,7 +20,7 @@ from mla_lightning.data.mask_files import write_masks
 from mla_lightning.data.missing import masks_hash
 from mla_lightning.data.order import SequentialOrder, TrainOrder
 from mla_lightning.data.split import Split, check_finite, check_split
-from mla_lightning.data.splits import SPLITS
+from mla_lightning.data.splits import HELD_OUT, SPLITS, held_out_part
 from mla_lightning.data.targets import targets_of
 from mla_lightning.errors import ConfigError, DataError, near
 from mla_lightning.inputs.base import Input
@@ -35,7 +36,8 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
     it calls this class's constructor, and defines :meth:`load_splits` and :attr:`fingerprint`.
 
     Attributes:
-        splits: ``train``, ``val`` and ``test``, after :meth:`setup`. The others are those of
+        splits: ``train``, ``val`` and ``test``, after :meth:`setup`, and ``held_out`` if a part of
+            train is held out. The others are those of
             :class:`~mla_lightning.data.descriptions.base.DataDescription`.
 
     Example:
@@ -134,6 +136,38 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
         targets.check_train(splits["train"].label, self.class_names, self.name)
         self.splits = splits
         self._set_masks()
+        if self.held_out:
+            self._hold_out(loaded["train"])
+
+    def part_to_hold_out(self, train: Split) -> np.ndarray:
+        """Choose the samples of train that are held out (``held_out``).
+
+        Args:
+            train: The training split.
+
+        Returns:
+            (N,) bool, a function of the data alone.
+
+        Raises:
+            DataError: If there are too few samples or groups.
+        """
+        strata = targets_of(self.task, self.name).strata(train.label.numpy(), self.class_names)
+        return held_out_part(strata, self.held_out, train.groups)
+
+    def _hold_out(self, train: Split) -> None:
+        """Divide train; what is hidden of a sample is the same in either part."""
+        is_held_out = torch.from_numpy(self.part_to_hold_out(train))
+        whole = self.splits["train"]
+        parts = {"train": ~is_held_out, HELD_OUT: is_held_out}
+        for name, chosen in parts.items():
+            if not chosen.any():
+                raise DataError(
+                    f"data.held_out={self.held_out}: no part of the {len(whole)} training samples "
+                    f"of {self.name} can be held out without their last samples of a class. Use "
+                    "another fraction, such as data.held_out=0.2, or more data."
+                )
+            self._numbers[name] = chosen.nonzero()[:, 0]
+            self.splits[name] = whole.part(self._numbers[name])
 
     @property
     def is_complete(self) -> bool:
@@ -211,7 +245,8 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
 
         Returns:
             ``split`` (the split's name), ``modalities``, ``num_train``, ``num_val``, ``num_test``,
-            and ``class_counts`` (split -> class -> number of samples). In place of the latter
+            ``num_held_out`` if a part of train is held out, which ``num_train`` does not count, and
+            ``class_counts`` (split -> class -> number of samples). In place of the latter
             ``task`` and, of regression, ``target`` (split -> ``min``, ``max``, ``mean``, ``sd``);
             of several labels, ``label_counts`` (split -> label -> number of samples that have it).
         """
@@ -226,8 +261,21 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
         }
 
     def sample_names(self, split: str, numbers: Sequence[int]) -> list[str]:
-        """Return readable names of samples of a split; by default their numbers."""
+        """Return readable names of samples of a split; by default their numbers.
+
+        Of train they are those of the whole split, also if a part is held out.
+        """
         return [f"{split} {number}" for number in numbers]
+
+    def names_of(self, split: str) -> list[str]:
+        """Return the names of the samples of :meth:`loader` in their order; of a split, or a part.
+
+        Args:
+            split: ``train``, ``val`` or ``test``; or ``held_out``, if a part of train is.
+        """
+        data = self._split(split)
+        numbers = self._numbers[split].tolist() if split in self._numbers else range(len(data))
+        return self.sample_names("train" if split == HELD_OUT else split, numbers)
 
     # ------------------------------------------------------------------ loaders
 
@@ -249,7 +297,7 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
         """Return a loader for evaluation.
 
         Args:
-            split: ``train``, ``val`` or ``test``.
+            split: ``train``, ``val`` or ``test``; or ``held_out``, if a part of train is.
             is_shared: Whether every rank has its part of each batch, not all of it.
 
         Returns:
@@ -268,9 +316,10 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
         return DataLoader(data, sampler=order, **loader_options(self.num_workers))
 
     def _split(self, split: str) -> ArrayDataset:
-        if split not in SPLITS:
-            known = f"{near(split, SPLITS)} Known: {', '.join(SPLITS)}."
-            raise ConfigError(f"{self.name} has no split {split!r}.{known}")
+        known = (*SPLITS, HELD_OUT) if self.held_out else SPLITS
+        if split not in known:
+            hint = f"{near(split, known)} Known: {', '.join(known)}."
+            raise ConfigError(f"{self.name} has no split {split!r}.{hint}")
         self.setup()
         return self.splits[split]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -83,6 +84,25 @@ class ArrayDataset(Dataset):
     def __len__(self) -> int:
         """Return the number of samples N."""
         return len(self.label)
+
+    def part(self, numbers: Tensor) -> ArrayDataset:
+        """Return a data set of some of the samples, numbered anew; inputs are not copied.
+
+        Args:
+            numbers: (K,) int64, their numbers here.
+        """
+        hidden = self.hidden
+        if hidden is not None:
+            hidden = replace(hidden, mask=partial(_rows_of_mask, hidden.mask, numbers))
+        return ArrayDataset(
+            self.inputs,
+            self.label[numbers],
+            rows=numbers if self.rows is None else self.rows[numbers],
+            present={name: has[numbers] for name, has in self.present.items()},
+            transform=self.transform,
+            seed=self.seed,
+            hidden=hidden,
+        )
 
     def __getitem__(self, request: Request) -> Batch:
         """Gather one batch.
@@ -173,6 +193,10 @@ class HiddenModalities:
     keeps_truth: bool = False
 
 
+def _rows_of_mask(mask: Callable[[int], Tensor], numbers: Tensor, epoch: int) -> Tensor:
+    return mask(epoch)[numbers]
+
+
 def _zeroed(x: Tensor, keep: Tensor) -> Tensor:
     """Replace rows by zeros, except those to keep; by selection, so that NaN becomes 0, too."""
     return torch.where(keep.view(-1, *[1] * (x.ndim - 1)), x, torch.zeros((), dtype=x.dtype))
@@ -208,6 +232,19 @@ class TrainLoader(DataLoader):
     def set_epoch(self, epoch: int) -> None:
         """Set the position to the start of an epoch, from 0."""
         self.sampler.set_epoch(epoch)
+
+    def batches_of(self, epoch: int) -> Iterator[Any]:
+        """Yield the batches of any epoch, whatever the position, which stays.
+
+        Args:
+            epoch: The epoch, from 0.
+        """
+        order = TrainOrder(self.sampler.num_samples, self.sampler.batch_size, self.sampler.seed)
+        order.set_epoch(epoch)
+        if not self.num_workers:
+            yield from (self.collate_fn(self.dataset[request]) for request in order)
+            return
+        yield from DataLoader(self.dataset, sampler=order, **loader_options(self.num_workers))
 
     def state_dict(self) -> dict[str, int]:
         """Return the number and the epoch of the batch to deliver next."""

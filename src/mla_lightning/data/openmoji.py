@@ -57,7 +57,8 @@ class OpenMoji(OpenMojiDescription, MultimodalDataModule):  # type: ignore[misc]
         for code, split in enumerate(SPLITS):
             rows = torch.from_numpy(np.flatnonzero(arrays["split"] == code))
             inputs = {"image": image[rows].contiguous(), "text": text[rows]}
-            splits[split] = Split(inputs, label[rows])
+            groups = arrays["group"][rows.numpy()].astype(str).tolist()
+            splits[split] = Split(inputs, label[rows], groups=groups)
         return splits
 
 

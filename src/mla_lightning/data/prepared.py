@@ -53,7 +53,7 @@ class Prepared(PreparedDescription, MultimodalDataModule):  # type: ignore[misc]
         return {name: scale for name, scale in scales.items() if scale != "none"}
 
     def _scaled_columns(self, modality: str, scale: str) -> ScaledColumns:
-        """Return the scaling of a modality, by the numbers of the training split."""
+        """Return the scaling of a modality, by the numbers of the samples to train on."""
         rows, present = self.store.array(modality), self.store.present(modality)
 
         def compute() -> ColumnScales:
@@ -61,13 +61,14 @@ class Prepared(PreparedDescription, MultimodalDataModule):  # type: ignore[misc]
                 check_rows(self.store, modality)
             return column_scales(rows, numbers, scale)
 
-        numbers = np.flatnonzero(self._codes == SPLITS.index("train"))
+        numbers = np.flatnonzero(self._codes == SPLITS.index("train"))[~self.is_held_out]
         if present is not None:
             numbers = numbers[present[numbers]]
         arrays = self.store.manifest["arrays"]
         files = (f"{modality}.npy", f"{modality}.present.npy", f"split.{self.split_name}.npy")
         hashes = [arrays.get(file, {}).get("sha256") for file in files]
-        key = hashlib.sha256(" ".join(map(str, [scale, *hashes])).encode()).hexdigest()
+        content = [scale, *hashes, *([self.held_out] if self.held_out else [])]
+        key = hashlib.sha256(" ".join(map(str, content)).encode()).hexdigest()
         scales = cached_scales(self.store.folder, key, compute, rows.shape[-1])
         return ScaledColumns(scales.mean, scales.factor, is_log=scales.is_log)
 
@@ -131,6 +132,10 @@ class Prepared(PreparedDescription, MultimodalDataModule):  # type: ignore[misc]
             label = targets_of(self.task, self.name).tensor(self.store.label[rows])
             splits[split] = Split(inputs, label, masks, torch.from_numpy(rows))
         return splits
+
+    def part_to_hold_out(self, train: Split) -> np.ndarray:
+        """Return which samples of train are held out (N,) bool."""
+        return self.is_held_out
 
     def sample_names(self, split: str, numbers: Sequence[int]) -> list[str]:
         """Return the samples' ids, and their texts if the store has them as an attribute."""

@@ -25,6 +25,8 @@ class Split:
             sample has may be left out.
         rows: (N,) int64, the row of each sample in ``inputs``, for splits that share one file; None
             if row n is sample n.
+        groups: (N,) name of each sample's group (speaker, session), if the split keeps groups
+            together: a part that is held out has whole groups. An empty name is a group alone.
 
     Example:
         Two samples that are rows 5 and 0 of a shared tensor; the second has no audio:
@@ -41,6 +43,7 @@ class Split:
     label: Tensor
     present: Mapping[str, Tensor] | None = None
     rows: Tensor | None = None
+    groups: Sequence[str] | None = None
 
 
 def check_split(
@@ -68,6 +71,8 @@ def check_split(
     if split.rows is not None:
         lengths = {"rows": len(split.rows)}
     lengths |= {f"present[{name}]": len(mask) for name, mask in (split.present or {}).items()}
+    if split.groups is not None:
+        lengths["groups"] = len(split.groups)
     lengths["label"] = len(split.label)
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())

@@ -12,6 +12,8 @@ from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.randomness import derive_seed
 
 SPLITS = ("train", "val", "test")
+#: Name of the part of train that is never trained on (``data.held_out``).
+HELD_OUT = "held_out"
 #: Codes of the splits, and of samples that are in none of them.
 TRAIN, VAL, TEST, UNUSED = 0, 1, 2, -1
 
@@ -233,17 +235,90 @@ def with_validation(
         >>> np.bincount(with_validation(codes, ["cat", "dog"] * 15)).tolist()
         [18, 2, 10]
     """
-    train_rows = np.flatnonzero(codes == TRAIN).tolist()
+    train_rows = np.flatnonzero(codes == TRAIN)
     train_labels = np.asarray(labels)[train_rows]
-    fractions = (1 - fraction, fraction, 0.0)
-    if groups is None:
-        train_codes = stratified(train_labels, fractions, seed)
-    else:
-        train_groups = [groups[row] for row in train_rows]
-        train_codes = grouped(train_labels, train_groups, fractions, seed)
+    train_groups = None if groups is None else [groups[row] for row in train_rows.tolist()]
     new_codes = codes.copy()
-    new_codes[np.asarray(train_rows)[train_codes == VAL]] = VAL
+    new_codes[train_rows[part_of(train_labels, fraction, train_groups, seed)]] = VAL
     return new_codes
+
+
+def part_of(
+    labels: Sequence[str] | np.ndarray,
+    fraction: float,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Choose a part of some samples at random, of each class as evenly as possible.
+
+    Args:
+        labels: (N,) class of each sample, or (N, K) weights; see :class:`Strata`.
+        fraction: Fraction of the samples that the part has.
+        groups: (N,) groups that must stay together, such as speakers; None for none.
+        seed: Seed of the draw.
+
+    Returns:
+        (N,) bool, true for the samples of the part.
+
+    Raises:
+        ConfigError: If the fraction is not between 0 and 1.
+        DataError: If there are fewer than two groups or samples.
+
+    Example:
+        >>> is_in_part = part_of(["cat"] * 10 + ["dog"] * 20, 0.1)
+        >>> int(is_in_part[:10].sum()), int(is_in_part[10:].sum())
+        (1, 2)
+    """
+    names = [str(number) for number in range(len(labels))] if groups is None else groups
+    return grouped(labels, names, (1 - fraction, fraction), seed) == 1
+
+
+def held_out_part(
+    strata: Strata, fraction: float, groups: Sequence[str] | None = None
+) -> np.ndarray:
+    """Choose the training samples that are held out, so that the others still have every class.
+
+    Args:
+        strata: What is divided evenly.
+        fraction: Fraction of the samples that is held out.
+        groups: (N,) groups that must stay together; None for none. An empty name is a group alone.
+
+    Returns:
+        (N,) bool, true for those held out; a function of the arguments alone.
+
+    Raises:
+        DataError: If there are fewer than two groups or samples.
+
+    Example:
+        >>> is_held_out = held_out_part(Strata(["cat"] * 20 + ["dog"]), 0.1)
+        >>> int(is_held_out[:20].sum()), bool(is_held_out[20])
+        (2, False)
+    """
+    values = np.asarray(strata.values)
+    names = named_groups([""] * len(values) if groups is None else groups)
+    codes = np.where(part_of(values, fraction, names), UNUSED, TRAIN)
+    while absent := strata.absent_from(codes, TRAIN):
+        is_column = values.ndim == 2
+        has = values[:, strata.names.index(absent[0])] > 0 if is_column else values == absent[0]
+        codes[np.asarray(names) == names[int(np.flatnonzero(has)[0])]] = TRAIN
+    return codes == UNUSED
+
+
+def named_groups(groups: Sequence[str]) -> list[str]:
+    """Return the group of each sample, where an empty one becomes a group alone.
+
+    Numbered names have a blank before them, so that they differ from the groups of the data.
+
+    Args:
+        groups: (N,) names of groups, some of them empty.
+
+    Example:
+        >>> named_groups(["Ann", "", "Ann", ""])
+        ['Ann', ' 1', 'Ann', ' 3']
+    """
+    texts = [str(group).strip() for group in groups]
+    width = len(str(len(texts)))
+    return [text or f" {number:0{width}d}" for number, text in enumerate(texts)]
 
 
 def near_duplicates(texts: Sequence[str]) -> list[str]:

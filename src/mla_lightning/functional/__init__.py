@@ -38,6 +38,11 @@ Frozen unimodal teachers (UMT, G2D, PDMP)
     ``feature_distillation``, ``logit_distillation``, ``learning_modalities``,
     ``dominant_factors``.
 
+Balanced training with held-out samples (G-Blend, Diagnosing & Re-learning, LFM)
+    ``blending_weights``; ``scale_columns``, ``k_means``, ``purity``, ``relearning_weights``;
+    ``modality_gap``, ``js_divergence``, ``reversed_js_divergence``,
+    ``fitted_classification_weight``.
+
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``, ``dropout_mask``; rates:
     ``max_missing_rate``, ``resampled_drop_probability``, ``restored_drop_probabilities``,
@@ -72,16 +77,25 @@ from mla_lightning.identity.public_names import import_public_name
 # For type checkers and for the record of a run's code, which leaves out blocks of TYPE_CHECKING
 # alone. Names are imported when they are first used, so that this package needs no torch.
 if TYPE_CHECKING or False:
+    from mla_lightning.functional.alignment import (
+        fitted_classification_weight,
+        js_divergence,
+        modality_gap,
+        reversed_js_divergence,
+    )
     from mla_lightning.functional.belief import (
         belief_weights,
         distribution_uniformity,
         holo_confidence,
         relative_calibration,
+    )
+    from mla_lightning.functional.blending import blending_weights
     from mla_lightning.functional.boosting import (
         modality_behind,
         prediction_agreement,
         residual_cross_entropy,
     )
+    from mla_lightning.functional.clusters import k_means, purity, relearning_weights, scale_columns
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.cosine import cosine_logits
     from mla_lightning.functional.distillation import (
@@ -159,11 +173,7 @@ if TYPE_CHECKING or False:
         normalise_history,
     )
     from mla_lightning.functional.shapley import shapley_values, subsets
-    from mla_lightning.functional.subnetworks import (
-        keep_ratios,
-        label_entropy,
-        subnetwork_factors,
-    )
+    from mla_lightning.functional.subnetworks import keep_ratios, label_entropy, subnetwork_factors
     from mla_lightning.functional.support_vectors import linear_svc
     from mla_lightning.functional.weighting import (
         batch_entropy_weights,
@@ -192,6 +202,7 @@ __all__ = [
     "belief_weights",
     "bernoulli_entropies",
     "binary_coefficients",
+    "blending_weights",
     "categorical_entropies",
     "central_moment_discrepancy",
     "centred_gradient",
@@ -212,6 +223,7 @@ __all__ = [
     "entropy_weights",
     "feature_distillation",
     "fill_with_mean",
+    "fitted_classification_weight",
     "fixed_weights",
     "fuse_logits",
     "fuse_probabilities",
@@ -220,6 +232,8 @@ __all__ = [
     "holo_confidence",
     "information_growth",
     "joint_energy_confidence",
+    "js_divergence",
+    "k_means",
     "keep_ratios",
     "label_entropy",
     "learning_modalities",
@@ -233,6 +247,8 @@ __all__ = [
     "mean_weights",
     "missing_rate",
     "mlb_coefficients",
+    "modality_behind",
+    "modality_gap",
     "moment_projector",
     "normalise_history",
     "ogm_coefficients",
@@ -240,17 +256,15 @@ __all__ = [
     "opm_scale",
     "pareto_gradients",
     "pareto_weight",
-    "modality_behind",
-    "moment_projector",
-    "normalise_history",
-    "ogm_coefficients",
     "prediction_agreement",
     "project_gradient",
     "projector_from_means",
     "prototype_logits",
+    "purity",
     "reconstruction_loss",
     "regulation_strengths",
     "relative_calibration",
+    "relearning_weights",
     "released_alpha",
     "remove_conflict",
     "resampled_drop_probability",
@@ -258,6 +272,8 @@ __all__ = [
     "residual_cross_entropy",
     "restored_drop_probabilities",
     "restored_mask",
+    "reversed_js_divergence",
+    "scale_columns",
     "second_moment",
     "shapley_values",
     "simplex_grid",

@@ -23,8 +23,8 @@ NOT_IDENTITY = (
 ABSENT_BEFORE = {"select_by": "accuracy", "task": {}, "loss": {"class_weights": None}}
 #: Settings of the data that change no number.
 NOT_IDENTITY_OF_DATA = ("path", "num_workers", "scratch")
-#: Settings of the data that are as if they were left out while they are null.
-_OPTIONAL_OF_DATA = ("scale", "task")
+#: Settings of the data -> the value with which they are as if they were left out.
+_OPTIONAL_OF_DATA = {"scale": None, "task": None, "held_out": 0}
 #: Settings of an encoder, likewise.
 _OPTIONAL_OF_ENCODERS = ("grid",)
 
@@ -56,7 +56,8 @@ def identity_of(config: Mapping[str, Any], data_fingerprint: str) -> str:
     content["data"] = {
         key: value
         for key, value in config.get("data", {}).items()
-        if key not in NOT_IDENTITY_OF_DATA and not (key in _OPTIONAL_OF_DATA and value is None)
+        if key not in NOT_IDENTITY_OF_DATA
+        and not (key in _OPTIONAL_OF_DATA and value == _OPTIONAL_OF_DATA[key])
     }
     if isinstance(encoders := config.get("encoder"), Mapping):
         content["encoder"] = {name: _without_absent(node) for name, node in encoders.items()}

@@ -35,6 +35,11 @@ Predicted confidence
 Boosting
     ``AUG`` with further classifiers of the weaker modality; ``ReconBoost`` with modalities in turn.
 
+Held-out samples
+    ``GBlend`` (G-Blend) weights losses by their gain on them, ``Relearning`` pulls encoders that
+    memorise back, ``LFM`` aligns the modalities' predictions by a weight that may be learnt on
+    them.
+
 References without a network
     ``Majority``, the most frequent class; ``Logistic``, logistic regression.
 

@@ -13,6 +13,7 @@ from mla_lightning.data.splits import (
     NamedSplit,
     Strata,
     grouped,
+    named_groups,
     with_validation,
 )
 from mla_lightning.errors import ConfigError, DataError
@@ -57,7 +58,8 @@ def group_split(
         >>> split.description
         '70/10/20 at random by whole groups (10 values of group, seed 0)'
     """
-    names, num = _named_groups(groups)
+    names = named_groups(groups)
+    num = len(set(names))
     _check_enough(num, 3, name, "train, val and test")
     strata = Strata.of(labels)
     codes = grouped(strata.values, names, FRACTIONS, seed=0)
@@ -102,7 +104,8 @@ def fold_splits(
     if not 2 <= num_folds <= MAX_FOLDS:
         raise ConfigError(f"folds must be 2 to {MAX_FOLDS}, got {num_folds}")
     strata = Strata.of(labels)
-    names, num = _named_groups(groups if groups is not None else [""] * len(strata.values))
+    names = named_groups(groups if groups is not None else [""] * len(strata.values))
+    num = len(set(names))
     _check_enough(
         num, max(3, num_folds), name if groups is not None else "samples", f"{num_folds} folds"
     )
@@ -119,17 +122,6 @@ def fold_splits(
         description += _missing_classes(codes, strata)
         splits[f"fold{fold}"] = NamedSplit(codes, description, name if by else None)
     return splits
-
-
-def _named_groups(groups: Sequence[str]) -> tuple[list[str], int]:
-    """Return the group of each sample, where an empty one becomes a group alone, and their number.
-
-    Numbered names have a blank before them, so that they differ from the groups of the data.
-    """
-    texts = [str(group).strip() for group in groups]
-    width = len(str(len(texts)))
-    names = [text or f" {number:0{width}d}" for number, text in enumerate(texts)]
-    return names, len(set(names))
 
 
 def _check_enough(num: int, least: int, name: str, purpose: str) -> None:

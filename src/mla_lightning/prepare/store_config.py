@@ -49,6 +49,7 @@ def write_config(folder: Path, place: Path | None = None) -> Path:
             "_target_": "mla_lightning.data.prepared.Prepared",
             "path": without_interpolation(str(place)),
             "split": None,
+            "held_out": 0,
             "eval_batch_size": 256,
             "num_workers": 0,
             "scratch": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from functools import partial
@@ -13,7 +14,8 @@ from mla_lightning.config import instantiate
 from mla_lightning.config.jobs import data_of_config, encoder_nodes_of_config
 from mla_lightning.config.targets import TARGET
 from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.errors import ConfigError
+from mla_lightning.data.splits import HELD_OUT
+from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.metrics.base import Metric
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
@@ -186,6 +188,7 @@ def build_module(
 
     Raises:
         ConfigError: As in :func:`build_encoders`, or if a setting of the method is wrong.
+        DataError: If fewer samples are held out than the method needs.
 
     Example:
         >>> from mla_lightning.config import compose_jobs
@@ -194,6 +197,7 @@ def build_module(
         >>> type(module).__name__, module.modalities
         ('MLA', ('audio', 'visual'))
     """
+    is_finished = facts is not None
     if facts is None:
         data.setup()
         num_train = len(data.splits["train"])
@@ -230,10 +234,27 @@ def build_module(
         hides_modalities=data.missing is not None and "train" in data.missing.splits,
         resamples_masks=data.missing is not None and data.missing.resample_train_masks,
         train_batches=partial(data.loader, "train"),
+        held_out_batches=partial(data.loader, HELD_OUT) if data.held_out or is_finished else None,
         epoch_metrics=epoch_metrics,
         select_by=config.select_by,
         logs_epochs=False,
     )
+    if not is_finished:
+        _check_held_out(module, facts.num_train, len(data.splits.get(HELD_OUT, ())))
     if module.needs_hidden_inputs and data.splits:
         data.keep_truth()
     return module
+
+
+def _check_held_out(module: MultimodalModule, num_train: int, num_held_out: int) -> None:
+    """Raise DataError if fewer samples are held out than the method needs."""
+    least = module.min_held_out_per_class * module.parts.num_classes
+    if not module.needs_held_out or num_held_out >= least:
+        return
+    enough = math.ceil(20 * 1.05 * least / (num_train + num_held_out)) / 20
+    remedy = f"Set data.held_out={enough:.2g}" if enough < 0.9 else "Use more data"
+    raise DataError(
+        f"{type(module).__name__} needs at least {least} samples that are held out from training "
+        f"({module.min_held_out_per_class} for each output of a head, such as a class), and there "
+        f"are {num_held_out}. {remedy}."
+    )

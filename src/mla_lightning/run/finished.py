@@ -192,6 +192,7 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
         config, _ = data_of_run(run, path, options)
     else:
         node = {**read_in_place(data), **options}
+        node.pop("held_out", None)  # nothing is trained on other data
         config = RunConfig.from_tree({**run.config.tree, "data": node})
     config = RunConfig.from_tree({**config.tree, "modalities": list(result.modalities)})
     module_data = data_of_config(config.tree)

@@ -331,6 +331,6 @@ def batches_of_split(
     else:
         loader = data.loader(split)
         dataset = loader.dataset  # type: ignore[assignment]
-        names = [name.partition(":")[0] for name in data.sample_names(split, range(len(dataset)))]
+        names = [name.partition(":")[0] for name in data.names_of(split)]
     requests = SequentialOrder(len(dataset), batch_size)
     return (dataset[request] for request in requests), names

@@ -151,6 +151,7 @@ class MethodRules:
         follows_task: Whether its losses are the task's, so that it is defined for any task.
         not_for: Task, or ``class_weights`` -> why it is not defined for it, and what to use.
         takes_incomplete: Whether it is defined for samples with missing modalities.
+        needs_held_out: Whether it needs training samples that are not trained on.
 
     Example:
         >>> from mla_lightning.methods import QMF
@@ -164,6 +165,7 @@ class MethodRules:
     follows_task: bool
     not_for: Mapping[str, str]
     takes_incomplete: bool
+    needs_held_out: bool
 
     @classmethod
     def of(cls, method: Any) -> MethodRules:
@@ -215,3 +217,19 @@ class MethodRules:
         if reason or not self.follows_task:
             reason = reason or "its losses are not the task's"
             raise ConfigError(f"loss.class_weights has no effect on {self.name}: {reason}.")
+
+
+def held_out_message(name: str) -> str:
+    """Return the error message for a method that needs held-out samples, and has none.
+
+    Args:
+        name: Name of the method's class.
+
+    Example:
+        >>> held_out_message("Relearning")
+        'Relearning needs training samples that are not trained on. Set data.held_out=0.1; ...'
+    """
+    return (
+        f"{name} needs training samples that are not trained on. Set data.held_out=0.1; with a "
+        "Trainer of your own, give held_out_batches=lambda: loader."
+    )

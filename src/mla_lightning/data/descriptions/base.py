@@ -57,6 +57,7 @@ class DataDescription:
         num_workers: int = 0,
         eval_batch_size: int = 256,
         missing: Missing | None = None,
+        held_out: float = 0.0,
     ) -> None:
         """Check the options; nothing is read yet.
 
@@ -68,6 +69,10 @@ class DataDescription:
                 do not depend on it.
             eval_batch_size: Samples per batch in evaluation.
             missing: Protocol that hides modalities of samples; None to hide nothing.
+            held_out: Fraction of the training split that is held out, 0 for nothing: never trained
+                on, for methods that compare training samples with others. It is a part of every
+                class, and of whole groups (speakers) if the split keeps groups together. It depends
+                on the data and the split alone, so it is the same for all methods and seeds.
 
         Raises:
             ConfigError: If a number is out of range, or a modality is unknown or given twice.
@@ -79,17 +84,21 @@ class DataDescription:
             ("batch_size", batch_size, 1, 10**6),
             ("eval_batch_size", eval_batch_size, 1, 10**6),
             ("num_workers", num_workers, 0, 1024),
+            ("held_out", held_out, 0, 0.9),
         ):
             check_number(f"data.{option}", value, least, most)
         self.modalities = _checked_modalities(modalities, self.all_modalities, self.name)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed
+        self.held_out = float(held_out)
         if missing is not None:
             missing.check(self.modalities)
         self.missing = missing
         #: Split -> (N, M) bool, true where a modality is present and not hidden, after setup.
         self.masks: dict[str, Tensor] = {}
         self.splits: dict[str, ArrayDataset] = {}
+        #: Part of train -> its samples' numbers in the whole of it, if a part is held out.
+        self._numbers: dict[str, Tensor] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -112,7 +121,7 @@ class DataDescription:
 
     @property
     def num_train(self) -> int | None:
-        """Number of training samples; None if it is not known before :meth:`setup`."""
+        """Number of samples to train on; None if it is not known before :meth:`setup`."""
         return len(self.splits["train"]) if self.splits else None
 
     @property

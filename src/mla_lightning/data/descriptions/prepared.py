@@ -8,12 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mla_lightning.data.column_scales import SCALES
 from mla_lightning.data.default_encoders import default_encoders
 from mla_lightning.data.descriptions.base import DataDescription
 from mla_lightning.data.scratch import check_scratch
-from mla_lightning.data.splits import SPLITS
+from mla_lightning.data.splits import TRAIN, held_out_part
 from mla_lightning.data.store import OpenStore, open_store
+from mla_lightning.data.targets import targets_of
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional.schedule import epochs_of_steps
 from mla_lightning.inputs.base import Input
@@ -135,10 +138,23 @@ class PreparedDescription(DataDescription):
             return super().default_epochs
         return epochs_of_steps(self.num_train, self.batch_size)
 
+    @cached_property
+    def is_held_out(self) -> np.ndarray:
+        """Which samples of train are held out, (N,) bool; those of a group are or are not."""
+        rows = np.flatnonzero(self._codes == TRAIN)
+        if not (self.held_out and self.store.is_labelled):
+            return np.zeros(len(rows), dtype=bool)
+        label = self.store.label[rows]
+        strata = targets_of(self.task, self.name).strata(label, self.class_names)
+        name = self.store.manifest["splits"][self.split_name].get("group")
+        values = self.store.attribute(name) if name in self.store.attributes else None
+        groups = None if values is None else [values[row] for row in rows.tolist()]
+        return held_out_part(strata, self.held_out, groups)
+
     @property
     def num_train(self) -> int:
-        """Number of training samples of the named split, which the store records."""
-        return int((self._codes == SPLITS.index("train")).sum())
+        """Number of samples of the named split to train on, without those that are held out."""
+        return int((~self.is_held_out).sum())
 
     @property
     def incomplete(self) -> tuple[str, ...]:

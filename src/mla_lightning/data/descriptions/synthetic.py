@@ -90,9 +90,9 @@ class SyntheticDescription(DataDescription):
         super().__init__(**options)
 
     @property
-    def num_train(self) -> int:
-        """Number of training samples."""
-        return self.sizes["train"]
+    def num_train(self) -> int | None:
+        """Number of samples to train on; with a part held out, it is known after :meth:`setup`."""
+        return super().num_train if self.held_out else self.sizes["train"]
 
     @property
     def fingerprint(self) -> str:

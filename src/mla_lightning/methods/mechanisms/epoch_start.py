@@ -59,6 +59,11 @@ class EpochStart(MultimodalModule):
             self.prepared_epoch.fill_(-1)
         if int(self.prepared_epoch) == self.current_epoch:
             return
-        with evaluation_mode(self), self.full_precision():
+        with evaluation_mode(self) as self._modes, self.full_precision():
             self.prepare_epoch()
         self.prepared_epoch.fill_(self.current_epoch)
+
+    def train_as_before(self) -> None:
+        """Set the modes that the modules had before :meth:`prepare_epoch`, which may use it."""
+        for module, is_training in self._modes.items():
+            module.training = is_training

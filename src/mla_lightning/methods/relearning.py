@@ -1,0 +1,154 @@
+"""Diagnosing & Re-learning: encoders that memorise are pulled back to their initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from mla_lightning.batch import Batch
+from mla_lightning.errors import ConfigError
+from mla_lightning.functional import k_means, purity, relearning_weights, scale_columns
+from mla_lightning.fusion.concat import Concat
+from mla_lightning.methods.joint import Joint
+from mla_lightning.methods.mechanisms.epoch_start import EpochStart
+from mla_lightning.methods.mechanisms.weights_copy import WeightsCopy
+from mla_lightning.methods.reference import Reference
+from mla_lightning.parts import Composition
+from mla_lightning.randomness import derive_seed
+
+
+class Relearning(Joint, EpochStart):
+    """Joint training in which each encoder is pulled back by how much it has memorised.
+
+    After every ``every`` epochs, at most ``times`` times, the features of each modality are divided
+    into as many clusters as there are classes, once those of the training samples and once those
+    of held-out ones, each column scaled to the range from -1 to 1. The purity of clusters is the
+    fraction of samples with the most frequent class of their cluster. An encoder whose features are
+    purer on the samples that it was trained on has memorised them: with the gap of the two
+    purities, its parameters become ``w * initial + (1 - w) * present``, ``w = tanh(strength *
+    gap)``. Heads, the optimiser's state and the running statistics of batch normalisation stay. A
+    modality that fewer samples have than there are classes stays as it is.
+
+    The released code clusters by the features of the validation split, and those of augmented
+    training samples; here a part of the training split is held out, and nothing is augmented.
+    There, the first time is after one epoch more.
+
+    Example:
+        >>> from functools import partial
+        >>> parts = {
+        ...     "encoders": {"audio": torch.nn.Linear(3, 4), "visual": torch.nn.Linear(5, 4)},
+        ...     "num_classes": 2,
+        ...     "optimizer": partial(torch.optim.SGD, lr=0.1),
+        ...     "train_batches": list,
+        ... }
+        >>> method = Relearning(held_out_batches=list, **parts)
+        >>> sorted(name for name, _ in method.initial["audio"].named_buffers())
+        ['bias', 'weight']
+        >>> Relearning(strength=0.0, held_out_batches=list, **parts)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: method.strength must be > 0, got 0.0; with 0 this is
+        method=concat
+    """
+
+    takes_ranks = True
+    needs_train_batches = True
+    needs_held_out = True
+    default_fusion = Concat
+    reference = Reference(
+        "Diagnosing and Re-learning for Balanced Multimodal Learning",
+        "ECCV",
+        2024,
+        "https://arxiv.org/abs/2407.09705",
+    )
+    not_for = {
+        "regression": "the purity of clusters is that of classes. Use method=joint_unimodal",
+        "multilabel": "the purity of clusters is that of classes, of which a sample has one. Use "
+        "method=joint_unimodal",
+    }
+
+    def __init__(
+        self,
+        *,
+        every: int = 20,
+        times: int = 3,
+        strength: float = 3.0,
+        **parts: Unpack[Composition],
+    ) -> None:
+        """Build the module.
+
+        Args:
+            every: Number of epochs between two diagnoses, >= 1.
+            times: Largest number of diagnoses, >= 1.
+            strength: How strongly a gap pulls an encoder back, > 0.
+            **parts: See :class:`~mla_lightning.parts.Parts`.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        for key, number in (("every", every), ("times", times)):
+            if number < 1:
+                raise ConfigError(f"method.{key} must be at least 1, got {number}")
+        if not strength > 0:
+            raise ConfigError(
+                f"method.strength must be > 0, got {strength}; with 0 this is method=concat"
+            )
+        super().__init__(**parts)
+        self.every, self.times, self.strength = every, times, strength
+        self.initial = torch.nn.ModuleDict({m: WeightsCopy(e) for m, e in self.encoders.items()})
+
+    def on_train_start(self) -> None:
+        """Check that there is a diagnosis."""
+        num_epochs = self.trainer.max_epochs or 0
+        if self.every >= num_epochs:
+            raise ConfigError(
+                f"method.every={self.every}: the first diagnosis is after that many epochs, and "
+                f"trainer.max_epochs={num_epochs}, so this would be joint training. Use a smaller "
+                "one."
+            )
+
+    def prepare_epoch(self) -> None:
+        """Pull the encoders back, if a diagnosis is due."""
+        number, rest = divmod(self.current_epoch, self.every)
+        if rest or not 1 <= number <= self.times:
+            return
+        train, held_out = (
+            self._purities(batches, part)
+            for part, batches in (
+                ("train", self.training_batches()),
+                ("held out", self.held_out_batches()),
+            )
+        )
+        weights = relearning_weights((train - held_out).abs(), self.strength)
+        for name, weight in zip(self.modalities, weights, strict=True):
+            if not weight.isnan():
+                copy = self.initial[name]
+                assert isinstance(copy, WeightsCopy)
+                copy.pull(self.encoders[name], weight)
+
+    def _purities(self, batches: Iterable[Batch], part: str) -> Tensor:
+        """Return the purity of each modality's clusters (M,); NaN with fewer samples than classes.
+
+        Args:
+            batches: The samples.
+            part: Their name, for the seed.
+        """
+        features: dict[str, list[Tensor]] = {name: [] for name in self.modalities}
+        labels: dict[str, list[Tensor]] = {name: [] for name in self.modalities}
+        for batch in batches:
+            for name, h in self.pooled_features(batch).items():
+                has = batch["present"][name]
+                features[name].append(h[has].cpu())
+                labels[name].append(batch["label"][has].cpu())
+        num_clusters, purities = self.parts.num_classes, []
+        for name in self.modalities:
+            x, label = torch.cat(features[name]), torch.cat(labels[name])
+            if len(x) < num_clusters:
+                purities.append(torch.tensor(torch.nan, dtype=torch.float64))
+                continue
+            seed = derive_seed(self.parts.seed, "relearning", self.current_epoch, name, part)
+            purities.append(purity(label, k_means(scale_columns(x), num_clusters, seed)))
+        return torch.stack(purities)
