@@ -7,11 +7,14 @@ import pytest
 import torch
 from tests.methods.catalogue import build_method, incomplete_batch
 from tests.methods.harness import batches, build, fit, weights
+from tests.train.jobs import make_job
 from torch import nn
 
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion import Branched, Concat, SharedHead
 from mla_lightning.methods import MLA, ReconBoost
+from mla_lightning.run.train import train_job
+from mla_lightning.run_folder import read_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*in eval mode")
 
@@ -238,6 +241,20 @@ def test_a_modality_of_another_width_is_trained_with_its_adapter():
     assert not set(module.fusion.adapters["visual"].parameters()) & trained
     assert module.beta not in trained
     assert module.trained_in(0) is module.trained_in(2) is None
+
+
+def test_with_the_models_of_a_run_all_epochs_are_turns(tmp_path):
+    unimodal = make_job(tmp_path, "method=unimodal")
+    train_job(unimodal)
+    words = ("method.stage_epochs=1", "method.rectify_epochs=1", "trainer.max_epochs=4")
+    folder = f"method.teachers='{unimodal.run_dir}'"
+    job = make_job(tmp_path, "method=reconboost", *words, folder)
+    train_job(job)
+    trained = [
+        {key.removeprefix("train/loss/") for key in row if key.startswith("train/loss/")}
+        for row in read_metrics(job.run_dir)
+    ]
+    assert trained == [{"audio"}, {"joint"}, {"visual"}, {"joint"}]
 
 
 def test_mla_projects_the_last_layer_of_a_head_with_a_hidden_layer():

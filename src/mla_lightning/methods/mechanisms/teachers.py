@@ -150,10 +150,7 @@ class WithTeachers(Stages):
     # ------------------------------------------------------------------ what a method uses
 
     def stage_of(self, epoch: int) -> int:
-        """Return 0 for the epochs of the teachers, 1 for those of the student.
-
-        A rule that divides the student's epochs further numbers their stages from 1.
-        """
+        """Return 0 for epochs of the teachers, 1 for the student's, whose stages begin with 1."""
         return int(epoch >= self.num_teacher_epochs(self.trainer.max_epochs or 0))
 
     def num_teacher_epochs(self, num_epochs: int) -> int:
