@@ -87,9 +87,7 @@ CALLS = {
         LOGITS_MBC[0], LOGITS_MBC[1], LABEL_B, discount=0.3
     ),
     "purity": lambda: F.purity(CLASS_B[:7], torch.arange(7) % 3),
-    "reconstruction_loss": lambda: F.reconstruction_loss(X_BD, Y_BD, HAS_B),
     "relearning_weights": lambda: F.relearning_weights(X_BD[:, 0].abs(), 3.0),
-    "remove_conflict": lambda: F.remove_conflict(X_BD[0], [-Y_BD[0], Y_BD[0]]),
     "reversed_js_divergence": lambda: F.reversed_js_divergence(X_BD, Y_BD),
     "scale_columns": lambda: F.scale_columns(X_BD),
     "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
