@@ -56,6 +56,9 @@ CALLS = {
     "reconstruction_loss": lambda: F.reconstruction_loss(X_BD, Y_BD, HAS_B),
     "remove_conflict": lambda: F.remove_conflict(X_BD[0], [-Y_BD[0], Y_BD[0]]),
     "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
+    "shapley_values": lambda: F.shapley_values(
+        dict(zip(F.subsets(2), LOGITS_MBC.exp().reshape(4, -1), strict=True))
+    ),
     "symmetric_divergence": lambda: F.symmetric_divergence(X_BD[None], Y_BD[None]),
     "unimodal_scores": lambda: F.unimodal_scores(LOGITS_MBC, LABEL_B),
     "update_projector": lambda: F.update_projector(PLANE_DD, X_BD[0], 0.3),
@@ -73,6 +76,7 @@ CALLS = {
 OF_NUMBERS = {
     *("anchor_mask", "max_missing_rate", "missing_rate", "released_alpha", "resampled_mask"),
     *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
+    "subsets",
 }
 
 

@@ -19,6 +19,7 @@ Weights of the modalities and fused logits
 Balanced training (OGM-GE, QMF)
     ``unimodal_scores``, ``mean_of_others``, ``ogm_coefficients``; ``energy_confidence``,
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
+    Contribution of each modality: ``shapley_values``, ``subsets``.
 
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
@@ -107,6 +108,7 @@ if TYPE_CHECKING or False:
         joint_energy_confidence,
         normalise_history,
     )
+    from mla_lightning.functional.shapley import shapley_values, subsets
     from mla_lightning.functional.support_vectors import linear_svc
     from mla_lightning.functional.weighting import (
         batch_entropy_weights,
@@ -170,6 +172,8 @@ __all__ = [
     "restored_drop_probabilities",
     "restored_mask",
     "second_moment",
+    "shapley_values",
+    "subsets",
     "symmetric_divergence",
     "unimodal_scores",
     "update_projector",
