@@ -226,9 +226,11 @@ class EncodingModule(LightningModule):
             Features (B, D_m), zeros where the modality is absent.
         """
         x, encoder = batch["inputs"][name], self.encoders[name]
-        if self.parts.is_complete or bool(batch["present"][name].all()):
+        if self.parts.is_complete:
             return encoder(x)
         has = batch["present"][name]
+        if len(has) and bool(has.all()):
+            return encoder(x)
         if not has.any():
             in_batch = batch.get("present_in_batch", batch["present"])[name]
             if not in_batch.any() or not ranks.is_synchronised(encoder):
@@ -347,7 +349,11 @@ class EncodingModule(LightningModule):
                 randomness = None
                 if augment:
                     randomness = BatchRandomness(
-                        self.parts.seed, self.current_epoch, name, batch["index"]
+                        self.parts.seed,
+                        self.current_epoch,
+                        name,
+                        batch["index"],
+                        batch.get("copy"),
                     )
                 values[name] = convert(values[name], randomness)
                 if isinstance(convert, ScaledColumns):
@@ -364,6 +370,7 @@ class EncodingModule(LightningModule):
 def _known_rows(x: Tensor, batch: Batch, name: str) -> Tensor:
     """Return scaled rows with zeros, which are the mean, where the data lack the modality."""
     is_known = batch["present"][name]
-    if "hidden" in batch:
-        is_known = is_known | batch["hidden"][name]
+    for key in ("hidden", "left_out"):
+        if key in batch:
+            is_known = is_known | batch[key][name]
     return x.masked_fill(~is_known.view(-1, *[1] * (x.ndim - 1)), 0)

@@ -51,10 +51,12 @@ CALLS = {
     "moment_projector": lambda: F.moment_projector(F.second_moment(X_BD, CLASS_B, 4), 0.3),
     "normalise_history": lambda: F.normalise_history(X_BD.T),
     "ogm_coefficients": lambda: F.ogm_coefficients(X_BD[:, 0].exp(), 0.3),
+    "prediction_certainty": lambda: F.prediction_certainty(LOGITS_MBC),
     "project_gradient": lambda: F.project_gradient(Y_BD, PLANE_DD),
     "projector_from_means": lambda: F.projector_from_means(X_BD, 0.3),
     "reconstruction_loss": lambda: F.reconstruction_loss(X_BD, Y_BD, HAS_B),
     "remove_conflict": lambda: F.remove_conflict(X_BD[0], [-Y_BD[0], Y_BD[0]]),
+    "repeated_shares": lambda: F.repeated_shares(X_BD[:, 0], 0.3),
     "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
     "shapley_values": lambda: F.shapley_values(
         dict(zip(F.subsets(2), LOGITS_MBC.exp().reshape(4, -1), strict=True))
@@ -72,11 +74,11 @@ CALLS = {
     "update_projector_unit_": lambda: F.update_projector_unit_(PLANE_DD.clone(), X_BD[0], 0.3),
     "weights_of_entropies": lambda: F.weights_of_entropies(LOGITS_MBC[..., 0], PRESENT_MB),
 }
-#: Functions of numbers, not of tensors, and those that return masks.
+#: Functions of numbers, not of tensors, and those of masks or that return masks or counts.
 OF_NUMBERS = {
     *("anchor_mask", "max_missing_rate", "missing_rate", "released_alpha", "resampled_mask"),
     *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
-    "subsets",
+    *("contributions", "copies_of", "subsets"),
 }
 
 

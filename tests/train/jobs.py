@@ -34,7 +34,7 @@ METHODS = {
     and not catalogue.class_of(name).fits_all_at_once
     and name not in INCOMPLETE
 }
-METHODS |= {}
+METHODS |= dict.fromkeys(("remix", "valuation"), ("method.warmup_epochs=1",))
 
 
 def make_job(root: Path, *overrides: str):

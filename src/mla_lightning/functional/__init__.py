@@ -21,6 +21,9 @@ Balanced training (OGM-GE, QMF)
     ``joint_energy_confidence``, ``normalise_history``, ``confidence_rank_loss``.
     Contribution of each modality: ``shapley_values``, ``subsets``.
 
+Rows of an epoch (valuation, Remix)
+    ``contributions``, ``copies_of``, ``repeated_shares``; ``prediction_certainty``.
+
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``; rates: ``max_missing_rate``,
     ``resampled_drop_probability``, ``restored_drop_probabilities``, ``missing_rate``.
@@ -54,6 +57,7 @@ from mla_lightning.identity.public_names import import_public_name
 # For type checkers and for the record of a run's code, which leaves out blocks of TYPE_CHECKING
 # alone. Names are imported when they are first used, so that this package needs no torch.
 if TYPE_CHECKING or False:
+    from mla_lightning.functional.certainty import prediction_certainty
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.divergence import symmetric_divergence
     from mla_lightning.functional.entropy import (
@@ -110,6 +114,7 @@ if TYPE_CHECKING or False:
     )
     from mla_lightning.functional.shapley import shapley_values, subsets
     from mla_lightning.functional.support_vectors import linear_svc
+    from mla_lightning.functional.valuation import contributions, copies_of, repeated_shares
     from mla_lightning.functional.weighting import (
         batch_entropy_weights,
         confidence_of_present,
@@ -142,6 +147,8 @@ __all__ = [
     "clustering_loss",
     "confidence_of_present",
     "confidence_rank_loss",
+    "contributions",
+    "copies_of",
     "dcca_loss",
     "decoding_loss",
     "energy_confidence",
@@ -162,11 +169,13 @@ __all__ = [
     "moment_projector",
     "normalise_history",
     "ogm_coefficients",
+    "prediction_certainty",
     "project_gradient",
     "projector_from_means",
     "reconstruction_loss",
     "released_alpha",
     "remove_conflict",
+    "repeated_shares",
     "resampled_drop_probability",
     "resampled_mask",
     "restored_drop_probabilities",

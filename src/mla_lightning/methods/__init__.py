@@ -12,6 +12,9 @@ Joint training
     ``Joint`` (Sum, Concat, FiLM and BiGated, by its fusion); ``JointUnimodal`` with a loss per
     modality; ``OGMGE`` (OGM-GE) with modulated gradients; ``QMF`` with an energy confidence.
 
+Rows of an epoch
+    ``Valuation`` repeats samples with modalities alone; ``Remix`` uses each with one alone.
+
 Independent modalities
     ``LateFusion``; ``Unimodal``, a separate model for each modality.
 
@@ -59,7 +62,8 @@ def _modules() -> dict[str, str]:
     """Return method class -> its module, by the sources of this folder; nothing is imported."""
     classes = {
         node.name: (item.module, {base.id for base in node.bases if isinstance(base, ast.Name)})
-        for item in find_modules(__name__)
+        for package in (__name__, f"{__name__}.mechanisms")
+        for item in find_modules(package)
         for node in item.tree.body
         if isinstance(node, ast.ClassDef)
     }
