@@ -26,7 +26,7 @@ from mla_lightning.data.loading import (
     TrainLoader,
     loader_options,
 )
-from mla_lightning.data.order import SequentialOrder, TrainOrder
+from mla_lightning.data.order import Request, SequentialOrder, TrainOrder
 from mla_lightning.methods.head.settings import MODES
 from mla_lightning.tasks import Classification
 
@@ -140,6 +140,11 @@ def loaders(*, is_complete, task="classification"):
     )
 
 
+def all_train_batches(task):
+    """Return all training samples as one batch."""
+    return [split(NUM_TRAIN, task)[Request(0, torch.arange(NUM_TRAIN))]]
+
+
 class Recorder(Checkpoint):
     """Keeps the metrics of each epoch, and writes a checkpoint after a number of batches."""
 
@@ -186,6 +191,7 @@ def train(
         num_ranks=num_ranks,
         log_every_n_batches=3,
         optimizer=partial(torch.optim.SGD, lr=0.05, momentum=0.9),
+        train_batches=options.pop("train_batches", partial(all_train_batches, task.name)),
         **catalogue().get(name, {}) | options,
     )
     recorder = recorder or Recorder()

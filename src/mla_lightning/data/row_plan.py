@@ -62,12 +62,11 @@ class RowPlan:
         #: Whether every sample occurs once, whole: an epoch as without a plan.
         self.is_plain = bool((counts[:, 0] == 1).all()) and not bool(counts[:, 1:].any())
         of_kinds = counts.sum(dim=0).tolist()
-        self._sizes = [len(kind)] if order == "rows" else [n for n in of_kinds if n]
-        self._kinds = [k for k in range(num_kinds - 2, -2, -1) if of_kinds[k + 1]]
+        self._numbers = [len(kind)] if order == "rows" else of_kinds[:0:-1] + of_kinds[:1]
 
     def num_batches(self, batch_size: int) -> int:
         """Return the number of batches of an epoch."""
-        return sum(len(_sizes(size, batch_size)) for size in self._sizes)
+        return len(_sizes(self._numbers, batch_size))
 
     def batches(self, *, seed: int, epoch: int, batch_size: int) -> list[Tensor]:
         """Compute the batches of an epoch.
@@ -76,19 +75,18 @@ class RowPlan:
             seed: The run's seed.
             epoch: The epoch, from 0.
             batch_size: Rows per batch. The last batch, or the last one of a kind, may be smaller.
-                If that would have one row, which batch normalisation does not take, the row is
-                added to the batch before.
+                A row that would be alone in its batch, which batch normalisation does not take, is
+                added to the batch before; to the next one if there is none before.
 
         Returns:
             Numbers of rows, (B,) int64 each. Of a plain plan they are those of an epoch without a
             plan, but for a last batch of one row.
         """
-        order = torch.randperm(len(self.sample), generator=_generator(seed, "order", epoch))
-        if self._order == "rows":
-            return _split(order, batch_size)
-        alone = self.alone[order]
-        batches = [b for kind in self._kinds for b in _split(order[alone == kind], batch_size)]
-        if self._order == "blocks":
+        rows = torch.randperm(len(self.sample), generator=_generator(seed, "order", epoch))
+        if self._order != "rows":  # the last modality first; -1 of whole rows is the smallest
+            rows = rows[self.alone[rows].argsort(descending=True, stable=True)]
+        batches = list(rows.split(_sizes(self._numbers, batch_size)))
+        if self._order != "mixed":
             return batches
         generator = _generator(seed, "order of batches", epoch)
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
@@ -98,16 +96,13 @@ def _generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, purpose, epoch))
 
 
-def _split(rows: Tensor, batch_size: int) -> list[Tensor]:
-    """Split rows into batches, none of which has one row if that can be avoided."""
-    return list(rows.split(_sizes(len(rows), batch_size)))
-
-
-def _sizes(num_rows: int, batch_size: int) -> list[int]:
-    whole, last = divmod(num_rows, batch_size)
-    sizes = [batch_size] * whole
-    if last == 1 and whole:
-        sizes[-1] += 1
-    elif last:
-        sizes.append(last)
-    return sizes
+def _sizes(numbers: list[int], batch_size: int) -> list[int]:
+    """Return the sizes of batches of rows of several kinds, none of them 1 if that is possible."""
+    sizes = [min(batch_size, n - first) for n in numbers for first in range(0, n, batch_size)]
+    joined: list[int] = []
+    for size in sizes:
+        if joined and batch_size > 1 and 1 in (size, joined[-1]):
+            joined[-1] += size
+        else:
+            joined.append(size)
+    return joined

@@ -27,9 +27,9 @@ class Remix(PlannedRows):
     own logits. At the start of each later epoch, the certainty of a modality about a sample is the
     divergence of its own prediction from the uniform distribution, without augmentation. Each
     sample is then used once, with the modality of the smallest certainty alone (the last one of
-    equal ones, as in the released code), in batches that have rows of one modality. The losses are
-    the task's on the fused logits, with zeros for the features that are left out, and ``gamma``
-    times that on the modality's own logits.
+    equal ones, as in the released code), in batches of one modality; only a row that would be alone
+    in its batch joins another one. The losses are the task's on the fused logits, with zeros for
+    the features that are left out, and ``gamma`` times that on the modality's own logits.
 
     After the warm-up the joint head never sees two modalities of a sample together, and validation
     fuses all of them. The paper has two modalities; the minimum over more is this package's

@@ -150,7 +150,7 @@ class Valuation(PlannedRows):
 
     def _drawn(self, name: str, share: float) -> Tensor:
         """Return how often each sample occurs in a share of them, drawn with replacement (N,)."""
-        size = (int(share * self.num_train),)
+        size = (round(share * self.num_train),)
         drawn = torch.randint(self.num_train, size, generator=self._generator("drawn", name))
         return drawn.bincount(minlength=self.num_train).clamp(max=255).to(self.counts)
 

@@ -70,8 +70,9 @@ class PlannedRows(EpochStart):
 
         Args:
             warmup_epochs: Number of first epochs in which every sample occurs once, whole.
-            masked_encoders: ``skip``: encoders get only rows that have their modality. ``run``:
-                they get all rows, and features of what is left out are zeroed after.
+            masked_encoders: ``skip``: encoders get only rows that have their modality (all rows if
+                that is a single one of a batch, for batch normalisation). ``run``: they get all
+                rows, and features of what is left out are zeroed after.
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
@@ -148,19 +149,26 @@ class PlannedRows(EpochStart):
         if len(loader) != num_before:
             _expect_batches(self.trainer)
 
-    def features(self, batch: Batch) -> dict[str, Tensor]:
-        """Encode every modality, those that rows leave out as ``masked_encoders`` says.
+    def encode(self, name: str, batch: Batch) -> Tensor:
+        """Encode one modality, also of rows that leave it out if ``masked_encoders`` is ``run``.
+
+        So is a modality that a single row of a batch keeps: batch normalisation needs several.
 
         Args:
+            name: The modality.
             batch: A batch or a chunk of one.
 
         Returns:
-            Modality -> feature (B, D_m), zeros where the modality is not present.
+            Features (B, D_m), zeros where the modality is not present.
         """
-        if self.masked_encoders == "skip" or "left_out" not in batch:
-            return super().features(batch)
-        encoded = {name: self.encode_rows(name, batch["inputs"][name]) for name in self.modalities}
-        return dict(self.fusion.zero_absent(encoded, batch["present"]))
+        if "left_out" not in batch:
+            return super().encode(name, batch)
+        is_shared = ranks.is_synchronised(self.encoders[name])
+        present = batch.get("present_in_batch" if is_shared else "present", batch["present"])
+        if self.masked_encoders == "skip" and int(present[name].sum()) != 1:
+            return super().encode(name, batch)
+        h = self.encode_rows(name, batch["inputs"][name])
+        return self.fusion.zero_absent({name: h}, batch["present"])[name]
 
 
 def _expect_batches(trainer: Trainer) -> None:
