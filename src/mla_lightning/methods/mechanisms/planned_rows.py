@@ -163,8 +163,9 @@ class PlannedRows(EpochStart):
         """
         if "left_out" not in batch:
             return super().encode(name, batch)
-        is_shared = ranks.is_synchronised(self.encoders[name])
-        present = batch.get("present_in_batch" if is_shared else "present", batch["present"])
+        present = batch["present"]
+        if ranks.is_synchronised(self.encoders[name]):
+            present = batch.get("present_in_batch", present)
         if self.masked_encoders == "skip" and int(present[name].sum()) != 1:
             return super().encode(name, batch)
         h = self.encode_rows(name, batch["inputs"][name])
