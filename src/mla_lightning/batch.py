@@ -28,6 +28,9 @@ class Batch(TypedDict):
     omitted if nothing is hidden. ``truth``: the inputs before hiding; only in training, and only
     for methods that learn to reconstruct them (``needs_hidden_inputs``).
 
+    ``left_out``: modality -> (B,) bool, true where the training rule hides it; its input is there.
+    ``copy``: (B,) int64, the row's number among those of its sample. Only if rows are planned.
+
     ``present_in_batch`` and ``label_in_batch``: in a chunk of a batch, or a rank's part of one,
     ``present`` and ``label`` of all its samples; omitted in a whole batch.
     """
@@ -38,6 +41,8 @@ class Batch(TypedDict):
     present: dict[str, Tensor]
     truth: NotRequired[dict[str, Tensor]]
     hidden: NotRequired[dict[str, Tensor]]
+    left_out: NotRequired[dict[str, Tensor]]
+    copy: NotRequired[Tensor]
     present_in_batch: NotRequired[dict[str, Tensor]]
     label_in_batch: NotRequired[Tensor]
 

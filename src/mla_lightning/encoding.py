@@ -261,9 +261,11 @@ class EncodingModule(LightningModule):
             Features (B, D_m), zeros where the modality is absent.
         """
         x = batch["inputs"][name]
-        if self.parts.is_complete or bool(batch["present"][name].all()):
+        if self.parts.is_complete:
             return encoder(x)
         has = batch["present"][name]
+        if len(has) and bool(has.all()):
+            return encoder(x)
         if not has.any():
             in_batch = batch.get("present_in_batch", batch["present"])[name]
             if not in_batch.any() or not ranks.is_synchronised(encoder):
@@ -384,7 +386,8 @@ class EncodingModule(LightningModule):
             The numbers, which are those of the samples whatever the batch.
         """
         now = self.current_epoch if epoch is None else epoch
-        return BatchRandomness(self.parts.seed, now, name, batch["index"])
+        copy = batch.get("copy")
+        return BatchRandomness(self.parts.seed, now, name, batch["index"], copy)
 
     def convert_inputs(self, batch: Batch, *, augment: bool, epoch: int | None = None) -> Batch:
         """Convert the rows of a batch to what the encoders take.
@@ -422,6 +425,7 @@ class EncodingModule(LightningModule):
 def _known_rows(x: Tensor, batch: Batch, name: str) -> Tensor:
     """Return scaled rows with zeros, which are the mean, where the data lack the modality."""
     is_known = batch["present"][name]
-    if "hidden" in batch:
-        is_known = is_known | batch["hidden"][name]
+    for key in ("hidden", "left_out"):
+        if key in batch:
+            is_known = is_known | batch[key][name]
     return x.masked_fill(~is_known.view(-1, *[1] * (x.ndim - 1)), 0)

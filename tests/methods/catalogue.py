@@ -86,8 +86,9 @@ def build_method(name, batch, **options):
     is_complete = all(bool(has.all()) for has in batch["present"].values())
     if "recon_target" in method and is_complete:
         method["recon_target"] = "observed"
-    if "pretrain_epochs" in method:
-        method["pretrain_epochs"] = 1
+    for stage in ("pretrain_epochs", "warmup_epochs"):
+        if stage in method:
+            method[stage] = 1
     method |= {key: options.pop(key) for key in set(options) & set(method)}
     torch.manual_seed(0)
     module = instantiate(

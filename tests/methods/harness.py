@@ -6,6 +6,9 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
+from mla_lightning.data.loading import ArrayDataset, TrainLoader, loader_options
+from mla_lightning.data.order import TrainOrder
+from mla_lightning.methods.mechanisms.planned_rows import PlannedRows
 from mla_lightning.module import MultimodalModule
 
 NUM_CLASSES, WIDTH, BATCH = 4, 6, 8
@@ -63,6 +66,16 @@ class Loader(list):
     """A list of batches that Lightning takes for a loader."""
 
 
+def planned(data):
+    """Return a loader of the batches' samples that follows a plan of rows."""
+    joined = {key: torch.cat([batch[key] for batch in data]) for key in ("label", "index")}
+    rows = joined["index"].argsort()
+    inputs = {m: torch.cat([batch["inputs"][m] for batch in data])[rows] for m in data[0]["inputs"]}
+    order = TrainOrder(len(rows), len(data[0]["label"]), seed=0)
+    dataset = ArrayDataset(inputs, joined["label"][rows])
+    return TrainLoader(dataset, sampler=order, **loader_options(0))
+
+
 def fit(module: MultimodalModule, data, *, epochs=1, precision="32-true"):
     trainer = Trainer(
         max_epochs=epochs,
@@ -83,7 +96,8 @@ def fit(module: MultimodalModule, data, *, epochs=1, precision="32-true"):
         return result
 
     module.fit_batch = recording
-    trainer.fit(module, Loader(data), Loader(data[:1]))
+    loader = planned(data) if isinstance(module, PlannedRows) else Loader(data)
+    trainer.fit(module, loader, Loader(data[:1]))
     module.fit_batch = original
     return losses
 

@@ -42,6 +42,7 @@ METHODS |= {"reconboost": (*catalogue.SETTINGS["reconboost"], "trainer.max_epoch
 METHODS |= {"relearning": ("method.every=1",)}
 #: With 20 held-out samples per class, and as many to train on as the others have.
 METHODS |= {"gblend": ("data.num_train=160", "data.held_out=0.5", "method.lookahead_epochs=1")}
+METHODS |= dict.fromkeys(("remix", "valuation"), ("method.warmup_epochs=1",))
 
 
 def make_job(root: Path, *overrides: str):

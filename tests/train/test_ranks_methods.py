@@ -12,7 +12,7 @@ from mla_lightning.composition import takes_ranks
 from mla_lightning.data.order import Request
 from mla_lightning.encoding import EncodingModule
 from mla_lightning.errors import ConfigError
-from mla_lightning.methods import Joint
+from mla_lightning.methods import Joint, Remix
 from mla_lightning.module import MultimodalModule
 from mla_lightning.tasks import Classification, Multilabel, Regression
 
@@ -65,6 +65,9 @@ SETTINGS = {
         {"unimodal_weight": 1.0, "accumulate": 2, "encoder": plain},
     ),
     "chunks of probabilities": ("pdf", False, {"accumulate": 3, "encoder": plain}),
+    "planned rows in chunks": ("valuation", True, {"accumulate": 2, "encoder": plain}),
+    "planned rows of masked encoders": ("remix", True, {"masked_encoders": "run"}),
+    "planned rows apart": ("remix", True, {"encoder": plain, "order": "mixed"}),
     "labels": ("qmf", False, {"make_task": Multilabel, "num_classes": 3}),
 }
 #: Number of ranks -> the settings that are tried with it.
@@ -124,6 +127,20 @@ def test_two_ranks_train_as_one_process(name, is_complete, of_methods):
 )
 def test_ranks_train_as_one_process_with(setting, num_ranks, of_settings):
     assert_as_one(*of_settings[num_ranks][setting])
+
+
+@pytest.mark.parametrize("masked_encoders", ["skip", "run"])
+@pytest.mark.parametrize("encoder", [None, plain])
+def test_a_batch_of_planned_rows_may_be_smaller_than_the_number_of_ranks(
+    monkeypatch, masked_encoders, encoder
+):
+    def twelve_and_fifteen(module):  # batches of 10 and 5, and of 10 and 2
+        is_first = torch.arange(NUM_TRAIN) % 9 < 4
+        return torch.stack([0 * is_first, is_first, ~is_first], dim=1).to(torch.uint8)
+
+    monkeypatch.setattr(Remix, "count_rows", twelve_and_fifteen)
+    options = {"masked_encoders": masked_encoders} | ({"encoder": encoder} if encoder else {})
+    assert_as_one(*runs({0: ("remix", True, options)}, num_ranks=3)[0])
 
 
 def test_every_setting_has_an_effect(of_settings, of_methods):

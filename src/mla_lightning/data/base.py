@@ -73,7 +73,8 @@ class MultimodalDataModule(DataDescription, LightningDataModule):  # type: ignor
 
         Args:
             inputs: One sample: modality -> tensor without batch axis.
-            generator: Source of all random numbers, a function of seed, epoch and sample.
+            generator: Source of all random numbers, a function of seed, epoch and sample, and of
+                the copy if a training rule repeats samples.
 
         Returns:
             The sample to train on, of the same shapes in every epoch; by default ``inputs``.

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mla_lightning.batch import Batch
-from mla_lightning.data.order import Request, TrainOrder
+from mla_lightning.data.order import Request, RowKinds, TrainOrder
+from mla_lightning.data.row_plan import RowPlan
 from mla_lightning.data.worker import begin_worker
+from mla_lightning.errors import DataError
 from mla_lightning.randomness import derive_seed
 
 #: Inputs of one sample by modality, and the generator of its random numbers -> changed inputs.
@@ -69,7 +71,8 @@ class ArrayDataset(Dataset):
                 present.
             transform: Changes single samples at random; None for no change.
             seed: The run's seed; the random numbers of sample ``i`` in epoch ``e`` depend only on
-                (seed, e, i), so neither workers nor a resume change them.
+                (seed, e, i), so neither workers nor a resume change them. Further copies of a
+                sample in an epoch have other ones.
             hidden: Modalities to hide; None for none.
         """
         self.inputs = dict(inputs)
@@ -115,16 +118,19 @@ class ArrayDataset(Dataset):
             ``present`` (modality -> (B,) bool). Inputs that are absent or hidden are zeros.
             With hidden modalities also ``hidden`` (modality -> (B,) bool), and with ``keeps_truth``
             also ``truth``, the inputs before hiding. A rank's part of a batch also has
-            ``label_in_batch`` and ``present_in_batch``.
+            ``label_in_batch`` and ``present_in_batch``. If the epoch follows a plan of rows, a row
+            with one modality alone has no other ``present``, but still its inputs; the batch then
+            also has ``left_out`` (modality -> (B,) bool) and ``copy`` (B,), see
+            :class:`~mla_lightning.batch.Batch`.
         """
-        epoch, indices, whole = request
+        epoch, indices, whole, kinds = request
         rows = indices if self.rows is None else self.rows.index_select(0, indices)
         inputs = {name: values.index_select(0, rows) for name, values in self.inputs.items()}
         present = {name: mask.index_select(0, indices) for name, mask in self.present.items()}
         for name in self._incomplete:  # rows of absent inputs may hold any value, also NaN
             inputs[name] = _zeroed(inputs[name], present[name])
         if self.transform is not None:
-            inputs = self._transformed(inputs, epoch, indices)
+            inputs = self._transformed(inputs, epoch, indices, kinds)
         batch: Batch = {
             "inputs": inputs,
             "label": self.label.index_select(0, indices),
@@ -134,7 +140,9 @@ class ArrayDataset(Dataset):
         if whole is not None:
             batch["label_in_batch"] = self.label.index_select(0, whole)
             batch["present_in_batch"] = self._present(epoch, whole)
-        return batch if self.hidden is None else self._hide(batch, self.hidden, epoch, indices)
+        if self.hidden is not None:
+            batch = self._hide(batch, self.hidden, epoch, indices)
+        return batch if kinds is None else self._leave_out(batch, kinds)
 
     def _present(self, epoch: int, indices: Tensor) -> dict[str, Tensor]:
         """Return which of the samples have which modality after hiding."""
@@ -154,14 +162,50 @@ class ArrayDataset(Dataset):
             batch["present"] = visible
         return batch
 
+    def _leave_out(self, batch: Batch, kinds: RowKinds) -> Batch:
+        """Leave out all other modalities of rows with one alone."""
+        present = batch["present"]
+        batch["present"] = _kept(present, kinds.alone)
+        batch["left_out"] = {name: has & ~batch["present"][name] for name, has in present.items()}
+        batch["copy"] = kinds.copy
+        if kinds.alone_in_batch is not None:
+            batch["present_in_batch"] = _kept(batch["present_in_batch"], kinds.alone_in_batch)
+        return batch
+
+    def check_plan(self, counts: Tensor) -> None:
+        """Check that rows can be made of the samples.
+
+        Args:
+            counts: (N, 1 + M) whole numbers, see :class:`~mla_lightning.data.row_plan.RowPlan`.
+
+        Raises:
+            DataError: If there are counts of other samples or modalities, or rows of one modality
+                alone of samples that may not have it.
+        """
+        if counts.shape != (len(self), 1 + len(self.inputs)):
+            raise DataError(
+                f"A plan of rows of {len(self)} samples and {len(self.inputs)} modalities has "
+                f"counts ({len(self)}, {1 + len(self.inputs)}), not {tuple(counts.shape)}."
+            )
+        hides = self.hidden is not None and self.hidden.marks_absent
+        for position, (name, has) in enumerate(self.present.items(), start=1):
+            is_alone = counts[:, position] > 0
+            if bool((is_alone & ~has).any()) or (hides and bool(is_alone.any())):
+                raise DataError(
+                    f"Rows with {name!r} alone need samples that have it, and some lack it. Train "
+                    "without missing modalities."
+                )
+
     def _transformed(
-        self, inputs: Mapping[str, Tensor], epoch: int, indices: Tensor
+        self, inputs: Mapping[str, Tensor], epoch: int, indices: Tensor, kinds: RowKinds | None
     ) -> dict[str, Tensor]:
         assert self.transform is not None
         generator = torch.Generator()
         samples = []
-        for position, index in enumerate(indices.tolist()):
-            generator.manual_seed(derive_seed(self.seed, "augment", epoch, index))
+        copies = [0] * len(indices) if kinds is None else kinds.copy.tolist()
+        for position, (index, copy) in enumerate(zip(indices.tolist(), copies, strict=True)):
+            place = (epoch, index, copy) if copy else (epoch, index)
+            generator.manual_seed(derive_seed(self.seed, "augment", *place))
             sample = {name: values[position] for name, values in inputs.items()}
             samples.append(self.transform(sample, generator))
         return {name: torch.stack([sample[name] for sample in samples]) for name in inputs}
@@ -197,6 +241,14 @@ def _rows_of_mask(mask: Callable[[int], Tensor], numbers: Tensor, epoch: int) ->
     return mask(epoch)[numbers]
 
 
+def _kept(present: Mapping[str, Tensor], alone: Tensor) -> dict[str, Tensor]:
+    """Return which modalities are present in rows, of which some keep the one at ``alone``."""
+    return {
+        name: has & ((alone < 0) | (alone == position))
+        for position, (name, has) in enumerate(present.items())
+    }
+
+
 def _zeroed(x: Tensor, keep: Tensor) -> Tensor:
     """Replace rows by zeros, except those to keep; by selection, so that NaN becomes 0, too."""
     return torch.where(keep.view(-1, *[1] * (x.ndim - 1)), x, torch.zeros((), dtype=x.dtype))
@@ -219,6 +271,25 @@ class TrainLoader(DataLoader):
     """
 
     sampler: TrainOrder
+
+    def follow(self, counts: Tensor, order: str = "rows") -> None:
+        """Set how often each sample occurs in the epochs to come, before the first one begins.
+
+        The number of batches changes with it. It is no part of :meth:`state_dict`: whoever plans
+        the rows sets them again after a resume.
+
+        Args:
+            counts: (N, 1 + M) whole numbers: how often each sample occurs whole, and with each of
+                the modalities alone. With 1 and zeros for every sample, epochs are the usual ones.
+            order: How rows are divided into batches, see
+                :class:`~mla_lightning.data.row_plan.RowPlan`.
+
+        Raises:
+            DataError: If there is no row, or rows cannot be made of the samples.
+        """
+        cast(ArrayDataset, self.dataset).check_plan(counts)
+        plan = RowPlan(counts, order)
+        self.sampler.plan = None if plan.is_plain else plan
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches of an epoch; the position is read when the first one is requested."""

@@ -10,8 +10,28 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from mla_lightning import ranks
+from mla_lightning.data.row_plan import RowPlan
 from mla_lightning.errors import DataError
 from mla_lightning.randomness import derive_seed
+
+
+class RowKinds(NamedTuple):
+    """What the rows of a batch are, if an epoch follows a plan of rows.
+
+    Attributes:
+        alone: (B,) int64, the position of each row's only modality; -1 if it has all.
+        copy: (B,) int64, the number of each row among those of its sample.
+        alone_in_batch: ``alone`` of the whole batch, of which these rows are a rank's part; None if
+            these are all.
+
+    Example:
+        >>> RowKinds(alone=torch.tensor([-1, 0]), copy=torch.tensor([0, 1])).copy
+        tensor([0, 1])
+    """
+
+    alone: Tensor
+    copy: Tensor
+    alone_in_batch: Tensor | None = None
 
 
 class Request(NamedTuple):
@@ -21,6 +41,7 @@ class Request(NamedTuple):
         epoch: The epoch, from 0; random transforms depend on it.
         indices: (B,) int64, the samples' numbers in their split.
         batch: Those of the whole batch, of which these are a rank's part; None if these are all.
+        kinds: What the rows are; None if all are whole samples.
 
     Example:
         >>> Request(epoch=0, indices=torch.tensor([7, 2])).indices
@@ -30,6 +51,7 @@ class Request(NamedTuple):
     epoch: int
     indices: Tensor
     batch: Tensor | None = None
+    kinds: RowKinds | None = None
 
 
 class SequentialOrder(Sampler[Request]):
@@ -70,6 +92,9 @@ class TrainOrder(Sampler[Request]):
     position moves when a batch reaches the training loop, not when a worker requests it, so that
     batches that were prefetched before a kill are not lost. Neither depends on the number of ranks.
 
+    Attributes:
+        plan: The rows of the epochs to come; None if each sample occurs once.
+
     Example:
         >>> order = TrainOrder(num_samples=5, batch_size=2, seed=0)
         >>> whole = [request.indices.tolist() for request in order]
@@ -88,15 +113,23 @@ class TrainOrder(Sampler[Request]):
         """
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.epoch, self.batch = 0, 0
+        self.plan: RowPlan | None = None
         self._has_started = False
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch, at any position."""
+        if self.plan is not None:
+            return self.plan.num_batches(self.batch_size)
         return -(-self.num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[Request]:
         """Yield the requests of the epoch's remaining batches, each for the rank's part of it."""
-        epoch, first = self.epoch, self.batch
+        epoch, first, plan = self.epoch, self.batch, self.plan
+        if plan is not None:
+            place = {"seed": self.seed, "epoch": epoch, "batch_size": self.batch_size}
+            for rows in plan.batches(**place)[first:]:
+                yield _planned(plan, epoch, rows)
+            return
         for indices in self.permutation(epoch).split(self.batch_size)[first:]:
             part = ranks.part_of(indices)
             yield Request(epoch, part, None if part is indices else indices)
@@ -170,6 +203,15 @@ class TrainOrder(Sampler[Request]):
 
     def _go_to(self, epoch: int, batch: int) -> None:
         self.epoch, self.batch, self._has_started = epoch, batch, False
+
+
+def _planned(plan: RowPlan, epoch: int, rows: Tensor) -> Request:
+    """Return the request for a rank's part of rows of a plan."""
+    part = ranks.part_of(rows)
+    if part is rows:
+        return Request(epoch, plan.sample[rows], None, RowKinds(plan.alone[rows], plan.copy[rows]))
+    kinds = RowKinds(plan.alone[part], plan.copy[part], plan.alone[rows])
+    return Request(epoch, plan.sample[part], plan.sample[rows], kinds)
 
 
 #: Parameters that an order depends on.

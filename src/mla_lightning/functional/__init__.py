@@ -42,6 +42,10 @@ Balanced training with held-out samples (G-Blend, Diagnosing & Re-learning, LFM)
     ``blending_weights``; ``scale_columns``, ``k_means``, ``purity``, ``relearning_weights``;
     ``modality_gap``, ``js_divergence``, ``reversed_js_divergence``,
     ``fitted_classification_weight``.
+    Contribution of each modality: ``shapley_values``, ``subsets``.
+
+Rows of an epoch (valuation, Remix)
+    ``contributions``, ``copies_of``, ``repeated_shares``; ``prediction_certainty``.
 
 Masks of missing modalities
     ``anchor_mask``, ``resampled_mask``, ``restored_mask``, ``dropout_mask``; rates:
@@ -95,6 +99,7 @@ if TYPE_CHECKING or False:
         prediction_agreement,
         residual_cross_entropy,
     )
+    from mla_lightning.functional.certainty import prediction_certainty
     from mla_lightning.functional.clusters import k_means, purity, relearning_weights, scale_columns
     from mla_lightning.functional.correlation import dcca_loss, linear_cca
     from mla_lightning.functional.cosine import cosine_logits
@@ -175,6 +180,7 @@ if TYPE_CHECKING or False:
     from mla_lightning.functional.shapley import shapley_values, subsets
     from mla_lightning.functional.subnetworks import keep_ratios, label_entropy, subnetwork_factors
     from mla_lightning.functional.support_vectors import linear_svc
+    from mla_lightning.functional.valuation import contributions, copies_of, repeated_shares
     from mla_lightning.functional.weighting import (
         batch_entropy_weights,
         confidence_of_present,
@@ -212,6 +218,8 @@ __all__ = [
     "clustering_loss",
     "confidence_of_present",
     "confidence_rank_loss",
+    "contributions",
+    "copies_of",
     "cosine_logits",
     "dcca_loss",
     "decoding_loss",
@@ -257,6 +265,7 @@ __all__ = [
     "pareto_gradients",
     "pareto_weight",
     "prediction_agreement",
+    "prediction_certainty",
     "project_gradient",
     "projector_from_means",
     "prototype_logits",
@@ -267,6 +276,7 @@ __all__ = [
     "relearning_weights",
     "released_alpha",
     "remove_conflict",
+    "repeated_shares",
     "resampled_drop_probability",
     "resampled_mask",
     "residual_cross_entropy",

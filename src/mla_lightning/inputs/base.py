@@ -30,6 +30,8 @@ class BatchRandomness:
         epoch: The epoch, from 0.
         modality: Name of the modality.
         index: Numbers of the samples in their split, (B,) int64.
+        copy: Number of each row among those of its sample in the epoch, (B,) int64; None if every
+            sample occurs once. The numbers of the first row, 0, are those of a single one.
 
     Example:
         >>> import torch
@@ -45,6 +47,7 @@ class BatchRandomness:
     epoch: int
     modality: str
     index: Tensor
+    copy: Tensor | None = None
 
     def uniform(self, purpose: str, count: int) -> Tensor:
         """Draw uniform numbers for each sample.
@@ -61,6 +64,8 @@ class BatchRandomness:
         base = derive_seed(self.seed, "input", self.modality, purpose, self.epoch)
         position = torch.arange(count, device=self.index.device)
         x = (self.index[:, None] * count + position) * _INCREMENT + base
+        if self.copy is not None:
+            x = x + self.copy[:, None] * _FIRST
         x = (x ^ _shifted(x, 30)) * _FIRST
         x = (x ^ _shifted(x, 27)) * _SECOND
         return _shifted(x ^ _shifted(x, 31), 40).float() / 2**24

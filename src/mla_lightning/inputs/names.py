@@ -7,7 +7,7 @@ from mla_lightning.paths import name_problem
 #: Keys of a :class:`~mla_lightning.batch.Batch`.
 BATCH_KEYS = (
     *("inputs", "label", "index", "present", "hidden", "truth", "present_in_batch"),
-    "label_in_batch",
+    *("label_in_batch", "left_out", "copy"),
 )
 _ATTRIBUTES = """
 T_destination __annotations__ __call__ __class__ __contains__ __delattr__ __delitem__ __dict__

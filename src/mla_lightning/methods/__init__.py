@@ -21,6 +21,9 @@ Joint training with balanced gradients
     modality dropout; ``JointUnimodal`` with a loss per modality; ``OGMGE`` (OGM-GE) with modulated
     gradients; ``QMF`` with an energy confidence.
 
+Rows of an epoch
+    ``Valuation`` repeats samples with modalities alone; ``Remix`` uses each with one alone.
+
 Independent modalities
     ``LateFusion``; ``Unimodal``, a separate model for each modality; ``Ensemble``, their average.
 
