@@ -71,15 +71,12 @@ CALLS = {
     "moment_projector": lambda: F.moment_projector(F.second_moment(X_BD, CLASS_B, 4), 0.3),
     "normalise_history": lambda: F.normalise_history(X_BD.T),
     "ogm_coefficients": lambda: F.ogm_coefficients(X_BD[:, 0].exp(), 0.3),
-<<<<<<< HEAD
     "pareto_gradients": lambda: F.pareto_gradients([X_BD], [Y_BD])[0],
     "pareto_weight": lambda: F.pareto_weight([X_BD[0]], [-X_BD[0] - X_BD[1]]),
     "opm_drop_probabilities": lambda: F.opm_drop_probabilities(X_BD[:, 0].exp(), 0.3, 0.4),
     "opm_scale": lambda: F.opm_scale(X_BD[:3, 0].sigmoid(), [1, 2, 3]),
     "prediction_agreement": lambda: F.prediction_agreement(X_BD, Y_BD),
-=======
     "prediction_certainty": lambda: F.prediction_certainty(LOGITS_MBC),
->>>>>>> rowplan
     "project_gradient": lambda: F.project_gradient(Y_BD, PLANE_DD),
     "projector_from_means": lambda: F.projector_from_means(X_BD, 0.3),
     "prototype_logits": lambda: F.prototype_logits(X_BD, Y_BD),
@@ -87,7 +84,6 @@ CALLS = {
     "regulation_strengths": lambda: F.regulation_strengths(X_BD[:, 0], 0.3),
     "relative_calibration": lambda: F.relative_calibration(TCP_MB, PRESENT_MB),
     "remove_conflict": lambda: F.remove_conflict(X_BD[0], [-Y_BD[0], Y_BD[0]]),
-<<<<<<< HEAD
     "residual_cross_entropy": lambda: F.residual_cross_entropy(
         LOGITS_MBC[0], LOGITS_MBC[1], LABEL_B, discount=0.3
     ),
@@ -99,10 +95,7 @@ CALLS = {
     "subnetwork_factors": lambda: F.subnetwork_factors(
         X_BD[:, 0].exp(), 0.5, Y_BD[:, 0].sigmoid(), unbiased=True
     ),
-=======
     "repeated_shares": lambda: F.repeated_shares(X_BD[:, 0], 0.3),
-    "second_moment": lambda: F.second_moment(X_BD, CLASS_B, 4),
->>>>>>> rowplan
     "shapley_values": lambda: F.shapley_values(
         dict(zip(F.subsets(2), LOGITS_MBC.exp().reshape(4, -1), strict=True))
     ),
@@ -120,11 +113,12 @@ CALLS = {
     "update_prototypes": lambda: F.update_prototypes(X_BD, CLASS_B, Y_BD, HAS_B, 0.3),
     "weights_of_entropies": lambda: F.weights_of_entropies(LOGITS_MBC[..., 0], PRESENT_MB),
 }
-<<<<<<< HEAD
 #: Functions of numbers, not of tensors, and those that return masks or whole numbers.
 OF_NUMBERS = {
     "anchor_mask",
     "binary_coefficients",
+    "contributions",
+    "copies_of",
     "dropout_mask",
     "fitted_classification_weight",
     "k_means",
@@ -139,13 +133,6 @@ OF_NUMBERS = {
     "restored_mask",
     "simplex_grid",
     "subsets",
-=======
-#: Functions of numbers, not of tensors, and those of masks or that return masks or counts.
-OF_NUMBERS = {
-    *("anchor_mask", "max_missing_rate", "missing_rate", "released_alpha", "resampled_mask"),
-    *("resampled_drop_probability", "restored_drop_probabilities", "restored_mask"),
-    *("contributions", "copies_of", "subsets"),
->>>>>>> rowplan
 }
 
 
