@@ -98,7 +98,7 @@ def rules_of_method(target: str) -> Any:
 
 
 #: The class that checks methods against their rules, unless they have checks of their own.
-_CHECKED_BY = "mla_lightning.encoding.EncodingModule"
+_CHECKED_BY = "mla_lightning.encoding.features.EncodingModule"
 
 
 def find_method_problems(

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from mla_lightning import ranks
-from mla_lightning.batch import Batch, as_batch, check_labels
+from mla_lightning.batch import Batch
 from mla_lightning.composition import (
     check_composition,
     check_mixing,
     check_strategy,
     check_train_batches,
 )
-from mla_lightning.errors import ConfigError, DataError
+from mla_lightning.encoding.batches import BatchModule
+from mla_lightning.errors import ConfigError
 from mla_lightning.functional import fuse_logits, mean_weights
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.base import Fusion
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.inputs.base import BatchRandomness
-from mla_lightning.inputs.scaled_columns import ScaledColumns, scaled_columns_of
 from mla_lightning.parts import Composition, Parts, out_width
 from mla_lightning.run_folder.tasks import MethodRules
 
 
-class EncodingModule(LightningModule):
+class EncodingModule(BatchModule):
     """Encoders, a fusion, and the conversion of batches to what they take.
 
     Class attributes describe the training rule of a class; arguments are what an instance is
@@ -43,8 +40,6 @@ class EncodingModule(LightningModule):
     unimodal_rule: str = ""
     #: Smallest number of modalities that the training rule is defined for.
     min_modalities = 2
-    #: Whether something is remembered of every training sample, by its ``index``.
-    needs_num_train = False
     #: Whether the training rule is defined for samples with missing modalities.
     takes_incomplete = True
     #: Whether training batches must also hold the inputs before hiding (``truth``).
@@ -108,25 +103,6 @@ class EncodingModule(LightningModule):
             check_train_batches(self, self.parts, "measures residuals on")
         check_mixing(self, self.parts)
 
-    def _register_scales(self) -> None:
-        """Register inputs with numbers of the training split, as a part of every checkpoint."""
-        scaled = {m: c for m, c in self.parts.inputs.items() if isinstance(c, ScaledColumns)}
-        if scaled:
-            self.scales = nn.ModuleDict(scaled)
-        elif hasattr(self, "scales"):
-            del self.scales
-
-    def take_scales(self, state: Mapping[str, Tensor]) -> None:
-        """Scale features as in a run, whatever the data say that the module was built for.
-
-        Args:
-            state: The run's weights.
-        """
-        inputs = {m: c for m, c in self.parts.inputs.items() if not isinstance(c, ScaledColumns)}
-        inputs |= scaled_columns_of(state)
-        self.parts = replace(self.parts, inputs=inputs)
-        self._register_scales()
-
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; some are set many times per batch, such as the current hook's name."""
         if name in ("_current_fx_name", "_edit_grads", "_edit_seed"):
@@ -145,12 +121,6 @@ class EncodingModule(LightningModule):
     def combine(self, logits_MBC: Tensor, present_MB: Tensor) -> Tensor:
         """Combine the logits of models that are each selected on its own; their mean by default."""
         return fuse_logits(mean_weights(present_MB), logits_MBC)
-
-    @property
-    def num_train(self) -> int:
-        """Number of training samples N, for methods that set ``needs_num_train``."""
-        assert self.parts.num_train is not None, "set needs_num_train"
-        return self.parts.num_train
 
     @classmethod
     def check_modalities(cls, modalities: Sequence[str]) -> None:
@@ -293,139 +263,3 @@ class EncodingModule(LightningModule):
             return x.new_zeros((0, out_width(name, encoder)), dtype=self.feature_dtype)
         with ranks.without_samples():
             return encoder(x.new_zeros((1, *x.shape[1:])))[:0]
-
-    def training_batches(self) -> Iterator[Batch]:
-        """Iterate over the training split in its own order, not augmented, on the device.
-
-        Yields:
-            The batches.
-        """
-        assert self.parts.train_batches is not None
-        needs = ("label", "index") if self.needs_num_train else ("label",)
-        for batch in self.parts.train_batches():
-            yield self.prepare_batch(self._as_batch(batch, needs))
-
-    def held_out_batches(self) -> Iterator[Batch]:
-        """Iterate over the samples that are held out from training, as :meth:`training_batches`.
-
-        Yields:
-            The batches; an ``index`` is the number of a sample among those held out.
-        """
-        assert self.parts.held_out_batches is not None
-        for batch in self.parts.held_out_batches():
-            yield self.prepare_batch(self._as_batch(batch, ("label",)))
-
-    # ------------------------------------------------------------------ batches
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Accept a plain dict of tensors; see :func:`~mla_lightning.batch.as_batch`."""
-        needs_index = self.needs_num_train and self.trainer.training
-        labels = () if self.trainer.predicting else ("label",)
-        complete = self._as_batch(batch, (*labels, "index") if needs_index else labels)
-        if complete is not batch:  # those of a run are checked by its data
-            if labels:
-                check_labels(complete["label"], self.parts.num_classes, task=self.task.name)
-            if needs_index:
-                self._check_index(complete["index"])
-        return complete
-
-    def _as_batch(self, batch: Any, needs: Collection[str]) -> Batch:
-        is_complete = self.parts.is_complete
-        return as_batch(
-            batch, self.modalities, needs=needs, is_complete=is_complete, task=self.task.name
-        )
-
-    def _check_index(self, index: Tensor) -> None:
-        """Check that the numbers of training samples are below their number."""
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < self.num_train:
-            raise DataError(
-                f"batch['index'] must be from 0 to {self.num_train - 1}, as num_train="
-                f"{self.num_train}; a batch has numbers from {int(index.min())} to "
-                f"{int(index.max())}."
-            )
-
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        """Move the batch to the device; on the CPU without Lightning's search for tensors."""
-        if device.type == "cpu" and all(
-            isinstance(x, Tensor) and x.is_cpu
-            for value in batch.values()
-            for x in (value.values() if isinstance(value, dict) else (value,))
-        ):
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Convert the batch's rows to inputs of encoders on the device; augment in training."""
-        return self.convert_inputs(batch, augment=self.trainer.training)
-
-    def prepare_batch(self, batch: Batch, epoch: int | None = None) -> Batch:
-        """Prepare a loader's batch as the Trainer does: precision, device, inputs.
-
-        Args:
-            batch: A batch of a loader.
-            epoch: The epoch as in which the batch is augmented; None for no augmentation.
-
-        Returns:
-            The batch on the device, as the encoders take it.
-        """
-        batch = self.trainer.precision_plugin.convert_input(batch)
-        batch = self.transfer_batch_to_device(batch, self.device, 0)
-        return self.convert_inputs(batch, augment=epoch is not None, epoch=epoch)
-
-    def randomness_of(self, name: str, batch: Batch, epoch: int | None = None) -> BatchRandomness:
-        """Return the random numbers of a modality of the samples of a batch.
-
-        Args:
-            name: The modality.
-            batch: The batch, a chunk or a rank's part of one.
-            epoch: The epoch; the present one by default.
-
-        Returns:
-            The numbers, which are those of the samples whatever the batch.
-        """
-        now = self.current_epoch if epoch is None else epoch
-        copy = batch.get("copy")
-        return BatchRandomness(self.parts.seed, now, name, batch["index"], copy)
-
-    def convert_inputs(self, batch: Batch, *, augment: bool, epoch: int | None = None) -> Batch:
-        """Convert the rows of a batch to what the encoders take.
-
-        Args:
-            batch: The batch, on the device.
-            augment: Whether inputs are augmented, at random.
-            epoch: The epoch as in which they are; None for the current one.
-
-        Returns:
-            The batch with converted ``inputs``, and ``truth`` if it has one; hidden inputs are
-            zeros.
-        """
-        if not self.parts.inputs:
-            return batch
-        converted = batch.copy()
-        for key in ("inputs", "truth"):
-            if key not in batch:
-                continue
-            values = dict(batch[key])
-            for name, convert in self.parts.inputs.items():
-                randomness = self.randomness_of(name, batch, epoch) if augment else None
-                values[name] = convert(values[name], randomness)
-                if isinstance(convert, ScaledColumns):
-                    values[name] = _known_rows(values[name], batch, name)
-            converted[key] = values
-        # Zeros of a store are not zeros after scaling: hidden inputs must be zeros to the encoder.
-        for name, is_hidden in batch.get("hidden", {}).items():
-            x = converted["inputs"][name]
-            is_hidden = is_hidden.view(-1, *[1] * (x.ndim - 1))
-            converted["inputs"][name] = x.masked_fill(is_hidden, 0)
-        return converted
-
-
-def _known_rows(x: Tensor, batch: Batch, name: str) -> Tensor:
-    """Return scaled rows with zeros, which are the mean, where the data lack the modality."""
-    is_known = batch["present"][name]
-    for key in ("hidden", "left_out"):
-        if key in batch:
-            is_known = is_known | batch[key][name]
-    return x.masked_fill(~is_known.view(-1, *[1] * (x.ndim - 1)), 0)
