@@ -216,8 +216,7 @@ class LFM(EpochStart):
                 )
                 along = sum(((d * g).sum() for d, g in zip(first, gradient, strict=True)), loss * 0)
                 self._add(product, along / num, chosen)
-        total = torch.stack([p.double().sum() for p in product]).sum()
-        return float(total / sum(p.numel() for p in chosen))
+        return sum(float(p.sum()) for p in product) / sum(p.numel() for p in chosen)
 
     @staticmethod
     def _add(sums: list[Tensor], loss: Tensor, parameters: list[torch.nn.Parameter]) -> None:
