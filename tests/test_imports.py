@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "composition": {"inputs"},
     "encoding": {
         *("batch", "composition", "functional", "fusion", "inputs", "metrics", "parts", "ranks"),
+        "tasks",
     },
     "module": {
         *("batch", "encoding", "functional", "fusion", "inputs", "metrics", "parts", "ranks"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from operator import add
 from typing import Unpack
@@ -65,11 +65,13 @@ class AUG(EpochStart):
     takes_ranks = True
     takes_incomplete = False
     default_fusion = Branched
-    not_for = dict.fromkeys(
-        ("regression", "multilabel"),
-        "a branch learns from the probability of one true class. Use method=mla or "
+    not_for: Mapping[str, str] = {
+        "regression": "a branch learns from the probability of one true class. Use method=mla or "
         "method=late_fusion",
-    ) | {"class_weights": "a branch weights samples by what earlier classifiers get wrong"}
+        "multilabel": "a branch learns from the probability of one true class. Use method=mla or "
+        "method=late_fusion",
+        "class_weights": "a branch weights samples by what earlier classifiers get wrong",
+    }
     reference = Reference(
         "Rethinking Multimodal Learning from the Perspective of Mitigating Classification Ability "
         "Disproportion",

@@ -58,11 +58,13 @@ class ReconBoost(WithTeachers):
     takes_ranks = True
     takes_incomplete = False
     default_fusion = partial(SharedHead, hidden=256)
-    not_for = dict.fromkeys(
-        ("regression", "multilabel"),
-        "a turn learns from the probability of one true class. Use method=mla or "
+    not_for: Mapping[str, str] = {
+        "regression": "a turn learns from the probability of one true class. Use method=mla or "
         "method=late_fusion",
-    ) | {"class_weights": "a turn weights samples by what the other modalities get wrong"}
+        "multilabel": "a turn learns from the probability of one true class. Use method=mla or "
+        "method=late_fusion",
+        "class_weights": "a turn weights samples by what the other modalities get wrong",
+    }
     reference = Reference(
         "ReconBoost: Boosting Can Achieve Modality Reconcilement",
         "ICML",
