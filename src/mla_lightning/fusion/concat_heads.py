@@ -28,6 +28,8 @@ class ConcatHeads(Concat):
         'own_head'
     """
 
+    unimodal_rule = "own_head"
+
     def __init__(self, feature_dims: Mapping[str, int], num_classes: int) -> None:
         """Build the heads.
 
