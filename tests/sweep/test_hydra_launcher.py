@@ -257,6 +257,19 @@ def test_the_second_signal_kills(jobs, monkeypatch):
     wait_until(lambda: files.state_of(jobs[0].run_dir) != State.RUNNING)
 
 
+def test_two_signals_before_the_plugin_runs_start_nothing(jobs, monkeypatch):
+    load = hydra.load_plugin_config
+
+    def load_slowly(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return load(*args)
+
+    monkeypatch.setattr(hydra, "load_plugin_config", load_slowly)
+    assert run_sweep(jobs, hydra_launcher("hang hang hang", tasks="process")) == 143
+    assert {files.state_of(job.run_dir) for job in jobs} == {State.MISSING}
+
+
 def patient(waitpid):
     """Return a ``waitpid`` which lets handlers of signals run meanwhile, as time.sleep does."""
 

@@ -126,9 +126,10 @@ class HydraLauncher:
             0; 130 if Ctrl-C, 143 if another signal stopped the sweep.
         """
         jobs = list(iter(queue.take, None))
-        with _requests_to_stop() as signals:
+        can_end = threading.Event()
+        with _requests_to_stop(can_end) as signals:
             while jobs:
-                batch = _Batch(self, queue, jobs, signals)
+                batch = _Batch(self, queue, jobs, signals, can_end)
                 with limited_threads(max(job.config.trainer.threads for job in jobs)):
                     jobs = batch.run(self._values(jobs))
             return exit_code_of_signal(signals[0]) if signals else 0
@@ -143,8 +144,9 @@ class _Batch:
         queue: JobQueue,
         jobs: Sequence[Job],
         signals: list[signal.Signals],
+        can_end: threading.Event,
     ) -> None:
-        self.launcher = launcher
+        self.launcher, self.can_end = launcher, can_end
         self.queue = queue
         self.pending = dict(enumerate(jobs))
         self.signals = signals
@@ -170,6 +172,9 @@ class _Batch:
         reason = ""
         with RunLock(self.folder), self._watched():
             try:
+                self.can_end.set()
+                if len(self.signals) > 1:  # both came before
+                    raise KeyboardInterrupt
                 launch_with_plugin(
                     config, function, [[f"+job={number}"] for number in self.pending]
                 )
@@ -179,7 +184,10 @@ class _Batch:
             except Exception as error:
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 reason = f"launcher.plugin={launcher.plugin} ended: {lines[0]}"
-                self._wait_for_others()
+                with contextlib.suppress(KeyboardInterrupt):  # the second signal
+                    self._wait_for_others()
+            finally:
+                self.can_end.clear()
         return self._conclude(reason, num_jobs)
 
     def _conclude(self, reason: str, num_jobs: int) -> list[Job]:
@@ -266,8 +274,12 @@ class _Batch:
 
 
 @contextlib.contextmanager
-def _requests_to_stop() -> Iterator[list[signal.Signals]]:
-    """Collect signals to stop; the second raises KeyboardInterrupt, which ends the plugin."""
+def _requests_to_stop(can_end: threading.Event) -> Iterator[list[signal.Signals]]:
+    """Collect signals to stop; the second ends the plugin by KeyboardInterrupt, if it runs.
+
+    Args:
+        can_end: Set while the plugin runs; cleared when the exception is raised.
+    """
     with collected_signals() as signals:
         collect = signal.getsignal(signal.SIGTERM)
         assert callable(collect)
@@ -275,7 +287,8 @@ def _requests_to_stop() -> Iterator[list[signal.Signals]]:
         def receive(number: int, frame: FrameType | None) -> None:
             is_second = bool(signals) and number not in WARNINGS
             collect(number, frame)
-            if is_second:
+            if is_second and can_end.is_set():
+                can_end.clear()
                 raise KeyboardInterrupt
 
         for number in STOP_SIGNALS:
