@@ -20,7 +20,7 @@ def error_of(*overrides: str, multirun: bool = False, **options: object) -> str:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("method=ogmge", "Unknown method 'ogmge'. Did you mean 'ogm_ge'? Known: ae, bigated, "),
+        ("method=ogmge", "Unknown method 'ogmge'. Did you mean 'ogm_ge'? Known: ae, agm, "),
         ("method=ogmge", "Run `mla list methods` to see them all."),
         ("data=openmojis", "Unknown data 'openmojis'. Did you mean 'openmoji'?"),
         ("experiment=table1/openmoj", "Did you mean 'table1/openmoji'?"),
@@ -43,7 +43,7 @@ def error_of(*overrides: str, multirun: bool = False, **options: object) -> str:
         ("~method", "~method: keys cannot be removed; write method=null if it is optional"),
         ("+experiment=table1/openmoji", "write experiment=table1/openmoji"),
         ("fusion=sum", "Did you mean to override fusion@method.fusion?"),
-        ("method=null", "method=null: choose one of ae, bigated, cca, concat,"),
+        ("method=null", "method=null: choose one of ae, agm, amss, aug,"),
         ("method=[mla,concat]", "choose a single one of"),
         ("experiment=1", "Unknown experiment '1'."),
         ("seed", "'seed' is not an override: write key=value"),

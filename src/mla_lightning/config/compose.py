@@ -194,7 +194,7 @@ def open_composer(folders: tuple[Path, ...]) -> Iterator[Composer]:
         >>> from mla_lightning.config.search import search_path
         >>> with open_composer(search_path(None)) as composer:
         ...     composer.compose(("method=no_such_method",))
-        "Unknown method 'no_such_method'. Known: ae, bigated, ..."
+        "Unknown method 'no_such_method'. Known: ae, agm, ..."
     """
     from hydra import initialize_config_dir
 

@@ -188,7 +188,7 @@ def constructors_of(target: str) -> Iterator[Constructor]:
         >>> from itertools import islice
         >>> orders = constructors_of("mla_lightning.data.prepared.Prepared")
         >>> [len(constructor.arguments) for constructor in islice(orders, 2)]
-        [7, 7]
+        [7, 8]
     """
     node, source = _definition_of(target)
     if isinstance(node, ast.FunctionDef):

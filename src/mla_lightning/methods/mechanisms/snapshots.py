@@ -20,9 +20,10 @@ class Snapshot(nn.Module):
         >>> encoders = {"audio": nn.Linear(2, 1, bias=False), "visual": nn.Linear(2, 1)}
         >>> initial = Snapshot({name: [*e.parameters()] for name, e in encoders.items()})
         >>> with torch.no_grad():
-        ...     _ = encoders["audio"].weight.add_(1.0)
-        >>> initial.moves("audio")  # from the snapshot to the current weights
-        [tensor([[1., 1.]])]
+        ...     _ = encoders["audio"].weight.mul_(2.0)
+        >>> (move,) = initial.moves("audio")  # from the snapshot to the current weights
+        >>> torch.equal(2 * move, encoders["audio"].weight.detach())
+        True
         >>> initial.take()
         >>> initial.moves("audio")
         [tensor([[0., 0.]])]
