@@ -34,7 +34,7 @@ SLURM_TESTS := $(wildcard tests/test_slurm*.py)
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
-	reproduce-table3 reproduce-projection reproduce-own docs clean
+	reproduce-table3 reproduce-benchmark reproduce-projection reproduce-own docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -74,6 +74,10 @@ reproduce-table3: setup ## train the ablation HGM x DF of Table 3 and show it (D
 reproduce-projection: setup ## compare projections at the default and ten times the training length (DATA=openmoji)
 	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT) $(WORDS)
 	$(BIN)/python -m experiments.projection $(OUT)/projection/$(DATA)
+
+reproduce-benchmark: setup ## train all methods with ten seeds and compare them with four references (DATA=openmoji)
+	$(MLA) train -m experiment=benchmark/$(DATA) paths.output_dir=$(OUT) $(WORDS)
+	$(MLA) report benchmark $(OUT)/benchmark/$(DATA)
 
 reproduce-own: $(VENV)/.installed-tune ## import DATA=my.csv (OPTIONS="label=... group=..."), tune, train and show Table 1
 	$(MLA) reproduce $(if $(OWN_DATA),"$(OWN_DATA)") $(WORDS) $(if $(METHODS),method=$(METHODS)) \
