@@ -150,8 +150,7 @@ def test_samples_without_a_modality_are_left_out_and_too_few_leave_it_alone():
         batch["present"]["visual"][0] = False
     module = build_relearning(data, Sum, {"is_complete": False}, every=1)
     pulled = []
-    for name, copied in module.initial.items():
-        copied.pull = lambda encoder, weight, name=name: pulled.append((name, float(weight)))
+    module.initial.pull = lambda name, weight: pulled.append((name, float(weight)))
     fit(module, data, epochs=2)
     assert [name for name, _ in pulled] == ["visual"]
 

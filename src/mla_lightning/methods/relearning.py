@@ -14,7 +14,7 @@ from mla_lightning.functional import k_means, purity, relearning_weights, scale_
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
-from mla_lightning.methods.mechanisms.weights_copy import WeightsCopy
+from mla_lightning.methods.mechanisms.snapshots import Snapshot
 from mla_lightning.methods.mechanisms.window import share_of_epochs
 from mla_lightning.methods.reference import Reference
 from mla_lightning.parts import Composition
@@ -50,8 +50,8 @@ class Relearning(Joint, EpochStart):
         ...     "train_batches": list,
         ... }
         >>> method = Relearning(held_out_batches=list, **parts)
-        >>> sorted(name for name, _ in method.initial["audio"].named_buffers())
-        ['bias', 'weight']
+        >>> [weight.shape for weight in method.initial.weights("audio")]
+        [torch.Size([4, 3]), torch.Size([4])]
         >>> Relearning(strength=0.0, held_out_batches=list, **parts)
         Traceback (most recent call last):
         ...
@@ -104,7 +104,7 @@ class Relearning(Joint, EpochStart):
             )
         super().__init__(**parts)
         self.every, self.times, self.strength = every, times, strength
-        self.initial = torch.nn.ModuleDict({m: WeightsCopy(e) for m, e in self.encoders.items()})
+        self.initial = Snapshot({m: [*e.parameters()] for m, e in self.encoders.items()})
 
     def interval_of(self, num_epochs: int) -> int:
         """Return the number of epochs between two diagnoses.
@@ -142,9 +142,7 @@ class Relearning(Joint, EpochStart):
         weights = relearning_weights((train - held_out).abs(), self.strength)
         for name, weight in zip(self.modalities, weights, strict=True):
             if not weight.isnan():
-                copy = self.initial[name]
-                assert isinstance(copy, WeightsCopy)
-                copy.pull(self.encoders[name], weight)
+                self.initial.pull(name, weight)
 
     def _purities(self, batches: Iterable[Batch], part: str) -> Tensor:
         """Return the purity of each modality's clusters (M,); NaN with fewer samples than classes.

@@ -63,6 +63,17 @@ class Snapshot(nn.Module):
         return [parameter - weight for parameter, weight in pairs]
 
     @torch.no_grad()
+    def pull(self, name: str, weight: Tensor) -> None:
+        """Move parameters towards the snapshot, in place.
+
+        Args:
+            name: The name that the parameters were given by.
+            weight: The snapshot's weight w in ``w * snapshot + (1 - w) * parameter``, a scalar.
+        """
+        for parameter, value in zip(self._parameters_of[name], self.weights(name), strict=True):
+            parameter.lerp_(value, weight.to(parameter))
+
+    @torch.no_grad()
     def take(self) -> None:
         """Replace the values by the current ones."""
         for name, of_name in self._parameters_of.items():
