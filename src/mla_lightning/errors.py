@@ -165,3 +165,27 @@ def check_number(key: str, value: float, least: float, most: float) -> None:
         raise ConfigError(f"{key} must be at least {least}, got {value}")
     if value > most:
         raise ConfigError(f"{key} must be at most {most}, got {value}")
+
+
+def check_choice(key: str, value: object, known: Iterable[str]) -> None:
+    """Check that a value is one of those that are known.
+
+    Args:
+        key: Its name, for the message.
+        value: The value.
+        known: The known values.
+
+    Raises:
+        ConfigError: If it is not; the message has the one that is most alike.
+
+    Example:
+        >>> check_choice("method.order", "mixed", ("blocks", "mixed"))
+        >>> check_choice("method.order", "block", ("blocks", "mixed"))
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: method.order='block' is unknown. Did you mean 'blocks'?
+        Known: blocks, mixed
+    """
+    known = list(known)
+    if value not in known:
+        hint = f"{near(str(value), known)} Known: {', '.join(known)}"
+        raise ConfigError(f"{key}={value!r} is unknown.{hint}")

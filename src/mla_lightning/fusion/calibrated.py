@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import (
     at_least_single,
     belief_weights,
@@ -81,11 +81,7 @@ class Calibrated(Sum):
             ("calibration", calibration, ("test", "none")),
             ("hidden_activation", hidden_activation, ("none", "relu")),
         ):
-            if value not in known:
-                raise ConfigError(
-                    f"fusion {option}={value!r} is unknown.{near(value, known)} "
-                    f"Known: {', '.join(known)}"
-                )
+            check_choice(f"fusion {option}", value, known)
         if num_classes < 2:
             raise ConfigError(
                 f"fusion=calibrated needs at least two classes, got {num_classes}: the probability "

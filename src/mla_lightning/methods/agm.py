@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mla_lightning import ranks
 from mla_lightning.batch import Batch, num_in_batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import agm_coefficients, shapley_values, subsets
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.mechanisms.modes import evaluation_mode
@@ -109,11 +109,7 @@ class AGM(MultimodalModule):
         if head_clip is not None and head_clip <= 0:
             raise ConfigError(f"method.head_clip must be > 0, or null for none, got {head_clip}")
         for option, value, known in (("absent", absent, ABSENT), ("sign", sign, SIGNS)):
-            if value not in known:
-                raise ConfigError(
-                    f"method.{option}={value!r} is unknown.{near(value, known)} "
-                    f"Known: {', '.join(known)}"
-                )
+            check_choice(f"method.{option}", value, known)
         self.window = Window(start_epoch, end_epoch)
         super().__init__(**parts)
         self.alpha, self.absent, self.head_clip, self.sign = alpha, absent, head_clip, sign

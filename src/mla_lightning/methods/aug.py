@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mla_lightning.batch import Batch, num_in_batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import modality_behind, residual_cross_entropy
 from mla_lightning.fusion.branched import Branched
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
@@ -114,11 +114,7 @@ class AUG(EpochStart):
             ConfigError: If a value is out of range, or the fusion has no branches.
         """
         for name, value in (("rule", rule), ("step", step)):
-            if value not in CHOICES[name]:
-                raise ConfigError(
-                    f"method.{name}={value!r} is unknown.{near(value, CHOICES[name])} "
-                    f"Known: {', '.join(CHOICES[name])}"
-                )
+            check_choice(f"method.{name}", value, CHOICES[name])
         if not 0 <= discount <= 1:
             raise ConfigError(f"method.discount must be from 0 to 1, got {discount}")
         if threshold < 0 or (rule == "difference" and threshold >= 1):

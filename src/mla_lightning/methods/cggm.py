@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 from mla_lightning import ranks
 from mla_lightning.batch import Batch, num_in_batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import cggm_coefficients, direction_loss
 from mla_lightning.fusion.base import linear
 from mla_lightning.fusion.concat import Concat
@@ -202,11 +202,7 @@ class CGGM(MultimodalModule):
 
 
 def _check_direction(direction: str, weight: float) -> None:
-    if direction not in DIRECTIONS:
-        raise ConfigError(
-            f"method.direction={direction!r} is unknown.{near(direction, DIRECTIONS)} "
-            f"Known: {', '.join(DIRECTIONS)}"
-        )
+    check_choice("method.direction", direction, DIRECTIONS)
     if weight <= 0:
         raise ConfigError(
             f"method.direction_weight must be > 0, got {weight}; without the direction loss this "

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import (
     fixed_weights,
     fuse_logits,
@@ -80,11 +80,7 @@ class Ensemble(Unimodal):
             ("average", average, AVERAGES),
             ("weighting", weighting, WEIGHTINGS),
         ):
-            if value not in known:
-                raise ConfigError(
-                    f"method.{key}={value!r} is unknown.{near(value, known)} "
-                    f"Known: {', '.join(known)}"
-                )
+            check_choice(f"method.{key}", value, known)
         super().__init__(**parts)
         if average == "probabilities" and not self.task.has_classes:
             raise ConfigError(

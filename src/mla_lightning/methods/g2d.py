@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mla_lightning.batch import Batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import (
     feature_distillation,
     learning_modalities,
@@ -118,11 +118,7 @@ class G2D(WithTeachers):
             )
         if temperature <= 0:
             raise ConfigError(f"method.temperature must be > 0, got {temperature}")
-        if leader not in LEADERS:
-            raise ConfigError(
-                f"method.leader={leader!r} is unknown.{near(leader, LEADERS)} "
-                f"Known: {', '.join(LEADERS)}"
-            )
+        check_choice("method.leader", leader, LEADERS)
         super().__init__(teacher_epochs=teacher_epochs, teachers=teachers, **parts)
         self.logit_weight, self.feature_weight = logit_weight, feature_weight
         self.temperature, self.leader = temperature, leader

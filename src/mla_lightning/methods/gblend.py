@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mla_lightning.batch import Batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import blending_weights
 from mla_lightning.fusion.concat_heads import ConcatHeads
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
@@ -92,9 +92,7 @@ class GBlend(EpochStart):
             ConfigError: If a value is unknown or out of range, or the fusion has no own heads.
         """
         for key, value, known in (("mode", mode, MODES), ("estimate", estimate, ESTIMATES)):
-            if value not in known:
-                hint = f"{near(str(value), known)} Known: {', '.join(known)}"
-                raise ConfigError(f"method.{key}={value!r} is unknown.{hint}")
+            check_choice(f"method.{key}", value, known)
         for key, number in (("super_epoch", super_epoch), ("lookahead_epochs", lookahead_epochs)):
             if number < 1:
                 raise ConfigError(f"method.{key} must be at least 1, got {number}")

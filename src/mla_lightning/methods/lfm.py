@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mla_lightning.batch import Batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import fitted_classification_weight, modality_gap
 from mla_lightning.functional.alignment import DIVERGENCES, FITTED_EPOCHS
 from mla_lightning.fusion import late
@@ -110,9 +110,7 @@ class LFM(EpochStart):
             ("divergence", divergence, tuple(DIVERGENCES)),
             ("scope", scope, SCOPES),
         ):
-            if value not in known:
-                hint = f"{near(str(value), known)} Known: {', '.join(known)}"
-                raise ConfigError(f"method.{key}={value!r} is unknown.{hint}")
+            check_choice(f"method.{key}", value, known)
         if weight == "constant" and (alignment_weight is None or not 0 <= alignment_weight < 1):
             raise ConfigError(
                 "method.weight=constant needs method.alignment_weight from 0 to below 1, got "

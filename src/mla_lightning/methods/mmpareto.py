@@ -7,7 +7,7 @@ from typing import Unpack
 from torch import Tensor
 
 from mla_lightning.batch import Batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import pareto_gradients
 from mla_lightning.fusion.concat_heads import ConcatHeads
 from mla_lightning.methods.mechanisms.apart import GradientsApart
@@ -77,11 +77,7 @@ class MMPareto(MultimodalModule):
         """
         if gamma <= 0:
             raise ConfigError(f"method.gamma must be > 0, got {gamma}; 1 restores the length only")
-        if rescale not in RESCALES:
-            raise ConfigError(
-                f"method.rescale={rescale!r} is unknown.{near(rescale, RESCALES)} "
-                f"Known: {', '.join(RESCALES)}"
-            )
+        check_choice("method.rescale", rescale, RESCALES)
         super().__init__(**parts)
         with_own_heads(self)
         own_parameters(self.encoders, otherwise="method=joint_unimodal")

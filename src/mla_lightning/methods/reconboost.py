@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mla_lightning.batch import Batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import prediction_agreement, residual_cross_entropy
 from mla_lightning.fusion.shared_head import SharedHead
 from mla_lightning.methods.mechanisms.teachers import WithTeachers
@@ -120,11 +120,7 @@ class ReconBoost(WithTeachers):
                 f"method.others_weight={others_weight} must be >= 0 and below "
                 f"method.label_weight={label_weight}: samples would count less than nothing"
             )
-        if agreement not in AGREEMENTS:
-            raise ConfigError(
-                f"method.agreement={agreement!r} is unknown.{near(agreement, AGREEMENTS)} "
-                f"Known: {', '.join(AGREEMENTS)}"
-            )
+        check_choice("method.agreement", agreement, AGREEMENTS)
         if agreement_weight <= 0 or (agreement == "none" and agreement_weight != 0.5):
             raise ConfigError(
                 "method.agreement_weight must be > 0, and has no effect with "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mla_lightning.batch import Batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import prediction_certainty
 from mla_lightning.fusion.concat_heads import ConcatHeads
 from mla_lightning.methods.mechanisms.planned_rows import PlannedRows
@@ -95,11 +95,7 @@ class Remix(PlannedRows):
         """
         if gamma < 0:
             raise ConfigError(f"method.gamma must be >= 0, got {gamma}")
-        if order not in ORDERS:
-            raise ConfigError(
-                f"method.order={order!r} is unknown.{near(order, ORDERS)} "
-                f"Known: {', '.join(ORDERS)}"
-            )
+        check_choice("method.order", order, ORDERS)
         super().__init__(warmup_epochs=warmup_epochs, masked_encoders=masked_encoders, **parts)
         if self.fusion.unimodal_rule != "own_head":
             raise ConfigError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mla_lightning.batch import Batch, slice_batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.functional import contributions, copies_of, repeated_shares, subsets
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.mechanisms.planned_rows import PlannedRows
@@ -101,11 +101,7 @@ class Valuation(PlannedRows):
         Raises:
             ConfigError: If a value is out of range or has no effect.
         """
-        if level not in LEVELS:
-            raise ConfigError(
-                f"method.level={level!r} is unknown.{near(level, LEVELS)} "
-                f"Known: {', '.join(LEVELS)}"
-            )
+        check_choice("method.level", level, LEVELS)
         if not 0 < part <= 1:
             raise ConfigError(f"method.part must be in (0, 1], got {part}")
         if alpha <= 0:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 
 #: Filter -> smallest number of axes of the parameters that it selects, the widest first.
 PARAM_FILTERS = {"all": 0, "ndim>=2": 2, "conv": 4}
@@ -38,11 +38,7 @@ def selected_parameters(
         >>> {name: [p.shape for p in parameters] for name, parameters in selected.items()}
         {'audio': [], 'visual': [torch.Size([4, 1, 2, 2])]}
     """
-    if param_filter not in known:
-        raise ConfigError(
-            f"method.param_filter={param_filter!r} is unknown."
-            f"{near(param_filter, known)} Known: {', '.join(known)}"
-        )
+    check_choice("method.param_filter", param_filter, known)
     selected = {
         name: [p for p in encoder.parameters() if _is_selected(p, param_filter)]
         for name, encoder in encoders.items()

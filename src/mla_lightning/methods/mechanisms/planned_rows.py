@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mla_lightning import ranks
 from mla_lightning.batch import Batch
-from mla_lightning.errors import ConfigError, near
+from mla_lightning.errors import ConfigError, check_choice
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
 from mla_lightning.methods.mechanisms.window import share_of_epochs
 from mla_lightning.parts import Composition
@@ -85,11 +85,7 @@ class PlannedRows(EpochStart):
         """
         if warmup_epochs is not None and warmup_epochs < 0:
             raise ConfigError(f"method.warmup_epochs must be >= 0, got {warmup_epochs}")
-        if masked_encoders not in MASKED_ENCODERS:
-            raise ConfigError(
-                f"method.masked_encoders={masked_encoders!r} is unknown."
-                f"{near(masked_encoders, MASKED_ENCODERS)} Known: {', '.join(MASKED_ENCODERS)}"
-            )
+        check_choice("method.masked_encoders", masked_encoders, MASKED_ENCODERS)
         super().__init__(**parts)
         if self.parts.resamples_masks:
             raise ConfigError(
