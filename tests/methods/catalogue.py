@@ -14,15 +14,13 @@ METHODS = [entry.name for entry in list_entries("method")]
 SIZE, WIDTH = 11, 8
 #: Settings with which a method fits the few narrow samples.
 SETTINGS = {
-    "amss": ["method.param_filter='ndim>=2'"],
     "opm": ["method.start_epoch=0"],
     "dcca": ["method.num_components=2"],
     "dccae": ["method.num_components=2"],
     "cpm_net": ["method.fusion.num_latent=6"],
     "simbamm": ["method.fusion.width=16"],
-    "reconboost": [f"method.{key}_epochs=1" for key in ("teacher", "stage", "rectify")],
+    "reconboost": ["method.teacher_epochs=1"],
     "gblend": ["method.lookahead_epochs=1"],
-    "relearning": ["method.every=1"],
     "tate": ["method.fusion.width=16"],
 }
 #: Epochs of a method whose stages need more than two.
@@ -86,9 +84,8 @@ def build_method(name, batch, **options):
     is_complete = all(bool(has.all()) for has in batch["present"].values())
     if "recon_target" in method and is_complete:
         method["recon_target"] = "observed"
-    for stage in ("pretrain_epochs", "warmup_epochs"):
-        if stage in method:
-            method[stage] = 1
+    if "pretrain_epochs" in method:
+        method["pretrain_epochs"] = 1
     method |= {key: options.pop(key) for key in set(options) & set(method)}
     torch.manual_seed(0)
     module = instantiate(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from tests.methods.catalogue import SIZE, build_method, incomplete_batch
-from tests.methods.harness import Conv, batches, build, fit, weights
+from tests.methods.harness import Conv, Linear, batches, build, fit, weights
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -238,6 +238,35 @@ def test_amss_needs_concat_filters_and_classes():
         with pytest.raises(ConfigError, match=r"AMSS takes each modality's columns.*=concat\."):
             build(AMSS, fusion, data, encoder=Conv)
     with pytest.raises(ConfigError, match=r"selects no parameter.*Use param_filter=ndim>=2"):
-        build(AMSS, Concat, data)
+        build(AMSS, Concat, data, param_filter="conv")
     with pytest.raises(ConfigError, match=r"not for multilabel.*entropy of classes.*Use method="):
         build(AMSS, Concat, data, encoder=Conv, parts={"task": Multilabel()})
+
+
+def test_without_a_filter_it_is_conv_if_any_encoder_has_a_convolution():
+    found = build(AMSS, Concat, batches(1), encoder=Convolution)
+    assert [[p.ndim for p in of_one] for of_one in found.masked.values()] == [[4], [4]]
+    assert not found.notes
+
+
+def test_without_a_filter_linear_weights_are_masked_where_no_encoder_has_a_convolution():
+    data, found = batches(3), []
+    for options in ({}, {"param_filter": "ndim>=2"}):
+        module = build(AMSS, Concat, data, **options)
+        fit(module, data)
+        found.append(weights(module))
+        notes = ["rows of linear weights" in note for note in module.notes]
+        assert notes == ([] if options else [True])
+    assert torch.equal(*found)
+
+
+def test_without_a_filter_an_encoder_that_is_not_masked_is_noted():
+    class One(AMSS):
+        def __init__(self, *, encoders, **parts):
+            super().__init__(encoders=encoders | {"visual": Linear()}, **parts)
+
+    module = build(One, Concat, batches(1), encoder=Conv)
+    assert [len(of_one) for of_one in module.masked.values()] == [1, 0]
+    (note,) = module.notes
+    assert "none of visual; method.param_filter=ndim>=2" in note
+    assert not build(One, Concat, batches(1), encoder=Conv, param_filter="conv").notes

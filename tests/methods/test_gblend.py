@@ -245,18 +245,24 @@ def test_an_estimate_that_never_comes_is_an_error():
 
 def test_overlapping_trials_are_noted():
     assert not build_gblend(batches(1)).notes
+    once = build_gblend(batches(1), super_epoch=2, lookahead_epochs=1)
+    fit(once, batches(1), epochs=2)
+    assert "estimates its weights once" in next(iter(once.notes))
+    often = build_gblend(batches(1), super_epoch=1, lookahead_epochs=1)
+    fit(often, batches(1), epochs=2)
+    assert not often.notes
     assert "overlap" in next(iter(build_gblend(batches(1), super_epoch=5).notes))
     build_gblend(batches(1), fusion=LateFusion)  # has own heads, too
 
 
 def test_too_few_held_out_samples_are_an_error_with_the_fraction_to_set():
-    words = ["data=synthetic", "method=gblend"]
+    words = ["data=synthetic", "method=gblend", "data.num_train=256"]
     (job,) = compose_jobs(words)
-    assert job.config.data["held_out"] == 0.2
-    with pytest.raises(DataError, match=r"at least 80 samples.*are 64\. Set data\.held_out=0\.3"):
+    assert job.config.data["held_out"] == 0.25
+    with pytest.raises(DataError, match=r"at least 80 samples.*are 64\. Set data\.held_out=0\.35"):
         build_module(job.config, build_data(job.config))
-    (job,) = compose_jobs([*words, "data.held_out=0.3"])
+    (job,) = compose_jobs([*words, "data.held_out=0.35"])
     assert build_module(job.config, build_data(job.config)).min_held_out_per_class == 20
-    (job,) = compose_jobs([*words, "data.num_train=60"])
+    (job,) = compose_jobs([*words[:2], "data.num_train=60"])
     with pytest.raises(DataError, match="Use more data"):
         build_module(job.config, build_data(job.config))

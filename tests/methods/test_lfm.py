@@ -50,11 +50,11 @@ def own_logits(encoders, fusion, batch):
     ]
 
 
-@pytest.mark.parametrize("kind", ["js", "released"])
+@pytest.mark.parametrize(("kind", "fitted_epochs"), [("js", None), ("released", 200), ("js", 8)])
 @pytest.mark.parametrize("num_modalities", [2, 3])
-def test_three_steps_are_those_of_a_plain_loop(num_modalities, kind):
+def test_three_steps_are_those_of_a_plain_loop(num_modalities, kind, fitted_epochs):
     data = batches(1, num_modalities)
-    module = build_lfm(data, divergence=kind)
+    module = build_lfm(data, divergence=kind, fitted_epochs=fitted_epochs)
     plain = copy.deepcopy(module)
     losses = fit(module, data, epochs=3)
     parameters = [*plain.encoders.parameters(), *plain.fusion.parameters()]
@@ -63,7 +63,7 @@ def test_three_steps_are_those_of_a_plain_loop(num_modalities, kind):
         sgd.zero_grad()
         own = own_logits(plain.encoders, plain.fusion, data[0])
         joint, gap = plain_losses(own, data[0]["label"], kind)
-        first = fitted_classification_weight(epoch)
+        first = fitted_classification_weight(200 * epoch / (fitted_epochs or 3))
         (2 * (first * joint + (1 - first) * gap)).backward()
         sgd.step()
         assert reported["joint"] == pytest.approx(2 * first * joint.item(), rel=1e-5)
@@ -171,6 +171,7 @@ def test_every_setting_has_an_effect():
     results = [
         ends(),
         ends(divergence="released"),
+        ends(fitted_epochs=200),
         ends(**constant, alignment_weight=0.3),
         ends(**constant, alignment_weight=0.5),
         ends(weight="learnable"),
@@ -183,7 +184,7 @@ def test_every_setting_has_an_effect():
 def test_without_clipping_the_weight_of_the_alignment_is_negative(monkeypatch):
     monkeypatch.setattr(LFM, "current_epoch", 180)
     for clip, low in ((True, 0.0), (False, -0.02)):
-        module = build_lfm(batches(1), clip_weight=clip)
+        module = build_lfm(batches(1), fitted_epochs=200, clip_weight=clip)
         first, second = module.loss_weights()
         assert first + second == pytest.approx(1)
         assert low <= second <= 0
@@ -200,6 +201,11 @@ def test_without_clipping_the_weight_of_the_alignment_is_negative(monkeypatch):
         ({"weight": "constant", "alignment_weight": 1.0}, "got 1.0"),
         ({"alignment_weight": 0.5}, "method.alignment_weight has no effect.*use weight=constant"),
         ({"weight": "learnable", "clip_weight": False}, "clip_weight has no effect.*weight=fitted"),
+        ({"fitted_epochs": 0}, "method.fitted_epochs must be at least 1, got 0"),
+        (
+            {"weight": "learnable", "fitted_epochs": 200},
+            "fitted_epochs has no effect.*weight=fitted",
+        ),
         ({"scope": "first"}, "method.scope has no effect.*use weight=learnable"),
         ({"fusion": Concat}, r"Use fusion@method\.fusion=late with weighting=mean"),
         (
@@ -214,10 +220,10 @@ def test_wrong_settings_say_what_to_use(options, message):
         build_lfm(batches(1), **options)
 
 
-def test_the_fit_ends_after_200_epochs():
+def test_a_run_beyond_the_end_of_the_fit_is_an_error():
     data = batches(1)
-    with pytest.raises(ConfigError, match=r"max_epochs=201.*200 epochs"):
-        fit(build_lfm(data), data, epochs=201)
+    with pytest.raises(ConfigError, match=r"max_epochs=201.*fitted_epochs=200 epochs\..*=null"):
+        fit(build_lfm(data, fitted_epochs=200), data, epochs=201)
 
 
 class Bag(nn.EmbeddingBag):

@@ -34,15 +34,11 @@ METHODS = {
     and not catalogue.class_of(name).fits_all_at_once
     and name not in INCOMPLETE
 }
-METHODS |= {}
-METHODS |= {"amss": ("method.param_filter='ndim>=2'",)}
 METHODS |= {"opm": ("method.start_epoch=0",)}
 METHODS |= {"simbamm": ("method.modality_dropout=0.5",)}
 METHODS |= {"reconboost": (*catalogue.SETTINGS["reconboost"], "trainer.max_epochs=5")}
-METHODS |= {"relearning": ("method.every=1",)}
 #: With 20 held-out samples per class, and as many to train on as the others have.
 METHODS |= {"gblend": ("data.num_train=160", "data.held_out=0.5", "method.lookahead_epochs=1")}
-METHODS |= dict.fromkeys(("remix", "valuation"), ("method.warmup_epochs=1",))
 
 
 def make_job(root: Path, *overrides: str):

@@ -87,21 +87,22 @@ def modality_gap(logits: Tensor, divergence: str = "js") -> Tensor:
     return torch.stack([DIVERGENCES[divergence](first, second) for first, second in pairs]).mean()
 
 
-def fitted_classification_weight(epoch: int, *, clip: bool = True) -> float:
+def fitted_classification_weight(position: float, *, clip: bool = True) -> float:
     """Compute the weight of the classification loss by the polynomial of LFM's released code.
 
     Args:
-        epoch: The epoch, from 0 to 199; the fit ends there.
-        clip: Whether the weight is at most 1. The polynomial exceeds 1 in the epochs 177 to 188.
+        position: The epoch of a training of 200, from 0 to 199; the fit ends there. It may be a
+            fraction: epoch e of a training of E epochs is at the position 200 e / E.
+        clip: Whether the weight is at most 1. The polynomial exceeds 1 at 177 to 188.
 
     Returns:
         The weight; that of the alignment is 1 minus it.
 
     Example:
-        >>> [round(fitted_classification_weight(epoch), 3) for epoch in (0, 50, 100, 199)]
+        >>> [round(fitted_classification_weight(position), 3) for position in (0, 50, 100, 199)]
         [0.205, 0.437, 0.539, 0.916]
         >>> round(fitted_classification_weight(183, clip=False), 3)
         1.011
     """
-    weight = sum(coefficient * epoch**power for power, coefficient in enumerate(FIT))
+    weight = sum(coefficient * position**power for power, coefficient in enumerate(FIT))
     return min(max(weight, 0.0), 1.0) if clip else weight

@@ -38,10 +38,11 @@ class AMSS(MultimodalModule):
     others are 0. ``unbiased`` (AMSS+) divides what remains by the probability of a filter.
 
     The paper samples filters of convolutions; ``param_filter=ndim>=2`` also samples the rows of
-    linear weights, which is ours. The released code builds a mask of the joint head, too, and never
-    applies it; ``mask_head`` does: in each class's row a share of each modality's columns is drawn.
-    Its entropy of the labels is a cross-entropy of the shares with a softmax of themselves
-    (``label_entropy=released``). For three modalities it has ``offset`` 3 and other constants.
+    linear weights, which is ours, and is chosen where no encoder has a convolution. The released
+    code builds a mask of the joint head, too, and never applies it; ``mask_head`` does: in each
+    class's row a share of each modality's columns is drawn. Its entropy of the labels is a
+    cross-entropy of the shares with a softmax of themselves (``label_entropy=released``). For three
+    modalities it has ``offset`` 3 and other constants.
 
     Example:
         >>> from functools import partial
@@ -51,9 +52,12 @@ class AMSS(MultimodalModule):
         ...     "num_classes": 2,
         ...     "optimizer": partial(torch.optim.SGD, lr=0.1),
         ... }
-        >>> [p.shape for p in AMSS(param_filter="ndim>=2", **parts).masked["audio"]]
+        >>> method = AMSS(**parts)
+        >>> [p.shape for p in method.masked["audio"]]
         [torch.Size([4, 3])]
-        >>> AMSS(**parts)
+        >>> print(*method.notes)
+        AMSS samples the rows of linear weights: no encoder has the convolutions that the paper has
+        >>> AMSS(param_filter="conv", **parts)
         Traceback (most recent call last):
         ...
         mla_lightning.errors.ConfigError: method.param_filter='conv' selects no parameter of these
@@ -84,7 +88,7 @@ class AMSS(MultimodalModule):
         unbiased: bool = False,
         label_entropy: bool | str = True,
         mask_head: bool = False,
-        param_filter: str = "conv",
+        param_filter: str | None = None,
         **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
@@ -96,7 +100,8 @@ class AMSS(MultimodalModule):
             label_entropy: True, or ``released`` for the released code's number.
             mask_head: Whether the joint head is masked, too.
             param_filter: Which of an encoder's parameters are masked: ``conv`` (4-D), or
-                ``ndim>=2`` (also linear weights).
+                ``ndim>=2`` (also linear weights); None for ``conv`` if any encoder has such ones,
+                else ``ndim>=2``.
             **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be concat.
 
         Raises:
@@ -116,7 +121,24 @@ class AMSS(MultimodalModule):
         with_slices(self)
         self.temperature, self.offset, self.unbiased = temperature, offset, unbiased
         self.label_entropy, self.mask_head = label_entropy, mask_head
-        self.masked = selected_parameters(self.encoders, param_filter, known=PARAM_FILTERS)
+        chosen = self._chosen_filter() if param_filter is None else param_filter
+        self.masked = selected_parameters(self.encoders, chosen, known=PARAM_FILTERS)
+        whole = ", ".join(name for name, parameters in self.masked.items() if not parameters)
+        if param_filter is None and whole:
+            self.notes.add(
+                f"AMSS masks convolutions alone, as in the paper, and none of {whole}; "
+                "method.param_filter=ndim>=2 masks linear weights, too"
+            )
+
+    def _chosen_filter(self) -> str:
+        """Return the paper's filter if it selects anything, else that of linear weights."""
+        if any(p.ndim == 4 for p in self.encoders.parameters()):
+            return "conv"
+        self.notes.add(
+            "AMSS samples the rows of linear weights: no encoder has the convolutions that the "
+            "paper has"
+        )
+        return "ndim>=2"
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the fused loss, with masked encoder gradients."""

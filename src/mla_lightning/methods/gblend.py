@@ -134,6 +134,11 @@ class GBlend(EpochStart):
                 f"estimate is after that many epochs, and trainer.max_epochs={num_epochs}. Use a "
                 "smaller one, or estimate=lookahead."
             )
+        if self.mode == "online" and self.super_epoch >= num_epochs > 0:
+            self.notes.add(
+                "G-Blend estimates its weights once, at the start, as mode=offline does: the "
+                f"next estimate would be after {self.super_epoch} epochs (method.super_epoch)"
+            )
 
     def prepare_epoch(self) -> None:
         """Estimate the weights, in the epochs in which that is due."""

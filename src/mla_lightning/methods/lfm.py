@@ -29,18 +29,20 @@ class LFM(EpochStart):
 
     The loss is :math:`2 [a_1 CE(z) + a_2 J]` with the mean z of the modalities' logits, the mean J
     over pairs of modalities of the divergence of their predictions, and :math:`a_1 + a_2 = 1`. With
-    ``weight=fitted``, :math:`a_1` is a polynomial of the epoch, which rises from 0.2 to 1 in 200
-    epochs. With ``learnable``, :math:`a_2` starts at 0.95, and before each further epoch
-    :math:`a_2 \leftarrow clip(a_2 - \eta\, mean(H g), 0.05, 0.95)` with the gradient g of the
-    cross-entropy and the Hessian H of :math:`a_1 CE + a_2 J`, both on held-out samples; the rate
-    :math:`\eta = 10^{-4}` is halved every 20 epochs. This weight needs ``data.held_out``.
+    ``weight=fitted``, :math:`a_1` is a polynomial of the epoch, which rises from 0.2 to about 1 in
+    the 200 epochs of the released code; here by default in all epochs of the run, of which epoch e
+    of E has the weight of epoch 200 e / E. With ``learnable``, :math:`a_2` starts at 0.95, and
+    before each further epoch :math:`a_2 \leftarrow clip(a_2 - \eta\, mean(H g), 0.05, 0.95)` with
+    the gradient g of the cross-entropy and the Hessian H of :math:`a_1 CE + a_2 J`, both on
+    held-out samples; the rate :math:`\eta = 10^{-4}` is halved every 20 epochs. This weight needs
+    ``data.held_out``.
 
     ``divergence=released``, ``scope=first`` and ``clip_weight=false`` are what the released code
     computes: the divergence with the arguments of its terms exchanged; the mean of :math:`H g` over
-    the first tensor of parameters alone; and a polynomial that exceeds 1 in the epochs 177 to 188,
-    where :math:`a_2` is negative. It takes 8 random training samples in place of all held-out ones.
-    The paper also aligns features by a contrastive loss, which the released code does not have, and
-    neither has this class.
+    the first tensor of parameters alone; and a polynomial that exceeds 1 in the epochs 177 to 188
+    of 200, where :math:`a_2` is negative. It takes 8 random training samples in place of all
+    held-out ones. The paper also aligns features by a contrastive loss, which the released code
+    does not have, and neither has this class.
 
     Example:
         >>> from functools import partial
@@ -80,6 +82,7 @@ class LFM(EpochStart):
         *,
         weight: str = "fitted",
         alignment_weight: float | None = None,
+        fitted_epochs: int | None = None,
         clip_weight: bool = True,
         divergence: str = "js",
         scope: str = "all",
@@ -90,6 +93,8 @@ class LFM(EpochStart):
         Args:
             weight: ``fitted``, ``learnable`` or ``constant``.
             alignment_weight: The weight a_2 of ``constant``, from 0 to below 1; None otherwise.
+            fitted_epochs: Number of epochs in which the polynomial of ``fitted`` is passed through,
+                at least trainer.max_epochs; None for these. 200 as in the released code.
             clip_weight: Whether both weights of ``fitted`` are kept between 0 and 1.
             divergence: ``js`` or ``released``.
             scope: Parameters over which ``learnable`` averages: ``all``, or the ``first`` tensor.
@@ -113,8 +118,11 @@ class LFM(EpochStart):
                 "method.weight=constant needs method.alignment_weight from 0 to below 1, got "
                 f"{alignment_weight}"
             )
+        if fitted_epochs is not None and fitted_epochs < 1:
+            raise ConfigError(f"method.fitted_epochs must be at least 1, got {fitted_epochs}")
         for key, is_set, needed in (
             ("alignment_weight", alignment_weight is not None, "constant"),
+            ("fitted_epochs", fitted_epochs is not None, "fitted"),
             ("clip_weight", not clip_weight, "fitted"),
             ("scope", scope != "all", "learnable"),
         ):
@@ -132,7 +140,7 @@ class LFM(EpochStart):
                 "LFM averages the logits of one head per modality. Use fusion@method.fusion=late "
                 "with weighting=mean."
             )
-        self.weight, self.clip_weight = weight, clip_weight
+        self.weight, self.clip_weight, self.fitted_epochs = weight, clip_weight, fitted_epochs
         self.divergence, self.scope = divergence, scope
         self.constant = alignment_weight
         #: By how much the learnable weight a_2 is below its start: the steps are so small that the
@@ -142,12 +150,19 @@ class LFM(EpochStart):
 
     def on_train_start(self) -> None:
         """Check that the fitted weight is defined for all epochs."""
-        num_epochs = self.trainer.max_epochs or 0
-        if self.weight == "fitted" and num_epochs > FITTED_EPOCHS:
+        num_epochs, fitted_epochs = self.trainer.max_epochs or 0, self.fitted_epochs
+        if self.weight != "fitted" or 1 <= num_epochs <= (fitted_epochs or num_epochs):
+            return
+        if fitted_epochs is None:
             raise ConfigError(
-                f"trainer.max_epochs={num_epochs}: method.weight=fitted is defined for "
-                f"{FITTED_EPOCHS} epochs. Use as many, or weight=learnable."
+                "method.fitted_epochs=null is trainer.max_epochs, which is "
+                f"{num_epochs}. Give trainer.max_epochs a number >= 1, or use weight=learnable."
             )
+        raise ConfigError(
+            f"trainer.max_epochs={num_epochs}: method.weight=fitted ends after "
+            f"method.fitted_epochs={fitted_epochs} epochs. Use from 1 to as many, "
+            "fitted_epochs=null to pass through it in all epochs, or weight=learnable."
+        )
 
     def prepare_epoch(self) -> None:
         """Update the learnable weight, but not before the first epoch."""
@@ -169,7 +184,9 @@ class LFM(EpochStart):
     def loss_weights(self) -> tuple[float, float]:
         """Return the weights a_1 of the cross-entropy and a_2 of the alignment in this epoch."""
         if self.weight == "fitted":
-            a_1 = fitted_classification_weight(self.current_epoch, clip=self.clip_weight)
+            num_epochs = self.fitted_epochs or self.trainer.max_epochs or 1
+            position = FITTED_EPOCHS * self.current_epoch / num_epochs
+            a_1 = fitted_classification_weight(position, clip=self.clip_weight)
             return a_1, 1 - a_1
         a_2 = START - float(self.lowered) if self.constant is None else self.constant
         return 1 - a_2, a_2

@@ -19,6 +19,8 @@ from mla_lightning.methods.reference import Reference
 from mla_lightning.parts import Composition
 from mla_lightning.run_folder.columns import MULTI
 
+#: Epochs of each part of a turn in the paper, the most that are chosen here.
+PUBLISHED = 4
 AGREEMENTS = ("none", "both_detached", "own")
 
 
@@ -34,7 +36,11 @@ class ReconBoost(WithTeachers):
     :math:`\beta \sum_m z_m`, with a learnable number :math:`\beta`. Each of these stages begins
     with a cleared optimiser. Other encoders are in training mode, too, as in the released code. The
     schedule is that of the whole run; the authors divide the learning rate by 10 every 30 turns.
-    Weights are selected among those at the end of a turn.
+    Weights are selected among those at the end of a turn. Epochs after the last whole turn begin
+    one more and are never selected.
+
+    The paper has turns of 4 + 4 epochs. By default both parts are as long as possible, at most 4,
+    so that every modality has a turn.
 
     The released code also computes an agreement between the predictions of m and of the modality
     before it, but takes neither's gradient (``agreement=both_detached``). ``own`` is what it seems
@@ -75,8 +81,8 @@ class ReconBoost(WithTeachers):
     def __init__(
         self,
         *,
-        stage_epochs: int = 4,
-        rectify_epochs: int = 4,
+        stage_epochs: int | None = None,
+        rectify_epochs: int | None = None,
         label_weight: float = 5.0,
         others_weight: float = 1.0,
         agreement: str = "none",
@@ -89,8 +95,9 @@ class ReconBoost(WithTeachers):
         r"""Build the module.
 
         Args:
-            stage_epochs: Epochs on one modality, at least 1.
-            rectify_epochs: Epochs on everything after them, >= 0.
+            stage_epochs: Epochs on one modality, at least 1; None for the largest number up to 4
+                with which every modality has a turn.
+            rectify_epochs: Epochs on everything after them, >= 0; None likewise.
             label_weight: :math:`w_1`, weight of the label.
             others_weight: :math:`w_2`, weight of the others' prediction, in [0, w_1).
             agreement: ``none``, ``both_detached`` or ``own``.
@@ -103,7 +110,7 @@ class ReconBoost(WithTeachers):
         Raises:
             ConfigError: If a value is out of range or a setting would have no effect.
         """
-        if stage_epochs < 1 or rectify_epochs < 0:
+        if (stage_epochs is not None and stage_epochs < 1) or (rectify_epochs or 0) < 0:
             raise ConfigError(
                 "method.stage_epochs must be at least 1 and method.rectify_epochs >= 0, got "
                 f"{stage_epochs} and {rectify_epochs}"
@@ -137,10 +144,22 @@ class ReconBoost(WithTeachers):
         self.agreement, self.agreement_weight = agreement, agreement_weight
         self.beta = nn.Parameter(torch.tensor(float(beta)))
 
+    def parts_of_turn(self, num_epochs: int) -> tuple[int, int]:
+        """Return the epochs of a turn on one modality, and on everything after them.
+
+        Args:
+            num_epochs: The student's epochs.
+        """
+        given = [n for n in (self.stage_epochs, self.rectify_epochs) if n is not None]
+        left, chosen = num_epochs // len(self.modalities) - sum(given), 2 - len(given)
+        fitting = max(1, min(PUBLISHED, left // max(1, chosen)))
+        stage, rectify = self.stage_epochs, self.rectify_epochs
+        return fitting if stage is None else stage, fitting if rectify is None else rectify
+
     @property
     def turn_epochs(self) -> int:
         """Epochs of a modality's turn, with rectification."""
-        return self.stage_epochs + self.rectify_epochs
+        return sum(self.parts_of_turn(self.num_student_epochs))
 
     def stage_of(self, epoch: int) -> int:
         """Return 0 for unimodal training, 1 + 2 t in turn t, 2 + 2 t in its rectification."""
@@ -148,7 +167,7 @@ class ReconBoost(WithTeachers):
         if epoch < first:
             return 0
         turn, epoch_of_turn = divmod(epoch - first, self.turn_epochs)
-        return 1 + 2 * turn + int(epoch_of_turn >= self.stage_epochs)
+        return 1 + 2 * turn + int(epoch_of_turn >= self.parts_of_turn(self.num_student_epochs)[0])
 
     def turn_of(self, stage: int) -> str:
         """Return the modality whose turn it is."""
@@ -182,6 +201,12 @@ class ReconBoost(WithTeachers):
                 f"turns of {len(self.modalities)} modalities, which need {needed}: set a larger "
                 "trainer.max_epochs, or smaller method.stage_epochs, method.rectify_epochs or "
                 "method.teacher_epochs"
+            )
+        given, parts = (self.stage_epochs, self.rectify_epochs), self.parts_of_turn(num_epochs)
+        if any(g is None and n < PUBLISHED for g, n in zip(given, parts, strict=True)):
+            self.notes.add(
+                f"ReconBoost: turns have {parts[0]} + {parts[1]} epochs, so that every modality "
+                f"has one in {num_epochs} epochs; 4 + 4 in the paper"
             )
         if num_epochs % self.turn_epochs:
             self.notes.add(

@@ -15,15 +15,20 @@ from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.joint import Joint
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
 from mla_lightning.methods.mechanisms.weights_copy import WeightsCopy
+from mla_lightning.methods.mechanisms.window import share_of_epochs
 from mla_lightning.methods.reference import Reference
 from mla_lightning.parts import Composition
 from mla_lightning.randomness import derive_seed
+
+#: Epochs between two diagnoses, and all epochs, of the released code.
+PUBLISHED = (20, 50)
 
 
 class Relearning(Joint, EpochStart):
     """Joint training in which each encoder is pulled back by how much it has memorised.
 
-    After every ``every`` epochs, at most ``times`` times, the features of each modality are divided
+    After every ``every`` epochs (by default the share of the training that 20 of 50 are, as in the
+    released code), at most ``times`` times, the features of each modality are divided
     into as many clusters as there are classes, once those of the training samples and once those
     of held-out ones, each column scaled to the range from -1 to 1. The purity of clusters is the
     fraction of samples with the most frequent class of their cluster. An encoder whose features are
@@ -73,7 +78,7 @@ class Relearning(Joint, EpochStart):
     def __init__(
         self,
         *,
-        every: int = 20,
+        every: int | None = None,
         times: int = 3,
         strength: float = 3.0,
         **parts: Unpack[Composition],
@@ -81,7 +86,8 @@ class Relearning(Joint, EpochStart):
         """Build the module.
 
         Args:
-            every: Number of epochs between two diagnoses, >= 1.
+            every: Number of epochs between two diagnoses, >= 1; None for two fifths of all,
+                rounded up.
             times: Largest number of diagnoses, >= 1.
             strength: How strongly a gap pulls an encoder back, > 0.
             **parts: See :class:`~mla_lightning.parts.Parts`.
@@ -90,7 +96,7 @@ class Relearning(Joint, EpochStart):
             ConfigError: If a value is out of range.
         """
         for key, number in (("every", every), ("times", times)):
-            if number < 1:
+            if number is not None and number < 1:
                 raise ConfigError(f"method.{key} must be at least 1, got {number}")
         if not strength > 0:
             raise ConfigError(
@@ -100,19 +106,30 @@ class Relearning(Joint, EpochStart):
         self.every, self.times, self.strength = every, times, strength
         self.initial = torch.nn.ModuleDict({m: WeightsCopy(e) for m, e in self.encoders.items()})
 
+    def interval_of(self, num_epochs: int) -> int:
+        """Return the number of epochs between two diagnoses.
+
+        Args:
+            num_epochs: All epochs of the run.
+        """
+        if self.every is None:
+            return share_of_epochs("every", num_epochs, *PUBLISHED)
+        return self.every
+
     def on_train_start(self) -> None:
         """Check that there is a diagnosis."""
         num_epochs = self.trainer.max_epochs or 0
-        if self.every >= num_epochs:
+        if (interval := self.interval_of(num_epochs)) >= num_epochs:
             raise ConfigError(
-                f"method.every={self.every}: the first diagnosis is after that many epochs, and "
+                f"method.every={interval}: the first diagnosis is after that many epochs, and "
                 f"trainer.max_epochs={num_epochs}, so this would be joint training. Use a smaller "
                 "one."
             )
 
     def prepare_epoch(self) -> None:
         """Pull the encoders back, if a diagnosis is due."""
-        number, rest = divmod(self.current_epoch, self.every)
+        interval = self.interval_of(self.trainer.max_epochs or 0)
+        number, rest = divmod(self.current_epoch, interval)
         if rest or not 1 <= number <= self.times:
             return
         train, held_out = (

@@ -56,6 +56,7 @@ class Remix(PlannedRows):
 
     follows_task = True
     takes_ranks = True
+    published_warmup = (10, 60)
     default_fusion = ConcatHeads
     reference = Reference(
         "Improving Multimodal Learning Balance and Sufficiency through Data Remixing",
@@ -71,7 +72,7 @@ class Remix(PlannedRows):
     def __init__(
         self,
         *,
-        warmup_epochs: int = 10,
+        warmup_epochs: int | None = None,
         gamma: float = 1.0,
         order: str = "blocks",
         masked_encoders: str = "skip",
@@ -80,7 +81,8 @@ class Remix(PlannedRows):
         """Build the module.
 
         Args:
-            warmup_epochs: Number of first epochs on whole samples, fewer than all.
+            warmup_epochs: Number of first epochs on whole samples, fewer than all; None for a
+                sixth of all, rounded up, as in the released code.
             gamma: Weight of the loss on a modality's own logits after the warm-up, >= 0.
             order: ``blocks``: an epoch has all batches of the last modality first, then those of
                 the one before, and so on. ``mixed``: the same batches in random order.
@@ -120,7 +122,7 @@ class Remix(PlannedRows):
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the fused and the present modalities' losses."""
-        weight = 0.5 if self.current_epoch < self.warmup_epochs else self.gamma
+        weight = 0.5 if self.is_warmup else self.gamma
 
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)

@@ -61,6 +61,7 @@ class Valuation(PlannedRows):
 
     follows_task = True
     takes_ranks = True
+    published_warmup = (5, 60)
     default_fusion = partial(Concat, unimodal_rule="zero_feature")
     reference = Reference(
         "Enhancing Multimodal Cooperation via Sample-level Modality Valuation",
@@ -78,7 +79,7 @@ class Valuation(PlannedRows):
         self,
         *,
         level: str = "sample",
-        warmup_epochs: int = 5,
+        warmup_epochs: int | None = None,
         part: float = PART,
         alpha: float = ALPHA,
         masked_encoders: str = "skip",
@@ -88,7 +89,8 @@ class Valuation(PlannedRows):
 
         Args:
             level: ``sample`` or ``modality``: whether contributions decide for each sample.
-            warmup_epochs: Number of first epochs on whole samples, fewer than all.
+            warmup_epochs: Number of first epochs on whole samples, fewer than all; None for a
+                twelfth of all, rounded up, as in the released code.
             part: With ``level=modality``, the part of the training samples that is valued, in
                 (0, 1].
             alpha: With ``level=modality``, the strength of the repetition, > 0.

@@ -15,6 +15,7 @@ from mla_lightning import ranks
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
+from mla_lightning.methods.mechanisms.window import share_of_epochs
 from mla_lightning.parts import Composition
 
 #: What happens to the encoders of the modalities that a row leaves out.
@@ -33,6 +34,8 @@ class PlannedRows(EpochStart):
     Attributes:
         counts: (N, 1 + M) uint8, how often each sample occurs in the current epoch whole, and with
             each modality alone.
+        published_warmup: Epochs of the warm-up, and all epochs, of the published training; a rule
+            that allows ``warmup_epochs=None`` must have it.
         row_order: How rows are divided into batches: ``rows``, ``blocks`` or ``mixed``, see
             :class:`~mla_lightning.data.row_plan.RowPlan`.
 
@@ -62,14 +65,16 @@ class PlannedRows(EpochStart):
     needs_train_batches = True
     takes_incomplete = False
     row_order = "rows"
+    published_warmup: tuple[int, int]
 
     def __init__(
-        self, *, warmup_epochs: int, masked_encoders: str, **parts: Unpack[Composition]
+        self, *, warmup_epochs: int | None, masked_encoders: str, **parts: Unpack[Composition]
     ) -> None:
         """Build the module.
 
         Args:
-            warmup_epochs: Number of first epochs in which every sample occurs once, whole.
+            warmup_epochs: Number of first epochs in which every sample occurs once, whole;
+                None for the share of all that they are in the published training, rounded up.
             masked_encoders: ``skip``: encoders get only rows that have their modality (all rows if
                 that is a single one of a batch, for batch normalisation). ``run``: they get all
                 rows, and features of what is left out are zeroed after.
@@ -78,7 +83,7 @@ class PlannedRows(EpochStart):
         Raises:
             ConfigError: If a value is out of range, or modalities are hidden anew every epoch.
         """
-        if warmup_epochs < 0:
+        if warmup_epochs is not None and warmup_epochs < 0:
             raise ConfigError(f"method.warmup_epochs must be >= 0, got {warmup_epochs}")
         if masked_encoders not in MASKED_ENCODERS:
             raise ConfigError(
@@ -95,6 +100,21 @@ class PlannedRows(EpochStart):
         self.warmup_epochs, self.masked_encoders = warmup_epochs, masked_encoders
         self.counts: Tensor
         self.register_buffer("counts", self.whole_samples())
+
+    def num_warmup_epochs(self, num_epochs: int) -> int:
+        """Return the number of first epochs in which every sample occurs once, whole.
+
+        Args:
+            num_epochs: All epochs of the run.
+        """
+        if self.warmup_epochs is None:
+            return share_of_epochs("warmup_epochs", num_epochs, *self.published_warmup)
+        return self.warmup_epochs
+
+    @property
+    def is_warmup(self) -> bool:
+        """Whether the current epoch is one of the warm-up."""
+        return self.current_epoch < self.num_warmup_epochs(self.trainer.max_epochs or 0)
 
     def whole_samples(self) -> Tensor:
         """Return the counts (N, 1 + M) of an epoch in which every sample occurs once, whole."""
@@ -114,16 +134,16 @@ class PlannedRows(EpochStart):
 
     def prepare_epoch(self) -> None:
         """Count the rows of the epoch; on several ranks those of the first."""
-        is_warmup = self.current_epoch < self.warmup_epochs
-        counts = self.whole_samples() if is_warmup else self.count_rows()
+        counts = self.whole_samples() if self.is_warmup else self.count_rows()
         self.counts.copy_(ranks.stacked(counts)[0])
 
     def on_train_start(self) -> None:
         """Check the warm-up and the loader, and restore the rows of an epoch that is resumed."""
-        num_epochs = self.trainer.max_epochs
-        if num_epochs is not None and 0 <= num_epochs <= self.warmup_epochs:
+        num_epochs = self.trainer.max_epochs or 0
+        num_warmup = self.num_warmup_epochs(num_epochs)
+        if 0 <= num_epochs <= num_warmup:
             raise ConfigError(
-                f"method.warmup_epochs={self.warmup_epochs} leaves no epoch of "
+                f"method.warmup_epochs={num_warmup} leaves no epoch of "
                 f"trainer.max_epochs={num_epochs} to {type(self).__name__} itself. Use fewer, or "
                 "train longer."
             )

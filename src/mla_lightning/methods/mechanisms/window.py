@@ -1,4 +1,4 @@
-"""The epochs in which a training rule acts."""
+"""The epochs in which a training rule acts, also as a share of a published training."""
 
 from __future__ import annotations
 
@@ -68,3 +68,35 @@ class Window:
                 f"method.start_epoch={self.start_epoch} (from 0) is never reached in "
                 f"trainer.max_epochs={num_epochs or 0}, so this would be {otherwise}"
             )
+
+
+def share_of_epochs(option: str, num_epochs: int, part: int, whole: int) -> int:
+    """Return the number of epochs that are the same share of this training as of a published one.
+
+    Args:
+        option: The setting of the method that is null, for the message.
+        num_epochs: Number of epochs of this training.
+        part: The setting's value in the published training.
+        whole: Number of epochs of the published training.
+
+    Returns:
+        ``num_epochs * part / whole``, rounded up, so at least 1.
+
+    Raises:
+        ConfigError: If this training has no number of epochs.
+
+    Example:
+        >>> [share_of_epochs("every", num_epochs, 20, 50) for num_epochs in (2, 10, 40, 50)]
+        [1, 4, 16, 20]
+        >>> share_of_epochs("every", -1, 20, 50)
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: method.every=null is a share of trainer.max_epochs, which
+        is -1. Give one of both a number >= 1.
+    """
+    if num_epochs < 1:
+        raise ConfigError(
+            f"method.{option}=null is a share of trainer.max_epochs, which is {num_epochs}. Give "
+            "one of both a number >= 1."
+        )
+    return -(-num_epochs * part // whole)
