@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mla_lightning.report.tables.significance import CONFIDENCE
@@ -172,10 +173,15 @@ def critical_difference(num_methods: int, num_sets: int) -> float:
         >>> [round(critical_difference(k, n), 2) for k, n in ((25, 6), (25, 20), (10, 6), (10, 20))]
         [15.54, 8.51, 5.53, 3.03]
     """
+    return _quantile(num_methods) * math.sqrt(num_methods * (num_methods + 1) / (12 * num_sets))
+
+
+@cache
+def _quantile(num_methods: int) -> float:
+    """Return the quantile of the studentised range, which takes seconds to compute."""
     from scipy.stats import studentized_range
 
-    quantile = float(studentized_range.ppf(1 - LEVEL, num_methods, math.inf))
-    return quantile * math.sqrt(num_methods * (num_methods + 1) / (12 * num_sets))
+    return float(studentized_range.ppf(1 - LEVEL, num_methods, math.inf))
 
 
 def cliques(means: Sequence[float], difference: float) -> list[tuple[int, int]]:
