@@ -59,7 +59,7 @@ def list_entries(group: str, config_dir: Path | None = None) -> list[Entry]:
 
     Example:
         >>> [(entry.name, entry.num_jobs) for entry in list_entries("experiment")][-2:]
-        [('tuning/store', 156), ('tuning/tuxstamps', 156)]
+        [('tuning/store', 432), ('tuning/tuxstamps', 420)]
     """
     import yaml
 
