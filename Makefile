@@ -122,7 +122,7 @@ test: setup-dev lint types ## run linter, type checker and tests, with a small s
 	@# those within SLURM mostly wait, so they run beside the others
 	mkdir -p build; \
 	$(BIN)/python -m pytest -n 0 -q -m slurm -rs $(SLURM_TESTS) > build/test-slurm.log 2>&1 & slurm=$$!; \
-	$(BIN)/python -m pytest -n 2 -q; code=$$?; \
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q; code=$$?; \
 	wait $$slurm || code=1; cat build/test-slurm.log; exit $$code
 
 test-slow: setup-dev ## run the tests that take minutes
