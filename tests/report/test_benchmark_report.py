@@ -52,7 +52,8 @@ def test_a_method_that_is_better_everywhere_wins(root):
     assert "equal" in cells(verdicts, "QMF")[0]
     lines = report.texts["answers.md"].splitlines()
     assert lines[0] == (
-        "- Better than Concat on two or more of 2 data sets and worse on none: MLA (of 3 methods)."
+        "- Significantly better than Concat on two or more of 2 data sets and worse on none: MLA "
+        "(of 3 methods)."
     )
     assert lines[1] == ("- Significantly worse than Concat somewhere and better nowhere: OGM-GE.")
 
@@ -91,8 +92,9 @@ def test_a_verdict_follows_from_interval_and_corrected_p(root, mean, low, high, 
     comparison = Comparison((0, 1), mean, 1.0, low, high, p)
     answer = Answer(block, block.variants[0], "concat", comparison, p, margin=1.0)
     assert answer.verdict == verdict
-    assert is_winner([answer, answer]) == (verdict == "better")
-    assert not is_winner([answer])
+    assert is_winner([answer, answer], 2) == (verdict == "better")
+    assert not is_winner([answer], 2)
+    assert is_winner([answer], 1) == (verdict == "better")
 
 
 def test_what_is_worse_on_one_set_is_no_winner(root):
@@ -107,8 +109,12 @@ def test_what_is_worse_on_one_set_is_no_winner(root):
 
 def test_a_single_set_has_no_table_over_sets(tmp_path):
     write(tmp_path, "concat", 60)
-    write(tmp_path, "mla", 61)
+    write(tmp_path, "mla", 66)
+    write(tmp_path, "ogm_ge", 55)
     report = benchmark(read_runs([tmp_path]))
+    better, worse, *_ = report.texts["answers.md"].splitlines()
+    assert better == "- Significantly better than Concat: MLA (of 2 methods)."
+    assert worse == "- Significantly worse than Concat: OGM-GE."
     assert "across" not in [table.slug for table in report.tables]
     assert "benchmark-ranks" not in report.figures
 

@@ -160,11 +160,13 @@ def verdict_text(of_method: Sequence[Answer]) -> str:
     return ", ".join(counts)
 
 
-def is_winner(of_method: Sequence[Answer]) -> bool:
-    """Return whether a method is better on two or more data sets and worse on none.
+def is_winner(of_method: Sequence[Answer], num_sets: int) -> bool:
+    """Return whether a method is better on enough data sets and worse on none.
 
     Args:
         of_method: Its answers to one question.
+        num_sets: Number of data sets of the report. Of one it has to be better there, of more on
+            two of them.
     """
     verdicts = [answer.verdict for answer in of_method]
-    return verdicts.count(BETTER) >= 2 and WORSE not in verdicts
+    return verdicts.count(BETTER) >= min(2, num_sets) and WORSE not in verdicts

@@ -84,7 +84,7 @@ def benchmark(runs: Sequence[Run]) -> Report:
         warnings=notes.warnings(table_blocks),
         tables=(
             score_table(table_blocks, order, runs),
-            verdict_table(asked, order),
+            verdict_table(asked, order, len(table_blocks)),
             *across_tables(table_blocks, ranked),
             detectable_table(table_blocks, asked),
             cost_table(table_blocks, order),
@@ -115,7 +115,7 @@ def sentences(table_blocks: Sequence[Block], asked: Mapping[str, Sequence[Answer
     lines = []
     for name, found in asked.items():
         methods = by_method(found)
-        winners = [v.label for v, of_method in methods.items() if is_winner(of_method)]
+        winners = [v.label for v, of_method in methods.items() if is_winner(of_method, num)]
         losers = [
             v.label
             for v, of_method in methods.items()
@@ -124,15 +124,13 @@ def sentences(table_blocks: Sequence[Block], asked: Mapping[str, Sequence[Answer
         ]
         label = asked_label(name)
         better = ", ".join(winners) if winners else "none"
+        elsewhere = " somewhere and better nowhere" if num > 1 else ""
+        where = f" on two or more of {num} data sets and worse on none" if num > 1 else ""
         lines.append(
-            f"- Better than {label} on two or more of {num} data sets and worse on none: {better} "
-            f"(of {len(methods)} methods)."
+            f"- Significantly better than {label}{where}: {better} (of {len(methods)} methods)."
         )
         if losers:
-            lines.append(
-                f"- Significantly worse than {label} somewhere and better nowhere: "
-                f"{', '.join(losers)}."
-            )
+            lines.append(f"- Significantly worse than {label}{elsewhere}: {', '.join(losers)}.")
     for block in table_blocks:
         sd, num_seeds = paired_sd(block), len(block.seeds)
         if sd is not None and num_seeds > 1:

@@ -60,7 +60,8 @@ VERDICT_LEGEND = (
     "Mean difference over data sets, and on how many of them the method is better or worse "
     "(significant: Holm-corrected p < 0.05 over all methods and data sets of the column), equal "
     "(the 95 % interval is within one point, or within the standard error of the test split if "
-    "that is larger) or open (neither). Bold: better on two or more data sets and worse on none."
+    "that is larger) or open (neither). Bold: better on two or more data sets, or on the only one, "
+    "and worse on none."
 )
 
 
@@ -156,7 +157,9 @@ def _mean_cell(summary: Summary, digits: int, rank: int = 0) -> Cell:
     return Cell(f"{summary.mean:.{digits}f}{width} ({num})", rank)
 
 
-def verdict_table(asked: Mapping[str, Sequence[Answer]], order: Sequence[Variant]) -> Table:
+def verdict_table(
+    asked: Mapping[str, Sequence[Answer]], order: Sequence[Variant], num_sets: int
+) -> Table:
     """Make the table of verdicts: one column per reference."""
     grouped = {name: by_method(found) for name, found in asked.items()}
     rows = []
@@ -170,11 +173,11 @@ def verdict_table(asked: Mapping[str, Sequence[Answer]], order: Sequence[Variant
                 continue
             digits = of_method[0].block.metric.digits
             text = f"{signed(statistics.fmean(means), digits)}: {verdict_text(of_method)}"
-            cells.append(Cell(text, BEST if is_winner(of_method) else 0))
+            cells.append(Cell(text, BEST if is_winner(of_method, num_sets) else 0))
         rows.append(Row(variant.label, tuple(cells)))
     return Table(
         slug="verdicts",
-        title="Compared with four references",
+        title="Compared with the references",
         corner="",
         columns=tuple(f"than {asked_label(name)}" for name in grouped),
         sections=(Section("", tuple(rows)),),
