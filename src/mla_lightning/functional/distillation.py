@@ -57,7 +57,7 @@ def logit_distillation(logits: Tensor, teacher: Tensor, temperature: float = 1.0
 
 
 def learning_modalities(scores: Tensor, num_ended: int) -> Tensor:
-    """Tell which encoders learn while weaker modalities lead: the weakest first, one by one.
+    """Return which encoders learn while weaker modalities lead: the weakest first, one by one.
 
     In the first window only the weakest modality's encoder learns, in the second only the second
     weakest, and so on; after M - 1 windows all do. With two modalities the stronger one is switched

@@ -159,7 +159,7 @@ class G2D(WithTeachers):
             )
 
     def start_student(self) -> None:
-        """Say so if the student has no window."""
+        """Add a note if the student has no window."""
         if not any(self.windows_of(self.num_student_epochs)):
             self.notes.add("G2D has no window here: all encoders learn from the first epoch.")
 

@@ -89,7 +89,7 @@ class PDMP(WithTeachers):
         self.dominant, self.others = dominant, others
 
     def start_student(self) -> None:
-        """Say so if several models are the best."""
+        """Add a note if several models are the best."""
         scores = self._scores()
         if int((scores == scores.max()).sum()) > 1:
             first = self.modalities[int(scores.argmax())]

@@ -189,7 +189,7 @@ class PlannedRows(EpochStart):
 
 
 def _expect_batches(trainer: Trainer) -> None:
-    """Tell a Trainer that its training loader has another number of batches than before.
+    """Let a Trainer know that its training loader has another number of batches than before.
 
     Validation, the progress bar and checkpoints depend on that number. It is called before the
     first batch of an epoch, or of the rest of one, is requested.
