@@ -127,6 +127,8 @@ def test_more_seeds_see_smaller_differences(root):
             write_run(root, method, seed, accuracy=accuracy)
     many = table_of(benchmark(read_runs([root])), "detectable")
     first, second = cells(few, "openmoji"), cells(many, "openmoji")
+    sentence = f"openmoji: a true difference to Concat of {second[2]} would have been found"
+    assert sentence in benchmark(read_runs([root])).texts["answers.md"]
     assert float(second[2]) < float(first[2])
     assert (first[4], second[4]) == ("6", "24")
 
