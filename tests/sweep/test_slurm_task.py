@@ -123,14 +123,20 @@ def test_a_number_without_a_line_is_an_error(slurm, tmp_path, capfd):
 
 
 def stopped(path, job, number, *words):
-    """Run a task in a child that is sent a signal in its third epoch; return its exit code."""
+    """Run a task in a child that is sent a signal in its third epoch; return its exit code.
+
+    Before it, a loader's worker seems to have ended, whose signal torch handles.
+    """
     pid = os.fork()
     if pid == 0:
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         task.main([str(path), "0", *words])
     until = time.monotonic() + 60
     while len(files.read_metrics(job.run_dir)) < 3:
         assert time.monotonic() < until
         time.sleep(0.01)
+    os.kill(pid, signal.SIGCHLD)
+    time.sleep(0.05)
     os.kill(pid, number)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 

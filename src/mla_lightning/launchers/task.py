@@ -60,10 +60,18 @@ class TaskSignals:
         os._exit(code)
 
     def _first(self) -> int:
-        try:
-            return os.read(self._reader, 1)[0]
-        except (BlockingIOError, IndexError):
-            return 0
+        """Return the first signal that asked to stop; 0 if there was none.
+
+        Others are told, too: torch handles the end of a loader's worker, SIGCHLD.
+        """
+        while True:
+            try:
+                told = os.read(self._reader, 4096)
+            except BlockingIOError:
+                return 0
+            for number in told:
+                if number in _STOPPING:
+                    return number
 
     def _requeue(self) -> None:
         """Let SLURM start this task again; of several processes the first one asks for it."""
