@@ -76,7 +76,8 @@ def check_counted_samples(config: RunConfig) -> None:
         data = data_of_config({**config.tree, "data": read_in_place(config.data)})
         data.prepare_data()
         data.setup()
-        check_last_batch(build_module(config, data), data)
+        with torch.random.fork_rng(devices=[]):
+            check_last_batch(build_module(config, data), data)
 
 
 def check_parts(num_train: int, batch_size: int, num_ranks: int) -> None:
