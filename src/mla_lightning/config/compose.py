@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,9 @@ CHOICES = {
 }
 
 _hydra_lock = threading.RLock()
+#: Folders, state of their files and what was read -> its content; the oldest are forgotten.
+_read_before: dict[tuple[Any, ...], Any] = {}
+_MAX_READ = 2048
 
 
 class Composer:
@@ -49,6 +55,7 @@ class Composer:
             folders: Where configs are looked up, the package's own folder first.
         """
         self.folders = folders
+        self._files = state_of_files(folders)
         self._resolver = Resolver()
         self._composed: dict[tuple[str, ...], dict[str, Any] | str] = {}
         self._resolved: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -70,10 +77,11 @@ class Composer:
 
         Returns:
             The config as plain containers, with unresolved interpolations and with ``choices``
-            filled in; or an error message if the choices cannot be composed.
+            filled in; or an error message if the choices cannot be composed. Composers of one
+            process share it as long as no file in the folders changes.
         """
         if choices not in self._composed:
-            self._composed[choices] = self._compose(choices)
+            self._composed[choices] = self._read_once(choices, lambda: self._compose(choices))
         return self._composed[choices]
 
     def compose_resolved(self, choices: tuple[str, ...]) -> dict[str, Any]:
@@ -119,14 +127,26 @@ class Composer:
 
         All configs share them.
         """
+        if self._metrics is None:
+            self._metrics = self._read_once(("metric",), self._read_metrics)
+        return self._metrics
+
+    def _read_metrics(self) -> dict[str, Any]:
         import yaml
 
-        if self._metrics is None:
-            self._metrics = {
-                name: yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-                for name, path in self.options("metric").items()
-            }
-        return self._metrics
+        return {
+            name: yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            for name, path in self.options("metric").items()
+        }
+
+    def _read_once(self, what: tuple[str, ...], read: Callable[[], Any]) -> Any:
+        """Return a copy of what is read from the folders; it is read once per state of the files."""
+        key = self.folders, self._files, what
+        if key not in _read_before:
+            _read_before[key] = read()
+            while len(_read_before) > _MAX_READ:
+                _read_before.pop(next(iter(_read_before)))
+        return copy.deepcopy(_read_before[key])
 
     def _compose(self, choices: tuple[str, ...]) -> dict[str, Any] | str:
         import yaml
@@ -176,6 +196,41 @@ class Composer:
         ]
         text = text or f"it cannot be composed ({type(error).__name__})"
         return f"{' and '.join(files)}: {text}" if files else text
+
+
+def state_of_files(folders: tuple[Path, ...]) -> int:
+    """Return a number that changes when a file of the folders is written, added or removed.
+
+    Args:
+        folders: Folders of configs.
+
+    Example:
+        >>> (tmp / "method").mkdir()
+        >>> before = state_of_files((tmp,))
+        >>> _ = (tmp / "method" / "own.yaml").write_text("defaults: [mla]")
+        >>> state_of_files((tmp,)) == before
+        False
+    """
+    states = []
+    waiting = [str(folder) for folder in folders]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:  # Hydra says it
+            for entry in entries:
+                states.append((entry.path, *_state(entry)))
+                if entry.is_dir():
+                    waiting.append(entry.path)
+    return hash(tuple(sorted(states)))
+
+
+def _state(entry: os.DirEntry[str]) -> tuple[int, ...]:
+    """Return what changes when a file is written; of a folder what changes when it is replaced."""
+    try:
+        state = entry.stat()
+    except OSError:  # a link to nothing
+        return ()
+    if entry.is_dir():
+        return (state.st_ino,)
+    return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 @contextmanager
