@@ -140,7 +140,7 @@ class Composer:
         }
 
     def _read_once(self, what: tuple[str, ...], read: Callable[[], Any]) -> Any:
-        """Return a copy of what is read from the folders; it is read once per state of the files."""
+        """Return a copy of what is read from the folders, once per state of their files."""
         key = self.folders, self._files, what
         if key not in _read_before:
             _read_before[key] = read()
