@@ -1,0 +1,126 @@
+"""What an average of the weights changes: every method with and without it, on the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from mla_lightning.report.document.table import Section, Table, signed
+from mla_lightning.report.read.block import Block
+from mla_lightning.report.read.run import Run
+from mla_lightning.report.tables.asked import (
+    BETTER,
+    PLAIN,
+    WORSE,
+    Answer,
+    asked_label,
+    contenders,
+    margin_of,
+)
+from mla_lightning.report.tables.rows import COMPARISON_COLUMNS, comparison_rows, section_title
+from mla_lightning.report.tables.significance import compare, holm
+
+#: The setting that averages weights.
+KEY = "trainer.ema"
+
+
+def split_runs(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """Split runs into those without and with averaged weights.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The runs without it and the runs with it; these no longer name the setting, so that both
+        have the same methods. If all or none have it there is nothing to compare: all are the first
+        ones, as they are.
+    """
+    plain = [run for run in runs if KEY not in dict(run.overrides)]
+    averaged = [run for run in runs if KEY in dict(run.overrides)]
+    if not plain or not averaged:
+        return list(runs), []
+    return plain, [
+        replace(run, overrides=tuple(pair for pair in run.overrides if pair[0] != KEY))
+        for run in averaged
+    ]
+
+
+def averaged_answers(plain: Sequence[Block], averaged: Sequence[Block]) -> list[Answer]:
+    """Compare every method with averaged weights to itself without, on every data set.
+
+    Args:
+        plain: The data sets' runs without averaged weights.
+        averaged: Those with.
+
+    Returns:
+        The answers; Holm's correction is over all methods and data sets.
+    """
+    found = []
+    for block in plain:
+        other = next((b for b in averaged if b.dataset == block.dataset), None)
+        for variant in contenders(block) if other is not None else ():
+            assert other is not None
+            values = other.values(variant) if variant in other.variants else {}
+            if values:
+                pair = block.metric.better_first(values, block.values(variant))
+                found.append((block, variant, compare(*pair)))
+    corrected = holm([comparison.p for _, _, comparison in found])
+    return [
+        Answer(block, variant, PLAIN, comparison, p, margin_of(block))
+        for (block, variant, comparison), p in zip(found, corrected, strict=True)
+    ]
+
+
+def averaged_table(table_blocks: Sequence[Block], found: Sequence[Answer]) -> Table:
+    """Make the table of what averaged weights change, a section per data set."""
+    sections = []
+    for block in table_blocks:
+        here = [answer for answer in found if answer.block is block]
+        if here:
+            rows = comparison_rows(
+                [(answer.variant.label, answer.comparison) for answer in here],
+                block.metric.digits,
+                [answer.p for answer in here],
+            )
+            title = section_title(block, table_blocks, is_difference=True)
+            sections.append(Section(title, rows))
+    return Table(
+        slug="averaged",
+        title="Averaged weights: differences to the same method without, positive is better",
+        corner="",
+        columns=COMPARISON_COLUMNS,
+        sections=tuple(sections),
+        notes=(
+            "Runs of the same seeds and settings, with an exponential moving average of the "
+            "weights that is validated, selected and tested in their place. Two-sided paired "
+            "t-test; p corrected: Holm correction over all methods and data sets of this table.",
+        ),
+    )
+
+
+def averaged_sentences(table_blocks: Sequence[Block], found: Sequence[Answer]) -> list[str]:
+    """Return what averaged weights change, a line of a Markdown list per data set.
+
+    Args:
+        table_blocks: The data sets.
+        found: The answers of :func:`averaged_answers`.
+    """
+    lines = []
+    for block in table_blocks:
+        here = [answer for answer in found if answer.block is block]
+        means = [a.comparison.mean for a in here if a.comparison.mean is not None]
+        if not means:
+            continue
+        mean, low, high = (
+            signed(value, block.metric.digits) for value in (fmean(means), min(means), max(means))
+        )
+        parts = []
+        for verdict in (BETTER, WORSE):
+            names = ", ".join(a.variant.label for a in here if a.verdict == verdict)
+            parts.append(f"significantly {verdict}: {names or 'none'}")
+        lines.append(
+            f"- {block.title}: averaged weights change a method by {mean} on average ({low} to "
+            f"{high}; {len(here)} methods); compared with {asked_label(PLAIN)} {'; '.join(parts)}."
+        )
+    return lines
