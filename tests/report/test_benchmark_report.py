@@ -1,9 +1,10 @@
 """The benchmark: verdicts against references, tables over data sets, what could be seen."""
 
 import random
+import re
 
 import pytest
-from tests.report.synthetic_runs import write_run
+from tests.report.synthetic_runs import change, write_run
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.main import write_report
@@ -16,13 +17,13 @@ from mla_lightning.report.tables.significance import Comparison, compare, holm
 SEEDS = range(6)
 
 
-def write(root, method, level, *, dataset="openmoji", spread=0.4, single=(50, 40)):
+def write(root, method, level, *, dataset="openmoji", spread=0.4, single=(50, 40), **options):
     """Write a run per seed, with accuracies in percent."""
     rng = random.Random(f"{method}{dataset}")
     for seed in SEEDS:
         multi = (level + rng.gauss(0, spread)) / 100
         accuracy = {"image": single[0] / 100, "text": single[1] / 100, "multi": multi}
-        write_run(root, method, seed, dataset=dataset, accuracy=accuracy)
+        write_run(root, method, seed, dataset=dataset, accuracy=accuracy, **options)
 
 
 @pytest.fixture
@@ -135,6 +136,52 @@ def test_more_seeds_see_smaller_differences(root):
 
 def test_cost_is_relative_to_concat(root):
     assert cells(table_of(benchmark(read_runs([root])), "cost"), "Concat") == ["1.0", "1.0"]
+
+
+def test_flops_are_shown_where_they_were_counted(root):
+    assert "benchmark-flops" not in benchmark(read_runs([root])).figures
+    for run_dir in root.iterdir():
+        flops = 30.0 if "-ogm_ge-" in run_dir.name else 10.0
+        if "-qmf-" not in run_dir.name:
+            change(run_dir, "result.json", train_gflop=flops)
+    report = benchmark(read_runs([root]))
+    table = table_of(report, "flops")
+    assert cells(table, "OGM-GE") == ["3.0", "3.0"]
+    assert cells(table, "QMF") == ["–", "–"]
+    assert "benchmark-flops" in report.figures
+
+
+def test_averaged_weights_are_compared_with_the_same_methods_without(root):
+    without = benchmark(read_runs([root]))
+    assert "averaged" not in [table.slug for table in without.tables]
+    ema = {"overrides": {"trainer.ema": "0.99"}}
+    for dataset in ("openmoji", "tuxstamps"):
+        for method, level in (("concat", 60), ("mla", 69), ("ogm_ge", 53)):
+            write(root, method, level, dataset=dataset, **ema)
+    report = benchmark(read_runs([root]))
+    for slug in ("", "verdicts", "versus-concat"):
+        assert table_of(report, slug) == table_of(without, slug)
+    table = table_of(report, "averaged")
+    assert [section.title for section in table.sections] == ["openmoji", "tuxstamps"]
+    rows = {row.label: [cell.text for cell in row.cells] for row in table.sections[0].rows}
+    assert rows.keys() == {"Concat", "MLA", "OGM-GE"}
+    assert rows["MLA"][0] == "+3.0"
+    assert rows["Concat"][0] == "0.0"
+    assert rows["OGM-GE"][0] == "−2.0"
+    verdicts = table_of(report, "verdicts-averaged")
+    assert verdicts.columns == ("than Concat",)
+    assert re.fullmatch(r"\+9\.\d: 2 better", *cells(verdicts, "MLA"))
+    (line, _) = [line for line in report.texts["answers.md"].splitlines() if "averaged" in line]
+    assert "openmoji: averaged weights change a method by +0.3 on average (−2.0 to +3.0" in line
+    assert "significantly better: MLA; significantly worse: OGM-GE." in line
+    assert "benchmark-averaged" in report.figures
+
+
+def test_runs_that_all_have_averaged_weights_are_the_benchmark(tmp_path):
+    for method, level in (("concat", 60), ("mla", 66)):
+        write(tmp_path, method, level, overrides={"trainer.ema": "0.99"})
+    report = benchmark(read_runs([tmp_path]))
+    assert cells(table_of(report, "verdicts"), "MLA")[0].endswith("1 better")
 
 
 def test_nothing_to_compare_is_an_error(tmp_path):

@@ -39,14 +39,14 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", ["mla", "late_fusion", "ogm_ge", "unimodal"])
 def test_no_number_of_the_training_changes(tmp_path, method):
     plain = trained(tmp_path, "plain", f"method={method}")
-    for mode in ("epoch", "full"):
+    for mode in ("cost", "epoch", "full"):
         measured = trained(tmp_path, mode, f"method={method}", f"diagnostics={mode}")
         one, two = (np.load(run / "predictions.npz") for run in (plain, measured))
         assert all(np.array_equal(one[key], two[key]) for key in one.files)
         for before, after in zip(rows_of(plain), rows_of(measured), strict=True):
             expected = {k: v for k, v in before.items() if not k.startswith("time/")}
             assert {k: after[k] for k in expected} == expected
-        assert (measured / "diagnostics.json").is_file()
+        assert (measured / "diagnostics.json").is_file() == (mode != "cost")
     assert not (plain / "diagnostics.json").exists()
 
 
@@ -67,12 +67,32 @@ def test_forgetting_has_columns_for_each_step_and_modality(tmp_path):
     assert first["cost/step_flops"] > 0
 
 
+def gflop_of(run):
+    return json.loads((run / "result.json").read_text()).get("train_gflop")
+
+
+def test_the_flops_of_a_training_are_those_of_its_steps(tmp_path):
+    words = ("data.batch_size=64", "diagnostics=cost")  # batches of 64 and 32 samples
+    run = trained(tmp_path, "run", "method=late_fusion", *words)
+    first, *others = rows_of(run)
+    assert gflop_of(run) == pytest.approx(3 * first["cost/step_flops"] * 96 / 64 / 1e9)
+    assert not any(key.startswith(("cost/", "probe/", "gap/")) for row in others for key in row)
+    assert gflop_of(trained(tmp_path, "off", "method=late_fusion")) is None
+    taught = trained(tmp_path, "taught", "method=umt", *words, "trainer.max_epochs=5")
+    flops = [row.get("cost/step_flops") for row in rows_of(taught)]
+    student = next(place for place, value in enumerate(flops[1:], start=1) if value)
+    assert flops[student] > flops[0]  # the teachers look at the same batches
+    epochs = student * flops[0] + (5 - student) * flops[student]
+    assert gflop_of(taught) == pytest.approx(epochs * 96 / 64 / 1e9)
+
+
+@pytest.mark.parametrize("mode", ["cost", "epoch"])
 @pytest.mark.parametrize("after", [2, 4])
-def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after):
+def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after, mode):
     """Killed before and after the measured batch, which is the third of six."""
     words = [
         "method=mla",
-        "diagnostics=epoch",
+        f"diagnostics={mode}",
         "data.batch_size=16",
         "checkpoint.every_n_batches=1",
     ]
@@ -96,10 +116,11 @@ def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after):
     killed = trained(tmp_path, "killed", *words)
     for one, other in zip(rows_of(whole), rows_of(killed), strict=True):
         assert one.keys() == other.keys()
-        assert any(key.startswith("forgetting/own_loss/") for key in one)
+        assert any(key.startswith("forgetting/own_loss/") for key in one) == (mode == "epoch")
         for key in one:
             assert key.startswith("time/") or one[key] == other[key], key
     assert "cost/step_flops" in rows_of(killed)[0]
+    assert gflop_of(killed) == gflop_of(whole) > 0
 
 
 def test_subsets_are_evaluated_in_the_precision_of_the_run(tmp_path, monkeypatch):

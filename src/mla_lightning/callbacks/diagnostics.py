@@ -25,8 +25,8 @@ from mla_lightning.module import MultimodalModule
 from mla_lightning.run_folder import columns
 from mla_lightning.run_folder.tasks import PRIMARY
 
-#: Mode -> number of an epoch's batches whose steps are measured.
-NUM_BATCHES = {"epoch": 1, "full": 8}
+#: Mode -> number of an epoch's batches whose steps are measured; ``cost`` only counts FLOPs.
+NUM_BATCHES = {"cost": 0, "epoch": 1, "full": 8}
 
 
 class EpochDiagnostics(Callback):
@@ -51,30 +51,41 @@ class EpochDiagnostics(Callback):
       slightly too high: to compare epochs and methods, not to report.
     - ``gap/<a>/<b>``: the modality gap, of features as the shared head gets them if there is one.
     - ``cost/step_flops``: FLOPs of a training step on all devices, in the first epoch and in the
-      first epoch of a method's next stage.
+      first epoch of a method's next stage. Those of the other steps are taken as the same per
+      sample.
 
     With several ranks the measured gradients are those of the whole batch, and every rank measures
     the same.
 
     Attributes:
         uncounted: Names of operations that are not in the FLOPs.
+        train_flops: FLOPs of all training steps so far; None if they cannot be counted. Passes over
+            the data before an epoch, which some methods need, are no steps.
     """
 
     def __init__(
-        self, mode: str, fixed: Batch, probed: Mapping[str, Iterable[Batch]], num_batches: int
+        self,
+        mode: str,
+        fixed: Batch | None,
+        probed: Mapping[str, Iterable[Batch]],
+        num_batches: int,
     ) -> None:
         """Select the batches whose steps are measured.
 
         Args:
-            mode: ``epoch`` or ``full``.
-            fixed: The batch on which changes are measured, on the CPU, as a loader returns it.
-            probed: ``train`` and ``val`` -> batches for the probe and the gap, read every epoch.
+            mode: ``cost``, ``epoch`` or ``full``.
+            fixed: The batch on which changes are measured, on the CPU, as a loader returns it; None
+                with ``cost``.
+            probed: ``train`` and ``val`` -> batches for the probe and the gap, read every epoch;
+                empty with ``cost``.
             num_batches: Number of batches of an epoch.
         """
         self.fixed, self.probed = fixed, probed
         count = min(NUM_BATCHES[mode], num_batches)
         self.measured_batches = {round((k + 0.5) * num_batches / count - 0.5) for k in range(count)}
         self.uncounted: set[str] = set()
+        self.train_flops: float | None = None
+        self._flops_per_sample = 0.0
         self._effects: StepEffects | None = None
         self._values: dict[str, list[float]] = {}  # column -> values of the epoch so far
         self._flops: StepFlops | None = None
@@ -87,6 +98,8 @@ class EpochDiagnostics(Callback):
             "uncounted": sorted(self.uncounted),
             "counted": self._counted,
             "flops": self._num_flops,
+            "train_flops": self.train_flops,
+            "flops_per_sample": self._flops_per_sample,
             "seen": {key: list(values) for key, values in self._values.items()},
         }
 
@@ -94,6 +107,8 @@ class EpochDiagnostics(Callback):
         """Load what had been measured."""
         self.uncounted, self._counted = set(state_dict["uncounted"]), state_dict["counted"]
         self._num_flops, self._values = state_dict["flops"], dict(state_dict["seen"])
+        self.train_flops = state_dict.get("train_flops")
+        self._flops_per_sample = state_dict.get("flops_per_sample", 0.0)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -106,6 +121,7 @@ class EpochDiagnostics(Callback):
             self._flops = StepFlops()
             self._flops.__enter__()
         if batch_idx in self.measured_batches:
+            assert self.fixed is not None
             with self._outside_training(pl_module):
                 fixed = pl_module.prepare_batch(self.fixed)
             self._effects = StepEffects(
@@ -130,7 +146,11 @@ class EpochDiagnostics(Callback):
                 self._values.setdefault(column, []).append(value)
         if self._flops is not None:
             self._num_flops = int(ranks.total(torch.tensor(self._flops.get_total_flops())))
+            self._flops_per_sample = self._num_flops / len(batch["label"])
             self.uncounted |= self._flops.uncounted
+        if self._counted is not None:
+            flops = self._flops_per_sample * len(batch["label"])
+            self.train_flops = (self.train_flops or 0.0) + flops
         self._stop(pl_module)
 
     def on_exception(
@@ -180,6 +200,8 @@ class EpochDiagnostics(Callback):
 
     @torch.no_grad()
     def _feature_values(self, module: MultimodalModule) -> dict[str, float]:
+        if not self.probed:
+            return {}
         features: dict[str, dict[str, Tensor]] = {}
         labels: dict[str, Tensor] = {}
         present: dict[str, dict[str, Tensor]] = {}

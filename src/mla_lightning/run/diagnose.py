@@ -39,9 +39,11 @@ def build_epoch_diagnostics(mode: str, data: MultimodalDataModule) -> EpochDiagn
     """Build the callback that measures during training.
 
     Args:
-        mode: ``epoch``, or ``full`` for more batches and all samples.
+        mode: ``cost`` for FLOPs alone, ``epoch``, or ``full`` for more batches and all samples.
         data: The data module, after ``setup``.
     """
+    if mode == "cost":
+        return EpochDiagnostics(mode, None, {}, len(data.train_dataloader()))
     max_samples = NUM_PROBED if mode == "epoch" else None
     # Training samples: on others a change of loss could be overfitting instead of forgetting.
     (fixed,) = sample_batches(data, "train", NUM_FIXED, size=NUM_FIXED)

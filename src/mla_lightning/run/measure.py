@@ -50,6 +50,7 @@ class TrainedJob:
         peak_memory_mb: Peak memory of training, in MiB.
         num_batches: Number of batches that were trained.
         uncounted: Names of operations that are not in the FLOPs.
+        train_flops: FLOPs of all training steps; None if they were not counted.
     """
 
     job: Job
@@ -61,6 +62,7 @@ class TrainedJob:
     peak_memory_mb: float
     num_batches: int
     uncounted: Collection[str] = ()
+    train_flops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def measure(trained: TrainedJob) -> Measurements:
     config, data, module = trained.job.config, trained.data, trained.module
     evaluated = evaluated_splits(config)
     probed = ("train", *evaluated) if config.evaluate_probe else ()
-    has_diagnostics = config.diagnostics != "off"
+    has_diagnostics = config.diagnostics not in ("off", "cost")
     needs_features = {*probed, *(evaluated if has_diagnostics else ())}
     predictions = {
         split: predict(
@@ -196,6 +198,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         peak_memory_mb=trained.peak_memory_mb,
         num_parameters=sum(p.numel() for p in module.parameters()),
         num_batches_trained=trained.num_batches,
+        train_gflop=None if trained.train_flops is None else trained.train_flops / 1e9,
         overrides=dict(job.distinguishing_overrides),
         code=job.code.hash,
         threads=config.trainer.threads,

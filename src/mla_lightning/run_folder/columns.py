@@ -24,6 +24,7 @@ RESULTS_COLUMNS = frozenset(
         *("forgetting_pairs", "forgetting_own", "gradient_cosine", "projector_trace"),
         *("ece_scaled", "weight_gain", "method_label", "stale", "metrics", "retry", "run"),
         *("where", "path", "scores", "probe_percent", "select_by", "task", "majority_percent"),
+        "train_gflop",
     )
 )
 

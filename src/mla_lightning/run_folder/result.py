@@ -93,6 +93,7 @@ class Result:
         missing: Realised missing rates, hash of the masks, accuracy by missing pattern.
         overrides: Overrides that distinguish the run from others with its data and method.
         code: Hash of the code that computed it.
+        train_gflop: FLOPs of all training steps, in billions; None if they were not counted.
         device: The device of the process that wrote it.
         devices: Number of devices of each machine that trained together.
         num_nodes: Number of machines.
@@ -136,6 +137,7 @@ class Result:
     peak_memory_mb: Annotated[float, AtLeast(0), AtMost(1e12)]
     num_parameters: Number
     num_batches_trained: Number | None = None
+    train_gflop: Annotated[float, AtLeast(0), AtMost(1e30)] | None = None
     overrides: dict[str, Any]
     code: str = ""
     threads: Annotated[int, AtLeast(1), AtMost(10**6)] | None = None
@@ -148,6 +150,8 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``, with its checksum."""
         content = {"schema": SCHEMA, **asdict(self)}
+        if self.train_gflop is None:
+            del content["train_gflop"]  # of most runs: FLOPs are counted on demand
         if self.task == CLASSIFICATION:
             del content["task"], content["probe_scores"]  # as before there were other tasks
         return {**content, CHECKSUM: checksum_of(content)}

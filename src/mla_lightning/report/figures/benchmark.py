@@ -15,7 +15,7 @@ from mla_lightning.report.figures.style import (
     style,
 )
 from mla_lightning.report.read.block import Block
-from mla_lightning.report.read.variant import REFERENCES, Variant, method_label
+from mla_lightning.report.read.variant import REFERENCES, Variant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 VERDICT_COLOURS = {"better": ABOVE, "worse": BELOW}
 #: Methods that are named in the figure of cost, beside the best one.
 NAMED = ("concat", "joint_unimodal", "late_fusion", "mla", "ensemble")
+#: Measure of a run -> what a score is drawn by, what it is, and its unit.
+COSTS = {
+    "train_time_s": ("training time", "time", "s"),
+    "train_gflop": ("training FLOPs", "FLOPs", "billions"),
+}
 
 
 class Compared(Protocol):
@@ -37,10 +42,6 @@ class Compared(Protocol):
     @property
     def variant(self) -> Variant:
         """The method."""
-
-    @property
-    def reference(self) -> str:
-        """The reference."""
 
     @property
     def comparison(self) -> Any:
@@ -56,7 +57,7 @@ class Compared(Protocol):
 
 
 def difference_figure(
-    table_blocks: Sequence[Block], found: Sequence[Compared], order: Sequence[Variant]
+    table_blocks: Sequence[Block], found: Sequence[Compared], order: Sequence[Variant], label: str
 ) -> Figure:
     """Draw the mean differences of all methods to a reference, a panel per data set.
 
@@ -64,6 +65,7 @@ def difference_figure(
         table_blocks: The data sets.
         found: The comparisons.
         order: The methods from top to bottom.
+        label: The reference in the title.
 
     Returns:
         The figure.
@@ -78,8 +80,6 @@ def difference_figure(
             _difference_panel(axis, block, here, places)
         axes[0].set_yticks(range(len(shown)), [variant.label for variant in shown])
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
-        name = "the best single modality" if found[0].reference == "single" else None
-        label = name or method_label(found[0].reference)
         figure.suptitle(f"Difference to {label}", fontsize=11, fontweight="bold")
         _legend(figure)
     return figure
@@ -181,11 +181,12 @@ def rank_figure(
     return figure
 
 
-def cost_figure(table_blocks: Sequence[Block]) -> Figure:
-    """Draw the score of each method over its training time, a panel per data set.
+def cost_figure(table_blocks: Sequence[Block], measure: str = "train_time_s") -> Figure:
+    """Draw the score of each method over its cost, a panel per data set.
 
     Args:
         table_blocks: The data sets.
+        measure: The cost, of :data:`COSTS`.
 
     Returns:
         The figure. Methods that no other one beats in both are connected and named.
@@ -194,20 +195,22 @@ def cost_figure(table_blocks: Sequence[Block]) -> Figure:
         figure = new_figure(0.6 + 3.5 * len(table_blocks), 3.3)
         axes = figure.subplots(1, len(table_blocks), squeeze=False)[0]
         for axis, block in zip(axes, table_blocks, strict=True):
-            _cost_panel(axis, block)
-        figure.suptitle("Score by training time", fontsize=11, fontweight="bold")
+            _cost_panel(axis, block, measure)
+        title = f"Score by {COSTS[measure][0]}"
+        figure.suptitle(title, fontsize=11, fontweight="bold")
     return figure
 
 
-def _cost_panel(axis: Axes, block: Block) -> None:
+def _cost_panel(axis: Axes, block: Block, measure: str) -> None:
     metric, points = block.metric, []
+    _, name, unit_name = COSTS[measure]
     concat = block.find("concat")
-    base = block.summary(concat, measure="train_time_s") if concat else None
+    base = block.summary(concat, measure=measure) if concat else None
     unit = base.mean if base is not None and base.num else 1.0
     for variant in block.variants:
-        score, time = block.summary(variant), block.summary(variant, measure="train_time_s")
-        if variant.method not in REFERENCES and score.num and time.num:
-            points.append((time.mean / unit, score.mean, variant))
+        score, cost = block.summary(variant), block.summary(variant, measure=measure)
+        if variant.method not in REFERENCES and score.num and cost.num and cost.mean > 0:
+            points.append((cost.mean / unit, score.mean, variant))
     points.sort(key=lambda point: (point[0], -metric.sign * point[1]))
     front: list[tuple[float, float, Variant]] = []
     for point in points:
@@ -215,8 +218,9 @@ def _cost_panel(axis: Axes, block: Block) -> None:
             front.append(point)
     axis.set_title(block.title, loc="left")
     axis.set_xscale("log")
-    relative = "time of a run, as a multiple of Concat's"
-    axis.set_xlabel(relative if base is not None and base.num else "time of a run, s", fontsize=8)
+    relative = f"{name} of a run, as a multiple of Concat's"
+    absolute = f"{name} of a run, {unit_name}"
+    axis.set_xlabel(relative if base is not None and base.num else absolute, fontsize=8)
     axis.set_ylabel(f"test {metric.label}{metric.axis_unit}", fontsize=8)
     axis.grid(color="#EEEEEE", linewidth=0.6)
     axis.set_axisbelow(True)
@@ -225,13 +229,13 @@ def _cost_panel(axis: Axes, block: Block) -> None:
     axis.tick_params(labelsize=7, which="both")
     axis.plot([p[0] for p in front], [p[1] for p in front], color=ABOVE, linewidth=1, zorder=1)
     named = []
-    for seconds, value, variant in points:
+    for amount, value, variant in points:
         is_front = any(variant == other for _, _, other in front)
-        gid = f"{GID}{variant.label}{TOOLTIP_SEPARATOR}{metric.text(value)}, {seconds:.1f} times"
+        gid = f"{GID}{variant.label}{TOOLTIP_SEPARATOR}{metric.text(value)}, {amount:.1f} times"
         colour = ABOVE if is_front else GREY
-        axis.plot([seconds], [value], "o", color=colour, markersize=4, gid=gid)
+        axis.plot([amount], [value], "o", color=colour, markersize=4, gid=gid)
         if is_front or variant.method in NAMED:
-            named.append((value, seconds, variant.label, colour if is_front else "#444444"))
+            named.append((value, amount, variant.label, colour if is_front else "#444444"))
     _name_points(axis, named)
 
 
@@ -244,10 +248,10 @@ def _name_points(axis: Axes, named: Sequence[tuple[float, float, str, str]]) -> 
         lowest = max(value, lowest + gap if heights else low)
         heights.append(lowest)
     shift = max(0.0, heights[-1] - high) if heights else 0.0
-    for height, (value, seconds, label, colour) in zip(heights, sorted(named), strict=True):
+    for height, (value, amount, label, colour) in zip(heights, sorted(named), strict=True):
         axis.annotate(
             label,
-            (seconds, value),
+            (amount, value),
             (1.03, height - shift),
             textcoords=axis.get_yaxis_transform(),
             va="center",

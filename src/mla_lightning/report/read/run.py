@@ -46,6 +46,7 @@ class Run:
         ece_scaled: Calibration error of the fused prediction after temperature scaling.
         weight_gain: Fusion weight of a modality where it is correct minus its weight where it
             is not; mean over modalities.
+        train_gflop: FLOPs of all training steps, in billions, if they were counted.
         method_label: Label of the method, if it is not one of the package's.
         select_by: Metric by which the epoch was selected; empty for accuracy.
         task: Task of the data set; empty for classification, and for an unfinished run.
@@ -97,6 +98,7 @@ class Run:
     projector_trace: float | None = None
     ece_scaled: float | None = None
     weight_gain: float | None = None
+    train_gflop: float | None = field(default=None, metadata=OPTIONAL)
     method_label: str = field(default="", metadata=OPTIONAL)
     select_by: str = field(default="", metadata=OPTIONAL)
     task: str = field(default="", metadata=OPTIONAL)

@@ -188,6 +188,7 @@ def _finished(run_files: RunFiles) -> Run:
         step_time_s=round_optional(result.step_time_s, 6),
         peak_memory_mb=round_optional(result.peak_memory_mb, 1),
         num_parameters=result.num_parameters,
+        train_gflop=round_optional(result.train_gflop, 6),
         identity=result.identity[:16],
         code=(result.code or code_hash(provenance))[:12],
         device=result.device or str(provenance.get("device") or ""),

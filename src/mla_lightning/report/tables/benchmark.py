@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from mla_lightning.errors import RunError
-from mla_lightning.report.document.table import Report
+from mla_lightning.report.document.table import Report, Table
 from mla_lightning.report.figures.benchmark import cost_figure, difference_figure, rank_figure
 from mla_lightning.report.read.block import Block, blocks
 from mla_lightning.report.read.run import Run
@@ -17,6 +18,7 @@ from mla_lightning.report.tables.across import Ranks, cliques, detectable_effect
 from mla_lightning.report.tables.asked import (
     ASKED,
     BETTER,
+    PLAIN,
     WORSE,
     Answer,
     answers,
@@ -25,11 +27,17 @@ from mla_lightning.report.tables.asked import (
     contenders,
     is_winner,
 )
+from mla_lightning.report.tables.averaged import (
+    averaged_answers,
+    averaged_sentences,
+    averaged_table,
+    split_runs,
+)
 from mla_lightning.report.tables.benchmark_tables import (
     across_tables,
     comparison_table,
     complete_methods,
-    cost_table,
+    cost_tables,
     detectable_table,
     mean_scores,
     order_of,
@@ -61,7 +69,8 @@ def benchmark(runs: Sequence[Run]) -> Report:
         RunError: If no run states what it is a run of, or two runs of one variant and seed
             conflict.
     """
-    table_blocks = blocks(runs)
+    plain, averaged = split_runs(runs)
+    table_blocks, averaged_blocks = blocks(plain), blocks(averaged) if averaged else []
     if not any(contenders(block) for block in table_blocks):
         raise RunError(
             "The benchmark needs runs of methods; there is none. Train them: "
@@ -71,23 +80,37 @@ def benchmark(runs: Sequence[Run]) -> Report:
     ranked = complete_methods(table_blocks)
     order = order_of(table_blocks, ranked)
     figures: dict[str, Callable[[], Figure]] = {
-        f"benchmark-versus-{name}": partial(difference_figure, table_blocks, found, order)
+        f"benchmark-versus-{name}": partial(
+            difference_figure, table_blocks, found, order, asked_label(name)
+        )
         for name, found in asked.items()
     }
+    changes = averaged_answers(table_blocks, averaged_blocks)
+    if changes:
+        figures["benchmark-averaged"] = partial(
+            difference_figure,
+            table_blocks,
+            changes,
+            order,
+            f"{asked_label(PLAIN)} averaged weights",
+        )
     diagram = _ranks(table_blocks, [v for v in ranked if v in map(Variant, RANKED)])
     if diagram is not None:
         figures["benchmark-ranks"] = partial(rank_figure, *diagram)
     figures["benchmark-cost"] = partial(cost_figure, table_blocks)
+    if any(run.train_gflop for block in table_blocks for run in block.runs):
+        figures["benchmark-flops"] = partial(cost_figure, table_blocks, "train_gflop")
     return Report(
         kind="benchmark",
         title="Benchmark: every method against the references",
         warnings=notes.warnings(table_blocks),
         tables=(
-            score_table(table_blocks, order, runs),
+            score_table(table_blocks, order, plain),
             verdict_table(asked, order, len(table_blocks)),
+            *_averaged_tables(table_blocks, averaged_blocks, changes, order),
             *across_tables(table_blocks, ranked),
             detectable_table(table_blocks, asked),
-            cost_table(table_blocks, order),
+            *cost_tables(table_blocks, order),
             *(comparison_table(table_blocks, found) for found in asked.values()),
         ),
         notes=tuple(note for block in table_blocks for note in notes.block_notes(block)),
@@ -97,8 +120,34 @@ def benchmark(runs: Sequence[Run]) -> Report:
             "a difference does not matter in practice."
         ),
         figures=figures,
-        texts={"answers.md": "\n".join(sentences(table_blocks, asked)) + "\n"},
+        texts={
+            "answers.md": "".join(
+                f"{line}\n"
+                for line in (
+                    *sentences(table_blocks, asked),
+                    *averaged_sentences(table_blocks, changes),
+                )
+            )
+        },
     )
+
+
+def _averaged_tables(
+    table_blocks: Sequence[Block],
+    averaged_blocks: Sequence[Block],
+    changes: Sequence[Answer],
+    order: Sequence[Variant],
+) -> list[Table]:
+    """Return what averaged weights change, and the verdicts among methods that all have them."""
+    if not changes:
+        return []
+    asked = {name: found for name in ASKED if (found := answers(averaged_blocks, name))}
+    title = "All with averaged weights, compared with the references"
+    verdicts = verdict_table(asked, order, len(averaged_blocks))
+    return [
+        averaged_table(table_blocks, changes),
+        *([replace(verdicts, slug="verdicts-averaged", title=title)] if asked else []),
+    ]
 
 
 def sentences(table_blocks: Sequence[Block], asked: Mapping[str, Sequence[Answer]]) -> list[str]:

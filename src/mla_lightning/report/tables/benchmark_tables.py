@@ -323,28 +323,53 @@ def detectable_table(table_blocks: Sequence[Block], asked: Mapping[str, Sequence
     )
 
 
-def cost_table(table_blocks: Sequence[Block], order: Sequence[Variant]) -> Table:
-    """Make the table of training times, as multiples of Concat's."""
+def cost_tables(table_blocks: Sequence[Block], order: Sequence[Variant]) -> list[Table]:
+    """Make the tables of training times and, if they were counted, of FLOPs, as multiples."""
+    tables = [
+        _cost_table(
+            *(table_blocks, order, "train_time_s", "cost"),
+            "Training time of a run, as a multiple of Concat's",
+            "Time until the last epoch, with teachers, passes over the data and other preparations "
+            "of the method. Comparable between runs on one machine with the same load.",
+        )
+    ]
+    if any(run.train_gflop for block in table_blocks for run in block.runs):
+        tables.append(
+            _cost_table(
+                *(table_blocks, order, "train_gflop", "flops"),
+                "FLOPs of a run's training steps, as a multiple of Concat's",
+                "By PyTorch's counter, of the first step of each stage, with teachers. Passes over "
+                "the data before an epoch, which some methods need, are not counted.",
+            )
+        )
+    return tables
+
+
+def _cost_table(
+    table_blocks: Sequence[Block],
+    order: Sequence[Variant],
+    measure: str,
+    slug: str,
+    title: str,
+    note: str,
+) -> Table:
     rows = []
     for variant in order:
         cells = []
         for block in table_blocks:
             concat = block.find("concat")
-            own = block.summary(variant, measure="train_time_s")
-            base = block.summary(concat, measure="train_time_s") if concat else None
-            if not own.num or base is None or not base.num:
+            own = block.summary(variant, measure=measure)
+            base = block.summary(concat, measure=measure) if concat else None
+            if not own.num or base is None or not base.num or not base.mean:
                 cells.append(Cell(BLANK))
             else:
                 cells.append(Cell(f"{own.mean / base.mean:.1f}"))
         rows.append(Row(variant.label, tuple(cells)))
     return Table(
-        slug="cost",
-        title="Training time of a run, as a multiple of Concat's",
+        slug=slug,
+        title=title,
         corner="",
         columns=tuple(block.title for block in table_blocks),
         sections=(Section("", tuple(rows)),),
-        notes=(
-            "Time until the last epoch, with teachers, passes over the data and other preparations "
-            "of the method. Comparable between runs on one machine with the same load.",
-        ),
+        notes=(note,),
     )
