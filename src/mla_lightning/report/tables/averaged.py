@@ -14,7 +14,6 @@ from mla_lightning.report.tables.asked import (
     PLAIN,
     WORSE,
     Answer,
-    asked_label,
     contenders,
     margin_of,
 )
@@ -121,6 +120,6 @@ def averaged_sentences(table_blocks: Sequence[Block], found: Sequence[Answer]) -
             parts.append(f"significantly {verdict}: {names or 'none'}")
         lines.append(
             f"- {block.title}: averaged weights change a method by {mean} on average ({low} to "
-            f"{high}; {len(here)} methods); compared with {asked_label(PLAIN)} {'; '.join(parts)}."
+            f"{high}; {len(here)} methods); {'; '.join(parts)}."
         )
     return lines
