@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slurm
 SOURCE = Path(mla_lightning.__file__).parents[1]
 MAIN = "import sys; from mla_lightning.cli.main import main; sys.exit(main())"
 #: Long enough to be stopped in the middle, beside the imports of a job.
-LONG = ("method=mla", "data.batch_size=8", "trainer.max_epochs=250", "data.num_workers=0")
+LONG = ("method=mla", "data.batch_size=8", "trainer.max_epochs=150", "data.num_workers=0")
 SHORT = ("method=mla", "data.batch_size=8")
 
 

@@ -227,6 +227,7 @@ def test_clipping_bounds_each_branch_on_trial():
         ({"super_epoch": 0}, "method.super_epoch must be at least 1"),
         ({"lookahead_epochs": 0}, "method.lookahead_epochs must be at least 1"),
         ({"mode": "offline", "estimate": "consecutive"}, "no earlier epochs to compare"),
+        ({"estimate": "consecutive", "lookahead_epochs": 5}, "lookahead_epochs=5 has no effect"),
         ({"fusion": Concat}, r"Use fusion@method\.fusion=concat_heads"),
         ({"parts": {"held_out_batches": None}}, r"Set data\.held_out=0\.1"),
         ({"parts": {"train_batches": None}}, "give train_batches"),

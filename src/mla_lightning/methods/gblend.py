@@ -19,6 +19,7 @@ from mla_lightning.parts import Composition
 
 MODES = ("online", "offline")
 ESTIMATES = ("lookahead", "consecutive")
+LOOKAHEAD_EPOCHS = 10
 
 
 class GBlend(EpochStart):
@@ -75,7 +76,7 @@ class GBlend(EpochStart):
         mode: str = "online",
         super_epoch: int = 10,
         estimate: str = "lookahead",
-        lookahead_epochs: int = 10,
+        lookahead_epochs: int = LOOKAHEAD_EPOCHS,
         **parts: Unpack[Composition],
     ) -> None:
         """Build the module.
@@ -96,6 +97,11 @@ class GBlend(EpochStart):
         for key, number in (("super_epoch", super_epoch), ("lookahead_epochs", lookahead_epochs)):
             if number < 1:
                 raise ConfigError(f"method.{key} must be at least 1, got {number}")
+        if estimate == "consecutive" and lookahead_epochs != LOOKAHEAD_EPOCHS:
+            raise ConfigError(
+                f"method.lookahead_epochs={lookahead_epochs} has no effect with "
+                "method.estimate=consecutive, which trains nothing on trial"
+            )
         if mode == "offline" and estimate == "consecutive":
             raise ConfigError(
                 "method.mode=offline estimates the weights once, at the start, where there are no "

@@ -292,11 +292,19 @@ def missing_result_notes(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def _sizes(runs: Sequence[Run]) -> str:
-    sizes = {(run.num_train, run.num_val, run.num_test) for run in runs}
+    sizes = {(run.num_val, run.num_test) for run in runs}
     if len(sizes) > 1:
-        return f"DIFFERENT SIZES: {sorted(map(str, sizes))}"
-    train, val, test = next(iter(sizes))
-    return f"{train} train / {val} val / {test} test"
+        everything = {(run.num_train, run.num_val, run.num_test) for run in runs}
+        return f"DIFFERENT SIZES: {sorted(map(str, everything))}"
+    methods: dict[int, set[str]] = {}  # by the number of samples that they are trained on
+    for run in runs:
+        label = run.method_label or method_label(run.method, run.task)
+        methods.setdefault(run.num_train or 0, set()).add(label)
+    (most, _), *others = sorted(methods.items(), reverse=True)
+    fewer = "; ".join(f"{num} with {', '.join(sorted(labels))}" for num, labels in others)
+    held_out = f" ({fewer}, of which a part is held out)" if fewer else ""
+    val, test = next(iter(sizes))
+    return f"{most} train{held_out} / {val} val / {test} test"
 
 
 def _standard_error(block: Block, runs: Sequence[Run], split: str) -> list[str]:
