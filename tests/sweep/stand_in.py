@@ -116,9 +116,10 @@ def behave(job: StandInJob) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
             time.sleep(600)
-        case "hang for ever":
+        case "hang for ever" | "persist":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            (job.run_dir / BEGUN_AT).touch()
             time.sleep(600)
         case "checkpoint":
             work_with_checkpoints(job)

@@ -42,6 +42,8 @@ from mla_lightning.run_folder.stop_signals import (
 if TYPE_CHECKING:
     from mla_lightning.config import Job
 
+#: Seconds after which an exception that a signal has raised counts as dropped.
+DROPPED_S = 1.0
 #: Folder beside the run folders in which a plugin and the tasks of a sweep write their files.
 FOLDER = ".hydra-launcher"
 
@@ -151,6 +153,8 @@ class _Batch:
         self.pending = dict(enumerate(jobs))
         self.signals = signals
         self.is_stopping = False
+        self.has_ended = threading.Event()  # the plugin, by its return or by the second signal
+        self._raised_at = 0.0
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{id(self):x}"
         self.folder = Path(os.path.abspath(jobs[0].run_dir.parent)) / FOLDER / stamp  # noqa: PTH100
 
@@ -169,7 +173,7 @@ class _Batch:
             function=launcher.job_function,
         )
         config = load_plugin_config(launcher.plugin, values, self.folder)
-        reason = ""
+        reason, is_killed = "", False
         with RunLock(self.folder), self._watched():
             try:
                 self.can_end.set()
@@ -180,6 +184,8 @@ class _Batch:
                 )
                 self._wait_for_others()
             except KeyboardInterrupt:  # the second signal
+                self.has_ended.set()
+                is_killed = True
                 self._request(signal.SIGKILL)
             except Exception as error:
                 lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -188,11 +194,13 @@ class _Batch:
                     self._wait_for_others()
             finally:
                 self.can_end.clear()
+                self.has_ended.set()
+        if not is_killed:
+            self._request(signal.SIGTERM)  # tasks that the plugin starts later find it
         return self._conclude(reason, num_jobs)
 
     def _conclude(self, reason: str, num_jobs: int) -> list[Job]:
         """Record the ends of jobs without a result; return those to launch again."""
-        self._request(signal.SIGTERM)  # tasks that the plugin starts later find it
         unstarted = []
         for number, job in tuple(self.pending.items()):
             if (self.folder / f"{number}.begun").exists():
@@ -247,6 +255,7 @@ class _Batch:
         if self.signals and not self.is_stopping:
             self.is_stopping = True
             self._request(self.signals[0])
+        self._end_again()
         for path in self.folder.glob("*.json"):
             if path.stem.isdecimal() and int(path.stem) in self.pending:
                 content = json.loads(path.read_text(encoding="utf-8"))
@@ -254,6 +263,20 @@ class _Batch:
                 job_exit = JobExit(**content | {"state": State(content["state"])})
                 self.queue.record_exit(job, job_exit)
         self.queue.refresh()
+
+    def _end_again(self) -> None:
+        """Send the second signal again if Python has dropped the exception that it raised.
+
+        It drops those that are raised within a finaliser or beside a fork.
+        """
+        if len(self.signals) < 2 or self.can_end.is_set() or self.has_ended.is_set():
+            self._raised_at = 0.0
+        elif not self._raised_at:
+            self._raised_at = time.monotonic()
+        elif time.monotonic() - self._raised_at > DROPPED_S:
+            self._raised_at = 0.0
+            self.can_end.set()
+            os.kill(os.getpid(), self.signals[-1])
 
     def _request(self, number: int) -> None:
         with contextlib.suppress(OSError):
