@@ -119,10 +119,11 @@ tune: setup ## select the learning rate of every method on validation, from one 
 	$(MLA) report tuning $(OUT)/tuning/$(DATA)
 
 test: setup-dev lint types ## run linter, type checker and tests, with a small sweep, as in CI
-	@# those within SLURM mostly wait, so they run beside the others
+	@# those within SLURM mostly wait, so they run beside the others; three workers on two cores, as
+	@# many tests wait for processes that they have started
 	mkdir -p build; \
 	$(BIN)/python -m pytest -n 0 -q -m slurm -rs $(SLURM_TESTS) > build/test-slurm.log 2>&1 & slurm=$$!; \
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q; code=$$?; \
+	$(BIN)/python -m pytest -n 3 -q; code=$$?; \
 	wait $$slurm || code=1; cat build/test-slurm.log; exit $$code
 
 test-slow: setup-dev ## run the tests that take minutes

@@ -2,7 +2,9 @@
 
 import gc
 import os
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,18 +14,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one worker run all tests of a fixture that a module shares: it is computed once."""
-    for item in items:
-        info = getattr(item, "_fixtureinfo", None)
-        if info is None or item.get_closest_marker("xdist_group"):
-            continue
-        for definitions in info.name2fixturedefs.values():
-            shared = definitions[-1]
-            if shared.scope == "module" and shared.baseid:
-                item.add_marker(pytest.mark.xdist_group(shared.baseid))
-                break
+@cache
+def shares_fixtures(path: Path) -> bool:
+    """Return whether a file of tests has a fixture that is computed once for all of them."""
+    return 'scope="module"' in path.read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one worker run all tests of a file whose fixtures are shared: each is computed once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LoadSharedFixtures(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return path if shares_fixtures(config.rootpath / path) else nodeid
+
+    return LoadSharedFixtures(config, log)
 
 
 def pytest_collection_finish() -> None:

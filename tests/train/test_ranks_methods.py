@@ -16,9 +16,6 @@ from mla_lightning.methods import Joint, Remix
 from mla_lightning.module import MultimodalModule
 from mla_lightning.tasks import Classification, Multilabel, Regression
 
-#: One worker runs the trainings that several tests compare.
-pytestmark = pytest.mark.xdist_group("ranks")
-
 #: Method and data -> options. Encoders have a batch normalisation unless they are plain.
 METHODS = {
     (name, is_complete): {}
