@@ -5,30 +5,32 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mla_lightning.config.listing import Entry, class_of, list_entries, refused_tasks_of
 from mla_lightning.run_folder.tasks import TASKS
 
-#: The order of the page, methods of the paper's Table 1 first; all others follow by name.
-ORDER = (
-    "mla",
-    "sum",
-    "concat",
-    "late_fusion",
-    "film",
-    "bigated",
-    "ogm_ge",
-    "ogm",
-    "qmf",
-    "unimodal",
-    "joint_unimodal",
-    "mla_paper",
-    "mla_released",
-    "mla_balancemm",
-)
+#: Group of the page -> its methods, in their order. The last group has all others, by name.
+GROUPS = {
+    "Table 1 of the paper": (
+        *("mla", "sum", "concat", "late_fusion", "film", "bigated", "ogm_ge", "qmf"),
+    ),
+    "Variants of MLA": ("mla_paper", "mla_released", "mla_balancemm"),
+    "References": (*("unimodal", "ensemble", "joint_unimodal", "simbamm", "logistic", "majority"),),
+    "Balancing by losses": ("dgl", "mmcosine", "lfm", "pmr", "pdf"),
+    "Balancing by gradients of encoders": (
+        *("ogm", "mlb", "agm", "cggm", "amss", "mmpareto", "inforeg"),
+    ),
+    "Balancing by features and samples": ("opm", "remix", "valuation"),
+    "Balancing by the order of learning": ("reconboost", "aug", "relearning", "gblend"),
+    "Balancing by teachers": ("umt", "g2d", "pdmp"),
+    "Table 2 of the paper: missing modalities": (
+        *("cca", "dcca", "dccae", "ae", "cra", "mmin", "if_mmin", "cpm_net", "tate"),
+    ),
+    "Others": (),
+}
 
 HEAD = """\
 # Methods
@@ -42,7 +44,8 @@ fusion computes the latter.
 
 The column "tasks" names the tasks of data sets that a method is defined for: `classification`,
 `regression` (one number per sample) and `multilabel` (any subset of labels).
-
+"""
+COLUMNS = """\
 | method | option | description | class | fusion | single modality | tasks | publication |
 |---|---|---|---|---|---|---|---|
 """
@@ -63,8 +66,25 @@ def methods_page(config_dir: Path | None = None) -> str:
     """
     methods = {entry.name: entry for entry in list_entries("method", config_dir)}
     fusions = {entry.name: entry for entry in list_entries("fusion", config_dir)}
-    names = [n for n in ORDER if n in methods] + sorted(methods.keys() - set(ORDER))
-    rows, sections = [], []
+    listed = {name for names in GROUPS.values() for name in names}
+    parts, sections = [HEAD], list[str]()
+    for title, names in GROUPS.items():
+        chosen = names or sorted(methods.keys() - listed)
+        rows = _rows(chosen, methods, fusions, sections)
+        parts += [f"**{title}**\n\n{COLUMNS}" + "\n".join(rows)] if rows else []
+    blocks = [*parts, *sections, "## Fusions"]
+    blocks += [f"### {e.name} fusion\n\n{_docstring(e.target)}" for e in fusions.values()]
+    return "\n\n".join(block.rstrip("\n") for block in blocks) + "\n"
+
+
+def _rows(
+    names: Sequence[str],
+    methods: Mapping[str, Entry],
+    fusions: Mapping[str, Entry],
+    sections: list[str],
+) -> list[str]:
+    """Return the rows of a table of methods, and append their sections."""
+    rows = []
     for name in names:
         entry, fusion = methods[name], fusions.get(_fusion_of(methods, name))
         cls = entry.target.rpartition(".")[2]
@@ -75,9 +95,7 @@ def methods_page(config_dir: Path | None = None) -> str:
             f"`{fusion.name if fusion else ''}` | `{rule}` | {_tasks(entry)} | {published} |"
         )
         sections.append(_section(entry, fusion))
-    blocks = [HEAD + "\n".join(rows), *sections, "## Fusions"]
-    blocks += [f"### {e.name} fusion\n\n{_docstring(e.target)}" for e in fusions.values()]
-    return "\n\n".join(blocks) + "\n"
+    return rows
 
 
 def _tasks(entry: Entry) -> str:
