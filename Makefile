@@ -29,12 +29,15 @@ NUMBER ?= 500
 # Run folders whose results `make claims` adds to the committed ones or uses in place of them.
 RUNS ?=
 
+# The methods of the benchmark that take optimisation steps: those of conf/experiment/tuning.
+BENCHMARK = $(shell sed -n 's/^    - //p' conf/experiment/tuning/$(DATA).yaml | paste -sd,)
+
 SLURM_TESTS := $(wildcard tests/test_slurm*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
-	reproduce-table3 reproduce-benchmark reproduce-projection reproduce-own docs clean
+	reproduce-table3 reproduce-benchmark benchmark-tune reproduce-projection reproduce-own docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -71,11 +74,18 @@ reproduce-table3: setup ## train the ablation HGM x DF of Table 3 and show it (D
 	$(MLA) train -m experiment=table3/$(DATA) paths.output_dir=$(OUT) $(WORDS)
 	$(MLA) report table3 $(OUT)/table3/$(DATA)
 
+benchmark-tune: $(VENV)/.installed-tune ## search rate, weight decay and strength of the benchmark's methods (DATA=openmoji)
+	$(if $(filter openmoji,$(DATA)),,$(MLA) data prepare $(DATA))
+	$(MLA) tune data=$(DATA) method=$(BENCHMARK) trials=8 finalists=2 \
+		paths.output_dir=$(OUT) $(WORDS)
+	$(BIN)/python -m experiments.benchmark $(OUT)/tune/$(DATA)
+
 reproduce-projection: setup ## compare projections at the default and ten times the training length (DATA=openmoji)
 	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT) $(WORDS)
 	$(BIN)/python -m experiments.projection $(OUT)/projection/$(DATA)
 
 reproduce-benchmark: setup ## train all methods with ten seeds and compare them with four references (DATA=openmoji)
+	$(if $(filter openmoji,$(DATA)),,$(MLA) data prepare $(DATA))
 	$(MLA) train -m experiment=benchmark/$(DATA) paths.output_dir=$(OUT) $(WORDS)
 	$(MLA) report benchmark $(OUT)/benchmark/$(DATA)
 
