@@ -90,6 +90,7 @@ def test_the_claims_equal_those_of_the_committed_results(tmp_path):
     assert (tmp_path / "results.csv").read_bytes() == (committed / "results.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_every_run_of_the_claims_has_a_config():
     names = {path.stem for path in (ROOT / "conf/experiment/claims").glob("*.yaml")} - {"tuning"}
     planned = {

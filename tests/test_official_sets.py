@@ -60,7 +60,10 @@ def image_modality(folder, name):
     return "visual" if "visual" in modalities else "image"
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "cremad" else pytest.mark.slow) for name in SETS],
+)
 def test_the_classes_of_prepared_data_can_be_learnt(tmp_path, monkeypatch, name):
     """Encoders get the signal of the small data sets, with the labels of the same rows."""
     fake, options, num_classes = SETS[name]

@@ -117,6 +117,9 @@ def test_every_command_that_a_document_shows_can_be_composed(text):
     if len(words) == 2 and words[1].startswith("experiment="):  # whose jobs are composed elsewhere
         assert words[1].partition("=")[2] in options((conf_dir(),), "experiment")
         return
+    if len(words) == 1 and words[0].startswith("method="):  # each is trained elsewhere
+        assert words[0].partition("=")[2] in options((conf_dir(),), "method")
+        return
     try:
         jobs = plan([w for w in words if w != "-m"], multirun="-m" in words)
     except MLAError as error:

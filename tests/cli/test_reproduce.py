@@ -52,7 +52,13 @@ def snapshot(folder):
     }
 
 
-@pytest.mark.parametrize("kind", SETS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("media", "ratings"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sequences", "wild arrays")),
+    ],
+)
 def test_own_files_become_a_table_and_a_page(kind, tmp_path, monkeypatch, capsys):
     write, options, modalities = SETS[kind]
     monkeypatch.chdir(tmp_path)

@@ -183,6 +183,7 @@ def test_reading_the_pickled_table_runs_no_code(tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_all_methods_of_table_2_run_on_both_layouts(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     fake_gcnet_features(tmp_path / "g")

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 
 from mla_lightning import run_folder as files
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
+from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.config import Job
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.metrics.base import Metric
@@ -49,8 +50,7 @@ class TrainedJob:
         metrics: Name -> metric to compute of its predictions.
         peak_memory_mb: Peak memory of training, in MiB.
         num_batches: Number of batches that were trained.
-        uncounted: Names of operations that are not in the FLOPs.
-        train_flops: FLOPs of all training steps; None if they were not counted.
+        diagnostics: What was measured during training; None for nothing.
     """
 
     job: Job
@@ -61,8 +61,18 @@ class TrainedJob:
     metrics: Mapping[str, Metric]
     peak_memory_mb: float
     num_batches: int
-    uncounted: Collection[str] = ()
-    train_flops: float | None = None
+    diagnostics: EpochDiagnostics | None = None
+
+    @property
+    def uncounted(self) -> Collection[str]:
+        """Names of operations that are not in the FLOPs."""
+        return () if self.diagnostics is None else self.diagnostics.uncounted
+
+    @property
+    def train_gflop(self) -> float | None:
+        """FLOPs of all training steps, in billions; None if they were not counted."""
+        flops = None if self.diagnostics is None else self.diagnostics.train_flops
+        return None if flops is None else flops / 1e9
 
 
 @dataclass(frozen=True)
@@ -198,7 +208,7 @@ def build_result(trained: TrainedJob, measurements: Measurements) -> Result:
         peak_memory_mb=trained.peak_memory_mb,
         num_parameters=sum(p.numel() for p in module.parameters()),
         num_batches_trained=trained.num_batches,
-        train_gflop=None if trained.train_flops is None else trained.train_flops / 1e9,
+        train_gflop=trained.train_gflop,
         overrides=dict(job.distinguishing_overrides),
         code=job.code.hash,
         threads=config.trainer.threads,

@@ -388,8 +388,7 @@ def _train(
         build_metrics(config),
         peak_memory_mb(trainer.strategy.root_device),  # before evaluation adds to it
         trainer.global_step,
-        diagnostics.uncounted if diagnostics is not None else (),
-        diagnostics.train_flops if diagnostics is not None else None,
+        diagnostics,
     )
 
 
