@@ -44,10 +44,15 @@ def recipe_text(text: str, data: str) -> str:
         "methods:",
         "# experiments/benchmark/README.md.",
         f"defaults: [{data}]",
+        f"{RECIPE}:",
     ]
-    values = {RECIPE: content[RECIPE]}
-    text = yaml.safe_dump(values, default_flow_style=None, sort_keys=False, width=96)
-    return "\n".join(lines) + f"\n{text}"
+    for method, values in content[RECIPE].items():
+        node = {method: values}
+        text = yaml.safe_dump(node, default_flow_style=None, sort_keys=False, width=1000)
+        if len(text) > 98:
+            text = yaml.safe_dump(node, default_flow_style=False, sort_keys=False)
+        lines += [f"  {line}" for line in text.splitlines()]
+    return "\n".join(lines) + "\n"
 
 
 def trials_text(text: str) -> str:
