@@ -181,7 +181,7 @@ def test_runs_that_all_have_averaged_weights_are_the_benchmark(tmp_path):
     for method, level in (("concat", 60), ("mla", 66)):
         write(tmp_path, method, level, overrides={"trainer.ema": "0.99"})
     report = benchmark(read_runs([tmp_path]))
-    assert cells(table_of(report, "verdicts"), "MLA")[0].endswith("1 better")
+    assert cells(table_of(report, "verdicts"), "MLA")[0].endswith(": better")
 
 
 def test_nothing_to_compare_is_an_error(tmp_path):
