@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
 from mla_lightning.report.document.table import BLANK, Cell, Row, Section, Table, signed
@@ -58,8 +58,8 @@ def lever_table(
             sections=tuple(sections),
             notes=(
                 "Mean difference over the methods of a lever (number of methods), the lowest and "
-                "the highest one, and how many are significantly better or worse. The lever of each "
-                "method: docs/balancing.md.",
+                "the highest one, and how many are significantly better or worse. Which method uses "
+                "which lever: docs/balancing.md.",
             ),
         )
     ]
@@ -91,9 +91,7 @@ def balancing_sentences(
     return lines
 
 
-def _of(
-    found: Sequence[Answer], block: Block, methods: Sequence[str] | frozenset[str]
-) -> list[Answer]:
+def _of(found: Sequence[Answer], block: Block, methods: Collection[str]) -> list[Answer]:
     return [
         answer
         for answer in found
