@@ -58,7 +58,7 @@ def lever_table(
             sections=tuple(sections),
             notes=(
                 "Mean difference over the methods of a lever (number of methods), the lowest and "
-                "the highest one, and how many are significantly better or worse. Which method uses "
+                "the highest one, and how many are significantly better or worse. Which method has "
                 "which lever: docs/balancing.md.",
             ),
         )
