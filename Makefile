@@ -37,7 +37,8 @@ SLURM_TESTS := $(wildcard tests/test_slurm*.py)
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
-	reproduce-table3 reproduce-benchmark benchmark-tune reproduce-projection reproduce-own docs clean
+	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged \
+	reproduce-projection reproduce-own docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -79,6 +80,11 @@ benchmark-tune: $(VENV)/.installed-tune ## search rate, weight decay and strengt
 	$(MLA) tune data=$(DATA) method=$(BENCHMARK) trials=8 finalists=2 \
 		paths.output_dir=$(OUT) $(WORDS)
 	$(BIN)/python -m experiments.benchmark $(OUT)/tune/$(DATA)
+
+benchmark-averaged: setup ## the benchmark's methods again, with averaged weights, and the report of both (DATA=openmoji)
+	$(MLA) train -m experiment=benchmark/$(DATA) method=$(BENCHMARK) trainer.ema=0.99 \
+		paths.output_dir=$(OUT) $(WORDS)
+	$(MLA) report benchmark $(OUT)/benchmark/$(DATA)
 
 reproduce-projection: setup ## compare projections at the default and ten times the training length (DATA=openmoji)
 	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT) $(WORDS)

@@ -5,15 +5,22 @@ import torch
 from tests.methods.harness import batches, build, fit
 
 import mla_lightning as mla
+from mla_lightning.errors import ConfigError
 from mla_lightning.functional import fuse_logits, mean_weights
+from mla_lightning.fusion.concat import Concat
+from mla_lightning.fusion.film import FiLM
 from mla_lightning.fusion.imagination import AutoencodedFusion
 from mla_lightning.fusion.shared_head import SharedHead
+from mla_lightning.fusion.transformer import TransformerFusion
 from mla_lightning.methods.ae import AE
 from mla_lightning.methods.cra import CRA
+from mla_lightning.methods.ensemble import Ensemble
 from mla_lightning.methods.head.rules import HeadStep
+from mla_lightning.methods.late_fusion import LateFusion
 from mla_lightning.methods.mla import MLA
 from mla_lightning.methods.mla_balancemm import MLABalanceMM
 from mla_lightning.methods.mla_released import MLAReleased
+from mla_lightning.methods.unimodal import Unimodal
 
 
 def test_the_features_of_a_step_hold_no_graph():
@@ -103,3 +110,21 @@ def test_cca_ends_the_training_once_it_is_fitted(tmp_path):
     others = predicted.logits["multi"].sum(dim=1, keepdim=True) - own
     assert own.mean() > others.mean() / 3 + 0.5
     assert (predicted.logits["multi"].argmax(dim=1) == predicted.label).double().mean() > 0.5
+
+
+@pytest.mark.parametrize("method", [LateFusion, Unimodal, Ensemble])
+@pytest.mark.parametrize("fusion", [TransformerFusion, FiLM])
+def test_modalities_that_are_trained_alone_share_no_layers(method, fusion):
+    message = (
+        f"{method.__name__} trains each modality as if it were alone, and all share the layers"
+    )
+    with pytest.raises(ConfigError, match=rf"{message} of {fusion.__name__}\. Use .*=late"):
+        build(method, fusion, batches())
+
+
+@pytest.mark.parametrize("fusion", [TransformerFusion, Concat, FiLM])
+def test_mla_names_the_fusion_that_it_needs(fusion):
+    with pytest.raises(
+        ConfigError, match=r"one shared head; use fusion@method\.fusion=shared_head"
+    ):
+        build(MLA, fusion, batches())

@@ -2,6 +2,7 @@
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 from tests.report.synthetic_runs import change, write_run
@@ -12,6 +13,7 @@ from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.run_folders import read_runs
 from mla_lightning.report.tables.asked import Answer, answers, best_single, is_winner
 from mla_lightning.report.tables.benchmark import benchmark
+from mla_lightning.report.tables.levers import BALANCING, LEVERS
 from mla_lightning.report.tables.significance import Comparison, compare, holm
 
 SEEDS = range(6)
@@ -181,7 +183,30 @@ def test_runs_that_all_have_averaged_weights_are_the_benchmark(tmp_path):
     for method, level in (("concat", 60), ("mla", 66)):
         write(tmp_path, method, level, overrides={"trainer.ema": "0.99"})
     report = benchmark(read_runs([tmp_path]))
-    assert cells(table_of(report, "verdicts"), "MLA")[0].endswith("1 better")
+    assert cells(table_of(report, "verdicts"), "MLA")[0].endswith(": better")
+
+
+def test_balancing_is_summed_up_by_lever(root):
+    report = benchmark(read_runs([root]))
+    table = table_of(report, "levers")
+    assert table.columns == ("than Concat",)
+    assert [section.title for section in table.sections] == ["openmoji", "tuxstamps"]
+    rows = {row.label: row.cells[0].text for row in table.sections[0].rows}
+    assert rows.keys() == {"losses (1)", "gradients of encoders (1)", "order of learning (1)"}
+    assert re.fullmatch(
+        r"\+[56]\.\d \(\+[56]\.\d to \+[56]\.\d\): 1 better, 0 worse", rows["order of learning (1)"]
+    )
+    (line, _) = [x for x in report.texts["answers.md"].splitlines() if "that balance" in x]
+    assert "openmoji: methods that balance: 1 of 3 better and 1 worse than Concat (mean +" in line
+
+
+def test_the_levers_are_those_of_the_page_on_balancing():
+    page = (Path(__file__).parents[2] / "docs/balancing.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z ]+) \| (`.*?`) \|", page, re.MULTILINE)
+    listed = {lever: set(re.findall(r"`(\w+)`", methods)) for lever, methods in rows}
+    assert {lever: set(methods) for lever, methods in LEVERS.items()} == {
+        lever: methods & BALANCING for lever, methods in listed.items() if lever in LEVERS
+    }
 
 
 def test_nothing_to_compare_is_an_error(tmp_path):

@@ -58,12 +58,19 @@ class LateFusion(MultimodalModule):
                 features.
 
         Raises:
-            ConfigError: If ``joint_weight`` is negative.
+            ConfigError: If ``joint_weight`` is negative, or the fusion's layers for a single
+                modality are those of the others, too.
         """
         if joint_weight < 0:
             raise ConfigError(f"method.joint_weight must be >= 0, got {joint_weight}")
         self.joint_weight = joint_weight
         super().__init__(**parts)
+        if self.fusion.unimodal_rule in ("others_missing", "zero_feature"):
+            raise ConfigError(
+                f"{type(self).__name__} trains each modality as if it were alone, and all share "
+                f"the layers of {type(self.fusion).__name__}. Use fusion@method.fusion=late, or "
+                "method=joint_unimodal."
+            )
 
     @property
     def trains_fused_logits(self) -> bool:  # type: ignore[override]

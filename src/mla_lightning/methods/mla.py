@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Unpack
@@ -149,10 +150,13 @@ class MLA(MultimodalModule):
                 "method.fusion.weighting has no effect on MLA; set method.dynamic_weighting or, "
                 "with method.df=false, method.static_weighting"
             )
+        needed = "MLA trains one shared head; use fusion@method.fusion=shared_head"
+        if "weighting" not in inspect.signature(fusion).parameters:
+            raise ConfigError(needed)
         weighting = dynamic_weighting if df else static_weighting
         super().__init__(**parts | {"fusion": partial(fusion, weighting=weighting)})
         if not hasattr(self.fusion, "head_input"):
-            raise ConfigError("MLA trains one shared head; use fusion@method.fusion=shared_head")
+            raise ConfigError(needed)
         self.order = tuple(order or self.modalities)
         if sorted(self.order) != sorted(self.modalities):
             raise ConfigError(f"method.order={list(self.order)} must name {list(self.modalities)}")

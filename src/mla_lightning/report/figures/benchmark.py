@@ -81,7 +81,7 @@ def difference_figure(
         axes[0].set_yticks(range(len(shown)), [variant.label for variant in shown])
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
         figure.suptitle(f"Difference to {label}", fontsize=11, fontweight="bold")
-        _legend(figure)
+        _legend(figure, num_columns=4 if len(table_blocks) > 1 else 2)
     return figure
 
 
@@ -111,7 +111,7 @@ def _difference_panel(
         axis.plot([mean], [line], "o", color=colour, markersize=4.5, gid=gid)
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, num_columns: int) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -124,7 +124,13 @@ def _legend(figure: Figure) -> None:
         )
     ]
     handles.append(Patch(color="#EEEEEE", label="too small to matter"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=num_columns,
+        frameon=False,
+        fontsize=8,
+    )
 
 
 def rank_figure(
@@ -202,6 +208,8 @@ def cost_figure(table_blocks: Sequence[Block], measure: str = "train_time_s") ->
 
 
 def _cost_panel(axis: Axes, block: Block, measure: str) -> None:
+    from matplotlib.ticker import LogLocator
+
     metric, points = block.metric, []
     _, name, unit_name = COSTS[measure]
     concat = block.find("concat")
@@ -224,8 +232,9 @@ def _cost_panel(axis: Axes, block: Block, measure: str) -> None:
     axis.set_ylabel(f"test {metric.label}{metric.axis_unit}", fontsize=8)
     axis.grid(color="#EEEEEE", linewidth=0.6)
     axis.set_axisbelow(True)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
     axis.tick_params(labelsize=7, which="both")
     axis.plot([p[0] for p in front], [p[1] for p in front], color=ABOVE, linewidth=1, zorder=1)
     named = []

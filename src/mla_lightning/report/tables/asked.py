@@ -148,17 +148,20 @@ def by_method(found: Sequence[Answer]) -> Mapping[Variant, list[Answer]]:
     return grouped
 
 
-def verdict_text(of_method: Sequence[Answer]) -> str:
-    """Return the verdicts of a method in a few words.
+def verdict_text(of_method: Sequence[Answer], num_sets: int) -> str:
+    """Return the verdicts of a method in a few words: how often each, or the only one.
 
     Args:
         of_method: Its answers to one question.
+        num_sets: Number of data sets of the report.
 
     Example:
-        >>> verdict_text([])
+        >>> verdict_text([], num_sets=2)
         ''
     """
     verdicts = [answer.verdict for answer in of_method]
+    if num_sets == 1:
+        return "".join(verdicts)
     counts = [f"{verdicts.count(v)} {v}" for v in (BETTER, WORSE, EQUAL, OPEN) if v in verdicts]
     return ", ".join(counts)
 

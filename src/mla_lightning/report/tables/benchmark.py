@@ -45,6 +45,7 @@ from mla_lightning.report.tables.benchmark_tables import (
     score_table,
     verdict_table,
 )
+from mla_lightning.report.tables.levers import balancing_sentences, lever_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,6 +108,7 @@ def benchmark(runs: Sequence[Run]) -> Report:
         tables=(
             score_table(table_blocks, order, plain),
             verdict_table(asked, order, len(table_blocks)),
+            *lever_table(table_blocks, asked),
             *_averaged_tables(table_blocks, averaged_blocks, changes, order),
             *across_tables(table_blocks, ranked),
             detectable_table(table_blocks, asked),
@@ -125,6 +127,7 @@ def benchmark(runs: Sequence[Run]) -> Report:
                 f"{line}\n"
                 for line in (
                     *sentences(table_blocks, asked),
+                    *balancing_sentences(table_blocks, asked),
                     *averaged_sentences(table_blocks, changes),
                 )
             )

@@ -172,7 +172,8 @@ def verdict_table(
                 cells.append(Cell(BLANK))
                 continue
             digits = of_method[0].block.metric.digits
-            text = f"{signed(statistics.fmean(means), digits)}: {verdict_text(of_method)}"
+            verdicts = verdict_text(of_method, num_sets)
+            text = f"{signed(statistics.fmean(means), digits)}: {verdicts}"
             cells.append(Cell(text, BEST if is_winner(of_method, num_sets) else 0))
         rows.append(Row(variant.label, tuple(cells)))
     return Table(
