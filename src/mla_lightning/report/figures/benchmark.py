@@ -81,7 +81,7 @@ def difference_figure(
         axes[0].set_yticks(range(len(shown)), [variant.label for variant in shown])
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
         figure.suptitle(f"Difference to {label}", fontsize=11, fontweight="bold")
-        _legend(figure, num_columns=4 if len(table_blocks) > 1 else 2)
+        _legend(figure, num_columns=4 if len(table_blocks) > 2 else 2)
     return figure
 
 
