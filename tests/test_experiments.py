@@ -151,3 +151,8 @@ def test_the_claims_run_at_the_rates_that_validation_chose(name, data):
         recipe = yaml.safe_load((ROOT / f"conf/recipe/{data}.yaml").read_text())
         chosen = dict.fromkeys(rates, recipe["tuned_lr"]["mla"])
     assert rates == {label: chosen[label] for label in rates}
+
+
+def test_no_committed_command_has_a_folder_of_another_machine():
+    for path in EXPERIMENTS.rglob("*.csv"):
+        assert "paths.output_dir=/" not in path.read_text(encoding="utf-8"), path
