@@ -325,7 +325,10 @@ def put(fault: Fault, root: Path) -> None:
         take_out()
     (new,) = (code for code in _codes(module) if code.co_qualname == fault.function)
     is_loaded = False
-    for value in gc.get_objects():
+    gc.unfreeze()  # forked processes of runs freeze what they inherit, which is not listed then
+    objects = gc.get_objects()
+    gc.freeze()
+    for value in objects:
         if type(value) is types.FunctionType:  # isinstance would ask objects that stand for others
             old = value.__code__
             if old.co_filename == path and old.co_qualname == fault.function:

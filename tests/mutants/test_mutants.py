@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from mla_lightning.run_folder.forks import never_destroy_inherited_objects
 from tests.mutants.__main__ import row_of, summarise
 from tests.mutants.campaign import CAUGHT, SURVIVED, Campaign, Verdict, put
 from tests.mutants.faults import draw, list_faults
@@ -97,6 +98,7 @@ def test_the_report_states_what_no_test_catches(faults):
 
 
 def test_a_campaign_names_the_test_that_catches(tmp_path):
+    never_destroy_inherited_objects()  # as after any run in this process
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "minus.py").write_text("def minus(a, b):\n    return a - b\n")
     (tmp_path / "test_minus.py").write_text(
