@@ -176,7 +176,15 @@ def test_averaged_weights_are_compared_with_the_same_methods_without(root):
     (line, _) = [line for line in report.texts["answers.md"].splitlines() if "averaged" in line]
     assert "openmoji: averaged weights change a method by +0.3 on average (−2.0 to +3.0" in line
     assert line.endswith("; significantly better: MLA; significantly worse: OGM-GE.")
-    assert "benchmark-averaged" in report.figures
+    assert len(report.figures["benchmark-averaged"]().axes) == 2
+
+
+def test_a_data_set_without_averaged_runs_has_no_panel(root):
+    write(root, "mla", 69, spread=0.41, overrides={"trainer.ema": "0.99"})
+    report = benchmark(read_runs([root]))
+    (axis,) = report.figures["benchmark-averaged"]().axes
+    assert axis.get_title(loc="left") == "openmoji"
+    assert len(report.figures["benchmark-versus-concat"]().axes) == 2
 
 
 def test_runs_that_all_have_averaged_weights_are_the_benchmark(tmp_path):

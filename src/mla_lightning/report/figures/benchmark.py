@@ -62,7 +62,7 @@ def difference_figure(
     """Draw the mean differences of all methods to a reference, a panel per data set.
 
     Args:
-        table_blocks: The data sets.
+        table_blocks: The data sets; those without a comparison have no panel.
         found: The comparisons.
         order: The methods from top to bottom.
         label: The reference in the title.
@@ -71,6 +71,7 @@ def difference_figure(
         The figure.
     """
     shown = [v for v in order if any(c.variant == v for c in found)]
+    table_blocks = [block for block in table_blocks if any(c.block is block for c in found)]
     places = {variant: place for place, variant in enumerate(shown)}
     with style():
         figure = new_figure(2.0 + 2.1 * len(table_blocks), 1.1 + 0.22 * len(shown))
