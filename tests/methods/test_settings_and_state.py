@@ -1,5 +1,7 @@
 """Settings that a method hands on, and state that it must not keep or must reset."""
 
+from functools import partial
+
 import pytest
 import torch
 from tests.methods.harness import batches, build, fit
@@ -115,11 +117,22 @@ def test_cca_ends_the_training_once_it_is_fitted(tmp_path):
 @pytest.mark.parametrize("method", [LateFusion, Unimodal, Ensemble])
 @pytest.mark.parametrize("fusion", [TransformerFusion, FiLM])
 def test_modalities_that_are_trained_alone_share_no_layers(method, fusion):
-    message = (
-        f"{method.__name__} trains each modality as if it were alone, and all share the layers"
-    )
-    with pytest.raises(ConfigError, match=rf"{message} of {fusion.__name__}\. Use .*=late"):
+    message = f"{method.__name__} trains each .* layers of {fusion.__name__} take several at once"
+    with pytest.raises(ConfigError, match=rf"{message}\. Use .*=late"):
         build(method, fusion, batches())
+
+
+def test_a_joint_head_whose_parts_are_trained_apart_is_accepted():
+    fusion = partial(Concat, unimodal_rule="zero_feature")
+    assert build(LateFusion, fusion, batches()).fusion.unimodal_rule == "zero_feature"
+
+
+def test_a_fusion_of_the_user_may_take_its_weighting_among_other_options():
+    class Own(SharedHead):
+        def __init__(self, feature_dims, num_classes, **options):
+            super().__init__(feature_dims, num_classes, **options)
+
+    assert build(MLA, Own, batches()).fusion.weighting == "entropy"
 
 
 @pytest.mark.parametrize("fusion", [TransformerFusion, Concat, FiLM])

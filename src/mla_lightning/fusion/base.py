@@ -58,6 +58,8 @@ class Fusion(nn.Module, ABC):
 
     #: Name of the rule by which a single modality's logits are computed.
     unimodal_rule: str
+    #: Whether a single modality's logits go through layers that take several modalities at once.
+    mixes_modalities = False
     #: Whether features may be sequences (B, T, D_m).
     takes_sequences = False
     #: Whether a sample's fused logits depend on the other samples of the batch.

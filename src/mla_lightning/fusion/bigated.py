@@ -33,6 +33,7 @@ class BiGated(Fusion):
     """
 
     unimodal_rule = "zero_feature"
+    mixes_modalities = True
 
     def __init__(
         self, feature_dims: Mapping[str, int], num_classes: int, *, gated: str | None = None

@@ -39,6 +39,7 @@ class CrossPartial(Fusion):
     """
 
     unimodal_rule = "others_missing"
+    mixes_modalities = True
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class FiLM(Fusion):
     """
 
     unimodal_rule = "zero_feature"
+    mixes_modalities = True
 
     def __init__(
         self, feature_dims: Mapping[str, int], num_classes: int, *, modulated: str | None = None

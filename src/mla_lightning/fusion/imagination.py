@@ -208,6 +208,7 @@ class ImaginedFusion(Fusion):
     """
 
     unimodal_rule = "others_missing"
+    mixes_modalities = True
 
     def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Compute the fused logits."""

@@ -39,6 +39,7 @@ class PaddedFusion(Fusion):
     """
 
     unimodal_rule = "others_missing"
+    mixes_modalities = True
 
     def __init__(
         self, feature_dims: Mapping[str, int], num_classes: int, *, svc_c: float = 0.01

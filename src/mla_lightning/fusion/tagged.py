@@ -39,6 +39,7 @@ class Tagged(Fusion):
     """
 
     unimodal_rule = "others_missing"
+    mixes_modalities = True
     takes_sequences = True
 
     def __init__(

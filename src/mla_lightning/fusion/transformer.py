@@ -53,6 +53,7 @@ class TransformerFusion(Fusion):
     """
 
     unimodal_rule = "others_missing"
+    mixes_modalities = True
     takes_sequences = True
 
     def __init__(

@@ -59,17 +59,17 @@ class LateFusion(MultimodalModule):
 
         Raises:
             ConfigError: If ``joint_weight`` is negative, or the fusion's layers for a single
-                modality are those of the others, too.
+                modality take several modalities at once.
         """
         if joint_weight < 0:
             raise ConfigError(f"method.joint_weight must be >= 0, got {joint_weight}")
         self.joint_weight = joint_weight
         super().__init__(**parts)
-        if self.fusion.unimodal_rule in ("others_missing", "zero_feature"):
+        if self.fusion.mixes_modalities:
             raise ConfigError(
-                f"{type(self).__name__} trains each modality as if it were alone, and all share "
-                f"the layers of {type(self.fusion).__name__}. Use fusion@method.fusion=late, or "
-                "method=joint_unimodal."
+                f"{type(self).__name__} trains each modality as if it were alone, and layers of "
+                f"{type(self.fusion).__name__} take several at once. Use "
+                "fusion@method.fusion=late, or method=joint_unimodal."
             )
 
     @property

@@ -151,7 +151,9 @@ class MLA(MultimodalModule):
                 "with method.df=false, method.static_weighting"
             )
         needed = "MLA trains one shared head; use fusion@method.fusion=shared_head"
-        if "weighting" not in inspect.signature(fusion).parameters:
+        options = inspect.signature(fusion).parameters
+        takes_any = any(option.kind is option.VAR_KEYWORD for option in options.values())
+        if "weighting" not in options and not takes_any:
             raise ConfigError(needed)
         weighting = dynamic_weighting if df else static_weighting
         super().__init__(**parts | {"fusion": partial(fusion, weighting=weighting)})
