@@ -370,23 +370,3 @@ def test_a_config_that_does_not_fit_the_data_is_rejected_before_any_job(
     with pytest.raises(ConfigError) as caught:
         compose_jobs([*TINY, *overrides])
     assert expected in str(caught.value)
-
-
-def test_an_edited_file_is_read_again_and_a_changed_config_changes_no_later_one(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "conf" / "recipe" / "own.yaml"
-    path.parent.mkdir(parents=True)
-
-    def epochs(number: int | None) -> int:
-        if number is not None:
-            text = (
-                f"# @package _global_\ndefaults: [synthetic]\ntrainer: {{max_epochs: {number}}}\n"
-            )
-            path.write_text(text)
-        (job,) = compose_jobs([*TINY, "recipe=own"], config_dir=tmp_path / "conf")
-        trainer = job.config.tree["trainer"]
-        found, trainer["max_epochs"] = trainer["max_epochs"], 1
-        return int(found)
-
-    assert [epochs(number) for number in (3, 4, None, 5)] == [3, 4, 4, 5]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import os
 import re
 import threading
@@ -35,6 +36,9 @@ _hydra_lock = threading.RLock()
 #: Folders, state of their files and what was read -> its content; the oldest are forgotten.
 _read_before: dict[tuple[Any, ...], Any] = {}
 _MAX_READ = 2048
+#: Entries of folders of configs beyond which nothing is remembered: to look at all takes longer.
+MAX_ENTRIES = 5000
+_unlike_all = itertools.count(1)
 
 
 class Composer:
@@ -202,7 +206,8 @@ def state_of_files(folders: tuple[Path, ...]) -> int:
     """Return a number that changes when a file of the folders is written, added or removed.
 
     Args:
-        folders: Folders of configs.
+        folders: Folders of configs; links in them are followed. If they have more than
+            :data:`MAX_ENTRIES` entries, the number is another one in each call.
 
     Example:
         >>> (tmp / "method").mkdir()
@@ -211,13 +216,18 @@ def state_of_files(folders: tuple[Path, ...]) -> int:
         >>> state_of_files((tmp,)) == before
         False
     """
-    states = []
+    states: list[tuple[Any, ...]] = []
     waiting = [str(folder) for folder in folders]
+    seen: set[tuple[int, ...]] = set()  # links may lead in a circle
     while waiting:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:  # Hydra says it
             for entry in entries:
-                states.append((entry.path, *_state(entry)))
-                if entry.is_dir():
+                if len(states) >= MAX_ENTRIES:
+                    return -next(_unlike_all)
+                state = _state(entry)
+                states.append((entry.path, *state))
+                if entry.is_dir() and state not in seen:
+                    seen.add(state)
                     waiting.append(entry.path)
     return hash(tuple(sorted(states)))
 
@@ -229,7 +239,7 @@ def _state(entry: os.DirEntry[str]) -> tuple[int, ...]:
     except OSError:  # a link to nothing
         return ()
     if entry.is_dir():
-        return (state.st_ino,)
+        return state.st_dev, state.st_ino
     return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
