@@ -27,7 +27,7 @@ def asked_label(name: str) -> str:
         >>> asked_label("concat"), asked_label("single")
         ('Concat', 'the best single modality')
     """
-    names = {SINGLE: "the best single modality", PLAIN: "the same method without"}
+    names = {SINGLE: "the best single modality", PLAIN: "the same method without averaged weights"}
     return names.get(name) or method_label(name)
 
 

@@ -1,4 +1,4 @@
-"""What an average of the weights changes: every method with and without it, on the same seeds."""
+"""What averaged weights change: every method with and without them, on the same seeds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from mla_lightning.report.document.table import Section, Table, signed
+from mla_lightning.report.document.table import Table, signed
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.tables.asked import (
@@ -17,7 +17,8 @@ from mla_lightning.report.tables.asked import (
     contenders,
     margin_of,
 )
-from mla_lightning.report.tables.rows import COMPARISON_COLUMNS, comparison_rows, section_title
+from mla_lightning.report.tables.benchmark_tables import difference_sections
+from mla_lightning.report.tables.rows import COMPARISON_COLUMNS
 from mla_lightning.report.tables.significance import compare, holm
 
 #: The setting that averages weights.
@@ -32,12 +33,13 @@ def split_runs(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
 
     Returns:
         The runs without it and the runs with it; these no longer name the setting, so that both
-        have the same methods. If all or none have it there is nothing to compare: all are the first
-        ones, as they are.
+        have the same methods. If all or none have it there is nothing to compare, and with several
+        decays each is a method of its own: all are the first ones then, as they are.
     """
     plain = [run for run in runs if KEY not in dict(run.overrides)]
     averaged = [run for run in runs if KEY in dict(run.overrides)]
-    if not plain or not averaged:
+    decays = {dict(run.overrides)[KEY] for run in averaged}
+    if not plain or len(decays) != 1:
         return list(runs), []
     return plain, [
         replace(run, overrides=tuple(pair for pair in run.overrides if pair[0] != KEY))
@@ -56,10 +58,12 @@ def averaged_answers(plain: Sequence[Block], averaged: Sequence[Block]) -> list[
         The answers; Holm's correction is over all methods and data sets.
     """
     found = []
+    of_data = {_data_of(block): block for block in averaged}
     for block in plain:
-        other = next((b for b in averaged if b.dataset == block.dataset), None)
-        for variant in contenders(block) if other is not None else ():
-            assert other is not None
+        other = of_data.get(_data_of(block))
+        if other is None:
+            continue
+        for variant in contenders(block):
             values = other.values(variant) if variant in other.variants else {}
             if values:
                 pair = block.metric.better_first(values, block.values(variant))
@@ -71,25 +75,19 @@ def averaged_answers(plain: Sequence[Block], averaged: Sequence[Block]) -> list[
     ]
 
 
+def _data_of(block: Block) -> tuple[str, str, str, str]:
+    """Return what all runs of a block have in common, and those of no other block."""
+    return block.dataset, block.task, block.data_split, block.protocol
+
+
 def averaged_table(table_blocks: Sequence[Block], found: Sequence[Answer]) -> Table:
     """Make the table of what averaged weights change, a section per data set."""
-    sections = []
-    for block in table_blocks:
-        here = [answer for answer in found if answer.block is block]
-        if here:
-            rows = comparison_rows(
-                [(answer.variant.label, answer.comparison) for answer in here],
-                block.metric.digits,
-                [answer.p for answer in here],
-            )
-            title = section_title(block, table_blocks, is_difference=True)
-            sections.append(Section(title, rows))
     return Table(
         slug="averaged",
         title="Averaged weights: differences to the same method without, positive is better",
         corner="",
         columns=COMPARISON_COLUMNS,
-        sections=tuple(sections),
+        sections=difference_sections(table_blocks, found),
         notes=(
             "Runs of the same seeds and settings, with an exponential moving average of the "
             "weights that is validated, selected and tested in their place. Two-sided paired "

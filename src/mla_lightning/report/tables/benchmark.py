@@ -93,7 +93,7 @@ def benchmark(runs: Sequence[Run]) -> Report:
             table_blocks,
             changes,
             order,
-            f"{asked_label(PLAIN)} averaged weights",
+            asked_label(PLAIN),
         )
     diagram = _ranks(table_blocks, [v for v in ranked if v in map(Variant, RANKED)])
     if diagram is not None:

@@ -186,9 +186,10 @@ def verdict_table(
     )
 
 
-def comparison_table(table_blocks: Sequence[Block], found: Sequence[Answer]) -> Table:
-    """Make the table of differences to one reference, a section per data set."""
-    reference = found[0].reference
+def difference_sections(
+    table_blocks: Sequence[Block], found: Sequence[Answer]
+) -> tuple[Section, ...]:
+    """Return a section per data set with the differences of its methods."""
     sections = []
     for block in table_blocks:
         here = [answer for answer in found if answer.block is block]
@@ -200,13 +201,19 @@ def comparison_table(table_blocks: Sequence[Block], found: Sequence[Answer]) -> 
             )
             title = section_title(block, table_blocks, is_difference=True)
             sections.append(Section(title, rows))
+    return tuple(sections)
+
+
+def comparison_table(table_blocks: Sequence[Block], found: Sequence[Answer]) -> Table:
+    """Make the table of differences to one reference, a section per data set."""
+    reference = found[0].reference
     label = asked_label(reference)
     return Table(
         slug=f"versus-{reference}",
         title=f"Differences to {label}, positive is better",
         corner="",
         columns=COMPARISON_COLUMNS,
-        sections=tuple(sections),
+        sections=difference_sections(table_blocks, found),
         notes=(
             "Two-sided paired t-test over the common seeds. p corrected: Holm correction over all "
             "methods and data sets of this table. The interval is not corrected. Bold: significant "
