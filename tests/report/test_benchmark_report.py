@@ -17,6 +17,7 @@ from mla_lightning.report.tables.levers import BALANCING, LEVERS
 from mla_lightning.report.tables.significance import Comparison, compare, holm
 
 SEEDS = range(6)
+EMA = {"overrides": {"trainer.ema": "0.99"}}
 
 
 def write(root, method, level, *, dataset="openmoji", spread=0.4, single=(50, 40), **options):
@@ -156,10 +157,9 @@ def test_flops_are_shown_where_they_were_counted(root):
 def test_averaged_weights_are_compared_with_the_same_methods_without(root):
     without = benchmark(read_runs([root]))
     assert "averaged" not in [table.slug for table in without.tables]
-    ema = {"overrides": {"trainer.ema": "0.99"}}
     for dataset in ("openmoji", "tuxstamps"):
         for method, level in (("concat", 60), ("mla", 69), ("ogm_ge", 53)):
-            write(root, method, level, dataset=dataset, spread=0.41, **ema)
+            write(root, method, level, dataset=dataset, spread=0.41, **EMA)
     report = benchmark(read_runs([root]))
     for slug in ("", "verdicts", "versus-concat"):
         assert table_of(report, slug) == table_of(without, slug)
@@ -180,7 +180,7 @@ def test_averaged_weights_are_compared_with_the_same_methods_without(root):
 
 
 def test_a_data_set_without_averaged_runs_has_no_panel(root):
-    write(root, "mla", 69, spread=0.41, overrides={"trainer.ema": "0.99"})
+    write(root, "mla", 69, spread=0.41, **EMA)
     report = benchmark(read_runs([root]))
     (axis,) = report.figures["benchmark-averaged"]().axes
     assert axis.get_title(loc="left") == "openmoji"
@@ -189,9 +189,36 @@ def test_a_data_set_without_averaged_runs_has_no_panel(root):
 
 def test_runs_that_all_have_averaged_weights_are_the_benchmark(tmp_path):
     for method, level in (("concat", 60), ("mla", 66)):
-        write(tmp_path, method, level, overrides={"trainer.ema": "0.99"})
+        write(tmp_path, method, level, **EMA)
     report = benchmark(read_runs([tmp_path]))
     assert cells(table_of(report, "verdicts"), "MLA")[0].endswith(": better")
+
+
+def test_several_decays_are_methods_of_their_own(root):
+    for decay in ("0.9", "0.99"):
+        write(root, "mla", 69, spread=0.41, overrides={"trainer.ema": decay})
+    report = benchmark(read_runs([root]))
+    assert "averaged" not in [table.slug for table in report.tables]
+    assert cells(table_of(report, "verdicts"), "MLA ema=0.9")[0].endswith("1 better")
+    assert cells(table_of(report, "verdicts"), "MLA")[0].endswith("2 better")
+
+
+def test_averaged_runs_are_compared_with_those_of_the_same_split(root):
+    for split, level in (("first", 60), ("second", 70)):
+        write(root, "concat", level, dataset="third", split=split)
+    write(root, "concat", 73, dataset="third", split="second", spread=0.41, **EMA)
+    table = table_of(benchmark(read_runs([root])), "averaged")
+    assert [section.title for section in table.sections] == ["third split second"]
+    assert cells(table, "Concat")[0] == "+3.0"
+
+
+def test_methods_that_are_trained_on_fewer_samples_are_named(root):
+    for run_dir in root.glob("openmoji-ogm_ge-*"):
+        change(run_dir, "result.json", num_train=878)
+    notes = "\n".join(benchmark(read_runs([root])).notes)
+    marked = "DIFFERENT SIZES, as where a part is held out: 878 with OGM-GE"
+    assert f"976 train ({marked}) / 163 val / 490 test" in notes
+    assert notes.count("DIFFERENT") == 1
 
 
 def test_balancing_is_summed_up_by_lever(root):

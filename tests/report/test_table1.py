@@ -370,16 +370,6 @@ def test_different_sizes_of_the_splits_are_marked(tmp_path):
     assert any("DIFFERENT SIZES" in note for note in report_of(tmp_path).notes)
 
 
-def test_a_method_that_holds_samples_out_is_named_with_the_number_it_is_trained_on(tmp_path):
-    write_seeds("mla", tmp_path, (60,))
-    for method in ("relearning", "lfm"):
-        change(write_run(tmp_path, method), "result.json", num_train=878)
-    notes = "\n".join(report_of(tmp_path).notes)
-    held_out = "878 with LFM, Re-learning, of which a part is held out"
-    assert f"976 train ({held_out}) / 163 val / 490 test" in notes
-    assert "DIFFERENT" not in notes
-
-
 def test_find_prefers_the_variant_without_overrides(tmp_path):
     write_table1(tmp_path, methods=("mla",), seeds=(0,))
     write_run(tmp_path, "mla", overrides={"method.alpha": 2})

@@ -302,9 +302,9 @@ def _sizes(runs: Sequence[Run]) -> str:
         methods.setdefault(run.num_train or 0, set()).add(label)
     (most, _), *others = sorted(methods.items(), reverse=True)
     fewer = "; ".join(f"{num} with {', '.join(sorted(labels))}" for num, labels in others)
-    held_out = f" ({fewer}, of which a part is held out)" if fewer else ""
+    marked = f" (DIFFERENT SIZES, as where a part is held out: {fewer})" if fewer else ""
     val, test = next(iter(sizes))
-    return f"{most} train{held_out} / {val} val / {test} test"
+    return f"{most} train{marked} / {val} val / {test} test"
 
 
 def _standard_error(block: Block, runs: Sequence[Run], split: str) -> list[str]:
