@@ -85,13 +85,16 @@ def test_every_option_that_changes_no_number_composes(group: str) -> None:
 
 
 @pytest.mark.parametrize("experiment", names("experiment"))
-def test_every_job_of_every_experiment_composes(experiment: str) -> None:
-    """Of many seeds those of the first and the last one, and of many methods every seventh."""
+@pytest.mark.parametrize("all_jobs", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_job_of_every_experiment_composes(experiment: str, all_jobs: bool) -> None:
+    """By default of many seeds the first and the last one, and of many methods every seventh."""
     file = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())
     full = file.get("grid", {})
     assert set(full.get("method", ())) <= set(names("method"))
-    some = {"seed": full.get("seed", [])[:: max(1, len(full.get("seed", [])) - 1)]}
-    some["method"] = full.get("method", [])[:: 7 if len(full.get("method", ())) > 20 else 1]
+    some = {}
+    if not all_jobs:
+        some["seed"] = full.get("seed", [])[:: max(1, len(full.get("seed", [])) - 1)]
+        some["method"] = full.get("method", [])[:: 7 if len(full.get("method", ())) > 20 else 1]
     words = [f"{key}={','.join(map(str, values))}" for key, values in some.items() if values]
     jobs = plan([f"experiment={experiment}", *words], multirun=True, checks_signatures=True)
     grid = full | {key: values for key, values in some.items() if values}
