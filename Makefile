@@ -82,6 +82,7 @@ benchmark-tune: $(VENV)/.installed-tune ## search rate, weight decay and strengt
 	$(BIN)/python -m experiments.benchmark $(OUT)/tune/$(DATA)
 
 benchmark-averaged: setup ## the benchmark's methods again, with averaged weights, and the report of both (DATA=openmoji)
+	$(if $(filter openmoji,$(DATA)),,$(MLA) data prepare $(DATA))
 	$(MLA) train -m experiment=benchmark/$(DATA) method=$(BENCHMARK) trainer.ema=0.99 \
 		paths.output_dir=$(OUT) $(WORDS)
 	$(MLA) report benchmark $(OUT)/benchmark/$(DATA)

@@ -148,7 +148,7 @@ class EpochDiagnostics(Callback):
             self._num_flops = int(ranks.total(torch.tensor(self._flops.get_total_flops())))
             self._flops_per_sample = self._num_flops / len(batch["label"])
             self.uncounted |= self._flops.uncounted
-        if self._counted is not None:
+        if self._flops_per_sample:
             flops = self._flops_per_sample * len(batch["label"])
             self.train_flops = (self.train_flops or 0.0) + flops
         self._stop(pl_module)
