@@ -30,11 +30,13 @@ parameters pop popitem register_backward_hook register_buffer register_forward_h
 register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
 register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
 register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
-set_extra_state set_submodule setdefault share_memory state_dict to to_empty train training type
-update values xpu zero_grad
+set_extra_state set_submodule setdefault share_memory smart_apply state_dict to to_empty train
+training type update values xpu zero_grad
 """
 #: Names that a dict of modules or of parameters refuses, since its own attributes have them:
-#: ``dir`` of a :class:`torch.nn.ModuleDict` and of a :class:`torch.nn.ParameterDict`.
+#: ``dir`` of a :class:`torch.nn.ModuleDict` and of a :class:`torch.nn.ParameterDict`.  One of
+#: them, ``smart_apply``, comes from transformers, which gives it to every module of a process that
+#: has built one of its models: a name must not become wrong with the encoder beside it.
 ATTRIBUTES = frozenset(_ATTRIBUTES.split())
 
 
