@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import yaml
 from torch import nn
-from transformers import BertConfig, BertModel
 
 import mla_lightning
 from mla_lightning.config.jobs import data_of_config, describe_data
 from mla_lightning.config.targets import locate, targets_of
 from mla_lightning.data.base import MultimodalDataModule
+from mla_lightning.encoders.hf import import_transformers
 from mla_lightning.errors import MLAError
 from mla_lightning.inputs.names import ATTRIBUTES
 from mla_lightning.prepare.import_arrays import import_arrays
@@ -206,5 +206,9 @@ def test_wrong_options_are_the_same_error(name: str, change: dict, store: Path) 
 
 
 def test_names_of_modalities_are_refused_that_torch_refuses() -> None:
-    BertModel(BertConfig(8, 8, 1, 1, 8))  # transformers adds a method to every torch module
+    # A model of transformers adds a method to every torch module.
+    transformers = import_transformers()
+    sizes = {"vocab_size": 8, "hidden_size": 8, "num_attention_heads": 1}
+    transformers.BertModel(transformers.BertConfig(num_hidden_layers=1, **sizes))
+    assert "smart_apply" in dir(nn.Module)
     assert {*dir(nn.ModuleDict()), *dir(nn.ParameterDict())} <= ATTRIBUTES
