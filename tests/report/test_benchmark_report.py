@@ -194,6 +194,19 @@ def test_runs_that_all_have_averaged_weights_are_the_benchmark(tmp_path):
     assert cells(table_of(report, "verdicts"), "MLA")[0].endswith(": better")
 
 
+def test_each_help_has_tables_and_a_figure_of_its_own(root):
+    for help_, level in ((EMA, 69), ({"overrides": {"trainer.snapshots": "5"}}, 64)):
+        write(root, "mla", level, spread=0.41, **help_)
+    report = benchmark(read_runs([root]))
+    assert cells(table_of(report, "averaged"), "MLA")[0] == "+3.0"
+    assert cells(table_of(report, "snapshots"), "MLA")[0] == "−2.0"
+    assert {"benchmark-averaged", "benchmark-snapshots"} <= report.figures.keys()
+    assert "with the learning rate falling" in table_of(report, "snapshots").notes[0]
+    text = report.texts["answers.md"]
+    assert "openmoji: snapshot ensembles change a method by −2.0" in text
+    assert "openmoji: averaged weights change a method by +3.0" in text
+
+
 def test_several_decays_are_methods_of_their_own(root):
     for decay in ("0.9", "0.99"):
         write(root, "mla", 69, spread=0.41, overrides={"trainer.ema": decay})

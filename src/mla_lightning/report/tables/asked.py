@@ -13,8 +13,6 @@ from mla_lightning.report.tables.significance import Comparison, binomial_error,
 #: Methods that every other method is compared with; ``single`` is the best single modality.
 ASKED = ("concat", "joint_unimodal", "single", "ensemble")
 SINGLE = "single"
-#: Stands for the same method without averaged weights.
-PLAIN = "plain"
 #: Smallest difference that matters in practice, in percentage points.
 PRACTICAL = 1.0
 BETTER, WORSE, EQUAL, OPEN = "better", "worse", "equal", "open"
@@ -27,8 +25,7 @@ def asked_label(name: str) -> str:
         >>> asked_label("concat"), asked_label("single")
         ('Concat', 'the best single modality')
     """
-    names = {SINGLE: "the best single modality", PLAIN: "the same method without averaged weights"}
-    return names.get(name) or method_label(name)
+    return "the best single modality" if name == SINGLE else method_label(name)
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Answer:
     Attributes:
         block: The runs of the data set.
         variant: The method.
-        reference: One of :data:`ASKED`, or :data:`PLAIN`.
+        reference: One of :data:`ASKED`, or the help that the same method does not have.
         comparison: The differences, paired by seed; positive where the method is better.
         p: p after Holm's correction over all methods and data sets.
         margin: Differences up to this one do not matter in practice: one point, or the standard

@@ -18,7 +18,6 @@ from mla_lightning.report.tables.across import Ranks, cliques, detectable_effect
 from mla_lightning.report.tables.asked import (
     ASKED,
     BETTER,
-    PLAIN,
     WORSE,
     Answer,
     answers,
@@ -26,12 +25,6 @@ from mla_lightning.report.tables.asked import (
     by_method,
     contenders,
     is_winner,
-)
-from mla_lightning.report.tables.averaged import (
-    averaged_answers,
-    averaged_sentences,
-    averaged_table,
-    split_runs,
 )
 from mla_lightning.report.tables.benchmark_tables import (
     across_tables,
@@ -44,6 +37,13 @@ from mla_lightning.report.tables.benchmark_tables import (
     paired_sd,
     score_table,
     verdict_table,
+)
+from mla_lightning.report.tables.helps import (
+    Help,
+    help_answers,
+    help_sentences,
+    help_table,
+    split_runs,
 )
 from mla_lightning.report.tables.levers import balancing_sentences, lever_table
 
@@ -70,8 +70,9 @@ def benchmark(runs: Sequence[Run]) -> Report:
         RunError: If no run states what it is a run of, or two runs of one variant and seed
             conflict.
     """
-    plain, averaged = split_runs(runs)
-    table_blocks, averaged_blocks = blocks(plain), blocks(averaged) if averaged else []
+    plain, with_help = split_runs(runs)
+    table_blocks = blocks(plain)
+    helped = {help_: blocks(of_help) for help_, of_help in with_help.items()}
     if not any(contenders(block) for block in table_blocks):
         raise RunError(
             "The benchmark needs runs of methods; there is none. Train them: "
@@ -86,14 +87,15 @@ def benchmark(runs: Sequence[Run]) -> Report:
         )
         for name, found in asked.items()
     }
-    changes = averaged_answers(table_blocks, averaged_blocks)
-    if changes:
-        figures["benchmark-averaged"] = partial(
-            difference_figure,
-            table_blocks,
-            changes,
-            order,
-            asked_label(PLAIN),
+    changes = {
+        help_: found
+        for help_, of_help in helped.items()
+        if (found := help_answers(help_, table_blocks, of_help))
+    }
+    for help_, found in changes.items():
+        without = f"the same method without {help_.name}"
+        figures[f"benchmark-{help_.slug}"] = partial(
+            difference_figure, table_blocks, found, order, without
         )
     diagram = _ranks(table_blocks, [v for v in ranked if v in map(Variant, RANKED)])
     if diagram is not None:
@@ -109,7 +111,11 @@ def benchmark(runs: Sequence[Run]) -> Report:
             score_table(table_blocks, order, plain),
             verdict_table(asked, order, len(table_blocks)),
             *lever_table(table_blocks, asked),
-            *_averaged_tables(table_blocks, averaged_blocks, changes, order),
+            *(
+                table
+                for help_, found in changes.items()
+                for table in _help_tables(help_, table_blocks, helped[help_], found, order)
+            ),
             *across_tables(table_blocks, ranked),
             detectable_table(table_blocks, asked),
             *cost_tables(table_blocks, order),
@@ -128,28 +134,31 @@ def benchmark(runs: Sequence[Run]) -> Report:
                 for line in (
                     *sentences(table_blocks, asked),
                     *balancing_sentences(table_blocks, asked),
-                    *averaged_sentences(table_blocks, changes),
+                    *(
+                        line
+                        for help_, found in changes.items()
+                        for line in help_sentences(help_, table_blocks, found)
+                    ),
                 )
             )
         },
     )
 
 
-def _averaged_tables(
+def _help_tables(
+    help_: Help,
     table_blocks: Sequence[Block],
-    averaged_blocks: Sequence[Block],
+    helped: Sequence[Block],
     changes: Sequence[Answer],
     order: Sequence[Variant],
 ) -> list[Table]:
-    """Return what averaged weights change, and the verdicts among methods that all have them."""
-    if not changes:
-        return []
-    asked = {name: found for name in ASKED if (found := answers(averaged_blocks, name))}
-    title = "All with averaged weights, compared with the references"
-    verdicts = verdict_table(asked, order, len(averaged_blocks))
+    """Return what a help changes, and the verdicts among methods that all have it."""
+    asked = {name: found for name in ASKED if (found := answers(helped, name))}
+    title = f"All with {help_.name}, compared with the references"
+    verdicts = verdict_table(asked, order, len(helped))
     return [
-        averaged_table(table_blocks, changes),
-        *([replace(verdicts, slug="verdicts-averaged", title=title)] if asked else []),
+        help_table(help_, table_blocks, changes),
+        *([replace(verdicts, slug=f"verdicts-{help_.slug}", title=title)] if asked else []),
     ]
 
 
