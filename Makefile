@@ -37,7 +37,7 @@ SLURM_TESTS := $(wildcard tests/test_slurm*.py)
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
-	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged \
+	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged benchmark-snapshots \
 	reproduce-projection reproduce-own docs clean
 
 help: ## list the targets
@@ -84,6 +84,12 @@ benchmark-tune: $(VENV)/.installed-tune ## search rate, weight decay and strengt
 benchmark-averaged: setup ## the benchmark's methods again, with averaged weights, and the report of both (DATA=openmoji)
 	$(if $(filter openmoji,$(DATA)),,$(MLA) data prepare $(DATA))
 	$(MLA) train -m experiment=benchmark/$(DATA) method=$(BENCHMARK) trainer.ema=0.99 \
+		paths.output_dir=$(OUT) $(WORDS)
+	$(MLA) report benchmark $(OUT)/benchmark/$(DATA)
+
+benchmark-snapshots: setup ## the benchmark's methods again, as ensembles of five snapshots, and the report (DATA=openmoji)
+	$(if $(filter openmoji,$(DATA)),,$(MLA) data prepare $(DATA))
+	$(MLA) train -m experiment=benchmark/$(DATA) method=$(BENCHMARK) trainer.snapshots=5 \
 		paths.output_dir=$(OUT) $(WORDS)
 	$(MLA) report benchmark $(OUT)/benchmark/$(DATA)
 

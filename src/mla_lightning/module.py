@@ -337,7 +337,7 @@ class MultimodalModule(EncodingModule):
         Returns:
             ``multi`` and each modality -> (B, C).
         """
-        logits = self.evaluate_batch(batch)
+        logits = self.over_snapshots(lambda: self.evaluate_batch(batch))
         return {name: self.task.in_target_unit(z) for name, z in logits.items()}
 
     def on_validation_start(self) -> None:

@@ -46,6 +46,8 @@ def make_job(root: Path, *overrides: str):
     by_key = {word.partition("=")[0]: word for word in words}  # later ones replace earlier ones
     if by_key.get("scheduler") == "scheduler=null":
         by_key = {key: word for key, word in by_key.items() if not key.startswith("scheduler.")}
+    if "trainer.snapshots" in by_key:  # which have a schedule of their own
+        del by_key["scheduler.step_size"]
     (job,) = compose_jobs([*by_key.values()], multirun=False)
     return job
 

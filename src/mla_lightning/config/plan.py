@@ -15,13 +15,12 @@ from mla_lightning.config.check import SectionFacts, facts_of_section, find_prob
 from mla_lightning.config.compose import Composer, open_composer
 from mla_lightning.config.grammar import MAX_JOBS
 from mla_lightning.config.naming import is_distinguishing, slug_of, title_of
-from mla_lightning.config.overrides import (
-    OPTIONAL_GROUPS,
-    Override,
-    OverrideReader,
-    parse_value,
+from mla_lightning.config.overrides import OPTIONAL_GROUPS, Override, OverrideReader, parse_value
+from mla_lightning.config.schedule import (
+    find_schedule_problems,
+    find_selection_problem,
+    with_schedule_of_snapshots,
 )
-from mla_lightning.config.schedule import find_schedule_problems, find_selection_problem
 from mla_lightning.config.search import name_file, search_path
 from mla_lightning.config.sections import once_per_section
 from mla_lightning.config.settings import NODES
@@ -317,6 +316,7 @@ def _plan_job(
         unresolved = {**unresolved, "trainer": trainer}
         config = {**composer.resolve(unresolved, []), "metrics": config["metrics"]}
         checkable = {key: config[key] for key in checkable}
+    config = with_schedule_of_snapshots(config)
     if problems_of and checks.has_allowed_targets(checkable):
         from mla_lightning.config.bind import find_signature_problems
 

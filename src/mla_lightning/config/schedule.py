@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ def find_schedule_problems(config: Mapping[str, Any], is_set_by_user: bool) -> l
         >>> find_schedule_problems(config, is_set_by_user=False)
         ['optimizer: SGD cannot be used with these settings: Nesterov momentum requires ...']
     """
-    if problem := _average_problem(config):
+    if problem := _average_problem(config) or _snapshots_problem(config, is_set_by_user):
         return [problem]
     if is_set_by_user and config["scheduler"] and not takes_steps(config):
         name = config["method"][TARGET].rpartition(".")[2]
@@ -67,6 +68,70 @@ def _average_problem(config: Mapping[str, Any]) -> str:
         f"trainer.ema={decay} averages weights over the batches of training, and {name} fits all "
         "training samples at once. Leave it out, or write trainer.ema=null."
     )
+
+
+def _snapshots_problem(config: Mapping[str, Any], is_set_by_user: bool) -> str:
+    """Return why a training has no equal parts whose models answer together; empty if it has."""
+    number, epochs = config["trainer"].get("snapshots"), config["trainer"]["max_epochs"]
+    if number is None or not config.get("method"):
+        return ""
+    setting = f"trainer.snapshots={number}"
+    if not takes_steps(config) or attribute_of(config["method"][TARGET], "fits_all_at_once", False):
+        name = config["method"][TARGET].rpartition(".")[2]
+        return (
+            f"{setting} divides the training into parts, and {name} fits all training samples at "
+            "once. Leave it out, or write trainer.snapshots=null."
+        )
+    if config["trainer"].get("ema") is not None:
+        return (
+            f"{setting} and trainer.ema are two ways to average one training; write one of them, "
+            "and the other as null."
+        )
+    if config.get("diagnostics") in ("epoch", "full"):
+        return (
+            f"diagnostics={config['diagnostics']} describes one set of weights, and {setting} "
+            "answers with several. Write diagnostics=off or cost."
+        )
+    if is_set_by_user:
+        return (
+            f"scheduler has no effect with {setting}, which has a schedule of its own. Leave one "
+            "of them out."
+        )
+    if epochs % number:
+        longer = math.ceil(epochs / number) * number
+        return (
+            f"{setting} must divide trainer.max_epochs={epochs} into equal parts; for example "
+            f"trainer.max_epochs={longer}."
+        )
+    return ""
+
+
+def with_schedule_of_snapshots(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the schedule of a config by that of its snapshots, if it has any.
+
+    Args:
+        config: The resolved config.
+
+    Returns:
+        The config, with the learning rate of ``trainer.snapshots`` in place of the recipe's.
+
+    Example:
+        >>> trainer = {"max_epochs": 4, "snapshots": 2}
+        >>> changed = with_schedule_of_snapshots({"scheduler": None, "trainer": trainer})
+        >>> changed["scheduler"]["_target_"]
+        'torch.optim.lr_scheduler.LambdaLR'
+    """
+    trainer = config.get("trainer") or {}
+    number, epochs = trainer.get("snapshots"), trainer.get("max_epochs")
+    if not (isinstance(number, int) and isinstance(epochs, int) and number > 1):
+        return dict(config)
+    factor = {
+        TARGET: "mla_lightning.functional.schedule.cosine_parts",
+        PARTIAL: True,
+        "num_epochs": epochs,
+        "number": number,
+    }
+    return {**config, "scheduler": {TARGET: _LAMBDA, PARTIAL: True, "lr_lambda": factor}}
 
 
 def schedule_note(config: Mapping[str, Any]) -> str:

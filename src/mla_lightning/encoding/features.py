@@ -98,6 +98,9 @@ class EncodingModule(BatchModule):
         self.task = self.parts.task
         self.encoders = nn.ModuleDict(self.parts.encoders)
         self.fusion = self.parts.build_fusion()
+        #: Weights of earlier moments that answer together with the current ones, if any; see
+        #: :class:`~mla_lightning.callbacks.snapshots.Snapshots`.
+        self.snapshots: Any = None
         self._register_scales()
         if getattr(self.fusion, "residual_variance", None) is not None:
             check_train_batches(self, self.parts, "measures residuals on")
@@ -178,6 +181,17 @@ class EncodingModule(BatchModule):
         if count > 1 and self.parts.sync_batchnorm:
             ranks.synchronise_batch_norms(self)
         self.is_set_up = True
+
+    def over_snapshots(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Compute something with the current weights, or its mean over all that answer together.
+
+        Args:
+            compute: Uses the module; returns name -> tensor.
+
+        Returns:
+            Name -> the tensor, or the mean over the snapshots and the current weights.
+        """
+        return compute() if self.snapshots is None else self.snapshots.mean_of(self, compute)
 
     # ------------------------------------------------------------------ features
 

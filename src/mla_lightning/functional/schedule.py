@@ -26,6 +26,25 @@ def epochs_of_steps(num_train: int, batch_size: int) -> int:
     return min(max(round(NUM_STEPS / steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)
 
 
+def cosine_parts(epoch: int, *, num_epochs: int, number: int) -> float:
+    """Compute the fraction of the learning rate in an epoch: half a cosine in each of equal parts.
+
+    Args:
+        epoch: The epoch, from 0.
+        num_epochs: Number of epochs of the run, a multiple of ``number``.
+        number: Number of parts.
+
+    Returns:
+        The fraction, from 0 to 1 (Loshchilov and Hutter 2017, eq. 5; Huang et al. 2017, eq. 2).
+
+    Example:
+        >>> [round(cosine_parts(epoch, num_epochs=8, number=2), 2) for epoch in range(8)]
+        [1.0, 0.85, 0.5, 0.15, 1.0, 0.85, 0.5, 0.15]
+    """
+    length = num_epochs // number
+    return (1 + math.cos(math.pi * (epoch % length) / length)) / 2
+
+
 def warmup_cosine(epoch: int, *, num_epochs: int, warmup: float = 0.1) -> float:
     """Compute the fraction of the learning rate in an epoch: a linear rise, then half a cosine.
 

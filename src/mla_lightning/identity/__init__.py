@@ -73,8 +73,9 @@ def _trainer_of_identity(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """
     without = ("progress_bar", "devices", "num_nodes", "sync_batchnorm")
     content = {key: value for key, value in trainer.items() if key not in without}
-    if content.get("ema") is None:  # as in versions that had none
-        content.pop("ema", None)
+    for key in ("ema", "snapshots"):
+        if content.get(key) is None:  # as in versions that had none
+            content.pop(key, None)
     num_ranks = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
     if num_ranks > 1:
         content |= {"ranks": num_ranks, "sync_batchnorm": trainer.get("sync_batchnorm", True)}

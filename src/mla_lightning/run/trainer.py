@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, Trainer
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO
+from mla_lightning.callbacks.snapshots import TakeSnapshots
 from mla_lightning.callbacks.weight_average import WeightAverage
 from mla_lightning.errors import ConfigError
 from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler
@@ -49,7 +50,9 @@ def build_trainer(
         ConfigError: If this machine has no such accelerator, or it has no such precision.
     """
     options = config.trainer
-    average = [] if options.ema is None else [WeightAverage(options.ema)]
+    average: list[Callback] = [] if options.ema is None else [WeightAverage(options.ema)]
+    if options.snapshots is not None:
+        average = [TakeSnapshots(options.snapshots)]
     try:
         if group is None:
             processes: dict[str, Any] = {"devices": 1}

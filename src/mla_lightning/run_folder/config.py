@@ -56,6 +56,7 @@ class TrainerConfig:
     num_nodes: Count = 1
     sync_batchnorm: bool = True
     ema: Annotated[float, Above(0), Below(1)] | None = None
+    snapshots: Annotated[int, AtLeast(2), AtMost(100)] | None = None
 
     @property
     def num_ranks(self) -> int:

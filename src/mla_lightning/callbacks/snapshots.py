@@ -1,0 +1,148 @@
+"""Snapshot ensembles: weights of several moments of one training, whose logits are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mla_lightning.module import MultimodalModule
+
+
+class Snapshots(nn.Module):
+    """The weights at the ends of the first parts of a training, beside the current ones.
+
+    Snapshot ensembles (Huang et al., ICLR 2017): the learning rate falls from its start to zero in
+    each of K equal parts of the training, and the models of the K ends answer together. What they
+    answer is the mean of their logits. Here this holds during training, too: after an epoch, the
+    ends of the earlier parts and the current weights are what is validated, selected and saved.
+
+    A snapshot has all parameters and buffers of the method. They are buffers here, so checkpoints
+    and files of weights have them.
+
+    Example:
+        >>> layer = nn.Linear(1, 1, bias=False)
+        >>> snapshots, answer = Snapshots(layer, number=3), lambda: {"y": layer(torch.ones(1, 1))}
+        >>> for value in (1.0, 2.0):
+        ...     _ = nn.init.constant_(layer.weight, value)
+        ...     snapshots.take(layer)
+        >>> _ = nn.init.constant_(layer.weight, 6.0)
+        >>> snapshots.mean_of(layer, answer)["y"].item()  # of 1, 2 and 6
+        3.0
+        >>> layer.weight.item()
+        6.0
+    """
+
+    kept: Tensor
+    seen: Tensor
+
+    def __init__(self, module: nn.Module, number: int) -> None:
+        """Make room for the weights.
+
+        Args:
+            module: The method, without snapshots.
+            number: Number K of models that answer together, the current one included; at least 2.
+        """
+        super().__init__()
+        self.number = number
+        tensors = _tensors(module)
+        self._keys = tuple(tensors)
+        for place in range(number - 1):
+            for key, x in tensors.items():
+                self.register_buffer(f"{place}/{key.replace('.', '/')}", x.detach().clone())
+        #: Number of snapshots that are kept so far.
+        self.register_buffer("kept", torch.zeros((), dtype=torch.int64))
+        #: Number of parts whose end has been seen.
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def of(self, place: int) -> dict[str, Tensor]:
+        """Return a snapshot: name in the state of the module -> tensor."""
+        return {k: self.get_buffer(f"{place}/{k.replace('.', '/')}") for k in self._keys}
+
+    @torch.no_grad()
+    def take(self, module: nn.Module) -> None:
+        """Keep the current weights.
+
+        Args:
+            module: The method.
+        """
+        tensors = _tensors(module)
+        for key, x in self.of(int(self.kept)).items():
+            x.copy_(tensors[key])
+        self.kept += 1
+
+    def mean_of(
+        self, module: nn.Module, compute: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Compute something with each snapshot's weights and with the current ones, and average it.
+
+        Args:
+            module: The method.
+            compute: Uses the module; returns name -> tensor, of the same shape for all weights.
+
+        Returns:
+            Name -> the mean over the weights.
+        """
+        results = [compute()]
+        for place in range(int(self.kept)):
+            state = {f"module.{key}": x for key, x in self.of(place).items()}
+            results.append(functional_call(_With(module, compute), state, ()))
+        return {key: torch.stack([r[key] for r in results]).mean(dim=0) for key in results[0]}
+
+
+class TakeSnapshots(Callback):
+    """Keeps the weights at the end of each part of the training but the last.
+
+    They are kept as the next epoch starts, so that until then the current weights count once.
+    Weights of a preparatory stage, which are not selected either, are not kept.
+
+    Example:
+        >>> [epoch for epoch in range(12) if TakeSnapshots(number=4).ends_before(epoch, 12)]
+        [3, 6, 9]
+    """
+
+    def __init__(self, number: int) -> None:
+        """Store the number of parts.
+
+        Args:
+            number: Number of equal parts of the training.
+        """
+        self.number = number
+
+    def ends_before(self, epoch: int, num_epochs: int) -> bool:
+        """Return whether a part ends before an epoch, counted from 0."""
+        return epoch > 0 and epoch % (num_epochs // self.number) == 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights of the last epoch, unless a resumed run has kept them already."""
+        assert isinstance(pl_module, MultimodalModule)
+        assert isinstance(pl_module.snapshots, Snapshots)
+        epoch, num_epochs = trainer.current_epoch, trainer.max_epochs or 0
+        if not self.ends_before(epoch, num_epochs):
+            return
+        snapshots, part = pl_module.snapshots, epoch * self.number // num_epochs
+        if int(snapshots.seen) < part:
+            snapshots.seen.fill_(part)
+            if pl_module.is_selectable:  # still of the last epoch: methods change stage after this
+                snapshots.take(pl_module)
+
+
+class _With(nn.Module):
+    """A module as a part of this one, so that its tensors can be replaced during a computation."""
+
+    def __init__(self, module: nn.Module, compute: Callable[[], Any]) -> None:
+        super().__init__()
+        self.module, self.compute = module, compute
+
+    def forward(self) -> Any:
+        return self.compute()
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a module by name, without those of its snapshots."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {key: x for key, x in tensors.items() if not key.startswith("snapshots.")}

@@ -1,0 +1,206 @@
+"""trainer.snapshots: weights at the ends of equal parts of the training answer together."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from tests.methods.harness import Loader, batches, build
+from tests.train.jobs import in_child, killed, make_job, outcome, same
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
+
+import mla_lightning as mla
+from mla_lightning.callbacks.checkpoint import RunCheckpoint
+from mla_lightning.callbacks.checkpoint_io import read_checkpoint
+from mla_lightning.callbacks.snapshots import Snapshots, TakeSnapshots
+from mla_lightning.config import compose_jobs
+from mla_lightning.errors import ConfigError
+from mla_lightning.fusion import Concat
+from mla_lightning.methods import Joint
+from mla_lightning.module import MultimodalModule
+from mla_lightning.run.train import run_job
+from mla_lightning.run_folder import CHECKPOINTS, RESULT, read_json, read_metrics
+
+EPOCHS, NUMBER = 6, 3
+
+
+class Normalised(nn.Sequential):
+    out_features = 6
+
+    def __init__(self):
+        super().__init__(nn.Linear(5, 6), nn.BatchNorm1d(6))
+
+
+class Watch(Callback):
+    """Records the weights of each epoch, and what is validated."""
+
+    def __init__(self, batch):
+        self.batch, self.weights, self.validated = batch, [], []
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        plain = {k: x for k, x in pl_module.state_dict().items() if not k.startswith("snapshots.")}
+        self.weights.append({key: x.detach().clone() for key, x in plain.items()})
+        self.validated.append(pl_module.outputs(self.batch))
+
+
+def fitted(kind, number=NUMBER):
+    data = batches(4)
+    module, watch = build(kind, Concat, data, encoder=Normalised), Watch(data[0])
+    if number:
+        module.snapshots = Snapshots(module, number)
+    trainer = Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[*([TakeSnapshots(number)] if number else []), watch],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, Loader(data), Loader(data[:1]))
+    return module, watch
+
+
+def answers(kind, states, batch):
+    """What other models with these weights answer, each alone."""
+    found = []
+    for state in states:
+        module = build(kind, Concat, batches(4), encoder=Normalised).eval()
+        module.load_state_dict(state)
+        with torch.no_grad():
+            found.append(module.outputs(batch))
+    return found
+
+
+def test_the_mean_of_the_ends_and_of_the_current_weights_is_validated():
+    module, watch = fitted(Joint)
+    _, plain = fitted(Joint, number=None)
+    for one, other in zip(watch.weights, plain.weights, strict=True):  # training is unchanged
+        assert all(torch.equal(x, other[key]) for key, x in one.items())
+    alone = answers(Joint, watch.weights, watch.batch)
+    members = [[0], [1], [1, 2], [1, 3], [1, 3, 4], [1, 3, 5]]  # epochs from 0; parts end at 1, 3
+    for epoch, places in enumerate(members):
+        for name, z in watch.validated[epoch].items():
+            expected = torch.stack([alone[place][name] for place in places]).mean(dim=0)
+            torch.testing.assert_close(z, expected, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(watch.validated[3]["multi"], alone[3]["multi"], atol=1e-3)
+    assert int(module.snapshots.kept) == NUMBER - 1
+
+
+def test_the_weights_of_a_preparatory_stage_are_not_kept():
+    class Staged(Joint):
+        @property
+        def is_selectable(self):
+            return self.current_epoch >= 3
+
+    module, watch = fitted(Staged)
+    assert int(module.snapshots.kept) == 1
+    for key, x in module.snapshots.of(0).items():
+        assert torch.equal(x, watch.weights[3][key])
+
+
+WORDS = (f"trainer.snapshots={NUMBER}", f"trainer.max_epochs={EPOCHS}")
+
+
+def job_of(root, *words):
+    return make_job(root, "data.num_train=40", *WORDS, *words)
+
+
+@pytest.fixture(scope="module", params=["mla", "ensemble", "umt"])
+def whole(request, tmp_path_factory):
+    job = job_of(tmp_path_factory.mktemp("whole"), f"method={request.param}")
+    assert in_child(lambda: run_job(job)) == 0
+    return request.param, job
+
+
+@pytest.mark.parametrize("step", [10, 11, 16, 21])  # as a part ends, after it, and within others
+def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, whole, step):
+    method, expected = whole
+    job = job_of(tmp_path, f"method={method}", "checkpoint.every_n_batches=1")
+    assert killed(job, (MultimodalModule, "training_step", step)) == -9
+    assert in_child(lambda: run_job(job)) == 0
+    assert same(outcome(job.run_dir), outcome(expected.run_dir))
+
+
+def test_the_selected_weights_answer_with_those_kept_before_their_epoch(whole):
+    method, job = whole
+    folder = job.run_dir / CHECKPOINTS
+    for path in folder.glob("best-*.ckpt"):
+        best = read_checkpoint(path)
+        kept, epoch = int(best["state_dict"]["snapshots.kept"]), best["epoch"]
+        if method != "umt":  # whose teachers are trained first
+            assert kept == (epoch - 1) // (EPOCHS // NUMBER)
+        at_end = read_checkpoint(RunCheckpoint(folder).path_after(EPOCHS))
+        assert int(at_end["state_dict"]["snapshots.kept"]) >= kept
+    if method == "ensemble":
+        return
+    row = read_metrics(job.run_dir)[best["epoch"] - 1]
+    result = read_json(job.run_dir / RESULT)
+    assert result["val"]["multi"]["accuracy"] == pytest.approx(float(row["val/acc"]))
+
+
+def test_predictions_of_a_finished_run_are_those_it_was_tested_with(whole):
+    method, job = whole
+    prediction = mla.load(job.run_dir).predict(split="test")
+    found = (prediction.logits["multi"].argmax(dim=1) == prediction.label).float().mean()
+    result = read_json(job.run_dir / RESULT)
+    assert float(found) == pytest.approx(result["test"]["multi"]["accuracy"], abs=1e-6)
+    if method == "mla":  # the mean of the snapshots' weights
+        total = sum(prediction.weights.values())
+        torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_the_rate_falls_along_a_cosine_in_each_part(whole):
+    _, job = whole
+    rates = [float(row["lr"]) for row in read_metrics(job.run_dir)]
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.05)
+    schedule, expected = CosineAnnealingWarmRestarts(optimizer, EPOCHS // NUMBER), []
+    for _ in range(EPOCHS):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.snapshots=1"], "trainer.snapshots must be a whole number >= 2"),
+        (["trainer.snapshots=3", "trainer.max_epochs=10"], r"trainer\.max_epochs=12"),
+        (["trainer.snapshots=2", "trainer.ema=0.9"], "two ways to average one training"),
+        (["trainer.snapshots=2", "scheduler.gamma=0.5"], "scheduler has no effect"),
+        (["trainer.snapshots=2", "diagnostics=epoch"], "describes one set of weights"),
+        (["trainer.snapshots=2", "method=majority"], "Majority fits all training samples at once"),
+        (["trainer.snapshots=2", "method=cpm_net"], "CPMNet fits all training samples at once"),
+    ],
+)
+def test_what_cannot_be_or_has_no_effect_is_an_error(words, message):
+    data = ["data=synthetic", "missing=anchor", "trainer.max_epochs=4"]
+    keys = {word.partition("=")[0] for word in words}
+    data = [word for word in data if word.partition("=")[0] not in keys]
+    with pytest.raises(ConfigError, match=message):
+        compose_jobs([*data, *words], multirun=False)
+
+
+def test_runs_without_snapshots_keep_their_identity():
+    def identity(*words):
+        (job,) = compose_jobs(["data=synthetic", "trainer.max_epochs=4", *words], multirun=False)
+        return job.identity
+
+    identities = [identity(f"trainer.snapshots={value}") for value in ("null", "2", "4")]
+    assert identities[0] == identity()
+    assert all(one != other for one, other in pairwise(identities))
+
+
+def test_two_ranks_answer_as_one_process(tmp_path):
+    words = ("trainer.precision=64-true", "encoder.audio.dropout=0", "encoder.visual.dropout=0")
+    rows = []
+    for devices in (1, 2):
+        job = job_of(tmp_path, f"trainer.devices={devices}", *words)
+        assert in_child(lambda job=job: run_job(job)) == 0
+        rows.append([float(row["val/acc"]) for row in read_metrics(job.run_dir)])
+        rows.append(read_json(job.run_dir / RESULT)["test"]["multi"]["ece"])
+    assert rows[0] == rows[2]
+    assert rows[1] == pytest.approx(rows[3], abs=1e-7)
