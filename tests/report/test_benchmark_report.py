@@ -154,6 +154,16 @@ def test_flops_are_shown_where_they_were_counted(root):
     assert "benchmark-flops" in report.figures
 
 
+def test_an_axis_of_costs_that_are_alike_has_several_numbers(root):
+    for number, method in enumerate(("concat", "ogm_ge", "mla")):
+        for run_dir in root.glob(f"openmoji-{method}-*"):
+            change(run_dir, "result.json", train_gflop=100.0 * (1 + 0.3 * number))
+    (axis, *_) = benchmark(read_runs([root])).figures["benchmark-flops"]().axes
+    low, high = axis.get_xlim()
+    labels = [x for x in axis.get_xticks() if low <= x <= high]
+    assert labels == pytest.approx([1, 1.5])
+
+
 def test_averaged_weights_are_compared_with_the_same_methods_without(root):
     without = benchmark(read_runs([root]))
     assert "averaged" not in [table.slug for table in without.tables]

@@ -233,7 +233,8 @@ def _cost_panel(axis: Axes, block: Block, measure: str) -> None:
     axis.set_ylabel(f"test {metric.label}{metric.axis_unit}", fontsize=8)
     axis.grid(color="#EEEEEE", linewidth=0.6)
     axis.set_axisbelow(True)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    is_narrow = bool(points) and points[-1][0] < 5 * points[0][0]
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if is_narrow else (1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter("")
     axis.tick_params(labelsize=7, which="both")
