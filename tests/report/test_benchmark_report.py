@@ -212,6 +212,11 @@ def test_each_help_has_tables_and_a_figure_of_its_own(root):
     assert cells(table_of(report, "snapshots"), "MLA")[0] == "−2.0"
     assert {"benchmark-averaged", "benchmark-snapshots"} <= report.figures.keys()
     assert "with the learning rate falling" in table_of(report, "snapshots").notes[0]
+    for run_dir in root.glob("openmoji-concat-*"):
+        change(run_dir, "result.json", overrides={"trainer.snapshots": "null"})
+    again = benchmark(read_runs([root]))
+    assert table_of(again, "snapshots") == table_of(report, "snapshots")
+    assert table_of(again, "") == table_of(report, "")
     text = report.texts["answers.md"]
     assert "openmoji: snapshot ensembles change a method by −2.0" in text
     assert "openmoji: averaged weights change a method by +3.0" in text

@@ -15,10 +15,12 @@ from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
 from mla_lightning.callbacks.snapshots import Snapshots, TakeSnapshots
 from mla_lightning.config import compose_jobs
-from mla_lightning.errors import ConfigError
+from mla_lightning.errors import ConfigError, MLAError
 from mla_lightning.fusion import Concat
 from mla_lightning.methods import Joint
 from mla_lightning.module import MultimodalModule
+from mla_lightning.run.build import build_data, build_module
+from mla_lightning.run.teachers import with_teachers
 from mla_lightning.run.train import run_job
 from mla_lightning.run_folder import CHECKPOINTS, RESULT, read_json, read_metrics
 
@@ -87,18 +89,21 @@ def test_the_mean_of_the_ends_and_of_the_current_weights_is_validated():
             torch.testing.assert_close(z, expected, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(watch.validated[3]["multi"], alone[3]["multi"], atol=1e-3)
     assert int(module.snapshots.kept) == NUMBER - 1
+    assert not module.notes
 
 
 def test_the_weights_of_a_preparatory_stage_are_not_kept():
     class Staged(Joint):
         @property
         def is_selectable(self):
-            return self.current_epoch >= 3
+            return self.current_epoch >= 2  # the first part ends before it, the second after it
 
     module, watch = fitted(Staged)
     assert int(module.snapshots.kept) == 1
     for key, x in module.snapshots.of(0).items():
         assert torch.equal(x, watch.weights[3][key])
+    (note,) = module.notes
+    assert note.startswith("2 of 3 models answer together")
 
 
 WORDS = (f"trainer.snapshots={NUMBER}", f"trainer.max_epochs={EPOCHS}")
@@ -130,8 +135,8 @@ def test_the_selected_weights_answer_with_those_kept_before_their_epoch(whole):
     for path in folder.glob("best-*.ckpt"):
         best = read_checkpoint(path)
         kept, epoch = int(best["state_dict"]["snapshots.kept"]), best["epoch"]
-        if method != "umt":  # whose teachers are trained first
-            assert kept == (epoch - 1) // (EPOCHS // NUMBER)
+        ended = (epoch - 1) // (EPOCHS // NUMBER)
+        assert kept == (max(0, ended - 1) if method == "umt" else ended)  # its teachers come first
         at_end = read_checkpoint(RunCheckpoint(folder).path_after(EPOCHS))
         assert int(at_end["state_dict"]["snapshots.kept"]) >= kept
     if method == "ensemble":
@@ -169,6 +174,7 @@ def test_the_rate_falls_along_a_cosine_in_each_part(whole):
     [
         (["trainer.snapshots=1"], "trainer.snapshots must be a whole number >= 2"),
         (["trainer.snapshots=3", "trainer.max_epochs=10"], r"trainer\.max_epochs=12"),
+        (["trainer.snapshots=4"], r"parts of at least 2 epochs; for example trainer\.max_epochs=8"),
         (["trainer.snapshots=2", "trainer.ema=0.9"], "two ways to average one training"),
         (["trainer.snapshots=2", "scheduler.gamma=0.5"], "scheduler has no effect"),
         (["trainer.snapshots=2", "diagnostics=epoch"], "describes one set of weights"),
@@ -184,9 +190,68 @@ def test_what_cannot_be_or_has_no_effect_is_an_error(words, message):
         compose_jobs([*data, *words], multirun=False)
 
 
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        # Of 5 parts of 4 epochs the first two end with untrained imaginations.
+        (["method=mmin", "missing=anchor", "method.pretrain_epochs=8"], 2),
+        # Turns of 3 epochs follow 10 of teachers: only the one after 16 epochs ends with a part.
+        (["method=reconboost", "method.stage_epochs=2", "method.rectify_epochs=1"], 1),
+    ],
+)
+def test_no_preparatory_epoch_of_a_method_answers(tmp_path, words, kept):
+    lengths = "data.num_train=40", "trainer.max_epochs=20", "trainer.snapshots=5"
+    job = make_job(tmp_path, *lengths, *words)
+    selectable = tmp_path / "selectable"
+
+    def train():
+        end = MultimodalModule.on_train_epoch_end
+
+        def noting(module):
+            with selectable.open("a") as file:
+                file.write(f"{int(module.is_selectable)}")
+            end(module)
+
+        MultimodalModule.on_train_epoch_end = noting
+        return run_job(job)
+
+    assert in_child(train) == 0
+    is_selectable = [mark == "1" for mark in selectable.read_text()]
+    assert len(is_selectable) == 20
+    assert sum(is_selectable[3:19:4]) == kept
+    at_end = read_checkpoint(RunCheckpoint(job.run_dir / CHECKPOINTS).path_after(20))
+    assert int(at_end["state_dict"]["snapshots.kept"]) == kept
+    assert f"{kept + 1} of 5 models" in " ".join(read_json(job.run_dir / RESULT)["notes"])
+
+
+def test_an_ensemble_of_snapshots_is_no_teacher(tmp_path):
+    teachers = job_of(tmp_path, "method=unimodal")
+    assert in_child(lambda: run_job(teachers)) == 0
+    job = make_job(tmp_path, "method=umt", f"method.teachers={teachers.run_dir}")
+    data = build_data(job.config)
+    with pytest.raises(ConfigError, match=r"trainer\.snapshots=3, whose models answer together"):
+        with_teachers(build_module(job.config, data), job, data)
+
+
+def test_an_automatic_number_of_epochs_is_a_multiple():
+    words = ["data=synthetic", "recipe=small", "data.num_train=800"]
+    (job,) = compose_jobs([*words, "trainer.snapshots=7"], multirun=False)
+    (plain,) = compose_jobs(words, multirun=False)
+    assert plain.config.trainer.num_epochs == 40
+    assert job.config.trainer.num_epochs == 42
+    assert "trainer.max_epochs=auto is 42 epochs here" in job.notes[0]
+
+
+def test_a_missing_path_is_reported_before_the_number_of_epochs(tmp_path):
+    words = ["data=store", f"data.path={tmp_path / 'nowhere'}", "trainer.snapshots=5"]
+    with pytest.raises(MLAError, match="nowhere") as error:
+        compose_jobs(words, multirun=False)
+    assert "snapshots" not in str(error.value)
+
+
 def test_runs_without_snapshots_keep_their_identity():
     def identity(*words):
-        (job,) = compose_jobs(["data=synthetic", "trainer.max_epochs=4", *words], multirun=False)
+        (job,) = compose_jobs(["data=synthetic", "trainer.max_epochs=8", *words], multirun=False)
         return job.identity
 
     identities = [identity(f"trainer.snapshots={value}") for value in ("null", "2", "4")]

@@ -16,13 +16,13 @@ from mla_lightning.module import MultimodalModule
 class Snapshots(nn.Module):
     """The weights at the ends of the first parts of a training, beside the current ones.
 
-    Snapshot ensembles (Huang et al., ICLR 2017): the learning rate falls from its start to zero in
-    each of K equal parts of the training, and the models of the K ends answer together. What they
-    answer is the mean of their logits. Here this holds during training, too: after an epoch, the
-    ends of the earlier parts and the current weights are what is validated, selected and saved.
+    Snapshot ensembles (Huang et al., ICLR 2017): the learning rate falls along a cosine in each of
+    K equal parts of the training, and the models of the K ends answer together. What they answer is
+    the mean of their logits. Here this holds during training, too: after an epoch, the ends of the
+    earlier parts and the current weights are what is validated, selected and saved.
 
-    A snapshot has all parameters and buffers of the method. They are buffers here, so checkpoints
-    and files of weights have them.
+    A snapshot has all parameters and buffers of the method, but for the scales of the data. They
+    are buffers here, so checkpoints and files of weights have them.
 
     Example:
         >>> layer = nn.Linear(1, 1, bias=False)
@@ -39,6 +39,7 @@ class Snapshots(nn.Module):
 
     kept: Tensor
     seen: Tensor
+    was_selectable: Tensor
 
     def __init__(self, module: nn.Module, number: int) -> None:
         """Make room for the weights.
@@ -58,6 +59,8 @@ class Snapshots(nn.Module):
         self.register_buffer("kept", torch.zeros((), dtype=torch.int64))
         #: Number of parts whose end has been seen.
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        #: Whether the weights of the last epoch could be selected.
+        self.register_buffer("was_selectable", torch.zeros((), dtype=torch.bool))
 
     def of(self, place: int) -> dict[str, Tensor]:
         """Return a snapshot: name in the state of the module -> tensor."""
@@ -119,16 +122,36 @@ class TakeSnapshots(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights of the last epoch, unless a resumed run has kept them already."""
-        assert isinstance(pl_module, MultimodalModule)
-        assert isinstance(pl_module.snapshots, Snapshots)
+        snapshots = _snapshots_of(pl_module)
         epoch, num_epochs = trainer.current_epoch, trainer.max_epochs or 0
         if not self.ends_before(epoch, num_epochs):
             return
-        snapshots, part = pl_module.snapshots, epoch * self.number // num_epochs
+        part = epoch * self.number // num_epochs
         if int(snapshots.seen) < part:
             snapshots.seen.fill_(part)
-            if pl_module.is_selectable:  # still of the last epoch: methods change stage after this
+            if snapshots.was_selectable:
                 snapshots.take(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note whether the epoch's weights may be selected, before the next one changes that."""
+        assert isinstance(pl_module, MultimodalModule)
+        _snapshots_of(pl_module).was_selectable.fill_(pl_module.is_selectable)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell if fewer models answer together than there are parts."""
+        assert isinstance(pl_module, MultimodalModule)
+        models = int(_snapshots_of(pl_module).kept) + 1
+        if models < self.number and trainer.current_epoch == trainer.max_epochs:
+            pl_module.notes.add(
+                f"{models} of {self.number} models answer together at the end: the other parts of "
+                "the training ended in a preparatory epoch."
+            )
+
+
+def _snapshots_of(module: LightningModule) -> Snapshots:
+    assert isinstance(module, MultimodalModule)
+    assert isinstance(module.snapshots, Snapshots), "is built with the module"
+    return module.snapshots
 
 
 class _With(nn.Module):
@@ -143,6 +166,10 @@ class _With(nn.Module):
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and buffers of a module by name, without those of its snapshots."""
+    """Return the parameters and buffers of a module by name.
+
+    Without those of its snapshots, and without the scales of the data: these are constants, which
+    another data set may have or not.
+    """
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return {key: x for key, x in tensors.items() if not key.startswith("snapshots.")}
+    return {k: x for k, x in tensors.items() if not k.startswith(("snapshots.", "scales."))}

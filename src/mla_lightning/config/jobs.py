@@ -157,7 +157,7 @@ def compose_jobs(
     jobs = []
 
     def epochs_of(tree: Mapping[str, Any]) -> EpochsOfData:
-        text = json.dumps(tree["data"])
+        text = json.dumps([tree["data"], tree["trainer"].get("snapshots")])
         if text not in epochs:
             epochs[text] = _epochs_of_data(tree)
         return epochs[text]
@@ -310,12 +310,17 @@ def encoder_nodes_of_config(
 
 
 def _epochs_of_data(tree: Mapping[str, Any]) -> EpochsOfData:
-    """Return the number of epochs that fits the data of a config, 1 if they cannot be opened."""
+    """Return the number of epochs that fits the data of a config, the least if they cannot open.
+
+    With snapshots it is a multiple of their number, and twice that at least.
+    """
+    parts = tree["trainer"].get("snapshots") or 1
+    least = 2 * parts if parts > 1 else 1
     try:
         data = describe_data(tree)
     except Exception:  # of any class, also of the user's code; the check of the data reports it
-        return EpochsOfData(1, "")
-    number, note = data.default_epochs, ""
+        return EpochsOfData(least, "")
+    number, note = max(least, -(-data.default_epochs // parts) * parts), ""
     if data.num_train is not None:
         batches = -(-data.num_train // data.batch_size)
         note = (

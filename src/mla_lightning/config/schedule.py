@@ -97,11 +97,11 @@ def _snapshots_problem(config: Mapping[str, Any], is_set_by_user: bool) -> str:
             f"scheduler has no effect with {setting}, which has a schedule of its own. Leave one "
             "of them out."
         )
-    if epochs % number:
-        longer = math.ceil(epochs / number) * number
+    if epochs % number or epochs < 2 * number:
+        longer = max(2, math.ceil(epochs / number)) * number
         return (
-            f"{setting} must divide trainer.max_epochs={epochs} into equal parts; for example "
-            f"trainer.max_epochs={longer}."
+            f"{setting} must divide trainer.max_epochs={epochs} into equal parts of at least 2 "
+            f"epochs; for example trainer.max_epochs={longer}."
         )
     return ""
 

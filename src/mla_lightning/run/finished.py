@@ -145,7 +145,7 @@ class LoadedRun:
         class_names: The classes or labels that it predicts; empty for regression.
         module: The module in evaluation mode, with the weights selected for the fused logits. If
             the method selects an epoch for each modality, each modality has the weights of its
-            epoch.
+            epoch, but the snapshots of the latest; predictions load each modality's own.
         states: Metric -> the weights that were selected by it.
     """
 

@@ -93,6 +93,10 @@ def _differences(run: RunFiles, job: Job, data: MultimodalDataModule) -> list[st
         return [f"it is a run of method={method}"]
     own, other = job.config.tree, run.tree
     problems = []
+    if number := other["trainer"].get("snapshots"):
+        problems.append(
+            f"it has trainer.snapshots={number}, whose models answer together: a teacher is one"
+        )
     for key in _SAME:
         if (value := other.get(key)) != own[key]:
             is_short = not isinstance(own[key], Mapping)

@@ -68,12 +68,18 @@ def split_runs(runs: Sequence[Run]) -> tuple[list[Run], dict[Help, list[Run]]]:
     """
     plain, helped = list(runs), {}
     for help_ in HELPS:
-        values = {value for run in runs for key, value in run.overrides if key == help_.key}
-        without = [run for run in plain if help_.key not in dict(run.overrides)]
+        values = {value for run in runs if (value := _value(help_, run))}
+        without = [run for run in plain if not _value(help_, run)]
         if without and len(values) == 1:
-            helped[help_] = [_without(help_, run) for run in plain if run not in without]
-            plain = without
+            helped[help_] = [_without(help_, run) for run in plain if _value(help_, run)]
+            plain = [_without(help_, run) for run in without]
     return plain, helped
+
+
+def _value(help_: Help, run: Run) -> str:
+    """Return the value of a help's setting, empty for none."""
+    value = dict(run.overrides).get(help_.key, "null")
+    return "" if value == "null" else value
 
 
 def _without(help_: Help, run: Run) -> Run:
