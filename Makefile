@@ -32,12 +32,15 @@ RUNS ?=
 # The methods of the benchmark that take optimisation steps: those of conf/experiment/tuning.
 BENCHMARK = $(shell sed -n 's/^    - //p' conf/experiment/tuning/$(DATA).yaml | paste -sd,)
 
+# Training rules that were tried, as own code: experiments/candidates/README.md.
+OWN_RULES = --config-dir experiments/candidates/conf --allow-target experiments.candidates
+
 SLURM_TESTS := $(wildcard tests/test_slurm*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
-	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged benchmark-snapshots \
+	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged benchmark-snapshots candidates candidates-asked \
 	reproduce-projection reproduce-own docs clean
 
 help: ## list the targets
@@ -92,6 +95,22 @@ benchmark-snapshots: setup ## the benchmark's methods again, as ensembles of fiv
 	$(MLA) train -m experiment=benchmark/$(DATA) method=$(BENCHMARK) trainer.snapshots=5 \
 		paths.output_dir=$(OUT) $(WORDS)
 	$(MLA) report benchmark $(OUT)/benchmark/$(DATA)
+
+candidates: setup ## choose among training rules of our own, on validation of two data sets
+	$(MLA) data prepare tuxstamps
+	for data in openmoji tuxstamps; do \
+		$(MLA) train -m $(OWN_RULES) experiment=choice/$$data paths.output_dir=$(OUT) $(WORDS) && \
+		$(MLA) train -m $(OWN_RULES) experiment=choice/$$data method=members,members_mla \
+			encoder=narrow_$$data paths.output_dir=$(OUT) $(WORDS) || exit; done
+	$(BIN)/python -m experiments.candidates $(OUT)/choice --output $(OUT)/choice/report
+
+candidates-asked: setup ## compare the chosen rule with five references on fresh seeds of four data sets
+	for data in tuxstamps mfeat avdigits; do $(MLA) data prepare $$data || exit; done
+	for data in openmoji tuxstamps mfeat avdigits; do \
+		$(MLA) train -m $(OWN_RULES) experiment=asked/$$data paths.output_dir=$(OUT) $(WORDS) && \
+		$(MLA) train -m $(OWN_RULES) experiment=asked/$$data method=members_mla \
+			encoder=narrow_$$data paths.output_dir=$(OUT) $(WORDS) || exit; done
+	$(BIN)/python -m experiments.candidates $(OUT)/asked --output $(OUT)/asked/report
 
 reproduce-projection: setup ## compare projections at the default and ten times the training length (DATA=openmoji)
 	$(MLA) train -m experiment=projection/$(DATA) paths.output_dir=$(OUT) $(WORDS)

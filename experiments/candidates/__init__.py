@@ -1,0 +1,1 @@
+"""Training rules that were tried and do not belong to the package: see README.md."""
