@@ -60,7 +60,7 @@ def candidates_report(runs: Sequence[Run]) -> Report:
     found = _answers(asked, candidate) if candidate else []
     order = list(dict.fromkeys(answer.variant for answer in found))
     title = f"each reference, of {candidate.label}" if candidate else ""
-    figures = {"candidates": partial(difference_figure, asked, found, order, title)}
+    figure = partial(difference_figure, asked, found, order, title)
     return Report(
         kind="candidates",
         title="A method of our own: the choice, and the question",
@@ -77,7 +77,7 @@ def candidates_report(runs: Sequence[Run]) -> Report:
                 for note in notes.block_notes(block, split=split)
             )
         ),
-        figures=figures if found else {},
+        figures={"candidates": figure} if found else {},
         command=COMMAND,
         texts={"answer.md": f"- {sentence(candidate, found)}\n"} if candidate else {},
     )
