@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,19 @@ def write(root, method, level, *, dataset="openmoji", spread=0.4, single=(50, 40
         write_run(root, method, seed, dataset=dataset, accuracy=accuracy, **options)
 
 
-@pytest.fixture
-def root(tmp_path):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
     for dataset in ("openmoji", "tuxstamps"):
         for method, level in (("concat", 60), ("mla", 66), ("ogm_ge", 55), ("qmf", 60.1)):
-            write(tmp_path, method, level, dataset=dataset)
-        write(tmp_path, "unimodal", 58, dataset=dataset, single=(57, 44))
+            write(folder, method, level, dataset=dataset)
+        write(folder, "unimodal", 58, dataset=dataset, single=(57, 44))
+    return folder
+
+
+@pytest.fixture
+def root(written, tmp_path):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -120,7 +120,7 @@ def whole(request, tmp_path_factory):
     return request.param, job
 
 
-@pytest.mark.parametrize("step", [10, 11, 16, 21])  # as a part ends, after it, and within others
+@pytest.mark.parametrize("step", [11, 16])  # after a part has ended, and within one
 def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, whole, step):
     method, expected = whole
     job = job_of(tmp_path, f"method={method}", "checkpoint.every_n_batches=1")
