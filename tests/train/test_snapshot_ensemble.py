@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from tests.methods import catalogue
 from tests.methods.harness import Loader, batches, build
 from tests.train.jobs import in_child, killed, make_job, outcome, same
 from torch import nn
@@ -90,6 +91,24 @@ def test_the_mean_of_the_ends_and_of_the_current_weights_is_validated():
     assert not torch.allclose(watch.validated[3]["multi"], alone[3]["multi"], atol=1e-3)
     assert int(module.snapshots.kept) == NUMBER - 1
     assert not module.notes
+
+
+IN_BATCHES = [
+    name
+    for name in catalogue.METHODS
+    if catalogue.class_of(name).takes_steps and not catalogue.class_of(name).fits_all_at_once
+]
+
+
+@pytest.mark.parametrize("method", IN_BATCHES)
+def test_snapshots_of_every_method_answer(method):
+    data = batches(2, seed=3)
+    module = catalogue.build_method(method, data[0]).eval()
+    alone = module.outputs(data[1])
+    module.snapshots = Snapshots(module, 2)
+    module.snapshots.take(module)
+    for name, z in module.outputs(data[1]).items():  # the mean of two that are alike
+        torch.testing.assert_close(z, alone[name], rtol=1e-5, atol=1e-6)
 
 
 def test_the_weights_of_a_preparatory_stage_are_not_kept():

@@ -92,7 +92,11 @@ class Snapshots(nn.Module):
         """
         results = [compute()]
         for place in range(int(self.kept)):
-            state = {f"module.{key}": x for key, x in self.of(place).items()}
+            parameters = dict(module.named_parameters())  # of which some layers ask the type
+            state = {
+                f"module.{k}": nn.Parameter(x, requires_grad=False) if k in parameters else x
+                for k, x in self.of(place).items()
+            }
             results.append(functional_call(_With(module, compute), state, ()))
         return {key: torch.stack([r[key] for r in results]).mean(dim=0) for key in results[0]}
 
