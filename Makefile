@@ -40,7 +40,7 @@ SLURM_TESTS := $(wildcard tests/test_slurm*.py)
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
-	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged benchmark-snapshots candidates candidates-asked \
+	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged benchmark-snapshots candidates candidates-rates candidates-asked \
 	reproduce-projection reproduce-own docs clean
 
 help: ## list the targets
@@ -103,6 +103,15 @@ candidates: setup ## choose among training rules of our own, on validation of tw
 		$(MLA) train -m $(OWN_RULES) experiment=choice/$$data method=members,members_mla \
 			encoder=narrow_$$data paths.output_dir=$(OUT) $(WORDS) || exit; done
 	$(BIN)/python -m experiments.candidates $(OUT)/choice --output $(OUT)/choice/report
+
+candidates-rates: setup ## learning rates of the chosen rule, and of the ensemble on tuxstamps, on validation
+	for data in tuxstamps mfeat avdigits; do $(MLA) data prepare $$data || exit; done
+	for data in openmoji tuxstamps mfeat avdigits; do \
+		$(MLA) train -m $(OWN_RULES) experiment=tuning/$$data method=members_mla encoder=narrow_$$data \
+			name=rates/$$data paths.output_dir=$(OUT) $(WORDS) || exit; done
+	$(MLA) train -m experiment=tuning/tuxstamps method=ensemble name=rates/tuxstamps \
+		paths.output_dir=$(OUT) $(WORDS)
+	$(MLA) report tuning $(OUT)/rates
 
 candidates-asked: setup ## compare the chosen rule with five references on fresh seeds of four data sets
 	for data in tuxstamps mfeat avdigits; do $(MLA) data prepare $$data || exit; done
