@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from itertools import combinations, permutations
 from typing import Any, Unpack
 
@@ -345,13 +344,7 @@ class MembersMLA(MLA):
             step.add_features(feature)
             return {f"{name}/{member}": self.parts.loss(head(feature), chunk)}
 
-        if self.modification is None:
-            return self.step_on(batch, losses_of)
-        edit = partial(self.modification.edit_gradient, head, step)
-        losses = self.step_on(batch, losses_of, edit_grads=edit)
-        with self.full_precision():
-            self.modification.after_step(head, step)
-        return losses
+        return self.step_through_head(step, batch, losses_of)
 
 
 def divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -371,8 +364,8 @@ def divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         (tensor([0.]), 0.48)
     """
     target = softmax(teacher.detach() / temperature, dim=1)
-    found = log_softmax(logits / temperature, dim=1)
-    return temperature**2 * kl_div(found, target, reduction="none").sum(dim=1)
+    log_probability = log_softmax(logits / temperature, dim=1)
+    return temperature**2 * kl_div(log_probability, target, reduction="none").sum(dim=1)
 
 
 def _mean(logits: Sequence[Tensor]) -> Tensor:

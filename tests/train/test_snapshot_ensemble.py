@@ -1,4 +1,4 @@
-"""trainer.snapshots: weights at the ends of equal parts of the training answer together."""
+"""trainer.snapshots: the logits of the models at the ends of equal parts are averaged."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 import mla_lightning as mla
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import read_checkpoint
-from mla_lightning.callbacks.snapshots import Snapshots, TakeSnapshots
+from mla_lightning.callbacks.snapshot_ensemble import SnapshotEnsemble, TakeSnapshots
 from mla_lightning.config import compose_jobs
 from mla_lightning.errors import ConfigError, MLAError
 from mla_lightning.fusion import Concat
@@ -51,7 +51,7 @@ def fitted(kind, number=NUMBER):
     data = batches(4)
     module, watch = build(kind, Concat, data, encoder=Normalised), Watch(data[0])
     if number:
-        module.snapshots = Snapshots(module, number)
+        module.snapshots = SnapshotEnsemble(module, number)
     trainer = Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
@@ -104,11 +104,24 @@ IN_BATCHES = [
 def test_snapshots_of_every_method_answer(method):
     data = batches(2, seed=3)
     module = catalogue.build_method(method, data[0]).eval()
-    alone = module.outputs(data[1])
-    module.snapshots = Snapshots(module, 2)
-    module.snapshots.take(module)
-    for name, z in module.outputs(data[1]).items():  # the mean of two that are alike
-        torch.testing.assert_close(z, alone[name], rtol=1e-5, atol=1e-6)
+    before, ensemble = module.outputs(data[1]), SnapshotEnsemble(module, 2)
+    ensemble.take(module)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(1.2).add_(0.1)
+    after = module.outputs(data[1])
+    module.snapshots = ensemble
+    for name, z in module.outputs(data[1]).items():
+        expected = (before[name] + after[name]) / 2
+        torch.testing.assert_close(z, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(before["multi"], after["multi"], atol=1e-3)
+
+
+def test_scales_of_the_data_are_no_part_of_a_snapshot():
+    module = build(Joint, Concat, batches(1))
+    keys = SnapshotEnsemble(module, 2).state_dict().keys()
+    module.scales = nn.ModuleDict({"audio": nn.BatchNorm1d(5, affine=False)})
+    assert SnapshotEnsemble(module, 2).state_dict().keys() == keys
 
 
 def test_the_weights_of_a_preparatory_stage_are_not_kept():
@@ -122,7 +135,7 @@ def test_the_weights_of_a_preparatory_stage_are_not_kept():
     for key, x in module.snapshots.of(0).items():
         assert torch.equal(x, watch.weights[3][key])
     (note,) = module.notes
-    assert note.startswith("2 of 3 models answer together")
+    assert note.startswith("The logits of 2 models are averaged at the end, not of 3")
 
 
 WORDS = (f"trainer.snapshots={NUMBER}", f"trainer.max_epochs={EPOCHS}")
@@ -240,7 +253,9 @@ def test_no_preparatory_epoch_of_a_method_answers(tmp_path, words, kept):
     assert sum(is_selectable[3:19:4]) == kept
     at_end = read_checkpoint(RunCheckpoint(job.run_dir / CHECKPOINTS).path_after(20))
     assert int(at_end["state_dict"]["snapshots.kept"]) == kept
-    assert f"{kept + 1} of 5 models" in " ".join(read_json(job.run_dir / RESULT)["notes"])
+    assert f"of {kept + 1} models are averaged at the end, not of 5" in " ".join(
+        read_json(job.run_dir / RESULT)["notes"]
+    )
 
 
 def test_an_ensemble_of_snapshots_is_no_teacher(tmp_path):
@@ -248,7 +263,9 @@ def test_an_ensemble_of_snapshots_is_no_teacher(tmp_path):
     assert in_child(lambda: run_job(teachers)) == 0
     job = make_job(tmp_path, "method=umt", f"method.teachers={teachers.run_dir}")
     data = build_data(job.config)
-    with pytest.raises(ConfigError, match=r"trainer\.snapshots=3, whose models answer together"):
+    with pytest.raises(
+        ConfigError, match=r"ensemble of trainer\.snapshots=3, and a teacher is one"
+    ):
         with_teachers(build_module(job.config, data), job, data)
 
 

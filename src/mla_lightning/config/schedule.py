@@ -71,7 +71,7 @@ def _average_problem(config: Mapping[str, Any]) -> str:
 
 
 def _snapshots_problem(config: Mapping[str, Any], is_set_by_user: bool) -> str:
-    """Return why a training has no equal parts whose models answer together; empty if it has."""
+    """Return why a training has no equal parts whose models are averaged; empty if it has."""
     number, epochs = config["trainer"].get("snapshots"), config["trainer"]["max_epochs"]
     if number is None or not config.get("method"):
         return ""
@@ -90,7 +90,7 @@ def _snapshots_problem(config: Mapping[str, Any], is_set_by_user: bool) -> str:
     if config.get("diagnostics") in ("epoch", "full"):
         return (
             f"diagnostics={config['diagnostics']} describes one set of weights, and {setting} "
-            "answers with several. Write diagnostics=off or cost."
+            "averages the logits of several. Write diagnostics=off or cost."
         )
     if is_set_by_user:
         return (

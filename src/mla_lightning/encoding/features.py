@@ -98,8 +98,8 @@ class EncodingModule(BatchModule):
         self.task = self.parts.task
         self.encoders = nn.ModuleDict(self.parts.encoders)
         self.fusion = self.parts.build_fusion()
-        #: Weights of earlier moments that answer together with the current ones, if any; see
-        #: :class:`~mla_lightning.callbacks.snapshots.Snapshots`.
+        #: Weights of earlier moments whose logits are averaged with the current ones', if any; see
+        #: :class:`~mla_lightning.callbacks.snapshot_ensemble.SnapshotEnsemble`.
         self.snapshots: Any = None
         self._register_scales()
         if getattr(self.fusion, "residual_variance", None) is not None:
@@ -183,7 +183,7 @@ class EncodingModule(BatchModule):
         self.is_set_up = True
 
     def over_snapshots(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Compute something with the current weights, or its mean over all that answer together.
+        """Compute something with the current weights, or its mean over all that are averaged.
 
         Args:
             compute: Uses the module; returns name -> tensor.

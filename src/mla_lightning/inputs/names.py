@@ -34,9 +34,9 @@ set_extra_state set_submodule setdefault share_memory smart_apply state_dict to 
 training type update values xpu zero_grad
 """
 #: Names that a dict of modules or of parameters refuses, since its own attributes have them:
-#: ``dir`` of a :class:`torch.nn.ModuleDict` and of a :class:`torch.nn.ParameterDict`.  One of
+#: ``dir`` of a :class:`torch.nn.ModuleDict` and of a :class:`torch.nn.ParameterDict`. One of
 #: them, ``smart_apply``, comes from transformers, which gives it to every module of a process that
-#: has built one of its models: a name must not become wrong with the encoder beside it.
+#: has built one of its models: whether a name is refused must not depend on the encoders.
 ATTRIBUTES = frozenset(_ATTRIBUTES.split())
 
 

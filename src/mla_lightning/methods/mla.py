@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Unpack
 
@@ -202,6 +202,22 @@ class MLA(MultimodalModule):
             step.add_features(feature)
             return {name: self.parts.loss(head(feature), chunk)}
 
+        return self.step_through_head(step, batch, losses_of)
+
+    def step_through_head(
+        self, step: HeadStep, batch: Batch, losses_of: Callable[[Batch], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Take one optimisation step whose gradient of the head is modified.
+
+        Args:
+            step: The step, to which ``losses_of`` adds the features that it computes.
+            batch: The batch.
+            losses_of: Batch -> losses by name, as in :meth:`step_on`.
+
+        Returns:
+            The losses by name, without graph.
+        """
+        head = self.fusion.head
         if self.modification is None:
             return self.step_on(batch, losses_of)
         edit = partial(self.modification.edit_gradient, head, step)

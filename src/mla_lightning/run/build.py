@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mla_lightning.callbacks.snapshots import Snapshots
+from mla_lightning.callbacks.snapshot_ensemble import SnapshotEnsemble
 from mla_lightning.config import instantiate
 from mla_lightning.config.jobs import data_of_config, encoder_nodes_of_config
 from mla_lightning.config.targets import TARGET
@@ -241,7 +241,7 @@ def build_module(
         logs_epochs=False,
     )
     if config.trainer.snapshots:
-        module.snapshots = Snapshots(module, config.trainer.snapshots)
+        module.snapshots = SnapshotEnsemble(module, config.trainer.snapshots)
     if not is_finished:
         _check_held_out(module, facts.num_train, len(data.splits.get(HELD_OUT, ())))
     if module.needs_hidden_inputs and data.splits:

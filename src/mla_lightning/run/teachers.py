@@ -95,7 +95,7 @@ def _differences(run: RunFiles, job: Job, data: MultimodalDataModule) -> list[st
     problems = []
     if number := other["trainer"].get("snapshots"):
         problems.append(
-            f"it has trainer.snapshots={number}, whose models answer together: a teacher is one"
+            f"it is an ensemble of trainer.snapshots={number}, and a teacher is one model"
         )
     for key in _SAME:
         if (value := other.get(key)) != own[key]:

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, Trainer
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO
-from mla_lightning.callbacks.snapshots import TakeSnapshots
+from mla_lightning.callbacks.snapshot_ensemble import TakeSnapshots
 from mla_lightning.callbacks.weight_average import WeightAverage
 from mla_lightning.errors import ConfigError
 from mla_lightning.run.epoch_loop import EpochLoop, NoProfiler

@@ -35,7 +35,7 @@ class Answer:
     Attributes:
         block: The runs of the data set.
         variant: The method.
-        reference: One of :data:`ASKED`, or the help that the same method does not have.
+        reference: One of :data:`ASKED`, or the add-on that the same method does not have.
         comparison: The differences, paired by seed; positive where the method is better.
         p: p after Holm's correction over all methods and data sets.
         margin: Differences up to this one do not matter in practice: one point, or the standard

@@ -15,6 +15,13 @@ from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.across import Ranks, cliques, detectable_effect, rank_methods
+from mla_lightning.report.tables.add_ons import (
+    AddOn,
+    add_on_answers,
+    add_on_sentences,
+    add_on_table,
+    split_runs,
+)
 from mla_lightning.report.tables.asked import (
     ASKED,
     BETTER,
@@ -37,13 +44,6 @@ from mla_lightning.report.tables.benchmark_tables import (
     paired_sd,
     score_table,
     verdict_table,
-)
-from mla_lightning.report.tables.helps import (
-    Help,
-    help_answers,
-    help_sentences,
-    help_table,
-    split_runs,
 )
 from mla_lightning.report.tables.levers import balancing_sentences, lever_table
 
@@ -70,9 +70,9 @@ def benchmark(runs: Sequence[Run]) -> Report:
         RunError: If no run states what it is a run of, or two runs of one variant and seed
             conflict.
     """
-    plain, with_help = split_runs(runs)
+    plain, with_add_on = split_runs(runs)
     table_blocks = blocks(plain)
-    helped = {help_: blocks(of_help) for help_, of_help in with_help.items()}
+    with_it = {add_on: blocks(of_add_on) for add_on, of_add_on in with_add_on.items()}
     if not any(contenders(block) for block in table_blocks):
         raise RunError(
             "The benchmark needs runs of methods; there is none. Train them: "
@@ -88,13 +88,13 @@ def benchmark(runs: Sequence[Run]) -> Report:
         for name, found in asked.items()
     }
     changes = {
-        help_: found
-        for help_, of_help in helped.items()
-        if (found := help_answers(help_, table_blocks, of_help))
+        add_on: found
+        for add_on, of_add_on in with_it.items()
+        if (found := add_on_answers(add_on, table_blocks, of_add_on))
     }
-    for help_, found in changes.items():
-        without = f"the same method without {help_.name}"
-        figures[f"benchmark-{help_.slug}"] = partial(
+    for add_on, found in changes.items():
+        without = f"the same method without {add_on.name}"
+        figures[f"benchmark-{add_on.slug}"] = partial(
             difference_figure, table_blocks, found, order, without
         )
     diagram = _ranks(table_blocks, [v for v in ranked if v in map(Variant, RANKED)])
@@ -113,8 +113,8 @@ def benchmark(runs: Sequence[Run]) -> Report:
             *lever_table(table_blocks, asked),
             *(
                 table
-                for help_, found in changes.items()
-                for table in _help_tables(help_, table_blocks, helped[help_], found, order)
+                for add_on, found in changes.items()
+                for table in _add_on_tables(add_on, table_blocks, with_it[add_on], found, order)
             ),
             *across_tables(table_blocks, ranked),
             detectable_table(table_blocks, asked),
@@ -136,8 +136,8 @@ def benchmark(runs: Sequence[Run]) -> Report:
                     *balancing_sentences(table_blocks, asked),
                     *(
                         line
-                        for help_, found in changes.items()
-                        for line in help_sentences(help_, table_blocks, found)
+                        for add_on, found in changes.items()
+                        for line in add_on_sentences(add_on, table_blocks, found)
                     ),
                 )
             )
@@ -145,20 +145,20 @@ def benchmark(runs: Sequence[Run]) -> Report:
     )
 
 
-def _help_tables(
-    help_: Help,
+def _add_on_tables(
+    add_on: AddOn,
     table_blocks: Sequence[Block],
-    helped: Sequence[Block],
+    with_it: Sequence[Block],
     changes: Sequence[Answer],
     order: Sequence[Variant],
 ) -> list[Table]:
-    """Return what a help changes, and the verdicts among methods that all have it."""
-    asked = {name: found for name in ASKED if (found := answers(helped, name))}
-    title = f"All with {help_.name}, compared with the references"
-    verdicts = verdict_table(asked, order, len(helped))
+    """Return what an add-on changes, and the verdicts among methods that all have it."""
+    asked = {name: found for name in ASKED if (found := answers(with_it, name))}
+    title = f"All with {add_on.name}, compared with the references"
+    verdicts = verdict_table(asked, order, len(with_it))
     return [
-        help_table(help_, table_blocks, changes),
-        *([replace(verdicts, slug=f"verdicts-{help_.slug}", title=title)] if asked else []),
+        add_on_table(add_on, table_blocks, changes),
+        *([replace(verdicts, slug=f"verdicts-{add_on.slug}", title=title)] if asked else []),
     ]
 
 

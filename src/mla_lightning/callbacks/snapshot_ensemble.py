@@ -13,20 +13,21 @@ from torch.func import functional_call
 from mla_lightning.module import MultimodalModule
 
 
-class Snapshots(nn.Module):
+class SnapshotEnsemble(nn.Module):
     """The weights at the ends of the first parts of a training, beside the current ones.
 
     Snapshot ensembles (Huang et al., ICLR 2017): the learning rate falls along a cosine in each of
-    K equal parts of the training, and the models of the K ends answer together. What they answer is
-    the mean of their logits. Here this holds during training, too: after an epoch, the ends of the
-    earlier parts and the current weights are what is validated, selected and saved.
+    K equal parts of the training, and the logits of the models at the K ends are averaged. Here
+    this holds during training, too: after an epoch, the ends of the earlier parts and the current
+    weights are what is validated, selected and saved.
 
     A snapshot has all parameters and buffers of the method, but for the scales of the data. They
     are buffers here, so checkpoints and files of weights have them.
 
     Example:
         >>> layer = nn.Linear(1, 1, bias=False)
-        >>> snapshots, answer = Snapshots(layer, number=3), lambda: {"y": layer(torch.ones(1, 1))}
+        >>> snapshots = SnapshotEnsemble(layer, number=3)
+        >>> answer = lambda: {"y": layer(torch.ones(1, 1))}
         >>> for value in (1.0, 2.0):
         ...     _ = nn.init.constant_(layer.weight, value)
         ...     snapshots.take(layer)
@@ -46,7 +47,7 @@ class Snapshots(nn.Module):
 
         Args:
             module: The method, without snapshots.
-            number: Number K of models that answer together, the current one included; at least 2.
+            number: Number K of models, the current one included; at least 2.
         """
         super().__init__()
         self.number = number
@@ -142,19 +143,19 @@ class TakeSnapshots(Callback):
         _snapshots_of(pl_module).was_selectable.fill_(pl_module.is_selectable)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell if fewer models answer together than there are parts."""
+        """Add a note if fewer models are averaged than there are parts."""
         assert isinstance(pl_module, MultimodalModule)
         models = int(_snapshots_of(pl_module).kept) + 1
         if models < self.number and trainer.current_epoch == trainer.max_epochs:
             pl_module.notes.add(
-                f"{models} of {self.number} models answer together at the end: the other parts of "
-                "the training ended in a preparatory epoch."
+                f"The logits of {models} models are averaged at the end, not of {self.number}: the "
+                "other parts of the training ended in a preparatory epoch."
             )
 
 
-def _snapshots_of(module: LightningModule) -> Snapshots:
+def _snapshots_of(module: LightningModule) -> SnapshotEnsemble:
     assert isinstance(module, MultimodalModule)
-    assert isinstance(module.snapshots, Snapshots), "is built with the module"
+    assert isinstance(module.snapshots, SnapshotEnsemble), "is built with the module"
     return module.snapshots
 
 

@@ -1,4 +1,4 @@
-"""What generic helps change: every method with and without them, on the same seeds."""
+"""What settings for any method change: every method with and without them, on the same seeds."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mla_lightning.report.tables.significance import compare, holm
 
 
 @dataclass(frozen=True)
-class Help:
+class AddOn:
     """A setting that any method can have, whatever its training rule.
 
     Attributes:
         slug: Short name for files and tables.
-        key: The setting; runs without it are those without the help.
+        key: The setting; runs without it are those without it.
         name: Its name in sentences, in the plural.
         how: What it does, for the note of its table.
 
     Example:
-        >>> [help_.key for help_ in HELPS]
+        >>> [add_on.key for add_on in ADD_ONS]
         ['trainer.ema', 'trainer.snapshots']
     """
 
@@ -36,70 +36,70 @@ class Help:
     how: str
 
 
-HELPS = (
-    Help(
+ADD_ONS = (
+    AddOn(
         "averaged",
         "trainer.ema",
         "averaged weights",
         "with an exponential moving average of the weights that is validated, selected and tested "
         "in their place",
     ),
-    Help(
+    AddOn(
         "snapshots",
         "trainer.snapshots",
         "snapshot ensembles",
-        "with the learning rate falling in each of several equal parts of the training, whose "
-        "models at their ends answer together",
+        "with the learning rate falling in each of several equal parts of the training, and the "
+        "logits of the models at their ends averaged",
     ),
 )
 
 
-def split_runs(runs: Sequence[Run]) -> tuple[list[Run], dict[Help, list[Run]]]:
-    """Split runs into those without help and those with each help.
+def split_runs(runs: Sequence[Run]) -> tuple[list[Run], dict[AddOn, list[Run]]]:
+    """Split runs into those without an add-on and those with each of them.
 
     Args:
         runs: The runs.
 
     Returns:
-        The runs without, and help -> the runs with it; these no longer name its setting, so that
-        all have the same methods. If all runs have a help there is nothing to compare it with, and
-        with several values of its setting each is a method of its own: its runs are then among the
-        first ones, as they are.
+        The runs without, and add-on -> the runs with it; these no longer name its setting, so that
+        all have the same methods. If all runs have an add-on there is nothing to compare it with,
+        and with several values of its setting each is a method of its own: its runs are then among
+        the first ones, as they are.
     """
-    plain, helped = list(runs), {}
-    for help_ in HELPS:
-        values = {value for run in runs if (value := _value(help_, run))}
-        without = [run for run in plain if not _value(help_, run)]
+    plain, with_it = list(runs), {}
+    for add_on in ADD_ONS:
+        values = {value for run in runs if (value := _value(add_on, run))}
+        without = [run for run in plain if not _value(add_on, run)]
         if without and len(values) == 1:
-            helped[help_] = [_without(help_, run) for run in plain if _value(help_, run)]
-            plain = [_without(help_, run) for run in without]
-    return plain, helped
+            with_it[add_on] = [_without(add_on, run) for run in plain if _value(add_on, run)]
+            plain = [_without(add_on, run) for run in without]
+    return plain, with_it
 
 
-def _value(help_: Help, run: Run) -> str:
-    """Return the value of a help's setting, empty for none."""
-    value = dict(run.overrides).get(help_.key, "null")
+def _value(add_on: AddOn, run: Run) -> str:
+    """Return the value of an add-on's setting, empty for none."""
+    value = dict(run.overrides).get(add_on.key, "null")
     return "" if value == "null" else value
 
 
-def _without(help_: Help, run: Run) -> Run:
-    pairs = tuple(pair for pair in run.overrides if pair[0] != help_.key)
+def _without(add_on: AddOn, run: Run) -> Run:
+    pairs = tuple(pair for pair in run.overrides if pair[0] != add_on.key)
     return replace(run, overrides=pairs)
 
 
-def help_answers(help_: Help, plain: Sequence[Block], helped: Sequence[Block]) -> list[Answer]:
-    """Compare every method with a help to itself without, on every data set.
+def add_on_answers(add_on: AddOn, plain: Sequence[Block], with_it: Sequence[Block]) -> list[Answer]:
+    """Compare every method with an add-on to itself without, on every data set.
 
     Args:
-        help_: The help.
+        add_on: The add-on.
         plain: The data sets' runs without it.
-        helped: Those with.
+        with_it: Those with.
 
     Returns:
         The answers; Holm's correction is over all methods and data sets.
     """
     found = []
-    of_data = {_data_of(block): block for block in helped}
+    of_data = {_data_of(block): block for block in with_it}
     for block in plain:
         other = of_data.get(_data_of(block))
         if other is None:
@@ -111,7 +111,7 @@ def help_answers(help_: Help, plain: Sequence[Block], helped: Sequence[Block]) -
                 found.append((block, variant, compare(*pair)))
     corrected = holm([comparison.p for _, _, comparison in found])
     return [
-        Answer(block, variant, help_.slug, comparison, p, margin_of(block))
+        Answer(block, variant, add_on.slug, comparison, p, margin_of(block))
         for (block, variant, comparison), p in zip(found, corrected, strict=True)
     ]
 
@@ -121,31 +121,31 @@ def _data_of(block: Block) -> tuple[str, str, str, str]:
     return block.dataset, block.task, block.data_split, block.protocol
 
 
-def help_table(help_: Help, table_blocks: Sequence[Block], found: Sequence[Answer]) -> Table:
-    """Make the table of what a help changes, a section per data set."""
-    name = help_.name.capitalize()
+def add_on_table(add_on: AddOn, table_blocks: Sequence[Block], found: Sequence[Answer]) -> Table:
+    """Make the table of what an add-on changes, a section per data set."""
+    name = add_on.name.capitalize()
     return Table(
-        slug=help_.slug,
+        slug=add_on.slug,
         title=f"{name}: differences to the same method without, positive is better",
         corner="",
         columns=COMPARISON_COLUMNS,
         sections=difference_sections(table_blocks, found),
         notes=(
-            f"Runs of the same seeds and settings, {help_.how}. Two-sided paired t-test; p "
+            f"Runs of the same seeds and settings, {add_on.how}. Two-sided paired t-test; p "
             "corrected: Holm correction over all methods and data sets of this table.",
         ),
     )
 
 
-def help_sentences(
-    help_: Help, table_blocks: Sequence[Block], found: Sequence[Answer]
+def add_on_sentences(
+    add_on: AddOn, table_blocks: Sequence[Block], found: Sequence[Answer]
 ) -> list[str]:
-    """Return what a help changes, a line of a Markdown list per data set.
+    """Return what an add-on changes, a line of a Markdown list per data set.
 
     Args:
-        help_: The help.
+        add_on: The add-on.
         table_blocks: The data sets.
-        found: The answers of :func:`help_answers`.
+        found: The answers of :func:`add_on_answers`.
     """
     lines = []
     for block in table_blocks:
@@ -161,7 +161,7 @@ def help_sentences(
             names = ", ".join(a.variant.label for a in here if a.verdict == verdict)
             parts.append(f"significantly {verdict}: {names or 'none'}")
         lines.append(
-            f"- {block.title}: {help_.name} change a method by {mean} on average ({low} to "
+            f"- {block.title}: {add_on.name} change a method by {mean} on average ({low} to "
             f"{high}; {len(here)} methods); {'; '.join(parts)}."
         )
     return lines
