@@ -70,7 +70,7 @@ class TrainedJob:
 
     @property
     def train_gflop(self) -> float | None:
-        """FLOPs of all training steps, in billions; None if they were not counted."""
+        """FLOPs of training, in billions; None if they were not counted."""
         flops = None if self.diagnostics is None else self.diagnostics.train_flops
         return None if flops is None else flops / 1e9
 
