@@ -104,8 +104,7 @@ class OGMGE(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
             if is_modulated:
-                with torch.no_grad():
-                    scores.add(self.fusion.unimodal(features), chunk)
+                scores.add(self.fusion.unimodal(features), chunk)
             return {"joint": self.parts.loss(self.fusion(features), chunk)}
 
         def modulate() -> None:

@@ -121,8 +121,7 @@ class OPM(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
             if is_modulated:
-                with torch.no_grad():
-                    scores.add(self.fusion.unimodal(features), chunk)
+                scores.add(self.fusion.unimodal(features), chunk)
                 if (draws_BM := self._draws(chunk)) is not None:
                     q = opm_drop_probabilities(scores.total(), self.q_base, self.strength)
                     features = self.drop(features, q, draws_BM)
