@@ -1,4 +1,4 @@
-"""The adapter of a shared head is part of its modality's encoder, for rules that change encoders."""
+"""Rules that change encoders also change the adapters of a shared head."""
 
 from functools import partial
 

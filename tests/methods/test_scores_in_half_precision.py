@@ -1,4 +1,4 @@
-"""Logits that are only scored have a graph: autocast keeps copies of weights, with it or without."""
+"""Logits that are only scored have a graph, as autocast keeps copies of weights with theirs."""
 
 import pytest
 import torch
