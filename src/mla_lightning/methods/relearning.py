@@ -135,6 +135,8 @@ class Relearning(Joint, EpochStart):
 
         Ranks compute the same features but for their last bits, which can change a cluster.
         """
+        if int(self.prepared_epoch) < 0:
+            self.initial.take()  # those of this training, whatever training they come from
         interval = self.interval_of(self.trainer.max_epochs or 0)
         number, rest = divmod(self.current_epoch, interval)
         if rest or not 1 <= number <= self.times:
