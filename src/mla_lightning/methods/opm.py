@@ -37,7 +37,8 @@ class OPM(MultimodalModule):
 
     The paper is for two modalities; the mean of the others' scores is the project's extension to
     more. With ``ogm_alpha`` the encoders' gradients are also modulated as in OGM, in the same steps
-    and by the same scores; the adapter of a shared head is part of its modality's encoder.
+    and by the same scores; the adapter of a shared head is part of its modality's encoder. Defaults
+    are those of the authors' script; their configuration file has a ``q_base`` of 0.4.
 
     Example:
         >>> from functools import partial
