@@ -232,6 +232,9 @@ def test_an_encoder_without_matrices_is_noted_and_regulated_in_the_first_epoch_a
     assert not with_bias_alone("audio", trace_of="visual")[0].notes
     assert not with_bias_alone("audio", threshold=-0.1)[0].notes  # regulated in all epochs
     assert not with_bias_alone()[0].notes
+    encoders = iter([Bias().requires_grad_(False), nn.Linear(5, 5)])
+    frozen = STRONG(batches(1), encoder=lambda: next(encoders))
+    assert not frozen.notes  # there is nothing to regulate
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ class InfoReg(EpochStart):
                 f"would be regulated after the first epoch. Modalities that have one: {measured}"
             )
         if self.trace_of is None and self.threshold >= 0:
-            for name in lacking:
+            for name in (name for name in lacking if self.regulated[name]):
                 self.notes.add(
                     f"The encoder of {name!r} has {why}: it is regulated in the first epoch alone. "
                     f"method.trace_of lets the information of another modality decide: {measured}"
