@@ -11,7 +11,10 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import ogm_coefficients
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.methods.mechanisms.encoder_gradients import selected_parameters
+from mla_lightning.methods.mechanisms.encoder_gradients import (
+    encoders_with_adapters,
+    selected_parameters,
+)
 from mla_lightning.methods.mechanisms.scores import BatchScores
 from mla_lightning.methods.mechanisms.window import Window
 from mla_lightning.methods.reference import Reference
@@ -26,7 +29,8 @@ class OGMGE(MultimodalModule):
     own logits; in other tasks the sum of exp(-loss) of the samples, which is the same for
     cross-entropy. If a modality's score exceeds the mean of the others', its encoder's gradient is
     multiplied by ``1 - tanh(alpha * ratio)``. Generalisation enhancement (GE) adds Gaussian noise
-    to every encoder's gradient, with the standard deviation of each gradient tensor.
+    to every encoder's gradient, with the standard deviation of each gradient tensor. The adapter of
+    a shared head is part of its modality's encoder.
 
     The paper modulates all parameters of the encoders. The released code modulates 4-D tensors only
     (``param_filter=conv``), so it does nothing on transformers without convolutions.
@@ -90,7 +94,8 @@ class OGMGE(MultimodalModule):
         self.window = Window(start_epoch, end_epoch)
         super().__init__(**parts)
         self.alpha, self.noise = alpha, noise
-        self.modulated = selected_parameters(self.encoders, param_filter)
+        encoders = encoders_with_adapters(self.encoders, self.fusion)
+        self.modulated = selected_parameters(encoders, param_filter)
 
     def on_train_start(self) -> None:
         """Check that there is an epoch to modulate."""
@@ -104,8 +109,7 @@ class OGMGE(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
             if is_modulated:
-                with torch.no_grad():
-                    scores.add(self.fusion.unimodal(features), chunk)
+                scores.add(self.fusion.unimodal(features), chunk)
             return {"joint": self.parts.loss(self.fusion(features), chunk)}
 
         def modulate() -> None:
