@@ -125,10 +125,13 @@ class CGGM(MultimodalModule):
         self.modulated = own_parameters(self.encoders, otherwise="method=concat")
         widths, num_classes = self.fusion.feature_dims, self.parts.num_classes
         self.classifiers = nn.ModuleDict({m: linear(d, num_classes) for m, d in widths.items()})
-        #: Accuracy of each classifier and coefficient of each modality in the last batch (M,).
-        self.accuracies: Tensor
+        #: Number of samples that each classifier got right in the last batch (M,), of how many.
+        self.num_right: Tensor
+        self.num_seen: Tensor
+        self.register_buffer("num_right", torch.zeros(len(widths), dtype=torch.long))
+        self.register_buffer("num_seen", torch.tensor(1))
+        #: Coefficient of each modality in the last batch (M,).
         self.coefficients: Tensor
-        self.register_buffer("accuracies", torch.zeros(len(widths)))
         self.register_buffer("coefficients", torch.zeros(len(widths)))
 
     def configure_optimizers(self) -> Any:
@@ -172,10 +175,13 @@ class CGGM(MultimodalModule):
             return losses
 
         def modulate() -> None:
-            accuracies = ranks.total(torch.stack(num_right).sum(dim=0)) / num_in_batch(batch)
-            changes = accuracies.to(self.accuracies) - self.accuracies
-            self.coefficients.copy_(cggm_coefficients(changes, self.bounds))
-            self.accuracies.copy_(accuracies)
+            right, number = ranks.total(torch.stack(num_right).sum(dim=0)), num_in_batch(batch)
+            # Whole numbers, since the coefficients jump where the changes add up to exactly 0.
+            changes = right * self.num_seen - self.num_right * number
+            unit = 1 / (self.num_seen * number)
+            self.coefficients.copy_(cggm_coefficients(changes, self.bounds, unit=unit))
+            self.num_right.copy_(right)
+            self.num_seen.fill_(number)
             scale_gradients(self.modulated.values(), self.rho * self.coefficients)
 
         return self.step_on(batch, losses_of, edit_grads=modulate)
