@@ -99,8 +99,8 @@ class CGGM(MultimodalModule):
 
         Raises:
             ConfigError: If a value is out of range or has no effect, the fusion is not concat,
-                encoders share parameters or are all frozen, or ``direction=gradients`` would not
-                have the gradients of a whole batch.
+                encoders share parameters, all are frozen and there is no direction, or
+                ``direction=gradients`` would not have the gradients of a whole batch.
         """
         for option, value in (("rho", rho), ("classifier_lr_ratio", classifier_lr_ratio)):
             if value <= 0:
@@ -122,7 +122,9 @@ class CGGM(MultimodalModule):
         self.rho, self.bounds = rho, None if bounds is None else tuple(bounds)
         self.direction, self.direction_weight = direction, direction_weight
         self.classifier_lr_ratio = classifier_lr_ratio
-        self.modulated = own_parameters(self.encoders, otherwise="method=concat")
+        # The direction acts on the head, also where no encoder is trained.
+        otherwise = "method=concat" if direction == "none" else None
+        self.modulated = own_parameters(self.encoders, otherwise)
         widths, num_classes = self.fusion.feature_dims, self.parts.num_classes
         self.classifiers = nn.ModuleDict({m: linear(d, num_classes) for m, d in widths.items()})
         #: Number of samples that each classifier got right in the last batch (M,), of how many.

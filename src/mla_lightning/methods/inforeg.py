@@ -12,7 +12,10 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import information_growth, regulation_strengths
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.methods.mechanisms.encoder_gradients import selected_parameters
+from mla_lightning.methods.mechanisms.encoder_gradients import (
+    own_parameters,
+    selected_parameters,
+)
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
 from mla_lightning.methods.mechanisms.scores import BatchScores
 from mla_lightning.methods.mechanisms.snapshots import Snapshot
@@ -91,8 +94,8 @@ class InfoReg(EpochStart):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range, two settings exclude each other, or no encoder
-                has a weight of two or more axes.
+            ConfigError: If a value is out of range, two settings exclude each other, encoders share
+                parameters or are all frozen, or no encoder has a weight of two or more axes.
         """
         if window < 1:
             raise ConfigError(f"method.window must be >= 1, got {window}")
@@ -115,6 +118,8 @@ class InfoReg(EpochStart):
         self._check_scale(scale, beta)
         self.threshold, self.beta, self.scale = threshold, beta, scale
         self.delta, self.trace_of, self.unimodal_weight = delta, trace_of, unimodal_weight
+        unregulated = "method=joint_unimodal" if unimodal_weight else "method=concat"
+        own_parameters(self.encoders, otherwise=unregulated)
         self.measured = selected_parameters(self.encoders, "ndim>=2")
         self.regulated = {
             name: [p for p in encoder.parameters() if p.requires_grad]

@@ -13,7 +13,7 @@ from mla_lightning.batch import Batch, num_in_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import ogm_coefficients, opm_drop_probabilities, opm_scale
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.methods.mechanisms.encoder_gradients import scale_gradients
+from mla_lightning.methods.mechanisms.encoder_gradients import own_parameters, scale_gradients
 from mla_lightning.methods.mechanisms.scores import BatchScores
 from mla_lightning.methods.mechanisms.window import Window
 from mla_lightning.methods.reference import Reference
@@ -89,7 +89,8 @@ class OPM(MultimodalModule):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range.
+            ConfigError: If a value is out of range, or with ``ogm_alpha`` encoders share parameters
+                or are all frozen.
         """
         for option, probability in (("q_base", q_base), ("p_exe", p_exe)):
             if not 0 <= probability <= 1:
@@ -102,6 +103,8 @@ class OPM(MultimodalModule):
         super().__init__(**parts)
         self.q_base, self.strength, self.p_exe = q_base, strength, p_exe
         self.ogm_alpha = ogm_alpha
+        if ogm_alpha is not None:
+            self.modulated = own_parameters(self.encoders, otherwise="method.ogm_alpha=null")
         self._draw_seed = 0
 
     def on_train_start(self) -> None:
@@ -131,8 +134,7 @@ class OPM(MultimodalModule):
         def modulate() -> None:
             assert self.ogm_alpha is not None
             coefficients = ogm_coefficients(scores.total(), self.ogm_alpha)
-            encoders = [list(self.encoders[name].parameters()) for name in self.modalities]
-            scale_gradients(encoders, coefficients)
+            scale_gradients(self.modulated.values(), coefficients)
 
         is_edited = is_modulated and self.ogm_alpha is not None
         return self.step_on(batch, losses_of, edit_grads=modulate if is_edited else None)
