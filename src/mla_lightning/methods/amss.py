@@ -50,7 +50,8 @@ class AMSS(MultimodalModule):
     The released code builds a mask of the joint head, too, and never applies it; ``mask_head``
     does: in each class's row a share of each modality's columns is drawn. Its entropy of the labels
     is a cross-entropy of the shares with a softmax of themselves (``label_entropy=released``). For
-    three modalities it has ``offset`` 3 and other constants.
+    three modalities it has ``offset`` 3 and other constants. The year of the publication in TPAMI
+    is not confirmed.
 
     Example:
         >>> from functools import partial

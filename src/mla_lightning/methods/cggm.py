@@ -32,7 +32,9 @@ class CGGM(MultimodalModule):
     encoder. With the change of its accuracy from one batch to the next, the encoder's gradient is
     multiplied by ``rho * (1 - change / sum of all changes)``; before the first batch accuracies
     count as 0, as in the released code. The ratio has no limits where progress and regress cancel
-    out, so it is cut to ``bounds``, which are ours; ``bounds=null`` is the released code.
+    out, so it is cut to ``bounds``, which are ours; ``bounds=null`` is the released code. That the
+    paper has the same ratio rests on notes of others on it. Adam, with which the authors train,
+    nearly cancels what is constant or varies slowly in these factors, such as ``rho``.
 
     A second loss asks the fused head to point where the classifiers point, with the coefficients of
     the batch before. The released code takes the cosine of the weights (``direction=weights``; here

@@ -43,8 +43,9 @@ class LFM(EpochStart):
     computes: the divergence with the arguments of its terms exchanged; the mean of :math:`H g` over
     the first tensor of parameters alone; and a polynomial that exceeds 1 in the epochs 177 to 188
     of 200, where :math:`a_2` is negative. It takes 8 random training samples in place of all
-    held-out ones. The paper also aligns features by a contrastive loss, which the released code
-    does not have, and neither has this class.
+    held-out ones. It is for two modalities; the mean over the pairs of more is ours. The paper also
+    aligns features by a contrastive loss, which the released code does not have, and neither has
+    this class.
 
     Example:
         >>> from functools import partial

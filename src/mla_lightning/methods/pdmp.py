@@ -25,8 +25,10 @@ class PDMP(WithTeachers):
     ``dominant``, and that of all others by ``others``. Of the models only their order is used. It
     is the opposite of methods that balance modalities.
 
-    The paper tunes both factors for each data set, and their values are not known: 1.5 and 0.7 are
-    a choice of this package. Optimisers that divide gradients by their size, such as Adam, nearly
+    No code of the authors was found. The paper tunes both factors for each data set, and their
+    values are not known: 1.5 and 0.7 are a choice of this package. The rule for three and more
+    modalities, the best one against all others, rests on notes of others on the paper.
+    Optimisers that divide gradients by their size, such as Adam, nearly
     cancel constant factors: use SGD.
 
     Example:

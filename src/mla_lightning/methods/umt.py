@@ -24,9 +24,10 @@ class UMT(WithTeachers):
     distance of each encoder's features to those of its teacher, the mean over samples that have the
     modality and over features, times ``distill_weight``.
 
-    The value of the weight in the paper is not known; 10 is that of BalanceBenchmark's code. The
-    teachers see the same batches as the student, augmented in the same way. The paper's own
-    alternative, an ensemble of the unimodal models (UME), is ``method=ensemble``.
+    No code of the authors was found: the loss is that of BalanceBenchmark's code, as the abstracts
+    of the paper describe it. The value of the weight in the paper is not known; 10 is that of this
+    code. The teachers see the same batches as the student, augmented in the same way. The paper's
+    own alternative, an ensemble of the unimodal models (UME), is ``method=ensemble``.
 
     Example:
         >>> from functools import partial
