@@ -291,6 +291,30 @@ def test_an_encoder_of_which_nothing_is_masked_is_noted():
         assert notes_of(module) == ["AMSS masks no weight of the encoder of visual"]
 
 
+@pytest.mark.parametrize("param_filter", [None, "ndim>=2"])
+def test_embeddings_are_not_masked_as_their_rows_are_words(param_filter):
+    class Words(nn.Module):
+        out_features = 4
+
+        def __init__(self, has_linear):
+            super().__init__()
+            self.embedding = nn.EmbeddingBag(10, 4)
+            self.out = nn.Linear(4, 4) if has_linear else nn.Identity()
+
+    for has_linear in (True, False):
+        made = iter([Linear(), Words(has_linear)])
+        module = build(
+            *(AMSS, Concat, batches(1)),
+            encoder=lambda made=made: next(made),
+            param_filter=param_filter,
+        )
+        own = [module.encoders["visual"].out.weight] if has_linear else []
+        assert all(one is other for one, other in zip(module.masked["visual"], own, strict=True))
+    assert "AMSS masks no weight of the encoder of visual" in module.notes
+    with pytest.raises(ConfigError, match="these encoders train embeddings alone"):
+        build(AMSS, Concat, batches(1), encoder=lambda: Words(False), param_filter=param_filter)
+
+
 @pytest.mark.filterwarnings("ignore:.*in eval mode")  # of frozen layers
 @pytest.mark.parametrize("tune", ["all", "last_1"])
 def test_a_transformer_with_a_convolution_for_patches_is_masked_in_its_linear_weights(tune):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 import torch
@@ -44,8 +44,9 @@ class AMSS(MultimodalModule):
     The paper samples filters of convolutions. ``param_filter=conv`` takes all weights of four axes;
     the released code those of them whose names have both ``layer`` and ``conv``, so of a ResNet
     neither the first convolution nor those of shortcuts. ``param_filter=ndim>=2`` also samples the
-    rows of linear weights, which is ours. By default that is done in each encoder of whose trained
-    weights convolutions are not the most, such as a transformer with a convolution for its patches.
+    rows of linear weights, which is ours; those of embeddings, which are words, it never does. By
+    default that is done in each encoder of whose trained weights convolutions are not the most,
+    such as a transformer with a convolution for its patches.
 
     The released code builds a mask of the joint head, too, and never applies it; ``mask_head``
     does: in each class's row a share of each modality's columns is drawn. Its entropy of the labels
@@ -137,11 +138,29 @@ class AMSS(MultimodalModule):
         self.masked: dict[str, list[torch.nn.Parameter]] = {m: [] for m in self.modalities}
         if is_trained(self.encoders):
             chosen = param_filter or "ndim>=2"
-            self.masked = selected_parameters(self.encoders, chosen, known=PARAM_FILTERS)
+            selected = selected_parameters(self.encoders, chosen, known=PARAM_FILTERS)
+            self.masked = self._without_embeddings(selected)
         if param_filter is None:
             self._leave_linear_weights_of_convolutional_encoders()
         if whole := [name for name, parameters in self.masked.items() if not parameters]:
             self.notes.add(f"AMSS masks no weight of the encoder of {' and '.join(whole)}")
+
+    def _without_embeddings(
+        self, selected: Mapping[str, Sequence[torch.nn.Parameter]]
+    ) -> dict[str, list[torch.nn.Parameter]]:
+        """Leave out tables of embeddings, whose rows are words and no filters."""
+        tables = {
+            id(module.weight)
+            for module in self.encoders.modules()
+            if isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag)
+        }
+        masked = {m: [p for p in ps if id(p) not in tables] for m, ps in selected.items()}
+        if not any(masked.values()) and not self.mask_head:
+            raise ConfigError(
+                "AMSS masks filters and rows of linear weights, and these encoders train "
+                "embeddings alone, so the method would be joint training. Use method=concat."
+            )
+        return masked
 
     def _leave_linear_weights_of_convolutional_encoders(self) -> None:
         """Mask convolutions alone, as the paper does, where they are most of the weights."""
