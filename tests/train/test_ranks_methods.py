@@ -68,6 +68,7 @@ SETTINGS = {
     "chunks of teachers' scores": ("g2d", True, {"accumulate": 2, "encoder": plain}),
     "a leader by validation": ("g2d", True, {"leader": "once"}),
     "a weight by second derivatives": ("lfm", True, {"weight": "learnable"}),
+    "zeroed gradients": ("aug", True, {"step": "alternating", "legacy_zero_grad": True}),
     "planned rows in chunks": ("valuation", True, {"accumulate": 2, "encoder": plain}),
     "planned rows of masked encoders": ("remix", True, {"masked_encoders": "run"}),
     "planned rows apart": ("remix", True, {"encoder": plain, "order": "mixed"}),
