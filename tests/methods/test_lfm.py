@@ -109,11 +109,12 @@ def explicit_curvature(module, scope, a_2):
 def test_the_learnable_weight_follows_the_whole_hessian(num_modalities, scope):
     data = batches(1, num_modalities)
     module = build_lfm(data, weight="learnable", scope=scope)
-    module.lowered.fill_(0.3)  # away from the bound
     states = []
     original = module._curvature
 
     def recorded():
+        if not states:  # at the start of the training
+            module.lowered.fill_(0.3)  # away from the bound
         nets = copy.deepcopy((module.encoders, module.fusion))
         states.append((*nets, original(), float(module.lowered)))
         return states[-1][2]

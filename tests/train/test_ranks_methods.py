@@ -185,6 +185,13 @@ def test_chunks_with_statistics_of_all_devices_wait_for_no_one():
     torch.testing.assert_close(second, first, rtol=0, atol=0)
 
 
+def test_ranks_relearn_by_the_diagnosis_of_the_first(monkeypatch):
+    """Features of the ranks differ in their last bits, which may decide on a cluster."""
+    name = "mla_lightning.methods.relearning.relearning_weights"
+    monkeypatch.setattr(name, lambda gaps, _: torch.full_like(gaps, 0.1 + 0.1 * ranks.rank()))
+    assert_as_one(*runs({0: ("relearning", True, {"every": 1})})[0])
+
+
 def test_random_numbers_of_encoders_differ_between_ranks_and_not_between_runs():
     drawn = []
 

@@ -182,6 +182,8 @@ class AUG(EpochStart):
 
     def prepare_epoch(self) -> None:
         """Add a branch if modalities are compared after the last epoch and one is behind."""
+        if int(self.prepared_epoch) < 0:  # whatever training the weights come from
+            self.num_scored.zero_()
         interval = self.check_every or max(1, (self.trainer.max_epochs or 0) // 10)
         is_compared = self.current_epoch == 1 or self.current_epoch % interval == 0
         if is_compared and int(self.num_scored):

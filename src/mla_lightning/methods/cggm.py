@@ -138,6 +138,14 @@ class CGGM(MultimodalModule):
         self.coefficients: Tensor
         self.register_buffer("coefficients", torch.zeros(len(widths)))
 
+    def on_train_epoch_start(self) -> None:
+        """Begin a training with no earlier batch, whatever training the weights come from."""
+        super().on_train_epoch_start()
+        if self.trainer.global_step == 0:
+            self.num_right.zero_()
+            self.num_seen.fill_(1)
+            self.coefficients.zero_()
+
     def configure_optimizers(self) -> Any:
         """Build one optimiser, with a learning rate of the classifiers' own, and its schedule."""
         groups = self._of_the_model(), self.classifiers.parameters()

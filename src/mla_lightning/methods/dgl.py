@@ -34,7 +34,9 @@ class DGL(MultimodalModule):
 
     With ``own_heads`` a modality's own logits come from a head of its own, trained on them. The
     authors train with SGD at 2e-3, a gradient norm of at most 40, and a ``unimodal_weight`` of 4 or
-    5 on CREMA-D, of 2 or 3 on Kinetics-Sounds; they advise to tune it.
+    5 on CREMA-D, of 2 or 3 on Kinetics-Sounds; they advise to tune it again for each version of the
+    software. They also report lower numbers with torch 2 than before, for a reason that they do not
+    know; that has not been verified here.
 
     Example:
         >>> import torch

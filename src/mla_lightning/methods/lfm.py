@@ -172,6 +172,8 @@ class LFM(EpochStart):
 
     def prepare_epoch(self) -> None:
         """Update the learnable weight, but not before the first epoch."""
+        if int(self.prepared_epoch) < 0:  # whatever training the weights come from
+            self.lowered.zero_()
         if self.weight != "learnable":
             return
         try:

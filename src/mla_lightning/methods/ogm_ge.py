@@ -12,6 +12,7 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.functional import ogm_coefficients
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.mechanisms.encoder_gradients import (
+    encoders_with_adapters,
     own_parameters,
     selected_parameters,
 )
@@ -29,7 +30,8 @@ class OGMGE(MultimodalModule):
     own logits; in other tasks the sum of exp(-loss) of the samples, which is the same for
     cross-entropy. If a modality's score exceeds the mean of the others', its encoder's gradient is
     multiplied by ``1 - tanh(alpha * ratio)``. Generalisation enhancement (GE) adds Gaussian noise
-    to every encoder's gradient, with the standard deviation of each gradient tensor.
+    to every encoder's gradient, with the standard deviation of each gradient tensor. The adapter of
+    a shared head is part of its modality's encoder.
 
     The paper modulates all parameters of the encoders. The released code modulates 4-D tensors only
     (``param_filter=conv``), so it does nothing on transformers without convolutions.
@@ -94,8 +96,9 @@ class OGMGE(MultimodalModule):
         self.window = Window(start_epoch, end_epoch)
         super().__init__(**parts)
         self.alpha, self.noise = alpha, noise
-        own_parameters(self.encoders, otherwise="method=concat")
-        self.modulated = selected_parameters(self.encoders, param_filter)
+        encoders = encoders_with_adapters(self.encoders, self.fusion)
+        own_parameters(encoders, otherwise="method=concat")
+        self.modulated = selected_parameters(encoders, param_filter)
 
     def on_train_start(self) -> None:
         """Check that there is an epoch to modulate."""
@@ -109,8 +112,7 @@ class OGMGE(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
             if is_modulated:
-                with torch.no_grad():
-                    scores.add(self.fusion.unimodal(features), chunk)
+                scores.add(self.fusion.unimodal(features), chunk)
             return {"joint": self.parts.loss(self.fusion(features), chunk)}
 
         def modulate() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,6 +11,33 @@ from mla_lightning.errors import ConfigError, check_choice
 
 #: Filter -> smallest number of axes of the parameters that it selects, the widest first.
 PARAM_FILTERS = {"all": 0, "ndim>=2": 2, "conv": 4}
+
+
+def encoders_with_adapters(
+    encoders: Mapping[str, nn.Module] | nn.ModuleDict, fusion: nn.Module
+) -> dict[str, nn.ModuleList]:
+    """Return the encoder of each modality, with its adapter where a shared head has one for it.
+
+    Args:
+        encoders: Modality -> encoder.
+        fusion: The fusion; that of a shared head has ``adapters``.
+
+    Returns:
+        Modality -> the encoder, followed by the adapter if there is one.
+
+    Example:
+        >>> from mla_lightning.fusion import SharedHead
+        >>> encoders = {"audio": nn.Linear(3, 2), "visual": nn.Linear(5, 4)}
+        >>> fusion = SharedHead({"audio": 2, "visual": 4}, num_classes=3)
+        >>> found = encoders_with_adapters(encoders, fusion)
+        >>> {name: len(modules) for name, modules in found.items()}
+        {'audio': 2, 'visual': 1}
+    """
+    adapters: Any = getattr(fusion, "adapters", {})
+    return {
+        name: nn.ModuleList([encoder, *([adapters[name]] if name in adapters else ())])
+        for name, encoder in encoders.items()
+    }
 
 
 def selected_parameters(

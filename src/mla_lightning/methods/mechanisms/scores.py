@@ -48,7 +48,10 @@ class BatchScores:
         """Add the samples of a chunk.
 
         Args:
-            logits: Modality -> its own logits (B, C), in the order of the modalities.
+            logits: Modality -> its own logits (B, C), in the order of the modalities. They may be
+                computed with a graph, and under autocast should be: a layer that is first called
+                without one may keep its weight in half precision without one, and then gets no
+                gradient.
             chunk: The chunk.
         """
         logits_MBC = at_least_single(torch.stack(list(logits.values())))
