@@ -129,6 +129,15 @@ def test_coefficients_of_cggm(changes, bounds, expected):
         assert float(k.sum()) == pytest.approx(len(changes) - 1, abs=2e-4)
 
 
+def test_coefficients_of_cggm_by_whole_numbers_are_those_of_their_quotients():
+    whole, quotients = torch.tensor([17, -5, 2]), vector(0.17, -0.05, 0.02)
+    k = F.cggm_coefficients(whole, unit=0.01)
+    assert k.tolist() == pytest.approx(F.cggm_coefficients(quotients).tolist(), rel=1e-6)
+    assert F.cggm_coefficients(torch.tensor([1, -1]), unit=1e-4).tolist() == pytest.approx(
+        [-9999.0, 10001.0], rel=1e-6
+    )
+
+
 def test_direction_loss_of_cggm():
     k, cosines = vector(0.75, 0.25), vector(0.2, 0.6)
     assert float(F.direction_loss(k, cosines)) == pytest.approx(0.35)

@@ -12,7 +12,10 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import information_growth, regulation_strengths
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.methods.mechanisms.encoder_gradients import encoders_with_adapters
+from mla_lightning.methods.mechanisms.encoder_gradients import (
+    encoders_with_adapters,
+    own_parameters,
+)
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
 from mla_lightning.methods.mechanisms.scores import BatchScores
 from mla_lightning.methods.mechanisms.snapshots import Snapshot
@@ -96,8 +99,9 @@ class InfoReg(EpochStart):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range, two settings exclude each other, or no encoder
-                has a weight of two or more axes, or not the one that ``trace_of`` names.
+            ConfigError: If a value is out of range, two settings exclude each other, encoders share
+                parameters or are all frozen, or no encoder has a trained weight of two or more
+                axes, or not the one that ``trace_of`` names.
         """
         if window < 1:
             raise ConfigError(f"method.window must be >= 1, got {window}")
@@ -121,11 +125,15 @@ class InfoReg(EpochStart):
         self.threshold, self.beta, self.scale = threshold, beta, scale
         self.delta, self.trace_of, self.unimodal_weight = delta, trace_of, unimodal_weight
         encoders = encoders_with_adapters(self.encoders, self.fusion)
-        self.measured = {m: [p for p in e.parameters() if p.ndim > 1] for m, e in encoders.items()}
-        self.regulated = {
-            name: [p for p in encoder.parameters() if p.requires_grad]
-            for name, encoder in encoders.items()
+        unregulated = "method=joint_unimodal" if unimodal_weight else "method=concat"
+        trained = {
+            name: [p for p in parameters if p.requires_grad]
+            for name, parameters in own_parameters(encoders, otherwise=unregulated).items()
         }
+        self.measured = {
+            name: [p for p in of_one if p.ndim > 1] for name, of_one in trained.items()
+        }
+        self.regulated = trained
         self._check_measured()
         #: The encoders' weights at the epoch's start.
         self.start = Snapshot(self.regulated)

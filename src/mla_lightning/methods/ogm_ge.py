@@ -13,6 +13,7 @@ from mla_lightning.functional import ogm_coefficients
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.mechanisms.encoder_gradients import (
     encoders_with_adapters,
+    own_parameters,
     selected_parameters,
 )
 from mla_lightning.methods.mechanisms.scores import BatchScores
@@ -49,8 +50,8 @@ class OGMGE(MultimodalModule):
         >>> OGMGE(param_filter="conv", **parts)
         Traceback (most recent call last):
         ...
-        mla_lightning.errors.ConfigError: method.param_filter='conv' selects no parameter of these
-        encoders, so the method would be joint training. Use param_filter=all.
+        mla_lightning.errors.ConfigError: method.param_filter='conv' selects no trained parameter of
+        these encoders, so the method would be joint training. Use param_filter=all.
     """
 
     follows_task = True
@@ -87,7 +88,8 @@ class OGMGE(MultimodalModule):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range or the filter selects no parameter at all.
+            ConfigError: If a value is out of range, encoders share parameters or are all frozen, or
+                the filter selects no parameter at all.
         """
         if alpha < 0:
             raise ConfigError(f"method.alpha must be >= 0, got {alpha}")
@@ -95,6 +97,7 @@ class OGMGE(MultimodalModule):
         super().__init__(**parts)
         self.alpha, self.noise = alpha, noise
         encoders = encoders_with_adapters(self.encoders, self.fusion)
+        own_parameters(encoders, otherwise="method=concat")
         self.modulated = selected_parameters(encoders, param_filter)
 
     def on_train_start(self) -> None:

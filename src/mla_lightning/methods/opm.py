@@ -15,6 +15,7 @@ from mla_lightning.functional import ogm_coefficients, opm_drop_probabilities, o
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.mechanisms.encoder_gradients import (
     encoders_with_adapters,
+    own_parameters,
     scale_gradients,
 )
 from mla_lightning.methods.mechanisms.scores import BatchScores
@@ -93,7 +94,8 @@ class OPM(MultimodalModule):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range.
+            ConfigError: If a value is out of range, or with ``ogm_alpha`` encoders share parameters
+                or are all frozen.
         """
         for option, probability in (("q_base", q_base), ("p_exe", p_exe)):
             if not 0 <= probability <= 1:
@@ -106,6 +108,9 @@ class OPM(MultimodalModule):
         super().__init__(**parts)
         self.q_base, self.strength, self.p_exe = q_base, strength, p_exe
         self.ogm_alpha = ogm_alpha
+        if ogm_alpha is not None:
+            encoders = encoders_with_adapters(self.encoders, self.fusion)
+            self.modulated = own_parameters(encoders, otherwise="method.ogm_alpha=null")
         self._draw_seed = 0
 
     def on_train_start(self) -> None:
@@ -134,8 +139,7 @@ class OPM(MultimodalModule):
         def modulate() -> None:
             assert self.ogm_alpha is not None
             coefficients = ogm_coefficients(scores.total(), self.ogm_alpha)
-            encoders = encoders_with_adapters(self.encoders, self.fusion)
-            scale_gradients([[*encoders[m].parameters()] for m in self.modalities], coefficients)
+            scale_gradients(self.modulated.values(), coefficients)
 
         is_edited = is_modulated and self.ogm_alpha is not None
         return self.step_on(batch, losses_of, edit_grads=modulate if is_edited else None)

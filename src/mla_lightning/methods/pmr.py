@@ -22,6 +22,7 @@ from mla_lightning.functional import (
 )
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.concat import Concat
+from mla_lightning.methods.mechanisms.encoder_gradients import check_trained
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
 from mla_lightning.methods.mechanisms.scores import BatchScores
 from mla_lightning.methods.mechanisms.window import Window
@@ -122,7 +123,8 @@ class PMR(EpochStart):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range or a setting would have no effect.
+            ConfigError: If a value is out of range, a setting would have no effect, or all encoders
+                are frozen.
         """
         for option, value in (("alpha", alpha), ("entropy_weight", entropy_weight)):
             if value < 0:
@@ -138,6 +140,7 @@ class PMR(EpochStart):
         self.window = Window(start_epoch, end_epoch)
         self._check_entropy(entropy_weight, entropy_epochs, start_epoch)
         super().__init__(**parts)
+        check_trained(self.encoders, "method=concat")
         self.alpha, self.coefficients_of = alpha, COEFFICIENTS[coefficient]
         self.entropy_weight, self.entropy_epochs = entropy_weight, entropy_epochs
         self.proto_momentum, self.proto_fraction = proto_momentum, proto_fraction

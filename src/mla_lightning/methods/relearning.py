@@ -14,7 +14,10 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.functional import k_means, purity, relearning_weights, scale_columns
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.joint import Joint
-from mla_lightning.methods.mechanisms.encoder_gradients import encoders_with_adapters
+from mla_lightning.methods.mechanisms.encoder_gradients import (
+    encoders_with_adapters,
+    own_parameters,
+)
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
 from mla_lightning.methods.mechanisms.snapshots import Snapshot
 from mla_lightning.methods.mechanisms.window import share_of_epochs
@@ -96,7 +99,7 @@ class Relearning(Joint, EpochStart):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range.
+            ConfigError: If a value is out of range, or encoders share parameters or are all frozen.
         """
         for key, number in (("every", every), ("times", times)):
             if number is not None and number < 1:
@@ -108,7 +111,7 @@ class Relearning(Joint, EpochStart):
         super().__init__(**parts)
         self.every, self.times, self.strength = every, times, strength
         encoders = encoders_with_adapters(self.encoders, self.fusion)
-        self.initial = Snapshot({m: [*e.parameters()] for m, e in encoders.items()})
+        self.initial = Snapshot(own_parameters(encoders, otherwise="method=concat"))
 
     def interval_of(self, num_epochs: int) -> int:
         """Return the number of epochs between two diagnoses.
