@@ -69,6 +69,27 @@ def test_committed_tables_equal_those_of_the_committed_results(table):
     assert to_csv(main_table) == table.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("folder", "results"), [("benchmark", "*/results.csv"), ("references", "results.csv")]
+)
+def test_committed_answers_equal_those_of_the_committed_results(folder, results):
+    folder = EXPERIMENTS / folder
+    report = make_report("benchmark", sorted(folder.glob(results)))
+    assert report.texts["answers.md"] == (folder / "answers.md").read_text(encoding="utf-8")
+    for table in report.tables:
+        name = f"benchmark-{table.slug}.csv" if table.slug else "benchmark.csv"
+        assert to_csv(table) == (folder / name).read_text(encoding="utf-8"), name
+
+
+def test_the_references_are_those_of_the_question_about_candidates():
+    of_five, of_all = (
+        {(run.dataset, run.method, run.seed): run.scores for run in read_csv(path) if run.name}
+        for path in (EXPERIMENTS / name / "results.csv" for name in ("references", "candidates"))
+    )
+    assert len(of_five) == 4 * 5 * 20
+    assert of_five.items() <= of_all.items()
+
+
 def test_the_claims_equal_those_of_the_committed_results(tmp_path):
     command = re.search(
         r"python -m experiments\.claims (.*?) --output",

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mla_lightning.config import conf_dir, plan
 from mla_lightning.config.catalogue import methods_page
@@ -97,6 +98,16 @@ def test_no_file_names_a_registry_or_a_machine():
 def test_methods_page_is_up_to_date():
     page = (ROOT / "METHODS.md").read_text(encoding="utf-8")
     assert page == methods_page(), "run: make docs"
+
+
+def test_the_page_names_the_fusion_and_the_rule_that_a_method_has():
+    """It reads the YAML of the fusion, so a method chooses a fusion with its rule."""
+    rows = re.findall(r"^\| \[[^]]+\]\([^)]+\) \| `(.+?)` \|.*$", methods_page(), re.MULTILINE)
+    assert "valuation" in rows
+    for name in rows:
+        content = yaml.safe_load((ROOT / f"conf/method/{name}.yaml").read_text(encoding="utf-8"))
+        assert "unimodal_rule" not in (content.get("fusion") or {}), name
+    assert re.search(r"`valuation` \|.*\| `concat_zero` \| `zero_feature` \|", methods_page())
 
 
 def commands():

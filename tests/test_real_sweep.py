@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mla_lightning.cli.main import main
 from mla_lightning.run_folder import (
     CONFIG,
     PROVENANCE,
@@ -63,11 +64,10 @@ def test_the_second_start_finishes_what_is_left_and_repeats_nothing(swept):
     assert all(map(is_finished, runs))
 
 
-def test_a_third_start_has_nothing_to_do(swept):
-    folder, *_ = swept
-    third = run(folder, *SWEEP)
-    assert third.returncode == 0
-    assert "18 jobs: 18 finished before and not run again" in third.stdout
+def test_a_third_start_has_nothing_to_do(swept, monkeypatch, capfd):
+    monkeypatch.chdir(swept[0])
+    assert main(SWEEP) == 0
+    assert "18 jobs: 18 finished before and not run again" in capfd.readouterr().out
 
 
 def test_the_records_agree_with_each_other(swept):
@@ -102,17 +102,15 @@ def test_the_table_has_every_method_and_both_seeds(swept):
     assert {".md", ".tex", ".csv", ".svg", ".png"} <= made
 
 
-def test_a_finished_run_can_be_evaluated_again(swept):
-    folder, *_ = swept
-    (path,) = (folder / "runs/table1/synthetic").glob("synthetic-mla-seed0-*")
-    again = run(folder, "eval", str(path))
-    assert again.returncode == 0, again.stderr
-    assert "multi" in again.stdout
+def test_a_finished_run_can_be_evaluated_again(swept, monkeypatch, capfd):
+    monkeypatch.chdir(swept[0])
+    (path,) = Path("runs/table1/synthetic").glob("synthetic-mla-seed0-*")
+    assert main(["eval", str(path)]) == 0
+    assert "multi" in capfd.readouterr().out
 
 
-def test_an_unknown_run_folder_is_named(tmp_path):
+def test_an_unknown_run_folder_is_named(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     for words in (["eval", "nowhere"], ["report", "table1", "nowhere"]):
-        result = run(tmp_path, *words)
-        assert result.returncode != 0
-        assert "nowhere" in result.stderr
-        assert "Traceback" not in result.stderr
+        assert main(words) != 0
+        assert "nowhere" in capfd.readouterr().err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial, reduce
 from operator import add
 from typing import Any, Unpack
@@ -90,6 +90,8 @@ class MultimodalModule(EncodingModule):
         self.notes: set[str] = set()
         #: Called around every step, if set; for diagnostics.
         self.step_observer: StepObserver | None = None
+        #: Context of what is computed at the start of an epoch; for diagnostics.
+        self.pass_observer: Callable[[], AbstractContextManager[None]] = nullcontext
         #: Seconds of the training so far that diagnostics took.
         self.diagnostics_s = 0.0
         #: Whether predictions also contain the encoders' features.

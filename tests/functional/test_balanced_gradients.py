@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mla_lightning import functional as F
+from mla_lightning.metrics.forgetting import gradient_cosines
 
 
 def vector(*numbers):
@@ -41,20 +42,25 @@ def test_a_factor_of_two_is_the_default_of_mlb():
 
 
 @pytest.mark.parametrize(
-    ("g", "u", "weight", "factor", "expected"),
+    ("g", "u", "cosine", "weight", "direction", "factor", "expected"),
     [
-        ((1, 2), (-2, 0.5), 0.466667, 1.003466, (-1.806239, 3.612478)),
-        ((1, 2), (2, 0.5), 0.5, 1.0, (4.5, 3.75)),
-        ((1, 0), (-3, 1), 0.764706, 4.609772, (0.813489, 3.253957)),
+        ((1, 2), (-2, 0.5), -0.216930, 0.466667, (-1.2, 2.4), 1.003466, (-1.806239, 3.612478)),
+        ((1, 2), (2, 0.5), 0.650791, 0.5, (3.0, 2.5), 1.0, (4.5, 3.75)),
+        (
+            *((1, 0), (-3, 1), -3 / math.sqrt(10), 0.764706),
+            *((0.117647, 0.470588), 4.609772, (0.813489, 3.253957)),
+        ),
     ],
 )
-def test_pareto_gradients(g, u, weight, factor, expected):
+def test_pareto_gradients(g, u, cosine, weight, direction, factor, expected):
     g, u = vector(*g), vector(*u)
+    assert gradient_cosines({"g": g, "u": u})["g", "u"] == pytest.approx(cosine, abs=6e-7)
     c = F.pareto_weight([g], [u])
     assert float(c) == pytest.approx(weight, abs=6e-7)
     for per_tensor in (True, False):
         (d,) = F.pareto_gradients([g + u], [u], per_tensor=per_tensor)
         assert d.tolist() == near(*expected)
+        assert (d / (1.5 * factor)).tolist() == near(*direction)
     plain = 2 * c * g + 2 * (1 - c) * u
     assert float(d.norm() / plain.norm() / 1.5) == pytest.approx(factor, abs=6e-7)
     if weight < 0.5:
@@ -121,6 +127,15 @@ def test_coefficients_of_cggm(changes, bounds, expected):
     assert k.tolist() == near(*expected)
     if bounds is None:
         assert float(k.sum()) == pytest.approx(len(changes) - 1, abs=2e-4)
+
+
+def test_coefficients_of_cggm_by_whole_numbers_are_those_of_their_quotients():
+    whole, quotients = torch.tensor([17, -5, 2]), vector(0.17, -0.05, 0.02)
+    k = F.cggm_coefficients(whole, unit=0.01)
+    assert k.tolist() == pytest.approx(F.cggm_coefficients(quotients).tolist(), rel=1e-6)
+    assert F.cggm_coefficients(torch.tensor([1, -1]), unit=1e-4).tolist() == pytest.approx(
+        [-9999.0, 10001.0], rel=1e-6
+    )
 
 
 def test_direction_loss_of_cggm():

@@ -34,12 +34,6 @@ def test_strength_of_the_pull(lead, scale, expected):
     assert float(strengths[1]) == 0
 
 
-def test_the_pull_is_added_to_the_gradient():
-    gradient, move = torch.tensor([0.2, -0.1]), torch.tensor([0.1, -0.1])
-    pulled = gradient.add(move, alpha=1.271274).tolist()
-    assert pulled == pytest.approx([0.327127, -0.227127], abs=1e-6)
-
-
 def test_leads_are_over_the_mean_of_the_others():
     scores = torch.tensor([3.0, 2.1, 1.0], dtype=torch.float64)
     leads = torch.tensor([3.0 - 1.55, 2.1 - 2.0], dtype=torch.float64)

@@ -92,3 +92,20 @@ def test_zeros_have_logits_of_zero_also_in_half_precision():
     half = cosine_logits(torch.zeros(1, 2).half(), weight.half(), 10.0)
     assert half.dtype == torch.float32
     assert half.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_vectors_without_direction_get_no_gradient_and_the_others_that_of_the_cosine():
+    rng = torch.Generator().manual_seed(0)
+    feature, weight = torch.randn(4, 3, generator=rng), torch.randn(2, 3, generator=rng)
+    feature[1], feature[2], weight[0] = 0.0, 1e-20, 0.0
+    of_logits = torch.randn(4, 2, generator=rng)
+    feature.requires_grad_()
+    weight.requires_grad_()
+    cosine_logits(feature, weight, 10.0).backward(of_logits)
+    assert not feature.grad[1:3].any()
+    assert not weight.grad[0].any()
+    h, w = (x.detach().double().requires_grad_() for x in (feature[[0, 3]], weight[1]))
+    cosines = h @ w / (h.square().sum(dim=1).sqrt() * w.square().sum().sqrt())
+    (10 * cosines).backward(of_logits[[0, 3], 1].double())
+    near(feature.grad[[0, 3]], h.grad.float())
+    near(weight.grad[1], w.grad.float())

@@ -23,8 +23,8 @@ SETTINGS = {
     "gblend": ["method.lookahead_epochs=1"],
     "tate": ["method.fusion.width=16"],
 }
-#: Epochs of a method whose stages need more than two.
-EPOCHS = {"reconboost": 5}
+#: Epochs of a method whose stages need more than two; G2D's second is within its window.
+EPOCHS = {"reconboost": 5, "g2d": 3}
 
 
 def incomplete_batch(num_modalities, *, is_complete=False, seed=0):

@@ -223,6 +223,35 @@ def test_a_large_entry_of_the_heads_gradient_clips_all_gradients():
             assert all(torch.equal(g, module.grads[key]) for key, g in module.raw.items())
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_large_entry_is_one_of_either_sign_in_a_matrix(sign):
+    module = build(AGM, Concat, batches(1), head_clip=0.5)
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, 0.1)
+    module.fusion.head.weight.grad[1, 2] = sign * 3.0
+    gradients = [parameter.grad for parameter in module.parameters()]
+    before = [gradient.clone() for gradient in gradients]
+    module._clip_by_head()
+    norm = float(torch.cat([gradient.flatten() for gradient in before]).norm())
+    for gradient, old in zip(gradients, before, strict=True):
+        torch.testing.assert_close(gradient, old * 0.5 / norm)
+    module.fusion.head.weight.grad.zero_()
+    module.fusion.head.bias.grad.fill_(9.0)  # is no matrix
+    module._clip_by_head()
+    assert module.fusion.head.bias.grad.unique().tolist() == [9.0]
+
+
+@pytest.mark.parametrize("is_fusion_frozen", [True, False])
+def test_a_frozen_fusion_has_no_entry_that_clips(is_fusion_frozen):
+    data, ends = batches(2), []
+    for head_clip in (None, 1e-6):
+        module = build(AGM, Concat, data, head_clip=head_clip)
+        module.fusion.requires_grad_(not is_fusion_frozen)
+        fit(module, data)
+        ends.append(weights(module.encoders))
+    assert torch.equal(*ends) == is_fusion_frozen
+
+
 @pytest.mark.parametrize("absent", ["feature", "input"])
 @pytest.mark.parametrize("num_modalities", [2, 3])
 def test_reported_parts_add_up_to_the_fused_logits(num_modalities, absent):

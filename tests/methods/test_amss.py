@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import mla_lightning.methods.amss as rule
+from mla_lightning.encoders import CAVMAEAudio
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion import Concat, ConcatHeads, Sum
 from mla_lightning.methods import AMSS, Joint
@@ -237,16 +238,30 @@ def test_amss_needs_concat_filters_and_classes():
     for fusion in (Sum, ConcatHeads):
         with pytest.raises(ConfigError, match=r"AMSS takes each modality's columns.*=concat\."):
             build(AMSS, fusion, data, encoder=Conv)
-    with pytest.raises(ConfigError, match=r"selects no parameter.*Use param_filter=ndim>=2"):
+    with pytest.raises(ConfigError, match=r"selects no trained.*Use param_filter=ndim>=2"):
         build(AMSS, Concat, data, param_filter="conv")
     with pytest.raises(ConfigError, match=r"not for multilabel.*entropy of classes.*Use method="):
         build(AMSS, Concat, data, encoder=Conv, parts={"task": Multilabel()})
 
 
-def test_without_a_filter_it_is_conv_if_any_encoder_has_a_convolution():
-    found = build(AMSS, Concat, batches(1), encoder=Convolution)
+def notes_of(module):
+    return [note for note in module.notes if note.startswith("AMSS ")]
+
+
+def test_without_a_filter_convolutions_are_masked_where_they_are_most_of_the_weights():
+    class Mostly(Convolution):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(6, 4)  # 24 weights beside 30
+            self.out_features = 4
+
+    found = build(AMSS, Concat, batches(1), encoder=Mostly)
     assert [[p.ndim for p in of_one] for of_one in found.masked.values()] == [[4], [4]]
-    assert not found.notes
+    assert not notes_of(found)
+    found = build(AMSS, Concat, batches(1), encoder=Convolution)  # 48 linear weights beside 30
+    assert [[p.ndim for p in of_one] for of_one in found.masked.values()] == [[4, 2], [4, 2]]
+    (note,) = notes_of(found)
+    assert "rows of linear weights, too, in audio and visual" in note
 
 
 def test_without_a_filter_linear_weights_are_masked_where_no_encoder_has_a_convolution():
@@ -260,13 +275,70 @@ def test_without_a_filter_linear_weights_are_masked_where_no_encoder_has_a_convo
     assert torch.equal(*found)
 
 
-def test_without_a_filter_an_encoder_that_is_not_masked_is_noted():
-    class One(AMSS):
-        def __init__(self, *, encoders, **parts):
-            super().__init__(encoders=encoders | {"visual": Linear()}, **parts)
+def test_without_a_filter_each_encoder_has_its_own():
+    made = iter([Conv, Linear])
+    module = build(AMSS, Concat, batches(1), encoder=lambda: next(made)())
+    assert [[p.ndim for p in of_one] for of_one in module.masked.values()] == [[4], [2]]
+    (note,) = notes_of(module)
+    assert "too, in visual: convolutions" in note
 
-    module = build(One, Concat, batches(1), encoder=Conv)
-    assert [len(of_one) for of_one in module.masked.values()] == [1, 0]
-    (note,) = module.notes
-    assert "none of visual; method.param_filter=ndim>=2" in note
-    assert not build(One, Concat, batches(1), encoder=Conv, param_filter="conv").notes
+
+def test_an_encoder_of_which_nothing_is_masked_is_noted():
+    made = iter([Conv, Linear, Conv, lambda: Linear().requires_grad_(False)])
+    for options in ({"param_filter": "conv"}, {}):
+        module = build(AMSS, Concat, batches(1), encoder=lambda: next(made)(), **options)
+        assert [len(of_one) for of_one in module.masked.values()] == [1, 0]
+        assert notes_of(module) == ["AMSS masks no weight of the encoder of visual"]
+
+
+@pytest.mark.parametrize("param_filter", [None, "ndim>=2"])
+def test_embeddings_are_not_masked_as_their_rows_are_words(param_filter):
+    class Words(nn.Module):
+        out_features = 4
+
+        def __init__(self, has_linear):
+            super().__init__()
+            self.embedding = nn.EmbeddingBag(10, 4)
+            self.out = nn.Linear(4, 4) if has_linear else nn.Identity()
+
+    for has_linear in (True, False):
+        made = iter([Linear(), Words(has_linear)])
+        module = build(
+            *(AMSS, Concat, batches(1)),
+            encoder=lambda made=made: next(made),
+            param_filter=param_filter,
+        )
+        own = [module.encoders["visual"].out.weight] if has_linear else []
+        assert all(one is other for one, other in zip(module.masked["visual"], own, strict=True))
+    assert "AMSS masks no weight of the encoder of visual" in module.notes
+    with pytest.raises(ConfigError, match="these encoders train embeddings alone"):
+        build(AMSS, Concat, batches(1), encoder=lambda: Words(False), param_filter=param_filter)
+
+
+@pytest.mark.filterwarnings("ignore:.*in eval mode")  # of frozen layers
+@pytest.mark.parametrize("tune", ["all", "last_1"])
+def test_a_transformer_with_a_convolution_for_patches_is_masked_in_its_linear_weights(tune):
+    def transformer():
+        return CAVMAEAudio(
+            num_frames=16, num_mels=16, width=32, depth=2, num_heads=2, gelu="exact", tune=tune
+        )
+
+    data = batches(2)
+    for batch in data:
+        batch["inputs"] = {m: x.repeat(1, 52)[:, :256] for m, x in batch["inputs"].items()}
+        batch["inputs"] = {m: x.view(-1, 16, 16) for m, x in batch["inputs"].items()}
+    found = []
+    for method in (AMSS, Joint):
+        module = build(method, Concat, data, encoder=transformer, lr=0.01)
+        fit(module, data)
+        found.append(weights(module))
+    assert not torch.equal(*found)
+    module = build(AMSS, Concat, data, encoder=transformer)
+    assert "rows of linear weights, too, in audio and visual" in notes_of(module)[0]
+    trained = [p for p in module.encoders["audio"].parameters() if p.requires_grad and p.ndim >= 2]
+    masked = module.masked["audio"]
+    assert len(masked) == len(trained) > 3
+    assert all(one is other for one, other in zip(masked, trained, strict=True))
+    if tune == "last_1":
+        with pytest.raises(ConfigError, match=r"selects no trained parameter"):
+            build(AMSS, Concat, data, encoder=transformer, param_filter="conv")

@@ -34,9 +34,10 @@ def loss_of(us, y, discount):
 class Plain:
     """The algorithm on copies of a module's weights, by plain gradient descent."""
 
-    def __init__(self, module, batch, *, discount=0.5, threshold=0.0):
+    def __init__(self, module, batch, *, discount=0.5, threshold=0.0, rule="difference"):
         self.p = {k: v.clone().requires_grad_() for k, v in module.named_parameters()}
         self.batch, self.discount, self.threshold = batch, discount, threshold
+        self.rule = rule
         self.added = dict.fromkeys(batch["inputs"], 0)
 
     def classifiers(self, m):
@@ -66,7 +67,11 @@ class Plain:
         for group in [[m] for m in names] if alternating else [names]:
             scores |= self.step(group)
         best, weakest = max(scores, key=scores.get), min(scores, key=scores.get)
-        if scores[best] - scores[weakest] > self.threshold and sum(self.added.values()) < 11:
+        is_behind = scores[best] - scores[weakest] > self.threshold
+        if self.rule == "ratio":
+            first, second = sorted((best, weakest), key=names.index)
+            is_behind = abs(scores[first] / scores[second] - 1) > self.threshold
+        if is_behind and sum(self.added.values()) < 11:
             self.added[weakest] += 1
 
 
@@ -86,6 +91,27 @@ def test_it_trains_on_its_formula(step, num_modalities, discount):
     assert sum(added.values()) == 3
     for name, parameter in module.named_parameters():
         torch.testing.assert_close(parameter, plain.p[name], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("num_modalities", [2, 3])
+def test_it_trains_with_the_ratio_of_scores(num_modalities):
+    """Both modalities are behind at some time, by a ratio and never by as large a difference."""
+    batch = incomplete_batch(num_modalities, is_complete=True)
+    options = {"rule": "ratio", "step": "alternating", "threshold": 0.03, "check_every": 1}
+    module = build_method("aug", batch, **options).double()
+    plain = Plain(module, batch, threshold=0.03, rule="ratio")
+    fit(module, [batch], epochs=6, precision="64-true")
+    for _ in range(6):
+        added = dict(plain.added)
+        plain.epoch(alternating=True)
+    assert module.fusion.num_added == added
+    assert min(added.values()) >= 1
+    assert max(added.values()) >= 2
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(parameter, plain.p[name], rtol=1e-9, atol=1e-11)
+    other = build_method("aug", batch, **options | {"rule": "difference"})
+    fit(other, [batch], epochs=6, precision="64-true")
+    assert sum(other.fusion.num_added.values()) == 0
 
 
 def test_the_loss_of_branches_is_the_published_number():
@@ -108,6 +134,30 @@ def test_alternating_steps_without_branches_are_mla_without_modification(num_mod
     with torch.no_grad():
         one, other = aug.evaluate_batch(data[0]), mla.evaluate_batch(data[0])
     assert all(torch.equal(one[m], other[m]) for m in one)
+
+
+def released_loop(module, data):
+    """Two steps per batch; gradients are deleted before it and zeroed in between."""
+    sgd = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
+    for batch in data:
+        sgd.zero_grad(set_to_none=True)
+        for m, x in batch["inputs"].items():
+            classifiers = module.fusion.classifiers(m, module.encoders[m](x))
+            module.boosted_loss(classifiers, batch).backward()
+            sgd.step()
+            sgd.zero_grad(set_to_none=False)
+
+
+def test_zeroed_gradients_let_momentum_move_the_other_encoder():
+    data = batches(3)
+    ours = build(AUG, SMALL, data, step="alternating", legacy_zero_grad=True)
+    plain = build(AUG, SMALL, data, step="alternating")
+    fit(ours, data)
+    released_loop(plain, data)
+    torch.testing.assert_close(weights(ours), weights(plain), rtol=1e-6, atol=1e-7)
+    usual = build(AUG, SMALL, data, step="alternating")
+    fit(usual, data)
+    assert not torch.equal(weights(usual.encoders["audio"]), weights(ours.encoders["audio"]))
 
 
 def test_a_branch_that_is_not_used_stays_the_same_bits():
@@ -213,6 +263,7 @@ def test_weights_of_the_fused_logits():
         ({"threshold": 1.0}, "no modality is further behind"),
         ({"sigma": 0.0}, "sigma must be > 0"),
         ({"rule": "ratio", "sigma": 2.0}, "no effect with method.rule=ratio"),
+        ({"legacy_zero_grad": True}, "no effect with method.step=joint.*Use step=alternating"),
         ({"check_every": 0}, "check_every must be at least 1"),
         ({"fusion": partial(Branched, num_branches=0)}, "has no branch to add"),
         ({"fusion": partial(Branched, weighting="mean")}, "set method.weighting"),

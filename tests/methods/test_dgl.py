@@ -138,6 +138,28 @@ def test_with_heads_that_stay_as_they_are_encoders_are_those_of_late_fusion(num_
     assert torch.equal(weights(ours.fusion), weights(late.fusion))
 
 
+@pytest.mark.parametrize("num_modalities", [2, 3])
+def test_the_head_is_that_of_a_linear_probe_on_the_features_of_each_step(num_modalities):
+    data = batches(4, num_modalities)
+    module = build(DGL, ZERO, data)
+    probe = nn.Linear(6 * num_modalities, 4)
+    probe.load_state_dict(module.fusion.head.state_dict())
+    optimizer = module.parts.optimizer(probe.parameters())
+    fit_batch = module.fit_batch
+
+    def probed(batch):
+        with torch.no_grad():
+            h = torch.cat([*module.features(batch).values()], dim=1)
+        optimizer.zero_grad()
+        cross_entropy(probe(h), batch["label"]).backward()
+        optimizer.step()
+        return fit_batch(batch)
+
+    module.fit_batch = probed
+    fit(module, data, epochs=2)
+    torch.testing.assert_close(weights(module.fusion.head), weights(probe))
+
+
 def test_own_heads_are_trained_on_own_losses_and_the_joint_head_on_the_fused_one():
     data = batches(2)
     ours = build(Recorded, ConcatHeads, data, own_heads=True)

@@ -225,6 +225,18 @@ def test_a_setting_of_g2d_changes_the_student(first, second):
     assert not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("num_modalities", [2, 3])
+def test_the_leader_of_g2d_is_that_of_the_whole_batch_in_chunks(num_modalities):
+    data, found = batches(8, num_modalities), []
+    windows = [1] + [0] * (num_modalities - 2)
+    for accumulate in (1, 3):
+        options = {"suppress_epochs": windows, "parts": {"accumulate": accumulate}}
+        module = taught(G2D, LateFusion, data, **options)
+        fit(module, data, epochs=2, **FIT)
+        found.append(student(module))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("setting", [{"dominant": 2.0}, {"others": 0.5}])
 def test_a_setting_of_pdmp_changes_the_student(setting):
     data = batches(2)

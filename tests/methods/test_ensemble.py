@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.methods.harness import NUM_CLASSES, batches, build, fit, weights
+from lightning.pytorch import Trainer
+from tests.methods.harness import NUM_CLASSES, Loader, batches, build, fit, weights
 from tests.train.jobs import in_child, killed, make_job, outcome, same
 
 import mla_lightning as mla
@@ -115,6 +116,39 @@ def test_a_killed_run_has_the_same_weights(tmp_path):
     assert killed(job, (MultimodalModule, "training_step", 14)) == -9
     assert in_child(lambda: run_job(job)) == 0
     assert same(outcome(job.run_dir), outcome(whole.run_dir))
+
+
+@pytest.mark.filterwarnings("ignore:.*val_dataloader.*")
+@pytest.mark.parametrize("loaders", ["every second epoch", "no validation"])
+def test_weights_are_not_selected_without_validation_of_every_epoch(loaders):
+    data = batches(1)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    trainer = Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        check_val_every_n_epoch=2 if loaders == "every second epoch" else 1,
+        enable_model_summary=False,
+        **quiet,
+    )
+    validated = [Loader(data)] if loaders == "every second epoch" else []
+    module = build(Ensemble, LateFusion, data, weighting="validation")
+    message = r"Weights of the models are selected by val/acc/audio.*check_val_every_n_epoch=1"
+    with pytest.raises(ConfigError, match=message):
+        trainer.fit(module, Loader(data), *validated)
+    assert not any("selected by its score" in note for note in module.notes)
+
+
+def test_the_note_is_of_weights_that_were_selected():
+    module = build(Ensemble, LateFusion, batches(1), weighting="validation")
+    assert not module.notes
+    fit(module, batches(1))
+    assert any("selected by its score on validation" in note for note in module.notes)
+    checkpoint = {}
+    module.on_save_checkpoint(checkpoint)
+    again = build(Ensemble, LateFusion, batches(1), weighting="validation")
+    again.on_load_checkpoint(checkpoint)
+    assert again.notes == module.notes
+    assert module._seen is None
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def estimated_in(monkeypatch, epochs, **options):
 
 def test_online_estimates_every_super_epoch_and_offline_once(monkeypatch):
     assert estimated_in(monkeypatch, 5, super_epoch=2, lookahead_epochs=2) == [0, 2, 4]
-    assert estimated_in(monkeypatch, 5, mode="offline", super_epoch=2) == [0]
+    assert estimated_in(monkeypatch, 5, mode="offline") == [0]
 
 
 def test_consecutive_compares_the_last_two_epochs():
@@ -227,6 +227,7 @@ def test_clipping_bounds_each_branch_on_trial():
         ({"super_epoch": 0}, "method.super_epoch must be at least 1"),
         ({"lookahead_epochs": 0}, "method.lookahead_epochs must be at least 1"),
         ({"mode": "offline", "estimate": "consecutive"}, "no earlier epochs to compare"),
+        ({"mode": "offline", "super_epoch": 3}, "super_epoch=3 has no effect with method.mode=off"),
         ({"estimate": "consecutive", "lookahead_epochs": 5}, "lookahead_epochs=5 has no effect"),
         ({"fusion": Concat}, r"Use fusion@method\.fusion=concat_heads"),
         ({"parts": {"held_out_batches": None}}, r"Set data\.held_out=0\.1"),

@@ -10,6 +10,7 @@ from tests.methods.harness import Conv, batches, build, fit, weights
 from torch import nn
 
 from mla_lightning.errors import ConfigError
+from mla_lightning.functional import regulation_strengths
 from mla_lightning.fusion import Concat
 from mla_lightning.methods import InfoReg, Joint, JointUnimodal
 
@@ -140,6 +141,19 @@ def test_every_setting_has_an_effect(options):
     assert not torch.equal(weights(usual), weights(other))
 
 
+def test_the_pull_is_added_to_the_gradient():
+    """By the factor of the released code, of a lead of 0.3."""
+    module = STRONG(batches(1), scale={"audio": 0.95, "visual": 0.1})
+    bias = module.encoders["audio"][0].bias
+    move = torch.tensor([0.1, -0.1, 0.0, 0.0, 0.0, 0.0])
+    with torch.no_grad():
+        bias += move
+    bias.grad = torch.tensor([0.2, -0.1, 0.0, 0.0, 0.0, 0.0])
+    strengths = regulation_strengths(torch.tensor([1.3, 1.0], dtype=torch.float64), 1.0)
+    module._pull_back("audio", float(strengths[0]))
+    assert bias.grad.tolist() == pytest.approx([0.327127, -0.227127, 0, 0, 0, 0], abs=1e-6)
+
+
 def test_the_modality_whose_trace_decides():
     data, grown = batches(1), []
     for name in ("audio", "visual"):
@@ -179,10 +193,62 @@ def test_frozen_weights_are_neither_kept_nor_pulled():
             self.requires_grad_(False)
 
     data = batches(2)
-    module = build(InfoReg, Concat, data, encoder=Frozen)
+    made = iter([Frozen, Conv])
+    module = build(InfoReg, Concat, data, encoder=lambda: next(made)())
     assert module.start.weights("audio") == []
     fit(module, data, epochs=2)
-    assert module.growth.tolist() == [0, 0]
+    assert module.growth[0] == 0
+    assert module.growth[1] > 0
+
+
+class Bias(nn.Module):
+    """An encoder whose only parameter has one axis."""
+
+    out_features = 5
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(5))
+
+    def forward(self, x):
+        return x + self.bias
+
+
+def with_bias_alone(*names, **options):
+    """Build InfoReg with encoders of which some have no matrix."""
+    data = batches(2)
+    encoders = iter([Bias() if m in names else nn.Linear(5, 5) for m in data[0]["inputs"]])
+    return STRONG(data, encoder=lambda: next(encoders), **options), data
+
+
+def test_an_encoder_without_matrices_is_noted_and_regulated_in_the_first_epoch_alone():
+    module, data = with_bias_alone("audio")
+    (note,) = module.notes
+    assert note == (
+        "The encoder of 'audio' has no weight of two or more axes, by whose gradients InfoReg "
+        "measures information: it is regulated in the first epoch alone. method.trace_of lets the "
+        "information of another modality decide: visual"
+    )
+    fit(module, data, epochs=2)
+    assert module.growth.tolist() == [0, 1]
+    assert not with_bias_alone("audio", trace_of="visual")[0].notes
+    assert not with_bias_alone("audio", threshold=-0.1)[0].notes  # regulated in all epochs
+    assert not with_bias_alone()[0].notes
+    encoders = iter([Bias().requires_grad_(False), nn.Linear(5, 5)])
+    frozen = STRONG(batches(1), encoder=lambda: next(encoders))
+    assert not frozen.notes  # there is nothing to regulate
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (("audio", "visual"), {}, r"^The encoders have no weight .*Use method=concat, or"),
+        (("audio",), {"trace_of": "audio"}, r"^method\.trace_of=audio: .*have one: visual$"),
+    ],
+)
+def test_without_any_information_it_is_refused(names, options, message):
+    with pytest.raises(ConfigError, match=message):
+        with_bias_alone(*names, **options)
 
 
 @pytest.mark.parametrize(

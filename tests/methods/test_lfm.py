@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from tests.methods.harness import NUM_CLASSES, Loader, batches, build, fit, weights
+from tests.methods.harness import NUM_CLASSES, Linear, Loader, batches, build, fit, weights
 from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
@@ -109,11 +109,12 @@ def explicit_curvature(module, scope, a_2):
 def test_the_learnable_weight_follows_the_whole_hessian(num_modalities, scope):
     data = batches(1, num_modalities)
     module = build_lfm(data, weight="learnable", scope=scope)
-    module.lowered.fill_(0.3)  # away from the bound
     states = []
     original = module._curvature
 
     def recorded():
+        if not states:  # at the start of the training
+            module.lowered.fill_(0.3)  # away from the bound
         nets = copy.deepcopy((module.encoders, module.fusion))
         states.append((*nets, original(), float(module.lowered)))
         return states[-1][2]
@@ -130,6 +131,27 @@ def test_the_learnable_weight_follows_the_whole_hessian(num_modalities, scope):
     assert start == before == pytest.approx(0.3)  # there is no step before the first epoch
     assert between - before == pytest.approx(1e-4 * first, rel=0.02, abs=1e-7)
     assert float(module.lowered) - between == pytest.approx(1e-4 * second, rel=0.02, abs=1e-7)
+
+
+def test_the_batches_of_held_out_samples_do_not_matter_with_class_weights():
+    data, found = batches(1), []
+    held_out = batches(1, seed=5, size=12)[0]
+    parts = {"task": Classification(class_weights=torch.tensor([1.0, 7.0, 2.0, 0.2]))}
+    for sizes in ([12], [5, 7], [1, 2, 9]):
+        rows = torch.arange(12).split(sizes)
+        cut = [
+            {
+                **held_out,
+                "inputs": {m: x[some].double() for m, x in held_out["inputs"].items()},
+                "label": held_out["label"][some],
+            }
+            for some in rows
+        ]
+        module = build_lfm(data, weight="learnable", parts=parts).double()
+        module.held_out_batches = lambda cut=cut: cut
+        found.append(module._curvature())
+    assert found[0] != 0
+    assert found[1:] == pytest.approx(found[:1] * 2, rel=1e-9)
 
 
 def test_the_rate_is_halved_and_the_weight_bounded(monkeypatch):
@@ -247,6 +269,42 @@ class Attention(nn.Module):
     def forward(self, x):
         h = self.layer(x)[:, None]
         return self.attention(h, h, h, need_weights=False)[0][:, 0]
+
+
+@pytest.mark.filterwarnings("default")  # the compiler's own libraries are deprecated here and there
+def test_compiled_encoders_are_refused_where_second_derivatives_are_needed():
+    def compiled():
+        encoder = Linear()
+        encoder.compile()
+        return encoder
+
+    data = batches(1)
+    build_lfm(data, encoder=compiled)
+    with pytest.raises(ConfigError, match=r"compiled encoders.*Use trainer\.compile=false, or"):
+        build_lfm(data, weight="learnable", encoder=compiled)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "torch.compile with aot_autograd does not currently support double backward",
+        "This backward function was compiled with ... which requires create_graph=False and",
+    ],
+)
+def test_a_layer_that_is_compiled_by_itself_is_an_error_at_the_start(words):
+    class Compiled(Linear):
+        def forward(self, x):
+            h = super().forward(x)
+            if torch.is_grad_enabled():
+                h.register_hook(fail)
+            return h
+
+    def fail(gradient):
+        raise RuntimeError(words)
+
+    data = batches(1)
+    with pytest.raises(ConfigError, match=r"needs second derivatives.*Use weight=fitted"):
+        fit(build_lfm(data, weight="learnable", encoder=Compiled), data)
 
 
 def test_a_layer_without_second_derivatives_is_an_error_at_the_start():

@@ -106,7 +106,7 @@ def test_scaling_leaves_gradients_of_none():
 
 
 def test_a_filter_that_selects_nothing_is_refused():
-    with pytest.raises(ConfigError, match="selects no parameter"):
+    with pytest.raises(ConfigError, match="selects no trained parameter"):
         selected_parameters({"audio": nn.Linear(2, 2)}, "conv")
     with pytest.raises(ConfigError, match=r"unknown.*ndim"):
         selected_parameters({"audio": nn.Linear(2, 2)}, "ndim>=3")

@@ -119,6 +119,29 @@ def test_a_whole_feature_is_dropped_also_of_a_sequence():
 
 
 @pytest.mark.parametrize(
+    ("widths", "q", "factor"),
+    [
+        ((2, 6), (0.5, 0.0), 1 / (1 - 2 * 0.5 / 8)),
+        ((512, 256, 128), (0.690399, 0.0, 0.0), 1.651564),
+    ],
+)
+def test_wide_features_count_more_in_the_factor(widths, q, factor):
+    names = ["audio", "visual", "text"][: len(widths)]
+    fusion = Concat(dict(zip(names, widths, strict=True)), 2)
+    encoders = {m: torch.nn.Linear(5, d) for m, d in fusion.feature_dims.items()}
+    module = OPM(encoders=encoders, num_classes=2, optimizer=torch.optim.SGD)
+    features = {m: torch.ones(2, d) for m, d in fusion.feature_dims.items()}
+    draws = torch.tensor([[0.1] * len(widths), [0.9] * len(widths)])
+    kept = module.drop(features, torch.tensor(q), draws)
+    assert [float(h[0, 0]) for h in kept.values()] == pytest.approx(
+        [0.0] + [factor] * (len(widths) - 1), abs=1e-5
+    )
+    assert [float(h[1, 0]) for h in kept.values()] == pytest.approx(
+        [factor] * len(widths), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"q_base": -0.1}, r"method.q_base must be in \[0, 1\]"),

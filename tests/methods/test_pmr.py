@@ -7,8 +7,9 @@ import torch
 from tests.methods.catalogue import SIZE, build_method, incomplete_batch
 from tests.methods.harness import NUM_CLASSES, Linear, Loader, batches, build, fit, weights
 
+from mla_lightning.batch import slice_batch
 from mla_lightning.errors import ConfigError, DataError
-from mla_lightning.fusion import BiGated, Concat, Sum
+from mla_lightning.fusion import BiGated, Concat, Sum, TransformerFusion
 from mla_lightning.methods import PMR, Joint
 from mla_lightning.randomness import derive_seed
 
@@ -174,6 +175,58 @@ def test_half_precision_has_the_prototypes_of_single_precision(normalise):
     fit(single, data)
     assert torch.equal(half.prototypes("audio"), single.prototypes("audio"))  # of the first epoch
     assert all(torch.tensor([*step.values()]).isfinite().all() for step in losses)
+
+
+class Steps(torch.nn.Module):
+    """Gives sequences of five steps, of which the last is padding where the input is negative."""
+
+    gives_sequences, out_features = True, 6
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 6)
+
+    def forward(self, x):
+        steps = self.layer(x[:, :, None])
+        return torch.cat([steps[:, :-1], steps[:, -1:] * (x[:, -1:, None] > 0)], dim=1)
+
+
+def test_prototypes_of_sequences_are_means_of_their_present_steps():
+    data = batches(3, seed=2)
+    fusion = partial(TransformerFusion, width=8, num_layers=1, num_heads=2)
+    module = pmr(data, fusion, encoder=Steps)
+    features = [module.features(batch) for batch in data]
+    y = torch.cat([batch["label"] for batch in data])
+    pooled = {}
+    for m in module.modalities:
+        h = torch.cat([of_batch[m] for of_batch in features]).detach()
+        num_steps = torch.cat([4 + (batch["inputs"][m][:, -1] > 0).long() for batch in data])
+        pooled[m] = h.sum(dim=1) / num_steps[:, None]
+    fit(module, data)
+    for m, h in pooled.items():
+        expected = torch.stack([h[y == k].mean(dim=0) for k in range(NUM_CLASSES)])
+        torch.testing.assert_close(module.prototypes(m), expected)
+    of_sequences = module._prototype_losses(features[0], data[0])
+    vectors = {m: h[: len(data[0]["label"])] for m, h in pooled.items()}
+    of_vectors = module._prototype_losses(vectors, data[0])
+    for key, loss in of_vectors.items():
+        torch.testing.assert_close(of_sequences[key].detach(), loss)
+
+
+def test_a_batch_of_one_sample_is_normalised_by_the_running_statistics():
+    data = batches(2, seed=2)
+    data.append({**slice_batch(data[0], slice(0, 1)), "index": torch.tensor([16])})
+    module = pmr(data, normalise=True)
+    losses = fit(module, data, epochs=2)
+    assert all(torch.tensor([*step.values()]).isfinite().all() for step in losses)
+    module.train()
+    norm = module.norms["audio"]
+    before = norm.running_mean.clone()
+    h = {m: torch.randn(1, 6) for m in module.modalities}
+    found = module._normalised(h, data[2])["audio"]
+    torch.testing.assert_close(found, (h["audio"] - before) / (norm.running_var + 1e-5).sqrt())
+    assert torch.equal(norm.running_mean, before)
+    assert int(norm.num_batches_tracked) == 4
 
 
 def test_a_class_outside_the_fraction_keeps_its_prototype():

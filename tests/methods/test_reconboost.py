@@ -108,6 +108,46 @@ def test_it_trains_on_its_formula(num_modalities, options):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
+class Normed(nn.Module):
+    """A linear layer with a batch normalisation without weights."""
+
+    out_features = 8
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(5, 8), nn.BatchNorm1d(8, affine=False)
+
+    def forward(self, x):
+        return self.norm(self.linear(x))
+
+
+def test_in_a_turn_all_encoders_normalise_by_the_batch_and_move_their_statistics(monkeypatch):
+    batch = incomplete_batch(2, is_complete=True)
+    encoders, states, original = {m: Normed() for m in batch["inputs"]}, [], ReconBoost.fit_student
+    options = {**EPOCHS, "label_weight": 5.0, "others_weight": 1.0}
+    module = build_method("reconboost", batch, optimizer=SGD, encoders=encoders, **options)
+
+    def recorded(self, batch):
+        states.append({k: v.detach().clone() for k, v in self.state_dict().items()})
+        return original(self, batch)
+
+    monkeypatch.setattr(ReconBoost, "fit_student", recorded)
+    losses = fit(module, [batch], epochs=5, precision="64-true")
+    before, after = states[:2]  # the turn of audio has one step
+    h = {}
+    for m, x in batch["inputs"].items():
+        h[m] = x @ before[f"encoders.{m}.linear.weight"].T + before[f"encoders.{m}.linear.bias"]
+        for key, value in (("mean", h[m].mean(dim=0)), ("var", h[m].var(dim=0))):
+            old, new = (state[f"encoders.{m}.norm.running_{key}"] for state in (before, after))
+            torch.testing.assert_close(new, 0.9 * old + 0.1 * value)
+            assert not torch.equal(new, old)
+        h[m] = (h[m] - h[m].mean(dim=0)) / (h[m].var(dim=0, unbiased=False) + 1e-5).sqrt()
+    identity = {f"encoders.{m}.weight": torch.eye(8).double() for m in h}
+    p = before | identity | {f"encoders.{m}.bias": torch.zeros(8).double() for m in h}
+    expected = turn_loss(p, {"inputs": h, "label": batch["label"]}, "audio", None, options)
+    assert losses[1] == {"audio": pytest.approx(float(expected))}
+
+
 def test_without_discount_and_rectification_it_is_unimodal_training_of_a_shared_head():
     data = batches(3)
     options = EPOCHS | {"rectify_epochs": 0, "label_weight": 4.0, "others_weight": 0.0}

@@ -2,9 +2,11 @@
 
 from copy import deepcopy
 
+import pytest
 import torch
 from torch import nn
 
+from mla_lightning.functional import relearning_weights
 from mla_lightning.methods.mechanisms.snapshots import Snapshot
 
 
@@ -34,6 +36,15 @@ def test_a_snapshot_stays_until_the_next_one():
         for weight, parameter in zip(model.start.weights(name), encoder.parameters(), strict=True):
             assert torch.equal(weight, parameter)
             assert weight.data_ptr() != parameter.data_ptr()
+
+
+def test_a_pull_by_the_gap_of_two_purities():
+    """Weights that went from 1 to 3, with purities that differ by 0.2."""
+    one = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    start = Snapshot({"audio": [one]})
+    one.data += 2.0
+    start.pull("audio", relearning_weights(torch.tensor([0.2], dtype=torch.float64), 3.0)[0])
+    assert one.item() == pytest.approx(1.925901, abs=1e-6)
 
 
 def test_a_snapshot_is_no_parameter_and_in_every_checkpoint():

@@ -164,7 +164,7 @@ def test_unimodal_selects_each_modality_by_its_own_accuracy():
         (MLA, SharedHead, {"projection": "centred", "project_bias": True}, "no projector"),
         (MLA, SharedHead, {"projection": "conflict", "reset_every": 3}, "no projector"),
         (MLA, SharedHead, {"projection": "own_momentum", "alpha": 0.2}, "no projector"),
-        (OGMGE, Concat, {"param_filter": "conv"}, "selects no parameter"),
+        (OGMGE, Concat, {"param_filter": "conv"}, "selects no trained parameter"),
         (OGMGE, Concat, {"param_filter": "convs"}, "Did you mean 'conv'"),
         (OGMGE, Concat, {"alpha": -1.0}, "alpha"),
         (OGMGE, Concat, {"start_epoch": 3, "end_epoch": 2}, "before"),

@@ -20,6 +20,7 @@ from tests.methods.rows import (
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion import Concat
 from mla_lightning.methods import Joint, Valuation
+from mla_lightning.randomness import derive_seed
 
 
 def loss_of(weights, inputs, y, present, epoch):
@@ -71,15 +72,20 @@ def test_valuation_is_its_algorithm(num_modalities):
 
 @pytest.mark.parametrize("num_modalities", [2, 3])
 def test_the_level_of_modalities_repeats_a_share_of_the_samples(num_modalities):
-    options = {"level": "modality", "part": 1.0, "alpha": 2.0}
+    options = {"level": "modality", "part": 1.0, "alpha": 6.0}
     module, whole, _, steps = recorded("valuation", num_modalities, **options)
     later = [step for step in steps if step[0] == 1]
     mean = shapley(later[0][1], whole).mean(dim=1)
     counts = rows_of(later, num_modalities, SIZE)
     assert counts[:, 0].tolist() == [1] * SIZE
-    shares = 2.0 * 2 / 3 * (mean.max() - mean)
+    shares = 6.0 * 2 / 3 * (mean.max() - mean)
     assert counts[:, 1:].sum(dim=0).tolist() == [round(s * SIZE) for s in shares.tolist()]
     assert int(counts[:, 1:].sum()) > 0
+    assert int(counts[:, 1:].max()) > 1  # samples are drawn with replacement
+    for m, (name, share) in enumerate(zip(whole["inputs"], shares.tolist(), strict=True)):
+        rng = torch.Generator().manual_seed(derive_seed(0, "valuation", "drawn", name, 1))
+        drawn = torch.randint(SIZE, (round(share * SIZE),), generator=rng).tolist()
+        assert counts[:, 1 + m].tolist() == [drawn.count(i) for i in range(SIZE)]
     ended = plain_loop(steps, whole, loss_of)
     for key, value in ended.items():
         torch.testing.assert_close(module.state_dict()[key], value, rtol=1e-9, atol=1e-11)

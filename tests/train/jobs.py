@@ -37,6 +37,10 @@ METHODS = {
 METHODS |= {"opm": ("method.start_epoch=0",)}
 METHODS |= {"simbamm": ("method.modality_dropout=0.5",)}
 METHODS |= {"reconboost": (*catalogue.SETTINGS["reconboost"], "trainer.max_epochs=5")}
+#: Of three epochs the second is in the window in which one encoder learns.
+METHODS |= {
+    "g2d": ("method.teacher_epochs=1", "method.suppress_epochs=1", "trainer.max_epochs=3"),
+}
 #: With 20 held-out samples per class, and as many to train on as the others have.
 METHODS |= {"gblend": ("data.num_train=160", "data.held_out=0.5", "method.lookahead_epochs=1")}
 

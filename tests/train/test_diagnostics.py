@@ -86,12 +86,38 @@ def test_the_flops_of_a_training_are_those_of_its_steps(tmp_path):
     assert gflop_of(taught) == pytest.approx(epochs * 96 / 64 / 1e9)
 
 
-@pytest.mark.parametrize("mode", ["cost", "epoch"])
+def test_passes_over_the_data_are_counted(tmp_path):
+    run = trained(tmp_path, "run", "method=pmr", "data.batch_size=32", "diagnostics=cost")
+    steps = 3 * rows_of(run)[0]["cost/step_flops"] * 96 / 32
+    encoders, means = 2 * 2 * (16 * 32 + 32 * 16), 2 * 2 * 4 * 16  # per sample; of 4 classes
+    assert gflop_of(run) * 1e9 == pytest.approx(steps + 3 * 96 * (encoders + means))
+
+
+def test_epochs_on_trial_are_counted(tmp_path):
+    flops = {
+        (ahead, epochs): gflop_of(
+            trained(
+                *(tmp_path, f"{ahead}-{epochs}", "method=gblend", "diagnostics=cost"),
+                *("method.super_epoch=1", "data.num_train=384", "data.batch_size=32"),
+                *(f"method.lookahead_epochs={ahead}", f"trainer.max_epochs={epochs}"),
+            )
+        )
+        for ahead, epochs in ((1, 1), (2, 1), (3, 1), (1, 2))
+    }
+    one_more = flops[2, 1] - flops[1, 1]
+    assert one_more == pytest.approx(flops[3, 1] - flops[2, 1])
+    # an epoch on trial has the steps of an epoch, once with the modalities' losses and once jointly
+    step = rows_of(tmp_path / "1-1")[0]["cost/step_flops"]
+    assert 9 * step / 1e9 < one_more < 2 * 9 * step / 1e9
+    assert flops[1, 2] == pytest.approx(2 * flops[1, 1])
+
+
+@pytest.mark.parametrize(("method", "mode"), [("mla", "cost"), ("mla", "epoch"), ("pmr", "cost")])
 @pytest.mark.parametrize("after", [2, 4])
-def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after, mode):
+def test_a_run_killed_within_an_epoch_has_all_its_diagnostics(tmp_path, after, method, mode):
     """Killed before and after the measured batch, which is the third of six."""
     words = [
-        "method=mla",
+        f"method={method}",
         f"diagnostics={mode}",
         "data.batch_size=16",
         "checkpoint.every_n_batches=1",

@@ -65,6 +65,10 @@ SETTINGS = {
         {"unimodal_weight": 1.0, "accumulate": 2, "encoder": plain},
     ),
     "chunks of probabilities": ("pdf", False, {"accumulate": 3, "encoder": plain}),
+    "chunks of teachers' scores": ("g2d", True, {"accumulate": 2, "encoder": plain}),
+    "a leader by validation": ("g2d", True, {"leader": "once"}),
+    "a weight by second derivatives": ("lfm", True, {"weight": "learnable"}),
+    "zeroed gradients": ("aug", True, {"step": "alternating", "legacy_zero_grad": True}),
     "planned rows in chunks": ("valuation", True, {"accumulate": 2, "encoder": plain}),
     "planned rows of masked encoders": ("remix", True, {"masked_encoders": "run"}),
     "planned rows apart": ("remix", True, {"encoder": plain, "order": "mixed"}),
@@ -179,6 +183,13 @@ def test_chunks_with_statistics_of_all_devices_wait_for_no_one():
     jobs = {name: (name, False, options) for name in ("mla", "late_fusion", "mmin")}
     first, second = on_ranks(lambda: run(jobs, 2))
     torch.testing.assert_close(second, first, rtol=0, atol=0)
+
+
+def test_ranks_relearn_by_the_diagnosis_of_the_first(monkeypatch):
+    """Features of the ranks differ in their last bits, which may decide on a cluster."""
+    name = "mla_lightning.methods.relearning.relearning_weights"
+    monkeypatch.setattr(name, lambda gaps, _: torch.full_like(gaps, 0.1 + 0.1 * ranks.rank()))
+    assert_as_one(*runs({0: ("relearning", True, {"every": 1})})[0])
 
 
 def test_random_numbers_of_encoders_differ_between_ranks_and_not_between_runs():

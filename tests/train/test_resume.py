@@ -118,6 +118,17 @@ def test_the_state_of_a_modification_resumes(tmp_path, mode):
     assert same(resume_after(job, (*STEP, 14)), outcome(whole.run_dir))
 
 
+def test_a_weight_that_follows_held_out_samples_resumes(tmp_path):
+    words = ("method=lfm", "method.weight=learnable", "data.held_out=0.25")  # 8 batches are left
+    words += ("method.scope=first", "trainer.max_epochs=3", "checkpoint.every_n_batches=1")
+    whole = make_job(tmp_path / "whole", *words)
+    assert in_child(lambda: run_job(whole)) == 0
+    job = make_job(tmp_path / "killed", *words)
+    ended = resume_after(job, (*STEP, 12))
+    assert same(ended, outcome(whole.run_dir))
+    assert float(ended["checkpoint"]["state_dict"]["lowered"]) != 0
+
+
 def test_several_kills_in_a_row_do_not_add_or_lose_a_batch(tmp_path, uninterrupted):
     job = make_job(tmp_path, "method=mla", "checkpoint.every_n_batches=2")
     for batch in (3, 2, 5, 6):

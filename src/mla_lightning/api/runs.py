@@ -345,8 +345,8 @@ class Runs(Sequence[Run]):
             config_dir: A folder with your own ``report/``.
 
         Example:
-            >>> runs = mla.sweep("data=synthetic", "trainer.max_epochs=1", seed=[0, 1], folder=tmp)
-            >>> runs.table().title
+            >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
+            >>> mla.Runs(tmp).table().title
             'Table 1: each modality and all modalities (multi)'
         """
         directory = None if config_dir is None else Path(config_dir)
@@ -362,11 +362,11 @@ class Runs(Sequence[Run]):
             ConfigError: If pandas is not installed.
 
         Example:
-            >>> runs = mla.sweep("data=synthetic", "trainer.max_epochs=1", seed=[0, 1], folder=tmp)
-            >>> frame = runs.to_pandas()
+            >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
+            >>> frame = mla.Runs(tmp).to_pandas()
             >>> frame.query("split == 'test' and modality == 'multi'").groupby("method").size()
             method
-            mla    2
+            mla    1
             dtype: int64
         """
         try:

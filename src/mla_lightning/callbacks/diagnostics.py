@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -59,8 +60,9 @@ class EpochDiagnostics(Callback):
 
     Attributes:
         uncounted: Names of operations that are not in the FLOPs.
-        train_flops: FLOPs of all training steps so far; None if they cannot be counted. Passes over
-            the data before an epoch, which some methods need, are no steps.
+        train_flops: FLOPs of all training steps so far, and of passes over the data at the start of
+            epochs, which some methods need; None if they cannot be counted. Those of later passes
+            are taken as the same per sample that is read.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class EpochDiagnostics(Callback):
         self.uncounted: set[str] = set()
         self.train_flops: float | None = None
         self._flops_per_sample = 0.0
+        self._pass_flops: float | None = None  # per sample that a pass reads; None before any
         self._effects: StepEffects | None = None
         self._values: dict[str, list[float]] = {}  # column -> values of the epoch so far
         self._flops: StepFlops | None = None
@@ -100,6 +103,7 @@ class EpochDiagnostics(Callback):
             "flops": self._num_flops,
             "train_flops": self.train_flops,
             "flops_per_sample": self._flops_per_sample,
+            "pass_flops": self._pass_flops,
             "seen": {key: list(values) for key, values in self._values.items()},
         }
 
@@ -109,6 +113,27 @@ class EpochDiagnostics(Callback):
         self._num_flops, self._values = state_dict["flops"], dict(state_dict["seen"])
         self.train_flops = state_dict.get("train_flops")
         self._flops_per_sample = state_dict.get("flops_per_sample", 0.0)
+        self._pass_flops = state_dict.get("pass_flops")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let a pass over the data at the start of the epoch be counted."""
+        assert isinstance(pl_module, MultimodalModule)
+        if not _is_compiled(pl_module):
+            pl_module.pass_observer = partial(self._pass_of, pl_module)
+
+    @contextmanager
+    def _pass_of(self, module: MultimodalModule) -> Iterator[None]:
+        """Count the FLOPs of the first pass that reads samples; estimate those of later ones."""
+        before = module.num_read
+        with StepFlops() if self._pass_flops is None else nullcontext() as flops:
+            yield
+        num = int(ranks.total(torch.tensor(module.num_read - before)))
+        if num and flops is not None:
+            counted = ranks.total(torch.tensor(flops.get_total_flops()))
+            self._pass_flops = int(counted) / num
+            self.uncounted |= flops.uncounted
+        if num and self._pass_flops is not None:
+            self.train_flops = (self.train_flops or 0.0) + self._pass_flops * num
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

@@ -22,6 +22,7 @@ from mla_lightning.run_folder.columns import (
     STEP,
     STEP_TIME,
 )
+from mla_lightning.run_folder.parsing import is_measurable
 
 #: Key of a checkpoint: the rows of the epochs so far.
 ROWS = "mla_epochs"
@@ -129,7 +130,11 @@ class EpochTable(Checkpoint):
         self._step_s = spent_s / max(1, self._num_batches)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's row, and log it."""
+        """Add the epoch's row, and log it.
+
+        Raises:
+            RunError: If a value is so large, or not finite, that no reader of the run accepts it.
+        """
         assert isinstance(pl_module, MultimodalModule)
         diagnostics_s = pl_module.diagnostics_s - self._diagnostics_s
         row = {
@@ -142,6 +147,13 @@ class EpochTable(Checkpoint):
         if diagnostics_s:
             row[DIAGNOSTICS_TIME] = diagnostics_s
         self._begin(pl_module.diagnostics_s)
+        for column, value in row.items():
+            if not is_measurable(float(value)):
+                raise RunError(
+                    f"{column} is {float(value):.4g} in epoch {trainer.current_epoch + 1}: the "
+                    "training diverged. The last checkpoint before it is kept. Try a smaller "
+                    "optimizer.lr, or trainer.clip_norm=1."
+                )
         self.rows.append({column: float(value) for column, value in row.items()})
         self._write(trainer)
         for logger in trainer.loggers:

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from mla_lightning.batch import Batch, as_batch, check_labels
+from mla_lightning.batch import Batch, as_batch, check_labels, num_in_batch
 from mla_lightning.errors import DataError
 from mla_lightning.inputs.base import BatchRandomness
 from mla_lightning.inputs.scaled_columns import ScaledColumns, scaled_columns_of
@@ -32,6 +32,8 @@ class BatchModule(LightningModule):
     task: Task
     #: Whether something is remembered of every training sample, by its ``index``.
     needs_num_train = False
+    #: Number of samples that passes over the data have read so far, beside the training itself.
+    num_read = 0
 
     @property
     def num_train(self) -> int:
@@ -67,7 +69,7 @@ class BatchModule(LightningModule):
         assert self.parts.train_batches is not None
         needs = ("label", "index") if self.needs_num_train else ("label",)
         for batch in self.parts.train_batches():
-            yield self.prepare_batch(self._as_batch(batch, needs))
+            yield self.read_batch(self._as_batch(batch, needs))
 
     def held_out_batches(self) -> Iterator[Batch]:
         """Iterate over the samples that are held out from training, as :meth:`training_batches`.
@@ -77,7 +79,7 @@ class BatchModule(LightningModule):
         """
         assert self.parts.held_out_batches is not None
         for batch in self.parts.held_out_batches():
-            yield self.prepare_batch(self._as_batch(batch, ("label",)))
+            yield self.read_batch(self._as_batch(batch, ("label",)))
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Accept a plain dict of tensors; see :func:`~mla_lightning.batch.as_batch`."""
@@ -135,6 +137,11 @@ class BatchModule(LightningModule):
         batch = self.trainer.precision_plugin.convert_input(batch)
         batch = self.transfer_batch_to_device(batch, self.device, 0)
         return self.convert_inputs(batch, augment=epoch is not None, epoch=epoch)
+
+    def read_batch(self, batch: Batch, epoch: int | None = None) -> Batch:
+        """Prepare a batch of a pass over the data; see :meth:`prepare_batch`."""
+        self.num_read += num_in_batch(batch)
+        return self.prepare_batch(batch, epoch)
 
     def randomness_of(self, name: str, batch: Batch, epoch: int | None = None) -> BatchRandomness:
         """Return the random numbers of a modality of the samples of a batch.

@@ -38,7 +38,8 @@ class AGM(MultimodalModule):
     ``absent`` says what stands for a modality outside of a subset. ``feature``: a feature of zeros,
     so that encoders run once. ``input``: an input of zeros, as in the released code, whose subsets
     are computed in evaluation mode; encoders then run three times, as no encoder reads two
-    modalities. The value of the empty subset is 0.
+    modalities. With both the fusion runs once per subset, 2^M - 1 times, so that a large fusion of
+    many modalities is slow. The value of the empty subset is 0.
 
     For more than two modalities the authors' formula is applied to the mean of the others' losses.
     In other tasks than classification, the loss of a sample takes the place of the cross-entropy.
@@ -97,7 +98,8 @@ class AGM(MultimodalModule):
             end_epoch: Last epoch that is modulated, None for all.
             absent: What is zero for an absent modality, its ``feature`` or its ``input``.
             head_clip: Where an entry of the gradient of the fusion's matrices is larger than this,
-                the gradient of all parameters is clipped to this norm; None for never.
+                the gradient of all parameters is clipped to this norm; None for never. A frozen
+                fusion has no such entry.
             sign: ``paper``, or ``balancemm`` for exponents of the other sign.
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
@@ -122,6 +124,13 @@ class AGM(MultimodalModule):
     def on_train_start(self) -> None:
         """Check that there is an epoch to modulate."""
         self.window.check_reached(self.trainer.max_epochs)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin a training with no earlier batch, whatever training the weights come from."""
+        super().on_train_epoch_start()
+        if self.trainer.global_step == 0:
+            self.tau.zero_()
+            self.num_batches.zero_()
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the fused loss, with scaled gradients of the parts."""
@@ -185,6 +194,8 @@ class AGM(MultimodalModule):
         """Clip the norm of all gradients where the fusion's have a large entry."""
         assert self.head_clip is not None
         matrices = [p.grad for p in self.fusion.parameters() if p.grad is not None and p.ndim > 1]
+        if not matrices:  # the fusion is frozen
+            return
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         largest = torch.stack([gradient.abs().amax() for gradient in matrices]).amax()
         factor = (self.head_clip / (nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1)

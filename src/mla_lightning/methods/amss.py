@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 import torch
@@ -20,7 +20,11 @@ from mla_lightning.functional import (
 )
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.mechanisms.concat_fusions import with_slices
-from mla_lightning.methods.mechanisms.encoder_gradients import selected_parameters
+from mla_lightning.methods.mechanisms.encoder_gradients import (
+    is_trained,
+    own_parameters,
+    selected_parameters,
+)
 from mla_lightning.methods.reference import Reference
 from mla_lightning.module import MultimodalModule
 from mla_lightning.parts import Composition
@@ -37,12 +41,18 @@ class AMSS(MultimodalModule):
     axis) are drawn without replacement, by the sum of their squared gradients; the gradients of the
     others are 0. ``unbiased`` (AMSS+) divides what remains by the probability of a filter.
 
-    The paper samples filters of convolutions; ``param_filter=ndim>=2`` also samples the rows of
-    linear weights, which is ours, and is chosen where no encoder has a convolution. The released
-    code builds a mask of the joint head, too, and never applies it; ``mask_head`` does: in each
-    class's row a share of each modality's columns is drawn. Its entropy of the labels is a
-    cross-entropy of the shares with a softmax of themselves (``label_entropy=released``). For three
-    modalities it has ``offset`` 3 and other constants.
+    The paper samples filters of convolutions. ``param_filter=conv`` takes all weights of four axes;
+    the released code those of them whose names have both ``layer`` and ``conv``, so of a ResNet
+    neither the first convolution nor those of shortcuts. ``param_filter=ndim>=2`` also samples the
+    rows of linear weights, which is ours; those of embeddings, which are words, it never does. By
+    default that is done in each encoder of whose trained weights convolutions are not the most,
+    such as a transformer with a convolution for its patches.
+
+    The released code builds a mask of the joint head, too, and never applies it; ``mask_head``
+    does: in each class's row a share of each modality's columns is drawn. Its entropy of the labels
+    is a cross-entropy of the shares with a softmax of themselves (``label_entropy=released``). For
+    three modalities it has ``offset`` 3 and other constants. The year of the publication in TPAMI
+    is not confirmed.
 
     Example:
         >>> from functools import partial
@@ -56,12 +66,13 @@ class AMSS(MultimodalModule):
         >>> [p.shape for p in method.masked["audio"]]
         [torch.Size([4, 3])]
         >>> print(*method.notes)
-        AMSS samples the rows of linear weights: no encoder has the convolutions that the paper has
+        AMSS samples the rows of linear weights, too, in audio and visual: convolutions, which the
+        paper has, are not the most of their trained weights
         >>> AMSS(param_filter="conv", **parts)
         Traceback (most recent call last):
         ...
-        mla_lightning.errors.ConfigError: method.param_filter='conv' selects no parameter of these
-        encoders, so the method would be joint training. Use param_filter=ndim>=2.
+        mla_lightning.errors.ConfigError: method.param_filter='conv' selects no trained parameter of
+        these encoders, so the method would be joint training. Use param_filter=ndim>=2.
     """
 
     follows_task = True
@@ -100,13 +111,14 @@ class AMSS(MultimodalModule):
             label_entropy: True, or ``released`` for the released code's number.
             mask_head: Whether the joint head is masked, too.
             param_filter: Which of an encoder's parameters are masked: ``conv`` (4-D), or
-                ``ndim>=2`` (also linear weights); None for ``conv`` if any encoder has such ones,
-                else ``ndim>=2``.
+                ``ndim>=2`` (also linear weights); None for ``conv`` in each encoder of whose
+                trained weights these are the most, and ``ndim>=2`` in the others.
             **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be concat.
 
         Raises:
-            ConfigError: If a value is out of range, the fusion is not concat, or the filter selects
-                no parameter at all.
+            ConfigError: If a value is out of range, the fusion is not concat, encoders share
+                parameters, all are frozen and the head is not masked, or the filter selects no
+                parameter at all.
         """
         if temperature <= 0:
             raise ConfigError(f"method.temperature must be > 0, got {temperature}")
@@ -121,24 +133,49 @@ class AMSS(MultimodalModule):
         with_slices(self)
         self.temperature, self.offset, self.unbiased = temperature, offset, unbiased
         self.label_entropy, self.mask_head = label_entropy, mask_head
-        chosen = self._chosen_filter() if param_filter is None else param_filter
-        self.masked = selected_parameters(self.encoders, chosen, known=PARAM_FILTERS)
-        whole = ", ".join(name for name, parameters in self.masked.items() if not parameters)
-        if param_filter is None and whole:
-            self.notes.add(
-                f"AMSS masks convolutions alone, as in the paper, and none of {whole}; "
-                "method.param_filter=ndim>=2 masks linear weights, too"
-            )
+        own_parameters(self.encoders, otherwise=None if mask_head else "method=concat")
+        #: Modality -> the parameters whose gradients are masked.
+        self.masked: dict[str, list[torch.nn.Parameter]] = {m: [] for m in self.modalities}
+        if is_trained(self.encoders):
+            chosen = param_filter or "ndim>=2"
+            selected = selected_parameters(self.encoders, chosen, known=PARAM_FILTERS)
+            self.masked = self._without_embeddings(selected)
+        if param_filter is None:
+            self._leave_linear_weights_of_convolutional_encoders()
+        if whole := [name for name, parameters in self.masked.items() if not parameters]:
+            self.notes.add(f"AMSS masks no weight of the encoder of {' and '.join(whole)}")
 
-    def _chosen_filter(self) -> str:
-        """Return the paper's filter if it selects anything, else that of linear weights."""
-        if any(p.ndim == 4 for p in self.encoders.parameters()):
-            return "conv"
-        self.notes.add(
-            "AMSS samples the rows of linear weights: no encoder has the convolutions that the "
-            "paper has"
-        )
-        return "ndim>=2"
+    def _without_embeddings(
+        self, selected: Mapping[str, Sequence[torch.nn.Parameter]]
+    ) -> dict[str, list[torch.nn.Parameter]]:
+        """Leave out tables of embeddings, whose rows are words and no filters."""
+        tables = {
+            id(module.weight)
+            for module in self.encoders.modules()
+            if isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag)
+        }
+        masked = {m: [p for p in ps if id(p) not in tables] for m, ps in selected.items()}
+        if not any(masked.values()) and not self.mask_head:
+            raise ConfigError(
+                "AMSS masks filters and rows of linear weights, and these encoders train "
+                "embeddings alone, so the method would be joint training. Use method=concat."
+            )
+        return masked
+
+    def _leave_linear_weights_of_convolutional_encoders(self) -> None:
+        """Mask convolutions alone, as the paper does, where they are most of the weights."""
+        others = []
+        for name, weights in self.masked.items():
+            filters = [p for p in weights if p.ndim == 4]
+            if 2 * sum(p.numel() for p in filters) > sum(p.numel() for p in weights):
+                self.masked[name] = filters
+            elif weights:
+                others.append(name)
+        if others:
+            self.notes.add(
+                f"AMSS samples the rows of linear weights, too, in {' and '.join(others)}: "
+                "convolutions, which the paper has, are not the most of their trained weights"
+            )
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the fused loss, with masked encoder gradients."""

@@ -9,6 +9,7 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from mla_lightning.batch import Batch, num_in_batch
 from mla_lightning.errors import ConfigError, check_choice
@@ -41,8 +42,10 @@ class AUG(EpochStart):
     difference, as the paper is reported to do; the paper's own text was not at hand. Its residual
     target is said to subtract the predictions of every earlier classifier; here it is that of the
     earlier ones together, as in the released code. That code takes one step per modality
-    (``step=alternating``) and compares the ratio of the first modality's score to the second's
-    (``rule=ratio``); for more modalities it has no rule.
+    (``step=alternating``), between which gradients are set to zero but not deleted
+    (``legacy_zero_grad``), and compares the ratio of the first modality's score to the second's
+    (``rule=ratio``). It is for two modalities; that the weakest of more is compared with the
+    strongest is the rule of SimBaMM's code.
 
     Example:
         >>> parts = {
@@ -91,6 +94,7 @@ class AUG(EpochStart):
         check_every: int | None = None,
         weighting: str | Sequence[float] | None = None,
         released_branches: bool = False,
+        legacy_zero_grad: bool = False,
         **parts: Unpack[Composition],
     ) -> None:
         r"""Build the module.
@@ -108,10 +112,14 @@ class AUG(EpochStart):
                 the data's order, and equal ones for more than two modalities.
             released_branches: Whether branches keep their random weights, and only pass gradients
                 on. The released code creates them after the optimiser, which never gets them.
+            legacy_zero_grad: With ``step=alternating``, whether gradients are cleared to zero and
+                not to None between the steps of a batch, as in the torch version of the released
+                code. The encoders already trained in a batch are then updated again by momentum and
+                weight decay while the others are trained.
             **parts: See :class:`~mla_lightning.parts.Parts`; the fusion must be ``branched``.
 
         Raises:
-            ConfigError: If a value is out of range, or the fusion has no branches.
+            ConfigError: If a value is out of range or has no effect, or the fusion has no branches.
         """
         for name, value in (("rule", rule), ("step", step)):
             check_choice(f"method.{name}", value, CHOICES[name])
@@ -125,6 +133,11 @@ class AUG(EpochStart):
         if sigma <= 0 or (rule == "ratio" and sigma != 1):
             raise ConfigError(
                 f"method.sigma must be > 0, and has no effect with method.rule=ratio, got {sigma}"
+            )
+        if legacy_zero_grad and step == "joint":
+            raise ConfigError(
+                "method.legacy_zero_grad=true has no effect with method.step=joint, which takes "
+                "one step per batch. Use step=alternating."
             )
         if check_every is not None and check_every < 1:
             raise ConfigError(f"method.check_every must be at least 1, got {check_every}")
@@ -147,6 +160,7 @@ class AUG(EpochStart):
             )
         self.is_joint = step == "joint"
         self.discount, self.check_every = discount, check_every
+        self.legacy_zero_grad = legacy_zero_grad
         self.behind = partial(modality_behind, rule=rule, threshold=threshold, sigma=sigma)
         if released_branches:
             self.fusion.branches.requires_grad_(False)
@@ -168,6 +182,8 @@ class AUG(EpochStart):
 
     def prepare_epoch(self) -> None:
         """Add a branch if modalities are compared after the last epoch and one is behind."""
+        if int(self.prepared_epoch) < 0:  # whatever training the weights come from
+            self.num_scored.zero_()
         interval = self.check_every or max(1, (self.trainer.max_epochs or 0) // 10)
         is_compared = self.current_epoch == 1 or self.current_epoch % interval == 0
         if is_compared and int(self.num_scored):
@@ -179,12 +195,17 @@ class AUG(EpochStart):
 
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the losses of all modalities, or one per modality."""
+        if self.legacy_zero_grad:  # at the start of a batch the released code deletes them
+            self.trainer.optimizers[0].zero_grad(set_to_none=True)
         steps = [self.modalities] if self.is_joint else [(name,) for name in self.modalities]
         losses: dict[str, Tensor] = {}
         for names in steps:
             losses |= self._fit(names, batch)
         self.num_scored += num_in_batch(batch)
         return losses
+
+    def _clear_grads(self, optimizer: Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=not self.legacy_zero_grad)
 
     def _fit(self, names: Sequence[str], batch: Batch) -> dict[str, Tensor]:
         scores = BatchScores(self.task)

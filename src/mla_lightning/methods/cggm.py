@@ -32,7 +32,9 @@ class CGGM(MultimodalModule):
     encoder. With the change of its accuracy from one batch to the next, the encoder's gradient is
     multiplied by ``rho * (1 - change / sum of all changes)``; before the first batch accuracies
     count as 0, as in the released code. The ratio has no limits where progress and regress cancel
-    out, so it is cut to ``bounds``, which are ours; ``bounds=null`` is the released code.
+    out, so it is cut to ``bounds``, which are ours; ``bounds=null`` is the released code. That the
+    paper has the same ratio rests on notes of others on it. Adam, with which the authors train,
+    nearly cancels what is constant or varies slowly in these factors, such as ``rho``.
 
     A second loss asks the fused head to point where the classifiers point, with the coefficients of
     the batch before. The released code takes the cosine of the weights (``direction=weights``; here
@@ -99,8 +101,8 @@ class CGGM(MultimodalModule):
 
         Raises:
             ConfigError: If a value is out of range or has no effect, the fusion is not concat,
-                encoders share parameters or are all frozen, or ``direction=gradients`` would not
-                have the gradients of a whole batch.
+                encoders share parameters, all are frozen and there is no direction, or
+                ``direction=gradients`` would not have the gradients of a whole batch.
         """
         for option, value in (("rho", rho), ("classifier_lr_ratio", classifier_lr_ratio)):
             if value <= 0:
@@ -122,14 +124,27 @@ class CGGM(MultimodalModule):
         self.rho, self.bounds = rho, None if bounds is None else tuple(bounds)
         self.direction, self.direction_weight = direction, direction_weight
         self.classifier_lr_ratio = classifier_lr_ratio
-        self.modulated = own_parameters(self.encoders, otherwise="method=concat")
+        # The direction acts on the head, also where no encoder is trained.
+        otherwise = "method=concat" if direction == "none" else None
+        self.modulated = own_parameters(self.encoders, otherwise)
         widths, num_classes = self.fusion.feature_dims, self.parts.num_classes
         self.classifiers = nn.ModuleDict({m: linear(d, num_classes) for m, d in widths.items()})
-        #: Accuracy of each classifier and coefficient of each modality in the last batch (M,).
-        self.accuracies: Tensor
+        #: Number of samples that each classifier got right in the last batch (M,), of how many.
+        self.num_right: Tensor
+        self.num_seen: Tensor
+        self.register_buffer("num_right", torch.zeros(len(widths), dtype=torch.long))
+        self.register_buffer("num_seen", torch.tensor(1))
+        #: Coefficient of each modality in the last batch (M,).
         self.coefficients: Tensor
-        self.register_buffer("accuracies", torch.zeros(len(widths)))
         self.register_buffer("coefficients", torch.zeros(len(widths)))
+
+    def on_train_epoch_start(self) -> None:
+        """Begin a training with no earlier batch, whatever training the weights come from."""
+        super().on_train_epoch_start()
+        if self.trainer.global_step == 0:
+            self.num_right.zero_()
+            self.num_seen.fill_(1)
+            self.coefficients.zero_()
 
     def configure_optimizers(self) -> Any:
         """Build one optimiser, with a learning rate of the classifiers' own, and its schedule."""
@@ -172,10 +187,13 @@ class CGGM(MultimodalModule):
             return losses
 
         def modulate() -> None:
-            accuracies = ranks.total(torch.stack(num_right).sum(dim=0)) / num_in_batch(batch)
-            changes = accuracies.to(self.accuracies) - self.accuracies
-            self.coefficients.copy_(cggm_coefficients(changes, self.bounds))
-            self.accuracies.copy_(accuracies)
+            right, number = ranks.total(torch.stack(num_right).sum(dim=0)), num_in_batch(batch)
+            # Whole numbers, since the coefficients jump where the changes add up to exactly 0.
+            changes = right * self.num_seen - self.num_right * number
+            unit = 1 / (self.num_seen * number)
+            self.coefficients.copy_(cggm_coefficients(changes, self.bounds, unit=unit))
+            self.num_right.copy_(right)
+            self.num_seen.fill_(number)
             scale_gradients(self.modulated.values(), self.rho * self.coefficients)
 
         return self.step_on(batch, losses_of, edit_grads=modulate)

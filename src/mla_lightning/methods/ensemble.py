@@ -16,15 +16,20 @@ from mla_lightning.functional import (
     mean_weights,
     simplex_grid,
 )
+from mla_lightning.methods.mechanisms.scores import validation_score
 from mla_lightning.methods.reference import Reference
 from mla_lightning.methods.unimodal import Unimodal
 from mla_lightning.parts import Composition
-from mla_lightning.run_folder.columns import MULTI, validation
+from mla_lightning.run_folder.columns import MULTI
 
 AVERAGES = ("logits", "probabilities")
 WEIGHTINGS = ("mean", "validation")
 #: Steps from 0 to 1 of the weights that are compared on validation.
 STEPS = 10
+NOTE = (
+    "The weights of the ensemble were selected by its score on validation, which is therefore too "
+    "good."
+)
 #: Key of a checkpoint: each model's best score and its logits on validation.
 _BEST = "ensemble_best"
 
@@ -94,11 +99,6 @@ class Ensemble(Unimodal):
         self.register_buffer("ensemble_weights", torch.full((number,), 1 / number))
         self._best: dict[str, tuple[float, Tensor]] = {}
         self._seen: tuple[dict[str, Tensor], Tensor, Tensor] | None = None
-        if weighting == "validation":
-            self.notes.add(
-                "The weights of the ensemble were selected by its score on validation, which is "
-                "therefore too good."
-            )
 
     def combine(self, logits_MBC: Tensor, present_MB: Tensor) -> Tensor:
         """Average the logits, or the probabilities, of the modalities that a sample has."""
@@ -137,17 +137,19 @@ class Ensemble(Unimodal):
     def on_train_epoch_end(self) -> None:
         """End the epoch; fit the weights if a model is better than before."""
         super().on_train_epoch_end()
-        if self._seen is None:
+        if self.weighting != "validation":
             return
-        logits, label, present_MN = self._seen
+        scores = {m: validation_score(self, m, "Weights of the models") for m in self.modalities}
+        assert self._seen is not None
+        (logits, label, present_MN), self._seen = self._seen, None
         selection, is_new = self.parts.selection, False
-        for name in self.modalities:
-            score = self.epoch_metrics[validation(selection.column, name)]
+        for name, score in scores.items():
             if name not in self._best or selection.is_better(score, self._best[name][0]):
                 self._best[name], is_new = (score, logits[name]), True
         if is_new:
             best_MNC = torch.stack([self._best[m][1] for m in self.modalities])
             self.ensemble_weights.copy_(self._best_weights(best_MNC, label, present_MN))
+            self.notes.add(NOTE)
 
     def _best_weights(self, logits_MNC: Tensor, label: Tensor, present_MN: Tensor) -> Tensor:
         """Return the weights (M,) with the best score, of equals the nearest to equal ones."""
@@ -169,3 +171,4 @@ class Ensemble(Unimodal):
         """Load each model's best score and logits on validation."""
         super().on_load_checkpoint(checkpoint)
         self._best = {name: (score, z) for name, (score, z) in checkpoint[_BEST].items()}
+        self.notes |= {NOTE} if self._best and self.weighting == "validation" else set()

@@ -19,6 +19,8 @@ from mla_lightning.functional import (
 )
 from mla_lightning.fusion.late import LateFusion
 from mla_lightning.methods.mechanisms.encoder_gradients import (
+    is_trained,
+    own_parameters,
     scale_gradients,
     selected_parameters,
 )
@@ -108,7 +110,9 @@ class G2D(WithTeachers):
 
         Raises:
             ConfigError: If a value is out of range or unknown, there is nothing to imitate, the
-                number of windows is not M - 1, or the filter selects no parameter.
+                number of windows is not M - 1, encoders share parameters, the filter selects no
+                parameter, or all encoders are frozen, unless there are no windows and only
+                predictions are imitated.
         """
         if logit_weight < 0 or feature_weight < 0 or logit_weight == feature_weight == 0:
             raise ConfigError(
@@ -130,8 +134,14 @@ class G2D(WithTeachers):
                 f"method.suppress_epochs={suppress_epochs}: {len(self.modalities)} modalities have "
                 f"{num_windows} windows, each with its number of epochs >= 0"
             )
-        otherwise = "distillation without gradient guidance"
-        self.suppressed = selected_parameters(self.encoders, param_filter, otherwise)
+        acts = feature_weight > 0 or self.suppress_epochs is None or any(self.suppress_epochs)
+        no_windows = str([0] * num_windows if num_windows > 1 else 0).replace(" ", "")
+        without = f"method.suppress_epochs={no_windows} with method.feature_weight=0"
+        own_parameters(self.encoders, otherwise=without if acts else None)
+        self.suppressed: dict[str, list[torch.nn.Parameter]] = {}
+        if is_trained(self.encoders):
+            otherwise = "distillation without gradient guidance"
+            self.suppressed = selected_parameters(self.encoders, param_filter, otherwise)
 
     def windows_of(self, num_epochs: int) -> list[int]:
         """Return the length of each window of a student of so many epochs.

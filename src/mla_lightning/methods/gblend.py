@@ -19,7 +19,7 @@ from mla_lightning.parts import Composition
 
 MODES = ("online", "offline")
 ESTIMATES = ("lookahead", "consecutive")
-LOOKAHEAD_EPOCHS = 10
+SUPER_EPOCH, LOOKAHEAD_EPOCHS = 10, 10
 
 
 class GBlend(EpochStart):
@@ -35,9 +35,11 @@ class GBlend(EpochStart):
     the losses at the starts of the last two epochs are compared, and weights are equal before the
     first estimate.
 
-    No code of the algorithm was released. How many epochs the paper looks ahead is not known; 10
-    are those of BalanceBenchmark, which has sums in place of means, the absolute value of the gain,
-    and the test split in place of held-out samples.
+    No code of the algorithm was released. How many epochs the paper looks ahead, and how many are
+    between two estimates, is not known; 10 and 10 are those of BalanceBenchmark, which has sums in
+    place of means, the absolute value of the gain, and the test split in place of held-out samples.
+    The share of the training samples that is held out is ours: a quarter, and at least 20 samples
+    per class.
 
     Example:
         >>> from functools import partial
@@ -74,7 +76,7 @@ class GBlend(EpochStart):
         self,
         *,
         mode: str = "online",
-        super_epoch: int = 10,
+        super_epoch: int = SUPER_EPOCH,
         estimate: str = "lookahead",
         lookahead_epochs: int = LOOKAHEAD_EPOCHS,
         **parts: Unpack[Composition],
@@ -90,7 +92,8 @@ class GBlend(EpochStart):
                 modality.
 
         Raises:
-            ConfigError: If a value is unknown or out of range, or the fusion has no own heads.
+            ConfigError: If a value is unknown, out of range or without effect, or the fusion has no
+                own heads.
         """
         for key, value, known in (("mode", mode, MODES), ("estimate", estimate, ESTIMATES)):
             check_choice(f"method.{key}", value, known)
@@ -101,6 +104,11 @@ class GBlend(EpochStart):
             raise ConfigError(
                 f"method.lookahead_epochs={lookahead_epochs} has no effect with "
                 "method.estimate=consecutive, which trains nothing on trial"
+            )
+        if mode == "offline" and super_epoch != SUPER_EPOCH:
+            raise ConfigError(
+                f"method.super_epoch={super_epoch} has no effect with method.mode=offline, which "
+                "estimates the weights once, at the start. Leave it out, or use mode=online."
             )
         if mode == "offline" and estimate == "consecutive":
             raise ConfigError(
@@ -147,6 +155,9 @@ class GBlend(EpochStart):
     def prepare_epoch(self) -> None:
         """Estimate the weights, in the epochs in which that is due."""
         epoch = self.current_epoch
+        if int(self.prepared_epoch) < 0:  # whatever training the weights come from
+            self.weights.fill_(1 / len(self.weights))
+            self.earlier.zero_()
         if self.estimate == "consecutive":
             is_due = epoch > 0 and epoch % self.super_epoch == 0
             if is_due or (epoch + 1) % self.super_epoch == 0:

@@ -12,7 +12,10 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError, near
 from mla_lightning.functional import information_growth, regulation_strengths
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.methods.mechanisms.encoder_gradients import selected_parameters
+from mla_lightning.methods.mechanisms.encoder_gradients import (
+    encoders_with_adapters,
+    own_parameters,
+)
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
 from mla_lightning.methods.mechanisms.scores import BatchScores
 from mla_lightning.methods.mechanisms.snapshots import Snapshot
@@ -36,7 +39,12 @@ class InfoReg(EpochStart):
     divides it by the number of samples. It has a factor per modality in place of ``beta``
     (``scale``) and trains on each modality's own logits, too (``unimodal_weight=1``). The paper's
     ``beta`` and threshold of each data set, and its rule for more than two modalities, are not
-    known.
+    known. A public re-implementation for three modalities also holds back the second best one, by
+    its lead over the weakest; that rule is not implemented here.
+
+    The adapter of a shared head is part of its modality's encoder. An encoder without a weight of
+    two or more axes shows no information: with a threshold of 0 or more it is regulated in the
+    first epoch alone, unless ``trace_of`` names another modality.
 
     Example:
         >>> from functools import partial
@@ -91,8 +99,9 @@ class InfoReg(EpochStart):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range, two settings exclude each other, or no encoder
-                has a weight of two or more axes.
+            ConfigError: If a value is out of range, two settings exclude each other, encoders share
+                parameters or are all frozen, or no encoder has a trained weight of two or more
+                axes, or not the one that ``trace_of`` names.
         """
         if window < 1:
             raise ConfigError(f"method.window must be >= 1, got {window}")
@@ -115,11 +124,17 @@ class InfoReg(EpochStart):
         self._check_scale(scale, beta)
         self.threshold, self.beta, self.scale = threshold, beta, scale
         self.delta, self.trace_of, self.unimodal_weight = delta, trace_of, unimodal_weight
-        self.measured = selected_parameters(self.encoders, "ndim>=2")
-        self.regulated = {
-            name: [p for p in encoder.parameters() if p.requires_grad]
-            for name, encoder in self.encoders.items()
+        encoders = encoders_with_adapters(self.encoders, self.fusion)
+        unregulated = "method=joint_unimodal" if unimodal_weight else "method=concat"
+        trained = {
+            name: [p for p in parameters if p.requires_grad]
+            for name, parameters in own_parameters(encoders, otherwise=unregulated).items()
         }
+        self.measured = {
+            name: [p for p in of_one if p.ndim > 1] for name, of_one in trained.items()
+        }
+        self.regulated = trained
+        self._check_measured()
         #: The encoders' weights at the epoch's start.
         self.start = Snapshot(self.regulated)
         #: Each modality's traces of the last epochs, oldest first, and of the current one so far.
@@ -142,6 +157,28 @@ class InfoReg(EpochStart):
             )
         if beta != 1.0:
             raise ConfigError(f"method.scale takes the place of method.beta={beta}. Use beta=1.")
+
+    def _check_measured(self) -> None:
+        """Check that there are weights by whose gradients information is measured."""
+        lacking = [name for name, parameters in self.measured.items() if not parameters]
+        measured = ", ".join(name for name in self.modalities if name not in lacking)
+        why = "no weight of two or more axes, by whose gradients InfoReg measures information"
+        if not measured:
+            raise ConfigError(
+                f"The encoders have {why}: none would be regulated after the first epoch. Use "
+                "method=concat, or method=joint_unimodal."
+            )
+        if self.trace_of in lacking:
+            raise ConfigError(
+                f"method.trace_of={self.trace_of}: the encoder of that modality has {why}, so none "
+                f"would be regulated after the first epoch. Modalities that have one: {measured}"
+            )
+        if self.trace_of is None and self.threshold >= 0:
+            for name in (name for name in lacking if self.regulated[name]):
+                self.notes.add(
+                    f"The encoder of {name!r} has {why}: it is regulated in the first epoch alone. "
+                    f"method.trace_of lets the information of another modality decide: {measured}"
+                )
 
     def prepare_epoch(self) -> None:
         """Remember the weights, and measure how much information the last epochs brought."""

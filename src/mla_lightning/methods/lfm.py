@@ -22,6 +22,8 @@ SCOPES = ("all", "first")
 #: Bounds of the learnable weight, its start, and its rate, which is halved every so many epochs.
 LOWEST, HIGHEST, START = 0.05, 0.95, 0.95
 RATE, HALVED_EVERY = 1e-4, 20
+#: Words of torch's errors where there is no second derivative: of a layer, and of compiled code.
+NO_SECOND_DERIVATIVE = "is not implemented", "double backward", "requires create_graph=False"
 
 
 class LFM(EpochStart):
@@ -41,8 +43,9 @@ class LFM(EpochStart):
     computes: the divergence with the arguments of its terms exchanged; the mean of :math:`H g` over
     the first tensor of parameters alone; and a polynomial that exceeds 1 in the epochs 177 to 188
     of 200, where :math:`a_2` is negative. It takes 8 random training samples in place of all
-    held-out ones. The paper also aligns features by a contrastive loss, which the released code
-    does not have, and neither has this class.
+    held-out ones. It is for two modalities; the mean over the pairs of more is ours. The paper also
+    aligns features by a contrastive loss, which the released code does not have, and neither has
+    this class.
 
     Example:
         >>> from functools import partial
@@ -102,8 +105,8 @@ class LFM(EpochStart):
                 mean of the logits.
 
         Raises:
-            ConfigError: If a value is unknown, out of range or without effect, or the fusion is
-                another one.
+            ConfigError: If a value is unknown, out of range or without effect, the fusion is
+                another one, or encoders are compiled with ``learnable``.
         """
         for key, value, known in (
             ("weight", weight, WEIGHTS),
@@ -138,6 +141,11 @@ class LFM(EpochStart):
                 "LFM averages the logits of one head per modality. Use fusion@method.fusion=late "
                 "with weighting=mean."
             )
+        if weight == "learnable" and any(map(_is_compiled, self.encoders.modules())):
+            raise ConfigError(
+                "method.weight=learnable needs second derivatives, which compiled encoders do not "
+                "have. Use trainer.compile=false, or weight=fitted."
+            )
         self.weight, self.clip_weight, self.fitted_epochs = weight, clip_weight, fitted_epochs
         self.divergence, self.scope = divergence, scope
         self.constant = alignment_weight
@@ -164,12 +172,14 @@ class LFM(EpochStart):
 
     def prepare_epoch(self) -> None:
         """Update the learnable weight, but not before the first epoch."""
+        if int(self.prepared_epoch) < 0:  # whatever training the weights come from
+            self.lowered.zero_()
         if self.weight != "learnable":
             return
         try:
             curvature = self._curvature()  # in the first epoch, too: an error comes at the start
         except RuntimeError as error:
-            if "is not implemented" not in str(error):
+            if not any(words in str(error) for words in NO_SECOND_DERIVATIVE):
                 raise
             raise ConfigError(
                 "method.weight=learnable needs second derivatives, which a layer of an encoder "
@@ -218,20 +228,27 @@ class LFM(EpochStart):
             sdpa_kernel(SDPBackend.MATH),
             torch.backends.cudnn.flags(enabled=False),
         ):
-            num = 0
+            num, sum_of_weights = 0, 0.0  # the cross-entropy is a weighted mean, the gap is not
             for batch in self.held_out_batches():
                 joint, _ = self._losses(batch)
-                num += len(batch["label"])
-                self._add(gradient, len(batch["label"]) * joint, parameters)
+                num, weight = num + len(batch["label"]), self._weight_of(batch)
+                sum_of_weights += weight
+                self._add(gradient, weight * joint, parameters)
             for batch in self.held_out_batches():
                 joint, gap = self._losses(batch)
-                loss = len(batch["label"]) / num * (a_1 * joint + a_2 * gap)
+                share = self._weight_of(batch) / sum_of_weights
+                loss = a_1 * share * joint + a_2 * len(batch["label"]) / num * gap
                 first = torch.autograd.grad(
                     loss, parameters, create_graph=True, materialize_grads=True
                 )
                 along = sum(((d * g).sum() for d, g in zip(first, gradient, strict=True)), loss * 0)
-                self._add(product, along / num, chosen)
+                self._add(product, along / sum_of_weights, chosen)
         return sum(float(p.sum()) for p in product) / sum(p.numel() for p in chosen)
+
+    def _weight_of(self, batch: Batch) -> float:
+        """Return the sum of the weights of a batch's samples, or their number without any."""
+        weights = self.task.sample_weights(batch["label"])
+        return len(batch["label"]) if weights is None else float(weights.sum())
 
     @staticmethod
     def _add(sums: list[Tensor], loss: Tensor, parameters: list[torch.nn.Parameter]) -> None:
@@ -239,3 +256,8 @@ class LFM(EpochStart):
         gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
         for total, gradient in zip(sums, gradients, strict=True):
             total += gradient
+
+
+def _is_compiled(module: torch.nn.Module) -> bool:
+    """Return whether a module was compiled in place, as by trainer.compile."""
+    return getattr(module, "_compiled_call_impl", None) is not None

@@ -28,6 +28,10 @@ class MLB(MultimodalModule):
     are multiplied by ``1 + tanh(alpha * (rho - 1))``. The factor tends to 1 as the scores become
     equal. For three and more modalities the mean of the others is the released code's rule.
 
+    The classes of the released code that train it use a name that is not defined, so none can be
+    built, and there is no run of that code to compare with. Optimisers that divide gradients by
+    their size, such as Adam, nearly cancel factors that vary slowly.
+
     Example:
         >>> from functools import partial
         >>> import torch

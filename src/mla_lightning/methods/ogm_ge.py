@@ -11,7 +11,11 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import ogm_coefficients
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.methods.mechanisms.encoder_gradients import selected_parameters
+from mla_lightning.methods.mechanisms.encoder_gradients import (
+    encoders_with_adapters,
+    own_parameters,
+    selected_parameters,
+)
 from mla_lightning.methods.mechanisms.scores import BatchScores
 from mla_lightning.methods.mechanisms.window import Window
 from mla_lightning.methods.reference import Reference
@@ -26,7 +30,8 @@ class OGMGE(MultimodalModule):
     own logits; in other tasks the sum of exp(-loss) of the samples, which is the same for
     cross-entropy. If a modality's score exceeds the mean of the others', its encoder's gradient is
     multiplied by ``1 - tanh(alpha * ratio)``. Generalisation enhancement (GE) adds Gaussian noise
-    to every encoder's gradient, with the standard deviation of each gradient tensor.
+    to every encoder's gradient, with the standard deviation of each gradient tensor. The adapter of
+    a shared head is part of its modality's encoder.
 
     The paper modulates all parameters of the encoders. The released code modulates 4-D tensors only
     (``param_filter=conv``), so it does nothing on transformers without convolutions.
@@ -45,8 +50,8 @@ class OGMGE(MultimodalModule):
         >>> OGMGE(param_filter="conv", **parts)
         Traceback (most recent call last):
         ...
-        mla_lightning.errors.ConfigError: method.param_filter='conv' selects no parameter of these
-        encoders, so the method would be joint training. Use param_filter=all.
+        mla_lightning.errors.ConfigError: method.param_filter='conv' selects no trained parameter of
+        these encoders, so the method would be joint training. Use param_filter=all.
     """
 
     follows_task = True
@@ -83,14 +88,17 @@ class OGMGE(MultimodalModule):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range or the filter selects no parameter at all.
+            ConfigError: If a value is out of range, encoders share parameters or are all frozen, or
+                the filter selects no parameter at all.
         """
         if alpha < 0:
             raise ConfigError(f"method.alpha must be >= 0, got {alpha}")
         self.window = Window(start_epoch, end_epoch)
         super().__init__(**parts)
         self.alpha, self.noise = alpha, noise
-        self.modulated = selected_parameters(self.encoders, param_filter)
+        encoders = encoders_with_adapters(self.encoders, self.fusion)
+        own_parameters(encoders, otherwise="method=concat")
+        self.modulated = selected_parameters(encoders, param_filter)
 
     def on_train_start(self) -> None:
         """Check that there is an epoch to modulate."""
@@ -104,8 +112,7 @@ class OGMGE(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
             if is_modulated:
-                with torch.no_grad():
-                    scores.add(self.fusion.unimodal(features), chunk)
+                scores.add(self.fusion.unimodal(features), chunk)
             return {"joint": self.parts.loss(self.fusion(features), chunk)}
 
         def modulate() -> None:

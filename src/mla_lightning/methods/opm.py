@@ -13,7 +13,11 @@ from mla_lightning.batch import Batch, num_in_batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import ogm_coefficients, opm_drop_probabilities, opm_scale
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.methods.mechanisms.encoder_gradients import scale_gradients
+from mla_lightning.methods.mechanisms.encoder_gradients import (
+    encoders_with_adapters,
+    own_parameters,
+    scale_gradients,
+)
 from mla_lightning.methods.mechanisms.scores import BatchScores
 from mla_lightning.methods.mechanisms.window import Window
 from mla_lightning.methods.reference import Reference
@@ -29,12 +33,13 @@ class OPM(MultimodalModule):
     own logits; in other tasks the sum of exp(-loss) of the samples. A modality whose score exceeds
     the mean of the others' loses its whole feature in some samples, with a probability that grows
     with its lead. All features, dropped or not, are divided by :math:`1 - \theta`, with
-    :math:`\theta` the mean of these probabilities over the features. At least one modality is not
-    ahead, so no sample loses everything.
+    :math:`\theta` the mean of these probabilities, weighted by the widths of the features. At least
+    one modality is not ahead, so no sample loses everything.
 
     The paper is for two modalities; the mean of the others' scores is the project's extension to
     more. With ``ogm_alpha`` the encoders' gradients are also modulated as in OGM, in the same steps
-    and by the same scores.
+    and by the same scores; the adapter of a shared head is part of its modality's encoder. Defaults
+    are those of the authors' script; their configuration file has a ``q_base`` of 0.4.
 
     Example:
         >>> from functools import partial
@@ -89,7 +94,8 @@ class OPM(MultimodalModule):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range.
+            ConfigError: If a value is out of range, or with ``ogm_alpha`` encoders share parameters
+                or are all frozen.
         """
         for option, probability in (("q_base", q_base), ("p_exe", p_exe)):
             if not 0 <= probability <= 1:
@@ -102,6 +108,9 @@ class OPM(MultimodalModule):
         super().__init__(**parts)
         self.q_base, self.strength, self.p_exe = q_base, strength, p_exe
         self.ogm_alpha = ogm_alpha
+        if ogm_alpha is not None:
+            encoders = encoders_with_adapters(self.encoders, self.fusion)
+            self.modulated = own_parameters(encoders, otherwise="method.ogm_alpha=null")
         self._draw_seed = 0
 
     def on_train_start(self) -> None:
@@ -121,8 +130,7 @@ class OPM(MultimodalModule):
         def losses_of(chunk: Batch) -> dict[str, Tensor]:
             features = self.features(chunk)
             if is_modulated:
-                with torch.no_grad():
-                    scores.add(self.fusion.unimodal(features), chunk)
+                scores.add(self.fusion.unimodal(features), chunk)
                 if (draws_BM := self._draws(chunk)) is not None:
                     q = opm_drop_probabilities(scores.total(), self.q_base, self.strength)
                     features = self.drop(features, q, draws_BM)
@@ -131,8 +139,7 @@ class OPM(MultimodalModule):
         def modulate() -> None:
             assert self.ogm_alpha is not None
             coefficients = ogm_coefficients(scores.total(), self.ogm_alpha)
-            encoders = [list(self.encoders[name].parameters()) for name in self.modalities]
-            scale_gradients(encoders, coefficients)
+            scale_gradients(self.modulated.values(), coefficients)
 
         is_edited = is_modulated and self.ogm_alpha is not None
         return self.step_on(batch, losses_of, edit_grads=modulate if is_edited else None)

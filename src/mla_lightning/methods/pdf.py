@@ -24,8 +24,9 @@ class PDF(MultimodalModule):
     the networks that predict it learn from that distance. See
     :class:`~mla_lightning.fusion.calibrated.Calibrated` for the weights.
 
-    The released code trains with Adam, with a weight decay of 1 on one layer of each of these
-    networks. Here the optimiser's weight decay is that of all parameters.
+    The released code is for two modalities; for more the same formulas are used here. It trains
+    with Adam, with a weight decay of 1 on one layer of each of these networks. Here the optimiser's
+    weight decay is that of all parameters.
 
     Example:
         >>> from functools import partial

@@ -11,7 +11,7 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import dominant_factors
 from mla_lightning.fusion.concat import Concat
-from mla_lightning.methods.mechanisms.encoder_gradients import scale_gradients
+from mla_lightning.methods.mechanisms.encoder_gradients import own_parameters, scale_gradients
 from mla_lightning.methods.mechanisms.teachers import WithTeachers
 from mla_lightning.methods.reference import Reference
 from mla_lightning.parts import Composition
@@ -25,8 +25,10 @@ class PDMP(WithTeachers):
     ``dominant``, and that of all others by ``others``. Of the models only their order is used. It
     is the opposite of methods that balance modalities.
 
-    The paper tunes both factors for each data set, and their values are not known: 1.5 and 0.7 are
-    a choice of this package. Optimisers that divide gradients by their size, such as Adam, nearly
+    No code of the authors was found. The paper tunes both factors for each data set, and their
+    values are not known: 1.5 and 0.7 are a choice of this package. The rule for three and more
+    modalities, the best one against all others, rests on notes of others on the paper.
+    Optimisers that divide gradients by their size, such as Adam, nearly
     cancel constant factors: use SGD.
 
     Example:
@@ -74,7 +76,8 @@ class PDMP(WithTeachers):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a factor is negative, the factors are 1, or ``dominant`` is the smaller.
+            ConfigError: If a factor is negative, the factors are 1, ``dominant`` is the smaller, or
+                encoders share parameters or are all frozen.
         """
         if others < 0:
             raise ConfigError(f"method.others must be >= 0, got {others}")
@@ -87,6 +90,7 @@ class PDMP(WithTeachers):
             raise ConfigError("method.dominant and method.others are 1: use method=concat")
         super().__init__(teacher_epochs=teacher_epochs, teachers=teachers, **parts)
         self.dominant, self.others = dominant, others
+        self.scaled = own_parameters(self.encoders, otherwise="method=concat")
 
     def start_student(self) -> None:
         """Add a note if several models are the best."""
@@ -104,8 +108,7 @@ class PDMP(WithTeachers):
 
         def prioritise() -> None:
             factors = dominant_factors(self._scores(), self.dominant, self.others)
-            encoders = [list(self.encoders[m].parameters()) for m in self.modalities]
-            scale_gradients(encoders, factors.tolist())
+            scale_gradients(self.scaled.values(), factors.tolist())
 
         return self.step_on(batch, losses_of, edit_grads=prioritise)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from mla_lightning.batch import Batch, slice_batch
+from mla_lightning import ranks
+from mla_lightning.batch import Batch, num_in_batch, slice_batch
 from mla_lightning.errors import ConfigError, DataError
 from mla_lightning.functional import (
     at_least_single,
@@ -21,6 +22,7 @@ from mla_lightning.functional import (
 )
 from mla_lightning.functional.sequences import mean_of_present_steps
 from mla_lightning.fusion.concat import Concat
+from mla_lightning.methods.mechanisms.encoder_gradients import check_trained
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
 from mla_lightning.methods.mechanisms.scores import BatchScores
 from mla_lightning.methods.mechanisms.window import Window
@@ -52,7 +54,8 @@ class PMR(EpochStart):
     training samples (``proto_fraction=0.1``), with NaN for a class that is not among them. Here
     such a class keeps its prototype, and the first prototypes are of all samples. The paper's
     momentum and its number of epochs with entropy are not known. Its rule is for two modalities;
-    the mean of the others, the best modality and the largest coefficient are ours.
+    the mean of the others, the best modality and the largest coefficient are ours. Each modality is
+    evaluated by the fusion's rule; the class of the nearest prototype is not reported.
 
     Example:
         >>> from functools import partial
@@ -113,13 +116,15 @@ class PMR(EpochStart):
             proto_momentum: Share of the earlier prototypes, in [0, 1).
             proto_fraction: Share of the training samples that prototypes are of, in (0, 1].
             normalise: Whether features are normalised by a batch normalisation without weights
-                before they are compared with prototypes.
+                before they are compared with prototypes. A batch of one sample is normalised by the
+                running statistics.
             start_epoch: First epoch with prototypes, from 0.
             end_epoch: Last epoch with prototypes, None for all.
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range or a setting would have no effect.
+            ConfigError: If a value is out of range, a setting would have no effect, or all encoders
+                are frozen.
         """
         for option, value in (("alpha", alpha), ("entropy_weight", entropy_weight)):
             if value < 0:
@@ -135,6 +140,7 @@ class PMR(EpochStart):
         self.window = Window(start_epoch, end_epoch)
         self._check_entropy(entropy_weight, entropy_epochs, start_epoch)
         super().__init__(**parts)
+        check_trained(self.encoders, "method=concat")
         self.alpha, self.coefficients_of = alpha, COEFFICIENTS[coefficient]
         self.entropy_weight, self.entropy_epochs = entropy_weight, entropy_epochs
         self.proto_momentum, self.proto_fraction = proto_momentum, proto_fraction
@@ -179,6 +185,8 @@ class PMR(EpochStart):
 
     def prepare_epoch(self) -> None:
         """Compute the class means of the features, and average them with the earlier ones."""
+        if int(self.prepared_epoch) < 0:  # whatever training the weights come from
+            self.is_set.zero_()
         if self.current_epoch not in self.window:
             return
         sums = {m: torch.zeros_like(at_least_single(self.prototypes(m))) for m in self.modalities}
@@ -233,7 +241,7 @@ class PMR(EpochStart):
     def _prototype_losses(self, features: Mapping[str, Tensor], chunk: Batch) -> dict[str, Tensor]:
         logits = {
             name: prototype_logits(h, self.prototypes(name))
-            for name, h in self._normalised(features).items()
+            for name, h in self._normalised(features, chunk).items()
         }
         scores = BatchScores(self.task)
         scores.add(logits, chunk)
@@ -250,9 +258,18 @@ class PMR(EpochStart):
             losses["entropy"] = -self.entropy_weight * coefficients_M.max() * entropy
         return losses
 
-    def _normalised(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _normalised(self, features: Mapping[str, Tensor], chunk: Batch) -> dict[str, Tensor]:
         pooled = self._pooled(features)
-        return {m: self.norms[m](h) for m, h in pooled.items()} if self.norms else pooled
+        return (
+            {m: self._normalise(m, h, chunk) for m, h in pooled.items()} if self.norms else pooled
+        )
+
+    def _normalise(self, name: str, h: Tensor, chunk: Batch) -> Tensor:
+        norm: Any = self.norms[name]
+        num = num_in_batch(chunk) if ranks.is_synchronised(norm) else len(h)
+        if num > 1:
+            return norm(h)
+        return nn.functional.batch_norm(h, norm.running_mean, norm.running_var, eps=norm.eps)
 
     def _pooled(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {

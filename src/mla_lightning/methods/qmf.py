@@ -108,6 +108,12 @@ class QMF(MultimodalModule):
         self.history_MN: Tensor
         self.register_buffer("history_MN", torch.zeros(len(self.modalities), self.num_train))
 
+    def on_train_epoch_start(self) -> None:
+        """Begin a training with no earlier loss, whatever training the weights come from."""
+        super().on_train_epoch_start()
+        if self.trainer.global_step == 0:
+            self.history_MN.zero_()
+
     def fit_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the fused, the unimodal and the ranking losses."""
         return self.step_on(batch, self._losses_of)

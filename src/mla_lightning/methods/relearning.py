@@ -8,11 +8,16 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from mla_lightning import ranks
 from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import k_means, purity, relearning_weights, scale_columns
 from mla_lightning.fusion.concat import Concat
 from mla_lightning.methods.joint import Joint
+from mla_lightning.methods.mechanisms.encoder_gradients import (
+    encoders_with_adapters,
+    own_parameters,
+)
 from mla_lightning.methods.mechanisms.epoch_start import EpochStart
 from mla_lightning.methods.mechanisms.snapshots import Snapshot
 from mla_lightning.methods.mechanisms.window import share_of_epochs
@@ -34,8 +39,9 @@ class Relearning(Joint, EpochStart):
     fraction of samples with the most frequent class of their cluster. An encoder whose features are
     purer on the samples that it was trained on has memorised them: with the gap of the two
     purities, its parameters become ``w * initial + (1 - w) * present``, ``w = tanh(strength *
-    gap)``. Heads, the optimiser's state and the running statistics of batch normalisation stay. A
-    modality that fewer samples have than there are classes stays as it is.
+    gap)``; so do those of its adapter, if a shared head has one. Heads, the optimiser's state and
+    the running statistics of batch normalisation stay. A modality that fewer samples have than
+    there are classes stays as it is. Features are those of the encoders, before an adapter.
 
     The released code clusters by the features of the validation split, and those of augmented
     training samples; here a part of the training split is held out, and nothing is augmented.
@@ -93,7 +99,7 @@ class Relearning(Joint, EpochStart):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range.
+            ConfigError: If a value is out of range, or encoders share parameters or are all frozen.
         """
         for key, number in (("every", every), ("times", times)):
             if number is not None and number < 1:
@@ -104,7 +110,8 @@ class Relearning(Joint, EpochStart):
             )
         super().__init__(**parts)
         self.every, self.times, self.strength = every, times, strength
-        self.initial = Snapshot({m: [*e.parameters()] for m, e in self.encoders.items()})
+        encoders = encoders_with_adapters(self.encoders, self.fusion)
+        self.initial = Snapshot(own_parameters(encoders, otherwise="method=concat"))
 
     def interval_of(self, num_epochs: int) -> int:
         """Return the number of epochs between two diagnoses.
@@ -127,7 +134,12 @@ class Relearning(Joint, EpochStart):
             )
 
     def prepare_epoch(self) -> None:
-        """Pull the encoders back, if a diagnosis is due."""
+        """Pull the encoders back, if a diagnosis is due; on several ranks by that of the first.
+
+        Ranks compute the same features but for their last bits, which can change a cluster.
+        """
+        if int(self.prepared_epoch) < 0:
+            self.initial.take()  # those of this training, whatever training they come from
         interval = self.interval_of(self.trainer.max_epochs or 0)
         number, rest = divmod(self.current_epoch, interval)
         if rest or not 1 <= number <= self.times:
@@ -140,6 +152,7 @@ class Relearning(Joint, EpochStart):
             )
         )
         weights = relearning_weights((train - held_out).abs(), self.strength)
+        weights = ranks.stacked(weights)[0]
         for name, weight in zip(self.modalities, weights, strict=True):
             if not weight.isnan():
                 self.initial.pull(name, weight)

@@ -10,6 +10,7 @@ from mla_lightning.batch import Batch
 from mla_lightning.errors import ConfigError
 from mla_lightning.functional import feature_distillation
 from mla_lightning.fusion.concat import Concat
+from mla_lightning.methods.mechanisms.encoder_gradients import own_parameters
 from mla_lightning.methods.mechanisms.teachers import WithTeachers
 from mla_lightning.methods.reference import Reference
 from mla_lightning.parts import Composition
@@ -23,9 +24,10 @@ class UMT(WithTeachers):
     distance of each encoder's features to those of its teacher, the mean over samples that have the
     modality and over features, times ``distill_weight``.
 
-    The value of the weight in the paper is not known; 10 is that of BalanceBenchmark's code. The
-    teachers see the same batches as the student, augmented in the same way. The paper's own
-    alternative, an ensemble of the unimodal models (UME), is ``method=ensemble``.
+    No code of the authors was found: the loss is that of BalanceBenchmark's code, as the abstracts
+    of the paper describe it. The value of the weight in the paper is not known; 10 is that of this
+    code. The teachers see the same batches as the student, augmented in the same way. The paper's
+    own alternative, an ensemble of the unimodal models (UME), is ``method=ensemble``.
 
     Example:
         >>> from functools import partial
@@ -74,7 +76,8 @@ class UMT(WithTeachers):
             **parts: See :class:`~mla_lightning.parts.Parts`.
 
         Raises:
-            ConfigError: If a value is out of range.
+            ConfigError: If a value is out of range, or encoders share parameters or are all frozen,
+                so that their features are those of the teachers.
         """
         if distill_weight <= 0:
             raise ConfigError(
@@ -83,6 +86,7 @@ class UMT(WithTeachers):
             )
         super().__init__(teacher_epochs=teacher_epochs, teachers=teachers, **parts)
         self.distill_weight = distill_weight
+        own_parameters(self.encoders, otherwise="method=concat")
 
     def fit_student(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on the joint loss and the distances to the teachers' features."""

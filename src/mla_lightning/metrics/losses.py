@@ -11,6 +11,7 @@ from torch import Tensor
 from mla_lightning import ranks
 from mla_lightning.errors import RunError
 from mla_lightning.randomness import derive_seed
+from mla_lightning.run_folder.parsing import is_measurable
 
 
 class TrainingLosses:
@@ -61,7 +62,8 @@ class TrainingLosses:
             Name -> their mean; empty if there were none.
 
         Raises:
-            RunError: If one is not finite; the message has the loss, the epoch and the batch.
+            RunError: If one is not finite, or so large that no run can have it; the message has the
+                loss, the epoch and the batch.
         """
         unread, self._unread = self._unread, []
         is_shared = ranks.world_size() > 1
@@ -79,9 +81,9 @@ class TrainingLosses:
             values = torch.stack([loss for *_, loss in entries]).tolist()
         sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
         for (batch_idx, name, _), value in zip(entries, values, strict=True):
-            if not math.isfinite(value):
+            if not is_measurable(value):
                 raise RunError(
-                    f"The {name} loss is {value} in epoch {current_epoch + 1}, batch "
+                    f"The {name} loss is {value:.4g} in epoch {current_epoch + 1}, batch "
                     f"{batch_idx + 1}. The last checkpoint before it is kept. Try a smaller "
                     "optimizer.lr, or trainer.clip_norm=1."
                 )

@@ -14,6 +14,7 @@ from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics
 from mla_lightning.config import Job
 from mla_lightning.data.base import MultimodalDataModule
+from mla_lightning.errors import RunError
 from mla_lightning.metrics.base import Metric
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.diagnose import diagnose
@@ -30,6 +31,7 @@ from mla_lightning.run_folder.ceiling import distance_note
 from mla_lightning.run_folder.config import RunConfig
 from mla_lightning.run_folder.integrity import seal
 from mla_lightning.run_folder.majority import find_majority
+from mla_lightning.run_folder.parsing import is_measurable
 from mla_lightning.run_folder.result import Result, Scores
 from mla_lightning.run_folder.tasks import CLASSIFICATION, primary_name
 
@@ -70,7 +72,7 @@ class TrainedJob:
 
     @property
     def train_gflop(self) -> float | None:
-        """FLOPs of all training steps, in billions; None if they were not counted."""
+        """FLOPs of training, in billions; None if they were not counted."""
         flops = None if self.diagnostics is None else self.diagnostics.train_flops
         return None if flops is None else flops / 1e9
 
@@ -152,8 +154,12 @@ def write_measurements(trained: TrainedJob, measurements: Measurements) -> Resul
 
     Returns:
         The result.
+
+    Raises:
+        RunError: If a score is so large, or not finite, that no reader of the run accepts it.
     """
     run_dir = trained.job.run_dir
+    _check_scores(measurements.scores)
     if "test" in measurements.predictions:
         write_predictions(run_dir, measurements.predictions["test"], trained.data.class_names)
     if measurements.diagnostics is not None:
@@ -162,6 +168,17 @@ def write_measurements(trained: TrainedJob, measurements: Measurements) -> Resul
     result = replace(build_result(trained, measurements), files=seal(run_dir))
     files.write_json(run_dir / files.RESULT, result.to_json())
     return result
+
+
+def _check_scores(scores: Mapping[str, Scores]) -> None:
+    for split, of_split in scores.items():
+        for name, values in of_split.items():
+            for metric, value in values.items():
+                if value is not None and not is_measurable(value):
+                    raise RunError(
+                        f"The {split} {metric} of {name} is {value:.4g}: the training diverged. "
+                        "Try a smaller optimizer.lr, or trainer.clip_norm=1."
+                    )
 
 
 def build_result(trained: TrainedJob, measurements: Measurements) -> Result:

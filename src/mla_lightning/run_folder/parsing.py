@@ -120,6 +120,19 @@ def check_numbers(content: Any, name: str) -> None:
             raise RunError(f"{name}: {key} is {shown}, larger than {MAX_NUMBER:g}. {REMEDY}")
 
 
+def is_measurable(value: float) -> bool:
+    """Return whether a number is finite, with a magnitude that a reader of the run accepts.
+
+    Args:
+        value: The number.
+
+    Example:
+        >>> [is_measurable(value) for value in (-1e30, 2e30, float("nan"))]
+        [True, False, False]
+    """
+    return abs(value) <= MAX_NUMBER  # False for NaN
+
+
 def check_yaml_nesting(text: str, name: str, loader: Any) -> None:
     """Check that YAML is nested at most :data:`MAX_NESTING` deep, which libyaml crashes on.
 

@@ -93,7 +93,7 @@ class Result:
         missing: Realised missing rates, hash of the masks, accuracy by missing pattern.
         overrides: Overrides that distinguish the run from others with its data and method.
         code: Hash of the code that computed it.
-        train_gflop: FLOPs of all training steps, in billions; None if they were not counted.
+        train_gflop: FLOPs of training, in billions; None if they were not counted.
         device: The device of the process that wrote it.
         devices: Number of devices of each machine that trained together.
         num_nodes: Number of machines.

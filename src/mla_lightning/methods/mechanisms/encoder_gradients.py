@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,13 +13,40 @@ from mla_lightning.errors import ConfigError, check_choice
 PARAM_FILTERS = {"all": 0, "ndim>=2": 2, "conv": 4}
 
 
+def encoders_with_adapters(
+    encoders: Mapping[str, nn.Module] | nn.ModuleDict, fusion: nn.Module
+) -> dict[str, nn.ModuleList]:
+    """Return the encoder of each modality, with its adapter where a shared head has one for it.
+
+    Args:
+        encoders: Modality -> encoder.
+        fusion: The fusion; that of a shared head has ``adapters``.
+
+    Returns:
+        Modality -> the encoder, followed by the adapter if there is one.
+
+    Example:
+        >>> from mla_lightning.fusion import SharedHead
+        >>> encoders = {"audio": nn.Linear(3, 2), "visual": nn.Linear(5, 4)}
+        >>> fusion = SharedHead({"audio": 2, "visual": 4}, num_classes=3)
+        >>> found = encoders_with_adapters(encoders, fusion)
+        >>> {name: len(modules) for name, modules in found.items()}
+        {'audio': 2, 'visual': 1}
+    """
+    adapters: Any = getattr(fusion, "adapters", {})
+    return {
+        name: nn.ModuleList([encoder, *([adapters[name]] if name in adapters else ())])
+        for name, encoder in encoders.items()
+    }
+
+
 def selected_parameters(
     encoders: Mapping[str, nn.Module] | nn.ModuleDict,
     param_filter: str,
     otherwise: str = "joint training",
     known: Collection[str] = tuple(PARAM_FILTERS),
 ) -> dict[str, list[nn.Parameter]]:
-    """Return the parameters of each encoder whose gradients a rule changes.
+    """Return the trained parameters of each encoder whose gradients a rule changes.
 
     Args:
         encoders: Modality -> encoder.
@@ -27,7 +55,7 @@ def selected_parameters(
         known: The filters that the rule is defined for, the widest first.
 
     Returns:
-        Modality -> parameters.
+        Modality -> parameters, without frozen ones.
 
     Raises:
         ConfigError: If the filter is unknown or selects no parameter at all.
@@ -45,13 +73,15 @@ def selected_parameters(
     }
     if not any(selected.values()):
         raise ConfigError(
-            f"method.param_filter={param_filter!r} selects no parameter of these encoders, so "
-            f"the method would be {otherwise}. Use param_filter={next(iter(known))}."
+            f"method.param_filter={param_filter!r} selects no trained parameter of these encoders, "
+            f"so the method would be {otherwise}. Use param_filter={next(iter(known))}."
         )
     return selected
 
 
 def _is_selected(parameter: Tensor, param_filter: str) -> bool:
+    if not parameter.requires_grad:
+        return False
     if param_filter == "conv":
         return parameter.ndim == PARAM_FILTERS[param_filter]
     return parameter.ndim >= PARAM_FILTERS[param_filter]
@@ -64,8 +94,7 @@ def own_parameters(
 
     Args:
         encoders: Modality -> encoder.
-        otherwise: What the training would be if no encoder was trained, for the message; None if
-            that is allowed.
+        otherwise: What to use if no encoder is trained, for the message; None if that is allowed.
 
     Returns:
         Modality -> parameters.
@@ -81,7 +110,7 @@ def own_parameters(
         Traceback (most recent call last):
         ...
         mla_lightning.errors.ConfigError: The encoders of 'audio' and 'visual' share parameters, and
-        this method changes the gradient of each modality's encoder apart. Give each modality ...
+        this method acts on each modality's encoder apart. Give each modality an encoder of its ...
     """
     owner: dict[int, str] = {}
     parameters = {name: list(encoder.parameters()) for name, encoder in encoders.items()}
@@ -90,16 +119,46 @@ def own_parameters(
             if (other := owner.setdefault(id(parameter), name)) != name:
                 raise ConfigError(
                     f"The encoders of {other!r} and {name!r} share parameters, and this method "
-                    "changes the gradient of each modality's encoder apart. Give each modality an "
-                    "encoder of its own, or use method=joint_unimodal."
+                    "acts on each modality's encoder apart. Give each modality an encoder of its "
+                    "own, or use method=joint_unimodal."
                 )
-    is_trained = any(p.requires_grad for of_encoder in parameters.values() for p in of_encoder)
-    if otherwise is not None and not is_trained:
-        raise ConfigError(
-            "No encoder has a parameter that is trained, so there is no gradient to change: use "
-            f"{otherwise}."
-        )
+    if otherwise is not None:
+        check_trained(encoders, otherwise)
     return parameters
+
+
+def is_trained(encoders: Mapping[str, nn.Module] | nn.ModuleDict) -> bool:
+    """Return whether any parameter of the encoders is trained.
+
+    Example:
+        >>> is_trained({"audio": nn.Linear(3, 4), "visual": nn.Identity()})
+        True
+    """
+    return any(p.requires_grad for encoder in encoders.values() for p in encoder.parameters())
+
+
+def check_trained(encoders: Mapping[str, nn.Module] | nn.ModuleDict, otherwise: str) -> None:
+    """Check that an encoder is trained, for a rule that would change nothing if none was.
+
+    Args:
+        encoders: Modality -> encoder.
+        otherwise: What to use in this case, for the message.
+
+    Raises:
+        ConfigError: If all encoders are frozen or have no parameter.
+
+    Example:
+        >>> check_trained({"audio": nn.Linear(3, 4).requires_grad_(False)}, "method=concat")
+        Traceback (most recent call last):
+        ...
+        mla_lightning.errors.ConfigError: No encoder has a parameter that is trained, and this
+        method acts on these. Train an encoder, such as by tune=last_1, or use method=concat.
+    """
+    if not is_trained(encoders):
+        raise ConfigError(
+            "No encoder has a parameter that is trained, and this method acts on these. Train an "
+            f"encoder, such as by tune=last_1, or use {otherwise}."
+        )
 
 
 def scale_gradients(

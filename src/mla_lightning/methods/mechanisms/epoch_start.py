@@ -59,7 +59,7 @@ class EpochStart(MultimodalModule):
             self.prepared_epoch.fill_(-1)
         if int(self.prepared_epoch) == self.current_epoch:
             return
-        with evaluation_mode(self) as self._modes, self.full_precision():
+        with evaluation_mode(self) as self._modes, self.full_precision(), self.pass_observer():
             self.prepare_epoch()
         self.prepared_epoch.fill_(self.current_epoch)
 

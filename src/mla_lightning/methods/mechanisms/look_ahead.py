@@ -117,4 +117,4 @@ def coming_batches(module: MultimodalModule, epoch: int) -> Iterator[Batch]:
         labelled = as_batch(
             batch, module.modalities, is_complete=module.parts.is_complete, task=task
         )
-        yield module.prepare_batch(labelled, epoch)
+        yield module.read_batch(labelled, epoch)

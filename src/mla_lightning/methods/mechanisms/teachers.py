@@ -14,9 +14,10 @@ from mla_lightning import ranks
 from mla_lightning.batch import Batch, relative_share
 from mla_lightning.errors import ConfigError
 from mla_lightning.fusion.late import LateFusion
+from mla_lightning.methods.mechanisms.scores import validation_score
 from mla_lightning.methods.mechanisms.stages import Stages
 from mla_lightning.parts import Composition
-from mla_lightning.run_folder.columns import MULTI, validation
+from mla_lightning.run_folder.columns import MULTI
 
 #: Keys of a checkpoint: the student's initial weights, and that only the teachers are in it.
 _INITIAL, _OF_TEACHERS = "initial_encoders", "only_teachers"
@@ -340,13 +341,7 @@ class WithTeachers(Stages):
             return
         selection = self.parts.selection
         for row, name in enumerate(self.modalities):
-            metric = validation(selection.column, name)
-            if metric not in self.epoch_metrics:
-                raise ConfigError(
-                    f"Teachers are selected by {metric}, and this epoch was not validated: give "
-                    "trainer.fit a validation loader."
-                )
-            score, best = self.epoch_metrics[metric], self.teacher_scores[row]
+            score, best = validation_score(self, name, "Teachers"), self.teacher_scores[row]
             if not int(self.best_epochs[row]) or selection.is_better(score, best):
                 heads: Any = self.trainee.heads
                 weights = self.encoders[name].state_dict(), heads[name].state_dict()

@@ -76,18 +76,21 @@ def to_html(report: Report, figures: Mapping[str, str]) -> str:
     tables = [table for table in report.tables if table.written_sections]
     headings = [(f"table-{place}", table.title) for place, table in enumerate(tables)]
     headings[1:1] = [("figures", "Figures")] if figures else []
-    headings += [(f"text-{place}", name) for place, name in enumerate(report.texts)]
+    headings += [(f"text-{place}", name) for place, name in enumerate(report.listings)]
     headings += [("origin", "Where the numbers come from")]
     blocks = [
         f'<p class="alarm" role="alert"><strong>{escaped(warning)}</strong></p>'
         for warning in report.warnings
     ]
+    if report.finding:
+        points = [f"<li>{escaped(point)}</li>" for point in report.finding]
+        blocks += ["<ul>", *points, "</ul>"]
     for place, table in enumerate(tables):
         blocks += table_html(table, f"table-{place}")
         if place == 0 and figures:
             blocks.append('<h2 id="figures">Figures</h2>')
             blocks += [_figure(report, stem, svg) for stem, svg in figures.items()]
-    for place, (name, text) in enumerate(report.texts.items()):
+    for place, (name, text) in enumerate(report.listings.items()):
         blocks.append(
             f'<h2 id="text-{place}">{escaped(name)}</h2><pre tabindex="0">{escaped(text)}</pre>'
         )

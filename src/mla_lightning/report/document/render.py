@@ -113,6 +113,7 @@ def to_markdown(report: Report, figures: Sequence[str] = ()) -> str:
     lines = [f"# {escape_markdown(report.title)}", ""]
     for warning in report.warnings:
         lines += [f"**{escape_markdown(warning)}**", ""]
+    lines += _bullets(report.finding)
     for place, table in enumerate(report.tables):
         if not table.written_sections:
             continue
@@ -121,7 +122,7 @@ def to_markdown(report: Report, figures: Sequence[str] = ()) -> str:
         if place == 0:
             for name in figures:
                 lines += [f"![{escape_markdown(name)}]({name})", ""]
-    for name, text in report.texts.items():
+    for name, text in report.listings.items():
         lines += [f"## {escape_markdown(name)}", "", "```yaml", text.rstrip("\n"), "```", ""]
     if report.notes:
         lines += ["## Where the numbers come from", "", *_bullets(report.notes)]

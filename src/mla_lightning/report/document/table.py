@@ -104,7 +104,8 @@ class Report:
         warnings: Warnings, shown above everything else.
         figures: File name without extension -> function that draws the figure.
         reading: Caption of the figures, in a sentence.
-        texts: Name of a further file -> its content; also printed.
+        texts: Name of a further file -> its content; also printed. Those that end with ``.md`` are
+            the finding, a list, and come before the tables; others come after them.
         runs: The runs that are written to ``results.csv``; None for all. The others have result
             tables of their own.
         command: Command that makes the report again from its ``results.csv``; empty for
@@ -121,6 +122,17 @@ class Report:
     texts: dict[str, str] = field(default_factory=dict)
     runs: tuple[Run, ...] | None = None
     command: str = ""
+
+    @property
+    def finding(self) -> list[str]:
+        """The points of the texts that are the finding."""
+        texts = [text for name, text in self.texts.items() if name.endswith(".md")]
+        return [line.removeprefix("- ") for text in texts for line in text.splitlines()]
+
+    @property
+    def listings(self) -> dict[str, str]:
+        """The texts that are shown as they are."""
+        return {name: text for name, text in self.texts.items() if not name.endswith(".md")}
 
 
 #: Function that builds a report from runs.

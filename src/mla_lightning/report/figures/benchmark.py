@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mla_lightning.report.figures.style import (
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Verdict -> colour: evidence is coloured, not the sign.
-VERDICT_COLOURS = {"better": ABOVE, "worse": BELOW}
+VERDICT_COLOURS = {
+    "better": ABOVE,
+    "slightly better": ABOVE,
+    "worse": BELOW,
+    "slightly worse": BELOW,
+}
 #: Methods that are named in the figure of cost, beside the best one.
 NAMED = ("concat", "joint_unimodal", "late_fusion", "mla", "ensemble")
 #: Measure of a run -> what a score is drawn by, what it is, and its unit.
@@ -53,7 +59,7 @@ class Compared(Protocol):
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` or another word."""
+        """``better``, ``worse``, the same with ``slightly``, or another word."""
 
 
 def difference_figure(
@@ -81,8 +87,9 @@ def difference_figure(
             _difference_panel(axis, block, here, places)
         axes[0].set_yticks(range(len(shown)), [variant.label for variant in shown])
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
-        figure.suptitle(f"Difference to {label}", fontsize=11, fontweight="bold")
-        _legend(figure, num_columns=4 if len(table_blocks) > 2 else 2)
+        title = fill(f"Difference to {label}", int(9 * figure.get_figwidth()))
+        figure.suptitle(title, fontsize=11, fontweight="bold")
+        _legend(figure, found, num_columns=3 if len(table_blocks) > 2 else 2)
     return figure
 
 
@@ -109,10 +116,11 @@ def _difference_panel(
         if low is not None:
             gid += f", 95 % interval {low:+.{metric.digits}f} to {high:+.{metric.digits}f}"
             axis.plot([low, high], [line, line], color=colour, linewidth=1.6, gid=gid)
-        axis.plot([mean], [line], "o", color=colour, markersize=4.5, gid=gid)
+        face = "white" if compared.verdict.startswith("slightly") else colour
+        axis.plot([mean], [line], "o", color=colour, markerfacecolor=face, markersize=4.5, gid=gid)
 
 
-def _legend(figure: Figure, num_columns: int) -> None:
+def _legend(figure: Figure, found: Sequence[Compared], num_columns: int) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -125,6 +133,18 @@ def _legend(figure: Figure, num_columns: int) -> None:
         )
     ]
     handles.append(Patch(color="#EEEEEE", label="too small to matter"))
+    if any(c.verdict.startswith("slightly") for c in found):
+        handles.append(
+            Line2D(
+                *([], []),
+                color="black",
+                marker="o",
+                markerfacecolor="white",
+                linewidth=1.6,
+                markersize=4.5,
+                label="significant, and too small to matter",
+            )
+        )
     figure.legend(
         handles=handles,
         loc="outside lower center",
@@ -179,7 +199,18 @@ def rank_figure(
         words = f"critical difference {width:.1f} ranks"
         if end < 1 + width:
             words += " (wider than the diagram: no two methods are separated)"
-        axis.annotate(words, (1, -1), (0, 4), textcoords="offset points", fontsize=8)
+        axis.annotate(words, (1, -1), (0, -11), textcoords="offset points", fontsize=8)
+        if groups:
+            axis.annotate(
+                "bars at the right: ranks that Nemenyi's test does not separate",
+                (0.5, 0),
+                (0, -4),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=8,
+            )
         figure.suptitle(
             f"Mean ranks over {num_sets} data sets (Friedman p = {ranks.p:.2g})",
             fontsize=11,

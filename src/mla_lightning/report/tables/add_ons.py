@@ -158,7 +158,7 @@ def add_on_sentences(
         )
         parts = []
         for verdict in (BETTER, WORSE):
-            names = ", ".join(a.variant.label for a in here if a.verdict == verdict)
+            names = ", ".join(a.variant.label for a in here if a.direction == verdict)
             parts.append(f"significantly {verdict}: {names or 'none'}")
         lines.append(
             f"- {block.title}: {add_on.name} change a method by {mean} on average ({low} to "

@@ -16,6 +16,10 @@ SINGLE = "single"
 #: Smallest difference that matters in practice, in percentage points.
 PRACTICAL = 1.0
 BETTER, WORSE, EQUAL, OPEN = "better", "worse", "equal", "open"
+#: Significant, but the whole interval is within the margin.
+SLIGHTLY = {BETTER: "slightly better", WORSE: "slightly worse"}
+#: All verdicts, in the order in which they are listed.
+VERDICTS = (BETTER, WORSE, *SLIGHTLY.values(), EQUAL, OPEN)
 
 
 def asked_label(name: str) -> str:
@@ -50,17 +54,32 @@ class Answer:
     margin: float | None
 
     @property
-    def verdict(self) -> str:
-        """``better`` or ``worse`` if the corrected p is below 0.05.
+    def direction(self) -> str:
+        """``better`` or ``worse`` if the corrected p is below 0.05, else empty."""
+        mean = self.comparison.mean
+        if mean is None or self.p is None or self.p >= SIGNIFICANT:
+            return ""
+        return BETTER if mean > 0 else WORSE
 
-        Otherwise ``equal`` if the whole interval is within the margin, else ``open``.
-        """
-        mean, low, high = self.comparison.mean, self.comparison.low, self.comparison.high
-        if mean is not None and self.p is not None and self.p < SIGNIFICANT:
-            return BETTER if mean > 0 else WORSE
+    @property
+    def is_small(self) -> bool:
+        """Whether the whole interval is within the margin."""
+        low, high = self.comparison.low, self.comparison.high
         if self.margin is None or low is None or high is None:
-            return OPEN
-        return EQUAL if -self.margin <= low and high <= self.margin else OPEN
+            return False
+        return -self.margin <= low and high <= self.margin
+
+    @property
+    def verdict(self) -> str:
+        """One of :data:`VERDICTS`: what the corrected p and the interval say together.
+
+        ``better`` and ``worse`` are significant, ``slightly`` so if the whole interval is within
+        the margin. ``equal`` is not significant, with the whole interval within the margin;
+        ``open`` is neither.
+        """
+        if self.direction:
+            return SLIGHTLY[self.direction] if self.is_small else self.direction
+        return EQUAL if self.is_small else OPEN
 
 
 def contenders(block: Block) -> list[Variant]:
@@ -159,12 +178,14 @@ def verdict_text(of_method: Sequence[Answer], num_sets: int) -> str:
     verdicts = [answer.verdict for answer in of_method]
     if num_sets == 1:
         return "".join(verdicts)
-    counts = [f"{verdicts.count(v)} {v}" for v in (BETTER, WORSE, EQUAL, OPEN) if v in verdicts]
+    counts = [f"{verdicts.count(v)} {v}" for v in VERDICTS if v in verdicts]
     return ", ".join(counts)
 
 
 def is_winner(of_method: Sequence[Answer], num_sets: int) -> bool:
     """Return whether a method is better on enough data sets and worse on none.
+
+    What is only slightly better or worse does not count.
 
     Args:
         of_method: Its answers to one question.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from mla_lightning.report.read.block import Block, blocks
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables import notes
-from mla_lightning.report.tables.across import Ranks, cliques, detectable_effect, rank_methods
+from mla_lightning.report.tables.across import Ranks, cliques, rank_methods
 from mla_lightning.report.tables.add_ons import (
     AddOn,
     add_on_answers,
@@ -22,28 +22,35 @@ from mla_lightning.report.tables.add_ons import (
     add_on_table,
     split_runs,
 )
+from mla_lightning.report.tables.answer_lines import other_lines, winner_lines
 from mla_lightning.report.tables.asked import (
     ASKED,
-    BETTER,
-    WORSE,
+    SINGLE,
     Answer,
     answers,
     asked_label,
-    by_method,
     contenders,
-    is_winner,
 )
 from mla_lightning.report.tables.benchmark_tables import (
     across_tables,
     comparison_table,
     complete_methods,
     cost_tables,
-    detectable_table,
     mean_scores,
     order_of,
-    paired_sd,
     score_table,
     verdict_table,
+)
+from mla_lightning.report.tables.beside import (
+    dominance_sentences,
+    measure_tables,
+    simple_sentences,
+    strength_table,
+)
+from mla_lightning.report.tables.detectable import (
+    detectable,
+    detectable_sentences,
+    detectable_table,
 )
 from mla_lightning.report.tables.levers import balancing_sentences, lever_table
 
@@ -78,7 +85,8 @@ def benchmark(runs: Sequence[Run]) -> Report:
             "The benchmark needs runs of methods; there is none. Train them: "
             "mla train -m experiment=benchmark/openmoji"
         )
-    asked = {name: found for name in ASKED if (found := answers(table_blocks, name))}
+    asked = _ask(table_blocks)
+    could_be_seen = detectable(table_blocks, asked)
     ranked = complete_methods(table_blocks)
     order = order_of(table_blocks, ranked)
     figures: dict[str, Callable[[], Figure]] = {
@@ -117,7 +125,9 @@ def benchmark(runs: Sequence[Run]) -> Report:
                 for table in _add_on_tables(add_on, table_blocks, with_it[add_on], found, order)
             ),
             *across_tables(table_blocks, ranked),
-            detectable_table(table_blocks, asked),
+            detectable_table(could_be_seen),
+            *strength_table(table_blocks),
+            *measure_tables(table_blocks, order),
             *cost_tables(table_blocks, order),
             *(comparison_table(table_blocks, found) for found in asked.values()),
         ),
@@ -125,19 +135,26 @@ def benchmark(runs: Sequence[Run]) -> Report:
         reading=(
             "Each dot is the mean difference to the reference, each bar its 95 % interval. Blue is "
             "significantly better, orange significantly worse, grey neither; within the grey band "
-            "a difference does not matter in practice."
+            "a difference does not matter in practice. The scales of the data sets differ."
         ),
         figures=figures,
         texts={
             "answers.md": "".join(
                 f"{line}\n"
                 for line in (
-                    *sentences(table_blocks, asked),
+                    *winner_lines(asked, len(table_blocks)),
+                    *other_lines(asked, len(table_blocks)),
+                    *simple_sentences(table_blocks),
                     *balancing_sentences(table_blocks, asked),
+                    *dominance_sentences(table_blocks),
+                    *detectable_sentences(could_be_seen),
                     *(
                         line
                         for add_on, found in changes.items()
-                        for line in add_on_sentences(add_on, table_blocks, found)
+                        for line in (
+                            *add_on_sentences(add_on, table_blocks, found),
+                            *_add_on_winners(add_on, with_it[add_on]),
+                        )
                     ),
                 )
             )
@@ -153,7 +170,7 @@ def _add_on_tables(
     order: Sequence[Variant],
 ) -> list[Table]:
     """Return what an add-on changes, and the verdicts among methods that all have it."""
-    asked = {name: found for name in ASKED if (found := answers(with_it, name))}
+    asked = _ask(with_it)
     title = f"All with {add_on.name}, compared with the references"
     verdicts = verdict_table(asked, order, len(with_it))
     return [
@@ -162,46 +179,15 @@ def _add_on_tables(
     ]
 
 
-def sentences(table_blocks: Sequence[Block], asked: Mapping[str, Sequence[Answer]]) -> list[str]:
-    """Return what the benchmark says, one claim per line.
+def _ask(table_blocks: Sequence[Block]) -> dict[str, list[Answer]]:
+    """Return reference -> its comparisons with all methods; none of a reference without runs."""
+    return {name: found for name in ASKED if (found := answers(table_blocks, name))}
 
-    Args:
-        table_blocks: The blocks.
-        asked: Reference -> answers.
 
-    Returns:
-        Lines of a Markdown list.
-    """
-    num = len(table_blocks)
-    lines = []
-    for name, found in asked.items():
-        methods = by_method(found)
-        winners = [v.label for v, of_method in methods.items() if is_winner(of_method, num)]
-        losers = [
-            v.label
-            for v, of_method in methods.items()
-            if WORSE in [a.verdict for a in of_method]
-            and BETTER not in [a.verdict for a in of_method]
-        ]
-        label = asked_label(name)
-        better = ", ".join(winners) if winners else "none"
-        elsewhere = " somewhere and better nowhere" if num > 1 else ""
-        where = f" on two or more of {num} data sets and worse on none" if num > 1 else ""
-        lines.append(
-            f"- Significantly better than {label}{where}: {better} (of {len(methods)} methods)."
-        )
-        if losers:
-            lines.append(f"- Significantly worse than {label}{elsewhere}: {', '.join(losers)}.")
-    for block in table_blocks:
-        sd, num_seeds = paired_sd(block), len(block.seeds)
-        if sd is not None and num_seeds > 1:
-            tests = max(1, len(asked.get("concat", ())))
-            effect = detectable_effect(sd, num_seeds, tests)
-            lines.append(
-                f"- {block.title}: a true difference to Concat of {effect:.1f} would have been "
-                f"found in 80 of 100 experiments; smaller ones may exist and not be seen."
-            )
-    return lines
+def _add_on_winners(add_on: AddOn, with_it: Sequence[Block]) -> list[str]:
+    """Return what is better than a multimodal reference where all have an add-on."""
+    multimodal = {name: found for name, found in _ask(with_it).items() if name != SINGLE}
+    return winner_lines(multimodal, len(with_it), f"With {add_on.name} for every method, ")
 
 
 def _ranks(

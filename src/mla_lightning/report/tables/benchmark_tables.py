@@ -23,7 +23,6 @@ from mla_lightning.report.read.variant import WITHOUT_NETWORK, Variant
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.across import (
     Estimate,
-    detectable_effect,
     interquartile_mean,
     probability_of_improvement,
 )
@@ -46,9 +45,7 @@ from mla_lightning.report.tables.rows import (
 )
 from mla_lightning.report.tables.significance import (
     CONFIDENCE,
-    binomial_error,
     compare,
-    least_effect,
 )
 
 SCORE_LEGEND = (
@@ -58,10 +55,11 @@ SCORE_LEGEND = (
 )
 VERDICT_LEGEND = (
     "Mean difference over data sets, and on how many of them the method is better or worse "
-    "(significant: Holm-corrected p < 0.05 over all methods and data sets of the column), equal "
-    "(the 95 % interval is within one point, or within the standard error of the test split if "
-    "that is larger) or open (neither). Bold: better on two or more data sets, or on the only one, "
-    "and worse on none."
+    "(significant: Holm-corrected p < 0.05 over all methods and data sets of the column), slightly "
+    "better or worse (significant, but the 95 % interval, which is not corrected, is within the "
+    "margin: one point, or the standard error of the test split if that is larger), equal (not "
+    "significant, and within the margin) or open (neither). Bold: better on two or more data sets, "
+    "or on the only one, and worse on none."
 )
 
 
@@ -257,12 +255,27 @@ def across_tables(table_blocks: Sequence[Block], methods: Sequence[Variant]) -> 
             notes=(
                 "With 95 % intervals of a stratified bootstrap over runs (2,000 resamples). "
                 "Interquartile mean: scores are normalised so that 0 is the best single modality "
-                "and 1 is the range of the methods' means on the data set. Probability of "
-                "improvement: that a run of the method is better than a run of the other. Methods "
-                "with results on every data set.",
+                "and 1 is the range of the methods' means on the data set, and the lowest and the "
+                "highest quarter of a method's runs do not count. Probability of improvement: that "
+                "a run of the method is better than a run of the other. Methods with results on "
+                "every data set.",
+                *_fewer_runs(table_blocks, methods),
             ),
         )
     ]
+
+
+def _fewer_runs(table_blocks: Sequence[Block], methods: Sequence[Variant]) -> list[str]:
+    """Return a note on methods some of whose runs have no result, which may flatter them."""
+    found = [
+        f"{variant.label} ({block.title}: {summary.num} of {len(summary.expected)})"
+        for variant in methods
+        for block in table_blocks
+        if not (summary := block.summary(variant)).is_complete
+    ]
+    if not found:
+        return []
+    return [f"Of some runs without a result, which may flatter the others: {', '.join(found)}."]
 
 
 def _oriented(block: Block, variant: Variant) -> list[float]:
@@ -282,55 +295,6 @@ def _estimate_cell(estimate: Estimate) -> Cell:
     return Cell(f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})")
 
 
-def paired_sd(block: Block) -> float | None:
-    """Return the median, over methods, of the standard deviation of differences to Concat."""
-    concat = values_of(block, "concat")
-    sds = [
-        comparison.sd
-        for v in contenders(block)
-        if v.method != "concat" and (comparison := compare(block.values(v), concat)).sd
-    ]
-    return statistics.median(sds) if sds else None
-
-
-def detectable_table(table_blocks: Sequence[Block], asked: Mapping[str, Sequence[Answer]]) -> Table:
-    """Make the table of the differences that the number of runs could have shown."""
-    tests = max(1, len(asked.get("concat", ())))
-    rows = []
-    for block in table_blocks:
-        sd, num_seeds, digits = paired_sd(block), len(block.seeds), block.metric.digits
-        if sd is None or num_seeds < 2:
-            continue
-        least = sd * least_effect(num_seeds, tests, 0.05)
-        effect = detectable_effect(sd, num_seeds, tests)
-        run = next((run for run in block.runs if run.num_test), None)
-        error = BLANK
-        if run and block.metric.percent:
-            variants = [v for v in contenders(block) if block.values(v)]
-            mean = statistics.fmean(block.summary(v).mean for v in variants)
-            error = f"{binomial_error(mean, run.num_test or 1):.{digits}f}"
-        texts = [f"{value:.{digits}f}" for value in (sd, least, effect)]
-        rows.append(Row(block.title, tuple(map(Cell, (*texts, error, str(num_seeds))))))
-    return Table(
-        slug="detectable",
-        title="How large a difference could have been seen",
-        corner="",
-        columns=(
-            "sd of paired differences",
-            "smallest significant",
-            "found with 80 % power",
-            "standard error of the test split",
-            "seeds",
-        ),
-        sections=(Section("", tuple(rows)),),
-        notes=(
-            f"Differences to Concat, for {tests} comparisons. The first column is the median over "
-            "methods. A true difference as large as the second column is significant in about half "
-            "of all experiments, one as large as the third in 80 of 100.",
-        ),
-    )
-
-
 def cost_tables(table_blocks: Sequence[Block], order: Sequence[Variant]) -> list[Table]:
     """Make the tables of training times and, if they were counted, of FLOPs, as multiples."""
     tables = [
@@ -338,7 +302,7 @@ def cost_tables(table_blocks: Sequence[Block], order: Sequence[Variant]) -> list
             *(table_blocks, order, "train_time_s", "cost"),
             "Training time of a run, as a multiple of Concat's",
             "Time until the last epoch, with teachers, passes over the data and other preparations "
-            "of the method. Comparable between runs on one machine with the same load.",
+            "of the method. Comparable only between runs on one machine with the same load.",
         )
     ]
     if any(run.train_gflop for block in table_blocks for run in block.runs):
@@ -346,8 +310,9 @@ def cost_tables(table_blocks: Sequence[Block], order: Sequence[Variant]) -> list
             _cost_table(
                 *(table_blocks, order, "train_gflop", "flops"),
                 "FLOPs of a run's training steps, as a multiple of Concat's",
-                "By PyTorch's counter, of the first step of each stage, with teachers. Passes over "
-                "the data before an epoch, which some methods need, are not counted.",
+                "By PyTorch's counter: of the first step of each stage, with teachers, and of the "
+                "first pass over the data at the start of an epoch, which some methods need; later "
+                "ones by their number of samples.",
             )
         )
     return tables
