@@ -90,11 +90,11 @@ def sentence(candidate: Variant, found: Sequence[Answer]) -> str:
         candidate: The candidate.
         found: Its comparisons with the references.
     """
-    verdicts: dict[str, list[str]] = {}
+    directions: dict[str, list[str]] = {}  # the rule is about significance, however small
     for answer in found:
-        verdicts.setdefault(answer.block.title, []).append(answer.verdict)
-    better = [title for title, of_set in verdicts.items() if set(of_set) == {BETTER}]
-    worse = [title for title, of_set in verdicts.items() if WORSE in of_set]
+        directions.setdefault(answer.block.title, []).append(answer.direction)
+    better = [title for title, of_set in directions.items() if set(of_set) == {BETTER}]
+    worse = [title for title, of_set in directions.items() if WORSE in of_set]
     is_kept = len(better) >= ENOUGH and not worse
     return (
         f"{candidate.label} is significantly better than each of the references on "

@@ -21,7 +21,7 @@ from experiments.candidates.methods import (
 )
 from experiments.candidates.report import candidates_report
 from tests.methods.harness import WIDTH, Linear, batches, build, fit
-from tests.report.synthetic_runs import write_run
+from tests.report.synthetic_runs import change, write_run
 from torch.nn import functional as F
 
 from mla_lightning.config import plan
@@ -246,6 +246,22 @@ def test_it_is_kept_if_better_than_all_on_two_sets_and_worse_on_none(
     shown = [row.cells[3].text for row in rows]  # corrected over all sets and references
     answers = report.figures["candidates"].args[1]
     assert shown == [p_text(p) for p in holm([answer.comparison.p for answer in answers])]
+
+
+def test_what_is_significant_counts_however_small_it_is(tmp_path):
+    for dataset in ("openmoji", "tuxstamps"):
+        of_set = {"dataset": dataset, "name": f"asked/{dataset}"}
+        write(tmp_path, "mine", 60.5, **of_set, spread=0.05)
+        for method in REFERENCES:
+            write(tmp_path, method, 60, **of_set, spread=0.01)
+    for result in tmp_path.rglob("result.json"):
+        change(result.parent, "result.json", num_test=50_000)  # the margin is one point
+    report = candidates_report(read_runs([tmp_path]))
+    assert {a.verdict for a in report.figures["candidates"].args[1]} == {"slightly better"}
+    assert report.texts["answer.md"].endswith(
+        "on openmoji, tuxstamps, and significantly worse than one of them on none: it is kept as a "
+        "method.\n"
+    )
 
 
 def test_the_choice_is_shown_beside_the_answer(tmp_path, capsys):
