@@ -212,14 +212,14 @@ def test_modalities_alone_and_a_linear_model_stand_beside(root):
 
 def test_other_measures_have_a_table_per_data_set(root):
     table = table_of(benchmark(read_runs([root])), "measures-openmoji")
-    assert table.columns[-2:] == ("image alone", "text alone")
+    assert table.columns[-2:] == ("image", "text")
     assert cells(table, "MLA")[-2:] == ["50.0", "40.0"]
 
 
 def test_methods_of_fewer_runs_are_named(root):
     shutil.rmtree(next(root.glob("openmoji-mla-*")))
     (_, note) = table_of(benchmark(read_runs([root])), "across").notes
-    assert note.endswith("which may flatter the others: MLA (openmoji: 5 of 6).")
+    assert note.endswith("which may flatter the method: MLA (openmoji: 5 of 6).")
 
 
 def test_cost_is_relative_to_concat(root):

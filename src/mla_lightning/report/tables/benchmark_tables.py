@@ -275,7 +275,8 @@ def _fewer_runs(table_blocks: Sequence[Block], methods: Sequence[Variant]) -> li
     ]
     if not found:
         return []
-    return [f"Of some runs without a result, which may flatter the others: {', '.join(found)}."]
+    listed = ", ".join(found)
+    return [f"Without a result of every seed, which may flatter the method: {listed}."]
 
 
 def _oriented(block: Block, variant: Variant) -> list[float]:

@@ -146,12 +146,12 @@ def measure_tables(table_blocks: Sequence[Block], order: Sequence[Variant]) -> l
                 slug=f"measures-{block.slug}",
                 title=f"{block.title}: other measures, test split",
                 corner="",
-                columns=(*shown, *(f"{name} alone" for name in block.modalities)),
+                columns=(*shown, *block.modalities),
                 sections=(Section("", tuple(rows)),),
                 notes=(
-                    "Means over seeds. ECE: expected calibration error, from 0 to 1. A modality "
-                    "alone: what the fused model says of it without the others; each fusion has a "
-                    "rule of its own for that (column unimodal_rule of results.csv).",
+                    "Means over seeds. ECE: expected calibration error, from 0 to 1. Modalities: "
+                    "how well the method classifies by one of them, by the rule of its fusion "
+                    "(column unimodal_rule of results.csv).",
                 ),
             )
         )

@@ -58,8 +58,9 @@ def lever_table(
             sections=tuple(sections),
             notes=(
                 "Mean difference over the methods of a lever (number of methods), the lowest and "
-                "the highest one, and how many are significantly better or worse. Which method has "
-                "which lever: docs/balancing.md.",
+                "the highest one, and how many are better or worse, as in the table of verdicts: "
+                "not counted are differences that are significant, but within the margin. Which "
+                "method has which lever: docs/balancing.md.",
             ),
         )
     ]
