@@ -40,7 +40,7 @@ def error_of(*overrides: str, multirun: bool = False, **options: object) -> str:
         ("+foo.bar=1", "+foo.bar: nothing reads 'foo.bar'"),
         ("+seed=1", "+seed: the key exists already; write seed=... to change it"),
         ("+trainer.foo=1", "Unknown key 'trainer.foo'."),
-        ("~method", "~method: keys cannot be removed; write method=null if it is optional"),
+        ("~method", "~method: one option of method is needed; write method=..."),
         ("+experiment=table1/openmoji", "write experiment=table1/openmoji"),
         ("fusion=sum", "Did you mean to override fusion@method.fusion?"),
         ("method=null", "method=null: choose one of ae, agm, amss, aug,"),

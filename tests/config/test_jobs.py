@@ -77,6 +77,11 @@ def test_settings_that_change_no_number_do_not_change_the_identity(
         "data.batch_size=16",
         "loss.class_weights=balanced",
         "trainer=fast",
+        "callbacks=ema",
+        "callbacks=model_summary",
+        "optimizer=adam",
+        "scheduler=cosine",
+        "~optimizer.momentum",
     ],
 )
 def test_all_other_settings_change_the_identity(default: str, override: str) -> None:
@@ -98,6 +103,7 @@ def test_every_key_is_in_the_identity_or_listed_as_not(default: str) -> None:
         "scheduler",
         "data",
         "method",
+        "callbacks",
     }
     assert job.config.keys() == known | set(NOT_IDENTITY)
 

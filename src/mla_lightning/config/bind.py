@@ -33,6 +33,8 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
 }
 #: Node -> keys that training removes before it instantiates the class.
 REMOVED = {"method": ("fusion",)}
+#: Nodes of which a group has complete ones, so that no setting of another class is left.
+_CHOSEN_AS_A_WHOLE = ("optimizer", "scheduler")
 #: Nodes that training completes: only these may, and must, have ``_partial_: true``.
 COMPLETED_BY_TRAINING = ("method.fusion", "optimizer", "scheduler")
 
@@ -113,6 +115,8 @@ def _node_problems(key: str, node_json: str) -> tuple[str, ...]:
         elif parameter is None and (name.startswith("_") or not takes_any):
             listed = f"Its parameters: {', '.join(settable) or 'none'}."
             hint = near(name, settable)
+            if not hint and key in _CHOSEN_AS_A_WHOLE:
+                hint = f" Remove it with ~{path}, or choose an option with {key}=... as a whole."
             wrong[name] = f"{path}: {cls} has no parameter {name!r}.{hint} {listed}"
         elif value == "???":
             wrong[name] = f"{path} has no value: set one with {path}=..."

@@ -123,7 +123,7 @@ def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
 def _node_problems(config: Mapping[str, Any]) -> list[str]:
     """Report what is no class, where a class or null is expected."""
     nodes = {key: config.get(key) for key in ("scheduler", "launcher")}
-    for key in ("encoder", "logger"):
+    for key in ("encoder", "logger", "callbacks"):
         children = config.get(key)
         if isinstance(children, Mapping):
             nodes |= {f"{key}.{name}": node for name, node in children.items()}

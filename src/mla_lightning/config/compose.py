@@ -26,6 +26,8 @@ CHOICES = {
     "fusion": "fusion@method.fusion",
     "encoder": "encoder",
     "recipe": "recipe",
+    "optimizer": "optimizer",
+    "scheduler": "scheduler",
     "ablation": "ablation",
     "missing": "missing",
     "trainer": "trainer",

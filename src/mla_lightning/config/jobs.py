@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mla_lightning.config.annotations import Unreadable
 from mla_lightning.config.listing import label_of
 from mla_lightning.config.naming import run_dir_of
-from mla_lightning.config.plan import EpochsOfData, Problems, plan
+from mla_lightning.config.plan import EpochsOfData, plan
+from mla_lightning.config.problems import Problems
 from mla_lightning.config.search import name_file, search_path
 from mla_lightning.config.signatures import SourceClass, read_class
 from mla_lightning.config.targets import TARGET, instantiate, targets_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 #: Nodes whose classes compute what a run writes.
 COMPUTING_NODES = (
     *("data", "task", "encoder", "missing", "method", "optimizer", "scheduler", "metrics"),
+    "callbacks",
 )
 #: What the check of a config against its data reads.
 _KEYS_CHECKED_WITH_DATA = (

@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,13 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.paths import quote_value
 
 #: Groups of which no option need be chosen.
-OPTIONAL_GROUPS = ("experiment", "debug")
+OPTIONAL_GROUPS = ("experiment", "debug", "optimizer", "scheduler", "callbacks")
+#: Groups of which several options may be chosen, as a list.
+GROUPS_OF_SEVERAL = ("logger", "callbacks")
+#: Keys that are a group and a setting: null is a value, not the lack of an option.
+_NULL_IS_A_VALUE = ("optimizer", "scheduler")
+#: Prefix of an override that removes a key.
+REMOVE = "~"
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Override:
     """One override, or one axis of a sweep.
 
     Attributes:
-        prefix: ``""`` to change a key, ``+`` to add one, ``++`` for either.
+        prefix: ``""`` to change a key, ``+`` to add one, ``++`` for either, ``~`` to remove one.
         key: ``optimizer.lr``, ``method`` or ``fusion@method.fusion``.
         values: The values as text in Hydra's grammar; a single one unless this is an axis.
         is_group: Whether it chooses an option of a group instead of setting a value.
@@ -55,7 +61,35 @@ class Override:
 
     def texts(self) -> list[str]:
         """Return the override as words of the command line, one per value."""
+        if self.prefix == REMOVE:
+            return [f"{REMOVE}{self.key}"]
         return [f"{self.prefix}{self.key}={value}" for value in self.values]
+
+    def split(self) -> list[Override]:
+        """Return one override per value.
+
+        Example:
+            >>> axis = Override("", "scheduler", ("cosine", "null"), is_group=True)
+            >>> [override.is_group for override in axis.split()]  # null sets scheduler to null
+            [True, False]
+        """
+        return [
+            replace(self, values=(value,), is_group=self.is_group and not self._is_null(value))
+            for value in self.values
+        ]
+
+    def _is_null(self, value: str) -> bool:
+        return self.key in _NULL_IS_A_VALUE and parse_value(value) is None
+
+    def options(self) -> list[Any]:
+        """Return the options that an override of one value chooses, None for no option.
+
+        Example:
+            >>> Override("", "logger", ("[csv,wandb]",), is_group=True).options()
+            ['csv', 'wandb']
+        """
+        value = parse_value(self.values[0])
+        return value if isinstance(value, list) else [value]
 
 
 class OverrideReader:
@@ -126,10 +160,8 @@ class OverrideReader:
     def _parse(self, text: str, problems: list[str]) -> Override | None:
         from hydra.errors import HydraException
 
-        if text.startswith("~"):
-            key = text[1:].partition("=")[0]
-            problems.append(f"{text}: keys cannot be removed; write {key}=null if it is optional")
-            return None
+        if text.startswith(REMOVE):
+            return self._parse_removal(text, problems)
         if text.startswith("="):
             problems.append(unreadable_message(text))
             return None
@@ -163,6 +195,8 @@ class OverrideReader:
         prefix = {"ADD": "+", "FORCE_ADD": "++"}.get(parsed.type.name, "")
         key = parsed.get_key_element()[len(prefix) :]
         is_group = self.is_group(key) and not isinstance(parse_value(values[0]), dict)
+        if len(values) == 1 and key in _NULL_IS_A_VALUE and parse_value(values[0]) is None:
+            is_group = False
         if is_group and prefix:
             problems.append(f"{text}: write {text[len(prefix) :]}")
             return None
@@ -171,6 +205,20 @@ class OverrideReader:
             problems.append(f"{key}: {hint}")
             return None
         return self._check(Override(prefix, key, values, is_group), problems)
+
+    def _parse_removal(self, text: str, problems: list[str]) -> Override | None:
+        """Parse ``~key``: a group loses its choice, any other key is removed."""
+        key, equals, _ = text.removeprefix(REMOVE).partition("=")
+        if equals:
+            problems.append(f"{text}: write ~{key}, without a value")
+        elif not self.is_group(key) or key in _NULL_IS_A_VALUE:
+            return Override(REMOVE, key, ("null",), is_group=False)
+        elif key in OPTIONAL_GROUPS:
+            return Override("", key, ("null",), is_group=True)
+        else:
+            default = {"logger": "csv", "missing": "none", "ablation": "none"}.get(key, "...")
+            problems.append(f"{text}: one option of {key} is needed; write {key}={default}")
+        return None
 
     def _options_hint(self, parsed: Any) -> str:
         group = parsed.get_key_element().partition("@")[0]
@@ -192,15 +240,28 @@ class OverrideReader:
         group = override.name
         known = options(self.folders, group)
         for value in map(parse_value, override.values):
-            if value is None and group not in OPTIONAL_GROUPS:
-                problems.append(f"{group}=null: choose one of {', '.join(known)}")
-            elif isinstance(value, list | dict):
-                problems.append(f"{group}={value}: choose a single one of {', '.join(known)}")
-            elif value is not None and str(value) not in known:
-                message = unknown_option_message(group, str(value), known)
-                words = instead_of_launcher(str(value), known) if group == "launcher" else ""
-                problems.append(f"{message} Write {words}." if words else message)
+            if isinstance(value, list) and group in GROUPS_OF_SEVERAL:
+                if not value or len(set(map(str, value))) < len(value):
+                    problems.append(f"{group}={value}: name each option once")
+                for option in value:
+                    problems += self._option_problems(group, option, known)
+            else:
+                problems += self._option_problems(group, value, known)
         return override
+
+    @staticmethod
+    def _option_problems(group: str, value: Any, known: dict[str, Path]) -> list[str]:
+        if value is None and group not in OPTIONAL_GROUPS:
+            return [f"{group}=null: choose one of {', '.join(known)}"]
+        if isinstance(value, list | dict):
+            return [f"{group}={value}: choose a single one of {', '.join(known)}"]
+        if value is None or str(value) in known:
+            return []
+        message = unknown_option_message(group, str(value), known)
+        words = instead_of_launcher(str(value), known) if group == "launcher" else ""
+        if group in _NULL_IS_A_VALUE and "." in str(value):
+            words = f"{group}._target_={value} for any other class"
+        return [f"{message} Write {words}." if words else message]
 
 
 def _is_finite(value: Any) -> bool:

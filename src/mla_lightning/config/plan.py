@@ -6,19 +6,28 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mla_lightning.config.check import SectionFacts, facts_of_section, find_problems
 from mla_lightning.config.compose import Composer, open_composer
+from mla_lightning.config.extra_callbacks import find_callback_problems
 from mla_lightning.config.grammar import MAX_JOBS
 from mla_lightning.config.naming import is_distinguishing, slug_of, title_of
-from mla_lightning.config.overrides import OPTIONAL_GROUPS, Override, OverrideReader, parse_value
+from mla_lightning.config.overrides import (
+    GROUPS_OF_SEVERAL,
+    OPTIONAL_GROUPS,
+    Override,
+    OverrideReader,
+    parse_value,
+)
+from mla_lightning.config.problems import Problems
 from mla_lightning.config.schedule import (
     find_schedule_problems,
     find_selection_problem,
+    untuned_rate_note,
     with_schedule_of_snapshots,
 )
 from mla_lightning.config.search import name_file, search_path
@@ -26,7 +35,6 @@ from mla_lightning.config.sections import once_per_section
 from mla_lightning.config.settings import NODES
 from mla_lightning.config.targets import allow_target
 from mla_lightning.config.values import set_values, tuned_values
-from mla_lightning.errors import ConfigError
 from mla_lightning.identity import NOT_IDENTITY
 from mla_lightning.run_folder.schema import UNRESOLVED, format_value
 
@@ -142,62 +150,6 @@ def plan(
     return jobs
 
 
-class Problems:
-    """The problems of a command line and of its single jobs, raised together as one error.
-
-    Attributes:
-        general: Messages on the command line as a whole.
-
-    Example:
-        >>> problems = Problems()
-        >>> problems.add("method=mla", ["seed must be a whole number >= 0, got -1"])
-        >>> problems.add("method=sum", [])
-        >>> problems.raise_all()
-        Traceback (most recent call last):
-        mla_lightning.errors.ConfigError: seed must be ... got -1 (in one job: method=mla)
-    """
-
-    def __init__(self) -> None:
-        """Start without any."""
-        self.general: list[str] = []
-        self._jobs: dict[str, list[str]] = {}
-        self._num_jobs = 0
-
-    def __bool__(self) -> bool:
-        """Return whether there is any problem."""
-        return bool(self.general or self._jobs)
-
-    def add(self, job: str, messages: Iterable[str]) -> None:
-        """Add the problems of a job; call it for jobs without problems, too.
-
-        Args:
-            job: The job's overrides, shown if only some jobs have a problem.
-            messages: The messages, none if the job has no problem.
-        """
-        self._num_jobs += 1
-        for message in dict.fromkeys(messages):
-            self._jobs.setdefault(message, []).append(job)
-
-    def raise_all(self) -> None:
-        """Raise one error with all problems.
-
-        Raises:
-            ConfigError: With every message, once each; nothing is raised if there is none.
-        """
-        lines = list(dict.fromkeys(self.general))
-        for message, jobs in self._jobs.items():
-            is_in_all_jobs = len(jobs) == self._num_jobs
-            number = f"{len(jobs)} jobs, first" if len(jobs) > 1 else "one job"
-            where = "" if is_in_all_jobs else f" (in {number}: {jobs[0]})"
-            if message not in lines:
-                lines.append(message + where)
-        if len(lines) == 1:
-            raise ConfigError(lines[0])
-        if lines:
-            listed = "\n".join(f"  - {line}" for line in lines)
-            raise ConfigError(f"{len(lines)} problems:\n{listed}")
-
-
 def _first_value(override: Override, problems: Problems) -> Override:
     """Report an override with several values where a single job is run."""
     if len(override.values) < 2:
@@ -222,7 +174,7 @@ def _combinations(
     grid_keys: set[str] = set()
     by_key = {override.key: override for override in overrides if override.key != "experiment"}
     experiments = [override for override in overrides if override.key == "experiment"]
-    for experiment in itertools.product(*map(_split_values, experiments)):
+    for experiment in itertools.product(*map(Override.split, experiments)):
         fixed = [o for o in by_key.values() if o.is_group and len(o.values) == 1]
         config = composer.compose(_known_choices([*experiment, *fixed], composer)[0])
         grid = {} if isinstance(config, str) else config.get("grid") or {}
@@ -237,13 +189,9 @@ def _combinations(
                 f"{', '.join(f'{o.name} has {len(o.values)}' for o in ordered if o.values[1:])}"
             )
             continue
-        products = itertools.product(*map(_split_values, ordered))
+        products = itertools.product(*map(Override.split, ordered))
         combinations += [[*experiment, *product] for product in products]
     return combinations, grid_keys
-
-
-def _split_values(override: Override) -> list[Override]:
-    return [replace(override, values=(value,)) for value in override.values]
 
 
 def _known_choices(
@@ -253,10 +201,10 @@ def _known_choices(
     texts: list[str] = []
     unknown_keys: set[str] = set()
     for override in overrides:
-        group, option = override.name, parse_value(override.values[0])
-        if str(option) in composer.options(group):
+        group, chosen = override.name, override.options()
+        if all(str(option) in composer.options(group) for option in chosen):
             texts += override.texts()
-        elif option is not None or group not in OPTIONAL_GROUPS:
+        elif chosen != [None] or group not in OPTIONAL_GROUPS:
             unknown_keys |= {group} if group in _INDEPENDENT_GROUPS else set(NODES)
     return tuple(texts), unknown_keys
 
@@ -322,6 +270,7 @@ def _plan_job(
 
         messages += find_signature_problems(checkable, problems_of)
         if not messages and not unknown_keys:
+            messages += find_callback_problems(config)
             is_set = any(override.key.partition(".")[0] == "scheduler" for override in values)
             messages += find_schedule_problems(config, is_set)
     set_keys = tuple(override.key for override in values)
@@ -346,10 +295,10 @@ def _plan_job(
         key: value
         for key, value in distinguishing.items()
         if key in grid_keys
-        or key in config["choices"]
+        or (key in (*config["choices"], *GROUPS_OF_SEVERAL) and value is not None)
         or _value_at(without_values, key) != _value_at(config, key)
     }
-    notes = (note,) * bool(note)
+    notes = tuple(filter(None, (note, untuned_rate_note(config, set_keys))))
     return PlannedJob(config, texts, distinguishing, slug_of(changing, config["trainer"]), notes)
 
 

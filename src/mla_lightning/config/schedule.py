@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from mla_lightning.config.signatures import attribute_of
@@ -185,6 +185,32 @@ def schedule_note(config: Mapping[str, Any]) -> str:
             f"{ending}. Write scheduler.T_max={epochs} for one fall over the whole run."
         )
     return ""
+
+
+def untuned_rate_note(config: Mapping[str, Any], set_keys: Collection[str]) -> str:
+    """Return that a chosen optimiser has a learning rate that nobody tuned; empty otherwise.
+
+    Args:
+        config: The resolved config.
+        set_keys: Keys that the user set.
+
+    Example:
+        >>> from mla_lightning.config import plan
+        >>> (job,) = plan(["data=synthetic", "optimizer=adam"])
+        >>> untuned_rate_note(job.config, [])
+        "optimizer=adam replaces the recipe's optimiser, and its learning rate 0.001 is not tuned.
+         Set optimizer.lr=..., or search it on validation with mla tune."
+        >>> untuned_rate_note(job.config, ["optimizer.lr"])
+        ''
+    """
+    chosen = config["choices"].get("optimizer")
+    if chosen is None or "optimizer.lr" in set_keys or not takes_steps(config):
+        return ""
+    return (
+        f"optimizer={chosen} replaces the recipe's optimiser, and its learning rate "
+        f"{config['optimizer'].get('lr')} is not tuned. Set optimizer.lr=..., or search it on "
+        "validation with mla tune."
+    )
 
 
 def takes_steps(config: Mapping[str, Any]) -> bool:

@@ -18,6 +18,8 @@ PLURALS = {
     "held_out": "held_out",
     "task": "tasks",
     "recipe": "recipes",
+    "optimizer": "optimizers",
+    "scheduler": "schedulers",
     "search": "searches",
     "ablation": "ablations",
     "missing": "missing",
@@ -26,6 +28,7 @@ PLURALS = {
     "panel": "panels",
     "experiment": "experiments",
     "trainer": "trainers",
+    "callbacks": "callbacks",
     "logger": "loggers",
     "launcher": "launchers",
     "debug": "debug",
@@ -104,7 +107,8 @@ def options(folders: tuple[Path, ...], group: str) -> dict[str, Path]:
         group: A group, such as ``method``.
 
     Returns:
-        Option, such as ``mla`` or ``table1/openmoji`` -> its file, sorted by name.
+        Option, such as ``mla`` or ``table1/openmoji`` -> its file, sorted by name. A file whose
+        name begins with ``_`` is a part of others and no option.
 
     Example:
         >>> list(options(search_path(None), "ablation"))
@@ -112,7 +116,7 @@ def options(folders: tuple[Path, ...], group: str) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for folder in folders:
-        for path in (folder / group).rglob("*.yaml"):
+        for path in (folder / group).rglob("[!_]*.yaml"):
             files[path.relative_to(folder / group).with_suffix("").as_posix()] = path
     return dict(sorted(files.items()))
 
@@ -137,7 +141,7 @@ def name_file(message: str, folders: tuple[Path, ...], choices: Mapping[str, str
         'method.alpha=nan is not finite'
     """
     top = re.split(r"[.:= ]", message, maxsplit=1)[0]
-    group = {"optimizer": "recipe", "scheduler": "recipe"}.get(top, top)
+    group = top if top in choices or top not in ("optimizer", "scheduler") else "recipe"
     paths = [folder / group / f"{choices.get(group)}.yaml" for folder in folders[1:]]
     path = next((path for path in paths if path.is_file()), None)
     return message if path is None else f"{message} (in {path})"
@@ -148,7 +152,7 @@ def groups(folders: tuple[Path, ...]) -> list[str]:
 
     Example:
         >>> groups(search_path(None))[:3]
-        ['ablation', 'data', 'debug']
+        ['ablation', 'callbacks', 'data']
     """
     return sorted({path.name for folder in folders for path in folder.iterdir() if path.is_dir()})
 

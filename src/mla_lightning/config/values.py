@@ -7,10 +7,15 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from mla_lightning.config.overrides import Override, format_override_value, parse_value
+from mla_lightning.config.overrides import (
+    REMOVE,
+    Override,
+    format_override_value,
+    parse_value,
+)
 from mla_lightning.config.schedule import takes_steps
 from mla_lightning.config.settings import INSTEAD
-from mla_lightning.config.targets import TARGET
+from mla_lightning.config.targets import PARTIAL, TARGET
 
 #: Keys that are filled in or used up during composition, and what to write instead.
 NOT_SETTABLE = {
@@ -47,6 +52,13 @@ def set_values(
     changed = dict(config)
     copied: set[str] = set()
     for override in overrides:
+        if override.prefix == REMOVE:
+            top = override.key.partition(".")[0]
+            if top not in ignored:
+                changed[top] = copy.deepcopy(changed.get(top))
+                copied.add(top)
+                problems += _remove(changed, override.key)
+            continue
         value = parse_value(override.values[0])
         leaves = [(override.key, value)]
         if isinstance(value, Mapping) and not _is_parameter(changed, override.key):
@@ -63,12 +75,37 @@ def set_values(
     return changed
 
 
+def _remove(config: dict[str, Any], key: str) -> list[str]:
+    """Remove one key of a class, in place, so that the class has its own default; or a node."""
+    if problem := unknown_key_message(config, key):
+        return [f"~{problem[:1].lower()}{problem[1:]}" if problem.startswith(key) else problem]
+    parent, _, leaf = key.rpartition(".")
+    if not parent:
+        if key != "scheduler":
+            return [f"~{key}: a run needs it. See `mla train --cfg`."]
+        config[key] = None
+        return []
+    node: Any = config
+    for name in parent.split("."):
+        node = node[name]
+    if TARGET not in node and parent not in ("callbacks", "logger"):
+        return [
+            f"~{key}: only the settings of a class can be removed, and {parent} names none. "
+            f"Write {key}=null if it is optional."
+        ]
+    if leaf in (TARGET, PARTIAL):
+        return [f"~{key}: it names the class; choose another one in its place"]
+    del node[leaf]
+    return []
+
+
 def tuned_values(config: Mapping[str, Any], set_keys: set[str]) -> tuple[list[Override], list[str]]:
     """Return the values that a recipe of ``mla tune`` has for the method of a config.
 
     Args:
         config: The composed config, unresolved.
-        set_keys: Keys that the user sets, which win.
+        set_keys: Keys that the user sets, which win. The values of an optimiser do not hold for
+            another one that the user chooses.
 
     Returns:
         Overrides, and a problem if a method that takes optimisation steps has no values.
@@ -91,7 +128,12 @@ def tuned_values(config: Mapping[str, Any], set_keys: set[str]) -> tuple[list[Ov
             f"recipe={config['choices'].get('recipe')} has no values for method={method}, only for "
             f"{', '.join(map(str, tuned)) or 'none'}. Search them: mla tune ... method={method}"
         ]
-    values = {key: value for key, value in tuned[method].items() if key not in set_keys}
+    replaced = {group for group in ("optimizer", "scheduler") if group in config["choices"]}
+    values = {
+        key: value
+        for key, value in tuned[method].items()
+        if key not in set_keys and key.partition(".")[0] not in replaced
+    }
     return [
         Override("", key, (format_override_value(value),), is_group=False)
         for key, value in values.items()

@@ -45,6 +45,26 @@ def cosine_parts(epoch: int, *, num_epochs: int, number: int) -> float:
     return (1 + math.cos(math.pi * (epoch % length) / length)) / 2
 
 
+def step_at(epoch: int, *, num_epochs: int, at: float = 0.7, factor: float = 0.1) -> float:
+    """Compute the fraction of the learning rate in an epoch: 1, and a smaller one in the last part.
+
+    Args:
+        epoch: The epoch, from 0.
+        num_epochs: Number of epochs of the run.
+        at: Fraction of the epochs after which the rate is lowered, rounded to whole epochs, at
+            least one.
+        factor: The fraction of the rate from then on.
+
+    Returns:
+        1 or ``factor``.
+
+    Example:
+        >>> [step_at(epoch, num_epochs=4, at=0.5) for epoch in range(4)]
+        [1.0, 1.0, 0.1, 0.1]
+    """
+    return factor if epoch >= max(1, round(at * num_epochs)) else 1.0
+
+
 def warmup_cosine(epoch: int, *, num_epochs: int, warmup: float = 0.1) -> float:
     """Compute the fraction of the learning rate in an epoch: a linear rise, then half a cosine.
 

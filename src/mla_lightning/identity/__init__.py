@@ -20,7 +20,12 @@ NOT_IDENTITY = (
     *("stale", "metrics"),
 )
 #: Settings that earlier versions did not have -> the value that means what these versions did.
-ABSENT_BEFORE = {"select_by": "accuracy", "task": {}, "loss": {"class_weights": None}}
+ABSENT_BEFORE = {
+    "select_by": "accuracy",
+    "task": {},
+    "loss": {"class_weights": None},
+    "callbacks": {},
+}
 #: Settings of the data that change no number.
 NOT_IDENTITY_OF_DATA = ("path", "num_workers", "scratch")
 #: Settings of the data -> the value with which they are as if they were left out.

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch import Callback
 
 from mla_lightning.callbacks.snapshot_ensemble import SnapshotEnsemble
 from mla_lightning.config import instantiate
@@ -115,6 +116,18 @@ def _require_compiler(accelerator: str) -> None:
             f"trainer.compile=true needs a C++ compiler on the CPU, and {' or '.join(names)} "
             "was not found. Install one (Debian: apt install g++), or leave trainer.compile=false."
         )
+
+
+def build_callbacks(config: RunConfig) -> list[Callback]:
+    """Build the callbacks that a config adds.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> (job,) = compose_jobs(["data=synthetic", "callbacks=[model_summary,profiler]"])
+        >>> [type(callback).__name__ for callback in build_callbacks(job.config)]
+        ['ModelSummary', 'Profile']
+    """
+    return [instantiate(node) for node in (config.callbacks or {}).values()]
 
 
 def build_metrics(config: RunConfig) -> dict[str, Metric]:

@@ -30,7 +30,7 @@ from mla_lightning.errors import Interrupted, MLAError, Pruned, RunError, reason
 from mla_lightning.loggers.build import build_loggers, finish_loggers
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.allocator import keep_freed_memory
-from mla_lightning.run.build import build_data, build_metrics, build_module
+from mla_lightning.run.build import build_callbacks, build_data, build_metrics, build_module
 from mla_lightning.run.diagnose import build_epoch_diagnostics
 from mla_lightning.run.explain import describe_error, errors_explained, errors_placed
 from mla_lightning.run.measure import TrainedJob, measure, write_measurements
@@ -351,7 +351,7 @@ def _train(
     if is_first:
         folder.mkdir(exist_ok=True)
         loggers += build_loggers(config, run_dir, job.run_id)
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = build_callbacks(config)
     diagnostics: EpochDiagnostics | None = None
     if config.diagnostics != "off":
         diagnostics = build_epoch_diagnostics(config.diagnostics, data)

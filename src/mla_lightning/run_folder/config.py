@@ -103,7 +103,7 @@ class RunConfig:
 
     Example:
         >>> sorted(RunConfig.nodes())[:3]
-        ['data', 'encoder', 'grid']
+        ['callbacks', 'data', 'encoder']
         >>> RunConfig.settings()["trainer.compile"]
         <class 'bool'>
     """
@@ -135,6 +135,7 @@ class RunConfig:
     method: Node
     optimizer: Node
     scheduler: Node | None
+    callbacks: Node | None = field(default=None, kw_only=True)
     logger: Node | None
     launcher: Node
     metrics: Node
