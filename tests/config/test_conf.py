@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 import mla_lightning
-from mla_lightning.cli import main as cli
+from mla_lightning.cli.main import OVERVIEW
+from mla_lightning.cli.train import TRAIN
 from mla_lightning.config import PlannedJob, conf_dir, plan
 from mla_lightning.config.bind import REMOVED, SUPPLIED, parameters_of
 from mla_lightning.config.listing import label_of, list_entries
@@ -52,7 +53,7 @@ def test_every_data_set_fits_its_class(data: str) -> None:
 def test_every_train_example_composes() -> None:
     examples = [
         shlex.split(re.split(r"\s{3,}", line.strip())[0])[1:]
-        for line in (cli.OVERVIEW + cli.TRAIN).splitlines()
+        for line in (OVERVIEW + TRAIN).splitlines()
         if line.strip().startswith("mla train") and "my_conf" not in line
     ]
     assert len(examples) >= 8

@@ -9,14 +9,16 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
-from mla_lightning.cli.jobs import check_jobs, print_states, print_submission, run_listed_job
+from mla_lightning.cli.hydra_flags import without_hydra_flags
+from mla_lightning.cli.jobs import run_listed_job
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.reproduce import REPRODUCE, reproduce
+from mla_lightning.cli.train import add_train
 from mla_lightning.cli.tune import TUNE, tune
 from mla_lightning.cli.words import add_allow_target, add_user_code_options
 from mla_lightning.errors import (
@@ -30,9 +32,6 @@ from mla_lightning.errors import (
 from mla_lightning.paths import unquote_value
 from mla_lightning.run_folder import not_world_writable
 from mla_lightning.run_folder.stop_signals import ended_by_warnings
-
-if TYPE_CHECKING:
-    from mla_lightning.config import PlannedJob
 
 VERBS = (
     *("train", "tune", "eval", "predict", "report", "compare", "dashboard", "list", "data"),
@@ -51,21 +50,6 @@ Balanced multimodal learning: MLA and its baselines, from one command line.
   mla list methods                                   list the methods; also: data, fusions, ...
   mla data list                                      list the data sets and their sources
   mla data prepare cremad raw=/download/CREMA-D      prepare a data set from its official files
-"""
-TRAIN = """\
-examples:
-  mla train                                          MLA on OpenMoji, the defaults
-  mla train method=ogm_ge seed=1 optimizer.lr=0.1    set any key of the config
-  mla train method=mla ablation=no_hgm               an ablation; the same as method.hgm=false
-  mla train method=qmf --cfg                         print the config without training
-  mla train -m method=mla,concat seed=0,1,2          six jobs, in parallel
-  mla train -m experiment=table1/openmoji            all jobs of an experiment's grid
-  mla train -m experiment=table3/openmoji seed=range(10) --dry-run
-  mla train --config-dir my_conf --allow-target my_methods method=mine
-
-If the command is run again, finished jobs are skipped and all others resume from their last
-checkpoint.
-exit codes: 0 finished, 1 failed, 2 invalid config, 3 invalid data, 130 interrupted, 143 preempted
 """
 EVAL = """\
 examples:
@@ -137,6 +121,10 @@ def _run(words: Sequence[str]) -> int:
         return cli_data.run("import", ["--help"])
     if words and words[0] == "task":  # no verb of users, so the help does not list it
         return run_listed_job(words[1:])
+    if words and words[0] == "train":
+        words = ["train", *without_hydra_flags(words[1:])]
+    if "--version" in words:
+        words = ["--version"]
     parser = _build_parser()
     if words and not words[0].startswith("-") and words[0] not in VERBS:
         raise ConfigError(
@@ -189,21 +177,7 @@ def _build_parser() -> _Parser:
         verb_parser.set_defaults(command=command, parser=verb_parser)
         return verb_parser
 
-    train = verb("train", _train, "train one model, or many with -m", TRAIN)
-    train.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="option of a group (see `mla list`), or value of a setting",
-    )
-    train.add_argument(
-        "-m", "--multirun", action="store_true", help="run one job per combination of values"
-    )
-    train.add_argument("--cfg", action="store_true", help="print the config without training")
-    train.add_argument(
-        "--dry-run", action="store_true", help="list the jobs and their states without training"
-    )
-    add_user_code_options(train)
+    add_train(verb)
 
     search = verb("tune", tune, "search settings of methods on the validation split", TUNE)
     search.add_argument(
@@ -250,53 +224,6 @@ def _build_parser() -> _Parser:
         "overrides", nargs="*", metavar="WORD", help="a data set or file, and KEY=VALUE options"
     )
     return parser
-
-
-def _train(options: argparse.Namespace) -> int:
-    from mla_lightning import config
-
-    arguments = {
-        "overrides": options.overrides,
-        "multirun": options.multirun,
-        "config_dir": options.config_dir,
-        "allowed": options.allow_target,
-    }
-    if options.cfg:
-        _print_configs(config.plan(**arguments))
-        return 0
-    jobs = config.compose_jobs(**arguments)
-    first = jobs[0].config
-    launcher = config.instantiate(first.launcher)
-    if options.dry_run:
-        print_states(jobs)
-        if hasattr(launcher, "describe"):
-            print_submission(jobs, launcher)
-        return 0
-    check_jobs(jobs, launcher)
-    notes = [n for job in jobs for n in (*job.notes, config.schedule_note(job.config.tree))]
-    for note in dict.fromkeys(filter(None, notes)):
-        print(f"note: {note}", file=sys.stderr)
-    if not options.multirun and (grid := first.grid):
-        print(
-            f"This runs one job. To run the experiment's grid ({', '.join(grid)}), add -m: "
-            "mla train -m ..."
-        )
-    if options.multirun or not getattr(launcher, "is_for_several", False):
-        from mla_lightning.launchers.sweep import run_sweep
-
-        return run_sweep(jobs, launcher, overwrite=first.overwrite)
-    from mla_lightning.run.train import run_job
-
-    return run_job(jobs[0])
-
-
-def _print_configs(jobs: Sequence[PlannedJob]) -> None:
-    from mla_lightning.config import to_yaml
-
-    for number, job in enumerate(jobs, start=1):
-        count = f" ({number} of {len(jobs)})" if len(jobs) > 1 else ""
-        separator = "---\n" if number > 1 else ""
-        print(f"{separator}# {job.title}{count}\n{to_yaml(job.config)}", end="")
 
 
 def _eval(options: argparse.Namespace) -> int:

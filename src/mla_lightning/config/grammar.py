@@ -136,7 +136,10 @@ def sweep_values(parsed: Any, text: str, problems: list[str], hint: str = "") ->
             problems.append(_too_many(text))
             return ()
     if type(value).__name__ == "IntervalSweep":
-        problems.append(f"{text}: an interval has no single values. Write them, such as 0.1,0.2")
+        problems.append(
+            f"{text}: an interval has no single values. Write them, such as 0.1,0.2; mla tune "
+            "searches intervals on validation, with ranges from conf/search/ (mla list searches)"
+        )
         return ()
     values = tuple(itertools.islice(parsed.sweep_string_iterator(), MAX_JOBS + 1))
     if len(values) > MAX_JOBS:

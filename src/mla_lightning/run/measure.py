@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from mla_lightning import run_folder as files
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.diagnostics import EpochDiagnostics
+from mla_lightning.callbacks.progress import name_prediction
 from mla_lightning.config import Job
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import RunError
@@ -107,16 +108,17 @@ def measure(trained: TrainedJob) -> Measurements:
     probed = ("train", *evaluated) if config.evaluate_probe else ()
     has_diagnostics = config.diagnostics not in ("off", "cost")
     needs_features = {*probed, *(evaluated if has_diagnostics else ())}
-    predictions = {
-        split: predict(
+    predictions = {}
+    for split in dict.fromkeys((*evaluated, *probed)):
+        with_features = split in needs_features
+        name_prediction(trained.trainer, f"Evaluating {split}")
+        predictions[split] = predict(
             trained.trainer,
             module,
             data.loader(split),
             trained.checkpoint,
-            features=split in needs_features,
+            features=with_features,
         )
-        for split in dict.fromkeys((*evaluated, *probed))
-    }
     diagnostics: dict[str, Any] | None = None
     planes: dict[str, np.ndarray] = {}
     if has_diagnostics:

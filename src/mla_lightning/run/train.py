@@ -6,35 +6,32 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from lightning.pytorch import Callback
 
 from mla_lightning import run_folder as files
-from mla_lightning.callbacks.checkpoint import RunCheckpoint, choose_checkpoint
-from mla_lightning.callbacks.diagnostics import EpochDiagnostics
-from mla_lightning.callbacks.epoch_table import EpochTable
-from mla_lightning.callbacks.pruning import StopBelow
-from mla_lightning.callbacks.shared_stage import shared_stage
-from mla_lightning.callbacks.signals import StopOnSignal, StopRequested, StopSignals
+from mla_lightning.callbacks.signals import StopRequested, StopSignals
 from mla_lightning.config import Job, schedule_note
 from mla_lightning.config.secrets import mask_secrets
-from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.errors import Interrupted, MLAError, Pruned, RunError, reason_of
-from mla_lightning.loggers.build import build_loggers, finish_loggers
-from mla_lightning.module import MultimodalModule
+from mla_lightning.loggers.build import finish_loggers
 from mla_lightning.run.allocator import keep_freed_memory
-from mla_lightning.run.build import build_callbacks, build_data, build_metrics, build_module
-from mla_lightning.run.diagnose import build_epoch_diagnostics
-from mla_lightning.run.explain import describe_error, errors_explained, errors_placed
-from mla_lightning.run.measure import TrainedJob, measure, write_measurements
-from mla_lightning.run.preflight import check_counted_samples, check_last_batch
+from mla_lightning.run.ending import describe_ending
+from mla_lightning.run.explain import describe_error, errors_placed
+from mla_lightning.run.fit import (
+    data_of_job,
+    evaluated_alone,
+    fit,
+    module_of_job,
+    prepare_process,
+)
+from mla_lightning.run.measure import measure, write_measurements
+from mla_lightning.run.preflight import check_counted_samples
 from mla_lightning.run.rank_group import LostRank, RankFailure, RankGroup
 from mla_lightning.run.rank_processes import check_machine, ranks_together, watched
 from mla_lightning.run.record import (
@@ -42,12 +39,9 @@ from mla_lightning.run.record import (
     check_code_is_current,
     check_unfinished_run,
     describe_finished_run,
-    peak_memory_mb,
     provenance_of,
     set_aside_finished_run,
 )
-from mla_lightning.run.teachers import with_teachers
-from mla_lightning.run.trainer import build_trainer, silence_lightning
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.completion import remove_replaced
@@ -77,6 +71,8 @@ def run_job(job: Job) -> int:
     keep_freed_memory()  # not in train_job, which Python programs call in a process of their own
     try:
         print(f"{job.title}: {train_job(job)}")
+        if ending := describe_ending(job.run_dir):
+            print(ending)
     except Pruned as error:
         print(f"{job.title}: {error}")
         return error.exit_code
@@ -242,11 +238,11 @@ def train_as_rank(job: Job, group: RankGroup) -> str:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked while it was forked
             with watched(group, _print_failure):
-                _prepare_process(job)
-                data = _build_data(job)
-                module = _build_module(job, data)
+                prepare_process(job)
+                data = data_of_job(job)
+                module = module_of_job(job, data)
                 with errors_placed("training"):
-                    _train(job, data, module, [], signals, group)
+                    fit(job, data, module, [], signals, group)
         except BaseException as error:
             known = _known_error(error, job, signals)
             if not isinstance(error, LostRank):
@@ -274,23 +270,6 @@ def _num_workers(job: Job) -> int | None:
     return number
 
 
-def _prepare_process(job: Job) -> None:
-    silence_lightning()
-    torch.set_num_threads(job.config.trainer.threads)
-
-
-def _build_data(job: Job) -> MultimodalDataModule:
-    with errors_placed("the reading of the data"):
-        return build_data(job.config)
-
-
-def _build_module(job: Job, data: MultimodalDataModule) -> MultimodalModule:
-    with errors_placed("the construction of the model"):
-        module = with_teachers(build_module(job.config, data), job, data)
-        check_last_batch(module, data)
-    return module
-
-
 def _train_and_measure(
     job: Job,
     loggers: list[Any],
@@ -300,22 +279,24 @@ def _train_and_measure(
 ) -> str:
     """Train and evaluate a job, write its files, and return a line of text with its score."""
     config, run_dir = job.config, job.run_dir
-    _prepare_process(job)
+    prepare_process(job)
+    early_notes = [*job.notes, schedule_note(config.tree)]
+    _print_notes(job, early_notes)
     files.write_text(run_dir / files.CONFIG, yaml.safe_dump(config.tree, sort_keys=False))
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     with ranks as group:
-        data = _build_data(job)
+        data = data_of_job(job)
         provenance = provenance_of(job, data, started)
         files.write_json(run_dir / files.PROVENANCE, provenance)
         if data.missing:
             data.write_masks(Path(config.paths.output_dir) / "masks")
-        module = _build_module(job, data)
+        module = module_of_job(job, data)
         if note:
             module.notes.add(note)
         with errors_placed("training"):
-            trained = _train(job, data, module, loggers, signals, group)
+            trained = fit(job, data, module, loggers, signals, group)
     if group is not None:
-        trained = _evaluated_alone(trained, signals)
+        trained = evaluated_alone(trained, signals)
     if text := schedule_note(config.tree):
         module.notes.add(text)
     with errors_placed("evaluation"):
@@ -324,8 +305,7 @@ def _train_and_measure(
     files.write_json(run_dir / files.PROVENANCE, provenance)
     with errors_placed("the writing of the result"):
         result = write_measurements(trained, measurements)  # with hashes of all other files
-    for text in result.notes:
-        print(f"{job.title}: note: {text}", file=sys.stderr)
+    _print_notes(job, [text for text in result.notes if text not in early_notes])
     primary = PRIMARY[result.task]
     value = primary.text((result.val or {})[MULTI][primary.metric])
     majority = find_majority(provenance["data"])
@@ -334,67 +314,6 @@ def _train_and_measure(
     return f"val/{primary.column} {value} ({remark}), {result.train_time_s:.1f} s"
 
 
-def _train(
-    job: Job,
-    data: MultimodalDataModule,
-    module: MultimodalModule,
-    loggers: list[Any],
-    signals: StopSignals,
-    group: RankGroup | None,
-) -> TrainedJob:
-    """Train from the newest valid checkpoint, or from the start."""
-    config, run_dir = job.config, job.run_dir
-    is_first = group is None or group.is_first
-    folder = run_dir / files.CHECKPOINTS
-    options = config.checkpoint
-    checkpoint = RunCheckpoint(folder, every_n_batches=options.every_n_batches, keep=options.keep)
-    if is_first:
-        folder.mkdir(exist_ok=True)
-        loggers += build_loggers(config, run_dir, job.run_id)
-    callbacks: list[Callback] = build_callbacks(config)
-    diagnostics: EpochDiagnostics | None = None
-    if config.diagnostics != "off":
-        diagnostics = build_epoch_diagnostics(config.diagnostics, data)
-        callbacks.append(diagnostics)
-    stage = shared_stage(config, job.stage_id, module, checkpoint)
-    if stage is not None:
-        callbacks.append(stage)
-
-    def choose() -> str | None:
-        newest, messages = choose_checkpoint(folder)
-        for message in messages:
-            print(f"{job.title}: {message}")
-        newest = newest or (stage.start() if stage is not None else None)
-        return None if newest is None else str(newest)
-
-    newest = choose() if group is None else group.share("checkpoint", choose)
-    table = EpochTable(run_dir)
-    callbacks += [StopOnSignal(checkpoint, signals), table]
-    if job.floor:
-        callbacks.append(StopBelow(job.floor, checkpoint))
-    trainer = build_trainer(config, run_dir, checkpoint, loggers, callbacks, group)
-    selection = data.loader("test" if config.protocol == "paper" else "val", is_shared=True)
-    loaders = data.train_dataloader(), selection
-    with errors_explained(trainer):
-        trainer.fit(module, *loaders, ckpt_path=newest, weights_only=True)
-    signals.raise_if_received()
-    table.check(trainer.current_epoch)
-    return TrainedJob(
-        job,
-        trainer,
-        module,
-        data,
-        checkpoint,
-        build_metrics(config),
-        peak_memory_mb(trainer.strategy.root_device),  # before evaluation adds to it
-        trainer.global_step,
-        diagnostics,
-    )
-
-
-def _evaluated_alone(trained: TrainedJob, signals: StopSignals) -> TrainedJob:
-    """Return a job that ranks have trained together, to be evaluated by this process alone."""
-    stop = StopOnSignal(trained.checkpoint, signals)
-    job = trained.job
-    trainer = build_trainer(job.config, job.run_dir, trained.checkpoint, [], [stop])
-    return replace(trained, trainer=trainer)
+def _print_notes(job: Job, notes: Iterable[str]) -> None:
+    for text in filter(None, notes):
+        print(f"{job.title}: note: {text}", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, Trainer
 
 from mla_lightning.callbacks.checkpoint import RunCheckpoint
 from mla_lightning.callbacks.checkpoint_io import CheckedCheckpointIO
+from mla_lightning.callbacks.progress import RunProgress
 from mla_lightning.callbacks.snapshot_ensemble import TakeSnapshots
 from mla_lightning.callbacks.weight_average import WeightAverage
 from mla_lightning.errors import ConfigError
@@ -53,6 +54,8 @@ def build_trainer(
     average: list[Callback] = [] if options.ema is None else [WeightAverage(options.ema)]
     if options.snapshots is not None:
         average = [TakeSnapshots(options.snapshots)]
+    has_bar = options.progress_bar and sys.stdout.isatty()
+    bar: list[Callback] = [RunProgress()] if has_bar else []
     try:
         if group is None:
             processes: dict[str, Any] = {"devices": 1}
@@ -70,11 +73,11 @@ def build_trainer(
             accelerator=options.accelerator,
             precision=options.precision,
             deterministic=options.deterministic,
-            callbacks=[*average, *callbacks, checkpoint],  # in the order of their calls
+            callbacks=[*average, *callbacks, *bar, checkpoint],  # in the order of their calls
             plugins=[CheckedCheckpointIO(), *plugins],
             logger=loggers or False,
             log_every_n_steps=options.log_every_n_batches,
-            enable_progress_bar=options.progress_bar and sys.stdout.isatty(),
+            enable_progress_bar=bool(bar),
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
