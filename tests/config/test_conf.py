@@ -245,7 +245,8 @@ def test_a_data_sets_yaml_lists_every_parameter(data: str) -> None:
 def test_every_trainer_setting_is_read() -> None:
     package = Path(mla_lightning.__file__).parent
     text = "".join(
-        (package / name).read_text() for name in ("run/build.py", "run/train.py", "run/trainer.py")
+        (package / "run" / name).read_text()
+        for name in ("build.py", "train.py", "fit.py", "trainer.py")
     )
     for key in SETTING_TYPES:
         if key.startswith("trainer."):

@@ -144,7 +144,7 @@ def test_report_writes_its_files_and_prints_where(tmp_path, capsys):
         "table1-openmoji.pdf",
         "table1.html",
     }
-    assert "Written to" in out
+    assert "table1.html in a browser." in out
     assert "kinetics_sounds  not run: mla data prepare kinetics_sounds raw=DIR, then make" in out
     assert "54.14" in out
     check_latex((root / "report" / "table1.tex").read_text())
@@ -155,9 +155,9 @@ def test_table_from_the_csv_equals_the_table_from_the_folders(tmp_path, capsys):
     root = write_table1(tmp_path / "runs", methods=("concat", "mla", "unimodal"))
     write_run(root, "film", 0, state="failed")
     write_report("table1", [root], tmp_path / "first")
-    printed_first = capsys.readouterr().out.partition("Written to")[0]
+    printed_first = capsys.readouterr().out.partition(" files in ")[0]
     write_report("table1", [tmp_path / "first" / "results.csv"], tmp_path / "second")
-    printed_second = capsys.readouterr().out.partition("Written to")[0]
+    printed_second = capsys.readouterr().out.partition(" files in ")[0]
     assert files_of(tmp_path / "first") == files_of(tmp_path / "second")
     assert printed_first == printed_second
     write_report("table1", [tmp_path / "first"], tmp_path / "first")  # in place
@@ -247,7 +247,7 @@ def test_a_custom_function_makes_a_report_with_all_files(tmp_path, capsys):
     assert set(files) == {"results.csv", "kind.md", "kind.tex", "kind.csv", "kind.html", "x.yaml"}
     assert "python my_report.py results.csv" in files["kind.html"].decode()
     assert "mla report" not in files["kind.html"].decode()
-    assert "Written to" in capsys.readouterr().out
+    assert " files in " in capsys.readouterr().out
 
 
 def test_unknown_kind_and_unwritable_output(tmp_path):

@@ -49,7 +49,14 @@ class StandInJob:
             num_ranks=self.devices * self.num_nodes,
         )
         return SimpleNamespace(
-            trainer=trainer, overwrite=False, stale=self.stale, logger=None, tree=self.tree
+            name=self.run_dir.parent.name,
+            paths=SimpleNamespace(output_dir=str(self.run_dir.parent.parent)),
+            run_dir=None,
+            trainer=trainer,
+            overwrite=False,
+            stale=self.stale,
+            logger=None,
+            tree=self.tree,
         )
 
     @property

@@ -11,6 +11,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import RunError
 from mla_lightning.launchers.conclusion import JobOutcome
 from mla_lightning.launchers.display import format_duration
+from mla_lightning.paths import command
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.completion import Completion
@@ -92,7 +93,38 @@ def print_summary(
             )
     for note in notes:
         print(f"\n{note}")
+    if all(state in ENDED_WELL for state in all_states) and (text := next_command(jobs)):
+        print(f"\nnext  {text}")
     sys.stdout.flush()
+
+
+def next_command(jobs: Sequence[Job]) -> str:
+    """Return the command that makes a table of finished jobs; empty if their folders differ.
+
+    Args:
+        jobs: The jobs, of which all are finished.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> words = ["data=synthetic", "seed=0,1", "name=table1/synthetic"]
+        >>> next_command(compose_jobs(words, multirun=True))
+        'mla report table1 runs/table1/synthetic'
+        >>> next_command(compose_jobs([*words[:2], "name=mine"], multirun=True))
+        'mla report runs runs/mine'
+    """
+    folders = {Path(job.config.paths.output_dir) / job.config.name for job in jobs}
+    kinds = {_report_of(job) for job in jobs}
+    if len(folders) > 1 or len(kinds) > 1 or any(job.config.run_dir for job in jobs):
+        return ""
+    return command("mla", "report", kinds.pop(), folders.pop())
+
+
+def _report_of(job: Job) -> str:
+    """Return the kind of report that is named as the jobs are; ``runs`` lists any."""
+    from mla_lightning.config.search import options, search_path
+
+    name = job.config.name.partition("/")[0]
+    return name if name in options(search_path(None), "report") else "runs"
 
 
 def validation_score(job: Job) -> str:

@@ -91,7 +91,10 @@ def write_custom_report(
         console = Console(width=WIDTH)
     render.to_terminal(report, console)
     console.print()
-    console.print(f"Written to {folder}: {', '.join(written)}", markup=False, highlight=False)
+    lines = [f"{len(written)} files in {folder}: {', '.join(written)}"]
+    if pages := [name for name in written if name.endswith(".html")]:
+        lines.append(f"Open {folder / pages[0]} in a browser.")
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
