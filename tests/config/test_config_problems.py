@@ -42,7 +42,6 @@ def error_of(*overrides: str, multirun: bool = False, **options: object) -> str:
         ("+trainer.foo=1", "Unknown key 'trainer.foo'."),
         ("~method", "~method: one option of method is needed; write method=..."),
         ("+experiment=table1/openmoji", "write experiment=table1/openmoji"),
-        ("fusion=sum", "Did you mean to override fusion@method.fusion?"),
         ("method=null", "method=null: choose one of ae, agm, amss, aug,"),
         ("method=[mla,concat]", "choose a single one of"),
         ("experiment=1", "Unknown experiment '1'."),

@@ -81,6 +81,13 @@ def test_a_tuned_recipe_gives_no_rate_of_another_optimiser() -> None:
     assert not plan([*recipe, "optimizer=adam", "optimizer.lr=0.01"])[0].notes
 
 
+def test_the_fusion_needs_no_place() -> None:
+    words = ["data=synthetic", "method=concat"]
+    (short,), (long,) = (plan([*words, w]) for w in ("fusion=sum", "fusion@method.fusion=sum"))
+    assert short == long
+    assert short.config["choices"]["fusion"] == "sum"
+
+
 def test_groups_are_axes_and_name_the_jobs() -> None:
     words = [*WORDS, "optimizer=sgd,adamw", "scheduler=null,cosine"]
     jobs = plan(words, multirun=True, checks_signatures=True)

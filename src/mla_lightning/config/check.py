@@ -123,6 +123,9 @@ def _setting_problems(settings: Mapping[str, Any]) -> list[str]:
 def _node_problems(config: Mapping[str, Any]) -> list[str]:
     """Report what is no class, where a class or null is expected."""
     nodes = {key: config.get(key) for key in ("scheduler", "launcher")}
+    fusion = (config.get("method") or {}).get("fusion") if "method" in config else None
+    if fusion is not None and not (isinstance(fusion, Mapping) and TARGET in fusion):
+        return [f"method.fusion={format_value(fusion)} names no class: write fusion={fusion}"]
     for key in ("encoder", "logger", "callbacks"):
         children = config.get(key)
         if isinstance(children, Mapping):

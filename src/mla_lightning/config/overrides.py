@@ -102,6 +102,8 @@ class OverrideReader:
         [('mla', 'sum'), ('3',)]
         >>> reader.read(["seed"], problems), problems
         ([], ["'seed' is not an override: write key=value"])
+        >>> reader.read(["fusion=sum"], problems)[0].key
+        'fusion@method.fusion'
     """
 
     def __init__(self, folders: tuple[Path, ...]) -> None:
@@ -129,6 +131,7 @@ class OverrideReader:
         """
         by_key: dict[str, Override] = {}
         for text in texts:
+            text = _spelled_out(text)
             key, _, value = text.partition("=")
             if secrets := secret_problems(key.lstrip("+~"), value):
                 problems += secrets
@@ -262,6 +265,13 @@ class OverrideReader:
         if group in _NULL_IS_A_VALUE and "." in str(value):
             words = f"{group}._target_={value} for any other class"
         return [f"{message} Write {words}." if words else message]
+
+
+def _spelled_out(text: str) -> str:
+    """Return an override with the place of its group, where the group has one place only."""
+    return (
+        text.replace("fusion=", "fusion@method.fusion=", 1) if text.startswith("fusion=") else text
+    )
 
 
 def _is_finite(value: Any) -> bool:

@@ -16,6 +16,23 @@ INSTEAD = {
     "whole model and computes a part of the batch. There is no other strategy: a model whose parts "
     "are on different devices (fsdp, deepspeed) is not supported. Less memory per device: "
     "trainer.devices, trainer.accumulate=4 or trainer.precision=bf16-mixed.",
+    "trainer.limit_train_batches": "a run trains on whole epochs; debug=fast is a quick check.",
+    "trainer.limit_val_batches": "validation takes all samples; debug=fast is a quick check.",
+    "trainer.fast_dev_run": "write debug=fast.",
+    "trainer.overfit_batches": "write debug=overfit.",
+    "trainer.profiler": "write callbacks=profiler, or debug=profiler.",
+    "trainer.callbacks": "write callbacks=[NAME,...]; see `mla list callbacks`.",
+    "trainer.logger": "write logger=NAME; see `mla list loggers`.",
+    "trainer.enable_progress_bar": "write trainer.progress_bar=false.",
+    "trainer.enable_model_summary": "write callbacks=model_summary.",
+    "trainer.enable_checkpointing": "a run can always be resumed; see checkpoint.keep.",
+    "trainer.max_steps": "write trainer.max_epochs; a run has whole epochs.",
+    "trainer.min_epochs": "write callbacks.early_stopping.patience.",
+    "trainer.val_check_interval": "every epoch is validated, once.",
+    "trainer.check_val_every_n_epoch": "every epoch is validated, once.",
+    "trainer.log_every_n_steps": "write trainer.log_every_n_batches.",
+    "trainer.default_root_dir": "write paths.output_dir.",
+    "trainer.benchmark": "write trainer.deterministic=false.",
     "trainer.gradient_clip_val": "write trainer.clip_norm.",
     "trainer.accumulate_grad_batches": "write trainer.accumulate.",
 }
