@@ -55,8 +55,8 @@ store = import_arrays(work / "mine.npz", work / "store")
 
 # %%
 settings = (
-    f"data=store data.path={store} optimizer.lr=0.005 trainer.max_epochs=20 "
-    "scheduler=null diagnostics=epoch"
+    f"data=store data.path={store} optimizer.lr=0.005 trainer.max_epochs=10 "
+    "data.batch_size=32 scheduler=null diagnostics=epoch"
 ).split()
 runs = mla.sweep(
     *settings,

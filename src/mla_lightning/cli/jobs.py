@@ -44,6 +44,29 @@ def check_jobs(jobs: Sequence[Job], launcher: Any) -> None:
         check_before_submission(jobs)
 
 
+def check_devices(jobs: Sequence[Job], launcher: Any) -> None:
+    """Check that this machine has the devices of the unfinished jobs, if they run on it.
+
+    It needs torch only for jobs that ask for another device than the CPU.
+
+    Args:
+        jobs: The jobs, also finished ones.
+        launcher: The launcher.
+
+    Raises:
+        ConfigError: With all problems, one per line.
+    """
+    if not getattr(launcher, "runs_here", True):
+        return
+    waiting = [job for job in jobs if job.config.overwrite or not _is_done(job)]
+    if any(job.config.trainer.accelerator != "cpu" for job in waiting):
+        from mla_lightning.run.preflight import accelerator_problem
+
+        problems = [accelerator_problem(job.config) for job in waiting]
+        if found := list(dict.fromkeys(filter(None, problems))):
+            raise ConfigError("\n".join(found))
+
+
 def print_submission(jobs: Sequence[Job], launcher: Any) -> None:
     """Print what a launcher would submit to a scheduler.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mla_lightning.cli.config_text import describe_choices, describe_differences, section_text
-from mla_lightning.cli.jobs import check_jobs, print_states, print_submission
+from mla_lightning.cli.jobs import check_devices, check_jobs, print_states, print_submission
 from mla_lightning.cli.words import add_user_code_options
 from mla_lightning.errors import ConfigError
 
@@ -92,6 +92,7 @@ def train_command(options: argparse.Namespace) -> int:
     first = jobs[0].config
     launcher = config.instantiate(first.launcher)
     if options.dry_run:
+        check_devices(jobs, launcher)
         print_states(jobs)
         if hasattr(launcher, "describe"):
             print_submission(jobs, launcher)

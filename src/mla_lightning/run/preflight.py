@@ -46,7 +46,7 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         mla_lightning.errors.ConfigError: trainer.accelerator=mps ... has no GPU ...
     """
     check_before_submission(
-        jobs, lambda config: (_accelerator_problem(config), _model_problem(config))
+        jobs, lambda config: (accelerator_problem(config), _model_problem(config))
     )
 
 
@@ -176,11 +176,27 @@ def has_preparatory_epochs(config: RunConfig) -> bool:
     return method.is_selectable is not MultimodalModule.is_selectable
 
 
-def _accelerator_problem(config: RunConfig) -> str:
-    """Return why the config's accelerator cannot be used on this machine."""
-    accelerator = config.trainer.accelerator
+def accelerator_problem(config: RunConfig) -> str:
+    """Return why the config's accelerator cannot be used on this machine, or nothing.
+
+    Args:
+        config: The resolved config.
+
+    Example:
+        >>> from mla_lightning.config import compose_jobs
+        >>> accelerator_problem(compose_jobs(["data=synthetic"])[0].config)
+        ''
+    """
+    accelerator, precision = config.trainer.accelerator, config.trainer.precision
+    has_gpu = torch.cuda.device_count() or torch.backends.mps.is_available()
+    if accelerator == "auto" and precision == "16-mixed" and not has_gpu:
+        return (
+            "trainer.precision=16-mixed with trainer.accelerator=auto cannot be used on this "
+            "machine: it has no GPU that torch can use, and the CPU has no 16-mixed. Write "
+            "trainer.precision=32-true or bf16-mixed."
+        )
     is_absent = {
-        "gpu": not (torch.cuda.device_count() or torch.backends.mps.is_available()),
+        "gpu": not has_gpu,
         "cuda": not torch.cuda.device_count(),
         "mps": not torch.backends.mps.is_available(),
     }
@@ -189,7 +205,7 @@ def _accelerator_problem(config: RunConfig) -> str:
     reason = "" if torch.version.cuda or torch.version.hip else ", and torch is built without CUDA"
     kind = {"mps": "GPU of Apple"}.get(accelerator, "GPU that torch can use")
     return (
-        f"trainer.accelerator={accelerator} with trainer.precision={config.trainer.precision} "
+        f"trainer.accelerator={accelerator} with trainer.precision={precision} "
         f"cannot be used on this machine: it has no {kind}{reason}. Run on the CPU with "
         "trainer=default or trainer.accelerator=cpu, or check `nvidia-smi` and the installation of "
         "torch."
