@@ -14,6 +14,8 @@ from typing import NoReturn
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
+from mla_lightning.cli.evaluate import EVAL
+from mla_lightning.cli.evaluate import evaluate as evaluate_command
 from mla_lightning.cli.hydra_flags import without_hydra_flags
 from mla_lightning.cli.jobs import run_listed_job
 from mla_lightning.cli.predict import PREDICT, predict
@@ -29,7 +31,6 @@ from mla_lightning.errors import (
     near,
     reason_of,
 )
-from mla_lightning.paths import unquote_value
 from mla_lightning.run_folder import not_world_writable
 from mla_lightning.run_folder.stop_signals import ended_by_warnings
 
@@ -50,12 +51,6 @@ Balanced multimodal learning: MLA and its baselines, from one command line.
   mla list methods                                   list the methods; also: data, fusions, ...
   mla data list                                      list the data sets and their sources
   mla data prepare cremad raw=/download/CREMA-D      prepare a data set from its official files
-"""
-EVAL = """\
-examples:
-  mla eval runs/train/openmoji-mla-seed0-1a2b3c4d5e
-  mla eval runs/train/openmoji-mla-seed0-1a2b3c4d5e split=val
-  mla eval runs/train/mfeat-mla-seed0-1a2b3c4d5e data.path=/new/place/mfeat    after the data moved
 """
 LIST = """\
 examples:
@@ -193,13 +188,13 @@ def _build_parser() -> _Parser:
     own.add_argument("--plan", action="store_true", help="print the plan and the commands only")
     add_user_code_options(own)
 
-    evaluate = verb("eval", _eval, "evaluate a finished run again", EVAL)
+    evaluate = verb("eval", evaluate_command, "evaluate a finished run again", EVAL)
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     evaluate.add_argument(
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="split=train, val or test (the default); data.path=DIR if the data were moved",
+        help="split=train, val or test (the default), data.path=, noise=LEVELS, output=",
     )
     add_allow_target(evaluate)
 
@@ -224,33 +219,6 @@ def _build_parser() -> _Parser:
         "overrides", nargs="*", metavar="WORD", help="a data set or file, and KEY=VALUE options"
     )
     return parser
-
-
-def _eval(options: argparse.Namespace) -> int:
-    from mla_lightning import config
-
-    chosen = {"split": "test"}
-    for text in options.overrides:
-        key, _, value = text.partition("=")
-        if key not in ("split", "data.path") or not value:
-            raise ConfigError(
-                "mla eval takes split=train, val or test and data.path=DIR, not "
-                f"{text!r}.{near(key, ('split', 'data.path'))}"
-            )
-        chosen[key] = unquote_value(value)
-    split = chosen["split"]
-    for prefix in options.allow_target:
-        config.allow_target(prefix)
-    from mla_lightning.run.finished import evaluate_run
-
-    scores = evaluate_run(options.run, split, path=chosen.get("data.path"))
-    metrics = list(next(iter(scores.values())))
-    print(f"{options.run} on {split}")
-    print("".join([f"{'modality':<12}", *(f"{metric:>14}" for metric in metrics)]))
-    for modality, values in scores.items():
-        texts = ["–" if value is None else f"{value:.4f}" for value in values.values()]
-        print("".join([f"{modality:<12}", *(f"{text:>14}" for text in texts)]))
-    return 0
 
 
 def _list(options: argparse.Namespace) -> int:
