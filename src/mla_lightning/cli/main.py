@@ -15,6 +15,7 @@ from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
 from mla_lightning.cli.jobs import check_jobs, print_states, print_submission, run_listed_job
+from mla_lightning.cli.lists import LIST, list_options
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.reproduce import REPRODUCE, reproduce
 from mla_lightning.cli.tune import TUNE, tune
@@ -72,12 +73,6 @@ examples:
   mla eval runs/train/openmoji-mla-seed0-1a2b3c4d5e
   mla eval runs/train/openmoji-mla-seed0-1a2b3c4d5e split=val
   mla eval runs/train/mfeat-mla-seed0-1a2b3c4d5e data.path=/new/place/mfeat    after the data moved
-"""
-LIST = """\
-examples:
-  mla list methods
-  mla list experiments
-  mla list methods --config-dir my_conf
 """
 
 
@@ -238,9 +233,13 @@ def _build_parser() -> _Parser:
 
     cli_report.add_verbs(verb)
 
-    listing = verb("list", _list, "list methods, data sets, experiments and other options", LIST)
-    listing.add_argument("kind", nargs="?", metavar="KIND", help="methods, data, experiments, ...")
+    summary = "list methods, data sets, experiments and other options"
+    listing = verb("list", list_options, summary, LIST)
+    listing.add_argument(
+        "overrides", nargs="*", metavar="KIND [NAME]", help="a group, and one of its options"
+    )
     listing.add_argument("--config-dir", type=Path, metavar="DIR", help="include your own configs")
+    listing.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
     data = verb("data", _data, "prepare, check and show data sets", cli_data.HELP)
     data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))
@@ -323,35 +322,6 @@ def _eval(options: argparse.Namespace) -> int:
     for modality, values in scores.items():
         texts = ["–" if value is None else f"{value:.4f}" for value in values.values()]
         print("".join([f"{modality:<12}", *(f"{text:>14}" for text in texts)]))
-    return 0
-
-
-def _list(options: argparse.Namespace) -> int:
-    from mla_lightning.config.listing import list_entries, refused_tasks_of
-    from mla_lightning.config.search import PLURALS
-
-    if options.kind is None:
-        print("mla list KIND, where KIND is one of: " + ", ".join(PLURALS.values()))
-        return 0
-    groups = {name: group for group, plural in PLURALS.items() for name in (group, plural)}
-    if options.kind not in groups:
-        raise ConfigError(
-            f"mla list: unknown kind {options.kind!r}.{near(options.kind, groups)} "
-            f"Known: {', '.join(PLURALS.values())}."
-        )
-    entries = list_entries(groups[options.kind], options.config_dir)
-    width = max((len(entry.name) for entry in entries), default=0) + 2
-    for entry in entries:
-        jobs = f" ({entry.num_jobs} jobs)" if entry.num_jobs > 1 else ""
-        label = "" if entry.label == entry.name else f"{entry.label}: "
-        print(f"{entry.name:<{width}}{label}{entry.summary}{jobs}")
-        if entry.docstring:
-            print(f"{'':<{width}}{entry.target.rpartition('.')[2]}: {entry.docstring}")
-        if entry.reference:
-            print(f"{'':<{width}}{entry.reference}")
-        refused = refused_tasks_of(entry.target) if groups[options.kind] == "method" else {}
-        for task, reason in refused.items():
-            print(f"{'':<{width}}Not for {task}: {reason}.")
     return 0
 
 
