@@ -157,7 +157,8 @@ def _show(group: str, entry: Entry, known: Mapping[str, Path]) -> None:
         _print_pairs([("  ", command) for command in commands], title="examples")
     if settings := settings_of(group, entry.path, known):
         width = min(max(len(setting.word) for setting in settings), _MAX_WIDTH) + 2
-        pairs = [(f"  {setting.word:<{width}}", setting.comment) for setting in settings]
+        texts = [setting.comment or "with -m" * setting.is_grid for setting in settings]
+        pairs = [(f"  {s.word:<{width}}", text) for s, text in zip(settings, texts, strict=True)]
         _print_pairs(pairs, title="settings" if is_of_runs(group) else "values in the file")
 
 

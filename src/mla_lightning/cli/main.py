@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
+from mla_lightning.cli.completion import ASK, COMPLETION, completion, print_words
 from mla_lightning.cli.jobs import check_jobs, print_states, print_submission, run_listed_job
 from mla_lightning.cli.lists import LIST, list_options
 from mla_lightning.cli.predict import PREDICT, predict
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     *("train", "tune", "eval", "predict", "report", "compare", "dashboard", "list", "data"),
-    "reproduce",
+    *("reproduce", "completion"),
 )
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
@@ -132,7 +133,9 @@ def _run(words: Sequence[str]) -> int:
         return cli_data.run("import", ["--help"])
     if words and words[0] == "task":  # no verb of users, so the help does not list it
         return run_listed_job(words[1:])
-    parser = _build_parser()
+    parser = build_parser()
+    if words and words[0] == ASK:  # of a shell, for the TAB key
+        return print_words(words[1:], parser)
     if words and not words[0].startswith("-") and words[0] not in VERBS:
         raise ConfigError(
             f"Unknown verb {words[0]!r}.{near(words[0], VERBS)} Known: {', '.join(VERBS)}. "
@@ -161,7 +164,8 @@ def _run(words: Sequence[str]) -> int:
     return command(known)
 
 
-def _build_parser() -> _Parser:
+def build_parser() -> _Parser:
+    """Build the parser of all verbs."""
     parser = _Parser(
         prog="mla",
         description=OVERVIEW,
@@ -240,6 +244,9 @@ def _build_parser() -> _Parser:
     )
     listing.add_argument("--config-dir", type=Path, metavar="DIR", help="include your own configs")
     listing.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+    shell = verb("completion", completion, "print the script of a shell's TAB key", COMPLETION)
+    shell.add_argument("shell", metavar="SHELL", help="bash, zsh or fish")
 
     data = verb("data", _data, "prepare, check and show data sets", cli_data.HELP)
     data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))

@@ -28,6 +28,7 @@ class Setting:
         key: Its dotted key on the command line, such as ``method.alpha``, or a group.
         value: Its value as text, as the command line takes it.
         comment: The comment above it or beside it; empty without one.
+        is_grid: Whether the value is a list for ``-m``.
 
     Example:
         >>> Setting("seed", "0", "Seed of all random numbers.").word
@@ -37,6 +38,7 @@ class Setting:
     key: str
     value: str
     comment: str = ""
+    is_grid: bool = False
 
     @property
     def word(self) -> str:
@@ -65,20 +67,20 @@ def settings_of(group: str, path: Path, known: Mapping[str, Path]) -> list[Setti
     import yaml
 
     text = path.read_text(encoding="utf-8")
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if not isinstance(root, yaml.MappingNode):
         return []
     lines = text.splitlines()
     is_global = _GLOBAL in lines
     place = "" if is_global else _PLACES.get(group, group)
-    found: dict[str, Setting] = {}
+    found: dict[tuple[str, bool], Setting] = {}
     for default in _defaults(root):
         for choice in _choices(default, group, place, known):
-            found[choice.key] = choice
+            found[choice.key, choice.is_grid] = choice
     header = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     for setting in _walk(root, place, lines, header):
         if setting.key != f"{place or group}._target_":
-            found[setting.key] = setting
+            found[setting.key, setting.is_grid] = setting
     return list(found.values())
 
 
@@ -159,7 +161,7 @@ def _walk(
             continue
         comment = _comment_at(key_node.start_mark.line, lines, header)
         text = _text_of(value)
-        yield Setting(key, text[1:-1] if is_grid else text, comment)
+        yield Setting(key, text[1:-1] if is_grid else text, comment, is_grid)
 
 
 def _text_of(node: Any) -> str:
