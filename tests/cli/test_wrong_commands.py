@@ -241,7 +241,7 @@ def test_an_error_that_nobody_foresaw_is_a_short_message_with_the_file_of_its_tr
     monkeypatch.setenv("PGPASSWORD", "pearl-swan")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("mla_lightning.cli.main._list", broken)
+    monkeypatch.setattr("mla_lightning.cli.main.list_options", broken)
     assert main(["list", "methods"]) == 1
     message = capsys.readouterr().err
     assert "This is a bug in mla_lightning" in message

@@ -14,10 +14,12 @@ from typing import NoReturn
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
+from mla_lightning.cli.completion import ASK, COMPLETION, completion, print_words
 from mla_lightning.cli.evaluate import EVAL
 from mla_lightning.cli.evaluate import evaluate as evaluate_command
 from mla_lightning.cli.hydra_flags import without_hydra_flags
 from mla_lightning.cli.jobs import run_listed_job
+from mla_lightning.cli.lists import LIST, list_options
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.reproduce import REPRODUCE, reproduce
 from mla_lightning.cli.train import add_train
@@ -36,7 +38,7 @@ from mla_lightning.run_folder.stop_signals import ended_by_warnings
 
 VERBS = (
     *("train", "tune", "eval", "predict", "report", "compare", "dashboard", "list", "data"),
-    "reproduce",
+    *("reproduce", "completion"),
 )
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
@@ -52,16 +54,17 @@ Balanced multimodal learning: MLA and its baselines, from one command line.
   mla data list                                      list the data sets and their sources
   mla data prepare cremad raw=/download/CREMA-D      prepare a data set from its official files
 """
-LIST = """\
-examples:
-  mla list methods
-  mla list experiments
-  mla list methods --config-dir my_conf
-"""
 
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ConfigErrors: one line, exit code 2."""
+
+    #: Returns further lines for the end of the help.
+    more: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        return text if self.more is None else f"{text}\n{self.more()}\n"
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}. See `{self.prog} --help`.")
@@ -116,11 +119,13 @@ def _run(words: Sequence[str]) -> int:
         return cli_data.run("import", ["--help"])
     if words and words[0] == "task":  # no verb of users, so the help does not list it
         return run_listed_job(words[1:])
+    parser = build_parser()
+    if words and words[0] == ASK:  # of a shell, for the TAB key
+        return print_words(words[1:], parser)
     if words and words[0] == "train":
         words = ["train", *without_hydra_flags(words[1:])]
     if "--version" in words:
         words = ["--version"]
-    parser = _build_parser()
     if words and not words[0].startswith("-") and words[0] not in VERBS:
         raise ConfigError(
             f"Unknown verb {words[0]!r}.{near(words[0], VERBS)} Known: {', '.join(VERBS)}. "
@@ -149,7 +154,8 @@ def _run(words: Sequence[str]) -> int:
     return command(known)
 
 
-def _build_parser() -> _Parser:
+def build_parser() -> _Parser:
+    """Build the parser of all verbs."""
     parser = _Parser(
         prog="mla",
         description=OVERVIEW,
@@ -207,9 +213,16 @@ def _build_parser() -> _Parser:
 
     cli_report.add_verbs(verb)
 
-    listing = verb("list", _list, "list methods, data sets, experiments and other options", LIST)
-    listing.add_argument("kind", nargs="?", metavar="KIND", help="methods, data, experiments, ...")
+    summary = "list methods, data sets, experiments and other options"
+    listing = verb("list", list_options, summary, LIST)
+    listing.add_argument(
+        "overrides", nargs="*", metavar="KIND [NAME]", help="a group, and one of its options"
+    )
     listing.add_argument("--config-dir", type=Path, metavar="DIR", help="include your own configs")
+    listing.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+    shell = verb("completion", completion, "print the script of a shell's TAB key", COMPLETION)
+    shell.add_argument("shell", metavar="SHELL", help="bash, zsh or fish")
 
     data = verb("data", _data, "prepare, check and show data sets", cli_data.HELP)
     data.add_argument("action", metavar="ACTION", help=", ".join(cli_data.ACTIONS))
@@ -219,35 +232,6 @@ def _build_parser() -> _Parser:
         "overrides", nargs="*", metavar="WORD", help="a data set or file, and KEY=VALUE options"
     )
     return parser
-
-
-def _list(options: argparse.Namespace) -> int:
-    from mla_lightning.config.listing import list_entries, refused_tasks_of
-    from mla_lightning.config.search import PLURALS
-
-    if options.kind is None:
-        print("mla list KIND, where KIND is one of: " + ", ".join(PLURALS.values()))
-        return 0
-    groups = {name: group for group, plural in PLURALS.items() for name in (group, plural)}
-    if options.kind not in groups:
-        raise ConfigError(
-            f"mla list: unknown kind {options.kind!r}.{near(options.kind, groups)} "
-            f"Known: {', '.join(PLURALS.values())}."
-        )
-    entries = list_entries(groups[options.kind], options.config_dir)
-    width = max((len(entry.name) for entry in entries), default=0) + 2
-    for entry in entries:
-        jobs = f" ({entry.num_jobs} jobs)" if entry.num_jobs > 1 else ""
-        label = "" if entry.label == entry.name else f"{entry.label}: "
-        print(f"{entry.name:<{width}}{label}{entry.summary}{jobs}")
-        if entry.docstring:
-            print(f"{'':<{width}}{entry.target.rpartition('.')[2]}: {entry.docstring}")
-        if entry.reference:
-            print(f"{'':<{width}}{entry.reference}")
-        refused = refused_tasks_of(entry.target) if groups[options.kind] == "method" else {}
-        for task, reason in refused.items():
-            print(f"{'':<{width}}Not for {task}: {reason}.")
-    return 0
 
 
 def _data(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mla_lightning.cli.config_text import describe_choices, describe_differences, section_text
 from mla_lightning.cli.jobs import check_devices, check_jobs, print_states, print_submission
@@ -32,9 +32,15 @@ If the command is run again, finished jobs are skipped and all others resume fro
 checkpoint.
 exit codes: 0 finished, 1 failed, 2 invalid config, 3 invalid data, 130 interrupted, 143 preempted
 """
+#: The groups of a run, in the order of their use.
+GROUPS = (
+    *("data", "method", "fusion", "encoder", "recipe", "optimizer", "scheduler", "ablation"),
+    *("missing", "experiment", "trainer", "callbacks", "logger", "launcher", "debug", "task"),
+    "paths",
+)
 
 
-def add_train(verb: Callable[..., argparse.ArgumentParser]) -> None:
+def add_train(verb: Callable[..., Any]) -> None:
     """Add the verb to the command line.
 
     Args:
@@ -64,6 +70,34 @@ def add_train(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--dry-run", action="store_true", help="list the jobs and their states without training"
     )
     add_user_code_options(train)
+    train.more = groups_text
+
+
+def groups_text() -> str:
+    """Return the groups of ``mla train``, what their options are, and where these are listed.
+
+    Example:
+        >>> print(groups_text())
+        groups, as GROUP=OPTION:
+          data        data sets, and any store of your own ...
+          method      training rules: MLA, its baselines and references (... options)
+          ...
+    """
+    from mla_lightning.config.search import PURPOSES, options, search_path
+
+    folders = search_path(None)
+    lines = ["groups, as GROUP=OPTION:"]
+    for group in GROUPS:
+        number = len(options(folders, group))
+        lines.append(f"  {group:<11} {PURPOSES[group]} ({number} options)")
+    return "\n".join(
+        [
+            *lines,
+            "`mla list GROUP` lists the options of one, `mla list GROUP OPTION` the settings of an",
+            "option. Settings that belong to no option, such as seed, protocol, select_by and",
+            "diagnostics: `mla train --cfg`. They are explained in conf/config.yaml.",
+        ]
+    )
 
 
 def train_command(options: argparse.Namespace) -> int:

@@ -7,10 +7,11 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.config.option_settings import split_header
 from mla_lightning.config.search import options, search_path
 from mla_lightning.config.targets import TARGET
 from mla_lightning.identity.sources import find_source
@@ -30,6 +31,7 @@ class Entry:
         docstring: The first line of that class's docstring.
         reference: Venue, year and address, empty if the class names no publication.
         num_jobs: The number of jobs of its grid, 1 without a grid.
+        not_for: Of a method: task that it is not for -> the reason.
 
     Example:
         >>> entry = next(entry for entry in list_entries("method") if entry.name == "ogm_ge")
@@ -45,6 +47,17 @@ class Entry:
     docstring: str = ""
     reference: str = ""
     num_jobs: int = 1
+    not_for: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, with the names above as keys.
+
+        Example:
+            >>> entry = Entry("flat", "Flat", "A flat rate.", Path("conf/scheduler/flat.yaml"))
+            >>> entry.to_json()["path"], entry.to_json()["num_jobs"]
+            ('conf/scheduler/flat.yaml', 1)
+        """
+        return {**asdict(self), "path": str(self.path)}
 
 
 def list_entries(group: str, config_dir: Path | None = None) -> list[Entry]:
@@ -61,28 +74,39 @@ def list_entries(group: str, config_dir: Path | None = None) -> list[Entry]:
         >>> [(entry.name, entry.num_jobs) for entry in list_entries("experiment")][-2:]
         [('tuning/store', 432), ('tuning/tuxstamps', 420)]
     """
+    known = options(search_path(config_dir), group)
+    return [describe(group, name, known) for name in known]
+
+
+def describe(group: str, name: str, known: Mapping[str, Path]) -> Entry:
+    """Return one option of a group with its description.
+
+    Args:
+        group: The group.
+        name: The option.
+        known: The options of the group; see :func:`mla_lightning.config.search.options`.
+
+    Example:
+        >>> describe("scheduler", "cosine", options(search_path(None), "scheduler")).label
+        'Cosine'
+    """
     import yaml
 
-    entries = []
-    known = options(search_path(config_dir), group)
-    for name, path in known.items():
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text) or {}
-        target = _target_of(group, content, known)
-        grid = content.get("grid") or {}
-        entries.append(
-            Entry(
-                name=name,
-                label=_label(name, text),
-                summary=_summary(name, text),
-                path=path,
-                target=target,
-                docstring=docstring_of(target),
-                reference=reference_of(target),
-                num_jobs=math.prod(len(values) for values in grid.values()),
-            )
-        )
-    return entries
+    text = known[name].read_text(encoding="utf-8")
+    content = yaml.safe_load(text) or {}
+    target = _target_of(group, content, known)
+    grid = content.get("grid") or {}
+    return Entry(
+        name=name,
+        label=_label(name, text),
+        summary=_summary(name, text),
+        path=known[name],
+        target=target,
+        docstring=docstring_of(target),
+        reference=reference_of(target),
+        num_jobs=math.prod(len(values) for values in grid.values()),
+        not_for=refused_tasks_of(target) if group == "method" else {},
+    )
 
 
 def docstring_of(target: str) -> str:
@@ -225,7 +249,7 @@ def label_of(group: str, name: str, config_dir: Path | None = None) -> str:
 
 
 def _label(name: str, text: str) -> str:
-    label, colon, _ = _comment(text).partition(": ")
+    label, colon, _ = split_header(text)[0].partition(": ")
     letters = ["".join(c for c in word.casefold() if c.isalnum()) for word in (label, name)]
     return label if colon and letters[0].startswith(letters[1]) else name
 
@@ -243,16 +267,5 @@ def summary_of(path: Path) -> str:
 
 
 def _summary(name: str, text: str) -> str:
-    comment = _comment(text).removeprefix(f"{_label(name, text)}: ")
+    comment = split_header(text)[0].removeprefix(f"{_label(name, text)}: ")
     return re.split(r"(?<=[.?!])\s", comment, maxsplit=1)[0]
-
-
-def _comment(text: str) -> str:
-    """Return the comment at the top, without commands and ``# @package``."""
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith(("# @package", "#   ")):
-            lines.append(line.lstrip("# ").rstrip())
-    return re.sub(r":\s+mla .*", ".", " ".join(lines))

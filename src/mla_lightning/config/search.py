@@ -34,6 +34,31 @@ PLURALS = {
     "debug": "debug",
     "paths": "paths",
 }
+#: Group -> what its options are.
+PURPOSES = {
+    "method": "training rules: MLA, its baselines and references",
+    "fusion": "how features become the logits of all modalities; a method chooses one",
+    "encoder": "networks from inputs to features; a data set chooses them",
+    "data": "data sets, and any store of your own",
+    "held_out": "fractions of training samples that a method holds out",
+    "task": "what is predicted: a class, a number or several labels",
+    "recipe": "optimiser, schedule, epochs and batch size together; a data set chooses one",
+    "optimizer": "optimisers, in place of the recipe's",
+    "scheduler": "schedules of the learning rate, in place of the recipe's",
+    "search": "ranges of settings that mla tune searches",
+    "ablation": "parts of MLA left out",
+    "missing": "which modalities are hidden, and how often",
+    "metric": "measures of predictions; all are computed",
+    "report": "tables and pages that mla report makes",
+    "panel": "figures of the page that mla report page makes",
+    "experiment": "grids of jobs of the paper and of this package's studies, run with -m",
+    "trainer": "device, precision, epochs, threads",
+    "callbacks": "what also runs during training: early stopping, averages, profiles",
+    "logger": "where metrics also go: TensorBoard, Weights & Biases",
+    "launcher": "where the jobs of a sweep run: here, on Slurm, on Ray",
+    "debug": "short runs that check a setup",
+    "paths": "folders of runs and of data",
+}
 
 
 def conf_dir() -> Path:
