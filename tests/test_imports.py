@@ -95,6 +95,7 @@ LAZY = {
         "transformers",
         "torchaudio",
         "tensorboard",
+        "mlflow",
         "matplotlib",
         "hydra",
         "omegaconf",

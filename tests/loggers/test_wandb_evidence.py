@@ -15,7 +15,8 @@ import yaml
 from tests.loggers.wandb_files import offline_files, records_named, rows_of
 
 from mla_lightning.cli.main import main
-from mla_lightning.loggers.wandb import LAST_STEP, Wandb
+from mla_lightning.loggers.rows import LAST_STEP
+from mla_lightning.loggers.wandb import Wandb
 from mla_lightning.publish.wandb_dashboard import build_models, describe_dashboard, save_online
 from mla_lightning.publish.wandb_runs import send
 from mla_lightning.report.figures.panels import panels

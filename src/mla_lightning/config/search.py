@@ -54,7 +54,7 @@ PURPOSES = {
     "experiment": "grids of jobs of the paper and of this package's studies, run with -m",
     "trainer": "device, precision, epochs, threads",
     "callbacks": "what also runs during training: early stopping, averages, profiles",
-    "logger": "where metrics also go: TensorBoard, Weights & Biases",
+    "logger": "where metrics also go: TensorBoard, MLflow, Weights & Biases",
     "launcher": "where the jobs of a sweep run: here, on Slurm, on Ray",
     "debug": "short runs that check a setup",
     "paths": "folders of runs and of data",

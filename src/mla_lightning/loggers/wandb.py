@@ -14,18 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import Logger
-
-from mla_lightning.config.secrets import is_secret_key, mask_secrets
+from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.loggers.base import import_or_warn, print_now
-from mla_lightning.loggers.wandb_result import charts_of, flatten, summary_of
+from mla_lightning.loggers.rows import RowLogger, config_without_secrets
+from mla_lightning.loggers.wandb_result import charts_of, summary_of
 from mla_lightning.run_folder.config import RunConfig
 
 #: Length of a W&B run id: short for its pages, long enough to be unique.
 ID_LENGTH = 16
-#: File in the run's ``wandb/`` folder with the last logged step.
-LAST_STEP = ".last_step"
 #: W&B rejects longer tags.
 MAX_TAG_LENGTH = 64
 
@@ -103,7 +100,7 @@ class Wandb:
             "job_type": choices["method"],
             "name": " ".join([choices["method"], *variant, f"seed={config.seed}"]),
             "dir": str(run_dir),
-            "config": _config_without_secrets(config.tree),
+            "config": config_without_secrets(config.tree),
             "settings": self._settings(wandb),
         }
         run = None
@@ -143,12 +140,10 @@ class Wandb:
         return wandb.Settings(**{key: value for key, value in settings.items() if key in known})
 
 
-class WandbRun(Logger):
-    """Logger that writes one row per step to a W&B run, and no step twice after a resume.
+class WandbRun(RowLogger):
+    """Logger that writes one row per step to a W&B run, and no step twice after a resume."""
 
-    The last logged step is kept in a file. A job that resumes from an earlier checkpoint computes
-    some steps again with the same results; their rows are left out.
-    """
+    service = "W&B"
 
     def __init__(self, wandb: Any, run: Any, run_dir: Path) -> None:
         """Read the last logged step.
@@ -158,17 +153,12 @@ class WandbRun(Logger):
             run: The started W&B run.
             run_dir: The run folder.
         """
-        super().__init__()
+        super().__init__(run_dir / "wandb")
         self.is_offline = bool(run.settings._offline)
         self.sync_dir = Path(run.settings.sync_dir)
         self._wandb = wandb
         self._run = run
         self._run_dir = run_dir
-        self._last_step_file: Path | None = run_dir / "wandb" / LAST_STEP
-        self._last_step = self._read_last_step()
-        self._step = -1
-        self._row: dict[str, Any] = {}
-        self._is_broken = False
 
     @property
     def experiment(self) -> Any:
@@ -190,27 +180,9 @@ class WandbRun(Logger):
         """The run folder."""
         return str(self._run_dir)
 
-    def log_all_steps(self) -> None:
-        """Log every step, also those logged before, and do not record the last one."""
-        self._last_step_file, self._last_step = None, -1
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the config is uploaded when the run starts."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add metrics to the row of a step; the row is sent when the next step begins.
-
-        Args:
-            metrics: Metric -> value.
-            step: The step; None for the current one.
-        """
-        step = max(self._step, 0) if step is None else max(self._step, step)
-        if step <= self._last_step:
-            return
-        if step > self._step:
-            self._send_row()
-            self._step = step
-        self._row |= metrics
+    def send(self, row: Mapping[str, Any], step: int) -> None:
+        """Send the metrics of one step."""
+        self._run.log(row, step=step, commit=True)
 
     def finish(self, exit_code: int) -> None:
         """Send the last row and the result, and finish the run.
@@ -219,7 +191,7 @@ class WandbRun(Logger):
             exit_code: Exit code of the job. W&B shows a run that was interrupted or preempted as
                 preempted, and as failed for other codes than 0.
         """
-        self._send_row()
+        self.send_row()
         if exit_code == 0:
             self._send_result()
         if exit_code in (Interrupted.exit_code, Preempted.exit_code):
@@ -238,34 +210,3 @@ class WandbRun(Logger):
                 self._run.log(charts, step=self._run.step, commit=True)
         except Exception as error:
             print_now(f"W&B accepts no result ({mask_secrets(str(error))}); the run folder has it.")
-
-    def _send_row(self) -> None:
-        row, self._row = self._row, {}
-        if not row or self._is_broken:
-            return
-        try:
-            self._run.log(row, step=self._step, commit=True)
-            if self._last_step_file is not None:
-                self._last_step_file.write_text(str(self._step), encoding="ascii")
-        except Exception as error:  # such as a full disk: the metrics are in metrics.csv
-            self._is_broken = True
-            message = f"W&B accepts no more metrics ({mask_secrets(str(error))});"
-            print_now(f"{message} they are still written to metrics.csv.")
-
-    def _read_last_step(self) -> int:
-        if self._last_step_file is None:
-            return -1
-        try:
-            return int(self._last_step_file.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return -1
-
-
-def _config_without_secrets(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config by dotted keys; secrets, which are errors already, are replaced here, too."""
-    values = {}
-    for key, value in flatten(tree):
-        values[key] = mask_secrets(value) if isinstance(value, str) else value
-        if is_secret_key(key):
-            values[key] = "***"
-    return values

@@ -28,7 +28,7 @@ MOVING = ".moving"
 #: Marks a folder of an earlier result that is removed once the run that replaces it is finished.
 REPLACED = ".replaced"
 #: Folders that loggers write in a run folder.
-LOGGER_FOLDERS = ("wandb", "tensorboard")
+LOGGER_FOLDERS = ("wandb", "tensorboard", "mlflow")
 #: Key of ``status.json``: other entries that appeared in the folder while the run wrote to it.
 OTHER_ENTRIES = "other_entries"
 
