@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mla_lightning import __version__
 from mla_lightning.cli import data as cli_data
 from mla_lightning.cli import report as cli_report
+from mla_lightning.cli.export import EXPORT, export
 from mla_lightning.cli.jobs import check_jobs, print_states, print_submission, run_listed_job
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.reproduce import REPRODUCE, reproduce
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     *("train", "tune", "eval", "predict", "report", "compare", "dashboard", "list", "data"),
-    "reproduce",
+    *("reproduce", "export"),
 )
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
@@ -48,6 +49,7 @@ Balanced multimodal learning: MLA and its baselines, from one command line.
   mla report table1 runs/table1/openmoji             make Table 1, its tests and its figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
   mla predict runs/table1/openmoji/RUN data.path=data/new      predict other samples
+  mla export runs/table1/openmoji/RUN output=model.onnx        export the model as ONNX
   mla list methods                                   list the methods; also: data, fusions, ...
   mla data list                                      list the data sets and their sources
   mla data prepare cremad raw=/download/CREMA-D      prepare a data set from its official files
@@ -235,6 +237,13 @@ def _build_parser() -> _Parser:
         "overrides", nargs="*", metavar="KEY=VALUE", help="data.path=STORE, data=, split=, output="
     )
     add_allow_target(prediction)
+
+    exported = verb("export", export, "write the model of a finished run as ONNX", EXPORT)
+    exported.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    exported.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="output=FILE, data.path=STORE"
+    )
+    add_allow_target(exported)
 
     cli_report.add_verbs(verb)
 
