@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mla_lightning.data.base import MultimodalDataModule
     from mla_lightning.module import MultimodalModule
     from mla_lightning.run.finished import LoadedRun
+    from mla_lightning.run.onnx_file import Exported
     from mla_lightning.run.prediction import Prediction
 
 #: Run folder -> packages of the user that this process was allowed to use for it.
@@ -226,6 +227,22 @@ class Run:
             if isinstance(inputs, Mapping):
                 return predict_samples(self.loaded, batches_of(inputs, size))
             return predict_samples(self.loaded, inputs)
+
+    def export(self, path: Path | str) -> Exported:
+        """Write the model to an ONNX file, if onnxruntime computes what the model computes.
+
+        Arguments, inputs and outputs of the file, and errors are those of
+        :func:`~mla_lightning.run.onnx_file.write_onnx`.
+
+        Example:
+            >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
+            >>> run.export(tmp / "model.onnx").outputs[:3]
+            ('prediction', 'probabilities', 'logits_multi')
+        """
+        from mla_lightning.run.onnx_file import write_onnx
+
+        with process_settings_restored(), _evaluation_mode(self.module):
+            return write_onnx(self.loaded, Path(path))
 
     def table(self, kind: str = "table1") -> NotebookReport:
         """Return a report of this run alone, shown as HTML in a notebook.

@@ -17,6 +17,7 @@ from mla_lightning.cli import report as cli_report
 from mla_lightning.cli.completion import ASK, COMPLETION, completion, print_words
 from mla_lightning.cli.evaluate import EVAL
 from mla_lightning.cli.evaluate import evaluate as evaluate_command
+from mla_lightning.cli.export import EXPORT, export
 from mla_lightning.cli.hydra_flags import without_hydra_flags
 from mla_lightning.cli.jobs import run_listed_job
 from mla_lightning.cli.lists import LIST, list_options
@@ -38,7 +39,7 @@ from mla_lightning.run_folder.stop_signals import ended_by_warnings
 
 VERBS = (
     *("train", "tune", "eval", "predict", "report", "compare", "dashboard", "list", "data"),
-    *("reproduce", "completion"),
+    *("reproduce", "export", "completion"),
 )
 OVERVIEW = """\
 Balanced multimodal learning: MLA and its baselines, from one command line.
@@ -50,6 +51,7 @@ Balanced multimodal learning: MLA and its baselines, from one command line.
   mla report table1 runs/table1/openmoji             make Table 1, its tests and its figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
   mla predict runs/table1/openmoji/RUN data.path=data/new      predict other samples
+  mla export runs/table1/openmoji/RUN output=model.onnx        export the model as ONNX
   mla list methods                                   list the methods; also: data, fusions, ...
   mla data list                                      list the data sets and their sources
   mla data prepare cremad raw=/download/CREMA-D      prepare a data set from its official files
@@ -210,6 +212,13 @@ def build_parser() -> _Parser:
         "overrides", nargs="*", metavar="KEY=VALUE", help="data.path=STORE, data=, split=, output="
     )
     add_allow_target(prediction)
+
+    exported = verb("export", export, "write the model of a finished run as ONNX", EXPORT)
+    exported.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    exported.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="output=FILE, data.path=STORE"
+    )
+    add_allow_target(exported)
 
     cli_report.add_verbs(verb)
 

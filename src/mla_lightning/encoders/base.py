@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from mla_lightning.errors import ConfigError
@@ -74,7 +75,7 @@ class Encoder(nn.Module):
         self.check_input(
             x.ndim == 2 and not x.is_floating_point(), x, "token ids (B, L) of an integer type"
         )
-        if x.device.type != "cpu" or not x.numel():
+        if x.device.type != "cpu" or not x.numel() or torch.compiler.is_exporting():
             return
         lowest, highest = int(x.min()), int(x.max())
         if lowest < 0 or highest >= num_tokens:
@@ -125,4 +126,4 @@ def mean_over_frames(encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if x.ndim == 4:
         return encode(x)
     frames = x.transpose(1, 2).flatten(0, 1)
-    return encode(frames).unflatten(0, (len(x), -1)).mean(dim=1)
+    return encode(frames).unflatten(0, (x.shape[0], -1)).mean(dim=1)

@@ -145,7 +145,7 @@ class CAVMAEAudio(CAVMAEPath):
             x,
             f"spectrograms (B, 1, {time}, {mels}) or (B, {time}, {mels})",
         )
-        return self.encode(x.reshape(len(x), 1, time, mels).transpose(2, 3))
+        return self.encode(x.reshape(x.shape[0], 1, time, mels).transpose(2, 3))
 
 
 class CAVMAEVisual(CAVMAEPath):

@@ -66,7 +66,7 @@ class HFAudio(HFEncoder):
             x,
             f"spectrograms (B, 1, {time}, {mels}) or (B, {time}, {mels})",
         )
-        values = x.reshape(len(x), time, mels)
+        values = x.reshape(x.shape[0], time, mels)
         tokens = self.model(input_values=values).last_hidden_state
         special, patches = tokens[:, : self.num_special], tokens[:, self.num_special :]
         return (special if self.pooling == "cls" else patches).mean(dim=1)

@@ -65,7 +65,7 @@ class Plain(Encoder):
             self.check_input(x.ndim == 2, x, "token ids (B, L)")
             width = self.out_features or int(x.max()) + 1
             ids = torch.where(x < width, x, torch.zeros_like(x)).long()
-            counts = torch.zeros(len(x), width, device=x.device)
+            counts = torch.zeros(x.shape[0], width, device=x.device)
             counts.scatter_add_(1, ids, torch.ones(ids.shape, device=x.device))
             counts[:, 0] = 0.0
             return counts

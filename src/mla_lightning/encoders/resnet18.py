@@ -123,7 +123,7 @@ class ResNet18(Encoder):
             return self.maps(x).mean(dim=(2, 3))
         frames = x.transpose(1, 2).flatten(0, 1)
         # All maps have the same size, so the mean over frames of their means is the 3-D average.
-        return self.maps(frames).mean(dim=(2, 3)).unflatten(0, (len(x), -1)).mean(dim=1)
+        return self.maps(frames).mean(dim=(2, 3)).unflatten(0, (x.shape[0], -1)).mean(dim=1)
 
 
 class BasicBlock(nn.Module):

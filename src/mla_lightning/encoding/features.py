@@ -73,6 +73,8 @@ class EncodingModule(BatchModule):
     min_held_out_per_class = 1
     #: Number of first epochs that do not depend on what is hidden, so that runs may share them.
     shared_epochs = 0
+    #: Buffers whose numbers decide what is computed; they are constants of an exported graph.
+    read_as_numbers: tuple[str, ...] = ()
 
     #: Whether the losses (or the fit) are those of ``self.parts.task``: then the training rule is
     #: defined for any task, and class weights have an effect.

@@ -66,6 +66,8 @@ class Fusion(nn.Module, ABC):
     mixes_samples = False
     #: Whether the weights of the logits depend on features, see :meth:`weights_of`.
     weighs_by_features = False
+    #: Buffers whose numbers decide what is computed; they are constants of an exported graph.
+    read_as_numbers: tuple[str, ...] = ()
 
     def __init__(self, feature_dims: Mapping[str, int], num_classes: int) -> None:
         """Store the modalities and the number of classes.
@@ -178,7 +180,7 @@ class Fusion(nn.Module, ABC):
             Modality -> logits (B, C).
         """
         first = next(iter(features.values()))
-        all_true = torch.ones(len(first), dtype=torch.bool, device=first.device)
+        all_true = torch.ones(first.shape[0], dtype=torch.bool, device=first.device)
         return {
             name: self(features, {m: all_true if m == name else ~all_true for m in features})
             for name in features

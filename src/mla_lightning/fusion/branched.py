@@ -37,6 +37,7 @@ class Branched(LogitFusion):
     """
 
     unimodal_rule = "shared_head"
+    read_as_numbers = ("added",)
 
     def __init__(
         self,

@@ -100,7 +100,7 @@ class CrossPartial(Fusion):
         Returns:
             Codes (B, K).
         """
-        num_samples = len(next(iter(features.values())))
+        num_samples = next(iter(features.values())).shape[0]
         h = self.codes.mean(dim=0, keepdim=True).expand(num_samples, -1).clone()
         first, second = torch.zeros_like(h), torch.zeros_like(h)
         constant, grams = torch.zeros_like(h), []
@@ -110,7 +110,7 @@ class CrossPartial(Fusion):
                 present_B1 = h.new_ones(num_samples, 1)
             else:
                 present_B1 = present[name][:, None].to(h)
-            if not present_B1.any():
+            if not torch.compiler.is_exporting() and not present_B1.any():
                 continue
             # d/dh of |hW + b - x|^2 is 2 (h W W^T + (b - x) W^T); both matrices serve all steps.
             constant += present_B1 * ((bias - x) @ weight.T)

@@ -153,7 +153,7 @@ class Tagged(Fusion):
                 token = torch.where(present[name][:, None, None], token, torch.zeros_like(token))
             tokens.append(token)
         joined = torch.cat(tokens, dim=1)
-        tag = self.tag(present, len(joined), joined.device)
+        tag = self.tag(present, joined.shape[0], joined.device)
         joined = nn.functional.pad(
             joined, (0, self.tagged_width - joined.shape[2] - self.tag_width)
         )
@@ -168,7 +168,9 @@ class Tagged(Fusion):
         for name in self.feature_dims:
             value = features[name]
             if value.ndim == 2:
-                is_token[name] = torch.ones(len(value), 1, dtype=torch.bool, device=value.device)
+                is_token[name] = torch.ones(
+                    value.shape[0], 1, dtype=torch.bool, device=value.device
+                )
                 continue
             steps = is_present_step(value)
             # An empty sequence keeps its first step: attention over no token is undefined.

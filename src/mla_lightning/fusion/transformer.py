@@ -172,7 +172,7 @@ class TransformerFusion(Fusion):
     def _begin(self, learnt: Tensor, tokens: dict[str, Tensor]) -> Tensor:
         """Return learnt tokens (N, width) for each sample, (B, N, width)."""
         first = next(iter(tokens.values()))
-        return learnt.expand(len(first), -1, -1)
+        return learnt.expand(first.shape[0], -1, -1)
 
     def unimodal(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the logits of each modality with all others absent."""
@@ -184,7 +184,7 @@ def _is_padding(feature: Tensor, has: Tensor | None) -> Tensor:
     if feature.ndim == 3:
         return ~is_present_step(feature)
     if has is None:
-        return torch.zeros(len(feature), 1, dtype=torch.bool, device=feature.device)
+        return torch.zeros(feature.shape[0], 1, dtype=torch.bool, device=feature.device)
     return ~has[:, None]
 
 

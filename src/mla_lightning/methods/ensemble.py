@@ -59,6 +59,7 @@ class Ensemble(Unimodal):
     """
 
     takes_ranks = True
+    read_as_numbers = ("ensemble_weights",)
     reference = Reference(
         "On Uni-Modal Feature Learning in Supervised Multi-Modal Learning (uni-modal ensemble)",
         "ICML",

@@ -94,4 +94,4 @@ class _Constant(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return zeros (B, 1)."""
-        return torch.zeros(len(x), 1, device=x.device)
+        return torch.zeros(x.shape[0], 1, device=x.device)

@@ -26,7 +26,7 @@ from mla_lightning.run_folder.tasks import MULTILABEL
 #: Name for all samples of a prepared store, of every split.
 ALL = "all"
 #: Begin of the name of a modality's weight in what is computed of a batch.
-_WEIGHT = "weight/"
+WEIGHT = "weight/"
 #: Errors that encoders and conversions raise for inputs of another shape or type.
 UNFIT_ERRORS = (ConfigError, IndexError, RuntimeError, TypeError, ValueError)
 #: Appended to messages on wrong inputs.
@@ -109,16 +109,16 @@ def _forward(module: MultimodalModule, batch: Batch) -> tuple[dict[str, Tensor],
     """Return logits and fusion weights of a batch by name, with the module's current weights."""
     try:
         converted = module.convert_inputs(batch, augment=False)
-        computed = module.over_snapshots(lambda: _logits_and_weights(module, converted))
+        computed = module.over_snapshots(lambda: logits_and_weights(module, converted))
     except UNFIT_ERRORS as error:
         raise _unfit_inputs(module, batch, error) from error
-    logits = {name: z for name, z in computed.items() if not name.startswith(_WEIGHT)}
+    logits = {name: z for name, z in computed.items() if not name.startswith(WEIGHT)}
     outputs = {name: module.task.in_target_unit(z) for name, z in logits.items()}
-    weights = {m: w for m in module.modalities if (w := computed.get(f"{_WEIGHT}{m}")) is not None}
+    weights = {m: w for m in module.modalities if (w := computed.get(f"{WEIGHT}{m}")) is not None}
     return outputs, weights
 
 
-def _logits_and_weights(module: MultimodalModule, batch: Batch) -> dict[str, Tensor]:
+def logits_and_weights(module: MultimodalModule, batch: Batch) -> dict[str, Tensor]:
     """Return logits by name, and the weights of the modalities if the fusion has any."""
     logits = module.evaluate_batch(batch)
     unimodal = {name: logits[name] for name in module.modalities}
@@ -128,7 +128,7 @@ def _logits_and_weights(module: MultimodalModule, batch: Batch) -> dict[str, Ten
         weights_MN = module.fusion.logit_weights(unimodal, batch["present"])
     if weights_MN is None:
         return logits
-    names = (f"{_WEIGHT}{name}" for name in module.modalities)
+    names = (f"{WEIGHT}{name}" for name in module.modalities)
     return {**logits, **dict(zip(names, weights_MN, strict=True))}
 
 
