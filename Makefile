@@ -203,8 +203,9 @@ mutants: setup-dev ## put 150 faults into the mathematics and report which test 
 faults: setup-dev ## kill runs, fill disks, flip bits and stop sweeps at random (SEED=0 NUMBER=500; WRITE=1)
 	$(BIN)/python -m tests.faults --seed $(SEED) --number $(NUMBER) $(if $(WRITE),--write)
 
-docs: setup-dev ## generate METHODS.md from the classes and their configs
+docs: setup-dev ## generate METHODS.md, and build the site into build/site; warnings are errors
 	$(BIN)/python -c "from mla_lightning.config.catalogue import methods_page; print(methods_page(), end='')" > METHODS.md
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/site
 
 clean: ## remove caches and the virtual environment, never runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build

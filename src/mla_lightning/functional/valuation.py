@@ -19,8 +19,8 @@ _ROUNDING = 1e-6
 def contributions(is_right: Mapping[frozenset[int], Tensor]) -> Tensor:
     r"""Compute each modality's Shapley value of the number of modalities that a right answer uses.
 
-    The value of a subset S of the modalities is |S| if the prediction from S alone is right, else
-    0; that of no modality is 0.
+    The value of a subset S of the modalities is ``|S|`` if the prediction from S alone is right,
+    else 0; that of no modality is 0.
 
     Args:
         is_right: Non-empty subset of the positions 0 to M - 1 -> whether its prediction is right

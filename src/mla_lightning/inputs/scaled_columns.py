@@ -15,8 +15,8 @@ from mla_lightning.inputs.features import Features
 class ScaledColumns(nn.Module, Input):
     """Feature vectors (B, D) or sequences (B, T, D), each column scaled by numbers of its own.
 
-    A value x becomes (x - mean) * factor, after sign(x) log(1 + |x|) if ``is_log``. The numbers are
-    buffers: they are part of a checkpoint and move to the device with the module. Steps of
+    A value x becomes (x - mean) * factor, after ``sign(x) log(1 + |x|)`` if ``is_log``. The
+    numbers are buffers: they are part of a checkpoint and move to the device with the module. Steps of
     sequences that are all zero are padding and stay zero.
 
     Example:

@@ -26,8 +26,8 @@ PART, ALPHA = 0.2, 1.0
 class Valuation(PlannedRows):
     r"""Joint training in which samples occur again with modalities alone that contribute little.
 
-    At the start of each epoch after the warm-up, the value of a subset S of the modalities is |S|
-    if the prediction from S (zeros for all other features) is right, else 0. A modality's
+    At the start of each epoch after the warm-up, the value of a subset S of the modalities is
+    ``|S|`` if the prediction from S (zeros for all other features) is right, else 0. A modality's
     contribution :math:`\varphi_m` is its Shapley value. Every sample occurs once whole, and
 
     - ``level=sample``: also with modality m alone, 0 times if :math:`\varphi_m \ge 1`, once above
