@@ -64,10 +64,52 @@ def check_latex(text):
 def test_latex_is_balanced_and_escaped():
     text = render.to_latex(small())
     check_latex(text)
-    assert r"\textbf{60.0 $\pm$ 1.0 (3)}" in text
-    assert r"\underline{59.0 $\pm$ 1.0 (3)}" in text
+    assert r"\textbf{60.0 $\pm$ 1.0}" in text
+    assert r"\underline{59.0 $\pm$ 1.0}" in text
     assert "\n{[}x{]} &" in text  # else the line break before takes it as its argument
-    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+    tabulars = text.count(r"\begin{tabular}")
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == tabulars
+
+
+def latex_of(*texts, columns=None):
+    columns = columns or tuple(f"method{number}" for number in range(len(texts)))
+    rows = (Row("multi", tuple(map(Cell, texts))),)
+    note = "Mean ± sample standard deviation over seeds (number of seeds)."
+    table = Table("more", "Accuracy", "", columns, (Section("openmoji", rows),), (note,))
+    return render.to_latex(Report("my_kind", "r", (table,)))
+
+
+def test_latex_states_equal_numbers_of_seeds_once_and_different_ones_in_each_cell():
+    equal = latex_of("61.0 ± 1.4 (3)", "60.0 ± 0.1 (3)", "failed")
+    assert r"\caption{Accuracy, over 3 seeds.}" in equal
+    assert "(3)" not in equal
+    assert "(number of seeds)" not in equal
+    for other in ("60.0 ± 0.1 (2)", "60.0 ± 0.1 (2 of 3)", "60.0 (3)"):
+        mixed = latex_of("61.0 ± 1.4 (3)", other)
+        assert r"\caption{Accuracy.}" in mixed
+        assert r"61.0 $\pm$ 1.4 (3)" in mixed
+        assert "(number of seeds)" in mixed
+        assert other.replace("±", r"$\pm$") in mixed
+
+
+def test_latex_is_never_shrunk_but_divided_into_parts_that_fit_and_hold_every_cell_once():
+    texts = [f"{number}.{number} ± 1.0 (3)" for number in range(10, 40)]
+    wide = latex_of(*texts)
+    check_latex(wide)
+    assert "resizebox" not in wide
+    assert r"\begin{table*}" in wide
+    assert wide.count(r"\begin{tabular}") == wide.count("\nmulti &") > 1
+    assert all(wide.count(f"{number}.{number} $") == 1 for number in range(10, 40))
+    printed = wide.replace(r"$\pm$", "±").replace(" & ", "  ").splitlines()
+    assert max(len(line) for line in printed if line.startswith("multi")) <= 110
+    assert r"\begin{table}" in latex_of("1.0 ± 0.1 (3)", "2.0 ± 0.1 (3)")
+
+
+def test_latex_breaks_long_cells_into_lines_and_labels_every_table():
+    text = latex_of("a sentence " * 12, "1.0")
+    assert r"\begin{tabular}{lLr}" in text
+    assert r"\newcolumntype{L}" in text
+    assert r"\label{tab:my-kind-more}" in text
 
 
 @given(st.text(max_size=30))

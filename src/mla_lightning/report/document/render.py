@@ -1,4 +1,4 @@
-"""Renderings of a report: Markdown, LaTeX, CSV and terminal."""
+"""Renderings of a report: Markdown, CSV and terminal, and the files of them all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mla_lightning.report.document.latex import to_latex
 from mla_lightning.report.document.table import (
     BEST,
     BLANK,
@@ -15,6 +16,8 @@ from mla_lightning.report.document.table import (
     Row,
     Section,
     Table,
+    column_groups,
+    printable,
 )
 from mla_lightning.run_folder.csv_cells import csv_text
 
@@ -22,31 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-TEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "_": r"\_",
-    "%": r"\%",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "[": "{[}",  # after a line break, a bracket would be read as its argument
-    "]": "{]}",
-    "*": "{*}",  # likewise a star
-    "`": r"\textasciigrave{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "×": r"$\times$",
-    "–": "--",
-    "…": r"\ldots{}",
-}
 #: Spaces between two columns in a terminal.
 GAP = 2
 
@@ -64,26 +42,10 @@ def escape_markdown(text: str) -> str:
         >>> print(escape_markdown("late_fusion *a|b*"))
         late_fusion \*a\|b\*
     """
-    line = " ".join(_printable(text).split())
+    line = " ".join(printable(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*|\[\]~$])", r"\\\1", line)
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", line)
-
-
-def escape_latex(text: str) -> str:
-    r"""Escape a text for LaTeX.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        One line.
-
-    Example:
-        >>> print(escape_latex("50 % of late_fusion"))
-        50 \% of late\_fusion
-    """
-    return "".join(TEX.get(char, char) for char in " ".join(_printable(text).split()))
 
 
 def to_markdown(report: Report, figures: Sequence[str] = ()) -> str:
@@ -127,22 +89,6 @@ def to_markdown(report: Report, figures: Sequence[str] = ()) -> str:
     if report.notes:
         lines += ["## Where the numbers come from", "", *_bullets(report.notes)]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def to_latex(report: Report) -> str:
-    r"""Render a report's tables as LaTeX for the packages booktabs and graphicx.
-
-    Args:
-        report: The report.
-
-    Returns:
-        One ``table*`` per table, to be included with ``\input``.
-    """
-    lines = [r"% \usepackage{booktabs, graphicx, textcomp}  \usepackage[T1]{fontenc}"]
-    for table in report.tables:
-        if table.written_sections:
-            lines += ["", *_latex_table(report, table)]
-    return "\n".join(lines) + "\n"
 
 
 def to_csv(table: Table) -> str:
@@ -202,7 +148,7 @@ def to_terminal(report: Report, console: Console) -> None:
     from rich.text import Text
 
     def print_line(text: str, style: str = "") -> None:
-        console.print(Text(_printable(text), style=style))
+        console.print(Text(printable(text), style=style))
 
     print_line(report.title, "bold")
     for warning in report.warnings:
@@ -223,11 +169,6 @@ def to_terminal(report: Report, console: Console) -> None:
         console.print()
     for note in report.notes:
         print_line(note, "dim")
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which a terminal or LaTeX would act upon, by spaces."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _bullets(notes: Iterable[str]) -> list[str]:
@@ -256,41 +197,6 @@ def _markdown_cell(cell: Cell) -> str:
     return {BEST: f"**{text}**", SECOND: f"<u>{text}</u>"}.get(cell.rank, text)
 
 
-def _latex_table(report: Report, table: Table) -> Iterator[str]:
-    width = len(table.columns)
-    yield r"\begin{table*}[t]"
-    yield r"\centering"
-    warning = "".join(f" {text}" for text in report.warnings)
-    yield rf"\caption{{{escape_latex(table.title + '.' + warning)}}}"
-    yield r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-    yield rf"\begin{{tabular}}{{l{'r' * width}}}"
-    yield r"\toprule"
-    yield _latex_line([escape_latex(table.corner), *map(escape_latex, table.columns)])
-    for section in table.written_sections:
-        yield r"\midrule"
-        if section.title:
-            title = (
-                rf"\textbf{{{escape_latex(section.title)}}} {escape_latex(section.remark)}".rstrip()
-            )
-            yield rf"\multicolumn{{{width + 1}}}{{l}}{{{title}}} \\"
-        for row in section.rows:
-            yield _latex_line([escape_latex(row.label), *map(_latex_cell, row.cells)])
-    yield r"\bottomrule"
-    yield r"\end{tabular}}"
-    for note in table.notes:
-        yield rf"\par\footnotesize {escape_latex(note)}"
-    yield r"\end{table*}"
-
-
-def _latex_line(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = escape_latex(cell.text)
-    return {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}.get(cell.rank, text)
-
-
 def _terminal_table(table: Table, width: int) -> Iterator[Text]:
     """Lay out all sections; tables of rich would take a second for a thousand rows."""
     from rich.text import Text
@@ -301,7 +207,7 @@ def _terminal_table(table: Table, width: int) -> Iterator[Text]:
         if section.title:
             remark = f"  {section.remark}" if section.remark else ""
             yield Text.assemble(
-                (_printable(section.title), "bold cyan"), (_printable(remark), "cyan")
+                (printable(section.title), "bold cyan"), (printable(remark), "cyan")
             )
         yield from _terminal_section(table, section, width)
 
@@ -317,15 +223,15 @@ def _terminal_section(table: Table, section: Section, width: int) -> Iterator[Te
     ]
     widths = {
         place: max(
-            cell_len(_printable(text))
+            cell_len(printable(text))
             for text in (table.columns[place], *(row.cells[place].text for row in section.rows))
         )
         for place in used
     }
     labels = max(
-        cell_len(_printable(text)) for text in (table.corner, *(r.label for r in section.rows))
+        cell_len(printable(text)) for text in (table.corner, *(r.label for r in section.rows))
     )
-    for group in _column_groups(used, widths, width - 2 - labels):
+    for group in column_groups(used, widths, width - 2 - labels, GAP):
         header = Text(f"  {_pad(table.corner, labels, left=True)}", style="dim")
         for place in group:
             header.append(" " * GAP + _pad(table.columns[place], widths[place]), style="bold")
@@ -348,24 +254,9 @@ def _terminal_row(row: Row, group: Sequence[int], widths: dict[int, int], labels
     return line
 
 
-def _column_groups(
-    columns: Sequence[int], widths: dict[int, int], width: int
-) -> Iterator[list[int]]:
-    """Split columns into groups that fit into a width."""
-    group: list[int] = []
-    used_width = 0
-    for place in columns:
-        if group and used_width + GAP + widths[place] > width:
-            yield group
-            group, used_width = [], 0
-        group.append(place)
-        used_width += GAP + widths[place]
-    yield group
-
-
 def _pad(text: str, width: int, *, left: bool = False) -> str:
     from rich.cells import cell_len
 
-    text = _printable(text)
+    text = printable(text)
     space = " " * (width - cell_len(text))
     return text + space if left else space + text

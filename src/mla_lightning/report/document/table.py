@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -275,3 +275,48 @@ def p_text(p: float | None) -> str:
     if p is None:
         return BLANK
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def printable(text: str) -> str:
+    r"""Replace control characters, which a terminal or LaTeX would act upon, by spaces.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        A text of the same length.
+
+    Example:
+        >>> printable("a\tb")
+        'a b'
+    """
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def column_groups(
+    columns: Sequence[int], widths: Mapping[int, int], width: int, gap: int
+) -> Iterator[list[int]]:
+    """Split columns into groups that fit into a width.
+
+    Args:
+        columns: The columns.
+        widths: Width of each column, in characters.
+        width: Width of a line; a column that is wider has a group of its own.
+        gap: Characters between two columns.
+
+    Returns:
+        The groups, in order.
+
+    Example:
+        >>> list(column_groups([0, 1, 2], {0: 5, 1: 5, 2: 5}, 15, 2))
+        [[0, 1], [2]]
+    """
+    group: list[int] = []
+    used_width = 0
+    for place in columns:
+        if group and used_width + gap + widths[place] > width:
+            yield group
+            group, used_width = [], 0
+        group.append(place)
+        used_width += gap + widths[place]
+    yield group

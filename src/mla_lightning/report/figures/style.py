@@ -25,6 +25,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.parse_math": False,  # a name may hold dollar signs
+    "pdf.fonttype": 42,  # whole fonts as TrueType, which journals ask for; 3 would be outlines
     "svg.hashsalt": "mla_lightning",  # otherwise the ids in the SVG are random
     "svg.fonttype": "path",
 }

@@ -1,0 +1,200 @@
+"""LaTeX of a report's tables, legible at their final size: nothing is shrunk to fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from mla_lightning.report.document.table import (
+    BEST,
+    SECOND,
+    Cell,
+    Report,
+    Section,
+    Table,
+    column_groups,
+    printable,
+)
+
+TEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",  # after a line break, a bracket would be read as its argument
+    "]": "{]}",
+    "*": "{*}",  # likewise a star
+    "`": r"\textasciigrave{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "–": "--",
+    "…": r"\ldots{}",
+}
+#: Characters of 8 pt that fit into one column of a paper (3.3 in) and into two (6.9 in).
+ONE_COLUMN, TWO_COLUMNS = 50, 105
+#: Characters beyond which the cells of a column are broken into lines; 2.3 in hold so many.
+LONG_CELL = 40
+#: Spaces between two columns, in characters.
+GAP = 2
+#: A mean with its spread and number of seeds, as of cells.
+_WITH_SEEDS = re.compile(r"(.* ± \S+) \((\d+)\)")
+_ANY_SEEDS = re.compile(r".* \(\d+( of \d+)?\)")
+_PREAMBLE = (
+    r"% \usepackage{array, booktabs, textcomp}  \usepackage[T1]{fontenc}",
+    r"\newcolumntype{L}{>{\raggedright\arraybackslash}p{2.3in}}",
+)
+
+
+def escape_latex(text: str) -> str:
+    r"""Escape a text for LaTeX.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        One line.
+
+    Example:
+        >>> print(escape_latex("50 % of late_fusion"))
+        50 \% of late\_fusion
+    """
+    return "".join(TEX.get(char, char) for char in " ".join(printable(text).split()))
+
+
+def to_latex(report: Report) -> str:
+    r"""Render a report's tables as LaTeX for the packages array and booktabs.
+
+    Letters have 8 pt in a document of 10 pt. A table that fits into one column of a paper is a
+    ``table``, others are a ``table*``; those wider than a page are divided into parts with the
+    same rows. Where all cells are over equally many seeds, the caption says so.
+
+    Args:
+        report: The report.
+
+    Returns:
+        The tables, to be included with ``\input``; their labels are ``tab:KIND-SLUG``.
+
+    Example:
+        >>> from mla_lightning.report.document.table import Row
+        >>> rows = (Row("multi", (Cell("60.0 ± 1.0 (3)", BEST),)),)
+        >>> table = Table("", "Accuracy", "", ("MLA",), (Section("", rows),))
+        >>> print(to_latex(Report("mine", "My report", (table,))).partition("\n\n")[2])
+        \begin{table}[t]
+        \centering\footnotesize\setlength{\tabcolsep}{4pt}
+        \caption{Accuracy, over 3 seeds.}
+        \label{tab:mine}
+        \begin{tabular}{lr}
+        \toprule
+         & MLA \\
+        \midrule
+        multi & \textbf{60.0 $\pm$ 1.0} \\
+        \bottomrule
+        \end{tabular}
+        \end{table}
+        <BLANKLINE>
+    """
+    lines = list(_PREAMBLE)
+    for table in report.tables:
+        if table.written_sections:
+            lines += ["", *_latex_table(report, table)]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_table(report: Report, table: Table) -> Iterator[str]:
+    seeds = _common_seeds(table)
+    widths = _widths(table, seeds)
+    is_narrow = sum(width + GAP for width in widths.values()) <= ONE_COLUMN
+    environment = "table" if is_narrow else "table*"
+    room = TWO_COLUMNS - widths[-1]
+    columns = range(len(table.columns))
+    warning = "".join(f" {text}" for text in report.warnings)
+    over = f", over {seeds} seeds" if seeds else ""
+    yield rf"\begin{{{environment}}}[t]"
+    yield r"\centering\footnotesize\setlength{\tabcolsep}{4pt}"
+    yield rf"\caption{{{escape_latex(f'{table.title}{over}.{warning}')}}}"
+    yield rf"\label{{tab:{_label(report, table)}}}"
+    for part, group in enumerate(column_groups(columns, widths, room, GAP)):
+        if part:
+            yield r"\par\medskip"
+        yield from _tabular(table, group, widths, seeds)
+    for note in table.notes:
+        text = note.replace(" (number of seeds)", "") if seeds else note
+        yield rf"\par {escape_latex(text)}"
+    yield rf"\end{{{environment}}}"
+
+
+def _label(report: Report, table: Table) -> str:
+    name = f"{report.kind}-{table.slug}" if table.slug else report.kind
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+
+
+def _common_seeds(table: Table) -> str:
+    """Return the number of seeds of all cells that state one; empty if they differ."""
+    texts = [cell.text for section in table.written_sections for cell in _cells(section)]
+    stated = [text for text in texts if _ANY_SEEDS.fullmatch(text)]
+    found = [_WITH_SEEDS.fullmatch(text) for text in stated]
+    numbers = {match[2] if match else "" for match in found}
+    return numbers.pop() if len(numbers) == 1 else ""
+
+
+def _cells(section: Section) -> Iterator[Cell]:
+    for row in section.rows:
+        yield from row.cells
+
+
+def _text(cell: Cell, seeds: str) -> str:
+    return cell.text.removesuffix(f" ({seeds})") if seeds else cell.text
+
+
+def _widths(table: Table, seeds: str) -> dict[int, int]:
+    """Return the characters that each column takes; -1 is that of the labels of rows."""
+    rows = [row for section in table.written_sections for row in section.rows]
+    texts = {
+        place: [table.columns[place], *(_text(row.cells[place], seeds) for row in rows)]
+        for place in range(len(table.columns))
+    }
+    texts[-1] = [table.corner, *(row.label for row in rows)]
+    return {place: min(LONG_CELL + 1, max(map(len, texts[place]))) for place in texts}
+
+
+def _tabular(
+    table: Table, group: Sequence[int], widths: dict[int, int], seeds: str
+) -> Iterator[str]:
+    kinds = ["L" if widths[-1] > LONG_CELL else "l"]
+    kinds += ["L" if widths[place] > LONG_CELL else "r" for place in group]
+    yield rf"\begin{{tabular}}{{{''.join(kinds)}}}"
+    yield r"\toprule"
+    columns = [table.columns[place] for place in group]
+    yield _latex_line([escape_latex(table.corner), *map(escape_latex, columns)])
+    for section in table.written_sections:
+        yield r"\midrule"
+        if section.title:
+            title = (
+                rf"\textbf{{{escape_latex(section.title)}}} {escape_latex(section.remark)}".rstrip()
+            )
+            yield rf"\multicolumn{{{len(kinds)}}}{{l}}{{{title}}} \\"
+        for row in section.rows:
+            cells = [_latex_cell(row.cells[place], seeds) for place in group]
+            yield _latex_line([escape_latex(row.label), *cells])
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(cell: Cell, seeds: str) -> str:
+    text = escape_latex(_text(cell, seeds))
+    return {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}.get(cell.rank, text)
