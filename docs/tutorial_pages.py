@@ -28,7 +28,7 @@ class Cell(NamedTuple):
 
 
 def read_cells(script: str) -> list[Cell]:
-    """Return the cells of a script.
+    r"""Return the cells of a script.
 
     Example:
         >>> read_cells("# %% [markdown]\n# # Title\n\n# %%\nprint(1)\n")

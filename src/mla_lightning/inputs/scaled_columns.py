@@ -16,8 +16,8 @@ class ScaledColumns(nn.Module, Input):
     """Feature vectors (B, D) or sequences (B, T, D), each column scaled by numbers of its own.
 
     A value x becomes (x - mean) * factor, after ``sign(x) log(1 + |x|)`` if ``is_log``. The
-    numbers are buffers: they are part of a checkpoint and move to the device with the module. Steps of
-    sequences that are all zero are padding and stay zero.
+    numbers are buffers: they are part of a checkpoint and move to the device with the module. Steps
+    of sequences that are all zero are padding and stay zero.
 
     Example:
         >>> x = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
