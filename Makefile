@@ -41,7 +41,7 @@ SLURM_TESTS := $(wildcard tests/test_slurm*.py)
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
 	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged benchmark-snapshots candidates candidates-rates candidates-asked \
-	reproduce-projection reproduce-own docs clean
+	reproduce-projection reproduce-own docs release-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -206,6 +206,21 @@ faults: setup-dev ## kill runs, fill disks, flip bits and stop sweeps at random 
 docs: setup-dev ## generate METHODS.md, and build the site into build/site; warnings are errors
 	$(BIN)/python -c "from mla_lightning.config.catalogue import methods_page; print(methods_page(), end='')" > METHODS.md
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/site
+
+release-check: setup-dev ## build sdist and wheel, and train with each in an empty environment
+	@# what pip installs is used from another folder, so that nothing of this one can help it
+	rm -rf build/release && mkdir -p build/release/elsewhere
+	$(BIN)/python -m build --outdir build/release/dist
+	set -e; for file in build/release/dist/*; do \
+		rm -rf build/release/venv; $(PYTHON) -m venv build/release/venv; \
+		build/release/venv/bin/python -m pip --disable-pip-version-check install --quiet \
+			--progress-bar off -c constraints.txt "$$file"; \
+		build/release/venv/bin/python -m pip --disable-pip-version-check check; \
+		(cd build/release/elsewhere && unset PYTHONPATH && ../venv/bin/mla --version && \
+			../venv/bin/mla train -m method=mla,concat seed=0,1 trainer.max_epochs=2 \
+				"paths.output_dir=$$(basename $$file)" && \
+			../venv/bin/mla report table1 "$$(basename $$file)"); \
+		echo "$$file: installs, trains and reports"; done
 
 clean: ## remove caches and the virtual environment, never runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build

@@ -1,4 +1,4 @@
-"""The tutorials of the site: each script runs, from an empty folder, and is a page with a title."""
+"""The tutorials of the site: every script runs from an empty folder and is a page."""
 
 import importlib.util
 import re

@@ -4,7 +4,8 @@
 # Three methods on a small synthetic data set, with three seeds each: nine runs, which take a few
 # seconds. In a shell the same is
 #
-#     mla train -m data=synthetic method=concat,mla,unimodal "seed=range(3)"
+#     mla train -m data=synthetic "data.signal=[2.0,1.0]" trainer.max_epochs=3 diagnostics=off \
+#         method=concat,mla,unimodal "seed=range(3)"
 #     mla report table1 runs
 
 # %%

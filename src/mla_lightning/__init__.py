@@ -21,7 +21,7 @@ import importlib
 import time
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 #: When this process imported the package, in seconds since 1970.
 _imported_at = time.time()
 

@@ -1,0 +1,46 @@
+"""The page of features: every test, verb, target and setting of a group that it names exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mla_lightning.config import conf_dir
+from mla_lightning.config.search import options
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs/features.md").read_text(encoding="utf-8")
+TESTS = sorted(set(re.findall(r"`(tests/[^`]+)`", PAGE)))
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_a_test_that_shows_a_feature_exists(name):
+    path, _, function = name.partition("::")
+    assert (ROOT / path).exists()
+    if function:
+        assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_every_feature_is_shown_by_a_test():
+    rows = [x for x in PAGE.splitlines() if x.startswith("| ") and not x.startswith("| feature")]
+    assert len(rows) > 30
+    assert all(re.search(r"`tests/[^`]+` \|$", row) for row in rows)
+
+
+def test_verbs_targets_and_options_exist():
+    from mla_lightning.cli.main import main
+
+    for verb in set(re.findall(r"`mla ([a-z]+)", PAGE)):
+        with pytest.raises(SystemExit) as end:
+            main([verb, "--help"])
+        assert end.value.code == 0
+    for kind in re.findall(r"`mla (?:report|dashboard) (\w+)", PAGE):
+        assert kind in options((conf_dir(),), "report")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`make ([a-z-]+)`", PAGE):
+        assert f"\n{target}:" in makefile
+    groups = "launcher|trainer|callbacks|debug|optimizer|scheduler|logger|data|experiment"
+    chosen = re.findall(rf"[` ]({groups})=([\w/]+)", PAGE)
+    assert len(chosen) > 8
+    for group, option in chosen:
+        assert option in options((conf_dir(),), group), f"{group}={option}"
