@@ -34,7 +34,7 @@ def test_verbs_targets_and_options_exist():
         with pytest.raises(SystemExit) as end:
             main([verb, "--help"])
         assert end.value.code == 0
-    for kind in re.findall(r"`mla (?:report|dashboard) (\w+)", PAGE):
+    for kind in re.findall(r"`mla (?:report|dashboard) (?!page)(\w+)", PAGE):
         assert kind in options((conf_dir(),), "report")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make ([a-z-]+)`", PAGE):

@@ -21,7 +21,12 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("kind", RUNS)
+SLOW = ("features in place of weights", "means of absent features")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow if k in SLOW else ()) for k in RUNS]
+)
 def test_a_file_computes_what_is_predicted(kind, tmp_path):
     epochs = () if "trainer.max_epochs=1" in RUNS[kind] else ("trainer.max_epochs=2",)
     run = mla.train(*RUNS[kind], *epochs, folder=tmp_path)

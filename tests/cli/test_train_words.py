@@ -13,6 +13,7 @@ import yaml
 
 from mla_lightning.cli.main import main
 from mla_lightning.config import plan
+from mla_lightning.config.search import PLURALS
 from mla_lightning.run.ending import describe_ending
 
 WORDS = ("train", "data=synthetic", "method=mla")
@@ -78,6 +79,15 @@ def test_the_version_is_printed_after_a_verb_too() -> None:
         with pytest.raises(SystemExit) as end:
             main(words)
         assert end.value.code == 0
+
+
+def test_the_help_lists_every_group(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    unused = {"held_out", "search", "metric", "report", "panel"}  # of other verbs, or of all runs
+    for group in PLURALS.keys() - unused:
+        assert re.search(rf"^  {group} .*\(\d+ options\)$", text, re.MULTILINE), group
 
 
 @pytest.fixture(scope="module")
