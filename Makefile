@@ -41,7 +41,7 @@ SLURM_TESTS := $(wildcard tests/test_slurm*.py)
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
 	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged benchmark-snapshots candidates candidates-rates candidates-asked \
-	reproduce-projection reproduce-own docs clean
+	reproduce-projection reproduce-own docs screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -205,6 +205,10 @@ faults: setup-dev ## kill runs, fill disks, flip bits and stop sweeps at random 
 
 docs: setup-dev ## generate METHODS.md from the classes and their configs
 	$(BIN)/python -c "from mla_lightning.config.catalogue import methods_page; print(methods_page(), end='')" > METHODS.md
+
+screenshots: setup ## train a short Table 1 with diagnostics and make the screenshots of its page in docs/
+	$(MLA) train -m experiment=table1/openmoji diagnostics=epoch paths.output_dir=build/screenshots
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/screenshots.py build/screenshots
 
 clean: ## remove caches and the virtual environment, never runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build
