@@ -41,7 +41,7 @@ SLURM_TESTS := $(wildcard tests/test_slurm*.py)
 .PHONY: help setup setup-dev report claims claims-data claims-tune claims-runs claims-price test test-slow test-slurm test-ray \
 	lint types smoke bench mutants faults tune reproduce-table1 reproduce-table2 \
 	reproduce-table3 reproduce-benchmark benchmark-tune benchmark-averaged benchmark-snapshots candidates candidates-rates candidates-asked \
-	reproduce-projection reproduce-own docs release-check clean
+	reproduce-projection reproduce-own docs screenshots release-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -221,6 +221,10 @@ release-check: setup-dev ## build sdist and wheel, and train with each in an emp
 				"paths.output_dir=$$(basename $$file)" && \
 			../venv/bin/mla report table1 "$$(basename $$file)"); \
 		echo "$$file: installs, trains and reports"; done
+
+screenshots: setup ## train a short Table 1 with diagnostics and make the screenshots of its page in docs/
+	$(MLA) train -m experiment=table1/openmoji diagnostics=epoch paths.output_dir=build/screenshots
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/screenshots.py build/screenshots
 
 clean: ## remove caches and the virtual environment, never runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build

@@ -22,7 +22,7 @@ from mla_lightning.report.read.block import Block, blocks, runs_without_result
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables import notes
-from mla_lightning.report.tables.rows import SIGNIFICANT
+from mla_lightning.report.tables.significance import SIGNIFICANT
 from mla_lightning.report.tables.tuning import rate_notes
 
 if TYPE_CHECKING:

@@ -22,8 +22,13 @@ from mla_lightning.report.document.table import (
 )
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.variant import Variant
-from mla_lightning.report.tables.rows import SIGNIFICANT
-from mla_lightning.report.tables.significance import CONFIDENCE, Comparison, compare, least_effect
+from mla_lightning.report.tables.significance import (
+    CONFIDENCE,
+    SIGNIFICANT,
+    Comparison,
+    compare,
+    least_effect,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from mla_lightning.report.figures.training import (
     laziness,
     own_forgetting,
 )
-from mla_lightning.report.page.content import _omissions, _parameters
+from mla_lightning.report.page.further_tables import _omissions, parameters
 from mla_lightning.report.read.columns import cross_modality_changes, diagnostics_columns
 from mla_lightning.report.read.diagnostics import BlockDiagnostics, _mean_flops
 from mla_lightning.run_folder.reader import RunFiles
@@ -241,6 +241,6 @@ def test_the_page_says_what_is_omitted_and_why():
     assert "a 16, b 64" in texts[0]
     assert "native_batch_norm" in texts[1]
     counts = {"a": 44, "b": 40, "fusion": 12, "other": 6}
-    table = _parameters(diagnosed(finals={"mla": [{"parameters": counts}]}), "stem")
+    table = parameters(diagnosed(finals={"mla": [{"parameters": counts}]}), "stem")
     (row,) = table.sections[0].rows
     assert [cell.text for cell in row.cells] == ["44", "40", "12", "6", "102"]

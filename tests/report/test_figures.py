@@ -9,6 +9,7 @@ from mla_lightning.report.figures.style import (
     ABOVE,
     BELOW,
     GID,
+    OTHERS,
     PLAIN,
     TOOLTIP_SEPARATOR,
     line_styles,
@@ -47,8 +48,20 @@ def test_dots_are_the_means_and_the_dashed_line_is_the_reference(tmp_path):
     assert means(multi) == pytest.approx([50.0, 60.0])
     (alone,) = [line for line in image.get_lines() if line.get_gid() == "alone"]
     assert alone.get_xdata() == pytest.approx([40.0, 40.0])
-    assert [dot.get_color() for dot in dots(image)] == [BELOW, ABOVE]
+    assert [dot.get_color() for dot in dots(image)] == [PLAIN, PLAIN]  # no test: equal differences
     assert image.get_ylim()[0] > image.get_ylim()[1]  # first method on top
+
+
+def test_only_significant_differences_from_trained_alone_are_coloured(tmp_path):
+    for seed, noise in enumerate((0.0, 0.002, 0.001)):
+        write_run(tmp_path, "unimodal", seed, accuracy=levels(0.40 + noise, 0.55))
+        write_run(tmp_path, "concat", seed, accuracy=levels(0.30, 0.50))
+        write_run(tmp_path, "film", seed, accuracy=levels(0.40 + seed / 20, 0.50))
+        write_run(tmp_path, "mla", seed, accuracy=levels(0.50, 0.60))
+    figure = modality_figure(block_of(tmp_path))
+    image, _, multi = figure.axes
+    assert [dot.get_color() for dot in dots(image)] == [BELOW, PLAIN, ABOVE]  # FiLM: +4.9, p = 0.2
+    assert {dot.get_color() for dot in dots(multi)} == {PLAIN}
 
 
 def test_spread_and_each_seed_are_drawn(tmp_path):
@@ -178,6 +191,19 @@ def test_a_column_has_one_colour_in_all_figures_and_the_reference_is_dashed(tmp_
         line_style = styles[str(line.get_label())]
         assert line.get_color() == line_style["color"]
         assert (line.get_linestyle() == "--") == (line.get_label() == "Unimodal")
+
+
+def test_the_method_in_question_stands_out_in_the_same_colour_whatever_else_is_drawn():
+    few = line_styles(["MLA", "Concat"])
+    many = line_styles(["Sum", "Concat", "QMF", "FiLM", "MLA", "MLA no_hgm", "Unimodal"])
+    assert few["MLA"] == many["MLA"]
+    assert few["Concat"] == many["Concat"]
+    widths = {label: line["linewidth"] for label, line in many.items()}
+    assert max(widths, key=widths.get) == "MLA"
+    others = {many[label]["color"] for label in ("Sum", "QMF", "FiLM")}
+    assert others <= set(OTHERS)
+    assert many["MLA no_hgm"]["color"] == many["MLA"]["color"]
+    assert many["MLA no_hgm"]["linestyle"] != many["MLA"]["linestyle"]
 
 
 def test_of_many_columns_the_best_on_validation_and_the_reference_are_drawn(tmp_path):

@@ -12,7 +12,7 @@ from mla_lightning.publish.wandb_dashboard import describe_dashboard
 from mla_lightning.report.figures.curves import curves_figure, read_curves
 from mla_lightning.report.figures.modalities import modality_figure
 from mla_lightning.report.figures.numbers import add_tooltips
-from mla_lightning.report.figures.style import ABOVE, BELOW, TOOLTIP_SEPARATOR
+from mla_lightning.report.figures.style import BELOW, PLAIN, TOOLTIP_SEPARATOR
 from mla_lightning.report.read.block import Summary, blocks, limit_variants
 from mla_lightning.report.read.results_csv import read_csv, write_csv
 from mla_lightning.report.read.run_folders import read_runs
@@ -193,9 +193,9 @@ def test_the_figure_colours_smaller_errors_as_better_and_says_so(regression):
         for line in axis.get_lines()
         if line.get_marker() == "o"
     }
-    assert colours == {"column:Concat": BELOW, "column:MLA": ABOVE}
+    assert colours == {"column:Concat": BELOW, "column:MLA": PLAIN}
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[1:3] == ["worse", "better"]
+    assert labels[1:3] == ["significantly worse", "significantly better"]
     low, high = axis.get_xlim()
     assert 0 < high - low < 1  # not 1 point, which is for percent
 

@@ -14,7 +14,7 @@ import pytest
 from mla_lightning.cli.main import main
 from mla_lightning.report.figures.cache import Drawing
 from mla_lightning.report.figures.panels import panels
-from mla_lightning.report.page.html import figure_html
+from mla_lightning.report.page.html import figure_values
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=3"]
@@ -82,7 +82,7 @@ def panels_of_classes():
 
 def test_every_panel_is_drawn_with_its_caption(page):
     for panel in panels_of_classes():
-        assert page.count(f"<h3>{escape(panel.title)}</h3>") == 1, panel.slug
+        assert page.count(f"<h4>{escape(panel.title)}</h4>") == 1, panel.slug
         assert page.count(f"<figcaption>{escape(panel.reading)}</figcaption>") == 1
     reader = Reader()
     reader.feed(page)
@@ -104,7 +104,7 @@ def test_tooltips_show_values_and_each_figure_has_a_table_of_numbers(page):
     figures = re.findall(r"<figure .*?</figure>", page, re.DOTALL)
     scatter_plots = {"Features in two dimensions (PCA)", "Features in two dimensions (t-SNE)"}
     for figure in figures:
-        (title,) = re.findall(r"<h3>(.*?)</h3>", figure)
+        (title,) = re.findall(r"<h4>(.*?)</h4>", figure)
         has_numbers = "<details><summary>Numbers</summary>" in figure
         assert has_numbers != (title in scatter_plots or title.startswith("Table 1")), title
     curves = next(figure for figure in figures if "Learning curves" in figure)
@@ -114,7 +114,7 @@ def test_tooltips_show_values_and_each_figure_has_a_table_of_numbers(page):
 
 
 def test_numbers_below_a_figure_are_those_of_the_run(folder, page):
-    curves = page[page.index("<h3>Learning curves</h3>") :].partition("</figure>")[0]
+    curves = page[page.index("<h4>Learning curves</h4>") :].partition("</figure>")[0]
     cells = re.findall(r'<th scope="row">Concat</th>(.*?)</tr>', curves)
     (run,) = (folder / "runs" / "table1").rglob("*concat*seed0*/metrics.csv")
     with run.open() as file:
@@ -159,7 +159,7 @@ def test_figures_and_tables_are_written_beside_the_page(folder):
 
 def test_names_are_escaped():
     svg = '<?xml version="1.0"?><svg width="1"><g id="column:a&lt;b&quot;"><path id="p"/></g></svg>'
-    text = figure_html(Drawing(svg, None), "<script>", 'say "x"', iter([3]))
+    text = str(figure_values(Drawing(svg, None), "<script>", 'say "x"', iter([3]))["svg"])
     assert "<script>" not in text
     assert 'data-column-name="a&lt;b&quot;"' in text
     assert 'id="figure-3-p"' in text
@@ -185,6 +185,7 @@ def test_a_kind_needs_runs(tmp_path, monkeypatch, capfd):
 def test_a_browser_draws_the_page_without_console_messages(folder, tmp_path):
     page = folder / "runs" / "report" / "page.html"
     probe = """<script>addEventListener("load", () => {
+      for (const folded of document.querySelectorAll("details")) folded.open = true;
       const bad = [...document.querySelectorAll("figure svg")].filter(
         svg => svg.getBoundingClientRect().width < 50 || svg.querySelectorAll("path").length < 5);
       const box = document.querySelector("fieldset input[value=MLA]");

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.figures.style import GID, line_styles, new_figure, style
+from mla_lightning.report.figures.style import GID, is_prominent, line_styles, new_figure, style
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.metrics import MetricDisplay, primary_metric
@@ -159,11 +159,11 @@ def _line(
     means = [statistics.fmean(values) for values in by_epoch.values()]
     gid = GID + label
     marker = "o" if len(means) == 1 else ""
-    axis.plot(epochs, means, marker=marker, linewidth=1.6, label=label, gid=gid, **line_style)
-    if len(seeds) > 1:
+    axis.plot(epochs, means, marker=marker, label=label, gid=gid, **line_style)
+    if len(seeds) > 1 and is_prominent(line_style):
         spreads = [statistics.stdev(values) for values in by_epoch.values()]
         low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
         high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
         colour = line_style["color"]
-        band = axis.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+        band = axis.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
         band.set_gid(gid)

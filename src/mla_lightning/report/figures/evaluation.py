@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.figures.reliability import legend
 from mla_lightning.report.figures.style import (
-    COLOURS,
+    FOREMOST,
+    FOREMOST_COLOUR,
     GID,
+    GREY,
     line_styles,
     modality_colours,
     new_figure,
@@ -211,7 +213,8 @@ def cost(diagnostics: BlockDiagnostics) -> Figure | None:
                 value = diagnostics.costs[label].get(measure)
                 if value is None:
                     continue
-                for patch in axis.barh(place, value, height=0.65, color=COLOURS[0]):
+                colour = FOREMOST_COLOUR if label == method_label(FOREMOST) else GREY
+                for patch in axis.barh(place, value, height=0.65, color=colour):
                     patch.set_gid(GID + label)
                 axis.text(value, place, f" {_short(value)}", va="center", fontsize=8)
             axis.set_title(measure, loc="left")

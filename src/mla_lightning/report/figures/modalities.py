@@ -9,6 +9,8 @@ from mla_lightning.report.document.table import format_states
 from mla_lightning.report.figures.style import (
     ABOVE,
     BELOW,
+    FOREMOST,
+    FOREMOST_COLOUR,
     GID,
     GREY,
     PLAIN,
@@ -20,6 +22,7 @@ from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.metrics import MetricDisplay
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant
+from mla_lightning.report.tables.significance import SIGNIFICANT, compare, holm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +33,9 @@ ALONE = (0, (4, 3))
 #: Caption of :func:`modality_figure`.
 READING = (
     "Dots: means over seeds; black bars: ± one standard deviation; ticks: single seeds. Dashed "
-    "line: the modality trained alone, where it was run; coloured bars: difference from it."
+    "line: the modality trained alone, where it was run. A coloured bar is a significant "
+    "difference from it (paired t-test, Holm-corrected within the panel, p < 0.05); a grey one is "
+    "not."
 )
 
 
@@ -63,8 +68,12 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
         figure = new_figure(1.5 + 2.45 * len(names), 1.65 + 0.29 * len(columns))
         axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axis, name, limit in zip(axes, names, limits, strict=True):
-            _panel(axis, name, columns, panels[name], alone[name], limit, metric)
+            colours = _evidence(block, columns, reference, name)
+            _panel(axis, name, columns, panels[name], alone[name], limit, metric, colours)
         axes[0].set_yticks(range(len(columns)), list(columns))
+        for tick, variant in zip(axes[0].get_yticklabels(), columns.values(), strict=True):
+            if variant.method == FOREMOST:
+                tick.set(fontweight="bold", color=FOREMOST_COLOUR)
         axes[0].set_ylim(len(columns) - 0.4, -0.6)
         title = f"{block.title}: test {metric.label}{metric.axis_unit}"
         figure.suptitle(title, fontsize=11, fontweight="bold")
@@ -75,7 +84,7 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
         has_spread = any(
             summary.num > 1 for summaries in panels.values() for summary in summaries.values()
         )
-        sides = ("worse", "better") if metric.lower_is_better else ("below", "above")
+        sides = ("significantly worse", "significantly better")
         _legend(figure, reference_name if has_reference else "", sides, has_spread=has_spread)
     return figure
 
@@ -88,6 +97,7 @@ def _panel(
     alone: Summary,
     limit: tuple[float, float],
     metric: MetricDisplay,
+    colours: Mapping[str, str],
 ) -> None:
     axis.set_xlim(*limit)
     axis.set_title(_panel_title(name, alone, metric), loc="left")
@@ -101,7 +111,7 @@ def _panel(
     for line, (label, summary) in enumerate(summaries.items()):
         gid = GID + columns[label].label
         if summary.num:
-            _method(axis, line, gid, summary, start, metric)
+            _method(axis, line, gid, summary, start, metric, colours.get(label, PLAIN))
         else:
             axis.text(
                 0.03,
@@ -123,14 +133,13 @@ def _method(
     summary: Summary,
     alone: float | None,
     metric: MetricDisplay,
+    colour: str,
 ) -> None:
     mean, values = summary.mean, list(summary.values.values())
     spread = "" if summary.sd is None else f" ± {metric.text(summary.sd)}"
     seeds = ", ".join(map(metric.text, values))
     gid += f"{TOOLTIP_SEPARATOR}{metric.text(mean)}{spread}, seeds: {seeds}"
-    colour = PLAIN
     if alone is not None:
-        colour = _colour(metric.sign * round(mean - alone, metric.digits))
         axis.plot(
             [alone, mean],
             [line, line],
@@ -169,11 +178,20 @@ def _method(
     )
 
 
-def _colour(difference: float) -> str:
-    """Return the colour of a rounded difference: below zero is worse."""
-    if difference == 0:
-        return PLAIN
-    return BELOW if difference < 0 else ABOVE
+def _evidence(
+    block: Block, columns: Mapping[str, Variant], reference: Variant | None, name: str
+) -> dict[str, str]:
+    """Return label -> colour: significantly better or worse than trained alone, or neither."""
+    if reference is None or name == MULTI:
+        return {}
+    alone = block.values(reference, name)
+    compared = [compare(block.values(variant, name), alone) for variant in columns.values()]
+    corrected = holm([comparison.p for comparison in compared])
+    colours = {}
+    for label, comparison, p in zip(columns, compared, corrected, strict=True):
+        if p is not None and p < SIGNIFICANT and comparison.mean:
+            colours[label] = ABOVE if block.metric.sign * comparison.mean > 0 else BELOW
+    return colours
 
 
 def _panel_title(name: str, alone: Summary, metric: MetricDisplay) -> str:

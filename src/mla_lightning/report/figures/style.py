@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 #: The colour-blind safe palette of Okabe and Ito without its pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+#: Significantly better and worse: colours of evidence, of nothing else.
 ABOVE, BELOW, PLAIN, GREY = COLOURS[0], COLOURS[1], "#444444", "#8A8A8A"
+#: The method in question, in all figures.
+FOREMOST, FOREMOST_COLOUR = "mla", "#AA3377"
+#: The method that is trained jointly in the plainest way: a thin black line.
+PLAINEST = "concat"
+#: Greys of all other methods, which a reader of the page colours by choosing them.
+OTHERS = ("#5A5A5A", "#707070", "#868686", "#9C9C9C", "#B0B0B0", "#C4C4C4")
+#: Line styles of these; dashed is reserved for the reference.
+OTHER_LINES = ("-", ":", "-.")
+#: Modalities, in no colour of a method or of evidence.
+MODALITIES = ("#009E73", "#E69F00", "#56B4E9", "#8C6D31")
 STYLE: dict[Any, Any] = {
     "font.family": FONT,  # comes with matplotlib: the same figure on every machine
     "font.size": 9,
@@ -30,10 +41,10 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
 }
 PNG_DPI = 150
-#: Line styles of the columns once all colours are used; dashed is reserved for the reference.
+#: Line styles of ablations and other settings of one method.
 LINES = ("-", ":", "-.", (0, (1, 3)))
 #: Samples that not exactly one modality predicts correctly -> colour, in the figure of agreement.
-SHARED = {"several modalities": "#666666", "fusion only": "#E69F00", "none": "#E8E8E8"}
+SHARED = {"several modalities": "#666666", "fusion only": "#222222", "none": "#E8E8E8"}
 #: Prefix of the id of every element that is drawn for a column; the column's name follows.
 GID = "column:"
 #: Separates the column's name from the tooltip in an id; no name contains it.
@@ -100,7 +111,10 @@ def save(figure: Figure, stem: Path) -> list[str]:
 
 
 def line_styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Assign a colour and a line style to each column; the reference is black and dashed.
+    """Assign to each column the same line in all figures: the method in question stands out.
+
+    MLA is thick and coloured, with its ablations and other settings thinner in the same colour.
+    The references are black: trained alone dashed, Concat solid. All others are grey.
 
     Args:
         labels: Labels of the columns.
@@ -109,28 +123,59 @@ def line_styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
         Label -> keyword arguments of ``plot``.
 
     Example:
-        >>> styles = line_styles(["MLA", "Unimodal"])
-        >>> styles["MLA"]["linestyle"], styles["Unimodal"]
-        ('-', {'color': 'black', 'linestyle': '--'})
+        >>> styles = line_styles(["QMF", "MLA", "Unimodal"])
+        >>> styles["MLA"]["linewidth"] > styles["QMF"]["linewidth"]
+        True
+        >>> styles["Unimodal"]["color"], styles["Unimodal"]["linestyle"]
+        ('black', '--')
     """
     plain = method_label(REFERENCE)
-    reference = [label for label in labels if label == plain or label.startswith(f"{plain} ")]
-    others = [label for label in labels if label not in reference]
-    colours = COLOURS[:-1]
-    styles: dict[str, dict[str, Any]] = {
-        label: {
-            "color": colours[index % len(colours)],
-            "linestyle": LINES[index // len(colours) % len(LINES)],
-        }
-        for index, label in enumerate(others)
-    }
+    foremost = _of_method(FOREMOST, labels)
+    reference = _of_method(REFERENCE, labels)
+    concat = _of_method(PLAINEST, labels)
+    styles: dict[str, dict[str, Any]] = {}
+    for index, label in enumerate(foremost):
+        width = 2.6 if index == 0 else 1.4
+        styles[label] = _line(FOREMOST_COLOUR, LINES[index % len(LINES)], width, 5)
     for index, label in enumerate([plain, *(label for label in reference if label != plain)]):
-        styles[label] = {"color": "black", "linestyle": ("--", ":", "-.")[index % 3]}
+        styles[label] = _line("black", ("--", ":", "-.")[index % 3], 1.3, 4)
+    for index, label in enumerate(concat):
+        styles[label] = _line("black", LINES[index % len(LINES)], 1.0, 4)
+    others = [label for label in labels if label not in styles]
+    for index, label in enumerate(others):
+        turn, line = divmod(index, len(OTHER_LINES))
+        width = 1.0 if turn < len(OTHERS) else 1.8
+        styles[label] = _line(OTHERS[turn % len(OTHERS)], OTHER_LINES[line], width, 2)
     return styles
 
 
+def is_prominent(line_style: Mapping[str, Any]) -> bool:
+    """Return whether a line is of the method in question or of a reference; these have bands.
+
+    Args:
+        line_style: The line, of :func:`line_styles`.
+
+    Example:
+        >>> styles = line_styles(["MLA", "QMF"])
+        >>> is_prominent(styles["MLA"]), is_prominent(styles["QMF"])
+        (True, False)
+    """
+    return bool(line_style["color"] not in OTHERS)
+
+
+def _of_method(method: str, labels: Sequence[str]) -> list[str]:
+    """Return the columns of a method: alone first, then with ablations and other settings."""
+    name = method_label(method)
+    plain = [label for label in labels if label == name]
+    return plain + [label for label in labels if label.startswith(f"{name} ")]
+
+
+def _line(colour: str, line: Any, width: float, order: int) -> dict[str, Any]:
+    return {"color": colour, "linestyle": line, "linewidth": width, "zorder": order}
+
+
 def modality_colours(modalities: Sequence[str]) -> dict[str, str]:
-    """Assign a distinct colour to each modality, none of those of :data:`SHARED`.
+    """Assign a distinct colour to each modality, none of those of methods or evidence.
 
     Args:
         modalities: Any number of modalities.
@@ -140,12 +185,12 @@ def modality_colours(modalities: Sequence[str]) -> dict[str, str]:
 
     Example:
         >>> modality_colours(["audio", "visual"])
-        {'audio': '#0072B2', 'visual': '#D55E00'}
+        {'audio': '#009E73', 'visual': '#E69F00'}
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    colours = [colour for colour in COLOURS if colour not in SHARED.values()]
+    colours = list(MODALITIES)
     if len(modalities) > len(colours):
         turbo = colormaps["turbo"]
         colours = [to_hex(turbo((k + 0.5) / len(modalities))) for k in range(len(modalities))]

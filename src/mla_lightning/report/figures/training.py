@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mla_lightning.report.figures.style import (
     GID,
     SHARED,
+    is_prominent,
     line_styles,
     modality_colours,
     new_figure,
@@ -98,11 +99,10 @@ def draw_over_epochs(
                     [scale * value for value in means.values()],
                     label=label,
                     gid=GID + label,
-                    linewidth=1.5,
                     marker="o" if len(means) == 1 else "",
                     **styles[label],
                 )
-                band = diagnostics.band(label, key)
+                band = diagnostics.band(label, key) if is_prominent(styles[label]) else {}
                 axis.fill_between(
                     list(band),
                     [scale * low for low, _ in band.values()],
@@ -182,7 +182,13 @@ def forgetting(
             matrices[label] = [[_mean_of(curves) for curves in row] for row in values]
     if not matrices:
         return None
-    cells = [value for matrix in matrices.values() for row in matrix for value in row]
+    cells = [  # of other modalities than the step's: the diagonal would take the whole scale
+        value
+        for matrix in matrices.values()
+        for y, row in enumerate(matrix)
+        for x, value in enumerate(row)
+        if x != y
+    ]
     limit = max((abs(value) for value in cells if not math.isnan(value)), default=0) or 1
     with style():
         size = 0.55 * len(names)

@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING
 
 from mla_lightning.errors import MLAError, RunError
 from mla_lightning.report.document.table import (
-    BLANK,
-    Cell,
     Report,
     ReportBuilder,
-    Row,
-    Section,
     Table,
 )
 from mla_lightning.report.figures.cache import fingerprint
 from mla_lightning.report.figures.curves import curves_figure, curves_from_diagnostics
 from mla_lightning.report.figures.panels import Panel
-from mla_lightning.report.figures.training import number_at
+from mla_lightning.report.page.further_tables import calibration, parameters
+from mla_lightning.report.page.story import chapter_of, story
 from mla_lightning.report.read.block import Block, blocks, is_identified, limit_variants, slug_of
 from mla_lightning.report.read.diagnostics import BlockDiagnostics, read_diagnostics
 from mla_lightning.report.read.run import MULTI, Run
 from mla_lightning.report.tables.commands import commands
 from mla_lightning.report.tables.run_list import ledger
+from mla_lightning.report.tables.verdict import verdict
 from mla_lightning.report.tables.what_was_run import what_was_run
 from mla_lightning.run_folder import DIAGNOSTICS
 from mla_lightning.run_folder.tasks import CLASSIFICATION
@@ -43,6 +41,8 @@ NO_DIAGNOSTICS = (
     "record them."
 )
 FROM_CSV = "No diagnostics: results.csv does not hold them. Give the run folders instead."
+#: End of the names of tables of findings.
+STORY = "-story"
 NONE_FINISHED = "No diagnostics: no run has finished."
 
 
@@ -57,6 +57,7 @@ class PageFigure:
         draw: Draws it; None where nothing was measured.
         key: Fingerprint.
         dataset: Title of the block, for screen readers.
+        chapter: Title of its chapter.
     """
 
     stem: str
@@ -65,6 +66,7 @@ class PageFigure:
     draw: Callable[[], Figure | None]
     key: str
     dataset: str
+    chapter: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class PageSection:
         notes: What is missing, and why.
         tables: Its further tables, made.
         warnings: Figures that could not be drawn.
+        verdicts: The result in one sentence per data set.
     """
 
     name: str
@@ -107,6 +110,18 @@ class PageSection:
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     warnings: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
+
+    @property
+    def findings(self) -> dict[str, list[str]]:
+        """Title of a chapter -> its headlines, one per data set that has one."""
+        by_chapter: dict[str, list[str]] = {}
+        stories = [table for table in self.tables if table.slug.endswith(STORY)]
+        for part in (part for table in stories for part in table.sections):
+            for row in part.rows:
+                title = f"{part.title}: " if len(stories) > 1 else ""
+                by_chapter.setdefault(row.label, []).append(title + row.cells[0].text)
+        return by_chapter
 
 
 @dataclass(frozen=True)
@@ -242,6 +257,9 @@ class _BlockDiagnostics:
         curves = curves_from_diagnostics(self.values, (*self.block.modalities, MULTI))
         return curves_figure(curves, self.block.title) if curves.epochs else None
 
+    def story(self, slug: str) -> Table:
+        return story(self.block, self.values, slug)
+
     def table(self, function: Callable[[BlockDiagnostics, str], Table], slug: str) -> Table:
         return function(self.values, slug)
 
@@ -261,10 +279,13 @@ def _section(
         diagnostics = _BlockDiagnostics(block)
         stem = f"{slug}-{block.slug}"
         figures += _figures(stem, diagnostics, panels)
+        if any(run.is_finished for run in block.runs):
+            make_story = partial(diagnostics.story, stem + STORY)
+            lazy_tables.append(LazyTable(stem + STORY, diagnostics.key, make_story))
         if diagnostics.exist:
             for suffix, function in (
-                *((("calibration", _calibration),) if not block.task else ()),
-                ("parameters", _parameters),
+                *((("calibration", calibration),) if not block.task else ()),
+                ("parameters", parameters),
             ):
                 table_stem = f"{stem}-{suffix}"
                 make = partial(diagnostics.table, function, table_stem)
@@ -284,6 +305,7 @@ def _section(
         tuple(figures),
         tuple(lazy_tables),
         tuple(dict.fromkeys(notes)),
+        verdicts=tuple(map(verdict, section_blocks)),
     )
     return section, section_blocks
 
@@ -308,7 +330,8 @@ def _figures(
     ) -> PageFigure:
         caption = f"{reading} {diagnostics.remark}".strip()
         key = f"{diagnostics.key}-{code}"
-        return PageFigure(f"{stem}-{slug}", title, caption, draw, key, diagnostics.block.title)
+        name, chapter = f"{stem}-{slug}", chapter_of(slug).title
+        return PageFigure(name, title, caption, draw, key, diagnostics.block.title, chapter)
 
     split = "Test" if diagnostics.block.protocol == "paper" else "Validation"
     yield figure(
@@ -323,76 +346,3 @@ def _figures(
         if diagnostics.exist or not panel.needs_diagnostics:
             draw = partial(diagnostics.draw, panel.draw)
             yield figure(panel.slug, panel.title, panel.reading, draw, panel.component.code)
-
-
-def _calibration(diagnostics: BlockDiagnostics, slug: str) -> Table:
-    columns = ("temperature", "width", "width after", "mass", "mass after")
-    paths = (
-        ("temperature",),
-        *((when, bins, "ece") for bins in ("width", "mass") for when in ("before", "after")),
-    )
-    sections = []
-    for name in (*diagnostics.modalities, MULTI):
-        rows = []
-        for label in diagnostics.labels:
-            values = [
-                diagnostics.mean(label, number_at("calibration", name, *path)) for path in paths
-            ]
-            cells = [Cell(BLANK if value is None else f"{value:.3f}") for value in values]
-            rows.append(Row(label, tuple(cells)))
-        sections.append(Section(name, tuple(rows)))
-    return Table(
-        slug=slug,
-        title=f"{diagnostics.title}: expected calibration error before and after temperature "
-        "scaling",
-        corner="",
-        columns=columns,
-        sections=tuple(sections),
-        notes=(
-            "Means over seeds. Width: 15 bins of equal width; mass: 15 bins of equally many "
-            "samples; after: after scaling by one temperature per modality, fitted on validation.",
-        ),
-    )
-
-
-def _parameters(diagnostics: BlockDiagnostics, slug: str) -> Table:
-    components = (*diagnostics.modalities, "fusion", "other")
-    rows = []
-    for label in diagnostics.labels:
-        counts = [diagnostics.mean(label, number_at("parameters", name)) for name in components]
-        total = sum(count for count in counts if count is not None)
-        texts = [BLANK if count is None else f"{count:,.0f}" for count in [*counts, total]]
-        rows.append(Row(label, tuple(map(Cell, texts))))
-    note = (
-        "Modality: parameters of its encoder and of its projection to the width of a shared head."
-    )
-    return Table(
-        slug=slug,
-        title=f"{diagnostics.title}: number of parameters",
-        corner="",
-        columns=(*components, "sum"),
-        sections=(Section("", tuple(rows)),),
-        notes=(note, *_omissions(diagnostics)),
-    )
-
-
-def _omissions(diagnostics: BlockDiagnostics) -> Iterator[str]:
-    """Yield what the figures leave out, and why."""
-    for label, finals in diagnostics.finals.items():
-        widths = finals[0].get("widths") or {}
-        if len(set(widths.values())) > 1:
-            listed = ", ".join(f"{name} {width}" for name, width in widths.items())
-            yield (
-                f"{label}: no modality gap and no features in two dimensions, because the features "
-                f"have different widths ({listed}) and no shared head."
-            )
-    operations = {
-        name
-        for finals in diagnostics.finals.values()
-        for final in finals
-        for name in final.get("uncounted", ())
-    }
-    if operations:
-        yield (
-            f"FLOPs leave out {', '.join(sorted(operations))}, element-wise operations and sums."
-        )

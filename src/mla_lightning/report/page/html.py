@@ -5,52 +5,19 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
+from typing import Any
 
-from mla_lightning.report.document.html import cells_html, document, escaped, notes_html, table_html
+from mla_lightning.report.document.html import document
+from mla_lightning.report.document.template import as_html, escaped, rendered
 from mla_lightning.report.figures.cache import Drawing
 from mla_lightning.report.figures.style import GID, TOOLTIP_SEPARATOR
-from mla_lightning.report.page.content import Overview, PageSection
+from mla_lightning.report.page.content import STORY, Overview, PageFigure, PageSection
+from mla_lightning.report.page.story import CHAPTERS, REST
 
 #: Minimum width of a figure in pixels; on narrower screens it scrolls.
 MIN_WIDTH = 608
-STYLE = """
-figure svg { box-sizing: border-box; max-width: 100%; height: auto; background: #ffffff;
-  padding: .5rem; border: 1px solid var(--line); border-radius: .3rem; }
-figure h3 { margin-bottom: .4rem; }
-[data-column-name].dimmed { opacity: .06; }
-[data-column-name] { transition: opacity .15s; }
-fieldset { border: 1px solid var(--line); border-radius: .3rem; margin: 1rem 0; }
-fieldset.columns { position: sticky; top: 0; background: var(--paper); z-index: 1;
-  max-height: 30vh; overflow-y: auto; }
-fieldset label { margin-right: 1rem; white-space: nowrap; }
-@media print { fieldset { display: none; } figure { margin: .3rem 0; }
-  figure h3, figcaption { margin: .1rem 0; }
-  figure svg { min-width: 0 !important; max-height: 158mm; width: auto; } }
-"""
-SCRIPT = """
-for (const section of document.querySelectorAll("section[data-section]")) {
-  for (const fieldset of section.querySelectorAll("fieldset")) {
-    const boxes = [...fieldset.querySelectorAll("input")];
-    const show = () => {
-      const selected = new Set(boxes.filter(box => box.checked).map(box => box.value));
-      if (fieldset.className === "columns")
-        for (const element of section.querySelectorAll("[data-column-name]"))
-          element.classList.toggle("dimmed", !selected.has(element.dataset.columnName));
-      else
-        for (const figure of section.querySelectorAll("figure[data-figure]"))
-          figure.hidden = !selected.has(figure.dataset.figure);
-    };
-    for (const box of boxes) box.addEventListener("change", show);
-    for (const button of fieldset.querySelectorAll("button"))
-      button.addEventListener("click", () => {
-        for (const box of boxes) box.checked = button.value === "all";
-        show();
-      });
-  }
-}
-"""
 
 
 def to_overview_page(content: Overview, drawings: Mapping[str, Drawing]) -> str:
@@ -64,60 +31,72 @@ def to_overview_page(content: Overview, drawings: Mapping[str, Drawing]) -> str:
         The document.
     """
     numbers = count()
-    headings = [("what", "What was run")]
-    blocks = [
-        '<section id="what">',
-        *table_html(content.settings, "what-table"),
-        "</section>",
+    parts = [
+        _part(section, f"section-{place}", drawings, numbers)
+        for place, section in enumerate(content.sections)
     ]
-    for place, section in enumerate(content.sections):
-        headings.append((f"section-{place}", section.name))
-        blocks += _section(section, f"section-{place}", drawings, numbers)
-    headings.append(("runs", "All runs"))
-    blocks += ['<section id="runs">']
-    for number, table in enumerate(content.runs.tables):
-        blocks += table_html(table, f"runs-{number}")
-    blocks.append("</section>")
-    if content.commands:
-        headings.append(("again", "Commands"))
-        commands = "\n".join(content.commands)
-        blocks.append(
-            '<section id="again"><h2>Commands that make all of this again</h2>'
-            f'<pre tabindex="0">{escaped(commands)}</pre></section>'
-        )
-    return document(content.title, headings, blocks, style=STYLE, script=SCRIPT)
+    headings = [(part["id"], part["section"].name) for part in parts]
+    headings += [("runs", "All runs"), ("what", "What was run")]
+    headings += [("again", "Commands")] if content.commands else []
+    stems = [stem for section in content.sections for stem in _stems(section)]
+    columns = _columns(drawings[stem] for stem in stems if stem in drawings)
+    body = rendered("page.html", content=content, parts=parts, columns=columns)
+    lead = rendered("page_lead.html", parts=parts)
+    return document(content.title, headings, [body], lead=lead, sources=("page.css", "page.js"))
 
 
-def _section(
+def _stems(section: PageSection) -> list[str]:
+    return [*section.report.figures, *(figure.stem for figure in section.figures)]
+
+
+def _part(
     section: PageSection, name: str, drawings: Mapping[str, Drawing], numbers: Iterator[int]
-) -> Iterator[str]:
+) -> dict[str, Any]:
+    """Return the values of a section's template, with figures in the order of the story."""
     report = section.report
-    yield f'<section id="{name}" data-section>'
-    yield f"<h2>{escaped(section.name)}</h2>"
-    for warning in (*report.warnings, *section.warnings):
-        yield f'<p class="alarm" role="alert"><strong>{escaped(warning)}</strong></p>'
-    for number, table in enumerate(report.tables):
-        if table.written_sections:
-            yield from table_html(table, f"{name}-table-{number}", 3)
-    stems = [stem for stem in report.figures if stem in drawings]
-    figures = [figure for figure in section.figures if figure.stem in drawings]
-    titles = list(dict.fromkeys(figure.title for figure in figures))
-    if stems:
-        titles.insert(0, report.title)
-    if titles:
-        yield _checkboxes("figures", "Figures", titles)
-    columns = _columns(drawings[stem] for stem in (*stems, *(figure.stem for figure in figures)))
-    if columns:
-        yield _checkboxes("columns", "Columns shown in the figures", columns)
-    for stem in stems:
-        yield figure_html(drawings[stem], report.title, report.reading, numbers)
-    for figure in figures:
-        drawing = drawings[figure.stem]
-        yield figure_html(drawing, figure.title, figure.reading, numbers, figure.dataset)
-    for number, table in enumerate(section.tables):
-        yield from table_html(table, f"{name}-more-{number}", 3)
-    yield from notes_html((*report.notes, *section.notes))
-    yield "</section>"
+    first = [
+        figure_values(drawings[stem], report.title, report.reading, numbers)
+        for stem in report.figures
+        if stem in drawings
+    ]
+    chapters = []
+    for chapter in (*CHAPTERS, REST):
+        figures = [
+            figure
+            for figure in section.figures
+            if figure.chapter == chapter.title and figure.stem in drawings
+        ]
+        findings = section.findings.get(chapter.title, [])
+        if not figures and not findings:
+            continue
+        shown = _leading(figures, chapter.panels)
+        values = {
+            key: [
+                figure_values(drawings[f.stem], f.title, f.reading, numbers, f.dataset)
+                for f in chosen
+            ]
+            for key, chosen in (
+                ("shown", shown),
+                ("folded", [figure for figure in figures if figure not in shown]),
+            )
+        }
+        chapters.append({"title": chapter.title, "findings": findings, **values})
+    return {
+        "id": name,
+        "section": section,
+        "first": first,
+        "chapters": chapters,
+        "tables": [table for table in report.tables if table.written_sections],
+        "more": [table for table in section.tables if not table.slug.endswith(STORY)],
+    }
+
+
+def _leading(figures: list[PageFigure], panels: tuple[str, ...]) -> list[PageFigure]:
+    """Return the figures of the first panel of a chapter that was drawn, one per data set."""
+    for panel in panels:
+        if chosen := [figure for figure in figures if figure.stem.endswith(f"-{panel}")]:
+            return chosen
+    return []
 
 
 def _columns(drawings: Iterable[Drawing]) -> list[str]:
@@ -129,22 +108,10 @@ def _columns(drawings: Iterable[Drawing]) -> list[str]:
     return list(names)
 
 
-def _checkboxes(kind: str, legend: str, names: Sequence[str]) -> str:
-    boxes = "".join(
-        f'<label><input type="checkbox" checked value="{escaped(name)}"> {escaped(name)}</label>'
-        for name in names
-    )
-    return (
-        f'<fieldset class="{kind}"><legend>{legend}</legend>'
-        '<button type="button" value="all">all</button> '
-        f'<button type="button" value="none">none</button> {boxes}</fieldset>'
-    )
-
-
-def figure_html(
+def figure_values(
     drawing: Drawing, title: str, reading: str, numbers: Iterator[int], dataset: str = ""
-) -> str:
-    """Render a figure with unique ids, tooltips, a caption and a table of its numbers.
+) -> dict[str, Any]:
+    """Return the values of a figure's template: SVG with unique ids, caption and numbers.
 
     Args:
         drawing: The figure.
@@ -154,7 +121,7 @@ def figure_html(
         dataset: Name of the data set for screen readers; the drawing shows it.
 
     Returns:
-        HTML.
+        Id, title, caption, SVG and table of numbers.
     """
     name = f"figure-{next(numbers)}"
     svg = _double_quote_ids(drawing.svg[drawing.svg.index("<svg") :])
@@ -176,22 +143,13 @@ def figure_html(
     width = re.search(r'<svg [^>]*?width="([0-9.]+)pt"', svg)
     min_width = min(MIN_WIDTH, round(float(width[1]) * 4 / 3)) if width else MIN_WIDTH
     opening = f'<svg role="img" aria-label="{label}" style="min-width: {min_width}px" '
-    return (
-        f'<figure id="{name}" data-figure="{escaped(title)}"><h3>{escaped(title)}</h3>'
-        f'<div class="wide" tabindex="0" role="group" aria-label="{escaped(title)}, figure">'
-        f"{svg.replace('<svg ', opening, 1)}</div>"
-        f"<figcaption>{escaped(reading)}</figcaption>{_numbers(drawing, name, title)}</figure>"
-    )
-
-
-def _numbers(drawing: Drawing, name: str, title: str) -> str:
-    if drawing.data is None:
-        return ""
-    cells = "".join(cells_html(drawing.data, f"{name}-numbers"))
-    return (
-        f'<details><summary>Numbers</summary><div class="wide" tabindex="0" role="region" '
-        f'aria-label="{escaped(title)}, numbers">{cells}</div></details>'
-    )
+    return {
+        "id": name,
+        "title": title,
+        "reading": reading,
+        "svg": as_html(svg.replace("<svg ", opening, 1)),
+        "data": drawing.data,
+    }
 
 
 def _double_quote_ids(svg: str) -> str:

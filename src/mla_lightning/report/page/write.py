@@ -120,7 +120,8 @@ def _table_files(content: Overview) -> dict[str, str]:
         files |= render.to_files(section.report, section.slug)
         files |= {f"{section.slug}-{name}": text for name, text in section.report.texts.items()}
         for table in section.tables:
-            files |= _files_of_table(table, table.slug)
+            if table.written_sections:
+                files |= _files_of_table(table, table.slug)
     files |= _files_of_table(content.settings, "what")
     for table in content.runs.tables:
         files |= _files_of_table(table, "runs")

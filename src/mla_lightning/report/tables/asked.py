@@ -7,8 +7,13 @@ from dataclasses import dataclass
 
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant, method_label
-from mla_lightning.report.tables.rows import SIGNIFICANT
-from mla_lightning.report.tables.significance import Comparison, binomial_error, compare, holm
+from mla_lightning.report.tables.significance import (
+    SIGNIFICANT,
+    Comparison,
+    binomial_error,
+    compare,
+    holm,
+)
 
 #: Methods that every other method is compared with; ``single`` is the best single modality.
 ASKED = ("concat", "joint_unimodal", "single", "ensemble")

@@ -10,8 +10,7 @@ from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.metrics import ACCURACY, MetricDisplay
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, WITHOUT_NETWORK, Variant
 from mla_lightning.report.tables.notes import reference_notes
-from mla_lightning.report.tables.rows import SIGNIFICANT
-from mla_lightning.report.tables.significance import Comparison, compare, holm
+from mla_lightning.report.tables.significance import SIGNIFICANT, Comparison, compare, holm
 
 #: Methods that the others are compared with, as in Table 1's comparisons.
 BASELINES = ("concat", "late_fusion")
@@ -69,7 +68,7 @@ def finding(block: Block) -> list[str]:
         f"{block.title}: {best.label} has the {'lowest' if metric.lower_is_better else 'highest'} "
         f"mean test {metric.label}{of}, {_score(metric, block.summary(best).mean)} ({seeds}).",
         *_from_baselines(block, ranked),
-        *_laziness(block, ranked),
+        *laziness(block, ranked),
         *_without_network(block, best),
         *reference_notes(block),
     ]
@@ -84,11 +83,11 @@ def _from_baselines(block: Block, ranked: Sequence[Variant]) -> Iterator[str]:
             continue
         values = block.values(baseline)
         pairs = [(v.label, compare(block.values(v), values)) for v in others]
-        differences = _tested(pairs, block.metric)
+        differences = differences_of(pairs, block.metric)
         yield f"Compared with {baseline.label}, {_significant(differences, 'better', 'worse')}."
 
 
-def _laziness(block: Block, ranked: Sequence[Variant]) -> Iterator[str]:
+def laziness(block: Block, ranked: Sequence[Variant]) -> Iterator[str]:
     """Yield the differences of modalities from those trained alone, of Concat and the best."""
     concat = [variant for variant in ranked if variant.method == BASELINES[0]]
     for variant in dict.fromkeys([*concat, ranked[0]]):
@@ -99,7 +98,7 @@ def _laziness(block: Block, ranked: Sequence[Variant]) -> Iterator[str]:
             (m, compare(block.values(variant, m), block.values(reference, m)))
             for m in block.modalities
         ]
-        differences = _tested([p for p in pairs if p[1].mean is not None], block.metric)
+        differences = differences_of([p for p in pairs if p[1].mean is not None], block.metric)
         if differences:
             is_accuracy = block.metric.name == ACCURACY
             words = ("more accurate", "less accurate") if is_accuracy else ("better", "worse")
@@ -115,7 +114,7 @@ def _without_network(block: Block, best: Variant) -> Iterator[str]:
             continue
         comparison = compare(block.values(best), block.values(reference))
         pair = (f"{best.label} minus {reference.label}", comparison)
-        (difference,) = _tested([pair], block.metric)
+        (difference,) = differences_of([pair], block.metric)
         score = _score(block.metric, block.summary(reference).mean)
         yield f"Without a network, {reference.label} reaches {score}: {difference}."
 
@@ -124,7 +123,10 @@ def _score(metric: MetricDisplay, value: float) -> str:
     return metric.text(value) + " %" * metric.percent
 
 
-def _tested(pairs: Sequence[tuple[str, Comparison]], metric: MetricDisplay) -> list[Difference]:
+def differences_of(
+    pairs: Sequence[tuple[str, Comparison]], metric: MetricDisplay
+) -> list[Difference]:
+    """Return the differences of a family of comparisons, with Holm's correction over all of it."""
     corrected = holm([comparison.p for _, comparison in pairs])
     return [Difference(*pair, p, metric) for pair, p in zip(pairs, corrected, strict=True)]
 

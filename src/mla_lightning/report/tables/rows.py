@@ -18,11 +18,9 @@ from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.metrics import MetricDisplay
 from mla_lightning.report.read.paper import PaperTable
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant, method_label
-from mla_lightning.report.tables.significance import CONFIDENCE, Comparison, holm
+from mla_lightning.report.tables.significance import CONFIDENCE, SIGNIFICANT, Comparison, holm
 from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, PRIMARY, REGRESSION
 
-#: A difference is significant if its corrected p is below this level.
-SIGNIFICANT = 0.05
 COMPARISON_COLUMNS = ("difference", f"{CONFIDENCE:.0%} interval", "p", "p corrected", "seeds")
 COMPARISON_NOTE = (
     "Two-sided paired t-test over the common seeds. p corrected: Holm correction within each "

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+#: A difference is significant if its corrected p is below this level.
+SIGNIFICANT = 0.05
 #: Decimals to which differences are rounded: values have four, the rest is rounding error.
 DIGITS = 9
 
