@@ -20,12 +20,12 @@ from mla_lightning.report.document.table import (
 from mla_lightning.report.figures.benchmark import difference_figure
 from mla_lightning.report.read.block import Block, blocks
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.significance import compare, holm
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.asked import BETTER, WORSE, Answer, margin_of
 from mla_lightning.report.tables.benchmark_tables import difference_sections
 from mla_lightning.report.tables.rows import COLUMN_LEGEND, COMPARISON_COLUMNS
-from mla_lightning.report.tables.significance import compare, holm
 
 #: Begin of the names of the runs among which was chosen, and of those that answer.
 CHOICE, ASKED = "choice/", "asked/"

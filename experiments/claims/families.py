@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.significance import SIGNIFICANT, Comparison, compare, holm
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
-from mla_lightning.report.tables.significance import SIGNIFICANT, Comparison, compare, holm
 
 METHOD, BASE, LATE = "mla", "concat", "late_fusion"
 #: Methods with a single loss, on the fused logits.

@@ -20,9 +20,9 @@ from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import Report, Table
 from mla_lightning.report.read.block import Block, blocks, runs_without_result
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.significance import SIGNIFICANT
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.report.tables import notes
-from mla_lightning.report.tables.significance import SIGNIFICANT
 from mla_lightning.report.tables.tuning import rate_notes
 
 if TYPE_CHECKING:

@@ -21,14 +21,14 @@ from mla_lightning.report.document.table import (
     signed,
 )
 from mla_lightning.report.read.block import Block
-from mla_lightning.report.read.variant import Variant
-from mla_lightning.report.tables.significance import (
+from mla_lightning.report.read.significance import (
     CONFIDENCE,
     SIGNIFICANT,
     Comparison,
     compare,
     least_effect,
 )
+from mla_lightning.report.read.variant import Variant
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

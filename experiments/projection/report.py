@@ -19,6 +19,7 @@ from mla_lightning.report.document.table import (
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
 from mla_lightning.report.read.block import Block, Summary, blocks, runs_without_result
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.significance import compare
 from mla_lightning.report.read.variant import REFERENCE, Variant
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import (
@@ -29,7 +30,6 @@ from mla_lightning.report.tables.rows import (
     comparison_rows,
     is_partial,
 )
-from mla_lightning.report.tables.significance import compare
 
 SPLIT = "val"
 LAST = "multi, last epoch"

@@ -32,7 +32,7 @@ from mla_lightning.fusion import SharedHead
 from mla_lightning.methods import MLA, LateFusion
 from mla_lightning.report.document.table import p_text
 from mla_lightning.report.read.run_folders import read_runs
-from mla_lightning.report.tables.significance import holm
+from mla_lightning.report.read.significance import holm
 
 CONF = Path(__file__).parents[2] / "experiments/candidates/conf"
 REFERENCES = ("concat", "late_fusion", "joint_unimodal", "mla", "ensemble")

@@ -18,7 +18,7 @@ from mla_lightning.report.read.columns import diagnostics_columns
 from mla_lightning.report.read.results_csv import read_csv, write_csv
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.run_folders import read_runs
-from mla_lightning.report.tables.significance import compare, holm, least_effect
+from mla_lightning.report.read.significance import compare, holm, least_effect
 from mla_lightning.report.tables.tuning import rate_notes
 from mla_lightning.run_folder.reader import RunFiles
 

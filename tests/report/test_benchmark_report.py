@@ -12,10 +12,10 @@ from mla_lightning.errors import RunError
 from mla_lightning.report.main import write_report
 from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.run_folders import read_runs
+from mla_lightning.report.read.significance import Comparison, compare, holm
 from mla_lightning.report.tables.asked import Answer, answers, best_single, is_winner
 from mla_lightning.report.tables.benchmark import benchmark
 from mla_lightning.report.tables.levers import BALANCING, LEVERS
-from mla_lightning.report.tables.significance import Comparison, compare, holm
 
 SEEDS = range(6)
 EMA = {"overrides": {"trainer.ema": "0.99"}}

@@ -9,9 +9,9 @@ from tests.report.synthetic_runs import unseal
 
 from mla_lightning.cli.main import main
 from mla_lightning.errors import RunError
+from mla_lightning.report.read.significance import mcnemar
 from mla_lightning.report.tables.bootstrap import paired_differences
 from mla_lightning.report.tables.compare import compare_runs
-from mla_lightning.report.tables.significance import mcnemar
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=3"]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mla_lightning.report.tables.significance import binomial_error, compare, holm
+from mla_lightning.report.read.significance import binomial_error, compare, holm
 
 
 def by_seed(values):

@@ -174,10 +174,10 @@ def test_diagnostics_in_double_precision(tmp_path):
 
 
 def test_peak_memory_is_that_of_training(tmp_path, monkeypatch):
-    from mla_lightning.run import measure, train
+    from mla_lightning.run import fit, measure
 
     order = []
-    for module, name in ((train, "peak_memory_mb"), (measure, "predict"), (measure, "diagnose")):
+    for module, name in ((fit, "peak_memory_mb"), (measure, "predict"), (measure, "diagnose")):
         original = getattr(module, name)
 
         def recording(*args, name=name, original=original, **options):

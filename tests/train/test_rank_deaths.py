@@ -27,7 +27,7 @@ from mla_lightning import run_folder as files
 from mla_lightning.errors import DataError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.ranks import rank
-from mla_lightning.run import rank_processes, train
+from mla_lightning.run import fit, rank_processes, train
 from mla_lightning.run.rank_group import RankGroup
 from mla_lightning.run.train import run_job
 from mla_lightning.run_folder.forks import fork
@@ -220,14 +220,14 @@ def test_an_error_before_training_reaches_the_first_rank(tmp_path):
     job = make_job(tmp_path, *LONG)
 
     def prepare():
-        first, original = os.getpid(), train.build_data
+        first, original = os.getpid(), fit.build_data
 
         def failing(config):
             if os.getpid() != first:
                 raise DataError("audio.npy is not on this machine")
             return original(config)
 
-        train.build_data = failing
+        fit.build_data = failing
 
     pid = start(job, prepare)
     assert exit_code(pid) == 3

@@ -13,7 +13,7 @@ from mla_lightning.callbacks import signals
 from mla_lightning.launchers.fork import ForkLauncher
 from mla_lightning.launchers.sweep import run_sweep
 from mla_lightning.module import MultimodalModule
-from mla_lightning.run import measure, train
+from mla_lightning.run import fit, measure, train
 from mla_lightning.run.explain import describe_error
 from mla_lightning.run.train import run_job
 from mla_lightning.run_folder.forks import reset_multiprocessing
@@ -22,7 +22,7 @@ from mla_lightning.run_folder.stop_signals import STOP_SIGNALS
 
 #: Phase -> the owner and name of a function, and the number of the call in which signals come.
 PHASES = {
-    "data": (train, "build_data", 1),
+    "data": (fit, "build_data", 1),
     "training": (MultimodalModule, "training_step", 13),
     "validation": (MultimodalModule, "validation_step", 1),
     "evaluation": (MultimodalModule, "predict_step", 1),

@@ -21,8 +21,8 @@ from mla_lightning.report.figures.style import (
 from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.metrics import MetricDisplay
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.significance import SIGNIFICANT, compare, holm
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant
-from mla_lightning.report.tables.significance import SIGNIFICANT, compare, holm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

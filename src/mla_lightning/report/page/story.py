@@ -11,8 +11,8 @@ from mla_lightning.report.figures.training import number_at
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.run import MULTI
+from mla_lightning.report.read.significance import SIGNIFICANT, compare
 from mla_lightning.report.tables.finding import BASELINES, laziness
-from mla_lightning.report.tables.significance import SIGNIFICANT, compare
 from mla_lightning.report.tables.verdict import foremost
 from mla_lightning.run_folder import columns
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from mla_lightning.report.tables.significance import CONFIDENCE
+from mla_lightning.report.read.significance import CONFIDENCE
 
 if TYPE_CHECKING:
     import numpy as np

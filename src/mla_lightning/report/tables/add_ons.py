@@ -9,10 +9,10 @@ from statistics import fmean
 from mla_lightning.report.document.table import Table, signed
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.significance import compare, holm
 from mla_lightning.report.tables.asked import BETTER, WORSE, Answer, contenders, margin_of
 from mla_lightning.report.tables.benchmark_tables import difference_sections
 from mla_lightning.report.tables.rows import COMPARISON_COLUMNS
-from mla_lightning.report.tables.significance import compare, holm
 
 
 @dataclass(frozen=True)

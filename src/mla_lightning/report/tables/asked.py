@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mla_lightning.report.read.block import Block
-from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant, method_label
-from mla_lightning.report.tables.significance import (
+from mla_lightning.report.read.significance import (
     SIGNIFICANT,
     Comparison,
     binomial_error,
     compare,
     holm,
 )
+from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant, method_label
 
 #: Methods that every other method is compared with; ``single`` is the best single modality.
 ASKED = ("concat", "joint_unimodal", "single", "ensemble")

@@ -19,6 +19,10 @@ from mla_lightning.report.document.table import (
 )
 from mla_lightning.report.read.block import Block, Summary, runs_without_result
 from mla_lightning.report.read.run import Run
+from mla_lightning.report.read.significance import (
+    CONFIDENCE,
+    compare,
+)
 from mla_lightning.report.read.variant import WITHOUT_NETWORK, Variant
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.across import (
@@ -42,10 +46,6 @@ from mla_lightning.report.tables.rows import (
     comparison_rows,
     score_title,
     section_title,
-)
-from mla_lightning.report.tables.significance import (
-    CONFIDENCE,
-    compare,
 )
 
 SCORE_LEGEND = (

@@ -23,6 +23,7 @@ from mla_lightning.report.document.table import (
 from mla_lightning.report.read.metrics import MetricDisplay, package_metrics
 from mla_lightning.report.read.run import MULTI
 from mla_lightning.report.read.run_folders import code_hash
+from mla_lightning.report.read.significance import CONFIDENCE
 from mla_lightning.report.tables.bootstrap import (
     MEASURES,
     NUM_RESAMPLES,
@@ -38,7 +39,6 @@ from mla_lightning.report.tables.sample_pairs import (
     disagreements,
     samples_table,
 )
-from mla_lightning.report.tables.significance import CONFIDENCE
 from mla_lightning.run_folder import PREDICTIONS
 from mla_lightning.run_folder.completion import UNKNOWN, changed_files
 from mla_lightning.run_folder.integrity import TOLERANCE, check_run

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from mla_lightning.report.document.table import BLANK, Cell, Row, Section, Table
 from mla_lightning.report.read.block import Block
+from mla_lightning.report.read.significance import binomial_error, compare, least_effect
 from mla_lightning.report.tables.across import detectable_effect
 from mla_lightning.report.tables.asked import Answer, asked_label, contenders, values_of
-from mla_lightning.report.tables.significance import binomial_error, compare, least_effect
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from mla_lightning.report.document.table import p_text, signed
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.metrics import ACCURACY, MetricDisplay
+from mla_lightning.report.read.significance import SIGNIFICANT, Comparison, compare, holm
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, WITHOUT_NETWORK, Variant
 from mla_lightning.report.tables.notes import reference_notes
-from mla_lightning.report.tables.significance import SIGNIFICANT, Comparison, compare, holm
 
 #: Methods that the others are compared with, as in Table 1's comparisons.
 BASELINES = ("concat", "late_fusion")

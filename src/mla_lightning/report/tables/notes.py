@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.metrics import ACCURACY, MetricDisplay
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.significance import SIGNIFICANT, binomial_error, compare, holm
 from mla_lightning.report.read.variant import MAJORITY, REFERENCE, REFERENCES, method_label
-from mla_lightning.report.tables.significance import SIGNIFICANT, binomial_error, compare, holm
 from mla_lightning.run_folder import State
 from mla_lightning.run_folder.ceiling import are_apart, distance_note, selection_note
 from mla_lightning.run_folder.completion import UNKNOWN

@@ -17,8 +17,8 @@ from mla_lightning.report.document.table import (
 from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.metrics import MetricDisplay
 from mla_lightning.report.read.paper import PaperTable
+from mla_lightning.report.read.significance import CONFIDENCE, SIGNIFICANT, Comparison, holm
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant, method_label
-from mla_lightning.report.tables.significance import CONFIDENCE, SIGNIFICANT, Comparison, holm
 from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, PRIMARY, REGRESSION
 
 COMPARISON_COLUMNS = ("difference", f"{CONFIDENCE:.0%} interval", "p", "p corrected", "seeds")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mla_lightning.report.document.table import Cell, Row, Section, Table
 from mla_lightning.report.read.metrics import primary_metric
 from mla_lightning.report.read.run import MULTI
-from mla_lightning.report.tables.significance import compare, mcnemar
+from mla_lightning.report.read.significance import compare, mcnemar
 from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
 
 if TYPE_CHECKING:

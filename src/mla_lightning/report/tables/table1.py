@@ -13,6 +13,7 @@ from mla_lightning.report.read.block import Block, blocks, limit_variants, runs_
 from mla_lightning.report.read.metrics import ACCURACY, MetricDisplay, metrics_of
 from mla_lightning.report.read.paper import DATASETS, PaperTable, concerns_paper, read_table1
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.significance import compare
 from mla_lightning.report.read.variant import (
     PAPER_METHODS,
     REFERENCE,
@@ -39,7 +40,6 @@ from mla_lightning.report.tables.rows import (
     shared_metric,
     summary_row,
 )
-from mla_lightning.report.tables.significance import compare
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:

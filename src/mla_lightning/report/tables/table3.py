@@ -17,6 +17,7 @@ from mla_lightning.report.read.paper import (
     read_table3,
 )
 from mla_lightning.report.read.run import MULTI, Run
+from mla_lightning.report.read.significance import compare
 from mla_lightning.report.read.variant import REFERENCE, Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import (
@@ -32,7 +33,6 @@ from mla_lightning.report.tables.rows import (
     score_title,
     section_title,
 )
-from mla_lightning.report.tables.significance import compare
 
 METHOD = "mla"
 LATE = "late_fusion"

@@ -8,9 +8,9 @@ from mla_lightning.report.document.table import p_text, signed
 from mla_lightning.report.figures.style import FOREMOST
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.metrics import MetricDisplay
+from mla_lightning.report.read.significance import compare
 from mla_lightning.report.read.variant import REFERENCE, REFERENCES, Variant, method_label
 from mla_lightning.report.tables.finding import BASELINES, Difference, differences_of
-from mla_lightning.report.tables.significance import compare
 
 
 def foremost(block: Block) -> Variant | None:
