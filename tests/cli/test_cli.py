@@ -132,7 +132,7 @@ def test_every_kind_of_report_is_listed(capsys: pytest.CaptureFixture[str]) -> N
         (["eval"], "the following arguments are required: RUN"),
         (
             ["eval", "x", "spilt=val"],
-            "train, val or test and data.path=DIR, noise=LEVELS and output",
+            "mla eval takes split=..., data.path=..., noise=..., output=..., not 'spilt=val'",
         ),
         (["report", "table1"], "mla report table1 needs folders of runs, such as runs/table1"),
         (["list", "methods", "x"], "Unknown method 'x'."),

@@ -77,8 +77,10 @@ def test_a_tuned_recipe_gives_no_rate_of_another_optimiser() -> None:
     assert tuned.config["optimizer"]["lr"] == 0.00218
     assert other.config["optimizer"]["lr"] == 1e-3
     assert other.config["method"]["fusion"]["scale"] == 4.31  # of the method, so it holds
-    assert "is not tuned" in other.notes[-1]
+    assert "is not tuned for it" in other.notes[-1]
     assert not plan([*recipe, "optimizer=adam", "optimizer.lr=0.01"])[0].notes
+    by_class = ("optimizer._target_=torch.optim.Adam", "~optimizer.momentum")
+    assert "0.00218 is not tuned for it" in plan([*recipe, *by_class])[0].notes[-1]
 
 
 def test_the_fusion_needs_no_place() -> None:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mla_lightning.cli.words import convert
-from mla_lightning.errors import ConfigError, near
-from mla_lightning.paths import unquote_value
+from mla_lightning.cli.words import check_output, convert, run_options
+from mla_lightning.errors import ConfigError
 
 if TYPE_CHECKING:
     from mla_lightning.run.noise import NoisyScores
@@ -41,21 +40,12 @@ def evaluate(options: argparse.Namespace) -> int:
         ConfigError: If an option is unknown.
         RunError: If the folder holds no finished run.
     """
-    chosen = {"split": "test"}
-    for text in options.overrides:
-        key, _, value = text.partition("=")
-        if key not in OPTIONS or not value:
-            raise ConfigError(
-                "mla eval takes split=train, val or test and data.path=DIR, noise=LEVELS and "
-                f"output=FILE.csv, not {text!r}.{near(key, OPTIONS)}"
-            )
-        chosen[key] = unquote_value(value)
+    chosen = {"split": "test", **run_options(options.overrides, OPTIONS, "mla eval")}
     output = Path(chosen["output"]) if "output" in chosen else None
     if output is not None and "noise" not in chosen:
         raise ConfigError(f"output={output} has no effect without noise=0,1,2")
-    if output is not None and (output.suffix != ".csv" or output.exists()):
-        problem = "exists already" if output.exists() else "must end with .csv"
-        raise ConfigError(f"output={output}: the file {problem}. Choose another one")
+    if output is not None:
+        check_output(output, (".csv",))
     from mla_lightning.config import allow_target
 
     for prefix in options.allow_target:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.errors import ConfigError, near
-from mla_lightning.paths import unquote_value
+from mla_lightning.cli.words import check_output, run_options
 
 EXPORT = """\
 examples:
@@ -40,17 +38,9 @@ def export(options: argparse.Namespace) -> int:
             else.
         DataError: If the data of the run do not exist.
     """
-    values: dict[str, str] = {}
-    for text in options.overrides:
-        key, separator, value = text.partition("=")
-        if key not in OPTIONS or not separator or not value:
-            raise ConfigError(
-                f"mla export takes {', '.join(f'{name}=...' for name in OPTIONS)}, not {text!r}."
-                f"{near(key, OPTIONS)}"
-            )
-        values[key] = unquote_value(value)
+    values = run_options(options.overrides, OPTIONS, "mla export")
     output = Path(values.get("output", "model.onnx"))
-    check_output(output)
+    check_output(output, (".onnx",))
     from mla_lightning.config import allow_target
     from mla_lightning.run.finished import load_run
     from mla_lightning.run.onnx_file import check_packages, write_onnx
@@ -70,27 +60,3 @@ def export(options: argparse.Namespace) -> int:
     )
     print(f"Wrote {written.path} ({written.path.stat().st_size / 1e6:.2f} MB)")
     return 0
-
-
-def check_output(path: Path) -> None:
-    """Check that an ONNX file can be written.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ConfigError: If it has another suffix, exists, or its folder is missing or read-only.
-
-    Example:
-        >>> check_output(Path("model.pt"))
-        Traceback (most recent call last):
-        mla_lightning.errors.ConfigError: output=model.pt: the name must end with .onnx
-    """
-    if path.suffix != ".onnx":
-        raise ConfigError(f"output={path}: the name must end with .onnx")
-    if path.exists():
-        raise ConfigError(f"{path} exists already. Choose another file: output=FILE")
-    if not path.parent.is_dir():
-        raise ConfigError(f"output={path}: there is no folder {path.parent}. Create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"output={path}: the folder {path.parent} cannot be written to")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.errors import ConfigError, near
-from mla_lightning.paths import unquote_value
+from mla_lightning.cli.words import check_output, run_options
+from mla_lightning.errors import ConfigError
 from mla_lightning.run_folder.tasks import MULTILABEL, REGRESSION
 
 PREDICT = """\
@@ -44,16 +43,9 @@ def predict(options: argparse.Namespace) -> int:
         RunError: If the folder holds no finished run.
         DataError: If the data do not exist or a modality is missing.
     """
-    values = _parse(options.overrides)
+    values = run_options(options.overrides, OPTIONS, "mla predict")
     output = Path(values.get("output", "predictions.csv"))
-    if output.suffix not in (".csv", ".npz"):
-        raise ConfigError(f"output={output}: the name must end with .csv or .npz")
-    if output.exists():
-        raise ConfigError(f"{output} exists already. Choose another file: output=FILE")
-    if not output.parent.is_dir():
-        raise ConfigError(f"output={output}: there is no folder {output.parent}. Create it first")
-    if not os.access(output.parent, os.W_OK):
-        raise ConfigError(f"output={output}: the folder {output.parent} cannot be written to")
+    check_output(output, (".csv", ".npz"))
     from mla_lightning.config import allow_target
     from mla_lightning.data.prepared import Prepared
     from mla_lightning.run.finished import load_run
@@ -70,19 +62,6 @@ def predict(options: argparse.Namespace) -> int:
     counts = _summary(prediction)
     print(f"{len(prediction.ids)} samples ({split} of {run.data.name}): {counts}. Wrote {output}")
     return 0
-
-
-def _parse(overrides: Sequence[str]) -> Mapping[str, str]:
-    values: dict[str, str] = {}
-    for text in overrides:
-        key, separator, value = text.partition("=")
-        if key not in OPTIONS or not separator or not value:
-            raise ConfigError(
-                f"mla predict takes {', '.join(f'{name}=...' for name in OPTIONS)}, not {text!r}."
-                f"{near(key, OPTIONS)}"
-            )
-        values[key] = unquote_value(value)
-    return values
 
 
 def _data_node(run_dir: Path, values: Mapping[str, str]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import ConfigError, near
-from mla_lightning.paths import OPTION
+from mla_lightning.paths import OPTION, unquote_value
 
 
 def split_words(words: Sequence[str], action: str, expected: str) -> tuple[str, dict[str, str]]:
@@ -52,6 +52,64 @@ def split_words(words: Sequence[str], action: str, expected: str) -> tuple[str, 
                 raise ConfigError(f"{key} is given twice")
             options[key] = text
     return arguments[0], options
+
+
+def run_options(overrides: Sequence[str], names: Sequence[str], verb: str) -> dict[str, str]:
+    """Return the KEY=VALUE options of a verb that takes a run.
+
+    Args:
+        overrides: The words.
+        names: The options that it takes.
+        verb: The verb, for messages.
+
+    Returns:
+        Key -> text, without quotes.
+
+    Raises:
+        ConfigError: If a word is none of these options, or has no value.
+
+    Example:
+        >>> run_options(["split=val"], ["split", "output"], "mla predict")
+        {'split': 'val'}
+        >>> run_options(["spilt=val"], ["split", "output"], "mla predict")
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: mla predict takes split=..., output=..., not ...
+    """
+    values: dict[str, str] = {}
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key not in names or not value:
+            raise ConfigError(
+                f"{verb} takes {', '.join(f'{name}=...' for name in names)}, not {text!r}."
+                f"{near(key, names)}"
+            )
+        values[key] = unquote_value(value)
+    return values
+
+
+def check_output(path: Path, suffixes: Sequence[str]) -> None:
+    """Check that a new file can be written.
+
+    Args:
+        path: The file.
+        suffixes: The endings that its name may have.
+
+    Raises:
+        ConfigError: If it has another ending, exists, or its folder is missing or read-only.
+
+    Example:
+        >>> check_output(Path("model.pt"), [".onnx"])
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: output=model.pt: the name must end with .onnx
+    """
+    if path.suffix not in suffixes:
+        raise ConfigError(f"output={path}: the name must end with {' or '.join(suffixes)}")
+    if path.exists():
+        raise ConfigError(f"{path} exists already. Choose another file: output=FILE")
+    if not path.parent.is_dir():
+        raise ConfigError(f"output={path}: there is no folder {path.parent}. Create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"output={path}: the folder {path.parent} cannot be written to")
 
 
 def check_no_options(options: Mapping[str, str], action: str) -> None:

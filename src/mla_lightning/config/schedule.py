@@ -198,18 +198,20 @@ def untuned_rate_note(config: Mapping[str, Any], set_keys: Collection[str]) -> s
         >>> from mla_lightning.config import plan
         >>> (job,) = plan(["data=synthetic", "optimizer=adam"])
         >>> untuned_rate_note(job.config, [])
-        "optimizer=adam replaces the recipe's optimiser, and its learning rate 0.001 is not tuned.
-         Set optimizer.lr=..., or search it on validation with mla tune."
+        "optimizer=adam replaces the recipe's optimiser, and the learning rate 0.001 is not tuned
+         for it. Set optimizer.lr=..., or search it on validation with mla tune."
         >>> untuned_rate_note(job.config, ["optimizer.lr"])
         ''
     """
     chosen = config["choices"].get("optimizer")
+    if chosen is None and "optimizer._target_" in set_keys:
+        chosen = config["optimizer"][TARGET]
     if chosen is None or "optimizer.lr" in set_keys or not takes_steps(config):
         return ""
     return (
-        f"optimizer={chosen} replaces the recipe's optimiser, and its learning rate "
-        f"{config['optimizer'].get('lr')} is not tuned. Set optimizer.lr=..., or search it on "
-        "validation with mla tune."
+        f"optimizer={chosen} replaces the recipe's optimiser, and the learning rate "
+        f"{config['optimizer'].get('lr')} is not tuned for it. Set optimizer.lr=..., or search it "
+        "on validation with mla tune."
     )
 
 

@@ -27,12 +27,11 @@ INSTEAD = {
     "trainer.enable_model_summary": "write callbacks=model_summary.",
     "trainer.enable_checkpointing": "a run can always be resumed; see checkpoint.keep.",
     "trainer.max_steps": "write trainer.max_epochs; a run has whole epochs.",
-    "trainer.min_epochs": "write callbacks.early_stopping.patience.",
+    "trainer.min_epochs": "only callbacks=early_stopping ends training before trainer.max_epochs.",
     "trainer.val_check_interval": "every epoch is validated, once.",
     "trainer.check_val_every_n_epoch": "every epoch is validated, once.",
     "trainer.log_every_n_steps": "write trainer.log_every_n_batches.",
     "trainer.default_root_dir": "write paths.output_dir.",
-    "trainer.benchmark": "write trainer.deterministic=false.",
     "trainer.gradient_clip_val": "write trainer.clip_norm.",
     "trainer.accumulate_grad_batches": "write trainer.accumulate.",
 }

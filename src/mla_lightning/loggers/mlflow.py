@@ -182,7 +182,8 @@ class MlflowRun(RowLogger):
             self._client.set_terminated(self._id, status)
         if self._uri.startswith("file:"):
             folder = shlex.quote(str(self._run_dir / FOLDER))
-            print_now(f"MLflow: show it with  mlflow ui --backend-store-uri {folder}")
+            show = f"MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {folder}"
+            print_now(f"MLflow: show it with  {show}")
 
 
 def _metric_name(key: str) -> str:

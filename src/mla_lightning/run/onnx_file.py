@@ -135,7 +135,7 @@ def _serialised(
     """Return the content of the ONNX file."""
     state = {id(x): x for x in graph.state_dict().values()}
     if (size := sum(x.nbytes for x in state.values())) > MOST_BYTES:
-        raise ConfigError(f"The weights have {size / 1e9:.1f} GB, and an ONNX file holds 2 GB. ")
+        raise ConfigError(f"The weights have {size / 1e9:.1f} GB, and an ONNX file holds 2 GB.")
     repeats = 3 // len(tensors[0]) + 1  # sizes 0 and 1 would become constants
     tensors = [torch.cat([x] * repeats) for x in tensors]  # copies: two may be one and the same
     batch = torch.export.Dim("batch", min=1)
