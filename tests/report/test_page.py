@@ -104,7 +104,7 @@ def test_tooltips_show_values_and_each_figure_has_a_table_of_numbers(page):
     figures = re.findall(r"<figure .*?</figure>", page, re.DOTALL)
     scatter_plots = {"Features in two dimensions (PCA)", "Features in two dimensions (t-SNE)"}
     for figure in figures:
-        (title,) = re.findall(r"<h4>(.*?)</h4>", figure)
+        (title,) = re.findall(r"<h[34]>(.*?)</h[34]>", figure)
         has_numbers = "<details><summary>Numbers</summary>" in figure
         assert has_numbers != (title in scatter_plots or title.startswith("Table 1")), title
     curves = next(figure for figure in figures if "Learning curves" in figure)
@@ -192,7 +192,18 @@ def test_a_browser_draws_the_page_without_console_messages(folder, tmp_path):
       box.click();
       const dimmed = document.querySelectorAll("[data-column-name=MLA].dimmed").length;
       const rest = document.querySelectorAll("[data-column-name=Concat].dimmed").length;
+      const enlarged = document.querySelector("figure svg");
+      const home = enlarged.parentElement;
+      const extent = () => enlarged.viewBox.baseVal.width;
+      const whole = extent();
+      document.querySelector(".enlarge").click();
+      const stage = document.querySelector("dialog[open] div");
+      const isMoved = stage.contains(enlarged);
+      stage.dispatchEvent(new WheelEvent("wheel", {deltaY: -1, cancelable: true}));
+      const zoomed = extent() / whole;
+      document.querySelector("dialog").dispatchEvent(new Event("close"));
       document.title = JSON.stringify({bad: bad.length, dimmed: dimmed, rest: rest,
+        zoom: [isMoved, zoomed, extent() / whole, home.contains(enlarged)],
         figures: document.querySelectorAll("figure svg").length});
     });</script>"""
     copy = tmp_path / "page.html"
@@ -213,4 +224,8 @@ def test_a_browser_draws_the_page_without_console_messages(folder, tmp_path):
     assert counts["figures"] >= len(panels_of_classes()) + 2
     assert counts["dimmed"] >= 5
     assert counts["rest"] == 0
+    is_moved, zoomed, after, is_back = counts["zoom"]
+    assert (is_moved, is_back) == (True, True)
+    assert zoomed == pytest.approx(0.8)
+    assert after == pytest.approx(1)
     assert "CONSOLE" not in done.stderr, done.stderr

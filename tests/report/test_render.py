@@ -92,6 +92,17 @@ def test_latex_states_equal_numbers_of_seeds_once_and_different_ones_in_each_cel
         assert other.replace("±", r"$\pm$") in mixed
 
 
+def test_pages_state_equal_numbers_of_seeds_once_and_csv_keeps_them_in_each_cell():
+    cells = (Cell("61.0 ± 1.4 (3)"), Cell("60.0 ± 0.1 (3)"), Cell("failed"))
+    rows = (Row("multi", cells),)
+    table = Table("", "Accuracy", "", ("a", "b", "c"), (Section("", rows),))
+    report = Report("k", "r", (table,))
+    for text in (to_html(report, {}), render.to_markdown(report), printed(report)):
+        assert "Accuracy, over 3 seeds" in text
+        assert "(3)" not in text
+    assert "61.0 ± 1.4 (3)" in render.to_csv(table)
+
+
 def test_latex_is_never_shrunk_but_divided_into_parts_that_fit_and_hold_every_cell_once():
     texts = [f"{number}.{number} ± 1.0 (3)" for number in range(10, 40)]
     wide = latex_of(*texts)
@@ -121,8 +132,9 @@ def test_any_name_survives_latex_and_markdown(text):
 
 def test_markdown_marks_and_escapes():
     text = render.to_markdown(small())
-    assert "**60.0 ± 1.0 (3)**" in text
-    assert "<u>59.0 ± 1.0 (3)</u>" in text
+    assert "**60.0 ± 1.0**" in text
+    assert "<u>59.0 ± 1.0</u>" in text
+    assert ", over 3 seeds" in text
     assert "<script>" not in text
     assert r"&lt;script&gt;\|\[red\]a_b\*c\`d" in text
     assert "\x1b" not in text
@@ -139,12 +151,12 @@ def test_terminal_styles_best_and_second():
     out = io.StringIO()
     console = Console(file=out, width=100, force_terminal=True, color_system="standard")
     render.to_terminal(small("x"), console)
-    assert "\x1b[1m60.0 ± 1.0 (3)" in out.getvalue()
-    assert "\x1b[4m59.0 ± 1.0 (3)" in out.getvalue()
+    assert "\x1b[1m60.0 ± 1.0" in out.getvalue()
+    assert "\x1b[4m59.0 ± 1.0" in out.getvalue()
 
 
 def test_a_table_wider_than_the_terminal_is_split_between_columns():
-    cells = tuple(Cell(f"{number}.0 ± 1.0 (3)") for number in range(10, 22))
+    cells = tuple(Cell(f"{number}.0 ± 1.0 ({number})") for number in range(10, 22))
     columns = tuple(f"method{number}" for number in range(10, 22))
     table = Table("", "t", "", columns, (Section("openmoji", (Row("multi", cells),)),))
     lines = printed(Report("k", "r", (table,)), width=80).splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 
+from mla_lightning.report.document.seeds import state_seeds_once
 from mla_lightning.report.document.table import Report, Table
 from mla_lightning.report.document.template import as_html, rendered, source
 
@@ -29,7 +30,7 @@ def to_html(report: Report, figures: Mapping[str, str]) -> str:
     Returns:
         The document.
     """
-    tables = [table for table in report.tables if table.written_sections]
+    tables = [state_seeds_once(table) for table in report.tables if table.written_sections]
     headings = [(f"table-{place}", table.title) for place, table in enumerate(tables)]
     headings[1:1] = [("figures", "Figures")] if figures else []
     headings += [(f"text-{place}", name) for place, name in enumerate(report.listings)]
@@ -50,7 +51,7 @@ def to_html(report: Report, figures: Mapping[str, str]) -> str:
 def to_fragment(report: Report) -> str:
     """Render a report's warnings and tables as an HTML fragment for a notebook."""
     blocks = [rendered("lead.html", report=Report("", "", (), warnings=report.warnings))]
-    for place, table in enumerate(report.tables):
+    for place, table in enumerate(map(state_seeds_once, report.tables)):
         if table.written_sections:
             blocks.append(table_html(table, f"mla-{report.kind}-{place}", level=4))
     inner = "\n".join(blocks)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from mla_lightning.report.document.seeds import state_seeds_once
 from mla_lightning.report.document.table import (
     BEST,
     SECOND,
     Cell,
     Report,
-    Section,
     Table,
     column_groups,
     printable,
@@ -47,9 +47,6 @@ ONE_COLUMN, TWO_COLUMNS = 50, 105
 LONG_CELL = 40
 #: Spaces between two columns, in characters.
 GAP = 2
-#: A mean with its spread and number of seeds, as of cells.
-_WITH_SEEDS = re.compile(r"(.* ± \S+) \((\d+)\)")
-_ANY_SEEDS = re.compile(r".* \(\d+( of \d+)?\)")
 _PREAMBLE = (
     r"% \usepackage{array, booktabs, textcomp}  \usepackage[T1]{fontenc}",
     r"\newcolumntype{L}{>{\raggedright\arraybackslash}p{2.3in}}",
@@ -112,25 +109,23 @@ def to_latex(report: Report) -> str:
 
 
 def _latex_table(report: Report, table: Table) -> Iterator[str]:
-    seeds = _common_seeds(table)
-    widths = _widths(table, seeds)
+    table = state_seeds_once(table)
+    widths = _widths(table)
     is_narrow = sum(width + GAP for width in widths.values()) <= ONE_COLUMN
     environment = "table" if is_narrow else "table*"
     room = TWO_COLUMNS - widths[-1]
     columns = range(len(table.columns))
     warning = "".join(f" {text}" for text in report.warnings)
-    over = f", over {seeds} seeds" if seeds else ""
     yield rf"\begin{{{environment}}}[t]"
     yield r"\centering\footnotesize\setlength{\tabcolsep}{4pt}"
-    yield rf"\caption{{{escape_latex(f'{table.title}{over}.{warning}')}}}"
+    yield rf"\caption{{{escape_latex(f'{table.title}.{warning}')}}}"
     yield rf"\label{{tab:{_label(report, table)}}}"
     for part, group in enumerate(column_groups(columns, widths, room, GAP)):
         if part:
             yield r"\par\medskip"
-        yield from _tabular(table, group, widths, seeds)
+        yield from _tabular(table, group, widths)
     for note in table.notes:
-        text = note.replace(" (number of seeds)", "") if seeds else note
-        yield rf"\par {escape_latex(text)}"
+        yield rf"\par {escape_latex(note)}"
     yield rf"\end{{{environment}}}"
 
 
@@ -139,38 +134,18 @@ def _label(report: Report, table: Table) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
 
 
-def _common_seeds(table: Table) -> str:
-    """Return the number of seeds of all cells that state one; empty if they differ."""
-    texts = [cell.text for section in table.written_sections for cell in _cells(section)]
-    stated = [text for text in texts if _ANY_SEEDS.fullmatch(text)]
-    found = [_WITH_SEEDS.fullmatch(text) for text in stated]
-    numbers = {match[2] if match else "" for match in found}
-    return numbers.pop() if len(numbers) == 1 else ""
-
-
-def _cells(section: Section) -> Iterator[Cell]:
-    for row in section.rows:
-        yield from row.cells
-
-
-def _text(cell: Cell, seeds: str) -> str:
-    return cell.text.removesuffix(f" ({seeds})") if seeds else cell.text
-
-
-def _widths(table: Table, seeds: str) -> dict[int, int]:
+def _widths(table: Table) -> dict[int, int]:
     """Return the characters that each column takes; -1 is that of the labels of rows."""
     rows = [row for section in table.written_sections for row in section.rows]
     texts = {
-        place: [table.columns[place], *(_text(row.cells[place], seeds) for row in rows)]
+        place: [table.columns[place], *(row.cells[place].text for row in rows)]
         for place in range(len(table.columns))
     }
     texts[-1] = [table.corner, *(row.label for row in rows)]
     return {place: min(LONG_CELL + 1, max(map(len, texts[place]))) for place in texts}
 
 
-def _tabular(
-    table: Table, group: Sequence[int], widths: dict[int, int], seeds: str
-) -> Iterator[str]:
+def _tabular(table: Table, group: Sequence[int], widths: dict[int, int]) -> Iterator[str]:
     kinds = ["L" if widths[-1] > LONG_CELL else "l"]
     kinds += ["L" if widths[place] > LONG_CELL else "r" for place in group]
     yield rf"\begin{{tabular}}{{{''.join(kinds)}}}"
@@ -185,7 +160,7 @@ def _tabular(
             )
             yield rf"\multicolumn{{{len(kinds)}}}{{l}}{{{title}}} \\"
         for row in section.rows:
-            cells = [_latex_cell(row.cells[place], seeds) for place in group]
+            cells = [_latex_cell(row.cells[place]) for place in group]
             yield _latex_line([escape_latex(row.label), *cells])
     yield r"\bottomrule"
     yield r"\end{tabular}"
@@ -195,6 +170,6 @@ def _latex_line(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _latex_cell(cell: Cell, seeds: str) -> str:
-    text = escape_latex(_text(cell, seeds))
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
     return {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}.get(cell.rank, text)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mla_lightning.report.document.latex import to_latex
+from mla_lightning.report.document.seeds import state_seeds_once
 from mla_lightning.report.document.table import (
     BEST,
     BLANK,
@@ -76,7 +77,7 @@ def to_markdown(report: Report, figures: Sequence[str] = ()) -> str:
     for warning in report.warnings:
         lines += [f"**{escape_markdown(warning)}**", ""]
     lines += _bullets(report.finding)
-    for place, table in enumerate(report.tables):
+    for place, table in enumerate(map(state_seeds_once, report.tables)):
         if not table.written_sections:
             continue
         lines += [f"## {escape_markdown(table.title)}", "", *_markdown_table(table), ""]
@@ -153,7 +154,7 @@ def to_terminal(report: Report, console: Console) -> None:
     print_line(report.title, "bold")
     for warning in report.warnings:
         print_line(warning, "bold red")
-    for table in report.tables:
+    for table in map(state_seeds_once, report.tables):
         if table.sections:
             console.print()
             print_line(table.title, "bold")

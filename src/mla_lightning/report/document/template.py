@@ -18,7 +18,7 @@ FOLDERS = (
 #: Tables with more columns than this have a checkbox per column.
 MANY_COLUMNS = 5
 #: A table of contents with more entries than this is folded.
-MANY_HEADINGS = 12
+MANY_HEADINGS = 8
 
 
 def escaped(text: str) -> str:

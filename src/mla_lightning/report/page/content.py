@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Name of the section of runs whose experiment has no name.
 UNNAMED = "train"
+#: A page of more experiments is not titled by their names.
+MOST_NAMES = 3
 #: Names of files that belong to no section.
 RESERVED = ("page", "results", "runs", "what")
 NO_DIAGNOSTICS = (
@@ -129,7 +131,8 @@ class Overview:
     """Content of the page.
 
     Attributes:
-        title: Title.
+        title: Names of the experiments.
+        counts: Number of runs by state, such as ``27 runs: 27 finished``.
         settings: Table of data, methods, seeds and settings.
         sections: A section per experiment.
         runs: List of all runs, with failures and retry commands.
@@ -137,6 +140,7 @@ class Overview:
     """
 
     title: str
+    counts: str
     settings: Table
     sections: tuple[PageSection, ...]
     runs: Report
@@ -175,12 +179,17 @@ def build_overview(
     states = Counter(run.state for run in runs)
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
     return Overview(
-        title=f"{len(runs)} runs: {counts}",
+        title=_title([section.name for section in sections]),
+        counts=f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}",
         settings=what_was_run(named_blocks),
         sections=tuple(sections),
         runs=ledger(runs),
         commands=tuple(commands(runs)),
     )
+
+
+def _title(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} experiments"
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:

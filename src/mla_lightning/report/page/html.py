@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from mla_lightning.report.document.html import document
+from mla_lightning.report.document.seeds import state_seeds_once
 from mla_lightning.report.document.template import as_html, escaped, rendered
 from mla_lightning.report.figures.cache import Drawing
 from mla_lightning.report.figures.style import GID, TOOLTIP_SEPARATOR
@@ -18,6 +19,8 @@ from mla_lightning.report.page.story import CHAPTERS, REST
 
 #: Minimum width of a figure in pixels; on narrower screens it scrolls.
 MIN_WIDTH = 608
+#: Style sheet and scripts of the page.
+SOURCES = ("page.css", "page.js", "zoom.js")
 
 
 def to_overview_page(content: Overview, drawings: Mapping[str, Drawing]) -> str:
@@ -35,14 +38,22 @@ def to_overview_page(content: Overview, drawings: Mapping[str, Drawing]) -> str:
         _part(section, f"section-{place}", drawings, numbers)
         for place, section in enumerate(content.sections)
     ]
-    headings = [(part["id"], part["section"].name) for part in parts]
+    headings = _headings(parts)
     headings += [("runs", "All runs"), ("what", "What was run")]
     headings += [("again", "Commands")] if content.commands else []
     stems = [stem for section in content.sections for stem in _stems(section)]
     columns = _columns(drawings[stem] for stem in stems if stem in drawings)
     body = rendered("page.html", content=content, parts=parts, columns=columns)
-    lead = rendered("page_lead.html", parts=parts)
-    return document(content.title, headings, [body], lead=lead, sources=("page.css", "page.js"))
+    lead = rendered("page_lead.html", content=content, parts=parts)
+    return document(content.title, headings, [body], lead=lead, sources=SOURCES)
+
+
+def _headings(parts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return id and title of the experiments, or of the chapters of a single one."""
+    if len(parts) > 1:
+        return [(part["id"], part["section"].name) for part in parts]
+    chapters = [(chapter["id"], chapter["title"]) for part in parts for chapter in part["chapters"]]
+    return [*((part["id"], "Result") for part in parts), *chapters]
 
 
 def _stems(section: PageSection) -> list[str]:
@@ -59,7 +70,7 @@ def _part(
         for stem in report.figures
         if stem in drawings
     ]
-    chapters = []
+    chapters: list[dict[str, Any]] = []
     for chapter in (*CHAPTERS, REST):
         figures = [
             figure
@@ -80,14 +91,16 @@ def _part(
                 ("folded", [figure for figure in figures if figure not in shown]),
             )
         }
-        chapters.append({"title": chapter.title, "findings": findings, **values})
+        place = f"{name}-chapter-{len(chapters)}"
+        chapters.append({"id": place, "title": chapter.title, "findings": findings, **values})
+    tables = [state_seeds_once(table) for table in report.tables if table.written_sections]
+    tables += [table for table in section.tables if not table.slug.endswith(STORY)]
     return {
         "id": name,
         "section": section,
         "first": first,
         "chapters": chapters,
-        "tables": [table for table in report.tables if table.written_sections],
-        "more": [table for table in section.tables if not table.slug.endswith(STORY)],
+        "tables": tables,
     }
 
 

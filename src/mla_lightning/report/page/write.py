@@ -71,7 +71,7 @@ def write_page(
         write_text(page, to_overview_page(content, drawings))
     except OSError as error:
         raise RunError(f"Cannot write the page to {folder}: {reason_of(error)}") from error
-    print(f"{content.title}. {len(drawings)} figures, {cache.num_drawn} of them newly drawn.")
+    print(f"{content.counts}. {len(drawings)} figures, {cache.num_drawn} of them newly drawn.")
     print(f"Open {page} in a browser.")
     return 0
 

@@ -1,7 +1,8 @@
 // Choosing of methods in all figures at once, values under the pointer, sorting and filtering of runs.
 const named = [...document.querySelectorAll("[data-column-name]")];
-for (const fieldset of document.querySelectorAll("fieldset.columns")) {
-  const boxes = [...fieldset.querySelectorAll("input")];
+if (innerWidth < 640) for (const part of document.querySelectorAll(".columns")) part.open = false;
+for (const chooser of document.querySelectorAll(".columns")) {
+  const boxes = [...chooser.querySelectorAll("input")];
   const show = () => {
     const selected = new Set(boxes.filter(box => box.checked).map(box => box.value));
     for (const element of named)
@@ -18,7 +19,7 @@ for (const fieldset of document.querySelectorAll("fieldset.columns")) {
     box.parentElement.addEventListener("pointerenter", () => choose(box.value, true));
     box.parentElement.addEventListener("pointerleave", () => choose(box.value, false));
   }
-  for (const button of fieldset.querySelectorAll("button"))
+  for (const button of chooser.querySelectorAll("button"))
     button.addEventListener("click", () => {
       for (const box of boxes) box.checked = button.value === "all";
       show();
@@ -37,6 +38,7 @@ for (const fieldset of document.querySelectorAll("fieldset.columns")) {
     }
     tip.hidden = !name;
     if (!name) return;
+    (document.querySelector("dialog[open]") ?? document.body).append(tip);
     tip.textContent = element.querySelector("title")?.textContent ?? name;
     tip.style.left = `${Math.min(event.clientX + 12, innerWidth - 200)}px`;
     tip.style.top = `${event.clientY + 14}px`;
