@@ -62,6 +62,8 @@ class Family:
         up: Word for a difference above zero.
         lines: The comparisons.
         notes: Footnotes beside the verdict.
+        measure: What is compared, in few words, for the answer to the question; empty for a family
+            that breaks another one down.
     """
 
     slug: str
@@ -72,6 +74,7 @@ class Family:
     up: str
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
+    measure: str = ""
 
 
 def correct(lines: Iterable[Line]) -> tuple[Line, ...]:
@@ -124,6 +127,7 @@ def joint_training_family(blocks: Blocks) -> Family:
             f"{reference} shows what an encoder can reach; {late}, which also trains the encoders "
             "separately, shows what it reaches under the same epoch selection.",
         ),
+        measure="probe accuracy",
     )
 
 
@@ -164,9 +168,21 @@ def alternation_families(blocks: Blocks, joint_training: Family) -> tuple[Family
     fused_axis = ("2-fused", accuracy)
     words = ("lower", "higher")
     return (
-        Family("cured", f"{joint_title} {probes}", *probe_axis, *words, correct(against_joint)),
         Family(
-            "cured-fused", f"{joint_title} {accuracy}", *fused_axis, *words, correct(fused[BASE,])
+            "cured",
+            f"{joint_title} {probes}",
+            *probe_axis,
+            *words,
+            correct(against_joint),
+            measure="probe accuracy",
+        ),
+        Family(
+            "cured-fused",
+            f"{joint_title} {accuracy}",
+            *fused_axis,
+            *words,
+            correct(fused[BASE,]),
+            measure="fused accuracy",
         ),
         Family(
             "simpler",
@@ -174,6 +190,7 @@ def alternation_families(blocks: Blocks, joint_training: Family) -> tuple[Family
             *probe_axis,
             *words,
             correct(against_separate),
+            measure="probe accuracy compared with a loss per modality",
         ),
         Family(
             "simpler-fused",
@@ -181,6 +198,7 @@ def alternation_families(blocks: Blocks, joint_training: Family) -> tuple[Family
             *fused_axis,
             *words,
             correct(fused[LOSS_PER_MODALITY]),
+            measure="fused accuracy compared with a loss per modality",
         ),
     )
 
@@ -217,6 +235,7 @@ def weighting_family(blocks: Blocks) -> Family:
             "All four variants of a data set use the learning rate that was tuned with HGM and "
             "entropy weights.",
         ),
+        measure="accuracy and calibration error",
     )
 
 
@@ -252,6 +271,7 @@ def epoch_time_family(blocks: Blocks) -> Family:
         "slower",
         correct(lines),
         ("One run at a time on one core, alternating between the methods.",),
+        measure="time per epoch in percent of Concat's",
     )
 
 

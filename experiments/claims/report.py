@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from experiments.claims.answers import answers
 from experiments.claims.families import (
     Family,
     alternation_families,
@@ -97,6 +98,8 @@ def claims_report(runs: Sequence[Run]) -> Report:
         ),
         warnings=notes.warnings(all_blocks),
         figures=_figures(families),
+        captions=_captions(families),
+        texts={"answers.md": answers(families)},
         runs=_written_runs(current),
     )
 
@@ -158,3 +161,12 @@ def _origins(groups: dict[str, dict[str, Block]], runs: Sequence[Run]) -> Iterab
             if block.dataset in tuned:
                 sentences += rate_notes(block, tuned[block.dataset])
             yield from (f"{group}, {sentence}" for sentence in sentences)
+
+
+def _captions(families: Sequence[Family]) -> dict[str, str]:
+    """Return name of a figure -> the titles of the families that it shows."""
+    titles: dict[str, list[str]] = {}
+    for family in families:
+        if family.lines:
+            titles.setdefault(f"claims-{family.figure}", []).append(family.title)
+    return {name: "; ".join(shown) + "." for name, shown in titles.items()}

@@ -93,6 +93,7 @@ def modification_families(round_: Round, blocks: Blocks) -> tuple[Family, ...]:
             calibration.append(Line(block.title, label, error))
     figure, reference = f"3-{round_.slug}", "from no modification"
     words = ("lower", "higher")
+    period = round_.title.rpartition("? ")[2].removeprefix("3. ").lower()
     multi, single_modality, ece = (
         f"difference in {measure} {reference} ({unit})"
         for measure, unit in (
@@ -110,6 +111,7 @@ def modification_families(round_: Round, blocks: Blocks) -> tuple[Family, ...]:
             f"Difference in test accuracy {reference} ({POINTS})",
             *words,
             correct(preregistered),
+            measure=f"{period}, preregistered",
         ),
         Family(
             round_.slug,
@@ -118,6 +120,7 @@ def modification_families(round_: Round, blocks: Blocks) -> tuple[Family, ...]:
             multi.capitalize(),
             *words,
             correct(fused),
+            measure=f"{period}, fused accuracy",
         ),
         Family(
             f"{round_.slug}-single",

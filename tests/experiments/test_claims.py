@@ -104,6 +104,23 @@ def fresh():
     ]
 
 
+def test_the_page_begins_with_an_answer_per_question_and_figures_say_what_they_show(tmp_path):
+    report = claims_report(everything())
+    points = report.finding
+    assert [point[:2] for point in points] == ["1.", "2.", "3.", "4.", "5."]
+    cells = rows(report, "behind")
+    significant = [label for label, row in cells.items() if row[0].rank]
+    assert len(significant) == 3
+    found = f"Probe accuracy: 3 of {len(cells)} significantly different, lower "
+    assert points[0].startswith(f"1. Does joint training leave encoders behind? {found}")
+    for label in significant:
+        assert f"{label} ({cells[label][0].text})" in points[0]
+    write_files(report, [], tmp_path)
+    page = (tmp_path / "claims.html").read_text()
+    assert page.index(found) < page.index("<table") < page.index("<figure")
+    assert "<figcaption>1. Does joint training leave encoders behind?" in page
+
+
 def test_each_question_shows_the_differences_of_the_runs():
     report = claims_report(everything())
     behind = rows(report, "behind")

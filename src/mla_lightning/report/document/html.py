@@ -122,6 +122,6 @@ def _figure(report: Report, stem: str, svg: str) -> dict[str, str]:
     title = stem.replace("-", " ").replace("_", " ")
     return {
         "content": base64.b64encode(svg.encode()).decode(),
-        "title": title,
+        "caption": report.caption(stem),
         "alt": f"{report.title}, figure: {title}. The tables hold the same numbers.",
     }

@@ -104,6 +104,7 @@ class Report:
         warnings: Warnings, shown above everything else.
         figures: File name without extension -> function that draws the figure.
         reading: Caption of the figures, in a sentence.
+        captions: File name of a figure without extension -> a caption of its own.
         texts: Name of a further file -> its content; also printed. Those that end with ``.md`` are
             the finding, a list, and come before the tables; others come after them.
         runs: The runs that are written to ``results.csv``; None for all. The others have result
@@ -119,9 +120,14 @@ class Report:
     warnings: tuple[str, ...] = ()
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
     reading: str = "The tables hold the same numbers."
+    captions: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     runs: tuple[Run, ...] | None = None
     command: str = ""
+
+    def caption(self, figure: str) -> str:
+        """Return the caption of a figure, by its file name without extension."""
+        return self.captions.get(figure, self.reading)
 
     @property
     def finding(self) -> list[str]:

@@ -306,10 +306,14 @@ def _section(
         f"{slug}-{stem.removeprefix(f'{report.kind}-')}": draw
         for stem, draw in report.figures.items()
     }
+    captions = {
+        f"{slug}-{stem.removeprefix(f'{report.kind}-')}": caption
+        for stem, caption in report.captions.items()
+    }
     section = PageSection(
         name,
         slug,
-        replace(report, figures=report_figures),
+        replace(report, figures=report_figures, captions=captions),
         fingerprint(runs),
         tuple(figures),
         tuple(lazy_tables),

@@ -66,7 +66,7 @@ def _part(
     """Return the values of a section's template, with figures in the order of the story."""
     report = section.report
     first = [
-        figure_values(drawings[stem], report.title, report.reading, numbers)
+        figure_values(drawings[stem], report.title, report.caption(stem), numbers)
         for stem in report.figures
         if stem in drawings
     ]

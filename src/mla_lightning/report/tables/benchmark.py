@@ -57,6 +57,8 @@ from mla_lightning.report.tables.levers import balancing_sentences, lever_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Caption of the figures of cost.
+FRONT = "Blue, connected: no other method is both cheaper and better."
 #: Methods of the diagram of ranks, named in advance: of many methods, ranks separate none.
 RANKED = (
     *("concat", "joint_unimodal", "late_fusion", "ogm_ge", "mmpareto", "mla", "umt"),
@@ -137,6 +139,14 @@ def benchmark(runs: Sequence[Run]) -> Report:
             "significantly better, orange significantly worse, grey neither; within the grey band "
             "a difference does not matter in practice. The scales of the data sets differ."
         ),
+        captions={
+            "benchmark-ranks": (
+                "Mean rank over the data sets, 1 for the best. A bar at the right spans methods "
+                "that Nemenyi's test does not separate."
+            ),
+            "benchmark-cost": f"Score over the time of a run. {FRONT}",
+            "benchmark-flops": f"Score over the FLOPs of a run. {FRONT}",
+        },
         figures=figures,
         texts={
             "answers.md": "".join(

@@ -18,6 +18,8 @@ from mla_lightning.run_folder.completion import UNKNOWN
 MAX_LISTED = 20
 #: Largest number of code hashes that are listed; each kind of job has its own.
 MAX_CODES = 3
+#: Largest number of changed files that are named.
+MAX_FILES = 3
 
 #: Points by which a network is clearly below logistic regression, whatever the spread.
 CLEARLY_BELOW = 2.0
@@ -62,11 +64,13 @@ def stale_warnings(runs: Sequence[Run], name: str = "") -> list[str]:
     outdated = [run for run in finished if run.stale and run.stale != UNKNOWN]
     if not outdated:
         return []
-    files = dict.fromkeys(file for run in outdated for file in run.stale.split(", "))
+    files = [*dict.fromkeys(file for run in outdated for file in run.stale.split(", "))]
+    more = f" and {len(files) - MAX_FILES} more files" if len(files) > MAX_FILES else ""
     prefix = f"{name}: " if name else ""
     return [
         f"{prefix}{len(outdated)} of {len(finished)} runs {EARLIER_CODE}; changed "
-        f"since: {', '.join(files)}. Train again to renew them (the earlier results are kept)."
+        f"since: {', '.join(files[:MAX_FILES])}{more}. Train again to renew them (the earlier "
+        "results are kept)."
     ]
 
 
