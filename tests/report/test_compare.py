@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from tests.report.synthetic_runs import unseal
 
 from mla_lightning.cli.main import main
 from mla_lightning.errors import RunError
+from mla_lightning.report.figures.style import ABOVE, BELOW
 from mla_lightning.report.read.significance import mcnemar
 from mla_lightning.report.tables.bootstrap import paired_differences
 from mla_lightning.report.tables.compare import compare_runs
+from mla_lightning.report.tables.sample_pairs import MAX_LISTED
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=3"]
 
@@ -175,17 +179,45 @@ def test_provenance_and_sample_names_are_shown(runs, capsys, monkeypatch):
 
 def test_a_sample_sheet_shows_images_in_colour_and_texts_as_words(tmp_path, monkeypatch):
     from mla_lightning.data.openmoji import OpenMoji
-    from mla_lightning.prepare import sample_sheet
+    from mla_lightning.prepare import chosen_samples
 
     drawn = []
-    monkeypatch.setattr(sample_sheet, "_draw", lambda axis, *arguments: drawn.append(arguments))
+    monkeypatch.setattr(chosen_samples, "draw", lambda axis, *arguments: drawn.append(arguments))
     data = OpenMoji(batch_size=4)
     data.setup()
-    sample_sheet.sample_sheet(data, "test", [0], ["x"], tmp_path / "sheet.png")
+    chosen_samples.chosen_samples(data, "test", [0], [[("x", None)]], tmp_path / "sheet.png")
     (picture, _, name), (_, modality, text) = drawn
     assert picture[:, 0, 0] == pytest.approx(1.0)  # the corner of a drawing is white
     assert (name, modality) == (text, "text")
     assert text == data.sample_names("test", [0])[0]
+
+
+def test_the_sheet_marks_right_and_wrong_predictions_and_says_which_runs_they_are_of(
+    runs, tmp_path, monkeypatch
+):
+    from mla_lightning.prepare import chosen_samples
+
+    sheets = []
+    monkeypatch.setattr(chosen_samples, "save_sheet", lambda figure, output: sheets.append(figure))
+    monkeypatch.chdir(runs)
+    assert main(["compare", "a", "b", "--output", str(tmp_path / "sheet.png")]) == 0
+    (figure,) = sheets
+    texts = {text.get_text(): text.get_color() for text in figure.texts}
+    assert "A: a    B: b" in texts
+    _, different = compare_runs(runs / "a", runs / "b")
+    for sample in different[:MAX_LISTED]:
+        for run, prediction, text in zip(
+            "AB", sample.predictions, sample.prediction_texts, strict=True
+        ):
+            mark, colour = ("✓", ABOVE) if prediction == sample.label else ("✗", BELOW)
+            assert texts[f"{mark} {run} {text}"] == colour
+
+
+def test_the_picture_is_written_although_nobody_reads_the_tables(runs, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    command = f"{sys.executable} -m mla_lightning.cli.main compare a b --output {sheet} | head -n 1"
+    subprocess.run(["bash", "-c", command], cwd=runs, check=True, capture_output=True)
+    assert sheet.stat().st_size > 5000
 
 
 @pytest.mark.parametrize(

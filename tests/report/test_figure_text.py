@@ -118,13 +118,13 @@ def test_figures_in_the_usual_script_are_the_same_bytes(tmp_path, monkeypatch, m
 def test_a_sheet_of_classes_in_another_script(tmp_path, monkeypatch, capsys, machine, has_font):
     if has_font:
         machine(tmp_path / "test.ttf", CAT + DOG)
-    figures, save = [], sample_sheet._save
+    figures, save = [], sample_sheet.save_sheet
 
     def collect(figure, *arguments, **options):
         figures.append(figure)
         return save(figure, *arguments, **options)
 
-    monkeypatch.setattr(sample_sheet, "_save", collect)
+    monkeypatch.setattr(sample_sheet, "save_sheet", collect)
     write_store(
         tmp_path / "s",
         name="toy",

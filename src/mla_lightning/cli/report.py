@@ -241,15 +241,24 @@ def _compare(options: argparse.Namespace) -> int:
             return [f"test {number}" for number in numbers]
 
     report, disagreements = compare_runs(options.first, options.second, sample_names)
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    render.to_terminal(report, console)
-    if options.output is not None and disagreements:
-        from mla_lightning.prepare.sample_sheet import sample_sheet
+    written = ""
+    if options.output is not None and disagreements:  # first: the terminal may be a closed pipe
+        from mla_lightning.prepare.chosen_samples import chosen_samples
 
         shown = disagreements[:MAX_LISTED]
-        numbers, captions = [d.index for d in shown], [d.caption for d in shown]
-        sheet = sample_sheet(_data_of(options), "test", numbers, captions, options.output)
-        print(f"Wrote {sheet}: the first {len(shown)} samples that they disagree on.")
+        sheet = chosen_samples(
+            _data_of(options),
+            "test",
+            [sample.index for sample in shown],
+            [sample.lines for sample in shown],
+            options.output,
+            title=f"A: {options.first.name}    B: {options.second.name}",
+        )
+        written = f"Wrote {sheet}: the first {len(shown)} samples that they disagree on."
     elif options.output is not None:
-        print(f"{options.output} is not written: there is no sample that they disagree on.")
+        written = f"{options.output} is not written: there is no sample that they disagree on."
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    render.to_terminal(report, console)
+    if written:
+        print(written)
     return 0

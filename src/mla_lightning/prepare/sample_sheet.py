@@ -1,18 +1,14 @@
-"""Sheets of samples as images: of every class of a store, or of chosen samples of a split."""
+"""Sheets of samples of every class of a store, as images."""
 
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from mla_lightning.data.base import MultimodalDataModule
-from mla_lightning.data.order import Request
 from mla_lightning.data.prepared import TEXTS
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
@@ -41,10 +37,8 @@ NO_LABEL = "no label"
 NUM_RANGES = 5
 #: Largest number of escaped names that are printed.
 MAX_NAMED = 10
-#: Columns of a sheet of chosen samples.
+#: Most samples beside each other.
 COLUMNS = 8
-#: Images whose encoders take white as 0 and black as 1.
-WHITE_IS_ZERO = (("openmoji", "image"),)
 
 
 def class_sheet(
@@ -96,7 +90,7 @@ def class_sheet(
             rows = rng.permutation(members)[:per_class].tolist()
             blocks.append((f"{name} ({len(members)} samples)", rows))
         figure = _page(opened, title, blocks, codes, per_class)
-        _save(figure, _page_file(output, page), tight=False)
+        save_sheet(figure, _page_file(output, page))
         has_escapes |= any(is_escaped(text.get_text()) for text in figure.findobj(Text))
     if len(pages) > 1:
         print(f"Further pages: {_page_file(output, 1)} to {_page_file(output, len(pages) - 1)}")
@@ -164,7 +158,7 @@ def _page(
     FigureCanvasAgg(figure)
 
     def text(x: float, y: float, content: str, **style: Any) -> None:
-        figure.text(x / size[0], 1 - y / size[1], _escaped(content), va="top", **style)
+        figure.text(x / size[0], 1 - y / size[1], escape_dollars(content), va="top", **style)
 
     text(8, 6, title, fontsize=10, weight="bold")
     for number, (heading, rows) in enumerate(blocks):
@@ -197,58 +191,8 @@ def _page(
                     name = without_middle(modality, 14)
                     place_x, place_y = (left + 14) / size[0], 1 - middle / size[1]
                     style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center"}
-                    figure.text(place_x, place_y, _escaped(name), fontsize=8, **style)
+                    figure.text(place_x, place_y, escape_dollars(name), fontsize=8, **style)
     return figure
-
-
-def sample_sheet(
-    data: MultimodalDataModule,
-    split: str,
-    numbers: Sequence[int],
-    captions: Sequence[str],
-    output: Path,
-) -> Path:
-    """Draw chosen samples of a split: a cell per sample with a line per modality, name and caption.
-
-    Args:
-        data: The data.
-        split: ``train``, ``val`` or ``test``.
-        numbers: Numbers of the samples in the split.
-        captions: A caption per sample.
-        output: The image file; its suffix sets the format.
-
-    Returns:
-        The file.
-
-    Raises:
-        ConfigError: If the file cannot be written.
-    """
-    modalities = data.modalities
-    num_rows = -(-len(numbers) // COLUMNS)
-    size = (2.1 * COLUMNS, (1.5 * len(modalities) + 0.9) * num_rows)
-    figure, axes = _subplots(size, num_rows * len(modalities), COLUMNS)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    batch = data.splits[split][Request(0, torch.tensor(list(numbers)))]
-    names = data.sample_names(split, numbers)
-    for position, (name, caption) in enumerate(zip(names, captions, strict=True)):
-        row, column = divmod(position, COLUMNS)
-        for line, modality in enumerate(modalities):
-            axis = axes[row * len(modalities) + line][column]
-            if line == 0:
-                title = f"{textwrap.shorten(drawable(name), 60, placeholder='…')}\n{caption}"
-                axis.set_title(_escaped(title), fontsize=7)
-            if bool(batch["present"][modality][position]):
-                values = batch["inputs"][modality][position].numpy()
-                if (data.name, modality) in WHITE_IS_ZERO:
-                    values = 1 - values
-                if values.ndim == 4:  # the middle one of the frames
-                    frames = _frames(values)
-                    values = frames[len(frames) // 2]
-                _draw(axis, values, modality, name)
-            else:
-                _draw_absent(axis)
-    return _save(figure, output)
 
 
 # ---------------------------------------------------------------------- cells
@@ -258,7 +202,7 @@ def _draw_row(axis: Axes, store: OpenStore, modality: str, row: int) -> None:
     """Draw a modality of one row of a store."""
     present = store.present(modality)
     if present is not None and not bool(present[row]):
-        _draw_absent(axis)
+        draw_absent(axis)
         return
     values = store.array(modality)[row]
     text_attributes = [name for name in (modality, *TEXTS) if name in store.attributes]
@@ -270,18 +214,18 @@ def _draw_row(axis: Axes, store: OpenStore, modality: str, row: int) -> None:
     options = store.manifest["modalities"][modality]["options"]
     if values.ndim == 2 and options.get("extractor") != "stft":
         values = values.T  # time is the first axis of all arrays but those of released STFTs
-    _draw(axis, values, modality, text, is_time_last=True)
+    draw(axis, values, modality, text, is_time_last=True)
 
 
-def _draw(
+def draw(
     axis: Axes, values: np.ndarray, modality: str, text: str, *, is_time_last: bool = False
 ) -> None:
     """Draw an input by its type and shape; the text stands for token ids."""
     if values.dtype.kind in "iu" and values.ndim == 1:
-        content = _escaped("\n".join(wrapped(text)))
+        content = escape_dollars("\n".join(wrapped(text)))
         axis.text(0.5, 0.5, content, ha="center", va="center", fontsize=6.5)
     elif values.ndim == 4:
-        images = [_pixels(frame) for frame in _frames(values)]
+        images = [_pixels(frame) for frame in frames_first(values)]
         axis.imshow(np.concatenate(images, axis=1), cmap="gray")
     elif values.ndim == 3 and values.shape[0] in {1, 3}:
         axis.imshow(_pixels(values), cmap="gray")
@@ -302,7 +246,8 @@ def _draw(
         axis.text(0.02, 0.97, extent, ha="left", va="top", fontsize=6.5, transform=axis.transAxes)
 
 
-def _draw_absent(axis: Axes) -> None:
+def draw_absent(axis: Axes) -> None:
+    """Draw that a sample has no values of a modality."""
     axis.text(0.5, 0.5, "absent", ha="center", va="center", fontsize=8, color="grey")
 
 
@@ -311,7 +256,7 @@ def _with_room(limits: tuple[float, float]) -> tuple[float, float]:
     return limits[0], limits[1] + 0.2 * (limits[1] - limits[0])
 
 
-def _frames(values: np.ndarray) -> np.ndarray:
+def frames_first(values: np.ndarray) -> np.ndarray:
     """Return frames as (T, C, H, W): a store has channels second, encoders take them first."""
     return values if values.shape[1] in {1, 3} else values.transpose(1, 0, 2, 3)
 
@@ -336,29 +281,24 @@ def _print_escapes(names: Sequence[str], has_escapes: bool) -> None:
         )
 
 
-def _escaped(text: str) -> str:
+def escape_dollars(text: str) -> str:
     """Escape dollar signs, which would start a formula."""
     return text.replace("$", r"\$")
 
 
-# ---------------------------------------------------------------------- figures
+def save_sheet(figure: Figure, output: Path) -> Path:
+    """Write a sheet to an image file and return it.
 
+    Args:
+        figure: The sheet.
+        output: The file; its suffix sets the format.
 
-def _subplots(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=80)
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _save(figure: Figure, output: Path, *, tight: bool = True) -> Path:
+    Raises:
+        ConfigError: If the file cannot be written.
+    """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         make_drawable(figure)
-        if tight:
-            figure.tight_layout()
         content = io.BytesIO()
         figure.savefig(content, format=output.suffix.lower().removeprefix(".") or None)
         write_bytes(output, content.getvalue())

@@ -73,24 +73,29 @@ class Disagreement:
         label: Its class, its labels, or its number.
         predictions: The predictions of A and B, likewise.
         confidences: Their probabilities; None for tasks other than classification.
+        has_right: Whether a prediction is right or wrong, as not in regression.
     """
 
     index: int
     label: str
     predictions: tuple[str, str]
     confidences: tuple[float, float] | None = None
+    has_right: bool = True
 
     @property
-    def caption(self) -> str:
-        """Label and predictions in two lines.
+    def lines(self) -> list[tuple[str, bool | None]]:
+        """Label and predictions, each with whether it is right; None where that is not asked.
 
         Example:
-            >>> print(Disagreement(3, "cat", ("cat", "dog"), (0.9, 0.6)).caption)
-            cat
-            A cat, B dog
+            >>> Disagreement(3, "cat", ("cat", "dog"), (0.9, 0.6)).lines
+            [('cat', None), ('A cat (90%)', True), ('B dog (60%)', False)]
         """
-        a, b = self.predictions
-        return f"{self.label}\nA {a}, B {b}"
+        are_right: tuple[bool | None, bool | None] = (None, None)
+        if self.has_right:
+            a, b = self.predictions
+            are_right = (a == self.label, b == self.label)
+        texts = (f"{run} {text}" for run, text in zip("AB", self.prediction_texts, strict=True))
+        return [(self.label, None), *zip(texts, are_right, strict=True)]
 
     @property
     def prediction_texts(self) -> Sequence[str]:
@@ -142,7 +147,8 @@ def _numbers(pairs: SamplePairs) -> Iterator[Disagreement]:
     for n in order:
         if a[n] != b[n]:
             predictions = (metric.text(float(a[n])), metric.text(float(b[n])))
-            yield Disagreement(int(pairs.index[n]), f"{float(pairs.label[n]):.6g}", predictions)
+            label = f"{float(pairs.label[n]):.6g}"
+            yield Disagreement(int(pairs.index[n]), label, predictions, has_right=False)
 
 
 def _label_sets(pairs: SamplePairs) -> Iterator[Disagreement]:
