@@ -140,8 +140,11 @@ def _run(words: Sequence[str]) -> int:
     flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
     if flags:
         options = [name for action in known.parser._actions for name in action.option_strings]
+        hint = near(flags[0], options)
+        if not hint and hasattr(known, "overrides"):
+            hint = f" Settings have no dashes: {flags[0].lstrip('-')}=VALUE."
         raise ConfigError(
-            f"mla {known.verb}: unknown option {', '.join(flags)}.{near(flags[0], options)} "
+            f"mla {known.verb}: unknown option {', '.join(flags)}.{hint} "
             f"See `mla {known.verb} --help`."
         )
     if rest:
