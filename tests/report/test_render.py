@@ -112,8 +112,27 @@ def test_latex_is_never_shrunk_but_divided_into_parts_that_fit_and_hold_every_ce
     assert wide.count(r"\begin{tabular}") == wide.count("\nmulti &") > 1
     assert all(wide.count(f"{number}.{number} $") == 1 for number in range(10, 40))
     printed = wide.replace(r"$\pm$", "±").replace(" & ", "  ").splitlines()
-    assert max(len(line) for line in printed if line.startswith("multi")) <= 110
+    assert max(len(line) for line in printed if line.startswith("multi")) <= 114
     assert r"\begin{table}" in latex_of("1.0 ± 0.1 (3)", "2.0 ± 0.1 (3)")
+
+
+def test_latex_divides_long_tables_between_pages_and_holds_every_row_once():
+    names = [f"method{number}" for number in range(130)]
+    sections = [
+        Section(f"set{k}", tuple(Row(name, (Cell(f"{k}.{n}"),)) for n, name in enumerate(part)))
+        for k, part in enumerate((names[:100], names[100:102], names[102:]))
+    ]
+    table = Table("", "Accuracy", "", ("score",), tuple(sections), ("A note.",))
+    text = render.to_latex(Report("k", "r", (table,)))
+    check_latex(text)
+    pages = text.split(r"\end{table}")[:-1]
+    assert len(pages) == 3
+    assert all(page.count("&") <= 54 for page in pages)
+    assert [text.count(f"{name} &") for name in names] == [1] * 130
+    assert text.count("A note.") == 1
+    assert r"\caption{Accuracy, part 2.}" in pages[1]
+    assert r"\label{tab:k}" in pages[0]
+    assert r"\label{tab:k-2}" in pages[1]
 
 
 def test_latex_breaks_long_cells_into_lines_and_labels_every_table():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from mla_lightning.report.document.seeds import state_seeds_once
 from mla_lightning.report.document.table import (
@@ -11,6 +12,7 @@ from mla_lightning.report.document.table import (
     SECOND,
     Cell,
     Report,
+    Section,
     Table,
     column_groups,
     printable,
@@ -42,7 +44,9 @@ TEX = {
     "…": r"\ldots{}",
 }
 #: Characters of 8 pt that fit into one column of a paper (3.3 in) and into two (6.9 in).
-ONE_COLUMN, TWO_COLUMNS = 50, 105
+ONE_COLUMN, TWO_COLUMNS = 53, 114
+#: Lines of 8 pt that fit onto a page beside caption and notes.
+MAX_LINES = 48
 #: Characters beyond which the cells of a column are broken into lines; 2.3 in hold so many.
 LONG_CELL = 40
 #: Spaces between two columns, in characters.
@@ -74,7 +78,8 @@ def to_latex(report: Report) -> str:
 
     Letters have 8 pt in a document of 10 pt. A table that fits into one column of a paper is a
     ``table``, others are a ``table*``; those wider than a page are divided into parts with the
-    same rows. Where all cells are over equally many seeds, the caption says so.
+    same rows, and those longer than a page into several tables. Where all cells are over equally
+    many seeds, the caption says so.
 
     Args:
         report: The report.
@@ -104,23 +109,58 @@ def to_latex(report: Report) -> str:
     lines = list(_PREAMBLE)
     for table in report.tables:
         if table.written_sections:
-            lines += ["", *_latex_table(report, table)]
+            lines += _latex_table(report, table)
     return "\n".join(lines) + "\n"
 
 
 def _latex_table(report: Report, table: Table) -> Iterator[str]:
     table = state_seeds_once(table)
     widths = _widths(table)
+    room = TWO_COLUMNS - widths[-1]
+    groups = list(column_groups(range(len(table.columns)), widths, room, GAP))
     is_narrow = sum(width + GAP for width in widths.values()) <= ONE_COLUMN
     environment = "table" if is_narrow else "table*"
-    room = TWO_COLUMNS - widths[-1]
-    columns = range(len(table.columns))
+    pages = list(_pages(table.written_sections, MAX_LINES // len(groups)))
+    for number, sections in enumerate(pages, start=1):
+        page = replace(table, sections=sections, notes=table.notes if number == len(pages) else ())
+        title, label = table.title, _label(report, table)
+        if number > 1:
+            title, label = f"{title}, part {number}", f"{label}-{number}"
+        yield from ["", *_float(report, page, environment, title, label, groups, widths)]
+
+
+def _pages(sections: Iterable[Section], num_lines: int) -> Iterator[tuple[Section, ...]]:
+    """Divide sections into pages of at most so many lines; a section is divided if it must be."""
+    room = max(num_lines - 2, 3)  # the header
+    page: list[Section] = []
+    left = room
+    for section in sections:
+        rows = section.rows
+        while rows:
+            if page and left < 1 + min(len(rows), 3):
+                yield tuple(page)
+                page, left = [], room
+            page.append(replace(section, rows=rows[: left - 1]))
+            left -= 1 + len(page[-1].rows)
+            rows = rows[len(page[-1].rows) :]
+    yield tuple(page)
+
+
+def _float(
+    report: Report,
+    table: Table,
+    environment: str,
+    title: str,
+    label: str,
+    groups: Sequence[Sequence[int]],
+    widths: dict[int, int],
+) -> Iterator[str]:
     warning = "".join(f" {text}" for text in report.warnings)
     yield rf"\begin{{{environment}}}[t]"
     yield r"\centering\footnotesize\setlength{\tabcolsep}{4pt}"
-    yield rf"\caption{{{escape_latex(f'{table.title}.{warning}')}}}"
-    yield rf"\label{{tab:{_label(report, table)}}}"
-    for part, group in enumerate(column_groups(columns, widths, room, GAP)):
+    yield rf"\caption{{{escape_latex(f'{title}.{warning}')}}}"
+    yield rf"\label{{tab:{label}}}"
+    for part, group in enumerate(groups):
         if part:
             yield r"\par\medskip"
         yield from _tabular(table, group, widths)
