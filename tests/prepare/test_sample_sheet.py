@@ -9,7 +9,8 @@ from mla_lightning.data.splits import NamedSplit, stratified
 from mla_lightning.data.store import write_store
 from mla_lightning.errors import ConfigError
 from mla_lightning.prepare import sample_sheet as module
-from mla_lightning.prepare.sample_sheet import class_sheet, sample_sheet
+from mla_lightning.prepare.chosen_samples import chosen_samples
+from mla_lightning.prepare.sample_sheet import class_sheet
 
 NUM = 24
 
@@ -49,13 +50,13 @@ def store(tmp_path):
 def figures(monkeypatch):
     """Collect the figures as they are written."""
     drawn = []
-    save = module._save
+    save = module.save_sheet
 
     def collect(figure, output, **options):
         drawn.append(figure)
         return save(figure, output, **options)
 
-    monkeypatch.setattr(module, "_save", collect)
+    monkeypatch.setattr(module, "save_sheet", collect)
     return drawn
 
 
@@ -176,7 +177,9 @@ def test_a_sample_sheet_draws_every_kind_of_a_store(store, tmp_path):
     data = Prepared(path=store, batch_size=4)
     data.setup()
     numbers = range(len(data.splits["train"]))
-    sheet = sample_sheet(data, "train", numbers, ["caption"] * len(numbers), tmp_path / "x.png")
+    sheet = chosen_samples(
+        data, "train", numbers, [[("right", True)]] * len(numbers), tmp_path / "x.png"
+    )
     with Image.open(sheet) as image:
         assert len(np.unique(np.asarray(image))) > 20
 
