@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mla_lightning.report.document.table import format_states
+from mla_lightning.report.figures.lines import name_rows
 from mla_lightning.report.figures.style import (
     ABOVE,
     BELOW,
-    FOREMOST,
-    FOREMOST_COLOUR,
     GID,
     GREY,
+    GRID,
+    ONE_COLUMN,
     PLAIN,
     TOOLTIP_SEPARATOR,
+    TWO_COLUMNS,
+    fitted,
     new_figure,
     style,
 )
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Largest number of panels beside each other.
+MAX_PANELS = 4
 #: Line style of the reference.
 ALONE = (0, (4, 3))
 #: Caption of :func:`modality_figure`.
@@ -65,18 +70,20 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
     metric = block.metric
     limits = _limits([[*panels[name].values(), alone[name]] for name in names], metric)
     with style():
-        figure = new_figure(1.5 + 2.45 * len(names), 1.65 + 0.29 * len(columns))
-        axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-        for axis, name, limit in zip(axes, names, limits, strict=True):
+        num_columns = min(len(names), MAX_PANELS)
+        num_rows = -(-len(names) // num_columns)
+        width = ONE_COLUMN if len(names) == 1 else TWO_COLUMNS
+        figure = new_figure(width, 0.75 + (0.65 + 0.2 * len(columns)) * num_rows)
+        axes = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False).flat
+        for axis in axes[len(names) :]:
+            axis.set_visible(False)
+        for axis, name, limit in zip(axes, names, limits, strict=False):
             colours = _evidence(block, columns, reference, name)
             _panel(axis, name, columns, panels[name], alone[name], limit, metric, colours)
-        axes[0].set_yticks(range(len(columns)), list(columns))
-        for tick, variant in zip(axes[0].get_yticklabels(), columns.values(), strict=True):
-            if variant.method == FOREMOST:
-                tick.set(fontweight="bold", color=FOREMOST_COLOUR)
-        axes[0].set_ylim(len(columns) - 0.4, -0.6)
+        for axis in axes[: len(names) : num_columns]:
+            name_rows(axis, list(columns))
         title = f"{block.title}: test {metric.label}{metric.axis_unit}"
-        figure.suptitle(title, fontsize=11, fontweight="bold")
+        figure.suptitle(fitted(title, width))
         reference_name = (
             f"trained alone{f' ({reference.label})' if reference and reference.overrides else ''}"
         )
@@ -101,7 +108,7 @@ def _panel(
 ) -> None:
     axis.set_xlim(*limit)
     axis.set_title(_panel_title(name, alone, metric), loc="left")
-    axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axis.grid(axis="x", color=GRID, linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
@@ -122,7 +129,6 @@ def _panel(
                 va="center",
                 color=GREY,
                 fontstyle="italic",
-                fontsize=8,
             )
 
 
@@ -144,7 +150,7 @@ def _method(
             [alone, mean],
             [line, line],
             color=colour,
-            linewidth=4,
+            linewidth=3,
             solid_capstyle="butt",
             alpha=0.4,
             zorder=2,
@@ -158,12 +164,12 @@ def _method(
             [line] * len(values),
             "|",
             color="black",
-            markersize=7,
+            markersize=5.5,
             alpha=0.5,
             zorder=4,
             gid=gid,
         )
-    axis.plot([mean], [line], "o", color=colour, markersize=6.5, zorder=5, gid=gid)
+    axis.plot([mean], [line], "o", color=colour, markersize=5, zorder=5, gid=gid)
     num_seeds = "" if summary.is_complete else f" ({summary.num} of {len(summary.expected)})"
     axis.text(
         1.02,
@@ -173,7 +179,6 @@ def _method(
         transform=axis.get_yaxis_transform(),
         va="center",
         ha="left",
-        fontsize=8.5,
         color=colour,
     )
 
@@ -223,14 +228,14 @@ def _legend(figure: Figure, reference: str, sides: tuple[str, str], *, has_sprea
 
     handles = [
         Line2D(
-            [], [], color=PLAIN, marker="o", markersize=6, linestyle="", label="mean over seeds"
+            [], [], color=PLAIN, marker="o", markersize=5, linestyle="", label="mean over seeds"
         ),
         Line2D(
             [],
             [],
             color="black",
             marker="|",
-            markersize=7,
+            markersize=5.5,
             linewidth=1.1,
             label="± sd; single seeds",
         ),
@@ -243,4 +248,4 @@ def _legend(figure: Figure, reference: str, sides: tuple[str, str], *, has_sprea
             handles[1],
         ]
     handles = handles if has_spread else handles[:-1]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mla_lightning.report.figures.style import BELOW, GREY, PLAIN, new_figure, save, style
+from mla_lightning.report.figures.style import (
+    FOREMOST_COLOUR,
+    GREY,
+    ONE_COLUMN,
+    PLAIN,
+    TWO_COLUMNS,
+    fitted,
+    new_figure,
+    save,
+    style,
+)
 from mla_lightning.report.read.metrics import LOWER_IS_BETTER, MetricDisplay
 
 #: Panels beside each other.
@@ -49,7 +59,7 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     with style():
-        figure = new_figure(2.4 * columns + 0.4, 2.1 * rows + 0.3)
+        figure = new_figure(ONE_COLUMN if columns == 1 else TWO_COLUMNS, 1.7 * rows + 0.5)
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         finished = [s for panel in panels for s in panel.scores if s is not None] or [0.0]
         least = 1.0 if metric.percent else 0.01 * abs(max(finished))
@@ -70,7 +80,7 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
                     score,
                     marker="o",
                     markersize=6 if is_chosen else 3.5,
-                    color=BELOW if is_chosen else PLAIN,
+                    color=FOREMOST_COLOUR if is_chosen else PLAIN,
                     alpha=1.0 if is_chosen else 0.35 + 0.65 * index / number,
                     zorder=3 if is_chosen else 2,
                 )
@@ -90,11 +100,11 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
                 "validation, %" if metric.percent else f"validation {metric.label}{unit}"
             )
         figure.suptitle(
-            "Score on validation by trial: later trials darker, the chosen one orange, failed "
-            "or pruned ones as crosses",
-            fontsize=8,
+            fitted(
+                "Score on validation by trial: later trials darker, the chosen one purple, failed "
+                "or pruned ones as crosses",
+                figure.get_figwidth(),
+            ),
             color=PLAIN,
-            x=0.01,
-            ha="left",
         )
         return save(figure, stem)
