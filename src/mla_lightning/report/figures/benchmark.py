@@ -19,6 +19,7 @@ from mla_lightning.report.figures.style import (
     TWO_COLUMNS,
     fitted,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.block import Block
@@ -99,7 +100,7 @@ def difference_figure(
             _difference_panel(axis, block, here, places)
         for axis in axes[: len(table_blocks) : num_columns]:
             name_rows(axis, [variant.label for variant in shown])
-        figure.suptitle(fitted(f"Difference to {label}", TWO_COLUMNS))
+        set_title(figure, f"Difference to {label}")
         _legend(figure, found)
     return figure
 
@@ -158,7 +159,7 @@ def _legend(figure: Figure, found: Sequence[Compared]) -> None:
         )
     figure.legend(
         handles=handles,
-        loc="outside lower center",
+        loc="outside lower left",
         ncols=3,
     )
 
@@ -218,7 +219,7 @@ def rank_figure(
                 ha="center",
                 va="top",
             )
-        figure.suptitle(f"Mean ranks over {num_sets} data sets (Friedman p = {ranks.p:.2g})")
+        set_title(figure, f"Mean ranks over {num_sets} data sets (Friedman p = {ranks.p:.2g})")
     return figure
 
 
@@ -241,7 +242,7 @@ def cost_figure(table_blocks: Sequence[Block], measure: str = "train_time_s") ->
             axis.set_visible(False)
         for axis, block in zip(axes, table_blocks, strict=False):
             _cost_panel(axis, block, measure)
-        figure.suptitle(f"Score by {COSTS[measure][0]}")
+        set_title(figure, f"Score by {COSTS[measure][0]}")
     return figure
 
 

@@ -21,6 +21,7 @@ from mla_lightning.report.figures.style import (
     TOOLTIP_SEPARATOR,
     TWO_COLUMNS,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.block import Summary
@@ -70,7 +71,7 @@ def cost(diagnostics: BlockDiagnostics) -> Figure | None:
         axis.set_axisbelow(True)
         has_spread = any(diagnostics.times[label].num > 1 for label in labels)
         statistic = ": mean over seeds, bars: ± sd" if has_spread else ""
-        figure.suptitle(f"{diagnostics.title}{statistic}")
+        set_title(figure, f"{diagnostics.title}{statistic}")
         first = in_question(labels, len(labels))
         bars = [bar for label in labels for bar in _bars(label, diagnostics)]
         label_points(axis, [_named(label, diagnostics) for label in first], bars)

@@ -14,8 +14,8 @@ from mla_lightning.report.figures.style import (
     GRID,
     ONE_COLUMN,
     TWO_COLUMNS,
-    fitted,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.block import Block
@@ -157,7 +157,7 @@ def curves_figure(curves: Curves, title: str) -> Figure:
             len(seeds) > 1 for by_label in curves.lines.values() for seeds in by_label.values()
         )
         statistic = "mean over seeds, band: ± sd" if has_bands else "one seed"
-        figure.suptitle(fitted(f"{title}: {statistic}", figure.get_figwidth()))
+        set_title(figure, f"{title}: {statistic}")
     return figure
 
 

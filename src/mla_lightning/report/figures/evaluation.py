@@ -12,6 +12,7 @@ from mla_lightning.report.figures.style import (
     TWO_COLUMNS,
     modality_colours,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.figures.training import draw_over_epochs, number_at
@@ -50,7 +51,7 @@ def fusion(diagnostics: BlockDiagnostics) -> Figure | None:
         for tick, (label, _, _) in zip(axis.get_yticklabels(), lines, strict=True):
             tick.set(**emphasis(label))
         axis.set_xlabel("mean fusion weight (open: modality incorrect, filled: modality correct)")
-        figure.suptitle(diagnostics.title)
+        set_title(figure, diagnostics.title)
     return figure
 
 
@@ -78,8 +79,8 @@ def fusion_means(diagnostics: BlockDiagnostics) -> Figure | None:
         axis.set_xlim(left=0)
         axis.set_xlabel("mean fusion weight")
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        figure.legend([*handles.values()], [*handles], loc="outside lower center", ncols=6)
-        figure.suptitle(diagnostics.title)
+        figure.legend([*handles.values()], [*handles], loc="outside lower left", ncols=6)
+        set_title(figure, diagnostics.title)
     return figure
 
 
@@ -118,7 +119,7 @@ def entropy(diagnostics: BlockDiagnostics) -> Figure | None:
         for axis in axes[: len(names) : num_columns]:
             axis.set_ylabel(f"{diagnostics.split} accuracy (%)")
         line_legend(figure, diagnostics.labels)
-        figure.suptitle(diagnostics.title)
+        set_title(figure, diagnostics.title)
     return figure
 
 

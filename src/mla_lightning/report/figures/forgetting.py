@@ -16,8 +16,8 @@ from mla_lightning.report.figures.style import (
     ONE_COLUMN,
     OWN,
     TWO_COLUMNS,
-    fitted,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.figures.training import draw_over_epochs
@@ -166,7 +166,7 @@ def forgetting(diagnostics: BlockDiagnostics) -> Figure | None:
             row[0].set_ylabel("step on")
         _legend(figure, is_narrow=is_narrow)
         title = f"{diagnostics.title}: change by a step, in thousandths"
-        figure.suptitle(fitted(title, figure.get_figwidth()))
+        set_title(figure, title)
         beside(figure).numbers = _numbers(maps)
     return figure
 
@@ -230,7 +230,7 @@ def _legend(figure: Figure, *, is_narrow: bool) -> None:
 
     words = {BELOW: "worse: forgetting", ABOVE: "better", OWN: "the step's own modality"}
     handles = [Patch(color=colour, label=text) for colour, text in words.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=1 if is_narrow else 3)
+    figure.legend(handles=handles, loc="outside lower left", ncols=1 if is_narrow else 3)
 
 
 def _numbers(maps: Sequence[Map]) -> Table:

@@ -129,7 +129,7 @@ def line_legend(figure: Figure, labels: Sequence[str]) -> None:
     figure.legend(
         [handles[label] for label in named],
         named,
-        loc="outside lower center",
+        loc="outside lower left",
         ncols=_fitting_columns(named, width),
         title=fitted(f"grey lines: {others}", width) if others else None,
     )

@@ -17,8 +17,8 @@ from mla_lightning.report.figures.style import (
     PLAIN,
     TOOLTIP_SEPARATOR,
     TWO_COLUMNS,
-    fitted,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.block import Block, Summary
@@ -83,7 +83,7 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
         for axis in axes[: len(names) : num_columns]:
             name_rows(axis, list(columns))
         title = f"{block.title}: test {metric.label}{metric.axis_unit}"
-        figure.suptitle(fitted(title, width))
+        set_title(figure, title)
         reference_name = (
             f"trained alone{f' ({reference.label})' if reference and reference.overrides else ''}"
         )
@@ -248,4 +248,4 @@ def _legend(figure: Figure, reference: str, sides: tuple[str, str], *, has_sprea
             handles[1],
         ]
     handles = handles if has_spread else handles[:-1]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))

@@ -11,9 +11,9 @@ from mla_lightning.report.figures.style import (
     GID,
     ONE_COLUMN,
     TWO_COLUMNS,
-    fitted,
     modality_colours,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
@@ -88,7 +88,7 @@ def _projected_features(diagnostics: BlockDiagnostics, projection: str) -> Figur
         axes[0][0].set_ylabel("by modality")
         axes[1][0].set_ylabel(f"by {COLOURED_BY[task][0]}")
         _name_colours(figure, list(axes[1]), diagnostics, ends, colour_map)
-        figure.suptitle(fitted(diagnostics.title, figure.get_figwidth()))
+        set_title(figure, diagnostics.title)
         beside(figure).remark = _remark(diagnostics, list(planes), labels)
     return figure
 
@@ -159,7 +159,7 @@ def _name_colours(
     ]
     figure.legend(
         handles=handles,
-        loc="outside lower center",
+        loc="outside lower left",
         ncols=num,
         columnspacing=1.0,
         handletextpad=0.1,

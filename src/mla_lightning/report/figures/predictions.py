@@ -21,8 +21,8 @@ from mla_lightning.report.figures.style import (
     GRID,
     ONE_COLUMN,
     TWO_COLUMNS,
-    fitted,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
@@ -71,7 +71,7 @@ def predicted_values(diagnostics: BlockDiagnostics) -> Figure | None:
             axis.grid(color=GRID, linewidth=0.6)
         axes[0].set_ylabel("predicted value")
         title = f"{diagnostics.title}: test, multi, one seed of each method"
-        figure.suptitle(fitted(title, width))
+        set_title(figure, title)
         beside(figure).remark = left_out(list(diagnostics.predictions), labels)
     return figure
 
@@ -127,7 +127,7 @@ def label_f1(diagnostics: BlockDiagnostics) -> Figure | None:
         title = f"{diagnostics.title}: F1 of each label, multi"
         if len(order) < len(names):
             title += f", the {len(order)} most frequent of {len(names)}"
-        figure.suptitle(fitted(title, TWO_COLUMNS))
+        set_title(figure, title)
     return figure
 
 

@@ -17,6 +17,7 @@ from mla_lightning.report.figures.style import (
     fitted,
     modality_colours,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.figures.training import number_at
@@ -115,10 +116,10 @@ def _reliability(diagnostics: BlockDiagnostics, kind: str) -> Figure | None:
         figure.legend(
             [handles[name] for name in shown],
             [f"{name} (fused)" if name == MULTI else name for name in shown],
-            loc="outside lower center",
+            loc="outside lower left",
             ncols=3 if is_narrow else MAX_LINES,
         )
-        figure.suptitle(fitted(diagnostics.title, width))
+        set_title(figure, diagnostics.title)
         sentences = [left_out(list(finals), labels)]
         if not modalities:
             sentences.append(f"Only {MULTI} is drawn: {len(diagnostics.modalities)} modalities.")

@@ -12,9 +12,9 @@ from mla_lightning.report.figures.style import (
     ONE_COLUMN,
     PLAIN,
     TWO_COLUMNS,
-    fitted,
     new_figure,
     save,
+    set_title,
     style,
 )
 from mla_lightning.report.read.metrics import LOWER_IS_BETTER, MetricDisplay
@@ -99,12 +99,9 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
             row[0].set_ylabel(
                 "validation, %" if metric.percent else f"validation {metric.label}{unit}"
             )
-        figure.suptitle(
-            fitted(
-                "Score on validation by trial: later trials darker, the chosen one purple, failed "
-                "or pruned ones as crosses",
-                figure.get_figwidth(),
-            ),
-            color=PLAIN,
+        set_title(
+            figure,
+            "Score on validation by trial: later trials darker, the chosen one purple, failed or "
+            "pruned ones as crosses",
         )
         return save(figure, stem)

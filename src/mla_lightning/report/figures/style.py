@@ -100,6 +100,22 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def set_title(figure: Figure, text: str) -> None:
+    """Write the title of a figure, at the left as texts of the page are.
+
+    Args:
+        figure: The figure.
+        text: The title.
+
+    Example:
+        >>> figure = new_figure(ONE_COLUMN, 2.0)
+        >>> set_title(figure, "openmoji: mean over seeds")
+        >>> figure.get_suptitle()
+        'openmoji: mean over seeds'
+    """
+    figure.suptitle(fitted(text, figure.get_figwidth()), x=0.01, ha="left")
+
+
 def fitted(text: str, width: float) -> str:
     """Break a text into lines of a width.
 

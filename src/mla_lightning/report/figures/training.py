@@ -18,6 +18,7 @@ from mla_lightning.report.figures.style import (
     fitted,
     modality_colours,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
@@ -126,7 +127,7 @@ def draw_over_epochs(
             row[0].set_ylabel(fitted(unit, 1.5))
         line_legend(figure, labels)
         statistic = ": mean over seeds, band: ± sd" if has_bands else ""
-        figure.suptitle(fitted(f"{diagnostics.title}{statistic}", width))
+        set_title(figure, f"{diagnostics.title}{statistic}")
     return figure
 
 
@@ -210,7 +211,7 @@ def contribution(diagnostics: BlockDiagnostics) -> Figure | None:
             text = f"{diagnostics.split} samples predicted correctly by (%)"
             axis.set_xlabel(fitted(text, 0.85 * TWO_COLUMNS / num_panels))
         _add_legend(figure, {**colours, **(SHARED if right else {})})
-        figure.suptitle(diagnostics.title)
+        set_title(figure, diagnostics.title)
     return figure
 
 
@@ -240,4 +241,4 @@ def _add_legend(figure: Figure, colours: Mapping[str, str]) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5)
+    figure.legend(handles=handles, loc="outside lower left", ncols=5)
