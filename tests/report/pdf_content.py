@@ -1,0 +1,33 @@
+"""What a PDF of a figure holds: its width, its fonts, and the sizes of its texts."""
+
+import re
+import zlib
+from pathlib import Path
+
+
+def width_of(path: Path) -> float:
+    """Return the width of the page in inches."""
+    box = re.search(rb"/MediaBox \[([^\]]+)\]", path.read_bytes())[1]
+    left, _, right, _ = map(float, box.split())
+    return (right - left) / 72
+
+
+def sizes_of(path: Path) -> set[float]:
+    """Return the sizes of all texts in points, from the operators that choose a font."""
+    found = set()
+    for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.DOTALL):
+        try:
+            content = zlib.decompress(stream)
+        except zlib.error:
+            continue
+        found |= set(map(float, re.findall(rb"/F\d+ ([0-9.]+) Tf", content)))
+    return found
+
+
+def fonts_of(path: Path) -> tuple[set[str], bool]:
+    """Return the types of the fonts, and whether the file of each is within the PDF."""
+    content = path.read_bytes()
+    found = re.findall(rb"/Subtype /(Type\w+|TrueType|CIDFont\w+)", content)
+    descriptors = content.count(b"/Type /FontDescriptor")
+    types = {name.decode() for name in found}
+    return types, descriptors > 0 and content.count(b"/FontFile2 ") == descriptors
