@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from tests.report.synthetic_runs import write_run, write_table1
+from tests.report.synthetic_runs import LEVELS, write_run, write_table1
 
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
 from mla_lightning.report.figures.lines import line_styles
@@ -96,6 +96,30 @@ def test_panels_span_the_same_number_of_points(tmp_path):
     figure = modality_figure(block_of(write_table1(tmp_path)))
     spans = [axis.get_xlim()[1] - axis.get_xlim()[0] for axis in figure.axes]
     assert spans == pytest.approx([spans[0]] * 3)
+
+
+def test_a_method_far_below_all_others_is_an_arrow_and_does_not_squeeze_them(tmp_path):
+    write_table1(tmp_path / "usual")
+    write_table1(tmp_path / "far", methods=[m for m in LEVELS if m != "bigated"])
+    for seed in (0, 1, 2):
+        write_run(tmp_path / "far", "bigated", seed, accuracy=levels(0.09, 0.56))
+    usual, far = (modality_figure(block_of(tmp_path / name)).axes[0] for name in ("usual", "far"))
+    spans = [axis.get_xlim()[1] - axis.get_xlim()[0] for axis in (usual, far)]
+    assert spans[1] < 1.5 * spans[0]
+    arrows = [line for line in far.get_lines() if line.get_marker() in ("<", ">")]
+    (arrow,) = arrows
+    assert arrow.get_gid().startswith(f"{GID}BiGated{TOOLTIP_SEPARATOR}9.0")
+    assert (arrow.get_marker(), arrow.get_xdata()[0]) == ("<", far.get_xlim()[0])
+    assert "9.0" in [text.get_text() for text in far.texts]
+    assert not [line for line in usual.get_lines() if line.get_marker() in ("<", ">")]
+
+
+def test_the_best_method_is_never_beyond_its_panel(tmp_path):
+    write_table1(tmp_path, methods=[m for m in LEVELS if m != "mla"])
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "mla", seed, accuracy=levels(0.95, 0.97))
+    axis = modality_figure(block_of(tmp_path)).axes[0]
+    assert axis.get_xlim()[1] > 95
 
 
 def test_methods_without_numbers_show_their_state(tmp_path):

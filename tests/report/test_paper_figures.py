@@ -383,8 +383,8 @@ def test_a_written_pdf_has_the_width_of_the_paper_and_embedded_fonts(tmp_path):
 
 
 def test_long_names_are_within_the_figure_in_every_resolution(tmp_path):
-    methods = ("mla", "concat")
-    root = write_table1(tmp_path / "runs", methods=methods, overrides={"x.setting": "a" * 20})
+    methods, long = ("mla", "concat"), {"x.setting": "trained longer trained longer"}
+    root = write_table1(tmp_path / "runs", methods=methods, overrides=long)
     write_table1(root, methods=methods)
     save(modality_figure(blocks(read_runs([root]))[0]), tmp_path / "figure")
     with Image.open(tmp_path / "figure.png") as image:

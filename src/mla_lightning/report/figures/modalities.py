@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 #: Largest number of panels beside each other.
 MAX_PANELS = 4
+#: A method is beyond its panel if the others take less than this fraction of what all would.
+MOST = 0.45
+#: Smallest number of means, with that of the reference, for this.
+MIN_METHODS = 5
 #: Line style of the reference.
 ALONE = (0, (4, 3))
 #: Caption of :func:`modality_figure`.
@@ -40,7 +44,7 @@ READING = (
     "Dots: means over seeds; black bars: ± one standard deviation; ticks: single seeds. Dashed "
     "line: the modality trained alone, where it was run. A coloured bar is a significant "
     "difference from it (paired t-test, Holm-corrected within the panel, p < 0.05); a grey one is "
-    "not."
+    "not. An arrow at the edge: that method is beyond the panel, as it would squeeze the others."
 )
 
 
@@ -110,7 +114,7 @@ def _panel(
     axis.set_title(_panel_title(name, alone, metric), loc="left")
     axis.grid(axis="x", color=GRID, linewidth=0.6)
     axis.set_axisbelow(True)
-    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="y", length=0, pad=6)
     axis.spines["left"].set_visible(False)
     if alone.num:
         axis.axvline(alone.mean, color="black", linewidth=1.2, linestyle=ALONE, gid="alone")
@@ -118,7 +122,12 @@ def _panel(
     for line, (label, summary) in enumerate(summaries.items()):
         gid = GID + columns[label].label
         if summary.num:
-            _method(axis, line, gid, summary, start, metric, colours.get(label, PLAIN))
+            colour = colours.get(label, PLAIN)
+            gid += _tooltip(summary, metric)
+            _method(axis, line, gid, summary, start, metric, colour)
+            if not limit[0] <= summary.mean <= limit[1]:
+                end, arrow = (limit[0], "<") if summary.mean < limit[0] else (limit[1], ">")
+                axis.plot([end], [line], arrow, color=colour, markersize=5, gid=gid, clip_on=False)
         else:
             axis.text(
                 0.03,
@@ -142,9 +151,6 @@ def _method(
     colour: str,
 ) -> None:
     mean, values = summary.mean, list(summary.values.values())
-    spread = "" if summary.sd is None else f" ± {metric.text(summary.sd)}"
-    seeds = ", ".join(map(metric.text, values))
-    gid += f"{TOOLTIP_SEPARATOR}{metric.text(mean)}{spread}, seeds: {seeds}"
     if alone is not None:
         axis.plot(
             [alone, mean],
@@ -183,6 +189,12 @@ def _method(
     )
 
 
+def _tooltip(summary: Summary, metric: MetricDisplay) -> str:
+    spread = "" if summary.sd is None else f" ± {metric.text(summary.sd)}"
+    seeds = ", ".join(map(metric.text, summary.values.values()))
+    return f"{TOOLTIP_SEPARATOR}{metric.text(summary.mean)}{spread}, seeds: {seeds}"
+
+
 def _evidence(
     block: Block, columns: Mapping[str, Variant], reference: Variant | None, name: str
 ) -> dict[str, str]:
@@ -210,9 +222,13 @@ def _panel_title(name: str, alone: Summary, metric: MetricDisplay) -> str:
 def _limits(
     panels: Sequence[Sequence[Summary]], metric: MetricDisplay
 ) -> list[tuple[float, float]]:
-    """Return limits of equal span for all panels, each centred on its values."""
+    """Return limits of equal span for all panels, each centred on its values.
+
+    A method that is much worse than all others is beyond them.
+    """
     ranges = []
-    for summaries in panels:
+    for of_panel in panels:
+        summaries = _usual(of_panel, metric.sign)
         values = [value for summary in summaries for value in summary.values.values()]
         for summary in summaries:
             if summary.sd is not None:
@@ -221,6 +237,15 @@ def _limits(
     margin = 0.5 if metric.percent else 5 * 10.0**-metric.digits
     half = max(high - low for low, high in ranges) / 2 * 1.1 + margin
     return [((low + high) / 2 - half, (low + high) / 2 + half) for low, high in ranges]
+
+
+def _usual(summaries: Sequence[Summary], sign: int) -> list[Summary]:
+    """Return the summaries without the worst one, if it would take most of a panel."""
+    ordered = sorted((s for s in summaries if s.num), key=lambda s: sign * s.mean)
+    if len(ordered) < MIN_METHODS:
+        return ordered
+    worst, second, best = (sign * ordered[place].mean for place in (0, 1, -1))
+    return ordered[1:] if best - second < MOST * (best - worst) else ordered
 
 
 def _legend(figure: Figure, reference: str, sides: tuple[str, str], *, has_spread: bool) -> None:
