@@ -209,7 +209,7 @@ def test_of_many_curves_five_are_named_and_distinct_and_the_others_are_grey_cont
     assert len(styles) == 5
     others = [label for label in lines if label not in named]
     assert {drawn[label].get_color() for label in others} == {CONTEXT}
-    assert legend.get_title().get_text().replace("\n", " ") == f"grey lines: {', '.join(others)}"
+    assert legend.get_title().get_text().replace("\n", " ") == f"grey: {', '.join(others)}"
     box = legend.get_window_extent()
     assert box.y1 <= min(axis.get_tightbbox().y0 for axis in figure.axes)
     assert figure.bbox.x0 <= box.x0

@@ -120,7 +120,7 @@ def line_legend(figure: Figure, labels: Sequence[str]) -> None:
         >>> [text.get_text() for text in figure.legends[0].get_texts()]
         ['a', 'b', 'c', 'd', 'e']
         >>> figure.legends[0].get_title().get_text()
-        'grey lines: f, g'
+        'grey: f, g'
     """
     handles = {str(line.get_label()): line for axis in figure.axes for line in axis.get_lines()}
     named = [label for label in in_question(labels) if label in handles]
@@ -131,7 +131,8 @@ def line_legend(figure: Figure, labels: Sequence[str]) -> None:
         named,
         loc="outside lower left",
         ncols=_fitting_columns(named, width),
-        title=fitted(f"grey lines: {others}", width) if others else None,
+        title=fitted(f"grey: {others}", width) if others else None,
+        alignment="left",
     )
 
 

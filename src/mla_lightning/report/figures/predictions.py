@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from mla_lightning.counts import f1_by_label
 from mla_lightning.report.figures.beside import beside
 from mla_lightning.report.figures.lines import (
+    emphasis,
     in_question,
     left_out,
     line_legend,
     line_styles,
 )
 from mla_lightning.report.figures.style import (
-    COLOURS,
     GID,
     GREY,
     GRID,
@@ -51,6 +51,7 @@ def predicted_values(diagnostics: BlockDiagnostics) -> Figure | None:
     margin = 0.04 * (max(ends) - min(ends)) or 1.0
     limits = (min(ends) - margin, max(ends) + margin)
     metric = diagnostics.metric
+    styles = line_styles(labels)
     with style():
         width = ONE_COLUMN if len(labels) <= 2 else TWO_COLUMNS
         figure = new_figure(width, 1.0 + 0.85 * width / len(labels))
@@ -60,10 +61,11 @@ def predicted_values(diagnostics: BlockDiagnostics) -> Figure | None:
             step = -(-len(true) // MAX_POINTS)
             axis.set_gid(GID + label)
             axis.plot(limits, limits, color=GREY, linewidth=0.8, linestyle="--", zorder=1)
-            options = {"s": 7, "alpha": 0.5, "linewidths": 0, "color": COLOURS[0], "zorder": 2}
+            options = {"s": 7, "alpha": 0.5, "linewidths": 0, "zorder": 2}
+            options["color"] = styles[label]["color"]
             axis.scatter(true[::step], predicted[::step], **options)
             text = metric.at_scale(error).text(error)
-            axis.set_title(f"{label}\n{metric.label} {text}", loc="left")
+            axis.set_title(f"{label}\n{metric.label} {text}", loc="left", **emphasis(label))
             axis.set_xlabel("true value")
             axis.set_xlim(*limits)
             axis.set_ylim(*limits)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mla_lightning.report.figures.lines import emphasis
 from mla_lightning.report.figures.style import (
-    FOREMOST_COLOUR,
     GREY,
     ONE_COLUMN,
     PLAIN,
@@ -46,7 +46,7 @@ class SearchPanel:
 
 
 def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay) -> list[str]:
-    """Draw the trials: later ones darker, the chosen one in colour, others as crosses below.
+    """Draw the trials: later ones darker, the chosen one large, failed ones as crosses below.
 
     Args:
         panels: A panel per method.
@@ -79,16 +79,17 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
                     value,
                     score,
                     marker="o",
-                    markersize=6 if is_chosen else 3.5,
-                    color=FOREMOST_COLOUR if is_chosen else PLAIN,
-                    alpha=1.0 if is_chosen else 0.35 + 0.65 * index / number,
+                    markersize=7.5 if is_chosen else 3.5,
+                    color="black" if is_chosen else PLAIN,
+                    alpha=1.0 if is_chosen else 0.25 + 0.55 * index / number,
                     zorder=3 if is_chosen else 2,
                 )
             if panel.is_log:
                 axis.set_xscale("log")
                 axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
                 axis.xaxis.set_minor_formatter(lambda *_: "")
-            axis.set_title(panel.title)
+                axis.xaxis.get_major_locator().set_params(numticks=4)
+            axis.set_title(panel.title, loc="left", **emphasis(panel.title))
             axis.set_xlabel(panel.key)
         if len({panel.key for panel in panels}) == 1:  # one range, so that panels can be compared
             limits = [axis.get_xlim() for axis in axes.flat[: len(panels)]]
@@ -101,7 +102,7 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
             )
         set_title(
             figure,
-            "Score on validation by trial: later trials darker, the chosen one purple, failed or "
-            "pruned ones as crosses",
+            "Validation score by trial: later ones darker, the chosen one large, crosses: failed "
+            "or pruned",
         )
         return save(figure, stem)
