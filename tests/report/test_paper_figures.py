@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from PIL import Image
 from scipy.stats import ttest_1samp
+from tests.report.diagnosed_runs import LABELS, diagnosed, final
 from tests.report.pdf_content import fonts_of, sizes_of, width_of
 from tests.report.synthetic_runs import write_table1
 
@@ -17,7 +18,7 @@ from mla_lightning.report.figures.beside import beside
 from mla_lightning.report.figures.cost import cost
 from mla_lightning.report.figures.curves import curves_figure, read_curves
 from mla_lightning.report.figures.evaluation import entropy, fusion, fusion_means
-from mla_lightning.report.figures.forgetting import forgetting
+from mla_lightning.report.figures.forgetting import forgetting, forgetting_over_epochs
 from mla_lightning.report.figures.lines import MAX_LINES, in_question
 from mla_lightning.report.figures.modalities import modality_figure
 from mla_lightning.report.figures.numbers import add_tooltips, figure_table
@@ -37,69 +38,11 @@ from mla_lightning.report.figures.style import (
 from mla_lightning.report.figures.training import contribution, laziness
 from mla_lightning.report.main import make_report
 from mla_lightning.report.read.block import Summary, blocks
-from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.run_folders import read_runs
 
-LABELS = ("Sum", "Concat", "Late Fusion", "FiLM", "BiGated", "OGM-GE", "QMF", "MLA", "Unimodal")
 SHOWN = ["MLA", "Unimodal", "Concat", "Late Fusion", "Sum"]
 LEFT_OUT = "Left out for lack of room: FiLM, BiGated, OGM-GE, QMF."
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-
-
-def bins(shift):
-    return {"num": [5, 5], "confidence": [0.4, 0.8], "accuracy": [0.3, 0.6 + shift], "ece": shift}
-
-
-def final(names, shift=0.0):
-    kinds = {"width": bins(shift), "mass": bins(shift + 0.1)}
-    later = {"width": bins(shift + 0.2), "mass": bins(shift + 0.3)}
-    return {
-        "split": "test",
-        "calibration": {name: {"before": kinds, "after": later} for name in (*names, "multi")},
-        "entropy": {
-            name: {"entropy": [0.1, 0.9], "accuracy": [0.9, 0.2]} for name in (*names, "multi")
-        },
-        "shapley": dict.fromkeys(names, 0.1),
-        "agreement": {},
-        "fusion": {name: {"when_wrong": 0.4, "when_right": 0.6, "mean": 0.5} for name in names},
-    }
-
-
-def rows(names, shift=0.0):
-    return [
-        {
-            "epoch": float(epoch),
-            **{f"val/acc/{name}": 0.1 * epoch + shift for name in names},
-            f"gap/{names[0]}/{names[1]}": 0.5 + shift,
-        }
-        for epoch in (1, 2)
-    ]
-
-
-def diagnosed(names=("image", "text"), labels=LABELS, **fields):
-    seeds = range(3)
-    planes = {
-        label: {"label": np.arange(12) % 3, **{f"pca/{m}": np.eye(12)[:, :2] for m in names}}
-        for label in labels
-    }
-    content = {
-        "title": "openmoji",
-        "modalities": tuple(names),
-        "epochs": {label: [rows(names, s / 100) for s in seeds] for label in labels},
-        "finals": {label: [final(names, s / 100) for s in seeds] for label in labels},
-        "planes": planes,
-        "costs": {label: {"parameters, thousands": 280.0 + k} for k, label in enumerate(labels)},
-        "scores": {
-            label: Summary({s: 60.0 + k + s for s in seeds}, (0, 1, 2))
-            for k, label in enumerate(labels)
-        },
-        "times": {
-            label: Summary({s: 8.0 + 0.01 * k + s / 10 for s in seeds}, (0, 1, 2))
-            for k, label in enumerate(labels)
-        },
-        "class_names": ("cat", "dog", "bird"),
-    }
-    return BlockDiagnostics(**{**content, **fields})
 
 
 def titles(figure):
@@ -346,7 +289,28 @@ def test_figures_of_forgetting_fit_whatever_the_number_of_modalities():
         names = tuple("abcdefgh"[:num])
         triples = product(("loss", "own_loss", "acc"), names, names)
         row = {f"forgetting/{kind}/{a}/{b}": 0.1 for kind, a, b in triples}
-        check(forgetting(diagnosed(names, epochs={"MLA": [[{"epoch": 1.0, **row}]] * 3})))
+        seeds = [[{"epoch": 1.0, **row}]] * 3
+        figure = forgetting(diagnosed(names, epochs=dict.fromkeys(("QMF", "Sum", "MLA"), seeds)))
+        check(figure)
+        drawn = [axis.get_title(loc="left").split("\n")[0] for axis in figure.axes if axis.texts]
+        assert drawn[0] == "MLA"
+        others = [label for label in ("QMF", "Sum") if label not in drawn]
+        named = f"Left out for lack of room: {', '.join(others)}." if others else ""
+        assert beside(figure).remark == named
+        titles_of_table = {part.title.split(":")[0] for part in figure_table(figure).sections}
+        assert titles_of_table == {"QMF", "Sum", "MLA"}
+
+
+def test_figures_over_epochs_fit_a_page_and_show_the_largest_changes():
+    names = tuple("abcdef")
+    pairs = [(a, b) for a in names for b in names if a != b]
+    row = {f"forgetting/loss/{a}/{b}": k / 100 for k, (a, b) in enumerate(pairs)}
+    figure = forgetting_over_epochs(
+        diagnosed(names, epochs={"MLA": [[{"epoch": 1.0, **row}, {"epoch": 2.0, **row}]]})
+    )
+    assert titles(figure) == [f"{a} > {b}: whole step" for a, b in pairs[-15:]]
+    assert beside(figure).remark == "Drawn: the 15 of 30 measures with the largest values."
+    check(figure)
 
 
 @pytest.mark.parametrize("kind", ["table1", "table2", "table3", "benchmark"])
@@ -368,6 +332,7 @@ def check(figure):
     assert box.x1 <= figure.get_figwidth() + 0.01
     assert box.y0 >= -0.01
     assert box.y1 <= figure.get_figheight() + 0.01
+    assert figure.get_figheight() <= 13
 
 
 def test_a_written_pdf_has_the_width_of_the_paper_and_embedded_fonts(tmp_path):

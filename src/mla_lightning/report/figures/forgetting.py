@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mla_lightning.report.document.table import BLANK, Cell, Row, Section, Table, signed
 from mla_lightning.report.figures.beside import beside
+from mla_lightning.report.figures.lines import in_question, left_out
 from mla_lightning.report.figures.style import (
     ABOVE,
     BELOW,
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 #: Width and height of a cell, and what the names of rows and the space between maps need, in
 #: inches.
 CELL = (0.56, 0.42)
-NAMES, GAP = 0.95, 0.35
+NAMES, GAP, TITLE = 0.95, 0.35, 0.75
+#: Largest height of all maps together in inches; further methods are in the table alone.
+MAX_HEIGHT = 8.5
 #: Length of a name from which on the names below cells are slanted.
 MAX_LETTERS = 8
 #: Largest number of decimals of a change in thousandths.
@@ -138,24 +141,23 @@ def forgetting(diagnostics: BlockDiagnostics) -> Figure | None:
     Returns:
         The figure, None if no step is on a single modality.
     """
-    maps = [*_maps(diagnostics)]
-    if not maps:
+    all_maps = [*_maps(diagnostics)]
+    if not all_maps:
         return None
-    names, units = diagnostics.modalities, {item.kind.unit for item in maps}
-    limits = {
-        unit: max(
-            (abs(v) for item in maps if item.kind.unit == unit for v in item.others), default=0
-        )
-        for unit in units
-    }
-    width = CELL[0] * len(names) + GAP
-    fitting = max(1, int((TWO_COLUMNS - NAMES) / width))
-    num_columns = min(len(maps), fitting, MAX_COLUMNS)
+    names, labels = diagnostics.modalities, list(dict.fromkeys(item.label for item in all_maps))
+    width, height = CELL[0] * len(names) + GAP, CELL[1] * len(names) + TITLE
+    num_columns = min(max(1, int((TWO_COLUMNS - NAMES) / width)), MAX_COLUMNS)
+    shown = in_question(labels, max(1, num_columns * int(MAX_HEIGHT / height) // MAX_COLUMNS))
+    maps = [item for label in shown for item in all_maps if item.label == label]
+    limits: dict[str, float] = {}
+    for item in maps:
+        largest = max(map(abs, item.others), default=0.0)
+        limits[item.kind.unit] = max(largest, limits.get(item.kind.unit, 0.0))
+    num_columns = min(len(maps), num_columns)
     num_rows = -(-len(maps) // num_columns)
     is_narrow = NAMES + num_columns * width <= ONE_COLUMN
     with style():
-        height = 0.65 + (0.75 + CELL[1] * len(names)) * num_rows
-        figure = new_figure(ONE_COLUMN if is_narrow else TWO_COLUMNS, height)
+        figure = new_figure(ONE_COLUMN if is_narrow else TWO_COLUMNS, 0.65 + height * num_rows)
         axes = figure.subplots(num_rows, num_columns, squeeze=False)
         for axis in axes.flat[len(maps) :]:
             axis.set_visible(False)
@@ -167,7 +169,8 @@ def forgetting(diagnostics: BlockDiagnostics) -> Figure | None:
         _legend(figure, is_narrow=is_narrow)
         title = f"{diagnostics.title}: change by a step, in thousandths"
         set_title(figure, title)
-        beside(figure).numbers = _numbers(maps)
+        beside(figure).numbers = _numbers(all_maps)
+        beside(figure).remark = left_out(labels, shown)
     return figure
 
 

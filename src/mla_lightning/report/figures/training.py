@@ -5,9 +5,10 @@ The id of every element names its column, by which readers of the page choose co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.report.figures.beside import beside
 from mla_lightning.report.figures.lines import is_prominent, line_legend, line_styles, name_rows
 from mla_lightning.report.figures.style import (
     GID,
@@ -28,6 +29,9 @@ from mla_lightning.run_folder.tasks import REGRESSION, primary_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+#: Largest number of panels of a figure over epochs, so that it fits a page.
+MAX_PANELS = 15
 
 
 def number_at(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -85,6 +89,7 @@ def draw_over_epochs(
     keys = [key for key in panels if lines[key]]
     if not keys:
         return None
+    keys, remark = _most_changing(keys, lines)
     labels = list(diagnostics.epochs)
     styles = line_styles(labels)
     has_bands = any(len(diagnostics.curve(label, keys[0])) > 1 for label in lines[keys[0]])
@@ -128,7 +133,23 @@ def draw_over_epochs(
         line_legend(figure, labels)
         statistic = ": mean over seeds, band: ± sd" if has_bands else ""
         set_title(figure, f"{diagnostics.title}{statistic}")
+        beside(figure).remark = remark
     return figure
+
+
+def _most_changing(
+    keys: Sequence[str], lines: Mapping[str, Mapping[str, Mapping[int, float]]]
+) -> tuple[list[str], str]:
+    """Return the panels with the largest values, as many as a page holds, and what is left out."""
+    if len(keys) <= MAX_PANELS:
+        return list(keys), ""
+    largest = {
+        key: max(abs(value) for means in lines[key].values() for value in means.values())
+        for key in keys
+    }
+    chosen = sorted(keys, key=lambda key: -largest[key])[:MAX_PANELS]
+    remark = f"Drawn: the {MAX_PANELS} of {len(keys)} measures with the largest values."
+    return [key for key in keys if key in chosen], remark
 
 
 def laziness(diagnostics: BlockDiagnostics) -> Figure | None:
