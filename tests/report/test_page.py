@@ -10,7 +10,7 @@ from html import escape
 from html.parser import HTMLParser
 
 import pytest
-from tests.report.pdf_content import fonts_of, sizes_of, width_of
+from tests.report.paper_checks import fonts_of, sizes_of, width_of
 
 from mla_lightning.cli.main import main
 from mla_lightning.report.figures.cache import Drawing

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy.stats import ttest_1samp
 from tests.report.diagnosed_runs import LABELS, diagnosed, final
-from tests.report.pdf_content import fonts_of, sizes_of, width_of
+from tests.report.paper_checks import check, fonts_of, sizes_of, width_of
 from tests.report.synthetic_runs import write_table1
 
 from mla_lightning.report.document.table import BLANK
@@ -313,26 +313,12 @@ def test_figures_over_epochs_fit_a_page_and_show_the_largest_changes():
     check(figure)
 
 
-@pytest.mark.parametrize("kind", ["table1", "table2", "table3", "benchmark"])
+@pytest.mark.parametrize("kind", ["table1", "table2", "table3"])
 def test_figures_of_tables_fit_a_column_or_two_with_8_points(kind):
     report = make_report(kind, sorted(EXPERIMENTS.glob(f"{kind}/*/results.csv")))
     assert report.figures
     for draw in report.figures.values():
         check(draw())
-
-
-def check(figure):
-    """Check that a figure has the width of a paper, 8 points everywhere, and nothing cut off."""
-    assert figure.get_figwidth() in (ONE_COLUMN, TWO_COLUMNS)
-    figure.draw_without_rendering()
-    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-    assert {text.get_fontsize() for text in texts} == {8}
-    box = figure.get_tightbbox()
-    assert box.x0 >= -0.01
-    assert box.x1 <= figure.get_figwidth() + 0.01
-    assert box.y0 >= -0.01
-    assert box.y1 <= figure.get_figheight() + 0.01
-    assert figure.get_figheight() <= 13
 
 
 def test_a_written_pdf_has_the_width_of_the_paper_and_embedded_fonts(tmp_path):

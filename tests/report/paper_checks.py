@@ -1,8 +1,12 @@
-"""What a PDF of a figure holds: its width, its fonts, and the sizes of its texts."""
+"""Checks of figures for papers, and what a PDF holds: its width, fonts and sizes of texts."""
 
 import re
 import zlib
 from pathlib import Path
+
+from matplotlib.text import Text
+
+from mla_lightning.report.figures.style import ONE_COLUMN, TWO_COLUMNS
 
 
 def width_of(path: Path) -> float:
@@ -31,3 +35,17 @@ def fonts_of(path: Path) -> tuple[set[str], bool]:
     descriptors = content.count(b"/Type /FontDescriptor")
     types = {name.decode() for name in found}
     return types, descriptors > 0 and content.count(b"/FontFile2 ") == descriptors
+
+
+def check(figure):
+    """Check that a figure has the width of a paper, 8 points everywhere, and nothing cut off."""
+    assert figure.get_figwidth() in (ONE_COLUMN, TWO_COLUMNS)
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert {text.get_fontsize() for text in texts} == {8}
+    box = figure.get_tightbbox()
+    assert box.x0 >= -0.01
+    assert box.x1 <= figure.get_figwidth() + 0.01
+    assert box.y0 >= -0.01
+    assert box.y1 <= figure.get_figheight() + 0.01
+    assert figure.get_figheight() <= 13
