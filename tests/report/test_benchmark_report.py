@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.report.paper_checks import check
 from tests.report.synthetic_runs import change, write_run
 
 from mla_lightning.errors import RunError
@@ -302,6 +303,8 @@ def test_each_help_has_tables_and_a_figure_of_its_own(root):
     assert cells(table_of(report, "snapshots"), "MLA")[0] == "−2.0"
     assert {"benchmark-averaged", "benchmark-snapshots"} <= report.figures.keys()
     assert "with the learning rate falling" in table_of(report, "snapshots").notes[0]
+    for draw in report.figures.values():
+        check(draw())
     for run_dir in root.glob("openmoji-concat-*"):
         change(run_dir, "result.json", overrides={"trainer.snapshots": "null"})
     again = benchmark(read_runs([root]))

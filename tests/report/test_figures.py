@@ -1,18 +1,19 @@
 from itertools import pairwise
 
 import pytest
-from tests.report.synthetic_runs import write_run, write_table1
+from tests.report.synthetic_runs import LEVELS, write_run, write_table1
 
 from mla_lightning.report.figures.curves import Curves, curves_figure, read_curves
+from mla_lightning.report.figures.lines import line_styles
 from mla_lightning.report.figures.modalities import modality_figure
 from mla_lightning.report.figures.style import (
     ABOVE,
     BELOW,
+    CONTEXT,
     GID,
     OTHERS,
     PLAIN,
     TOOLTIP_SEPARATOR,
-    line_styles,
     save,
 )
 from mla_lightning.report.read.block import blocks, limit_variants
@@ -97,6 +98,30 @@ def test_panels_span_the_same_number_of_points(tmp_path):
     assert spans == pytest.approx([spans[0]] * 3)
 
 
+def test_a_method_far_below_all_others_is_an_arrow_and_does_not_squeeze_them(tmp_path):
+    write_table1(tmp_path / "usual")
+    write_table1(tmp_path / "far", methods=[m for m in LEVELS if m != "bigated"])
+    for seed in (0, 1, 2):
+        write_run(tmp_path / "far", "bigated", seed, accuracy=levels(0.09, 0.56))
+    usual, far = (modality_figure(block_of(tmp_path / name)).axes[0] for name in ("usual", "far"))
+    spans = [axis.get_xlim()[1] - axis.get_xlim()[0] for axis in (usual, far)]
+    assert spans[1] < 1.5 * spans[0]
+    arrows = [line for line in far.get_lines() if line.get_marker() in ("<", ">")]
+    (arrow,) = arrows
+    assert arrow.get_gid().startswith(f"{GID}BiGated{TOOLTIP_SEPARATOR}9.0")
+    assert (arrow.get_marker(), arrow.get_xdata()[0]) == ("<", far.get_xlim()[0])
+    assert "9.0" in [text.get_text() for text in far.texts]
+    assert not [line for line in usual.get_lines() if line.get_marker() in ("<", ">")]
+
+
+def test_the_best_method_is_never_beyond_its_panel(tmp_path):
+    write_table1(tmp_path, methods=[m for m in LEVELS if m != "mla"])
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "mla", seed, accuracy=levels(0.95, 0.97))
+    axis = modality_figure(block_of(tmp_path)).axes[0]
+    assert axis.get_xlim()[1] > 95
+
+
 def test_methods_without_numbers_show_their_state(tmp_path):
     write_run(tmp_path, "mla", 0)
     write_run(tmp_path, "film", 0, state="failed")
@@ -170,16 +195,25 @@ def test_an_incomplete_last_line_of_metrics_is_ignored(tmp_path):
     )
 
 
-def test_many_curves_have_a_legend_outside_the_panels(tmp_path):
-    lines = {f"variant {n}": {0: (10.0 + n, 20.0 + n)} for n in range(16)}
+def test_of_many_curves_five_are_named_and_distinct_and_the_others_are_grey_context():
+    lines = {f"variant {n}": {0: (10.0 + n, 20.0 + n)} for n in range(14)}
+    lines |= {"MLA": {0: (10.0, 20.0)}, "Concat": {0: (10.0, 20.0)}}
     figure = curves_figure(Curves({"multi": lines, "image": lines}), "openmoji")
     figure.draw_without_rendering()
-    legend = figure.legends[0].get_window_extent()
-    assert len(figure.legends[0].get_texts()) == 16
-    assert legend.x0 >= figure.axes[-1].get_tightbbox().x1
-    assert legend.y0 >= 0
-    styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
-    assert len(styles) == 16
+    legend = figure.legends[0]
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == ["MLA", "Concat", "variant 0", "variant 1", "variant 2"]
+    drawn = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    assert drawn.keys() == lines.keys()  # nothing is left out
+    styles = {(drawn[label].get_color(), drawn[label].get_linestyle()) for label in named}
+    assert len(styles) == 5
+    others = [label for label in lines if label not in named]
+    assert {drawn[label].get_color() for label in others} == {CONTEXT}
+    assert legend.get_title().get_text().replace("\n", " ") == f"grey: {', '.join(others)}"
+    box = legend.get_window_extent()
+    assert box.y1 <= min(axis.get_tightbbox().y0 for axis in figure.axes)
+    assert figure.bbox.x0 <= box.x0
+    assert box.x1 <= figure.bbox.x1
 
 
 def test_a_column_has_one_colour_in_all_figures_and_the_reference_is_dashed(tmp_path):
@@ -201,7 +235,7 @@ def test_the_method_in_question_stands_out_in_the_same_colour_whatever_else_is_d
     widths = {label: line["linewidth"] for label, line in many.items()}
     assert max(widths, key=widths.get) == "MLA"
     others = {many[label]["color"] for label in ("Sum", "QMF", "FiLM")}
-    assert others <= set(OTHERS)
+    assert others <= {*OTHERS, CONTEXT}
     assert many["MLA no_hgm"]["color"] == many["MLA"]["color"]
     assert many["MLA no_hgm"]["linestyle"] != many["MLA"]["linestyle"]
 

@@ -10,6 +10,7 @@ from html import escape
 from html.parser import HTMLParser
 
 import pytest
+from tests.report.paper_checks import fonts_of, sizes_of, width_of
 
 from mla_lightning.cli.main import main
 from mla_lightning.report.figures.cache import Drawing
@@ -155,6 +156,27 @@ def test_figures_and_tables_are_written_beside_the_page(folder):
         for stem in ("", "-synthetic-calibration"):
             assert f"table1-synthetic{stem}.{ending}" in files
         assert {f"what.{ending}", f"runs.{ending}"} <= files
+
+
+def test_every_figure_is_written_for_a_column_or_two_of_a_paper(folder):
+    files = sorted((folder / "runs" / "report").glob("*.pdf"))
+    assert len(files) >= len(panels_of_classes())
+    for path in files:
+        assert width_of(path) in (pytest.approx(3.3), pytest.approx(6.8)), path.name
+        assert sizes_of(path) == {8}, path.name
+        assert fonts_of(path) == ({"Type0", "CIDFontType2"}, True), path.name
+
+
+def test_the_caption_says_what_the_figure_leaves_out_and_the_page_enlarges_it():
+    svg = '<?xml version="1.0"?><svg height="72pt" viewBox="0 0 489.6 72" width="489.6pt"></svg>'
+    drawing = Drawing(svg, None, "Left out for lack of room: <QMF>.")
+    values = figure_values(drawing, "Cost", "A dot per method.", iter([0]))
+    assert values["reading"] == "A dot per method. Left out for lack of room: <QMF>."
+    text = str(values["svg"])
+    assert "A dot per method. Left out for lack of room: &lt;QMF&gt;." in text
+    assert 'width="914"' in text
+    assert 'height="134"' in text
+    assert "min-width: 608px" in text
 
 
 def test_names_are_escaped():

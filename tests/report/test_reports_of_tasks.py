@@ -5,15 +5,17 @@ from html import escape
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from scipy.stats import ttest_rel
 from sklearn.metrics import f1_score
 
 from mla_lightning.cli.main import main
 from mla_lightning.loggers.wandb_result import charts_of, summary_of
+from mla_lightning.report.figures.forgetting import forgetting
 from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.figures.predictions import label_f1, predicted_values
-from mla_lightning.report.figures.style import save
-from mla_lightning.report.figures.training import contribution, forgetting
+from mla_lightning.report.figures.style import BELOW, save
+from mla_lightning.report.figures.training import contribution
 from mla_lightning.report.read.block import blocks
 from mla_lightning.report.read.diagnostics import read_diagnostics
 from mla_lightning.report.read.run_folders import read_runs
@@ -111,7 +113,7 @@ def test_the_page_shows_each_task_in_its_own_words(runs, tmp_path, capsys):
     sections = dict(re.findall(r"<h2>(\w+)</h2>(.*?)</section>", page, flags=re.DOTALL))
     numbers, labels = sections["regression"], sections["multilabel"]
     assert "Predicted and true values" in numbers
-    assert "Forgetting in MAE" in numbers
+    assert "MAE, by the whole step" in numbers
     assert "F1 of each label" in labels
     for task, section in sections.items():
         for panel in panels() if task in ("regression", "multilabel") else ():
@@ -169,8 +171,12 @@ def test_a_decrease_of_the_error_is_a_contribution_and_blue(runs):
     shapley = diagnostics.finals["MLA"][0]["shapley"]
     widths = [p.get_width() for p in axis.patches if p.get_gid() == "column:MLA"]
     assert widths == pytest.approx([-value for value in shapley.values()])
-    image = forgetting(diagnostics, "mae", "change").axes[0].images[0]
-    assert image.get_cmap().name == "RdBu_r"
+    (axis,) = [a for a in forgetting(diagnostics).axes if "MAE" in a.get_title(loc="left")]
+    harm = axis.images[0].get_array()[0][1]  # of the second modality by a step on the first
+    first, second = diagnostics.modalities
+    (change,) = diagnostics.curve("MLA", f"forgetting/mae/{first}/{second}")
+    assert harm == pytest.approx(1000 * np.mean([*change.values()]))  # a larger error is harm
+    assert axis.images[0].cmap(1.0) == to_rgba(BELOW)
 
 
 class FakeWandb:

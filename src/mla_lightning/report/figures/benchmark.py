@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mla_lightning.report.figures.lines import name_rows
 from mla_lightning.report.figures.style import (
     ABOVE,
     BELOW,
+    FOREMOST,
+    FOREMOST_COLOUR,
     GID,
     GREY,
+    GRID,
+    PLAIN,
     TOOLTIP_SEPARATOR,
+    TWO_COLUMNS,
+    fitted,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.block import Block
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Largest number of panels beside each other.
+MAX_PANELS = 4
 #: Verdict -> colour: evidence is coloured, not the sign.
 VERDICT_COLOURS = {
     "better": ABOVE,
@@ -79,17 +88,20 @@ def difference_figure(
     shown = [v for v in order if any(c.variant == v for c in found)]
     table_blocks = [block for block in table_blocks if any(c.block is block for c in found)]
     places = {variant: place for place, variant in enumerate(shown)}
+    num_columns = min(len(table_blocks), MAX_PANELS)
+    num_rows = -(-len(table_blocks) // num_columns)
     with style():
-        figure = new_figure(2.0 + 2.1 * len(table_blocks), 1.1 + 0.22 * len(shown))
-        axes = figure.subplots(1, len(table_blocks), sharey=True, squeeze=False)[0]
-        for axis, block in zip(axes, table_blocks, strict=True):
+        figure = new_figure(TWO_COLUMNS, 0.9 + (0.55 + 0.18 * len(shown)) * num_rows)
+        axes = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False).flat
+        for axis in axes[len(table_blocks) :]:
+            axis.set_visible(False)
+        for axis, block in zip(axes, table_blocks, strict=False):
             here = [comparison for comparison in found if comparison.block is block]
             _difference_panel(axis, block, here, places)
-        axes[0].set_yticks(range(len(shown)), [variant.label for variant in shown])
-        axes[0].set_ylim(len(shown) - 0.4, -0.6)
-        title = fill(f"Difference to {label}", int(9 * figure.get_figwidth()))
-        figure.suptitle(title, fontsize=11, fontweight="bold")
-        _legend(figure, found, num_columns=3 if len(table_blocks) > 2 else 2)
+        for axis in axes[: len(table_blocks) : num_columns]:
+            name_rows(axis, [variant.label for variant in shown])
+        set_title(figure, f"Difference to {label}")
+        _legend(figure, found)
     return figure
 
 
@@ -98,8 +110,8 @@ def _difference_panel(
 ) -> None:
     metric = block.metric
     axis.set_title(block.title, loc="left")
-    axis.set_xlabel(f"{metric.label}{metric.difference_unit}", fontsize=8)
-    axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axis.set_xlabel(fitted(f"{metric.label}{metric.difference_unit}", 1.2))
+    axis.grid(axis="x", color=GRID, linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
@@ -120,7 +132,7 @@ def _difference_panel(
         axis.plot([mean], [line], "o", color=colour, markerfacecolor=face, markersize=4.5, gid=gid)
 
 
-def _legend(figure: Figure, found: Sequence[Compared], num_columns: int) -> None:
+def _legend(figure: Figure, found: Sequence[Compared]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -147,10 +159,8 @@ def _legend(figure: Figure, found: Sequence[Compared], num_columns: int) -> None
         )
     figure.legend(
         handles=handles,
-        loc="outside lower center",
-        ncols=num_columns,
-        frameon=False,
-        fontsize=8,
+        loc="outside lower left",
+        ncols=3,
     )
 
 
@@ -171,13 +181,13 @@ def rank_figure(
     order = sorted(range(len(labels)), key=lambda place: ranks.means[place])
     means = [ranks.means[place] for place in order]
     with style():
-        figure = new_figure(6.5, 1.3 + 0.24 * len(labels))
+        figure = new_figure(TWO_COLUMNS, 1.1 + 0.19 * len(labels))
         axis = figure.subplots()
         axis.set_xlim(0.7, len(labels) + 0.3)
-        axis.set_ylim(len(labels) + 0.2, -1.6)
         axis.xaxis.tick_top()
         axis.set_xticks(range(1, len(labels) + 1))
-        axis.set_yticks(range(len(labels)), [labels[place] for place in order])
+        name_rows(axis, [labels[place] for place in order])
+        axis.set_ylim(len(labels) + 0.2, -2.0)
         axis.tick_params(axis="y", length=0)
         for side in ("left", "bottom", "right"):
             axis.spines[side].set_visible(False)
@@ -185,11 +195,10 @@ def rank_figure(
         for line, (place, mean) in enumerate(zip(order, means, strict=True)):
             gid = f"{GID}{labels[place]}{TOOLTIP_SEPARATOR}mean rank {mean:.2f}"
             axis.plot([0.7, mean], [line, line], color="#DDDDDD", linewidth=0.8, zorder=0)
-            axis.plot([mean], [line], "o", color=ABOVE, markersize=5, gid=gid)
+            axis.plot([mean], [line], "o", color=PLAIN, markersize=5, gid=gid)
             axis.annotate(
-                f"{mean:.1f}", (mean, line), (6, 0), textcoords="offset points", va="center",
-                fontsize=8,
-            )  # fmt: skip
+                f"{mean:.1f}", (mean, line), (6, 0), textcoords="offset points", va="center"
+            )
         for bar, (first, last) in enumerate(groups):
             column = len(labels) + 0.1 - 0.12 * bar
             axis.plot([column, column], [first - 0.2, last + 0.2], color="black", linewidth=2.5)
@@ -199,7 +208,7 @@ def rank_figure(
         words = f"critical difference {width:.1f} ranks"
         if end < 1 + width:
             words += " (wider than the diagram: no two methods are separated)"
-        axis.annotate(words, (1, -1), (0, -11), textcoords="offset points", fontsize=8)
+        axis.annotate(words, (1, -1), (0, 4), textcoords="offset points")
         if groups:
             axis.annotate(
                 "bars at the right: ranks that Nemenyi's test does not separate",
@@ -209,13 +218,8 @@ def rank_figure(
                 textcoords="offset points",
                 ha="center",
                 va="top",
-                fontsize=8,
             )
-        figure.suptitle(
-            f"Mean ranks over {num_sets} data sets (Friedman p = {ranks.p:.2g})",
-            fontsize=11,
-            fontweight="bold",
-        )
+        set_title(figure, f"Mean ranks over {num_sets} data sets (Friedman p = {ranks.p:.2g})")
     return figure
 
 
@@ -229,13 +233,16 @@ def cost_figure(table_blocks: Sequence[Block], measure: str = "train_time_s") ->
     Returns:
         The figure. Methods that no other one beats in both are connected and named.
     """
+    num_columns = min(len(table_blocks), 2)
+    num_rows = -(-len(table_blocks) // num_columns)
     with style():
-        figure = new_figure(0.6 + 3.5 * len(table_blocks), 3.3)
-        axes = figure.subplots(1, len(table_blocks), squeeze=False)[0]
-        for axis, block in zip(axes, table_blocks, strict=True):
+        figure = new_figure(TWO_COLUMNS, 0.4 + 2.4 * num_rows)
+        axes = figure.subplots(num_rows, num_columns, squeeze=False).flat
+        for axis in axes[len(table_blocks) :]:
+            axis.set_visible(False)
+        for axis, block in zip(axes, table_blocks, strict=False):
             _cost_panel(axis, block, measure)
-        title = f"Score by {COSTS[measure][0]}"
-        figure.suptitle(title, fontsize=11, fontweight="bold")
+        set_title(figure, f"Score by {COSTS[measure][0]}")
     return figure
 
 
@@ -260,31 +267,32 @@ def _cost_panel(axis: Axes, block: Block, measure: str) -> None:
     axis.set_xscale("log")
     relative = f"{name} of a run, as a multiple of Concat's"
     absolute = f"{name} of a run, {unit_name}"
-    axis.set_xlabel(relative if base is not None and base.num else absolute, fontsize=8)
-    axis.set_ylabel(f"test {metric.label}{metric.axis_unit}", fontsize=8)
-    axis.grid(color="#EEEEEE", linewidth=0.6)
+    axis.set_xlabel(relative if base is not None and base.num else absolute)
+    axis.set_ylabel(f"test {metric.label}{metric.axis_unit}")
+    axis.grid(color=GRID, linewidth=0.6)
     axis.set_axisbelow(True)
     is_narrow = bool(points) and points[-1][0] < 5 * points[0][0]
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if is_narrow else (1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter("")
-    axis.tick_params(labelsize=7, which="both")
-    axis.plot([p[0] for p in front], [p[1] for p in front], color=ABOVE, linewidth=1, zorder=1)
+    axis.plot([p[0] for p in front], [p[1] for p in front], color=PLAIN, linewidth=1, zorder=1)
     named = []
     for amount, value, variant in points:
         is_front = any(variant == other for _, _, other in front)
         gid = f"{GID}{variant.label}{TOOLTIP_SEPARATOR}{metric.text(value)}, {amount:.1f} times"
-        colour = ABOVE if is_front else GREY
-        axis.plot([amount], [value], "o", color=colour, markersize=4, gid=gid)
+        is_foremost = variant.method == FOREMOST
+        colour = FOREMOST_COLOUR if is_foremost else "black" if is_front else GREY
+        size = 5.5 if is_foremost else 4
+        axis.plot([amount], [value], "o", color=colour, markersize=size, gid=gid)
         if is_front or variant.method in NAMED:
-            named.append((value, amount, variant.label, colour if is_front else "#444444"))
+            named.append((value, amount, variant.label, PLAIN if colour == GREY else colour))
     _name_points(axis, named)
 
 
 def _name_points(axis: Axes, named: Sequence[tuple[float, float, str, str]]) -> None:
     """Write the names of points at the right of a panel, in their order, with lines to them."""
     low, high = axis.get_ylim()
-    gap, lowest = 0.075 * (high - low), low
+    gap, lowest = 0.085 * (high - low), low
     heights: list[float] = []
     for value, *_ in sorted(named):
         lowest = max(value, lowest + gap if heights else low)
@@ -297,7 +305,6 @@ def _name_points(axis: Axes, named: Sequence[tuple[float, float, str, str]]) -> 
             (1.03, height - shift),
             textcoords=axis.get_yaxis_transform(),
             va="center",
-            fontsize=7,
             color=colour,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6},
         )

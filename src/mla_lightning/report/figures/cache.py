@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mla_lightning.errors import MLAError
 from mla_lightning.report.document.table import Cell, Row, Section, Table
+from mla_lightning.report.figures.beside import beside
 from mla_lightning.report.figures.numbers import add_tooltips, figure_table
 from mla_lightning.report.figures.processes import (
     map_in_processes,
@@ -41,10 +42,12 @@ class Drawing:
     Attributes:
         svg: The SVG document.
         data: Table of its numbers, None for figures without one.
+        remark: What the figure leaves out, in sentences that follow the caption.
     """
 
     svg: str
     data: Table | None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class DrawingCache:
         if entry is None or not entry["drawn"]:
             return None
         svg = (self.folder / f"{job.name}.svg").read_text(encoding="utf-8")
-        return Drawing(svg, _table(entry["data"]))
+        return Drawing(svg, _table(entry["data"]), entry.get("remark", ""))
 
     def table(self, job: Job) -> Table:
         """Return a table, made only if it is new or has changed.
@@ -200,6 +203,7 @@ class DrawingCache:
             if figure is not None:
                 data = figure_table(figure)
                 entry["data"] = None if data is None else asdict(data)
+                entry["remark"] = beside(figure).remark
                 add_tooltips(figure)
                 save(figure, self.folder / job.name)
         except OSError:  # the folder cannot be written to

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.figures.style import GID, is_prominent, line_styles, new_figure, style
+from mla_lightning.report.figures.lines import is_prominent, line_legend, line_styles
+from mla_lightning.report.figures.style import (
+    GID,
+    GRID,
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    new_figure,
+    set_title,
+    style,
+)
 from mla_lightning.report.read.block import Block
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.metrics import MetricDisplay, primary_metric
@@ -123,10 +132,14 @@ def curves_figure(curves: Curves, title: str) -> Figure:
     names = [name for name, by_label in curves.lines.items() if by_label]
     labels = list(dict.fromkeys(label for name in names for label in curves.lines[name]))
     styles = line_styles(labels)
+    num_columns = min(len(names), 4)
+    num_rows = -(-len(names) // num_columns)
     with style():
-        figure = new_figure(2.2 + 3.2 * len(names), max(3.2, 1.4 + 0.2 * len(labels)))
-        axes = figure.subplots(1, len(names), squeeze=False)[0]
-        for axis, name in zip(axes, names, strict=True):
+        figure = new_figure(ONE_COLUMN if len(names) == 1 else TWO_COLUMNS, 0.9 + 1.8 * num_rows)
+        axes = figure.subplots(num_rows, num_columns, squeeze=False).flat
+        for axis in axes[len(names) :]:
+            axis.set_visible(False)
+        for axis, name in zip(axes, names, strict=False):
             for label in labels:
                 seeds = curves.lines[name].get(label, {})
                 if seeds:
@@ -135,17 +148,16 @@ def curves_figure(curves: Curves, title: str) -> Figure:
             axis.set_xlabel("epoch")
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.set_xlim(1, max(2, curves.epochs))
-            axis.grid(color="#E5E5E5", linewidth=0.6)
-        axes[0].set_ylabel(f"{curves.split} {curves.metric.label}{curves.metric.axis_unit}")
-        lines = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
-        figure.legend(
-            [lines[label] for label in labels], labels, loc="outside right upper", frameon=False
-        )
+            axis.grid(color=GRID, linewidth=0.6)
+        unit = f"{curves.split} {curves.metric.label}{curves.metric.axis_unit}"
+        for axis in axes[: len(names) : num_columns]:
+            axis.set_ylabel(unit)
+        line_legend(figure, labels)
         has_bands = any(
             len(seeds) > 1 for by_label in curves.lines.values() for seeds in by_label.values()
         )
         statistic = "mean over seeds, band: ± sd" if has_bands else "one seed"
-        figure.suptitle(f"{title}: {statistic}", fontsize=11, fontweight="bold")
+        set_title(figure, f"{title}: {statistic}")
     return figure
 
 

@@ -1,41 +1,27 @@
-"""Figures of trained models: fusion weights, accuracy by entropy, feature space and cost."""
+"""Figures of trained models: fusion weights, accuracy by entropy, gap between features."""
 
 from __future__ import annotations
 
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.figures.reliability import legend
+from mla_lightning.report.figures.lines import emphasis, line_legend, line_styles, name_rows
 from mla_lightning.report.figures.style import (
-    FOREMOST,
-    FOREMOST_COLOUR,
     GID,
-    GREY,
-    line_styles,
+    GRID,
+    TWO_COLUMNS,
     modality_colours,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.figures.training import draw_over_epochs, number_at
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.run import MULTI
-from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder.columns import GAP
-from mla_lightning.run_folder.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-#: Maximum number of columns in a figure of projected features.
-MAX_PLANES = 6
-#: Task -> what colours the samples of such a figure, and the map of colours.
-COLOURED_BY = {
-    CLASSIFICATION: ("class", "tab20"),
-    REGRESSION: ("true value", "viridis"),
-    MULTILABEL: ("number of labels", "viridis"),
-}
-#: Methods that such a figure shows first.
-FIRST = ("concat", "late_fusion", "mla", "unimodal")
 
 
 def fusion(diagnostics: BlockDiagnostics) -> Figure | None:
@@ -51,7 +37,7 @@ def fusion(diagnostics: BlockDiagnostics) -> Figure | None:
         return None
     colours = modality_colours(diagnostics.modalities)
     with style():
-        figure = new_figure(7.5, 1.3 + 0.28 * len(lines))
+        figure = new_figure(TWO_COLUMNS, 0.9 + 0.2 * len(lines))
         axis = figure.subplots()
         for place, (label, name, (incorrect, correct)) in enumerate(lines):
             options: dict[str, Any] = {"color": colours[name], "gid": GID + label}
@@ -62,8 +48,10 @@ def fusion(diagnostics: BlockDiagnostics) -> Figure | None:
         axis.axvline(equal_weight, color="#888888", linewidth=0.8, linestyle="--")
         axis.set_yticks(range(len(lines)), [f"{label}: {name}" for label, name, _ in lines])
         axis.set_ylim(len(lines) - 0.5, -0.5)
+        for tick, (label, _, _) in zip(axis.get_yticklabels(), lines, strict=True):
+            tick.set(**emphasis(label))
         axis.set_xlabel("mean fusion weight (open: modality incorrect, filled: modality correct)")
-        figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
+        set_title(figure, diagnostics.title)
     return figure
 
 
@@ -80,22 +68,19 @@ def fusion_means(diagnostics: BlockDiagnostics) -> Figure | None:
     labels = list(dict.fromkeys(label for label, _ in means))
     colours = modality_colours(diagnostics.modalities)
     with style():
-        figure = new_figure(6.5, 1.3 + 0.28 * len(labels))
+        figure = new_figure(TWO_COLUMNS, 1.0 + 0.2 * len(labels))
         axis = figure.subplots()
         for (label, name), weight in means.items():
             place = [labels.index(label)]
             axis.plot([weight], place, "o", color=colours[name], label=name, gid=GID + label)
         equal_weight = 1 / len(diagnostics.modalities)
         axis.axvline(equal_weight, color="#888888", linewidth=0.8, linestyle="--")
-        axis.set_yticks(range(len(labels)), labels)
-        axis.set_ylim(len(labels) - 0.5, -0.5)
+        name_rows(axis, labels)
         axis.set_xlim(left=0)
         axis.set_xlabel("mean fusion weight")
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        figure.legend(
-            [*handles.values()], [*handles], loc="outside lower center", ncols=6, frameon=False
-        )
-        figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
+        figure.legend([*handles.values()], [*handles], loc="outside lower left", ncols=6)
+        set_title(figure, diagnostics.title)
     return figure
 
 
@@ -106,9 +91,13 @@ def entropy(diagnostics: BlockDiagnostics) -> Figure | None:
     styles = line_styles(list(diagnostics.epochs))
     names = (*diagnostics.modalities, MULTI)
     with style():
-        figure = new_figure(1.9 + 2.7 * len(names), 3.0)
-        axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-        for axis, name in zip(axes, names, strict=True):
+        num_columns = min(len(names), 4)
+        num_rows = -(-len(names) // num_columns)
+        figure = new_figure(TWO_COLUMNS, 1.0 + 1.7 * num_rows)
+        axes = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False).flat
+        for axis in axes[len(names) :]:
+            axis.set_visible(False)
+        for axis, name in zip(axes, names, strict=False):
             for label in diagnostics.labels:
                 seeds = [
                     final["entropy"][name]
@@ -126,10 +115,11 @@ def entropy(diagnostics: BlockDiagnostics) -> Figure | None:
                 )
             axis.set_title(name, loc="left")
             axis.set_xlabel("entropy (nats)")
-            axis.grid(color="#E5E5E5", linewidth=0.6)
-        axes[0].set_ylabel(f"{diagnostics.split} accuracy (%)")
-        legend(figure, axes)
-        figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
+            axis.grid(color=GRID, linewidth=0.6)
+        for axis in axes[: len(names) : num_columns]:
+            axis.set_ylabel(f"{diagnostics.split} accuracy (%)")
+        line_legend(figure, diagnostics.labels)
+        set_title(figure, diagnostics.title)
     return figure
 
 
@@ -137,93 +127,3 @@ def gap(diagnostics: BlockDiagnostics) -> Figure | None:
     """Draw the modality gap over epochs (Liang et al., NeurIPS 2022)."""
     panels = {key: " · ".join(key.split("/")[1:]) for key in diagnostics.keys(GAP)}
     return draw_over_epochs(diagnostics, panels, "distance of mean features")
-
-
-def pca(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw the features in the plane of their first two principal components."""
-    return _projected_features(diagnostics, "pca")
-
-
-def tsne(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw the features in the plane of a t-SNE."""
-    return _projected_features(diagnostics, "tsne")
-
-
-def _projected_features(diagnostics: BlockDiagnostics, projection: str) -> Figure | None:
-    """Draw features in a plane, coloured by modality and by label, with a column per method."""
-    planes = {
-        label: arrays
-        for label, arrays in diagnostics.planes.items()
-        if any(name.startswith(f"{projection}/") for name in arrays)
-    }
-    first = [method_label(method) for method in FIRST]
-    labels = sorted(planes, key=lambda label: label not in first)[:MAX_PLANES]
-    if not labels:
-        return None
-    colours = modality_colours(diagnostics.modalities)
-    coloured_by, colour_map = COLOURED_BY[diagnostics.task or CLASSIFICATION]
-    with style():
-        figure = new_figure(0.8 + 2.1 * len(labels), 4.9)
-        axes = figure.subplots(2, len(labels), squeeze=False)
-        for column, label in enumerate(labels):
-            arrays = planes[label]
-            for row in (0, 1):
-                axis = axes[row][column]
-                axis.set_gid(GID + label)
-                for name in diagnostics.modalities:
-                    if f"{projection}/{name}" not in arrays:
-                        continue
-                    is_present = arrays.get(f"present/{name}")
-                    xy = arrays[f"{projection}/{name}"]
-                    labelled = arrays["label"]
-                    if labelled.ndim == 2:
-                        labelled = labelled.sum(axis=1)
-                    if is_present is not None:
-                        xy, labelled = xy[is_present], labelled[is_present]
-                    options: dict[str, Any] = {"s": 5, "alpha": 0.7, "linewidths": 0}
-                    if row == 0:
-                        axis.scatter(*xy.T, color=colours[name], label=name, **options)
-                    else:
-                        axis.scatter(*xy.T, c=labelled, cmap=colour_map, **options)
-                axis.set_xticks([])
-                axis.set_yticks([])
-            axes[0][column].set_title(label, loc="left")
-        axes[0][0].set_ylabel("by modality")
-        axes[1][0].set_ylabel(f"by {coloured_by}")
-        pairs = [axis.get_legend_handles_labels() for axis in axes[0]]
-        handles = {text: handle for pair in pairs for handle, text in zip(*pair, strict=True)}
-        figure.legend(
-            [*handles.values()], [*handles], loc="outside lower center", ncols=4, frameon=False
-        )
-        figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
-    return figure
-
-
-def cost(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw time, memory, parameters and FLOPs of each column."""
-    measures = list(dict.fromkeys(name for costs in diagnostics.costs.values() for name in costs))
-    labels = list(diagnostics.costs)
-    if not measures:
-        return None
-    with style():
-        figure = new_figure(1.6 + 2.4 * len(measures), 1.2 + 0.26 * len(labels))
-        axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-        for axis, measure in zip(axes, measures, strict=True):
-            for place, label in enumerate(labels):
-                value = diagnostics.costs[label].get(measure)
-                if value is None:
-                    continue
-                colour = FOREMOST_COLOUR if label == method_label(FOREMOST) else GREY
-                for patch in axis.barh(place, value, height=0.65, color=colour):
-                    patch.set_gid(GID + label)
-                axis.text(value, place, f" {_short(value)}", va="center", fontsize=8)
-            axis.set_title(measure, loc="left")
-            axis.margins(x=0.25)
-        axes[0].set_yticks(range(len(labels)), labels)
-        axes[0].set_ylim(len(labels) - 0.4, -0.6)
-        figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
-    return figure
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

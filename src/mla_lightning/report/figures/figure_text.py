@@ -29,8 +29,8 @@ def drawable(text: str) -> str:
         The text; a missing character is written as in Python and JSON.
 
     Example:
-        >>> drawable("größer κ"), drawable("cat \ue000")  # the latter is in no script
-        ('größer κ', 'cat \\ue000')
+        >>> drawable("größer κ"), drawable("cat \U00040000")  # the latter is no character
+        ('größer κ', 'cat \\U00040000')
     """
     missing = _missing(text)
     if not missing:
@@ -45,7 +45,7 @@ def is_escaped(text: str) -> bool:
     r"""Return whether a text holds an escaped character.
 
     Example:
-        >>> is_escaped(drawable("\ue000")), is_escaped("cat")
+        >>> is_escaped(drawable("\U00040000")), is_escaped("cat")
         (True, False)
     """
     return bool(_ESCAPE.search(text))

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mla_lightning.report.document.table import format_states
+from mla_lightning.report.figures.lines import name_rows
 from mla_lightning.report.figures.style import (
     ABOVE,
     BELOW,
-    FOREMOST,
-    FOREMOST_COLOUR,
     GID,
     GREY,
+    GRID,
+    ONE_COLUMN,
     PLAIN,
     TOOLTIP_SEPARATOR,
+    TWO_COLUMNS,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.block import Block, Summary
@@ -28,6 +31,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Largest number of panels beside each other.
+MAX_PANELS = 4
+#: A method is beyond its panel if the others take less than this fraction of what all would.
+MOST = 0.45
+#: Smallest number of means, with that of the reference, for this.
+MIN_METHODS = 5
 #: Line style of the reference.
 ALONE = (0, (4, 3))
 #: Caption of :func:`modality_figure`.
@@ -35,7 +44,7 @@ READING = (
     "Dots: means over seeds; black bars: ± one standard deviation; ticks: single seeds. Dashed "
     "line: the modality trained alone, where it was run. A coloured bar is a significant "
     "difference from it (paired t-test, Holm-corrected within the panel, p < 0.05); a grey one is "
-    "not."
+    "not. An arrow at the edge: that method is beyond the panel, as it would squeeze the others."
 )
 
 
@@ -65,18 +74,20 @@ def modality_figure(block: Block, columns: Mapping[str, Variant] | None = None) 
     metric = block.metric
     limits = _limits([[*panels[name].values(), alone[name]] for name in names], metric)
     with style():
-        figure = new_figure(1.5 + 2.45 * len(names), 1.65 + 0.29 * len(columns))
-        axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-        for axis, name, limit in zip(axes, names, limits, strict=True):
+        num_columns = min(len(names), MAX_PANELS)
+        num_rows = -(-len(names) // num_columns)
+        width = ONE_COLUMN if len(names) == 1 else TWO_COLUMNS
+        figure = new_figure(width, 0.75 + (0.65 + 0.2 * len(columns)) * num_rows)
+        axes = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False).flat
+        for axis in axes[len(names) :]:
+            axis.set_visible(False)
+        for axis, name, limit in zip(axes, names, limits, strict=False):
             colours = _evidence(block, columns, reference, name)
             _panel(axis, name, columns, panels[name], alone[name], limit, metric, colours)
-        axes[0].set_yticks(range(len(columns)), list(columns))
-        for tick, variant in zip(axes[0].get_yticklabels(), columns.values(), strict=True):
-            if variant.method == FOREMOST:
-                tick.set(fontweight="bold", color=FOREMOST_COLOUR)
-        axes[0].set_ylim(len(columns) - 0.4, -0.6)
+        for axis in axes[: len(names) : num_columns]:
+            name_rows(axis, list(columns))
         title = f"{block.title}: test {metric.label}{metric.axis_unit}"
-        figure.suptitle(title, fontsize=11, fontweight="bold")
+        set_title(figure, title)
         reference_name = (
             f"trained alone{f' ({reference.label})' if reference and reference.overrides else ''}"
         )
@@ -101,9 +112,9 @@ def _panel(
 ) -> None:
     axis.set_xlim(*limit)
     axis.set_title(_panel_title(name, alone, metric), loc="left")
-    axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axis.grid(axis="x", color=GRID, linewidth=0.6)
     axis.set_axisbelow(True)
-    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="y", length=0, pad=6)
     axis.spines["left"].set_visible(False)
     if alone.num:
         axis.axvline(alone.mean, color="black", linewidth=1.2, linestyle=ALONE, gid="alone")
@@ -111,7 +122,12 @@ def _panel(
     for line, (label, summary) in enumerate(summaries.items()):
         gid = GID + columns[label].label
         if summary.num:
-            _method(axis, line, gid, summary, start, metric, colours.get(label, PLAIN))
+            colour = colours.get(label, PLAIN)
+            gid += _tooltip(summary, metric)
+            _method(axis, line, gid, summary, start, metric, colour)
+            if not limit[0] <= summary.mean <= limit[1]:
+                end, arrow = (limit[0], "<") if summary.mean < limit[0] else (limit[1], ">")
+                axis.plot([end], [line], arrow, color=colour, markersize=5, gid=gid, clip_on=False)
         else:
             axis.text(
                 0.03,
@@ -122,7 +138,6 @@ def _panel(
                 va="center",
                 color=GREY,
                 fontstyle="italic",
-                fontsize=8,
             )
 
 
@@ -136,15 +151,12 @@ def _method(
     colour: str,
 ) -> None:
     mean, values = summary.mean, list(summary.values.values())
-    spread = "" if summary.sd is None else f" ± {metric.text(summary.sd)}"
-    seeds = ", ".join(map(metric.text, values))
-    gid += f"{TOOLTIP_SEPARATOR}{metric.text(mean)}{spread}, seeds: {seeds}"
     if alone is not None:
         axis.plot(
             [alone, mean],
             [line, line],
             color=colour,
-            linewidth=4,
+            linewidth=3,
             solid_capstyle="butt",
             alpha=0.4,
             zorder=2,
@@ -158,12 +170,12 @@ def _method(
             [line] * len(values),
             "|",
             color="black",
-            markersize=7,
+            markersize=5.5,
             alpha=0.5,
             zorder=4,
             gid=gid,
         )
-    axis.plot([mean], [line], "o", color=colour, markersize=6.5, zorder=5, gid=gid)
+    axis.plot([mean], [line], "o", color=colour, markersize=5, zorder=5, gid=gid)
     num_seeds = "" if summary.is_complete else f" ({summary.num} of {len(summary.expected)})"
     axis.text(
         1.02,
@@ -173,9 +185,14 @@ def _method(
         transform=axis.get_yaxis_transform(),
         va="center",
         ha="left",
-        fontsize=8.5,
         color=colour,
     )
+
+
+def _tooltip(summary: Summary, metric: MetricDisplay) -> str:
+    spread = "" if summary.sd is None else f" ± {metric.text(summary.sd)}"
+    seeds = ", ".join(map(metric.text, summary.values.values()))
+    return f"{TOOLTIP_SEPARATOR}{metric.text(summary.mean)}{spread}, seeds: {seeds}"
 
 
 def _evidence(
@@ -205,9 +222,13 @@ def _panel_title(name: str, alone: Summary, metric: MetricDisplay) -> str:
 def _limits(
     panels: Sequence[Sequence[Summary]], metric: MetricDisplay
 ) -> list[tuple[float, float]]:
-    """Return limits of equal span for all panels, each centred on its values."""
+    """Return limits of equal span for all panels, each centred on its values.
+
+    A method that is much worse than all others is beyond them.
+    """
     ranges = []
-    for summaries in panels:
+    for of_panel in panels:
+        summaries = _usual(of_panel, metric.sign)
         values = [value for summary in summaries for value in summary.values.values()]
         for summary in summaries:
             if summary.sd is not None:
@@ -218,19 +239,28 @@ def _limits(
     return [((low + high) / 2 - half, (low + high) / 2 + half) for low, high in ranges]
 
 
+def _usual(summaries: Sequence[Summary], sign: int) -> list[Summary]:
+    """Return the summaries without the worst one, if it would take most of a panel."""
+    ordered = sorted((s for s in summaries if s.num), key=lambda s: sign * s.mean)
+    if len(ordered) < MIN_METHODS:
+        return ordered
+    worst, second, best = (sign * ordered[place].mean for place in (0, 1, -1))
+    return ordered[1:] if best - second < MOST * (best - worst) else ordered
+
+
 def _legend(figure: Figure, reference: str, sides: tuple[str, str], *, has_spread: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D(
-            [], [], color=PLAIN, marker="o", markersize=6, linestyle="", label="mean over seeds"
+            [], [], color=PLAIN, marker="o", markersize=5, linestyle="", label="mean over seeds"
         ),
         Line2D(
             [],
             [],
             color="black",
             marker="|",
-            markersize=7,
+            markersize=5.5,
             linewidth=1.1,
             label="± sd; single seeds",
         ),
@@ -243,4 +273,4 @@ def _legend(figure: Figure, reference: str, sides: tuple[str, str], *, has_sprea
             handles[1],
         ]
     handles = handles if has_spread else handles[:-1]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))

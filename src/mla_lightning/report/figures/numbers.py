@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mla_lightning.report.document.table import BLANK, Cell, Row, Section, Table
+from mla_lightning.report.figures.beside import beside
 from mla_lightning.report.figures.style import GID, TOOLTIP_SEPARATOR
 from mla_lightning.report.read.metrics import LOWER_IS_BETTER
 
@@ -27,8 +28,10 @@ def figure_table(figure: Figure) -> Table | None:
         figure: A figure whose elements have the ids of :data:`~.style.GID`.
 
     Returns:
-        A table with a section per panel; None for scatter plots, for figures without such ids, and
-        for figures whose elements have tooltips already, which a table accompanies.
+        The table that the figure brings, or one with a section per panel; None for scatter plots,
+        for figures without such ids, and for figures whose elements have tooltips already, which a
+        table accompanies. A line whose label is not its column is of a part of it, such as a
+        modality, which the row names.
 
     Example:
         >>> from mla_lightning.report.figures.style import new_figure
@@ -38,9 +41,11 @@ def figure_table(figure: Figure) -> Table | None:
         >>> table.columns, [cell.text for cell in table.sections[0].rows[0].cells]
         (('1', '2'), ['40', '50'])
     """
+    if (own := beside(figure).numbers) is not None:
+        return own
     sections = []
     for axis in figure.axes:
-        rows = [*_matrix(axis), *_bars(axis, figure), *_lines(axis)]
+        rows = [*_bars(axis, figure), *_lines(axis)]
         if rows:
             sections.append((axis.get_title(loc="left") or axis.get_xlabel(), rows))
     if not sections:
@@ -90,7 +95,7 @@ def add_tooltips(figure: Figure) -> None:
         for line in axis.get_lines():
             gid = str(line.get_gid() or "")
             if gid.startswith(GID) and TOOLTIP_SEPARATOR not in gid:
-                tooltip = _tooltip(line, row_names, is_lower_better)
+                tooltip = f"{_part(line)} {_tooltip(line, row_names, is_lower_better)}".strip()
                 line.set_gid(f"{line.get_gid()}{TOOLTIP_SEPARATOR}{tooltip}")
         for patch in axis.patches:
             if str(patch.get_gid() or "").startswith(GID):
@@ -164,21 +169,28 @@ def _row(label: str, texts: Sequence[str], width: int) -> Row:
 
 def _lines(axis: Axes) -> Iterator[LabelledValues]:
     row_names = _row_names(axis)
-    gids = set()
+    drawn = set()
     for line in axis.get_lines():
         gid = str(line.get_gid() or "")
         if not gid.startswith(GID) or TOOLTIP_SEPARATOR in gid:
             continue
         x, y = _points(line)
+        name = _part(line) or gid.removeprefix(GID)
         if row_names:
             if len(x) == 2:
                 yield row_names[y[0]], ("from", "to"), [_short(value) for value in x]
-        elif gid not in gids:
-            gids.add(gid)
+        elif (gid, name) not in drawn:
+            drawn.add((gid, name))
             step = -(-len(x) // MAX_POINTS)
             points = sorted({*range(0, len(x), step), len(x) - 1})
             header = tuple(_short(x[point]) for point in points)
-            yield gid.removeprefix(GID), header, [_short(y[point]) for point in points]
+            yield name, header, [_short(y[point]) for point in points]
+
+
+def _part(line: Line2D) -> str:
+    """Return what a line is of within its column; empty for a line of the whole column."""
+    label, column = str(line.get_label()), str(line.get_gid()).removeprefix(GID)
+    return "" if label.startswith("_") or label == column else label
 
 
 def _bars(axis: Axes, figure: Figure) -> Iterator[LabelledValues]:
@@ -192,18 +204,6 @@ def _bars(axis: Axes, figure: Figure) -> Iterator[LabelledValues]:
             widths.setdefault(gid.removeprefix(GID), {})[name] = _short(float(width))
     for label, by_name in widths.items():
         yield label, tuple(by_name), list(by_name.values())
-
-
-def _matrix(axis: Axes) -> Iterator[LabelledValues]:
-    import numpy as np
-
-    label = str(axis.get_gid() or "").removeprefix(GID)
-    if not axis.images or not label:
-        return
-    rows = [text.get_text() for text in axis.get_yticklabels()]
-    columns = tuple(text.get_text() for text in axis.get_xticklabels())
-    for name, values in zip(rows, np.asarray(axis.images[0].get_array()), strict=True):
-        yield f"{label}, step on {name}", columns, [_short(float(value)) for value in values]
 
 
 def _short(value: float) -> str:

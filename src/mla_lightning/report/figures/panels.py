@@ -81,7 +81,7 @@ def panels(config_dir: Path | None = None) -> list[Panel]:
 
     Example:
         >>> [panel.slug for panel in panels() if panel.for_task("classification")][:3]
-        ['laziness', 'forgetting', 'forgetting-own']
+        ['laziness', 'forgetting', 'forgetting-epochs']
     """
     known = [item.name for item in fields(Panel) if item.name not in ("slug", "component")]
     result = []

@@ -7,30 +7,35 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from mla_lightning.counts import f1_by_label
+from mla_lightning.report.figures.beside import beside
+from mla_lightning.report.figures.lines import (
+    emphasis,
+    in_question,
+    left_out,
+    line_legend,
+    line_styles,
+)
 from mla_lightning.report.figures.style import (
-    COLOURS,
     GID,
     GREY,
-    line_styles,
+    GRID,
+    ONE_COLUMN,
+    TWO_COLUMNS,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.run import MULTI
-from mla_lightning.report.read.variant import method_label
 from mla_lightning.run_folder.tasks import MULTILABEL, REGRESSION
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-#: Largest number of methods in the figure of true and predicted values.
-MAX_METHODS = 6
-#: Methods that it shows first.
-FIRST = ("concat", "late_fusion", "mla", "unimodal")
 #: Largest number of points of a method; more are thinned evenly.
 MAX_POINTS = 2000
-#: Markers of methods once all colours are used.
+#: Markers of the methods in question; the others are grey dots.
 MARKERS = "os^Dv"
 #: Largest number of labels in the figure of F1 by label.
 MAX_LABELS = 30
@@ -40,33 +45,36 @@ def predicted_values(diagnostics: BlockDiagnostics) -> Figure | None:
     """Draw the predicted over the true value of each test sample, of one seed of each method."""
     if diagnostics.task != REGRESSION or not diagnostics.predictions:
         return None
-    first = [method_label(method) for method in FIRST]
-    labels = sorted(diagnostics.predictions, key=lambda label: label not in first)[:MAX_METHODS]
+    labels = in_question(list(diagnostics.predictions))
     points = {label: _values(diagnostics.predictions[label][0]) for label in labels}
     ends = [end for pair in points.values() for values in pair for end in _ends(values)]
     margin = 0.04 * (max(ends) - min(ends)) or 1.0
     limits = (min(ends) - margin, max(ends) + margin)
     metric = diagnostics.metric
+    styles = line_styles(labels)
     with style():
-        figure = new_figure(0.8 + 2.2 * len(labels), 3.1)
+        width = ONE_COLUMN if len(labels) <= 2 else TWO_COLUMNS
+        figure = new_figure(width, 1.0 + 0.85 * width / len(labels))
         axes = figure.subplots(1, len(labels), sharex=True, sharey=True, squeeze=False)[0]
         for axis, (label, (true, predicted)) in zip(axes, points.items(), strict=True):
             error = float(abs(predicted - true).mean())
             step = -(-len(true) // MAX_POINTS)
             axis.set_gid(GID + label)
             axis.plot(limits, limits, color=GREY, linewidth=0.8, linestyle="--", zorder=1)
-            options = {"s": 7, "alpha": 0.5, "linewidths": 0, "color": COLOURS[0], "zorder": 2}
+            options = {"s": 7, "alpha": 0.5, "linewidths": 0, "zorder": 2}
+            options["color"] = styles[label]["color"]
             axis.scatter(true[::step], predicted[::step], **options)
             text = metric.at_scale(error).text(error)
-            axis.set_title(f"{label}\n{metric.label} {text}", loc="left")
+            axis.set_title(f"{label}\n{metric.label} {text}", loc="left", **emphasis(label))
             axis.set_xlabel("true value")
             axis.set_xlim(*limits)
             axis.set_ylim(*limits)
             axis.set_aspect("equal")
-            axis.grid(color="#E5E5E5", linewidth=0.6)
+            axis.grid(color=GRID, linewidth=0.6)
         axes[0].set_ylabel("predicted value")
         title = f"{diagnostics.title}: test, multi, one seed of each method"
-        figure.suptitle(title, fontsize=10, fontweight="bold")
+        set_title(figure, title)
+        beside(figure).remark = left_out(list(diagnostics.predictions), labels)
     return figure
 
 
@@ -93,34 +101,35 @@ def label_f1(diagnostics: BlockDiagnostics) -> Figure | None:
     order = sorted(range(len(names)), key=lambda k: (-float(fractions[k]), k))[:MAX_LABELS]
     styles = line_styles(list(scores))
     with style():
-        figure = new_figure(7.5, 1.3 + 0.3 * len(order))
+        figure = new_figure(TWO_COLUMNS, 1.1 + 0.22 * len(order))
         axis = figure.subplots()
-        for place, (label, values) in enumerate(scores.items()):
+        named = in_question(list(scores))
+        for label, values in scores.items():
+            is_named = label in named
             for row, k in enumerate(order):  # one by one: each has a tooltip
                 axis.plot(
                     [100 * values[k]],
                     [row],
                     linestyle="",
-                    marker=MARKERS[place // (len(COLOURS) - 1) % len(MARKERS)],
-                    markersize=5,
-                    alpha=0.8,
+                    marker=MARKERS[named.index(label)] if is_named else "o",
+                    markersize=5.5 if is_named else 4,
                     label=label,
                     gid=GID + label,
                     color=styles[label]["color"],
+                    zorder=styles[label]["zorder"],
                 )
         axis.set_yticks(
             range(len(order)), [f"{names[k]} ({100 * float(fractions[k]):.0f} %)" for k in order]
         )
         axis.set_ylim(len(order) - 0.5, -0.5)
         axis.set_xlim(-3, 103)
-        axis.grid(axis="x", color="#E5E5E5", linewidth=0.6)
+        axis.grid(axis="x", color=GRID, linewidth=0.6)
         axis.set_xlabel("test F1 (%)")
-        handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        figure.legend([*handles.values()], [*handles], loc="outside right upper", frameon=False)
+        line_legend(figure, list(scores))
         title = f"{diagnostics.title}: F1 of each label, multi"
         if len(order) < len(names):
             title += f", the {len(order)} most frequent of {len(names)}"
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        set_title(figure, title)
     return figure
 
 

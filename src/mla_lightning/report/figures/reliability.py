@@ -1,4 +1,4 @@
-"""Reliability diagrams: accuracy over confidence, of each modality and of the fused logits."""
+"""Reliability diagrams: accuracy over confidence, a panel per method in question."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.figures.style import GID, line_styles, new_figure, style
+from mla_lightning.report.figures.beside import beside
+from mla_lightning.report.figures.lines import MAX_LINES, emphasis, in_question, left_out
+from mla_lightning.report.figures.style import (
+    GID,
+    GREY,
+    GRID,
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    fitted,
+    modality_colours,
+    new_figure,
+    set_title,
+    style,
+)
+from mla_lightning.report.figures.training import number_at
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
 from mla_lightning.report.read.run import MULTI
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Number of bins of equal width in the diagnostics of a run.
@@ -60,56 +75,77 @@ def pooled(seeds: Sequence[Mapping[str, Any]], kind: str) -> list[tuple[float, f
 
 
 def _reliability(diagnostics: BlockDiagnostics, kind: str) -> Figure | None:
-    names = [
-        name
-        for name in (*diagnostics.modalities, MULTI)
-        if any(
-            name in final["calibration"]
-            for finals in diagnostics.finals.values()
-            for final in finals
-        )
-    ]
-    if not names:
+    """Draw a panel per method in question, with a line per modality: before and after scaling."""
+    finals = {
+        label: seeds
+        for label, seeds in diagnostics.finals.items()
+        if any(final["calibration"] for final in seeds)
+    }
+    labels = in_question(list(finals))
+    if not labels:
         return None
-    styles = line_styles(list(diagnostics.epochs))
-    titles = {"before": "before scaling", "after": "after temperature scaling"}
+    modalities = diagnostics.modalities if len(diagnostics.modalities) < MAX_LINES else ()
+    colours = modality_colours(modalities) | {MULTI: "black"}
+    titles = {"before": "before scaling", "after": "after scaling"}
     with style():
-        figure = new_figure(1.9 + 2.5 * len(names), 5.4)
-        axes = figure.subplots(2, len(names), sharex=True, sharey=True, squeeze=False)
-        for row, (when, title) in zip(axes, titles.items(), strict=True):
-            for axis, name in zip(row, names, strict=True):
-                axis.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle="--")
-                for label, finals in diagnostics.finals.items():
-                    bins = [
-                        final["calibration"][name][when][kind]
-                        for final in finals
-                        if name in final["calibration"]
-                    ]
-                    if bins:
-                        axis.plot(
-                            *zip(*pooled(bins, kind), strict=True),
-                            marker="o",
-                            markersize=3,
-                            label=label,
-                            gid=GID + label,
-                            **styles[label],
-                        )
-                axis.set_title(f"{name}, {title}", loc="left", fontsize=8)
-                axis.grid(color="#E5E5E5", linewidth=0.6)
-            row[0].set_ylabel(f"accuracy, {diagnostics.split}")
+        is_narrow = len(labels) <= 2
+        width = ONE_COLUMN if is_narrow else TWO_COLUMNS
+        figure = new_figure(width, 3.5)
+        axes = figure.subplots(2, len(labels), sharex=True, sharey=True, squeeze=False)
+        for row, when in zip(axes, titles, strict=True):
+            for axis, label in zip(row, labels, strict=True):
+                axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+                for name, colour in colours.items():
+                    _line(axis, label, name, colour, finals[label], (when, kind))
+                ece = diagnostics.mean(label, number_at("calibration", MULTI, when, kind, "ece"))
+                if ece is not None:
+                    text = f"ECE {100 * ece:.1f} %"
+                    axis.text(0.04, 0.94, text, transform=axis.transAxes, va="top")
+                axis.set_gid(GID + label)
+                axis.set_xticks([0, 0.5, 1])
+                axis.set_yticks([0, 0.5, 1])
+                axis.grid(color=GRID, linewidth=0.6)
+                title = label if when == "before" else f"{label}, scaled"
+                text = fitted(title, 0.8 * width / len(labels))
+                axis.set_title(text, loc="left", **emphasis(label))
+            row[0].set_ylabel(f"{diagnostics.split} accuracy,\n{titles[when]}")
         for axis in axes[-1]:
             axis.set_xlabel("confidence")
-        legend(figure, list(axes.flat))
-        figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
+        handles = {str(line.get_label()): line for axis in axes.flat for line in axis.get_lines()}
+        shown = [name for name in colours if name in handles]
+        figure.legend(
+            [handles[name] for name in shown],
+            [f"{name} (fused)" if name == MULTI else name for name in shown],
+            loc="outside lower left",
+            ncols=3 if is_narrow else MAX_LINES,
+        )
+        set_title(figure, diagnostics.title)
+        sentences = [left_out(list(finals), labels)]
+        if not modalities:
+            sentences.append(f"Only {MULTI} is drawn: {len(diagnostics.modalities)} modalities.")
+        beside(figure).remark = " ".join(sentence for sentence in sentences if sentence)
     return figure
 
 
-def legend(figure: Figure, axes: Sequence[Any]) -> None:
-    """Add one legend for the lines of several axes, at the right."""
-    handles: Mapping[str, Any] = {
-        line.get_label(): line
-        for axis in axes
-        for line in axis.get_lines()
-        if not str(line.get_label()).startswith("_")
-    }
-    figure.legend([*handles.values()], [*handles], loc="outside right upper", frameon=False)
+def _line(
+    axis: Axes,
+    label: str,
+    name: str,
+    colour: str,
+    finals: Sequence[Mapping[str, Any]],
+    bins_of: tuple[str, str],
+) -> None:
+    when, kind = bins_of
+    seeds = [
+        final["calibration"][name][when][kind] for final in finals if name in final["calibration"]
+    ]
+    if seeds:
+        axis.plot(
+            *zip(*pooled(seeds, kind), strict=True),
+            marker="o",
+            markersize=2.2,
+            linewidth=1.5 if name == MULTI else 1.0,
+            label=name,
+            gid=GID + label,
+            color=colour,
+        )

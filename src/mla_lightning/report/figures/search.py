@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mla_lightning.report.figures.style import BELOW, GREY, PLAIN, new_figure, save, style
+from mla_lightning.report.figures.lines import emphasis
+from mla_lightning.report.figures.style import (
+    GREY,
+    ONE_COLUMN,
+    PLAIN,
+    TWO_COLUMNS,
+    new_figure,
+    save,
+    set_title,
+    style,
+)
 from mla_lightning.report.read.metrics import LOWER_IS_BETTER, MetricDisplay
 
 #: Panels beside each other.
@@ -36,7 +46,7 @@ class SearchPanel:
 
 
 def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay) -> list[str]:
-    """Draw the trials: later ones darker, the chosen one in colour, others as crosses below.
+    """Draw the trials: later ones darker, the chosen one large, failed ones as crosses below.
 
     Args:
         panels: A panel per method.
@@ -49,7 +59,7 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     with style():
-        figure = new_figure(2.4 * columns + 0.4, 2.1 * rows + 0.3)
+        figure = new_figure(ONE_COLUMN if columns == 1 else TWO_COLUMNS, 1.7 * rows + 0.5)
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         finished = [s for panel in panels for s in panel.scores if s is not None] or [0.0]
         least = 1.0 if metric.percent else 0.01 * abs(max(finished))
@@ -69,16 +79,17 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
                     value,
                     score,
                     marker="o",
-                    markersize=6 if is_chosen else 3.5,
-                    color=BELOW if is_chosen else PLAIN,
-                    alpha=1.0 if is_chosen else 0.35 + 0.65 * index / number,
+                    markersize=7.5 if is_chosen else 3.5,
+                    color="black" if is_chosen else PLAIN,
+                    alpha=1.0 if is_chosen else 0.25 + 0.55 * index / number,
                     zorder=3 if is_chosen else 2,
                 )
             if panel.is_log:
                 axis.set_xscale("log")
                 axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
                 axis.xaxis.set_minor_formatter(lambda *_: "")
-            axis.set_title(panel.title)
+                axis.xaxis.get_major_locator().set_params(numticks=4)
+            axis.set_title(panel.title, loc="left", **emphasis(panel.title))
             axis.set_xlabel(panel.key)
         if len({panel.key for panel in panels}) == 1:  # one range, so that panels can be compared
             limits = [axis.get_xlim() for axis in axes.flat[: len(panels)]]
@@ -89,12 +100,9 @@ def draw_search(panels: Sequence[SearchPanel], stem: Path, metric: MetricDisplay
             row[0].set_ylabel(
                 "validation, %" if metric.percent else f"validation {metric.label}{unit}"
             )
-        figure.suptitle(
-            "Score on validation by trial: later trials darker, the chosen one orange, failed "
-            "or pruned ones as crosses",
-            fontsize=8,
-            color=PLAIN,
-            x=0.01,
-            ha="left",
+        set_title(
+            figure,
+            "Validation score by trial: later ones darker, the chosen one large, crosses: failed "
+            "or pruned",
         )
         return save(figure, stem)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.figures.figure_text import FONT, make_drawable
-from mla_lightning.report.read.variant import REFERENCE, method_label
 from mla_lightning.run_folder import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Widths of a figure in inches: one and two columns of a paper.
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8
+#: Size of all texts in points, at these widths.
+FONT_SIZE = 8
 #: The colour-blind safe palette of Okabe and Ito without its pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 #: Significantly better and worse: colours of evidence, of nothing else.
@@ -24,25 +28,39 @@ FOREMOST, FOREMOST_COLOUR = "mla", "#AA3377"
 #: The method that is trained jointly in the plainest way: a thin black line.
 PLAINEST = "concat"
 #: Greys of all other methods, which a reader of the page colours by choosing them.
-OTHERS = ("#5A5A5A", "#707070", "#868686", "#9C9C9C", "#B0B0B0", "#C4C4C4")
-#: Line styles of these; dashed is reserved for the reference.
-OTHER_LINES = ("-", ":", "-.")
+OTHERS = ("#5A5A5A", "#9C9C9C")
+#: The grey of context: lines beyond the first five, which the legend names together.
+CONTEXT = "#C6C6C6"
+#: The grey of cells that are not compared.
+OWN = "#EDEDED"
+#: Grid lines behind data.
+GRID = "#E5E5E5"
 #: Modalities, in no colour of a method or of evidence.
 MODALITIES = ("#009E73", "#E69F00", "#56B4E9", "#8C6D31")
 STYLE: dict[Any, Any] = {
     "font.family": FONT,  # comes with matplotlib: the same figure on every machine
-    "font.size": 9,
-    "axes.titlesize": 9,
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE,
+    "figure.titlesize": FONT_SIZE,
+    "figure.titleweight": "bold",
+    "legend.title_fontsize": FONT_SIZE,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.4,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.parse_math": False,  # a name may hold dollar signs
+    "text.hinting": "no_hinting",  # texts are as wide in every resolution as the layout expects
     "pdf.fonttype": 42,  # whole fonts as TrueType, which journals ask for; 3 would be outlines
     "svg.hashsalt": "mla_lightning",  # otherwise the ids in the SVG are random
     "svg.fonttype": "path",
 }
 PNG_DPI = 150
-#: Line styles of ablations and other settings of one method.
-LINES = ("-", ":", "-.", (0, (1, 3)))
 #: Samples that not exactly one modality predicts correctly -> colour, in the figure of agreement.
 SHARED = {"several modalities": "#666666", "fusion only": "#222222", "none": "#E8E8E8"}
 #: Prefix of the id of every element that is drawn for a column; the column's name follows.
@@ -66,15 +84,50 @@ def new_figure(width: float, height: float) -> Figure:
     """Create an empty figure outside of pyplot's global state.
 
     Args:
-        width: Width in inches.
+        width: Width in inches: :data:`ONE_COLUMN` or :data:`TWO_COLUMNS`, so that its texts have
+            their size in a paper.
         height: Height in inches.
 
     Returns:
         The figure.
+
+    Example:
+        >>> float(new_figure(ONE_COLUMN, 2.0).get_figwidth())
+        3.3
     """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def set_title(figure: Figure, text: str) -> None:
+    """Write the title of a figure, at the left as texts of the page are.
+
+    Args:
+        figure: The figure.
+        text: The title.
+
+    Example:
+        >>> figure = new_figure(ONE_COLUMN, 2.0)
+        >>> set_title(figure, "openmoji: mean over seeds")
+        >>> figure.get_suptitle()
+        'openmoji: mean over seeds'
+    """
+    figure.suptitle(fitted(text, figure.get_figwidth()), x=0.01, ha="left")
+
+
+def fitted(text: str, width: float) -> str:
+    """Break a text into lines of a width.
+
+    Args:
+        text: The text.
+        width: The width in inches.
+
+    Example:
+        >>> fitted("image: ridge probe, validation", 1.2).count(chr(10))
+        1
+    """
+    return fill(text, max(8, int(width * 72 / (0.6 * FONT_SIZE))))
 
 
 def save(figure: Figure, stem: Path) -> list[str]:
@@ -108,70 +161,6 @@ def save(figure: Figure, stem: Path) -> list[str]:
             write_bytes(path, content.getvalue())
             names.append(path.name)
     return names
-
-
-def line_styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Assign to each column the same line in all figures: the method in question stands out.
-
-    MLA is thick and coloured, with its ablations and other settings thinner in the same colour.
-    The references are black: trained alone dashed, Concat solid. All others are grey.
-
-    Args:
-        labels: Labels of the columns.
-
-    Returns:
-        Label -> keyword arguments of ``plot``.
-
-    Example:
-        >>> styles = line_styles(["QMF", "MLA", "Unimodal"])
-        >>> styles["MLA"]["linewidth"] > styles["QMF"]["linewidth"]
-        True
-        >>> styles["Unimodal"]["color"], styles["Unimodal"]["linestyle"]
-        ('black', '--')
-    """
-    plain = method_label(REFERENCE)
-    foremost = _of_method(FOREMOST, labels)
-    reference = _of_method(REFERENCE, labels)
-    concat = _of_method(PLAINEST, labels)
-    styles: dict[str, dict[str, Any]] = {}
-    for index, label in enumerate(foremost):
-        width = 2.6 if index == 0 else 1.4
-        styles[label] = _line(FOREMOST_COLOUR, LINES[index % len(LINES)], width, 5)
-    for index, label in enumerate([plain, *(label for label in reference if label != plain)]):
-        styles[label] = _line("black", ("--", ":", "-.")[index % 3], 1.3, 4)
-    for index, label in enumerate(concat):
-        styles[label] = _line("black", LINES[index % len(LINES)], 1.0, 4)
-    others = [label for label in labels if label not in styles]
-    for index, label in enumerate(others):
-        turn, line = divmod(index, len(OTHER_LINES))
-        width = 1.0 if turn < len(OTHERS) else 1.8
-        styles[label] = _line(OTHERS[turn % len(OTHERS)], OTHER_LINES[line], width, 2)
-    return styles
-
-
-def is_prominent(line_style: Mapping[str, Any]) -> bool:
-    """Return whether a line is of the method in question or of a reference; these have bands.
-
-    Args:
-        line_style: The line, of :func:`line_styles`.
-
-    Example:
-        >>> styles = line_styles(["MLA", "QMF"])
-        >>> is_prominent(styles["MLA"]), is_prominent(styles["QMF"])
-        (True, False)
-    """
-    return bool(line_style["color"] not in OTHERS)
-
-
-def _of_method(method: str, labels: Sequence[str]) -> list[str]:
-    """Return the columns of a method: alone first, then with ablations and other settings."""
-    name = method_label(method)
-    plain = [label for label in labels if label == name]
-    return plain + [label for label in labels if label.startswith(f"{name} ")]
-
-
-def _line(colour: str, line: Any, width: float, order: int) -> dict[str, Any]:
-    return {"color": colour, "linestyle": line, "linewidth": width, "zorder": order}
 
 
 def modality_colours(modalities: Sequence[str]) -> dict[str, str]:

@@ -1,22 +1,25 @@
-"""Figures of the diagnostics: laziness, forgetting, gradients and contributions.
+"""Figures of the diagnostics: laziness, gradients and contributions.
 
 The id of every element names its column, by which readers of the page choose columns.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from mla_lightning.report.figures.beside import beside
+from mla_lightning.report.figures.lines import is_prominent, line_legend, line_styles, name_rows
 from mla_lightning.report.figures.style import (
     GID,
+    GRID,
+    ONE_COLUMN,
     SHARED,
-    is_prominent,
-    line_styles,
+    TWO_COLUMNS,
+    fitted,
     modality_colours,
     new_figure,
+    set_title,
     style,
 )
 from mla_lightning.report.read.diagnostics import BlockDiagnostics
@@ -26,6 +29,9 @@ from mla_lightning.run_folder.tasks import REGRESSION, primary_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+#: Largest number of panels of a figure over epochs, so that it fits a page.
+MAX_PANELS = 15
 
 
 def number_at(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -83,12 +89,15 @@ def draw_over_epochs(
     keys = [key for key in panels if lines[key]]
     if not keys:
         return None
-    styles = line_styles(list(diagnostics.epochs))
+    keys, remark = _most_changing(keys, lines)
+    labels = list(diagnostics.epochs)
+    styles = line_styles(labels)
     has_bands = any(len(diagnostics.curve(label, keys[0])) > 1 for label in lines[keys[0]])
-    num_columns = min(len(keys), 4)
+    num_columns = 2 if len(keys) == 4 else min(len(keys), 3)
     num_rows = -(-len(keys) // num_columns)
     with style():
-        figure = new_figure(max(7.0, 1.9 + 2.9 * num_columns), 0.9 + 2.3 * num_rows)
+        width = ONE_COLUMN if len(keys) == 1 else TWO_COLUMNS
+        figure = new_figure(width, 1.1 + 1.7 * num_rows)
         axes = figure.subplots(num_rows, num_columns, squeeze=False)
         for axis in axes.flat[len(keys) :]:
             axis.set_visible(False)
@@ -114,23 +123,33 @@ def draw_over_epochs(
                 )
             if zero:
                 axis.axhline(0, color="#888888", linewidth=0.8)
-            axis.set_title(panels[key], loc="left")
-            axis.grid(color="#E5E5E5", linewidth=0.6)
+            axis.set_title(fitted(panels[key], 0.8 * width / num_columns), loc="left")
+            axis.grid(color=GRID, linewidth=0.6)
             axis.xaxis.get_major_locator().set_params(integer=True)
-        for axis in axes[-1]:
+        for axis in axes.flat[max(0, len(keys) - num_columns) : len(keys)]:
             axis.set_xlabel("epoch")
         for row in axes:
-            row[0].set_ylabel(unit)
-        handles = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
-        labels = [label for label in diagnostics.epochs if label in handles]
-        figure.legend(
-            [handles[label] for label in labels], labels, loc="outside right upper", frameon=False
-        )
+            row[0].set_ylabel(fitted(unit, 1.5))
+        line_legend(figure, labels)
         statistic = ": mean over seeds, band: ± sd" if has_bands else ""
-        figure.suptitle(
-            f"{diagnostics.title}{statistic}", x=0.01, ha="left", fontsize=10, fontweight="bold"
-        )  # the legend is at the right
+        set_title(figure, f"{diagnostics.title}{statistic}")
+        beside(figure).remark = remark
     return figure
+
+
+def _most_changing(
+    keys: Sequence[str], lines: Mapping[str, Mapping[str, Mapping[int, float]]]
+) -> tuple[list[str], str]:
+    """Return the panels with the largest values, as many as a page holds, and what is left out."""
+    if len(keys) <= MAX_PANELS:
+        return list(keys), ""
+    largest = {
+        key: max(abs(value) for means in lines[key].values() for value in means.values())
+        for key in keys
+    }
+    chosen = sorted(keys, key=lambda key: -largest[key])[:MAX_PANELS]
+    remark = f"Drawn: the {MAX_PANELS} of {len(keys)} measures with the largest values."
+    return [key for key in keys if key in chosen], remark
 
 
 def laziness(diagnostics: BlockDiagnostics) -> Figure | None:
@@ -150,108 +169,6 @@ def laziness(diagnostics: BlockDiagnostics) -> Figure | None:
         panels |= probes
     unit = f"{metric.label}{metric.axis_unit}"
     return draw_over_epochs(diagnostics, panels, unit, scale=metric.scale)
-
-
-def forgetting(
-    diagnostics: BlockDiagnostics,
-    measure: str = "loss",
-    unit: str = "change of loss (thousandths)",
-    *,
-    lower_is_better: bool = True,
-) -> Figure | None:
-    """Draw the effect of each step on each modality, a matrix per column, mean over epochs.
-
-    Args:
-        diagnostics: The diagnostics.
-        measure: ``loss`` or a score such as ``acc`` of the whole step; ``own_loss`` or ``own_acc``
-            of the step's own gradient alone.
-        unit: Label of the colour bar; values are in thousandths.
-        lower_is_better: Whether a decrease is an improvement, which is blue.
-
-    Returns:
-        The figure, None if no step is on a single modality.
-    """
-    matrices: dict[str, list[list[float]]] = {}
-    names = diagnostics.modalities
-    for label in diagnostics.epochs:
-        values = [
-            [diagnostics.curve(label, columns.forgetting(measure, step, name)) for name in names]
-            for step in names
-        ]
-        if any(curves for row in values for curves in row):
-            matrices[label] = [[_mean_of(curves) for curves in row] for row in values]
-    if not matrices:
-        return None
-    cells = [  # of other modalities than the step's: the diagonal would take the whole scale
-        value
-        for matrix in matrices.values()
-        for y, row in enumerate(matrix)
-        for x, value in enumerate(row)
-        if x != y
-    ]
-    limit = max((abs(value) for value in cells if not math.isnan(value)), default=0) or 1
-    with style():
-        size = 0.55 * len(names)
-        num_columns = min(len(matrices), 5)
-        num_rows = -(-len(matrices) // num_columns)
-        figure = new_figure(1.6 + (1.0 + size) * num_columns, 1.2 + (0.9 + size) * num_rows)
-        axes = figure.subplots(num_rows, num_columns, squeeze=False)
-        for axis in axes.flat[len(matrices) :]:
-            axis.set_visible(False)
-        for axis, (label, matrix) in zip(axes.flat, matrices.items(), strict=False):
-            axis.set_gid(GID + label)
-            colours = "RdBu_r" if lower_is_better else "RdBu"
-            image = axis.imshow(matrix, cmap=colours, vmin=-limit, vmax=limit)
-            for y, row in enumerate(matrix):
-                for x, value in enumerate(row):
-                    if math.isnan(value):
-                        continue  # the column was trained without this modality
-                    colour = "white" if abs(value) > 0.6 * limit else "black"
-                    axis.text(x, y, f"{value:+.1f}", ha="center", va="center", color=colour)
-            axis.set_title(label, loc="left")
-            axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-            axis.set_yticks(range(len(names)), names)
-        axes[0][0].set_ylabel("step on")
-        figure.colorbar(image, ax=axes, shrink=0.8, label=unit)
-        figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
-    return figure
-
-
-def _mean_of(seeds: Sequence[Mapping[int, float]]) -> float:
-    """Return the mean over epochs and seeds in thousandths; NaN without seeds."""
-    return 1000 * fmean(fmean(seed.values()) for seed in seeds) if seeds else math.nan
-
-
-def own_forgetting(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw the effect of each step's own gradient alone on the loss of each modality."""
-    return forgetting(diagnostics, "own_loss")
-
-
-def accuracy_forgetting(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw the effect of each step on each modality's accuracy, or the primary metric."""
-    metric = diagnostics.metric
-    return forgetting(
-        diagnostics,
-        primary_of(diagnostics.task).column,
-        f"change of {metric.label} (thousandths)",
-        lower_is_better=metric.lower_is_better,
-    )
-
-
-def forgetting_over_epochs(diagnostics: BlockDiagnostics) -> Figure | None:
-    """Draw the effect on the other modalities' loss over epochs: whole step and own gradient.
-
-    The title of a panel, ``a > b``, names the modality of the step and that of the loss.
-    """
-    pairs = [(a, b) for a in diagnostics.modalities for b in diagnostics.modalities if a != b]
-    kinds = {"loss": "whole step", "own_loss": "own gradient"}
-    panels = {
-        columns.forgetting(kind, a, b): f"{a} > {b}: {name}"
-        for kind, name in kinds.items()
-        for a, b in pairs
-    }
-    unit = "change of loss (thousandths)"
-    return draw_over_epochs(diagnostics, panels, unit, scale=1000, zero=True)
 
 
 def angles(diagnostics: BlockDiagnostics) -> Figure | None:
@@ -288,8 +205,8 @@ def contribution(diagnostics: BlockDiagnostics) -> Figure | None:
     colours = modality_colours(modalities)
     scale = metric.sign * metric.scale
     with style():
-        width, num_panels = (6.5, 1) if diagnostics.task else (9.5, 2)
-        figure = new_figure(width, 1.5 + 0.3 * len(labels))
+        figure = new_figure(TWO_COLUMNS, 1.15 + 0.22 * len(labels))
+        num_panels = 1 if diagnostics.task else 2
         left, *right = figure.subplots(1, num_panels, sharey=True, squeeze=False)[0]
         for line, label in enumerate(labels):
             ends = {1: 0.0, -1: 0.0}
@@ -305,17 +222,17 @@ def contribution(diagnostics: BlockDiagnostics) -> Figure | None:
                 ends[side] += value
             for axis in right:
                 _agreement_bar(axis, line, label, diagnostics, colours)
-        left.set_yticks(range(len(labels)), labels)
-        left.set_ylim(len(labels) - 0.4, -0.6)
+        name_rows(left, labels)
         left.axvline(0, color="#888888", linewidth=0.8)
         unit = f"percentage points of {metric.label}" if metric.percent else f"in {metric.label}"
         if metric.lower_is_better:
             unit = f"decrease of {metric.label}"
-        left.set_xlabel(f"Shapley value ({unit})")
+        left.set_xlabel(fitted(f"Shapley value ({unit})", 0.85 * TWO_COLUMNS / num_panels))
         for axis in right:
-            axis.set_xlabel(f"{diagnostics.split} samples predicted correctly by (%)")
+            text = f"{diagnostics.split} samples predicted correctly by (%)"
+            axis.set_xlabel(fitted(text, 0.85 * TWO_COLUMNS / num_panels))
         _add_legend(figure, {**colours, **(SHARED if right else {})})
-        figure.suptitle(diagnostics.title, fontsize=10, fontweight="bold")
+        set_title(figure, diagnostics.title)
     return figure
 
 
@@ -345,4 +262,4 @@ def _add_legend(figure: Figure, colours: Mapping[str, str]) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(handles=handles, loc="outside lower left", ncols=5)

@@ -21,6 +21,9 @@ from mla_lightning.report.page.story import CHAPTERS, REST
 MIN_WIDTH = 608
 #: Style sheet and scripts of the page.
 SOURCES = ("page.css", "page.js", "zoom.js")
+PIXELS_PER_POINT = 4 / 3
+#: Figures have the size of a paper's; on the page their texts are as large as the page's.
+SCALE = 1.4
 
 
 def to_overview_page(content: Overview, drawings: Mapping[str, Drawing]) -> str:
@@ -150,11 +153,11 @@ def figure_values(
     svg = re.sub(r'\bid="([^"]+)"', unique_id, svg)
     svg = re.sub(r'(xlink:href="|url\()#', rf"\1#{name}-", svg)
     svg = re.sub(r"\s*<\?xml[^>]*>|<!DOCTYPE[^>]*>", "", svg)
+    reading = " ".join(text for text in (reading, drawing.remark) if text)
     label = escaped(
         " ".join(text for text in (f"{title}.", dataset and f"{dataset}.", reading) if text)
     )
-    width = re.search(r'<svg [^>]*?width="([0-9.]+)pt"', svg)
-    min_width = min(MIN_WIDTH, round(float(width[1]) * 4 / 3)) if width else MIN_WIDTH
+    svg, min_width = _enlarged(svg)
     opening = f'<svg role="img" aria-label="{label}" style="min-width: {min_width}px" '
     return {
         "id": name,
@@ -163,6 +166,20 @@ def figure_values(
         "svg": as_html(svg.replace("<svg ", opening, 1)),
         "data": drawing.data,
     }
+
+
+def _enlarged(svg: str) -> tuple[str, int]:
+    """Return a drawing in the size of the page, and its smallest width in pixels."""
+    width = re.search(r'<svg [^>]*?width="([0-9.]+)pt"', svg)
+    if width is None:
+        return svg, MIN_WIDTH
+
+    def enlarge(match: re.Match[str]) -> str:
+        return f'{match[1]}="{SCALE * PIXELS_PER_POINT * float(match[2]):.0f}"'
+
+    opening, end, rest = svg.partition(">")
+    opening = re.sub(r'\b(width|height)="([0-9.]+)pt"', enlarge, opening)
+    return opening + end + rest, min(MIN_WIDTH, round(float(width[1]) * PIXELS_PER_POINT))
 
 
 def _double_quote_ids(svg: str) -> str:

@@ -33,14 +33,7 @@ CHAPTERS = (
     Chapter("Are encoders left behind?", ("laziness", "curves", "contribution")),
     Chapter(
         "What does training one modality at a time change?",
-        (
-            "forgetting",
-            "forgetting-own",
-            "forgetting-accuracy",
-            "forgetting-epochs",
-            "angles",
-            "projector",
-        ),
+        ("forgetting", "forgetting-epochs", "angles", "projector"),
     ),
     Chapter("What do the fusion weights know?", ("fusion", "fusion-mean", "entropy")),
     Chapter("Are the probabilities calibrated?", ("calibration", "calibration-width")),

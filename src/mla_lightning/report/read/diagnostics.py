@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.read.block import Block
+from mla_lightning.report.read.block import Block, Summary
 from mla_lightning.report.read.metrics import MetricDisplay, primary_metric
 from mla_lightning.report.read.variant import Variant
 from mla_lightning.run_folder.columns import EPOCH, STEP_FLOPS
@@ -35,6 +35,10 @@ class BlockDiagnostics:
         task: The task of the data set, empty for classification.
         predictions: Variant -> arrays of ``predictions.npz`` of each seed that has them; only of
             tasks other than classification.
+        scores: Variant -> score of the fused prediction, by the metric of the task.
+        score_split: Split of the scores: ``test``, or ``validation`` where no run has a test score.
+        times: Variant -> training time of a run in seconds.
+        class_names: Names of the classes, as far as a run with planes recorded them.
 
     Example:
         >>> seeds = [[{"epoch": 1, "gap": 0.2}], [{"epoch": 1, "gap": 0.4}, {"epoch": 2, "gap": 1}]]
@@ -54,6 +58,10 @@ class BlockDiagnostics:
     protocol: str = "validation"
     task: str = ""
     predictions: Mapping[str, Sequence[Mapping[str, np.ndarray]]] = field(default_factory=dict)
+    scores: Mapping[str, Summary] = field(default_factory=dict)
+    score_split: str = "test"
+    times: Mapping[str, Summary] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     @property
     def metric(self) -> MetricDisplay:
@@ -164,6 +172,7 @@ def read_diagnostics(block: Block) -> BlockDiagnostics:
     planes: dict[str, Mapping[str, np.ndarray]] = {}
     predictions: dict[str, list[Mapping[str, np.ndarray]]] = {}
     costs: dict[str, dict[str, float]] = {}
+    class_names: tuple[str, ...] = ()
     for variant in block.variants:
         label = variant.label
         for _, run in sorted(block.runs_by_variant[variant].items()):
@@ -178,8 +187,13 @@ def read_diagnostics(block: Block) -> BlockDiagnostics:
             finals.setdefault(label, []).append(run_files.diagnostics)
             if label not in planes and run_files.planes is not None:
                 planes[label] = run_files.planes
+                if not class_names and run_files.predictions is not None:
+                    class_names = tuple(map(str, run_files.predictions.get("class_names", ())))
         if label in epochs:
             costs[label] = dict(_costs(block, variant, epochs[label]))
+    drawn = {variant.label: variant for variant in block.variants if variant.label in epochs}
+    has_test = any(block.values(variant) for variant in drawn.values())
+    split = "test" if has_test else "val"
     return BlockDiagnostics(
         block.title,
         block.modalities,
@@ -190,6 +204,10 @@ def read_diagnostics(block: Block) -> BlockDiagnostics:
         block.protocol,
         block.task,
         predictions,
+        {label: block.summary(variant, split=split) for label, variant in drawn.items()},
+        "test" if has_test else "validation",
+        {label: block.summary(v, measure="train_time_s") for label, v in drawn.items()},
+        class_names,
     )
 
 

@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from mla_lightning.errors import RunError
 from mla_lightning.report.document.table import (
@@ -21,7 +20,7 @@ from mla_lightning.report.document.table import (
     ranks,
     summary_cell,
 )
-from mla_lightning.report.figures.style import COLOURS, GID, new_figure, style
+from mla_lightning.report.figures.rates import rate_figure
 from mla_lightning.report.read.block import Block, Summary, blocks, slug_of
 from mla_lightning.report.read.metrics import MetricDisplay, metrics_of, package_metrics
 from mla_lightning.report.read.paper import read_table2
@@ -29,10 +28,6 @@ from mla_lightning.report.read.run import Run
 from mla_lightning.report.read.variant import Variant, method_label
 from mla_lightning.report.tables import notes
 from mla_lightning.report.tables.rows import COLUMN_LEGEND, score_title, section_title
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 RATE = "missing.rate"
 #: The methods of the paper's table, in its order.
@@ -45,7 +40,6 @@ FURTHER = (
     ("recall", "Macro recall (unweighted accuracy) in percent", "macro_recall"),
     ("f1", "Weighted F1 in percent", "weighted_f1"),
 )
-LINE_STYLES = ("-", "--")
 PAPER_READING = " Right: the paper's numbers."
 
 
@@ -118,13 +112,14 @@ def table2(runs: Sequence[Run]) -> Report:
         ),
         notes=tuple(note for block in table_blocks for note in notes.block_notes(block)),
         reading=(
-            "Mean over seeds, with a band of ± one sample standard deviation."
+            "Mean over seeds; the method in question and the references have a band of ± one "
+            "sample standard deviation."
             f"{PAPER_READING if is_paper else ''}"
         ),
         figures={
-            f"table2-{block.slug}": partial(rate_figure, block, grid)
+            f"table2-{block.slug}": partial(rate_figure, block, drawn)
             for block, grid in grids
-            if any(rate.value < math.inf for rate in _rates(grid))
+            if any((drawn := _drawn(grid)).values())
         },
     )
 
@@ -150,6 +145,14 @@ def _sort_key(row: Variant) -> tuple[int, str]:
 
 def _rates(grid: Grid) -> list[Rate]:
     return sorted({rate for by_rate in grid.values() for rate in by_rate})
+
+
+def _drawn(grid: Grid) -> dict[str, dict[float, Variant]]:
+    """Return label -> rate -> variant, without rates that differ between modalities."""
+    return {
+        row.label: {rate.value: by_rate[rate] for rate in sorted(by_rate) if rate.value < math.inf}
+        for row, by_rate in grid.items()
+    }
 
 
 def _check_masks(block: Block, grid: Grid) -> None:
@@ -317,77 +320,3 @@ def _patterns_table(grids: Sequence[tuple[Block, Grid]]) -> Table:
         columns=tuple(patterns),
         sections=tuple(sections),
     )
-
-
-def rate_figure(block: Block, grid: Grid) -> Figure:
-    """Draw the score over missing rate, one line per method, beside the paper's numbers.
-
-    Rates that differ between modalities are left out. The paper's numbers are beside those of
-    classification alone.
-
-    Args:
-        block: The block.
-        grid: Its variants by row and rate.
-
-    Returns:
-        The figure.
-    """
-    with style():
-        figure = new_figure(6.5 if block.task else 10.5, 4.2)
-        ours, *theirs = figure.subplots(1, 1 if block.task else 2, squeeze=False)[0]
-        for number, (row, by_rate) in enumerate(grid.items()):
-            drawn = sorted(
-                r for r in by_rate if r.value < math.inf and block.summary(by_rate[r]).num
-            )
-            percents = [100 * rate.value for rate in drawn]
-            summaries = [block.summary(by_rate[rate]) for rate in drawn]
-            means = [summary.mean for summary in summaries]
-            line = _line_style(row.method if row == Variant(row.method) else "", number)
-            ours.plot(percents, means, label=row.label, gid=GID + row.label, **line)
-            ours.fill_between(
-                percents,
-                [summary.mean - (summary.sd or 0.0) for summary in summaries],
-                [summary.mean + (summary.sd or 0.0) for summary in summaries],
-                color=line["color"],
-                alpha=0.12,
-                linewidth=0,
-                gid=GID + row.label,
-            )
-        for axis in theirs:
-            _draw_paper(axis)
-        metric = block.metric
-        unit = ", percent" if metric.percent else metric.unit
-        _finish(ours, f"{block.title}: test {metric.label}{unit}, mean ± sd over seeds")
-        figure.legend(
-            *ours.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False
-        )
-    return figure
-
-
-def _draw_paper(axis: Axes) -> None:
-    ((dataset, by_method),) = read_table2().items()
-    for number, (method, values) in enumerate(by_method.items()):
-        rates = sorted(values)
-        percents = [100 * rate for rate in rates]
-        accuracies = [values[rate] for rate in rates]
-        line = _line_style(method, number)
-        axis.plot(percents, accuracies, gid=GID + method_label(method), **line)
-    _finish(axis, f"{dataset}, the paper's numbers")
-
-
-def _line_style(method: str, number: int) -> dict[str, Any]:
-    position = METHODS.index(method) if method in METHODS else len(METHODS) + number
-    return {
-        "color": COLOURS[position % len(COLOURS)],
-        "linestyle": LINE_STYLES[position // len(COLOURS) % 2],
-        "linewidth": 2.2 if method == "mla" else 1.2,
-        "marker": "o",
-        "markersize": 3,
-    }
-
-
-def _finish(axis: Axes, title: str) -> None:
-    axis.set_title(title, loc="left")
-    axis.set_xlabel("nominal missing rate, percent")
-    axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axis.set_axisbelow(True)
