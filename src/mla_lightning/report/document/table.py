@@ -87,6 +87,24 @@ class Table:
     notes: tuple[str, ...] = ()
 
     @property
+    def word_columns(self) -> frozenset[int]:
+        """The columns whose cells all begin with a letter: pages align them left.
+
+        Example:
+            >>> rows = (Row("a", (Cell("0.5"), Cell("finished"))), Row("b", (Cell("–"), Cell(""))))
+            >>> Table("", "", "", ("acc", "state"), (Section("", rows),)).word_columns
+            frozenset({1})
+        """
+        rows = [row for section in self.sections for row in section.rows]
+        texts = {
+            place: [text for row in rows if (text := row.cells[place].text)]
+            for place in range(len(self.columns))
+        }
+        return frozenset(
+            place for place, found in texts.items() if found and all(t[0].isalpha() for t in found)
+        )
+
+    @property
     def written_sections(self) -> tuple[Section, ...]:
         """The sections that are written to files."""
         return tuple(section for section in self.sections if not section.is_terminal_only)
