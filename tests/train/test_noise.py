@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import statistics
 
 import pytest
 
@@ -72,6 +73,38 @@ def test_the_command_prints_and_writes_every_level(run, tmp_path, capsys) -> Non
     assert value == run.result.val["multi"]["accuracy"]
     assert main(words) == 2  # nothing is overwritten
     assert "exists already" in capsys.readouterr().err
+
+
+def test_several_runs_are_compared_by_method_in_a_table_a_figure_and_numbers(
+    run, rows, tmp_path, capsys
+) -> None:
+    words = ("data=synthetic", "method=concat", "trainer.max_epochs=3", "scheduler=null")
+    for seed in (0, 1):
+        mla.train(*words, f"seed={seed}", folder=tmp_path / "runs")
+    figure = tmp_path / "noise.svg"
+    words = ["eval", str(tmp_path / "runs"), str(run.folder), "noise=0,50", f"output={figure}"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "noise on visual" in out
+    with (tmp_path / "noise.csv").open() as file:
+        written = list(csv.DictReader(file))
+    values = {
+        (row["method"], row["seed"], row["noise_on"], row["level"]): float(row["value"])
+        for row in written
+        if (row["modality"], row["metric"]) == ("multi", "accuracy")
+    }
+    assert values["Late Fusion", "0", "audio", "50.0"] == rows["audio", 50.0]["multi"]["accuracy"]
+    pair = [100 * values["Concat", seed, "all", "50.0"] for seed in "01"]
+    mean, sd = statistics.fmean(pair), statistics.stdev(pair)
+    assert f"{mean:.1f} ± {sd:.1f} (2)" in out
+    for label in ("Concat", "Late Fusion"):
+        assert f'id="column:{label}' in figure.read_text()
+
+
+def test_runs_of_two_data_sets_are_not_compared(run, tmp_path, capsys) -> None:
+    other = mla.train("data=openmoji", "method=concat", "debug=fast", folder=tmp_path)
+    assert main(["eval", str(run.folder), str(other.folder), "noise=1"]) == 1
+    assert "runs of one data set; these are of: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

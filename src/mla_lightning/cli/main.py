@@ -199,13 +199,13 @@ def build_parser() -> _Parser:
     own.add_argument("--plan", action="store_true", help="print the plan and the commands only")
     add_user_code_options(own)
 
-    evaluate = verb("eval", evaluate_command, "evaluate a finished run again", EVAL)
-    evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    evaluate = verb("eval", evaluate_command, "evaluate finished runs again", EVAL)
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder, or one above")
     evaluate.add_argument(
         "overrides",
         nargs="*",
-        metavar="KEY=VALUE",
-        help="split=train, val or test (the default), data.path=, noise=LEVELS, output=",
+        metavar="RUN or KEY=VALUE",
+        help="further runs; split=train, val or test (default), data.path=, noise=LEVELS, output=",
     )
     add_allow_target(evaluate)
 

@@ -130,8 +130,8 @@ def fitted(text: str, width: float) -> str:
     return fill(text, max(8, int(width * 72 / (0.6 * FONT_SIZE))))
 
 
-def save(figure: Figure, stem: Path) -> list[str]:
-    """Write a figure as SVG, PNG and PDF; equal figures give equal bytes.
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png", "pdf")) -> list[str]:
+    """Write a figure as SVG, PNG and PDF, or some of these; equal figures give equal bytes.
 
     Names in scripts that DejaVu Sans does not have are drawn in a font of the machine that has
     them; if there is none, they are escaped.
@@ -139,6 +139,7 @@ def save(figure: Figure, stem: Path) -> list[str]:
     Args:
         figure: The figure.
         stem: Path without extension.
+        kinds: The extensions.
 
     Returns:
         Names of the files.
@@ -154,9 +155,9 @@ def save(figure: Figure, stem: Path) -> list[str]:
         if (layout := figure.get_layout_engine()) is not None:
             layout.execute(figure)
         figure.set_layout_engine(None)  # one layout for all files; "none" would draw each twice
-        for extension, fields in metadata.items():
+        for extension in kinds:
             content = io.BytesIO()
-            figure.savefig(content, format=extension, dpi=PNG_DPI, metadata=fields)
+            figure.savefig(content, format=extension, dpi=PNG_DPI, metadata=metadata[extension])
             path = stem.with_name(f"{stem.name}.{extension}")  # with_suffix would cut at a dot
             write_bytes(path, content.getvalue())
             names.append(path.name)
