@@ -17,9 +17,13 @@ from typing import Any, Literal
 from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.loggers.base import import_or_warn, print_now
-from mla_lightning.loggers.rows import RowLogger, config_without_secrets
+from mla_lightning.loggers.best import best_value, best_values, directions
+from mla_lightning.loggers.parameters import parameters_of, run_name
+from mla_lightning.loggers.rows import RowLogger
 from mla_lightning.loggers.wandb_result import charts_of, summary_of
+from mla_lightning.run_folder.columns import EPOCH, STEP
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.reader import RunFiles
 
 #: Length of a W&B run id: short for its pages, long enough to be unique.
 ID_LENGTH = 16
@@ -71,7 +75,7 @@ class Wandb:
         """Start or continue the W&B run of a job.
 
         Args:
-            config: The resolved config, uploaded with dotted keys.
+            config: The resolved config, uploaded with dotted keys, as is the provenance.
             run_dir: The run folder, in which W&B writes its files.
             run_id: Id of the job; W&B gets its first characters.
 
@@ -86,8 +90,6 @@ class Wandb:
         os.environ.pop("WANDB_SERVICE", None)  # the service of another process ends with it
         # No crash reports: with mode=offline nothing must be sent, not even about W&B itself.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        choices = config.choices
-        variant = [] if choices.get("ablation", "none") == "none" else [choices["ablation"]]
         arguments = {
             "project": self.project,
             "entity": self.entity,
@@ -97,10 +99,10 @@ class Wandb:
             "reinit": "finish_previous",  # otherwise an unfinished run would get this job's metrics
             "group": config.name,
             "tags": [tag] if (tag := config.name.partition("/")[0][:MAX_TAG_LENGTH]) else [],
-            "job_type": choices["method"],
-            "name": " ".join([choices["method"], *variant, f"seed={config.seed}"]),
+            "job_type": config.choices["method"],
+            "name": run_name(config),
             "dir": str(run_dir),
-            "config": config_without_secrets(config.tree),
+            "config": parameters_of(config, run_dir),
             "settings": self._settings(wandb),
         }
         run = None
@@ -109,7 +111,7 @@ class Wandb:
             if run is None:
                 wandb.teardown()  # its service still has the run open
         run = run or self._start(wandb, arguments, "offline")
-        return None if run is None else WandbRun(wandb, run, run_dir)
+        return None if run is None else WandbRun(wandb, run, run_dir, directions(config))
 
     def _start(self, wandb: Any, arguments: Mapping[str, Any], mode: str) -> Any:
         """Return a started W&B run; print a message and return None if it cannot start."""
@@ -145,13 +147,16 @@ class WandbRun(RowLogger):
 
     service = "W&B"
 
-    def __init__(self, wandb: Any, run: Any, run_dir: Path) -> None:
+    def __init__(
+        self, wandb: Any, run: Any, run_dir: Path, best: Mapping[str, str] | None = None
+    ) -> None:
         """Read the last logged step.
 
         Args:
             wandb: The module ``wandb``.
             run: The started W&B run.
             run_dir: The run folder.
+            best: Validation metric -> whether its best value is the ``max`` or the ``min``.
         """
         super().__init__(run_dir / "wandb")
         self.is_offline = bool(run.settings._offline)
@@ -159,6 +164,8 @@ class WandbRun(RowLogger):
         self._wandb = wandb
         self._run = run
         self._run_dir = run_dir
+        self._best = best or {}
+        self._defined: set[str] = set()
 
     @property
     def experiment(self) -> Any:
@@ -181,7 +188,13 @@ class WandbRun(RowLogger):
         return str(self._run_dir)
 
     def send(self, row: Mapping[str, Any], step: int) -> None:
-        """Send the metrics of one step."""
+        """Send the metrics of one step; those of an epoch are drawn over epochs."""
+        if EPOCH in row:
+            for key in sorted(row.keys() - self._defined - {EPOCH, STEP}):
+                best = best_value(key, self._best)
+                summary = f"{best},last" if best else None
+                self._run.define_metric(key, step_metric=EPOCH, summary=summary)
+            self._defined |= row.keys()
         self._run.log(row, step=step, commit=True)
 
     def finish(self, exit_code: int) -> None:
@@ -192,6 +205,7 @@ class WandbRun(RowLogger):
                 preempted, and as failed for other codes than 0.
         """
         self.send_row()
+        self._send_best()
         if exit_code == 0:
             self._send_result()
         if exit_code in (Interrupted.exit_code, Preempted.exit_code):
@@ -200,6 +214,13 @@ class WandbRun(RowLogger):
         self._wandb.teardown()  # its service process must not outlive a forked job
         if self.is_offline:
             print_now(f"W&B: upload with  wandb sync {shlex.quote(str(self.sync_dir))}")
+
+    def _send_best(self) -> None:
+        """Send the best value of each metric; W&B has that of the last attempt if it resumed."""
+        try:
+            self._run.summary.update(best_values(RunFiles(self._run_dir).metrics, self._best))
+        except Exception as error:
+            print_now(f"W&B accepts no best values ({mask_secrets(str(error))}).")
 
     def _send_result(self) -> None:
         """Send summary, tables and charts; errors are printed."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.loggers.parameters import flatten
 from mla_lightning.run_folder.columns import parse_forgetting
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
@@ -182,24 +183,3 @@ def _labels(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
 
 #: Task -> tables and charts of the predictions.
 _PREDICTIONS = {CLASSIFICATION: _confusion, REGRESSION: _values, MULTILABEL: _labels}
-
-
-def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of a nested mapping with their dotted keys.
-
-    Args:
-        node: Plain containers.
-        prefix: Text before each key.
-
-    Yields:
-        Dotted key and value; empty mappings are left out.
-
-    Example:
-        >>> dict(flatten({"val": {"audio": {"acc": 0.5}}, "test": {}}, "result."))
-        {'result.val.audio.acc': 0.5}
-    """
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
