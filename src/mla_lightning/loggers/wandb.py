@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from mla_lightning.loggers.base import import_or_warn, print_now
 from mla_lightning.loggers.best import best_value, best_values, directions
 from mla_lightning.loggers.parameters import parameters_of, run_name
 from mla_lightning.loggers.rows import RowLogger
+from mla_lightning.loggers.wandb_artifacts import MODEL, PREDICTIONS, send_artifact
 from mla_lightning.loggers.wandb_result import charts_of, summary_of
 from mla_lightning.run_folder.columns import EPOCH, STEP
 from mla_lightning.run_folder.config import RunConfig
@@ -50,8 +51,10 @@ class Wandb:
         mode: Literal["offline", "online", "disabled"] = "offline",
         init_timeout_s: float = 8.0,
         finish_timeout_s: float = 60.0,
+        log_model: bool = False,
+        log_predictions: bool = False,
     ) -> None:
-        """Set project, mode and time limits.
+        """Set project, mode, time limits and artifacts.
 
         Args:
             project: The W&B project.
@@ -62,12 +65,17 @@ class Wandb:
             init_timeout_s: Seconds to wait for the server's answer at the start.
             finish_timeout_s: Seconds to send the remaining data at the end; what could not be sent
                 stays on disk.
+            log_model: Whether a finished run adds an artifact of type ``model``: the selected
+                weights with config, provenance and result, from which the run can be loaded.
+            log_predictions: Whether it adds one of type ``predictions``: those on test.
         """
         self.project = project
         self.entity = entity
         self.mode = mode
         self.init_timeout_s = init_timeout_s
         self.finish_timeout_s = finish_timeout_s
+        self.log_model = log_model
+        self.log_predictions = log_predictions
         #: Last words of the message if W&B cannot start.
         self.without_wandb = "metrics are written to metrics.csv only"
 
@@ -111,7 +119,11 @@ class Wandb:
             if run is None:
                 wandb.teardown()  # its service still has the run open
         run = run or self._start(wandb, arguments, "offline")
-        return None if run is None else WandbRun(wandb, run, run_dir, directions(config))
+        if run is None:
+            return None
+        asked = {MODEL: self.log_model, PREDICTIONS: self.log_predictions}
+        artifacts = [kind for kind, is_asked in asked.items() if is_asked]
+        return WandbRun(wandb, run, run_dir, best=directions(config), artifacts=artifacts)
 
     def _start(self, wandb: Any, arguments: Mapping[str, Any], mode: str) -> Any:
         """Return a started W&B run; print a message and return None if it cannot start."""
@@ -148,7 +160,13 @@ class WandbRun(RowLogger):
     service = "W&B"
 
     def __init__(
-        self, wandb: Any, run: Any, run_dir: Path, best: Mapping[str, str] | None = None
+        self,
+        wandb: Any,
+        run: Any,
+        run_dir: Path,
+        *,
+        best: Mapping[str, str],
+        artifacts: Sequence[str] = (),
     ) -> None:
         """Read the last logged step.
 
@@ -157,6 +175,7 @@ class WandbRun(RowLogger):
             run: The started W&B run.
             run_dir: The run folder.
             best: Validation metric -> whether its best value is the ``max`` or the ``min``.
+            artifacts: Types of the artifacts to add when the job is finished.
         """
         super().__init__(run_dir / "wandb")
         self.is_offline = bool(run.settings._offline)
@@ -164,7 +183,8 @@ class WandbRun(RowLogger):
         self._wandb = wandb
         self._run = run
         self._run_dir = run_dir
-        self._best = best or {}
+        self._best = best
+        self._artifacts = artifacts
         self._defined: set[str] = set()
 
     @property
@@ -208,6 +228,7 @@ class WandbRun(RowLogger):
         self._send_best()
         if exit_code == 0:
             self._send_result()
+            self._send_artifacts()
         if exit_code in (Interrupted.exit_code, Preempted.exit_code):
             self._run.mark_preempting()
         self._run.finish(exit_code=exit_code)
@@ -231,3 +252,11 @@ class WandbRun(RowLogger):
                 self._run.log(charts, step=self._run.step, commit=True)
         except Exception as error:
             print_now(f"W&B accepts no result ({mask_secrets(str(error))}); the run folder has it.")
+
+    def _send_artifacts(self) -> None:
+        """Add model and predictions if they were asked for; errors are printed."""
+        for kind in self._artifacts:
+            try:
+                send_artifact(self._run_dir, self._wandb, self._run, kind)
+            except Exception as error:
+                print_now(f"W&B: {self._run_dir} has no {kind} to send: {mask_secrets(str(error))}")
