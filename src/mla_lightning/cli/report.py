@@ -34,6 +34,7 @@ examples:
   mla dashboard table1                                write dashboard.json
   mla dashboard table1 runs/table1/openmoji           with Table 1 in the report
   mla dashboard table1 runs/table1/openmoji --entity ME --online     save it on the server
+  mla dashboard train                                 plain runs: those of mla train without a name
   mla dashboard mine runs/mine                        experiments mine/*, grouped by varied settings
 """
 COMPARE = """\
@@ -83,7 +84,8 @@ def add_verbs(verb: Verb) -> None:
     board.add_argument(
         "kind",
         metavar="KIND",
-        help="table1, table2, table3 or tuning; or the first component of an experiment's name",
+        help="table1, table2, table3 or tuning; train: plain runs; or the first component of an "
+        "experiment's name",
     )
     board.add_argument(
         "runs", nargs="*", type=Path, metavar="RUNS", help="run folders for the table of the report"

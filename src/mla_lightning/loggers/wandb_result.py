@@ -18,6 +18,9 @@ SUMMARY_KEYS = (
     *("dataset", "method", "ablation", "seed", "split", "unimodal_rule"),
 )
 
+#: W&B draws at most 10000 rows, and the chart of confusion has one per pair of classes.
+MAX_CLASSES_OF_CHART = 100
+
 
 def summary_of(run_dir: Path) -> dict[str, Any]:
     """Collect the summary of a finished run.
@@ -151,6 +154,14 @@ def _confusion(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
     rows = [[names[a], names[b], int(counts[a, b])] for a, b in zip(*counts.nonzero(), strict=True)]
     columns = ["class", "predicted class", "samples"]
     yield "tables/confusion", wandb.Table(columns=columns, data=rows)
+    if len(names) <= MAX_CLASSES_OF_CHART:
+        chart = wandb.plot.confusion_matrix(
+            y_true=label.tolist(),
+            preds=predicted.tolist(),
+            class_names=names,
+            title="Confusion on test, multi",
+        )
+        yield "charts/confusion", chart
 
 
 def _values(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
