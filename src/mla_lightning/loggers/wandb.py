@@ -113,6 +113,7 @@ class Wandb:
             "config": parameters_of(config, run_dir),
             "settings": self._settings(wandb),
         }
+        best = directions(config)  # an error in the config comes before the run starts
         run = None
         if self.mode == "online":
             run = self._start(wandb, arguments, "online")
@@ -123,7 +124,7 @@ class Wandb:
             return None
         asked = {MODEL: self.log_model, PREDICTIONS: self.log_predictions}
         artifacts = [kind for kind, is_asked in asked.items() if is_asked]
-        return WandbRun(wandb, run, run_dir, best=directions(config), artifacts=artifacts)
+        return WandbRun(wandb, run, run_dir, best=best, artifacts=artifacts)
 
     def _start(self, wandb: Any, arguments: Mapping[str, Any], mode: str) -> Any:
         """Return a started W&B run; print a message and return None if it cannot start."""
