@@ -23,7 +23,7 @@ from mla_lightning.metrics.losses import TrainingLosses
 from mla_lightning.metrics.residuals import residual_variance
 from mla_lightning.parts import Composition, StepObserver
 from mla_lightning.randomness import derive_seed
-from mla_lightning.run_folder.columns import LR, MULTI, TRAIN_LOSS, validation
+from mla_lightning.run_folder.columns import EPOCH, LR, MULTI, TRAIN_LOSS, validation
 from mla_lightning.run_folder.tasks import PRIMARY
 
 __all__ = ["Batch", "MultimodalModule"]
@@ -259,11 +259,10 @@ class MultimodalModule(EncodingModule):
         self.losses.add(batch_idx, losses)
         if self.losses.num_unread >= self.parts.log_every_n_batches:
             means = self.losses.read(self.current_epoch)
+            row = {f"{TRAIN_LOSS}{name}": mean for name, mean in means.items()}
+            row[EPOCH] = self.current_epoch + (batch_idx + 1) / self.trainer.num_training_batches
             for logger in self.loggers:
-                logger.log_metrics(
-                    {f"{TRAIN_LOSS}{name}": mean for name, mean in means.items()},
-                    step=self.trainer.global_step,
-                )
+                logger.log_metrics(row, step=self.trainer.global_step)
 
     def on_train_epoch_start(self) -> None:
         """Clear the last epoch's metrics."""

@@ -28,7 +28,8 @@ def config_with(target=WANDB, **options):
         "name": "table1/openmoji",
         "seed": 3,
         "overwrite": False,
-        "choices": {"method": "mla", "ablation": "no_df"},
+        "choices": {"data": "openmoji", "method": "mla", "ablation": "no_df"},
+        "metrics": {"accuracy": {"epoch": "acc"}, "r2": {"lower_is_better": False}},
         "optimizer": {"lr": 0.1},
         "logger": {"name": {"_target_": target, **options}},
     }
@@ -87,7 +88,7 @@ def test_l01_offline_run_is_named_grouped_and_complete(attempt):
     (run,) = records_named(attempt.run_dir, "run")
     assert run.run_id == IDENTITY[:16]
     assert run.run_group == "table1/openmoji"
-    assert run.display_name == "mla no_df seed=3"
+    assert run.display_name == "openmoji mla no_df seed=3"
     uploaded = {item.key: item.value_json for item in run.config.update}
     assert uploaded["optimizer.lr"] == "0.1"
     *rows, charts = rows_of(attempt.run_dir)
@@ -161,8 +162,8 @@ def test_l03_an_error_of_logging_stops_logging_only(attempt, monkeypatch):
 
     original = wandb_logger.WandbRun.__init__
 
-    def init(self, wandb, run, run_dir):
-        original(self, wandb, run, run_dir)
+    def init(self, wandb, run, *arguments, **options):
+        original(self, wandb, run, *arguments, **options)
         run.log = fill_the_disk
 
     monkeypatch.setattr(wandb_logger.WandbRun, "__init__", init)

@@ -49,7 +49,7 @@ def test_a_run_has_name_parameters_metrics_and_status(tmp_path, code, status, ca
     attempt(tmp_path, range(3), code)
     client, experiment, (run,) = runs_in(tmp_path / "mlflow")
     assert experiment.name == "table1/openmoji"
-    assert run.info.run_name == "mla no_df seed=3"
+    assert run.info.run_name == "openmoji mla no_df seed=3"
     assert run.info.status == status
     assert run.data.params["optimizer.lr"] == "0.1"
     assert run.data.metrics["val/acc"] == 0.5

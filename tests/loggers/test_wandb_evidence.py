@@ -1,15 +1,13 @@
 """Weights & Biases without a server: logged runs, runs sent later, and dashboards."""
 
-import http.server
-import itertools
 import json
+import re
 import shutil
 import sys
-import threading
-import time
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from tests.loggers.wandb_files import offline_files, records_named, rows_of
@@ -17,14 +15,15 @@ from tests.loggers.wandb_files import offline_files, records_named, rows_of
 from mla_lightning.cli.main import main
 from mla_lightning.loggers.rows import LAST_STEP
 from mla_lightning.loggers.wandb import Wandb
-from mla_lightning.publish.wandb_dashboard import build_models, describe_dashboard, save_online
+from mla_lightning.loggers.wandb_result import charts_of
+from mla_lightning.publish.wandb_dashboard import describe_dashboard
 from mla_lightning.publish.wandb_runs import send
+from mla_lightning.publish.wandb_server import build_models, save_online
 from mla_lightning.report.figures.panels import panels
 from mla_lightning.report.tables.kinds import varied_keys
 
 SIZE = ["data.num_train=96", "data.num_val=40", "data.num_test=40", "trainer.max_epochs=2"]
 ROOT = Path(__file__).parents[2]
-SWEEPS = sorted(ROOT.glob("experiments/sweeps/*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +88,65 @@ def test_a_live_run_logs_the_rows_that_are_sent_later(trained, tmp_path):
     assert [(row["_step"], row["epoch"]) for row in live] == [(3, 1), (6, 2)]
     assert {"time/epoch_s", "time/step_s", "time/diagnostics_s"} <= live[0].keys()
     assert live == sent
+
+
+def test_the_chart_of_confusion_has_the_counts_of_every_pair_of_classes(trained):
+    import wandb
+
+    chart = charts_of(trained / "with", wandb)["charts/confusion"]
+    with np.load(trained / "with" / "predictions.npz") as arrays:
+        pairs = list(zip(arrays["label"], arrays["logits_multi"].argmax(axis=1), strict=True))
+        names = [str(name) for name in arrays["class_names"]]
+    expected = [
+        [true, predicted, float(pairs.count((a, b)))]
+        for a, true in enumerate(names)
+        for b, predicted in enumerate(names)
+    ]
+    assert chart.table.data == expected
+    assert sum(row[2] for row in expected) == len(pairs) == 40
+    logged = {key for row in rows_of(trained / "with") for key in row}
+    assert any(key.startswith("charts/confusion") for key in logged)
+
+
+def test_confusion_of_many_classes_is_a_table_alone(trained, monkeypatch):
+    import wandb
+
+    monkeypatch.setattr("mla_lightning.loggers.wandb_result.MAX_CLASSES_OF_CHART", 3)
+    charts = charts_of(trained / "with", wandb)
+    assert "tables/confusion" in charts
+    assert "charts/confusion" not in charts
+
+
+def test_plain_runs_have_a_dashboard(trained, tmp_path, monkeypatch, capfd):
+    """Its filter is the tag of runs without a name, and its curves are logged over epochs."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["dashboard", "train"]) == 0
+    spec = json.loads((tmp_path / "dashboard.json").read_text())
+    (run,) = records_named(trained / "with", "run")[:1]
+    assert spec["filter"] == f"Tags() in {list(run.tags)}"
+    assert "mla dashboard train RUNS" in spec["report"]["blocks"][0]["text"]
+    assert "Warning" not in capfd.readouterr().out
+    workspace, _ = build_models(spec)
+    (runset,) = model_of(workspace)["spec"]["section"]["runSets"]
+    grouping, filters = settings_of(runset)
+    assert filters == [("tags", "IN", ["train"])]
+    assert [name for _, name in grouping] == [
+        f"choices.{name}.value" for name in ("data", "method", "ablation")
+    ]
+    defined = {
+        metric.name: metric.step_metric for metric in records_named(trained / "with", "metric")
+    }
+    curves = [
+        panel
+        for section in spec["workspace"]["sections"]
+        for panel in section["panels"]
+        if panel["type"] == "line"
+    ]
+    assert len(curves) > 10
+    for panel in curves:
+        shown = [name for name in defined if re.search(panel["metrics"], name)]
+        assert shown, panel["title"]
+        assert {defined[name] for name in shown} == {panel["x"]} == {"epoch"}
 
 
 def test_sending_counts_runs_without_a_result(trained, tmp_path, monkeypatch, capfd):
@@ -167,8 +225,6 @@ def test_the_dashboard_has_the_panels_of_the_page(trained, tmp_path, monkeypatch
 
 
 def test_curves_and_tables_of_panels_are_logged(trained):
-    import re
-
     logged = {key for row in rows_of(trained / "with") for key in row}
     for kind in filter(None, (panel.for_task("classification") for panel in panels())):
         for regex in kind.curves:
@@ -201,23 +257,6 @@ def test_a_server_error_keeps_the_file(tmp_path, monkeypatch, capfd):
 
 def _refused(spec):
     raise ConnectionError("no server")
-
-
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_sweeps_start_mla_train(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    sweep = yaml.safe_load(path.read_text())
-    assert sweep["metric"] == {"name": "val/acc", "goal": "maximize"}
-    assert "evaluate_test=false" in sweep["command"]
-    command = [word for word in sweep["command"] if not word.startswith("${")]
-    assert command[:2] == ["mla", "train"]
-    assert sweep["command"][-1] == "${args_no_hyphens}"
-    choices = [
-        [f"{key}={value}" for value in range_.get("values", [range_.get("min"), range_.get("max")])]
-        for key, range_ in sweep["parameters"].items()
-    ]
-    for chosen in itertools.islice(itertools.product(*choices), 0, None, 7):
-        assert main([*command[1:], *chosen, "--dry-run"]) == 0
 
 
 def model_of(item):
@@ -318,48 +357,6 @@ def test_a_server_that_accepts_no_run_is_asked_once(trained, tmp_path, monkeypat
     assert main([*words, str(tmp_path / "out")]) == 0
     assert modes == ["online", "offline", "offline"]
     assert "W&B, 2 runs: 0 sent, 2 kept for wandb sync." in capfd.readouterr().out
-
-
-class Refusing(http.server.BaseHTTPRequestHandler):
-    """A server that rejects every key."""
-
-    num_requests = 0
-
-    def do_POST(self):
-        type(self).num_requests += 1
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        body = b'{"errors": [{"message": "invalid API key"}]}'
-        self.send_response(401)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST
-
-    def log_message(self, *_):
-        pass
-
-
-def test_a_key_that_the_server_rejects_changes_nothing(tmp_path, monkeypatch, capfd):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-        monkeypatch.delenv("WANDB_MODE", raising=False)
-        words = ["data=synthetic", "method=concat", *SIZE, "logger=wandb_online"]
-        started = time.monotonic()
-        assert main(["train", *words, "run_dir=run"]) == 0
-        assert time.monotonic() - started < 60
-        server.shutdown()
-    assert Refusing.num_requests > 0
-    out = capfd.readouterr().out
-    assert "W&B could not start online" in out
-    assert "continuing offline" in out
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["best_epoch"] >= 1
-    assert len([row for row in rows_of(tmp_path / "run") if "val/f1_macro" in row]) == 2
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,17 @@ def test_runs_of_other_experiments_are_grouped_by_varied_settings():
         group_keys("mine", runs[3:4])
 
 
+def test_plain_runs_need_no_runs_and_are_grouped_by_varied_settings():
+    assert group_keys("train") == [*GROUP_BY]
+    runs = [run_of("train", optimizer__lr=lr) for lr in "12"]
+    assert group_keys("train", runs) == [*GROUP_BY, "optimizer.lr"]
+    for given in ((), runs):
+        spec = describe_dashboard("train", None, project="p", entity=None, runs=given)
+        assert ("RUNS" in spec["report"]["blocks"][0]["text"]) == (not given)
+    with pytest.raises(ConfigError, match="Did you mean 'train'"):
+        group_keys("trian")
+
+
 def test_experiments_with_one_tag_are_separate_groups():
     """Their configs may differ without an override, such as in the number of epochs."""
     runs = [run_of("mine/short/openmoji"), run_of("mine/long/openmoji")]

@@ -22,6 +22,7 @@ examples:
   mla report tuning runs/tuning/openmoji             learning rates, chosen on validation
   mla report runs runs                               every run: state, error, retry command
   mla report runs runs --to-wandb PROJECT            send finished runs to W&B, or write its files
+  mla report runs runs --to-wandb PROJECT --log-model        with the selected weights
   mla report page runs                               one HTML page of all runs, with diagnostics
   mla report runs/table1/openmoji                    the same page for one folder
   mla report mine runs --config-dir my_conf --allow-target my_reports     a kind of your own
@@ -33,6 +34,7 @@ examples:
   mla dashboard table1                                write dashboard.json
   mla dashboard table1 runs/table1/openmoji           with Table 1 in the report
   mla dashboard table1 runs/table1/openmoji --entity ME --online     save it on the server
+  mla dashboard train                                 plain runs: those of mla train without a name
   mla dashboard mine runs/mine                        experiments mine/*, grouped by varied settings
 """
 COMPARE = """\
@@ -71,6 +73,10 @@ def add_verbs(verb: Verb) -> None:
         metavar="PROJECT",
         help="also send the finished runs to this W&B project",
     )
+    for name, what in (("model", "selected weights"), ("predictions", "predictions on test")):
+        report.add_argument(
+            f"--log-{name}", action="store_true", help=f"also send the {what}, as an artifact"
+        )
     _add_wandb_options(report)
     add_user_code_options(report, "report/, panel/, ...")
 
@@ -78,7 +84,8 @@ def add_verbs(verb: Verb) -> None:
     board.add_argument(
         "kind",
         metavar="KIND",
-        help="table1, table2, table3 or tuning; or the first component of an experiment's name",
+        help="table1, table2, table3 or tuning; train: plain runs; or the first component of an "
+        "experiment's name",
     )
     board.add_argument(
         "runs", nargs="*", type=Path, metavar="RUNS", help="run folders for the table of the report"
@@ -116,8 +123,10 @@ def _report(options: argparse.Namespace) -> int:
     kind, runs = options.kind, options.runs
     if options.to_wandb is not None and not options.to_wandb.strip():
         raise ConfigError("--to-wandb needs the name of a W&B project, such as mla_lightning")
-    if not options.to_wandb and (options.online or options.entity):
-        raise ConfigError("--online and --entity have no effect without --to-wandb PROJECT")
+    for name in ("online", "entity", "log_model", "log_predictions"):
+        if getattr(options, name) and not options.to_wandb:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} has no effect without --to-wandb PROJECT")
     if not runs and Path(kind).exists():  # only folders and no kind: the page
         kind, runs = "page", [Path(kind)]
     elif not runs:
@@ -167,7 +176,13 @@ def _send_to_wandb(options: argparse.Namespace, runs: Sequence[Path]) -> None:
     from mla_lightning.run_folder import find_runs
 
     mode: Any = "online" if options.online else "offline"
-    spec = Wandb(project=options.to_wandb, entity=options.entity, mode=mode)
+    spec = Wandb(
+        project=options.to_wandb,
+        entity=options.entity,
+        mode=mode,
+        log_model=options.log_model,
+        log_predictions=options.log_predictions,
+    )
     folders = [folder for path in runs for folder in find_runs(path)]
     if not folders:
         raise RunError(

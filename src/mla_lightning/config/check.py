@@ -160,6 +160,7 @@ def _relation_problems(config: Mapping[str, Any]) -> list[str]:
             "chunks."
         )
     problems += _device_problems(trainer)
+    problems += _logger_problems(config)
     unusable = _UNUSABLE_PRECISIONS.get(trainer.get("accelerator", ""), ())
     if (precision := trainer.get("precision")) in unusable:
         problems.append(
@@ -184,6 +185,29 @@ def _device_problems(trainer: Mapping[str, Any]) -> list[str]:
             "trainer.devices out."
         ]
     return []
+
+
+def _logger_problems(config: Mapping[str, Any]) -> list[str]:
+    """Report artifacts that there will not be."""
+    loggers = config.get("logger")
+    problems = []
+    for name, node in loggers.items() if isinstance(loggers, Mapping) else ():
+        asked = [key for key in ("log_model", "log_predictions") if _is_true(node, key)]
+        if asked and node.get("mode") == "disabled":
+            problems.append(
+                f"logger.{name}.{asked[0]}=true has no effect with logger.{name}.mode=disabled. "
+                "Leave one of them out."
+            )
+        elif "log_predictions" in asked and config.get("evaluate_test") is False:
+            problems.append(
+                f"logger.{name}.log_predictions=true has no effect with evaluate_test=false: they "
+                "are those on test. Leave one of them out."
+            )
+    return problems
+
+
+def _is_true(node: Any, key: str) -> bool:
+    return isinstance(node, Mapping) and node.get(key) is True
 
 
 #: Accelerator -> precisions that it does not have.

@@ -6,12 +6,15 @@ import contextlib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.config.targets import instantiate, locate
 from mla_lightning.errors import MLAError
 from mla_lightning.loggers.base import FinishesWithExitCode, LoggerFactory, print_now
+from mla_lightning.loggers.parameters import parameters_of
 from mla_lightning.run_folder.config import RunConfig
 
 
@@ -38,9 +41,19 @@ def build_loggers(config: RunConfig, run_dir: Path, run_id: str) -> list[Logger]
         logger = instantiate(node)
         if isinstance(logger, LoggerFactory):
             logger = logger.make(config, run_dir, run_id)
+        else:
+            _log_parameters(logger, parameters_of(config, run_dir))
         if logger is not None:
             loggers.append(logger)
     return loggers
+
+
+def _log_parameters(logger: Logger, parameters: dict[str, Any]) -> None:
+    """Give a logger of Lightning the config and the provenance; an error is printed."""
+    try:
+        logger.log_hyperparams(parameters)
+    except Exception as error:  # errors of a service must not end a job
+        print_now(f"{type(logger).__name__} takes no config: {mask_secrets(str(error))}")
 
 
 def finish_loggers(loggers: Sequence[Logger], exit_code: int) -> None:

@@ -19,12 +19,15 @@ from urllib.parse import urlsplit
 from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.loggers.base import import_or_warn, print_now
-from mla_lightning.loggers.rows import RowLogger, config_without_secrets
+from mla_lightning.loggers.parameters import PROVENANCE, parameters_of, run_name
+from mla_lightning.loggers.rows import RowLogger
 from mla_lightning.loggers.wandb_result import summary_of
 from mla_lightning.run_folder.config import RunConfig
 
 #: Tag of an MLflow run with the id of its job.
 ID_TAG = "mla_lightning.run_id"
+#: MLflow's own tag of the commit, which its list of runs shows as their version.
+COMMIT_TAG = "mlflow.source.git.commit"
 #: Folder in the run folder.
 FOLDER = "mlflow"
 #: MLflow accepts at most so many parameters and metrics in one request.
@@ -57,7 +60,7 @@ class Mlflow:
         """Start or continue the MLflow run of a job.
 
         Args:
-            config: The resolved config, sent as parameters with dotted keys.
+            config: The resolved config, sent as parameters with dotted keys, as is the provenance.
             run_dir: The run folder.
             run_id: Id of the job, by which its run is found again.
 
@@ -95,14 +98,13 @@ class Mlflow:
             run = found[0]
             client.update_run(run.info.run_id, status="RUNNING")
         else:
-            choices = config.choices
-            variant = choices.get("ablation", "none")
-            names = [choices.get("data"), choices["method"], variant * (variant != "none")]
-            name = " ".join([*filter(None, names), f"seed={config.seed}"])
-            run = client.create_run(experiment, tags={ID_TAG: run_id}, run_name=name)
+            values = parameters_of(config, run_dir)
+            commit = values.get(f"{PROVENANCE}.git_commit")
+            tags = {ID_TAG: run_id} | ({COMMIT_TAG: commit} if commit else {})
+            run = client.create_run(experiment, tags=tags, run_name=run_name(config))
             parameters = [
                 Param(_FORBIDDEN.sub("_", key), str(value)[:MAX_LENGTH])
-                for key, value in config_without_secrets(config.tree).items()
+                for key, value in values.items()
             ]
             for part in _parts(parameters, MAX_PARAMETERS):
                 client.log_batch(run.info.run_id, params=part)

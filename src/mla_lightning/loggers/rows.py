@@ -9,9 +9,9 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from mla_lightning.config.secrets import is_secret_key, mask_secrets
+from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.loggers.base import print_now
-from mla_lightning.loggers.wandb_result import flatten
+from mla_lightning.run_folder.columns import TRAIN_LOSS
 
 #: File in the service's folder with the last step that was sent.
 LAST_STEP = ".last_step"
@@ -73,7 +73,7 @@ class RowLogger(Logger):
         if not row or self._is_broken:
             return
         try:
-            self.send(row, self._step)
+            self.send(row | total_loss(row), self._step)
             if self._last_step_file is not None:
                 self._last_step_file.write_text(str(self._step), encoding="ascii")
         except Exception as error:  # such as a full disk: the metrics are in metrics.csv
@@ -90,16 +90,18 @@ class RowLogger(Logger):
             return -1
 
 
-def config_without_secrets(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config by dotted keys; secrets, which are errors already, are replaced here, too.
+def total_loss(row: Mapping[str, float]) -> dict[str, float]:
+    """Return the sum of the training losses of a row, which the steps minimise.
+
+    Args:
+        row: Metric -> value.
+
+    Returns:
+        ``train/loss`` -> the sum; empty if the row has no training loss.
 
     Example:
-        >>> config_without_secrets({"optimizer": {"lr": 0.1}, "hub": {"api_key": "abc"}})
-        {'optimizer.lr': 0.1, 'hub.api_key': '***'}
+        >>> total_loss({"train/loss/image": 0.5, "train/loss/text": 0.25, "val/acc": 0.5})
+        {'train/loss': 0.75}
     """
-    values = {}
-    for key, value in flatten(tree):
-        values[key] = mask_secrets(value) if isinstance(value, str) else value
-        if is_secret_key(key):
-            values[key] = "***"
-    return values
+    losses = [value for key, value in row.items() if key.startswith(TRAIN_LOSS)]
+    return {TRAIN_LOSS.rstrip("/"): sum(losses)} if losses else {}

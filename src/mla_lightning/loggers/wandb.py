@@ -10,16 +10,21 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mla_lightning.config.secrets import mask_secrets
 from mla_lightning.errors import Interrupted, Preempted
 from mla_lightning.loggers.base import import_or_warn, print_now
-from mla_lightning.loggers.rows import RowLogger, config_without_secrets
+from mla_lightning.loggers.best import best_value, best_values, directions
+from mla_lightning.loggers.parameters import parameters_of, run_name
+from mla_lightning.loggers.rows import RowLogger
+from mla_lightning.loggers.wandb_artifacts import MODEL, PREDICTIONS, send_artifact
 from mla_lightning.loggers.wandb_result import charts_of, summary_of
+from mla_lightning.run_folder.columns import EPOCH, STEP
 from mla_lightning.run_folder.config import RunConfig
+from mla_lightning.run_folder.reader import RunFiles
 
 #: Length of a W&B run id: short for its pages, long enough to be unique.
 ID_LENGTH = 16
@@ -46,8 +51,10 @@ class Wandb:
         mode: Literal["offline", "online", "disabled"] = "offline",
         init_timeout_s: float = 8.0,
         finish_timeout_s: float = 60.0,
+        log_model: bool = False,
+        log_predictions: bool = False,
     ) -> None:
-        """Set project, mode and time limits.
+        """Set project, mode, time limits and artifacts.
 
         Args:
             project: The W&B project.
@@ -58,12 +65,17 @@ class Wandb:
             init_timeout_s: Seconds to wait for the server's answer at the start.
             finish_timeout_s: Seconds to send the remaining data at the end; what could not be sent
                 stays on disk.
+            log_model: Whether a finished run adds an artifact of type ``model``: the selected
+                weights with config, provenance and result, from which the run can be loaded.
+            log_predictions: Whether it adds one of type ``predictions``: those on test.
         """
         self.project = project
         self.entity = entity
         self.mode = mode
         self.init_timeout_s = init_timeout_s
         self.finish_timeout_s = finish_timeout_s
+        self.log_model = log_model
+        self.log_predictions = log_predictions
         #: Last words of the message if W&B cannot start.
         self.without_wandb = "metrics are written to metrics.csv only"
 
@@ -71,7 +83,7 @@ class Wandb:
         """Start or continue the W&B run of a job.
 
         Args:
-            config: The resolved config, uploaded with dotted keys.
+            config: The resolved config, uploaded with dotted keys, as is the provenance.
             run_dir: The run folder, in which W&B writes its files.
             run_id: Id of the job; W&B gets its first characters.
 
@@ -86,8 +98,6 @@ class Wandb:
         os.environ.pop("WANDB_SERVICE", None)  # the service of another process ends with it
         # No crash reports: with mode=offline nothing must be sent, not even about W&B itself.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        choices = config.choices
-        variant = [] if choices.get("ablation", "none") == "none" else [choices["ablation"]]
         arguments = {
             "project": self.project,
             "entity": self.entity,
@@ -97,19 +107,24 @@ class Wandb:
             "reinit": "finish_previous",  # otherwise an unfinished run would get this job's metrics
             "group": config.name,
             "tags": [tag] if (tag := config.name.partition("/")[0][:MAX_TAG_LENGTH]) else [],
-            "job_type": choices["method"],
-            "name": " ".join([choices["method"], *variant, f"seed={config.seed}"]),
+            "job_type": config.choices["method"],
+            "name": run_name(config),
             "dir": str(run_dir),
-            "config": config_without_secrets(config.tree),
+            "config": parameters_of(config, run_dir),
             "settings": self._settings(wandb),
         }
+        best = directions(config)  # an error in the config comes before the run starts
         run = None
         if self.mode == "online":
             run = self._start(wandb, arguments, "online")
             if run is None:
                 wandb.teardown()  # its service still has the run open
         run = run or self._start(wandb, arguments, "offline")
-        return None if run is None else WandbRun(wandb, run, run_dir)
+        if run is None:
+            return None
+        asked = {MODEL: self.log_model, PREDICTIONS: self.log_predictions}
+        artifacts = [kind for kind, is_asked in asked.items() if is_asked]
+        return WandbRun(wandb, run, run_dir, best=best, artifacts=artifacts)
 
     def _start(self, wandb: Any, arguments: Mapping[str, Any], mode: str) -> Any:
         """Return a started W&B run; print a message and return None if it cannot start."""
@@ -145,13 +160,23 @@ class WandbRun(RowLogger):
 
     service = "W&B"
 
-    def __init__(self, wandb: Any, run: Any, run_dir: Path) -> None:
+    def __init__(
+        self,
+        wandb: Any,
+        run: Any,
+        run_dir: Path,
+        *,
+        best: Mapping[str, str],
+        artifacts: Sequence[str] = (),
+    ) -> None:
         """Read the last logged step.
 
         Args:
             wandb: The module ``wandb``.
             run: The started W&B run.
             run_dir: The run folder.
+            best: Validation metric -> whether its best value is the ``max`` or the ``min``.
+            artifacts: Types of the artifacts to add when the job is finished.
         """
         super().__init__(run_dir / "wandb")
         self.is_offline = bool(run.settings._offline)
@@ -159,6 +184,9 @@ class WandbRun(RowLogger):
         self._wandb = wandb
         self._run = run
         self._run_dir = run_dir
+        self._best = best
+        self._artifacts = artifacts
+        self._defined: set[str] = set()
 
     @property
     def experiment(self) -> Any:
@@ -181,7 +209,13 @@ class WandbRun(RowLogger):
         return str(self._run_dir)
 
     def send(self, row: Mapping[str, Any], step: int) -> None:
-        """Send the metrics of one step."""
+        """Send the metrics of one step; those of an epoch are drawn over epochs."""
+        if EPOCH in row:
+            for key in sorted(row.keys() - self._defined - {EPOCH, STEP}):
+                best = best_value(key, self._best)
+                summary = f"{best},last" if best else None
+                self._run.define_metric(key, step_metric=EPOCH, summary=summary)
+            self._defined |= row.keys()
         self._run.log(row, step=step, commit=True)
 
     def finish(self, exit_code: int) -> None:
@@ -192,14 +226,23 @@ class WandbRun(RowLogger):
                 preempted, and as failed for other codes than 0.
         """
         self.send_row()
+        self._send_best()
         if exit_code == 0:
             self._send_result()
+            self._send_artifacts()
         if exit_code in (Interrupted.exit_code, Preempted.exit_code):
             self._run.mark_preempting()
         self._run.finish(exit_code=exit_code)
         self._wandb.teardown()  # its service process must not outlive a forked job
         if self.is_offline:
             print_now(f"W&B: upload with  wandb sync {shlex.quote(str(self.sync_dir))}")
+
+    def _send_best(self) -> None:
+        """Send the best value of each metric; W&B has that of the last attempt if it resumed."""
+        try:
+            self._run.summary.update(best_values(RunFiles(self._run_dir).metrics, self._best))
+        except Exception as error:
+            print_now(f"W&B accepts no best values ({mask_secrets(str(error))}).")
 
     def _send_result(self) -> None:
         """Send summary, tables and charts; errors are printed."""
@@ -210,3 +253,11 @@ class WandbRun(RowLogger):
                 self._run.log(charts, step=self._run.step, commit=True)
         except Exception as error:
             print_now(f"W&B accepts no result ({mask_secrets(str(error))}); the run folder has it.")
+
+    def _send_artifacts(self) -> None:
+        """Add model and predictions if they were asked for; errors are printed."""
+        for kind in self._artifacts:
+            try:
+                send_artifact(self._run_dir, self._wandb, self._run, kind)
+            except Exception as error:
+                print_now(f"W&B: {self._run_dir} has no {kind} to send: {mask_secrets(str(error))}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mla_lightning.loggers.parameters import flatten
 from mla_lightning.run_folder.columns import parse_forgetting
 from mla_lightning.run_folder.reader import RunFiles
 from mla_lightning.run_folder.result import Result
@@ -16,6 +17,9 @@ SUMMARY_KEYS = (
     *("best_epoch", "epochs", "train_time_s", "epoch_time_s", "peak_memory_mb", "num_parameters"),
     *("dataset", "method", "ablation", "seed", "split", "unimodal_rule"),
 )
+
+#: W&B draws at most 10000 rows, and the chart of confusion has one per pair of classes.
+MAX_CLASSES_OF_CHART = 100
 
 
 def summary_of(run_dir: Path) -> dict[str, Any]:
@@ -150,6 +154,14 @@ def _confusion(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
     rows = [[names[a], names[b], int(counts[a, b])] for a, b in zip(*counts.nonzero(), strict=True)]
     columns = ["class", "predicted class", "samples"]
     yield "tables/confusion", wandb.Table(columns=columns, data=rows)
+    if len(names) <= MAX_CLASSES_OF_CHART:
+        chart = wandb.plot.confusion_matrix(
+            y_true=label.tolist(),
+            preds=predicted.tolist(),
+            class_names=names,
+            title="Confusion on test, multi",
+        )
+        yield "charts/confusion", chart
 
 
 def _values(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
@@ -182,24 +194,3 @@ def _labels(run: RunFiles, wandb: Any) -> Iterator[tuple[str, Any]]:
 
 #: Task -> tables and charts of the predictions.
 _PREDICTIONS = {CLASSIFICATION: _confusion, REGRESSION: _values, MULTILABEL: _labels}
-
-
-def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of a nested mapping with their dotted keys.
-
-    Args:
-        node: Plain containers.
-        prefix: Text before each key.
-
-    Yields:
-        Dotted key and value; empty mappings are left out.
-
-    Example:
-        >>> dict(flatten({"val": {"audio": {"acc": 0.5}}, "test": {}}, "result."))
-        {'result.val.audio.acc': 0.5}
-    """
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

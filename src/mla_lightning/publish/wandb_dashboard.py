@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from mla_lightning.errors import ConfigError, near
+from mla_lightning.publish.wandb_server import save_online
 from mla_lightning.report.document.render import to_markdown
 from mla_lightning.report.document.table import Report
 from mla_lightning.report.figures.panels import Panel, panels
 from mla_lightning.report.read.metrics import primary_metric
 from mla_lightning.report.read.run import Run
 from mla_lightning.report.tables.kinds import varied_keys
+from mla_lightning.run_folder.columns import EPOCH, TRAIN_LOSS
 from mla_lightning.run_folder.tasks import REGRESSION, primary_of
 
 #: Keys of the config by which the runs of every dashboard are grouped.
 GROUP_BY = ("choices.data", "choices.method", "choices.ablation")
 ABLATION = "choices.ablation"
+#: The tag of plain runs: the ``name`` of the default config.
+PLAIN = "train"
 
 
 def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
@@ -29,7 +31,7 @@ def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
 
     Args:
         kind: A kind of report, or the tag of the runs: the first part of the name of their
-            experiment.
+            experiment, which is ``train`` for plain runs.
         runs: The runs. If ``kind`` is a tag, the settings that differ between its runs are keys,
             and so is the experiment's name if there are several.
 
@@ -53,11 +55,12 @@ def group_keys(kind: str, runs: Sequence[Run] = ()) -> list[str]:
     if kind in keys_by_kind:
         return [*GROUP_BY, *keys_by_kind[kind]]
     tagged = [run for run in runs if _tag_of(run.name) == kind]
-    if not tagged:
+    if not (tagged or kind == PLAIN):
         untagged = f" None of the {len(runs)} runs given has the tag {kind!r}." if runs else ""
+        known = [*keys_by_kind, PLAIN]
         raise ConfigError(
-            f"There is no dashboard {kind!r}.{near(kind, keys_by_kind)}{untagged} Known: "
-            f"{', '.join(keys_by_kind)}; and the first part of the name of any other experiment, "
+            f"There is no dashboard {kind!r}.{near(kind, known)}{untagged} Known: "
+            f"{', '.join(known)}; and the first part of the name of any other experiment, "
             f"if its runs are given: mla dashboard {kind} RUNS"
         )
     from mla_lightning.config.compose import CHOICES
@@ -120,6 +123,9 @@ def describe_dashboard(
             on_page_only.append(shown.title)
     groups = ", ".join(f"`{key}`" for key in group_by)
     about = f"Runs of the experiments `{kind}/*`, grouped by {groups}; bands over seeds."
+    if kind == PLAIN:
+        about = f"Plain runs, of no experiment, grouped by {groups}; bands over each group's runs."
+        about += "" if runs else f" By the settings that differ, too: `mla dashboard {kind} RUNS`."
     blocks: list[dict[str, Any]] = [{"type": "markdown", "text": about}]
     if report is not None:
         blocks.append({"type": "markdown", "text": to_markdown(report, [])})
@@ -153,6 +159,7 @@ def _score_section(task: str) -> dict[str, Any]:
             line_panel(f"Validation {name} by modality", rf"^val/{column}/.*"),
             bar_panel(f"Test {name}, multi", f"result.test.multi.{metric.name}"),
             bar_panel("Seconds per epoch", "epoch_time_s"),
+            line_panel("Training loss, the sum of all", rf"^{TRAIN_LOSS.rstrip('/')}$"),
         ],
     }
 
@@ -177,7 +184,7 @@ def _panels_of(tasks: Sequence[str]) -> Iterator[Panel]:
 
 
 def line_panel(title: str, regex: str, by: str | None = None) -> dict[str, Any]:
-    """Describe a panel of curves over steps, with mean and standard deviation of each group.
+    """Describe a panel of curves over epochs, with mean and standard deviation of each group.
 
     Args:
         title: Title of the panel.
@@ -191,7 +198,7 @@ def line_panel(title: str, regex: str, by: str | None = None) -> dict[str, Any]:
         >>> line_panel("Validation accuracy", "^val/acc$", by="choices.ablation")["group_by"]
         'choices.ablation'
     """
-    panel = {"type": "line", "title": title, "metrics": regex, "x": "Step", "band": "stddev"}
+    panel = {"type": "line", "title": title, "metrics": regex, "x": EPOCH, "band": "stddev"}
     return panel if by is None else panel | {"group_by": by}
 
 
@@ -214,111 +221,6 @@ def table_panel(title: str, key: str) -> dict[str, Any]:
         'table'
     """
     return {"type": "table", "title": title, "metrics": key}
-
-
-def build_models(spec: dict[str, Any]) -> tuple[Any, list[Any]]:
-    """Build the objects of ``wandb_workspaces`` for a dashboard.
-
-    Args:
-        spec: A dashboard as :func:`describe_dashboard` returns it.
-
-    Returns:
-        A ``wandb_workspaces.workspaces.Workspace``, and a list of panels for each block of panels
-        of the report.
-    """
-    ws = _import_library("workspaces")
-    sections = [
-        ws.Section(
-            name=section["name"],
-            panels=[_panel(panel) for panel in section["panels"]],
-            is_open=True,
-        )
-        for section in spec["workspace"]["sections"]
-    ]
-    workspace = ws.Workspace(
-        entity=spec["entity"] or "",
-        project=spec["project"],
-        name=spec["workspace"]["name"],
-        sections=sections,
-        runset_settings=ws.RunsetSettings(
-            filters=spec["filter"],
-            groupby=[ws.Config(_flat_key(key)) for key in spec["group_by"]],
-        ),
-    )
-    panels = [
-        [_panel(panel) for panel in block["panels"]]
-        for block in spec["report"]["blocks"]
-        if block["type"] == "panels"
-    ]
-    return workspace, panels
-
-
-def save_online(spec: dict[str, Any]) -> list[str]:
-    """Save workspace and report on the server.
-
-    Args:
-        spec: A dashboard as :func:`describe_dashboard` returns it.
-
-    Returns:
-        Their addresses.
-    """
-    wr = _import_library("reports.v2")
-    workspace, panels = build_models(spec)
-    panels_of_blocks = iter(panels)
-    runs = {
-        "entity": spec["entity"] or "",  # empty: the account's default
-        "project": spec["project"],
-        "groupby": [f"config.{_flat_key(key)}" for key in spec["group_by"]],
-        "filters": spec["filter"],
-    }
-    blocks: list[Any] = []
-    for block in spec["report"]["blocks"]:
-        if block["type"] == "markdown":
-            blocks.append(wr.MarkdownBlock(block["text"]))
-        elif block["type"] == "heading":
-            blocks.append(wr.H2(block["text"]))
-        else:
-            blocks.append(wr.PanelGrid(runsets=[wr.Runset(**runs)], panels=next(panels_of_blocks)))
-    workspace.save()
-    report = wr.Report(
-        project=spec["project"],
-        entity=spec["entity"] or "",
-        title=spec["report"]["title"],
-        blocks=blocks,
-    )
-    report.save()
-    return [str(workspace.url), str(report.url)]
-
-
-def _flat_key(name: str) -> str:
-    """Return a key of a run's config as the server spells keys with dots."""
-    return f"{name}.value"
-
-
-def _import_library(module: str) -> Any:
-    """Import a module of wandb-workspaces without the deprecation warnings of its dependencies."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return importlib.import_module(f"wandb_workspaces.{module}")
-
-
-def _panel(panel: dict[str, Any]) -> Any:
-    wr = _import_library("reports.v2")
-    by = _flat_key(panel["group_by"]) if "group_by" in panel else None
-    if panel["type"] == "line":
-        return wr.LinePlot(
-            title=panel["title"],
-            x=panel["x"],
-            metric_regex=panel["metrics"],
-            groupby=by,
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-        )
-    if panel["type"] == "bar":
-        return wr.BarPlot(
-            title=panel["title"], metrics=[panel["metrics"]], groupby=by, groupby_aggfunc="mean"
-        )
-    return wr.WeavePanelSummaryTable(table_name=panel["metrics"])
 
 
 def write_dashboard(

@@ -46,6 +46,9 @@ from mla_lightning.run_folder.writing import replacing
 #: Packages whose versions ``provenance.json`` records.
 RECORDED_PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
+#: The folder of this package.
+_PACKAGE = Path(__file__).parents[1]
+
 
 def write_predictions(
     run_dir: Path, predictions: SplitPredictions, class_names: tuple[str, ...]
@@ -110,7 +113,7 @@ def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[st
         "method_label": job.method_label,
         "data_fingerprint": data.fingerprint,
         "data": data.describe(),
-        "git_commit": _git_commit(),
+        **_git_state(),
         "versions": {
             "mla_lightning": __version__,
             **{k: version(k) for k in RECORDED_PACKAGES},
@@ -133,8 +136,21 @@ def _place_of_rows(data: MultimodalDataModule) -> dict[str, str]:
     return {} if folder is None else {"rows": str(folder)}
 
 
-def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+def _git_state() -> dict[str, Any]:
+    """Return the commit of this package's files, and whether they differ from it.
+
+    Both are None if the files are in no repository, as when they were installed.
+    """
+    commit = _git("rev-parse", "HEAD") if _git("ls-files", "--", "__init__.py") else None
+    if not commit:
+        return {"git_commit": None, "git_dirty": None}
+    changes = _git("status", "--porcelain", "--", ".")
+    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
+
+
+def _git(*words: str) -> str | None:
+    """Return what a git command prints in the folder of this package, None if it fails."""
+    command = ["git", "--no-optional-locks", "-C", str(_PACKAGE), *words]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
