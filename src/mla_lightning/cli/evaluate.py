@@ -140,11 +140,11 @@ def _runs_of_one_data_set(folders: Sequence[Path]) -> tuple[Block, list[tuple[st
     if len(found) > 1:
         names = ", ".join(block.name for block in found)
         raise RunError(f"Noise is compared between runs of one data set; these are of: {names}.")
-    by_variant = found[0].runs_by_variant
-    return found[0], [
+    (block,) = found
+    return block, [
         (variant.label, run)
-        for variant in found[0].variants
-        for run in by_variant[variant].values()
+        for variant in block.variants
+        for run in block.runs_by_variant[variant].values()
     ]
 
 

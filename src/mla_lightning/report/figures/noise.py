@@ -57,7 +57,8 @@ def noise_figure(curves: NoiseCurves, metric: MetricDisplay, title: str) -> Figu
             for label, by_level in by_label.items():
                 levels, seeds = list(by_level), list(by_level.values())
                 means = [statistics.fmean(values) for values in seeds]
-                gid = f"{GID}{label}{TOOLTIP_SEPARATOR}{metric.text(means[0])} to {metric.text(means[-1])}"
+                ends = f"{metric.text(means[0])} to {metric.text(means[-1])}"
+                gid = f"{GID}{label}{TOOLTIP_SEPARATOR}{ends}"
                 options = {"marker": "o", "markersize": 2.5, "label": label, **styles[label]}
                 axis.plot(levels, means, gid=gid, **options)
                 if is_prominent(styles[label]) and all(len(values) > 1 for values in seeds):
