@@ -100,7 +100,7 @@ def _reliability(diagnostics: BlockDiagnostics, kind: str) -> Figure | None:
                 ece = diagnostics.mean(label, number_at("calibration", MULTI, when, kind, "ece"))
                 if ece is not None:
                     text = f"ECE {100 * ece:.1f} %"
-                    axis.text(0.04, 0.94, text, transform=axis.transAxes, va="top")
+                    axis.text(0.98, 0.05, text, transform=axis.transAxes, ha="right")
                 axis.set_gid(GID + label)
                 axis.set_xticks([0, 0.5, 1])
                 axis.set_yticks([0, 0.5, 1])
