@@ -211,11 +211,33 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
     }
     latest_last = sorted(contents, key=lambda metric: contents[metric]["epoch"])
     states = {metric: contents[metric]["state_dict"] for metric in latest_last}
+    return with_weights(run, module_data, class_names, module, states)
+
+
+def with_weights(
+    run: RunFiles,
+    data: MultimodalDataModule,
+    class_names: tuple[str, ...],
+    module: MultimodalModule,
+    states: Mapping[str, Mapping[str, Tensor]],
+) -> LoadedRun:
+    """Return a run whose module has the selected weights; see :class:`LoadedRun`.
+
+    Args:
+        run: The files of the run.
+        data: Its data module.
+        class_names: The classes or labels that it predicts.
+        module: Its module, whose weights are replaced.
+        states: Metric -> the weights that were selected by it, those of the latest epoch last.
+
+    Raises:
+        RunError: If the weights belong to another model.
+    """
     state = _selected_state(module, states)
     module.take_scales(state)  # those of the training split, also on other data
-    load_weights(module, state, checkpoint.folder)
+    load_weights(module, state, run.folder)
     module.eval()
-    return LoadedRun(run, module_data, class_names, module, states)
+    return LoadedRun(run, data, class_names, module, states)
 
 
 def check_inputs(run: RunFiles, data: MultimodalDataModule) -> None:
