@@ -32,7 +32,7 @@ SLOW = {
     "labels": ("data=synthetic", "method=late_fusion", "data.task=multilabel"),
     "widths of the data": ("data=openmoji", "method=logistic"),
     "a number of the method": ("data=synthetic", "method=reconboost", "trainer.max_epochs=8"),
-    "codes of training samples": ("data=synthetic", "method=cpm_net", "missing=anchor"),
+    "state of the method": ("data=synthetic", "method=dcca"),
 }
 
 PREDICT = """

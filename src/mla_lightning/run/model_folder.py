@@ -37,8 +37,11 @@ FORMAT, VERSION = "mla_lightning model", 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 #: Between a metric and the name of a weight that was selected by it, if there are several metrics.
 SEPARATOR = ":"
-#: Parts of a method that compute predictions. Others, such as projectors, serve training alone.
-_PREDICTING = ("encoders.", "fusion.", "scales.", "snapshots.", "task.")
+#: What methods keep for training alone: projectors, memories of samples, copies of weights.
+_TRAINING_ONLY = (
+    *("modification.", "history_MN", "counts", "prototypes/", "classifiers.", "initial."),
+    *("start.", "trace", "growth", "teachers."),
+)
 #: Settings of a run that no model is built with, some of which tell of its machine.
 _UNUSED: Mapping[str, Any] = {
     "metrics": {},
@@ -245,12 +248,10 @@ def _check_no_paths(node: Any, key: str = "") -> None:
 
 
 def _predicting(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights that predictions depend on; of a method of a user all weights."""
+    """Return the weights without what serves training alone; of a method of a user all."""
     if not type(module).__module__.startswith("mla_lightning."):
         return dict(state)
-    own = {name for name, _ in module.named_parameters(recurse=False)}
-    own |= set(getattr(module, "read_as_numbers", ()))
-    return {key: x for key, x in state.items() if key.startswith(_PREDICTING) or key in own}
+    return {key: x for key, x in state.items() if not key.startswith(_TRAINING_ONLY)}
 
 
 @contextmanager
