@@ -200,9 +200,8 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
     counts = data_record.get("class_counts") or data_record.get("label_counts") or {}
     names = () if result.task == REGRESSION else module_data.class_names
     class_names = tuple(counts.get("train") or names)
-    is_complete = bool(data_record.get("is_complete", not config.missing))
     num_outputs = 1 if result.task == REGRESSION else len(class_names)
-    facts = DataFacts(num_outputs, result.num_train, is_complete, result.task)
+    facts = DataFacts(num_outputs, result.num_train, was_complete(run), result.task)
     module = build_module(config, module_data, facts=facts)
     checkpoint = RunCheckpoint(run_dir / files.CHECKPOINTS)
     contents = {
@@ -212,6 +211,12 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
     latest_last = sorted(contents, key=lambda metric: contents[metric]["epoch"])
     states = {metric: contents[metric]["state_dict"] for metric in latest_last}
     return with_weights(run, module_data, class_names, module, states)
+
+
+def was_complete(run: RunFiles) -> bool:
+    """Return whether every sample that a run was trained on had every modality."""
+    record = run.provenance.get("data") or {}
+    return bool(record.get("is_complete", not run.config.missing))
 
 
 def with_weights(

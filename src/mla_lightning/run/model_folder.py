@@ -24,7 +24,7 @@ from mla_lightning.data.exported import ExportedData
 from mla_lightning.errors import ConfigError, NoRunError, RunError
 from mla_lightning.module import MultimodalModule
 from mla_lightning.run.build import DataFacts, build_module
-from mla_lightning.run.finished import LoadedRun, with_weights
+from mla_lightning.run.finished import LoadedRun, was_complete, with_weights
 from mla_lightning.run.model_card import model_card
 from mla_lightning.run.onnx_file import Exported
 from mla_lightning.run.predict import batches_of, predict_samples
@@ -198,7 +198,7 @@ def _description(run: LoadedRun, rows: Mapping[str, Tensor]) -> dict[str, Any]:
         "format_version": VERSION,
         "mla_lightning": __version__,
         "num_train": result.num_train,
-        "is_complete": module.parts.is_complete,
+        "is_complete": was_complete(run.files),
         "rows": {
             name: {"shape": list(x.shape[1:]), "dtype": str(x.dtype).removeprefix("torch.")}
             for name, x in rows.items()

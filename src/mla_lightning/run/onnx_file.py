@@ -103,6 +103,11 @@ def write_onnx(run: LoadedRun, path: Path) -> Exported:
         True
     """
     check_packages()
+    if reason := getattr(run.module.fusion, "no_graph", ""):
+        raise ConfigError(
+            f"{run.files.folder}: {type(run.module.fusion).__name__} cannot be an ONNX file: "
+            f"{reason}. Write a folder: mla export RUN output=FOLDER format=safetensors"
+        )
     split, inputs, present = first_samples(run)
     graph = Graph(run)
     names = (*inputs, *(f"{PRESENT}{name}" for name in inputs))
@@ -143,7 +148,8 @@ def _serialised(
             reason = str(error.__cause__ or error).strip().splitlines()
             raise ConfigError(
                 f"{run.files.folder}: torch.onnx cannot export {kind}: "
-                f"{reason[0] if reason else type(error).__name__}."
+                f"{reason[0] if reason else type(error).__name__}. "
+                "format=safetensors exports any model."
             ) from error
         model = program.model_proto
     for entry in (*model.graph.input, *model.graph.output):  # also of what is not used
@@ -198,7 +204,15 @@ def _largest_difference(
             masks = {f"{PRESENT}{m}": batch["present"][m].numpy() for m in present}
             feed = {m: batch[m].numpy() for m in inputs} | masks
             used = {entry.name for entry in session.get_inputs()}
-            values = session.run(None, {k: v for k, v in feed.items() if k in used})
+            try:
+                values = session.run(None, {k: v for k, v in feed.items() if k in used})
+            except Exception as error:  # of onnxruntime, whose classes are none of Python's
+                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                raise RunError(
+                    f"The exported model does not run on a batch of {size} samples "
+                    f"({trial}): {reason[:300]}. No file was written; "
+                    "format=safetensors exports any model."
+                ) from error
             outputs = dict(zip(output_names, values, strict=True))
             for name, expected in _expected(run, batch, outputs).items():
                 difference = _difference(outputs[name], expected)
