@@ -13,6 +13,7 @@ import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.own_sets import write_media, write_wild_arrays
 
 import mla_lightning as mla
 from mla_lightning.cli.main import main
@@ -197,6 +198,34 @@ def test_a_description_of_another_kind_is_refused(copied, key, value, message):
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises((ConfigError, NoRunError), match=message):
         mla.load_exported(copied)
+
+
+def test_it_is_not_taken_for_a_run(exported):
+    with pytest.raises(NoRunError, match=r"no run folder.*mla\.load_exported"):
+        mla.load(exported)
+
+
+def test_rows_of_a_store_are_converted_as_in_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "import", str(write_media(tmp_path)), "target=pets"]) == 0
+    assert main(["data", "import", str(write_wild_arrays(tmp_path)), "target=lab"]) == 0
+    short = ("data=store", "method=concat", "trainer.max_epochs=1", "data.batch_size=6")
+    runs = [
+        mla.train(*short, "data.path=pets"),
+        mla.train(*short, "data.path=lab", "data.scale=standard"),
+    ]
+    for number, run in enumerate(runs):
+        folder = run.export(tmp_path / str(number), format="safetensors").path
+        run.loaded.data.setup()
+        rows = next(iter(run.loaded.data.loader("train")))["inputs"]
+        logits = run.predict(rows).logits["multi"]
+        shutil.rmtree(run.folder)
+        assert torch.equal(mla.load_exported(folder).predict(rows).logits["multi"], logits)
+    description = json.loads((tmp_path / "0" / "config.json").read_text())
+    assert description["rows"]["picture"]["dtype"] == "uint8"
+    assert description["data"]["inputs"]["picture"]["_target_"].endswith(".Images")
+    assert str(tmp_path) not in json.dumps(description)
+    assert "scales.wild.mean" in load_file(tmp_path / "1" / "model.safetensors")
 
 
 def test_an_exported_model_predicts_rows_and_nothing_else(exported):

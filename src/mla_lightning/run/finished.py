@@ -50,9 +50,9 @@ def finished_run(run_dir: Path) -> RunFiles:
         mla_lightning.errors.NoRunError: nowhere is no run folder: it has no config.yaml. ...
     """
     if not (run_dir / files.CONFIG).is_file():
-        raise NoRunError(
-            f"{run_dir} is no run folder: it has no {files.CONFIG}. See mla report runs."
-        )
+        exported = (run_dir / "model.safetensors").is_file()
+        remedy = f'Load it: mla.load_exported("{run_dir}")' if exported else "See mla report runs."
+        raise NoRunError(f"{run_dir} is no run folder: it has no {files.CONFIG}. {remedy}")
     if not files.is_finished(run_dir):
         raise RunError(
             f"{run_dir} is not finished (state: {files.state_of(run_dir)}). "
