@@ -218,7 +218,10 @@ def build_parser() -> _Parser:
     )
     exported.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     exported.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="output=FILE, data.path=STORE"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="output=PATH, format=..., hub=..., data.path=STORE",
     )
     add_allow_target(exported)
 
