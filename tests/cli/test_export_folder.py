@@ -228,6 +228,55 @@ def test_rows_of_a_store_are_converted_as_in_training(tmp_path, monkeypatch):
     assert "scales.wild.mean" in load_file(tmp_path / "1" / "model.safetensors")
 
 
+OWN_METHOD = """
+import torch
+from mla_lightning.methods import Joint
+
+class Shifted(Joint):
+    def __init__(self, **parts):
+        super().__init__(**parts)
+        self.register_buffer("counts", torch.zeros(()))
+
+    def fit_batch(self, batch):
+        self.counts += 1
+        return super().fit_batch(batch)
+
+    def logits(self, features, present):
+        return {name: z + self.counts for name, z in super().logits(features, present).items()}
+"""
+
+
+def test_a_method_of_a_user_keeps_all_its_state_and_must_be_allowed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab_of_export.py").write_text(OWN_METHOD)
+    (tmp_path / "conf/method").mkdir(parents=True)
+    (tmp_path / "conf/method/shifted.yaml").write_text(
+        "# Shifted.\ndefaults:\n  - /fusion@fusion: concat\n_target_: lab_of_export.Shifted\n"
+    )
+    run = mla.train(
+        *("data=synthetic", "method=shifted", "trainer.max_epochs=1"),
+        config_dir="conf",
+        allow=["lab_of_export"],
+    )
+    folder = run.export("model", format="safetensors").path
+    assert load_file(folder / "model.safetensors")["counts"] > 0
+    with pytest.raises(ConfigError, match=r"lab_of_export.*not allowed"):
+        mla.load_exported(folder)
+    assert mla.load_exported(folder, allow=["lab_of_export"]).task == "classification"
+
+
+def test_what_cannot_be_built_elsewhere_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"encoder\.text\.vocabulary=.*file of this machine"):
+        model_folder._check_no_paths({"encoder": {"text": {"vocabulary": str(tmp_path)}}})
+
+    class Doubled:
+        def __init__(self, factor=2):
+            self._factor = factor
+
+    with pytest.raises(ConfigError, match="Doubled does not keep its option 'factor'"):
+        model_folder._input_node("audio", Doubled())
+
+
 def test_an_exported_model_predicts_rows_and_nothing_else(exported):
     model = mla.load_exported(exported)
     assert (model.task, model.modalities) == ("classification", ("audio", "visual"))
