@@ -100,7 +100,7 @@ LAZY = {
         "hydra",
         "omegaconf",
     ),
-    *("av", "h5py", "soundfile", "PIL", "sklearn", "ray"),
+    *("av", "h5py", "soundfile", "PIL", "sklearn", "ray", "timm"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -41,6 +41,7 @@ def test_the_wheel_holds_configs_data_and_licences(wheel):
     for name in ("data/openmoji.npz", "data/openmoji-LICENSE.txt", "report/paper/table1.csv"):
         assert f"mla_lightning/{name}" in names
     assert "mla_lightning/py.typed" in names
+    assert "mla_lightning/run/templates/model_card.md" in names
 
 
 def test_the_wheel_trains_from_any_folder(wheel, tmp_path):

@@ -8,6 +8,7 @@ From Python::
     runs = mla.sweep(method=["mla", "concat"], seed=range(3))   # many, in separate processes
     runs.table()                                                # Table 1, as HTML in a notebook
     mla.load(run.folder).predict({"image": ..., "text": ...})   # logits, probabilities, weights
+    run.export("model", format="safetensors")                   # for mla.load_exported("model")
 
 and as plain LightningModules for your own Trainer: ``mla.methods.MLA(encoders={...},
 num_classes=3, optimizer=...)``. ``mla.functional``, ``mla.metrics``, ``mla.fusion`` and
@@ -27,6 +28,7 @@ _imported_at = time.time()
 
 #: Types of these names are in `__init__.pyi`.
 __all__ = [
+    "ExportedModel",
     "Run",
     "Runs",
     "__version__",
@@ -36,13 +38,14 @@ __all__ = [
     "fusion",
     "inputs",
     "load",
+    "load_exported",
     "methods",
     "metrics",
     "sweep",
     "train",
 ]
 
-_OF_API = ("Run", "Runs", "load", "sweep", "train")
+_OF_API = ("ExportedModel", "Run", "Runs", "load", "load_exported", "sweep", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
 from mla_lightning import encoders, errors, functional, fusion, inputs, methods, metrics
-from mla_lightning.api import Run, Runs, load, sweep, train
+from mla_lightning.api import ExportedModel, Run, Runs, load, load_exported, sweep, train
 
 __all__ = [
+    "ExportedModel",
     "Run",
     "Runs",
     "__version__",
@@ -11,6 +12,7 @@ __all__ = [
     "fusion",
     "inputs",
     "load",
+    "load_exported",
     "methods",
     "metrics",
     "sweep",

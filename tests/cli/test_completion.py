@@ -66,6 +66,8 @@ def words_of(line):
         ("mla eval runs/x split=", ["split=test", "split=train", "split=val"]),
         ("mla predict runs/x out", ["output="]),
         ("mla predict runs/x data=mf", ["data=mfeat"]),
+        ("mla export runs/x hu", ["hub="]),
+        ("mla export runs/x format=sa", ["format=safetensors"]),
         ("mla report pag", ["page"]),
         ("mla report page ", []),
         ("mla list exp", ["experiments"]),

@@ -6,6 +6,7 @@ import torch
 
 import mla_lightning as mla
 from mla_lightning.cli.main import main
+from mla_lightning.encoders import CAVMAEAudio, M3AEImage, M3AEText
 from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.run import onnx_file
 
@@ -93,6 +94,44 @@ def test_a_file_that_differs_is_not_kept(run, tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"differs by 0\.01.*No file was written"):
         run.export(tmp_path / "model.onnx")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_graph_that_would_be_too_long_is_refused_before_any_work(tmp_path, monkeypatch):
+    run = mla.train(
+        *("data=synthetic", "method=cpm_net", "trainer.max_epochs=1", "optimizer.lr=0.001"),
+        folder=tmp_path / "runs",
+    )
+    monkeypatch.setattr(onnx_file, "Graph", None)
+    with pytest.raises(ConfigError, match=r"CrossPartial.*200 steps.*format=safetensors"):
+        run.export(tmp_path / "model.onnx")
+    assert run.export(tmp_path / "model", format="safetensors").difference == 0
+
+
+def test_a_graph_that_does_not_run_is_not_kept(run, tmp_path, monkeypatch):
+    class Session(onnxruntime.InferenceSession):
+        def run(self, *arguments):
+            raise OSError("FAIL : Non-zero status code returned while running Reshape node")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    with pytest.raises(RunError, match=r"a batch of 24 samples.*Reshape.*No file was"):
+        run.export(tmp_path / "model.onnx")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "x"),
+    [
+        (M3AEImage, {"image_size": 32}, torch.rand(3, 3, 32, 32)),
+        (M3AEText, {"num_tokens": 40}, torch.randint(1, 40, (3, 6))),
+        (CAVMAEAudio, {"num_frames": 32, "num_mels": 16}, torch.rand(3, 32, 16)),
+    ],
+)
+def test_a_graph_of_a_tower_takes_any_number_of_samples(kind, options, x):
+    encoder = kind(width=8, depth=1, num_heads=2, **options).eval()
+    sizes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(encoder, (x,), dynamic_shapes=sizes).module()
+    several = torch.cat([x, x])
+    torch.testing.assert_close(program(several), encoder(several))
 
 
 def test_a_missing_package_is_named_with_its_command(run, tmp_path, monkeypatch):

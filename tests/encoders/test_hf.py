@@ -1,5 +1,6 @@
 """Encoders from transformers: tiny random models in their own files, and a real one (slow)."""
 
+import json
 import warnings
 
 import pytest
@@ -238,3 +239,33 @@ def test_a_real_model_has_similar_features_for_similar_texts(lib, tmp_path_facto
     assert not features.requires_grad
     assert min(similarity[0, 1], similarity[2, 3]) > 0.4
     assert similarity[:2, 2:].max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "x"),
+    [
+        (HFText, "bert", torch.tensor([[5, 6, 7, 0]])),
+        (HFText, "flava", torch.tensor([[5, 6, 7, 0]])),
+        (HFImage, "mae", torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32)),
+        (HFImage, "flava", torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32)),
+        (HFAudio, "ast", torch.linspace(-1, 1, 64 * 32).view(1, 64, 32)),
+    ],
+)
+def test_an_encoder_is_built_again_from_options_that_name_no_file(saved, kind, name, x):
+    encoder = kind(name=str(saved[1] / name)).eval()
+    options = json.loads(json.dumps(encoder.options_without_files()))
+    assert str(saved[1]) not in json.dumps(options)
+    again = kind(**options).eval()
+    assert not torch.equal(again(x), encoder(x))  # random weights
+    again.load_state_dict(encoder.state_dict())
+    assert torch.equal(again(x), encoder(x))
+
+
+def test_a_config_in_place_of_files_is_checked(saved):
+    options = HFText(name=str(saved[1] / "bert")).options_without_files()
+    with pytest.raises(ConfigError, match="config has no effect on pretrained weights"):
+        HFText(**{**options, "pretrained": True})
+    with pytest.raises(DataError, match="mine cannot be built from its config"):
+        HFText(name="mine", pretrained=False, config={"model_type": "no_such"})
+    with pytest.raises(DataError, match="mine cannot be built from its config"):
+        HFText(name="mine", pretrained=False, config={"vocab_size": 3})

@@ -1,4 +1,4 @@
-"""Settings of the process that training and prediction change, restored afterwards."""
+"""Settings of the process and of modules that are changed, and restored afterwards."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mla_lightning.errors import ConfigError, RunError, reason_of
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 #: Seeds, threads and determinism belong to the whole process, so that two runs at the same time
 #: would change each other's numbers.
@@ -89,3 +93,25 @@ def process_settings_restored() -> Iterator[None]:
                 torch.set_num_threads(threads)
                 torch.use_deterministic_algorithms(is_deterministic, warn_only=warns_only)
                 torch.backends.cudnn.benchmark = benchmark
+
+
+@contextmanager
+def evaluation_mode(module: Module) -> Iterator[None]:
+    """Set a module to evaluation mode, and restore the mode of all its submodules afterwards.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Dropout()
+        >>> with evaluation_mode(layer):
+        ...     layer.training
+        False
+        >>> layer.training
+        True
+    """
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, is_training in modes.items():
+            submodule.training = is_training

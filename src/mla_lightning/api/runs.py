@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from mla_lightning.api.process import check_torch_modes, process_settings_restored
+from mla_lightning.api.process import (
+    check_torch_modes,
+    evaluation_mode,
+    process_settings_restored,
+)
 from mla_lightning.config.targets import targets_allowed
-from mla_lightning.errors import ConfigError, DataError, RunError
+from mla_lightning.errors import ConfigError, DataError, RunError, check_choice
 from mla_lightning.identity.code import forget_code
 from mla_lightning.report.document.html import NotebookReport
 from mla_lightning.report.main import make_report
@@ -218,7 +222,7 @@ class Run:
         if not isinstance(inputs, Iterable | MultimodalDataModule | None):
             raise DataError(f"A {type(inputs).__name__} cannot be predicted. {ACCEPTED}")
         size = batch_size or int(self.config.data.get("eval_batch_size", 256))
-        with process_settings_restored(), _evaluation_mode(self.module):
+        with process_settings_restored(), evaluation_mode(self.module):
             if inputs is None:
                 inputs = self.loaded.data
             if isinstance(inputs, MultimodalDataModule):
@@ -228,21 +232,30 @@ class Run:
                 return predict_samples(self.loaded, batches_of(inputs, size))
             return predict_samples(self.loaded, inputs)
 
-    def export(self, path: Path | str) -> Exported:
-        """Write the model to an ONNX file, if onnxruntime computes what the model computes.
+    def export(self, path: Path | str, format: Literal["onnx", "safetensors"] = "onnx") -> Exported:
+        """Write the model to a new file or folder, if what is read from there computes the same.
 
-        Arguments, inputs and outputs of the file, and errors are those of
-        :func:`~mla_lightning.run.onnx_file.write_onnx`.
+        Args:
+            path: Of ``onnx`` a file, see :func:`~mla_lightning.run.onnx_file.write_onnx`; of
+                ``safetensors`` a folder for :func:`load_exported`, see
+                :func:`~mla_lightning.run.model_folder.write_model_folder`.
+            format: What to write.
 
         Example:
             >>> run = mla.train("data=synthetic", "trainer.max_epochs=1", folder=tmp)
             >>> run.export(tmp / "model.onnx").outputs[:3]
             ('prediction', 'probabilities', 'logits_multi')
         """
-        from mla_lightning.run.onnx_file import write_onnx
+        check_choice("format", format, ("onnx", "safetensors"))
+        with process_settings_restored(), evaluation_mode(self.module):
+            if format == "onnx":
+                from mla_lightning.run.onnx_file import write_onnx
 
-        with process_settings_restored(), _evaluation_mode(self.module):
-            return write_onnx(self.loaded, Path(path))
+                return write_onnx(self.loaded, Path(path))
+            from mla_lightning.run.model_folder import write_model_folder
+
+            with packages_allowed([self.folder]):
+                return write_model_folder(self.loaded, Path(path))
 
     def table(self, kind: str = "table1") -> NotebookReport:
         """Return a report of this run alone, shown as HTML in a notebook.
@@ -274,18 +287,6 @@ def _notebook_html(shown: Run | Runs) -> str:
         return shown.table()._repr_html_()
     except Exception:  # unfinished or damaged runs, or none
         return f"<pre>{escape(repr(shown))}</pre>"
-
-
-@contextmanager
-def _evaluation_mode(module: MultimodalModule) -> Iterator[None]:
-    """Set a module to evaluation mode, and restore the mode of all its submodules afterwards."""
-    modes = {submodule: submodule.training for submodule in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, is_training in modes.items():
-            submodule.training = is_training
 
 
 class Runs(Sequence[Run]):

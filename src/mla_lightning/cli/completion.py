@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mla_lightning.cli.data import ACTIONS
+from mla_lightning.cli.export import FORMATS
+from mla_lightning.cli.export import OPTIONS as EXPORT_OPTIONS
 from mla_lightning.cli.predict import OPTIONS as PREDICT_OPTIONS
 from mla_lightning.cli.tune import OPTIONS as TUNE_OPTIONS
 from mla_lightning.errors import ConfigError, near
@@ -271,6 +273,12 @@ def _of_predict(given: Sequence[str], current: str, config_dir: Path | None) -> 
     return [(f"{key}=", "") for key in PREDICT_OPTIONS]
 
 
+def _of_export(given: Sequence[str], current: str, config_dir: Path | None) -> list[Word]:
+    if current.startswith("format="):
+        return [(f"format={name}", "") for name in FORMATS] if given else []
+    return [(f"{key}=", "") for key in EXPORT_OPTIONS] if given else []
+
+
 def _of_report(given: Sequence[str], current: str, config_dir: Path | None) -> list[Word]:
     page = ("page", "all runs as one HTML page")
     return [] if given else [page, *_options("report", config_dir)]
@@ -327,6 +335,7 @@ _OF_VERB: Mapping[str, Callable[[Sequence[str], str, Path | None], list[Word]]] 
     "reproduce": _of_reproduce,
     "eval": _of_eval,
     "predict": _of_predict,
+    "export": _of_export,
     "report": _of_report,
     "dashboard": _of_dashboard,
     "list": _of_list,

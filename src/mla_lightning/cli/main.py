@@ -51,7 +51,7 @@ Balanced multimodal learning: MLA and its baselines, from one command line.
   mla report table1 runs/table1/openmoji             make Table 1, its tests and its figure
   mla eval runs/table1/openmoji/RUN split=test       evaluate a finished run again
   mla predict runs/table1/openmoji/RUN data.path=data/new      predict other samples
-  mla export runs/table1/openmoji/RUN output=model.onnx        export the model as ONNX
+  mla export runs/table1/openmoji/RUN output=model.onnx        export the model
   mla list methods                                   list the methods; also: data, fusions, ...
   mla data list                                      list the data sets and their sources
   mla data prepare cremad raw=/download/CREMA-D      prepare a data set from its official files
@@ -216,10 +216,15 @@ def build_parser() -> _Parser:
     )
     add_allow_target(prediction)
 
-    exported = verb("export", export, "write the model of a finished run as ONNX", EXPORT)
+    exported = verb(
+        "export", export, "write the model of a finished run to a file or folder", EXPORT
+    )
     exported.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     exported.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="output=FILE, data.path=STORE"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="output=PATH, format=..., hub=..., data.path=STORE",
     )
     add_allow_target(exported)
 

@@ -18,7 +18,8 @@ Images, spectrograms and videos
 Pretrained transformers
     ``M3AEImage``, ``M3AEText``; ``CAVMAEAudio``, ``CAVMAEVisual``; from Hugging Face's
     transformers, which is imported when one of them is built: ``HFAudio``, ``HFImage``, ``HFText``.
-    The option ``tune`` chooses which of their layers are trained.
+    The option ``tune`` chooses which of their layers are trained. ``TimmImage``: any backbone of
+    timm, an extra.
 
 Base class
     ``Encoder``.
@@ -45,6 +46,7 @@ from mla_lightning.encoders.resnet18 import ResNet18
 from mla_lightning.encoders.small_cnn import SmallCNN
 from mla_lightning.encoders.steps import Steps
 from mla_lightning.encoders.text_cnn import TextCNN
+from mla_lightning.encoders.timm_image import TimmImage
 from mla_lightning.encoders.vector import Vector
 
 __all__ = [
@@ -64,5 +66,6 @@ __all__ = [
     "SmallCNN",
     "Steps",
     "TextCNN",
+    "TimmImage",
     "Vector",
 ]

@@ -17,6 +17,7 @@ class Encoder(nn.Module):
         out_features: Width D of the feature.
         takes_sequences: Whether inputs are sequences (B, T, in_features), not vectors.
         gives_sequences: Whether features are sequences (B, T, D), which few fusions take.
+        package: The package of an extra of the same name that it needs; empty for none.
 
     Example:
         An encoder of the mean over time. A wrong input raises an error that names what is expected:
@@ -43,6 +44,7 @@ class Encoder(nn.Module):
     out_features: int
     takes_sequences = False
     gives_sequences = False
+    package = ""
 
     def check_input(self, is_expected: bool, x: Tensor, expected: str) -> None:
         """Check that an input has the shape and type that the encoder takes.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +69,7 @@ class HFEncoder(TunedEncoder):
         pooling: Pooling = "mean",
         tune: str = "all",
         pretrained: bool = True,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         """Load the model; no code in its files is run.
 
@@ -77,6 +79,8 @@ class HFEncoder(TunedEncoder):
             tune: Which layers are trained: ``all``, ``none`` or ``last_K``.
             pretrained: Whether to load the pretrained weights; if not, the weights are initialised
                 at random, and of the files only the config is used.
+            config: The content of the model's ``config.json``, with which no file is read, as an
+                exported model has it; None to read it. Needs ``pretrained=False``.
 
         Raises:
             ConfigError: If a value is out of range, or the model is of another modality.
@@ -86,13 +90,30 @@ class HFEncoder(TunedEncoder):
         if pooling not in ("mean", "cls"):
             raise ConfigError(f"pooling must be mean or cls, got {pooling!r}")
         self.pooling = pooling
-        self.model = _loaded(name, self.towers, pretrained, type(self).__name__)
+        if config is not None and pretrained:
+            raise ConfigError("config has no effect on pretrained weights: set pretrained to false")
+        self.model = (
+            _loaded(name, self.towers, pretrained, type(self).__name__)
+            if config is None
+            else _described(name, self.towers, config, type(self).__name__)
+        )
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # only the model's own tasks need it
         self.config = self.model.config
         self.check_model(name)
         self.out_features = int(self.config.hidden_size)
         self.freeze(tune, *_layers_and_norms(self.model, self.config))
+
+    def options_without_files(self) -> dict[str, Any]:
+        """Return the options that build the encoder without a file, with other weights.
+
+        Returns:
+            ``name``, ``pretrained`` and ``config``, in place of those that it was built with.
+        """
+        config = self.config.to_dict()
+        name = config.pop("_name_or_path", "") or config["model_type"]
+        plain = json.loads(json.dumps(config, default=str))  # such as data types
+        return {"name": Path(name).name, "pretrained": False, "config": plain}
 
     def check_model(self, name: str) -> None:
         """Check that the model is of the encoder's modality.
@@ -142,14 +163,7 @@ def _loaded(name: str, towers: Sequence[str], pretrained: bool, encoder: str) ->
     lib = import_transformers()
     try:
         config = lib.AutoConfig.from_pretrained(name, trust_remote_code=False)
-        model_class, build = lib.AutoModel, lib.AutoModel.from_config
-        if config.model_type == "vit_mae":
-            # The same network without the masking and shuffling of patches.
-            values = {k: v for k, v in config.to_dict().items() if k != "model_type"}
-            config = lib.ViTConfig.from_dict(values)
-            model_class = build = lib.ViTModel
-        elif config.model_type in _SINGLE_TOWERS:
-            model_class = build = getattr(lib, _SINGLE_TOWERS[config.model_type])
+        config, model_class, build = _architecture(lib, config)
         if not pretrained:
             return _tower(build(config), towers)[0]
         with _quiet(lib.utils.logging):
@@ -172,6 +186,32 @@ def _loaded(name: str, towers: Sequence[str], pretrained: bool, encoder: str) ->
             "pretrained=false starts the same model from random weights."
         )
     return model
+
+
+def _architecture(lib: Any, config: Any) -> tuple[Any, Any, Any]:
+    """Return the config and the class of its model, and what builds it with random weights."""
+    if config.model_type == "vit_mae":
+        # The same network without the masking and shuffling of patches.
+        values = {k: v for k, v in config.to_dict().items() if k != "model_type"}
+        return lib.ViTConfig.from_dict(values), lib.ViTModel, lib.ViTModel
+    if config.model_type in _SINGLE_TOWERS:
+        model_class = getattr(lib, _SINGLE_TOWERS[config.model_type])
+        return config, model_class, model_class
+    return config, lib.AutoModel, lib.AutoModel.from_config
+
+
+def _described(
+    name: str, towers: Sequence[str], values: Mapping[str, Any], encoder: str
+) -> nn.Module:
+    """Build a model with random weights from the content of its config; no file is read."""
+    lib = import_transformers()
+    try:
+        config = lib.AutoConfig.for_model(**{k: v for k, v in values.items() if k != "auto_map"})
+        config, _, build = _architecture(lib, config)
+        return _tower(build(config), towers)[0]
+    except (KeyError, OSError, TypeError, ValueError, ImportError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise DataError(f"{encoder}: {name} cannot be built from its config: {reason}") from error
 
 
 @contextmanager

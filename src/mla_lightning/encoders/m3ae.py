@@ -127,7 +127,7 @@ class M3AETower(TunedEncoder):
         Returns:
             The sequence (B, 1 + L, D) after the last norm.
         """
-        cls = self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype)
+        cls = self.cls_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
         if padding is not None:
             padding = nn.functional.pad(padding, (1, 0), value=False)
         x = torch.cat([cls, tokens + self.modality_code], dim=1)

@@ -11,6 +11,9 @@ from mla_lightning.errors import ConfigError
 from mla_lightning.functional.latent import class_scores
 from mla_lightning.fusion.base import Fusion, Present
 
+#: Most steps that an ONNX graph can have, each of which takes the exporter a second.
+MAX_STEPS_OF_GRAPH = 20
+
 
 class CrossPartial(Fusion):
     """Affine decoders from a latent code to every modality, and the codes of the training samples.
@@ -88,6 +91,16 @@ class CrossPartial(Fusion):
         """Find the codes of samples and compute their mean inner products with each class."""
         codes = self.find_codes(features, present)
         return class_scores(codes, self.codes, self.label, self.num_classes)
+
+    @property
+    def no_graph(self) -> str:
+        """Why the fusion cannot be written as an ONNX graph; empty if it can."""
+        if self.num_test_steps <= MAX_STEPS_OF_GRAPH:
+            return ""
+        return (
+            f"each of the {self.num_test_steps} steps that find the code of a sample "
+            f"(num_test_steps) would be a part of the graph, which may have {MAX_STEPS_OF_GRAPH}"
+        )
 
     @torch.no_grad()
     def find_codes(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:

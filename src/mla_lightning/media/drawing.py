@@ -105,7 +105,7 @@ class Drawing(Extractor):
                 return importlib.import_module("resvg_py")
             except ImportError as error:
                 raise BadMedia(
-                    "an SVG file, which needs resvg-py to be drawn: pip install resvg-py"
+                    "an SVG file, which needs resvg-py: pip install 'mla_lightning[svg]'"
                 ) from error
         path = self.resvg / "resvg_py" / "__init__.py"
         spec = importlib.util.spec_from_file_location("resvg_py", path)

@@ -50,9 +50,9 @@ def finished_run(run_dir: Path) -> RunFiles:
         mla_lightning.errors.NoRunError: nowhere is no run folder: it has no config.yaml. ...
     """
     if not (run_dir / files.CONFIG).is_file():
-        raise NoRunError(
-            f"{run_dir} is no run folder: it has no {files.CONFIG}. See mla report runs."
-        )
+        exported = (run_dir / "model.safetensors").is_file()
+        remedy = f'Load it: mla.load_exported("{run_dir}")' if exported else "See mla report runs."
+        raise NoRunError(f"{run_dir} is no run folder: it has no {files.CONFIG}. {remedy}")
     if not files.is_finished(run_dir):
         raise RunError(
             f"{run_dir} is not finished (state: {files.state_of(run_dir)}). "
@@ -200,9 +200,8 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
     counts = data_record.get("class_counts") or data_record.get("label_counts") or {}
     names = () if result.task == REGRESSION else module_data.class_names
     class_names = tuple(counts.get("train") or names)
-    is_complete = bool(data_record.get("is_complete", not config.missing))
     num_outputs = 1 if result.task == REGRESSION else len(class_names)
-    facts = DataFacts(num_outputs, result.num_train, is_complete, result.task)
+    facts = DataFacts(num_outputs, result.num_train, was_complete(run), result.task)
     module = build_module(config, module_data, facts=facts)
     checkpoint = RunCheckpoint(run_dir / files.CHECKPOINTS)
     contents = {
@@ -211,11 +210,39 @@ def load_run(run_dir: Path, data: Mapping[str, Any] | None = None, **options: An
     }
     latest_last = sorted(contents, key=lambda metric: contents[metric]["epoch"])
     states = {metric: contents[metric]["state_dict"] for metric in latest_last}
+    return with_weights(run, module_data, class_names, module, states)
+
+
+def was_complete(run: RunFiles) -> bool:
+    """Return whether every sample that a run was trained on had every modality."""
+    record = run.provenance.get("data") or {}
+    return bool(record.get("is_complete", not run.config.missing))
+
+
+def with_weights(
+    run: RunFiles,
+    data: MultimodalDataModule,
+    class_names: tuple[str, ...],
+    module: MultimodalModule,
+    states: Mapping[str, Mapping[str, Tensor]],
+) -> LoadedRun:
+    """Return a run whose module has the selected weights; see :class:`LoadedRun`.
+
+    Args:
+        run: The files of the run.
+        data: Its data module.
+        class_names: The classes or labels that it predicts.
+        module: Its module, whose weights are replaced.
+        states: Metric -> the weights that were selected by it, those of the latest epoch last.
+
+    Raises:
+        RunError: If the weights belong to another model.
+    """
     state = _selected_state(module, states)
     module.take_scales(state)  # those of the training split, also on other data
-    load_weights(module, state, checkpoint.folder)
+    load_weights(module, state, run.folder)
     module.eval()
-    return LoadedRun(run, module_data, class_names, module, states)
+    return LoadedRun(run, data, class_names, module, states)
 
 
 def check_inputs(run: RunFiles, data: MultimodalDataModule) -> None:

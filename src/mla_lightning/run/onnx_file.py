@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from mla_lightning import __version__
-from mla_lightning.errors import ConfigError, DataError, RunError
+from mla_lightning.errors import ConfigError, RunError
 from mla_lightning.run.finished import LoadedRun
 from mla_lightning.run.onnx_graph import PRESENT, Graph
-from mla_lightning.run.predict import batches_of, batches_of_split, predict_samples
+from mla_lightning.run.predict import batches_of, predict_samples
+from mla_lightning.run.trial_samples import first_samples, trials
 from mla_lightning.run_folder.columns import MULTI
 from mla_lightning.run_folder.tasks import MULTILABEL, REGRESSION
 from mla_lightning.run_folder.writing import replacing
@@ -32,8 +33,6 @@ PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 INSTALL = "pip install 'mla_lightning[export]'"
 #: Largest difference to the model, as a fraction of the largest value of an output, at least 1.
 TOLERANCE = 1e-4
-#: Number of samples that are compared.
-NUM_COMPARED = 24
 #: A file of this format holds at most 2 GB.
 MOST_BYTES = 2_000_000_000
 
@@ -104,7 +103,12 @@ def write_onnx(run: LoadedRun, path: Path) -> Exported:
         True
     """
     check_packages()
-    split, inputs, present = _samples(run)
+    if reason := getattr(run.module.fusion, "no_graph", ""):
+        raise ConfigError(
+            f"{run.files.folder}: {type(run.module.fusion).__name__} cannot be an ONNX file: "
+            f"{reason}. Write a folder: mla export RUN output=FOLDER format=safetensors"
+        )
+    split, inputs, present = first_samples(run)
     graph = Graph(run)
     names = (*inputs, *(f"{PRESENT}{name}" for name in inputs))
     content = _serialised(run, graph, (*inputs.values(), *present.values()), names)
@@ -114,19 +118,6 @@ def write_onnx(run: LoadedRun, path: Path) -> Exported:
         file.write(content)
     num_samples = len(next(iter(present.values())))
     return Exported(path, names, graph.output_names, difference, split, num_samples, is_mixing)
-
-
-def _samples(run: LoadedRun) -> tuple[str, dict[str, Tensor], dict[str, Tensor]]:
-    """Return the first samples of the test split, or of val: the split, inputs, presence."""
-    run.data.prepare_data()
-    run.data.setup()
-    split = "test" if "test" in run.data.splits else "val"
-    batches, _ = batches_of_split(run.data, split, NUM_COMPARED)
-    batch = next(iter(batches), None)
-    if batch is None:
-        raise DataError(f"{run.data.name} has no samples in {split} to compare the model on")
-    names = run.module.modalities
-    return split, {m: batch["inputs"][m] for m in names}, {m: batch["present"][m] for m in names}
 
 
 def _serialised(
@@ -157,7 +148,8 @@ def _serialised(
             reason = str(error.__cause__ or error).strip().splitlines()
             raise ConfigError(
                 f"{run.files.folder}: torch.onnx cannot export {kind}: "
-                f"{reason[0] if reason else type(error).__name__}."
+                f"{reason[0] if reason else type(error).__name__}. "
+                "format=safetensors exports any model."
             ) from error
         model = program.model_proto
     for entry in (*model.graph.input, *model.graph.output):  # also of what is not used
@@ -207,12 +199,20 @@ def _largest_difference(
     except Exception as error:
         raise RunError(f"onnxruntime cannot load the exported model: {error}") from error
     largest = 0.0
-    for trial, size, has in _trials(present):
+    for trial, size, has in trials(present):
         for batch in batches_of({**inputs, "present": has}, size):
             masks = {f"{PRESENT}{m}": batch["present"][m].numpy() for m in present}
             feed = {m: batch[m].numpy() for m in inputs} | masks
             used = {entry.name for entry in session.get_inputs()}
-            values = session.run(None, {k: v for k, v in feed.items() if k in used})
+            try:
+                values = session.run(None, {k: v for k, v in feed.items() if k in used})
+            except Exception as error:  # of onnxruntime, whose classes are none of Python's
+                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                raise RunError(
+                    f"The exported model does not run on a batch of {size} samples "
+                    f"({trial}): {reason[:300]}. No file was written; "
+                    "format=safetensors exports any model."
+                ) from error
             outputs = dict(zip(output_names, values, strict=True))
             for name, expected in _expected(run, batch, outputs).items():
                 difference = _difference(outputs[name], expected)
@@ -234,23 +234,6 @@ def _difference(values: np.ndarray, expected: np.ndarray) -> float:
     equal = (values == expected) | np.isnan(expected)  # infinite logarithms are equal
     gap = np.abs(np.where(equal, 0, values) - np.where(equal, 0, expected))
     return float(gap.max(initial=0))
-
-
-def _trials(present: Mapping[str, Tensor]) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
-    """Yield what is compared: its name, the batch size, and which samples have which modality."""
-    number = len(next(iter(present.values())))
-    for size in dict.fromkeys((number, min(5, number), 1)):
-        yield "as in the data", size, dict(present)
-    if len(present) == 1:
-        return
-    odd = torch.arange(number) % 2 == 1
-    for absent in present:
-        yield (
-            f"without {absent} in half of the samples",
-            number,
-            {m: odd if m == absent else torch.ones_like(odd) for m in present},
-        )
-        yield f"without {absent}", number, {m: torch.full_like(odd, m != absent) for m in present}
 
 
 def _expected(

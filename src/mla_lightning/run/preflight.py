@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 import torch
 from torch.utils.data import DataLoader
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader
 from mla_lightning import ranks
 from mla_lightning.config import Job
 from mla_lightning.config.jobs import data_of_config, reached_targets
+from mla_lightning.config.signatures import attribute_of
 from mla_lightning.config.targets import TARGET, locate
 from mla_lightning.data.base import MultimodalDataModule
 from mla_lightning.data.loading import loader_options
@@ -46,7 +49,12 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         mla_lightning.errors.ConfigError: trainer.accelerator=mps ... has no GPU ...
     """
     check_before_submission(
-        jobs, lambda config: (accelerator_problem(config), _model_problem(config))
+        jobs,
+        lambda config: (
+            accelerator_problem(config),
+            _import_problem(config),
+            _model_problem(config),
+        ),
     )
 
 
@@ -210,6 +218,23 @@ def accelerator_problem(config: RunConfig) -> str:
         "trainer=default or trainer.accelerator=cpu, or check `nvidia-smi` and the installation of "
         "torch."
     )
+
+
+def _import_problem(config: RunConfig) -> str:
+    """Return why the package of an encoder cannot be imported, if it is installed."""
+    for name, node in (config.encoder or {}).items():
+        package = attribute_of(str(node[TARGET]), "package", "")
+        try:
+            if package and find_spec(package) is not None:
+                importlib.import_module(package)
+        except Exception as error:  # such as a RuntimeError of a torchvision for another torch
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            return (
+                f"encoder.{name} needs {package}, which cannot be imported: {reason}. Are it and "
+                f"what it needs built for torch {torch.__version__}? See "
+                "https://pytorch.org/get-started/locally"
+            )
+    return ""
 
 
 def _model_problem(config: RunConfig) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from mla_lightning.config import Job
 from mla_lightning.config.jobs import COMPUTING_NODES, data_of_config, describe_data
+from mla_lightning.config.signatures import attribute_of
+from mla_lightning.config.targets import TARGET
 from mla_lightning.data.mask_files import read_masks
 from mla_lightning.errors import ConfigError
 from mla_lightning.run_folder import RESULT
@@ -50,7 +53,7 @@ def check_before_submission(
         if text not in tried:
             tried.add(text)
             _check_data(job.config)
-            of_job += further(job.config)
+            of_job += [_package_problem(job.config), *further(job.config)]
         problems |= dict.fromkeys(filter(None, of_job))
     if len(problems) == 1:
         raise ConfigError(*problems)
@@ -75,6 +78,18 @@ def _folder_problem(run_dir: Path) -> str:
         return f"{run_dir} cannot be created: {parent} is a file. {advice}"
     if not os.access(parent, os.W_OK | os.X_OK):
         return f"{run_dir} cannot be created: {parent} cannot be written to. {advice}"
+    return ""
+
+
+def _package_problem(config: RunConfig) -> str:
+    """Return a message if an encoder needs a package that is not installed."""
+    for name, node in (config.encoder or {}).items():
+        package = attribute_of(str(node[TARGET]), "package", "")
+        if package and find_spec(package) is None:
+            return (
+                f"encoder.{name} needs {package}, which is not installed: "
+                f"pip install 'mla_lightning[{package}]'"
+            )
     return ""
 
 
