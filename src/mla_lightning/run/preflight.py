@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 import torch
 from torch.utils.data import DataLoader
@@ -46,7 +47,17 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         mla_lightning.errors.ConfigError: trainer.accelerator=mps ... has no GPU ...
     """
     check_before_submission(
-        jobs, lambda config: (accelerator_problem(config), _model_problem(config))
+        jobs,
+        lambda config: (accelerator_problem(config), _umap_problem(config), _model_problem(config)),
+    )
+
+
+def _umap_problem(config: RunConfig) -> str:
+    if config.diagnostics != "umap" or find_spec("umap") is not None:
+        return ""
+    return (
+        "diagnostics=umap needs UMAP: pip install 'mla_lightning[umap]'. Without it: "
+        "diagnostics=full, which draws a t-SNE."
     )
 
 

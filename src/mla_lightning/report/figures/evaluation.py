@@ -149,6 +149,11 @@ def tsne(diagnostics: BlockDiagnostics) -> Figure | None:
     return _projected_features(diagnostics, "tsne")
 
 
+def umap(diagnostics: BlockDiagnostics) -> Figure | None:
+    """Draw the features in the plane of a UMAP."""
+    return _projected_features(diagnostics, "umap")
+
+
 def _projected_features(diagnostics: BlockDiagnostics, projection: str) -> Figure | None:
     """Draw features in a plane, coloured by modality and by label, with a column per method."""
     planes = {
