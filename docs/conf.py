@@ -7,6 +7,7 @@ are the same on the site and where the repository is browsed.
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from pygments.lexers.special import TextLexer

@@ -1,14 +1,17 @@
-"""Pages of the site from the scripts in `docs/tutorials`, with what each cell prints.
+"""Pages of the site from the scripts in `docs/tutorials`, with what each cell prints and draws.
 
 A script is divided into cells by lines `# %%`; a cell that begins with `# %% [markdown]` is text.
-To make a page, the script is run once; it fails the build if it fails.
+To make a page, the script is run once; it fails the build if it fails. A script that submits jobs
+to Slurm has the tests' stand-in for it.
 """
 
+import base64
 import hashlib
 import os
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +21,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 _MARK = "\x1e"
+#: What prints the mark and the pictures that the cells before it wrote to the working folder.
+_PRINT_MARK = "print({mark!r}, *sorted(__import__('glob').glob('*.png')), flush=True)\n"
 
 
 class Cell(NamedTuple):
@@ -43,8 +48,15 @@ def read_cells(script: str) -> list[Cell]:
     return cells
 
 
-def run_cells(cells: list[Cell], work: Path) -> list[str]:
-    """Run the code cells in one process and return what each of them prints.
+class Output(NamedTuple):
+    """What a cell printed, and the pictures that it wrote to the working folder."""
+
+    text: str = ""
+    pictures: tuple[Path, ...] = ()
+
+
+def run_cells(cells: list[Cell], work: Path) -> list[Output]:
+    """Run the code cells in one process and return what each of them prints and draws.
 
     Args:
         cells: The cells of the script.
@@ -54,25 +66,43 @@ def run_cells(cells: list[Cell], work: Path) -> list[str]:
         RuntimeError: The script fails; with what it wrote to stderr.
     """
     path = work / "tutorial.py"
-    code = [f"print({_MARK!r}, flush=True)\n{c.content}" for c in cells if not c.is_text]
-    path.write_text("\n\n".join(code), encoding="utf-8")
+    mark = _PRINT_MARK.format(mark=_MARK)
+    code = "\n\n".join([*(f"{mark}{c.content}" for c in cells if not c.is_text), mark])
+    path.write_text(code, encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, str(path)], cwd=work, env=environment, capture_output=True, text=True
-    )
+    with ExitStack() as stack:
+        if "launcher=slurm" in code:
+            from tests.slurm_node import slurm_stand_in
+
+            commands = stack.enter_context(slurm_stand_in(work / "slurm"))
+            environment["PATH"] = f"{commands}{os.pathsep}{environment['PATH']}"
+        done = subprocess.run(
+            [sys.executable, str(path)], cwd=work, env=environment, capture_output=True, text=True
+        )
     if done.returncode:
         raise RuntimeError(f"the tutorial fails:\n{done.stderr[-3000:]}")
-    printed = iter(done.stdout.replace(str(work), "...").split(f"{_MARK}\n")[1:])
-    return ["" if cell.is_text else next(printed).strip("\n") for cell in cells]
+    outputs, known = [], set[str]()
+    for part in done.stdout.replace(str(work), "...").split(_MARK)[1:]:
+        names, _, text = part.partition("\n")
+        outputs.append(Output(text.strip("\n")))
+        new = sorted(set(names.split()) - known)  # of the cell before
+        if new:
+            outputs[-2] = outputs[-2]._replace(pictures=tuple(work / name for name in new))
+        known |= set(new)
+    of_code = iter(outputs)
+    return [Output() if cell.is_text else next(of_code) for cell in cells]
 
 
-def to_markdown(cells: list[Cell], printed: list[str]) -> str:
-    """Return the cells as one Markdown page, with what each of them printed below it."""
+def to_markdown(cells: list[Cell], outputs: list[Output]) -> str:
+    """Return the cells as one Markdown page, with what each of them printed and drew below it."""
     parts = []
-    for cell, output in zip(cells, printed, strict=True):
+    for cell, output in zip(cells, outputs, strict=True):
         parts.append(cell.content if cell.is_text else f"```python\n{cell.content}\n```")
-        if output:
-            parts.append(f"```{{code-block}} text\n:class: printed\n\n{output}\n```")
+        if output.text:
+            parts.append(f"```{{code-block}} text\n:class: printed\n\n{output.text}\n```")
+        for path in output.pictures:
+            data = base64.b64encode(path.read_bytes()).decode()
+            parts.append(f"![{path.name}](data:image/png;base64,{data})")
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,13 +1,16 @@
 """A stand-in for SLURM's commands: a folder is the queue, and a test moves its jobs on.
 
-The commands are this file under their names, first on the PATH.
+The commands are this file under their names, first on the PATH. `tests.slurm_node` runs the jobs.
 """
 
+import fcntl
 import json
 import os
 import re
 import shlex
+import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 COMMANDS = ("sbatch", "squeue", "scontrol", "scancel")
@@ -23,13 +26,26 @@ class FakeSlurm:
 
     def install(self, monkeypatch, **settings):
         """Put the commands first on the PATH; settings are cluster, max_array and refusal."""
+        monkeypatch.setenv("PATH", f"{self.make(**settings)}:/usr/bin:/bin")
+
+    def make(self, **settings):
+        """Write an empty queue and the commands; return their folder."""
         bin_folder = self.folder / "bin"
         bin_folder.mkdir(parents=True)
         for name in COMMANDS:
             (bin_folder / name).write_text(f"#!{sys.executable} -IS\n{Path(__file__).read_text()}")
             (bin_folder / name).chmod(0o755)
-        monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
         self.write({"next": 17, "tasks": {}, "calls": [], "cluster": "lab", **settings})
+        return bin_folder
+
+    @contextmanager
+    def changing(self):
+        """Give the queue to one process at a time, and write what it changes."""
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)  # no fork inherits it
+            queue = self.read()
+            yield queue
+            self.write(queue)
 
     def read(self):
         return json.loads(self.file.read_text())
@@ -70,10 +86,12 @@ def sbatch(queue, words):
             (word,) = shlex.split(line.removeprefix("#SBATCH "))
             key, _, value = word.removeprefix("--").partition("=")
             options[key] = value
-    array, last = queue["next"], int(re.match(r"0-(\d+)", options["array"]).group(1))
+    last, limit = re.fullmatch(r"0-(\d+)(?:%(\d+))?", options["array"]).groups()
+    array, last = queue["next"], int(last)
     queue["next"] += last + 2
     entry = {"name": options["job-name"], "state": "PENDING", "exit_code": 0, "restart": 0}
     entry |= {"node": "", "reason": "JobHeldUser" if "--hold" in words else "Priority"}
+    entry |= {"script": str(script.absolute()), "limit": int(limit or last + 1)}
     for number in range(last + 1):
         queue["tasks"][f"{array}_{number}"] = dict(entry)
     return 0, f"{array}\n", ""
@@ -85,8 +103,11 @@ def squeue(queue, words):
     flag, wanted = next(
         (w, words[words.index(w) + 1].split(",")) for w in ("-j", "-n") if w in words
     )
+    states = words[words.index("-t") + 1] if "-t" in words else "all"
     rows = []
     for task, entry in queue["tasks"].items():
+        if states != "all" and entry["state"] not in states.split(","):
+            continue
         if (task.partition("_")[0] if flag == "-j" else entry["name"]) in wanted:
             rows.append("|".join([task, *(str(entry[key]) for key in FIELDS)]) + "|")
     if flag == "-j" and len(wanted) == 1 and not rows:
@@ -110,16 +131,17 @@ def scancel(queue, words):
     for task, entry in queue["tasks"].items():
         if task in words or task.partition("_")[0] in words:
             entry |= {"state": "CANCELLED", "reason": "", "exit_code": 15}
+            if "pid" in entry:  # it has processes, which end in their own time
+                entry["state"] = "COMPLETING"
+                os.kill(entry["pid"], signal.SIGTERM)
     return 0, "", ""
 
 
 def main():
     name, place = Path(sys.argv[0]).name, Path(sys.argv[0]).parents[1]
-    fake = FakeSlurm(place)
-    queue = fake.read()
-    queue["calls"].append([name, *sys.argv[1:]])
-    code, out, err = globals()[name](queue, sys.argv[1:])
-    fake.write(queue)
+    with FakeSlurm(place).changing() as queue:
+        queue["calls"].append([name, *sys.argv[1:]])
+        code, out, err = globals()[name](queue, sys.argv[1:])
     sys.stdout.write(out)
     sys.stderr.write(err and f"{name}: error: {err}\n")
     return code

@@ -348,10 +348,3 @@ def test_code_that_was_edited_since_it_was_imported_is_refused(trained, monkeypa
     monkeypatch.setitem(start._first_times, "mla_lightning.module", 0.0)
     with pytest.raises(RunError, match=r"module\.py was changed since this process imported it"):
         mla.train(*TINY, method="mla", folder=trained["mla"].folder.parents[1])
-
-
-def test_the_tutorial_runs(tmp_path):
-    path = Path(__file__).parents[1] / "docs/tutorials/arrays_to_table.py"
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "validation accuracy:" in done.stdout

@@ -49,6 +49,31 @@ def test_only_a_tag_publishes_and_no_token_is_stored():
     assert "secrets." not in text
 
 
+def test_a_release_is_installed_and_trains_before_it_is_published():
+    """`make release-check` itself takes minutes: an environment for each of sdist and wheel."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
+    build = workflow["jobs"]["build"]["steps"]
+    (check,) = (i for i, step in enumerate(build) if step.get("run") == "make release-check")
+    (upload,) = (i for i, step in enumerate(build) if "upload-artifact" in step.get("uses", ""))
+    assert check < upload
+    assert build[upload]["with"]["path"] == "build/release/dist"
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = makefile.partition("\nrelease-check:")[2].partition("\n\n")[0]
+    words = ("-m build --outdir", "for file in build/release/dist/*", "-m venv build/release/venv")
+    words += ("pip --disable-pip-version-check install", "unset PYTHONPATH", "mla train -m")
+    places = [recipe.index(word) for word in words]
+    assert places == sorted(places)
+
+
+def test_licence_and_citation_are_of_this_package():
+    assert "MIT License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert PYPROJECT["project"]["license"] == "MIT"
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["title"] == PYPROJECT["project"]["name"]
+    assert citation["license"] == "MIT"
+    assert citation["authors"]
+
+
 def test_every_supported_python_is_tested():
     text = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
     matrix = yaml.safe_load(text)["jobs"]["test"]["strategy"]["matrix"]

@@ -27,7 +27,7 @@ from mla_lightning.run_folder import columns
 from mla_lightning.run_folder.tasks import PRIMARY
 
 #: Mode -> number of an epoch's batches whose steps are measured; ``cost`` only counts FLOPs.
-NUM_BATCHES = {"cost": 0, "epoch": 1, "full": 8}
+NUM_BATCHES = {"cost": 0, "epoch": 1, "full": 8, "umap": 8}
 
 
 class EpochDiagnostics(Callback):

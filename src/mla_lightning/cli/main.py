@@ -21,6 +21,7 @@ from mla_lightning.cli.export import EXPORT, export
 from mla_lightning.cli.hydra_flags import without_hydra_flags
 from mla_lightning.cli.jobs import run_listed_job
 from mla_lightning.cli.lists import LIST, list_options
+from mla_lightning.cli.pipes import reader_may_end
 from mla_lightning.cli.predict import PREDICT, predict
 from mla_lightning.cli.reproduce import REPRODUCE, reproduce
 from mla_lightning.cli.train import add_train
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with not_world_writable(), ended_by_warnings():
+        with not_world_writable(), ended_by_warnings(), reader_may_end():
             code = _run(words)
         sys.stdout.flush()
         return code

@@ -87,7 +87,7 @@ def _snapshots_problem(config: Mapping[str, Any], is_set_by_user: bool) -> str:
             f"{setting} and trainer.ema are two ways to average one training; write one of them, "
             "and the other as null."
         )
-    if config.get("diagnostics") in ("epoch", "full"):
+    if config.get("diagnostics") in ("epoch", "full", "umap"):
         return (
             f"diagnostics={config['diagnostics']} describes one set of weights, and {setting} "
             "averages the logits of several. Write diagnostics=off or cost."

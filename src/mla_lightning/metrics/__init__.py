@@ -18,7 +18,7 @@ Contribution of each modality
 
 Frozen encoders and their features
     Ridge probe: ``ridge_probe``, ``Probe``, ``probe_scores``. Geometry: ``modality_gap``,
-    ``principal_plane``, ``tsne_plane``.
+    ``principal_plane``, ``tsne_plane``, ``umap_plane``.
 
 Training steps
     ``TrainingLosses``, ``StepFlops``, ``losses_and_scores``, ``gradient_cosines``,
@@ -55,7 +55,7 @@ from mla_lightning.metrics.forgetting import (
     losses_and_scores,
     projector_state,
 )
-from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane
+from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane, umap_plane
 from mla_lightning.metrics.losses import TrainingLosses
 from mla_lightning.metrics.multilabel import mean_ap, micro_f1
 from mla_lightning.metrics.outcome import Outcome
@@ -98,5 +98,6 @@ __all__ = [
     "subsets",
     "temperature",
     "tsne_plane",
+    "umap_plane",
     "weighted_f1",
 ]

@@ -87,3 +87,30 @@ def tsne_plane(features: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tenso
     plane = TSNE(2, perplexity=perplexity, random_state=seed, init="pca").fit_transform(joined)
     coordinates = torch.from_numpy(plane).split([len(x) for x in features.values()])
     return dict(zip(features, coordinates, strict=True))
+
+
+def umap_plane(features: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
+    """Project the features of all modalities to one plane by UMAP (McInnes et al. 2018).
+
+    Needs the extra ``umap``.
+
+    Args:
+        features: Modality -> features (N_m, D) of the samples that have it, all of one width.
+        seed: Seed of UMAP, which then computes in one thread.
+
+    Returns:
+        Modality -> coordinates (N_m, 2); empty with fewer than 16 features, as each is placed by
+        its 15 nearest ones.
+
+    Example:
+        >>> umap_plane({"audio": torch.randn(4, 3), "visual": torch.randn(3, 3)})
+        {}
+    """
+    joined = torch.cat([normalize(x.double(), dim=1) for x in features.values()]).numpy()
+    if len(joined) < 16:
+        return {}
+    from umap import UMAP
+
+    plane = UMAP(n_neighbors=15, random_state=seed, n_jobs=1).fit_transform(joined)
+    coordinates = torch.from_numpy(plane).split([len(x) for x in features.values()])
+    return dict(zip(features, coordinates, strict=True))

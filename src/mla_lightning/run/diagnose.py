@@ -24,7 +24,7 @@ from mla_lightning.metrics.contribution import (
     shapley_values,
     subsets,
 )
-from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane
+from mla_lightning.metrics.geometry import modality_gap, principal_plane, tsne_plane, umap_plane
 from mla_lightning.module import MultimodalModule
 from mla_lightning.randomness import derive_seed
 from mla_lightning.run.class_diagnostics import class_diagnostics, correct_predictions
@@ -39,7 +39,8 @@ def build_epoch_diagnostics(mode: str, data: MultimodalDataModule) -> EpochDiagn
     """Build the callback that measures during training.
 
     Args:
-        mode: ``cost`` for FLOPs alone, ``epoch``, or ``full`` for more batches and all samples.
+        mode: ``cost`` for FLOPs alone, ``epoch``, or ``full`` and ``umap`` for more batches and all
+            samples.
         data: The data module, after ``setup``.
     """
     if mode == "cost":
@@ -111,7 +112,7 @@ def diagnose(
         module: The module with the weights selected for the fused logits.
         data: The data module.
         predictions: Split -> predictions with features; ``val`` is required.
-        mode: ``epoch``; ``full`` adds a t-SNE.
+        mode: ``epoch``; ``full`` adds a t-SNE, ``umap`` also a UMAP.
         uncounted: Names of operations that are not in the FLOPs.
         forward: Context of forward passes, such as the trainer's precision.
 
@@ -323,7 +324,7 @@ def feature_planes(
     Args:
         features: Modality -> features (N, D).
         predictions: Labels and presence of the same samples.
-        mode: ``full`` adds a t-SNE to the principal components.
+        mode: ``full`` adds a t-SNE to the principal components, ``umap`` also a UMAP.
         seed: Seed of the random selection of samples.
 
     Returns:
@@ -348,8 +349,10 @@ def feature_planes(
     present = {name: predictions.present[name][rows] for name in features}
     available = {m: h[rows][present[m]] for m, h in features.items() if bool(present[m].any())}
     planes = {"pca": principal_plane(available)}
-    if mode == "full":
+    if mode in ("full", "umap"):
         planes["tsne"] = tsne_plane(available, seed)
+    if mode == "umap":
+        planes["umap"] = umap_plane(available, seed)
     arrays = {"label": predictions.label[rows].numpy()}
     arrays |= {f"present/{m}": has.numpy() for m, has in present.items()}
     for kind, plane in planes.items():

@@ -120,6 +120,8 @@ def provenance_of(job: Job, data: MultimodalDataModule, started: str) -> dict[st
         },
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": _processor(),
+        "gpu": _gpu(job.config.trainer.accelerator),
         "threads": job.config.trainer.threads,
         "devices": job.config.trainer.devices,
         "num_nodes": job.config.trainer.num_nodes,
@@ -134,6 +136,23 @@ def _place_of_rows(data: MultimodalDataModule) -> dict[str, str]:
     """Return the folder of the copy that rows are read from, if they are."""
     folder = data.rows_folder if isinstance(data, Prepared) else None
     return {} if folder is None else {"rows": str(folder)}
+
+
+def _processor() -> str:
+    """Return the name of the processor; of Linux its model, which `platform` does not know."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    models = (line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line)
+    return next(models, platform.processor() or platform.machine())
+
+
+def _gpu(accelerator: str) -> str | None:
+    """Return the name of the GPU that a job may compute on; None without one."""
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return None
+    return torch.cuda.get_device_name()
 
 
 def _git_state() -> dict[str, Any]:

@@ -118,7 +118,7 @@ class RunConfig:
     ) = field(default="accuracy", kw_only=True)
     evaluate_test: bool
     evaluate_probe: bool
-    diagnostics: Literal["off", "cost", "epoch", "full"]
+    diagnostics: Literal["off", "cost", "epoch", "full", "umap"]
     modalities: list[str] | None
     overwrite: bool
     force_resume: bool

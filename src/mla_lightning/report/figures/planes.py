@@ -1,4 +1,4 @@
-"""Figures of features in a plane, by principal components or t-SNE: a column per method."""
+"""Figures of features in a plane, by principal components, t-SNE or UMAP: a column per method."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ def pca(diagnostics: BlockDiagnostics) -> Figure | None:
 def tsne(diagnostics: BlockDiagnostics) -> Figure | None:
     """Draw the features in the plane of a t-SNE."""
     return _projected_features(diagnostics, "tsne")
+
+
+def umap(diagnostics: BlockDiagnostics) -> Figure | None:
+    """Draw the features in the plane of a UMAP."""
+    return _projected_features(diagnostics, "umap")
 
 
 def _projected_features(diagnostics: BlockDiagnostics, projection: str) -> Figure | None:

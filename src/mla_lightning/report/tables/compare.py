@@ -311,6 +311,7 @@ def _provenance_table(*runs: RunFiles) -> Table:
             "commit": str(provenance.get("git_commit") or "")[:10],
             "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
             "machine": str(provenance.get("platform") or ""),
+            "processor": str(provenance.get("gpu") or provenance.get("processor") or ""),
             "started": str(provenance.get("started") or ""),
             "command": str(provenance.get("command") or ""),
         }
