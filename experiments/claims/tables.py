@@ -243,28 +243,41 @@ def forest_plot(lines: Sequence[Line], title: str) -> Figure:
         lines: The comparisons.
         title: Label of the horizontal axis.
     """
-    from mla_lightning.report.figures.style import ABOVE, BELOW, GREY, new_figure, style
+    from mla_lightning.report.figures.style import (
+        ABOVE,
+        BELOW,
+        GREY,
+        GRID,
+        TWO_COLUMNS,
+        new_figure,
+        set_title,
+        style,
+    )
 
-    names = list(dict.fromkeys(line.section for line in lines))
-    most = max(sum(line.section == name for line in lines) for name in names)
-    longest = max(len(line.label) for line in lines)
+    by_name: dict[str, list[Line]] = {}
+    for line in lines:
+        by_name.setdefault(line.section, []).append(line)
+    num_rows = -(-len(by_name) // 2)
+    most = max(map(len, by_name.values()))
     colours = {1: ABOVE, -1: BELOW, 0: GREY}
     with style():
-        width = 1.9 + 0.065 * longest
-        figure = new_figure(max(7.0, 0.3 + width * len(names)), 1.1 + 0.27 * most)
-        axes = figure.subplots(1, len(names), squeeze=False)[0]
-        for axis, name in zip(axes, names, strict=True):
-            panel = [line for line in lines if line.section == name]
+        figure = new_figure(TWO_COLUMNS, 0.6 + num_rows * (0.5 + 0.17 * most))
+        axes = figure.subplots(num_rows, min(2, len(by_name)), squeeze=False).flat
+        for axis in axes[len(by_name) :]:
+            axis.set_visible(False)
+        for axis, (name, panel) in zip(axes, by_name.items(), strict=False):
             for place, line in enumerate(panel):
                 colour, comparison = colours[line.sign], line.comparison
                 if comparison.low is not None and comparison.high is not None:
                     interval = [comparison.low, comparison.high]
                     axis.plot(interval, [place, place], color=colour, linewidth=1.4)
-                axis.plot([comparison.mean], [place], "o", color=colour, markersize=5)
-            axis.axvline(0, color="#888888", linewidth=0.8)
+                axis.plot([comparison.mean], [place], "o", color=colour, markersize=4)
+            axis.axvline(0, color="black", linewidth=0.8)
             axis.set_yticks(range(len(panel)), [line.label for line in panel])
             axis.set_ylim(most - 0.4, -0.6)
-            axis.set_title(name, loc="left", fontweight="bold")
-            axis.grid(axis="x", color="#E5E5E5", linewidth=0.6)
-        figure.supxlabel(f"{title}; bars: 95 % CI; coloured: corrected p < {SIGNIFICANT}")
+            axis.set_title(name, loc="left")
+            axis.grid(axis="x", color=GRID, linewidth=0.6)
+        set_title(figure, title)
+        words = f"bars: 95 % CI; coloured: corrected p < {SIGNIFICANT}"
+        figure.supxlabel(words, fontsize="medium")
     return figure

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Caption of the figures of cost.
-FRONT = "Blue, connected: no other method is both cheaper and better."
+FRONT = "Black, connected: no other method is both cheaper and better."
 #: Methods of the diagram of ranks, named in advance: of many methods, ranks separate none.
 RANKED = (
     *("concat", "joint_unimodal", "late_fusion", "ogm_ge", "mmpareto", "mla", "umt"),
