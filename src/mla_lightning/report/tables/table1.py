@@ -40,6 +40,7 @@ from mla_lightning.report.tables.rows import (
     shared_metric,
     summary_row,
 )
+from mla_lightning.report.tables.verdict import verdict
 from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def table1(runs: Sequence[Run]) -> Report:
         notes=tuple(report_notes),
         reading=READING,
         figures=figures,
+        texts={"verdict.md": "".join(f"- {verdict(block)}\n" for block in table_blocks)},
     )
 
 
