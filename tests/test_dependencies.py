@@ -22,11 +22,11 @@ MODULES = {
     "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
+    "umap-learn": "umap",
 }
 #: Modules that no line imports -> why they are dependencies.
 NOT_IMPORTED = {
     "torchmetrics": "configs name its classes and functions as metrics",
-    "tensorboard": "Lightning's TensorBoardLogger imports it",
     "onnxscript": "torch.onnx imports it",
 }
 #: Modules that are imported, but that a user installs for one function alone -> which.

@@ -55,8 +55,8 @@ store = import_arrays(work / "mine.npz", work / "store")
 
 # %%
 settings = (
-    f"data=store data.path={store} optimizer.lr=0.005 trainer.max_epochs=10 "
-    "data.batch_size=32 scheduler=null diagnostics=epoch"
+    f"data=store data.path={store} optimizer.lr=0.005 trainer.max_epochs=6 "
+    "data.batch_size=32 scheduler=null"
 ).split()
 runs = mla.sweep(
     *settings,
@@ -82,7 +82,8 @@ for part in table.tables[:2]:
             print(f"  {row.label:<32}", "  ".join(cell.text for cell in row.cells))
 
 # %% [markdown]
-# `mla report page runs` writes all results as one HTML page, with figures of the diagnostics.
+# `mla report page runs` writes all results as one HTML page; of runs with `diagnostics=epoch`, also
+# figures of the diagnostics.
 # `runs.to_pandas()` returns the numbers as a data frame.
 
 # %% [markdown]

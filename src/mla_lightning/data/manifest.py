@@ -16,6 +16,8 @@ from mla_lightning.run_folder.tasks import CLASSIFICATION
 
 FORMAT, VERSION = "mla_lightning-store", 1
 MANIFEST, SOURCES = "manifest.json", "sources.json"
+#: Attributes with the text that a row of tokens stands for.
+TEXTS = ("text", "title", "transcript", "name")
 
 
 def how_to_make(name: str) -> str:

@@ -13,6 +13,7 @@ from mla_lightning.data.base import MultimodalDataModule, Split
 from mla_lightning.data.column_scales import SCALES, ColumnScales, cached_scales, column_scales
 from mla_lightning.data.descriptions.prepared import DEFAULT_INPUTS, PreparedDescription
 from mla_lightning.data.loading import ArrayDataset
+from mla_lightning.data.manifest import TEXTS
 from mla_lightning.data.mapped import MappedArray
 from mla_lightning.data.scratch import check_rows, copy_rows
 from mla_lightning.data.splits import SPLITS
@@ -23,9 +24,6 @@ from mla_lightning.inputs.base import Input
 from mla_lightning.inputs.images import Images
 from mla_lightning.inputs.scaled_columns import ScaledColumns
 from mla_lightning.paths import command, path_override
-
-#: Attributes with the text that a row of tokens stands for.
-TEXTS = ("text", "title", "transcript", "name")
 
 
 class Prepared(PreparedDescription, MultimodalDataModule):  # type: ignore[misc]  # name

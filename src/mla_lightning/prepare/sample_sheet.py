@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mla_lightning.data.prepared import TEXTS
+from mla_lightning.data.manifest import TEXTS
 from mla_lightning.data.splits import SPLITS
 from mla_lightning.data.store import OpenStore, open_store
 from mla_lightning.data.targets import range_text, targets_of
