@@ -1,12 +1,15 @@
 """Downloads: cached and checked, with instructions for machines without a network."""
 
 import hashlib
+import http.server
 import os
 import re
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -107,7 +110,8 @@ def test_a_debian_package_is_downloaded_and_unpacked(tmp_path, monkeypatch):
     tool(tools, "apt-get", "import sys; sys.exit('E: Unable to locate package: error 404')")
     with pytest.raises(DataError, match=r"could not be downloaded: E: Unable.*apt-get update"):
         deb("toy-set", tmp_path / "cache")
-    tool(tools, "apt-get", "import sys; open(sys.argv[2] + '_1.0_all.deb', 'w').write('deb')")
+    write = "import sys; '--print-uris' in sys.argv or open('toy_1.0_all.deb', 'w').write('deb')"
+    tool(tools, "apt-get", write)
     unpack = "import sys, pathlib; (pathlib.Path(sys.argv[3]) / 'usr').mkdir()"
     tool(tools, "dpkg-deb", unpack)
     folder = deb("toy-set", tmp_path / "cache")
@@ -120,7 +124,8 @@ def test_a_terminal_shows_how_much_was_downloaded_and_a_file_nothing(tmp_path, m
     tools = tmp_path / "bin"
     tools.mkdir()
     monkeypatch.setenv("PATH", str(tools))
-    script = "import sys, time; open('toy_1_all.deb', 'wb').write(b'0' * 3_000_000); time.sleep(1)"
+    script = "import sys, time; '--print-uris' in sys.argv and sys.exit(0)\n"
+    script += "open('toy_1_all.deb', 'wb').write(b'0' * 3_000_000); time.sleep(1)"
     tool(tools, "apt-get", script)
     tool(tools, "dpkg-deb", "")
     deb("toy-set", tmp_path / "quiet")
@@ -129,7 +134,78 @@ def test_a_terminal_shows_how_much_was_downloaded_and_a_file_nothing(tmp_path, m
     monkeypatch.setenv("COLUMNS", "100")
     deb("toy-set", tmp_path / "shown")
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capfd.readouterr().err)
-    assert re.search(r"downloading toy-set 3\.0", shown)
+    assert re.search(r"downloading toy-set \S+ 3\.0", shown)
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Send a file, or its end; the first answer breaks off in the middle."""
+
+    content = bytes(range(256)) * 4000
+    asked: ClassVar[list] = []
+    knows_parts = True
+
+    def do_GET(self):
+        wanted = self.headers.get("Range")
+        self.asked.append(wanted)
+        begin = int(wanted[6:-1]) if wanted and self.knows_parts else 0
+        rest = self.content[begin:]
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[: len(rest) // 2] if len(self.asked) == 1 else rest)
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def server():
+    Server.asked, Server.knows_parts = [], True
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as there:
+        threading.Thread(target=there.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{there.server_port}/toy_1_all.deb"
+        there.shutdown()
+
+
+def install_apt(tmp_path, monkeypatch, url, digest, settings=""):
+    """Put an apt on the path that knows the address of one package, and one that unpacks it."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(tools))
+    line = f"'{url}' toy_1_all.deb {len(Server.content)} SHA256:{digest}"
+    tool(tools, "apt-get", f"import sys; '--print-uris' in sys.argv and print({line!r})")
+    tool(tools, "apt-config", f"print({settings!r})")
+    unpack = "import sys, shutil; shutil.copy(sys.argv[2], sys.argv[3] + '/toy')"
+    tool(tools, "dpkg-deb", unpack)
+
+
+@pytest.mark.parametrize("knows_parts", [True, False])
+def test_a_download_that_was_cut_off_goes_on(server, tmp_path, monkeypatch, knows_parts):
+    Server.knows_parts = knows_parts
+    install_apt(tmp_path, monkeypatch, server, hashlib.sha256(Server.content).hexdigest())
+    half = len(Server.content) // 2
+    with pytest.raises(DataError, match=r"after 0\.5 of 1\.0 MB\. The same command goes on"):
+        deb("toy-set", tmp_path / "cache")
+    folder = deb("toy-set", tmp_path / "cache")
+    assert (folder / "toy").read_bytes() == Server.content
+    assert Server.asked == [None, f"bytes={half}-"]
+    assert [path.name for path in folder.parent.iterdir()] == ["toy-set"]
+
+
+def test_a_download_with_another_hash_is_removed(server, tmp_path, monkeypatch):
+    install_apt(tmp_path, monkeypatch, server, "0" * 64)
+    Server.asked.append("so that nothing breaks off")
+    with pytest.raises(DataError, match="another file than expected: SHA-256"):
+        deb("toy-set", tmp_path / "cache")
+    assert list((tmp_path / "cache/debs").iterdir()) == []
+
+
+def test_apt_itself_downloads_through_its_own_proxy(server, tmp_path, monkeypatch):
+    proxy = 'Acquire::http::Proxy "http://proxy:3142";'
+    install_apt(tmp_path, monkeypatch, server, "0" * 64, settings=proxy)
+    with pytest.raises(DataError, match="apt-get downloaded 0 files"):
+        deb("toy-set", tmp_path / "cache")
+    assert Server.asked == []
 
 
 def test_a_real_package_is_unpacked(tmp_path):

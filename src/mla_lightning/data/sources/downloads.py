@@ -15,9 +15,10 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from mla_lightning.data.fetch import download_progress, fetch
 from mla_lightning.data.temporary import temporary_folder
 from mla_lightning.errors import ConfigError, DataError
 
@@ -25,6 +26,8 @@ from mla_lightning.errors import ConfigError, DataError
 _MARK = ".complete"
 #: Largest duration of a download in seconds.
 _TIMEOUT_S = 1800
+#: A line of ``apt-get download --print-uris``: address, file, size and hash.
+_URI = re.compile(r"^'(https?://[^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})\s*$", re.MULTILINE)
 #: Seconds between two looks at what has been downloaded.
 _WATCH_S = 0.2
 
@@ -119,25 +122,12 @@ def deb(name: str, cache: Path | None = None) -> Path:
         "DIR; then give that folder with raw=DIR"
     )
     with _temporary_folder(target) as folder:
-        if is_file:
-            package = path.resolve()
-        else:
-            _run(
-                ["apt-get", "download", name],
-                f"the Debian package {name} could not be downloaded",
-                f"If apt does not find it: apt-get update. {remedy}",
-                cwd=folder,
-                shows=name,
-            )
-            packages = sorted(folder.glob("*.deb"))
-            if len(packages) != 1:
-                raise DataError(f"apt-get downloaded {len(packages)} files for {name}, not one")
-            package = packages[0]
+        package = path if is_file else _download_deb(name, target.parent, folder, remedy)
         content = folder / "content"
         content.mkdir()
         # dpkg-deb rejects paths to the outside of the folder; it runs no script of the package.
         _run(
-            ["dpkg-deb", "-x", str(package), str(content)],
+            ["dpkg-deb", "-x", str(package.resolve()), str(content)],
             f"{package.name} could not be unpacked",
             remedy,
             cwd=folder,
@@ -145,7 +135,36 @@ def deb(name: str, cache: Path | None = None) -> Path:
         digest = hashlib.sha256(package.read_bytes()).hexdigest()
         (content / _MARK).write_text(digest, encoding="utf-8")
         _move(content, target)
+        if not is_file:
+            package.unlink()
     return target
+
+
+def _download_deb(name: str, kept: Path, folder: Path, remedy: str) -> Path:
+    """Download a package of Debian: from its address, where a part is kept, or with apt."""
+    failure = f"the Debian package {name} could not be downloaded"
+    remedy = f"If apt does not find it: apt-get update. {remedy}"
+    printed = _run(["apt-get", "download", "--print-uris", name], failure, remedy, cwd=folder)
+    found = _URI.search(printed)
+    if found is not None and not _has_proxy(folder):
+        url, file, size, digest = found.groups()
+        try:
+            return fetch(url, kept / file, size=int(size), sha256=digest, name=name)
+        except DataError as error:
+            raise DataError(f"{failure}: {error}. {remedy}.") from error
+    _run(["apt-get", "download", name], failure, remedy, cwd=folder, shows=name)
+    packages = sorted(folder.glob("*.deb"))
+    if len(packages) != 1:
+        raise DataError(f"apt-get downloaded {len(packages)} files for {name}, not one")
+    return packages[0]
+
+
+def _has_proxy(folder: Path) -> bool:
+    """Return whether apt downloads through a proxy of its own settings, which only apt knows."""
+    if shutil.which("apt-config") is None:
+        return False
+    settings = _run(["apt-config", "dump", "Acquire"], "apt-config failed", "See apt", cwd=folder)
+    return re.search(r'::Proxy(::\S+)? "[^"]+"', settings) is not None
 
 
 @contextlib.contextmanager
@@ -179,24 +198,27 @@ def _check_hash(name: str, digest: str, expected: str | None, path: Path) -> Non
         )
 
 
-def _run(command: Sequence[str], failure: str, remedy: str, *, cwd: Path, shows: str = "") -> None:
-    """Run a command in a folder; on a terminal, show how much it has written there."""
+def _run(command: Sequence[str], failure: str, remedy: str, *, cwd: Path, shows: str = "") -> str:
+    """Run a command in a folder and return what it prints.
+
+    On a terminal, how much it has written there is shown beside a name.
+    """
     try:
         process = subprocess.Popen(
             command,
             cwd=cwd,
             env={**os.environ, "TMPDIR": str(cwd)},  # pip downloads to its temporary folder first
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
     except FileNotFoundError as error:
         raise DataError(f"{failure}: {command[0]} is not on this machine. {remedy}.") from error
-    with process, _progress(shows) as update:
+    with process, download_progress(shows) as update:
         end = time.monotonic() + _TIMEOUT_S
         while True:
             try:
-                _, errors = process.communicate(timeout=_WATCH_S)
+                output, errors = process.communicate(timeout=_WATCH_S)
                 break
             except subprocess.TimeoutExpired as error:
                 update(_bytes_in(cwd))
@@ -212,22 +234,7 @@ def _run(command: Sequence[str], failure: str, remedy: str, *, cwd: Path, shows:
         reason = next((line for line in reversed(lines) if "error" in line.lower()), "")
         reason = reason or (lines[-1] if lines else f"exit code {process.returncode}")
         raise DataError(f"{failure}: {reason.strip()}. {remedy}.")
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[int], None]]:
-    """Show a growing number of bytes on a terminal; nothing elsewhere, or without a name."""
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn())
-    console = Console(stderr=True)
-    is_shown = bool(name) and console.is_terminal
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not is_shown
-    ) as progress:
-        task = progress.add_task(f"downloading {name}", total=None)
-        yield lambda num_bytes: progress.update(task, completed=num_bytes)
+    return output
 
 
 def _bytes_in(folder: Path) -> int:
