@@ -216,6 +216,7 @@ def test_report_writes_its_files_and_prints_where(tmp_path, capsys):
         "table1-openmoji.png",
         "table1-openmoji.pdf",
         "table1.html",
+        "verdict.md",
     }
     assert "table1.html in a browser." in out
     assert "kinetics_sounds  not run: mla data prepare kinetics_sounds raw=DIR, then make" in out

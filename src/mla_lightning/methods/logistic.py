@@ -48,6 +48,7 @@ class Logistic(MultimodalModule):
     Example:
         >>> from functools import partial
         >>> from lightning.pytorch import Trainer
+        >>> _ = torch.manual_seed(0)
         >>> audio = torch.randn(40, 3)
         >>> label = (audio[:, 0] > 0).long()
         >>> batch = {"audio": audio, "visual": torch.randn(40, 5), "label": label}
