@@ -9,7 +9,7 @@ import torch
 from mla_lightning.config import compose_jobs
 from mla_lightning.errors import ConfigError
 from mla_lightning.metrics import umap_plane
-from mla_lightning.run import preflight
+from mla_lightning.run import preflight, submission
 from mla_lightning.run.diagnose import feature_planes
 
 
@@ -73,9 +73,14 @@ def test_the_mode_says_which_planes_there_are(given, mode, kinds):
 
 
 def test_without_the_package_nothing_starts(monkeypatch):
-    (job,) = compose_jobs(["data=synthetic", "diagnostics=umap"])
-    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    # also where a job before it has the same data and model
+    jobs = [
+        job
+        for mode in ("full", "umap")
+        for job in compose_jobs(["data=synthetic", f"diagnostics={mode}"])
+    ]
+    monkeypatch.setattr(submission, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'mla_lightning\[umap\]'.*diagnostics=full"):
-        preflight.check_before_start([job])
-    monkeypatch.setattr(preflight, "find_spec", lambda name: object())
-    preflight.check_before_start([job])
+        preflight.check_before_start(jobs)
+    monkeypatch.setattr(submission, "find_spec", lambda name: object())
+    preflight.check_before_start(jobs)

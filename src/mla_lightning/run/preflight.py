@@ -53,18 +53,8 @@ def check_before_start(jobs: Iterable[Job]) -> None:
         lambda config: (
             accelerator_problem(config),
             _import_problem(config),
-            _umap_problem(config),
             _model_problem(config),
         ),
-    )
-
-
-def _umap_problem(config: RunConfig) -> str:
-    if config.diagnostics != "umap" or find_spec("umap") is not None:
-        return ""
-    return (
-        "diagnostics=umap needs UMAP: pip install 'mla_lightning[umap]'. Without it: "
-        "diagnostics=full, which draws a t-SNE."
     )
 
 

@@ -49,7 +49,7 @@ def check_before_submission(
         if (job.run_dir / RESULT).exists() and not job.config.overwrite:
             continue  # a finished job does not run
         text = json.dumps([job.config.tree[key] for key in nodes])
-        of_job = [_folder_problem(job.run_dir), _rate_problem(job)]
+        of_job = [_folder_problem(job.run_dir), _rate_problem(job), _umap_problem(job.config)]
         if text not in tried:
             tried.add(text)
             _check_data(job.config)
@@ -91,6 +91,16 @@ def _package_problem(config: RunConfig) -> str:
                 f"pip install 'mla_lightning[{package}]'"
             )
     return ""
+
+
+def _umap_problem(config: RunConfig) -> str:
+    """Return a message if the diagnostics need UMAP and it is not installed."""
+    if config.diagnostics != "umap" or find_spec("umap") is not None:
+        return ""
+    return (
+        "diagnostics=umap needs UMAP: pip install 'mla_lightning[umap]'. Without it: "
+        "diagnostics=full, which draws a t-SNE."
+    )
 
 
 def _rate_problem(job: Job) -> str:
