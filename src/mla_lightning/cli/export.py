@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
-from mla_lightning.cli.words import check_output, run_options
+from mla_lightning.cli.words import check_output, check_place, run_options
 from mla_lightning.errors import ConfigError, check_choice
 
 EXPORT = """\
@@ -26,7 +25,8 @@ Needs: pip install 'mla_lightning[export]'
 
 format=safetensors writes a folder for mla.load_exported(FOLDER): model.safetensors, config.json and
 a model card, README.md. It is only kept if the model that is built from it computes what the run's
-model computes, bit for bit. hub= also uploads it to huggingface.co, as a private model.
+model computes, bit for bit. hub= also uploads it to huggingface.co, as a model that
+is private if it is new.
 """
 OPTIONS = ("output", "format", "hub", "data.path")
 FORMATS = ("onnx", "safetensors")
@@ -117,7 +117,4 @@ def _check_folder(output: Path) -> None:
         )
     if output.exists():
         raise ConfigError(f"{output} exists already. Choose another folder: output=FOLDER")
-    if not output.parent.is_dir():
-        raise ConfigError(f"output={output}: there is no folder {output.parent}. Create it first")
-    if not os.access(output.parent, os.W_OK):
-        raise ConfigError(f"output={output}: the folder {output.parent} cannot be written to")
+    check_place(output)

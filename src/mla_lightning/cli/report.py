@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.cli.words import add_allow_target, add_user_code_options
+from mla_lightning.cli.words import add_allow_target, add_user_code_options, check_place
 from mla_lightning.errors import ConfigError, MLAError, RunError
 from mla_lightning.paths import unquote_value
 
@@ -216,10 +215,7 @@ def _check_output_file(output: Path) -> None:
     """Check that a file can be written, before anything is computed."""
     if output.is_dir():
         raise ConfigError(f"--output {output} is a folder. Name a file in it: {output}/NAME")
-    if not output.parent.is_dir():
-        raise ConfigError(f"--output {output}: there is no folder {output.parent}. Create it first")
-    if not os.access(output.parent, os.W_OK):
-        raise ConfigError(f"--output {output}: the folder {output.parent} cannot be written to")
+    check_place(output, "--output ")
 
 
 def _check_image_path(output: Path) -> None:

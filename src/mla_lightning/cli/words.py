@@ -106,10 +106,28 @@ def check_output(path: Path, suffixes: Sequence[str]) -> None:
         raise ConfigError(f"output={path}: the name must end with {' or '.join(suffixes)}")
     if path.exists():
         raise ConfigError(f"{path} exists already. Choose another file: output=FILE")
+    check_place(path)
+
+
+def check_place(path: Path, option: str = "output=") -> None:
+    """Check that the folder of an output exists and can be written to.
+
+    Args:
+        path: The output.
+        option: What its path follows on the command line.
+
+    Raises:
+        ConfigError: If the folder is missing or read-only.
+
+    Example:
+        >>> check_place(Path("nowhere/model.onnx"))
+        Traceback (most recent call last):
+        mla_lightning.errors.ConfigError: output=nowhere/model.onnx: there is no folder nowhere. ...
+    """
     if not path.parent.is_dir():
-        raise ConfigError(f"output={path}: there is no folder {path.parent}. Create it first")
+        raise ConfigError(f"{option}{path}: there is no folder {path.parent}. Create it first")
     if not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"output={path}: the folder {path.parent} cannot be written to")
+        raise ConfigError(f"{option}{path}: the folder {path.parent} cannot be written to")
 
 
 def check_no_options(options: Mapping[str, str], action: str) -> None:

@@ -136,7 +136,7 @@ def deb(name: str, cache: Path | None = None) -> Path:
         (content / _MARK).write_text(digest, encoding="utf-8")
         _move(content, target)
         if not is_file:
-            package.unlink()
+            package.unlink(missing_ok=True)  # another process may have used it, too
     return target
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.figures.lines import is_prominent, line_legend, line_styles
+from mla_lightning.report.figures.lines import draw_band, is_prominent, line_legend, line_styles
 from mla_lightning.report.figures.style import (
     GID,
     GRID,
@@ -176,6 +176,4 @@ def _line(
         spreads = [statistics.stdev(values) for values in by_epoch.values()]
         low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
         high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-        colour = line_style["color"]
-        band = axis.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
-        band.set_gid(gid)
+        draw_band(axis, label, epochs, low, high, line_style)

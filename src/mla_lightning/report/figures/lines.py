@@ -10,6 +10,7 @@ from mla_lightning.report.figures.style import (
     FONT_SIZE,
     FOREMOST,
     FOREMOST_COLOUR,
+    GID,
     OTHERS,
     PLAINEST,
     fitted,
@@ -140,6 +141,35 @@ def _fitting_columns(texts: Sequence[str], width: float) -> int:
     """Return the number of columns of a legend with these texts."""
     longest = max(map(len, texts), default=1)
     return max(1, min(len(texts), int(width * 72 / (0.6 * FONT_SIZE * longest + 34))))
+
+
+def draw_band(
+    axis: Axes,
+    label: str,
+    x: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    line_style: Mapping[str, Any],
+) -> None:
+    """Draw the spread around the line of a column, in its colour.
+
+    Args:
+        axis: The panel.
+        label: The column, with which the band is chosen and hidden.
+        x: Horizontal positions.
+        low: Lower end at each of them.
+        high: Upper end.
+        line_style: The line, of :func:`line_styles`.
+
+    Example:
+        >>> from mla_lightning.report.figures.style import ONE_COLUMN, new_figure
+        >>> axis = new_figure(ONE_COLUMN, 2.0).subplots()
+        >>> draw_band(axis, "MLA", [1, 2], [0.4, 0.5], [0.6, 0.7], line_styles(["MLA"])["MLA"])
+        >>> axis.collections[0].get_gid()
+        'column:MLA'
+    """
+    colour = line_style["color"]
+    axis.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0, gid=GID + label)
 
 
 def emphasis(label: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mla_lightning.report.figures.lines import is_prominent, line_legend, line_styles
+from mla_lightning.report.figures.lines import draw_band, is_prominent, line_legend, line_styles
 from mla_lightning.report.figures.style import (
     GID,
     GRID,
@@ -65,8 +65,7 @@ def noise_figure(curves: NoiseCurves, metric: MetricDisplay, title: str) -> Figu
                     sds = [statistics.stdev(values) for values in seeds]
                     low = [mean - sd for mean, sd in zip(means, sds, strict=True)]
                     high = [mean + sd for mean, sd in zip(means, sds, strict=True)]
-                    colour = styles[label]["color"]
-                    axis.fill_between(levels, low, high, color=colour, alpha=0.12, linewidth=0)
+                    draw_band(axis, label, levels, low, high, styles[label])
             axis.set_title(f"noise on {noisy}", loc="left")
             axis.set_xlabel("level of noise")
             axis.grid(color=GRID, linewidth=0.6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mla_lightning.report.figures.lines import is_prominent, line_legend, line_styles
+from mla_lightning.report.figures.lines import draw_band, is_prominent, line_legend, line_styles
 from mla_lightning.report.figures.style import (
     GID,
     GRID,
@@ -46,15 +46,9 @@ def rate_figure(block: Block, grid: Mapping[str, Mapping[float, Variant]]) -> Fi
             drawn = {100 * rate: summary for rate, summary in summaries.items() if summary.num}
             _line(ours, label, list(drawn), [summary.mean for summary in drawn.values()], styles)
             if is_prominent(styles[label]):
-                ours.fill_between(
-                    list(drawn),
-                    [summary.mean - (summary.sd or 0.0) for summary in drawn.values()],
-                    [summary.mean + (summary.sd or 0.0) for summary in drawn.values()],
-                    color=styles[label]["color"],
-                    alpha=0.12,
-                    linewidth=0,
-                    gid=GID + label,
-                )
+                low = [summary.mean - (summary.sd or 0.0) for summary in drawn.values()]
+                high = [summary.mean + (summary.sd or 0.0) for summary in drawn.values()]
+                draw_band(ours, label, list(drawn), low, high, styles[label])
         for axis in theirs:
             for label, (percents, accuracies) in paper.items():
                 _line(axis, label, percents, accuracies, styles)

@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mla_lightning.report.figures.beside import beside
-from mla_lightning.report.figures.lines import is_prominent, line_legend, line_styles, name_rows
+from mla_lightning.report.figures.lines import (
+    draw_band,
+    is_prominent,
+    line_legend,
+    line_styles,
+    name_rows,
+)
 from mla_lightning.report.figures.style import (
     GID,
     GRID,
@@ -112,15 +118,9 @@ def draw_over_epochs(
                     **styles[label],
                 )
                 band = diagnostics.band(label, key) if is_prominent(styles[label]) else {}
-                axis.fill_between(
-                    list(band),
-                    [scale * low for low, _ in band.values()],
-                    [scale * high for _, high in band.values()],
-                    color=styles[label]["color"],
-                    alpha=0.12,
-                    linewidth=0,
-                    gid=GID + label,
-                )
+                low = [scale * low for low, _ in band.values()]
+                high = [scale * high for _, high in band.values()]
+                draw_band(axis, label, list(band), low, high, styles[label])
             if zero:
                 axis.axhline(0, color="#888888", linewidth=0.8)
             axis.set_title(fitted(panels[key], 0.8 * width / num_columns), loc="left")
