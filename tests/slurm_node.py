@@ -9,7 +9,7 @@ import shlex
 import signal
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mla_lightning.launchers import task as task_module
@@ -38,7 +38,8 @@ def slurm_stand_in(folder):
         os.waitpid(node, 0)
         for entry in fake.read()["tasks"].values():
             if "pid" in entry:
-                os.kill(entry["pid"], signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has ended just now
+                    os.kill(entry["pid"], signal.SIGKILL)
 
 
 def serve(fake, parent):
